@@ -14,6 +14,7 @@ use super::reserve::Reserve;
 use crate::config::{self, Config};
 use crate::net::activation::{ADMIN, APPS, Inherited};
 use crate::net::keepalive::{Keepalive, set_keepalive};
+use crate::net::kept_socket::{KeptSocket, SocketStore, SocketUse};
 use crate::net::unix_socket::{BACKLOG, SocketAccess, SocketFile, SocketRole, bind_socket};
 
 /// Why a door can't be opened. The text says what to do.
@@ -34,6 +35,8 @@ pub struct BoundDoors {
     pub(super) probes: Option<TcpListener>,
     /// Taken before traffic can have come: a flood at the start must not shut the doors.
     pub(super) reserve: Arc<Reserve>,
+    /// How those over TCP that aren't the supervisor's are kept beyond this process.
+    pub(super) kept: Vec<KeptSocket>,
     /// What works, but not as one would expect; for the log.
     pub warnings: Vec<String>,
     /// What is usual beside another lameduck on the same host; for the log.
@@ -49,6 +52,34 @@ impl BoundDoors {
     /// The path of the socket for apps, if there is one.
     pub fn apps(&self) -> Option<&Path> {
         self.apps.as_ref().map(|(_, file)| file.path())
+    }
+
+    /// Has the doors kept, so that the next process gets them if this one is killed.
+    pub fn keep_in(&mut self, store: &SocketStore) {
+        let doors = [
+            (SocketUse::Admin, &mut self.unix),
+            (SocketUse::Apps, &mut self.apps),
+        ];
+        for (usage, door) in doors {
+            let Some((listener, file)) = door else {
+                continue;
+            };
+            if let Some(identity) = file.identity() {
+                store.keep(&KeptSocket::unix(usage, file.path(), identity), listener);
+                if store.outlives_stop() {
+                    file.leave();
+                }
+            }
+        }
+        for kept in &self.kept {
+            let door = match kept.usage {
+                SocketUse::Http => &self.http,
+                _ => &self.probes,
+            };
+            if let Some(listener) = door {
+                store.keep(kept, listener);
+            }
+        }
     }
 
     /// Where `admin.http` listens, with its real port.
@@ -104,6 +135,9 @@ pub fn bind_or_inherit(
     };
     let mut given = paths.iter();
     let given = given.find_map(|path| inherit_unix(path, inherited, ADMIN));
+    let mut left = paths.iter();
+    let left = left.find_map(|path| take_kept(SocketUse::Admin, path, admin, inherited));
+    let given = given.map(Ok).or(left).transpose()?;
     let unix = match (given, &admin.socket) {
         (Some(given), _) => Some(given),
         (None, Some(path)) => Some(bind_unix(path, admin)?),
@@ -113,10 +147,24 @@ pub fn bind_or_inherit(
         None => None,
         Some(path) => match inherit_unix(path, inherited, APPS) {
             Some(given) => Some(given),
-            None => Some(bind_apps(path, admin)?),
+            None => Some(bind_apps(path, admin, inherited)?),
         },
     };
-    let (http, note) = match admin.http.and_then(|at| inherited.tcp(at)) {
+    let own = |usage, at| KeptSocket::tcp(usage, at, config.takes_ipv6_alone(at));
+    let mut kept = Vec::new();
+    let mut inherit = |usage, at: Option<SocketAddr>| {
+        let given = at.and_then(|at| inherited.tcp(at));
+        if let (Some(at), None) = (at, &given) {
+            kept.push(own(usage, at));
+            return inherited.kept_tcp(usage, at, config.takes_ipv6_alone(at));
+        }
+        given
+    };
+    let (http, probes) = (
+        inherit(SocketUse::Http, admin.http),
+        inherit(SocketUse::Probes, admin.probes),
+    );
+    let (http, note) = match http {
         Some(given) => (Some(given), None),
         None if is_http_default => bind_default_http(config, &mut warnings),
         None => (
@@ -127,7 +175,7 @@ pub fn bind_or_inherit(
             None,
         ),
     };
-    let probes = match admin.probes.and_then(|at| inherited.tcp(at)) {
+    let probes = match probes {
         Some(given) => Some(given),
         None => {
             let bound = admin.probes.map(|at| bind_tcp("probes", at, config));
@@ -152,6 +200,7 @@ pub fn bind_or_inherit(
         http,
         probes,
         reserve: Reserve::new(),
+        kept,
         warnings,
         note,
     })
@@ -171,17 +220,35 @@ fn inherit_unix(
     Some((listener, SocketFile::foreign(path)))
 }
 
+/// A socket that an earlier process of ours has left, as if it had been bound just now.
+fn take_kept(
+    usage: SocketUse,
+    path: &Path,
+    admin: &config::AdminConfig,
+    inherited: &Inherited,
+) -> Option<Result<(UnixListener, SocketFile), DoorError>> {
+    let (listener, file) = inherited.kept_unix(usage, path)?;
+    let file = SocketFile::taken_over(path, file, &access(admin), &ADMIN_SOCKET);
+    let file = file.map_err(|error| DoorError(error.to_string()));
+    Some(file.map(|file| (listener, file)))
+}
+
 /// The second socket: bound like the first, with its own mode and group.
 fn bind_apps(
     path: &Path,
     admin: &config::AdminConfig,
+    inherited: &Inherited,
 ) -> Result<(UnixListener, SocketFile), DoorError> {
     let own = config::AdminConfig {
         mode: admin.apps_mode,
         group: admin.apps_group.clone(),
         ..admin.clone()
     };
-    bind_unix(path, &own).map_err(|error| DoorError(format!("[admin] apps_socket: {error}")))
+    let bound = match take_kept(SocketUse::Apps, path, &own, inherited) {
+        Some(kept) => kept,
+        None => bind_unix(path, &own),
+    };
+    bound.map_err(|error| DoorError(format!("[admin] apps_socket: {error}")))
 }
 
 fn bind_default(
@@ -271,15 +338,19 @@ const ADMIN_SOCKET: SocketRole = SocketRole {
     shown_by: "lameduck status --admin",
 };
 
+/// Who may connect.
+fn access(admin: &config::AdminConfig) -> SocketAccess {
+    SocketAccess {
+        mode: admin.mode,
+        group: admin.group.clone(),
+    }
+}
+
 fn bind_unix(
     path: &Path,
     admin: &config::AdminConfig,
 ) -> Result<(UnixListener, SocketFile), DoorError> {
-    let access = SocketAccess {
-        mode: admin.mode,
-        group: admin.group.clone(),
-    };
-    bind_socket(path, &access, &ADMIN_SOCKET).map_err(|error| DoorError(error.to_string()))
+    bind_socket(path, &access(admin), &ADMIN_SOCKET).map_err(|error| DoorError(error.to_string()))
 }
 
 #[cfg(test)]

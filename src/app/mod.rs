@@ -6,6 +6,7 @@
 pub mod check;
 mod check_files;
 mod keeper;
+mod kept_sockets;
 mod lifecycle;
 pub mod reap;
 mod renewal;
@@ -26,6 +27,7 @@ use crate::admin;
 use crate::app::service::Service;
 use crate::config::{DEFAULT_PATHS, Flags, Loaded};
 use crate::net::activation::Inherited;
+use crate::net::kept_socket::SocketStore;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::memory;
 use crate::registry;
@@ -156,7 +158,10 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
 
     let ended = control.block_on(async {
         let inherited = Arc::new(Inherited::take());
-        let bound = admin::listen::bind_or_inherit(&config, is_http_default, &inherited)?;
+        let store = Arc::new(SocketStore::of_environment());
+        kept_sockets::close_unwanted(&config, &inherited, &store);
+        let mut bound = admin::listen::bind_or_inherit(&config, is_http_default, &inherited)?;
+        bound.keep_in(&store);
         for warning in &bound.warnings {
             warn!("{warning}");
         }
@@ -202,6 +207,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
 
         let mut listeners =
             Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
+        listeners = listeners.kept_in(store.clone());
         let change = listeners.prepare(&config)?;
         listeners.apply(change, &config.server).await?;
         handle.own_listeners().bound(listeners.addresses());

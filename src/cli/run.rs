@@ -7,7 +7,9 @@ use clap::Args;
 use crate::app::{self, RunOptions};
 use crate::telemetry;
 
-use crate::rt::output::{complain, error_colour, say};
+use crate::rt::output::{self, complain, error_colour, say};
+use crate::tools::exec::footprint;
+use crate::tools::keeper;
 
 /// What `lameduck run` takes.
 #[derive(Debug, Args)]
@@ -29,6 +31,9 @@ pub struct RunArgs {
     /// The path that `--backend`s are probed at; by default /health
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_HEALTH_PATH")]
     pub health_path: Option<String>,
+    /// Start a small process that keeps the listening sockets and starts the proxy again when it is killed
+    #[arg(long, env = "LAMEDUCK_KEEPER")]
+    pub keeper: bool,
     /// The admin socket, instead of what the file says
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_ADMIN", value_parser = socket_path)]
     pub admin: Option<PathBuf>,
@@ -57,6 +62,11 @@ fn by_environment(variable: &str) -> bool {
 
 /// Runs the proxy; returns the exit code.
 pub fn run_server(args: RunArgs) -> u8 {
+    if args.keeper {
+        footprint::reexec();
+        output::use_no_thread();
+        return keeper::run_keeper();
+    }
     let given = [
         ("LAMEDUCK_ADMIN", args.admin.is_some()),
         ("LAMEDUCK_LISTEN", args.listen.is_some()),

@@ -10,6 +10,7 @@
 //! Beside the proxy:
 //! * [`roll`] restarts backends one after the other;
 //! * [`launch`] is what a launcher does about its app;
+//! * [`revival`] is what a keeper does about the proxy;
 //! * [`discovery`] judges what sources outside say of which backends there are;
 //! * [`moving`] says who goes on with a connection that changes its process.
 
@@ -32,6 +33,7 @@ pub mod pause;
 pub mod pool;
 pub mod rate;
 pub mod retry;
+pub mod revival;
 pub mod roll;
 pub mod split;
 pub mod split_plan;

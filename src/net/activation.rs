@@ -1,5 +1,8 @@
 //! Socket activation, sd_listen_fds(3): sockets that the supervisor has bound for us. They outlive the process, so
 //! that a restart of the proxy refuses nobody: who comes in between waits in the socket's queue.
+//!
+//! Among them may be sockets that an earlier process of ours had kept ([`super::kept_socket`]). Those are as if this
+//! process had bound them.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
@@ -8,8 +11,11 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use socket2::{SockRef, Type};
 
+use super::kept_socket::{KeptKind, KeptSocket, SocketUse, is_kept_name};
+use crate::rt::files::{FileIdentity, FilePlace};
 use crate::rt::syscall::adopt_descriptor;
 
 /// The first descriptor that is passed (`SD_LISTEN_FDS_START`).
@@ -25,6 +31,7 @@ pub const APPS: &str = "apps";
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<InheritedSocket>,
+    kept: Mutex<Vec<(KeptSocket, OwnedFd)>>,
     warnings: Vec<String>,
 }
 
@@ -56,24 +63,7 @@ impl Inherited {
     /// What `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` speak of, if it is meant for this process. Only the
     /// first call gets it: descriptors have one owner.
     pub fn take() -> Self {
-        static TAKEN: AtomicBool = AtomicBool::new(false);
-        let number = |name| std::env::var(name).ok()?.parse::<i32>().ok();
-        let mine = number("LISTEN_PID").is_some_and(|pid| pid as u32 == std::process::id());
-        let count = number("LISTEN_FDS").unwrap_or_default().clamp(0, MOST);
-        if !mine || TAKEN.swap(true, Ordering::Relaxed) {
-            return Self::default();
-        }
-        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let mut names = names.split(':');
-        let mut passed = Vec::new();
-        let mut warnings = Vec::new();
-        for fd in FIRST..FIRST + count {
-            let name = names.next().unwrap_or_default();
-            match adopt_descriptor(fd) {
-                Ok(owned) => passed.push((owned, name.to_owned())),
-                Err(error) => warnings.push(format!("descriptor {fd} was not passed: {error}")),
-            }
-        }
+        let (passed, warnings) = take_passed();
         let mut inherited = Self::new(passed);
         inherited.warnings.extend(warnings);
         inherited
@@ -83,6 +73,15 @@ impl Inherited {
     fn new(passed: Vec<(OwnedFd, String)>) -> Self {
         let mut inherited = Self::default();
         for (fd, name) in passed {
+            if is_kept_name(&name) {
+                match KeptSocket::from_name(&name) {
+                    Some(kept) => inherited.kept.get_mut().push((kept, fd)),
+                    None => inherited.warnings.push(format!(
+                        "a kept socket has a name that this lameduck doesn't know: {name}"
+                    )),
+                }
+                continue;
+            }
             match inspect_socket(&fd) {
                 Ok(local) => inherited.sockets.push(InheritedSocket {
                     fd,
@@ -128,6 +127,55 @@ impl Inherited {
         found.or_else(|| sockets.find(named))?.hand_out()
     }
 
+    /// The TCP socket for this address and use that an earlier process of ours has left.
+    pub fn kept_tcp(
+        &self,
+        usage: SocketUse,
+        address: SocketAddr,
+        ipv6_alone: bool,
+    ) -> Option<TcpListener> {
+        let wanted = KeptSocket::tcp(usage, address, ipv6_alone);
+        let mut kept = self.kept.lock();
+        let place = kept.iter().position(|(socket, _)| *socket == wanted)?;
+        let (_, fd) = kept.swap_remove(place);
+        SockRef::from(&fd).set_nonblocking(true).ok()?;
+        Some(fd.into())
+    }
+
+    /// The unix socket for this path and use that an earlier process of ours has left, and which file leads to it.
+    pub fn kept_unix(&self, usage: SocketUse, path: &Path) -> Option<(UnixListener, FileIdentity)> {
+        let mut kept = self.kept.lock();
+        let place = kept
+            .iter()
+            .position(|(socket, fd)| leads_to(path, usage, socket, fd))?;
+        let (socket, fd) = kept.swap_remove(place);
+        let KeptKind::Unix(file) = socket.kind else {
+            return None;
+        };
+        SockRef::from(&fd).set_nonblocking(true).ok()?;
+        Some((fd.into(), file))
+    }
+
+    /// Closes the sockets of earlier processes that nobody wants any more, or that nobody can reach; says which.
+    pub fn close_unwanted(&self, is_wanted: impl Fn(&KeptSocket) -> bool) -> Vec<KeptSocket> {
+        let mut gone = Vec::new();
+        self.kept.lock().retain(|(socket, fd)| {
+            let reachable = match (socket.kind, inspect_socket(fd)) {
+                (KeptKind::Unix(_), Ok(Local::Unix(path))) => {
+                    leads_to(&path, socket.usage, socket, fd)
+                }
+                (KeptKind::Unix(_), _) | (_, Ok(Local::Unix(_)) | Err(_)) => false,
+                (_, Ok(Local::Tcp(_))) => true,
+            };
+            let stays = reachable && is_wanted(socket);
+            if !stays {
+                gone.push(socket.clone());
+            }
+            stays
+        });
+        gone
+    }
+
     /// What was passed and is of no use; for the log. To be asked when everything has its socket.
     pub fn warnings(&self) -> Vec<String> {
         let unused = self.sockets.iter();
@@ -143,6 +191,35 @@ impl Inherited {
     }
 }
 
+/// The descriptors that were passed to this process, with their names. Only the first call gets them.
+pub fn passed_descriptors() -> Vec<(String, OwnedFd)> {
+    let (passed, _) = take_passed();
+    passed.into_iter().map(|(fd, name)| (name, fd)).collect()
+}
+
+/// The same, and what is wrong with them.
+fn take_passed() -> (Vec<(OwnedFd, String)>, Vec<String>) {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let number = |name| std::env::var(name).ok()?.parse::<i32>().ok();
+    let mine = number("LISTEN_PID").is_some_and(|pid| pid as u32 == std::process::id());
+    let count = number("LISTEN_FDS").unwrap_or_default().clamp(0, MOST);
+    if !mine || TAKEN.swap(true, Ordering::Relaxed) {
+        return (Vec::new(), Vec::new());
+    }
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let mut passed = Vec::new();
+    let mut warnings = Vec::new();
+    for fd in FIRST..FIRST + count {
+        let name = names.next().unwrap_or_default();
+        match adopt_descriptor(fd) {
+            Ok(owned) => passed.push((owned, name.to_owned())),
+            Err(error) => warnings.push(format!("descriptor {fd} was not passed: {error}")),
+        }
+    }
+    (passed, warnings)
+}
+
 impl InheritedSocket {
     fn hand_out<T: From<OwnedFd>>(&self) -> Option<T> {
         let copy = self.fd.try_clone().ok()?;
@@ -150,6 +227,14 @@ impl InheritedSocket {
         self.used.store(true, Ordering::Relaxed);
         Some(T::from(copy))
     }
+}
+
+/// Whether this is the socket for that use to which the file at a path leads now.
+fn leads_to(path: &Path, usage: SocketUse, socket: &KeptSocket, fd: &OwnedFd) -> bool {
+    let is_bound = inspect_socket(fd).is_ok_and(|local| local == Local::Unix(path.to_owned()));
+    let found = FilePlace::of(path).and_then(|place| place.socket());
+    let file = found.ok().flatten().map(KeptKind::Unix);
+    socket.usage == usage && is_bound && file == Some(socket.kind)
 }
 
 /// Where a socket listens; an error if it does not.
@@ -211,6 +296,57 @@ mod tests {
         let inherited = passed(vec![(both.into(), "")]);
         assert!(inherited.tcp(([0, 0, 0, 0], port).into()).is_some());
         assert!(inherited.tcp(([127, 0, 0, 1], port).into()).is_none());
+    }
+
+    #[test]
+    fn kept_sockets_are_found_by_use_and_address_and_taken_once() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let name = KeptSocket::tcp(SocketUse::Listener, any, false).to_name();
+        let inherited = passed(vec![(tcp.into(), &name)]);
+        // It is nothing to warn of.
+        assert!(inherited.warnings().is_empty());
+        assert!(inherited.tcp(any).is_none());
+        assert!(inherited.kept_tcp(SocketUse::Http, any, false).is_none());
+        let found = inherited.kept_tcp(SocketUse::Listener, any, false).unwrap();
+        assert_eq!(found.local_addr().unwrap().port(), port);
+        assert!(
+            inherited
+                .kept_tcp(SocketUse::Listener, any, false)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn kept_unix_socket_is_of_use_only_while_its_file_leads_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let keep = |listener: UnixListener| {
+            let file = FilePlace::of(&path).unwrap().socket().unwrap().unwrap();
+            let name = KeptSocket::unix(SocketUse::Admin, &path, file).to_name();
+            passed(vec![(listener.into(), &name)])
+        };
+        let inherited = keep(UnixListener::bind(&path).unwrap());
+        assert!(inherited.close_unwanted(|_| true).is_empty());
+        let (listener, _) = inherited.kept_unix(SocketUse::Admin, &path).unwrap();
+        // Somebody has put another one in its place.
+        let inherited = keep(listener);
+        std::fs::rename(&path, dir.path().join("aside")).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        assert!(inherited.kept_unix(SocketUse::Admin, &path).is_none());
+        assert_eq!(inherited.close_unwanted(|_| true).len(), 1);
+        assert!(inherited.close_unwanted(|_| true).is_empty());
+    }
+
+    #[test]
+    fn unwanted_kept_sockets_are_closed() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        let kept = KeptSocket::tcp(SocketUse::Listener, address, false);
+        let inherited = passed(vec![(tcp.into(), &kept.to_name())]);
+        assert_eq!(inherited.close_unwanted(|_| false), [kept]);
+        assert!(TcpListener::bind(address).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sockets and streams: what is done to them, whoever they belong to.
 //!
-//! - Listening: [`activation`] has the sockets that a supervisor has bound, [`unix_socket`] those that have a file;
+//! - Listening: [`activation`] has the sockets that a supervisor has bound, [`unix_socket`] those that have a file,
+//!   [`kept_socket`] those that outlive the process;
 //!   [`listening`] finds who listens on this host,
 //!   [`accept_queue`] which connections still wait there.
 //! - A connection's own: [`keepalive`] finds peers that have vanished, [`socket`] is done to a descriptor directly,
@@ -15,6 +16,7 @@ pub mod activation;
 pub mod connect_fault;
 mod hang_up;
 pub mod keepalive;
+pub mod kept_socket;
 pub mod listening;
 pub mod plain;
 pub mod proxy_protocol;

@@ -1,13 +1,19 @@
 //! sd_notify(3): telling the supervisor above us that we are ready, alive or about to stop.
 //!
 //! The protocol is one datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names: a path, or with a
-//! leading `@` a name in Linux's abstract namespace. Nobody answers.
+//! leading `@` a name in Linux's abstract namespace. Nobody answers. Descriptors may go with it: [`tell_with`].
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+
+use rustix::net::{
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
+};
 
 /// The variable with the socket's address.
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
@@ -36,6 +42,31 @@ pub fn tell(address: &OsStr, state: &str) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+/// As [`tell`], with a descriptor that the supervisor gets a copy of.
+///
+/// # Errors
+/// As there.
+pub fn tell_with(address: &OsStr, state: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    // For its message where the address is none.
+    resolve(address)?;
+    let to = match address.as_bytes() {
+        #[cfg(target_os = "linux")]
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        path => SocketAddrUnix::new(path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    let text = [IoSlice::new(state.as_bytes())];
+    sendmsg_addr(&socket, &to, &text, &mut control, SendFlags::empty())?;
+    Ok(())
 }
 
 fn resolve(address: &OsStr) -> io::Result<SocketAddr> {

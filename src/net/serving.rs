@@ -11,10 +11,12 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::listening::{Listening, on_port};
 
 /// A process, and where it holds the socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct SocketHolder {
     pid: u32,
     parent: u32,
@@ -23,9 +25,15 @@ struct SocketHolder {
     descriptors: Vec<String>,
 }
 
-/// The processes that accepted connections on some sockets when it was looked for them.
-#[derive(Debug, Clone)]
+/// Which start of the machine this is: process ids and times of earlier ones say nothing.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The processes that accepted connections on some sockets when it was looked for them. It can be kept, and asked by
+/// another process of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
+    #[serde(default)]
+    boot: String,
     links: BTreeSet<String>,
     processes: Vec<SocketHolder>,
 }
@@ -41,6 +49,7 @@ impl Serving {
         let processes = holders.into_iter();
         let processes = processes.filter(|holder| !parents.contains(&holder.pid));
         Self {
+            boot: fs::read_to_string(BOOT).unwrap_or_default(),
             processes: processes.collect(),
             links,
         }
@@ -58,6 +67,9 @@ impl Serving {
 
     /// Whether each of them has exited, or let go of the socket.
     pub fn have_ended(&self) -> bool {
+        if fs::read_to_string(BOOT).is_ok_and(|boot| boot != self.boot) {
+            return true;
+        }
         let holds = |holder: &SocketHolder| {
             let same = stat(holder.pid).is_some_and(|stat| stat.started == holder.started);
             let mut descriptors = holder.descriptors.iter();

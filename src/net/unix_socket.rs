@@ -53,12 +53,57 @@ pub struct SocketFile {
     path: PathBuf,
     /// `None`: the supervisor's.
     made: Option<(FilePlace, FileIdentity)>,
+    /// It stays when this process ends.
+    stays: bool,
 }
 
 impl SocketFile {
     /// The file of a socket that somebody else has made, and will remove.
     pub fn foreign(path: PathBuf) -> Self {
-        Self { path, made: None }
+        Self {
+            path,
+            made: None,
+            stays: true,
+        }
+    }
+
+    /// The file that an earlier process of ours has made, for a socket that was kept.
+    ///
+    /// # Errors
+    /// Its directory can't be opened.
+    fn kept(path: PathBuf, file: FileIdentity) -> io::Result<Self> {
+        let place = FilePlace::of(&path)?;
+        Ok(Self {
+            path,
+            made: Some((place, file)),
+            stays: false,
+        })
+    }
+
+    /// The same, for those who may connect now.
+    ///
+    /// # Errors
+    /// As [`bind_socket`].
+    pub fn taken_over(
+        path: &Path,
+        file: FileIdentity,
+        access: &SocketAccess,
+        role: &SocketRole,
+    ) -> Result<Self, UnixSocketError> {
+        let file = Self::kept(path.to_owned(), file);
+        let file = file.map_err(|error| bind_error(path, &error, role))?;
+        file.set_access(access, role)?;
+        Ok(file)
+    }
+
+    /// Its identity, if this lameduck has made it.
+    pub fn identity(&self) -> Option<FileIdentity> {
+        self.made.as_ref().map(|(_, file)| *file)
+    }
+
+    /// Leaves it for a process that is started next, which gets the socket itself.
+    pub fn leave(&mut self) {
+        self.stays = true;
     }
 
     /// Where it is.
@@ -89,6 +134,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Some((place, identity)) = &self.made
+            && !self.stays
             && place.socket().is_ok_and(|found| found == Some(*identity))
         {
             let _ = place.remove();
@@ -262,6 +308,7 @@ fn listen_at(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
     let file = SocketFile {
         path,
         made: Some((place, identity)),
+        stays: false,
     };
     socket.listen(BACKLOG)?;
     Ok((UnixListener::from(OwnedFd::from(socket)), file))

@@ -203,6 +203,8 @@ impl Writer {
         let kept = self.kept.take(&name, &joining.name);
         joining.drains.extend(kept.iter().map(restored));
         state.add(key, joining, self.signals.clone(), &*self.probing);
+        self.watch_again(key, &kept);
+        let state = &self.pools[index];
         let member = state.members.get(&key);
         member.map_or_else(String::new, |member| member.endpoint.name.to_string())
     }

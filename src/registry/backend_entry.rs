@@ -1,5 +1,6 @@
 //! One backend as the registry keeps it: where it came from, who probes it, who waits for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -14,6 +15,7 @@ use crate::core::Time;
 use crate::core::backend::BackendState;
 use crate::core::drain::{Actor, OpenDrain, Outcome};
 use crate::core::outlier::Ejection;
+use crate::net::serving::Serving;
 use crate::rt::clock;
 
 /// Where a backend came from.
@@ -77,6 +79,8 @@ pub struct BackendEntry {
     pub draining_since: Option<Time>,
     /// It goes when it has drained, and nothing brings it back.
     pub leaving: bool,
+    /// By drain: the processes whose end it waits for.
+    pub awaited: BTreeMap<(Actor, String), Serving>,
     /// It gets no new requests for a while, though it is ready.
     pub ejection: Option<Ejection>,
 }

@@ -23,6 +23,7 @@ use super::view::{
 use super::writer::Writer;
 use crate::config::{self, Config, OnEmptyConfig};
 use crate::core::backend::BackendEvent;
+use crate::net::serving::Serving;
 use crate::rt::clock;
 
 /// What the registry's task is asked to do.
@@ -33,6 +34,8 @@ pub(super) enum RegistryCommand {
         name: String,
         request: DrainRequest,
         remove: bool,
+        /// The processes that serve the backends now, where the drain waits for their end.
+        serving: Vec<(BackendKey, Serving)>,
         owner: Option<u32>,
         reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, RegistryError>>,
     },
@@ -188,10 +191,14 @@ impl Writer {
                 name,
                 request,
                 remove,
+                serving,
                 owner,
                 reply,
             } => {
                 let endings = self.drain(&pool, &name, &request, remove, owner);
+                if endings.is_ok() {
+                    self.note_awaited(&request, serving);
+                }
                 self.reply(reply, endings);
             }
             RegistryCommand::Resume {

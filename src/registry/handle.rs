@@ -275,6 +275,7 @@ impl Handle {
                 name,
                 request,
                 remove,
+                serving: found.clone(),
                 owner,
                 reply,
             })

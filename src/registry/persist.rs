@@ -21,6 +21,7 @@ use super::pause::MaintenancePage;
 use super::plan_view::{PlanRequest, PlanStepView};
 use super::pool::PoolState;
 use crate::core::drain;
+use crate::net::serving::Serving;
 use crate::rt::clock::{self, Reading};
 use crate::rt::files;
 
@@ -159,6 +160,9 @@ pub struct DrainRecord {
     restarted_when: Option<Sign>,
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     expires: Option<SystemTime>,
+    /// The processes whose end ends it, where it waits for that. Empty: nobody listened when it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    awaited: Option<Serving>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,7 +232,21 @@ impl DrainRecord {
             },
             restarted_when: drain.until.sign().map(Sign::from),
             expires: drain.expires.map(|at| clock.to_wall(at)),
+            awaited: None,
         }
+    }
+
+    /// The same, with the processes whose end it waits for.
+    pub fn awaiting(self, awaited: Option<&Serving>) -> Self {
+        Self {
+            awaited: awaited.cloned(),
+            ..self
+        }
+    }
+
+    /// The processes whose end ends it; `None`: it waits for no end, or a lameduck kept it that did not save them.
+    pub fn awaited(&self) -> Option<&Serving> {
+        self.awaited.as_ref()
     }
 
     /// The order that asks for it again. What was due while the proxy was away is due at once.
@@ -466,14 +484,15 @@ impl PoolState {
                 });
             }
             let kept = backend.drains().filter(|(_, drain)| member.outlives(drain));
-            state.drains.extend(kept.map(|(_, drain)| {
+            state.drains.extend(kept.map(|(key, drain)| {
+                let awaited = member.awaited.get(key);
                 KeptDrain {
                     pool: self.name.to_string(),
                     // Not as shown: the next run finds nobody else of that name.
                     backend: member.base.clone(),
                     address: (member.source == BackendSource::Config)
                         .then(|| member.endpoint.address.to_string()),
-                    drain: DrainRecord::kept(drain, clock),
+                    drain: DrainRecord::kept(drain, clock).awaiting(awaited),
                 }
             }));
         }

@@ -199,6 +199,7 @@ impl PoolState {
             cut: InFlight::default(),
             draining_since: None,
             leaving: false,
+            awaited: BTreeMap::new(),
             ejection: None,
         };
         self.names.join(key, &member.base, &member.endpoint.name);

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::endpoint::BackendKey;
 use super::handle::{Handle, RegistryError};
+use super::persist::DrainRecord;
 use super::request;
 use super::view::{DrainRequest, DrainView};
 use super::writer::Writer;
@@ -57,7 +58,7 @@ impl Handle {
                     view.name
                 ))
             })?;
-            found.extend(serving.map(|serving| (BackendKey(view.id), serving)));
+            found.push((BackendKey(view.id), serving.unwrap_or_default()));
         }
         Ok(found)
     }
@@ -74,27 +75,41 @@ impl Handle {
             return;
         };
         for (key, serving) in found {
-            let pids = serving.pids();
-            info!(
-                pool,
-                backend = name,
-                ?pids,
-                "the drain ends when these processes have ended"
-            );
-            let (handle, pool, name) = (self.clone(), pool.to_owned(), name.to_owned());
-            let (actor, id) = (order.actor, order.id.clone());
-            tokio::spawn(async move {
-                while handle.is_awaited(&pool, &name, key, actor, &id).await {
-                    for _ in 0..LOOKS {
-                        if serving.have_ended() {
-                            let event = BackendEvent::Ended { actor, id };
-                            return handle.report(key, event, String::new());
-                        }
-                        tokio::time::sleep(LOOK).await;
-                    }
-                }
-            });
+            // Where nobody listens, whoever does next is a new one.
+            if !serving.is_empty() {
+                let drain = (order.actor, order.id.clone());
+                self.watch_one(pool, name, key, drain, serving);
+            }
         }
+    }
+
+    fn watch_one(
+        &self,
+        pool: &str,
+        name: &str,
+        key: BackendKey,
+        (actor, id): (Actor, String),
+        serving: Serving,
+    ) {
+        let pids = serving.pids();
+        info!(
+            pool,
+            backend = name,
+            ?pids,
+            "the drain ends when these processes have ended"
+        );
+        let (handle, pool, name) = (self.clone(), pool.to_owned(), name.to_owned());
+        tokio::spawn(async move {
+            while handle.is_awaited(&pool, &name, key, actor, &id).await {
+                for _ in 0..LOOKS {
+                    if serving.have_ended() {
+                        let event = BackendEvent::Ended { actor, id };
+                        return handle.report(key, event, String::new());
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        });
     }
 
     async fn is_awaited(
@@ -228,6 +243,65 @@ pub(super) fn view(pool: &str, name: &str, drain: &OpenDrain) -> DrainView {
 }
 
 impl Writer {
+    /// Remembers whose end a drain waits for, so that the next run can go on waiting.
+    pub(super) fn note_awaited(
+        &mut self,
+        request: &DrainRequest,
+        serving: Vec<(BackendKey, Serving)>,
+    ) {
+        let Ok(order) = request::order(request, Duration::ZERO, clock::now()) else {
+            return;
+        };
+        let drain = (order.actor, order.id);
+        for (key, serving) in serving {
+            let Some(pool) = self.home_mut(key) else {
+                continue;
+            };
+            let (Some(member), Some(backend)) = (pool.members.get_mut(&key), pool.core.get(&key))
+            else {
+                continue;
+            };
+            let is_open = |of: &(Actor, String)| backend.drains().any(|(open, _)| open == of);
+            member.awaited.retain(|of, _| is_open(of));
+            member.awaited.insert(drain.clone(), serving);
+        }
+    }
+
+    /// Goes on waiting for the end of processes that a drain of the last run waited for. They may have ended meanwhile.
+    pub(super) fn watch_again(&mut self, key: BackendKey, kept: &[DrainRecord]) {
+        let handle = self.handle.clone();
+        let Some(pool) = self.home_mut(key) else {
+            return;
+        };
+        let pool_name = pool.name.clone();
+        let Some(member) = pool.members.get_mut(&key) else {
+            return;
+        };
+        for record in kept {
+            let order = record.order();
+            if order.until.sign() != Some(RestartSign::Exit) {
+                continue;
+            }
+            let drain = (order.actor, order.id);
+            let (name, address) = (member.base.clone(), member.endpoint.address.to_string());
+            match record.awaited() {
+                Some(serving) => {
+                    member.awaited.insert(drain.clone(), serving.clone());
+                    handle.watch_one(&pool_name, &name, key, drain, serving.clone());
+                }
+                // Kept by a lameduck that did not save whom it waited for: those who are there now, then.
+                None => {
+                    let (handle, pool) = (handle.clone(), pool_name.clone());
+                    tokio::spawn(async move {
+                        if let Ok(Some(serving)) = serving_at(&address).await {
+                            handle.watch_one(&pool, &name, key, drain, serving);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
     /// A drain waits for a restart, and for some time none has been seen.
     pub(super) fn tell_unseen(&mut self, key: BackendKey, actor: Actor, id: &str) {
         let Some(state) = self.home_mut(key) else {

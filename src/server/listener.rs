@@ -1,6 +1,8 @@
 //! One public address: bound by us, served by Pingora's accept loop (or, on a unix socket, by our own), emptied before it
 //! closes.
 
+mod kept;
+
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -24,6 +26,7 @@ use super::accept::AcceptTarget;
 use super::overlap::{SharedPort, overlap};
 use super::workers::Threads;
 use crate::config::{self, ListenAddress};
+use crate::net::kept_socket::SocketStore;
 use crate::net::unix_socket::{
     BACKLOG, SocketAccess, SocketFile, SocketRole, UnixSocketError, bind_socket, take_over_socket,
 };
@@ -379,13 +382,16 @@ impl PublicListener {
     }
 
     /// Stops accepting. Whoever is connected already, accepted or not, is still served.
-    pub async fn stop(self) {
+    pub(super) async fn stop(self, store: &SocketStore) {
         if self.inherited {
             // The queue is the next process's: nothing is reset, as the supervisor keeps the socket. A filter, on
             // the other hand, would stay on it.
             let _ = self.stop.send(true);
             ended(self.accepting.await, &self.address);
             return;
+        }
+        if let Some((kept, _)) = self.kept() {
+            store.forget(&kept);
         }
         let door = AcceptTarget {
             front: self.front,

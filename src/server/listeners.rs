@@ -11,6 +11,7 @@ use super::workers::Threads;
 use crate::config::{self, ListenAddress};
 use crate::net::activation::Inherited;
 use crate::net::keepalive::{Keepalive, set_keepalive};
+use crate::net::kept_socket::{SocketStore, SocketUse};
 use crate::net::unix_socket::UnixSocketError;
 use crate::proxy::data_plane::DataPlane;
 use crate::tls::server::told;
@@ -22,6 +23,7 @@ pub struct Listeners {
     plane: Arc<DataPlane>,
     open: Vec<PublicListener>,
     inherited: Arc<Inherited>,
+    store: Arc<SocketStore>,
 }
 
 /// What a configuration adds, bound already, and what it drops.
@@ -55,12 +57,19 @@ impl Listeners {
             plane,
             open: Vec::new(),
             inherited: Arc::default(),
+            store: Arc::default(),
         }
     }
 
     /// The same, with sockets that the supervisor has bound: they are used where they fit.
     pub fn inheriting(mut self, inherited: Arc<Inherited>) -> Self {
         self.inherited = inherited;
+        self
+    }
+
+    /// The same, with somebody who keeps the sockets beyond the process's end.
+    pub fn kept_in(mut self, store: Arc<SocketStore>) -> Self {
+        self.store = store;
         self
     }
 
@@ -93,28 +102,50 @@ impl Listeners {
                 change.keep.push((listener.clone(), material));
                 continue;
             }
-            let bound = match &listener.address {
-                ListenAddress::Tcp(address) => match self.inherited.tcp(*address) {
-                    Some(socket) => BoundAddress::inherit(listener, socket),
-                    None => BoundAddress::bind_in_place_of(
+            let bound = match self.take_inherited(listener, takes_ipv6_alone)? {
+                Some(bound) => bound,
+                None => match &listener.address {
+                    ListenAddress::Tcp(address) => BoundAddress::bind_in_place_of(
                         listener,
                         *address,
                         takes_ipv6_alone,
                         &self.leaving(config, *address),
                         &mut change.shared,
                     )?,
+                    ListenAddress::Unix(path) => BoundAddress::bind_unix(listener, path)?,
                 },
-                ListenAddress::Unix(path) => {
-                    let name = path.file_name().and_then(|name| name.to_str());
-                    match self.inherited.unix(path, name.unwrap_or_default()) {
-                        Some(socket) => BoundAddress::inherit_unix(listener, path, socket),
-                        None => BoundAddress::bind_unix(listener, path)?,
-                    }
-                }
             };
             change.add.push((bound, material));
         }
         Ok(change)
+    }
+
+    /// A socket for this listener that came with the start of the process: the supervisor's, or one that an earlier
+    /// process of ours has left.
+    fn take_inherited(
+        &self,
+        listener: &config::ListenerConfig,
+        takes_ipv6_alone: bool,
+    ) -> Result<Option<BoundAddress>, PrepareError> {
+        let usage = SocketUse::Listener;
+        Ok(match &listener.address {
+            ListenAddress::Tcp(address) => {
+                if let Some(socket) = self.inherited.tcp(*address) {
+                    return Ok(Some(BoundAddress::inherit(listener, socket)));
+                }
+                let kept = self.inherited.kept_tcp(usage, *address, takes_ipv6_alone);
+                kept.map(|socket| BoundAddress::take_kept(listener, socket, takes_ipv6_alone))
+            }
+            ListenAddress::Unix(path) => {
+                let name = path.file_name().and_then(|name| name.to_str());
+                if let Some(socket) = self.inherited.unix(path, name.unwrap_or_default()) {
+                    return Ok(Some(BoundAddress::inherit_unix(listener, path, socket)));
+                }
+                let kept = self.inherited.kept_unix(usage, path);
+                let kept = kept.map(|kept| BoundAddress::take_kept_unix(listener, path, kept));
+                kept.transpose()?
+            }
+        })
     }
 
     /// Those in the way of a new address that are no longer wanted.
@@ -158,14 +189,21 @@ impl Listeners {
                 set_keepalive(socket, keepalive);
             }
             let listener = bound.start(&self.threads, &self.plane, material)?;
+            listener.keep_in(&self.store);
             self.open.push(listener);
         }
         std::mem::drop(change.shared);
         let with_tls = |open: &PublicListener| Some((open.address(), open.tls()?));
         let certificates = self.open.iter().filter_map(with_tls).collect();
         self.plane.certificates.set(certificates);
+        let any_dropped = !drop.is_empty();
         for listener in drop {
-            listener.stop().await;
+            listener.stop(&self.store).await;
+        }
+        // The next reload may want the same address again.
+        if any_dropped && self.store.is_there() {
+            let store = self.store.clone();
+            let _ = tokio::task::spawn_blocking(move || store.wait()).await;
         }
         Ok(())
     }
@@ -183,7 +221,7 @@ impl Listeners {
     /// Stops accepting everywhere.
     pub async fn stop(&mut self) {
         for listener in self.open.drain(..) {
-            listener.stop().await;
+            listener.stop_at_end(&self.store).await;
         }
     }
 }

@@ -33,5 +33,6 @@ mod soak;
 mod sticky;
 mod stuck;
 mod supervisors;
+mod survives;
 mod unix_listener;
 mod yardstick;

@@ -12,7 +12,7 @@ mod lease;
 mod mailbox;
 pub mod parent;
 mod process_tree;
-mod syscall;
+pub(super) mod syscall;
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;

@@ -11,7 +11,8 @@ use super::advised::{advice, clean};
 use lameduck_rig::process::child_named;
 
 use super::{Fleet, INSTANCES, deployed, free_addresses, journals};
-use crate::harness::{exe, skip, turn, until};
+use crate::harness::{exe, proving, skip, turn, turn_alone, until};
+use crate::survives::{Callers, Target, client};
 
 const SCRIPT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -146,6 +147,14 @@ impl Systemd {
         command
     }
 
+    /// The process that is the proxy.
+    async fn main_pid(&self) -> String {
+        let mut command = self.systemctl();
+        command.args(["show", "--property=MainPID", "lameduck.service"]);
+        let output = command.output().await.unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// `systemctl VERB UNIT`, with what the unit said last if it fails.
     async fn tell(&self, verb: &str, unit: &str) {
         let mut command = self.systemctl();
@@ -182,6 +191,45 @@ impl Drop for Systemd {
                 .status();
         }
     }
+}
+
+/// `kill -9` of the proxy, and `systemctl restart`: with the unit's store of descriptors, nobody is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_restarted_proxy_refuses_nobody() {
+    let _turn = turn_alone().await;
+    let template = "app@.service";
+    let Some(systemd) = Systemd::boot(template, |app| shipped(template, app), true).await else {
+        return;
+    };
+    systemd.tell("start", "lameduck.service").await;
+    for n in 1..=INSTANCES {
+        systemd.tell("start", &format!("app@app-{n}.service")).await;
+    }
+    systemd.fleet.ready(INSTANCES).await;
+    let target = Target::Tcp(systemd.fleet.address);
+    let callers = Callers::start(vec![target.clone()]);
+    for round in 0..if proving() { 10 } else { 2 } {
+        let before = systemd.main_pid().await;
+        let mut kill = systemd.systemctl();
+        kill.args(["kill", "--signal=KILL", "lameduck.service"]);
+        assert!(kill.status().await.unwrap().success());
+        let waiting = [client(&target), client(&target)];
+        for client in waiting {
+            client
+                .await
+                .unwrap()
+                .unwrap_or_else(|why| panic!("round {round}: {why}"));
+        }
+        assert_ne!(systemd.main_pid().await, before);
+        // The admin socket, too: its file stays where it was.
+        systemd.fleet.ready(INSTANCES).await;
+        systemd.tell("restart", "lameduck.service").await;
+        client(&target).await.unwrap().unwrap();
+        systemd.fleet.ready(INSTANCES).await;
+    }
+    let (made, refused) = callers.stop();
+    assert!(refused.is_empty(), "of {made}: {refused:?}");
+    assert!(made > 20, "{made}");
 }
 
 /// Whether this machine can run it.

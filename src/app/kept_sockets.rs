@@ -1,0 +1,82 @@
+//! Sockets that an earlier process has left: which of them the configuration still wants. The others are closed before
+//! anything is bound, as they may be in its way.
+
+use tracing::info;
+
+use crate::admin::listen::default_sockets;
+use crate::config::{Config, ListenAddress};
+use crate::net::activation::Inherited;
+use crate::net::kept_socket::{KeptKind, KeptSocket, SocketStore, SocketUse};
+
+/// Closes those that the configuration no longer wants, here and in the store.
+pub fn close_unwanted(config: &Config, inherited: &Inherited, store: &SocketStore) {
+    let gone = inherited.close_unwanted(|kept| is_wanted(config, kept));
+    for kept in &gone {
+        info!(
+            address = kept.address,
+            "a socket of an earlier process is closed: nothing in the configuration listens on it, or its file is gone"
+        );
+        store.forget(kept);
+    }
+    if !gone.is_empty() {
+        store.wait();
+    }
+}
+
+fn is_wanted(config: &Config, kept: &KeptSocket) -> bool {
+    let usage = kept.usage;
+    let at = |address: Option<std::net::SocketAddr>| {
+        address.is_some_and(|at| *kept == KeptSocket::tcp(usage, at, config.takes_ipv6_alone(at)))
+    };
+    // By its file, which has been looked at: the name may be cut.
+    let on = |path: &std::path::Path| matches!(kept.kind, KeptKind::Unix(file) if kept.to_name() == KeptSocket::unix(usage, path, file).to_name());
+    let admin = &config.admin;
+    match usage {
+        SocketUse::Listener => config
+            .listeners
+            .iter()
+            .any(|listener| match &listener.address {
+                ListenAddress::Tcp(address) => at(Some(*address)),
+                ListenAddress::Unix(path) => on(path),
+            }),
+        SocketUse::Admin => match &admin.socket {
+            Some(path) => on(path),
+            None => default_sockets().iter().any(|path| on(path)),
+        },
+        SocketUse::Apps => admin.apps_socket.as_deref().is_some_and(on),
+        SocketUse::Http => at(admin.http),
+        SocketUse::Probes => at(admin.probes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn kept_socket_is_wanted_where_the_same_key_has_its_address() {
+        let text = "[admin]\nsocket = \"/run/a\"\nhttp = \"127.0.0.1:9901\"\n[[listener]]\naddress = \"127.0.0.1:8080\"\n\
+                    [[listener]]\naddress = \"unix:/run/web\"\n[[pool]]\nname = \"app\"";
+        let config = config::parse("test", text).unwrap().config;
+        let tcp = |usage, address: &str| {
+            is_wanted(
+                &config,
+                &KeptSocket::tcp(usage, address.parse().unwrap(), false),
+            )
+        };
+        let unix =
+            |usage, path| is_wanted(&config, &KeptSocket::unix(usage, Path::new(path), (1, 2)));
+        assert!(tcp(SocketUse::Listener, "127.0.0.1:8080"));
+        assert!(tcp(SocketUse::Http, "127.0.0.1:9901"));
+        assert!(unix(SocketUse::Admin, "/run/a"));
+        assert!(unix(SocketUse::Listener, "/run/web"));
+        assert!(!tcp(SocketUse::Listener, "127.0.0.1:9901"));
+        assert!(!tcp(SocketUse::Probes, "127.0.0.1:9901"));
+        assert!(!tcp(SocketUse::Listener, "127.0.0.1:8081"));
+        assert!(!unix(SocketUse::Apps, "/run/a"));
+        assert!(!unix(SocketUse::Listener, "/run/a"));
+    }
+}

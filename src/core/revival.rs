@@ -1,0 +1,163 @@
+//! When a keeper starts the proxy again, and when it ends with it.
+//!
+//! What was served once comes back, whatever killed it, with pauses that grow while it keeps dying young. What ends by
+//! itself before it served is not helped by another try: the configuration is bad, or an address is taken.
+
+use super::Time;
+use super::launch::ProcessExit;
+
+/// One that has lived this long was well: what kills it next is another matter.
+const WELL: Time = Time::from_secs(10);
+/// The first pause after a life that was shorter than that; none before the first new start…
+const FIRST_PAUSE: Time = Time::from_millis(100);
+/// …and the longest: each is twice the one before. Clients wait that long.
+const LAST_PAUSE: Time = Time::from_secs(1);
+/// So often in a row it may be killed before it serves.
+const TRIES: u32 = 5;
+
+/// What is done after an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterEnd {
+    /// Start it again, after this pause.
+    StartAgain(Time),
+    /// End in the same way.
+    EndAlike,
+}
+
+/// A keeper's view of the process that it keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Revival {
+    started: Time,
+    serves: bool,
+    told_to_stop: bool,
+    /// Lives in a row that were short.
+    young: u32,
+    /// Of them, those that ended before anything was served.
+    unborn: u32,
+}
+
+impl Revival {
+    /// It was started.
+    pub fn note_start(&mut self, now: Time) {
+        self.started = now;
+        self.serves = false;
+    }
+
+    /// It says that it serves.
+    pub fn note_serving(&mut self) {
+        self.serves = true;
+        self.unborn = 0;
+    }
+
+    /// Somebody wants it to end: whatever it ends with, that is all.
+    pub fn note_stop(&mut self) {
+        self.told_to_stop = true;
+    }
+
+    /// Whether somebody wants it to end.
+    pub fn is_stopping(&self) -> bool {
+        self.told_to_stop
+    }
+
+    /// It has ended.
+    pub fn after(&mut self, end: ProcessExit, now: Time) -> AfterEnd {
+        let killed = matches!(end, ProcessExit::Signal(_));
+        let in_order = end == ProcessExit::Code(0);
+        if self.told_to_stop || in_order || (!killed && !self.serves) {
+            return AfterEnd::EndAlike;
+        }
+        if !self.serves {
+            self.unborn += 1;
+            if self.unborn >= TRIES {
+                return AfterEnd::EndAlike;
+            }
+        }
+        if now.saturating_sub(self.started) >= WELL {
+            self.young = 0;
+        }
+        let pause = match self.young {
+            0 => Time::ZERO,
+            before => FIRST_PAUSE
+                .saturating_mul(1 << (before - 1).min(16))
+                .min(LAST_PAUSE),
+        };
+        self.young = self.young.saturating_add(1);
+        AfterEnd::StartAgain(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KILLED: ProcessExit = ProcessExit::Signal(9);
+
+    fn after_life(revival: &mut Revival, serves: bool, lives: Time, end: ProcessExit) -> AfterEnd {
+        revival.note_start(Time::from_secs(100));
+        if serves {
+            revival.note_serving();
+        }
+        revival.after(end, Time::from_secs(100) + lives)
+    }
+
+    #[test]
+    fn process_that_served_and_was_killed_is_started_again_with_growing_pauses() {
+        let mut revival = Revival::default();
+        let short = Time::from_millis(50);
+        let pauses: Vec<_> = (0..10)
+            .map(|_| match after_life(&mut revival, true, short, KILLED) {
+                AfterEnd::StartAgain(pause) => pause.as_millis(),
+                AfterEnd::EndAlike => panic!("it gives up"),
+            })
+            .collect();
+        assert_eq!(
+            pauses,
+            [0, 100, 200, 400, 800, 1000, 1000, 1000, 1000, 1000]
+        );
+        // It was well for long.
+        let again = after_life(&mut revival, true, WELL, KILLED);
+        assert_eq!(again, AfterEnd::StartAgain(Time::ZERO));
+    }
+
+    #[test]
+    fn process_that_served_and_failed_is_started_again() {
+        let end = after_life(&mut Revival::default(), true, WELL, ProcessExit::Code(101));
+        assert_eq!(end, AfterEnd::StartAgain(Time::ZERO));
+    }
+
+    #[test]
+    fn start_that_fails_by_itself_is_not_tried_again() {
+        for code in [1, 2, 101] {
+            let mut revival = Revival::default();
+            // The first, and one after a crash.
+            for _ in 0..2 {
+                let end = after_life(&mut revival, false, Time::ZERO, ProcessExit::Code(code));
+                assert_eq!(end, AfterEnd::EndAlike);
+                after_life(&mut revival, true, WELL, KILLED);
+            }
+        }
+    }
+
+    #[test]
+    fn start_that_is_killed_again_and_again_is_given_up() {
+        let mut revival = Revival::default();
+        let mut starts = 1;
+        while after_life(&mut revival, false, Time::ZERO, KILLED) != AfterEnd::EndAlike {
+            starts += 1;
+        }
+        assert_eq!(starts, TRIES);
+    }
+
+    #[test]
+    fn end_in_order_is_the_keepers_end_too() {
+        let mut revival = Revival::default();
+        let end = after_life(&mut revival, true, WELL, ProcessExit::Code(0));
+        assert_eq!(end, AfterEnd::EndAlike);
+        revival.note_stop();
+        // It did not stop in time.
+        assert_eq!(
+            after_life(&mut revival, true, WELL, KILLED),
+            AfterEnd::EndAlike
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! The store: what the proxy says over sd_notify(3), and the descriptors that it has kept.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use crate::net::activation::passed_descriptors;
+
+/// More sockets no proxy has.
+pub(super) const MOST: usize = 512;
+/// A longer message is none of the proxy's.
+const MOST_BYTES: usize = 8192;
+/// Descriptors in one message: the proxy sends one.
+const MOST_AT_ONCE: usize = 8;
+
+/// What is held, by its name in `LISTEN_FDNAMES`.
+pub(super) struct HeldSockets {
+    notify: UnixDatagram,
+    address: String,
+    /// The supervisor above has bound these: they are handed on as they came.
+    passed: Vec<(String, OwnedFd)>,
+    kept: BTreeMap<String, OwnedFd>,
+}
+
+/// What the proxy says that others have to do with.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SupervisorMessage {
+    /// It serves.
+    pub ready: bool,
+    /// Another process is the proxy from now on.
+    pub main: Option<u32>,
+    /// The lines for the supervisor above.
+    pub others: String,
+}
+
+impl HeldSockets {
+    /// Nothing yet but what the supervisor above has passed.
+    pub fn open() -> io::Result<Self> {
+        let name = format!(
+            "lameduck-keeper-{}-{:08x}",
+            std::process::id(),
+            fastrand::u32(..)
+        );
+        let notify = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        notify.set_nonblocking(true)?;
+        // Anybody can send to such a name: whose message it is, the kernel says.
+        set_socket_passcred(&notify, true)?;
+        Ok(Self {
+            notify,
+            address: format!("@{name}"),
+            passed: passed_descriptors(),
+            kept: BTreeMap::new(),
+        })
+    }
+
+    /// Where the proxy speaks to: `NOTIFY_SOCKET`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Those that the next process gets, with their names.
+    pub fn all(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        let passed = self.passed.iter().map(|(name, fd)| (&**name, fd.as_fd()));
+        passed.chain(self.kept.iter().map(|(name, fd)| (&**name, fd.as_fd())))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.passed.len() + self.kept.len()
+    }
+
+    /// The next message, if there is one. Descriptors in it are kept, or no longer, as it says.
+    pub fn receive(&mut self) -> Option<SupervisorMessage> {
+        loop {
+            let mut text = [0; MOST_BYTES];
+            let mut space = [MaybeUninit::uninit();
+                rustix::cmsg_space!(ScmRights(MOST_AT_ONCE), ScmCredentials(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut parts = [IoSliceMut::new(&mut text)];
+            let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+            let received = match recvmsg(&self.notify, &mut parts, &mut control, flags) {
+                Ok(received) => received,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => return None,
+            };
+            let (mut descriptors, mut sender) = (Vec::new(), None);
+            for message in control.drain() {
+                match message {
+                    RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
+                    RecvAncillaryMessage::ScmCredentials(who) => sender = Some(who.uid),
+                    _ => {}
+                }
+            }
+            let own = rustix::process::geteuid();
+            if sender.is_none_or(|uid| uid != own && !uid.is_root()) {
+                continue;
+            }
+            let Ok(text) = std::str::from_utf8(&text[..received.bytes]) else {
+                continue;
+            };
+            return Some(self.take(text, descriptors));
+        }
+    }
+
+    fn take(&mut self, text: &str, descriptors: Vec<OwnedFd>) -> SupervisorMessage {
+        let value = |name: &str| {
+            let mut lines = text.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        };
+        let name = value("FDNAME").unwrap_or("stored");
+        if value("FDSTOREREMOVE") == Some("1") {
+            self.kept.remove(name);
+        } else if value("FDSTORE") == Some("1")
+            && let Some(descriptor) = descriptors.into_iter().next()
+            && !name.contains(':')
+            && (self.kept.len() < MOST || self.kept.contains_key(name))
+        {
+            self.kept.insert(name.to_owned(), descriptor);
+        }
+        const OURS: [&str; 6] = [
+            "FDSTORE=",
+            "FDSTOREREMOVE=",
+            "FDNAME=",
+            "FDPOLL=",
+            "BARRIER=",
+            "MAINPID=",
+        ];
+        let others = text
+            .lines()
+            .filter(|line| !OURS.iter().any(|own| line.starts_with(own)));
+        SupervisorMessage {
+            ready: value("READY") == Some("1"),
+            main: value("MAINPID").and_then(|pid| pid.parse().ok()),
+            others: others.collect::<Vec<_>>().join("\n"),
+        }
+    }
+}
+
+impl AsFd for HeldSockets {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.notify.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::sd_notify::{tell, tell_with};
+    use std::ffi::OsStr;
+    use std::net::{TcpListener, TcpStream};
+
+    fn names(held: &HeldSockets) -> Vec<&str> {
+        held.all().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn stored_descriptor_outlives_its_sender_and_goes_when_it_is_removed() {
+        let mut held = HeldSockets::open().unwrap();
+        let address = held.address().to_owned();
+        let address = OsStr::new(&address);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        tell_with(address, "FDSTORE=1\nFDNAME=web", listener.as_fd()).unwrap();
+        drop(listener);
+        assert_eq!(held.receive(), Some(SupervisorMessage::default()));
+        assert_eq!(names(&held), ["web"]);
+        assert!(TcpStream::connect(at).is_ok());
+        tell(address, "FDSTOREREMOVE=1\nFDNAME=web").unwrap();
+        held.receive().unwrap();
+        assert_eq!(held.count(), 0);
+        assert!(TcpStream::connect(at).is_err());
+        assert_eq!(held.receive(), None);
+    }
+
+    #[test]
+    fn what_is_for_the_supervisor_above_is_told_apart() {
+        let mut held = HeldSockets::open().unwrap();
+        let address = held.address().to_owned();
+        tell(
+            OsStr::new(&address),
+            "READY=1\nMAINPID=7\nSTATUS=two\nFDPOLL=0",
+        )
+        .unwrap();
+        let message = held.receive().unwrap();
+        assert!(message.ready);
+        assert_eq!(message.main, Some(7));
+        assert_eq!(message.others, "READY=1\nSTATUS=two");
+    }
+
+    #[test]
+    fn barrier_is_over_when_the_message_was_read() {
+        let mut held = HeldSockets::open().unwrap();
+        let address = held.address().to_owned();
+        let (mut reader, writer) = io::pipe().unwrap();
+        tell_with(OsStr::new(&address), "BARRIER=1", writer.as_fd()).unwrap();
+        drop(writer);
+        held.receive().unwrap();
+        let mut nothing = [0];
+        assert_eq!(io::Read::read(&mut reader, &mut nothing).unwrap(), 0);
+    }
+}
