@@ -5,6 +5,8 @@
 //! leaves the old one or the new one. One that can't be read is moved aside and told about; it never keeps the
 //! proxy from starting.
 
+mod wall_clock;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,6 +16,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use wall_clock::{maybe_wall, wall};
 
 use super::backend_entry::BackendSource;
 pub use super::own_key::OwnKeySource;
@@ -22,7 +25,7 @@ use super::plan_view::{PlanRequest, PlanStepView};
 use super::pool::PoolState;
 use crate::core::drain;
 use crate::net::serving::Serving;
-use crate::rt::clock::{self, Reading};
+use crate::rt::clock::Reading;
 use crate::rt::files;
 
 /// The file's name in `state_dir`.
@@ -425,44 +428,6 @@ fn parse(text: &[u8]) -> Result<KeptState, String> {
         ));
     }
     serde_json::from_slice(text).map_err(|error| error.to_string())
-}
-
-/// RFC 3339 in the file.
-mod wall {
-    use super::*;
-
-    pub(super) fn serialize<S: serde::Serializer>(
-        time: &SystemTime,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&clock::rfc3339(*time))
-    }
-
-    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<SystemTime, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)
-    }
-}
-
-mod maybe_wall {
-    use super::*;
-
-    pub(super) fn serialize<S: serde::Serializer>(
-        time: &Option<SystemTime>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        time.map(clock::rfc3339).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<SystemTime>, D::Error> {
-        Option::<String>::deserialize(deserializer)?
-            .map(|text| humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom))
-            .transpose()
-    }
 }
 
 impl PoolState {
