@@ -164,7 +164,9 @@ impl Exchange<'_> {
             return Some(StayReason::Request);
         }
         let unsent = self.outgoing.len() - self.outgoing_sent;
-        if unsent.max(self.incoming.len()) > MOST_CARRIED {
+        // Until its head has gone out, nobody could say how much of what is sent is body.
+        let is_head_sent = self.tally.bytes_out >= self.tally.head_out;
+        if !is_head_sent || unsent.max(self.incoming.len()) > MOST_CARRIED {
             return Some(StayReason::Buffers);
         }
         (self.client.stays()).or_else(|| match bare_socket(&self.connection.stream) {
