@@ -106,7 +106,7 @@ async fn hand_over_that_is_called_off_leaves_all_connections_where_they_were() {
         let client = WebSocketClient::connect(address, number, rng.fork(), stop.clone());
         sockets.push(tokio::spawn(client));
     }
-    old.until_in_flight(10).await;
+    old.until_lasting(10).await;
     for _ in 0..3 {
         hand_over(&old, &next, Refusals::All, false, &mut rng).await;
     }
@@ -129,7 +129,7 @@ async fn drain_in_the_next_process_waits_for_what_has_moved_and_the_old_one_neve
     );
     let client = WebSocketClient::connect(old.address(), 0, rng.fork(), stop.clone());
     let client = tokio::spawn(client);
-    old.until_in_flight(1).await;
+    old.until_lasting(1).await;
     // Drained in both, before it moves.
     old.drain().await;
     next.drain().await;
@@ -164,7 +164,7 @@ async fn connection_of_an_unknown_backend_stays_and_says_why() {
     );
     let client = WebSocketClient::connect(old.address(), 0, rng.fork(), stop.clone());
     let client = tokio::spawn(client);
-    old.until_in_flight(1).await;
+    old.until_lasting(1).await;
     let count = hand_over(&old, &next, Refusals::None, false, &mut rng).await;
     assert_eq!(count.stay.get(&StayReason::Refused), Some(&1), "{count:?}");
     assert_eq!((old.in_flight(), next.in_flight()), (1, 0));

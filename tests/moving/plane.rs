@@ -8,12 +8,12 @@ use lameduck::config::{self, AccessLogConfig, LogFormat, LogSink};
 use lameduck::core::drain::{Actor, DrainSpec, Until};
 use lameduck::core::event::{BackendEvent, ProbeResult};
 use lameduck::proxy::data_plane::DataPlane;
+use lameduck::registry::unattended::{NoObserver, NoProbes};
 use lameduck::registry::{self, Endpoint, Handle, persist};
 use lameduck::rt::clock;
 use lameduck::server::listeners::Listeners;
 use lameduck::server::workers::Threads;
 use lameduck::telemetry::access_log::AccessLog;
-use lameduck_rig::stubs::{NoObserver, NoProbes};
 
 use super::backend::CountingBackend;
 
