@@ -60,7 +60,6 @@ fn world() -> (Vec<PoolView>, SystemTime) {
             backend("app-3", "down", "down"),
         ],
         pause: None,
-        discovery: Vec::new(),
         splits: Vec::new(),
         unsaved: None,
         discovery: Vec::new(),

@@ -155,7 +155,7 @@ async fn words_of_the_file_are_taken_at_once_and_told() {
     let (_, metrics) = admin::request(&rig.socket, "GET", "/metrics", None)
         .await
         .unwrap();
-    let metrics = String::from_utf8(metrics).unwrap();
+    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
     assert!(
         metrics.contains("lameduck_discovery_backends{pool=\"app\",source=\"file "),
         "{metrics}"

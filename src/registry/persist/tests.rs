@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::*;
+use crate::rt::clock;
 
 fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::OpenDrain {
     drain::OpenDrain {

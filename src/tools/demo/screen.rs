@@ -287,7 +287,6 @@ mod tests {
             held: 12,
             backends: vec![backend],
             pause: None,
-            discovery: Vec::new(),
             splits: Vec::new(),
             unsaved: None,
             discovery: Vec::new(),
