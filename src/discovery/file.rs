@@ -150,7 +150,7 @@ mod tests {
         let path = dir.path().join("backends.json");
         let mut watch = FileWatch::default();
         let error = watch.look(&path).unwrap().unwrap_err().to_string();
-        assert!(error.contains("backends.json: No such file"), "{error}");
+        assert!(error.contains("backends.json: no such file"), "{error}");
         assert!(watch.look(&path).is_none(), "that was told");
         std::fs::write(&path, list(&["a", "b"])).unwrap();
         assert_eq!(names(watch.look(&path)), ["a", "b"]);

@@ -3,7 +3,7 @@
 use super::messages::files;
 use lameduck::app::check::load;
 use lameduck::config::print::print;
-use lameduck::config::schema::{SECTIONS, reference};
+use lameduck::config::schema::{SECTIONS, SectionSchema, reference};
 use lameduck::config::{
     CompressionConfig, OutlierConfig, StickyConfig, UpstreamTls, duration, parse,
 };
@@ -49,7 +49,8 @@ root = \"x\"
 [compression]\n";
     let printed = print(&parse("x.toml", minimal).unwrap().config);
     let mut keys = 0;
-    for section in &SECTIONS[1..] {
+    let whole = |section: &&&SectionSchema| section.header != DISCOVERY;
+    for section in SECTIONS[1..].iter().filter(whole) {
         let body = printed
             .split(&format!("{}\n", section.header))
             .nth(1)
@@ -83,6 +84,40 @@ root = \"x\"
         );
     }
     assert!(keys > 60, "{keys}");
+}
+
+/// Its keys are printed as far as the type knows them.
+const DISCOVERY: &str = "[[pool.discovery]]";
+
+#[test]
+fn every_key_of_a_source_is_printed_with_its_default_by_some_type() {
+    let sources = [
+        "type = \"file\"\npath = \"x\"",
+        "type = \"dns\"\nname = \"x\"\nport = 1",
+        "type = \"docker\"",
+        "type = \"kubernetes\"\nservice = \"x\"",
+    ];
+    let mut printed = String::new();
+    for source in sources {
+        let text = format!(
+            "[[listener]]\naddress = \"0.0.0.0:8080\"\n[[pool]]\nname = \"app\"\n{DISCOVERY}\n{source}\n"
+        );
+        let text = print(&parse("x.toml", &text).unwrap().config);
+        let body = text.split(&format!("{DISCOVERY}\n")).nth(1).unwrap();
+        printed += body.split("\n\n").next().unwrap();
+        printed += "\n";
+    }
+    let section = SECTIONS.iter().find(|one| one.header == DISCOVERY).unwrap();
+    for key in section.keys {
+        let default = key.default.unwrap_or("\"file\"");
+        let line = format!("{} = {default}", key.name);
+        let is_given = ["path", "name", "service"].contains(&key.name);
+        let is_printed = printed.lines().any(|one| match is_given {
+            true => one.starts_with(&format!("{} = ", key.name)),
+            false => one == line,
+        });
+        assert!(is_printed, "{line} is not in\n{printed}");
+    }
 }
 
 /// The declarations as text, so that nothing that reads them can leave out one unnoticed.
@@ -184,7 +219,7 @@ fn every_example_works_without_a_warning() {
     let files = files("config");
     assert_eq!(
         files.len(),
-        12,
+        13,
         "an example was added or lost: adjust the number, and docs/configuration.md"
     );
     let doc = std::fs::read_to_string(DOC).unwrap();
@@ -259,6 +294,8 @@ fn the_annotated_example_shows_every_key_with_its_default() {
     // With every comment taken off a key or a section it must be a configuration still, with the same values.
     let uncommented: String = text.lines().map(uncomment).collect();
     let one_action = without_other_actions(&uncommented);
+    // Which keys a source has depends on its type.
+    let one_action = without_section(&one_action, DISCOVERY);
     let explicit =
         parse("config/lameduck.toml", &one_action).unwrap_or_else(|error| panic!("{error}"));
     for section in &SECTIONS[1..] {
@@ -290,6 +327,12 @@ fn the_annotated_example_shows_every_key_with_its_default() {
         plain.tls = explicit.tls.clone();
     }
     assert_eq!(explicit.config, plain);
+}
+
+fn without_section(text: &str, header: &str) -> String {
+    let (before, rest) = text.split_once(&format!("{header}\n")).unwrap();
+    let next = rest.find("\n[").map_or("", |at| &rest[at + 1..]);
+    format!("{before}{next}")
 }
 
 /// Sections that are an action of a route, of which it has one.

@@ -184,7 +184,7 @@ type = "dns"
 name = "_http._tcp.App.internal"
 record = "srv"
 server = "[::1]:5353"
-timeout = "1s"
+timeout = "2s"
 min_ttl = "3s"
 max_ttl = "1h"
 [[pool.discovery]]

@@ -228,7 +228,7 @@ fn check_reads_the_file_and_says_where_it_is_wrong() {
         )
     };
     let (is_good, told) = check();
-    assert!(is_good && told.contains("No such file"), "{told}");
+    assert!(is_good && told.contains("no such file"), "{told}");
     std::fs::write(dir.path().join("b.json"), "[\n{\"address\": \"x\"}]").unwrap();
     let (is_good, told) = check();
     assert!(is_good && told.contains("b.json:2: "), "{told}");

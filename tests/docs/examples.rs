@@ -74,6 +74,11 @@ const WAYS: &[(&str, &str, Way)] = &[
     ),
     ("docs/configuration.md", "lameduck run --listen", Way::Alone),
     ("docs/configuration.md", "lameduck check -c", Way::Stage(0)),
+    (
+        "docs/discovery.md",
+        "lameduck changes --last",
+        Way::Not("needs sources that change: --test discovery has them"),
+    ),
     ("docs/doctor.md", "lameduck doctor oxfile.toml", Way::Own),
     ("docs/draining.md", "oxmgr restart", Way::DryRun),
     (

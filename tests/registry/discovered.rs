@@ -294,8 +294,11 @@ async fn source_that_is_gone_leaves_its_backends_to_another_one() {
 #[tokio::test]
 async fn every_author_of_a_change_is_remembered() {
     let rig = Rig::new(&pool("", &TWO));
-    rig.apply(&pool("balance = \"random\"\n", &[TWO[0], ("c", 3003)]))
-        .await;
+    rig.apply(&pool(
+        "[pool.hold]\ntimeout = \"3s\"\n",
+        &[TWO[0], ("c", 3003)],
+    ))
+    .await;
     rig.register("api", 3010).await.unwrap();
     rig.register("api", 3011).await.unwrap();
     rig.handle
@@ -324,7 +327,7 @@ async fn every_author_of_a_change_is_remembered() {
         "{told:?}"
     );
     assert!(
-        told[0].contains("balance: \"least_requests\" → \"random\""),
+        told[0].contains("pool app: [pool.hold] timeout: "),
         "{told:?}"
     );
     assert_eq!(

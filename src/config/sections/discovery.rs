@@ -74,7 +74,7 @@ pub enum DiscoveryPort {
 
 section! {
     /// The keys of all kinds of sources. Which of them a kind knows is in `DiscoveryKind::keys`.
-    [pool.discovery]
+    [[pool.discovery]]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DiscoverySourceConfig {
         /// Who knows them: a file, DNS, Docker, or Kubernetes' EndpointSlices.
