@@ -43,11 +43,23 @@ pub struct DnsSource {
 /// What was found in earlier rounds, for what can't be found in this one.
 #[derive(Default)]
 struct KnownRecords {
-    /// Addresses by family: a server that fails for the one may answer for the other.
+    own: KnownAddresses,
+    /// Of a service's targets.
+    targets: HashMap<String, KnownAddresses>,
+}
+
+/// Addresses by family: a server that fails for the one may answer for the other.
+#[derive(Debug, Clone, Default)]
+struct KnownAddresses {
     v4: Option<Vec<IpAddr>>,
     v6: Option<Vec<IpAddr>>,
-    /// Addresses of a service's targets.
-    targets: HashMap<String, Vec<IpAddr>>,
+}
+
+impl KnownAddresses {
+    fn all(&self) -> Vec<IpAddr> {
+        let both = [&self.v4, &self.v6].into_iter().flatten();
+        both.flatten().copied().collect()
+    }
 }
 
 /// One round's answer, and for how long it holds.
@@ -84,7 +96,7 @@ impl DnsSource {
         match &self.question {
             Question::Addresses { name, port } => {
                 let (v4, v6) = tokio::join!(client.addresses_v4(name), client.addresses_v6(name));
-                let (found, failure) = both_families(v4, v6, known)?;
+                let (found, failure) = both_families(v4, v6, &mut known.own)?;
                 Ok(FoundBackends {
                     set: address_backends(&found.records, *port),
                     ttl: found.ttl,
@@ -109,41 +121,38 @@ impl DnsSource {
         let mut hosts: Vec<String> = found.records.iter().map(|one| one.host.clone()).collect();
         hosts.sort_unstable();
         hosts.dedup();
-        let given = &found.given;
+        let (given, before) = (&found.given, &known.targets);
         let asked = stream::iter(hosts).map(|host| async move {
+            let mut own = before.get(&host).cloned().unwrap_or_default();
             if let Some(addresses) = given.get(&host) {
-                return (host, Ok((addresses.clone(), None)), None);
+                own = KnownAddresses {
+                    v4: Some(addresses.clone()),
+                    v6: None,
+                };
+                return (host, own, None, None);
             }
             let (v4, v6) = tokio::join!(client.addresses_v4(&host), client.addresses_v6(&host));
-            let mut unknown = KnownRecords::default();
-            match both_families(v4, v6, &mut unknown) {
-                // Half an answer is none: it could name another address than before.
-                Ok((_, Some(error))) | Err(error) => (host, Err(error), None),
-                Ok((found, None)) => (host, Ok((found.records, Some(found.ttl))), Some(())),
+            match both_families(v4, v6, &mut own) {
+                Ok((found, failure)) => (host, own, Some(found.ttl), failure),
+                Err(error) => (host, own, None, Some(error)),
             }
         });
         let mut asked = asked.buffer_unordered(AT_A_TIME);
-        let (mut targets, mut ttl, mut failure) = (HashMap::new(), found.ttl, None);
-        while let Some((host, addresses, _)) = asked.next().await {
-            match addresses {
-                Ok((addresses, own)) => {
-                    ttl = ttl.min(own.unwrap_or(ttl));
-                    targets.insert(host, addresses);
-                }
-                Err(error) => {
-                    if let Some(addresses) = known.targets.get(&host) {
-                        targets.insert(host, addresses.clone());
-                    }
-                    failure = Some(error);
-                }
-            }
+        let (mut targets, mut addresses) = (HashMap::new(), HashMap::new());
+        let (mut ttl, mut failure) = (found.ttl, None);
+        while let Some((host, own, own_ttl, error)) = asked.next().await {
+            ttl = ttl.min(own_ttl.unwrap_or(ttl));
+            failure = error.or(failure);
+            addresses.insert(host.clone(), own.all());
+            targets.insert(host, own);
         }
-        if targets.is_empty()
+        drop(asked);
+        if addresses.values().all(Vec::is_empty)
             && let Some(error) = failure
         {
             return Err(error);
         }
-        let set = service_backends(&found.records, &targets);
+        let set = service_backends(&found.records, &addresses);
         known.targets = targets;
         Ok(FoundBackends { set, ttl, failure })
     }
@@ -153,7 +162,7 @@ impl DnsSource {
 fn both_families(
     v4: Result<FoundRecords<IpAddr>, SourceError>,
     v6: Result<FoundRecords<IpAddr>, SourceError>,
-    known: &mut KnownRecords,
+    known: &mut KnownAddresses,
 ) -> Result<(FoundRecords<IpAddr>, Option<SourceError>), SourceError> {
     let (v4, v6) = match (v4, v6) {
         (Err(error), Err(_)) => return Err(error),

@@ -12,7 +12,7 @@ use super::backoff::GrowingPause;
 use super::{SourceError, SourceReport, SourceReporter, open_source};
 use crate::config::{Address, DiscoveryConfig};
 use crate::core::Time;
-use crate::core::discovery::{AnswerJudge, DoubtPolicy, SourceAnswer};
+use crate::core::discovery::{AnswerJudge, DiscoveredSet, DoubtPolicy, SourceAnswer};
 use crate::registry::live_figures::SourceStatus;
 use crate::registry::{AppliedSet, Handle, RegistryError};
 use crate::rt::{clock, panics};
@@ -41,7 +41,9 @@ pub struct FollowedSource {
     /// The last one. It holds for as long as the source doesn't fail.
     answer: Option<SourceAnswer<Address>>,
     fails: bool,
-    /// What the registry made of it.
+    /// What was handed to the registry last…
+    handed: Option<Arc<DiscoveredSet<Address>>>,
+    /// …and what that made of it.
     applied: AppliedSet,
     /// Since when some wait for a successor.
     waits_since: Option<Time>,
@@ -69,6 +71,7 @@ impl FollowedSource {
             judge,
             answer: None,
             fails: false,
+            handed: None,
             applied: AppliedSet::default(),
             waits_since: None,
         }
@@ -114,7 +117,11 @@ impl FollowedSource {
         drop(judge);
         let successor = (self.applied.waiting > 0).then(|| now + SUCCESSOR);
         let refused = (!self.applied.refused.is_empty()).then(|| now + REFUSED);
-        let due = [confirmed, successor, refused].into_iter().flatten();
+        let not_handed = self.answer.is_some() && self.handed.is_none();
+        let failed = not_handed.then(|| now + REFUSED);
+        let due = [confirmed, successor, refused, failed]
+            .into_iter()
+            .flatten();
         due.min()
     }
 
@@ -182,7 +189,12 @@ impl FollowedSource {
             }
             _ => {}
         }
-        self.hand_over().await;
+        // Most answers say the same as the one before: the registry has better things to do.
+        let is_open = self.applied.waiting > 0 || !self.applied.refused.is_empty();
+        let is_same = |set: &Arc<DiscoveredSet<Address>>| **set == *self.judge.lock().in_force();
+        if is_open || !self.handed.as_ref().is_some_and(is_same) {
+            self.hand_over().await;
+        }
     }
 
     /// What is known stays.
@@ -213,10 +225,11 @@ impl FollowedSource {
         let now = clock::now();
         let waits_since = self.waits_since.unwrap_or(now);
         let is_patient = now.saturating_sub(waits_since) < self.policy.confirm_after;
+        self.handed = None;
         let set = Arc::new(self.judge.lock().in_force().clone());
         let outcome = self
             .registry
-            .discovered(&self.pool, &self.label, set, is_patient)
+            .discovered(&self.pool, &self.label, set.clone(), is_patient)
             .await;
         let applied = match outcome {
             Ok(applied) => applied,
@@ -250,6 +263,7 @@ impl FollowedSource {
             );
         }
         self.applied = applied;
+        self.handed = Some(set);
         self.note(|_, _| {});
         // The end of the first round of probes may have waited for it.
         let _ = self.registry.answers().await;

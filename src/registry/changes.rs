@@ -1,6 +1,7 @@
 //! What changed, for people: remembered, logged, and told to those who listen.
 
 use super::endpoint::BackendKey;
+use super::live_figures::MOST_LINES;
 use super::view::{ChangeView, ChangedValue};
 use super::writer::Writer;
 use crate::config::ConfigChange;
@@ -113,8 +114,12 @@ impl Writer {
     /// A reload has changed this much.
     pub(super) fn tell_reloaded(&mut self, changes: &[ConfigChange]) {
         let mut change = ChangeView::default();
-        for one in changes {
-            tracing::info!("reload: {one}");
+        for (place, one) in changes.iter().enumerate() {
+            match place {
+                place if place < MOST_LINES => tracing::info!("reload: {one}"),
+                MOST_LINES => tracing::info!("reload: and {} more", changes.len() - place),
+                _ => {}
+            }
             match one.outline() {
                 ChangeOutline::Added(line) => change.added.push(line),
                 ChangeOutline::Removed(line) => change.removed.push(line),

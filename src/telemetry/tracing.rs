@@ -13,7 +13,7 @@ pub const FORMAT: &str = "LAMEDUCK_LOG_FORMAT";
 /// Said before the user's own directives, so that those win. Pingora tells at `info` what only its own
 /// developers can use, and kube tells each failure that the discovery tells once, and as `error`.
 const QUIET: &str = "pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_pool=warn,pingora_runtime=warn,\
-     kube_client=off";
+     kube_client=off,hickory_resolver=off,hickory_net=off,hickory_proto=off";
 
 /// Starts it, as the environment says. Records of the `log` crate (Pingora's) come along. A second call changes
 /// nothing. Lines go through the queue in front of standard error: whoever logs never waits for a reader or a disk.

@@ -68,7 +68,7 @@ fn services_have_weights_and_backups_and_stay_with_their_host() {
 
 #[test]
 fn a_family_that_fails_keeps_its_addresses() {
-    let mut known = KnownRecords::default();
+    let mut known = KnownAddresses::default();
     let error = || SourceError::new("SERVFAIL");
     let (both, failure) =
         both_families(Ok(found(&["10.0.0.1"])), Ok(found(&["::1"])), &mut known).unwrap();
