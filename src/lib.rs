@@ -17,7 +17,7 @@
 //!    [`registry::endpoint::gate`], which makes "still open?" and "one more in flight" a single step.
 //!
 //! **The proxy**
-//! 6. [`probe`]: how backends are. [`discovery`]: which there are. [`telemetry`]: the access log, what Prometheus scrapes, lameduck's own log.
+//! 6. [`probe`]: how backends are. [`discovery`]: which there are. [`supervisor`]: what supervisors say of them. [`telemetry`]: the access log, what Prometheus scrapes, lameduck's own log.
 //! 7. [`proxy`]: a request's way, from accept to the last byte; its folders are the stations.
 //! 8. [`server`]: threads, listeners, shutdown. [`admin`]: the admin API.
 //!
@@ -44,6 +44,7 @@ pub mod proxy;
 pub mod registry;
 pub mod rt;
 pub mod server;
+pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod tools;

@@ -21,6 +21,7 @@ const ROWS: [(&str, &[&str]); 6] = [
             "telemetry",
             "probe",
             "discovery",
+            "supervisor",
             "proxy",
             "server",
             "admin",
@@ -31,17 +32,32 @@ const ROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What stands in one row, or beside it, and must not know its neighbours all the same.
-const STRANGERS: [(&str, &[&str]); 6] = [
+const STRANGERS: [(&str, &[&str]); 7] = [
     (
         "telemetry",
-        &["probe", "discovery", "proxy", "server", "admin"],
+        &[
+            "probe",
+            "discovery",
+            "supervisor",
+            "proxy",
+            "server",
+            "admin",
+        ],
     ),
     ("discovery", &["telemetry", "probe"]),
-    ("proxy", &["probe", "discovery"]),
-    ("server", &["probe", "discovery", "registry"]),
+    ("supervisor", &["telemetry", "probe", "discovery"]),
+    ("proxy", &["probe", "discovery", "supervisor"]),
+    ("server", &["probe", "discovery", "supervisor", "registry"]),
     (
         "admin",
-        &["probe", "discovery", "proxy", "server", "telemetry"],
+        &[
+            "probe",
+            "discovery",
+            "supervisor",
+            "proxy",
+            "server",
+            "telemetry",
+        ],
     ),
     (
         "tools",

@@ -19,6 +19,7 @@ use crate::registry::{Endpoint, Handle, Observer};
 use crate::rt::panics;
 use crate::rt::vitals::{BEAT, Vitals};
 use crate::server::reaper;
+use crate::supervisor;
 use crate::tls;
 
 /// Starts probers that report to the registry.
@@ -122,6 +123,9 @@ pub fn keep_tasks(
     let of = registry.clone();
     let follow = move || discovery::keep_sources(of.clone());
     tokio::spawn(panics::restart("the discovery of backends", follow));
+    let of = registry.clone();
+    let listen = move || supervisor::watch_supervisors(of.clone());
+    tokio::spawn(panics::restart("the watch over supervisors", listen));
     let of = plane.clone();
     let reap = move || reaper::reap_idle(of.clone());
     tokio::spawn(panics::restart("the reaper of idle connections", reap));

@@ -22,6 +22,7 @@ pub mod roll;
 pub mod run;
 pub mod split;
 pub mod status;
+mod supervised;
 
 use clap::{Parser, Subcommand};
 

@@ -11,6 +11,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::exit::Exit;
+use super::supervised;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait, Connect};
 use crate::client::names::segment;
 use crate::registry::view::{BackendView, DrainView, PauseView, PoolShareView, PoolView};
@@ -242,6 +243,11 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
     }
     for line in sources::source_lines(&pool.discovery, now) {
         text.push_str(&format!("\n {line}"));
+    }
+    if let Some(supervisor) = &pool.supervisor {
+        for line in supervised::lines(supervisor) {
+            text.push_str(&format!("\n {line}"));
+        }
     }
     if pool.backends.is_empty() {
         return text;

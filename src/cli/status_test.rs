@@ -62,7 +62,7 @@ fn world() -> (Vec<PoolView>, SystemTime) {
         pause: None,
         splits: Vec::new(),
         unsaved: None,
-        discovery: Vec::new(),
+        supervisor: None,
     };
     (vec![pool], now)
 }

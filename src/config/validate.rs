@@ -239,6 +239,10 @@ fn pools(config: &Config, f: &mut ConfigFindings) {
         if let Some(outlier) = &pool.outlier {
             validate_outlier(&format!("{path}.outlier"), outlier, f);
         }
+        if let Some(supervisor) = &pool.supervisor {
+            let names = pool.backends.iter().map(|backend| backend.name.clone());
+            validate_supervisor(&path, supervisor, &names.collect::<Vec<_>>(), f);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::losses::Losses;
 pub use super::state::{DerivedState, Health};
 
 mod hand_over;
+mod successor;
 mod turn;
 
 use turn::Turn;
@@ -195,6 +196,7 @@ impl BackendState {
                 self.drains.note_end(actor, &id, now);
                 turn.probe = true;
             }
+            BackendEvent::RunsAgain { actor, id } => self.runs_again(actor, &id, &mut turn),
             BackendEvent::LeaseEnded { id } => {
                 turn.because("its lease ended");
                 self.lift(

@@ -230,6 +230,12 @@ impl DrainSet {
         }
     }
 
+    /// The incarnation that this drain was asked for.
+    pub(super) fn asked_for(&self, actor: Actor, id: &str) -> Option<u64> {
+        let entry = self.0.get(&(actor, id.to_owned()))?;
+        Some(entry.incarnation)
+    }
+
     /// Gives an open drain another reason; says whether there is one.
     pub(super) fn explain(&mut self, actor: Actor, id: &str, reason: &str) -> bool {
         let found = self

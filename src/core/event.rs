@@ -132,6 +132,14 @@ pub enum BackendEvent {
         /// The drain's id.
         id: String,
     },
+    /// Whoever asked for this drain says that another process runs now: the drain ends. Unless probes have seen the new
+    /// process already, it is a new incarnation from here on, and health decides when it takes requests.
+    RunsAgain {
+        /// Who asked.
+        actor: Actor,
+        /// The drain's id.
+        id: String,
+    },
     /// A lease ended: its drains (actor supervisor, this id) are lifted; from drained, as in [`BackendEvent::Resume`].
     LeaseEnded {
         /// The lease's id.

@@ -11,6 +11,7 @@
 //! * [`roll`] restarts backends one after the other;
 //! * [`launch`] is what a launcher does about its app;
 //! * [`revival`] is what a keeper does about the proxy;
+//! * [`supervisor_word`] makes of what supervisors say what a backend is told;
 //! * [`discovery`] judges what sources outside say of which backends there are;
 //! * [`moving`] says who goes on with a connection that changes its process.
 
@@ -39,6 +40,7 @@ pub mod split;
 pub mod split_plan;
 mod state;
 pub mod sticky;
+pub mod supervisor_word;
 
 /// A point in time: what has passed since an origin of the caller's choosing (the process's start).
 ///

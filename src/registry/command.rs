@@ -15,6 +15,7 @@ use super::pool::PoolState;
 use super::request::{self, ResumeScope};
 use super::split_plans::PlanAct;
 use super::splits::SplitChange;
+use super::supervised::SupervisedChange;
 use super::view::SplitView;
 use super::view::{
     BackendView, DrainRequest, DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest,
@@ -133,6 +134,7 @@ pub(super) enum RegistryCommand {
         reply: oneshot::Sender<Result<PlanView, RegistryError>>,
     },
     SaveAgain,
+    Heed(SupervisedChange),
     EndRoll {
         pool: String,
         id: String,
@@ -254,6 +256,7 @@ impl Writer {
                 self.reply(reply, outcome);
             }
             RegistryCommand::SaveAgain => self.unsaved = true,
+            RegistryCommand::Heed(change) => self.heed(change),
             RegistryCommand::EndRoll { pool, id } => self.end_roll(&pool, &id),
             RegistryCommand::Lease {
                 pool,

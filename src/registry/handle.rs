@@ -16,6 +16,7 @@ use super::owner;
 use super::request::{self, parse_duration};
 use super::saves::Saves;
 use super::snapshot::Snapshot;
+use super::supervised::SupervisorBoard;
 use super::view::{
     BackendView, DrainRequest, DrainResponse, EventView, InFlight, PoolView, RegisterRequest,
     ResumeRequest,
@@ -106,6 +107,7 @@ pub struct Handle {
     pub(super) own: OwnListeners,
     pub(super) saves: Option<Arc<Saves>>,
     pub(super) live: LiveFigures,
+    pub(super) supervisors: SupervisorBoard,
 }
 
 impl Handle {
@@ -184,6 +186,7 @@ impl Handle {
         for pool in &mut pools {
             pool.unsaved = self.trouble();
             pool.discovery = self.live.of_pool(&pool.name);
+            pool.supervisor = self.supervisors.view(&pool.name);
         }
         Ok(pools)
     }
@@ -200,6 +203,7 @@ impl Handle {
         pool.unsaved = self.trouble();
         if owner.is_none() {
             pool.discovery = self.live.of_pool(&pool.name);
+            pool.supervisor = self.supervisors.view(&pool.name);
         }
         Ok(pool)
     }

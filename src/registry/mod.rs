@@ -36,6 +36,7 @@ pub mod snapshot;
 mod split_plans;
 pub mod splits;
 pub mod sticky;
+pub mod supervised;
 pub mod unattended;
 pub mod view;
 mod writer;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::discovery_view::{ChangeView, ChangedValue, DiscoveryView};
 use super::plan_view::PlanView;
+use super::supervised::SupervisorView;
 
 /// One pool.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -33,6 +34,9 @@ pub struct PoolView {
     /// Where its backends come from by themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub discovery: Vec<DiscoveryView>,
+    /// The supervisor that is listened to; absent: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<SupervisorView>,
 }
 
 /// A pool's pause. Times are RFC 3339, UTC.
@@ -449,7 +453,7 @@ pub enum LeaseEvent {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
     /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`, `split_plan`,
-    /// `sessions`, `outlier`.
+    /// `sessions`, `outlier`, `supervisor`.
     pub kind: String,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,
@@ -462,7 +466,8 @@ pub struct EventView {
     /// Before, for `state` and `outlier` (`ready` or `ejected`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// After, for `state`; the outcome, for `drain`; `finishing` or `over`, for `sessions`, `outlier`.
+    /// After, for `state`; the outcome, for `drain`; `finishing` or `over`, for `sessions`, `outlier`; `listening` or `away`,
+    /// for `supervisor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Why, for people.

@@ -24,6 +24,7 @@ use super::saves::Saves;
 use super::snapshot::{HoldQueue, Snapshot};
 use super::split_plans::RunningPlan;
 use super::splits::MovedSplit;
+use super::supervised::SupervisorBoard;
 use super::view::{DrainResponse, EventView, LeaseEvent};
 use crate::config::Config;
 use crate::core::Time;
@@ -83,6 +84,7 @@ pub fn spawn(
         own: OwnListeners::default(),
         saves: observer.saves(),
         live: LiveFigures::default(),
+        supervisors: SupervisorBoard::default(),
     };
     let mut writer = Writer {
         pools: Vec::new(),

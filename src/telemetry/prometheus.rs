@@ -8,6 +8,7 @@ mod families;
 mod outliers;
 mod sessions;
 mod states;
+mod supervisors;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -207,6 +207,11 @@ kubeconfig = "/root/.kube/config"
 [[pool.discovery]]
 type = "kubernetes"
 selector = "app=shop,tier!=test"
+[pool.supervisor]
+type = "supervisord"
+process = "app:{name}"
+address = "unix:/run/other.sock"
+poll_interval = "50ms"
 [[pool]]
 name = "tcp"
 balance = "round_robin"

@@ -21,6 +21,7 @@ mod route_headers;
 mod server;
 mod slow_start;
 mod sticky;
+mod supervisor;
 mod upstream;
 mod upstream_tls;
 
@@ -47,6 +48,7 @@ pub use route_headers::{RequestHeaderRules, ResponseHeaderRules};
 pub use server::{DEFAULT_RATE, ServerConfig};
 pub use slow_start::SlowStart;
 pub use sticky::{MOST_KEYS, OnDrain, SHORTEST_KEY, SameSite, StickyConfig};
+pub use supervisor::{SupervisorConfig, SupervisorKind};
 pub use upstream::{ProxyProtocol, Upstream};
 pub use upstream_tls::UpstreamTls;
 
@@ -54,6 +56,7 @@ pub(super) use compression::validate as validate_compression;
 pub(super) use health::CheckKind;
 pub(super) use outlier::validate as validate_outlier;
 pub(super) use sticky::validate as validate_sticky;
+pub(super) use supervisor::validate as validate_supervisor;
 
 use super::declare::section;
 use super::hidden_texts::HiddenTexts;
@@ -116,6 +119,7 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         SlowStart::section(),
         StickyConfig::section(),
         OutlierConfig::section(),
+        SupervisorConfig::section(),
         Route::section(),
         RedirectAction::section(),
         RespondAction::section(),

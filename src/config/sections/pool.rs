@@ -2,7 +2,7 @@
 
 use super::{
     DiscoveryConfig, DrainConfig, HealthConfig, Hold, OutlierConfig, Retry, SlowStart,
-    StickyConfig, Upstream, UpstreamTls,
+    StickyConfig, SupervisorConfig, Upstream, UpstreamTls,
 };
 use crate::config::Address;
 use crate::config::declare::{section, words};
@@ -53,6 +53,8 @@ section! {
         sticky: Option<StickyConfig>;
         /// `[pool.outlier]`; `None`: how attempts end is no reason to leave a backend out.
         outlier: Option<OutlierConfig>;
+        /// `[pool.supervisor]`; `None`: no supervisor is listened to.
+        supervisor: Option<SupervisorConfig>;
         /// `[pool.tls]`; `None`: the backends are spoken to without TLS.
         tls: Option<UpstreamTls>;
     }

@@ -5,6 +5,7 @@ mod dying;
 mod handing_over;
 mod probes;
 mod restarts;
+mod successors;
 
 use super::*;
 

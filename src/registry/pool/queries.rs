@@ -113,6 +113,7 @@ impl PoolState {
             splits: Vec::new(),
             unsaved: None,
             discovery: Vec::new(),
+            supervisor: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 
 use super::families::Family;
 use super::outliers::outliers;
+use super::supervisors::supervisors;
 use super::{EndedDrains, MetricsInner};
 use crate::config::BuiltClient;
 use crate::registry::Endpoint;
@@ -32,6 +33,7 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     families.extend(super::sessions::collect(&snapshot));
     families.extend(outliers(&snapshot));
     families.extend(super::discovery::discovery(&inner.registry));
+    families.extend(supervisors(inner.registry.supervisors()));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
     families.extend(vital_signs(inner));

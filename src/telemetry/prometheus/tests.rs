@@ -385,9 +385,27 @@ async fn documented_are_exactly_those_that_exist() {
     assert!(apart.is_empty(), "{apart:?}");
     // Labels as documented, and no others.
     let bounded = [
-        "pool", "backend", "code", "state", "result", "outcome", "reason", "side", "limit",
-        "version", "le", "kind", "listener", "name", "file", "thread", "route", "coding",
+        "pool",
+        "backend",
+        "code",
+        "state",
+        "result",
+        "outcome",
+        "reason",
+        "side",
+        "limit",
+        "version",
+        "le",
+        "kind",
+        "listener",
+        "name",
+        "file",
+        "thread",
+        "route",
+        "coding",
         "session",
+        "supervisor",
+        "word",
     ];
     for (name, labels, _) in parse(&text) {
         for (label, _) in labels {

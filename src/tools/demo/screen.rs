@@ -289,7 +289,7 @@ mod tests {
             pause: None,
             splits: Vec::new(),
             unsaved: None,
-            discovery: Vec::new(),
+            supervisor: None,
         };
         Picture {
             progress: LoadProgress {

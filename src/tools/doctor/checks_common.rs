@@ -252,21 +252,31 @@ impl ProcessJudge<'_> {
                     Supervisor::Kubernetes => &process.place,
                     _ => &process.command_place,
                 };
+                let otherwise = match process.supervisor.watched_as() {
+                    Some(kind) => format!(
+                        "; if this file can't be changed, [pool.supervisor] with type = \"{}\" in lameduck's own drains it \
+                         with the signal",
+                        kind.as_str()
+                    ),
+                    None => String::new(),
+                };
                 let what = format!(
-                    "{} stops `{}` without a drain",
+                    "{} stops `{}` without a drain{otherwise}",
                     process.supervisor.name(),
                     process.name
                 );
                 (place, what)
             }
         };
-        self.add(
-            Severity::Warning,
-            check::UNCOORDINATED,
-            place,
-            what,
-            Help::Launcher,
-        );
+        if !process.supervisor.is_watched(self.pool) {
+            self.add(
+                Severity::Warning,
+                check::UNCOORDINATED,
+                place,
+                what,
+                Help::Launcher,
+            );
+        }
         if let Some(at) = &process.cluster {
             let what = format!("`{}` runs in cluster mode", process.name);
             self.add(Severity::Error, check::CLUSTER, at, what, Help::Launcher);

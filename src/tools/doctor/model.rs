@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::command_line::{CommandLine, ExecLaunch, HookCall, Role};
 use super::programs::{self, Known, Serves};
+use crate::config::{PoolConfig, SupervisorKind};
 
 /// A place in one of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +139,23 @@ pub(super) struct SupervisedProcess {
 }
 
 impl Supervisor {
+    /// What `[pool.supervisor]` calls it; `None`: it can't be watched, or says too late what it does.
+    pub(super) fn watched_as(self) -> Option<SupervisorKind> {
+        match self {
+            Self::Systemd => Some(SupervisorKind::Systemd),
+            Self::Pm2 => Some(SupervisorKind::Pm2),
+            Self::Supervisord => Some(SupervisorKind::Supervisord),
+            Self::Compose => Some(SupervisorKind::Docker),
+            Self::Oxmgr | Self::OldOxmgr | Self::Kubernetes => None,
+        }
+    }
+
+    /// Whether lameduck's own configuration listens to it for this pool.
+    pub(super) fn is_watched(self, pool: Option<&PoolConfig>) -> bool {
+        let watched = pool.and_then(|pool| pool.supervisor.as_ref());
+        watched.is_some_and(|watched| Some(watched.kind) == self.watched_as())
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Supervisor::Oxmgr | Supervisor::OldOxmgr => "Oxmgr",

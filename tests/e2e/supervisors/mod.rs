@@ -3,10 +3,12 @@
 //! shipped.
 
 mod advised;
+mod docker_daemon;
 mod kubernetes;
 mod oxmgr;
 mod processes;
 mod systemd;
+mod watched;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,7 +49,11 @@ struct Fleet {
 impl Fleet {
     /// With a proxy of its own; `pool` is the rest of the pool's configuration.
     async fn start(pool: &str) -> Self {
-        let scratch = Self::scratch();
+        Self::start_in(Self::scratch(), pool).await
+    }
+
+    /// The same, with its files in this directory.
+    async fn start_in(scratch: ScratchDir, pool: &str) -> Self {
         let settings = ProxySettings {
             pool: pool.to_owned(),
             ..ProxySettings::default()

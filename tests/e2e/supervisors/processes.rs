@@ -93,7 +93,7 @@ impl Supervisord {
 }
 
 /// A whole configuration of supervisord's in this directory, around its programs.
-fn supervisord_text(dir: &Path, programs: &str) -> String {
+pub(super) fn supervisord_text(dir: &Path, programs: &str) -> String {
     let dir = dir.display();
     format!(
         "[supervisord]\nnodaemon=true\nuser=root\nlogfile={dir}/supervisord.log\npidfile={dir}/supervisord.pid\n\

@@ -19,6 +19,13 @@ const SCRIPT: &str = concat!(
     "/tests/e2e/supervisors/systemd-container.sh"
 );
 
+/// The system bus, as Debian has it, without what else Debian starts.
+const DBUS_SOCKET: &str =
+    "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/run/dbus/system_bus_socket\n";
+const DBUS_SERVICE: &str = "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n[Service]\nType=notify\n\
+     ExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation\n\
+     ExecReload=/bin/true\n";
+
 /// A running systemd, with the proxy and three instances under it.
 struct Systemd {
     fleet: Fleet,
@@ -29,8 +36,13 @@ struct Systemd {
 
 impl Systemd {
     /// `template` is the unit for instances, and `text` makes it of the app's command; `backends`: whether the proxy's
-    /// config names them.
-    async fn boot(template: &str, text: impl Fn(&str) -> String, backends: bool) -> Option<Self> {
+    /// config names them; `pool` is more of its configuration.
+    async fn boot(
+        template: &str,
+        text: impl Fn(&str) -> String,
+        backends: bool,
+        pool: &str,
+    ) -> Option<Self> {
         if !able() {
             skip("systemd", "root, namespaces, and /lib/systemd/systemd");
             return None;
@@ -86,7 +98,10 @@ impl Systemd {
                 &format!("PORT={}\n", address.port()),
             );
         }
+        config += pool;
         file(etc.join("lameduck/lameduck.toml"), &config);
+        file(units.join("dbus.socket"), DBUS_SOCKET);
+        file(units.join("dbus.service"), DBUS_SERVICE);
 
         let mut command = StdCommand::new(SCRIPT);
         command.arg(dir).arg(exe());
@@ -257,7 +272,7 @@ async fn rolling_restart(
     backends: bool,
 ) {
     let _turn = turn().await;
-    let Some(systemd) = Systemd::boot(template, text, backends).await else {
+    let Some(systemd) = Systemd::boot(template, text, backends, "").await else {
         return;
     };
     let unit = |n: usize| template.replace("@.", &format!("@app-{n}."));
@@ -317,4 +332,46 @@ async fn pasted_advice_loses_nothing() {
         unit
     };
     rolling_restart(template, text, "systemd, advice", false).await;
+}
+
+/// Neither launcher nor hook: systemd itself says what it stops. Its bus goes away and comes back, too.
+#[tokio::test]
+async fn watched() {
+    let _turn = turn_alone().await;
+    if super::processes::installed("dbus-daemon").is_none() {
+        return skip("systemd, watched", "dbus-daemon");
+    }
+    let template = "app-plain@.service";
+    let text = |app: &str| {
+        format!(
+            "[Unit]\nDescription=app %i\n\n[Service]\nEnvironmentFile=/etc/app/%i.env\nExecStart={app} --stop linger\n\
+             Restart=always\n"
+        )
+    };
+    let pool = "\n[pool.supervisor]\ntype = \"systemd\"\nprocess = \"app-plain@{name}.service\"\n";
+    let Some(systemd) = Systemd::boot(template, text, true, pool).await else {
+        return;
+    };
+    systemd.tell("start", "dbus.service").await;
+    systemd.tell("start", "lameduck.service").await;
+    for n in 1..=INSTANCES {
+        systemd
+            .tell("start", &format!("app-plain@app-{n}.service"))
+            .await;
+    }
+    let fleet = &systemd.fleet;
+    let title = "systemd, watched";
+    let away = super::watched::Away {
+        go: async || {
+            systemd.tell("kill", "dbus.service").await;
+            systemd.tell("stop", "dbus.socket").await;
+        },
+        come: async || systemd.tell("start", "dbus.service").await,
+    };
+    super::watched::loses_nothing(fleet, title, Some(away), async |n| {
+        systemd
+            .tell("restart", &format!("app-plain@app-{n}.service"))
+            .await;
+    })
+    .await;
 }

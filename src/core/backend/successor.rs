@@ -1,0 +1,20 @@
+//! Another process, by the word of whoever drained the one before it.
+
+use super::turn::Turn;
+use super::{Actor, BackendState, HealthJudge};
+
+impl BackendState {
+    /// Ends a drain because another process runs. Where probes have not told the two apart yet, it is a new incarnation
+    /// from here on; where they have, they know it better than the word does.
+    pub(super) fn runs_again(&mut self, actor: Actor, id: &str, turn: &mut Turn<'_>) {
+        let Some(asked_for) = self.drains.asked_for(actor, id) else {
+            return;
+        };
+        if asked_for == self.incarnation {
+            self.judge = HealthJudge::new(turn.now);
+            self.reborn(turn);
+            turn.probe = true;
+        }
+        self.lift(|drain| drain.actor == actor && drain.id == id, turn);
+    }
+}

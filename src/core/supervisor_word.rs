@@ -1,0 +1,258 @@
+//! What a supervisor says of one process, and what follows for the backend. Words come doubled, late and with gaps; each
+//! says which process it is about where the supervisor tells them apart, and when it was true.
+//!
+//! A supervisor that is silent says nothing: neither drains nor resumes follow from that.
+
+use std::collections::VecDeque;
+
+use super::Time;
+
+/// Processes that have ended, remembered so that late words about them are known for what they are.
+const REMEMBERED: usize = 8;
+
+/// What tells one process from the next one under the same name: an invocation's id, a pid with its start, a count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessMark(pub String);
+
+/// What is said of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessWord {
+    /// It is to be stopped, and nothing has been sent yet: that can be taken back.
+    StopPlanned,
+    /// It is being stopped: its signal is sent, or about to be.
+    Stopping,
+    /// It runs.
+    Running,
+    /// It has ended, and its supervisor keeps its name.
+    Ended,
+    /// The supervisor knows no process of this name.
+    Unknown,
+}
+
+impl ProcessWord {
+    /// Every word.
+    pub const ALL: [Self; 5] = [
+        Self::StopPlanned,
+        Self::Stopping,
+        Self::Running,
+        Self::Ended,
+        Self::Unknown,
+    ];
+
+    /// As logs and metrics write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StopPlanned => "stop_planned",
+            Self::Stopping => "stopping",
+            Self::Running => "running",
+            Self::Ended => "ended",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A word, as it was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeardWord {
+    /// What was said.
+    pub word: ProcessWord,
+    /// Of which process; `None`: of the one that was there.
+    pub process: Option<ProcessMark>,
+    /// When it was true: when an event came, or when a look at the state was begun.
+    pub at: Time,
+}
+
+/// What follows for the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WordEffect {
+    /// Drain it.
+    Drain,
+    /// End that drain: the stop was taken back, or there is nothing left to stop.
+    Lift,
+    /// End that drain: another process runs.
+    RunsAgain,
+    /// Look at it now: it has ended, or it is another one, without a word before.
+    Look,
+}
+
+/// What is known of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    /// Nothing has been heard yet.
+    Nothing,
+    Running(Option<ProcessMark>),
+    Stopping {
+        process: Option<ProcessMark>,
+        signalled: bool,
+    },
+    Ended,
+    Unknown,
+}
+
+/// One backend's process, as its supervisor tells of it.
+#[derive(Debug, Clone)]
+pub struct WatchedProcess {
+    known: Known,
+    /// Those that have ended.
+    past: VecDeque<ProcessMark>,
+    /// When the last word was true.
+    last: Time,
+}
+
+impl Default for WatchedProcess {
+    fn default() -> Self {
+        Self {
+            known: Known::Nothing,
+            past: VecDeque::new(),
+            last: Time::ZERO,
+        }
+    }
+}
+
+impl WatchedProcess {
+    /// Whether its stop was announced, and nothing has run since.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.known, Known::Stopping { .. })
+    }
+
+    /// Takes in one word. One that was true before the last one, or that is about a process that has ended, says nothing.
+    pub fn hear(&mut self, heard: HeardWord) -> Option<WordEffect> {
+        let HeardWord { word, process, at } = heard;
+        let late = at < self.last;
+        let of_past = process.as_ref().is_some_and(|of| self.past.contains(of));
+        if late || of_past {
+            return None;
+        }
+        self.last = at;
+        match word {
+            ProcessWord::StopPlanned => self.stops(process, false),
+            ProcessWord::Stopping => self.stops(process, true),
+            ProcessWord::Running => self.runs(process),
+            ProcessWord::Ended => self.ended(process),
+            ProcessWord::Unknown => self.is_unknown(),
+        }
+    }
+
+    fn stops(&mut self, process: Option<ProcessMark>, signalled: bool) -> Option<WordEffect> {
+        let (before, was_signalled) = match &self.known {
+            // There is nothing to stop: a word about the process that has ended.
+            Known::Ended if process.is_none() => return None,
+            Known::Nothing | Known::Ended | Known::Unknown => (None, None),
+            Known::Running(before) => (before.clone(), None),
+            Known::Stopping { process, signalled } => (process.clone(), Some(*signalled)),
+        };
+        let is_another = differ(&before, &process);
+        if is_another {
+            self.remember(before.clone());
+        }
+        let same = was_signalled.filter(|_| !is_another);
+        self.known = Known::Stopping {
+            process: process.or(before),
+            signalled: signalled || same.unwrap_or(false),
+        };
+        same.is_none().then_some(WordEffect::Drain)
+    }
+
+    fn runs(&mut self, process: Option<ProcessMark>) -> Option<WordEffect> {
+        let running = Known::Running(process.clone());
+        match std::mem::replace(&mut self.known, running) {
+            // A drain that an earlier run of the proxy has kept.
+            Known::Nothing => Some(WordEffect::Lift),
+            Known::Running(before) => {
+                if process.is_none() {
+                    self.known = Known::Running(before);
+                    return None;
+                }
+                let is_another = differ(&before, &process);
+                if is_another {
+                    self.remember(before);
+                }
+                is_another.then_some(WordEffect::Look)
+            }
+            Known::Stopping {
+                process: before,
+                signalled,
+            } => {
+                let is_same = before.is_some() && !differ(&before, &process);
+                match (is_same, signalled) {
+                    // A signal can't be taken back.
+                    (true, true) => {
+                        self.known = Known::Stopping {
+                            process: before,
+                            signalled,
+                        };
+                        None
+                    }
+                    (true, false) => {
+                        self.known = Known::Running(process.or(before));
+                        Some(WordEffect::Lift)
+                    }
+                    (false, _) => {
+                        self.remember(before);
+                        Some(WordEffect::RunsAgain)
+                    }
+                }
+            }
+            Known::Ended | Known::Unknown => Some(WordEffect::RunsAgain),
+        }
+    }
+
+    fn ended(&mut self, process: Option<ProcessMark>) -> Option<WordEffect> {
+        let before = match &self.known {
+            Known::Running(before) => before.clone(),
+            Known::Stopping {
+                process: before, ..
+            } => before.clone(),
+            Known::Nothing => {
+                self.known = Known::Ended;
+                self.remember(process);
+                return None;
+            }
+            Known::Ended | Known::Unknown => {
+                self.known = Known::Ended;
+                return None;
+            }
+        };
+        let is_another = differ(&before, &process);
+        self.remember(process);
+        if is_another {
+            return None;
+        }
+        self.remember(before);
+        self.known = Known::Ended;
+        Some(WordEffect::Look)
+    }
+
+    fn is_unknown(&mut self) -> Option<WordEffect> {
+        match std::mem::replace(&mut self.known, Known::Unknown) {
+            Known::Unknown => None,
+            Known::Running(before) => {
+                self.remember(before);
+                Some(WordEffect::Look)
+            }
+            Known::Stopping { process, .. } => {
+                self.remember(process);
+                Some(WordEffect::Lift)
+            }
+            Known::Nothing | Known::Ended => Some(WordEffect::Lift),
+        }
+    }
+
+    fn remember(&mut self, process: Option<ProcessMark>) {
+        let Some(process) = process.filter(|process| !self.past.contains(process)) else {
+            return;
+        };
+        if self.past.len() == REMEMBERED {
+            self.past.pop_front();
+        }
+        self.past.push_back(process);
+    }
+}
+
+/// Whether they are known to be two processes.
+fn differ(one: &Option<ProcessMark>, other: &Option<ProcessMark>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! Watching supervisors: `[pool.supervisor]`. One task for each pool listens to what its supervisor says of the
+//! backends' processes; [`core::supervisor_word`](crate::core::supervisor_word) decides what follows, and the registry does
+//! it.
+//!
+//! A [`SupervisorSource`] is one connection's life: connect, subscribe, look at how each process is, and then say what
+//! comes. Subscribing comes before looking, so that nothing falls in between. When the connection is lost, the pool's task
+//! says so, waits, and begins anew: the look makes up for what was missed meanwhile.
+
+mod axon;
+#[cfg(feature = "docker")]
+mod docker;
+mod listener;
+mod oxmgr;
+mod place;
+mod pm2;
+mod service_files;
+mod supervisord;
+#[cfg(feature = "systemd")]
+mod systemd;
+mod watch_pools;
+mod xml_rpc;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::config::{SupervisorConfig, SupervisorKind};
+pub use listener::WordListener;
+pub use watch_pools::watch_supervisors;
+
+/// Why a supervisor can't be heard.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct SupervisorError(pub String);
+
+impl SupervisorError {
+    /// What was tried, and what came of it.
+    fn of(what: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
+        Self(format!("{what}: {why}"))
+    }
+}
+
+/// A supervisor that can be listened to.
+#[async_trait]
+pub trait SupervisorSource: Send {
+    /// Connects, says how each process of the listener's is now, then that it has caught up, and goes on saying what
+    /// happens. Ends with its connection.
+    ///
+    /// # Errors
+    /// Why the supervisor can't be heard (any more). It ends in no other way.
+    async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError>;
+}
+
+/// The source for a configuration.
+fn source_for(config: &SupervisorConfig) -> Box<dyn SupervisorSource> {
+    let address = config.address.as_deref();
+    match config.kind {
+        #[cfg(feature = "systemd")]
+        SupervisorKind::Systemd => Box::new(systemd::SystemdSource::new(address)),
+        #[cfg(feature = "docker")]
+        SupervisorKind::Docker => Box::new(docker::DockerSource::new(address)),
+        SupervisorKind::Oxmgr => Box::new(oxmgr::OxmgrSource::new(address)),
+        SupervisorKind::Pm2 => Box::new(pm2::Pm2Source::new(address)),
+        SupervisorKind::Supervisord => Box::new(supervisord::SupervisordSource::new(
+            address,
+            config.poll_interval,
+        )),
+        SupervisorKind::S6 => Box::new(service_files::ServiceFiles::s6(address)),
+        SupervisorKind::Runit => Box::new(service_files::ServiceFiles::runit(address)),
+        #[cfg(not(all(feature = "systemd", feature = "docker")))]
+        kind => Box::new(BuiltOut(kind)),
+    }
+}
+
+/// A supervisor whose feature is missing. Its configuration is refused before.
+#[cfg(not(all(feature = "systemd", feature = "docker")))]
+struct BuiltOut(SupervisorKind);
+
+#[cfg(not(all(feature = "systemd", feature = "docker")))]
+#[async_trait]
+impl SupervisorSource for BuiltOut {
+    async fn listen(&mut self, _listener: &mut WordListener) -> Result<(), SupervisorError> {
+        let kind = self.0.as_str();
+        Err(SupervisorError(format!(
+            "this lameduck was built without `{kind}`"
+        )))
+    }
+}

@@ -1,0 +1,191 @@
+//! supervisord, over XML-RPC. It tells its event listeners, which are its own children, and nobody else: so it is asked
+//! again and again. It says `STOPPING` from just before the signal until the process has ended.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::place::{PATIENCE, SupervisorPlace};
+use super::{SupervisorError, SupervisorSource, WordListener, xml_rpc};
+use crate::core::supervisor_word::ProcessWord;
+use crate::rt::clock;
+
+/// supervisord.
+pub(super) struct SupervisordSource {
+    place: SupervisorPlace,
+    pause: Duration,
+}
+
+impl SupervisordSource {
+    /// At its socket, or its `inet_http_server`.
+    pub(super) fn new(address: Option<&str>, pause: Duration) -> Self {
+        let usual = || match std::path::Path::new("/run/supervisor.sock").exists() {
+            true => "unix:/run/supervisor.sock",
+            false => "unix:/var/run/supervisor.sock",
+        };
+        Self {
+            place: SupervisorPlace::parse(address.unwrap_or_else(usual), 9001),
+            pause,
+        }
+    }
+}
+
+/// A connection that ends with its owner.
+struct HttpConnection {
+    requests: SendRequest<Full<Bytes>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for HttpConnection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl HttpConnection {
+    async fn open(place: &SupervisorPlace) -> Result<Self, SupervisorError> {
+        let stream = place.connect().await?;
+        let opened = handshake(TokioIo::new(stream)).await;
+        let (requests, connection) =
+            opened.map_err(|error| SupervisorError::of("supervisord", error))?;
+        let task = tokio::spawn(async move {
+            // How it ended is what the request says.
+            let _ = connection.await;
+        });
+        Ok(Self { requests, task })
+    }
+
+    async fn call(
+        &mut self,
+        place: &SupervisorPlace,
+        method: &str,
+    ) -> Result<String, SupervisorError> {
+        let failed = |error: hyper::Error| SupervisorError::of("supervisord", error);
+        let (host, login) = match place {
+            SupervisorPlace::Socket(_) => ("localhost", None),
+            SupervisorPlace::Http { host, login } => (host.as_str(), login.as_ref()),
+        };
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri("/RPC2")
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "text/xml");
+        if let Some(login) = login {
+            let login = base64::engine::general_purpose::STANDARD.encode(login);
+            request = request.header(header::AUTHORIZATION, format!("Basic {login}"));
+        }
+        let request = request.body(Full::new(Bytes::from(xml_rpc::call(method))));
+        let request = request.map_err(|error| SupervisorError::of("supervisord", error))?;
+        self.requests.ready().await.map_err(failed)?;
+        let answer = self.requests.send_request(request).await.map_err(failed)?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(failed)?;
+        match status.as_u16() {
+            200 => Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned()),
+            401 => Err(SupervisorError(
+                "supervisord wants user and password: write them into `address`, as in \
+                 \"http://user:password@127.0.0.1:9001\""
+                    .to_owned(),
+            )),
+            status => Err(SupervisorError(format!("supervisord answered {status}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl SupervisorSource for SupervisordSource {
+    async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError> {
+        let mut connection = HttpConnection::open(&self.place).await?;
+        let mut before: HashMap<String, (ProcessWord, Option<String>)> = HashMap::new();
+        let mut round = interval(self.pause);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            round.tick().await;
+            let at = clock::now();
+            let call = connection.call(&self.place, "supervisor.getAllProcessInfo");
+            let answer = timeout(PATIENCE, call).await;
+            let late = |_| SupervisorError("supervisord has not answered within 5 s".to_owned());
+            let answer = answer.map_err(late)??;
+            let structs = xml_rpc::read_structs(&answer);
+            let structs = structs.map_err(|why| SupervisorError::of("supervisord", why))?;
+            for process in listener.processes() {
+                let Some(said) = find(&structs, &process) else {
+                    before.remove(&process);
+                    listener.unknown(&process, "supervisord has no such process", at);
+                    continue;
+                };
+                if before.get(&process) != Some(&said) {
+                    listener.hear(&process, said.0, said.1.clone(), at);
+                    before.insert(process, said);
+                }
+            }
+            listener.catch_up();
+        }
+    }
+}
+
+/// The process of this name: `GROUP:NAME`, or `NAME` where only one group has it.
+fn find(
+    structs: &[HashMap<String, String>],
+    wanted: &str,
+) -> Option<(ProcessWord, Option<String>)> {
+    let text = |of: &HashMap<String, String>, key: &str| of.get(key).cloned().unwrap_or_default();
+    let full = |of: &HashMap<String, String>| format!("{}:{}", text(of, "group"), text(of, "name"));
+    let mut named = structs.iter().filter(|of| text(of, "name") == wanted);
+    let found = structs.iter().find(|of| full(of) == wanted);
+    let found = found.or_else(|| named.next().filter(|_| named.next().is_none()))?;
+    let word = match text(found, "statename").as_str() {
+        "RUNNING" | "STARTING" => ProcessWord::Running,
+        "STOPPING" => ProcessWord::Stopping,
+        _ => ProcessWord::Ended,
+    };
+    let mark = format!("{}@{}", text(found, "pid"), text(found, "start"));
+    Some((word, (word != ProcessWord::Ended).then_some(mark)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_found_by_group_and_name() {
+        let of = |group: &str, name: &str, state: &str| {
+            let members = [
+                ("group", group),
+                ("name", name),
+                ("statename", state),
+                ("pid", "7"),
+                ("start", "9"),
+            ];
+            members
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into()
+        };
+        let all = [
+            of("app", "app-1", "STOPPING"),
+            of("app", "app-2", "STARTING"),
+            of("b", "app-2", "FATAL"),
+        ];
+        let mark = Some("7@9".to_owned());
+        assert_eq!(
+            find(&all, "app:app-1"),
+            Some((ProcessWord::Stopping, mark.clone()))
+        );
+        assert_eq!(
+            find(&all, "app-1"),
+            Some((ProcessWord::Stopping, mark.clone()))
+        );
+        assert_eq!(find(&all, "app:app-2"), Some((ProcessWord::Running, mark)));
+        assert_eq!(find(&all, "b:app-2"), Some((ProcessWord::Ended, None)));
+        assert_eq!(find(&all, "app-2"), None, "two groups have it");
+    }
+}

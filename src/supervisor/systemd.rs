@@ -1,0 +1,402 @@
+//! systemd, over D-Bus. What it is about to do is known before it does it: a job of type `stop` or `restart` is announced
+//! (`JobNew`) before it runs, and `deactivating` comes with its run.
+//!
+//! Signals say only where to look: what is told is always what a look finds, which was begun after the signal. So no signal
+//! that was read late can say what is no longer true.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use zbus::message::Type;
+use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+use zbus::{Connection, MatchRule, MessageStream};
+
+use super::place::PATIENCE;
+use super::{SupervisorError, SupervisorSource, WordListener};
+use crate::core::Time;
+use crate::core::supervisor_word::ProcessWord;
+use crate::rt::clock;
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER: &str = "/org/freedesktop/systemd1";
+const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
+const JOB_INTERFACE: &str = "org.freedesktop.systemd1.Job";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// Signals of one kind that wait to be looked at. Whoever falls behind by more waits for us, on the bus.
+const QUEUE: usize = 1024;
+/// Units that are looked at even if no signal names them: a bus may lose what it can't deliver.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// systemd.
+pub(super) struct SystemdSource {
+    address: Option<String>,
+}
+
+/// Where a signal says that something has changed.
+enum ChangedUnit {
+    /// A job was made or has ended, for the unit of this name.
+    Job { unit: String },
+    /// Properties of the unit at this path.
+    Properties { path: String },
+    /// There are no more signals.
+    End,
+}
+
+/// A task that ends with its owner.
+struct SignalTask(JoinHandle<()>);
+
+impl Drop for SignalTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl SystemdSource {
+    /// On the system's bus, or at a D-Bus address (`unix:path=…`) or a socket's path.
+    pub(super) fn new(address: Option<&str>) -> Self {
+        let address = address.map(|address| match address {
+            path if path.starts_with('/') => format!("unix:path={path}"),
+            path if path.starts_with("unix:/") => {
+                path.replacen("unix://", "unix:", 1)
+                    .replacen("unix:", "unix:path=", 1)
+            }
+            other => other.to_owned(),
+        });
+        Self { address }
+    }
+
+    async fn connect(&self) -> Result<Connection, SupervisorError> {
+        let builder = match &self.address {
+            None => zbus::connection::Builder::system(),
+            Some(address) => zbus::connection::Builder::address(address.as_str()),
+        };
+        let builder = builder.map_err(|error| SupervisorError::of("the bus's address", error))?;
+        let place = self.address.as_deref().unwrap_or("the system bus");
+        let connect = builder.method_timeout(PATIENCE).build();
+        let connection = tokio::time::timeout(PATIENCE, connect).await;
+        let connection = connection.map_err(|_| SupervisorError::of(place, "no answer in 5 s"))?;
+        connection.map_err(|error| SupervisorError::of(place, error))
+    }
+}
+
+fn failed(error: zbus::Error) -> SupervisorError {
+    SupervisorError::of("D-Bus", error)
+}
+
+/// The signals about units, as places to look at.
+async fn subscribe(
+    connection: &Connection,
+) -> Result<(mpsc::UnboundedReceiver<ChangedUnit>, SignalTask), SupervisorError> {
+    let jobs = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .path(MANAGER)
+        .and_then(|rule| rule.interface(MANAGER_INTERFACE));
+    let properties = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .path_namespace("/org/freedesktop/systemd1/unit")
+        .and_then(|rule| rule.interface(PROPERTIES))
+        .and_then(|rule| rule.member("PropertiesChanged"))
+        .and_then(|rule| rule.arg(0, UNIT_INTERFACE));
+    let (jobs, properties) = (
+        jobs.map_err(failed)?.build(),
+        properties.map_err(failed)?.build(),
+    );
+    let jobs = MessageStream::for_match_rule(jobs, connection, Some(QUEUE)).await;
+    let properties = MessageStream::for_match_rule(properties, connection, Some(QUEUE)).await;
+    let mut signals = futures_util::stream::select(
+        jobs.map_err(failed)?.boxed(),
+        properties.map_err(failed)?.boxed(),
+    );
+    let (sender, receiver) = mpsc::unbounded_channel();
+    // A task of its own: an answer that we wait for may stand behind signals in the same connection.
+    let task = tokio::spawn(async move {
+        while let Some(Ok(message)) = signals.next().await {
+            let header = message.header();
+            let member = header.member().map(|member| member.as_str().to_owned());
+            let changed = match member.as_deref() {
+                Some("JobNew" | "JobRemoved") => {
+                    let body = message.body();
+                    let job = body.deserialize::<zbus::zvariant::Structure<'_>>();
+                    let fields = job.map(|job| job.into_fields()).unwrap_or_default();
+                    let unit = fields
+                        .get(2)
+                        .and_then(|unit| unit.downcast_ref::<String>().ok());
+                    unit.map(|unit| ChangedUnit::Job { unit })
+                }
+                Some("PropertiesChanged") => header.path().map(|path| ChangedUnit::Properties {
+                    path: path.as_str().to_owned(),
+                }),
+                _ => None,
+            };
+            if let Some(changed) = changed
+                && sender.send(changed).is_err()
+            {
+                return;
+            }
+        }
+        let _ = sender.send(ChangedUnit::End);
+    });
+    Ok((receiver, SignalTask(task)))
+}
+
+#[async_trait]
+impl SupervisorSource for SystemdSource {
+    async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError> {
+        let connection = self.connect().await?;
+        let (mut changes, _task) = subscribe(&connection).await?;
+        let manager = |method: &'static str| {
+            let connection = connection.clone();
+            async move {
+                connection
+                    .call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), method, &())
+                    .await
+            }
+        };
+        manager("Subscribe").await.map_err(failed)?;
+        let mut paths = BTreeMap::new();
+        for process in listener.processes() {
+            let path = load_unit(&connection, &process).await;
+            let path = match path {
+                Ok(path) => path,
+                Err(zbus::Error::MethodError(_, why, _)) => {
+                    let why = why.unwrap_or_else(|| "systemd has no such unit".to_owned());
+                    listener.unknown(&process, &why, clock::now());
+                    continue;
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            paths.insert(path.as_str().to_owned(), process);
+        }
+        for (path, process) in &paths {
+            look(&connection, path, process, listener).await?;
+        }
+        listener.catch_up();
+        loop {
+            let changed = tokio::time::timeout(LOOK, changes.recv()).await;
+            let touched: Vec<_> = match changed {
+                Ok(Some(ChangedUnit::Job { unit })) => paths
+                    .iter()
+                    .filter(|(_, process)| **process == unit)
+                    .collect(),
+                Ok(Some(ChangedUnit::Properties { path })) => {
+                    paths.get_key_value(&path).into_iter().collect()
+                }
+                Ok(Some(ChangedUnit::End) | None) => {
+                    return Err(SupervisorError(
+                        "the bus has closed the connection".to_owned(),
+                    ));
+                }
+                Err(_) => paths.iter().collect(),
+            };
+            for (path, process) in touched {
+                look(&connection, path, process, listener).await?;
+            }
+        }
+    }
+}
+
+async fn load_unit(connection: &Connection, unit: &str) -> zbus::Result<OwnedObjectPath> {
+    let answer = connection
+        .call_method(
+            Some(SYSTEMD),
+            MANAGER,
+            Some(MANAGER_INTERFACE),
+            "LoadUnit",
+            &(unit,),
+        )
+        .await?;
+    answer.body().deserialize()
+}
+
+/// Tells how a unit is now.
+async fn look(
+    connection: &Connection,
+    path: &str,
+    process: &str,
+    listener: &mut WordListener,
+) -> Result<(), SupervisorError> {
+    let at = clock::now();
+    let answer = connection
+        .call_method(
+            Some(SYSTEMD),
+            path,
+            Some(PROPERTIES),
+            "GetAll",
+            &(UNIT_INTERFACE,),
+        )
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(zbus::Error::MethodError(_, why, _)) => {
+            let why = why.unwrap_or_else(|| "systemd has no such unit".to_owned());
+            listener.unknown(process, &why, at);
+            return Ok(());
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let properties = answer.body();
+    let properties: HashMap<String, OwnedValue> = properties.deserialize().map_err(failed)?;
+    let job = match job_of(&properties) {
+        Some(job) => job_type(connection, &job).await?,
+        None => None,
+    };
+    tell(listener, process, &unit_state(&properties, job), at);
+    Ok(())
+}
+
+fn tell(listener: &mut WordListener, process: &str, state: &UnitState, at: Time) {
+    match state.word() {
+        Some((ProcessWord::Unknown, _)) => {
+            listener.unknown(process, "systemd has no such unit", at);
+        }
+        Some((word, mark)) => listener.hear(process, word, mark, at),
+        None => {}
+    }
+}
+
+/// The path of the unit's job, if it has one.
+fn job_of(properties: &HashMap<String, OwnedValue>) -> Option<OwnedObjectPath> {
+    let job = properties.get("Job")?.try_clone().ok()?;
+    let (number, path) = <(u32, OwnedObjectPath)>::try_from(job).ok()?;
+    (number != 0).then_some(path)
+}
+
+/// What a job does; `None`: it is over.
+async fn job_type(
+    connection: &Connection,
+    job: &OwnedObjectPath,
+) -> Result<Option<String>, SupervisorError> {
+    let answer = connection
+        .call_method(
+            Some(SYSTEMD),
+            job.as_str(),
+            Some(PROPERTIES),
+            "Get",
+            &(JOB_INTERFACE, "JobType"),
+        )
+        .await;
+    match answer {
+        Ok(answer) => {
+            let body = answer.body();
+            let value: OwnedValue = body.deserialize().map_err(failed)?;
+            Ok(String::try_from(value).ok())
+        }
+        Err(zbus::Error::MethodError(..)) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// What is asked of a unit.
+#[derive(Debug, Clone, Default)]
+struct UnitState {
+    load: String,
+    active: String,
+    sub: String,
+    invocation: String,
+    job: Option<String>,
+}
+
+fn unit_state(properties: &HashMap<String, OwnedValue>, job: Option<String>) -> UnitState {
+    let text = |name: &str| {
+        let value = properties
+            .get(name)
+            .and_then(|value| value.try_clone().ok());
+        value.and_then(|value| String::try_from(value).ok())
+    };
+    let invocation = properties.get("InvocationID");
+    let invocation = invocation.and_then(|value| value.try_clone().ok());
+    let invocation = invocation.and_then(|value| Vec::<u8>::try_from(value).ok());
+    let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    UnitState {
+        load: text("LoadState").unwrap_or_default(),
+        active: text("ActiveState").unwrap_or_default(),
+        sub: text("SubState").unwrap_or_default(),
+        invocation: invocation.map(hex).unwrap_or_default(),
+        job,
+    }
+}
+
+impl UnitState {
+    /// What that says of its process; `None`: nothing that can be known.
+    fn word(&self) -> Option<(ProcessWord, Option<String>)> {
+        let mark = Some(self.invocation.clone()).filter(|id| !id.is_empty());
+        let is_to_stop = matches!(
+            self.job.as_deref(),
+            Some("stop" | "restart" | "try-restart")
+        );
+        let runs = match is_to_stop {
+            true => ProcessWord::StopPlanned,
+            false => ProcessWord::Running,
+        };
+        Some(match self.active.as_str() {
+            "active" | "reloading" | "refreshing" => (runs, mark),
+            "deactivating" => (ProcessWord::Stopping, mark),
+            // The process has ended, and the next one is waited for.
+            "activating" if self.sub.starts_with("auto-restart") => (ProcessWord::Ended, None),
+            "activating" if self.job.as_deref() == Some("stop") => (runs, mark),
+            "activating" => (ProcessWord::Running, mark),
+            "inactive" | "failed" | "maintenance" => match self.load.as_str() {
+                "not-found" => (ProcessWord::Unknown, None),
+                _ => (ProcessWord::Ended, None),
+            },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(active: &str, sub: &str, job: Option<&str>) -> ProcessWord {
+        let state = UnitState {
+            load: "loaded".into(),
+            active: active.into(),
+            sub: sub.into(),
+            invocation: "ab".into(),
+            job: job.map(str::to_owned),
+        };
+        state.word().unwrap().0
+    }
+
+    #[test]
+    fn jobs_say_it_before_states_do() {
+        for job in ["stop", "restart", "try-restart"] {
+            assert_eq!(
+                word("active", "running", Some(job)),
+                ProcessWord::StopPlanned
+            );
+            assert_eq!(
+                word("deactivating", "stop-sigterm", Some(job)),
+                ProcessWord::Stopping
+            );
+        }
+        for job in [None, Some("start"), Some("reload"), Some("verify-active")] {
+            assert_eq!(word("active", "running", job), ProcessWord::Running);
+        }
+        assert_eq!(word("deactivating", "stop", None), ProcessWord::Stopping);
+        assert_eq!(word("activating", "auto-restart", None), ProcessWord::Ended);
+        assert_eq!(
+            word("activating", "start-post", Some("restart")),
+            ProcessWord::Running
+        );
+        assert_eq!(word("inactive", "dead", None), ProcessWord::Ended);
+        assert_eq!(word("failed", "failed", Some("start")), ProcessWord::Ended);
+    }
+
+    #[test]
+    fn unit_without_a_file_is_unknown() {
+        let state = UnitState {
+            load: "not-found".into(),
+            active: "inactive".into(),
+            ..UnitState::default()
+        };
+        assert_eq!(state.word(), Some((ProcessWord::Unknown, None)));
+    }
+}

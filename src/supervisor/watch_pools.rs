@@ -1,0 +1,181 @@
+//! The tasks: one that keeps an eye on which pools have a supervisor and which backends they have, and one for each of
+//! these pools.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::listener::{WatchedBackend, WordListener};
+use super::source_for;
+use crate::config::SupervisorConfig;
+use crate::core::drain::Actor;
+use crate::core::supervisor_word::WordEffect;
+use crate::registry::Handle;
+use crate::registry::supervised::{SupervisedChange, WATCH};
+use crate::registry::view::{EventView, PoolView};
+use crate::rt::panics;
+
+/// Between two looks at the pools where no event asks for one.
+const LOOK: Duration = Duration::from_secs(10);
+/// The wait before the first new attempt to hear a supervisor…
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// …which doubles up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// A pool's task.
+struct PoolWatch {
+    config: SupervisorConfig,
+    backends: watch::Sender<Vec<WatchedBackend>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for PoolWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Watches the supervisors of every pool that names one, for as long as the process.
+pub async fn watch_supervisors(handle: Handle) {
+    let mut events = handle.subscribe();
+    let mut watches: BTreeMap<String, PoolWatch> = BTreeMap::new();
+    loop {
+        let config = handle.snapshot().config.clone();
+        let wanted = config.pools.iter();
+        let wanted = wanted.filter_map(|pool| Some((&pool.name, pool.supervisor.as_ref()?)));
+        let wanted: BTreeMap<_, _> = wanted.collect();
+        watches.retain(|pool, running| {
+            let stays = wanted.get(pool) == Some(&&running.config);
+            if !stays {
+                let kind = running.config.kind.as_str();
+                WordListener::new(handle.clone(), pool, kind).stop();
+            }
+            stays
+        });
+        let Ok(views) = handle.pools().await else {
+            return;
+        };
+        for view in &views {
+            let supervisor = wanted.get(&view.name).copied();
+            lift_leftovers(&handle, view, supervisor);
+            let Some(supervisor) = supervisor else {
+                continue;
+            };
+            let backends = watched_of(view, supervisor);
+            match watches.get(&view.name) {
+                Some(running) => {
+                    running.backends.send_if_modified(|before| {
+                        let changed = *before != backends;
+                        *before = backends;
+                        changed
+                    });
+                }
+                None => {
+                    let (sender, receiver) = watch::channel(backends);
+                    let (of, pool) = (handle.clone(), view.name.clone());
+                    let settings = supervisor.clone();
+                    let start = move || {
+                        watch_pool(of.clone(), pool.clone(), settings.clone(), receiver.clone())
+                    };
+                    let task = panics::restart("the watch over a supervisor", start);
+                    let running = PoolWatch {
+                        config: supervisor.clone(),
+                        backends: sender,
+                        task: tokio::spawn(task),
+                    };
+                    watches.insert(view.name.clone(), running);
+                }
+            }
+        }
+        let _ = timeout(LOOK, change_of_pools(&mut events)).await;
+    }
+}
+
+/// The backends whose processes are asked about: a launcher's speaks for itself.
+fn watched_of(view: &PoolView, supervisor: &SupervisorConfig) -> Vec<WatchedBackend> {
+    let backends = view.backends.iter();
+    let watched = backends.filter(|backend| backend.source != "lease");
+    let mut watched: Vec<_> = watched
+        .filter_map(|backend| {
+            let name = backend.name.split('~').next().unwrap_or_default();
+            Some(WatchedBackend {
+                process: supervisor.process_of(name)?,
+                backend: name.to_owned(),
+            })
+        })
+        .collect();
+    watched.sort();
+    watched.dedup();
+    watched
+}
+
+/// Ends drains by the word of a supervisor that is no longer listened to: nobody else would. They may be an earlier
+/// run's.
+fn lift_leftovers(handle: &Handle, view: &PoolView, supervisor: Option<&SupervisorConfig>) {
+    let heard = supervisor.map(|supervisor| format!("{WATCH}{}", supervisor.kind.as_str()));
+    for backend in &view.backends {
+        let drains = backend.drains.iter();
+        let left = drains.filter(|drain| {
+            drain.actor == Actor::Supervisor.as_str()
+                && drain.id.starts_with(WATCH)
+                && Some(&drain.id) != heard.as_ref()
+        });
+        for drain in left {
+            handle.heed_supervisor(SupervisedChange {
+                pool: view.name.clone(),
+                backend: backend.name.clone(),
+                id: drain.id.clone(),
+                effect: WordEffect::Lift,
+                reason: "the supervisor is no longer watched".to_owned(),
+            });
+        }
+    }
+}
+
+/// Waits for news of which pools and backends there are. Lagging behind is as good a reason to look.
+async fn change_of_pools(events: &mut broadcast::Receiver<Arc<EventView>>) {
+    while let Ok(event) = events.recv().await {
+        if !["state", "drain", "supervisor", "sessions", "outlier"].contains(&&*event.kind) {
+            return;
+        }
+    }
+}
+
+/// Listens to one pool's supervisor, for as long as somebody wants it.
+async fn watch_pool(
+    handle: Handle,
+    pool: String,
+    config: SupervisorConfig,
+    mut backends: watch::Receiver<Vec<WatchedBackend>>,
+) {
+    let mut listener = WordListener::new(handle, &pool, config.kind.as_str());
+    let mut source = source_for(&config);
+    let mut wait = FIRST_WAIT;
+    loop {
+        let watched = backends.borrow_and_update().clone();
+        listener.watch(&watched);
+        let ended = tokio::select! {
+            biased;
+            changed = backends.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            ended = source.listen(&mut listener) => ended,
+        };
+        if listener.has_caught_up() {
+            wait = FIRST_WAIT;
+        }
+        let why = match ended {
+            Ok(()) => "the connection has ended".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let jittered = wait.mul_f64(0.5 + fastrand::f64());
+        listener.lose(&why, jittered);
+        wait = (wait * 2).min(LONGEST_WAIT);
+        let _ = timeout(jittered, backends.changed()).await;
+    }
+}
