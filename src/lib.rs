@@ -17,7 +17,8 @@
 //!    [`registry::endpoint::gate`], which makes "still open?" and "one more in flight" a single step.
 //!
 //! **The proxy**
-//! 6. [`probe`]: how backends are. [`discovery`]: which there are. [`supervisor`]: what supervisors say of them. [`telemetry`]: the access log, what Prometheus scrapes, lameduck's own log.
+//! 6. [`probe`]: how backends are. [`discovery`]: which there are. [`supervisor`]: what supervisors say of them.
+//!    [`acme`]: certificates from authorities. [`telemetry`]: the access log, what Prometheus scrapes, lameduck's own log.
 //! 7. [`proxy`]: a request's way, from accept to the last byte; its folders are the stations.
 //! 8. [`server`]: threads, listeners, shutdown. [`admin`]: the admin API.
 //!
@@ -29,6 +30,8 @@
 //!     [`cli`]: the command line, one file per command.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "acme")]
+pub mod acme;
 pub mod admin;
 pub mod app;
 pub mod auth;

@@ -22,6 +22,7 @@ const ROWS: [(&str, &[&str]); 6] = [
             "probe",
             "discovery",
             "supervisor",
+            "acme",
             "proxy",
             "server",
             "admin",
@@ -32,28 +33,37 @@ const ROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What stands in one row, or beside it, and must not know its neighbours all the same.
-const STRANGERS: [(&str, &[&str]); 7] = [
+const STRANGERS: [(&str, &[&str]); 8] = [
     (
         "telemetry",
         &[
             "probe",
             "discovery",
             "supervisor",
+            "acme",
             "proxy",
             "server",
             "admin",
         ],
     ),
-    ("discovery", &["telemetry", "probe"]),
-    ("supervisor", &["telemetry", "probe", "discovery"]),
-    ("proxy", &["probe", "discovery", "supervisor"]),
-    ("server", &["probe", "discovery", "supervisor", "registry"]),
+    ("discovery", &["telemetry", "probe", "acme"]),
+    ("supervisor", &["telemetry", "probe", "discovery", "acme"]),
+    (
+        "acme",
+        &["telemetry", "probe", "discovery", "supervisor", "registry"],
+    ),
+    ("proxy", &["probe", "discovery", "supervisor", "acme"]),
+    (
+        "server",
+        &["probe", "discovery", "supervisor", "acme", "registry"],
+    ),
     (
         "admin",
         &[
             "probe",
             "discovery",
             "supervisor",
+            "acme",
             "proxy",
             "server",
             "telemetry",

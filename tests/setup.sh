@@ -41,7 +41,7 @@ from_pypi apps-venv gunicorn==23.0.0 uvicorn==0.35.0
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
 missing=
-packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma"
+packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma pebble:pebble"
 # Chromium is 60 MiB to fetch, and tried in the long form alone.
 [ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages chromium-headless-shell:chromium-headless-shell"
 for package in $packages; do

@@ -12,6 +12,8 @@ use super::body::{Json, Params};
 use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState};
 use crate::registry::bounds::check_reason;
+use crate::tls::certificate::date;
+use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
 
 /// The registry answers a question in no time; one that takes longer has stopped working.
@@ -145,6 +147,10 @@ pub(super) async fn listeners(State(admin): State<AdminState>) -> axum::Json<Val
         if !certificates.is_empty() {
             listener["certificates"] = certificates.into();
         }
+        let ordered = admin.process.managed_certificates(address);
+        if !ordered.is_empty() {
+            listener["acme"] = ordered.iter().map(managed).collect();
+        }
         listener
     });
     axum::Json(listeners.collect())
@@ -154,7 +160,21 @@ fn certificate(served: &ServedCertificate) -> Value {
     json!({
         "names": served.names,
         "file": served.file.display().to_string(),
+        "issuer": served.issuer,
         "expires": served.expires,
         "days_left": served.left.as_secs() / 86_400,
+    })
+}
+
+/// One that is ordered and renewed by itself, there or not.
+fn managed(status: &ManagedStatus) -> Value {
+    json!({
+        "names": status.names,
+        "file": status.file.display().to_string(),
+        "directory": status.directory,
+        "state": status.state.as_str(),
+        "next_order": status.next_order.map(date),
+        "last_error": status.last_error,
+        "failures": status.failures,
     })
 }

@@ -3,6 +3,7 @@
 use crate::config::ListenAddress;
 use async_trait::async_trait;
 
+use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
 
 /// The process as the admin API sees it. The composition root implements it.
@@ -30,6 +31,12 @@ pub trait ProxyProcess: Send + Sync {
 
     /// The certificates that they serve.
     fn certificates(&self) -> Vec<ServedCertificate> {
+        Vec::new()
+    }
+
+    /// The certificates that a listener orders itself.
+    fn managed_certificates(&self, listener: &ListenAddress) -> Vec<ManagedStatus> {
+        let _ = listener;
         Vec::new()
     }
 

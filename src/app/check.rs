@@ -42,6 +42,9 @@ fn check(config: &mut Config, f: &mut ConfigFindings) {
         if let Some(tls) = &listener.tls {
             certificates(&format!("listener[{i}].tls"), tls, f);
         }
+        if let Some(acme) = &listener.acme {
+            super::check_acme::check(&format!("listener[{i}].acme"), acme, f);
+        }
     }
     upstream_tls(&mut config.pools, f);
     users(&mut config.routes, f);
@@ -157,12 +160,25 @@ fn directories(config: &Config, f: &mut ConfigFindings) {
     };
     let admin = &config.admin;
     let of_file = |path: Option<&Path>| path.map(|path| directory_of(path).to_owned());
-    let places = [
-        ("admin.socket", of_file(admin.socket.as_deref())),
-        ("admin.token_file", of_file(admin.token_file.as_deref())),
-        ("server.state_dir", config.server.state_dir.clone()),
-        ("access_log.path", of_file(log)),
+    let mut places = vec![
+        ("admin.socket".to_owned(), of_file(admin.socket.as_deref())),
+        (
+            "admin.token_file".to_owned(),
+            of_file(admin.token_file.as_deref()),
+        ),
+        (
+            "server.state_dir".to_owned(),
+            config.server.state_dir.clone(),
+        ),
+        ("access_log.path".to_owned(), of_file(log)),
     ];
+    for (i, listener) in config.listeners.iter().enumerate() {
+        let own = listener
+            .acme
+            .as_ref()
+            .and_then(|acme| acme.state_dir.clone());
+        places.push((format!("listener[{i}].acme.state_dir"), own));
+    }
     for (key, directory) in places {
         let Some(directory) = directory else {
             continue;
@@ -181,10 +197,10 @@ fn directories(config: &Config, f: &mut ConfigFindings) {
             }
         };
         f.warning(
-            f.place(key),
+            f.place(&key),
             format!(
                 "`{}`: everybody on this machine may {may} {name}",
-                last(key)
+                last(&key)
             ),
             remedy,
         );
@@ -232,7 +248,9 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut ConfigFindings) {
                 f.warning(f.place(&format!("{path}.client_crl")), message, &old.remedy);
             }
             let now = std::time::SystemTime::now();
-            for (place, certificate) in material.certificates.iter().enumerate() {
+            // Those of ACME come behind them, and renew themselves.
+            let from_files = material.certificates.iter().take(tls.certificates.len());
+            for (place, certificate) in from_files.enumerate() {
                 if certificate.left(now).as_secs() < RENEWED * 86_400 {
                     let message = format!(
                         "`cert`: {} expires at {}",

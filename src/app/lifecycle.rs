@@ -24,6 +24,7 @@ use crate::rt::vitals::Vitals;
 use crate::server::capacity;
 use crate::server::listeners::Listeners;
 use crate::telemetry::prometheus::Metrics;
+use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
 
 /// A second signal within this time is the same one, sent twice (to the process and to its group, say).
@@ -277,6 +278,13 @@ impl ProxyProcess for Lifecycle {
     fn certificates(&self) -> Vec<ServedCertificate> {
         let serving = self.serving.get();
         serving.map_or_else(Vec::new, |(plane, _)| plane.certificates.served())
+    }
+
+    fn managed_certificates(&self, listener: &ListenAddress) -> Vec<ManagedStatus> {
+        let serving = self.serving.get();
+        serving.map_or_else(Vec::new, |(plane, _)| {
+            plane.certificates.managed_by(listener)
+        })
     }
 
     fn lame_duck(&self, on: bool, reason: &str) {

@@ -4,6 +4,7 @@
 //! so that a flood of requests can't delay a drain, nor a slow admin client a request.
 
 pub mod check;
+mod check_acme;
 mod check_files;
 mod keeper;
 mod kept_sockets;

@@ -139,6 +139,15 @@ pub fn keep_tasks(
     );
     let renew = move || renewal::renew_clients(of.clone(), registry.clone(), certificates.clone());
     tokio::spawn(panics::restart("the renewal of client certificates", renew));
+    #[cfg(feature = "acme")]
+    {
+        let (of, inventory) = (lifecycle.clone(), plane.certificates.clone());
+        let keep = move || {
+            let of = of.clone();
+            crate::acme::keep_certificates(move || of.config(), inventory.clone())
+        };
+        tokio::spawn(panics::restart("the orders of certificates", keep));
+    }
 }
 
 async fn beat(vitals: Arc<Vitals>) {

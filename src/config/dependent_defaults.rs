@@ -12,7 +12,12 @@ const MAX_HEADER: usize = 1 << 20;
 pub(super) fn settle(config: &mut Config, found: &ConfigFindings) {
     settle_server(&mut config.server, found);
     settle_admin_address(config, found);
+    let state_dir = config.server.state_dir.clone();
     for (i, listener) in config.listeners.iter_mut().enumerate() {
+        if let Some(acme) = &listener.acme {
+            let tls = listener.tls.get_or_insert_default();
+            tls.managed = acme.managed(state_dir.as_deref());
+        }
         if !found.written(&format!("listener[{i}].http2")) {
             listener.http2 = listener.tls.is_some();
         }

@@ -98,6 +98,20 @@ pub(super) fn check(path: &str, listener: &ListenerConfig, f: &mut ConfigFinding
     let Some(settings) = &listener.tls else {
         return;
     };
+    let (cert, key) = (at("tls.cert"), at("tls.key"));
+    if settings.certificates.is_empty()
+        && listener.acme.is_none()
+        // Half a pair was said already.
+        && !f.written(&cert)
+        && !f.written(&key)
+        && f.sound(&[&cert, &at("tls.certificates")])
+    {
+        f.error(
+            f.place(&tls),
+            "[listener.tls] has no `cert`",
+            "write both: `cert = \"fullchain.pem\"` and `key = \"privkey.pem\"`",
+        );
+    }
     let (auth, ca) = (at("tls.client_auth"), at("tls.client_ca"));
     match (settings.client_auth, &settings.client_ca) {
         (ClientAuth::Off, Some(_)) if f.sound(&[&auth, &ca]) => {

@@ -157,6 +157,12 @@ impl StandInValue for super::Address {
     }
 }
 
+impl<T> StandInValue for Vec<T> {
+    fn stand_in() -> Self {
+        Vec::new()
+    }
+}
+
 impl<T> StandInValue for Option<T> {
     fn stand_in() -> Self {
         None

@@ -15,10 +15,6 @@ impl Later {
     }
 }
 
-const ACME: (&str, &str) = (
-    "certificates come from files",
-    "remove it, and let an ACME client (certbot, lego) write the files of `tls`: they are read again when they change",
-);
 const HEADERS: (&str, &str) = (
     "[headers] has the fields that every request gets",
     "remove it, and set fields on a route: `request_headers = { set = { … } }` or `response_headers`",
@@ -47,8 +43,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("headers", "remove", HEADERS),
     ("headers", "request", HEADERS),
     ("headers", "response", HEADERS),
-    ("listener", "acme", ACME),
-    ("listener.tls", "acme", ACME),
 ];
 
 /// A key of a section that is planned.

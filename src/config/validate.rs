@@ -23,6 +23,7 @@ pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
     limits(&config.server, f);
     super::admin::check(config, f);
     listeners(config, f);
+    validate_acme(config, f);
     pools(config, f);
     super::routes::validate(config, f);
     if let Some(compression) = &config.compression {

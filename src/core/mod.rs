@@ -33,6 +33,7 @@ pub mod outlier;
 pub mod pause;
 pub mod pool;
 pub mod rate;
+pub mod renewal;
 pub mod retry;
 pub mod revival;
 pub mod roll;

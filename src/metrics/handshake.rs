@@ -25,10 +25,14 @@ pub enum Handshake {
     Malformed,
     /// The deadline of the shutdown.
     Cut,
+    /// A certificate authority's, to see whose the name is.
+    Challenge,
+    /// There is no certificate yet.
+    NoCertificate,
 }
 
 /// All of them.
-const HANDSHAKES: [Handshake; 10] = [
+const HANDSHAKES: [Handshake; 12] = [
     Handshake::Full,
     Handshake::Resumed,
     Handshake::Timeout,
@@ -39,6 +43,8 @@ const HANDSHAKES: [Handshake; 10] = [
     Handshake::Unsupported,
     Handshake::Malformed,
     Handshake::Cut,
+    Handshake::Challenge,
+    Handshake::NoCertificate,
 ];
 
 impl Handshake {
@@ -55,6 +61,8 @@ impl Handshake {
             Self::Unsupported => "unsupported",
             Self::Malformed => "malformed",
             Self::Cut => "cut",
+            Self::Challenge => "acme_challenge",
+            Self::NoCertificate => "no_certificate",
         }
     }
 }

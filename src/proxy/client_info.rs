@@ -8,6 +8,40 @@ use crate::config;
 /// In the place of a client's address, where it came by a unix socket: as nginx has it.
 pub const UNIX_CLIENT: &str = "unix:";
 
+/// What a listener answers itself, before any route is asked. One value, so that a request is looked at once only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerAnswer {
+    /// Nothing.
+    Nothing,
+    /// Every request is redirected to this port.
+    Redirect(u16),
+    /// Open challenges of certificate authorities; of other requests, all that are redirected, if it is so configured.
+    Challenges {
+        /// The port.
+        redirect: Option<u16>,
+    },
+}
+
+impl ListenerAnswer {
+    /// By the listener's redirect, and whether there may be challenges.
+    pub fn of_listener(redirect: Option<u16>, has_challenges: bool) -> Self {
+        match redirect {
+            _ if has_challenges => Self::Challenges { redirect },
+            Some(port) => Self::Redirect(port),
+            None => Self::Nothing,
+        }
+    }
+
+    /// The port that requests are redirected to.
+    pub fn redirect(self) -> Option<u16> {
+        match self {
+            Self::Nothing => None,
+            Self::Redirect(port) => Some(port),
+            Self::Challenges { redirect } => redirect,
+        }
+    }
+}
+
 /// What is known of a client besides what it sends.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
@@ -25,8 +59,8 @@ pub struct ClientInfo {
     pub protocol: Option<&'static str>,
     /// The header fields that tell the app of the client's certificate.
     pub identity: Option<Arc<str>>,
-    /// Every request is redirected to this port.
-    pub redirect_https: Option<u16>,
+    /// What its listener answers before any route is asked.
+    pub listener_answer: ListenerAnswer,
     /// `max-age` of `Strict-Transport-Security`; 0: none.
     pub hsts: u64,
 }
@@ -64,7 +98,7 @@ impl ClientInfo {
             scheme: "http",
             protocol: None,
             identity: None,
-            redirect_https: None,
+            listener_answer: ListenerAnswer::Nothing,
             hsts: 0,
         }
     }

@@ -2,6 +2,7 @@
 //! backend, the plane); labels are put to them when somebody scrapes. Series of a backend that has left are gone
 //! because its counters are.
 
+mod certificates;
 mod collect;
 mod discovery;
 mod families;

@@ -14,12 +14,16 @@ use super::{TlsFileError, pem};
 use crate::config::CertificateFiles;
 
 /// A certificate that can be served.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Certificate {
     /// Its file.
     pub file: PathBuf,
     /// The DNS names that it is for, in lower case; failing that, the subject's common name.
     pub names: Vec<String>,
+    /// Who has signed it, by common name or else the whole name.
+    pub issuer: String,
+    /// From when it is good, as Unix time.
+    pub not_before: i64,
     /// Until when the chain is good, as Unix time: its own end, or an intermediate one's if that is sooner.
     pub not_after: i64,
     /// What handshakes take.
@@ -50,6 +54,18 @@ impl Certificate {
     /// # Errors
     /// What is wrong, with the file that it is about.
     pub fn load(files: &CertificateFiles, now: SystemTime) -> Result<Self, TlsFileError> {
+        Self::read(files, Some(now))
+    }
+
+    /// The same whenever it is good: a certificate that has expired is still better than none for who orders the next one.
+    ///
+    /// # Errors
+    /// As [`Certificate::load`].
+    pub fn load_expired(files: &CertificateFiles) -> Result<Self, TlsFileError> {
+        Self::read(files, None)
+    }
+
+    fn read(files: &CertificateFiles, now: Option<SystemTime>) -> Result<Self, TlsFileError> {
         let cert_text = pem::read(&files.cert)?;
         let chain = pem::certificates(&files.cert, &cert_text)?;
         let key_text = pem::read(&files.key)?;
@@ -77,10 +93,15 @@ impl Certificate {
         in_order(files, &parsed)?;
         let not_after = valid(files, &parsed, now)?;
         let names = parsed.first().map(names).unwrap_or_default();
+        let first = parsed.first();
+        let issuer = first.map(issuer).unwrap_or_default();
+        let not_before = first.map_or(0, |first| first.validity().not_before.timestamp());
         drop(parsed);
         Ok(Self {
             file: files.cert.clone(),
             names,
+            issuer,
+            not_before,
             not_after,
             key: Arc::new(CertifiedKey::new(chain, key)),
             digest,
@@ -88,14 +109,27 @@ impl Certificate {
     }
 }
 
-pub(super) fn unix(time: SystemTime) -> i64 {
+pub(crate) fn unix(time: SystemTime) -> i64 {
     let seconds = time
         .duration_since(UNIX_EPOCH)
         .map_or(0, |past| past.as_secs());
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
-fn date(seconds: i64) -> String {
+/// Who has signed a certificate.
+fn issuer(certificate: &X509Certificate<'_>) -> String {
+    let issuer = certificate.issuer();
+    let common = issuer
+        .iter_common_name()
+        .find_map(|name| name.as_str().ok());
+    match common {
+        Some(name) => name.to_owned(),
+        None => super::client_auth::distinguished_name(issuer),
+    }
+}
+
+/// A Unix time in RFC 3339.
+pub fn date(seconds: i64) -> String {
     // The formatter knows years up to 9999, and so do certificates.
     let seconds = u64::try_from(seconds).unwrap_or(0).min(253_402_300_799);
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
@@ -171,9 +205,9 @@ fn in_order(files: &CertificateFiles, chain: &[X509Certificate<'_>]) -> Result<(
 fn valid(
     files: &CertificateFiles,
     chain: &[X509Certificate<'_>],
-    now: SystemTime,
+    now: Option<SystemTime>,
 ) -> Result<i64, TlsFileError> {
-    let now = unix(now);
+    let now = now.map(unix);
     let mut end = i64::MAX;
     for (n, certificate) in chain.iter().enumerate() {
         let which = match n {
@@ -185,11 +219,11 @@ fn valid(
             validity.not_before.timestamp(),
             validity.not_after.timestamp(),
         );
-        if until < now {
+        if now.is_some_and(|now| until < now) {
             let why = format!("{which} expired at {}", date(until));
             return Err(TlsFileError::new(&files.cert, why, "renew it"));
         }
-        if from > now {
+        if now.is_some_and(|now| from > now) {
             let why = format!("{which} is not valid before {}", date(from));
             let remedy = "wait, or see whether this machine's clock is right";
             return Err(TlsFileError::new(&files.cert, why, remedy));

@@ -4,11 +4,14 @@
 //! is wrong with them. [`pem`] reads the files, [`certificate`] judges a chain with its key, [`resolver`] chooses by
 //! the name that a client asks for, [`client_auth`] is about clients' certificates and what the app learns of them.
 //! [`server`] is a listener's TLS at run time: handshakes take what is newest, connections keep what they began with.
+//! [`challenge`] answers authorities that sign for us, [`managed`] says how those certificates are.
 //! [`fingerprint`] and [`watch`] notice changed files. [`stream`] is a connection. [`upstream`] is TLS towards backends.
 
 pub mod certificate;
+pub mod challenge;
 pub mod client_auth;
 pub mod fingerprint;
+pub mod managed;
 pub mod pem;
 pub mod resolver;
 pub mod server;
@@ -54,7 +57,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 /// SHA-256.
-pub(crate) fn digest_file(bytes: &[u8]) -> [u8; 32] {
+pub fn digest_file(bytes: &[u8]) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().try_into().unwrap_or([0; 32])
 }

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::TlsFileError;
+use super::challenge::ChallengeAnswers;
 use super::fingerprint::Files;
+use super::managed::{ManagedCertificates, ManagedStatus};
 use super::server_files::ServerFiles;
 use crate::config::{ListenAddress, ListenerTls};
 
@@ -104,6 +106,7 @@ impl WatchedListener {
         let certificates = settings.certificates.iter();
         let files = certificates
             .flat_map(|files| [&files.cert, &files.key])
+            .chain(settings.managed.iter().map(|managed| &managed.file))
             .chain(&settings.client_ca)
             .chain(&settings.client_crl);
         Self {
@@ -123,6 +126,8 @@ pub struct ServedCertificate {
     pub names: Vec<String>,
     /// Its file.
     pub file: PathBuf,
+    /// Who has signed it.
+    pub issuer: String,
     /// Until when it is good, as Unix time.
     pub not_after: i64,
     /// The same in RFC 3339.
@@ -135,6 +140,10 @@ pub struct ServedCertificate {
 #[derive(Default)]
 pub struct Inventory {
     servers: Mutex<Vec<(ListenAddress, Arc<ServerTls>)>>,
+    /// What authorities are answered that sign for us.
+    pub challenges: ChallengeAnswers,
+    /// Those that are ordered by themselves.
+    pub managed: ManagedCertificates,
     taken: AtomicU64,
     refused: AtomicU64,
 }
@@ -159,6 +168,7 @@ impl Inventory {
                         listener: listener.clone(),
                         names: certificate.names.clone(),
                         file: certificate.file.clone(),
+                        issuer: certificate.issuer.clone(),
                         not_after: certificate.not_after,
                         expires: certificate.expires(),
                         left: certificate.left(now),
@@ -166,6 +176,18 @@ impl Inventory {
             );
         }
         all
+    }
+
+    /// The certificates that a listener orders itself, as they are now.
+    pub fn managed_by(&self, listener: &ListenAddress) -> Vec<ManagedStatus> {
+        let servers = self.servers.lock().clone();
+        let of_it = servers.iter().filter(|(address, _)| address == listener);
+        let files: Vec<PathBuf> = of_it
+            .flat_map(|(_, server)| server.current().managed.clone())
+            .collect();
+        let all = self.managed.all();
+        let of_it = all.iter().filter(|status| files.contains(&status.file));
+        of_it.cloned().collect()
     }
 
     /// Looks at every file. May wait for the disk.

@@ -1,5 +1,6 @@
 //! What the handshakes of a listener need, made from its files.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,7 +10,7 @@ use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSess
 use super::certificate::Certificate;
 use super::resolver::CertificateResolver;
 use super::{TlsFileError, client_auth, pem};
-use crate::config::{ClientAuth, ListenerTls, TlsVersion};
+use crate::config::{CertificateFiles, ClientAuth, ListenerTls, ManagedCertificate, TlsVersion};
 
 /// Sessions of TLS 1.2 clients without tickets that are remembered.
 const SESSIONS: usize = 4096;
@@ -46,6 +47,8 @@ pub struct ServerFiles {
     pub config: Arc<ServerConfig>,
     /// What is served.
     pub certificates: Vec<Certificate>,
+    /// The files of those that lameduck orders itself, there or not.
+    pub managed: Vec<PathBuf>,
     /// A revocation list that is out of date.
     pub outdated: Option<TlsFileError>,
     /// Tells whether two are the same.
@@ -71,6 +74,10 @@ impl ServerFiles {
                 Ok(certificate) => certificates.push(certificate),
                 Err(problem) => problems.push((Part::Certificate(place), problem)),
             }
+        }
+        for managed in &settings.managed {
+            let served = before.map(|before| &before.certificates[..]);
+            certificates.extend(load_managed(managed, served.unwrap_or_default(), now));
         }
         let mut admission = vec![settings.client_auth as u8, settings.min_version as u8];
         let (mut verifier, mut outdated) = (None, None);
@@ -136,6 +143,11 @@ impl ServerFiles {
         Ok(Self {
             config: Arc::new(config),
             certificates,
+            managed: settings
+                .managed
+                .iter()
+                .map(|own| own.file.clone())
+                .collect(),
             outdated,
             digest: super::digest_file(&digest),
             tickets,
@@ -151,6 +163,26 @@ impl Tickets {
             admission,
         })
     }
+}
+
+/// A certificate that lameduck orders itself: what is on the disk if that is good, else what is served until now, else one
+/// that has expired. None at all is no fault: it has yet to be issued, and handshakes are refused until then.
+fn load_managed(
+    managed: &ManagedCertificate,
+    served: &[Certificate],
+    now: SystemTime,
+) -> Option<Certificate> {
+    let files = CertificateFiles {
+        cert: managed.file.clone(),
+        key: managed.file.clone(),
+    };
+    let read = Certificate::load(&files, now).ok();
+    let before = || {
+        let own = served.iter().find(|served| served.file == managed.file);
+        own.cloned()
+    };
+    read.or_else(before)
+        .or_else(|| Certificate::load_expired(&files).ok())
 }
 
 /// No file is to blame; the first stands for all of them.

@@ -97,6 +97,19 @@ min_version = "1.3"
 [[listener.tls.certificates]]
 cert = "/tls/c.pem"
 key = "/tls/c.key"
+[listener.acme]
+domains = ["example.org", "www.example.org"]
+email = "ops@example.org"
+directory = "https://ca.internal:9000/acme/directory"
+challenge = "tls-alpn-01"
+profile = "shortlived"
+state_dir = "/var/lib/acme"
+ca = "/tls/internal.pem"
+eab_kid = "kid-1"
+eab_key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajV"
+orders_per_hour = 5
+[[listener.acme.certificates]]
+domains = ["shop.example.org"]
 [[listener]]
 address = "unix:/run/a b.http"
 mode = "0666"

@@ -1,7 +1,7 @@
 //! `[[listener]]`.
 
-use super::ListenerTls;
 use super::admin::{file_mode, group_name};
+use super::{AcmeConfig, ListenerTls};
 use crate::config::ListenAddress;
 use crate::config::declare::section;
 use crate::config::forms::{ListenAddressForm, custom};
@@ -45,6 +45,8 @@ section! {
     sections {
         /// `[listener.tls]`; `None`: without TLS.
         tls: Option<ListenerTls>;
+        /// `[listener.acme]`; `None`: no certificates are ordered. Where it is there, so is `tls`.
+        acme: Option<AcmeConfig>;
     }
 }
 

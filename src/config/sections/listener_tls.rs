@@ -1,5 +1,6 @@
 //! `[listener.tls]` and `[[listener.tls.certificates]]`.
 
+use super::ManagedCertificate;
 use crate::config::declare::{section, words};
 use crate::config::forms::{
     ConfigValue as _, CustomForm, FilePath, KeyContext, ValueForm as _, custom,
@@ -31,8 +32,12 @@ section! {
         min_version: TlsVersion = "1.2", version();
     }
     group {
-        /// Certificates with their keys, at least one; the first is for clients that ask for no name that we have.
+        /// Certificates with their keys; the first is for clients that ask for no name that we have.
         certificates: Vec<CertificateFiles>;
+    }
+    state {
+        /// Those that `[listener.acme]` orders, behind the others.
+        managed: Vec<ManagedCertificate> = Vec::new(), |_| Vec::new();
     }
 }
 
@@ -103,7 +108,8 @@ impl KeyGroup for Vec<CertificateFiles> {
         let mut certificates = Vec::new();
         match (own.cert, own.key) {
             (Some(cert), Some(key)) => certificates.push(CertificateFiles { cert, key }),
-            (None, None) if !listed.is_empty() => {}
+            // Where nothing else brings certificates, the listener's own check says so.
+            (None, None) => {}
             (cert, _) => {
                 let missing = if cert.is_some() { "key" } else { "cert" };
                 if table.is_written() && found.sound(&[&table.at(missing)]) {

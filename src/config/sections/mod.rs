@@ -10,6 +10,7 @@ mod headers;
 mod health;
 mod hold;
 mod listener;
+mod listener_acme;
 mod listener_tls;
 mod outlier;
 mod pool;
@@ -37,6 +38,7 @@ pub use headers::{Headers, TrustedClient};
 pub use health::{HealthCheck, HealthConfig};
 pub use hold::{Hold, OnEmptyConfig};
 pub use listener::ListenerConfig;
+pub use listener_acme::{AcmeCertificate, AcmeChallenge, AcmeConfig, ManagedCertificate};
 pub use listener_tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
 pub use outlier::OutlierConfig;
 pub use pool::{BackendConfig, Balance, PoolConfig};
@@ -54,6 +56,7 @@ pub use upstream_tls::UpstreamTls;
 
 pub(super) use compression::validate as validate_compression;
 pub(super) use health::CheckKind;
+pub(super) use listener_acme::validate as validate_acme;
 pub(super) use outlier::validate as validate_outlier;
 pub(super) use sticky::validate as validate_sticky;
 pub(super) use supervisor::validate as validate_supervisor;
@@ -107,6 +110,8 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         ListenerConfig::section(),
         ListenerTls::section(),
         CertificateFiles::section(),
+        AcmeConfig::section(),
+        AcmeCertificate::section(),
         PoolConfig::section(),
         BackendConfig::section(),
         DiscoveryConfig::section(),

@@ -18,7 +18,7 @@ use super::data_plane::{DataPlane, ServedConnection};
 use super::per_client::OneOf;
 use crate::config;
 use crate::metrics::Limit;
-use crate::proxy::client_info::ClientInfo;
+use crate::proxy::client_info::{ClientInfo, ListenerAnswer};
 use crate::proxy::connection::{http2, serve};
 use crate::proxy::moving::{StayReason, note_stay};
 use crate::proxy::refusal::ClientRefusal;
@@ -67,7 +67,9 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
     } else {
         (stream, ClientInfo::new(peer, &config.headers))
     };
-    origin.redirect_https = settings.listener.redirect_https;
+    let challenges = plane.certificates.challenges.is_wanted() && settings.tls.is_none();
+    origin.listener_answer =
+        ListenerAnswer::of_listener(settings.listener.redirect_https, challenges);
     // Likewise: it counts until it is closed.
     match admit(plane, &config.server, origin.address) {
         // Boxed: only these listeners pay for it.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use pingora::protocols::Stream;
 use rustls::{Error, HandshakeKind};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tracing::debug;
 
 use crate::config::Config;
@@ -21,9 +22,10 @@ use crate::proxy::data_plane::DataPlane;
 use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::tls::challenge::{ACME_TLS, ChallengeAnswers};
 use crate::tls::client_auth::identity;
 use crate::tls::server::ServerTls;
-use crate::tls::server_files::H2;
+use crate::tls::server_files::{H2, ServerFiles};
 use crate::tls::stream::{ClientTlsStream, Raw};
 
 /// How long a handshake may still take once the proxy no longer accepts: whoever was accepted is served, and whoever
@@ -61,11 +63,18 @@ pub(super) async fn serve(
         is_last: false,
     };
     // Boxed: what a handshake needs is given back when it is over.
-    let shaken = Box::pin(shake_hands(server, stream, &mut patience)).await;
+    let challenges = &plane.certificates.challenges;
+    let shaken = Box::pin(shake_hands(server, challenges, stream, &mut patience)).await;
     match shaken {
         Ok(stream) => {
             drop(patience);
             let session = stream.session();
+            // The handshake was the answer (RFC 8737, section 3): there is nothing to be said over it.
+            if session.alpn_protocol() == Some(ACME_TLS) {
+                plane.counters.handshake(Handshake::Challenge);
+                serve::part(plane, Box::new(stream), origin, interrupt, config).await;
+                return;
+            }
             plane.counters.handshake(match session.handshake_kind() {
                 Some(HandshakeKind::Resumed) => Handshake::Resumed,
                 _ => Handshake::Full,
@@ -103,6 +112,7 @@ pub(super) async fn serve(
 
 async fn shake_hands(
     server: &ServerTls,
+    challenges: &ChallengeAnswers,
     stream: Stream,
     patience: &mut Patience<'_>,
 ) -> Result<ClientTlsStream, HandshakeError> {
@@ -122,8 +132,8 @@ async fn shake_hands(
         Err(_) => return Err(HandshakeError::without(Handshake::Closed)),
     }
     // The newest certificates at this moment; the connection keeps them.
-    let acceptor = TlsAcceptor::from(server.current().config.clone());
-    let mut accepting = std::pin::pin!(acceptor.accept(raw).into_fallible());
+    let material = server.current();
+    let mut accepting = std::pin::pin!(accept_client(&material, challenges, raw));
     let shaken = poll_fn(|cx| {
         let accepted = accepting.as_mut().poll(cx);
         patience.or(cx, accepted)
@@ -131,10 +141,48 @@ async fn shake_hands(
     match shaken.await.map_err(HandshakeError::without)? {
         Ok(stream) => Ok(ClientTlsStream::new(stream)),
         Err((error, raw)) => Err(HandshakeError {
-            outcome: judge(&error),
-            stream: Some(raw.into_inner()),
+            outcome: match judge(&error) {
+                Handshake::Malformed if material.certificates.is_empty() => {
+                    Handshake::NoCertificate
+                }
+                outcome => outcome,
+            },
+            stream: raw.map(Raw::into_inner),
         }),
     }
+}
+
+/// Shakes hands with a client, who may be a certificate authority while a challenge is open: then what it has to offer
+/// decides with what. A handshake of its own needs neither a client's certificate nor a session to resume.
+async fn accept_client(
+    material: &ServerFiles,
+    challenges: &ChallengeAnswers,
+    raw: Raw,
+) -> Result<TlsStream<Raw>, (io::Error, Option<Raw>)> {
+    if !challenges.has_tls() {
+        let acceptor = TlsAcceptor::from(material.config.clone());
+        let shaken = acceptor.accept(raw).into_fallible().await;
+        return shaken.map_err(|(error, raw)| (error, Some(raw)));
+    }
+    // Boxed: seldom is there one.
+    Box::pin(accept_either(material, challenges, raw)).await
+}
+
+/// The same where the client may be an authority.
+async fn accept_either(
+    material: &ServerFiles,
+    challenges: &ChallengeAnswers,
+    raw: Raw,
+) -> Result<TlsStream<Raw>, (io::Error, Option<Raw>)> {
+    let mut acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), raw);
+    let begun = match (&mut acceptor).await {
+        Ok(begun) => begun,
+        Err(error) => return Err((error, acceptor.take_io())),
+    };
+    let own = challenges.tls(&begun.client_hello());
+    let config = own.unwrap_or_else(|| material.config.clone());
+    let shaken = begun.into_stream(config).into_fallible().await;
+    shaken.map_err(|(error, raw)| (error, Some(raw)))
 }
 
 fn judge(error: &io::Error) -> Handshake {

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::net::plain::bare_socket;
 use crate::net::rewound::below;
 use crate::proxy::buffer::Buffer;
-use crate::proxy::client_info::ClientInfo;
+use crate::proxy::client_info::{ClientInfo, ListenerAnswer};
 use crate::proxy::moving::StayReason;
 use crate::proxy::moving::state::{CarriedBytes, MOST_CARRIED, MovedClient};
 use crate::rt::shutdown_signal::Interrupt;
@@ -49,7 +49,7 @@ impl ClientConnection {
             known: origin.known,
             ip: origin.ip.clone(),
             trusted: origin.trusted,
-            redirect_https: origin.redirect_https,
+            redirect_https: origin.listener_answer.redirect(),
             hsts: origin.hsts,
             requests: self.requests,
             buffer: CarriedBytes(self.buffer.bytes().to_vec()),
@@ -65,6 +65,10 @@ impl ClientConnection {
         interrupt: Arc<Interrupt>,
         config: &Config,
     ) -> Self {
+        let has_challenges = config
+            .listeners
+            .iter()
+            .any(|listener| listener.acme.is_some());
         let origin = ClientInfo {
             address: moved.address,
             known: moved.known,
@@ -73,7 +77,7 @@ impl ClientConnection {
             scheme: "http",
             protocol: None,
             identity: None,
-            redirect_https: moved.redirect_https,
+            listener_answer: ListenerAnswer::of_listener(moved.redirect_https, has_challenges),
             hsts: moved.hsts,
         };
         let mut client = Self::new(stream, origin, interrupt, config);

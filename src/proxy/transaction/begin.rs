@@ -12,8 +12,10 @@ use super::route::{FoundRoute, ReceivedRequest, find_pool};
 use crate::config::Config;
 use crate::proxy::client::upload::{RequestUpload, UploadError};
 use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::client_info::ListenerAnswer;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::passes;
+use crate::proxy::h1::method::Method;
 use crate::proxy::h1::request::RequestHead;
 use crate::registry::snapshot::PoolSnapshot;
 
@@ -21,6 +23,8 @@ use crate::registry::snapshot::PoolSnapshot;
 pub(super) enum Unrouted {
     /// The listener sends its clients to HTTPS, at this port.
     Redirect(u16),
+    /// A certificate authority gets its answer.
+    Challenge(String),
     /// The route has an action of its own, by this configuration.
     Act(OwnAction, Arc<Config>),
     /// The route's guards have to be asked first.
@@ -49,8 +53,8 @@ pub(super) fn route_request(
     id: &RequestId,
     routed: &mut Option<Arc<PoolSnapshot>>,
 ) -> Result<RoutedToPool, Unrouted> {
-    if let Some(port) = client.origin.redirect_https {
-        return Err(Unrouted::Redirect(port));
+    if client.origin.listener_answer != ListenerAnswer::Nothing {
+        answer_by_listener(plane, client, head)?;
     }
     let FoundRoute { config, pool, rule } = find_pool(plane, client, head);
     // The one test for all that only routes with rules have.
@@ -77,6 +81,29 @@ pub(super) fn route_request(
             upload,
         }),
         Err(error) => Err(Unrouted::Answer(body_answer(error), false)),
+    }
+}
+
+/// What the listener itself answers.
+#[cold]
+#[inline(never)]
+fn answer_by_listener(
+    plane: &DataPlane,
+    client: &ClientConnection,
+    head: &RequestHead,
+) -> Result<(), Unrouted> {
+    let answer = client.origin.listener_answer;
+    if matches!(answer, ListenerAnswer::Challenges { .. })
+        && matches!(head.method, Method::Get | Method::Head)
+    {
+        let path = head.path.of(client.buffer.bytes());
+        if let Some(answer) = plane.certificates.challenges.http(path) {
+            return Err(Unrouted::Challenge(answer));
+        }
+    }
+    match answer.redirect() {
+        Some(port) => Err(Unrouted::Redirect(port)),
+        None => Ok(()),
     }
 }
 
@@ -167,6 +194,9 @@ pub(super) async fn answer_unrouted(
     match why {
         Unrouted::Redirect(port) => {
             local_response::redirect(plane, client, head, account, port).await
+        }
+        Unrouted::Challenge(answer) => {
+            local_response::answer_challenge(plane, client, head, account, &answer).await
         }
         Unrouted::Act(action, config) => {
             act(plane, client, head, account, id, (action, &config)).await

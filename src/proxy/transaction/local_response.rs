@@ -313,6 +313,39 @@ pub(super) async fn redirect(
     next
 }
 
+/// Answers a certificate authority that asks for its token (RFC 8555, section 8.3).
+pub(super) async fn answer_challenge(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    answer: &str,
+) -> AfterRequest {
+    account.occupied = head.len;
+    let whole = head.body.is_empty();
+    let keep_alive = may_be_kept(plane, client, head, whole);
+    let close = if keep_alive {
+        ""
+    } else {
+        "Connection: close\r\n"
+    };
+    let body = match head.method {
+        Method::Head => "",
+        _ => answer,
+    };
+    let out = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nCache-Control: no-store\r\n\
+         Content-Length: {}\r\n{close}\r\n{body}",
+        answer.len()
+    );
+    account.local(200, Cow::Borrowed("a certificate authority's challenge"));
+    let next = send(client, account, out.into_bytes(), keep_alive, whole).await;
+    if next == AfterRequest::Abort {
+        account.end = RequestEnd::ClientClosed;
+    }
+    next
+}
+
 /// Whether the connection may be used again after an answer of our own.
 pub(super) fn may_be_kept(
     plane: &DataPlane,

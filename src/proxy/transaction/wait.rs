@@ -144,7 +144,7 @@ impl Transaction<'_> {
                         .await)
                     }
                     Err(Unrouted::Answer(answer, _)) => Err(self.answer(answer).await),
-                    Err(Unrouted::Redirect(_) | Unrouted::Guarded) => {
+                    Err(Unrouted::Redirect(_) | Unrouted::Challenge(_) | Unrouted::Guarded) => {
                         Err(self.answer(LocalResponse::NO_ROUTE).await)
                     }
                 }

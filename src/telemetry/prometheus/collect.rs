@@ -8,17 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 
+use super::certificates::{certificate_reloads, managed_certificates, own_certificates, tls};
 use super::families::Family;
 use super::outliers::outliers;
 use super::supervisors::supervisors;
 use super::{EndedDrains, MetricsInner};
-use crate::config::BuiltClient;
 use crate::registry::Endpoint;
 use crate::registry::saves::Saves;
 use crate::registry::snapshot::{PoolSnapshot, Snapshot};
 use crate::rt::output::dropped_errors;
 use crate::rt::panics;
-use crate::tls::upstream::BackendTls;
 
 /// Every state a backend can be in.
 const STATES: [&str; 5] = ["ready", "draining", "drained", "starting", "down"];
@@ -46,6 +45,10 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     let to_clients = !inner.certificates.is_empty();
     if to_clients {
         families.extend(tls(inner));
+        let managed = inner.certificates.managed.all();
+        if !managed.is_empty() {
+            families.extend(managed_certificates(&managed));
+        }
     }
     if to_clients || snapshot.pools.iter().any(|pool| pool.config.tls.is_some()) {
         families.push(certificate_reloads(inner));
@@ -320,63 +323,6 @@ fn kept(saves: &Saves) -> [Family; 2] {
     failures.add(&[], saves.failures());
     unsaved.add(&[], u64::from(saves.trouble().is_some()));
     [failures, unsaved]
-}
-
-/// Only where a listener has TLS.
-fn tls(inner: &MetricsInner) -> [Family; 2] {
-    let mut handshakes = Family::counter(
-        "lameduck_tls_handshakes_total",
-        "TLS handshakes with clients, by outcome: full and resumed are the good ones.",
-    );
-    let mut expiry = Family::gauge(
-        "lameduck_certificate_expiry_timestamp_seconds",
-        "When a certificate in use expires, as Unix time, by its first name and its file.",
-    );
-    for (outcome, count) in inner.plane.handshakes.read() {
-        handshakes.add(&[("outcome", outcome)], count);
-    }
-    for served in inner.certificates.served() {
-        let labels = [
-            ("listener", &*served.listener.to_string()),
-            ("name", served.names.first().map_or("", String::as_str)),
-            ("file", &*served.file.display().to_string()),
-        ];
-        expiry.add(&labels, u64::try_from(served.not_after).unwrap_or(0));
-    }
-    [handshakes, expiry]
-}
-
-/// Only where a pool shows its backends one.
-fn own_certificates(snapshot: &Snapshot) -> Family {
-    let mut expiry = Family::gauge(
-        "lameduck_upstream_certificate_expiry_timestamp_seconds",
-        "When the certificate that lameduck shows a pool's backends expires, as Unix time.",
-    );
-    for pool in &snapshot.pools {
-        let built = pool.config.tls.as_ref().and_then(|tls| tls.client.as_ref());
-        let client = built.and_then(BuiltClient::get::<BackendTls>);
-        if let Some(own) = client.as_deref().and_then(BackendTls::identity) {
-            let labels = [
-                ("pool", &*pool.name),
-                ("name", own.name()),
-                ("file", &*own.file.display().to_string()),
-            ];
-            expiry.add(&labels, u64::try_from(own.not_after).unwrap_or(0));
-        }
-    }
-    expiry
-}
-
-/// Only where a listener or a pool has TLS.
-fn certificate_reloads(inner: &MetricsInner) -> Family {
-    let mut reloads = Family::counter(
-        "lameduck_certificate_reload_total",
-        "Times that changed certificate files were noticed, by outcome: applied or refused.",
-    );
-    let (taken, refused) = inner.certificates.looks();
-    reloads.add(&[("outcome", "applied")], taken);
-    reloads.add(&[("outcome", "refused")], refused);
-    reloads
 }
 
 /// How the process itself does.

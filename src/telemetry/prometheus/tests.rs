@@ -323,6 +323,7 @@ fn tls_in(directory: &std::path::Path) -> ServerTls {
     std::fs::write(&files.key, identity.signing_key.serialize_pem()).unwrap();
     let settings = ListenerTls {
         certificates: vec![files],
+        managed: Vec::new(),
         client_auth: ClientAuth::Off,
         client_ca: None,
         client_crl: None,

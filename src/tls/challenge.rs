@@ -1,0 +1,109 @@
+//! What certificate authorities are answered that want to see whose a name is (ACME, RFC 8555): a text over HTTP, or a
+//! certificate in a handshake of its own kind (RFC 8737). Which challenges there are, `acme` says; here they are looked up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::server::ClientHello;
+
+/// The protocol that an authority offers by ALPN, and nobody else (RFC 8737, section 3).
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
+
+/// Where an authority looks for its token (RFC 8555, section 8.3).
+pub const CHALLENGE_PATH: &[u8] = b"/.well-known/acme-challenge/";
+
+/// The challenges that are open now.
+#[derive(Debug, Default, Clone)]
+pub struct OpenChallenges {
+    /// What is answered over HTTP, by token.
+    pub http: HashMap<String, String>,
+    /// What handshakes get, by name.
+    pub tls: HashMap<String, Arc<ServerConfig>>,
+}
+
+/// Answers to authorities.
+#[derive(Debug, Default)]
+pub struct ChallengeAnswers {
+    /// A configuration asks for certificates.
+    is_wanted: AtomicBool,
+    open: ArcSwap<OpenChallenges>,
+}
+
+impl ChallengeAnswers {
+    /// Whether there may be challenges at all. Listeners ask once for each connection, so that the requests of those who
+    /// order no certificates are not looked at.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Relaxed)
+    }
+
+    /// A configuration asks for certificates, or no longer does.
+    pub fn want(&self, is_wanted: bool) {
+        self.is_wanted.store(is_wanted, Ordering::Relaxed);
+    }
+
+    /// These challenges are open now, and no others.
+    pub fn set(&self, open: OpenChallenges) {
+        self.open.store(Arc::new(open));
+    }
+
+    /// Those that are open.
+    pub fn open(&self) -> Arc<OpenChallenges> {
+        self.open.load_full()
+    }
+
+    /// Whether a handshake may be an authority's.
+    pub fn has_tls(&self) -> bool {
+        self.is_wanted() && !self.open.load().tls.is_empty()
+    }
+
+    /// What the path of a request is answered, if it asks for an open challenge. Any other is the app's, which may have an
+    /// ACME client of its own.
+    pub fn http(&self, path: &[u8]) -> Option<String> {
+        let token = std::str::from_utf8(path.strip_prefix(CHALLENGE_PATH)?).ok()?;
+        self.open.load().http.get(token).cloned()
+    }
+
+    /// What a handshake is to be done with, if it is an authority's: it offers nothing but this protocol.
+    pub fn tls(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        let mut offered = hello.alpn()?;
+        if offered.next() != Some(ACME_TLS) || offered.next().is_some() {
+            return None;
+        }
+        let name = hello.server_name()?.trim_end_matches('.');
+        self.open
+            .load()
+            .tls
+            .get(&name.to_ascii_lowercase())
+            .cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_open_tokens_below_the_path_are_answered() {
+        let answers = ChallengeAnswers::default();
+        let http = HashMap::from([("tok-1".to_owned(), "tok-1.thumb".to_owned())]);
+        answers.set(OpenChallenges {
+            http,
+            ..OpenChallenges::default()
+        });
+        let path = |path: &str| answers.http(path.as_bytes());
+        let known = "/.well-known/acme-challenge/tok-1";
+        assert_eq!(path(known), Some("tok-1.thumb".to_owned()));
+        for other in [
+            "/tok-1",
+            "/.well-known/acme-challenge/",
+            "/.well-known/acme-challenge/tok-1/",
+        ] {
+            assert_eq!(path(other), None);
+        }
+        answers.set(OpenChallenges::default());
+        assert_eq!(path(known), None);
+    }
+}
