@@ -60,6 +60,7 @@ fn world() -> (Vec<PoolView>, SystemTime) {
             backend("app-3", "down", "down"),
         ],
         pause: None,
+        discovery: Vec::new(),
         splits: Vec::new(),
         unsaved: None,
         supervisor: None,

@@ -287,6 +287,7 @@ mod tests {
             held: 12,
             backends: vec![backend],
             pause: None,
+            discovery: Vec::new(),
             splits: Vec::new(),
             unsaved: None,
             supervisor: None,

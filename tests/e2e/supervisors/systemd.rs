@@ -213,7 +213,8 @@ impl Drop for Systemd {
 async fn killed_and_restarted_proxy_refuses_nobody() {
     let _turn = turn_alone().await;
     let template = "app@.service";
-    let Some(systemd) = Systemd::boot(template, |app| shipped(template, app), true).await else {
+    let Some(systemd) = Systemd::boot(template, |app| shipped(template, app), true, "").await
+    else {
         return;
     };
     systemd.tell("start", "lameduck.service").await;
