@@ -20,7 +20,8 @@
 //! 6. [`probe`]: how backends are. [`discovery`]: which there are. [`supervisor`]: what supervisors say of them.
 //!    [`acme`]: certificates from authorities. [`telemetry`]: the access log, what Prometheus scrapes, lameduck's own log.
 //! 7. [`proxy`]: a request's way, from accept to the last byte; its folders are the stations.
-//! 8. [`server`]: threads, listeners, shutdown. [`admin`]: the admin API.
+//! 8. [`server`]: threads, listeners, shutdown. [`admin`]: the admin API. [`upgrade`]: the hand-over to
+//!    another lameduck.
 //!
 //! **Wiring**
 //! 9. [`app`]: the composition root, where all of it is put together on one screen.
@@ -51,3 +52,4 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod tls;
 pub mod tools;
+pub mod upgrade;

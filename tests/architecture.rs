@@ -26,6 +26,7 @@ const ROWS: [(&str, &[&str]); 6] = [
             "proxy",
             "server",
             "admin",
+            "upgrade",
         ],
     ),
     ("wiring", &["app"]),

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
-//! Random sequences of events against one backend, and against one roll.
+//! Random sequences of events against one backend, against one roll, and against the two ends of an upgrade.
 
 use lameduck::core::Time;
 use lameduck::core::backend::{DerivedState, Policy, ProbeResult};
@@ -12,6 +12,8 @@ mod acts;
 mod model;
 #[path = "properties/roll.rs"]
 mod roll;
+#[path = "properties/upgrade.rs"]
+mod upgrade;
 
 use acts::{Act, acts, policies};
 use model::Model;

@@ -16,7 +16,7 @@ use super::apps::Registry;
 use super::body::{Json, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::lease::LeaseHandle;
-use crate::registry::view::{DrainResponse, LeaseDrainRequest, LeaseRequest};
+use crate::registry::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest};
 
 /// Between two lines of a silent stream.
 const ALIVE: Duration = Duration::from_secs(2);
@@ -37,6 +37,7 @@ pub(super) async fn lease(
         lease,
         alive,
         stop: admin.stop.clone(),
+        stays: false,
     };
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
@@ -51,6 +52,8 @@ struct HeldLease {
     lease: LeaseHandle,
     alive: Interval,
     stop: watch::Receiver<bool>,
+    /// Another process has taken over, but what is in flight here is this one's to finish.
+    stays: bool,
 }
 
 impl HeldLease {
@@ -58,7 +61,14 @@ impl HeldLease {
         let news = tokio::select! {
             biased;
             event = self.lease.next() => Some(event?),
-            () = stopped(&mut self.stop) => return None,
+            () = stopped(&mut self.stop), if !self.stays => {
+                // The launcher waits for the end of a drain, which only this process sees.
+                self.stays = self.is_draining().await;
+                if !self.stays {
+                    return None;
+                }
+                None
+            }
             _ = self.alive.tick() => None,
         };
         let event = match news {
@@ -68,6 +78,13 @@ impl HeldLease {
         let mut line = serde_json::to_vec(&event).ok()?;
         line.push(b'\n');
         Some((Ok(line.into()), self))
+    }
+}
+
+impl HeldLease {
+    async fn is_draining(&self) -> bool {
+        let status = self.lease.status().await;
+        matches!(status, Some(LeaseEvent::Alive { state, .. }) if state.starts_with("drain"))
     }
 }
 

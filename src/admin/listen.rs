@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,6 +94,39 @@ impl BoundDoors {
     }
 }
 
+/// A copy of a door's socket: what it is for, and its address in the configuration.
+pub type DoorCopy = (OwnedFd, &'static str, String);
+
+impl BoundDoors {
+    /// Copies of the sockets that are no supervisor's, for the process that takes over.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn duplicate(&self, config: &Config, inherited: &Inherited) -> io::Result<Vec<DoorCopy>> {
+        let mut copies = Vec::new();
+        for (unix, role) in [(&self.unix, ADMIN), (&self.apps, APPS)] {
+            if let Some((listener, file)) = unix
+                && file.is_own()
+            {
+                let path = file.path().display().to_string();
+                copies.push((listener.try_clone()?.into(), role, path));
+            }
+        }
+        let addresses = [
+            (&self.http, HTTP, config.admin.http),
+            (&self.probes, PROBES, config.admin.probes),
+        ];
+        for (listener, role, at) in addresses {
+            if let (Some(listener), Some(at)) = (listener, at)
+                && !inherited.has_tcp(at)
+            {
+                copies.push((listener.try_clone()?.into(), role, at.to_string()));
+            }
+        }
+        Ok(copies)
+    }
+}
+
 /// Where the socket is looked for and bound when nobody names a path, in this order.
 pub fn default_sockets() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -134,7 +168,7 @@ pub fn bind_or_inherit(
         None => default_sockets(),
     };
     let mut given = paths.iter();
-    let given = given.find_map(|path| inherit_unix(path, inherited, ADMIN));
+    let given = given.find_map(|path| inherit_unix(path, inherited, ADMIN, admin));
     let mut left = paths.iter();
     let left = left.find_map(|path| take_kept(SocketUse::Admin, path, admin, inherited));
     let given = given.map(Ok).or(left).transpose()?;
@@ -145,7 +179,7 @@ pub fn bind_or_inherit(
     };
     let apps = match &admin.apps_socket {
         None => None,
-        Some(path) => match inherit_unix(path, inherited, APPS) {
+        Some(path) => match inherit_unix(path, inherited, APPS, &of_apps(admin)) {
             Some(given) => Some(given),
             None => Some(bind_apps(path, admin, inherited)?),
         },
@@ -153,7 +187,11 @@ pub fn bind_or_inherit(
     let own = |usage, at| KeptSocket::tcp(usage, at, config.takes_ipv6_alone(at));
     let mut kept = Vec::new();
     let mut inherit = |usage, at: Option<SocketAddr>| {
-        let given = at.and_then(|at| inherited.tcp(at));
+        let role = match usage {
+            SocketUse::Http => HTTP,
+            _ => PROBES,
+        };
+        let given = at.and_then(|at| inherit_tcp(role, at, inherited));
         if let (Some(at), None) = (at, &given) {
             kept.push(own(usage, at));
             return inherited.kept_tcp(usage, at, config.takes_ipv6_alone(at));
@@ -206,12 +244,36 @@ pub fn bind_or_inherit(
     })
 }
 
-/// A socket that the supervisor has bound: its file, mode and group are the supervisor's.
+/// The TCP sockets of the admin API, as they are called on their way to another process.
+pub const HTTP: &str = "http";
+/// See [`HTTP`].
+pub const PROBES: &str = "probes";
+
+/// A socket that the supervisor has bound, or the process before this one.
+fn inherit_tcp(role: &str, at: SocketAddr, inherited: &Inherited) -> Option<TcpListener> {
+    let handed = inherited.handed(role, &at.to_string());
+    handed.map(TcpListener::from).or_else(|| inherited.tcp(at))
+}
+
+/// A socket that the supervisor has bound: its file, mode and group are the supervisor's. Or the process before this one:
+/// then they are ours.
 fn inherit_unix(
     path: &Path,
     inherited: &Inherited,
     name: &str,
+    admin: &config::AdminConfig,
 ) -> Option<(UnixListener, SocketFile)> {
+    if let Some(socket) = inherited.handed(name, &path.display().to_string()) {
+        let file = SocketFile::adopted(path.to_owned());
+        let access = SocketAccess {
+            mode: admin.mode,
+            group: admin.group.clone(),
+        };
+        if let Err(error) = file.set_access(&access, &ADMIN_SOCKET) {
+            tracing::warn!("{error}");
+        }
+        return Some((UnixListener::from(socket), file));
+    }
     let listener = inherited.unix(path, name)?;
     let bound = listener.local_addr().ok();
     let bound = bound.and_then(|address| Some(address.as_pathname()?.to_owned()));
@@ -233,17 +295,21 @@ fn take_kept(
     Some(file.map(|file| (listener, file)))
 }
 
+fn of_apps(admin: &config::AdminConfig) -> config::AdminConfig {
+    config::AdminConfig {
+        mode: admin.apps_mode,
+        group: admin.apps_group.clone(),
+        ..admin.clone()
+    }
+}
+
 /// The second socket: bound like the first, with its own mode and group.
 fn bind_apps(
     path: &Path,
     admin: &config::AdminConfig,
     inherited: &Inherited,
 ) -> Result<(UnixListener, SocketFile), DoorError> {
-    let own = config::AdminConfig {
-        mode: admin.apps_mode,
-        group: admin.apps_group.clone(),
-        ..admin.clone()
-    };
+    let own = of_apps(admin);
     let bound = match take_kept(SocketUse::Apps, path, &own, inherited) {
         Some(kept) => kept,
         None => bind_unix(path, &own),

@@ -30,6 +30,7 @@ mod router;
 mod server;
 mod split_plans;
 mod splits;
+pub mod upgrade;
 mod write_timeout;
 
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use origin::HostNames;
 pub use auth::Token;
 pub use listen::{BoundDoors, bind};
 pub use process::ProxyProcess;
-pub use server::{DoorSettings, serve};
+pub use server::{DoorPhase, DoorSettings, serve};
 
 /// What every handler can reach.
 #[derive(Clone)]

@@ -64,6 +64,8 @@ pub enum ProblemKind {
     NotAlive,
     /// The configuration on disk is wrong; the running one stays.
     ConfigRefused,
+    /// No other process has taken over; this one goes on.
+    UpgradeFailed,
     /// Too many connections at once.
     TooManyConnections,
     /// Whatever else the HTTP stack refuses.
@@ -72,7 +74,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind with a slug of its own.
-    pub const ALL: [ProblemKind; 27] = [
+    pub const ALL: [ProblemKind; 28] = [
         ProblemKind::NoSuchPath,
         ProblemKind::MethodNotAllowed,
         ProblemKind::BodyTooLarge,
@@ -99,6 +101,7 @@ impl ProblemKind {
         ProblemKind::NotReady,
         ProblemKind::NotAlive,
         ProblemKind::ConfigRefused,
+        ProblemKind::UpgradeFailed,
         ProblemKind::TooManyConnections,
     ];
 
@@ -151,6 +154,11 @@ impl ProblemKind {
             ProblemKind::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting-down", "Shutting down"),
             ProblemKind::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "Not ready"),
             ProblemKind::NotAlive => (S::SERVICE_UNAVAILABLE, "not-alive", "Not alive"),
+            ProblemKind::UpgradeFailed => (
+                S::CONFLICT,
+                "upgrade-failed",
+                "The running lameduck goes on",
+            ),
             ProblemKind::ConfigRefused => (
                 S::UNPROCESSABLE_ENTITY,
                 "config-refused",

@@ -3,6 +3,7 @@
 use crate::config::ListenAddress;
 use async_trait::async_trait;
 
+use super::upgrade::{UpgradeReport, UpgradeRequest, UpgradeView};
 use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
 
@@ -61,6 +62,20 @@ pub trait ProxyProcess: Send + Sync {
     /// # Errors
     /// The diagnostics, rendered for people.
     async fn reload(&self) -> Result<Vec<String>, String>;
+
+    /// Has another lameduck take over; says what was handed over.
+    ///
+    /// # Errors
+    /// Why none did, for people: this process goes on.
+    async fn upgrade(&self, request: UpgradeRequest) -> Result<UpgradeReport, String> {
+        let _ = request;
+        Err("this process can't be upgraded".to_owned())
+    }
+
+    /// What is known of upgrades.
+    fn upgrade_view(&self) -> UpgradeView {
+        UpgradeView::default()
+    }
 
     /// Prometheus' text format.
     fn metrics(&self) -> String;

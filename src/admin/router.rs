@@ -7,7 +7,7 @@ use axum::{Router, middleware};
 use super::problem::{ProblemDocument, ProblemKind, complete};
 use super::{
     AdminDoor, AdminState, apps, auth, backends, body, changes, config, events, leases, lifecycle,
-    metrics, openapi, peer, places, pools, roll, split_plans, splits,
+    metrics, openapi, peer, places, pools, roll, split_plans, splits, upgrade,
 };
 
 /// What each listener serves, the one for probes too.
@@ -72,6 +72,7 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/v1/listeners", get(lifecycle::listeners)),
         ("/v1/config", get(config::effective)),
         ("/v1/config/reload", post(config::reload)),
+        ("/v1/upgrade", get(upgrade::show).post(upgrade::begin)),
         ("/v1/openapi.json", get(openapi::document)),
     ]
 }

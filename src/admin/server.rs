@@ -42,6 +42,17 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Largest header block; the read buffer is twice as large.
 const MAX_HEADER: usize = 32 * 1024;
 
+/// Whether the doors take connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoorPhase {
+    /// They do.
+    Open,
+    /// Connections wait in the sockets' queues: for this process, or for the one that takes over.
+    Held,
+    /// The sockets are another process's. Whoever waits for something here still gets it.
+    Left,
+}
+
 /// What the doors are opened with, beside their addresses.
 #[derive(Debug, Default)]
 pub struct DoorSettings {
@@ -51,6 +62,8 @@ pub struct DoorSettings {
     pub hosts: Vec<String>,
     /// `[admin] apps_pools`; empty: all.
     pub apps_pools: Vec<String>,
+    /// Whether they take connections; `None`: until the end.
+    pub phase: Option<watch::Receiver<DoorPhase>>,
 }
 
 /// Serves the admin API until `stop` says true (or its sender is gone), then finishes what is under way
@@ -65,11 +78,15 @@ pub async fn serve(
     settings: DoorSettings,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let phase = settings
+        .phase
+        .unwrap_or_else(|| watch::channel(DoorPhase::Open).1);
+    let (end_streams, streams_end) = watch::channel(false);
     let admin = AdminState {
         registry,
         process,
         token: settings.token.map(Arc::new),
-        stop: stop.clone(),
+        stop: streams_end,
         door: AdminDoor::Unix,
         hosts: None,
         apps_pools: settings.apps_pools.into(),
@@ -84,9 +101,10 @@ pub async fn serve(
     // Held until the end: dropping them removes the files.
     let mut socket_files = Vec::new();
     for (unix, door) in [(bound.unix, AdminDoor::Unix), (bound.apps, AdminDoor::Apps)] {
-        let Some((listener, file)) = unix else {
+        let Some((listener, mut file)) = unix else {
             continue;
         };
+        file.serve();
         let listener = AdminListener::Unix(UnixListener::from_std(listener)?);
         socket_files.push(file);
         // On the main socket everybody has the same right; among apps, one must not shut out the others.
@@ -97,7 +115,7 @@ pub async fn serve(
             router,
             places,
             reserve.clone(),
-            stop.clone(),
+            (phase.clone(), stop.clone()),
         ));
     }
     if let Some(listener) = bound.http {
@@ -114,16 +132,29 @@ pub async fn serve(
             router,
             places,
             reserve.clone(),
-            stop.clone(),
+            (phase.clone(), stop.clone()),
         ));
     }
     if let Some(listener) = bound.probes {
         let listener = AdminListener::Tcp(TcpListener::from_std(listener)?);
         let router = router(at(AdminDoor::Probes));
         let places = DoorPlaces::new(true);
-        doors.spawn(open(listener, router, places, reserve, stop.clone()));
+        let told = (phase.clone(), stop.clone());
+        doors.spawn(open(listener, router, places, reserve, told));
     }
-    stopped(stop).await;
+    tokio::select! {
+        // Before the end, where both are there at once: the files are another process's.
+        biased;
+        () = reached(phase, |phase| phase == DoorPhase::Left) => {
+            for file in &mut socket_files {
+                file.leave();
+            }
+            let _ = end_streams.send(true);
+            stopped(stop).await;
+        }
+        () = stopped(stop.clone()) => {}
+    }
+    let _ = end_streams.send(true);
     while doors.join_next().await.is_some() {}
     drop(socket_files);
     Ok(())
@@ -132,6 +163,13 @@ pub async fn serve(
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // A sender that is gone is a process that is going.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Waits until the doors' phase is such a one; for ever where nobody changes it any more.
+async fn reached(mut phase: watch::Receiver<DoorPhase>, is_it: impl Fn(DoorPhase) -> bool) {
+    if phase.wait_for(|phase| is_it(*phase)).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 enum AdminListener {
@@ -168,24 +206,35 @@ async fn open(
     router: Router,
     places: Arc<DoorPlaces>,
     reserve: Arc<Reserve>,
-    stop: watch::Receiver<bool>,
+    (phase, stop): (watch::Receiver<DoorPhase>, watch::Receiver<bool>),
 ) {
     let mut connections = JoinSet::new();
     let mut stopping = pin!(stopped(stop.clone()));
+    let mut left = pin!(reached(phase.clone(), |phase| phase == DoorPhase::Left));
     let mut told = false;
+    let mut is_left = false;
     loop {
+        let is_open = *phase.borrow() == DoorPhase::Open;
+        let changed = reached(phase.clone(), |now| (now == DoorPhase::Open) != is_open);
         let accepted = tokio::select! {
-            accepted = listener.accept(&reserve) => accepted,
+            biased;
             () = &mut stopping => break,
+            () = &mut left => {
+                is_left = true;
+                break;
+            }
+            () = changed => continue,
             // Reaped as they end, or the set would grow for ever.
             Some(_) = connections.join_next() => continue,
+            accepted = listener.accept(&reserve), if is_open => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 told = false;
                 reserve.fill();
                 let seat = places.enter(peer.source());
-                connections.spawn(converse(stream, router.clone(), seat, peer, stop.clone()));
+                let told = (phase.clone(), stop.clone());
+                connections.spawn(converse(stream, router.clone(), seat, peer, told));
             }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
@@ -202,8 +251,15 @@ async fn open(
             }
         }
     }
-    // New ones are refused from here on.
+    // New ones are refused from here on, unless another process has the socket.
     drop(listener);
+    while is_left {
+        tokio::select! {
+            () = &mut stopping => break,
+            Some(_) = connections.join_next() => {}
+            else => break,
+        }
+    }
     let _ = timeout(GRACE, async {
         while connections.join_next().await.is_some() {}
     })
@@ -215,7 +271,7 @@ async fn converse(
     router: Router,
     seat: ConnectionSlot,
     peer: Peer,
-    stop: watch::Receiver<bool>,
+    (phase, stop): (watch::Receiver<DoorPhase>, watch::Receiver<bool>),
 ) {
     let kept = seat.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -239,6 +295,11 @@ async fn converse(
             return;
         }
         () = stopped(stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        // Whoever comes back meets the process that is there then.
+        () = reached(phase, |phase| phase != DoorPhase::Open) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -1,6 +1,7 @@
 //! Keeps drains and registrations in `state_dir`: the newest version, again and again until it is on the disk.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Keeper {
     registry: OnceLock<Handle>,
     /// One save at a time: they share the temporary file.
     saving: Mutex<()>,
+    /// Another process may have the directory now.
+    rests: AtomicBool,
 }
 
 impl Keeper {
@@ -54,6 +57,7 @@ impl Keeper {
             saves: Arc::default(),
             registry: OnceLock::new(),
             saving: Mutex::new(()),
+            rests: AtomicBool::new(false),
         });
         tokio::spawn(keeper.clone().keep_saving(keeper.newest.subscribe()));
         keeper
@@ -110,6 +114,9 @@ impl Keeper {
     /// Writes the newest version; says whether it is on the disk.
     fn save(&self) -> bool {
         let _turn = self.saving.lock();
+        if self.rests.load(Ordering::Acquire) {
+            return true;
+        }
         let Some(newest) = self.newest.borrow().clone() else {
             return true;
         };
@@ -129,6 +136,21 @@ impl Keeper {
                 false
             }
         }
+    }
+
+    /// Writes nothing any more: another process is about to. When this returns, nothing is being written.
+    pub async fn rest(self: &Arc<Self>) {
+        self.rests.store(true, Ordering::Release);
+        let keeper = self.clone();
+        // A disk that has stopped answering keeps nobody from taking over: what it is given is newer.
+        let idle = tokio::task::spawn_blocking(move || drop(keeper.saving.lock()));
+        let _ = tokio::time::timeout(FAREWELL, idle).await;
+    }
+
+    /// Writes again, and first what has come meanwhile.
+    pub fn go_on(&self) {
+        self.rests.store(false, Ordering::Release);
+        self.newest.send_modify(|_| {});
     }
 
     /// The last save: the last change may be younger than the one before. A disk that has stopped answering keeps

@@ -10,7 +10,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::RunOptions;
+use super::upgrade::UpgradeState;
 use crate::admin::ProxyProcess;
+use crate::admin::upgrade::{UpgradeReport, UpgradeRequest, UpgradeView};
 use crate::config::{Config, ListenAddress};
 use crate::core::Time;
 use crate::proxy::data_plane::DataPlane;
@@ -41,6 +43,11 @@ pub enum MainOrder {
     ReopenLogs,
     /// Read the configuration again.
     Reload(oneshot::Sender<Result<Vec<String>, String>>),
+    /// Have another process take over.
+    Upgrade(
+        UpgradeRequest,
+        oneshot::Sender<Result<UpgradeReport, String>>,
+    ),
 }
 
 /// The process's state.
@@ -59,6 +66,7 @@ pub struct Lifecycle {
     stop_told: Notify,
     ending: OnceLock<()>,
     vitals: Arc<Vitals>,
+    upgrades: UpgradeState,
 }
 
 impl Lifecycle {
@@ -81,6 +89,46 @@ impl Lifecycle {
             stop_told: Notify::new(),
             ending: OnceLock::new(),
             vitals: Arc::default(),
+            upgrades: UpgradeState::default(),
+        }
+    }
+
+    /// What it was started with.
+    pub fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
+    /// What is known of upgrades.
+    pub fn upgrades(&self) -> &UpgradeState {
+        &self.upgrades
+    }
+
+    /// Why it is lame duck, and the lease that asked for it; `None`: it isn't.
+    pub fn lame_reason(&self) -> Option<(String, Option<String>)> {
+        let lame = self.lame.lock();
+        let (_, reason) = lame.as_ref()?;
+        Some((reason.clone(), self.lame_lease.lock().clone()))
+    }
+
+    /// Orders an upgrade, unless one is under way.
+    pub fn order_upgrade(
+        &self,
+        request: UpgradeRequest,
+        reply: oneshot::Sender<Result<UpgradeReport, String>>,
+    ) {
+        match self.upgrades.begin() {
+            Ok(()) => self.order(MainOrder::Upgrade(request, reply)),
+            Err(why) => {
+                warn!("upgrade: {why}");
+                let _ = reply.send(Err(why));
+            }
+        }
+    }
+
+    /// Waits until it is told to stop.
+    pub async fn is_told_to_stop(&self) {
+        if self.told_to_stop().is_none() {
+            self.stop_told.notified().await;
         }
     }
 
@@ -317,6 +365,17 @@ impl ProxyProcess for Lifecycle {
             .send(MainOrder::Reload(reply))
             .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    async fn upgrade(&self, request: UpgradeRequest) -> Result<UpgradeReport, String> {
+        let (reply, answer) = oneshot::channel();
+        self.order_upgrade(request, reply);
+        let gone = || "lameduck is stopping".to_owned();
+        answer.await.map_err(|_| gone())?
+    }
+
+    fn upgrade_view(&self) -> UpgradeView {
+        self.upgrades.view()
     }
 
     fn metrics(&self) -> String {

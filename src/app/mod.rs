@@ -13,6 +13,7 @@ pub mod reap;
 mod renewal;
 pub mod service;
 mod signals;
+pub mod upgrade;
 mod wiring;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::admin;
+use crate::admin::{self, DoorPhase};
 use crate::app::service::Service;
 use crate::config::{DEFAULT_PATHS, Flags, Loaded};
 use crate::net::activation::Inherited;
@@ -41,6 +42,8 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::prometheus::Metrics;
 use keeper::Keeper;
 use lifecycle::{Lifecycle, MainOrder};
+use upgrade::handing_over::{OldProxy, ProxyEnd};
+use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_over};
 
 /// How long the last access-log lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -65,6 +68,8 @@ pub struct RunOptions {
     pub health_path: Option<String>,
     /// `--admin`: the admin socket, whatever the file says.
     pub admin: Option<PathBuf>,
+    /// `--take-over`: in the place of the process at the other end of standard input.
+    pub take_over: bool,
     /// Those of the above that a variable of the environment gave, by its name.
     pub variables: Vec<&'static str>,
 }
@@ -136,7 +141,7 @@ impl RunOptions {
 ///
 /// # Errors
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
-pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
+pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd> {
     clock::now();
     panics::install_hook().context("can't start the thread that logs panics")?;
     for note in &loaded.notes {
@@ -157,8 +162,10 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     let threads = Arc::new(threads);
     let access_log = AccessLog::open(&config.access_log)?;
 
+    let refusal = RefusalChannel::default();
     let ended = control.block_on(async {
-        let inherited = Arc::new(Inherited::take());
+        let mut taken = take_over(options.take_over, &refusal).await?;
+        let inherited = Arc::new(taken.sockets(Inherited::take()));
         let store = Arc::new(SocketStore::of_environment());
         kept_sockets::close_unwanted(&config, &inherited, &store);
         let mut bound = admin::listen::bind_or_inherit(&config, is_http_default, &inherited)?;
@@ -176,17 +183,20 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
             .map(admin::auth::Token::load)
             .transpose();
         let token = token.map_err(anyhow::Error::msg)?;
-        let kept = wiring::restore(&config)?;
-        let config = wiring::keep_backend_names(config.clone(), &kept);
+        let handed = taken.registry(&config)?;
+        let config = wiring::keep_backend_names(config.clone(), &handed.kept);
+        let mut doors = bound.duplicate(&config, &inherited)?;
 
         let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
         let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
         let keeper = config.server.state_dir.clone().map(Keeper::start);
         let observer = wiring::RegistryWatcher::new(lifecycle.clone(), keeper.clone());
-        let handle = registry::spawn(
+        let own_key = TakenOver::own_key(&handed, &config);
+        let handle = registry::take_over(
             config.clone(),
-            kept,
-            wiring::own_key(&config),
+            handed,
+            taken.drains(),
+            own_key,
             wiring::probing,
             Box::new(observer),
         );
@@ -209,7 +219,9 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         let mut listeners =
             Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
         listeners = listeners.kept_in(store.clone());
+        listeners = listeners.resuming(taken.tickets());
         let change = listeners.prepare(&config)?;
+        taken.may_accept().await?;
         listeners.apply(change, &config.server).await?;
         handle.own_listeners().bound(listeners.addresses());
         handle
@@ -224,9 +236,10 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         let collect = move || collector::collect_memory(of.clone());
         tokio::spawn(panics::restart("the collector of memory", collect));
         metrics.watch(vitals.clone());
-        lifecycle.serving(plane.clone(), metrics, listeners.addresses());
+        lifecycle.serving(plane.clone(), metrics.clone(), listeners.addresses());
 
         let (stop_admin, admin_stopped) = watch::channel(false);
+        let (phase, admin_phase) = watch::channel(DoorPhase::Open);
         announce(&listeners, &bound);
         let serving = admin::serve(
             bound,
@@ -236,15 +249,62 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
                 token,
                 hosts: config.admin.hosts.clone(),
                 apps_pools: config.admin.apps_pools.clone(),
+                phase: Some(admin_phase),
             },
             admin_stopped,
         );
         let admin = vitals.watch("the admin API", serving);
 
+        taken
+            .accepts(
+                &inherited,
+                &lifecycle,
+                &handle,
+                &metrics,
+                (&plane, &threads),
+            )
+            .await;
         let service = Service::default();
         service.ready(&handle, threads.data(), vitals);
+        let mut handed_over = None;
         while let Some(order) = order_queue.recv().await {
             match order {
+                MainOrder::Upgrade(request, reply) => {
+                    if lifecycle
+                        .upgrades()
+                        .reload_is_enough(&request, lifecycle.options())
+                    {
+                        let outcome = lifecycle.reload(&handle, &mut listeners).await;
+                        lifecycle.upgrades().ended();
+                        let _ = reply.send(outcome.map(upgrade::reloaded));
+                        continue;
+                    }
+                    let old = OldProxy {
+                        lifecycle: &lifecycle,
+                        registry: &handle,
+                        plane: &plane,
+                        metrics: &metrics,
+                        listeners: &mut listeners,
+                        inherited: &inherited,
+                        doors: &mut doors,
+                        phase: &phase,
+                        keeper: keeper.as_ref(),
+                        service: &service,
+                        given: Vec::new(),
+                    };
+                    match old.hand_over(&request).await {
+                        Ok(handed) => {
+                            let _ = reply.send(Ok(handed.report.clone()));
+                            handed_over = Some(handed);
+                            break;
+                        }
+                        Err(why) => {
+                            warn!("the upgrade failed, and this process goes on: {why}");
+                            lifecycle.upgrades().failed(&why);
+                            let _ = reply.send(Err(why));
+                        }
+                    }
+                }
                 MainOrder::Stop => break,
                 MainOrder::ReopenLogs => access_log.reopen(),
                 MainOrder::Reload(reply) => {
@@ -265,8 +325,18 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         let server = lifecycle.config().server.clone();
         let told = lifecycle.told_to_stop().unwrap_or_else(clock::now);
         let lame_since = lifecycle.lame_since();
-        service.stopping(server.deadline);
-        let farewell = shutdown::shut_down(&plane, &mut listeners, &server, told, lame_since).await;
+        let farewell = match &handed_over {
+            None => {
+                service.stopping(server.deadline);
+                shutdown::shut_down(&plane, &mut listeners, &server, told, lame_since).await
+            }
+            Some(handed) => {
+                phase.send_replace(DoorPhase::Left);
+                let waits = || lifecycle.upgrades().has_predecessor();
+                let (listeners, since) = (&mut listeners, handed.since);
+                shutdown::finish_handed_over(&plane, listeners, &server, since, waits).await
+            }
+        };
         info!(
             cut = farewell.cut,
             took_ms = farewell.took.as_millis() as u64,
@@ -281,8 +351,14 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         if !access_log.flush(LAST_LINES) {
             warn!("the last lines of the access log could not be written");
         }
-        anyhow::Ok(())
+        anyhow::Ok(match handed_over {
+            Some(handed) => handed.end(&lifecycle, &metrics).await,
+            None => ProxyEnd::Stopped,
+        })
     });
+    if let Err(error) = &ended {
+        control.block_on(refuse(&refusal, &format!("{error:#}")));
+    }
     // What is stuck there holds nobody up.
     control.shutdown_background();
     ended

@@ -27,6 +27,8 @@ const EXTEND_EVERY: Duration = Duration::from_secs(5);
 #[derive(Clone, Default)]
 pub struct Service {
     stopping: Arc<AtomicBool>,
+    /// Another process speaks to the supervisor now.
+    silent: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -44,8 +46,19 @@ impl Service {
                 data: data.to_vec(),
                 vitals,
             };
-            tokio::spawn(watchdog(pulse, time / 2));
+            tokio::spawn(watchdog(pulse, time / 2, self.silent.clone()));
         }
+    }
+
+    /// Another process is the service's main one from now on.
+    pub fn hand_over_to(&self, pid: u32) {
+        tell(&format!("MAINPID={pid}"));
+    }
+
+    /// Says nothing any more: another process does.
+    pub fn be_silent(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.silent.store(true, Ordering::Relaxed);
     }
 
     /// About to read the configuration again.
@@ -170,12 +183,15 @@ impl Pulse {
 }
 
 /// `WATCHDOG=1` as long as the pulse is there.
-async fn watchdog(pulse: Pulse, every: Duration) {
+async fn watchdog(pulse: Pulse, every: Duration, silent: Arc<AtomicBool>) {
     let mut round = interval(every);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     debug!(?every, "the supervisor has a watchdog");
     loop {
         round.tick().await;
+        if silent.load(Ordering::Relaxed) {
+            return;
+        }
         if pulse.is_there(every).await {
             tell_aside("WATCHDOG=1".to_owned()).await;
         } else {

@@ -12,17 +12,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, warn};
 
 use super::lifecycle::{Lifecycle, MainOrder};
+use crate::admin::upgrade::UpgradeRequest;
 use crate::core::Time;
 use crate::rt::clock;
 use crate::rt::output;
 use crate::rt::syscall;
 use crate::rt::vitals::{BEAT, StallWatch, VitalChange, Vitals};
+use crate::upgrade::protocol::HandedParent;
 
 /// What an end in order may take over its deadline: what is cut is told so, backends get their GOAWAY, the admin API its
 /// last answers, the logs their last lines.
 const FAREWELL: Duration = Duration::from_secs(4);
 
-/// Starts the thread. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs.
+/// Starts the thread. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs, USR2 has another process take over.
 ///
 /// # Errors
 /// When there can't be another thread, or a signal can't be caught.
@@ -58,6 +60,7 @@ struct ProcessSignals {
     quit: Signal,
     hangup: Signal,
     reopen: Signal,
+    upgrade: Signal,
 }
 
 impl ProcessSignals {
@@ -68,6 +71,7 @@ impl ProcessSignals {
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 }
@@ -80,11 +84,12 @@ async fn handle_signals(mut signals: ProcessSignals, lifecycle: &Lifecycle, vita
     loop {
         let limit = last_moment(lifecycle).map(clock::instant);
         tokio::select! {
-            Some(()) = signals.terminate.recv() => lifecycle.stop_signal(),
-            Some(()) = signals.interrupt.recv() => lifecycle.stop_signal(),
-            Some(()) = signals.quit.recv() => lifecycle.stop_signal(),
-            Some(()) = signals.hangup.recv() => lifecycle.order(MainOrder::Reload(oneshot::channel().0)),
-            Some(()) = signals.reopen.recv() => lifecycle.order(MainOrder::ReopenLogs),
+            Some(()) = signals.terminate.recv() => take_signal(lifecycle, libc::SIGTERM),
+            Some(()) = signals.interrupt.recv() => take_signal(lifecycle, libc::SIGINT),
+            Some(()) = signals.quit.recv() => take_signal(lifecycle, libc::SIGQUIT),
+            Some(()) = signals.hangup.recv() => take_signal(lifecycle, libc::SIGHUP),
+            Some(()) = signals.reopen.recv() => take_signal(lifecycle, libc::SIGUSR1),
+            Some(()) = signals.upgrade.recv() => take_signal(lifecycle, libc::SIGUSR2),
             () = sleep_until(limit.unwrap_or(looked)), if limit.is_some() => {
                 // It may have become later: the main loop has begun to end the process.
                 if last_moment(lifecycle).is_some_and(|at| at <= clock::now()) {
@@ -99,6 +104,22 @@ async fn handle_signals(mut signals: ProcessSignals, lifecycle: &Lifecycle, vita
                 }
             }
         }
+    }
+}
+
+/// What a signal asks for is asked of the process that serves.
+fn take_signal(lifecycle: &Lifecycle, signal: i32) {
+    let upgrades = lifecycle.upgrades();
+    match (upgrades.successor(), signal) {
+        (0, libc::SIGHUP) => lifecycle.order(MainOrder::Reload(oneshot::channel().0)),
+        (0, libc::SIGUSR1) => lifecycle.order(MainOrder::ReopenLogs),
+        (0, libc::SIGUSR2) => {
+            lifecycle.order_upgrade(UpgradeRequest::default(), oneshot::channel().0);
+        }
+        (0, _) => lifecycle.stop_signal(),
+        // systemd tells each process of a unit by itself.
+        (_, _) if upgrades.parent() == HandedParent::Systemd => {}
+        (successor, _) => drop(syscall::kill(successor, signal)),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod run;
 pub mod split;
 pub mod status;
 mod supervised;
+pub mod upgrade;
 
 use clap::{Parser, Subcommand};
 
@@ -75,6 +76,8 @@ enum CliCommand {
     Exec(exec::ExecArgs),
     /// Make the proxy read its configuration again
     Reload(reload::ReloadArgs),
+    /// Have another lameduck take over from the running one, without losing a connection
+    Upgrade(upgrade::UpgradeArgs),
     /// Say what in a supervisor's configuration will cut requests
     Doctor(doctor::DoctorArgs),
     /// Read another proxy's configuration and write lameduck's
@@ -86,6 +89,12 @@ enum CliCommand {
     /// The app of the demo
     #[command(hide = true)]
     DemoApp(crate::tools::demo::app::DemoAppArgs),
+    /// What is left of a process that has handed over to another one
+    #[command(hide = true, name = crate::tools::stand_in::STAND_IN)]
+    StandIn {
+        /// The process that serves
+        pid: u32,
+    },
 }
 
 impl Cli {
@@ -123,6 +132,8 @@ impl Cli {
             CliCommand::Roll(args) => block_on(roll::run_roll(args)),
             CliCommand::Exec(args) => exec::run_exec(args, false),
             CliCommand::Reload(args) => block_on(reload::run_reload(args)),
+            CliCommand::Upgrade(args) => block_on(upgrade::run_upgrade(args)),
+            CliCommand::StandIn { pid } => stand_in(pid),
             CliCommand::Doctor(args) => doctor(args),
             CliCommand::Import(args) => {
                 import::run_import(args, &mut AnswerWriter, &mut ErrorWriter)
@@ -145,6 +156,17 @@ fn check(mut args: check::CheckArgs) -> u8 {
 fn doctor(mut args: doctor::DoctorArgs) -> u8 {
     args.colour = output::colour();
     doctor::run_doctor(args, &mut AnswerWriter, &mut ErrorWriter)
+}
+
+fn stand_in(pid: u32) -> u8 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime.and_then(|runtime| runtime.block_on(crate::tools::stand_in::stand_in(pid)));
+    ended.unwrap_or_else(|error| {
+        output::complain(&format!("stand-in: {error}"));
+        1
+    })
 }
 
 fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {

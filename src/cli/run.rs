@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::app::upgrade::handing_over::ProxyEnd;
 use crate::app::{self, RunOptions};
 use crate::telemetry;
 
 use crate::rt::output::{self, complain, error_colour, say};
 use crate::tools::exec::footprint;
 use crate::tools::keeper;
+use crate::tools::stand_in::become_stand_in;
+use crate::upgrade::taking::refuse_start;
 
 /// What `lameduck run` takes.
 #[derive(Debug, Args)]
@@ -37,6 +40,9 @@ pub struct RunArgs {
     /// The admin socket, instead of what the file says
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_ADMIN", value_parser = socket_path)]
     pub admin: Option<PathBuf>,
+    /// Take over from the lameduck at the other end of standard input: `lameduck upgrade` starts a process with this
+    #[arg(long, hide = true, env = "LAMEDUCK_TAKE_OVER", hide_env = true)]
+    pub take_over: bool,
 }
 
 /// The commands take a URL in `LAMEDUCK_ADMIN`, too; the proxy can only make a socket.
@@ -82,11 +88,15 @@ pub fn run_server(args: RunArgs) -> u8 {
         backends: args.backend,
         health_path: args.health_path,
         admin: args.admin,
+        take_over: args.take_over,
     };
     let colour = error_colour();
     let loaded = match options.load() {
         Ok(loaded) => loaded,
         Err(error) => {
+            if options.take_over {
+                refuse_start(&error.render(false));
+            }
             say(&error.render(colour));
             return if error.is_usage() { 2 } else { 1 };
         }
@@ -94,7 +104,17 @@ pub fn run_server(args: RunArgs) -> u8 {
     say(&loaded.warnings.render(colour));
     telemetry::tracing::init();
     match app::run_proxy(options, loaded) {
-        Ok(()) => 0,
+        Ok(ProxyEnd::Stopped | ProxyEnd::HandedOver) => 0,
+        Ok(ProxyEnd::SuccessorEnded(code)) => u8::try_from(code).unwrap_or(1),
+        Ok(ProxyEnd::StandIn { pid, channel }) => {
+            // What is still to be written is, before this process becomes another.
+            let code = crate::rt::output::finish(0);
+            let error = become_stand_in(pid, &channel);
+            complain(&format!(
+                "can't stay for whoever waits for this process: {error}"
+            ));
+            code
+        }
         Err(error) => {
             complain(&format!("{error:#}"));
             1

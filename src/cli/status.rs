@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use super::exit::Exit;
 use super::supervised;
+use super::upgrade::told;
+use crate::admin::upgrade::UpgradeView;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait, Connect};
 use crate::client::names::segment;
 use crate::registry::view::{BackendView, DrainView, PauseView, PoolShareView, PoolView};
@@ -156,6 +158,9 @@ async fn shown(
     if args.pool.is_none() {
         let listeners: Value = client.get("/v1/listeners").await?;
         text.push_str(&certificates(&listeners));
+        // An older proxy has no such path.
+        let upgrade = client.get::<UpgradeView>("/v1/upgrade").await;
+        text.push_str(&upgrade.map_or_else(|_| String::new(), |view| told(&view)));
     }
     Ok(text)
 }

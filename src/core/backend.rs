@@ -12,6 +12,7 @@ pub use super::state::{DerivedState, Health};
 mod hand_over;
 mod successor;
 mod turn;
+mod vouched;
 
 use turn::Turn;
 

@@ -84,6 +84,21 @@ impl HealthJudge {
         }
     }
 
+    /// Whoever judged before found it up, and met this listening socket.
+    pub fn known(now: Time, listener: Option<u64>) -> Self {
+        Self {
+            health: Health::Up,
+            met: true,
+            listener,
+            ..Self::new(now)
+        }
+    }
+
+    /// The listening socket that probes have met, where that is known.
+    pub fn listener(&self) -> Option<u64> {
+        self.listener
+    }
+
     pub fn health(&self) -> Health {
         self.health
     }

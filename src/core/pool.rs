@@ -97,6 +97,14 @@ impl<K: Ord + Clone> BackendSet<K> {
         former
     }
 
+    /// Takes it as up, as whoever judged before has found it. What closes it stays.
+    pub fn vouch(&mut self, key: &K, now: Time, listener: Option<u64>) {
+        if let Some(mut backend) = self.remove(key) {
+            backend.vouch(now, listener);
+            self.put(key.clone(), backend);
+        }
+    }
+
     /// Takes a backend out. Who waits for its drain has to be told by the caller.
     pub fn remove(&mut self, key: &K) -> Option<BackendState> {
         let PoolEntry { backend, deadline } = self.backends.remove(key)?;

@@ -32,6 +32,8 @@ pub const APPS: &str = "apps";
 pub struct Inherited {
     sockets: Vec<InheritedSocket>,
     kept: Mutex<Vec<(KeptSocket, OwnedFd)>>,
+    /// Those of the process before this one, by what they were for there.
+    handed: Mutex<Vec<HandedListener>>,
     warnings: Vec<String>,
 }
 
@@ -42,6 +44,17 @@ struct InheritedSocket {
     name: String,
     local: Local,
     used: AtomicBool,
+}
+
+/// A socket that another lameduck has bound, and gives to this one.
+#[derive(Debug)]
+pub struct HandedListener {
+    /// The socket.
+    pub descriptor: OwnedFd,
+    /// What it was for: `listener`, say, and the address in its configuration.
+    pub purpose: (&'static str, String),
+    /// Which it was of all that were given.
+    pub place: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +80,46 @@ impl Inherited {
         let mut inherited = Self::new(passed);
         inherited.warnings.extend(warnings);
         inherited
+    }
+
+    /// The same, with what a supervisor has bound for the process before this one.
+    pub fn and_supervised(mut self, passed: Vec<(OwnedFd, String)>) -> Self {
+        let more = Self::new(passed);
+        self.sockets.extend(more.sockets);
+        self.warnings.extend(more.warnings);
+        self
+    }
+
+    /// The same, with what the process before this one has bound itself.
+    pub fn and_handed(self, handed: Vec<HandedListener>) -> Self {
+        self.handed.lock().extend(handed);
+        self
+    }
+
+    /// Takes the socket out that was for this purpose in the process before this one: it is this one's alone now.
+    pub fn handed(&self, role: &str, configured: &str) -> Option<OwnedFd> {
+        let mut handed = self.handed.lock();
+        let is_it = |one: &HandedListener| one.purpose.0 == role && one.purpose.1 == configured;
+        let place = handed.iter().position(is_it)?;
+        let found = handed.remove(place).descriptor;
+        SockRef::from(&found).set_nonblocking(true).ok()?;
+        Some(found)
+    }
+
+    /// Closes those that are of no use here; says which they were.
+    pub fn close_unused(&self) -> Vec<usize> {
+        let unused = std::mem::take(&mut *self.handed.lock());
+        unused.into_iter().map(|one| one.place).collect()
+    }
+
+    /// Copies of what the supervisor has bound, with its names, for the process that takes over.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn duplicate(&self) -> io::Result<Vec<(OwnedFd, String)>> {
+        let sockets = self.sockets.iter();
+        let copies = sockets.map(|one| Ok((one.fd.try_clone()?, one.name.clone())));
+        copies.collect()
     }
 
     /// Of these descriptors, those that listen.
@@ -100,6 +153,10 @@ impl Inherited {
     /// The socket for this TCP address: bound to it, or to `[::]` for both families where the address is
     /// `0.0.0.0`, or named after its port.
     pub fn tcp(&self, address: SocketAddr) -> Option<TcpListener> {
+        self.find_tcp(address)?.hand_out()
+    }
+
+    fn find_tcp(&self, address: SocketAddr) -> Option<&InheritedSocket> {
         let exact = |passed: &&InheritedSocket| passed.local == Local::Tcp(address);
         let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
         let dual = |passed: &&InheritedSocket| {
@@ -113,7 +170,12 @@ impl Inherited {
         let mut sockets = self.sockets.iter();
         let found = sockets.clone().find(exact);
         let found = found.or_else(|| sockets.clone().find(dual));
-        found.or_else(|| sockets.find(named))?.hand_out()
+        found.or_else(|| sockets.find(named))
+    }
+
+    /// Whether the supervisor has bound a socket for this TCP address.
+    pub fn has_tcp(&self, address: SocketAddr) -> bool {
+        self.find_tcp(address).is_some()
     }
 
     /// The socket for this path: bound to it, or of this name ([`ADMIN`], [`APPS`]).

@@ -9,7 +9,7 @@
 //! - Streams: [`plain`] is a socket as Pingora wants it, [`rewound`] gives back what was read too far, `hang_up` hears
 //!   a stream's end without reading, [`send_file`] has the kernel send a file, `stream` is what they share.
 //! - Small protocols: [`proxy_protocol`] says in front of a connection who it is for, [`sd_notify`] tells a supervisor how
-//!   the process is.
+//!   the process is, [`passing`] hands descriptors to another process.
 
 pub mod accept_queue;
 pub mod activation;
@@ -18,6 +18,7 @@ mod hang_up;
 pub mod keepalive;
 pub mod kept_socket;
 pub mod listening;
+pub mod passing;
 pub mod plain;
 pub mod proxy_protocol;
 pub mod rewound;

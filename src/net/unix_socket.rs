@@ -55,6 +55,8 @@ pub struct SocketFile {
     made: Option<(FilePlace, FileIdentity)>,
     /// It stays when this process ends.
     stays: bool,
+    /// It is another process's as long as nobody is served here.
+    waits: bool,
 }
 
 impl SocketFile {
@@ -64,6 +66,7 @@ impl SocketFile {
             path,
             made: None,
             stays: true,
+            waits: false,
         }
     }
 
@@ -77,6 +80,7 @@ impl SocketFile {
             path,
             made: Some((place, file)),
             stays: false,
+            waits: false,
         })
     }
 
@@ -104,6 +108,31 @@ impl SocketFile {
     /// Leaves it for a process that is started next, which gets the socket itself.
     pub fn leave(&mut self) {
         self.stays = true;
+    }
+
+    /// The file of a socket that the process before this one has made: ours to remove once it is [served](Self::serve).
+    pub fn adopted(path: PathBuf) -> Self {
+        let place = FilePlace::of(&path).ok();
+        let made = place.and_then(|place| {
+            let identity = place.socket().ok()??;
+            Some((place, identity))
+        });
+        Self {
+            path,
+            made,
+            stays: false,
+            waits: true,
+        }
+    }
+
+    /// Clients are served here from now on.
+    pub fn serve(&mut self) {
+        self.waits = false;
+    }
+
+    /// Whether this process removes it.
+    pub fn is_own(&self) -> bool {
+        self.made.is_some()
     }
 
     /// Where it is.
@@ -135,6 +164,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Some((place, identity)) = &self.made
             && !self.stays
+            && !self.waits
             && place.socket().is_ok_and(|found| found == Some(*identity))
         {
             let _ = place.remove();
@@ -309,6 +339,7 @@ fn listen_at(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
         path,
         made: Some((place, identity)),
         stays: false,
+        waits: false,
     };
     socket.listen(BACKLOG)?;
     Ok((UnixListener::from(OwnedFd::from(socket)), file))

@@ -201,11 +201,27 @@ impl Writer {
         let state = &mut self.pools[index];
         let name = state.name.clone();
         let kept = self.kept.take(&name, &joining.name);
-        joining.drains.extend(kept.iter().map(restored));
-        state.add(key, joining, self.signals.clone(), &*self.probing);
+        joining
+            .drains
+            .extend(kept.iter().map(persist::DrainRecord::restored));
+        let known = self.hand_over.take_known(&name, &joining);
+        // What the process before this one has in flight there is to be waited for.
+        let busy = known.as_ref().is_some_and(|known| known.busy) && self.has_predecessor();
+        let again = match busy {
+            true => std::mem::take(&mut joining.drains),
+            false => Vec::new(),
+        };
+        let state = &mut self.pools[index];
+        state.add(
+            key,
+            joining,
+            known.as_ref(),
+            self.signals.clone(),
+            &*self.probing,
+        );
         self.watch_again(key, &kept);
-        let state = &self.pools[index];
-        let member = state.members.get(&key);
+        self.close_again(key, again);
+        let member = self.pools[index].members.get(&key);
         member.map_or_else(String::new, |member| member.endpoint.name.to_string())
     }
 
@@ -337,17 +353,19 @@ impl Writer {
     }
 }
 
-/// A drain as it was. Nothing that it could cut is in flight in this run.
-fn restored(kept: &persist::DrainRecord) -> OpenDrain {
-    let order = kept.order();
-    OpenDrain {
-        actor: order.actor,
-        id: order.id,
-        reason: order.reason,
-        deadline: order.deadline,
-        until: order.until,
-        expires: order.expires,
-        since: clock::from_wall(kept.since()),
-        unseen: false,
+impl persist::DrainRecord {
+    /// A drain as it was. Nothing that it could cut is in flight in this run.
+    pub(super) fn restored(&self) -> OpenDrain {
+        let order = self.order();
+        OpenDrain {
+            actor: order.actor,
+            id: order.id,
+            reason: order.reason,
+            deadline: order.deadline,
+            until: order.until,
+            expires: order.expires,
+            since: clock::from_wall(self.since()),
+            unseen: false,
+        }
     }
 }

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::changes::ChangeAuthor;
 use super::discovery::{self, SourceSet};
 use super::endpoint::BackendKey;
+use super::hand_over::HandOverCommand;
 use super::handle::RegistryError;
 use super::lease::{self, LeaseHandle};
 use super::plan_view::PlanView;
@@ -135,6 +136,7 @@ pub(super) enum RegistryCommand {
     },
     SaveAgain,
     Heed(SupervisedChange),
+    HandOver(HandOverCommand),
     EndRoll {
         pool: String,
         id: String,
@@ -148,7 +150,11 @@ pub(super) enum RegistryCommand {
 
 impl Writer {
     pub(super) fn command(&mut self, command: RegistryCommand) {
+        let Some(command) = self.hand_over.holds_back(command) else {
+            return;
+        };
         match command {
+            RegistryCommand::HandOver(command) => self.hand_over_command(command),
             RegistryCommand::Report { key, event, detail } => self.report(key, event, detail),
             RegistryCommand::Ping { reply } => self.reply(reply, ()),
             RegistryCommand::Pools { reply } => {

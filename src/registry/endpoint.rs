@@ -48,6 +48,9 @@ const IDLE_SLOTS: usize = 512;
 /// People are told of a backend's failed handshakes no more often than this.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
+/// It was warm before this process was there.
+const ALWAYS: u64 = u64::MAX;
+
 /// Identity of a backend for the life of the process: never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendKey(pub u64);
@@ -226,6 +229,11 @@ impl Endpoint {
             .store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Notes that it was ready before this process was there: no slow start.
+    pub fn mark_warm(&self) {
+        self.warm_since.store(ALWAYS, Ordering::Relaxed);
+    }
+
     /// Since when it has been ready, in whole milliseconds.
     pub fn ready_since(&self) -> Time {
         Time::from_millis(self.ready_since.load(Ordering::Relaxed))
@@ -237,7 +245,11 @@ impl Endpoint {
         if window.is_zero() {
             return false;
         }
-        let since = Time::from_millis(self.warm_since.load(Ordering::Relaxed));
+        let since = self.warm_since.load(Ordering::Relaxed);
+        if since == ALWAYS {
+            return false;
+        }
+        let since = Time::from_millis(since);
         let age = clock::now().saturating_sub(since);
         age < window
             && age.as_secs_f64() < window.as_secs_f64() * f64::from(random) / f64::from(u32::MAX)

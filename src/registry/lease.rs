@@ -47,6 +47,17 @@ impl LeaseRecord {
     }
 }
 
+impl LeaseRecord {
+    /// A lease that another process has given.
+    pub(super) fn new(
+        id: String,
+        nonce: Option<String>,
+        events: mpsc::UnboundedSender<LeaseEvent>,
+    ) -> Self {
+        Self { id, nonce, events }
+    }
+}
+
 /// The holder's side of a lease. Dropping it ends the lease.
 #[derive(Debug)]
 pub struct LeaseHandle {
@@ -77,6 +88,18 @@ impl Drop for Holder {
 }
 
 impl LeaseHandle {
+    /// Holds the lease of this backend.
+    pub(super) fn new(
+        handle: Handle,
+        key: BackendKey,
+        events: mpsc::UnboundedReceiver<LeaseEvent>,
+    ) -> Self {
+        Self {
+            holder: Holder { handle, key },
+            events,
+        }
+    }
+
     /// The next event; `None` when the instance has left. Safe to drop and call again.
     pub async fn next(&mut self) -> Option<LeaseEvent> {
         self.events.recv().await
@@ -178,8 +201,11 @@ impl Writer {
         };
         let (address, weight) = request::registration(name, &plain, &self.handle.own)?;
         let index = self.index_for(pool, owner)?;
-        self.check_room(owner)?;
         self.check_name_is_free(index, name, owner)?;
+        if let Some(lease) = self.adopt_lease(pool, name, request) {
+            return Ok(lease);
+        }
+        self.check_room(owner)?;
         let state = &self.pools[index];
         if state.is_configured_name(name) {
             return Err(RegistryError::Conflict(format!(

@@ -31,6 +31,18 @@ impl OwnKeySource {
         }
     }
 
+    /// This one, which another process has given.
+    pub fn known(key: OwnKey) -> Self {
+        let source = Self::default();
+        let _ = source.key.set(key);
+        source
+    }
+
+    /// The key, if somebody has needed it.
+    pub fn made(&self) -> Option<&OwnKey> {
+        self.key.get()
+    }
+
     /// The key; the first time, it is read or made.
     pub fn key(&self) -> &OwnKey {
         self.key.get_or_init(|| match &self.dir {

@@ -18,6 +18,7 @@ use outline::outline;
 
 use super::backend_entry::{BackendEntry, BackendSource};
 use super::endpoint::{BackendKey, Endpoint, Transport, Wakeup};
+use super::handed::KnownBackend;
 use super::hold_release::Releaser;
 use super::lease::{Incarnations, LeaseRecord};
 use super::names::Names;
@@ -159,10 +160,14 @@ impl PoolState {
         &mut self,
         key: BackendKey,
         joining: Joining,
+        known: Option<&KnownBackend>,
         signals: UnboundedSender<Wakeup>,
         probing: &dyn Probing,
     ) {
-        let incarnation = self.next_incarnation(&joining);
+        let incarnation = match known {
+            Some(known) => known.incarnation,
+            None => self.next_incarnation(&joining),
+        };
         let endpoint = Arc::new(Endpoint::new(
             key,
             self.name.clone(),
@@ -205,6 +210,9 @@ impl PoolState {
         self.names.join(key, &member.base, &member.endpoint.name);
         self.members.insert(key, member);
         self.all = None;
+        if let Some(known) = known {
+            self.vouch(key, known);
+        }
         self.refresh_cadence(key, false);
         (self.dirty, self.unsaved) = (true, true);
     }

@@ -12,20 +12,22 @@ use tracing::{error, info, warn};
 
 use super::command::RegistryCommand;
 use super::endpoint::{BackendKey, Endpoint, Wakeup};
+use super::hand_over::{HandOverState, PredecessorDrain};
+use super::handed::HandedRegistry;
 use super::handle::Handle;
 use super::kept_drains::KeptDrains;
 use super::live_figures::LiveFigures;
+use super::observer::Observer;
 use super::own_listeners::OwnListeners;
 use super::persist;
 use super::pool::PoolState;
 use super::probing::Probing;
 use super::roll::Rolling;
-use super::saves::Saves;
 use super::snapshot::{HoldQueue, Snapshot};
 use super::split_plans::RunningPlan;
 use super::splits::MovedSplit;
 use super::supervised::SupervisorBoard;
-use super::view::{DrainResponse, EventView, LeaseEvent};
+use super::view::{EventView, LeaseEvent};
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, DerivedState};
@@ -42,29 +44,26 @@ const SHARE: usize = 16;
 
 /// After a fault of ours, time waits this long, so that one that comes again does not come in a circle.
 const RECOVERY: Duration = Duration::from_secs(1);
-
-/// What the registry tells the process around it.
-pub trait Observer: Send {
-    /// Every backend's first probe has ended, and `ready` of `all` take requests.
-    fn first_round_finished(&self, ready: usize, all: usize);
-    /// A backend registered (an app that restarted alone must not leave the proxy lame).
-    fn registered(&self);
-    /// Drains or registrations changed: keep them.
-    fn persist(&self, state: persist::KeptState);
-    /// The account of what was kept; `None`: nothing is.
-    fn saves(&self) -> Option<Arc<Saves>> {
-        None
-    }
-    /// A drain ended.
-    fn drain_ended(&self, pool: &str, response: &DrainResponse);
-    /// A lease ended; this many backends of all pools still take requests.
-    fn lease_ended(&self, _lease: &str, _eligible: usize) {}
-}
-
 /// Starts the registry's task on the current runtime.
 pub fn spawn(
     config: Arc<Config>,
     restored: persist::KeptState,
+    own_key: persist::OwnKeySource,
+    probing: impl FnOnce(&Handle) -> Box<dyn Probing>,
+    observer: Box<dyn Observer>,
+) -> Handle {
+    let handed = HandedRegistry {
+        kept: restored,
+        ..HandedRegistry::default()
+    };
+    take_over(config, handed, None, own_key, probing, observer)
+}
+
+/// The same, going on where another process was. `predecessor`: where it hears of drains, as long as it has requests.
+pub fn take_over(
+    config: Arc<Config>,
+    handed: HandedRegistry,
+    predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
     own_key: persist::OwnKeySource,
     probing: impl FnOnce(&Handle) -> Box<dyn Probing>,
     observer: Box<dyn Observer>,
@@ -107,13 +106,9 @@ pub fn spawn(
         observer,
         handle: handle.clone(),
         signals,
+        hand_over: HandOverState::default(),
     };
-    writer.recall(restored.drains);
-    writer.recall_splits(restored.splits);
-    writer.apply(config);
-    writer.register_again(restored.registrations);
-    writer.pause_again(restored.pauses);
-    writer.resume_plans(restored.plans);
+    writer.begin_with(handed, predecessor, config);
     writer.publish();
     tokio::spawn(writer.process_commands(command_queue, signal_queue));
     handle
@@ -151,6 +146,7 @@ pub(super) struct Writer {
     pub observer: Box<dyn Observer>,
     pub handle: Handle,
     pub signals: mpsc::UnboundedSender<Wakeup>,
+    pub hand_over: HandOverState,
 }
 
 impl Writer {
@@ -334,6 +330,9 @@ impl Writer {
         });
         for (key, effect) in effects {
             self.effect(key, effect);
+        }
+        if closed {
+            self.hold_for_predecessor(key);
         }
         if closed && let Some(endpoint) = self.endpoint(key) {
             endpoint.tell_if_quiet();

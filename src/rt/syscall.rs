@@ -92,6 +92,16 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Has orphans among this process's descendants become its children, and not process 1's.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn adopt_orphans() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_child_subreaper(true)?;
+    Ok(())
+}
+
 /// Ends the process without running anything on the way, which may be stuck.
 #[allow(
     unsafe_code,

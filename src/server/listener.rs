@@ -104,6 +104,23 @@ impl BoundAddress {
         Self::of_unix(config, path, socket, file, true)
     }
 
+    /// Takes a socket that the process before this one has bound: this one's from now on.
+    pub(super) fn adopt(config: &config::ListenerConfig, socket: OwnedFd) -> Self {
+        match config.address.clone() {
+            ListenAddress::Tcp(_) => Self {
+                inherited: false,
+                ..Self::inherit(config, TcpListener::from(socket))
+            },
+            ListenAddress::Unix(path) => {
+                let file = SocketFile::adopted(path.clone());
+                if let Err(error) = file.set_access(&access(config), &LISTENER_SOCKET) {
+                    warn!("{error}");
+                }
+                Self::of_unix(config, &path, UnixListener::from(socket), file, false)
+            }
+        }
+    }
+
     fn of_unix(
         config: &config::ListenerConfig,
         path: &Path,
@@ -197,11 +214,14 @@ impl BoundAddress {
     /// # Errors
     /// When the system is out of descriptors, or a socket that had to wait can't listen now.
     pub fn start(
-        self,
+        mut self,
         threads: &Arc<Threads>,
         plane: &Arc<DataPlane>,
         tls: Option<ServerFiles>,
     ) -> std::io::Result<PublicListener> {
+        if let ListeningSocket::Unix(_, file) = &mut self.socket {
+            file.serve();
+        }
         let front = Arc::new(ListenerContext {
             plane: plane.clone(),
             settings: ArcSwap::from_pointee(settings(self.config, tls, None)),
@@ -379,6 +399,29 @@ impl PublicListener {
     /// Where it listens, with the real port.
     pub fn address(&self) -> ListenAddress {
         self.address.clone()
+    }
+
+    /// A copy of the socket for the process that takes over, unless the supervisor has it, too.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn duplicate(&self) -> std::io::Result<Option<OwnedFd>> {
+        if self.inherited {
+            return Ok(None);
+        }
+        Ok(Some(match &self.socket {
+            ListeningSocket::Tcp(socket) => socket.try_clone()?.into(),
+            ListeningSocket::Unix(socket, _) => socket.try_clone()?.into(),
+        }))
+    }
+
+    /// Stops accepting: the process that has taken over does, on the same socket, and who waits in its queue is its.
+    pub async fn leave(mut self) {
+        if let ListeningSocket::Unix(_, file) = &mut self.socket {
+            file.leave();
+        }
+        let _ = self.stop.send(true);
+        ended(self.accepting.await, &self.address);
     }
 
     /// Stops accepting. Whoever is connected already, accepted or not, is still served.

@@ -1,6 +1,7 @@
 //! The set of public addresses, kept in agreement with the configuration.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -16,6 +17,10 @@ use crate::net::unix_socket::UnixSocketError;
 use crate::proxy::data_plane::DataPlane;
 use crate::tls::server::told;
 use crate::tls::server_files::ServerFiles;
+use crate::tls::tickets::HandedTickets;
+
+/// What a public address's socket is called on its way to another process.
+pub const LISTENER: &str = "listener";
 
 /// The public addresses that are served.
 pub struct Listeners {
@@ -24,6 +29,8 @@ pub struct Listeners {
     open: Vec<PublicListener>,
     inherited: Arc<Inherited>,
     store: Arc<SocketStore>,
+    /// What the process before this one lets clients resume by.
+    tickets: Vec<HandedTickets>,
 }
 
 /// What a configuration adds, bound already, and what it drops.
@@ -58,7 +65,14 @@ impl Listeners {
             open: Vec::new(),
             inherited: Arc::default(),
             store: Arc::default(),
+            tickets: Vec::new(),
         }
+    }
+
+    /// The same, letting clients resume whom the process before this one has let in.
+    pub fn resuming(mut self, tickets: Vec<HandedTickets>) -> Self {
+        self.tickets = tickets;
+        self
     }
 
     /// The same, with sockets that the supervisor has bound: they are used where they fit.
@@ -98,8 +112,18 @@ impl Listeners {
                 })
             });
             let material = material.transpose()?;
+            if let (Some(material), None) = (&material, &before) {
+                material.adopt_tickets(&self.tickets);
+            }
             if open.is_some_and(|open| open.serves(&listener.address, takes_ipv6_alone)) {
                 change.keep.push((listener.clone(), material));
+                continue;
+            }
+            let written = listener.address.to_string();
+            if let Some(socket) = self.inherited.handed(LISTENER, &written) {
+                change
+                    .add
+                    .push((BoundAddress::adopt(listener, socket), material));
                 continue;
             }
             let bound = match self.take_inherited(listener, takes_ipv6_alone)? {
@@ -216,6 +240,36 @@ impl Listeners {
     /// The threads that serve what they accept.
     pub fn threads(&self) -> &Threads {
         &self.threads
+    }
+
+    /// Copies of the sockets that are no supervisor's, with their addresses in the configuration, for the process that takes
+    /// over.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn duplicate(&self) -> std::io::Result<Vec<(OwnedFd, String)>> {
+        let copies = self.open.iter().filter_map(|open| {
+            let copy = open.duplicate().transpose()?;
+            Some(copy.map(|copy| (copy, open.configured().to_string())))
+        });
+        copies.collect()
+    }
+
+    /// What lets clients resume, for the process that takes over.
+    pub fn hand_tickets(&self) -> Vec<HandedTickets> {
+        let with_tls = self.open.iter().filter_map(PublicListener::tls);
+        with_tls.map(|tls| tls.current().hand_tickets()).collect()
+    }
+
+    /// Leaves accepting to the process that has taken over; what that has no use for, by its address in the configuration,
+    /// is closed in order.
+    pub async fn leave(&mut self, unused: &[String]) {
+        for listener in self.open.drain(..) {
+            match unused.contains(&listener.configured().to_string()) {
+                true => listener.stop(&self.store).await,
+                false => listener.leave().await,
+            }
+        }
     }
 
     /// Stops accepting everywhere.

@@ -66,6 +66,60 @@ pub async fn shut_down(
         "no longer accepting; finishing what is in flight"
     );
 
+    let cut = end_connections(plane, listeners, server, deadline).await;
+    leave_backends(plane, listeners).await;
+    Farewell {
+        cut,
+        took: clock::now() - began,
+    }
+}
+
+/// An idle client that sends something when its connection is just being closed loses it: it has at least so long to send it.
+const LEAST_LAME_DUCK: Duration = Duration::from_secs(1);
+
+/// For requests under way: whoever is answered in this time moves to the other process, and is not told to go.
+const TIME_TO_MOVE: Duration = Duration::from_secs(1);
+
+/// Finishes what a process has left when another one has taken over at `since`: nobody is accepted here any more. After
+/// a second, each response says `Connection: close` (or GOAWAY), idle connections close after `lame_duck`, and the rest is as in [`shut_down`]. It does
+/// not end while `waits` says so, for no longer than the deadline.
+pub async fn finish_handed_over(
+    plane: &DataPlane,
+    listeners: &mut Listeners,
+    server: &config::ServerConfig,
+    since: Time,
+    waits: impl Fn() -> bool,
+) -> Farewell {
+    let deadline = since + server.deadline;
+    let threads = listeners.threads();
+    let lame_from = since + TIME_TO_MOVE;
+    while threads.have_connections() && clock::now() < lame_from.min(deadline) {
+        clock::sleep(LOOK).await;
+    }
+    plane.set_lame(true);
+    let idle_until = lame_from + server.lame_duck.max(LEAST_LAME_DUCK);
+    while threads.have_connections() && clock::now() < idle_until.min(deadline) {
+        clock::sleep(LOOK).await;
+    }
+    plane.clients.raise(Level::Finish);
+    let cut = end_connections(plane, listeners, server, deadline).await;
+    leave_backends(plane, listeners).await;
+    while waits() && clock::now() < deadline {
+        clock::sleep(LOOK).await;
+    }
+    Farewell {
+        cut,
+        took: clock::now() - since,
+    }
+}
+
+/// Lets what is in flight finish, ends streams before the deadline, and cuts the rest at it; says how many that were.
+async fn end_connections(
+    plane: &DataPlane,
+    listeners: &Listeners,
+    server: &config::ServerConfig,
+    deadline: Time,
+) -> u32 {
     let spread = SPREAD.min(server.deadline / 2);
     wait(plane, listeners, deadline.saturating_sub(spread)).await;
     if plane.clients.open() > 0 {
@@ -80,11 +134,7 @@ pub async fn shut_down(
         plane.clients.raise(Level::Cut);
         wait(plane, listeners, clock::now() + LAST_MOMENT).await;
     }
-    leave_backends(plane, listeners).await;
-    Farewell {
-        cut,
-        took: clock::now() - began,
-    }
+    cut
 }
 
 /// Waits until every connection has ended, those too that were accepted and whose task has not run yet.

@@ -2,6 +2,7 @@
 //! backend, the plane); labels are put to them when somebody scrapes. Series of a backend that has left are gone
 //! because its counters are.
 
+pub mod carried;
 mod certificates;
 mod collect;
 mod discovery;
@@ -27,6 +28,7 @@ use crate::rt::vitals::Vitals;
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::server::Inventory;
 
+use carried::CarriedCounters;
 use states::States;
 
 /// Everything that is counted, and its text form. Cheap to clone.
@@ -43,6 +45,8 @@ struct MetricsInner {
     attached: OnceLock<Attached>,
     certificates: Arc<Inventory>,
     vitals: OnceLock<Arc<Vitals>>,
+    /// What the process before this one has counted.
+    carried: Mutex<CarriedCounters>,
     process: ProcessCollector,
 }
 
@@ -74,6 +78,7 @@ impl Metrics {
             attached: OnceLock::new(),
             certificates: Arc::default(),
             vitals: OnceLock::new(),
+            carried: Mutex::default(),
             process: ProcessCollector::for_self(),
         }))
     }
@@ -129,9 +134,26 @@ impl Metrics {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// All counters, for the process that takes over.
+    pub fn carry(&self) -> CarriedCounters {
+        CarriedCounters::of(&self.families())
+    }
+
+    /// Goes on where the process before this one was; takes the place of what was said of it before.
+    pub fn go_on_from(&self, carried: CarriedCounters) {
+        *self.0.carried.lock() = carried;
+    }
+
+    fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        let mut families = collect::collect(&self.0);
+        let carried = self.0.carried.lock();
+        carried.add_to(&mut families, &self.0.registry.snapshot());
+        families
+    }
+
     /// All of it in Prometheus' text format, version 0.0.4.
     pub fn encode(&self) -> String {
-        let families = collect::collect(&self.0);
+        let families = self.families();
         TextEncoder::new()
             .encode_to_string(&families)
             .unwrap_or_else(|error| {

@@ -5,7 +5,8 @@
 //! the name that a client asks for, [`client_auth`] is about clients' certificates and what the app learns of them.
 //! [`server`] is a listener's TLS at run time: handshakes take what is newest, connections keep what they began with.
 //! [`challenge`] answers authorities that sign for us, [`managed`] says how those certificates are.
-//! [`fingerprint`] and [`watch`] notice changed files. [`stream`] is a connection. [`upstream`] is TLS towards backends.
+//! [`fingerprint`] and [`watch`] notice changed files. [`stream`] is a connection, [`tickets`] lets
+//! clients resume one. [`upstream`] is TLS towards backends.
 
 pub mod certificate;
 pub mod challenge;
@@ -17,6 +18,7 @@ pub mod resolver;
 pub mod server;
 pub mod server_files;
 pub mod stream;
+pub mod tickets;
 pub mod upstream;
 pub mod watch;
 

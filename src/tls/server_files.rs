@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::ServerConfig;
-use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
 use super::certificate::Certificate;
 use super::resolver::CertificateResolver;
+use super::tickets::{HandedTickets, TicketKeys};
 use super::{TlsFileError, client_auth, pem};
 use crate::config::{CertificateFiles, ClientAuth, ListenerTls, ManagedCertificate, TlsVersion};
 
@@ -35,7 +36,7 @@ pub enum Part {
 /// resumed session is not asked for its certificate again.
 #[derive(Clone)]
 struct Tickets {
-    ticketer: Arc<dyn ProducesTickets>,
+    ticketer: Arc<TicketKeys>,
     sessions: Arc<dyn StoresServerSessions>,
     /// What the sessions were let in by.
     admission: [u8; 32],
@@ -155,10 +156,28 @@ impl ServerFiles {
     }
 }
 
+impl ServerFiles {
+    /// What lets clients resume, for the process that takes over.
+    pub fn hand_tickets(&self) -> HandedTickets {
+        HandedTickets {
+            admission: self.tickets.admission,
+            keys: self.tickets.ticketer.hand(),
+        }
+    }
+
+    /// Lets those resume whom the process before this one has let in by the same rules.
+    pub fn adopt_tickets(&self, handed: &[HandedTickets]) {
+        let same = |handed: &&HandedTickets| handed.admission == self.tickets.admission;
+        if let Some(handed) = handed.iter().find(same) {
+            self.tickets.ticketer.adopt(&handed.keys);
+        }
+    }
+}
+
 impl Tickets {
     fn new(admission: [u8; 32]) -> Result<Self, String> {
         Ok(Self {
-            ticketer: rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?,
+            ticketer: TicketKeys::new()?,
             sessions: ServerSessionMemoryCache::new(SESSIONS),
             admission,
         })

@@ -1,5 +1,6 @@
 //! Beside the proxy: [`exec`] launches an app and drains it before it stops, [`roll`] restarts a pool, [`keeper`] keeps the proxy's sockets when it is killed, [`doctor`] reads
-//! supervisors' configurations, [`import`] other proxies', and [`demo`] shows what all of it is for.
+//! supervisors' configurations, [`import`] other proxies', [`demo`] shows what all of it is for, and [`stand_in`]
+//! keeps a process id after an upgrade.
 
 pub mod demo;
 pub mod doctor;
@@ -7,4 +8,5 @@ pub mod exec;
 pub mod import;
 pub mod keeper;
 pub mod roll;
+pub mod stand_in;
 mod tree;

@@ -59,6 +59,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         "systemctl daemon-reload",
         Way::Not("writes to /usr and /etc, and needs root and systemd; tests/e2e runs the units"),
     ),
+    (
+        "docs/upgrade.md",
+        "$ lameduck upgrade",
+        Way::Not("tests/e2e/upgrade.rs runs it"),
+    ),
     ("docs/access-log.md", "jq 'select(.end", Way::Stage(0)),
     ("docs/admin-api.md", "deploy 42", Way::Stage(0)),
     ("docs/admin-api.md", "/lease", Way::Stays),

@@ -35,4 +35,5 @@ mod stuck;
 mod supervisors;
 mod survives;
 mod unix_listener;
+mod upgrade;
 mod yardstick;

@@ -1,0 +1,118 @@
+//! `/v1/upgrade`: another lameduck takes over from this one.
+
+use std::path::PathBuf;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use super::body::Json;
+use super::problem::{ProblemDocument, ProblemKind};
+use super::{AdminDoor, AdminState};
+
+/// What is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpgradeRequest {
+    /// The program; `None`: the one that this process was started from, as it is on the disk now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binary: Option<PathBuf>,
+    /// The configuration file; `None`: the one in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
+    /// Only where the program's file is another than the running one: else the configuration is read again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub if_changed: bool,
+    /// How long each step of the new process may take at most, in milliseconds; `None`: 30 s, and 10 s to begin to accept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What has become of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpgradeReport {
+    /// `upgraded`, or `reloaded`.
+    pub outcome: String,
+    /// What a reload changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// The new process's release.
+    pub version: String,
+    /// The new process.
+    pub pid: u32,
+    /// The old one.
+    pub old_pid: u32,
+    /// Public addresses handed over.
+    pub listeners: usize,
+    /// Sockets of the admin API handed over.
+    pub doors: usize,
+    /// Client connections handed over.
+    pub moved: u32,
+    /// Client connections that the old process finishes…
+    pub left: u32,
+    /// …until then; RFC 3339.
+    pub until: String,
+    /// Who keeps the process id that a supervisor knows: `systemd` is told of another one, or it is a `stand_in`.
+    pub parent: String,
+}
+
+/// What is known of upgrades.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpgradeView {
+    /// This process.
+    pub pid: u32,
+    /// Its release.
+    pub version: String,
+    /// Another one is about to take over.
+    pub under_way: bool,
+    /// The process before this one, while it finishes what it could not hand over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<PredecessorView>,
+    /// Why the last upgrade failed, with its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+}
+
+/// A process that finishes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PredecessorView {
+    /// Its id.
+    pub pid: u32,
+    /// Its release.
+    pub version: String,
+    /// Client connections that it still has.
+    pub connections: u32,
+    /// What is left then is cut; RFC 3339.
+    pub until: String,
+}
+
+/// `GET /v1/upgrade`.
+pub(super) async fn show(State(admin): State<AdminState>) -> axum::Json<UpgradeView> {
+    axum::Json(admin.process.upgrade_view())
+}
+
+/// `POST /v1/upgrade`: answers when the new process serves, or why it doesn't.
+pub(super) async fn begin(
+    State(admin): State<AdminState>,
+    Json(request): Json<UpgradeRequest>,
+) -> Result<axum::Json<UpgradeReport>, ProblemDocument> {
+    if admin.door != AdminDoor::Unix {
+        let detail =
+            "Over TCP nobody may name a program that this machine then runs: use the admin socket.";
+        return Err(ProblemDocument::new(ProblemKind::UpgradeFailed, detail));
+    }
+    let process = admin.process.clone();
+    // A task of its own: a client that hangs up must not leave it half done.
+    let upgrading = tokio::spawn(async move { process.upgrade(request).await });
+    match upgrading.await {
+        Ok(Ok(report)) => Ok(axum::Json(report)),
+        Ok(Err(why)) => Err(ProblemDocument::new(ProblemKind::UpgradeFailed, why)),
+        Err(error) => {
+            tracing::error!(%error, "the upgrade failed unexpectedly");
+            let detail = "The upgrade failed unexpectedly; the log says more.";
+            Err(ProblemDocument::new(ProblemKind::UpgradeFailed, detail))
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The end that goes with another process's start.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::super::keeper::Keeper;
+use super::super::lifecycle::Lifecycle;
+use super::super::service::Service;
+use super::moving::{Offers, move_connections};
+use crate::admin::DoorPhase;
+use crate::admin::listen::DoorCopy;
+use crate::admin::upgrade::{UpgradeReport, UpgradeRequest};
+use crate::core::Time;
+use crate::net::activation::{ADMIN, APPS, Inherited};
+use crate::proxy::data_plane::DataPlane;
+use crate::registry::Handle;
+use crate::rt::clock;
+use crate::rt::syscall;
+use crate::server::listeners::Listeners;
+use crate::telemetry::prometheus::Metrics;
+use crate::upgrade::channel::{ChannelReceiver, ChannelSender};
+use crate::upgrade::giving::{self, OldProcess, Successor};
+use crate::upgrade::protocol::{
+    Finishing, Frame, HandedLameDuck, HandedParent, HandedSocket, HandedState, SocketUse,
+};
+
+/// Between two words on how the finishing goes.
+const TELL: Duration = Duration::from_secs(1);
+
+/// What a process has that another one gets.
+pub struct OldProxy<'a> {
+    /// The process.
+    pub lifecycle: &'a Arc<Lifecycle>,
+    /// Its registry.
+    pub registry: &'a Handle,
+    /// Its data plane.
+    pub plane: &'a Arc<DataPlane>,
+    /// Its counters.
+    pub metrics: &'a Metrics,
+    /// Its public addresses.
+    pub listeners: &'a mut Listeners,
+    /// What a supervisor has bound for it.
+    pub inherited: &'a Inherited,
+    /// The admin API's sockets.
+    pub doors: &'a mut Vec<DoorCopy>,
+    /// Whether they take connections.
+    pub phase: &'a watch::Sender<DoorPhase>,
+    /// What keeps the state.
+    pub keeper: Option<&'a Arc<Keeper>>,
+    /// What the supervisor is told.
+    pub service: &'a Service,
+    /// What was given, in order.
+    pub given: Vec<HandedSocket>,
+}
+
+/// Another process serves: what is left to do here.
+pub struct HandedOver {
+    /// What is said to whoever asked.
+    pub report: UpgradeReport,
+    /// Since when.
+    pub since: Time,
+    outgoing: ChannelSender,
+    ended: watch::Receiver<Option<i32>>,
+}
+
+#[async_trait]
+impl OldProcess for OldProxy<'_> {
+    async fn give(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String> {
+        self.phase.send_replace(DoorPhase::Held);
+        let registry = self.registry.give().await;
+        let registry = registry.map_err(|error| error.to_string())?;
+        if let Some(keeper) = self.keeper {
+            keeper.rest().await;
+        }
+        let sockets = self.copy_sockets().map_err(|error| {
+            format!("its sockets can't be copied: {error}; raise the limit of open files")
+        })?;
+        let lame = self.lifecycle.lame_reason();
+        let (sockets, descriptors): (Vec<_>, Vec<_>) = sockets.into_iter().unzip();
+        self.given.clone_from(&sockets);
+        let state = HandedState {
+            sockets,
+            registry,
+            counters: self.metrics.carry(),
+            tickets: self.listeners.hand_tickets(),
+            lame_duck: lame.map(|(reason, lease)| HandedLameDuck { reason, lease }),
+            parent: self.lifecycle.upgrades().parent(),
+        };
+        Ok((state, descriptors))
+    }
+
+    async fn take_back(&mut self) {
+        self.registry.take_back();
+        if let Some(keeper) = self.keeper {
+            keeper.go_on();
+        }
+        self.phase.send_replace(DoorPhase::Open);
+    }
+}
+
+impl OldProxy<'_> {
+    fn copy_sockets(&self) -> std::io::Result<Vec<(HandedSocket, OwnedFd)>> {
+        let named = |role, (socket, name)| (HandedSocket { role, name }, socket);
+        let listeners = self.listeners.duplicate()?.into_iter();
+        let mut all: Vec<_> = listeners
+            .map(|copy| named(SocketUse::Listener, copy))
+            .collect();
+        for (socket, role, name) in self.doors.iter() {
+            let role = match *role {
+                ADMIN => SocketUse::Admin,
+                APPS => SocketUse::Apps,
+                crate::admin::listen::HTTP => SocketUse::Http,
+                _ => SocketUse::Probes,
+            };
+            let copy = (socket.as_fd().try_clone_to_owned()?, name.clone());
+            all.push(named(role, copy));
+        }
+        let supervised = self.inherited.duplicate()?.into_iter();
+        all.extend(supervised.map(|copy| named(SocketUse::Supervisor, copy)));
+        Ok(all)
+    }
+
+    /// Has another process take over.
+    ///
+    /// # Errors
+    /// Why none did: this one goes on.
+    pub async fn hand_over(mut self, request: &UpgradeRequest) -> Result<HandedOver, String> {
+        let lifecycle = self.lifecycle.clone();
+        let command = lifecycle.upgrades().command(request, lifecycle.options());
+        info!(program = ?command.get_program(), "upgrade: starting the process that is to take over");
+        let told = lifecycle.is_told_to_stop();
+        let successor = {
+            let patience = request.timeout_ms.map(Duration::from_millis);
+            giving::hand_over(command, &mut self, patience, told).await?
+        };
+        Ok(self.let_go(successor).await)
+    }
+
+    async fn let_go(self, successor: Successor) -> HandedOver {
+        let Successor {
+            greeting,
+            unused,
+            outgoing,
+            incoming,
+            mut child,
+        } = successor;
+        let since = clock::now();
+        let upgrades = self.lifecycle.upgrades();
+        let parent = upgrades.parent();
+        upgrades.handed_to(greeting.pid);
+        let unused: Vec<_> = unused
+            .into_iter()
+            .filter_map(|place| self.given.get(place))
+            .filter(|socket| socket.role == SocketUse::Listener)
+            .map(|socket| socket.name.clone())
+            .collect();
+        let of_role = |is_listener: bool| {
+            let given = self.given.iter();
+            given
+                .filter(|socket| (socket.role == SocketUse::Listener) == is_listener)
+                .count()
+        };
+        let (listeners, doors) = (of_role(true) - unused.len(), of_role(false));
+        self.listeners.leave(&unused).await;
+        self.doors.clear();
+        self.registry.handed_over();
+        match parent {
+            HandedParent::Systemd => self.service.hand_over_to(greeting.pid),
+            // A process that takes over later is its child's child, and has to come to it when that ends.
+            HandedParent::StandIn => {
+                if let Err(error) = syscall::adopt_orphans() {
+                    warn!(%error, "a process that takes over later won't be followed");
+                }
+            }
+        }
+        self.service.be_silent();
+        let _ = outgoing.send(&Frame::HandedOver {}).await;
+        let server = self.lifecycle.config().server.clone();
+        let until = since + server.deadline;
+        let (end, ended) = watch::channel(None);
+        tokio::spawn(async move {
+            let code = child.wait().await.map_or(1, exit_code);
+            end.send_replace(Some(code));
+        });
+        let link = SuccessorLink {
+            lifecycle: self.lifecycle.clone(),
+            registry: self.registry.clone(),
+            plane: self.plane.clone(),
+            outgoing: outgoing.clone(),
+            offers: Offers::default(),
+        };
+        tokio::spawn(link.clone().hear(incoming));
+        let (plane, offers) = (self.plane.clone(), link.offers.clone());
+        let moved = move_connections(plane, outgoing.clone(), offers).await;
+        let moved = moved.map_or(0, |count| u32::try_from(count.given).unwrap_or(u32::MAX));
+        let left = self.lifecycle.open_connections();
+        info!(
+            pid = greeting.pid,
+            version = greeting.version,
+            moved,
+            connections = left,
+            "upgrade: another process has taken over; finishing what is left here"
+        );
+        let report = UpgradeReport {
+            outcome: "upgraded".to_owned(),
+            changes: Vec::new(),
+            version: greeting.version,
+            pid: greeting.pid,
+            old_pid: std::process::id(),
+            listeners,
+            doors,
+            moved,
+            left,
+            until: clock::rfc3339(clock::wall(until)),
+            parent: match parent {
+                HandedParent::Systemd => "systemd",
+                HandedParent::StandIn => "stand_in",
+            }
+            .to_owned(),
+        };
+        tokio::spawn(link.tell(self.metrics.clone(), report.until.clone()));
+        HandedOver {
+            report,
+            since,
+            outgoing,
+            ended,
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// What ties this process to the one that has taken over.
+#[derive(Clone)]
+struct SuccessorLink {
+    lifecycle: Arc<Lifecycle>,
+    registry: Handle,
+    plane: Arc<DataPlane>,
+    outgoing: ChannelSender,
+    offers: Offers,
+}
+
+impl SuccessorLink {
+    async fn hear(self, mut incoming: ChannelReceiver) {
+        loop {
+            let received = match incoming.receive().await {
+                Ok(received) => received,
+                Err(error) => {
+                    warn!(%error, "the process that has taken over is gone");
+                    self.offers.all_declined();
+                    self.plane.moving.forget_given();
+                    return;
+                }
+            };
+            match received.frame {
+                Frame::Drain {
+                    number,
+                    pool,
+                    backend,
+                    address,
+                    deadline_ms,
+                } => {
+                    let (registry, outgoing) = (self.registry.clone(), self.outgoing.clone());
+                    let deadline = deadline_ms.map(Duration::from_millis);
+                    // The new process counts what it was given; here only what is left counts.
+                    self.plane.moving.forget_given();
+                    tokio::spawn(async move {
+                        registry
+                            .follow_drain(pool, backend, address, deadline)
+                            .await;
+                        let _ = outgoing.send(&Frame::Quiet { number }).await;
+                    });
+                }
+                Frame::Adopted { number } => self.offers.adopted(number, &self.outgoing).await,
+                Frame::Declined { number, why } => self.offers.declined(number, &why),
+                Frame::Successor { pid } => self.lifecycle.upgrades().handed_to(pid),
+                _ => {}
+            }
+        }
+    }
+
+    /// Says how it goes, as long as there is something to say.
+    async fn tell(self, metrics: Metrics, until: String) {
+        loop {
+            let progress = Finishing {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                connections: self.lifecycle.open_connections(),
+                until: until.clone(),
+            };
+            let told = self.outgoing.send(&Frame::Progress(progress)).await;
+            let counted = self.outgoing.send(&Frame::Counters(metrics.carry())).await;
+            if told.is_err() || counted.is_err() {
+                return;
+            }
+            tokio::time::sleep(TELL).await;
+        }
+    }
+}
+
+/// How the process ends.
+#[derive(Debug)]
+pub enum ProxyEnd {
+    /// It was told to stop, and has.
+    Stopped,
+    /// Another one serves, and whoever knew this one's id was told.
+    HandedOver,
+    /// Another one serves, and somebody waits for this one's id: a small process is to keep it.
+    StandIn {
+        /// The process that serves.
+        pid: u32,
+        /// The channel to it.
+        channel: OwnedFd,
+    },
+    /// Another one had taken over, and has ended with this code.
+    SuccessorEnded(i32),
+}
+
+impl HandedOver {
+    /// Everything is finished: the last words.
+    pub async fn end(self, lifecycle: &Lifecycle, metrics: &Metrics) -> ProxyEnd {
+        let upgrades = lifecycle.upgrades();
+        let counters = Frame::Counters(metrics.carry());
+        let _ = self.outgoing.send(&counters).await;
+        let above = upgrades.stand_in();
+        if let Some(stand_in) = &above {
+            // The process that a supervisor knows is another one's: it is told whom to follow from now on.
+            let pid = upgrades.successor();
+            let _ = stand_in.send(&Frame::Successor { pid }).await;
+            if let Ok(socket) = stand_in.duplicate() {
+                let beside = [socket.as_fd()];
+                let _ = self.outgoing.send_with(&Frame::StandIn {}, &beside).await;
+            }
+        }
+        let stands_in = above.is_none() && upgrades.parent() == HandedParent::StandIn;
+        let farewell = Frame::Farewell {
+            stand_in: stands_in,
+        };
+        let _ = self.outgoing.send(&farewell).await;
+        if let Some(code) = *self.ended.borrow() {
+            return ProxyEnd::SuccessorEnded(code);
+        }
+        match self.outgoing.duplicate() {
+            Ok(channel) if stands_in => ProxyEnd::StandIn {
+                pid: upgrades.successor(),
+                channel,
+            },
+            _ => ProxyEnd::HandedOver,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Open connections on their way to the process that has taken over, and here from the one before.
+//!
+//! Each is offered with its descriptors, and stays the old process's until that has written the word: so one whose carrying
+//! failed goes on where it was.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
+
+use crate::proxy::accept::adopt::AdoptedConnection;
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::moving::{MoveClaim, MoveCount, MovedConnection, OfferedConnection};
+use crate::rt::clock;
+use crate::server::workers::Threads;
+use crate::upgrade::channel::ChannelSender;
+use crate::upgrade::protocol::Frame;
+
+/// For those that can move at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two looks at those that wait for their answer.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Connections that were offered and wait for an answer. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Offers(Arc<Mutex<HashMap<u64, MoveClaim>>>);
+
+impl Offers {
+    /// The new process can take this one: says the word, and then lets go.
+    pub async fn adopted(&self, number: u64, outgoing: &ChannelSender) {
+        let claim = self.0.lock().remove(&number);
+        let Some(claim) = claim else { return };
+        // Where the word can't be written, the claim is dropped, and the connection goes on here.
+        if outgoing.send(&Frame::Moved { number }).await.is_ok() {
+            claim.give();
+        }
+    }
+
+    /// It can't: the connection goes on here.
+    pub fn declined(&self, number: u64, why: &str) {
+        debug!(number, why, "a connection stays");
+        drop(self.0.lock().remove(&number));
+    }
+
+    /// The new process is gone: all go on here.
+    pub fn all_declined(&self) {
+        self.0.lock().clear();
+    }
+}
+
+/// Offers open connections for as long as this process lives; tells what has gone at once.
+pub fn move_connections(
+    plane: Arc<DataPlane>,
+    outgoing: ChannelSender,
+    offers: Offers,
+) -> oneshot::Receiver<MoveCount> {
+    let (offer, offered) = mpsc::unbounded_channel();
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(carry(offered, outgoing, offers));
+    tokio::spawn(async move {
+        let under_way = plane.move_out(offer);
+        let began = clock::now();
+        let mut count = under_way.settled(PATIENCE).await;
+        while count.offered > 0 && clock::now() < began + PATIENCE {
+            clock::sleep(LOOK).await;
+            count = under_way.count();
+        }
+        let _ = tell.send(count);
+        // Whoever has a request under way moves when it has been answered.
+        std::future::pending::<()>().await;
+    });
+    told
+}
+
+async fn carry(
+    mut offered: mpsc::UnboundedReceiver<OfferedConnection>,
+    outgoing: ChannelSender,
+    offers: Offers,
+) {
+    let mut number = 0;
+    while let Some(OfferedConnection { moved, claim }) = offered.recv().await {
+        let Ok(state) = serde_json::to_value(&moved.state) else {
+            continue;
+        };
+        number += 1;
+        offers.0.lock().insert(number, claim);
+        let beside: Vec<_> = moved.descriptors.iter().map(|one| one.as_fd()).collect();
+        let frame = Frame::Connection { number, state };
+        if let Err(error) = outgoing.send_with(&frame, &beside).await {
+            offers.declined(number, &error.to_string());
+        }
+    }
+}
+
+/// Connections that have come from the process before this one.
+pub struct Arrivals {
+    plane: Arc<DataPlane>,
+    threads: Arc<Threads>,
+    held: HashMap<u64, AdoptedConnection>,
+}
+
+impl Arrivals {
+    /// They are to be served here.
+    pub fn new(plane: Arc<DataPlane>, threads: Arc<Threads>) -> Self {
+        Self {
+            plane,
+            threads,
+            held: HashMap::new(),
+        }
+    }
+
+    /// One is offered: it stands still until the word has come.
+    pub fn offered(&mut self, number: u64, state: Value, descriptors: Vec<OwnedFd>) -> Frame {
+        let declined = |why: String| Frame::Declined { number, why };
+        let state = match serde_json::from_value(state) {
+            Ok(state) => state,
+            Err(error) => return declined(error.to_string()),
+        };
+        match self.plane.adopt(MovedConnection { descriptors, state }) {
+            Ok(adopted) => {
+                self.held.insert(number, adopted);
+                Frame::Adopted { number }
+            }
+            Err(error) => declined(error.to_string()),
+        }
+    }
+
+    /// The word has come.
+    pub fn moved(&mut self, number: u64) {
+        if let Some(adopted) = self.held.remove(&number) {
+            self.threads.deal(adopted.serve());
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! A start in the place of another process.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+use tracing::{info, warn};
+
+use super::super::lifecycle::Lifecycle;
+use super::super::wiring;
+use super::moving::Arrivals;
+use crate::admin::ProxyProcess as _;
+use crate::admin::upgrade::PredecessorView;
+use crate::config::Config;
+use crate::net::activation::{ADMIN, APPS, HandedListener, Inherited};
+use crate::proxy::data_plane::DataPlane;
+use crate::registry::Handle;
+use crate::registry::hand_over::PredecessorDrain;
+use crate::registry::handed::{HandedRegistry, from_hex};
+use crate::registry::persist::{self, OwnKeySource};
+use crate::registry::sticky::OwnKey;
+use crate::server::listeners::LISTENER;
+use crate::server::workers::Threads;
+use crate::telemetry::prometheus::Metrics;
+use crate::tls::tickets::HandedTickets;
+use crate::upgrade::channel::{ChannelReceiver, ChannelSender, open_channel};
+use crate::upgrade::protocol::{Frame, HandedState, SocketUse};
+use crate::upgrade::taking::{Predecessor, TakeOverError};
+
+/// What this process starts with: everything of another one, or nothing.
+#[derive(Default)]
+pub struct TakenOver {
+    predecessor: Option<Predecessor>,
+    state: HandedState,
+    sockets: Vec<OwnedFd>,
+    drains: Option<mpsc::UnboundedReceiver<PredecessorDrain>>,
+}
+
+/// The channel over which a start that fails is refused.
+pub type RefusalChannel = Mutex<Option<ChannelSender>>;
+
+/// Takes what another process gives, if this one was started to take over.
+///
+/// # Errors
+/// When it can't.
+pub async fn take_over(
+    is_asked: bool,
+    refusal: &RefusalChannel,
+) -> Result<TakenOver, TakeOverError> {
+    if !is_asked {
+        return Ok(TakenOver::default());
+    }
+    let mut predecessor = Predecessor::greet().await?;
+    *refusal.lock().await = Some(predecessor.outgoing());
+    let Some((state, sockets)) = predecessor.take().await? else {
+        return Ok(TakenOver::default());
+    };
+    Ok(TakenOver {
+        predecessor: Some(predecessor),
+        state,
+        sockets,
+        drains: None,
+    })
+}
+
+/// Says why this process can't take over, if there is somebody to be told.
+pub async fn refuse(refusal: &RefusalChannel, why: &str) {
+    if let Some(outgoing) = &*refusal.lock().await {
+        let why = why.to_owned();
+        let _ = outgoing.send(&Frame::Refused { why }).await;
+    }
+}
+
+impl TakenOver {
+    /// Its sockets, beside those that a supervisor has passed.
+    pub fn sockets(&mut self, own: Inherited) -> Inherited {
+        let (mut supervised, mut handed) = (Vec::new(), Vec::new());
+        let sockets = std::mem::take(&mut self.sockets).into_iter();
+        let sockets = sockets.zip(std::mem::take(&mut self.state.sockets));
+        for (place, (descriptor, socket)) in sockets.enumerate() {
+            let role = match socket.role {
+                SocketUse::Listener => LISTENER,
+                SocketUse::Admin => ADMIN,
+                SocketUse::Apps => APPS,
+                SocketUse::Http => crate::admin::listen::HTTP,
+                SocketUse::Probes => crate::admin::listen::PROBES,
+                SocketUse::Supervisor => {
+                    supervised.push((descriptor, socket.name));
+                    continue;
+                }
+                SocketUse::Unknown => continue,
+            };
+            handed.push(HandedListener {
+                descriptor,
+                purpose: (role, socket.name),
+                place,
+            });
+        }
+        own.and_supervised(supervised).and_handed(handed)
+    }
+
+    /// What the registry begins with: what was handed over, or kept.
+    ///
+    /// # Errors
+    /// When the state can't be read or, in the place of another process, not be written: that one goes on.
+    pub fn registry(&mut self, config: &Config) -> anyhow::Result<HandedRegistry> {
+        if self.predecessor.is_none() {
+            return Ok(HandedRegistry {
+                kept: wiring::restore(config)?,
+                ..HandedRegistry::default()
+            });
+        }
+        if let Some(dir) = &config.server.state_dir {
+            persist::save(dir, &self.state.registry.kept)?;
+        }
+        Ok(std::mem::take(&mut self.state.registry))
+    }
+
+    /// Where sessions' key comes from.
+    pub fn own_key(registry: &HandedRegistry, config: &Config) -> OwnKeySource {
+        let handed = registry.sticky_key.as_deref().and_then(from_hex);
+        match handed {
+            Some(bytes) => OwnKeySource::known(OwnKey::new(bytes)),
+            None => wiring::own_key(config),
+        }
+    }
+
+    /// Where the predecessor hears of drains.
+    pub fn drains(&mut self) -> Option<mpsc::UnboundedSender<PredecessorDrain>> {
+        self.predecessor.as_ref()?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.drains = Some(receiver);
+        Some(sender)
+    }
+
+    /// What lets clients resume.
+    pub fn tickets(&mut self) -> Vec<HandedTickets> {
+        std::mem::take(&mut self.state.tickets)
+    }
+
+    /// Everything is built: waits until this process may accept.
+    ///
+    /// # Errors
+    /// When the old one takes it back.
+    pub async fn may_accept(&mut self) -> Result<(), TakeOverError> {
+        match &mut self.predecessor {
+            Some(predecessor) => predecessor.may_accept().await,
+            None => Ok(()),
+        }
+    }
+
+    /// This process accepts: waits until the old one has stopped, and goes on from there.
+    pub async fn accepts(
+        self,
+        inherited: &Inherited,
+        lifecycle: &Arc<Lifecycle>,
+        registry: &Handle,
+        metrics: &Metrics,
+        (plane, threads): (&Arc<DataPlane>, &Arc<Threads>),
+    ) {
+        let unused = inherited.close_unused();
+        let Some(mut predecessor) = self.predecessor else {
+            return;
+        };
+        metrics.go_on_from(self.state.counters);
+        if let Some(lame) = &self.state.lame_duck {
+            match &lame.lease {
+                Some(lease) => lifecycle.lame_duck_of_lease(lease, &lame.reason),
+                None => lifecycle.lame_duck(true, &lame.reason),
+            }
+        }
+        let upgrades = lifecycle.upgrades();
+        upgrades.took_over(self.state.parent);
+        let greeting = predecessor.greeting();
+        upgrades.set_predecessor(Some(PredecessorView {
+            pid: greeting.pid,
+            version: greeting.version.clone(),
+            ..PredecessorView::default()
+        }));
+        predecessor.accepts(unused).await;
+        let Some((outgoing, incoming)) = predecessor.into_channel() else {
+            upgrades.set_predecessor(None);
+            registry.predecessor_is_gone();
+            return;
+        };
+        if let Some(mut drains) = self.drains {
+            let outgoing = outgoing.clone();
+            tokio::spawn(async move {
+                while let Some(drain) = drains.recv().await {
+                    let deadline = drain.deadline;
+                    let frame = Frame::Drain {
+                        number: drain.number,
+                        pool: drain.pool,
+                        backend: drain.backend,
+                        address: drain.address,
+                        deadline_ms: deadline.map(|left| left.as_millis() as u64),
+                    };
+                    if outgoing.send(&frame).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let link = PredecessorLink {
+            lifecycle: lifecycle.clone(),
+            registry: registry.clone(),
+            metrics: metrics.clone(),
+            arrivals: Arrivals::new(plane.clone(), threads.clone()),
+            outgoing,
+            incoming,
+        };
+        tokio::spawn(link.follow());
+    }
+}
+
+/// What ties this process to the one before it, until that is gone.
+struct PredecessorLink {
+    lifecycle: Arc<Lifecycle>,
+    registry: Handle,
+    metrics: Metrics,
+    arrivals: Arrivals,
+    outgoing: ChannelSender,
+    incoming: ChannelReceiver,
+}
+
+impl PredecessorLink {
+    async fn follow(mut self) {
+        let stand_in = self.until_gone().await;
+        let upgrades = self.lifecycle.upgrades();
+        if let Some((outgoing, _)) = &stand_in {
+            upgrades.set_stand_in(outgoing.clone());
+        }
+        upgrades.set_predecessor(None);
+        self.registry.predecessor_is_gone();
+        // It stands in itself, or the first one does.
+        if let Some((_, incoming)) = stand_in {
+            watch_stand_in(self.lifecycle, incoming).await;
+        }
+    }
+
+    /// Hears the old process out; the channel to whoever stands in for the first one.
+    async fn until_gone(&mut self) -> Option<(ChannelSender, ChannelReceiver)> {
+        let mut passed_on = None;
+        loop {
+            let received = match self.incoming.receive().await {
+                Ok(received) => received,
+                Err(error) => {
+                    warn!(%error, "the old process is gone before it had finished");
+                    return passed_on;
+                }
+            };
+            match received.frame {
+                Frame::Progress(finishing) => {
+                    let view = PredecessorView {
+                        pid: finishing.pid,
+                        version: finishing.version,
+                        connections: finishing.connections,
+                        until: finishing.until,
+                    };
+                    self.lifecycle.upgrades().set_predecessor(Some(view));
+                }
+                Frame::Connection { number, state } => {
+                    let descriptors = received.descriptors;
+                    let answer = self.arrivals.offered(number, state, descriptors);
+                    let _ = self.outgoing.send(&answer).await;
+                }
+                Frame::Moved { number } => self.arrivals.moved(number),
+                Frame::Counters(counters) => self.metrics.go_on_from(counters),
+                Frame::Quiet { number } => self.registry.predecessor_is_quiet(number),
+                Frame::StandIn {} => {
+                    let socket = received.descriptors.into_iter().next();
+                    passed_on = socket.and_then(|socket| open_channel(socket.into()).ok());
+                }
+                Frame::Farewell { stand_in } => {
+                    info!("the old process has finished");
+                    if !stand_in {
+                        return passed_on;
+                    }
+                    let (outgoing, incoming) = (self.outgoing.clone(), &mut self.incoming);
+                    let incoming = std::mem::replace(incoming, ChannelReceiver::of(&outgoing));
+                    return Some((outgoing, incoming));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The small process that keeps the first one's id: whoever waits for that has only it to stop. When it is killed, this
+/// process stops, too.
+async fn watch_stand_in(lifecycle: Arc<Lifecycle>, mut incoming: ChannelReceiver) {
+    while lifecycle.upgrades().successor() == 0 {
+        tokio::select! {
+            received = incoming.receive() => {
+                if received.is_err() {
+                    warn!("the process that a supervisor waits for was killed: stopping");
+                    lifecycle.stop_signal();
+                    return;
+                }
+            }
+            // From then on, that one watches.
+            () = lifecycle.upgrades().is_handed_over() => return,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What one registry gives to another, and where it comes from.
+
+use super::ChangeHold;
+use crate::core::backend::{DerivedState, Health};
+use crate::core::drain::Actor;
+use crate::registry::backend_entry::BackendSource;
+use crate::registry::handed::{HandedDiscovered, HandedLease, HandedRegistry, KnownBackend, hex};
+use crate::registry::handle::RegistryError;
+use crate::registry::persist::DrainRecord;
+use crate::registry::pool::PoolState;
+use crate::registry::writer::Writer;
+use crate::rt::clock::Reading;
+
+impl Writer {
+    pub(super) fn give(&mut self) -> Result<HandedRegistry, RegistryError> {
+        if let Some(pool) = self.rolls.keys().next() {
+            return Err(RegistryError::Conflict(format!(
+                "`{pool}` is being rolled (`lameduck roll`): wait for its end, then upgrade again"
+            )));
+        }
+        let clock = Reading::take();
+        let mut handed = HandedRegistry {
+            kept: self.keepsake(),
+            sticky_key: self.own_key.made().map(|key| hex(key.bytes())),
+            ..HandedRegistry::default()
+        };
+        for pool in self.pools.iter().filter(|pool| !pool.retired) {
+            pool.give(&mut handed, &clock);
+        }
+        self.hand_over.changes = ChangeHold::Held(Vec::new());
+        Ok(handed)
+    }
+}
+
+impl PoolState {
+    pub(super) fn give(&self, handed: &mut HandedRegistry, clock: &Reading) {
+        for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
+            let address = member.endpoint.address.to_string();
+            let state = backend.state();
+            let drains = matches!(state, DerivedState::Draining | DerivedState::Drained);
+            handed.known.push(KnownBackend {
+                pool: self.name.to_string(),
+                name: member.base.clone(),
+                address: address.clone(),
+                incarnation: backend.incarnation(),
+                up: backend.health() == Health::Up,
+                listener: backend.listener(),
+                last_probe: member.last_probe.clone(),
+                busy: drains && member.endpoint.gate.in_flight() > 0,
+            });
+            if let (BackendSource::Discovery, Some(source)) = (member.source, &member.discovery) {
+                handed.discovered.push(HandedDiscovered {
+                    pool: self.name.to_string(),
+                    name: member.base.clone(),
+                    address: address.clone(),
+                    weight: member.endpoint.weight(),
+                    backup: member.is_backup,
+                    zone: member.zone.clone(),
+                    source: source.to_string(),
+                });
+            }
+            let Some(tenure) = &member.tenure else {
+                continue;
+            };
+            let own = backend.drains().map(|(_, drain)| drain);
+            let own =
+                own.filter(|drain| drain.actor == Actor::Supervisor && drain.id == tenure.id());
+            handed.leases.push(HandedLease {
+                pool: self.name.to_string(),
+                name: member.base.clone(),
+                address,
+                weight: member.endpoint.weight(),
+                backup: member.is_backup,
+                owner: member.owner,
+                id: tenure.id().to_owned(),
+                nonce: tenure.nonce().map(str::to_owned),
+                drains: own.map(|drain| DrainRecord::kept(drain, clock)).collect(),
+            });
+        }
+    }
+}

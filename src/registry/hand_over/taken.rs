@@ -1,0 +1,177 @@
+//! What a registry takes from another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::{HandOverCommand, OrphanedLease, PredecessorDrain};
+use crate::config::Config;
+use crate::core::backend::DerivedState;
+use crate::registry::backend_entry::BackendSource;
+use crate::registry::endpoint::BackendKey;
+use crate::registry::handed::{HandedDiscovered, HandedLease, HandedRegistry, KnownBackend};
+use crate::registry::handle::RegistryError;
+use crate::registry::lease::{LeaseHandle, LeaseRecord};
+use crate::registry::persist::DrainRecord;
+use crate::registry::pool::{Joining, PoolState};
+use crate::registry::view::LeaseEvent;
+use crate::registry::writer::Writer;
+use crate::rt::clock;
+
+/// A launcher whose connection was the old process's asks again at once; one that has not by then is gone.
+const COME_BACK: Duration = Duration::from_secs(10);
+
+impl Writer {
+    /// Goes on where another process was, or this one's last run.
+    pub(in crate::registry) fn begin_with(
+        &mut self,
+        handed: HandedRegistry,
+        predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
+        config: Arc<Config>,
+    ) {
+        let restored = handed.kept;
+        self.recall(restored.drains);
+        self.recall_splits(restored.splits);
+        self.expect(handed.known, predecessor);
+        self.apply(config);
+        self.register_again(restored.registrations);
+        self.take_discovered(handed.discovered);
+        self.take_leases(handed.leases);
+        self.pause_again(restored.pauses);
+        self.resume_plans(restored.plans);
+    }
+
+    /// Takes what another process has given, before the configuration is applied.
+    fn expect(
+        &mut self,
+        known: Vec<KnownBackend>,
+        predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
+    ) {
+        for known in known {
+            let name = (known.pool.clone(), known.name.clone());
+            self.hand_over.known.entry(name).or_default().push(known);
+        }
+        self.hand_over.predecessor = predecessor;
+    }
+
+    /// Puts the backends of sources outside back, as far as the configuration has their sources: those soon say what is
+    /// true.
+    fn take_discovered(&mut self, discovered: Vec<HandedDiscovered>) {
+        for one in discovered {
+            let Ok(index) = self.index(&one.pool) else {
+                continue;
+            };
+            let state = &self.pools[index];
+            let mut sources = state.config.discovery.iter();
+            let has_source = sources.any(|source| source.label() == one.source);
+            let Ok(address) = one.address.parse() else {
+                continue;
+            };
+            if !has_source || state.has_name(&one.name) {
+                continue;
+            }
+            let joining = Joining {
+                name: one.name,
+                address,
+                weight: one.weight,
+                is_backup: one.backup,
+                zone: one.zone,
+                source: BackendSource::Discovery,
+                discovery: Some(one.source.into()),
+                drains: Vec::new(),
+                tenure: None,
+                owner: None,
+            };
+            self.add(index, joining);
+        }
+    }
+
+    /// Puts the instances of launchers back, who will come back for their leases.
+    fn take_leases(&mut self, leases: Vec<HandedLease>) {
+        for lease in leases {
+            let (pool, name) = (lease.pool.clone(), lease.name.clone());
+            if let Err(refusal) = self.take_lease(lease) {
+                warn!(pool, backend = name, %refusal, "a lease was not taken over");
+            }
+        }
+        // Whatever is not there any more is not worth remembering.
+        self.hand_over.known.clear();
+        if !self.hand_over.orphans.is_empty() {
+            let handle = self.handle.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(COME_BACK).await;
+                handle.hand_over(HandOverCommand::EndOrphans);
+            });
+        }
+    }
+
+    fn take_lease(&mut self, lease: HandedLease) -> Result<(), RegistryError> {
+        let index = self.index(&lease.pool)?;
+        if self.pools[index].is_configured_name(&lease.name) {
+            return Err(RegistryError::Conflict(
+                "the configuration has its name now".to_owned(),
+            ));
+        }
+        let address = lease.address.parse();
+        let address = address
+            .map_err(|_| RegistryError::Invalid(format!("`{}` is no address", lease.address)))?;
+        let (events, receiver) = mpsc::unbounded_channel();
+        let key = BackendKey(self.next_key);
+        let joining = Joining {
+            name: lease.name.clone(),
+            address,
+            weight: lease.weight,
+            is_backup: lease.backup,
+            zone: None,
+            source: BackendSource::Lease,
+            discovery: None,
+            drains: lease.drains.iter().map(DrainRecord::restored).collect(),
+            tenure: Some(LeaseRecord::new(
+                lease.id.clone(),
+                lease.nonce.clone(),
+                events.clone(),
+            )),
+            owner: lease.owner,
+        };
+        let shown = self.add(index, joining);
+        let state = &self.pools[index];
+        let backend = state.core.get(&key);
+        let _ = events.send(LeaseEvent::Registered {
+            lease: lease.id,
+            pool: lease.pool.clone(),
+            name: shown,
+            incarnation: backend.map_or(1, |backend| backend.incarnation()),
+            state: state.state(key).map_or("", DerivedState::as_str).to_owned(),
+        });
+        self.hand_over.orphans.push(OrphanedLease {
+            pool: lease.pool,
+            name: lease.name,
+            address: lease.address,
+            // One without can't be told from another: it is registered anew.
+            nonce: lease.nonce.unwrap_or_default(),
+            handle: LeaseHandle::new(self.handle.clone(), key, receiver),
+        });
+        Ok(())
+    }
+}
+
+impl PoolState {
+    /// Takes a backend's health as it was found by another process.
+    pub(in crate::registry) fn vouch(&mut self, key: BackendKey, known: &KnownBackend) {
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        member.last_probe.clone_from(&known.last_probe);
+        if !known.up {
+            return;
+        }
+        member.probed = true;
+        self.core.vouch(&key, clock::now(), known.listener);
+        if self.core.get(&key).is_some_and(|one| one.is_eligible()) {
+            member.endpoint.mark_warm();
+            member.endpoint.gate.open();
+        }
+    }
+}

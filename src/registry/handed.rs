@@ -1,0 +1,104 @@
+//! What one registry gives to another that goes on where it was, as it stands on the wire.
+
+use serde::{Deserialize, Serialize};
+
+use super::persist::{DrainRecord, KeptState};
+
+/// What one registry gives to another.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedRegistry {
+    /// What a restart would keep, too.
+    pub kept: KeptState,
+    /// Instances that launchers hold.
+    pub leases: Vec<HandedLease>,
+    /// Backends that sources outside have named.
+    pub discovered: Vec<HandedDiscovered>,
+    /// What is known of backends.
+    pub known: Vec<KnownBackend>,
+    /// The key that sessions are signed with where none is configured, in hexadecimal.
+    pub sticky_key: Option<String>,
+}
+
+/// An instance that a launcher holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedLease {
+    /// The pool.
+    pub pool: String,
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// Its share.
+    pub weight: u32,
+    /// It gets requests only while no other is ready.
+    pub backup: bool,
+    /// The user whose it is, where it came through the socket for apps.
+    pub owner: Option<u32>,
+    /// The lease.
+    pub id: String,
+    /// What tells its launcher from every other one.
+    pub nonce: Option<String>,
+    /// Drains that end with the lease.
+    pub drains: Vec<DrainRecord>,
+}
+
+/// What is known of one backend.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KnownBackend {
+    /// The pool.
+    pub pool: String,
+    /// Its name without `~2`.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// How many processes have been seen behind it.
+    pub incarnation: u64,
+    /// Its probes pass.
+    pub up: bool,
+    /// The listening socket that they have met, where that is known.
+    pub listener: Option<u64>,
+    /// The last probe, for people.
+    pub last_probe: Option<String>,
+    /// It drains, and something is in flight on it.
+    pub busy: bool,
+}
+
+/// A backend that a source outside has named: it is there until that source says otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedDiscovered {
+    /// The pool.
+    pub pool: String,
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// Its share.
+    pub weight: u32,
+    /// It gets requests only while no other is ready.
+    pub backup: bool,
+    /// Where it is.
+    pub zone: Option<String>,
+    /// The source's label.
+    pub source: String,
+}
+
+/// For the wire.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that such a text stands for; `None`: it is none of so many.
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !text.is_ascii() {
+        return None;
+    }
+    for (place, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,25 @@
+//! What the registry tells the process around it.
+
+use std::sync::Arc;
+
+use super::persist;
+use super::saves::Saves;
+use super::view::DrainResponse;
+
+/// What the registry tells the process around it.
+pub trait Observer: Send {
+    /// Every backend's first probe has ended, and `ready` of `all` take requests.
+    fn first_round_finished(&self, ready: usize, all: usize);
+    /// A backend registered (an app that restarted alone must not leave the proxy lame).
+    fn registered(&self);
+    /// Drains or registrations changed: keep them.
+    fn persist(&self, state: persist::KeptState);
+    /// The account of what was kept; `None`: nothing is.
+    fn saves(&self) -> Option<Arc<Saves>> {
+        None
+    }
+    /// A drain ended.
+    fn drain_ended(&self, pool: &str, response: &DrainResponse);
+    /// A lease ended; this many backends of all pools still take requests.
+    fn lease_ended(&self, _lease: &str, _eligible: usize) {}
+}

@@ -1,0 +1,122 @@
+//! The stand-in: what is left of a process that has handed over to another one, where somebody waits for its process id (PM2,
+//! supervisord, a container's runtime). It passes signals on to the process that serves, and ends as that one does.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{WaitOptions, WaitStatus};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::rt::syscall;
+use crate::upgrade::channel::{ChannelReceiver, open_channel};
+use crate::upgrade::protocol::Frame;
+
+/// The hidden command.
+pub const STAND_IN: &str = "stand-in";
+
+/// What is passed on.
+const PASSED_ON: [SignalKind; 6] = [
+    SignalKind::terminate(),
+    SignalKind::interrupt(),
+    SignalKind::quit(),
+    SignalKind::hangup(),
+    SignalKind::user_defined1(),
+    SignalKind::user_defined2(),
+];
+
+/// After the last lameduck has let go of the channel, for its exit status to arrive.
+const LAST_STATUS: Duration = Duration::from_secs(2);
+
+/// Puts a stand-in in the place of this process, under its id: memory and descriptors are given back. Returns only where that
+/// fails.
+pub fn become_stand_in(pid: u32, channel: &OwnedFd) -> io::Error {
+    if let Err(error) = rustix::stdio::dup2_stdin(channel.as_fd()) {
+        return error.into();
+    }
+    // The very file that runs here, whatever stands in its place by now.
+    Command::new("/proc/self/exe")
+        .arg0(OsStr::new("lameduck"))
+        .arg(STAND_IN)
+        .arg(pid.to_string())
+        .exec()
+}
+
+/// Stands in for the process `pid`; returns the exit code.
+///
+/// # Errors
+/// When standard input is no channel, or a signal can't be caught.
+pub async fn stand_in(pid: u32) -> io::Result<u8> {
+    syscall::adopt_orphans()?;
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (_keep, incoming) = open_channel(socket)?;
+    let mut children = signal(SignalKind::child())?;
+    let (pass_on, mut passed_on) = mpsc::unbounded_channel();
+    for kind in PASSED_ON {
+        let mut caught = signal(kind)?;
+        let pass_on = pass_on.clone();
+        tokio::spawn(async move {
+            while caught.recv().await.is_some() {
+                let _ = pass_on.send(kind.as_raw_value());
+            }
+        });
+    }
+    let (told, mut news) = mpsc::unbounded_channel();
+    tokio::spawn(hear(incoming, told));
+    let mut serving = pid;
+    loop {
+        if let Some(code) = reap(serving) {
+            return Ok(code);
+        }
+        tokio::select! {
+            _ = children.recv() => {}
+            Some(signal) = passed_on.recv() => drop(syscall::kill(serving, signal)),
+            heard = news.recv() => match heard {
+                Some(successor) => serving = successor,
+                None => break,
+            },
+        }
+    }
+    // Nobody serves any more. How it ended may be heard in a moment.
+    let deadline = tokio::time::Instant::now() + LAST_STATUS;
+    loop {
+        if let Some(code) = reap(serving) {
+            return Ok(code);
+        }
+        tokio::select! {
+            _ = children.recv() => {}
+            () = tokio::time::sleep_until(deadline) => return Ok(1),
+        }
+    }
+}
+
+async fn hear(mut incoming: ChannelReceiver, told: mpsc::UnboundedSender<u32>) {
+    while let Ok(received) = incoming.receive().await {
+        if let Frame::Successor { pid } = received.frame {
+            let _ = told.send(pid);
+        }
+    }
+}
+
+/// Takes all exit statuses there are; that of the process that serves.
+fn reap(serving: u32) -> Option<u8> {
+    loop {
+        let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
+        if pid.as_raw_nonzero().get().unsigned_abs() == serving {
+            return Some(code(status));
+        }
+    }
+}
+
+fn code(status: WaitStatus) -> u8 {
+    let code = status.exit_status().unwrap_or_else(|| {
+        let signal = status.terminating_signal().unwrap_or_default();
+        128 + signal
+    });
+    u8::try_from(code).unwrap_or(1)
+}

@@ -1,0 +1,233 @@
+//! The old process's end: starts the new one, gives it everything, and lets go only when it accepts.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::channel::{ChannelError, ChannelReceiver, ChannelSender, open_channel};
+use super::protocol::{Frame, Greeting, HandedState};
+use crate::core::upgrade::{Giving, GivingEffect, GivingEvent};
+
+/// The flag that tells a new process that its standard input is the channel.
+pub const TAKE_OVER: &str = "--take-over";
+
+/// Variables that speak of the process that was started with them, and of no other.
+const OF_ONE_PROCESS: [&str; 5] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "WATCHDOG_PID",
+    "LAMEDUCK_KEEPER",
+];
+
+/// For a process that was told to end, or has closed its end, to do so.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
+
+/// The process that gives.
+#[async_trait]
+pub trait OldProcess: Send {
+    /// Holds back changes from here on, and gives what it has: its state, and a descriptor for each of its sockets.
+    ///
+    /// # Errors
+    /// Why that can't be given now.
+    async fn give(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String>;
+
+    /// Takes up changes again: nothing was handed over.
+    async fn take_back(&mut self);
+}
+
+/// The process that has taken over.
+#[derive(Debug)]
+pub struct Successor {
+    /// Its first words.
+    pub greeting: Greeting,
+    /// Sockets that it has no use for, by place.
+    pub unused: Vec<usize>,
+    /// What is said to it.
+    pub outgoing: ChannelSender,
+    /// What it says.
+    pub incoming: ChannelReceiver,
+    /// To be asked for its exit status, for as long as this process lives.
+    pub child: Child,
+}
+
+/// A program as a successor: its standard input is one end of the socket. The other one is ours.
+fn spawn_successor(mut command: std::process::Command) -> io::Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    command.stdin(Stdio::from(OwnedFd::from(theirs)));
+    for name in OF_ONE_PROCESS {
+        command.env_remove(name);
+    }
+    let child = Command::from(command).kill_on_drop(false).spawn()?;
+    Ok((child, ours))
+}
+
+/// Has `command` take over from this process. `patience`: how long each step may last at
+/// most. `stopped` ends when this process is told to stop, which comes first.
+///
+/// # Errors
+/// Why it didn't, for people: the new process is dead, and this one goes on as if nothing had been.
+pub async fn hand_over(
+    command: std::process::Command,
+    old: &mut dyn OldProcess,
+    patience: Option<Duration>,
+    stopped: impl Future<Output = ()>,
+) -> Result<Successor, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let spawned = spawn_successor(command);
+    let (child, socket) = spawned.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "name a file that exists (--binary)",
+            io::ErrorKind::PermissionDenied => "make it executable (`chmod +x`)",
+            _ => "is it a program for this machine?",
+        };
+        format!("{program} can't be started: {error}; {remedy}")
+    })?;
+    let (outgoing, incoming) = open_channel(socket).map_err(|error| error.to_string())?;
+    let attempt = Attempt {
+        program,
+        child,
+        outgoing,
+        incoming,
+        greeting: Greeting::default(),
+        unused: Vec::new(),
+        given: false,
+    };
+    let giving = Giving::default().with_patience(patience);
+    attempt.run(giving, old, stopped).await
+}
+
+struct Attempt {
+    program: String,
+    child: Child,
+    outgoing: ChannelSender,
+    incoming: ChannelReceiver,
+    greeting: Greeting,
+    unused: Vec<usize>,
+    given: bool,
+}
+
+impl Attempt {
+    async fn run(
+        mut self,
+        mut giving: Giving,
+        old: &mut dyn OldProcess,
+        stopped: impl Future<Output = ()>,
+    ) -> Result<Successor, String> {
+        let mut stopped = std::pin::pin!(stopped);
+        let mut since = (giving.phase(), Instant::now());
+        loop {
+            if since.0 != giving.phase() {
+                since = (giving.phase(), Instant::now());
+            }
+            let limit = since.1 + giving.limit().unwrap_or_default();
+            let event = tokio::select! {
+                biased;
+                () = &mut stopped => GivingEvent::Stopped,
+                heard = self.hear() => heard,
+                () = sleep_until(limit) => GivingEvent::TimeOver,
+            };
+            let mut events = vec![event];
+            while let Some(event) = events.pop() {
+                for effect in giving.step(event) {
+                    let done = match effect {
+                        GivingEffect::Greet => self.say(&Frame::Hello(Greeting::own())).await,
+                        GivingEffect::Give => self.give(old).await,
+                        GivingEffect::LetAccept => self.say(&Frame::Accept {}).await,
+                        GivingEffect::HandOver => {
+                            return Ok(Successor {
+                                greeting: self.greeting,
+                                unused: self.unused,
+                                outgoing: self.outgoing,
+                                incoming: self.incoming,
+                                child: self.child,
+                            });
+                        }
+                        GivingEffect::Kill => {
+                            let _ = self.child.start_kill();
+                            Ok(())
+                        }
+                        GivingEffect::GoOn(why) => {
+                            let _ = timeout(LAST_MOMENT, self.child.wait()).await;
+                            if self.given {
+                                old.take_back().await;
+                            }
+                            return Err(format!("{}: {why}", self.program));
+                        }
+                    };
+                    if let Err(failed) = done {
+                        events.push(failed);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn say(&mut self, frame: &Frame) -> Result<(), GivingEvent> {
+        match self.outgoing.send(frame).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.gone(error).await),
+        }
+    }
+
+    async fn give(&mut self, old: &mut dyn OldProcess) -> Result<(), GivingEvent> {
+        self.given = true;
+        let (state, sockets) = old.give().await.map_err(GivingEvent::Failed)?;
+        let frame = Frame::State(Box::new(state));
+        let borrowed: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
+        match self.outgoing.send_with(&frame, &borrowed).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.gone(error).await),
+        }
+    }
+
+    /// The next thing that the new process says, as far as it is one of this dialogue.
+    async fn hear(&mut self) -> GivingEvent {
+        loop {
+            let frame = match self.incoming.receive().await {
+                Ok(received) => received.frame,
+                Err(error) => return self.gone(error).await,
+            };
+            return match frame {
+                Frame::Hello(greeting) => {
+                    self.greeting = greeting;
+                    GivingEvent::Greeted(self.greeting.range())
+                }
+                Frame::Checked {} => GivingEvent::Checked,
+                Frame::Ready {} => GivingEvent::Ready,
+                Frame::Accepting { unused } => {
+                    self.unused = unused;
+                    GivingEvent::Accepting
+                }
+                Frame::Refused { why } => GivingEvent::Refused(why),
+                _ => continue,
+            };
+        }
+    }
+
+    async fn gone(&mut self, error: ChannelError) -> GivingEvent {
+        let ChannelError::Closed = error else {
+            return GivingEvent::Failed(error.to_string());
+        };
+        let status = timeout(LAST_MOMENT, self.child.wait()).await;
+        let how = match status {
+            Ok(Ok(status)) => format!("it ended ({status})"),
+            _ => "it closed its end".to_owned(),
+        };
+        let hint = match self.greeting.pid {
+            0 => {
+                " before it said a word: is it a lameduck that knows `upgrade`? What it wrote is in the log of the \
+                  running one"
+            }
+            _ => "; what it wrote is in the log of the running one",
+        };
+        GivingEvent::Gone(format!("{how}{hint}"))
+    }
+}

@@ -1,0 +1,208 @@
+//! The new process's end: greets, takes what the old one gives, and says when it accepts.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::channel::{ChannelError, ChannelReceiver, ChannelSender, open_channel};
+use super::protocol::{Frame, Greeting, HandedState};
+use crate::core::upgrade::{Taking, TakingEffect, TakingEvent};
+
+/// Why this process can't take over.
+#[derive(Debug, Error)]
+pub enum TakeOverError {
+    /// Standard input is not the channel.
+    #[error(
+        "--take-over is for `lameduck upgrade`, which starts this process with a socket as its standard input ({0}); to \
+         start a proxy, leave it out"
+    )]
+    NoChannel(std::io::Error),
+    /// The two can't agree, or the old one takes it back.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The process that this one takes over from.
+#[derive(Debug)]
+pub struct Predecessor {
+    taking: Taking,
+    greeting: Greeting,
+    outgoing: ChannelSender,
+    incoming: ChannelReceiver,
+}
+
+/// Standard input as a socket; from then on that reads nothing.
+fn take_channel() -> std::io::Result<UnixStream> {
+    let input = std::io::stdin();
+    let socket = UnixStream::from(input.as_fd().try_clone_to_owned()?);
+    // Fails for what is no unix socket.
+    socket.local_addr()?;
+    let nothing = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    Ok(socket)
+}
+
+/// Tells the old process that this one can't start, before anything else was said: its configuration is bad, say.
+pub fn refuse_start(why: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let (Ok(runtime), Ok(socket)) = (runtime, take_channel()) else {
+        return;
+    };
+    runtime.block_on(async {
+        if let Ok((outgoing, _)) = open_channel(socket) {
+            let why = why.to_owned();
+            let _ = outgoing.send(&Frame::Refused { why }).await;
+        }
+    });
+}
+
+impl Predecessor {
+    /// Greets the process at the other end of standard input.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn greet() -> Result<Self, TakeOverError> {
+        let socket = take_channel().map_err(TakeOverError::NoChannel)?;
+        let (outgoing, incoming) = open_channel(socket).map_err(TakeOverError::NoChannel)?;
+        // Where it is dead, that is heard next.
+        let _ = outgoing.send(&Frame::Hello(Greeting::own())).await;
+        Ok(Self {
+            taking: Taking::default(),
+            greeting: Greeting::default(),
+            outgoing,
+            incoming,
+        })
+    }
+
+    /// Its first words.
+    pub fn greeting(&self) -> &Greeting {
+        &self.greeting
+    }
+
+    /// What is said to it.
+    pub fn outgoing(&self) -> ChannelSender {
+        self.outgoing.clone()
+    }
+
+    /// Waits for what it gives. `None`: it is dead and has given nothing, so this process starts as any other.
+    ///
+    /// # Errors
+    /// When the two can't agree.
+    pub async fn take(&mut self) -> Result<Option<(HandedState, Vec<OwnedFd>)>, TakeOverError> {
+        let mut given = None;
+        loop {
+            let event = match self.incoming.receive().await {
+                Ok(received) => match received.frame {
+                    Frame::Hello(greeting) => {
+                        self.greeting = greeting;
+                        TakingEvent::Greeted(self.greeting.range())
+                    }
+                    Frame::State(state) => {
+                        given = Some((*state, received.descriptors));
+                        TakingEvent::Given
+                    }
+                    Frame::Refused { why } => TakingEvent::Failed(why),
+                    _ => continue,
+                },
+                Err(error) => gone(error),
+            };
+            for effect in self.taking.step(event) {
+                match effect {
+                    TakingEffect::SayChecked => {
+                        let _ = self.outgoing.send(&Frame::Checked {}).await;
+                    }
+                    TakingEffect::Build { given: false } => {
+                        warn!("the running lameduck died before it gave anything: starting anew");
+                        return Ok(None);
+                    }
+                    TakingEffect::Build { given: true } => return Ok(given),
+                    TakingEffect::Refuse(why) => return Err(TakeOverError::Refused(why)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Says that everything is built, and waits until this process may accept.
+    ///
+    /// # Errors
+    /// When the old one takes it back.
+    pub async fn may_accept(&mut self) -> Result<(), TakeOverError> {
+        let mut event = TakingEvent::Built;
+        loop {
+            for effect in self.taking.step(event) {
+                match effect {
+                    TakingEffect::SayReady => {
+                        let _ = self.outgoing.send(&Frame::Ready {}).await;
+                    }
+                    TakingEffect::Accept => return Ok(()),
+                    TakingEffect::Refuse(why) => return Err(TakeOverError::Refused(why)),
+                    _ => {}
+                }
+            }
+            event = self.hear().await;
+        }
+    }
+
+    /// Says that this process accepts, and waits until the old one has stopped. Whoever is served then stays served,
+    /// whatever becomes of the old one.
+    pub async fn accepts(&mut self, unused: Vec<usize>) {
+        let mut event = TakingEvent::Accepts;
+        loop {
+            for effect in self.taking.step(event) {
+                match effect {
+                    TakingEffect::SayAccepting => {
+                        let unused = unused.clone();
+                        let _ = self.outgoing.send(&Frame::Accepting { unused }).await;
+                    }
+                    TakingEffect::Serve => {
+                        if self.taking.is_alone() {
+                            warn!("the old process died before it had let go: serving alone");
+                        } else {
+                            let (pid, version) = (self.greeting.pid, &self.greeting.version);
+                            info!(pid, version, "took over");
+                        }
+                        return;
+                    }
+                    // Both accept: it is too late to go back.
+                    TakingEffect::Refuse(why) => {
+                        warn!("the old process goes on, too: {why}");
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+            event = self.hear().await;
+        }
+    }
+
+    /// Both ends of the channel, once this process serves; `None` where the old one is dead.
+    pub fn into_channel(self) -> Option<(ChannelSender, ChannelReceiver)> {
+        (!self.taking.is_alone()).then_some((self.outgoing, self.incoming))
+    }
+
+    async fn hear(&mut self) -> TakingEvent {
+        loop {
+            return match self.incoming.receive().await {
+                Ok(received) => match received.frame {
+                    Frame::Accept {} => TakingEvent::MayAccept,
+                    Frame::HandedOver {} => TakingEvent::HandedOver,
+                    Frame::Refused { why } => TakingEvent::Failed(why),
+                    _ => continue,
+                },
+                Err(error) => gone(error),
+            };
+        }
+    }
+}
+
+fn gone(error: ChannelError) -> TakingEvent {
+    match error {
+        ChannelError::Closed => TakingEvent::Gone,
+        other => TakingEvent::Failed(other.to_string()),
+    }
+}
