@@ -200,7 +200,11 @@ pub struct EventClient;
 impl EventClient {
     pub async fn connect(address: SocketAddr, number: usize, mut rng: fastrand::Rng) -> ClientEnd {
         let (mut reader, mut writer) = connect(address).await;
-        let kind = if number % 2 == 0 { "chunked" } else { "close" };
+        let kind = if number.is_multiple_of(2) {
+            "chunked"
+        } else {
+            "close"
+        };
         let (path, id) = (format!("/events/{number}/{kind}"), format!("ev-{number}"));
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: {id}\r\n\r\n");
         send(&mut writer, request.as_bytes(), &mut rng).await;
@@ -298,5 +302,45 @@ impl PipeliningClient {
             tokio::time::sleep(Duration::from_millis(rng.u64(..60))).await;
         }
         asked
+    }
+}
+
+/// A connection whose every byte is the test's.
+pub struct KeptClient {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    read: Vec<u8>,
+}
+
+impl KeptClient {
+    /// A connection that begins with these bytes.
+    pub async fn connect(address: SocketAddr, bytes: &[u8]) -> Self {
+        let (reader, mut writer) = connect(address).await;
+        writer.write_all(bytes).await.unwrap();
+        Self {
+            reader,
+            writer,
+            read: Vec::new(),
+        }
+    }
+
+    /// Asks for a short answer.
+    pub async fn get(&mut self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        self.writer.write_all(request.as_bytes()).await.unwrap();
+        answer(&mut self.reader, &mut self.read).await
+    }
+
+    /// Waits until something has come.
+    pub async fn hear(&mut self) {
+        let reading = tokio::time::timeout(PATIENCE, self.reader.read_buf(&mut self.read));
+        assert!(reading.await.expect("nothing comes").unwrap() > 0);
+    }
+
+    /// Reads until the last chunk.
+    pub async fn hear_all(&mut self) {
+        while !self.read.ends_with(b"\r\n0\r\n\r\n") {
+            self.hear().await;
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use backend::CountingBackend;
 use carrier::{Refusals, hand_over};
-use clients::{ClientEnd, EventClient, PipeliningClient, WebSocketClient};
+use clients::{ClientEnd, EventClient, KeptClient, PipeliningClient, WebSocketClient};
 use lameduck::proxy::moving::StayReason;
 use plane::TestPlane;
 
@@ -170,6 +170,56 @@ async fn connection_of_an_unknown_backend_stays_and_says_why() {
     assert_eq!((old.in_flight(), next.in_flight()), (1, 0));
     stop.store(true, Ordering::SeqCst);
     client.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_behind_a_proxy_header_keeps_its_address_and_one_with_http2_stays() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let stop = Arc::new(AtomicBool::new(false));
+    let backend = CountingBackend::start(rng.fork(), stop.clone()).await;
+    let tables = "proxy_protocol = true\nhttp2 = true\n[headers]\ntrusted = [\"127.0.0.0/8\"]";
+    let (old, next) = (
+        TestPlane::start(&backend, tables).await,
+        TestPlane::start(&backend, tables).await,
+    );
+    let header = b"PROXY TCP4 203.0.113.9 127.0.0.1 7 80\r\n";
+    let mut client = KeptClient::connect(old.address(), header).await;
+    assert_eq!(client.get("/before").await, "/before");
+    let mut preface = header.to_vec();
+    preface.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let mut multiplexing = KeptClient::connect(old.address(), &preface).await;
+    multiplexing.hear().await;
+    let count = hand_over(&old, &next, Refusals::None, false, &mut rng).await;
+    assert_eq!(count.stay.get(&StayReason::Http2), Some(&1), "{count:?}");
+    assert_eq!((old.clients(), next.clients()), (1, 1), "{count:?}");
+    assert_eq!(client.get("/after").await, "/after");
+    for (plane, target) in [(&old, "/before"), (&next, "/after")] {
+        assert_eq!(plane.logged(target).await["client"], "203.0.113.9");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_stream_stays_and_says_why() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let stop = Arc::new(AtomicBool::new(false));
+    let backend = CountingBackend::start(rng.fork(), stop.clone()).await;
+    let tables = "[compression]\ntypes = [\"text/event-stream\"]\nmin_size = \"0\"";
+    let (old, next) = (
+        TestPlane::start(&backend, tables).await,
+        TestPlane::start(&backend, tables).await,
+    );
+    let mut client = KeptClient::connect(
+        old.address(),
+        b"GET /events/1/chunked HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n",
+    )
+    .await;
+    client.hear().await;
+    old.until_lasting(1).await;
+    let count = hand_over(&old, &next, Refusals::None, false, &mut rng).await;
+    assert_eq!(count.stay.get(&StayReason::Stream), Some(&1), "{count:?}");
+    assert_eq!((old.lasting(), next.lasting()), (1, 0));
+    stop.store(true, Ordering::SeqCst);
+    client.hear_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -165,6 +165,18 @@ impl TestPlane {
         lameduck_rig::wait::until("the gate is closed", async || endpoint.gate.is_closed()).await;
     }
 
+    /// The line of the request for this, which has been answered a moment ago.
+    pub async fn logged(&self, target: &str) -> serde_json::Value {
+        let mut found = None;
+        lameduck_rig::wait::until("its line", async || {
+            let lines = self.access_log().into_iter();
+            found = lines.into_iter().find(|line| line["target"] == target);
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
     /// Its lines of the access log so far.
     pub fn access_log(&self) -> Vec<serde_json::Value> {
         assert!(self.plane.access_log.flush(Duration::from_secs(5)));

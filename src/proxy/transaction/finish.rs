@@ -70,7 +70,7 @@ impl Transaction<'_> {
                 Some(end) => break end,
                 None if self.offer_tunnel(&connection, &tunnel, &head).await => {
                     drop(counted);
-                    return self.leave_to_another(connection, permit);
+                    return self.leave_to_another(*connection, permit);
                 }
                 None => {}
             }
@@ -93,7 +93,7 @@ impl Transaction<'_> {
         resting: RestingAttempt,
     ) -> AfterRequest {
         match self.offer_events(&resting).await {
-            true => self.leave_to_another(resting.connection, permit),
+            true => self.leave_to_another(*resting.connection, permit),
             false => self.follow_events(permit, resting).await,
         }
     }
@@ -143,7 +143,7 @@ impl Transaction<'_> {
                         scratch,
                     };
                     if self.offer_events(&resting).await {
-                        return self.leave_to_another(resting.connection, permit);
+                        return self.leave_to_another(*resting.connection, permit);
                     }
                 }
                 Ok(ForwardEnd::Complete {

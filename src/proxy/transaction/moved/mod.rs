@@ -105,7 +105,7 @@ impl Transaction<'_> {
     /// It is another process's now. It is in flight all the same: here, too, a drain must not be told that it isn't.
     pub(super) fn leave_to_another(
         &self,
-        connection: Box<IdleConnection>,
+        connection: IdleConnection,
         permit: Permit,
     ) -> AfterRequest {
         self.plane.moving.count_given(CountedElsewhere {
