@@ -80,7 +80,7 @@ async fn a_list_whose_version_is_forgotten_between_two_pages_is_begun_again() {
     server.fail(|faults| faults.slow_lists = Duration::from_millis(50));
     let mut listener = Listener::start(&server);
     server
-        .wait_until("the first page", |asked| asked.pages == 1)
+        .wait_until("the second page", |asked| asked.pages == 2)
         .await;
     server.compact();
     listener.hear().await;
@@ -195,6 +195,14 @@ async fn without_watches_the_set_follows_by_lists() {
             .until_set(&["pod-1 serving", "pod-2 serving"])
             .await;
         listener.until_failure(&code.to_string()).await;
+        // The set is the same from here on: nothing says that it is well.
+        let (answers, failures) = (listener.answers, listener.failures);
+        listener
+            .until("more failures", |listener| {
+                listener.failures >= failures + 4
+            })
+            .await;
+        assert_eq!(listener.answers, answers);
     }
 }
 

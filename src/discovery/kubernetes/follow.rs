@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::access::{AccessError, ApiAccess, with_causes};
 use super::answer_of;
-use super::join::{JoinRules, join_slices};
+use super::join::{JoinRules, PortProblem, join_slices};
 use super::slice::Slice;
 use super::store::{SliceStore, StaleListError};
 use super::version::ResourceVersion;
@@ -106,6 +106,9 @@ pub enum FollowError {
     /// It can't be reached, or the connection broke.
     #[error("the API server can't be asked: {0}")]
     Broken(String),
+    /// It says what can't be understood.
+    #[error("the API server's answer can't be read: {0}")]
+    Unreadable(String),
     /// It doesn't answer.
     #[error("the API server doesn't answer: {what} took longer than {limit:?}")]
     Silent {
@@ -123,6 +126,7 @@ impl FollowError {
     fn of(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(&status),
+            kube::Error::SerdeError(error) => Self::Unreadable(error.to_string()),
             other => Self::Broken(with_causes(&other)),
         }
     }
@@ -177,6 +181,8 @@ pub(super) async fn follow_slices(
         store: SliceStore::default(),
         ending: BTreeSet::new(),
         is_listed: false,
+        lacks_watch: false,
+        told_problem: None,
         stale_since: None,
         failures: 0,
     };
@@ -202,6 +208,10 @@ struct Follower<'a> {
     ending: BTreeSet<String>,
     /// The store is the state at its version.
     is_listed: bool,
+    /// The last watch that was asked for has not begun.
+    lacks_watch: bool,
+    /// What of the slices can't be used, as it was told last.
+    told_problem: Option<PortProblem>,
     /// Since when lists have been older than what is known.
     stale_since: Option<Instant>,
     /// In a row.
@@ -213,9 +223,13 @@ impl Follower<'_> {
     async fn go_on(&mut self) -> Result<(), FollowError> {
         let api = self.connect().await?;
         if !self.is_listed {
-            self.list(&api).await?;
-            self.report().await;
+            let is_news = self.list(&api).await?;
+            // Where only lists can be had, it stays a failure that watches can't, and is told once.
+            if is_news || !self.lacks_watch {
+                self.report().await;
+            }
         }
+        self.lacks_watch = true;
         self.watch(&api).await
     }
 
@@ -228,9 +242,10 @@ impl Follower<'_> {
                 self.reports.fail(SourceError::new(problem)).await;
             }
             problem => {
-                if let Some(problem) = problem {
+                if let Some(problem) = problem.as_ref().filter(|_| problem != self.told_problem) {
                     tracing::warn!("EndpointSlices of `{}`: {problem}", self.what.selector);
                 }
+                self.told_problem = problem;
                 let set = answer_of(joined.endpoints);
                 self.reports.answer(SourceAnswer { set, deleted }).await;
             }
@@ -245,9 +260,9 @@ impl Follower<'_> {
         Ok(Api::namespaced(client, namespace))
     }
 
-    /// All slices, page by page, of one version. Without `resourceVersion` the server must not answer from a cache
-    /// that lags behind.
-    async fn list(&mut self, api: &Api<EndpointSlice>) -> Result<(), FollowError> {
+    /// All slices, page by page, of one version; says whether they are other ones. Without `resourceVersion` the server
+    /// must not answer from a cache that lags behind.
+    async fn list(&mut self, api: &Api<EndpointSlice>) -> Result<bool, FollowError> {
         let mut slices = Vec::new();
         let mut page = ListParams::default()
             .labels(&self.what.selector)
@@ -264,6 +279,7 @@ impl Follower<'_> {
             }
         };
         let version = ResourceVersion::new(version);
+        let is_news = !self.store.is_made_of(&slices);
         let patience = self.stale_since.map(|since| since.elapsed());
         if patience.is_some_and(|waited| waited >= self.times.stale) {
             self.store.replace_anyway(version, slices);
@@ -274,7 +290,7 @@ impl Follower<'_> {
         self.stale_since = None;
         // Where the version says nothing, nothing but another list can tell what has gone meanwhile.
         self.is_listed = self.store.known().can_resume();
-        Ok(())
+        Ok(is_news)
     }
 
     async fn watch(&mut self, api: &Api<EndpointSlice>) -> Result<(), FollowError> {
@@ -290,6 +306,7 @@ impl Follower<'_> {
             .within("the beginning of a watch", api.watch(&wanted, &from))
             .await?;
         let events = events.map_err(FollowError::of)?;
+        self.lacks_watch = false;
         self.report().await;
         let seen = self.take_events(events, end).await?;
         // A watch that ends as soon as it begins, again and again, must not become a loop.

@@ -82,6 +82,12 @@ impl SliceStore {
         }
     }
 
+    /// Whether these are the slices that are known.
+    pub fn is_made_of(&self, slices: &[Slice]) -> bool {
+        let is_known = |slice: &Slice| self.slices.get(&slice.name) == Some(slice);
+        self.slices.len() == slices.len() && slices.iter().all(is_known)
+    }
+
     /// The version that a watch goes on from.
     pub fn known(&self) -> &ResourceVersion {
         &self.known
