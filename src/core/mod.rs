@@ -4,7 +4,7 @@
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
 //! deadlines. [`balance`] picks, and [`outlier`] says who is left out for a while; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
-//! come too fast, [`sticky`] keeps sessions with their backend, [`split`] shares requests out over pools
+//! come too fast, [`quiet`] when no more will come, [`sticky`] keeps sessions with their backend, [`split`] shares requests out over pools
 //! ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling.
 //!
 //! Beside the proxy:
@@ -33,6 +33,7 @@ pub mod moving;
 pub mod outlier;
 pub mod pause;
 pub mod pool;
+pub mod quiet;
 pub mod rate;
 pub mod renewal;
 pub mod retry;

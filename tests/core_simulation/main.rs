@@ -9,6 +9,7 @@ mod edge;
 mod life;
 mod people;
 mod process;
+mod quiet;
 mod rng;
 mod traffic;
 mod world;
