@@ -38,7 +38,10 @@ pub(super) fn paths() -> Vec<(&'static str, MethodRouter<AdminState>)> {
             post(leases::lease),
         ),
         ("/v1/leases/{lease}/drain", post(leases::drain)),
-        ("/v1/lame-duck", post(lifecycle::lame_duck)),
+        (
+            "/v1/lame-duck",
+            get(lifecycle::lame_duck_now).post(lifecycle::lame_duck),
+        ),
         ("/v1/openapi.json", get(openapi::document)),
     ]
 }

@@ -8,7 +8,7 @@
 //! | `probes` | yes | `/metrics` only | no |
 //! | `apps_socket` | yes | own instances | own instances |
 //!
-//! Where a token is needed and none is configured, the answer is 403 and says how to configure one.
+//! With `[admin.tls] client_ca`, a client's certificate stands for the token. Where a token is needed and none is configured, the answer is 403 and says how to configure one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use super::encrypted::ShownCertificate;
 use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState};
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
@@ -78,7 +79,12 @@ pub(super) async fn guard(
     }
     if let AdminDoor::Http { loopback } = admin.door {
         let free = is_free(request.method(), request.uri().path(), loopback);
-        if !free && let Err(problem) = authorize(&admin, request.headers()).await {
+        // A certificate that we take stands for the token.
+        let shown = request.extensions().get::<ShownCertificate>().is_some();
+        if !free
+            && !shown
+            && let Err(problem) = authorize(&admin, request.headers()).await
+        {
             return problem.into_response();
         }
     }

@@ -127,6 +127,11 @@ pub(super) async fn lame_duck(
     Ok(lame_duck_state(&admin))
 }
 
+/// `GET /v1/lame-duck`: whether it is, and whether anything new is still expected.
+pub(super) async fn lame_duck_now(State(admin): State<AdminState>) -> axum::Json<Value> {
+    lame_duck_state(&admin)
+}
+
 /// `DELETE /v1/lame-duck`: back to normal.
 pub(super) async fn end_lame_duck(State(admin): State<AdminState>) -> axum::Json<Value> {
     admin.process.lame_duck(false, "lifted by the API");
@@ -134,7 +139,15 @@ pub(super) async fn end_lame_duck(State(admin): State<AdminState>) -> axum::Json
 }
 
 fn lame_duck_state(admin: &AdminState) -> axum::Json<Value> {
-    axum::Json(json!({ "lame_duck": admin.process.is_lame_duck() }))
+    let mut state = json!({ "lame_duck": admin.process.is_lame_duck() });
+    if let Some(heard) = admin.process.quiet() {
+        state["quiet"] = heard.is_quiet.into();
+        state["arrivals"] = heard.arrivals.into();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        state["silence_ms"] = millis(heard.silence).into();
+        state["quiet_in_ms"] = millis(heard.left).into();
+    }
+    axum::Json(state)
 }
 
 /// `GET /v1/listeners`: where clients connect to, with the real port where 0 was asked for.

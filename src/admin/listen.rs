@@ -226,6 +226,7 @@ pub fn bind_or_inherit(
     }
     if let Some(at) = admin.http
         && admin.token_file.is_none()
+        && admin.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none())
         && !at.ip().is_loopback()
     {
         warnings.push(format!(

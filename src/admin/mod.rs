@@ -12,6 +12,7 @@ mod backends;
 mod body;
 mod changes;
 mod config;
+mod encrypted;
 mod events;
 mod leases;
 mod lifecycle;
@@ -43,8 +44,9 @@ use crate::registry::Handle;
 use origin::HostNames;
 
 pub use auth::Token;
+pub use encrypted::load_tls;
 pub use listen::{BoundDoors, bind};
-pub use process::ProxyProcess;
+pub use process::{ProxyProcess, QuietView};
 pub use server::{DoorPhase, DoorSettings, serve};
 
 /// What every handler can reach.

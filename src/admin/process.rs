@@ -1,11 +1,26 @@
 //! What the API needs to know about the process, beyond backends.
 
-use crate::config::ListenAddress;
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::upgrade::{UpgradeReport, UpgradeRequest, UpgradeView};
+use crate::config::ListenAddress;
 use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
+
+/// What a lame duck hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuietView {
+    /// Nothing new is expected any more.
+    pub is_quiet: bool,
+    /// Requests since it began, health checks aside.
+    pub arrivals: u64,
+    /// The silence that counts now.
+    pub silence: Duration,
+    /// How long until nothing new is expected any more, if nothing comes meanwhile.
+    pub left: Duration,
+}
 
 /// The process as the admin API sees it. The composition root implements it.
 #[async_trait]
@@ -52,6 +67,11 @@ pub trait ProxyProcess: Send + Sync {
 
     /// Whether it is lame duck.
     fn is_lame_duck(&self) -> bool;
+
+    /// What it hears while it is lame duck; `None`: it isn't.
+    fn quiet(&self) -> Option<QuietView> {
+        None
+    }
 
     /// The effective configuration: every value, defaults too.
     fn config_json(&self) -> serde_json::Value;

@@ -1,7 +1,7 @@
 //! The map: every path of the API and who answers it.
 
 use axum::extract::State;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
 
 use super::problem::{ProblemDocument, ProblemKind, complete};
@@ -67,7 +67,9 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/v1/changes", get(changes::list)),
         (
             "/v1/lame-duck",
-            post(lifecycle::lame_duck).merge(delete(lifecycle::end_lame_duck)),
+            get(lifecycle::lame_duck_now)
+                .post(lifecycle::lame_duck)
+                .delete(lifecycle::end_lame_duck),
         ),
         ("/v1/listeners", get(lifecycle::listeners)),
         ("/v1/config", get(config::effective)),

@@ -13,12 +13,14 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
+use super::encrypted::{self, ShownCertificate};
 use super::listen::BoundDoors;
 use super::origin::HostNames;
 use super::peer::Peer;
@@ -27,7 +29,9 @@ use super::reserve::{Accepted, Reserve};
 use super::router::router;
 use super::write_timeout::Stall;
 use super::{AdminDoor, AdminState, ProxyProcess, Token};
+use crate::config::ListenAddress;
 use crate::registry::Handle;
+use crate::tls::server::ServerTls;
 
 /// A peer over TCP that answers nothing for this long is gone, and its lease with it.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -54,12 +58,14 @@ pub enum DoorPhase {
 }
 
 /// What the doors are opened with, beside their addresses.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct DoorSettings {
     /// The token for changes over TCP.
     pub token: Option<Token>,
     /// `[admin] hosts`.
     pub hosts: Vec<String>,
+    /// `[admin.tls]`.
+    pub tls: Option<Arc<ServerTls>>,
     /// `[admin] apps_pools`; empty: all.
     pub apps_pools: Vec<String>,
     /// Whether they take connections; `None`: until the end.
@@ -112,6 +118,7 @@ pub async fn serve(
         let router = router(at(door));
         doors.spawn(open(
             listener,
+            None,
             router,
             places,
             reserve.clone(),
@@ -119,16 +126,23 @@ pub async fn serve(
         ));
     }
     if let Some(listener) = bound.http {
-        let ip = listener.local_addr()?.ip();
+        let address = listener.local_addr()?;
+        let ip = address.ip();
         let listener = AdminListener::Tcp(TcpListener::from_std(listener)?);
+        let mut hosts = settings.hosts;
+        if let Some(tls) = &settings.tls {
+            hosts.extend(encrypted::names_of(tls));
+            encrypted::watch_files(tls.clone(), ListenAddress::from(address));
+        }
         let loopback = ip.is_loopback();
         let router = router(AdminState {
-            hosts: Some(Arc::new(HostNames::new(ip, settings.hosts))),
+            hosts: Some(Arc::new(HostNames::new(ip, hosts))),
             ..at(AdminDoor::Http { loopback })
         });
         let places = DoorPlaces::new(true);
         doors.spawn(open(
             listener,
+            settings.tls,
             router,
             places,
             reserve.clone(),
@@ -140,7 +154,7 @@ pub async fn serve(
         let router = router(at(AdminDoor::Probes));
         let places = DoorPlaces::new(true);
         let told = (phase.clone(), stop.clone());
-        doors.spawn(open(listener, router, places, reserve, told));
+        doors.spawn(open(listener, None, router, places, reserve, told));
     }
     tokio::select! {
         // Before the end, where both are there at once: the files are another process's.
@@ -203,6 +217,7 @@ impl AdminListener {
 /// One door: its own places, so that what fills one leaves the others alone.
 async fn open(
     listener: AdminListener,
+    tls: Option<Arc<ServerTls>>,
     router: Router,
     places: Arc<DoorPlaces>,
     reserve: Arc<Reserve>,
@@ -232,9 +247,13 @@ async fn open(
             Ok((stream, peer)) => {
                 told = false;
                 reserve.fill();
-                let seat = places.enter(peer.source());
-                let told = (phase.clone(), stop.clone());
-                connections.spawn(converse(stream, router.clone(), seat, peer, told));
+                let talk = Talk {
+                    router: router.clone(),
+                    seat: places.enter(peer.source()),
+                    peer,
+                    told: (phase.clone(), stop.clone()),
+                };
+                connections.spawn(converse(stream, tls.clone(), talk));
             }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
@@ -266,18 +285,53 @@ async fn open(
     .await;
 }
 
-async fn converse(
-    stream: Accepted,
+/// What a connection is served with.
+struct Talk {
     router: Router,
     seat: ConnectionSlot,
     peer: Peer,
-    (phase, stop): (watch::Receiver<DoorPhase>, watch::Receiver<bool>),
-) {
+    told: (watch::Receiver<DoorPhase>, watch::Receiver<bool>),
+}
+
+async fn converse(stream: Accepted, tls: Option<Arc<ServerTls>>, talk: Talk) {
+    let Some(tls) = tls else {
+        return serve_connection(stream, false, talk).await;
+    };
+    let pushed_out = talk.seat.clone();
+    let shaken = tokio::select! {
+        shaken = timeout(HEADER_TIMEOUT, encrypted::shake_hands(&tls, stream)) => shaken,
+        () = pushed_out.pushed_out() => return,
+    };
+    match shaken {
+        Ok(Ok((stream, shown))) => serve_connection(stream, shown, talk).await,
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %talk.peer, %error, "a TLS handshake of the admin API failed");
+        }
+        Err(_elapsed) => {
+            tracing::debug!(peer = %talk.peer, "a TLS handshake of the admin API took too long");
+        }
+    }
+}
+
+/// `shown`: the client has shown a certificate that we take.
+async fn serve_connection<S>(stream: S, shown: bool, talk: Talk)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Talk {
+        router,
+        seat,
+        peer,
+        told: (phase, stop),
+    } = talk;
     let kept = seat.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
         request.extensions_mut().insert(seat.clone());
         request.extensions_mut().insert(peer);
+        if shown {
+            request.extensions_mut().insert(ShownCertificate);
+        }
         async move { Ok::<_, Infallible>(into_ok(router.oneshot(request.map(Body::new)).await)) }
     });
     let stream = TokioIo::new(Stall::new(stream, WRITE_TIMEOUT));

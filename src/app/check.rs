@@ -38,6 +38,10 @@ fn check(config: &mut Config, f: &mut ConfigFindings) {
     if let Some(path) = &config.admin.token_file {
         token(path, f);
     }
+    let files = ["admin.tls.cert", "admin.tls.key", "admin.tls.client_ca"];
+    if let Some(tls) = config.admin.tls.as_ref().filter(|_| f.sound(&files)) {
+        certificates("admin.tls", &tls.of_listener(), f);
+    }
     for (i, listener) in config.listeners.iter().enumerate() {
         if let Some(tls) = &listener.tls {
             certificates(&format!("listener[{i}].tls"), tls, f);

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::RunOptions;
 use super::upgrade::UpgradeState;
-use crate::admin::ProxyProcess;
+use crate::admin::{ProxyProcess, QuietView};
 use crate::admin::upgrade::{UpgradeReport, UpgradeRequest, UpgradeView};
 use crate::config::{Config, ListenAddress};
 use crate::core::Time;
@@ -25,6 +25,7 @@ use crate::rt::syscall;
 use crate::rt::vitals::Vitals;
 use crate::server::capacity;
 use crate::server::listeners::Listeners;
+use crate::server::quiet::QuietPeriod;
 use crate::telemetry::prometheus::Metrics;
 use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
@@ -56,6 +57,7 @@ pub struct Lifecycle {
     config: ArcSwap<Config>,
     orders: mpsc::UnboundedSender<MainOrder>,
     serving: OnceLock<(Arc<DataPlane>, Metrics)>,
+    quiet: OnceLock<Arc<QuietPeriod>>,
     addresses: Mutex<Vec<ListenAddress>>,
     first_round: OnceLock<()>,
     /// Since when, and why.
@@ -81,6 +83,7 @@ impl Lifecycle {
             config: ArcSwap::from(config),
             orders,
             serving: OnceLock::new(),
+            quiet: OnceLock::new(),
             addresses: Mutex::new(Vec::new()),
             first_round: OnceLock::new(),
             lame: Mutex::new(None),
@@ -148,6 +151,11 @@ impl Lifecycle {
         let _ = self.serving.set((plane, metrics));
     }
 
+    /// This one listens for silence.
+    pub fn listens(&self, quiet: Arc<QuietPeriod>) {
+        let _ = self.quiet.set(quiet);
+    }
+
     /// Each backend has been probed once, and `ready` of `all` take requests.
     pub fn first_round_finished(&self, ready: usize, all: usize) {
         if self.first_round.set(()).is_err() {
@@ -196,6 +204,11 @@ impl Lifecycle {
         if let Some((plane, _)) = self.serving.get() {
             plane.set_lame(on);
         }
+        match (self.quiet.get(), on) {
+            (Some(quiet), true) => quiet.begin(clock::now()),
+            (Some(quiet), false) => quiet.end(),
+            (None, _) => {}
+        }
     }
 
     /// Reads the configuration again and applies it; a bad one changes nothing.
@@ -243,6 +256,9 @@ impl Lifecycle {
         *self.addresses.lock() = listeners.addresses();
         registry.own_listeners().bound(listeners.addresses());
         memory::set_limit(capacity::client_memory(&config.server));
+        if let Some(quiet) = self.quiet.get() {
+            quiet.configure(&config.server);
+        }
         self.config.store(config);
         Ok(changes)
     }
@@ -351,6 +367,21 @@ impl ProxyProcess for Lifecycle {
 
     fn is_lame_duck(&self) -> bool {
         self.stopping.get().is_some() || self.lame.lock().is_some()
+    }
+
+    fn quiet(&self) -> Option<QuietView> {
+        let now = clock::now();
+        let heard = self
+            .quiet
+            .get()
+            .filter(|_| self.is_lame_duck())?
+            .listen(now);
+        Some(QuietView {
+            is_quiet: heard.is_quiet,
+            arrivals: heard.arrivals,
+            silence: heard.silence,
+            left: heard.until.saturating_sub(now),
+        })
     }
 
     fn config_json(&self) -> serde_json::Value {

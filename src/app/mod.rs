@@ -183,6 +183,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
             .map(admin::auth::Token::load)
             .transpose();
         let token = token.map_err(anyhow::Error::msg)?;
+        let tls = admin::load_tls(&config.admin).map_err(anyhow::Error::msg)?;
         let handed = taken.registry(&config)?;
         let config = wiring::keep_backend_names(config.clone(), &handed.kept);
         let mut doors = bound.duplicate(&config, &inherited)?;
@@ -237,6 +238,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         tokio::spawn(panics::restart("the collector of memory", collect));
         metrics.watch(vitals.clone());
         lifecycle.serving(plane.clone(), metrics.clone(), listeners.addresses());
+        let quiet = wiring::listen_for_silence(&lifecycle, &plane);
 
         let (stop_admin, admin_stopped) = watch::channel(false);
         let (phase, admin_phase) = watch::channel(DoorPhase::Open);
@@ -248,6 +250,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
             admin::DoorSettings {
                 token,
                 hosts: config.admin.hosts.clone(),
+                tls,
                 apps_pools: config.admin.apps_pools.clone(),
                 phase: Some(admin_phase),
             },
@@ -328,7 +331,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         let farewell = match &handed_over {
             None => {
                 service.stopping(server.deadline);
-                shutdown::shut_down(&plane, &mut listeners, &server, told, lame_since).await
+                shutdown::shut_down(&plane, &mut listeners, &server, &quiet, told, lame_since).await
             }
             Some(handed) => {
                 phase.send_replace(DoorPhase::Left);

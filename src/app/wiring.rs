@@ -18,6 +18,7 @@ use crate::registry::view::DrainResponse;
 use crate::registry::{Endpoint, Handle, Observer};
 use crate::rt::panics;
 use crate::rt::vitals::{BEAT, Vitals};
+use crate::server::quiet::{self, QuietPeriod};
 use crate::server::reaper;
 use crate::supervisor;
 use crate::tls;
@@ -148,6 +149,16 @@ pub fn keep_tasks(
         };
         tokio::spawn(panics::restart("the orders of certificates", keep));
     }
+}
+
+/// Listens for silence from now on, for lame ducks that last until nothing new comes.
+pub fn listen_for_silence(lifecycle: &Lifecycle, plane: &Arc<DataPlane>) -> Arc<QuietPeriod> {
+    let ear = QuietPeriod::new(plane.clone(), &lifecycle.config().server);
+    lifecycle.listens(ear.clone());
+    let of = ear.clone();
+    let listen = move || quiet::keep_listening(of.clone());
+    tokio::spawn(panics::restart("the watch for silence", listen));
+    ear
 }
 
 async fn beat(vitals: Arc<Vitals>) {

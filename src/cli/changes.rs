@@ -4,9 +4,10 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 
 use super::exit::Exit;
-use crate::client::http::{AdminClient, Connect};
+use super::fleet::{AbsentProxy, ask_all};
+use crate::client::fleet::Connect;
 use crate::registry::view::ChangeView;
-use crate::rt::output::{answer, answer_json, printable};
+use crate::rt::output::printable;
 
 /// Options of `lameduck changes`.
 #[derive(Debug, Clone, Args)]
@@ -26,16 +27,23 @@ pub struct ChangesArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_changes(args: ChangesArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
     let path = match args.last {
         Some(last) => format!("/v1/changes?last={last}"),
         None => "/v1/changes".to_owned(),
     };
-    let changes: Vec<ChangeView> = client.get(&path).await?;
-    if args.json {
-        return Exit::answered(answer_json(&changes));
-    }
-    Exit::answered(answer(&render(&changes)))
+    ask_all(
+        &args.connect,
+        AbsentProxy::Failed,
+        args.json,
+        async |client, voice| {
+            let changes: Vec<ChangeView> = client.get(&path).await?;
+            if args.json {
+                return Exit::answered(voice.answer_json(&changes));
+            }
+            Exit::answered(voice.answer(&render(&changes)))
+        },
+    )
+    .await
 }
 
 /// The list for people: the oldest first, so that the newest stands above the prompt.

@@ -5,9 +5,10 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::drain::{DrainCall, check_alive, patience, who};
+use super::drain::{DrainCall, patience, who};
 use super::exit::Exit;
-use crate::client::http::{AdminClient, Connect};
+use super::fleet::{AbsentProxy, ask_all, check_alive};
+use crate::client::fleet::Connect;
 use crate::client::names::{BackendName, backend, duration, segment};
 
 /// Options of `lameduck deregister`.
@@ -31,22 +32,30 @@ pub struct DeregisterArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_deregister(args: DeregisterArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
-    check_alive(&client).await?;
     let patience = patience(args.timeout.as_deref());
     let query: Vec<String> = [("timeout", args.timeout), ("reason", who())]
         .into_iter()
         .filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))))
         .collect();
     let path = format!("{}?{}", args.backend.path(), query.join("&"));
-    let call = DrainCall {
-        client: &client,
-        backend: &args.backend,
-        verb: "deregister",
-        json: args.json,
-    };
-    let answer = call
-        .wait(Method::DELETE, &path, None::<&Value>, patience)
-        .await?;
-    call.conclude(&answer)
+    ask_all(
+        &args.connect,
+        AbsentProxy::Warned,
+        args.json,
+        async |client, voice| {
+            check_alive(client).await?;
+            let call = DrainCall {
+                client,
+                voice,
+                backend: &args.backend,
+                verb: "deregister",
+                json: args.json,
+            };
+            let answer = call
+                .wait(Method::DELETE, &path, None::<&Value>, patience)
+                .await?;
+            call.conclude(&answer)
+        },
+    )
+    .await
 }

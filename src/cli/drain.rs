@@ -10,16 +10,20 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
-use crate::client::http::{AdminClient, AnswerWait, Connect};
+use super::fleet::{AbsentProxy, Voice, ask_all, check_alive, stops_answering};
+use crate::client::fleet::Connect;
+use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{
-    ActorArg, BackendName, RestartedWhen, TargetName, backend_or_pool, duration, segment,
+    ActorArg, BackendName, LameDuckArg, RestartedWhen, TargetName, backend_or_pool, duration,
+    longest_day, segment,
 };
 use crate::core::drain::RestartSign;
+use crate::core::launch::LONGEST_LAME_DUCK;
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
-use crate::rt::output::{ProgressLine, complain, count, print, print_json, printable};
+use crate::rt::output::{ProgressLine, count, printable};
 
-/// How long a proxy may take to show that it is alive.
-const ALIVE: Duration = Duration::from_secs(3);
+/// Between two looks whether anything new is still expected.
+const LISTEN: Duration = Duration::from_millis(100);
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -48,9 +52,13 @@ pub struct DrainArgs {
     /// Return at once instead of waiting for the end
     #[arg(long, env = "LAMEDUCK_NO_WAIT", value_parser = FalseyValueParser::new())]
     pub no_wait: bool,
-    /// Before that, tell clients for so long that this proxy goes (a pod's only backend): not ready, `Connection: close`
-    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_LAME_DUCK", value_parser = crate::config::duration::parse)]
-    pub lame_duck: Option<Duration>,
+    /// Before that, tell clients for so long, or until nothing new comes, that this proxy goes (a pod's only backend):
+    /// not ready, `Connection: close`
+    #[arg(long, value_name = "DURATION|auto", env = "LAMEDUCK_LAME_DUCK")]
+    pub lame_duck: Option<LameDuckArg>,
+    /// The longest `--lame-duck auto`
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_LAME_DUCK_MAX", default_value = LONGEST_LAME_DUCK, value_parser = longest_day)]
+    pub lame_duck_max: Duration,
     /// Why, shown by status and logs
     #[arg(long, value_name = "TEXT", env = "LAMEDUCK_REASON")]
     pub reason: Option<String>,
@@ -75,14 +83,23 @@ pub enum UntilArg {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_drain(args: DrainArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
     if args.restarted_when.is_some() && args.until != UntilArg::Restarted {
         return Err(Exit::usage(
             "--restarted-when (or LAMEDUCK_RESTARTED_WHEN) says what ends a drain that ends with a restart: add --until \
              restarted, or leave it out",
         ));
     }
-    check_alive(&client).await?;
+    ask_all(
+        &args.connect,
+        AbsentProxy::Warned,
+        args.json,
+        async |client, voice| drain(client, voice, args.clone()).await,
+    )
+    .await
+}
+
+async fn drain(client: &AdminClient, voice: &Voice, args: DrainArgs) -> Result<(), Exit> {
+    check_alive(client).await?;
     let until = match args.until {
         UntilArg::Resumed => "resumed",
         UntilArg::Restarted => "restarted",
@@ -102,27 +119,19 @@ pub async fn run_drain(args: DrainArgs) -> Result<(), Exit> {
         reason: args.reason.or_else(who),
         wait: Some(!args.no_wait),
     };
-    if let Some(time) = args.lame_duck.filter(|time| !time.is_zero()) {
-        let body = serde_json::json!({ "reason": request.reason });
-        let _: serde_json::Value = client
-            .call(
-                Method::POST,
-                "/v1/lame-duck",
-                Some(&body),
-                AnswerWait::Short,
-            )
-            .await?;
-        // Interrupted here, nothing is drained yet, and the proxy stays lame: its caller is stopping it.
-        tokio::time::sleep(time).await;
+    if let Some(lame_duck) = args.lame_duck {
+        let reason = request.reason.as_deref();
+        be_lame(client, lame_duck, args.lame_duck_max, reason).await?;
     }
     let backends = match args.target {
         TargetName::Backend(backend) => vec![backend],
-        TargetName::Pool(pool) => backends_of(&client, &pool).await?,
+        TargetName::Pool(pool) => backends_of(client, &pool).await?,
     };
-    warn_if_last(&client, &backends).await;
+    warn_if_last(client, voice, &backends).await;
     let drains = backends.iter().map(async |backend| {
         let call = DrainCall {
-            client: &client,
+            client,
+            voice,
             backend,
             verb: "drain",
             json: args.json,
@@ -138,26 +147,42 @@ pub async fn run_drain(args: DrainArgs) -> Result<(), Exit> {
     for ended in futures_util::future::join_all(drains).await {
         match (ended, &first) {
             (Err(exit), Ok(())) => first = Err(exit),
-            (Err(exit), Err(_)) => complain(&exit.message),
+            (Err(exit), Err(_)) => voice.complain(&exit.message),
             (Ok(()), _) => {}
         }
     }
     first
 }
 
-/// Asks whether the proxy answers at all: one that takes connections and does nothing must not hold up a hook for as long
-/// as a drain may take.
-///
-/// # Errors
-/// It can't be reached, or doesn't answer soon.
-pub(super) async fn check_alive(client: &AdminClient) -> Result<(), Exit> {
-    let asked = client.raw(Method::GET, "/-/live", None::<&Value>, AnswerWait::Short);
-    tokio::time::timeout(ALIVE, asked).await.map_err(|_elapsed| {
-        Exit::unreachable(format!(
-            "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
-            humantime::format_duration(ALIVE)
-        ))
-    })??;
+/// Makes the proxy lame duck first. Interrupted here, nothing is drained yet, and the proxy stays lame: its caller is
+/// stopping it.
+async fn be_lame(
+    client: &AdminClient,
+    lame_duck: LameDuckArg,
+    longest: Duration,
+    reason: Option<&str>,
+) -> Result<(), Exit> {
+    if lame_duck == LameDuckArg::For(Duration::ZERO) {
+        return Ok(());
+    }
+    let body = serde_json::json!({ "reason": reason });
+    let path = "/v1/lame-duck";
+    let asked = client.call(Method::POST, path, Some(&body), AnswerWait::Short);
+    let _: Value = asked.await?;
+    let quiet = async {
+        loop {
+            tokio::time::sleep(LISTEN).await;
+            // A proxy that is gone meanwhile sends nothing more; the drain itself will tell.
+            match client.get::<Value>(path).await {
+                Ok(state) if state["quiet"] != true => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    };
+    match lame_duck {
+        LameDuckArg::For(time) => tokio::time::sleep(time).await,
+        LameDuckArg::Auto => drop(tokio::time::timeout(longest, quiet).await),
+    }
     Ok(())
 }
 
@@ -187,7 +212,7 @@ pub(super) async fn backends_of(
 }
 
 /// Says, before anything is asked for, that nothing ready will be left.
-async fn warn_if_last(client: &AdminClient, drained: &[BackendName]) {
+async fn warn_if_last(client: &AdminClient, voice: &Voice, drained: &[BackendName]) {
     let Some(pool) = drained.first().map(|backend| &backend.pool) else {
         return;
     };
@@ -203,7 +228,7 @@ async fn warn_if_last(client: &AdminClient, drained: &[BackendName]) {
             .any(|backend| backend.matches_name(&shown.name))
     });
     if !taken.is_empty() && left.is_empty() {
-        complain(&format!(
+        voice.complain(&format!(
             "warning: no other backend of {pool} is ready: until one is, requests wait or are refused ([pool.hold])"
         ));
     }
@@ -216,9 +241,9 @@ pub(super) fn who() -> Option<String> {
 }
 
 /// Says that what was done may not last.
-pub(super) fn warn(warning: Option<&str>) {
+pub(super) fn warn(voice: &Voice, warning: Option<&str>) {
     if let Some(warning) = warning {
-        complain(&format!("warning: {}", printable(warning)));
+        voice.complain(&format!("warning: {}", printable(warning)));
     }
 }
 
@@ -240,6 +265,7 @@ fn left_there(in_flight: u64, sessions: Option<u32>) -> String {
 /// A drain under way, asked for by `drain` or `deregister`.
 pub(super) struct DrainCall<'a> {
     pub(super) client: &'a AdminClient,
+    pub(super) voice: &'a Voice,
     pub(super) backend: &'a BackendName,
     /// `drain` or `deregister`.
     pub(super) verb: &'static str,
@@ -258,9 +284,13 @@ impl DrainCall<'_> {
         let cannot = |error: std::io::Error| Exit::failed(format!("can't catch signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let progress = ProgressLine::new(!self.json);
+        // Several would draw over each other.
+        let progress = ProgressLine::new(!self.json && !self.voice.is_one_of_several());
         tokio::select! {
             answer = self.client.call(method, path, body, patience) => answer.map_err(Exit::from),
+            () = self.lose() => Err(Exit::unreachable(
+                "it was asked, and has stopped answering since; whether it still sends requests can't be told.",
+            )),
             () = self.show(progress) => Err(Exit::failed("the progress display ended")),
             _ = interrupt.recv() => Err(self.interrupted()),
             _ = terminate.recv() => Err(self.interrupted()),
@@ -277,6 +307,14 @@ impl DrainCall<'_> {
                 "interrupted; the drain of {backend} stays asked for. `lameduck resume {backend}` lifts it."
             ),
         })
+    }
+
+    /// Ends when one of several proxies has stopped answering: the others' end must not wait for it.
+    async fn lose(&self) {
+        if !self.voice.is_one_of_several() {
+            std::future::pending::<()>().await;
+        }
+        stops_answering(self.client).await;
     }
 
     /// Redraws the progress until it is dropped.
@@ -313,9 +351,9 @@ impl DrainCall<'_> {
     /// Prints the answer; the exit code says how it ended.
     pub(super) fn conclude(&self, answer: &DrainResponse) -> Result<(), Exit> {
         if self.json {
-            print_json(answer);
+            self.voice.print_json(answer);
         }
-        warn(answer.warning.as_deref());
+        warn(self.voice, answer.warning.as_deref());
         let backend = self.backend;
         let done = match self.verb {
             "deregister" => "drained and removed",
@@ -363,7 +401,7 @@ impl DrainCall<'_> {
             }
         };
         if !self.json {
-            print(&text);
+            self.voice.print(&text);
         }
         Ok(())
     }
@@ -376,10 +414,11 @@ mod tests {
 
     #[test]
     fn each_outcome_has_its_exit_code() {
-        let client = AdminClient::new(&Connect::default()).unwrap();
+        let client = AdminClient::at_socket("/x".as_ref());
         let backend = "app/app-1".parse().unwrap();
         let call = DrainCall {
             client: &client,
+            voice: &Voice::alone(),
             backend: &backend,
             verb: "drain",
             json: false,
@@ -415,10 +454,11 @@ mod tests {
 
     #[test]
     fn an_interrupt_says_what_stays_and_how_to_lift_it() {
-        let client = AdminClient::new(&Connect::default()).unwrap();
+        let client = AdminClient::at_socket("/x".as_ref());
         let backend = "app/app-1".parse().unwrap();
         let mut call = DrainCall {
             client: &client,
+            voice: &Voice::alone(),
             backend: &backend,
             verb: "drain",
             json: false,

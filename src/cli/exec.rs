@@ -7,10 +7,10 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{Args, Command, FromArgMatches};
 
-use crate::client::blocking::AdminRemote;
-use crate::client::http::{AdminClient, Connect};
+use crate::client::fleet::Connect;
+use crate::client::names::{LameDuckArg, longest_day as time};
 use crate::config::check_name;
-use crate::core::launch::{DEFAULT_DRAIN, LaunchPlan};
+use crate::core::launch::{DEFAULT_DRAIN, LONGEST_LAME_DUCK, LaunchPlan};
 use crate::tools::exec::{self, ExecOptions};
 
 /// Options of `lameduck exec`.
@@ -38,10 +38,18 @@ pub struct ExecArgs {
     /// What is in flight at a stop gets this long; keep it below the supervisor's kill timeout
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_DRAIN_TIMEOUT", default_value = DEFAULT_DRAIN, value_parser = time)]
     pub drain_timeout: Duration,
-    /// At a stop, make the proxy lame duck for this long first: for a proxy that serves this app alone, and
-    /// stops with it
-    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_LAME_DUCK", default_value = "0s", value_parser = time)]
-    pub lame_duck: Duration,
+    /// At a stop, make the proxy lame duck for this long first, or until nothing new comes: for a proxy that serves
+    /// this app alone, and stops with it
+    #[arg(
+        long,
+        value_name = "DURATION|auto",
+        env = "LAMEDUCK_LAME_DUCK",
+        default_value = "0s"
+    )]
+    pub lame_duck: LameDuckArg,
+    /// The longest `--lame-duck auto`
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_LAME_DUCK_MAX", default_value = LONGEST_LAME_DUCK, value_parser = time)]
+    pub lame_duck_max: Duration,
     /// Give the app up (exit 125) if it is not ready within this time [default: never]
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_READY_TIMEOUT", value_parser = time)]
     pub ready_timeout: Option<Duration>,
@@ -99,15 +107,6 @@ fn variable(text: &str) -> Result<String, String> {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    crate::client::names::duration(text)?;
-    let time = crate::config::duration::parse(text)?;
-    match time <= Duration::from_secs(24 * 3600) {
-        true => Ok(time),
-        false => Err("a day is the most".to_owned()),
-    }
-}
-
 /// Runs what these words ask for, `exec` the first of them.
 pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
     exec::footprint::reexec();
@@ -128,16 +127,15 @@ pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
 
 /// Runs it, without a runtime. `chosen`: somebody chose the drain's timeout.
 pub fn run_exec(args: ExecArgs, chosen: bool) -> u8 {
-    let client = match AdminClient::new(&args.connect) {
-        Ok(client) => client,
+    let remotes = match args.connect.remotes() {
+        Ok(remotes) => remotes,
         Err(exit) => {
             crate::rt::output::complain(&exit.message);
             return 125;
         }
     };
-    let (endpoints, token) = client.into_parts();
     exec::run_launcher(ExecOptions {
-        remote: AdminRemote { endpoints, token },
+        remotes,
         pool: args.pool.unwrap_or_default(),
         name: args.name,
         weight: args.weight,
@@ -152,7 +150,11 @@ pub fn run_exec(args: ExecArgs, chosen: bool) -> u8 {
         plan: LaunchPlan {
             port: !args.no_port,
             drain_timeout: args.drain_timeout,
-            lame_duck: args.lame_duck,
+            lame_duck: match args.lame_duck {
+                LameDuckArg::For(time) => time,
+                LameDuckArg::Auto => args.lame_duck_max,
+            },
+            until_quiet: args.lame_duck == LameDuckArg::Auto,
             ready_timeout: args.ready_timeout,
         },
         default_timeout: !chosen,

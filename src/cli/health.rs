@@ -6,10 +6,11 @@ use clap::builder::FalseyValueParser;
 use serde_json::json;
 
 use super::exit::Exit;
-use crate::client::http::{AdminClient, Connect};
+use super::fleet::{AbsentProxy, ask_all};
+use crate::client::fleet::Connect;
 use crate::client::names::{TargetName, segment};
 use crate::registry::view::{BackendView, PoolView};
-use crate::rt::output::{count, print, print_json};
+use crate::rt::output::count;
 
 /// Options of `lameduck health`.
 #[derive(Debug, Clone, Args)]
@@ -29,27 +30,35 @@ pub struct HealthArgs {
 /// # Errors
 /// 1 if it is not healthy.
 pub async fn run_health(args: HealthArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
     let pool = match &args.target {
         TargetName::Pool(pool) => pool,
         TargetName::Backend(backend) => &backend.pool,
     };
-    let view: PoolView = client.get(&format!("/v1/pools/{}", segment(pool))).await?;
-    let (healthy, line) = judge(&args.target, &view);
-    if args.json {
-        print_json(&json!({
-            "target": args.target.to_string(),
-            "healthy": healthy,
-            "reason": line,
-        }));
-    } else {
-        print(&format!("{}: {line}", args.target));
-    }
-    if healthy {
-        Ok(())
-    } else {
-        Err(Exit::failed(""))
-    }
+    // A supervisor that restarts what one proxy can't be asked about would do harm.
+    ask_all(
+        &args.connect,
+        AbsentProxy::Warned,
+        args.json,
+        async |client, voice| {
+            let view: PoolView = client.get(&format!("/v1/pools/{}", segment(pool))).await?;
+            let (healthy, line) = judge(&args.target, &view);
+            if args.json {
+                voice.print_json(&json!({
+                    "target": args.target.to_string(),
+                    "healthy": healthy,
+                    "reason": line,
+                }));
+            } else {
+                voice.print(&format!("{}: {line}", args.target));
+            }
+            if healthy {
+                Ok(())
+            } else {
+                Err(Exit::failed(""))
+            }
+        },
+    )
+    .await
 }
 
 /// Ready, or draining in good order: its process lives and has passed its checks.

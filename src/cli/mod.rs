@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand, and no logic that the library lacks.
 //!
-//! [`exit`] has the exit codes, [`client`](crate::client) talks to a running proxy's admin API and parses what people type,
+//! [`exit`] has the exit codes, [`fleet`] asks several proxies at once, [`client`](crate::client) talks to a running proxy's admin API and parses what people type,
 //! [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
 
 pub mod changes;
@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod drain;
 pub mod exec;
 pub mod exit;
+pub mod fleet;
 pub mod health;
 pub mod import;
 pub mod pause;

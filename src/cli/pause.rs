@@ -8,12 +8,14 @@ use hyper::Method;
 
 use super::drain::{warn, who};
 use super::exit::Exit;
-use crate::client::http::{AdminClient, AnswerWait, Connect};
+use super::fleet::{AbsentProxy, Voice, ask_all};
+use crate::client::fleet::Connect;
+use crate::client::http::AnswerWait;
 use crate::client::names::{duration, pool, segment};
 use crate::config::plain_file::read_whole_file;
 use crate::registry::pause::MAX_PAGE;
 use crate::registry::view::{PauseRequest, PauseResponse};
-use crate::rt::output::{count, print, print_json, printable};
+use crate::rt::output::{count, printable};
 
 /// Options of `lameduck pause`.
 #[derive(Debug, Clone, Args)]
@@ -48,7 +50,6 @@ pub struct PauseArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_pause(args: PauseArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
     let page = args.page.as_deref().map(read_page).transpose()?;
     let by_name = args.page.as_deref().and_then(media_type);
     let request = PauseRequest {
@@ -59,11 +60,19 @@ pub async fn run_pause(args: PauseArgs) -> Result<(), Exit> {
         reason: args.reason.or_else(who),
     };
     let path = format!("/v1/pools/{}/pause", segment(&args.pool));
-    let response: PauseResponse = client
-        .call(Method::POST, &path, Some(&request), AnswerWait::Short)
-        .await?;
-    report(&args.pool, &response, args.json);
-    Ok(())
+    ask_all(
+        &args.connect,
+        AbsentProxy::Failed,
+        args.json,
+        async |client, voice| {
+            let response: PauseResponse = client
+                .call(Method::POST, &path, Some(&request), AnswerWait::Short)
+                .await?;
+            report(voice, &args.pool, &response, args.json);
+            Ok(())
+        },
+    )
+    .await
 }
 
 fn read_page(file: &Path) -> Result<String, Exit> {
@@ -86,13 +95,13 @@ fn media_type(file: &Path) -> Option<&'static str> {
 }
 
 /// Prints what is in force now.
-pub(super) fn report(pool: &str, response: &PauseResponse, json: bool) {
+pub(super) fn report(voice: &Voice, pool: &str, response: &PauseResponse, json: bool) {
     if json {
-        print_json(response);
+        voice.print_json(response);
     } else {
-        print(&describe(pool, response));
+        voice.print(&describe(pool, response));
     }
-    warn(response.warning.as_deref());
+    warn(voice, response.warning.as_deref());
 }
 
 fn describe(pool: &str, response: &PauseResponse) -> String {

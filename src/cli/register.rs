@@ -5,8 +5,9 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 
 use super::exit::Exit;
+use super::fleet::{AbsentProxy, ask_all};
 use super::resume::{asked, patience, report, say_what_holds_up};
-use crate::client::http::{AdminClient, Connect};
+use crate::client::fleet::Connect;
 use crate::client::names::{BackendName, backend, duration};
 use crate::registry::view::{BackendView, RegisterRequest};
 
@@ -43,7 +44,6 @@ pub struct RegisterArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
     let asked = asked(args.wait, args.wait_ready);
     let wait = patience(asked.as_deref());
     let request = RegisterRequest {
@@ -53,8 +53,16 @@ pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
         wait: asked,
     };
     let path = args.backend.path();
-    let call = client.call(Method::PUT, &path, Some(&request), wait);
-    let view: BackendView = say_what_holds_up(&client, &args.backend, call).await?;
-    report(&args.backend, &view, args.json);
-    Ok(())
+    ask_all(
+        &args.connect,
+        AbsentProxy::Failed,
+        args.json,
+        async |client, voice| {
+            let call = client.call(Method::PUT, &path, Some(&request), wait);
+            let view: BackendView = say_what_holds_up(client, voice, &args.backend, call).await?;
+            report(voice, &args.backend, &view, args.json);
+            Ok(())
+        },
+    )
+    .await
 }

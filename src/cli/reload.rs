@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::exit::Exit;
-use crate::client::http::{AdminClient, AnswerWait, Connect};
-use crate::rt::output::{print, print_json, printable};
+use super::fleet::{AbsentProxy, Voice, ask_all};
+use crate::client::fleet::Connect;
+use crate::client::http::{AdminClient, AnswerWait};
+use crate::rt::output::printable;
 
 /// Options of `lameduck reload`.
 #[derive(Debug, Clone, Args)]
@@ -30,22 +32,31 @@ struct Reloaded {
 /// # Errors
 /// How it ended, if not well: a refused configuration's diagnostics, for one.
 pub async fn run_reload(args: ReloadArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
+    ask_all(
+        &args.connect,
+        AbsentProxy::Failed,
+        args.json,
+        async |client, voice| reload(client, voice, args.json).await,
+    )
+    .await
+}
+
+async fn reload(client: &AdminClient, voice: &Voice, json: bool) -> Result<(), Exit> {
     let path = "/v1/config/reload";
     let reloaded: Reloaded = client
         .call(Method::POST, path, None::<&Value>, AnswerWait::Short)
         .await?;
-    if args.json {
-        print_json(&reloaded);
+    if json {
+        voice.print_json(&reloaded);
     } else if reloaded.changes.is_empty() {
-        print("reloaded: nothing changed");
+        voice.print("reloaded: nothing changed");
     } else {
         let lines: Vec<String> = reloaded
             .changes
             .iter()
             .map(|line| printable(line))
             .collect();
-        print(&lines.join("\n"));
+        voice.print(&lines.join("\n"));
     }
     Ok(())
 }

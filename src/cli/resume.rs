@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use super::drain::{backends_of, warn};
 use super::exit::Exit;
-use crate::client::http::{AdminClient, AnswerWait, Connect};
+use super::fleet::{AbsentProxy, Voice, ask_all};
+use crate::client::fleet::Connect;
+use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{ActorArg, BackendName, TargetName, backend_or_pool, duration, segment};
 use crate::core::drain::UNSEEN_AFTER;
 use crate::registry::view::{BackendView, PauseResponse, PoolView, ResumeRequest};
-use crate::rt::output::{complain, print, print_json, printable};
+use crate::rt::output::printable;
 
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]
@@ -43,7 +45,16 @@ pub struct ResumeArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
+    ask_all(
+        &args.connect,
+        AbsentProxy::Failed,
+        args.json,
+        async |client, voice| resume(client, voice, args.clone()).await,
+    )
+    .await
+}
+
+async fn resume(client: &AdminClient, voice: &Voice, args: ResumeArgs) -> Result<(), Exit> {
     let asked = asked(args.wait, args.wait_ready);
     let wait = patience(asked.as_deref());
     let actor = args.actor.filter(|actor| *actor == ActorArg::Supervisor);
@@ -58,17 +69,17 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
         TargetName::Pool(pool) => {
             // A hook lifts its own drains; a pause is somebody's who looks after the pool.
             let may_end = actor.is_none();
-            if may_end && end_pause(&client, &pool, args.all, args.json).await? {
+            if may_end && end_pause(client, voice, &pool, args.all, args.json).await? {
                 return Ok(());
             }
-            backends_of(&client, &pool).await?
+            backends_of(client, &pool).await?
         }
     };
     let resumed = backends.iter().map(async |backend| {
         let path = format!("{}/resume", backend.path());
         let call = client.call(Method::POST, &path, Some(&request), wait);
-        let view: BackendView = say_what_holds_up(&client, backend, call).await?;
-        report(backend, &view, args.json);
+        let view: BackendView = say_what_holds_up(client, voice, backend, call).await?;
+        report(voice, backend, &view, args.json);
         Ok(())
     });
     let ended = futures_util::future::join_all(resumed).await;
@@ -77,7 +88,13 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
 
 /// Ends a pool's pause, if it has one; says whether that was all there was to do. Drains are another matter, and of
 /// others: who ends a pause does not lift them, unless with `--all`.
-async fn end_pause(client: &AdminClient, pool: &str, all: bool, json: bool) -> Result<bool, Exit> {
+async fn end_pause(
+    client: &AdminClient,
+    voice: &Voice,
+    pool: &str,
+    all: bool,
+    json: bool,
+) -> Result<bool, Exit> {
     let path = format!("/v1/pools/{}", segment(pool));
     let view: PoolView = client.get(&path).await?;
     if view.pause.is_none() {
@@ -90,10 +107,10 @@ async fn end_pause(client: &AdminClient, pool: &str, all: bool, json: bool) -> R
     let drained = |backend: &BackendView| backend.drains.iter().any(|drain| drain.actor != "app");
     let is_all = !all || view.backends.is_empty();
     if is_all || !json {
-        super::pause::report(pool, &response, json);
+        super::pause::report(voice, pool, &response, json);
     }
     if is_all && view.backends.iter().any(drained) {
-        complain(&format!(
+        voice.complain(&format!(
             "drains of its backends stay; `lameduck resume {pool}` once more lifts those of operators"
         ));
     }
@@ -119,6 +136,7 @@ pub(super) fn patience(wait: Option<&str>) -> AnswerWait {
 /// Awaits the answer of a call that waits until a backend is ready; says after a while what keeps it from that.
 pub(super) async fn say_what_holds_up<T>(
     client: &AdminClient,
+    voice: &Voice,
     backend: &BackendName,
     call: impl Future<Output = T>,
 ) -> T {
@@ -131,7 +149,7 @@ pub(super) async fn say_what_holds_up<T>(
     if let Ok(pool) = client.get::<PoolView>(&path).await {
         let meant = pool.backends.iter();
         for view in meant.filter(|view| backend.matches_name(&view.name) && view.state != "ready") {
-            complain(&held_up(&backend.pool, view));
+            voice.complain(&held_up(&backend.pool, view));
         }
     }
     call.await
@@ -157,13 +175,13 @@ fn held_up(pool: &str, view: &BackendView) -> String {
 }
 
 /// Prints what the backend is now.
-pub(super) fn report(backend: &BackendName, view: &BackendView, json: bool) {
+pub(super) fn report(voice: &Voice, backend: &BackendName, view: &BackendView, json: bool) {
     if json {
-        print_json(view);
+        voice.print_json(view);
     } else {
-        print(&describe(backend, view));
+        voice.print(&describe(backend, view));
     }
-    warn(view.warning.as_deref());
+    warn(voice, view.warning.as_deref());
 }
 
 fn describe(backend: &BackendName, view: &BackendView) -> String {

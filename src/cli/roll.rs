@@ -1,5 +1,6 @@
 //! `lameduck roll`: restart the backends of a pool one after the other, by their supervisor's own command.
 
+mod fleet;
 mod plan;
 mod remote;
 mod show;
@@ -12,13 +13,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::exit::Exit;
-use crate::client::http::{AdminClient, Connect};
+use crate::client::fleet::Connect;
+use crate::client::http::AdminClient;
 use crate::client::names::{RestartedWhen, duration, segment};
-use crate::core::roll::{RollEnd, RollFailure, RollPlan};
+use crate::core::roll::{Roll, RollEnd, RollFailure, RollPlan};
 use crate::registry::view::{BackendView, PoolView};
 use crate::rt::output::{complain, count, printable};
 use crate::tools::roll::command::Template;
-use crate::tools::roll::driver::{self, Job, RollReport, base};
+use crate::tools::roll::driver::{self, Job, RollProxy, RollReport, RollWatch, base};
+use fleet::RollFleet;
 use remote::RollRemote;
 use show::Show;
 
@@ -76,15 +79,46 @@ pub struct RollArgs {
 pub async fn run_roll(args: RollArgs) -> Result<(), Exit> {
     // Before anything is drained: an interrupt must always find its handler.
     let interrupts = interrupts()?;
-    let client = AdminClient::new(&args.connect)?;
-    let settings = plan::settings(&client, &args).await?;
-    // The right to roll first: what is planned must not change in between by another's doing.
-    let held = match args.dry_run {
-        true => None,
-        false => Some(RollRemote::open(client.clone(), &args.pool, &settings).await?),
-    };
+    let clients = args.connect.clients()?;
+    let first = first_alive(&clients).await?;
+    let settings = plan::settings(first, &args).await?;
     let path = format!("/v1/pools/{}", segment(&args.pool));
-    let pool: PoolView = client.get(&path).await?;
+    if args.dry_run {
+        let pool: PoolView = first.get(&path).await?;
+        let template = template(&args);
+        let roll = planned(&args, &pool, &template, &settings)?;
+        return plan::print(&args, roll, &pool, &template, &settings);
+    }
+    // The right to roll first: what is planned must not change in between by another's doing.
+    if let [only] = clients.as_slice() {
+        let (proxy, watch) = RollRemote::open(only.clone(), &args.pool, &settings).await?;
+        let pool: PoolView = only.get(&path).await?;
+        let id = proxy.id().to_owned();
+        return roll(&args, &settings, (&proxy, watch, &id), pool, interrupts).await;
+    }
+    let (proxy, watch) = RollFleet::open(&clients, &args.pool, &settings).await?;
+    let seen = proxy.fetch_pool().await;
+    let pool = seen.map_err(|trouble| Exit::unreachable(trouble.text))?;
+    let id = proxy.id().to_owned();
+    roll(&args, &settings, (&proxy, watch, &id), pool, interrupts).await
+}
+
+/// The first that answers; the only one is asked by what follows.
+async fn first_alive(clients: &[AdminClient]) -> Result<&AdminClient, Exit> {
+    let mut away = None;
+    for client in clients {
+        if clients.len() == 1 {
+            return Ok(client);
+        }
+        match super::fleet::check_alive(client).await {
+            Ok(()) => return Ok(client),
+            Err(exit) => drop(away.get_or_insert(exit)),
+        }
+    }
+    Err(away.unwrap_or_else(|| Exit::unreachable("no proxy is named")))
+}
+
+fn template(args: &RollArgs) -> Template {
     let template = Template::new(args.command.clone());
     if let Some(placeholder) = template.in_scripts().first() {
         complain(&format!(
@@ -92,7 +126,17 @@ pub async fn run_roll(args: RollArgs) -> Result<(), Exit> {
              argument: sh -c '… \"$1\"' sh {placeholder}"
         ));
     }
-    let targets = plan::targets(&args, &pool, &template)?;
+    template
+}
+
+/// What is to be done, or why it can't be: first what is wrong with the command, then what is with the pool.
+fn planned(
+    args: &RollArgs,
+    pool: &PoolView,
+    template: &Template,
+    settings: &plan::RollSettings,
+) -> Result<Result<Roll, Exit>, Exit> {
+    let targets = plan::targets(args, pool, template)?;
     let plan = RollPlan {
         max_unavailable: args.max_unavailable as usize,
         allow_empty: args.allow_empty,
@@ -100,26 +144,34 @@ pub async fn run_roll(args: RollArgs) -> Result<(), Exit> {
         ready_timeout: time(&args.ready_timeout),
         sign: args.restarted_when.into(),
     };
-    let roll = plan::roll(plan, &targets, &pool, &settings);
-    let Some((remote, mut watch)) = held else {
-        return plan::print(&args, roll, &pool, &template, &settings);
-    };
-    let roll = roll?;
+    Ok(plan::roll(plan, &targets, pool, settings))
+}
+
+/// Rolls the pool, at the proxy or the proxies that are held for it.
+async fn roll<P: RollProxy, W: RollWatch>(
+    args: &RollArgs,
+    settings: &plan::RollSettings,
+    (proxy, mut watch, id): (&P, W, &str),
+    pool: PoolView,
+    interrupts: mpsc::UnboundedReceiver<()>,
+) -> Result<(), Exit> {
+    let template = template(args);
+    let roll = planned(args, &pool, &template, settings)??;
     let names: Vec<String> = roll.names().map(str::to_owned).collect();
     let mut show = Show::new(&args.pool, &names, args.json);
-    show.begin(&args, &settings);
+    show.begin(args, settings);
     let report = driver::drive_roll(Job {
         roll,
         pool,
-        proxy: &remote,
+        proxy,
         watch: &mut watch,
-        id: remote.id(),
+        id,
         template: &template,
         teller: &mut show,
         interrupts,
     })
     .await;
-    let end = conclude(&args, &report);
+    let end = conclude(args, &report);
     show.end(&report, names.len(), end.as_ref().err());
     end
 }

@@ -12,13 +12,15 @@ use serde_json::Value;
 
 use super::drain::warn;
 use super::exit::Exit;
-use crate::client::http::{AdminClient, AnswerWait, Connect};
+use super::fleet::{AbsentProxy, Voice, ask_all};
+use crate::client::fleet::Connect;
+use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{duration, segment};
 use crate::config::MOST_WEIGHT;
 use crate::core::split_plan::condition::AbortCondition;
 use crate::registry::plan_view::{PlanRequest, PlanState, PlanView};
 use crate::registry::view::{SplitRequest, SplitView};
-use crate::rt::output::{answer, answer_json, print, print_json, printable};
+use crate::rt::output::printable;
 
 /// Options of `lameduck split`.
 #[derive(Debug, Clone, Args)]
@@ -117,9 +119,18 @@ fn condition(text: &str) -> Result<String, String> {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
+    ask_all(
+        &args.connect,
+        AbsentProxy::Failed,
+        args.json,
+        async |client, voice| split(client, voice, args.clone()).await,
+    )
+    .await
+}
+
+async fn split(client: &AdminClient, voice: &Voice, args: SplitArgs) -> Result<(), Exit> {
     let Some(route) = args.route.clone() else {
-        return list(&client, args.json).await;
+        return list(client, voice, args.json).await;
     };
     let path = format!("/v1/routes/{}/split", segment(&route));
     let plan_path = format!("{path}/plan");
@@ -128,11 +139,11 @@ pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
         let view: PlanView = client
             .call(Method::POST, &plan_path, Some(&request), AnswerWait::Short)
             .await?;
-        warn(view.warning.as_deref());
+        warn(voice, view.warning.as_deref());
         if args.detach {
-            return shown(&view, args.json);
+            return shown(voice, &view, args.json);
         }
-        return follow::follow_plan(&client, &plan_path, Some(view), args.json).await;
+        return follow::follow_plan(client, voice, &plan_path, Some(view), args.json).await;
     }
     if args.stop || args.back {
         let query = if args.back { "?back=true" } else { "" };
@@ -140,11 +151,11 @@ pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
         let view: PlanView = client
             .call(Method::DELETE, &path, None::<&Value>, AnswerWait::Short)
             .await?;
-        warn(view.warning.as_deref());
-        return shown(&view, args.json);
+        warn(voice, view.warning.as_deref());
+        return shown(voice, &view, args.json);
     }
     if args.wait && args.weights.is_empty() && !args.reset {
-        return follow::follow_plan(&client, &plan_path, None, args.json).await;
+        return follow::follow_plan(client, voice, &plan_path, None, args.json).await;
     }
     let weights = weights(args.weights)?;
     let view: SplitView = if args.reset {
@@ -160,11 +171,11 @@ pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
             .await?
     };
     if args.json {
-        print_json(&view);
+        voice.print_json(&view);
     } else {
-        print(&describe(&view));
+        voice.print(&describe(&view));
     }
-    warn(view.warning.as_deref());
+    warn(voice, view.warning.as_deref());
     Ok(())
 }
 
@@ -209,23 +220,23 @@ fn plan_request(args: &SplitArgs, to: f64, length: String) -> Result<PlanRequest
 }
 
 /// Prints a plan as it is now.
-fn shown(view: &PlanView, json: bool) -> Result<(), Exit> {
+fn shown(voice: &Voice, view: &PlanView, json: bool) -> Result<(), Exit> {
     match json {
-        true => print_json(view),
-        false => print(&report::describe_plan(view)),
+        true => voice.print_json(view),
+        false => voice.print(&report::describe_plan(view)),
     }
     Ok(())
 }
 
-async fn list(client: &AdminClient, json: bool) -> Result<(), Exit> {
+async fn list(client: &AdminClient, voice: &Voice, json: bool) -> Result<(), Exit> {
     let splits: Vec<SplitView> = client.get("/v1/splits").await?;
     if json {
-        return Exit::answered(answer_json(&splits));
+        return Exit::answered(voice.answer_json(&splits));
     }
     let lines: Vec<String> = splits.iter().map(describe).collect();
     Exit::answered(match lines.is_empty() {
-        true => answer("no route that has a name is split"),
-        false => answer(&lines.join("\n")),
+        true => voice.answer("no route that has a name is split"),
+        false => voice.answer(&lines.join("\n")),
     })
 }
 

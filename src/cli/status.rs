@@ -11,13 +11,15 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::exit::Exit;
+use super::fleet::{AbsentProxy, Voice, ask_all};
 use super::supervised;
 use super::upgrade::told;
 use crate::admin::upgrade::UpgradeView;
-use crate::client::http::{AdminClient, AdminEvents, AnswerWait, Connect};
+use crate::client::fleet::Connect;
+use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
 use crate::client::names::segment;
 use crate::registry::view::{BackendView, DrainView, PauseView, PoolShareView, PoolView};
-use crate::rt::output::{answer, answer_json, colour, count, printable, stdout_is_terminal};
+use crate::rt::output::{answer, colour, count, printable, stdout_is_terminal};
 
 /// Between two looks when nothing happens: numbers change without events.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -47,29 +49,38 @@ pub struct StatusArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_status(args: StatusArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
     if args.watch {
-        return watch(&client, &args).await;
+        return watch(&args.connect.clients()?, &args).await;
     }
-    if args.listeners {
-        return listeners(&client, args.json).await;
-    }
-    let pools = pools(&client, args.pool.as_deref()).await?;
-    if args.json {
-        return Exit::answered(answer_json(&pools));
-    }
-    Exit::answered(answer(&shown(&client, &args, &pools).await?))
+    ask_all(
+        &args.connect,
+        AbsentProxy::Failed,
+        args.json,
+        async |client, voice| status(client, voice, &args).await,
+    )
+    .await
 }
 
-async fn listeners(client: &AdminClient, json: bool) -> Result<(), Exit> {
+async fn status(client: &AdminClient, voice: &Voice, args: &StatusArgs) -> Result<(), Exit> {
+    if args.listeners {
+        return listeners(client, voice, args.json).await;
+    }
+    let pools = pools(client, args.pool.as_deref()).await?;
+    if args.json {
+        return Exit::answered(voice.answer_json(&pools));
+    }
+    Exit::answered(voice.answer(&shown(client, args, &pools).await?))
+}
+
+async fn listeners(client: &AdminClient, voice: &Voice, json: bool) -> Result<(), Exit> {
     let listeners: Value = client.get("/v1/listeners").await?;
     if json {
-        return Exit::answered(answer_json(&listeners));
+        return Exit::answered(voice.answer_json(&listeners));
     }
     let all = listeners.as_array().into_iter().flatten();
     let addresses = all.map(|listener| printable(listener["address"].as_str().unwrap_or("?")));
     let addresses: Vec<_> = addresses.collect();
-    Exit::answered(answer(&(addresses.join("\n") + &certificates(&listeners))))
+    Exit::answered(voice.answer(&(addresses.join("\n") + &certificates(&listeners))))
 }
 
 async fn pools(client: &AdminClient, only: Option<&str>) -> Result<Vec<PoolView>, Exit> {
@@ -91,12 +102,15 @@ async fn unready(client: &AdminClient) -> Result<Option<String>, Exit> {
     Ok(why.filter(|_| !status.is_success()))
 }
 
-async fn watch(client: &AdminClient, args: &StatusArgs) -> Result<(), Exit> {
+async fn watch(clients: &[AdminClient], args: &StatusArgs) -> Result<(), Exit> {
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut events = None;
     let mut last = None;
     loop {
-        let looked = fetch_pools(client, args, &mut events).await;
+        let looked = match clients {
+            [only] => fetch_pools(only, args, &mut events).await,
+            several => Ok(fetch_all(several, args).await),
+        };
         let text = match looked {
             Ok(text) => text,
             // The first failure is the answer; later ones may pass, as when the proxy restarts.
@@ -145,6 +159,37 @@ async fn fetch_pools(
         return serde_json::to_string(&pools).map_err(|error| Exit::failed(error.to_string()));
     }
     shown(client, args, &pools).await
+}
+
+/// The same of several proxies, each below its name; one that can't be reached says so in its place.
+async fn fetch_all(clients: &[AdminClient], args: &StatusArgs) -> String {
+    let looks = clients.iter().map(async |client| {
+        let looked = fetch_once(client, args).await;
+        (client.name(), looked)
+    });
+    let looks = futures_util::future::join_all(looks).await.into_iter();
+    if args.json {
+        let each = looks.map(|(proxy, looked)| match looked {
+            Ok(pools) => serde_json::json!({ "proxy": proxy, "answer": pools }),
+            Err(exit) => serde_json::json!({ "proxy": proxy, "error": exit.message }),
+        });
+        return each.collect::<Value>().to_string();
+    }
+    let mut blocks = Vec::new();
+    for ((proxy, looked), client) in looks.zip(clients) {
+        let text = match looked {
+            Ok(pools) => shown(client, args, &pools).await,
+            Err(exit) => Err(exit),
+        };
+        let text = text.unwrap_or_else(|exit| exit.message);
+        blocks.push(format!("{proxy}\n{text}"));
+    }
+    blocks.join("\n\n")
+}
+
+async fn fetch_once(client: &AdminClient, args: &StatusArgs) -> Result<Vec<PoolView>, Exit> {
+    super::fleet::check_alive(client).await?;
+    pools(client, args.pool.as_deref()).await
 }
 
 /// Pools, and what is to be said of the proxy itself.

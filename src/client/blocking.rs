@@ -9,9 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::fleet::ProxyAddress;
 use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::AdminEndpoint;
 
@@ -23,13 +25,11 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// The largest head of a response, and the largest problem document.
 const LIMIT: u64 = 64 << 10;
 
-/// How the proxy is reached.
+/// How a proxy is reached.
 #[derive(Debug, Clone)]
 pub struct AdminRemote {
-    /// Tried in this order.
-    pub endpoints: Vec<AdminEndpoint>,
-    /// For changes over TCP.
-    pub token: Option<String>,
+    proxy: ProxyAddress,
+    patience: Duration,
 }
 
 /// Why there is no answer.
@@ -53,6 +53,7 @@ pub enum AdminCallError {
 enum RemoteStream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Read for RemoteStream {
@@ -60,6 +61,7 @@ impl Read for RemoteStream {
         match self {
             RemoteStream::Unix(stream) => stream.read(buffer),
             RemoteStream::Tcp(stream) => stream.read(buffer),
+            RemoteStream::Tls(stream) => stream.read(buffer),
         }
     }
 }
@@ -69,6 +71,10 @@ impl RemoteStream {
         match self {
             RemoteStream::Unix(stream) => stream.write_all(bytes),
             RemoteStream::Tcp(stream) => stream.write_all(bytes),
+            RemoteStream::Tls(stream) => {
+                stream.write_all(bytes)?;
+                stream.flush()
+            }
         }
     }
 
@@ -76,19 +82,20 @@ impl RemoteStream {
         match self {
             RemoteStream::Unix(stream) => stream.set_read_timeout(reading),
             RemoteStream::Tcp(stream) => stream.set_read_timeout(reading),
+            RemoteStream::Tls(stream) => stream.sock.set_read_timeout(reading),
         }
     }
 
     /// Our own address, as the proxy's host sees it; `None` on this host.
     fn outside_address(&self) -> Option<IpAddr> {
-        match self {
-            RemoteStream::Unix(_) => None,
-            RemoteStream::Tcp(stream) => {
-                let local = stream.local_addr().ok()?.ip();
-                let same_host = stream.peer_addr().is_ok_and(|peer| peer.ip() == local);
-                (!local.is_loopback() && !same_host).then_some(local)
-            }
-        }
+        let stream = match self {
+            RemoteStream::Unix(_) => return None,
+            RemoteStream::Tcp(stream) => stream,
+            RemoteStream::Tls(stream) => &stream.sock,
+        };
+        let local = stream.local_addr().ok()?.ip();
+        let same_host = stream.peer_addr().is_ok_and(|peer| peer.ip() == local);
+        (!local.is_loopback() && !same_host).then_some(local)
     }
 }
 
@@ -111,6 +118,7 @@ impl ResponseLines {
         match self.0.get_ref() {
             RemoteStream::Unix(stream) => stream.try_clone().ok().map(HangUp::Unix),
             RemoteStream::Tcp(stream) => stream.try_clone().ok().map(HangUp::Tcp),
+            RemoteStream::Tls(stream) => stream.sock.try_clone().ok().map(HangUp::Tcp),
         }
     }
 }
@@ -137,6 +145,25 @@ impl HangUp {
 }
 
 impl AdminRemote {
+    /// This one.
+    pub(super) fn to(proxy: ProxyAddress) -> Self {
+        Self {
+            proxy,
+            patience: CALL_TIMEOUT,
+        }
+    }
+
+    /// The same, giving it only so long to connect and to answer.
+    #[must_use]
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// How people know it.
+    pub fn name(&self) -> String {
+        self.proxy.name()
+    }
+
     /// One request, its whole answer.
     ///
     /// # Errors
@@ -168,8 +195,8 @@ impl AdminRemote {
         body: impl Fn(Option<IpAddr>) -> Option<Value>,
     ) -> Result<ResponseLines, AdminCallError> {
         let mut failures = Vec::new();
-        for endpoint in &self.endpoints {
-            match connect(endpoint) {
+        for endpoint in &self.proxy.endpoints {
+            match self.connect(endpoint) {
                 Ok(stream) => {
                     let body = body(stream.outside_address());
                     return self.ask(endpoint, stream, method, path, body.as_ref());
@@ -193,7 +220,8 @@ impl AdminRemote {
             let why = match error.kind() {
                 // What the kernel says of a time that has passed is no help.
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    format!("nothing came within {CALL_TIMEOUT:?}; is it stopped or overloaded?")
+                    let patience = self.patience;
+                    format!("nothing came within {patience:?}; is it stopped or overloaded?")
                 }
                 _ => format!("{error}."),
             };
@@ -201,13 +229,14 @@ impl AdminRemote {
         };
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut head = format!("{method} {path} HTTP/1.0\r\n");
-        for (name, value) in request_fields(endpoint, self.token.as_deref(), !body.is_empty()) {
+        for (name, value) in request_fields(endpoint, self.proxy.token.as_deref(), !body.is_empty())
+        {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         if !body.is_empty() {
             head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
-        stream.be_patient(Some(CALL_TIMEOUT)).map_err(broken)?;
+        stream.be_patient(Some(self.patience)).map_err(broken)?;
         let request = format!("{head}\r\n{body}");
         stream.write(request.as_bytes()).map_err(broken)?;
         let mut answer = BufReader::new(stream);
@@ -219,10 +248,35 @@ impl AdminRemote {
         }
         let silence = match answer.get_ref() {
             RemoteStream::Unix(_) => None,
-            RemoteStream::Tcp(_) => Some(SILENCE),
+            RemoteStream::Tcp(_) | RemoteStream::Tls(_) => Some(SILENCE),
         };
         answer.get_ref().be_patient(silence).map_err(broken)?;
         Ok(ResponseLines(answer))
+    }
+
+    fn connect(&self, endpoint: &AdminEndpoint) -> io::Result<RemoteStream> {
+        match endpoint {
+            AdminEndpoint::Unix(path) => connect_unix(path, self.patience).map(RemoteStream::Unix),
+            AdminEndpoint::Tcp(authority) => {
+                connect_tcp(authority, self.patience).map(RemoteStream::Tcp)
+            }
+            AdminEndpoint::Tls(authority) => {
+                let tls = self.proxy.tls.as_ref();
+                let tls = tls.ok_or_else(|| io::Error::other("no authority is known"))?;
+                let session = tls.session(authority)?;
+                let sock = connect_tcp(authority, self.patience)?;
+                sock.set_read_timeout(Some(self.patience))?;
+                let mut stream = StreamOwned::new(session, sock);
+                // Here, so that what is wrong with a certificate is told as a failure to connect.
+                while stream.conn.is_handshaking() {
+                    stream
+                        .conn
+                        .complete_io(&mut stream.sock)
+                        .map_err(super::tls::in_words)?;
+                }
+                Ok(RemoteStream::Tls(Box::new(stream)))
+            }
+        }
     }
 }
 
@@ -239,32 +293,28 @@ fn refusal(status: u16, body: &[u8]) -> AdminCallError {
     }
 }
 
-fn connect(endpoint: &AdminEndpoint) -> io::Result<RemoteStream> {
-    match endpoint {
-        AdminEndpoint::Unix(path) => connect_unix(path).map(RemoteStream::Unix),
-        AdminEndpoint::Tcp(authority) => {
-            let mut last = io::ErrorKind::NotFound.into();
-            let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
-            for address in addresses {
-                match TcpStream::connect_timeout(&address, CALL_TIMEOUT) {
-                    Ok(stream) => {
-                        let _ = stream.set_nodelay(true);
-                        return Ok(RemoteStream::Tcp(stream));
-                    }
-                    Err(error) => last = error,
-                }
+fn connect_tcp(authority: &str, patience: Duration) -> io::Result<TcpStream> {
+    let mut last = io::ErrorKind::NotFound.into();
+    let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, patience) {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                stream.set_write_timeout(Some(patience))?;
+                return Ok(stream);
             }
-            Err(last)
+            Err(error) => last = error,
         }
     }
+    Err(last)
 }
 
 /// As std does, but not for ever: a proxy that is frozen takes connections until its queue is full, and from then on
 /// the caller waits.
-fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // unix(7): the time to send is also the time to connect.
-    socket.set_write_timeout(Some(CALL_TIMEOUT))?;
+    socket.set_write_timeout(Some(patience))?;
     socket
         .connect(&SockAddr::unix(path)?)
         .map_err(|error| match error.kind() {
@@ -300,6 +350,14 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
+    fn remote(path: std::path::PathBuf) -> AdminRemote {
+        AdminRemote::to(ProxyAddress {
+            endpoints: vec![AdminEndpoint::Unix(path)],
+            token: None,
+            tls: None,
+        })
+    }
+
     fn answered(answer: &'static str) -> Result<Value, AdminCallError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
@@ -310,10 +368,7 @@ mod tests {
             let _ = stream.read(&mut request).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        let remote = AdminRemote {
-            endpoints: vec![AdminEndpoint::Unix(path)],
-            token: None,
-        };
+        let remote = remote(path);
         let answer = remote.call("GET", "/", None);
         server.join().unwrap();
         answer
@@ -353,7 +408,7 @@ mod tests {
         frozen.listen(0).unwrap();
         let _first = UnixStream::connect(&path).unwrap();
         let begun = std::time::Instant::now();
-        let full = connect_unix(&path).unwrap_err();
+        let full = connect_unix(&path, CALL_TIMEOUT).unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= CALL_TIMEOUT);
     }
@@ -363,10 +418,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let _silent = UnixListener::bind(&path).unwrap();
-        let remote = AdminRemote {
-            endpoints: vec![AdminEndpoint::Unix(path)],
-            token: None,
-        };
+        let remote = remote(path);
         let Err(AdminCallError::Unreachable(why)) = remote.call("GET", "/", None) else {
             panic!("it can't have answered");
         };

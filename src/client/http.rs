@@ -1,11 +1,10 @@
 //! A small HTTP/1 client for the admin API, over its unix socket or TCP.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Args;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -18,50 +17,19 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::error::ClientError;
+pub use super::fleet::Connect;
+use super::fleet::ProxyAddress;
 use super::message::{ReceivedProblem, request_fields};
-use crate::admin::listen::default_sockets;
 use crate::client::names::{self, AdminEndpoint, segment};
-use crate::config::plain_file::{LONGEST_TOKEN, read_whole_file};
 use crate::rt::output::printable;
 
 /// For a connect over TCP, and for answers that don't wait for anything.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How to reach the running proxy.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Connect {
-    /// The proxy's admin API: a socket's path, or http://HOST:PORT [default: the first that answers of
-    /// /run/lameduck/lameduck.sock and $XDG_RUNTIME_DIR/lameduck.sock]
-    #[arg(
-        long,
-        value_name = "PATH|URL",
-        env = "LAMEDUCK_ADMIN",
-        help_heading = "Connection"
-    )]
-    pub admin: Option<AdminEndpoint>,
-    /// File with the token that changes over TCP need
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "LAMEDUCK_TOKEN_FILE",
-        help_heading = "Connection"
-    )]
-    pub token_file: Option<PathBuf>,
-}
-
 /// Talks to one proxy; a connection per request.
 #[derive(Debug, Clone)]
 pub struct AdminClient {
-    endpoints: Vec<AdminEndpoint>,
-    token: Option<String>,
-}
-
-/// The token in a file, or in a pipe (`--token-file <(pass lameduck)`).
-fn read_token(path: &Path) -> io::Result<String> {
-    let text = read_whole_file(path, LONGEST_TOKEN)?;
-    let text = String::from_utf8(text)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?;
-    Ok(text.trim().to_owned())
+    proxy: ProxyAddress,
 }
 
 /// How long to wait for an answer.
@@ -76,43 +44,37 @@ pub enum AnswerWait {
 }
 
 impl AdminClient {
-    /// A client for what the options say, else for the default sockets.
+    /// A client for the one proxy that is meant, for what is done at one only.
     ///
     /// # Errors
-    /// When the token file can't be read.
+    /// When several are meant, or the token's file, or one of TLS, can't be used.
     pub fn new(connect: &Connect) -> Result<Self, ClientError> {
-        let endpoints = match &connect.admin {
-            Some(endpoint) => vec![endpoint.clone()],
-            None => default_sockets()
-                .into_iter()
-                .map(AdminEndpoint::Unix)
-                .collect(),
-        };
-        let token = connect.token_file.as_ref().map(|path| {
-            read_token(path).map_err(|error| {
-                ClientError::failed(format!(
-                    "can't read the token file {}: {error}; give another with --token-file",
-                    path.display()
-                ))
-            })
-        });
-        Ok(Self {
-            endpoints,
-            token: token.transpose()?,
-        })
+        let mut clients = connect.clients()?;
+        match (clients.pop(), clients.is_empty()) {
+            (Some(only), true) => Ok(only),
+            _ => Err(ClientError::failed(
+                "this is done at one proxy at a time: name one with --admin",
+            )),
+        }
+    }
+
+    /// A client for this proxy.
+    pub fn to(proxy: ProxyAddress) -> Self {
+        Self { proxy }
     }
 
     /// A client for the proxy with this admin socket.
     pub fn at_socket(socket: &Path) -> Self {
-        Self {
+        Self::to(ProxyAddress {
             endpoints: vec![AdminEndpoint::Unix(socket.to_owned())],
             token: None,
-        }
+            tls: None,
+        })
     }
 
-    /// Where it looks for the proxy, and the token: for those who speak without a runtime.
-    pub fn into_parts(self) -> (Vec<AdminEndpoint>, Option<String>) {
-        (self.endpoints, self.token)
+    /// How people know the proxy.
+    pub fn name(&self) -> String {
+        self.proxy.name()
     }
 
     /// `GET`.
@@ -225,7 +187,7 @@ impl AdminClient {
         // Ends by itself when the response or its reader is gone.
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in request_fields(endpoint, self.token.as_deref(), body.is_some()) {
+        for (name, value) in request_fields(endpoint, self.proxy.token.as_deref(), body.is_some()) {
             request = request.header(name, value);
         }
         let mut bytes = Vec::new();
@@ -246,13 +208,28 @@ impl AdminClient {
 
     async fn connect(&self) -> Result<(&AdminEndpoint, Box<dyn Duplex>), ClientError> {
         let mut failures = Vec::new();
-        for endpoint in &self.endpoints {
-            match open(endpoint).await {
+        for endpoint in &self.proxy.endpoints {
+            match self.open(endpoint).await {
                 Ok(stream) => return Ok((endpoint, stream)),
                 Err(error) => failures.push((endpoint, error)),
             }
         }
         Err(ClientError::unreachable(names::unreachable(&failures)))
+    }
+
+    async fn open(&self, endpoint: &AdminEndpoint) -> io::Result<Box<dyn Duplex>> {
+        match endpoint {
+            AdminEndpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            AdminEndpoint::Tcp(authority) => Ok(Box::new(connect_tcp(authority).await?)),
+            AdminEndpoint::Tls(authority) => {
+                let tls = self.proxy.tls.as_ref();
+                let tls = tls.ok_or_else(|| io::Error::other("no authority is known"))?;
+                let stream = connect_tcp(authority).await?;
+                let shaken = timeout(ANSWER_TIMEOUT, tls.connect(authority, stream)).await;
+                let shaken = shaken.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?;
+                Ok(Box::new(shaken?))
+            }
+        }
     }
 }
 
@@ -260,17 +237,11 @@ impl AdminClient {
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-async fn open(endpoint: &AdminEndpoint) -> io::Result<Box<dyn Duplex>> {
-    match endpoint {
-        AdminEndpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        AdminEndpoint::Tcp(authority) => {
-            let connecting = timeout(ANSWER_TIMEOUT, TcpStream::connect(authority));
-            let stream = connecting
-                .await
-                .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
-            Ok(Box::new(stream))
-        }
-    }
+async fn connect_tcp(authority: &str) -> io::Result<TcpStream> {
+    let connecting = timeout(ANSWER_TIMEOUT, TcpStream::connect(authority));
+    connecting
+        .await
+        .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 fn broken(error: hyper::Error) -> ClientError {
@@ -354,10 +325,11 @@ mod tests {
     use crate::client::error::ClientErrorKind;
 
     fn client(endpoints: Vec<AdminEndpoint>) -> AdminClient {
-        AdminClient {
+        AdminClient::to(ProxyAddress {
             endpoints,
             token: None,
-        }
+            tls: None,
+        })
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ pub(super) fn request_fields(
     let mut fields = Vec::with_capacity(3);
     match endpoint {
         AdminEndpoint::Unix(_) => fields.push(("host", "lameduck".to_owned())),
-        AdminEndpoint::Tcp(authority) => {
+        AdminEndpoint::Tcp(authority) | AdminEndpoint::Tls(authority) => {
             fields.push(("host", authority.clone()));
             fields.extend(token.map(|token| ("authorization", format!("Bearer {token}"))));
         }

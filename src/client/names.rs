@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::core::drain::RestartSign;
 use crate::registry::names;
@@ -178,29 +179,36 @@ pub enum AdminEndpoint {
     Unix(PathBuf),
     /// `host:port`.
     Tcp(String),
+    /// `host:port`, over TLS.
+    Tls(String),
 }
 
 impl FromStr for AdminEndpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(rest) = text.strip_prefix("http://") {
+        for (scheme, kind) in [
+            ("http://", AdminEndpoint::Tcp as fn(String) -> AdminEndpoint),
+            ("https://", AdminEndpoint::Tls),
+        ] {
+            let Some(rest) = text.strip_prefix(scheme) else {
+                continue;
+            };
             let authority = rest.trim_end_matches('/');
             let port = authority.rsplit_once(':').map(|(_, port)| port);
             if port.is_some_and(|port| port.parse::<u16>().is_ok()) && !authority.contains('/') {
-                return Ok(AdminEndpoint::Tcp(authority.to_owned()));
+                return Ok(kind(authority.to_owned()));
             }
-            return Err(
-                "write http://HOST:PORT and nothing after it, for example http://127.0.0.1:9901"
-                    .to_owned(),
-            );
+            return Err(format!(
+                "write {scheme}HOST:PORT and nothing after it, for example {scheme}127.0.0.1:9901"
+            ));
         }
         let path = text.strip_prefix("unix:").unwrap_or(text);
         let is_path = text.starts_with("unix:") || path.contains('/') || path.ends_with(".sock");
         if path.is_empty() || path.contains("://") || !is_path {
             return Err(
                 "write a socket's path, for example /run/lameduck/lameduck.sock, or \
-                 http://127.0.0.1:9901 (TLS is not spoken here)"
+                 http://127.0.0.1:9901, or https://lb-1.internal:9901"
                     .to_owned(),
             );
         }
@@ -213,6 +221,7 @@ impl fmt::Display for AdminEndpoint {
         match self {
             AdminEndpoint::Unix(path) => path.display().fmt(f),
             AdminEndpoint::Tcp(authority) => write!(f, "http://{authority}"),
+            AdminEndpoint::Tls(authority) => write!(f, "https://{authority}"),
         }
     }
 }
@@ -255,6 +264,41 @@ pub fn duration(text: &str) -> Result<String, String> {
     match crate::config::duration::parse(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(why) => Err(format!("{why}; write it like 30s, 500ms, 2m or 1m30s")),
+    }
+}
+
+/// `--lame-duck`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LameDuckArg {
+    /// For so long.
+    For(Duration),
+    /// Until nothing new comes any more.
+    Auto,
+}
+
+impl FromStr for LameDuckArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => longest_day(text)
+                .map(Self::For)
+                .map_err(|why| format!("{why}, or `auto`")),
+        }
+    }
+}
+
+/// A duration of a day at the most.
+///
+/// # Errors
+/// With examples.
+pub fn longest_day(text: &str) -> Result<Duration, String> {
+    duration(text)?;
+    let time = crate::config::duration::parse(text)?;
+    match time <= Duration::from_secs(24 * 3600) {
+        true => Ok(time),
+        false => Err("a day is the most".to_owned()),
     }
 }
 
@@ -316,9 +360,11 @@ mod tests {
         let tcp = |authority: &str| Ok(AdminEndpoint::Tcp(authority.into()));
         assert_eq!("http://localhost:9901/".parse(), tcp("localhost:9901"));
         assert_eq!("http://[::1]:9901".parse(), tcp("[::1]:9901"));
+        let tls = AdminEndpoint::Tls("lb-1:9901".to_owned());
+        assert_eq!(tls.to_string().parse(), Ok(tls));
         for bad in [
             "",
-            "https://x:1",
+            "ftp://x:1",
             "http://x",
             "http://x:1/v1",
             "127.0.0.1:9901",

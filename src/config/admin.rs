@@ -31,9 +31,21 @@ fn doors(admin: &AdminConfig, f: &mut ConfigFindings) {
             "write \"0660\" or \"0600\"",
         );
     }
+    let takes_certificates = admin
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_ca.is_some());
+    if admin.tls.is_some() && admin.http.is_none() && f.sound(&["admin.http", "admin.tls"]) {
+        f.warning(
+            f.place("admin.tls"),
+            "`tls` is for `http`, and there is none",
+            "add `http = \"0.0.0.0:9901\"`, or remove it",
+        );
+    }
     if let Some(http) = admin.http
         && !http.ip().is_loopback()
         && admin.token_file.is_none()
+        && !takes_certificates
         && f.sound(&["admin.http", "admin.token_file"])
     {
         f.warning(

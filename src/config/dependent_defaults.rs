@@ -35,12 +35,21 @@ pub(super) fn settle(config: &mut Config, found: &ConfigFindings) {
 fn settle_server(server: &mut ServerConfig, found: &ConfigFindings) {
     let written = |key: &str| found.written(&format!("server.{key}"));
     let default = ServerConfig::default();
-    if server.deadline <= server.lame_duck {
-        if !written("lame_duck") {
-            server.lame_duck = server.deadline / 2;
+    let longest = server.longest_lame_duck();
+    if server.deadline <= longest {
+        let key = match server.lame_duck {
+            Some(_) => "lame_duck",
+            None => "lame_duck_max",
+        };
+        if !written(key) {
+            let half = server.deadline / 2;
+            match &mut server.lame_duck {
+                Some(lame_duck) => *lame_duck = half,
+                None => server.lame_duck_max = half,
+            }
         } else if !written("deadline") {
-            let left = default.deadline.saturating_sub(default.lame_duck);
-            server.deadline = server.lame_duck.saturating_add(left);
+            let left = default.deadline.saturating_sub(default.longest_lame_duck());
+            server.deadline = longest.saturating_add(left);
         }
     }
     if !written("max_header") {
@@ -172,7 +181,16 @@ mod tests {
             [60_000, 60_000]
         );
         let server = |before: &str| load(before, "").unwrap().config.server;
-        assert_eq!(server("[server]\ndeadline = \"4s\"").lame_duck.as_secs(), 2);
+        assert_eq!(
+            server("[server]\ndeadline = \"4s\"")
+                .longest_lame_duck()
+                .as_secs(),
+            2
+        );
+        let auto = server("[server]\nlame_duck = \"auto\"\ndeadline = \"10s\"");
+        assert_eq!(auto.longest_lame_duck().as_secs(), 5);
+        let auto = server("[server]\nlame_duck = \"auto\"\nlame_duck_max = \"1m\"");
+        assert_eq!(auto.deadline.as_secs(), 85);
         assert_eq!(
             server("[server]\nlame_duck = \"45s\"").deadline.as_secs(),
             70

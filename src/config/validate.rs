@@ -34,8 +34,13 @@ pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
 }
 
 fn server(server: &ServerConfig, f: &mut ConfigFindings) {
-    let (lame_duck, deadline) = ("server.lame_duck", "server.deadline");
-    if server.lame_duck >= server.deadline && f.sound(&[lame_duck, deadline]) {
+    let (lame_duck, name) = match server.lame_duck {
+        Some(_) => ("server.lame_duck", "lame_duck"),
+        None => ("server.lame_duck_max", "lame_duck_max"),
+    };
+    let deadline = "server.deadline";
+    let longest = server.longest_lame_duck();
+    if longest >= server.deadline && f.sound(&["server.lame_duck", lame_duck, deadline]) {
         let at = if f.written(deadline) {
             deadline
         } else {
@@ -46,11 +51,13 @@ fn server(server: &ServerConfig, f: &mut ConfigFindings) {
         } else {
             deadline
         };
-        let remedy = "make `deadline` longer than `lame_duck`: what is left of it is the time for requests to finish";
+        let remedy = format!(
+            "make `deadline` longer than `{name}`: what is left of it is the time for requests to finish"
+        );
         let message = format!(
-            "`deadline` ({}) is not longer than `lame_duck` ({}): every shutdown would cut requests",
+            "`deadline` ({}) is not longer than `{name}` ({}): every shutdown would cut requests",
             told(f, deadline, server.deadline),
-            told(f, lame_duck, server.lame_duck)
+            told(f, lame_duck, longest)
         );
         let (at, also) = (
             f.place(at),

@@ -6,12 +6,14 @@
 use super::Time;
 use event::requests;
 pub use event::{
-    DEFAULT_DRAIN, DrainEnd, LaunchEffect, LaunchEvent, LaunchPlan, ProcessExit, signal_name,
+    DEFAULT_DRAIN, DrainEnd, LONGEST_LAME_DUCK, LaunchEffect, LaunchEvent, LaunchPlan, ProcessExit,
+    signal_name,
 };
 use exit::LEFTOVERS;
 
 mod event;
 mod exit;
+pub mod proxies;
 
 /// SIGHUP and its like go to the app as they come; these three are drained for first.
 const STOPS: [i32; 3] = [2, 3, 15];
@@ -151,6 +153,7 @@ impl AppLaunch {
             LaunchEvent::Listening => todo.push(LaunchEffect::Register),
             LaunchEvent::Registered => self.registered(now, &mut todo),
             LaunchEvent::Ready(ready) => self.readiness(ready, &mut todo),
+            LaunchEvent::Quiet => self.quiet(now, &mut todo),
             LaunchEvent::Drained(ending) => self.drained(ending, now, &mut todo),
             LaunchEvent::DrainRefused(why) => self.refused(&why, now, &mut todo),
             LaunchEvent::LeaseLost => self.lease_lost(now, &mut todo),
@@ -259,13 +262,21 @@ impl AppLaunch {
                 todo.push(LaunchEffect::TellStopping(
                     self.plan.lame_duck + self.plan.drain_timeout + SLACK,
                 ));
-                todo.push(LaunchEffect::AskLameDuck);
+                let until_quiet = self.plan.until_quiet;
+                todo.push(LaunchEffect::AskLameDuck { until_quiet });
                 self.phase = LaunchPhase::LameDuck { signal, until };
             }
             LeasePhase::Held => {
                 todo.push(LaunchEffect::TellStopping(self.plan.drain_timeout + SLACK));
                 self.drain(signal, now, todo);
             }
+        }
+    }
+
+    /// Whoever has not noticed yet would have come.
+    fn quiet(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
+        if let LaunchPhase::LameDuck { signal, .. } = self.phase {
+            self.drain(signal, now, todo);
         }
     }
 

@@ -7,6 +7,7 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::arrivals::Arrivals;
 use super::guard_state::GuardState;
 use super::moving::{MoveOut, MoveUnderWay, OfferedConnection};
 use super::per_client::PerClient;
@@ -39,6 +40,8 @@ pub struct DataPlane {
     pub mirrors: MirrorLoad,
     /// The certificates of its listeners.
     pub certificates: Arc<Inventory>,
+    /// What comes anew, where somebody listens for silence.
+    pub arrivals: Arrivals,
     /// Of the open client connections, those that are served…
     served: AtomicU32,
     /// (at most so many where `max_connections` isn't configured; 0: no limit)…
@@ -72,6 +75,7 @@ impl DataPlane {
             counters,
             mirrors: MirrorLoad::default(),
             certificates: Arc::default(),
+            arrivals: Arrivals::default(),
             served: AtomicU32::new(0),
             default_connections: 0,
             turned_away: AtomicU32::new(0),

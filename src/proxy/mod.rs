@@ -9,11 +9,13 @@
 //!
 //! Below them: [`client`] is the client's end, [`h1`] the HTTP/1 codec, [`h2`] dresses HTTP/2 streams, of clients and of
 //! backends, as HTTP/1, and [`messages`] knows where a stream may end. [`data_plane`] is what all connections share;
+//! [`arrivals`] counts what comes where somebody listens for silence,
 //! [`compression`] makes bodies smaller for clients that can read that, [`guard_state`] is what routes know of their clients
 //! across requests, [`memory`] bounds what strangers make the process keep, and [`per_client`] what one of them may have.
 //! [`moving`] is how open connections go on in another process.
 
 pub mod accept;
+pub mod arrivals;
 pub mod buffer;
 pub mod client;
 pub mod client_info;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::listeners::Listeners;
+use super::quiet::QuietPeriod;
 use crate::config;
 use crate::core::Time;
 use crate::proxy::data_plane::DataPlane;
@@ -34,8 +35,9 @@ pub struct Farewell {
 ///
 /// It waits by the clock's own timers: the control thread may be stuck.
 ///
-/// 1. Each response says `Connection: close`, and everybody is still accepted, for `lame_duck`. Without one, nobody is
-///    told before the listeners are closed: who was would come back at once, and might meet us again.
+/// 1. Each response says `Connection: close`, and everybody is still accepted, for `lame_duck` (`"auto"`: until nothing new
+///    comes). Without one, nobody is told before the listeners are closed: who was would come back at once, and might meet
+///    us again.
 /// 2. The listeners close; connections that the kernel had queued are still served.
 /// 3. Idle connections close; requests in flight finish; it ends the instant nothing is left.
 /// 4. Before `deadline`, streams and upgrades end in their orderly way; at it, the rest is cut.
@@ -44,19 +46,32 @@ pub async fn shut_down(
     plane: &DataPlane,
     listeners: &mut Listeners,
     server: &config::ServerConfig,
+    quiet: &QuietPeriod,
     told: Time,
     lame_since: Option<Time>,
 ) -> Farewell {
     let began = told;
     let deadline = began + server.deadline;
-    let accept_until = (lame_since.unwrap_or(began) + server.lame_duck).min(deadline);
+    let accept_until = (lame_since.unwrap_or(began) + server.longest_lame_duck()).min(deadline);
     if accept_until > began {
         plane.set_lame(true);
         info!(
             connections = plane.clients.open(),
             "lame duck: still accepting, asking clients to go elsewhere"
         );
-        clock::sleep_until(accept_until).await;
+        match server.lame_duck {
+            Some(_) => clock::sleep_until(accept_until).await,
+            None => {
+                quiet.begin(began);
+                let heard = quiet.wait(accept_until).await;
+                info!(
+                    arrivals = heard.arrivals,
+                    silence_ms = heard.silence.as_millis() as u64,
+                    after_ms = clock::now().saturating_sub(began).as_millis() as u64,
+                    "nothing new is expected any more"
+                );
+            }
+        }
     }
     listeners.stop().await;
     plane.set_lame(true);

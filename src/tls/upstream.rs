@@ -13,11 +13,11 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
@@ -120,6 +120,15 @@ impl BackendTls {
                 format!("`{address}` has no name to verify its certificate by: write `server_name` in [pool.tls]"),
             )
         })
+    }
+
+    /// A session with the backend, for those who read and write by themselves.
+    ///
+    /// # Errors
+    /// The address has no name to verify a certificate by.
+    pub fn session(&self, address: &Address) -> io::Result<ClientConnection> {
+        let (config, name) = (self.connector.config().clone(), self.name_of(address)?);
+        ClientConnection::new(config, name).map_err(io::Error::other)
     }
 
     /// Shakes hands with the backend at the other end of `stream`.

@@ -48,11 +48,16 @@ pub struct Launched {
 
 impl Rig {
     pub async fn start() -> Self {
+        Self::start_with("lame_duck = \"0s\"").await
+    }
+
+    /// With these keys of `[server]`.
+    pub async fn start_with(server: &str) -> Self {
         let scratch = ScratchDir::new("lameduck-exec").unwrap();
         let apps = scratch.path().join("apps.sock");
         let mut settings = ProxySettings {
             admin: format!("apps_socket = {:?}", apps.display().to_string()),
-            server: "lame_duck = \"0s\"".into(),
+            server: server.into(),
             ..ProxySettings::default()
         };
         let proxy = DemoProxy::start(exe(), "proxy", scratch.path(), &settings, &[])

@@ -17,6 +17,7 @@ use crate::tools::roll::driver::{address, base, is_leaving, seen};
 const SLACK: Duration = Duration::from_secs(60);
 
 /// What the pool's configuration means for a roll.
+#[derive(Debug, Clone)]
 pub struct RollSettings {
     /// The drain's deadline.
     pub drain: Duration,

@@ -90,6 +90,16 @@ impl RollRemote {
         }
     }
 
+    /// Asks for a drain whose end nobody waits for: others have it already.
+    pub async fn ask_drain(&self, name: &str) -> Result<(), ClientError> {
+        let request = self.request(RestartSign::NewProcess, false);
+        let path = self.path(name, "drain");
+        let client = &self.client;
+        let asked = client.call(Method::POST, &path, Some(&request), AnswerWait::Short);
+        let asked: Result<DrainResponse, ClientError> = asked.await;
+        asked.map(drop)
+    }
+
     fn path(&self, name: &str, what: &str) -> String {
         let backend = BackendName {
             pool: self.pool.clone(),

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::super::exit::Exit;
+use super::super::fleet::Voice;
 use super::report;
 use crate::client::error::{ClientError, ClientErrorKind};
 use crate::client::http::AdminClient;
 use crate::registry::plan_view::{PlanState, PlanView};
-use crate::rt::output::{print, print_json, printable};
+use crate::rt::output::printable;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// When it has not reached its share, or nothing more is heard of it.
 pub(super) async fn follow_plan(
     client: &AdminClient,
+    voice: &Voice,
     path: &str,
     begun: Option<PlanView>,
     json: bool,
@@ -31,7 +33,7 @@ pub(super) async fn follow_plan(
         None => client.get(path).await?,
     };
     if !json {
-        print(&format!(
+        voice.print(&format!(
             "{}: {}",
             printable(&view.route),
             report::describe_plan(&view)
@@ -41,10 +43,10 @@ pub(super) async fn follow_plan(
     let (mut begun, mut ended) = (0, 0);
     loop {
         if !json {
-            tell_steps(&view, &mut begun, &mut ended);
+            tell_steps(voice, &view, &mut begun, &mut ended);
         }
         if view.state != PlanState::Running {
-            return conclude(&view, json);
+            return conclude(voice, &view, json);
         }
         tokio::select! {
             _ = &mut interrupt => return Err(left(&view)),
@@ -53,16 +55,16 @@ pub(super) async fn follow_plan(
     }
 }
 
-fn tell_steps(view: &PlanView, begun: &mut usize, ended: &mut usize) {
+fn tell_steps(voice: &Voice, view: &PlanView, begun: &mut usize, ended: &mut usize) {
     let is_over = view.state != PlanState::Running;
     for (index, record) in view.records.iter().enumerate() {
         if index >= *begun {
-            print(&report::step_begins(view, record));
+            voice.print(&report::step_begins(view, record));
             *begun = index + 1;
         }
         let is_last = index + 1 == view.records.len();
         if index >= *ended && (!is_last || is_over) {
-            print(&report::step_ends(record));
+            voice.print(&report::step_ends(record));
             *ended = index + 1;
         }
     }
@@ -95,16 +97,16 @@ fn left(view: &PlanView) -> Exit {
     ))
 }
 
-fn conclude(view: &PlanView, json: bool) -> Result<(), Exit> {
+fn conclude(voice: &Voice, view: &PlanView, json: bool) -> Result<(), Exit> {
     match json {
-        true => print_json(view),
-        false => print(&report::table(view)),
+        true => voice.print_json(view),
+        false => voice.print(&report::table(view)),
     }
     let route = printable(&view.route);
     match view.state {
         PlanState::Reached => {
             if !json {
-                print(&format!(
+                voice.print(&format!(
                     "{route}: {} has {} %",
                     printable(&view.pool),
                     view.to

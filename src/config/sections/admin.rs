@@ -1,5 +1,6 @@
 //! `[admin]`.
 
+use super::AdminTlsConfig;
 use crate::config::address::MAX_UNIX_PATH;
 use crate::config::declare::section;
 use crate::config::forms::{
@@ -24,8 +25,8 @@ section! {
         mode: u32 = "0660", file_mode();
         /// Group of the socket. `""`: the process's own.
         group: Option<String> = "", group_name();
-        /// TCP address of the whole API. Without `token_file` it is read-only, and off loopback it serves `/-/*` only.
-        /// `""`: none.
+        /// TCP address of the whole API. Without `token_file` it is read-only, and off loopback it serves `/-/*` only;
+        /// with `[admin.tls]` it is https. `""`: none.
         http: Option<SocketAddr> = "127.0.0.1:9901", EmptyIsNone("127.0.0.1:9901", TcpAddressForm);
         /// File with the bearer token that changes over TCP need (and, off loopback, everything but `/-/*`). `""`:
         /// none.
@@ -46,6 +47,10 @@ section! {
         apps_group: Option<String> = "", group_name();
         /// Pools that may be entered through `apps_socket`. `[]`: all.
         apps_pools: Vec<String> = [], list("list of pools", "[\"app\"]", custom("text", read_pool, |pool| print::text(pool)).public());
+    }
+    sections {
+        /// `[admin.tls]`; `None`: without TLS.
+        tls: Option<AdminTlsConfig>;
     }
 }
 

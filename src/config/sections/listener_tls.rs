@@ -139,7 +139,7 @@ impl KeyGroup for Vec<CertificateFiles> {
 }
 
 /// A file that must be named, once the key is written.
-fn file() -> CustomForm<PathBuf> {
+pub(super) fn file() -> CustomForm<PathBuf> {
     custom("path", read_file, |path| {
         print::text(&path.display().to_string())
     })

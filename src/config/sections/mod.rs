@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod admin_tls;
 mod compression;
 mod discovery;
 mod drain;
@@ -28,6 +29,7 @@ mod upstream_tls;
 
 pub use access_log::{AccessLogConfig, LogFormat, LogSink};
 pub use admin::AdminConfig;
+pub use admin_tls::AdminTlsConfig;
 pub use compression::{CompressionAlgorithm, CompressionConfig};
 pub use discovery::{
     DiscoveryConfig, DiscoveryKind, DiscoveryPort, DiscoverySourceConfig, DnsRecord,
@@ -104,6 +106,7 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         Config::section(),
         ServerConfig::section(),
         AdminConfig::section(),
+        AdminTlsConfig::section(),
         AccessLogConfig::section(),
         Headers::section(),
         CompressionConfig::section(),

@@ -19,10 +19,15 @@ section! {
         #[needs(restart)]
         threads: usize = 0, integer(0..=1024);
         /// How long to go on accepting connections after TERM, while `/-/ready` already says 503, so that whoever
-        /// routes to this proxy can notice.
-        lame_duck: Duration = "5s";
+        /// routes to this proxy can notice. `"auto"`: until nothing new comes any more; see
+        /// [shutdown](shutdown-and-reload.md#until-nothing-new-comes).
+        ///
+        /// `None`: `"auto"`.
+        lame_duck: Option<Duration> = "5s", OrAuto(Duration::form());
+        /// The longest time of `"auto"`, here and where a launcher or a hook asks for it (`--lame-duck auto`).
+        lame_duck_max: Duration = "20s", some_time();
         /// Hard end of a shutdown, counted from TERM: what is still in flight then is cut. Must be longer than
-        /// `lame_duck`; keep it below the supervisor's kill time.
+        /// `lame_duck` (`"auto"`: than `lame_duck_max`); keep it below the supervisor's kill time.
         deadline: Duration = "30s";
         /// Where drains survive a restart of the proxy. `""`: they don't. A change needs a restart.
         #[needs(restart)]
@@ -109,6 +114,11 @@ section! {
 pub const DEFAULT_RATE: u64 = 128;
 
 impl ServerConfig {
+    /// How long the lame duck of a shutdown lasts at most.
+    pub fn longest_lame_duck(&self) -> Duration {
+        self.lame_duck.unwrap_or(self.lame_duck_max)
+    }
+
     /// The slowest rate of a request's body, and what is left to the client before it counts. Without a length, a body may
     /// be a stream of events, and only a configured rate counts.
     pub fn body_pace(&self, has_length: bool) -> (u64, Duration) {

@@ -33,6 +33,18 @@ section! {
 }
 
 impl UpstreamTls {
+    /// What it is where nothing is written: the system's authorities, and nothing shown of ourselves.
+    pub fn unwritten_settings() -> Self {
+        Self {
+            ca: None,
+            server_name: None,
+            cert: None,
+            key: None,
+            verify: true,
+            client: None,
+        }
+    }
+
     /// Whether the other one is written in the same way, whatever its files hold.
     pub fn is_written_like(&self, other: &Self) -> bool {
         let written = |tls: &Self| Self {

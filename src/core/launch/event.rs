@@ -6,6 +6,9 @@ use crate::core::Time;
 /// 10 s.
 pub const DEFAULT_DRAIN: &str = "4s";
 
+/// The longest lame duck that lasts until nothing new comes, where nobody chooses another; as the proxy's own default.
+pub const LONGEST_LAME_DUCK: &str = "20s";
+
 /// What was asked for on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchPlan {
@@ -13,8 +16,10 @@ pub struct LaunchPlan {
     pub port: bool,
     /// The drain's deadline.
     pub drain_timeout: Time,
-    /// How long the proxy is lame duck before the drain.
+    /// How long the proxy is lame duck before the drain…
     pub lame_duck: Time,
+    /// …at most: only until nothing new comes there.
+    pub until_quiet: bool,
     /// An app that is not ready by then has failed.
     pub ready_timeout: Option<Time>,
 }
@@ -60,6 +65,8 @@ pub enum LaunchEvent {
     Registered,
     /// The proxy sends it requests, or no longer does.
     Ready(bool),
+    /// Nothing new comes to the proxy any more.
+    Quiet,
     /// The drain of the lease ended.
     Drained(DrainEnd),
     /// The drain could not be asked for.
@@ -94,8 +101,11 @@ pub enum LaunchEffect {
     TellReady,
     /// Tell the supervisor that it stops, which takes up to this long.
     TellStopping(Time),
-    /// Ask the proxy to be lame duck.
-    AskLameDuck,
+    /// Ask the proxy to be lame duck; with `until_quiet`, and to say when nothing new comes any more.
+    AskLameDuck {
+        /// Whether it is to say that.
+        until_quiet: bool,
+    },
     /// Ask the proxy to drain the lease.
     AskDrain(Time),
     /// Send the app's first process a signal.

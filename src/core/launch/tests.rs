@@ -16,6 +16,7 @@ fn plan() -> LaunchPlan {
         port: true,
         drain_timeout: s(4),
         lame_duck: Time::ZERO,
+        until_quiet: false,
         ready_timeout: None,
     }
 }
@@ -159,7 +160,10 @@ fn lame_duck_comes_before_the_drain() {
     let begun = launch.step(LaunchEvent::Signal(15), s(10));
     assert_eq!(
         deeds(&begun),
-        [&LaunchEffect::StopRegistering, &LaunchEffect::AskLameDuck]
+        [
+            &LaunchEffect::StopRegistering,
+            &LaunchEffect::AskLameDuck { until_quiet: false }
+        ]
     );
     assert_eq!(launch.next_deadline(), Some(s(15)));
     assert_eq!(launch.step(LaunchEvent::Tick, s(14)), []);
@@ -167,6 +171,27 @@ fn lame_duck_comes_before_the_drain() {
         launch.step(LaunchEvent::Tick, s(15)),
         [LaunchEffect::AskDrain(s(4))]
     );
+}
+
+#[test]
+fn drain_begins_when_nothing_new_comes_and_no_later_than_the_longest_lame_duck() {
+    let plan = LaunchPlan {
+        lame_duck: s(20),
+        until_quiet: true,
+        ..plan()
+    };
+    let mut launch = ready(plan.clone());
+    let begun = launch.step(LaunchEvent::Signal(15), s(10));
+    let asked = LaunchEffect::AskLameDuck { until_quiet: true };
+    assert_eq!(deeds(&begun), [&LaunchEffect::StopRegistering, &asked]);
+    let quiet = launch.step(LaunchEvent::Quiet, s(12));
+    assert_eq!(quiet, [LaunchEffect::AskDrain(s(4))]);
+    // Said once more, it is no news.
+    assert_eq!(launch.step(LaunchEvent::Quiet, s(12)), []);
+    let mut launch = ready(plan);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    let over = launch.step(LaunchEvent::Tick, s(30));
+    assert_eq!(over, [LaunchEffect::AskDrain(s(4))]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One request, from its parsed head to its log line.
 //!
 //! [`handle`] is its way: find the route, wait for a short body, pick, attempt and judge until it has ended, and write
-//! the log line. What its steps do is in the files beside it: `begin` and `route` find the pool,
+//! the log line. What its steps do is in the files beside it: `arrival` counts it where somebody listens for silence, `begin` and `route` find the pool,
 //! `request_buffering` waits for a short body, `wait` and [`hold`] for a backend, `attempt` makes one attempt, `connect`
 //! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and
 //! `actions` answer without a backend (through `compressed_answer`, where that is on), `hash_key` has what
@@ -10,6 +10,7 @@
 //! remembered for the log.
 
 mod actions;
+mod arrival;
 mod attempt;
 mod begin;
 mod changes;
@@ -93,6 +94,9 @@ pub async fn handle(
     let complete = clock::now();
     let began = client.head_began.take().unwrap_or(complete);
     let mut account = RequestRecord::new(began, complete);
+    if plane.arrivals.are_watched() {
+        arrival::note_arrival(plane, client, head, complete);
+    }
     let id = match incoming_request_id(client.buffer.bytes(), head) {
         Some(given) => RequestId::given(given),
         None => RequestId::made(*account.made_id.insert(plane.next_request())),

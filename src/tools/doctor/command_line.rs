@@ -7,7 +7,7 @@ use super::programs;
 use super::shell::{Joiner, ShellPiece, split};
 use super::wrappers;
 use crate::config::duration;
-use crate::core::launch::DEFAULT_DRAIN;
+use crate::core::launch::{DEFAULT_DRAIN, LONGEST_LAME_DUCK};
 
 /// Options of `exec` and of the hooks that take no value. The command line's own tests hold this against what clap
 /// knows: clap itself would refuse values that are still to be filled in, such as `%(program_name)s`.
@@ -363,11 +363,10 @@ fn launch(words: &[&str], env: &[(String, String)]) -> ExecLaunch {
         name: text("name"),
         port: text("port"),
         no_port: of("no-port").is_some_and(truthy),
-        is_unknown: unknown("drain-timeout") || unknown("lame-duck"),
+        is_unknown: unknown("drain-timeout")
+            || (unknown("lame-duck") && of("lame-duck") != Some("auto")),
         drain: of("drain-timeout").and_then(|time| duration::parse(time).ok()),
-        lame_duck: of("lame-duck")
-            .and_then(|time| duration::parse(time).ok())
-            .unwrap_or_default(),
+        lame_duck: lame_duck(of),
         admin: text("admin"),
         app: app.into_iter().map(str::to_owned).collect(),
         behind_shell: false,
@@ -392,10 +391,18 @@ fn call(verb: &str, words: &[&str], env: &[(String, String)]) -> HookCall {
         until_restarted: of("until") == Some("restarted"),
         expires: of("expires").is_some(),
         admin: of("admin").map(str::to_owned),
-        lame_duck: of("lame-duck")
-            .and_then(|time| duration::parse(time).ok())
-            .unwrap_or_default(),
+        lame_duck: lame_duck(of),
     }
+}
+
+/// How long the proxy is lame duck before the drain, at most.
+fn lame_duck<'a>(of: impl Fn(&str) -> Option<&'a str>) -> Duration {
+    let time = match of("lame-duck") {
+        Some("auto") => of("lame-duck-max").or(Some(LONGEST_LAME_DUCK)),
+        other => other,
+    };
+    time.and_then(|time| duration::parse(time).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl ProxySide {
     pub(super) fn deadline(&self) -> Duration {
         let config = self.config.as_ref();
         config.map_or(Duration::from_secs(30), |c| {
-            c.server.deadline.max(c.server.lame_duck)
+            c.server.deadline.max(c.server.longest_lame_duck())
         })
     }
 

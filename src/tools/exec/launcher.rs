@@ -6,7 +6,8 @@ use super::ExecOptions;
 use super::app::{self, RunningApp};
 use super::footprint;
 use super::guard::Guard;
-use super::lease::{LeasedInstance, Link};
+use super::lease::LeasedInstance;
+use super::links::Links;
 use super::mailbox::{Letterbox, Post};
 use super::parent::{self, ParentSupervisor};
 use super::process_tree::{self, PortHolder};
@@ -39,7 +40,7 @@ pub struct Launcher {
     signals: LauncherSignals,
     letterbox: Letterbox,
     post: Post,
-    link: Option<Link>,
+    links: Option<Links>,
     guard: Option<Guard>,
     /// When to look for the app's listener; `None`: it was found.
     next_look: Option<Duration>,
@@ -67,7 +68,7 @@ impl Launcher {
             next_sign: above.watchdog.map(|_| Duration::ZERO),
             said_foreign: false,
             tries: 1,
-            link: None,
+            links: None,
             guard: None,
             options,
             app,
@@ -103,8 +104,12 @@ impl Launcher {
                     signal => self.happened(LaunchEvent::Signal(signal)),
                 }
             }
-            for event in self.letterbox.take() {
-                self.happened(event);
+            for (proxy, event) in self.letterbox.take() {
+                let links = self.links.as_mut();
+                let told = links.map(|links| links.heard(proxy, event));
+                told.into_iter()
+                    .flatten()
+                    .for_each(|event| self.happened(event));
             }
             self.reap();
             self.look();
@@ -127,11 +132,11 @@ impl Launcher {
         match effect {
             // `look` has done it: it knows the address.
             LaunchEffect::Register => {}
-            LaunchEffect::StopRegistering => self.with_link(Link::stop),
-            LaunchEffect::DropLease => self.with_link(Link::hang_up),
+            LaunchEffect::StopRegistering => self.with_links(|links| links.stop()),
+            LaunchEffect::DropLease => self.with_links(|links| links.hang_up()),
             LaunchEffect::TellReady => {
-                let status = match &self.link {
-                    Some(link) => link.status(),
+                let status = match &self.links {
+                    Some(links) => links.status(),
                     None => "running".to_owned(),
                 };
                 self.above.ready(&status);
@@ -142,13 +147,12 @@ impl Launcher {
                 let within = within + Duration::from_secs(10);
                 self.above.stopping("draining, then stopping", within);
             }
-            LaunchEffect::AskLameDuck => {
+            LaunchEffect::AskLameDuck { until_quiet } => {
                 let reason = format!("{} is about to stop", self.options.pool);
-                self.with_link(|link| link.lame_duck(reason));
+                self.with_links(|links| links.lame_duck(&reason, until_quiet));
             }
             LaunchEffect::AskDrain(timeout) => {
-                let reason = "its supervisor stops it".to_owned();
-                self.with_link(|link| link.drain(timeout, reason));
+                self.with_links(|links| links.drain(timeout, "its supervisor stops it"));
             }
             // One that has just ended is told soon enough.
             LaunchEffect::Send(signal) => drop(kill(self.app.pid(), signal)),
@@ -164,9 +168,9 @@ impl Launcher {
         }
     }
 
-    fn with_link(&self, act: impl FnOnce(&Link)) {
-        if let Some(link) = &self.link {
-            act(link);
+    fn with_links(&mut self, act: impl FnOnce(&mut Links)) {
+        if let Some(links) = &mut self.links {
+            act(links);
         }
     }
 
@@ -294,10 +298,10 @@ impl Launcher {
         self.next_look = None;
         // Before there is another thread, which the fork would lack.
         self.post_guard();
-        let link = Link::new(self.instance(port), self.post.clone());
-        match link.keep(process_tree::reachable(address)) {
+        let links = Links::new(&self.options.remotes, &self.instance(port), &self.post);
+        match links.keep(process_tree::reachable(address)) {
             Ok(()) => {
-                self.link = Some(link);
+                self.links = Some(links);
                 self.happened(LaunchEvent::Listening);
             }
             Err(error) => {
@@ -316,7 +320,6 @@ impl Launcher {
 
     fn instance(&self, port: u16) -> LeasedInstance {
         let ExecOptions {
-            remote,
             pool,
             name,
             weight,
@@ -327,7 +330,6 @@ impl Launcher {
         let name = name.clone().or_else(|| parent::name(pool));
         let pid = self.app.pid();
         LeasedInstance {
-            remote: remote.clone(),
             backend: BackendName {
                 pool: pool.clone(),
                 name: name.unwrap_or_else(|| format!("{pool}-{port}")),
@@ -354,8 +356,8 @@ impl Launcher {
     fn explain(&self, after: Duration) {
         let seconds = after.as_secs();
         let port = self.app.port().unwrap_or_default();
-        if let Some(link) = &self.link {
-            let status = link.status();
+        if let Some(links) = &self.links {
+            let status = links.status();
             complain(&format!(
                 "exec: not ready after {seconds} s. It listens on port {port}, and the proxy says: {status}"
             ));

@@ -11,7 +11,8 @@ use serde_json::json;
 use super::mailbox::Post;
 use crate::client::blocking::{AdminCallError, AdminRemote, HangUp};
 use crate::client::names::{BackendName, segment};
-use crate::core::launch::{DrainEnd, LaunchEvent};
+use crate::core::launch::DrainEnd;
+use crate::core::launch::proxies::ProxyEvent;
 use crate::registry::view::{LeaseEvent, LeaseRequest};
 use crate::rt::output::complain;
 
@@ -23,12 +24,14 @@ const REFUSED: Duration = Duration::from_secs(1);
 const STACK: usize = 128 << 10;
 /// How long a drain is asked for before that is given up.
 const INSIST: Duration = Duration::from_secs(2);
+/// One of several proxies that does not answer a stop within this time is not waited for.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks whether anything new still comes.
+const LISTEN: Duration = Duration::from_millis(100);
 
 /// What is to be registered.
 #[derive(Debug, Clone)]
 pub struct LeasedInstance {
-    /// How the proxy is reached.
-    pub remote: AdminRemote,
     /// As whom.
     pub backend: BackendName,
     /// Its share.
@@ -55,6 +58,10 @@ struct LeaseState {
 /// A lease that is kept up.
 #[derive(Debug, Clone)]
 pub struct Link {
+    /// How the proxy is reached.
+    remote: AdminRemote,
+    /// There is no other proxy.
+    is_alone: bool,
     instance: Arc<LeasedInstance>,
     held: Arc<Mutex<LeaseState>>,
     stopped: Arc<AtomicBool>,
@@ -63,8 +70,10 @@ pub struct Link {
 
 impl Link {
     /// Nothing is asked for yet.
-    pub fn new(instance: LeasedInstance, post: Post) -> Self {
+    pub fn new(remote: AdminRemote, instance: LeasedInstance, post: Post, is_alone: bool) -> Self {
         Self {
+            remote,
+            is_alone,
             instance: Arc::new(instance),
             held: Arc::default(),
             stopped: Arc::default(),
@@ -102,27 +111,75 @@ impl Link {
         self.held().status.clone()
     }
 
+    /// How people know this proxy.
+    pub fn name(&self) -> String {
+        self.remote.name()
+    }
+
+    /// What is to be said of this proxy, with its name where there are several.
+    fn complain(&self, text: &str) {
+        match self.is_alone {
+            true => complain(&format!("exec: {text}")),
+            false => complain(&format!("exec: {}: {text}", self.name())),
+        }
+    }
+
     /// Asks for the drain; its end comes over the lease.
-    pub fn drain(&self, timeout: Duration, reason: String) {
-        let body = json!({ "timeout": format!("{}ms", timeout.as_millis()), "reason": reason, "wait": false });
-        self.ask("drain", move |lease| {
-            (format!("/v1/leases/{}/drain", segment(lease)), body.clone())
+    pub fn drain(&self, deadline: Instant, reason: &str) {
+        let reason = reason.to_owned();
+        self.ask("drain", deadline, move |lease| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = format!("{}ms", left.as_millis());
+            let body = json!({ "timeout": timeout, "reason": reason, "wait": false });
+            (format!("/v1/leases/{}/drain", segment(lease)), body)
         });
     }
 
-    /// Asks the proxy to be lame duck.
-    pub fn lame_duck(&self, reason: String) {
-        self.ask("lame duck", move |lease| {
-            (
-                "/v1/lame-duck".to_owned(),
-                json!({ "lease": lease, "reason": reason }),
-            )
+    /// Asks the proxy to be lame duck; `until_quiet`: and tells when nothing new comes there any more.
+    pub fn lame_duck(&self, reason: &str, until_quiet: bool) {
+        let reason = reason.to_owned();
+        self.ask("lame duck", Instant::now(), move |lease| {
+            let body = json!({ "lease": lease, "reason": reason });
+            ("/v1/lame-duck".to_owned(), body)
         });
+        if until_quiet {
+            self.listen();
+        }
     }
 
+    /// Looks again and again whether anything new still comes, and tells when nothing does.
+    fn listen(&self) {
+        let link = self.clone();
+        let listening = move || {
+            let mut is_lame = false;
+            while link.held().id.is_some() {
+                match link.remote.call("GET", "/v1/lame-duck", None) {
+                    Ok(state) if state["quiet"] == true => {
+                        return link.post.send(ProxyEvent::Quiet);
+                    }
+                    // Somebody has lifted it: there is nothing to wait for.
+                    Ok(state) if is_lame && state["lame_duck"] == false => {
+                        return link.post.send(ProxyEvent::Quiet);
+                    }
+                    Ok(state) => is_lame |= state["lame_duck"] == true,
+                    Err(_) => {}
+                }
+                thread::sleep(LISTEN);
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("listen".to_owned())
+            .stack_size(STACK);
+        // Without it, the lame duck lasts as long as it may.
+        drop(thread.spawn(listening));
+    }
+
+    /// Asks until it is granted, refused, or given up. One of several proxies is given up as far as the launcher waits for
+    /// it, and asked until `deadline` all the same: whatever it learns late is better than nothing.
     fn ask(
         &self,
         what: &'static str,
+        deadline: Instant,
         request: impl Fn(&str) -> (String, serde_json::Value) + Send + 'static,
     ) {
         let link = self.clone();
@@ -131,35 +188,55 @@ impl Link {
                 // That it broke has been said.
                 return;
             };
-            let (path, body) = request(&lease);
             let begun = Instant::now();
+            let remote = match link.is_alone {
+                true => link.remote.clone(),
+                false => link.remote.clone().within(STOP_PATIENCE),
+            };
+            let mut is_given_up = false;
             loop {
-                let why = match link.instance.remote.call("POST", &path, Some(&body)) {
+                let mut is_final = link.is_alone;
+                let (path, body) = request(&lease);
+                let why = match remote.call("POST", &path, Some(&body)) {
+                    Ok(_) if is_given_up => {
+                        return link.complain("it has learnt of the drain, late");
+                    }
                     Ok(_) => return,
+                    Err(_) if is_given_up && Instant::now() < deadline => {
+                        thread::sleep(PAUSE);
+                        continue;
+                    }
+                    Err(_) if is_given_up => return,
                     Err(AdminCallError::Refused {
                         status: 503,
                         detail,
                         ..
                     }) if begun.elapsed() > INSIST => detail,
                     Err(AdminCallError::Unreachable(why)) if begun.elapsed() > INSIST => why,
-                    Err(AdminCallError::Refused { status, detail, .. }) if status != 503 => detail,
+                    Err(AdminCallError::Refused { status, detail, .. }) if status != 503 => {
+                        is_final = true;
+                        detail
+                    }
                     Err(_) => {
                         thread::sleep(PAUSE);
                         continue;
                     }
                 };
                 match what {
-                    "drain" => link.post.send(LaunchEvent::DrainRefused(why)),
-                    _ => complain(&format!("exec: the proxy does not become lame duck: {why}")),
+                    "drain" => link.post.send(ProxyEvent::DrainRefused(why)),
+                    _ => link.complain(&format!("the proxy does not become lame duck: {why}")),
                 }
-                return;
+                if is_final {
+                    return;
+                }
+                is_given_up = true;
             }
         };
         let thread = thread::Builder::new()
             .name("ask".to_owned())
             .stack_size(STACK);
         if let Err(error) = thread.spawn(asking) {
-            self.post.send(LaunchEvent::DrainRefused(error.to_string()));
+            self.post.send(ProxyEvent::DrainRefused(error.to_string()));
         }
     }
 
@@ -174,7 +251,7 @@ impl Link {
                 Ok(()) => {
                     said.clear();
                     if !self.stopped.load(Ordering::SeqCst) {
-                        complain("exec: the proxy has ended the lease; asking for it again");
+                        self.complain("the proxy has ended the lease; asking for it again");
                     }
                     PAUSE
                 }
@@ -184,9 +261,8 @@ impl Link {
                         AdminCallError::Refused { detail, .. } => (detail, REFUSED),
                     };
                     if said != why {
-                        complain(&format!(
-                            "exec: not registered: {why} Trying again and again."
-                        ));
+                        self.post.send(ProxyEvent::Unreachable);
+                        self.complain(&format!("not registered: {why} Trying again and again."));
                         said.clone_from(&why);
                     }
                     self.held().status = why;
@@ -199,11 +275,8 @@ impl Link {
 
     /// Holds one lease until it breaks.
     fn hold(&self, address: SocketAddr) -> Result<(), AdminCallError> {
-        let LeasedInstance {
-            remote, backend, ..
-        } = &*self.instance;
-        let path = format!("{}/lease", backend.path());
-        let mut lines = remote.open("POST", &path, |outside| {
+        let path = format!("{}/lease", self.instance.backend.path());
+        let mut lines = self.remote.open("POST", &path, |outside| {
             serde_json::to_value(self.request(address, outside)).ok()
         })?;
         self.held().connection = lines.hang_up();
@@ -217,7 +290,7 @@ impl Link {
             status: "the proxy has ended the lease".to_owned(),
             ..LeaseState::default()
         };
-        self.post.send(LaunchEvent::LeaseLost);
+        self.post.send(ProxyEvent::LeaseLost);
         Ok(())
     }
 
@@ -254,12 +327,12 @@ impl Link {
                 held.status =
                     format!("registered as {pool}/{name}, incarnation {incarnation}, {state}");
                 drop(held);
-                self.post.send(LaunchEvent::Registered);
-                self.post.send(LaunchEvent::Ready(state == "ready"));
+                self.post.send(ProxyEvent::Registered);
+                self.post.send(ProxyEvent::Ready(state == "ready"));
             }
             LeaseEvent::State { state, reason, .. } => {
                 self.held().status = format!("{state}: {reason}");
-                self.post.send(LaunchEvent::Ready(state == "ready"));
+                self.post.send(ProxyEvent::Ready(state == "ready"));
             }
             LeaseEvent::Alive {
                 state, last_probe, ..
@@ -276,7 +349,7 @@ impl Link {
                     "resumed" => DrainEnd::Resumed,
                     _ => DrainEnd::Drained,
                 };
-                self.post.send(LaunchEvent::Drained(ending));
+                self.post.send(ProxyEvent::Drained(ending));
             }
             LeaseEvent::Left => {}
         }

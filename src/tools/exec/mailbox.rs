@@ -6,19 +6,21 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::core::launch::LaunchEvent;
+use crate::core::launch::proxies::ProxyEvent;
 
 /// Where a thread drops its events.
 #[derive(Debug, Clone)]
 pub struct Post {
-    events: Sender<LaunchEvent>,
+    events: Sender<(usize, ProxyEvent)>,
     bell: Arc<UnixStream>,
+    /// Whose events they are.
+    proxy: usize,
 }
 
 /// Where the loop finds them.
 #[derive(Debug)]
 pub struct Letterbox {
-    events: Receiver<LaunchEvent>,
+    events: Receiver<(usize, ProxyEvent)>,
     bell: UnixStream,
 }
 
@@ -35,6 +37,7 @@ pub fn post() -> std::io::Result<(Post, Letterbox)> {
     let post = Post {
         events,
         bell: Arc::new(ring),
+        proxy: 0,
     };
     let letterbox = Letterbox {
         events: received,
@@ -44,16 +47,24 @@ pub fn post() -> std::io::Result<(Post, Letterbox)> {
 }
 
 impl Post {
+    /// The same for the events of the proxy of this number.
+    pub fn of(&self, proxy: usize) -> Self {
+        Self {
+            proxy,
+            ..self.clone()
+        }
+    }
+
     /// Tells the loop.
-    pub fn send(&self, event: LaunchEvent) {
-        let _ = self.events.send(event);
+    pub fn send(&self, event: ProxyEvent) {
+        let _ = self.events.send((self.proxy, event));
         let _ = (&*self.bell).write(&[1]);
     }
 }
 
 impl Letterbox {
-    /// Everything that has come.
-    pub fn take(&mut self) -> Vec<LaunchEvent> {
+    /// Everything that has come, with the number of the proxy that tells it.
+    pub fn take(&mut self) -> Vec<(usize, ProxyEvent)> {
         let mut rung = [0; 64];
         while matches!(self.bell.read(&mut rung), Ok(1..)) {}
         self.events.try_iter().collect()

@@ -1,14 +1,15 @@
 //! `lameduck exec`: stands between a supervisor and an app, so that the app is drained before it is stopped.
 //!
 //! Read in this order: [`crate::core::launch`] decides; `launcher` carries out; `app` starts processes, `process_tree` finds
-//! their listeners, and `guard` keeps them from outliving us; `lease` holds the lease over
-//! [`blocking`](crate::client::blocking); [`parent`] speaks to the supervisor; `syscall` has the system calls. One thread, and a small one for the lease: no runtime, no pool.
+//! their listeners, and `guard` keeps them from outliving us; `links` holds the leases with all proxies, and `lease` one
+//! of them, over [`blocking`](crate::client::blocking); [`parent`] speaks to the supervisor; `syscall` has the system calls. One thread, and a small one for the lease: no runtime, no pool.
 
 mod app;
 pub mod footprint;
 mod guard;
 mod launcher;
 mod lease;
+mod links;
 mod mailbox;
 pub mod parent;
 mod process_tree;
@@ -34,8 +35,8 @@ const FAILED: u8 = 125;
 /// What to launch, and how.
 #[derive(Debug)]
 pub struct ExecOptions {
-    /// How the proxy is reached.
-    pub remote: AdminRemote,
+    /// How each proxy is reached.
+    pub remotes: Vec<AdminRemote>,
     /// The pool.
     pub pool: String,
     /// The instance's name; found out where it is absent.
@@ -119,21 +120,39 @@ fn advise(options: &ExecOptions) {
 /// A mistyped pool is better told now than by an app that runs and gets no request.
 fn check_pool(options: &ExecOptions) -> Result<(), LaunchError> {
     let path = format!("/v1/pools/{}", segment(&options.pool));
-    match options.remote.call("GET", &path, None) {
-        Ok(_) => Ok(()),
-        Err(AdminCallError::Refused { slug, detail, .. }) if slug == "unknown-pool" => {
-            Err(LaunchError::own(format!(
-                "{} Put the pool into lameduck's configuration and `lameduck reload`, or correct --pool.",
-                detail.replace("GET /v1/pools lists them.", "")
-            )))
-        }
-        Err(AdminCallError::Unreachable(why)) => {
-            complain(&format!(
+    // At once: one that does not answer must not hold up the others' answers.
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asked = options.remotes.iter();
+        let asked = asked.map(|remote| scope.spawn(|| remote.call("GET", &path, None)));
+        let asked: Vec<_> = asked.collect();
+        asked.into_iter().map(|one| one.join()).collect()
+    });
+    let mut unknown = None;
+    let mut is_known = false;
+    for (remote, answer) in options.remotes.iter().zip(answers) {
+        match answer {
+            Ok(Err(AdminCallError::Refused { slug, detail, .. })) if slug == "unknown-pool" => {
+                let text = format!(
+                    "{} Put the pool into lameduck's configuration and `lameduck reload`, or correct --pool.",
+                    detail.replace("GET /v1/pools lists them.", "")
+                );
+                if let Some((remote, text)) = unknown.replace((remote, text)) {
+                    complain(&format!("exec: the proxy at {}: {text}", remote.name()));
+                }
+            }
+            Ok(Err(AdminCallError::Unreachable(why))) => complain(&format!(
                 "exec: {why} Starting the app anyway; it is registered as soon as the proxy answers."
-            ));
+            )),
+            // Where it refuses, asking for the lease will tell more.
+            Ok(Ok(_) | Err(AdminCallError::Refused { .. })) | Err(_) => is_known = true,
+        }
+    }
+    match unknown {
+        None => Ok(()),
+        Some((_, text)) if !is_known => Err(LaunchError::own(text)),
+        Some((remote, text)) => {
+            complain(&format!("exec: the proxy at {}: {text}", remote.name()));
             Ok(())
         }
-        // Asking for the lease will tell more.
-        Err(AdminCallError::Refused { .. }) => Ok(()),
     }
 }

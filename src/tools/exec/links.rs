@@ -1,0 +1,117 @@
+//! The leases with all proxies, kept as one: [`LaunchProxies`] decides what they say together.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::lease::{LeasedInstance, Link};
+use super::mailbox::Post;
+use crate::client::blocking::AdminRemote;
+use crate::core::launch::LaunchEvent;
+use crate::core::launch::proxies::{LaunchProxies, ProxyEvent, ProxyOutcome};
+use crate::rt::output::complain;
+
+/// A link to each proxy.
+#[derive(Debug)]
+pub struct Links {
+    links: Vec<Link>,
+    proxies: LaunchProxies,
+    /// What was asked for, for whoever comes late.
+    lame_duck: Option<(String, bool)>,
+    drain: Option<(Instant, String)>,
+}
+
+impl Links {
+    /// To these proxies; nothing is asked for yet.
+    pub fn new(remotes: &[AdminRemote], instance: &LeasedInstance, post: &Post) -> Self {
+        let names: Vec<_> = remotes.iter().map(AdminRemote::name).collect();
+        let is_alone = remotes.len() < 2;
+        let links = remotes.iter().enumerate().map(|(number, remote)| {
+            Link::new(remote.clone(), instance.clone(), post.of(number), is_alone)
+        });
+        Self {
+            links: links.collect(),
+            proxies: LaunchProxies::new(names),
+            lame_duck: None,
+            drain: None,
+        }
+    }
+
+    /// Asks each for a lease, and again whenever it breaks.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn keep(&self, address: SocketAddr) -> std::io::Result<()> {
+        self.links.iter().try_for_each(|link| link.keep(address))
+    }
+
+    /// From now on, leases that break stay broken.
+    pub fn stop(&self) {
+        self.links.iter().for_each(Link::stop);
+    }
+
+    /// Ends the leases.
+    pub fn hang_up(&self) {
+        self.links.iter().for_each(Link::hang_up);
+    }
+
+    /// What the proxies last said, or why there is no lease.
+    pub fn status(&self) -> String {
+        match self.links.as_slice() {
+            [only] => only.status(),
+            several => {
+                let each = several.iter();
+                let each = each.map(|link| format!("{}: {}", link.name(), link.status()));
+                each.collect::<Vec<_>>().join("; ")
+            }
+        }
+    }
+
+    /// Asks all for the drain; how it ended is told when all have said so.
+    pub fn drain(&mut self, timeout: Duration, reason: &str) {
+        let (asked, said) = self.proxies.begin_drain();
+        self.drain = Some((Instant::now() + timeout, reason.to_owned()));
+        asked.into_iter().for_each(|number| self.ask_drain(number));
+        drop(self.carry_out(said));
+    }
+
+    /// Asks all to be lame duck; `until_quiet`: it is told when nothing new comes to any of them.
+    pub fn lame_duck(&mut self, reason: &str, until_quiet: bool) {
+        let asked = self.proxies.begin_lame_duck();
+        self.lame_duck = Some((reason.to_owned(), until_quiet));
+        asked
+            .into_iter()
+            .for_each(|number| self.ask_lame_duck(number));
+    }
+
+    fn ask_drain(&self, number: usize) {
+        if let (Some(link), Some((deadline, reason))) = (self.links.get(number), &self.drain) {
+            link.drain(*deadline, reason);
+        }
+    }
+
+    fn ask_lame_duck(&self, number: usize) {
+        if let (Some(link), Some((reason, until_quiet))) = (self.links.get(number), &self.lame_duck)
+        {
+            link.lame_duck(reason, *until_quiet);
+        }
+    }
+
+    /// One of them tells something; what that means for the launcher.
+    pub fn heard(&mut self, number: usize, event: ProxyEvent) -> Vec<LaunchEvent> {
+        let outcomes = self.proxies.step(number, event);
+        self.carry_out(outcomes)
+    }
+
+    fn carry_out(&self, outcomes: Vec<ProxyOutcome>) -> Vec<LaunchEvent> {
+        let mut told = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                ProxyOutcome::Tell(event) => told.push(event),
+                ProxyOutcome::AskLameDuck(number) => self.ask_lame_duck(number),
+                ProxyOutcome::AskDrain(number) => self.ask_drain(number),
+                ProxyOutcome::Say(text) => complain(&format!("exec: {text}")),
+            }
+        }
+        told
+    }
+}
