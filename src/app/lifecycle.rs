@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use super::RunOptions;
 use super::upgrade::UpgradeState;
-use crate::admin::{ProxyProcess, QuietView};
 use crate::admin::upgrade::{UpgradeReport, UpgradeRequest, UpgradeView};
+use crate::admin::{ProxyProcess, QuietView};
 use crate::config::{Config, ListenAddress};
 use crate::core::Time;
 use crate::proxy::data_plane::DataPlane;

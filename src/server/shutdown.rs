@@ -112,7 +112,7 @@ pub async fn finish_handed_over(
         clock::sleep(LOOK).await;
     }
     plane.set_lame(true);
-    let idle_until = lame_from + server.lame_duck.max(LEAST_LAME_DUCK);
+    let idle_until = lame_from + server.longest_lame_duck().max(LEAST_LAME_DUCK);
     while threads.have_connections() && clock::now() < idle_until.min(deadline) {
         clock::sleep(LOOK).await;
     }

@@ -36,6 +36,7 @@ impl AdminTlsConfig {
             client_ca: self.client_ca.clone(),
             client_crl: None,
             min_version: TlsVersion::Tls12,
+            managed: Vec::new(),
             certificates: vec![CertificateFiles {
                 cert: self.cert.clone(),
                 key: self.key.clone(),
