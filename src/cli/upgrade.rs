@@ -9,10 +9,12 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 
 use super::exit::Exit;
+use super::fleet::{AbsentProxy, Voice, ask_all};
 use crate::admin::upgrade::{UpgradeReport, UpgradeRequest, UpgradeView};
-use crate::client::http::{AdminClient, AnswerWait, Connect};
+use crate::client::fleet::Connect;
+use crate::client::http::{AdminClient, AnswerWait};
 use crate::core::upgrade::{TIME_TO_ACCEPT, TIME_TO_BUILD, TIME_TO_CHECK};
-use crate::rt::output::{count, print, print_json, printable};
+use crate::rt::output::{count, printable};
 
 /// Options of `lameduck upgrade`.
 #[derive(Debug, Clone, Args)]
@@ -41,21 +43,35 @@ pub struct UpgradeArgs {
 /// # Errors
 /// How it ended, if not well: the running proxy goes on then.
 pub async fn run_upgrade(args: UpgradeArgs) -> Result<(), Exit> {
-    let client = AdminClient::new(&args.connect)?;
     let request = UpgradeRequest {
         binary: args.binary.as_deref().map(whole).transpose()?,
         config: args.config.as_deref().map(whole).transpose()?,
         if_changed: args.if_changed,
         timeout_ms: args.timeout.map(|timeout| timeout.as_millis() as u64),
     };
+    ask_all(
+        &args.connect,
+        AbsentProxy::Failed,
+        args.json,
+        async |client, voice| upgrade(client, voice, &request, args.json).await,
+    )
+    .await
+}
+
+async fn upgrade(
+    client: &AdminClient,
+    voice: &Voice,
+    request: &UpgradeRequest,
+    json: bool,
+) -> Result<(), Exit> {
     let longest = AnswerWait::For(TIME_TO_CHECK + TIME_TO_BUILD + TIME_TO_ACCEPT);
     let report: UpgradeReport = client
-        .call(Method::POST, "/v1/upgrade", Some(&request), longest)
+        .call(Method::POST, "/v1/upgrade", Some(request), longest)
         .await?;
-    if args.json {
-        print_json(&report);
+    if json {
+        voice.print_json(&report);
     } else {
-        print(&shown(&report));
+        voice.print(&shown(&report));
     }
     Ok(())
 }
