@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 
-use tokio::sync::mpsc::UnboundedSender;
-
 use super::arrivals::Arrivals;
 use super::guard_state::GuardState;
-use super::moving::{MoveOut, MoveUnderWay, OfferedConnection};
+use super::moving::MoveOut;
 use super::per_client::PerClient;
 use crate::config;
 use crate::metrics::{MirrorLoad, PlaneCounters};
@@ -124,12 +122,6 @@ impl DataPlane {
     pub fn admit_moved(&self) -> ServedConnection<'_> {
         self.served.fetch_add(1, Ordering::Relaxed);
         ServedConnection(self)
-    }
-
-    /// Has open connections move to another process: each is offered to `offers` at its next still point, until what is
-    /// returned is dropped. See [`super::moving`].
-    pub fn move_out(&self, offers: UnboundedSender<OfferedConnection>) -> MoveUnderWay<'_> {
-        self.moving.begin(&self.clients, offers)
     }
 
     /// Counts a connection that is told to go away, for as long as that takes.

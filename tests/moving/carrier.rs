@@ -36,7 +36,6 @@ pub async fn hand_over(
     let (offers, mut queue) = tokio::sync::mpsc::unbounded_channel();
     let (near, far) = UnixStream::pair().unwrap();
     let under_way = old.plane.move_out(offers);
-    old.plane.move_out_kept();
     let mut quiet_since = std::time::Instant::now();
     let mut given = 0;
     loop {

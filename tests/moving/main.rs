@@ -27,17 +27,24 @@ fn seed() -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_move_again_and_again_and_nothing_is_lost_or_doubled() {
+    lameduck::server::rlimit::raise_limit();
     let mut rng = fastrand::Rng::with_seed(seed());
     let stop = Arc::new(AtomicBool::new(false));
     let backend = CountingBackend::start(rng.fork(), stop.clone()).await;
     let mut planes = vec![TestPlane::start(&backend, "").await];
     let address = planes[0].address();
     let (mut sockets, mut events, mut pipelines) = (Vec::new(), Vec::new(), Vec::new());
-    for number in 0..40 {
+    // The figures of `make prove`: as many as an upgrade has to carry.
+    let (many_sockets, many_streams, generations) = match lameduck_rig::setting::proving() {
+        true => (1_000, 200, 20),
+        false => (40, 20, 5),
+    };
+    let lasting = (many_sockets + many_streams) as u32;
+    for number in 0..many_sockets {
         let client = WebSocketClient::connect(address, number, rng.fork(), stop.clone());
         sockets.push(tokio::spawn(client));
     }
-    for number in 0..20 {
+    for number in 0..many_streams {
         events.push(tokio::spawn(EventClient::connect(
             address,
             number,
@@ -46,10 +53,10 @@ async fn connections_move_again_and_again_and_nothing_is_lost_or_doubled() {
         let client = PipeliningClient::connect(address, number, rng.fork(), stop.clone());
         pipelines.push(tokio::spawn(client));
     }
-    planes[0].until_lasting(60).await;
-    for generation in 0..5 {
+    planes[0].until_lasting(lasting).await;
+    for generation in 1..=generations {
         let next = TestPlane::start(&backend, "").await;
-        let is_last = generation == 4;
+        let is_last = generation == generations;
         let refusals = match is_last {
             true => Refusals::None,
             false => Refusals::OneIn(8),
@@ -63,7 +70,7 @@ async fn connections_move_again_and_again_and_nothing_is_lost_or_doubled() {
     let last = planes.last().unwrap();
     assert_eq!(
         last.lasting(),
-        60,
+        lasting,
         "all that last are counted where they are"
     );
     stop.store(true, Ordering::SeqCst);

@@ -98,7 +98,8 @@ pub struct OfferedConnection {
 pub struct MoveClaim {
     state: GivenConnection,
     word: Option<oneshot::Sender<()>>,
-    given: Arc<AtomicU64>,
+    /// Counts it, if it is a client's.
+    given: Option<Arc<AtomicU64>>,
 }
 
 impl MoveClaim {
@@ -107,8 +108,9 @@ impl MoveClaim {
         if self.state.give()
             && let Some(word) = self.word.take()
             && word.send(()).is_ok()
+            && let Some(given) = &self.given
         {
-            self.given.fetch_add(1, Ordering::Relaxed);
+            given.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -154,7 +156,7 @@ impl MoveOut {
         }
     }
 
-    /// Connections that were given away so far.
+    /// Clients' connections that were given away so far.
     pub fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
     }
@@ -175,7 +177,7 @@ impl MoveOut {
     /// told: one who might give up on its own would not know whose the connection is.
     pub async fn offer(&self, interrupt: &Interrupt, moved: MovedConnection) -> bool {
         interrupt.answer(OFFERED);
-        let is_given = match self.announce(moved) {
+        let is_given = match self.announce(moved, Some(self.given.clone())) {
             Some(word) => word.await.is_ok(),
             None => false,
         };
@@ -185,8 +187,17 @@ impl MoveOut {
         is_given
     }
 
-    /// The same without waiting: what is received is the word, or that there will be none. `None`: nobody wants it.
-    pub fn announce(&self, moved: MovedConnection) -> Option<oneshot::Receiver<()>> {
+    /// The same without waiting, for a kept connection to a backend, which is nobody's that is counted: what is received
+    /// is the word, or that there will be none. `None`: nobody wants it.
+    pub fn announce_kept(&self, moved: MovedConnection) -> Option<oneshot::Receiver<()>> {
+        self.announce(moved, None)
+    }
+
+    fn announce(
+        &self,
+        moved: MovedConnection,
+        given: Option<Arc<AtomicU64>>,
+    ) -> Option<oneshot::Receiver<()>> {
         let offers = self.offers.load_full()?;
         let (word, answer) = oneshot::channel();
         let mut state = GivenConnection::default();
@@ -194,7 +205,7 @@ impl MoveOut {
         let claim = MoveClaim {
             state,
             word: Some(word),
-            given: self.given.clone(),
+            given,
         };
         offers
             .send(OfferedConnection { moved, claim })
@@ -265,7 +276,7 @@ const OFFERED: u8 = 63;
 /// How a hand-over of open connections stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MoveCount {
-    /// They are the next process's. Kept connections to backends are among them.
+    /// They are the next process's.
     pub given: u64,
     /// They wait for the word.
     pub offered: u32,

@@ -4,13 +4,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use pingora::protocols::Stream;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::reuse::{IdleState, check_idle};
 use crate::core::Time;
 use crate::net::plain::{bare_socket, watched};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::moving::state::{MovedBackend, MovedKind};
-use crate::proxy::moving::{AdoptError, CountedElsewhere, MovedConnection, StayReason};
+use crate::proxy::moving::{
+    AdoptError, CountedElsewhere, MoveUnderWay, MovedConnection, OfferedConnection, StayReason,
+};
 use crate::registry::endpoint::{Endpoint, IdleConnection, Ticket};
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
@@ -121,9 +124,20 @@ pub fn import_connection(
 }
 
 impl DataPlane {
-    /// Offers the connections to backends that are kept for the next request, after [`DataPlane::move_out`], so that the
-    /// next process begins with warm ones. Those that are not given away are kept on. To be called on a runtime.
-    pub fn move_out_kept(self: &Arc<Self>) {
+    /// Has open connections move to another process: each is offered to `offers` at its next still point, until what is
+    /// returned is dropped. See [`crate::proxy::moving`]. To be called on a runtime.
+    pub fn move_out(
+        self: &Arc<Self>,
+        offers: UnboundedSender<OfferedConnection>,
+    ) -> MoveUnderWay<'_> {
+        let under_way = self.moving.begin(&self.clients, offers);
+        self.move_out_kept();
+        under_way
+    }
+
+    /// Offers the connections to backends that are kept for the next request, so that the next process begins with warm
+    /// ones. Those that are not given away are kept on.
+    fn move_out_kept(self: &Arc<Self>) {
         let pools = self.registry.snapshot().pools.clone();
         for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
             let mut offered = 0;
@@ -165,7 +179,7 @@ impl DataPlane {
             descriptors: vec![socket],
             state: MovedKind::IdleBackend(moved).into(),
         };
-        let Some(word) = self.moving.announce(moved) else {
+        let Some(word) = self.moving.announce_kept(moved) else {
             endpoint.release(connection);
             return false;
         };

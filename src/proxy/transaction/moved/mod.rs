@@ -39,6 +39,7 @@ impl Transaction<'_> {
         // The bytes of its client are in the tunnel.
         let mut request = self.account.export(self.id, head);
         request.status = self.client.origin.switched();
+        request.bytes_in += self.upload.total();
         let tunnel = MovedTunnel {
             client,
             request,
