@@ -188,6 +188,13 @@ impl Lifecycle {
         }
     }
 
+    /// A plan that moved a split has ended.
+    pub fn plan_ended(&self, outcome: &'static str) {
+        if let Some((_, metrics)) = self.serving.get() {
+            metrics.plan_ended(outcome);
+        }
+    }
+
     /// Since when it is lame duck.
     pub fn lame_since(&self) -> Option<Time> {
         self.lame.lock().as_ref().map(|(since, _)| *since)

@@ -192,7 +192,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
         let keeper = config.server.state_dir.clone().map(Keeper::start);
         let observer = wiring::RegistryWatcher::new(lifecycle.clone(), keeper.clone());
-        let own_key = TakenOver::own_key(&handed, &config);
+        let own_key = TakenOver::own_key(&handed, &config)?;
         let handle = registry::take_over(
             config.clone(),
             handed,

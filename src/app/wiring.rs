@@ -104,6 +104,10 @@ impl Observer for RegistryWatcher {
     fn drain_ended(&self, pool: &str, response: &DrainResponse) {
         self.lifecycle.drain_ended(pool, response);
     }
+
+    fn plan_ended(&self, outcome: &'static str) {
+        self.lifecycle.plan_ended(outcome);
+    }
 }
 
 /// Starts what runs on the control thread for as long as the process, and the watch over it.
@@ -191,10 +195,9 @@ pub fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState) -> Arc
 }
 
 /// Where the key for sessions comes from.
-pub fn own_key(config: &Config) -> persist::OwnKeySource {
+pub fn own_key(config: &Config) -> anyhow::Result<persist::OwnKeySource> {
     let dir = config.server.state_dir.as_deref();
-    dir.map(persist::OwnKeySource::in_directory)
-        .unwrap_or_default()
+    Ok(persist::OwnKeySource::new(dir)?)
 }
 
 /// What an earlier run of the proxy kept.

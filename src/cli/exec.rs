@@ -59,6 +59,9 @@ pub struct ExecArgs {
     /// It is a backup: it gets requests only while no other instance is ready
     #[arg(long, env = "LAMEDUCK_BACKUP", value_parser = FalseyValueParser::new())]
     pub backup: bool,
+    /// Where it is, such as a data centre: backends in the proxy's own zone come first
+    #[arg(long, value_name = "ZONE", env = "LAMEDUCK_ZONE")]
+    pub zone: Option<String>,
     /// The host under which the proxy reaches the app [default: loopback; for a proxy on another host, the
     /// address that it sees us by]
     #[arg(long, value_name = "HOST", env = "LAMEDUCK_ADVERTISE")]
@@ -140,6 +143,7 @@ pub fn run_exec(args: ExecArgs, chosen: bool) -> u8 {
         name: args.name,
         weight: args.weight,
         backup: args.backup,
+        zone: args.zone,
         port: match args.port {
             PortArg::Auto => None,
             PortArg::Number(port) => Some(port),

@@ -26,6 +26,9 @@ pub struct RegisterArgs {
     /// It is a backup: it gets requests only while no other is ready
     #[arg(long, env = "LAMEDUCK_BACKUP", value_parser = FalseyValueParser::new())]
     pub backup: bool,
+    /// Where it is, such as a data centre: backends in the proxy's own zone come first
+    #[arg(long, value_name = "ZONE", env = "LAMEDUCK_ZONE")]
+    pub zone: Option<String>,
     /// Wait up to this long until it is ready
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
     pub wait: Option<String>,
@@ -50,6 +53,7 @@ pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
         address: args.address,
         weight: args.weight,
         backup: args.backup,
+        zone: args.zone,
         wait: asked,
     };
     let path = args.backend.path();

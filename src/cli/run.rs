@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 use crate::app::upgrade::handing_over::ProxyEnd;
 use crate::app::{self, RunOptions};
@@ -35,7 +36,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_HEALTH_PATH")]
     pub health_path: Option<String>,
     /// Start a small process that keeps the listening sockets and starts the proxy again when it is killed
-    #[arg(long, env = "LAMEDUCK_KEEPER")]
+    #[arg(long, env = "LAMEDUCK_KEEPER", value_parser = FalseyValueParser::new())]
     pub keeper: bool,
     /// The admin socket, instead of what the file says
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_ADMIN", value_parser = socket_path)]

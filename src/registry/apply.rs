@@ -129,6 +129,7 @@ impl Writer {
                 before = member.endpoint.weight();
                 member.endpoint.set_weight(weight);
                 member.is_backup = request.backup;
+                member.zone.clone_from(&request.zone);
             }
             (state.dirty, state.unsaved) = (true, true);
             // One that is ready, or about to be, has said nothing new.
@@ -154,7 +155,7 @@ impl Writer {
                 address,
                 weight,
                 is_backup: request.backup,
-                zone: None,
+                zone: request.zone.clone(),
                 source: BackendSource::Api,
                 discovery: None,
                 drains,
@@ -323,6 +324,7 @@ impl Writer {
                 address: kept.address,
                 weight: Some(kept.weight),
                 backup: kept.backup,
+                zone: kept.zone,
                 wait: None,
             };
             if let Err(refusal) = self.register(&kept.pool, &kept.name, &request, kept.owner) {

@@ -197,6 +197,7 @@ impl Writer {
             address: request.address.clone(),
             weight: request.weight,
             backup: request.backup,
+            zone: request.zone.clone(),
             wait: None,
         };
         let (address, weight) = request::registration(name, &plain, &self.handle.own)?;
@@ -226,7 +227,7 @@ impl Writer {
             address,
             weight,
             is_backup: request.backup,
-            zone: None,
+            zone: request.zone.clone(),
             source: BackendSource::Lease,
             discovery: None,
             drains,

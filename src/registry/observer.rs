@@ -20,6 +20,8 @@ pub trait Observer: Send {
     }
     /// A drain ended.
     fn drain_ended(&self, pool: &str, response: &DrainResponse);
+    /// A plan that moved the weights of a split has ended.
+    fn plan_ended(&self, _outcome: &'static str) {}
     /// A lease ended; this many backends of all pools still take requests.
     fn lease_ended(&self, _lease: &str, _eligible: usize) {}
 }

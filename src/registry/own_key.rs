@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::registry::sticky::OwnKey;
+use crate::registry::sticky::{NoRandomBytesError, OwnKey};
 use crate::rt::files;
 
 /// The file's name in `state_dir`.
@@ -15,27 +15,45 @@ const FILE: &str = "sticky.key";
 const NEW: &str = "sticky.key.new";
 
 /// Where the key comes from: a file, once somebody needs it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OwnKeySource {
     /// Where it is kept; `None`: nowhere.
     dir: Option<PathBuf>,
+    /// What a new key is. Made at the start, which can be refused, and not when a reload first needs it.
+    fresh: OwnKey,
     key: OnceLock<OwnKey>,
 }
 
+impl Default for OwnKeySource {
+    /// For this process alone.
+    ///
+    /// # Panics
+    /// Where [`OwnKeySource::new`] has an error.
+    fn default() -> Self {
+        Self::new(None).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
 impl OwnKeySource {
-    /// From and to this directory.
-    pub fn in_directory(dir: &Path) -> Self {
-        Self {
-            dir: Some(dir.to_owned()),
+    /// From and to this directory; `None`: for this process alone.
+    ///
+    /// # Errors
+    /// Those of [`OwnKey::random`].
+    pub fn new(dir: Option<&Path>) -> Result<Self, NoRandomBytesError> {
+        Ok(Self {
+            dir: dir.map(Path::to_owned),
+            fresh: OwnKey::random()?,
             key: OnceLock::new(),
-        }
+        })
     }
 
     /// This one, which another process has given.
     pub fn known(key: OwnKey) -> Self {
-        let source = Self::default();
-        let _ = source.key.set(key);
-        source
+        Self {
+            dir: None,
+            fresh: key.clone(),
+            key: OnceLock::from(key),
+        }
     }
 
     /// The key, if somebody has needed it.
@@ -46,26 +64,26 @@ impl OwnKeySource {
     /// The key; the first time, it is read or made.
     pub fn key(&self) -> &OwnKey {
         self.key.get_or_init(|| match &self.dir {
-            Some(dir) => load_own_key(dir),
-            None => OwnKey::random(),
+            Some(dir) => load_own_key(dir, &self.fresh),
+            None => self.fresh.clone(),
         })
     }
 }
 
-/// Reads the key, or makes one and keeps it. Where that fails, sessions end with the process, and people are told.
-fn load_own_key(dir: &Path) -> OwnKey {
+/// Reads the key, or keeps the fresh one. Where that fails, sessions end with the process, and people are told.
+fn load_own_key(dir: &Path, fresh: &OwnKey) -> OwnKey {
     let kept = match read(dir) {
         Ok(Some(key)) => return key,
-        Ok(None) => make(dir),
+        Ok(None) => keep(dir, fresh),
         Err(error) => Err(error),
     };
-    kept.unwrap_or_else(|error| {
+    if let Err(error) = kept {
         tracing::warn!(
             "can't keep {}: {error}; sessions of sticky pools without `keys` start anew when lameduck restarts",
             dir.join(FILE).display()
         );
-        OwnKey::random()
-    })
+    }
+    fresh.clone()
 }
 
 /// `None`: there is none, or something that is no key of ours.
@@ -84,16 +102,14 @@ fn read(dir: &Path) -> io::Result<Option<OwnKey>> {
     Ok(<[u8; 32]>::try_from(bytes).ok().map(OwnKey::new))
 }
 
-fn make(dir: &Path) -> io::Result<OwnKey> {
-    let key = OwnKey::random();
+fn keep(dir: &Path, key: &OwnKey) -> io::Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o750)
         .create(dir)?;
     let directory = files::open_directory(dir)?;
     files::write_fresh(&directory, NEW, 0o600, &[key.bytes()])?;
-    files::rename_within(&directory, NEW, FILE)?;
-    Ok(key)
+    files::rename_within(&directory, NEW, FILE)
 }
 
 #[cfg(test)]
@@ -101,16 +117,20 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
+    fn load(dir: &Path) -> OwnKey {
+        load_own_key(dir, &OwnKey::random().unwrap())
+    }
+
     #[test]
     fn own_key_is_the_same_in_the_next_run_and_nobody_elses_to_read() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        let first = load_own_key(&state);
-        assert_eq!(load_own_key(&state).bytes(), first.bytes());
+        let first = load(&state);
+        assert_eq!(load(&state).bytes(), first.bytes());
         let mode = std::fs::metadata(state.join(FILE)).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
         std::fs::write(state.join(FILE), "short").unwrap();
-        assert_ne!(load_own_key(&state).bytes(), first.bytes());
+        assert_ne!(load(&state).bytes(), first.bytes());
     }
 
     #[test]
@@ -118,7 +138,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let key = load_own_key(&file);
+        let key = load(&file);
         assert_ne!(key.bytes(), &[0; 32]);
     }
 }

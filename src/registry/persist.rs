@@ -87,6 +87,9 @@ pub struct Registration {
     /// It gets requests only while no other is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// Where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// The user whose it is, where it came through the socket for apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
@@ -445,6 +448,7 @@ impl PoolState {
                     address: member.endpoint.address.to_string(),
                     weight: member.endpoint.weight(),
                     backup: member.is_backup,
+                    zone: member.zone.clone(),
                     owner: member.owner,
                 });
             }

@@ -175,6 +175,11 @@ pub fn registration(
     let address = address
         .map_err(|error| RegistryError::Invalid(format!("`{}`: {error}", request.address)))?;
     check_name(name).map_err(RegistryError::Invalid)?;
+    if let Some(zone) = &request.zone {
+        check_name(zone).map_err(|why| {
+            RegistryError::Invalid(format!("zone `{}`: {why}", zone.escape_debug()))
+        })?;
+    }
     own.check_address(&address).map_err(|error| {
         RegistryError::Invalid(format!(
             "`{address}`: {error}; give the address that the app listens on"

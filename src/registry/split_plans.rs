@@ -127,6 +127,7 @@ impl Writer {
         }
         self.unsaved = true;
         let end = state.as_str();
+        self.observer.plan_ended(end);
         match state {
             PlanState::Reached => info!(route, "the plan has reached its end: {summary}"),
             PlanState::Stopped => info!(route, reason = why, "the plan was stopped: {summary}"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ring::hmac;
 use subtle::ConstantTimeEq as _;
+use thiserror::Error;
 
 use super::endpoint::{BackendKey, Endpoint};
 use crate::config::StickyConfig;
@@ -20,6 +21,14 @@ const DAY: u64 = 86_400;
 #[derive(Clone)]
 pub struct OwnKey(Arc<[u8; 32]>);
 
+/// There is nothing to make a key of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "the kernel gives no random bytes (getrandom(2), /dev/urandom), and a key that can be guessed would let clients \
+     choose their instance; let lameduck use getrandom in its sandbox or seccomp filter"
+)]
+pub struct NoRandomBytesError;
+
 impl OwnKey {
     /// This one.
     pub fn new(bytes: [u8; 32]) -> Self {
@@ -27,14 +36,15 @@ impl OwnKey {
     }
 
     /// One that nobody can guess.
-    pub fn random() -> Self {
+    ///
+    /// # Errors
+    /// The system has no random bytes to give. A key that can be guessed would be worse than none.
+    pub fn random() -> Result<Self, NoRandomBytesError> {
         use ring::rand::SecureRandom as _;
         let mut bytes = [0; 32];
-        if ring::rand::SystemRandom::new().fill(&mut bytes).is_err() {
-            // The kernel has none to give, which it always has on the systems that this runs on.
-            bytes.fill_with(|| fastrand::u8(..));
-        }
-        Self::new(bytes)
+        let filled = ring::rand::SystemRandom::new().fill(&mut bytes);
+        filled.map_err(|_| NoRandomBytesError)?;
+        Ok(Self::new(bytes))
     }
 
     /// For the file that it is kept in.
@@ -255,6 +265,7 @@ mod tests {
         let read = |keys: &StickyKeys| read_token(keys, "app", &own, 1000, 60);
         assert!(read(&keys(&[])).is_some());
         assert!(read(&keys(&["another key, a long one"])).is_none());
-        assert_ne!(OwnKey::random().bytes(), OwnKey::random().bytes());
+        let random = || OwnKey::random().unwrap();
+        assert_ne!(random().bytes(), random().bytes());
     }
 }

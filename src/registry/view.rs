@@ -358,6 +358,9 @@ pub struct RegisterRequest {
     /// It gets requests only while no other is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// Where it is, such as a data centre; absent: nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Wait this long until it is ready; absent: don't wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
@@ -383,6 +386,9 @@ pub struct LeaseRequest {
     /// It gets requests only while no other is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// Where it is, such as a data centre; absent: nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// The app's process, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -44,6 +44,7 @@ const SHARE: usize = 16;
 
 /// After a fault of ours, time waits this long, so that one that comes again does not come in a circle.
 const RECOVERY: Duration = Duration::from_secs(1);
+
 /// Starts the registry's task on the current runtime.
 pub fn spawn(
     config: Arc<Config>,

@@ -40,6 +40,8 @@ struct MetricsInner {
     plane: Arc<PlaneCounters>,
     states: States,
     drains: Mutex<BTreeMap<String, EndedDrains>>,
+    /// Plans that moved a split and have ended, by outcome.
+    plans: Mutex<BTreeMap<&'static str, u64>>,
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     attached: OnceLock<Attached>,
@@ -73,6 +75,7 @@ impl Metrics {
             registry,
             plane: Arc::default(),
             drains: Mutex::default(),
+            plans: Mutex::default(),
             reloads_applied: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
             attached: OnceLock::new(),
@@ -122,6 +125,11 @@ impl Metrics {
             .observe(Duration::from_millis(response.waited_ms));
         drains.cut += u64::from(response.cut);
         drains.lost += u64::from(response.lost);
+    }
+
+    /// A plan that moved the weights of a split has ended.
+    pub fn plan_ended(&self, outcome: &'static str) {
+        *self.0.plans.lock().entry(outcome).or_default() += 1;
     }
 
     /// The configuration was read again; `applied` is false where it was refused.

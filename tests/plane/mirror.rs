@@ -58,6 +58,38 @@ fn dropped(reason: &str) -> String {
 
 const MIRRORED: &str = "lameduck_mirrored_total{pool=\"shadow\"}";
 
+/// The session's token is for the pool that answers: a shadow that logs what it gets must not learn it.
+#[tokio::test]
+async fn copy_has_no_token_of_the_session_and_keeps_other_cookies_and_the_body() {
+    // The keys of `[pool.sticky]` belong to the pool that they follow, the first one.
+    let rig = rig("{ pool = \"shadow\" }", "").await;
+    let (status, why) = rig
+        .reload(
+            "[[pool]]\nname = \"shadow\"",
+            "[pool.sticky]\n[[pool]]\nname = \"shadow\"",
+        )
+        .await;
+    assert_eq!(status, 200, "{why}");
+    let body = "Cookie: lameduck=body\r\n";
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nCookie: a=1; lameduck=token; b=2\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut client = rig.ask(&request).await;
+    let mut shadow = rig.backends[1].accept().await;
+    let copy = shadow.request().await;
+    let mut backend = rig.backends[0].accept().await;
+    let original = backend.request().await;
+    for got in [&copy, &original] {
+        assert!(!got.head.contains("token"), "{}", got.head);
+        assert_eq!(got.field("cookie"), Some("a=1; b=2"));
+        assert_eq!(got.text(), body);
+    }
+    shadow.answer("shadow").await;
+    backend.answer("app").await;
+    assert_eq!(client.response().await.text(), "app");
+}
+
 #[tokio::test]
 async fn copy_is_sent_with_its_mark_and_the_same_id_and_its_answer_is_thrown_away() {
     let rig = rig("{ pool = \"shadow\" }", "").await;

@@ -191,6 +191,7 @@ async fn a_hundred_thousand_registrations_come_back_within_seconds() {
         address: format!("10.{}.{}.{}:3000", n >> 16, n >> 8 & 255, n & 255),
         weight: 1,
         backup: false,
+        zone: None,
         owner: None,
     };
     // Each has a drain of the last run, too.

@@ -56,10 +56,13 @@ async fn leased_backup_stands_by_until_no_other_is_ready() {
     let request = LeaseRequest {
         address: "127.0.0.1:4000".into(),
         backup: true,
+        zone: Some("eu-1".into()),
         ..LeaseRequest::default()
     };
     let _lease = rig.handle.lease("app", "spare", request).await.unwrap();
     rig.ready("spare").await;
+    let zone = rig.view("spare").await.unwrap().zone;
+    assert_eq!(zone.as_deref(), Some("eu-1"));
     assert!(rig.view("spare").await.unwrap().backup);
     assert_eq!(rig.snapshot().ready.len(), 2);
     rig.drain("a").await.unwrap();

@@ -95,6 +95,48 @@ async fn registered_backup_stands_by_and_stays_one_until_it_is_registered_withou
     assert!(rig.snapshot().backups.is_none());
 }
 
+/// What a registered instance says of its zone counts like what the file says, and outlives the proxy.
+#[tokio::test]
+async fn registered_zone_is_shown_counts_and_is_kept_until_it_is_registered_without() {
+    let text = format!("[server]\nzone = \"eu-1\"\n{}", pool("", &[]));
+    let rig = Rig::new(&text);
+    let request = |port: u16, zone: Option<&str>| RegisterRequest {
+        address: format!("127.0.0.1:{port}"),
+        zone: zone.map(str::to_owned),
+        ..RegisterRequest::default()
+    };
+    let register = async |name: &str, request| {
+        let registered = rig.handle.register("app", name, request).await;
+        registered.unwrap().zone
+    };
+    let near = register("near", request(4000, Some("eu-1"))).await;
+    assert_eq!(near.as_deref(), Some("eu-1"));
+    register("far", request(4001, Some("us-1"))).await;
+    rig.ready("near").await;
+    rig.ready("far").await;
+    let first: Vec<_> = rig
+        .snapshot()
+        .ready
+        .iter()
+        .map(|one| one.name.to_string())
+        .collect();
+    assert_eq!(first, ["near"]);
+    let again = Rig::restored(&text, rig.kept());
+    again.settled().await;
+    assert_eq!(
+        again.view("far").await.unwrap().zone.as_deref(),
+        Some("us-1")
+    );
+    // Registered again without it, at the same address.
+    assert_eq!(register("far", request(4001, None)).await, None);
+    let refused = rig
+        .handle
+        .register("app", "x", request(4002, Some("no zone")))
+        .await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, RegistryError::Invalid(_)), "{refused}");
+}
+
 #[tokio::test]
 async fn the_same_address_after_a_drain_is_a_new_process() {
     let rig = Rig::new(&pool("", &[]));

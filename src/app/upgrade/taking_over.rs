@@ -117,10 +117,10 @@ impl TakenOver {
     }
 
     /// Where sessions' key comes from.
-    pub fn own_key(registry: &HandedRegistry, config: &Config) -> OwnKeySource {
+    pub fn own_key(registry: &HandedRegistry, config: &Config) -> anyhow::Result<OwnKeySource> {
         let handed = registry.sticky_key.as_deref().and_then(from_hex);
         match handed {
-            Some(bytes) => OwnKeySource::known(OwnKey::new(bytes)),
+            Some(bytes) => Ok(OwnKeySource::known(OwnKey::new(bytes))),
             None => wiring::own_key(config),
         }
     }

@@ -126,9 +126,23 @@ impl Transaction<'_> {
             },
             admission: (self.account.admission.as_ref())
                 .map(|admission| Box::new(admission.of_copy())),
-            bytes: self.client.buffer.bytes()[..occupied].to_vec(),
+            bytes: self.copied_bytes(occupied),
             place,
         })
+    }
+
+    /// What the copy's head and body are: as they came, without the session's token. It is for the pool that answers, and
+    /// nobody else's business.
+    fn copied_bytes(&self, occupied: usize) -> Vec<u8> {
+        let mut bytes = self.client.buffer.bytes()[..occupied].to_vec();
+        if let Some(session) = &self.session
+            && let Some(end) = memchr::memmem::find(&bytes, b"\r\n\r\n")
+        {
+            let body = bytes.split_off(end + 4);
+            session.edit_head(&mut bytes);
+            bytes.extend_from_slice(&body);
+        }
+        bytes
     }
 
     /// Whether the request is a copy itself: those that two proxies make of each other's would have no end.

@@ -47,6 +47,7 @@ fn state() -> KeptState {
             address: "unix:/run/api.sock".into(),
             weight: 3,
             backup: true,
+            zone: Some("eu-1a".into()),
             owner: Some(1000),
         }],
         pauses: vec![KeptPause {

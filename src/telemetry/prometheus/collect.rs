@@ -34,6 +34,7 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     families.extend(super::discovery::discovery(&inner.registry));
     families.extend(supervisors(inner.registry.supervisors()));
     families.extend(drains(inner, &snapshot));
+    families.extend(plans(inner));
     families.extend(process(inner, &snapshot));
     families.extend(vital_signs(inner));
     if snapshot.config.compression.is_some() {
@@ -280,6 +281,22 @@ fn drains(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 4] {
         lost.add(&[label], drains.lost);
     }
     [total, durations, cut, lost]
+}
+
+/// Only where a plan has ended.
+fn plans(inner: &MetricsInner) -> Option<Family> {
+    let ended = inner.plans.lock();
+    if ended.is_empty() {
+        return None;
+    }
+    let mut total = Family::counter(
+        "lameduck_split_plan_total",
+        "Plans that moved the weights of a split and have ended, by outcome.",
+    );
+    for (outcome, count) in &*ended {
+        total.add(&[("outcome", outcome)], *count);
+    }
+    Some(total)
 }
 
 /// Only with `[compression]`.

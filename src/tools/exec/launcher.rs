@@ -324,6 +324,7 @@ impl Launcher {
             name,
             weight,
             backup,
+            zone,
             advertise,
             ..
         } = &self.options;
@@ -336,6 +337,7 @@ impl Launcher {
             },
             weight: *weight,
             backup: *backup,
+            zone: zone.clone(),
             advertise: advertise.clone(),
             pid,
             nonce: format!("{pid}-{:016x}", fastrand::u64(..)),

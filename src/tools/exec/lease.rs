@@ -38,6 +38,8 @@ pub struct LeasedInstance {
     pub weight: Option<u32>,
     /// It gets requests only while no other is ready.
     pub backup: bool,
+    /// Where it is.
+    pub zone: Option<String>,
     /// The host that the proxy is told, instead of what we find.
     pub advertise: Option<String>,
     /// The app's process.
@@ -308,6 +310,7 @@ impl Link {
             address,
             weight: self.instance.weight,
             backup: self.instance.backup,
+            zone: self.instance.zone.clone(),
             pid: Some(self.instance.pid),
             nonce: Some(self.instance.nonce.clone()),
         }

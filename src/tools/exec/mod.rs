@@ -45,6 +45,8 @@ pub struct ExecOptions {
     pub weight: Option<u32>,
     /// It gets requests only while no other is ready.
     pub backup: bool,
+    /// Where it is.
+    pub zone: Option<String>,
     /// The port; `None`: a free one.
     pub port: Option<u16>,
     /// The variable that tells the app its port.

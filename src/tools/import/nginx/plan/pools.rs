@@ -433,6 +433,14 @@ fn read_backend(directive: &NginxDirective) -> BackendDraft {
             },
             "down" => out = Some("it is marked `down`: put it in when it is to take requests"),
             "backup" => draft.keys.push(("backup", "true".into())),
+            "max_fails" if value != "0" => draft.notices.push(ImportNotice::differs(
+                &directive.place,
+                format!(
+                    "`{word}`: lameduck asks each backend itself ([pool.health]), and notices at once where none \
+                     listens any more; to leave out one that answers with errors, too, add [pool.outlier] with \
+                     `consecutive_errors = {value}`"
+                ),
+            )),
             "max_fails" | "fail_timeout" | "resolve" => {}
             "max_conns" if value == "0" => {}
             _ => draft
