@@ -114,6 +114,7 @@ impl Server {
             registry.clone(),
             process.clone(),
             admin::DoorSettings {
+                phase: None,
                 token,
                 hosts: vec!["duck.example".to_owned()],
                 apps_pools: vec!["app".to_owned()],
