@@ -134,7 +134,8 @@ mod tests {
     use super::*;
 
     fn list(names: &[&str]) -> String {
-        let one = |name: &&str| format!("{{\"name\": \"{name}\", \"address\": \"127.0.0.1:80\"}}");
+        let one =
+            |name: &&str| format!("{{\"name\": \"{name}\", \"address\": \"{name}.internal:80\"}}");
         let all: Vec<_> = names.iter().map(one).collect();
         format!("[{}]", all.join(",\n"))
     }

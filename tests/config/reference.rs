@@ -245,8 +245,11 @@ fn with_certificates(path: &Path) -> (tempfile::TempDir, PathBuf) {
     std::fs::write(&users, "ann:{SHA}hvfkN/qlp/zhXR3cuerq6jd2Z7g=\n").unwrap();
     let closed = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(&users, closed).unwrap();
+    let jobs = dir.path().join("jobs.json");
+    std::fs::write(&jobs, "[]").unwrap();
     let text_here = (text.replace(TLS, here).replace("/srv/www/app", here))
-        .replace("/etc/lameduck/htpasswd", &users.display().to_string());
+        .replace("/etc/lameduck/htpasswd", &users.display().to_string())
+        .replace("/etc/lameduck/jobs.json", &jobs.display().to_string());
     std::fs::write(&copy, text_here).unwrap();
     // What it includes stands in a directory of its name.
     let included = path.with_extension("d");
