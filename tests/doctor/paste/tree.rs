@@ -290,7 +290,9 @@ fn set(root: &mut Value, way: &[String], key: &str, value: Value) {
         "command" if way.iter().any(|step| step == "exec") => {
             owner(root, way, |_, key| key == "exec")
         }
-        "publishNotReadyAddresses" => owner(root, way, |map, _| map.contains_key(key)),
+        "verbs" | "apiGroups" | "automountServiceAccountToken" | "publishNotReadyAddresses" => {
+            owner(root, way, |map, _| map.contains_key(key))
+        }
         _ => {
             let services = way.iter().position(|step| step == "services");
             match services {
