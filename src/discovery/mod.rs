@@ -9,6 +9,8 @@
 mod backoff;
 #[cfg(feature = "dns")]
 mod dns;
+#[cfg(feature = "docker")]
+mod docker;
 pub mod file;
 mod follow;
 #[cfg(feature = "kubernetes")]
@@ -79,6 +81,9 @@ pub fn open_source(
         )?)),
         #[cfg(not(feature = "kubernetes"))]
         DiscoveryKind::Kubernetes => Err(not_built(config)),
+        #[cfg(feature = "docker")]
+        DiscoveryKind::Docker => Ok(Box::new(docker::DockerSource::new(pool, &config.source)?)),
+        #[cfg(not(feature = "docker"))]
         DiscoveryKind::Docker => Err(not_built(config)),
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct DockerDaemon {
 struct Containers {
     /// When each was started; `None`: it has ended.
     started: Mutex<BTreeMap<String, Option<String>>>,
+    /// The ports that they listen on, by name.
+    ports: BTreeMap<String, u16>,
     events: broadcast::Sender<String>,
 }
 
@@ -41,10 +43,15 @@ fn now() -> (String, u64) {
 
 impl DockerDaemon {
     /// Listens at this socket, with these containers running.
-    pub fn start(socket: &Path, names: impl Iterator<Item = String>) -> Self {
-        let started = names.map(|name| (name, Some(now().0))).collect();
+    pub fn start(socket: &Path, containers: impl Iterator<Item = (String, u16)>) -> Self {
+        let ports: BTreeMap<_, _> = containers.collect();
+        let started = ports
+            .keys()
+            .map(|name| (name.clone(), Some(now().0)))
+            .collect();
         let known = Arc::new(Containers {
             started: Mutex::new(started),
+            ports,
             events: broadcast::channel(1024).0,
         });
         Self {
@@ -126,6 +133,7 @@ async fn answer(
         return Ok(Response::new(BodyExt::boxed(StreamBody::new(frames))));
     }
     let (status, body) = match path.strip_prefix("/containers/") {
+        Some("json") => (200, listed(&known)),
         Some(rest) => container(rest.trim_end_matches("/json"), &known),
         None => (
             200,
@@ -137,6 +145,19 @@ async fn answer(
         .status(status)
         .header("content-type", "application/json");
     Ok(response.body(body).unwrap())
+}
+
+fn listed(known: &Containers) -> Value {
+    let started = known.started.lock().unwrap();
+    let running = started.iter().filter(|(_, started)| started.is_some());
+    let list = running.map(|(name, _)| {
+        json!({
+            "Id": name, "Names": [format!("/{name}")], "State": "running", "Labels": { "lameduck.pool": "app" },
+            "Ports": [{ "PrivatePort": known.ports[name], "Type": "tcp" }],
+            "NetworkSettings": { "Networks": { "bridge": { "IPAddress": "127.0.0.1" } } },
+        })
+    });
+    list.collect()
 }
 
 fn container(name: &str, known: &Containers) -> (u16, Value) {

@@ -350,21 +350,17 @@ async fn pm2() {
 }
 
 /// Processes of the test's in the place of containers, and a daemon that tells of them.
-#[tokio::test]
-async fn docker() {
-    let _turn = turn_alone().await;
+async fn containers(title: &str, section: impl Fn(&[SocketAddr], &Path) -> String) {
     let (scratch, addresses) = (Fleet::scratch(), free_addresses(INSTANCES));
     let commands: Vec<_> = (addresses.iter().enumerate())
         .map(|(n, address)| app(&scratch, n + 1, *address))
         .collect();
     let socket = scratch.path().join("docker.sock");
-    let names = (1..=INSTANCES).map(|n| format!("shop-app-{n}"));
-    let daemon = RefCell::new(DockerDaemon::start(&socket, names));
-    let supervisor = format!(
-        "[pool.supervisor]\ntype = \"docker\"\nprocess = \"shop-app-{{number}}\"\naddress = \"unix:{}\"\n",
-        socket.display()
-    );
-    let fleet = Fleet::start_in(scratch, &pool(&addresses, &supervisor)).await;
+    let named = (addresses.iter().enumerate())
+        .map(|(n, address)| (format!("shop-app-{}", n + 1), address.port()));
+    let daemon = RefCell::new(DockerDaemon::start(&socket, named));
+    let pool = section(&addresses, &socket);
+    let fleet = Fleet::start_in(scratch, &pool).await;
     let start = |n: usize| {
         let mut words = commands[n - 1].split(' ');
         let mut command = fleet.command(Path::new(words.next().unwrap()));
@@ -372,11 +368,7 @@ async fn docker() {
         fleet.supervise(&format!("shop-app-{n}"), command)
     };
     let mut running: Vec<_> = (1..=INSTANCES).map(start).collect();
-    let away = Away {
-        go: async || daemon.borrow().go(),
-        come: async || daemon.borrow_mut().come(),
-    };
-    loses_nothing(&fleet, "Docker's API, watched", Some(away), async |n| {
+    let restart = async |n: usize| {
         let (name, daemon) = (format!("shop-app-{n}"), daemon.borrow());
         daemon.tell(&name, "kill", Some("1"));
         running[n - 1].signal(libc::SIGTERM).unwrap();
@@ -387,6 +379,42 @@ async fn docker() {
         running[n - 1] = start(n);
         daemon.tell(&name, "start", None);
         daemon.tell(&name, "restart", None);
+    };
+    if pool.contains("discovery") {
+        fleet.ready(INSTANCES).await;
+        let lasts = restarted_under_load(&fleet, title, restart).await;
+        assert!(lasts[lasts.len() / 2] <= promised(), "{title}: {lasts:?}");
+        return;
+    }
+    let away = Away {
+        go: async || daemon.borrow().go(),
+        come: async || daemon.borrow_mut().come(),
+    };
+    loses_nothing(&fleet, title, Some(away), restart).await;
+}
+
+#[tokio::test]
+async fn docker() {
+    let _turn = turn_alone().await;
+    containers("Docker's API, watched", |addresses, socket| {
+        let supervisor = format!(
+            "[pool.supervisor]\ntype = \"docker\"\nprocess = \"shop-app-{{number}}\"\naddress = \"unix:{}\"\n",
+            socket.display()
+        );
+        pool(addresses, &supervisor)
+    })
+    .await;
+}
+
+/// The containers themselves are found by their label, and drained by the same events.
+#[tokio::test]
+async fn docker_by_labels() {
+    let _turn = turn_alone().await;
+    containers("Docker's API, discovered", |_, socket| {
+        format!(
+            "[[pool.discovery]]\ntype = \"docker\"\nsocket = \"{}\"\n",
+            socket.display()
+        )
     })
     .await;
 }

@@ -1,0 +1,362 @@
+//! `type = "docker"`: containers with a label, for as long as they run.
+//!
+//! The daemon's event stream says when something changes; what there is, a list says, which is asked for after each
+//! change. `kill` with a signal that stops is the word that a container terminates: it comes with the signal.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage};
+use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+
+use super::{DiscoverySource, SourceError, SourceReporter};
+use crate::config::{Address, DiscoveryPort, DiscoverySourceConfig, check_name};
+use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState, SourceAnswer};
+use crate::rt::clock;
+
+/// The label that makes a container a backend of the pool that it names.
+const POOL_LABEL: &str = "lameduck.pool";
+/// Labels by which a container says more of itself.
+const PORT_LABEL: &str = "lameduck.port";
+const WEIGHT_LABEL: &str = "lameduck.weight";
+/// Signals that stop a process: TERM, KILL, INT and QUIT.
+const STOPS: [&str; 8] = [
+    "15", "9", "2", "3", "SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT",
+];
+/// The longest that the daemon may take to answer, in seconds.
+const PATIENCE: u64 = 10;
+/// Between two lists without an event: a stream may have lost one.
+const LOOK: Duration = Duration::from_secs(60);
+/// Events since so long before the list are asked for, so that none falls in between.
+const OVERLAP: Duration = Duration::from_secs(2);
+
+/// Containers of a daemon.
+#[derive(Debug)]
+pub struct DockerSource {
+    socket: PathBuf,
+    label: String,
+    network: Option<String>,
+    port: Option<u16>,
+}
+
+impl DockerSource {
+    /// As the section of this pool has it.
+    ///
+    /// # Errors
+    /// When it names what containers don't have.
+    pub fn new(pool: &str, config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
+        let port = match &config.port {
+            None => None,
+            Some(DiscoveryPort::Number(port)) => Some(*port),
+            Some(DiscoveryPort::Name(name)) => {
+                return Err(SourceError::new(format!(
+                    "`port` is {name:?}, and containers' ports have numbers only"
+                )));
+            }
+        };
+        let usual = || PathBuf::from("/var/run/docker.sock");
+        Ok(Self {
+            socket: config.socket.clone().unwrap_or_else(usual),
+            label: config
+                .label
+                .clone()
+                .unwrap_or_else(|| format!("{POOL_LABEL}={pool}")),
+            network: config.network.clone(),
+            port,
+        })
+    }
+
+    fn failed(&self, error: impl std::fmt::Display) -> SourceError {
+        SourceError::new(format!("Docker at {}: {error}", self.socket.display()))
+    }
+
+    async fn connect(&self) -> Result<Docker, SourceError> {
+        // Its own error says why there is no connection; the client's does not.
+        let reached = tokio::net::UnixStream::connect(&self.socket).await;
+        drop(reached.map_err(|error| self.failed(error))?);
+        let path = Path::new(&self.socket).to_string_lossy();
+        let docker = Docker::connect_with_socket(&path, PATIENCE, API_DEFAULT_VERSION);
+        let docker = docker.map_err(|error| self.failed(error))?;
+        let negotiated = timeout(Duration::from_secs(PATIENCE), docker.negotiate_version()).await;
+        let negotiated = negotiated.map_err(|_| self.failed("no answer"))?;
+        negotiated.map_err(|error| self.failed(error))
+    }
+
+    async fn run(&self, reports: &SourceReporter) -> Result<(), SourceError> {
+        let docker = self.connect().await?;
+        let wall = clock::wall(clock::now()).duration_since(UNIX_EPOCH);
+        let began = wall.unwrap_or_default();
+        let filters = HashMap::from([
+            ("type", vec!["container"]),
+            ("label", vec![self.label.as_str()]),
+        ]);
+        let since = began.saturating_sub(OVERLAP).as_secs();
+        let options = EventsOptionsBuilder::new().since(&since.to_string());
+        let options = options.filters(&filters).build();
+        let mut events = std::pin::pin!(docker.events(Some(options)));
+        let mut terminating = BTreeSet::new();
+        let mut told = BTreeSet::new();
+        let mut deleted = BTreeSet::new();
+        loop {
+            let containers = self.list(&docker).await?;
+            let set = self.backends(&containers, &terminating, &mut told);
+            let answer = SourceAnswer {
+                set,
+                deleted: std::mem::take(&mut deleted),
+            };
+            reports.answer(answer).await;
+            // Until something has changed.
+            loop {
+                let Ok(event) = timeout(LOOK, events.next()).await else {
+                    break;
+                };
+                let ended = || self.failed("its event stream has ended");
+                let event = event.ok_or_else(ended)?;
+                let event = event.map_err(|error| self.failed(error))?;
+                let Some((name, action)) = subject(&event) else {
+                    continue;
+                };
+                match action {
+                    "kill" if stops(&event) => {
+                        let late = event
+                            .time_nano
+                            .is_some_and(|at| i128::from(at) < began.as_nanos() as i128);
+                        if !late || self.is_of_present(&docker, &name, &event).await {
+                            terminating.insert(name);
+                            break;
+                        }
+                    }
+                    "die" | "destroy" => {
+                        terminating.remove(&name);
+                        deleted.insert(name);
+                        break;
+                    }
+                    "start" | "restart" | "rename" | "update" | "pause" | "unpause" => {
+                        terminating.remove(&name);
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Whether an event from before the list is about the process that there is now.
+    async fn is_of_present(&self, docker: &Docker, name: &str, event: &EventMessage) -> bool {
+        let looked = docker.inspect_container(name, None);
+        let Ok(Ok(container)) = timeout(Duration::from_secs(PATIENCE), looked).await else {
+            return false;
+        };
+        let started = container.state.and_then(|state| state.started_at);
+        let started = started.and_then(|at| humantime::parse_rfc3339_weak(&at).ok());
+        let started = started.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let started = started.unwrap_or_default().as_nanos() as i128;
+        event.time_nano.is_some_and(|at| i128::from(at) >= started)
+    }
+
+    async fn list(&self, docker: &Docker) -> Result<Vec<ContainerSummary>, SourceError> {
+        let filters = HashMap::from([("label", vec![self.label.as_str()])]);
+        let options = ListContainersOptionsBuilder::new()
+            .filters(&filters)
+            .build();
+        let listed = docker.list_containers(Some(options));
+        let listed = timeout(Duration::from_secs(PATIENCE), listed).await;
+        let listed = listed.map_err(|_| self.failed("no answer"))?;
+        listed.map_err(|error| self.failed(error))
+    }
+
+    /// The backends that these containers are. Those that can't be one are told of once, in `told`.
+    fn backends(
+        &self,
+        containers: &[ContainerSummary],
+        terminating: &BTreeSet<String>,
+        told: &mut BTreeSet<String>,
+    ) -> DiscoveredSet<Address> {
+        let mut set = DiscoveredSet::default();
+        for container in containers {
+            let Some(name) = name_of(container) else {
+                continue;
+            };
+            let address = check_name(&name).and_then(|()| self.address_of(container));
+            let address = match address {
+                Ok(address) => address,
+                Err(why) => {
+                    if told.insert(name.clone()) {
+                        tracing::warn!(container = %name, "the container can't be a backend: {why}");
+                    }
+                    continue;
+                }
+            };
+            told.remove(&name);
+            let mut backend = DiscoveredBackend::at(address);
+            let weight = label(container, WEIGHT_LABEL).and_then(|weight| weight.parse().ok());
+            backend.weight = weight.filter(|weight| *weight <= 1000).unwrap_or(1);
+            let stopping = container.state == Some(ContainerSummaryStateEnum::STOPPING);
+            if stopping || terminating.contains(&name) {
+                backend.state = DiscoveredState::Terminating;
+            }
+            set.insert(name, backend);
+        }
+        set
+    }
+
+    fn address_of(&self, container: &ContainerSummary) -> Result<Address, String> {
+        let settings = container.network_settings.as_ref();
+        let networks = settings.and_then(|settings| settings.networks.as_ref());
+        let mut networks: Vec<_> = networks.into_iter().flatten().collect();
+        networks.sort_by_key(|(name, _)| name.as_str());
+        let wanted = |name: &str| self.network.as_deref().is_none_or(|wanted| wanted == name);
+        let networks = networks.into_iter().filter(|(name, _)| wanted(name));
+        let addresses =
+            networks.flat_map(|(_, network)| [&network.ip_address, &network.global_ipv6_address]);
+        let mut addresses = addresses.filter_map(|ip| ip.as_ref()?.parse::<IpAddr>().ok());
+        let ip = addresses.next().ok_or_else(|| match &self.network {
+            Some(network) => format!("it has no address in the network `{network}`"),
+            None => "it has no address of its own: is it in the host's network?".to_owned(),
+        })?;
+        let labelled = label(container, PORT_LABEL).map(|port| {
+            let wrong = |_| format!("its label {PORT_LABEL} is no port: {port:?}");
+            port.parse::<u16>().map_err(wrong)
+        });
+        let exposed = container
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| port.private_port)
+            .min();
+        let port = match (labelled, self.port) {
+            (Some(port), _) => Some(port?),
+            (None, Some(port)) => Some(port),
+            (None, None) => exposed,
+        };
+        let port = port.filter(|port| *port != 0).ok_or_else(|| {
+            format!("it exposes no port: write `port`, or the label {PORT_LABEL} on the container")
+        })?;
+        Ok(Address::Socket((ip, port).into()))
+    }
+}
+
+#[async_trait]
+impl DiscoverySource for DockerSource {
+    async fn follow(&self, reports: &SourceReporter) -> SourceError {
+        match self.run(reports).await {
+            Ok(()) => self.failed("the connection has ended"),
+            Err(error) => error,
+        }
+    }
+}
+
+fn label<'a>(container: &'a ContainerSummary, name: &str) -> Option<&'a str> {
+    container.labels.as_ref()?.get(name).map(String::as_str)
+}
+
+/// A container's name is its path: `/shop-app-1`. Links to it are paths of two parts.
+fn name_of(container: &ContainerSummary) -> Option<String> {
+    let names = container.names.iter().flatten();
+    let mut plain = names.filter_map(|name| name.strip_prefix('/'));
+    plain.find(|name| !name.contains('/')).map(str::to_owned)
+}
+
+fn subject(event: &EventMessage) -> Option<(String, &str)> {
+    let attributes = event.actor.as_ref()?.attributes.as_ref()?;
+    Some((attributes.get("name")?.clone(), event.action.as_deref()?))
+}
+
+/// Whether a `kill` is one that stops.
+fn stops(event: &EventMessage) -> bool {
+    let attributes = event
+        .actor
+        .as_ref()
+        .and_then(|actor| actor.attributes.as_ref());
+    let signal = attributes.and_then(|attributes| attributes.get("signal"));
+    signal.is_none_or(|signal| STOPS.contains(&signal.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn source(network: Option<&str>, port: Option<u16>) -> DockerSource {
+        DockerSource {
+            socket: "/run/none.sock".into(),
+            label: "lameduck.pool=app".into(),
+            network: network.map(str::to_owned),
+            port,
+        }
+    }
+
+    fn found(
+        source: &DockerSource,
+        terminating: &[&str],
+    ) -> Vec<(String, String, u32, DiscoveredState)> {
+        let network = |ip: &str| json!({ "IPAddress": ip });
+        let containers: Vec<ContainerSummary> = serde_json::from_value(json!([
+            { "Names": ["/other/alias", "/app-1"], "State": "running", "Labels": { "lameduck.weight": "5" },
+              "Ports": [{ "PrivatePort": 9000, "Type": "tcp" }, { "PrivatePort": 8080, "Type": "tcp" }],
+              "NetworkSettings": { "Networks": { "front": network("10.1.0.2"), "back": network("10.0.0.2") } } },
+            { "Names": ["/app-2"], "State": "running", "Labels": { "lameduck.port": "7000" },
+              "NetworkSettings": { "Networks": { "front": network("10.1.0.3") } } },
+            { "Names": ["/in-the-hosts"], "State": "running", "NetworkSettings": { "Networks": { "host": network("") } } },
+        ]))
+        .unwrap();
+        let terminating = terminating.iter().map(|name| (*name).to_owned()).collect();
+        let set = source.backends(&containers, &terminating, &mut BTreeSet::new());
+        let backends = set.iter();
+        backends
+            .map(|(name, one)| {
+                (
+                    name.to_owned(),
+                    one.address.to_string(),
+                    one.weight,
+                    one.state,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn containers_are_backends_at_their_own_addresses() {
+        let serving = DiscoveredState::Serving;
+        let one = |name: &str, address: &str, weight| {
+            (name.to_owned(), address.to_owned(), weight, serving)
+        };
+        let all = [
+            one("app-1", "10.0.0.2:8080", 5),
+            one("app-2", "10.1.0.3:7000", 1),
+        ];
+        assert_eq!(found(&source(None, None), &[]), all);
+        let front = [
+            one("app-1", "10.1.0.2:80", 5),
+            one("app-2", "10.1.0.3:7000", 1),
+        ];
+        assert_eq!(found(&source(Some("front"), Some(80)), &[]), front);
+        let back = [one("app-1", "10.0.0.2:8080", 5)];
+        assert_eq!(found(&source(Some("back"), None), &[]), back);
+    }
+
+    #[test]
+    fn container_that_was_signalled_terminates() {
+        let states: Vec<_> = found(&source(None, None), &["app-2"])
+            .into_iter()
+            .map(|one| one.3)
+            .collect();
+        assert_eq!(
+            states,
+            [DiscoveredState::Serving, DiscoveredState::Terminating]
+        );
+        let kill = |signal: &str| {
+            let attributes = json!({ "name": "app-2", "signal": signal });
+            let event = json!({ "Type": "container", "Action": "kill", "Actor": { "ID": "a", "Attributes": attributes } });
+            stops(&serde_json::from_value(event).unwrap())
+        };
+        assert!(kill("15") && kill("9") && kill("3"));
+        assert!(!kill("1") && !kill("10"), "a reload");
+    }
+}
