@@ -203,7 +203,7 @@ impl Writer {
                     id: id.clone(),
                 },
                 WordEffect::Lift | WordEffect::RunsAgain => continue,
-                WordEffect::Look => BackendEvent::Hint,
+                WordEffect::Look => BackendEvent::PeerClosed,
             };
             if effect == WordEffect::Look {
                 if let Some(member) = self.pools[index].members.get(&key) {

@@ -24,7 +24,7 @@ fn the_reference_is_the_schema() {
 fn the_defaults_of_the_schema_are_the_defaults_of_the_code() {
     let minimal = "[[listener]]\naddress = \"0.0.0.0:8080\"\nhttp2 = false\n\n[listener.tls]\ncert = \"a\"\nkey = \"b\"\n\n\
         [[listener.tls.certificates]]\ncert = \"c\"\nkey = \"d\"\n[[pool]]\nname = \"app\"\n\
-        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.sticky]\n[pool.tls]\n[pool.outlier]\n[[route]]\npool = \"app\"\n\
+        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.sticky]\n[pool.tls]\n[pool.outlier]\n[pool.supervisor]\ntype = \"systemd\"\n[[route]]\npool = \"app\"\n\
         [route.request_headers]
 [route.response_headers]
 \
@@ -313,12 +313,13 @@ fn the_annotated_example_shows_every_key_with_its_default() {
         }
     }
     let mut plain = load("config/lameduck.toml".as_ref()).unwrap().config;
-    // Writing [compression], [pool.health], [pool.sticky], [pool.tls], [pool.outlier] and [[route]] down is the one thing
-    // that means something by itself.
+    // Writing [compression], [pool.health], [pool.sticky], [pool.tls], [pool.outlier], [pool.supervisor] and [[route]]
+    // down is the one thing that means something by itself.
     for pool in &mut plain.pools {
         pool.health.explicit = true;
         pool.tls = Some(UpstreamTls::default());
         pool.outlier = Some(OutlierConfig::default());
+        pool.supervisor = explicit.config.pools[0].supervisor.clone();
         pool.sticky = Some(StickyConfig {
             names_cookie: true,
             ..StickyConfig::default()

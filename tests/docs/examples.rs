@@ -135,6 +135,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         Way::Not("the file changes between its commands; tests/e2e/reload does that"),
     ),
     (
+        "docs/supervisors.md",
+        "s6-svc -wD",
+        Way::Not("needs s6 and its services: tests/e2e restarts them so"),
+    ),
+    (
         "docs/testing.md",
         "hostile::slowhttptest",
         Way::Not("a long form of this test suite"),

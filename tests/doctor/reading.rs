@@ -311,3 +311,26 @@ fn missing_rights_to_discover_are_found_where_they_are_missing() {
     let all = shipped.replace("verbs: [\"list\", \"watch\"]", "verbs: [\"*\"]");
     assert_eq!(one("discovery.k8s.yaml", &all).0, 0);
 }
+
+#[test]
+fn app_whose_supervisor_is_watched_needs_neither_launcher_nor_hook() {
+    let unit = "[Service]\nEnvironment=PORT=3001\nExecStart=/usr/bin/node /srv/api/server.mjs\nTimeoutStopSec=90\n";
+    let own = |supervisor: &str| {
+        format!(
+            "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"api\"\n[[pool.backend]]\nname = \"api-1\"\n\
+             address = \"127.0.0.1:3001\"\n{supervisor}"
+        )
+    };
+    let said = |supervisor: &str| {
+        let files = [("api.service", unit), ("lameduck.toml", &own(supervisor))];
+        doctor(&files, &["-c", "lameduck.toml", "api.service"], "").1
+    };
+    let alone = said("");
+    assert!(alone.contains("warning[uncoordinated]"), "{alone}");
+    let way = "[pool.supervisor] with type = \"systemd\"";
+    assert!(alone.contains(way), "{alone}");
+    let other = said("[pool.supervisor]\ntype = \"docker\"\n");
+    assert!(other.contains("uncoordinated"), "{other}");
+    let watched = said("[pool.supervisor]\ntype = \"systemd\"\nprocess = \"api.service\"\n");
+    assert!(!watched.contains("uncoordinated"), "{watched}");
+}

@@ -10,9 +10,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 section! {
-    /// [Watches the supervisor](supervisors.md) of the backends: its word that a process is stopping drains the backend at
-    /// once, and its word that it runs again ends that. For apps that have neither the launcher nor hooks. Leave the section
-    /// out and no supervisor is listened to.
+    /// The supervisor of the backends is [listened to](supervisors.md): its word that a process is stopping drains the
+    /// backend at once, and its word that it runs again ends that. For apps that have neither the launcher nor hooks. Leave
+    /// the section out and none is.
     [pool.supervisor]
     #[derive(Debug, Clone, PartialEq)]
     pub struct SupervisorConfig {

@@ -354,6 +354,8 @@ async fn documented_are_exactly_those_that_exist() {
     (metrics.plane()).route_refused("", crate::metrics::RouteRefusal::Rate);
     (metrics.plane()).route_requests("shared").answered(200);
     metrics.drain_ended("api", &ended("drained", 0));
+    let word = crate::core::supervisor_word::ProcessWord::Running;
+    (registry.supervisors()).note("api", "systemd", |record| record.count(word));
     let address = "127.0.0.1:443".parse().unwrap();
     metrics.certificates().set(vec![(address, server)]);
     {
