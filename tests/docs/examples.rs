@@ -55,6 +55,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         Way::Not("parts of this test suite"),
     ),
     (
+        "docs/acme.md",
+        "lameduck status --listeners",
+        Way::Not("needs an authority: --test acme has two"),
+    ),
+    (
         "deploy/README.md",
         "systemctl daemon-reload",
         Way::Not("writes to /usr and /etc, and needs root and systemd; tests/e2e runs the units"),

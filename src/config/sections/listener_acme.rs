@@ -30,8 +30,8 @@ const AUTHORITIES: [(&str, &str); 2] = [
 ];
 
 section! {
-    /// Certificates that are ordered and renewed by themselves ([ACME](acme.md)); in one line:
-    /// `acme = { domains = ["example.org"] }`. Who writes it agrees to the authority's terms of service.
+    /// Certificates that are ordered and renewed by themselves ([ACME](acme.md)). Who writes it agrees to the authority's
+    /// terms of service.
     [listener.acme]
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct AcmeConfig {
