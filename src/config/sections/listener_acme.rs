@@ -47,8 +47,8 @@ section! {
         challenge: AcmeChallenge = "auto";
         /// The authority's profile, such as `"shortlived"` for certificates of six days. `""`: its default.
         profile: Option<String> = "", EmptyIsNone("shortlived", custom("text", read_profile, |profile| print::text(profile)).public());
-        /// Where account, keys and certificates are kept; proxies that share clients share it. `""`: `acme` in
-        /// `[server] state_dir`.
+        /// Where account, keys and certificates are kept; proxies that share clients share it. `""`: in the server's own
+        /// `state_dir`, below `acme`.
         state_dir: Option<PathBuf> = "", NamedForm("directory", FilePath);
         /// PEM file with the certificates of those who sign the authority's own one. `""`: those of the system.
         ca: Option<PathBuf> = "", FilePath;
