@@ -119,7 +119,9 @@ impl WatchedProcess {
     pub fn hear(&mut self, heard: HeardWord) -> Option<WordEffect> {
         let HeardWord { word, process, at } = heard;
         let late = at < self.last;
-        let of_past = process.as_ref().is_some_and(|of| self.past.contains(of));
+        // That there is no process of this name is about the name, whichever had it last.
+        let of_past = word != ProcessWord::Unknown
+            && process.as_ref().is_some_and(|of| self.past.contains(of));
         if late || of_past {
             return None;
         }
