@@ -118,6 +118,7 @@ impl Server {
                 token,
                 hosts: vec!["duck.example".to_owned()],
                 apps_pools: vec!["app".to_owned()],
+                ..admin::DoorSettings::default()
             },
             stopped,
         ));
