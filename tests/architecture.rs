@@ -77,7 +77,7 @@ const STRANGERS: [(&str, &[&str]); 8] = [
 ];
 
 /// A request's way through `src/proxy`, from its end to its beginning: each station knows those before it in this list.
-const STATIONS: [&str; 21] = [
+const STATIONS: [&str; 22] = [
     "memory",
     "arrivals",
     "buffer",

@@ -272,11 +272,11 @@ async fn open(
     }
     // New ones are refused from here on, unless another process has the socket.
     drop(listener);
-    while is_left {
+    if is_left {
+        let served = async { while connections.join_next().await.is_some() {} };
         tokio::select! {
-            () = &mut stopping => break,
-            Some(_) = connections.join_next() => {}
-            else => break,
+            () = stopping => {}
+            () = served => {}
         }
     }
     let _ = timeout(GRACE, async {

@@ -89,6 +89,7 @@ pub fn open_source(
 }
 
 /// Nobody gets this far: such a configuration is refused.
+#[cfg(not(all(feature = "dns", feature = "docker", feature = "kubernetes")))]
 fn not_built(config: &DiscoveryConfig) -> SourceError {
     let kind = config.source.kind;
     SourceError::new(format!(

@@ -90,7 +90,9 @@ struct Ended {
 
 fn end_pod(kind: Traffic, seed: u64) -> Ended {
     let mut rng = Rng::new(seed);
-    (0..8).for_each(|_| drop(rng.next()));
+    for _ in 0..8 {
+        let _ = rng.next();
+    }
     // From one in 100 s to 300 in 1 s.
     let rate = 10_f64.powf(-2.0 + 4.5 * unit(&mut rng));
     let lag = LONGEST * unit(&mut rng);

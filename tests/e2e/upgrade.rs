@@ -237,11 +237,7 @@ async fn failed_upgrade_leaves_the_old_process_as_it_was_and_says_why() {
         path
     };
     // As on a full disk: nothing can be made there.
-    let unwritable = other(
-        "unwritable.toml",
-        &text(&dir.join("state")).to_owned(),
-        text(&plain),
-    );
+    let unwritable = other("unwritable.toml", text(&dir.join("state")), text(&plain));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("address = \"{}\"", proxy.address());
     let busy = format!(
@@ -412,10 +408,7 @@ async fn systemd_follows_the_process_that_has_taken_over() {
     let new = EndOnDrop::of(&report);
     let until_ready = said("READY=1");
     let main = format!("MAINPID={}", new.0);
-    assert!(
-        until_ready.iter().any(|text| *text == main),
-        "{until_ready:?}"
-    );
+    assert!(until_ready.contains(&main), "{until_ready:?}");
     assert!(
         !until_ready.iter().any(|text| text.contains("STOPPING")),
         "{until_ready:?}"

@@ -53,7 +53,7 @@ async fn until_ready(rig: &Rig, name: &str) {
 /// its mark can be seen.
 async fn roll_out(stop: &str, lag: Duration, pods: usize) -> LoadAccount {
     let scratch = tempfile::tempdir().unwrap();
-    let program = Program::built_in(&exe()).with(&["--stop", stop]);
+    let program = Program::built_in(exe()).with(&["--stop", stop]);
     let names = |from: usize, count: usize| (from..from + count).map(|n| format!("pod-{n}"));
     let mut old = launch(names(0, pods), &program, scratch.path()).await;
     let server = ApiServer::start().await;

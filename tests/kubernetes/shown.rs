@@ -86,7 +86,7 @@ async fn missing_rights_are_said_at_the_pool_and_the_proxy_runs() {
 async fn a_pod_that_is_not_ready_drains_until_it_is() {
     let server = ApiServer::start().await;
     let (pod, port) = pod().await;
-    server.put(slice("app-0", "app", port, &[pod.clone()]));
+    server.put(slice("app-0", "app", port, std::slice::from_ref(&pod)));
     let rig = proxy(&server, HEALTH).await;
     rig.until("its pod", |pool| pool.eligible == 1).await;
     server.put(slice("app-0", "app", port, &[pod.clone().not_ready()]));
@@ -95,7 +95,7 @@ async fn a_pod_that_is_not_ready_drains_until_it_is() {
     assert_eq!(drains.len(), 1, "{drains:?}");
     assert_eq!(drains[0].actor, "supervisor");
     assert_eq!(drains[0].reason, "its source says that it is not ready");
-    server.put(slice("app-0", "app", port, &[pod.clone()]));
+    server.put(slice("app-0", "app", port, std::slice::from_ref(&pod)));
     rig.until("it is back", |pool| pool.eligible == 1).await;
     server.put(slice("app-0", "app", port, &[pod.clone().not_ready()]));
     rig.until("a drain", |pool| pool.eligible == 0).await;

@@ -30,7 +30,7 @@ struct CarriedSeries {
     value: CarriedValue,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum CarriedValue {
     Counter(f64),
@@ -40,14 +40,9 @@ enum CarriedValue {
         /// Upper bounds, and how many are at most that.
         buckets: Vec<(f64, u64)>,
     },
+    #[default]
     #[serde(other)]
     Unknown,
-}
-
-impl Default for CarriedValue {
-    fn default() -> Self {
-        Self::Unknown
-    }
 }
 
 impl CarriedCounters {

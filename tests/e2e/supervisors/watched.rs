@@ -369,16 +369,17 @@ async fn containers(title: &str, section: impl Fn(&[SocketAddr], &Path) -> Strin
     };
     let mut running: Vec<_> = (1..=INSTANCES).map(start).collect();
     let restart = async |n: usize| {
-        let (name, daemon) = (format!("shop-app-{n}"), daemon.borrow());
-        daemon.tell(&name, "kill", Some("1"));
+        let name = format!("shop-app-{n}");
+        let tell = |what, signal| daemon.borrow().tell(&name, what, signal);
+        tell("kill", Some("1"));
         running[n - 1].signal(libc::SIGTERM).unwrap();
-        daemon.tell(&name, "kill", Some("15"));
+        tell("kill", Some("15"));
         running[n - 1].wait(PATIENCE).await.unwrap();
-        daemon.tell(&name, "die", None);
-        daemon.tell(&name, "stop", None);
+        tell("die", None);
+        tell("stop", None);
         running[n - 1] = start(n);
-        daemon.tell(&name, "start", None);
-        daemon.tell(&name, "restart", None);
+        tell("start", None);
+        tell("restart", None);
     };
     if pool.contains("discovery") {
         fleet.ready(INSTANCES).await;

@@ -81,7 +81,7 @@ impl Files {
 }
 
 /// What has been acknowledged; `None`: asked for, and not answered.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Acknowledged {
     drained: BTreeMap<String, Option<bool>>,
     registered: BTreeMap<String, Option<bool>>,
@@ -487,7 +487,8 @@ async fn survives_kills(with_keeper: bool) {
     assert!(refused.is_empty(), "{refused:?}");
     assert!(made > rounds * 10, "{made}");
     assert!(slowest <= BACK, "{slowest:?}");
-    finish(stage, &bench, &known.lock(), launcher).await;
+    let known = known.lock().clone();
+    finish(stage, &bench, &known, launcher).await;
 }
 
 /// An end in order: systemd goes on keeping the sockets for the next process, a keeper doesn't.
