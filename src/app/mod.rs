@@ -43,7 +43,7 @@ use crate::telemetry::prometheus::Metrics;
 use keeper::Keeper;
 use lifecycle::{Lifecycle, MainOrder};
 use upgrade::handing_over::{OldProxy, ProxyEnd};
-use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_over};
+use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_clock, take_over};
 
 /// How long the last access-log lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -142,6 +142,7 @@ impl RunOptions {
 /// # Errors
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
 pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd> {
+    take_clock(options.take_over);
     clock::now();
     panics::install_hook().context("can't start the thread that logs panics")?;
     for note in &loaded.notes {

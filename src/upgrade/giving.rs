@@ -12,10 +12,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{ChannelError, ChannelReceiver, ChannelSender, open_channel};
 use super::protocol::{Frame, Greeting, HandedState};
+use crate::core::Time;
 use crate::core::upgrade::{Giving, GivingEffect, GivingEvent};
+use crate::rt::clock;
 
 /// The flag that tells a new process that its standard input is the channel.
 pub const TAKE_OVER: &str = "--take-over";
+
+/// When the clock of the process that gives began, for the one that takes over: times before its own start are times, too.
+pub const CLOCK_ORIGIN: &str = "LAMEDUCK_CLOCK_ORIGIN";
 
 /// Variables that speak of the process that was started with them, and of no other.
 const OF_ONE_PROCESS: [&str; 5] = [
@@ -64,6 +69,7 @@ fn spawn_successor(mut command: std::process::Command) -> io::Result<(Child, Uni
     for name in OF_ONE_PROCESS {
         command.env_remove(name);
     }
+    command.env(CLOCK_ORIGIN, clock::to_machine(Time::ZERO).to_string());
     let child = Command::from(command).kill_on_drop(false).spawn()?;
     Ok((child, ours))
 }

@@ -38,6 +38,7 @@ fn every_value_can_differ_from_its_default() {
 [server]
 threads = 4
 lame_duck = "1m1ms"
+lame_duck_max = "21s"
 deadline = "2h"
 state_dir = "/var/lib/lame \"duck\""
 max_connections = 10000
@@ -72,6 +73,10 @@ apps_socket = "/run/apps.sock"
 apps_mode = "0666"
 apps_group = "apps"
 apps_pools = ["a.B-c_1"]
+[admin.tls]
+cert = "/tls/admin.pem"
+key = "/tls/admin.key"
+client_ca = "/tls/ca.pem"
 [access_log]
 path = "/var/log/lameduck/ä.log"
 format = "combined"

@@ -132,6 +132,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         "lameduck split shop-api --reset",
         Way::Stage(0),
     ),
+    (
+        "docs/scaling.md",
+        "lameduck exec --pool api",
+        Way::Not("needs two proxies with TLS: tests/exec/several.rs has them"),
+    ),
     ("docs/shutdown-and-reload.md", "lame-duck", Way::Stage(0)),
     ("docs/shutdown-and-reload.md", "NEW_PID", Way::Own),
     (

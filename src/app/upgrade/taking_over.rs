@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::super::lifecycle::Lifecycle;
 use super::super::wiring;
@@ -19,11 +19,13 @@ use crate::registry::hand_over::PredecessorDrain;
 use crate::registry::handed::{HandedRegistry, from_hex};
 use crate::registry::persist::{self, OwnKeySource};
 use crate::registry::sticky::OwnKey;
+use crate::rt::clock;
 use crate::server::listeners::LISTENER;
 use crate::server::workers::Threads;
 use crate::telemetry::prometheus::Metrics;
 use crate::tls::tickets::HandedTickets;
 use crate::upgrade::channel::{ChannelReceiver, ChannelSender, open_channel};
+use crate::upgrade::giving::CLOCK_ORIGIN;
 use crate::upgrade::protocol::{Frame, HandedState, SocketUse};
 use crate::upgrade::taking::{Predecessor, TakeOverError};
 
@@ -38,6 +40,16 @@ pub struct TakenOver {
 
 /// The channel over which a start that fails is refused.
 pub type RefusalChannel = Mutex<Option<ChannelSender>>;
+
+/// Has the clock go on from that of the process that is taken over. Before anybody reads it.
+pub fn take_clock(is_asked: bool) {
+    let origin = std::env::var(CLOCK_ORIGIN).ok().filter(|_| is_asked);
+    if let Some(ns) = origin.and_then(|origin| origin.parse().ok())
+        && !clock::begin_as(ns)
+    {
+        debug!("the clock of the process before this one came too late");
+    }
+}
 
 /// Takes what another process gives, if this one was started to take over.
 ///

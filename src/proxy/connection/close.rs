@@ -24,9 +24,9 @@ pub(super) async fn close(client: &mut ClientConnection, next: AfterRequest) {
     match next {
         AfterRequest::KeepAlive | AfterRequest::Close => linger(client, Unread::Ignored).await,
         AfterRequest::Linger => linger(client, Unread::Expected).await,
-        // A reset instead of an orderly end: even a body without a length can't be mistaken for a whole one.
         // Its socket is another process's, too: nothing may be said on it here.
         AfterRequest::Moved => {}
+        // A reset instead of an orderly end: even a body without a length can't be mistaken for a whole one.
         AfterRequest::Abort => socket::reset_on_close(&client.stream),
     }
 }

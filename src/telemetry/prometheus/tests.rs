@@ -8,6 +8,7 @@ use crate::registry::saves::Saves;
 use crate::registry::unattended::NoProbes;
 use crate::registry::view::{DrainRequest, InFlight, RegisterRequest};
 use crate::registry::{Observer, persist};
+use crate::tls::managed::{ManagedState, ManagedStatus};
 use crate::tls::server::ServerTls;
 use crate::tls::server_files::ServerFiles;
 
@@ -358,6 +359,20 @@ async fn documented_are_exactly_those_that_exist() {
     (registry.supervisors()).note("api", "systemd", |record| record.count(word));
     let address = "127.0.0.1:443".parse().unwrap();
     metrics.certificates().set(vec![(address, server)]);
+    metrics.certificates().managed.set(vec![ManagedStatus {
+        file: directory.path().join("managed.pem"),
+        names: vec!["example.org".to_owned()],
+        directory: "https://ca.example/directory".to_owned(),
+        state: ManagedState::Good,
+        next_order: Some(1_800_000_000),
+        last_error: None,
+        failures: 0,
+        orders: (1, 0),
+    }]);
+    (registry.live_figures()).note_source("api", &"file backends.json".into(), |source| {
+        source.answered = Some(crate::rt::clock::now());
+    });
+    metrics.plan_ended("reached");
     {
         let snapshot = registry.snapshot();
         snapshot.pools[0].backends[0].counters.answered(200);
@@ -409,6 +424,7 @@ async fn documented_are_exactly_those_that_exist() {
         "session",
         "supervisor",
         "word",
+        "source",
     ];
     for (name, labels, _) in parse(&text) {
         for (label, _) in labels {
