@@ -23,10 +23,6 @@ const DISCOVERY: (&str, &str) = (
     "each pool has its own sources of backends",
     "write [[pool.discovery]] below the [[pool]]",
 );
-const UPGRADE: (&str, &str) = (
-    "the binary can't be replaced in place",
-    "remove it; `reuse_port = true` on the listener lets a second lameduck take over",
-);
 const DASHBOARD: (&str, &str) = (
     "there is no web page",
     "remove it, and use `lameduck status --watch`",
@@ -36,7 +32,6 @@ const DASHBOARD: (&str, &str) = (
 const LATER: &[(&str, &str, (&str, &str))] = &[
     ("", "discovery", DISCOVERY),
     ("", "dashboard", DASHBOARD),
-    ("server", "upgrade", UPGRADE),
     ("admin", "dashboard", DASHBOARD),
     ("headers", "add", HEADERS),
     ("headers", "set", HEADERS),

@@ -27,11 +27,13 @@ pub fn rewound(stream: Stream, seen: &[u8]) -> Stream {
     }
 }
 
-/// The stream below, where all was read that was to be read first; another stream as it is.
+/// The stream below, where all was read that was to be read first; another stream as it is. There may be several such
+/// above each other: behind a PROXY header, for one, it is looked which protocol is spoken.
 pub fn below(stream: &Stream) -> Option<&Stream> {
     match stream.as_any().downcast_ref::<Rewound>() {
         None => Some(stream),
-        Some(rewound) => (rewound.seen.left().is_empty()).then_some(&rewound.stream),
+        Some(rewound) if rewound.seen.left().is_empty() => below(&rewound.stream),
+        Some(_) => None,
     }
 }
 
@@ -55,6 +57,20 @@ stands_on!(Rewound, |this| this.stream);
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn stream_below_is_found_once_all_was_read_that_stands_above_it() {
+        let (_peer, ours) = tokio::io::duplex(64);
+        let mut stream = rewound(rewound(Box::new(ours), b"x"), b"y");
+        let mut one = [0];
+        for seen in [b'y', b'x'] {
+            assert!(below(&stream).is_none());
+            stream.read_exact(&mut one).await.unwrap();
+            assert_eq!(one[0], seen);
+        }
+        let found = below(&stream).unwrap();
+        assert!(found.as_any().is::<tokio::io::DuplexStream>());
+    }
 
     #[tokio::test]
     async fn begins_with_what_was_seen_and_goes_on() {

@@ -47,7 +47,14 @@ async fn stalled_handshakes_end_at_the_deadline_and_harm_nobody() {
         begun.elapsed()
     );
     let timeouts = "lameduck_tls_handshakes_total{outcome=\"timeout\"}";
-    assert_eq!(rig.series(timeouts).await, Some(count as f64));
+    // Each is counted once its connection has ended.
+    let counted = async {
+        while rig.series(timeouts).await != Some(count as f64) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let counted = tokio::time::timeout(PATIENCE, counted).await;
+    assert!(counted.is_ok(), "{:?}", rig.series(timeouts).await);
     // A handshake byte by byte doesn't outlive the deadline either.
     let mut stream = TcpStream::connect(rig.address()).await.unwrap();
     let begun = Instant::now();

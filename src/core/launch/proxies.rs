@@ -162,6 +162,8 @@ impl LaunchProxies {
                 proxy.drain = Draining::No;
                 outcomes.push(ProxyOutcome::Tell(LaunchEvent::Drained(DrainEnd::Resumed)));
             }
+            // Somebody else's drain has ended. Ours is not asked for yet, and has to be.
+            ProxyEvent::Drained(_) if proxy.drain != Draining::Asked => {}
             ProxyEvent::Drained(end) => {
                 proxy.drain = Draining::Ended(end);
                 self.tell_drained(None, &mut outcomes);
@@ -324,6 +326,18 @@ mod tests {
             told(&one.step(0, ProxyEvent::Drained(cut))),
             [LaunchEvent::Drained(cut)]
         );
+    }
+
+    #[test]
+    fn end_of_somebody_else_s_drain_is_no_answer_to_ours() {
+        let mut one = held(1);
+        assert_eq!(
+            told(&one.step(0, ProxyEvent::Drained(DrainEnd::Drained))),
+            []
+        );
+        assert_eq!(one.begin_drain(), (vec![0], vec![]));
+        let ended = told(&one.step(0, ProxyEvent::Drained(DrainEnd::Drained)));
+        assert_eq!(ended, [LaunchEvent::Drained(DrainEnd::Drained)]);
     }
 
     #[test]

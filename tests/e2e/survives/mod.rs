@@ -100,6 +100,8 @@ fn files(bench: &Bench) -> Files {
             path("web.sock").display()
         ),
         pool: "[pool.health]\nrise = 1\ninterval = \"200ms\"\nfast_interval = \"20ms\"".to_owned(),
+        // Its default address is there for one proxy of this machine only.
+        admin: "http = \"\"".to_owned(),
         ..ProxySettings::default()
     };
     let instances = bench.instances.iter();
