@@ -2,9 +2,9 @@
 //! goes to the registry.
 //!
 //! A source is a [`DiscoverySource`]: it follows whoever knows the backends, and reports each answer as a whole, through a
-//! [`SourceReporter`]. It decides nothing. [`follow`] judges the answers ([`core::discovery`](crate::core::discovery)),
+//! [`SourceReporter`]. It decides nothing. `follow` judges the answers ([`core::discovery`](crate::core::discovery)),
 //! hands what is in force to the registry, and starts a source again that has failed or panicked; what was known stays.
-//! [`sources`] starts and stops them as the configuration has it.
+//! `sources` starts and stops them as the configuration has it.
 
 mod backoff;
 #[cfg(feature = "dns")]

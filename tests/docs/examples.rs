@@ -141,6 +141,11 @@ const WAYS: &[(&str, &str, Way)] = &[
     ("docs/shutdown-and-reload.md", "NEW_PID", Way::Own),
     (
         "docs/shutdown-and-reload.md",
+        "run --keeper",
+        Way::Not("tests/e2e/survives runs it, and kills its proxy"),
+    ),
+    (
+        "docs/shutdown-and-reload.md",
         "lameduck reload",
         Way::Not("the file changes between its commands; tests/e2e/reload does that"),
     ),

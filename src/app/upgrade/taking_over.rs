@@ -131,7 +131,7 @@ impl TakenOver {
     /// Where sessions' key comes from.
     ///
     /// # Errors
-    /// As [`wiring::own_key`].
+    /// As `wiring::own_key`.
     pub fn own_key(registry: &HandedRegistry, config: &Config) -> anyhow::Result<OwnKeySource> {
         let handed = registry.sticky_key.as_deref().and_then(from_hex);
         match handed {

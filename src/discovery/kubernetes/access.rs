@@ -51,7 +51,7 @@ impl ApiAccess {
     /// namespace that is meant where none is written.
     ///
     /// # Errors
-    /// See [`AccessError`].
+    /// See `AccessError`.
     pub async fn connect(&self) -> Result<(Client, String), AccessError> {
         let access = self.clone();
         let runtime = tokio::runtime::Handle::current();

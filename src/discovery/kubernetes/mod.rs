@@ -1,7 +1,7 @@
 //! Backends from Kubernetes' EndpointSlices.
 //!
-//! [`follow`] asks the API server by way of [`access`]; [`store`] has what it has said, by [`version`]; [`join`] makes one
-//! set of all [`slice`]s. What Kubernetes says of a pod is taken so:
+//! `follow` asks the API server by way of `access`; `store` has what it has said, by `version`; `join` makes one
+//! set of all `slice`s. What Kubernetes says of a pod is taken so:
 //!
 //! * `terminating`: it drains at once, whether or not it is still `serving`. Nobody waits until it is removed.
 //! * `serving` is false, and it isn't terminating: its own readiness probe fails. A pod that was ready drains until it is
