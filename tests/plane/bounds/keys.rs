@@ -62,7 +62,13 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 50] = [
+pub(super) const WITHOUT_NUMBER: [&str; 56] = [
+    "\"a\" or \"srv\"",
+    "\"auto\", \"http-01\" or \"tls-alpn-01\"",
+    "\"file\", \"dns\", \"docker\" or \"kubernetes\"",
+    "\"letsencrypt\", \"staging\" or URL",
+    "\"systemd\", \"oxmgr\", \"pm2\", \"supervisord\", \"docker\", \"s6\" or \"runit\"",
+    "mail address",
     "\"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
     "\"hold\", \"fail\" or \"fail_open\", or `auto`",
     "\"http\" or \"https\"",
@@ -135,6 +141,7 @@ fn is_accepted(section: &str, line: &str) -> bool {
     let (server, listener, pool) = match section.strip_prefix("pool") {
         Some(sub) => ("", String::new(), pool_keys(sub, line)),
         None if section == "listener" => ("", listener_keys(line), String::new()),
+        None if section.starts_with("listener.acme") => ("", acme_keys(line), String::new()),
         None => (line, String::new(), String::new()),
     };
     let pools = backend_and_tables(SocketAddr::from(([127, 0, 0, 1], 2)), &pool);
@@ -151,6 +158,29 @@ fn listener_keys(line: &str) -> String {
         true => format!("{line}\ntls = {{ cert = \"c\", key = \"k\" }}"),
         false => line.to_owned(),
     }
+}
+
+/// A listener that orders certificates, with one key of how.
+fn acme_keys(line: &str) -> String {
+    format!("[listener.acme]\ndomains = [\"x.example\"]\nstate_dir = \"/x\"\n{line}")
+}
+
+/// What a source of backends needs besides one of its keys: those of DNS alone are DNS's.
+fn source_with(key: &str) -> Vec<String> {
+    let dns = [
+        "server", "timeout", "min_ttl", "max_ttl", "port", "record", "name",
+    ];
+    let (kind, others): (_, &[&str]) = match dns.contains(&key) {
+        true => ("dns", &["name = \"x.example\"", "port = 1"]),
+        false => ("file", &["path = \"x.json\""]),
+    };
+    let others = others
+        .iter()
+        .filter(|line| line.split(' ').next() != Some(key));
+    let kind = format!("type = \"{kind}\"");
+    std::iter::once(kind)
+        .chain(others.map(|line| (*line).to_owned()))
+        .collect()
 }
 
 /// One route for this host, with one key of one of its sections.
@@ -198,13 +228,18 @@ pub(super) fn backend_and_tables(backend: SocketAddr, changed: &str) -> String {
     if !sub.is_empty() {
         let key = line.split(' ').next().unwrap_or_default();
         let lines = tables.entry(sub).or_default();
+        match sub {
+            ".discovery" => lines.extend(source_with(key)),
+            ".supervisor" => lines.push("type = \"supervisord\"".to_owned()),
+            _ => {}
+        }
         lines.retain(|other| other.split(' ').next() != Some(key));
         lines.push(line.to_owned());
     }
     let mut text = String::new();
     for (sub, lines) in tables {
         let header = match sub {
-            ".backend" => "[[pool.backend]]".to_owned(),
+            ".backend" | ".discovery" => format!("[[pool{sub}]]"),
             sub => format!("[pool{sub}]"),
         };
         let _ = writeln!(text, "{header}\n{}", lines.join("\n"));
@@ -214,8 +249,10 @@ pub(super) fn backend_and_tables(backend: SocketAddr, changed: &str) -> String {
 
 /// Where each bound has a test of its own below.
 pub(super) fn is_tried(section: &str) -> bool {
-    matches!(section, "server" | "listener" | "compression")
-        || section.starts_with("pool.")
+    matches!(
+        section,
+        "server" | "listener" | "listener.acme" | "compression"
+    ) || section.starts_with("pool.")
         || section.starts_with("route")
 }
 
