@@ -225,7 +225,10 @@ impl ApiServer {
             self.put(slice.clone());
         }
         let is_left_over = |name: &&String| {
-            name.starts_with(&prefix) && !wanted.iter().any(|slice| slice["metadata"]["name"] == **name)
+            name.starts_with(&prefix)
+                && !wanted
+                    .iter()
+                    .any(|slice| slice["metadata"]["name"] == **name)
         };
         for name in there.iter().filter(is_left_over) {
             self.delete(name);

@@ -67,15 +67,31 @@ async fn answer(stream: &mut TcpStream, shared: &ApiShared, head: &str) -> io::R
     });
     if !is_known {
         shared.state.lock().asked.unauthorized += 1;
-        return refuse(stream, ApiRefusal { code: 401, retry_after: 0 }).await;
+        return refuse(
+            stream,
+            ApiRefusal {
+                code: 401,
+                retry_after: 0,
+            },
+        )
+        .await;
     }
     if path != PATH {
-        return refuse(stream, ApiRefusal { code: 404, retry_after: 0 }).await;
+        return refuse(
+            stream,
+            ApiRefusal {
+                code: 404,
+                retry_after: 0,
+            },
+        )
+        .await;
     }
     if let Some(selector) = query.get("labelSelector") {
         shared.state.lock().asked.selector.clone_from(selector);
     }
-    let is_watch = query.get("watch").is_some_and(|value| value == "true" || value == "1");
+    let is_watch = query
+        .get("watch")
+        .is_some_and(|value| value == "true" || value == "1");
     match is_watch {
         true => watch(stream, shared, &query).await,
         false => list(stream, shared, &query).await,
@@ -107,9 +123,21 @@ async fn list(
         };
         place.map(|(version, first)| {
             let selector = query.get("labelSelector").map_or("", String::as_str);
-            let all: Vec<_> = state.at(version).into_values().filter(|slice| fits(slice, selector)).collect();
-            let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
-            let items: Vec<_> = all.iter().skip(first).take(limit).map(|slice| (**slice).clone()).collect();
+            let all: Vec<_> = state
+                .at(version)
+                .into_values()
+                .filter(|slice| fits(slice, selector))
+                .collect();
+            let limit = query
+                .get("limit")
+                .and_then(|limit| limit.parse().ok())
+                .unwrap_or(usize::MAX);
+            let items: Vec<_> = all
+                .iter()
+                .skip(first)
+                .take(limit)
+                .map(|slice| (**slice).clone())
+                .collect();
             let next = first + items.len();
             let mut metadata = json!({ "resourceVersion": version.to_string() });
             if next < all.len() {
@@ -126,7 +154,16 @@ async fn list(
     };
     match page {
         Some(page) => respond(stream, 200, &page).await,
-        None => refuse(stream, ApiRefusal { code: 410, retry_after: 0 }).await,
+        None => {
+            refuse(
+                stream,
+                ApiRefusal {
+                    code: 410,
+                    retry_after: 0,
+                },
+            )
+            .await
+        }
     }
 }
 
@@ -150,7 +187,8 @@ async fn watch(
         let mut state = shared.state.lock();
         state.asked.watched_from.push(from.clone());
         let faults = &state.faults;
-        let (refusal, gone_as, hangs) = (faults.refuse_watches, faults.gone_as, faults.hang_watches);
+        let (refusal, gone_as, hangs) =
+            (faults.refuse_watches, faults.gone_as, faults.hang_watches);
         (refusal, state.forgotten, state.cut.0, gone_as, hangs)
     };
     if let Some(refusal) = refusal {
@@ -159,9 +197,17 @@ async fn watch(
     let mut position: u64 = from.parse().unwrap_or_default();
     let is_gone = position < forgotten;
     if is_gone && gone_as == GoneAs::Status {
-        return refuse(stream, ApiRefusal { code: 410, retry_after: 0 }).await;
+        return refuse(
+            stream,
+            ApiRefusal {
+                code: 410,
+                retry_after: 0,
+            },
+        )
+        .await;
     }
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
     if is_gone {
         let object = status(410, 0);
@@ -175,17 +221,25 @@ async fn watch(
         state.asked.open_watches += 1;
     }
     let _open = OpenWatch(shared);
-    let seconds = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(300);
+    let seconds = query
+        .get("timeoutSeconds")
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(300);
     let end = Instant::now() + Duration::from_secs(seconds);
     let selector = query.get("labelSelector").cloned().unwrap_or_default();
-    let bookmarks = query.get("allowWatchBookmarks").is_some_and(|value| value == "true");
+    let bookmarks = query
+        .get("allowWatchBookmarks")
+        .is_some_and(|value| value == "true");
     loop {
         if hangs {
             return hang(stream).await;
         }
         let (events, ended) = {
             let state = shared.state.lock();
-            let news = state.history.iter().filter(|event| event.version > position);
+            let news = state
+                .history
+                .iter()
+                .filter(|event| event.version > position);
             let events: Vec<_> = news.cloned().collect();
             (events, state.cut.1.filter(|_| state.cut.0 > cut))
         };
@@ -193,8 +247,16 @@ async fn watch(
             for event in events {
                 position = event.version;
                 let is_bookmark = event.kind == "BOOKMARK";
-                if if is_bookmark { bookmarks } else { fits(&event.object, &selector) } {
-                    write_chunk(stream, &json!({ "type": event.kind, "object": *event.object })).await?;
+                if if is_bookmark {
+                    bookmarks
+                } else {
+                    fits(&event.object, &selector)
+                } {
+                    write_chunk(
+                        stream,
+                        &json!({ "type": event.kind, "object": *event.object }),
+                    )
+                    .await?;
                 }
             }
         }
@@ -209,7 +271,9 @@ async fn watch(
                 return Ok(false);
             }
             Some(WatchEnd::MidEvent) => {
-                stream.write_all(b"40\r\n{\"type\":\"MODIFIED\",\"object\":{\"meta").await?;
+                stream
+                    .write_all(b"40\r\n{\"type\":\"MODIFIED\",\"object\":{\"meta")
+                    .await?;
                 return Ok(false);
             }
             Some(WatchEnd::Hang) => return hang(stream).await,
@@ -235,11 +299,18 @@ async fn hang(stream: &mut TcpStream) -> io::Result<bool> {
 
 async fn write_chunk(stream: &mut TcpStream, event: &Value) -> io::Result<()> {
     let line = format!("{event}\n");
-    stream.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await
+    stream
+        .write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes())
+        .await
 }
 
 async fn refuse(stream: &mut TcpStream, refusal: ApiRefusal) -> io::Result<bool> {
-    respond(stream, refusal.code, &status(refusal.code, refusal.retry_after)).await
+    respond(
+        stream,
+        refusal.code,
+        &status(refusal.code, refusal.retry_after),
+    )
+    .await
 }
 
 async fn respond(stream: &mut TcpStream, code: u16, body: &Value) -> io::Result<bool> {
@@ -262,9 +333,15 @@ fn status(code: u16, retry_after: u32) -> Value {
             "endpointslices.discovery.k8s.io is forbidden: User \"system:serviceaccount:shop:default\" cannot list \
              resource \"endpointslices\" in API group \"discovery.k8s.io\" in the namespace \"shop\"",
         ),
-        404 => ("NotFound", "the server could not find the requested resource"),
+        404 => (
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
         410 => ("Expired", "too old resource version"),
-        429 => ("TooManyRequests", "too many requests, please try again later"),
+        429 => (
+            "TooManyRequests",
+            "too many requests, please try again later",
+        ),
         _ => ("InternalError", "etcdserver: leader changed"),
     };
     let mut status = json!({
@@ -285,17 +362,23 @@ fn status(code: u16, retry_after: u32) -> Value {
 /// Whether the labels of a slice fit `key=value,key!=value`.
 fn fits(slice: &Value, selector: &str) -> bool {
     let label = |key: &str| slice["metadata"]["labels"][key].as_str().map(str::to_owned);
-    selector.split(',').filter(|term| !term.is_empty()).all(|term| {
-        if let Some((key, value)) = term.split_once("!=") {
-            return label(key).as_deref() != Some(value);
-        }
-        term.split_once('=').is_some_and(|(key, value)| label(key).as_deref() == Some(value))
-    })
+    selector
+        .split(',')
+        .filter(|term| !term.is_empty())
+        .all(|term| {
+            if let Some((key, value)) = term.split_once("!=") {
+                return label(key).as_deref() != Some(value);
+            }
+            term.split_once('=')
+                .is_some_and(|(key, value)| label(key).as_deref() == Some(value))
+        })
 }
 
 fn read_query(query: &str) -> HashMap<String, String> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(key, value)| (decoded(key), decoded(value))).collect()
+    pairs
+        .map(|(key, value)| (decoded(key), decoded(value)))
+        .collect()
 }
 
 fn decoded(text: &str) -> String {
