@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 
 /// Reaps orphans for as long as the process runs, if they come to us: as process 1, or as a child subreaper.
-/// `lameduck run` starts no children of its own, so every exit status is an orphan's.
+/// The one child that `lameduck run` may start is the process of an upgrade; every other exit status is an orphan's.
 ///
 /// Signals need nothing more: the kernel drops for process 1 only those without a handler, and each that stops or
 /// reloads the proxy has one.

@@ -46,12 +46,12 @@ pub enum Frame {
     },
     /// New: it can take that connection, and waits for [`Frame::Moved`].
     Adopted {
-        /// Which.
+        /// The connection's number, as it was given.
         number: u64,
     },
     /// New: it can't take that connection; the old one keeps it.
     Declined {
-        /// Which.
+        /// The connection's number, as it was given.
         number: u64,
         /// Why, for the log.
         #[serde(default)]
@@ -59,7 +59,7 @@ pub enum Frame {
     },
     /// Old: it is done with that connection, which is to be served from now on.
     Moved {
-        /// Which.
+        /// The connection's number, as it was given.
         number: u64,
     },
     /// Old: how its finishing goes.

@@ -221,7 +221,7 @@ namespace = "shop"
 service = "api"
 port = "http"
 api_server = "https://10.0.0.1:6443"
-kubeconfig = "/root/.kube/config"
+kubeconfig = "/etc/lameduck/kubeconfig"
 [[pool.discovery]]
 type = "kubernetes"
 selector = "app=shop,tier!=test"
