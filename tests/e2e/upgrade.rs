@@ -103,6 +103,8 @@ async fn begin(test: &str) -> (Bench, DemoProxy) {
     let bench = Bench::start(test, App::BuiltIn, 3).await.unwrap();
     let settings = ProxySettings {
         listen: free_address(),
+        // Its default address may be another test's.
+        admin: "http = \"\"".to_owned(),
         server: format!(
             "lame_duck = \"1s\"\ndeadline = \"10s\"\nstate_dir = {:?}",
             bench.scratch.path().join("state")
