@@ -26,6 +26,7 @@ mod pools;
 pub mod problem;
 pub mod process;
 mod reserve;
+mod restarts;
 mod roll;
 mod router;
 mod server;

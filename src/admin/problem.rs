@@ -50,6 +50,8 @@ pub enum ProblemKind {
     UnknownRoute,
     /// [`RegistryError::UnknownPlan`].
     UnknownPlan,
+    /// No such restart is remembered.
+    UnknownRestart,
     /// [`RegistryError::Invalid`].
     InvalidValue,
     /// [`RegistryError::Conflict`].
@@ -74,7 +76,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind with a slug of its own.
-    pub const ALL: [ProblemKind; 28] = [
+    pub const ALL: [ProblemKind; 29] = [
         ProblemKind::NoSuchPath,
         ProblemKind::MethodNotAllowed,
         ProblemKind::BodyTooLarge,
@@ -94,6 +96,7 @@ impl ProblemKind {
         ProblemKind::UnknownLease,
         ProblemKind::UnknownRoute,
         ProblemKind::UnknownPlan,
+        ProblemKind::UnknownRestart,
         ProblemKind::InvalidValue,
         ProblemKind::Conflict,
         ProblemKind::WaitRanOut,
@@ -142,6 +145,7 @@ impl ProblemKind {
             ProblemKind::UnknownLease => (S::NOT_FOUND, "unknown-lease", "Unknown lease"),
             ProblemKind::UnknownRoute => (S::NOT_FOUND, "unknown-route", "Unknown route"),
             ProblemKind::UnknownPlan => (S::NOT_FOUND, "unknown-plan", "Unknown plan"),
+            ProblemKind::UnknownRestart => (S::NOT_FOUND, "unknown-restart", "Unknown restart"),
             ProblemKind::InvalidValue => {
                 (S::UNPROCESSABLE_ENTITY, "invalid-value", "Invalid value")
             }

@@ -7,7 +7,7 @@ use axum::{Router, middleware};
 use super::problem::{ProblemDocument, ProblemKind, complete};
 use super::{
     AdminDoor, AdminState, apps, auth, backends, body, changes, config, events, leases, lifecycle,
-    metrics, openapi, peer, places, pools, roll, split_plans, splits, upgrade,
+    metrics, openapi, peer, places, pools, restarts, roll, split_plans, splits, upgrade,
 };
 
 /// What each listener serves, the one for probes too.
@@ -65,6 +65,8 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/v1/splits", get(splits::list)),
         ("/v1/events", get(events::stream)),
         ("/v1/changes", get(changes::list)),
+        ("/v1/restarts", get(restarts::list)),
+        ("/v1/restarts/{id}", get(restarts::one)),
         (
             "/v1/lame-duck",
             get(lifecycle::lame_duck_now)

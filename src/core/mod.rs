@@ -8,6 +8,7 @@
 //! ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling.
 //!
 //! Beside the proxy:
+//! * [`restart`] is the account of a restart;
 //! * [`roll`] restarts backends one after the other;
 //! * [`launch`] is what a launcher does about its app;
 //! * [`revival`] is what a keeper does about the proxy;
@@ -36,6 +37,7 @@ pub mod pool;
 pub mod quiet;
 pub mod rate;
 pub mod renewal;
+pub mod restart;
 pub mod retry;
 pub mod revival;
 pub mod roll;

@@ -13,6 +13,7 @@ mod mirror;
 mod plane;
 mod pool;
 mod reasons;
+pub mod restart_meter;
 mod route_refusals;
 mod route_requests;
 mod split_meter;

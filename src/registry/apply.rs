@@ -256,6 +256,10 @@ impl Writer {
             return;
         };
         let name = pool.name.clone();
+        self.note_leaving(key);
+        let Some(pool) = self.home_mut(key) else {
+            return;
+        };
         let inherited = pool.bequest(key);
         let member = pool.remove(key);
         self.homes.remove(&key);

@@ -15,6 +15,7 @@ use crate::core::Time;
 use crate::core::backend::BackendState;
 use crate::core::drain::{Actor, OpenDrain, Outcome};
 use crate::core::outlier::Ejection;
+use crate::core::restart::RestartRecorder;
 use crate::net::serving::Serving;
 use crate::rt::clock;
 
@@ -83,6 +84,8 @@ pub struct BackendEntry {
     pub awaited: BTreeMap<(Actor, String), Serving>,
     /// It gets no new requests for a while, though it is ready.
     pub ejection: Option<Ejection>,
+    /// Writes its restarts down.
+    pub recorder: RestartRecorder,
 }
 
 impl BackendEntry {

@@ -37,6 +37,7 @@ use super::snapshot::HoldQueue;
 use crate::config::Address;
 use crate::core::Time;
 use crate::metrics::backend::Counters;
+use crate::metrics::restart_meter::RestartMeter;
 use crate::registry::endpoint::gate::Gate;
 use crate::registry::endpoint::idle::Idle;
 use crate::rt::clock;
@@ -117,6 +118,8 @@ pub struct Endpoint {
     pub outcomes: Outcomes,
     /// How long its answers take, where its pool balances by that.
     pub latency: Latency,
+    /// What its restart costs, the one under way or the next.
+    pub restart: ArcSwap<RestartMeter>,
     /// What was seen last of it.
     pub last_probe: LastProbe,
     /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
@@ -186,6 +189,7 @@ impl Endpoint {
             suspicion: Suspicion::default(),
             outcomes: Outcomes::default(),
             latency: Latency::default(),
+            restart: ArcSwap::default(),
             last_probe: LastProbe::default(),
             is_http10: AtomicBool::new(false),
             resolved: ArcSwapOption::from(resolved),

@@ -14,6 +14,7 @@ use super::names;
 use super::own_listeners::OwnListeners;
 use super::owner;
 use super::request::{self, parse_duration};
+use super::restart_board::RestartBoard;
 use super::saves::Saves;
 use super::snapshot::Snapshot;
 use super::supervised::SupervisorBoard;
@@ -107,6 +108,7 @@ pub struct Handle {
     pub(super) own: OwnListeners,
     pub(super) saves: Option<Arc<Saves>>,
     pub(super) live: LiveFigures,
+    pub(super) restarts: RestartBoard,
     pub(super) supervisors: SupervisorBoard,
 }
 
@@ -140,6 +142,11 @@ impl Handle {
     /// Sources of backends, and what has changed lately.
     pub fn live_figures(&self) -> &LiveFigures {
         &self.live
+    }
+
+    /// The last restarts of backends.
+    pub fn restarts(&self) -> &RestartBoard {
+        &self.restarts
     }
 
     /// Where this process listens: no backend may be there.

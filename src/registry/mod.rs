@@ -3,6 +3,7 @@
 //! Events go in (probes, API, configuration, signals of the data plane); a new [`snapshot::Snapshot`], gate
 //! moves, evictions and announcements come out. Everybody else holds a [`handle::Handle`].
 
+mod announcing;
 mod apply;
 mod backend_entry;
 pub mod bounds;
@@ -30,7 +31,10 @@ pub mod plan_view;
 mod pool;
 pub mod probing;
 mod request;
+pub mod restart_board;
+pub mod restart_view;
 mod restart_watch;
+mod restarts;
 mod roll;
 pub mod routes;
 pub mod saves;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc::UnboundedSender;
 
 use balancers::PoolBalancers;
@@ -35,8 +36,10 @@ use crate::core::balance::{Algorithm, BackendTiers, Balancer};
 use crate::core::drain::{Actor, OpenDrain};
 use crate::core::outlier::OutlierDetector;
 use crate::core::pool as core_pool;
+use crate::core::restart::RestartRecorder;
 use crate::core::retry::{Rates, RetryBudget};
 use crate::metrics::PoolCounters;
+use crate::metrics::restart_meter::RestartMeter;
 use crate::rt::clock;
 
 /// A pool's backends and what they share.
@@ -114,6 +117,7 @@ impl PoolState {
             queue: Arc::default(),
             budget: RetryBudget::new(Rates::with_ratio(config.retry.budget), clock::now()),
             counters: PoolCounters::default(),
+            restart: ArcSwapOption::empty(),
         });
         let name: Arc<str> = config.name.as_str().into();
         Self {
@@ -206,6 +210,7 @@ impl PoolState {
             leaving: false,
             awaited: BTreeMap::new(),
             ejection: None,
+            recorder: RestartRecorder::new(incarnation, clock::now()),
         };
         self.names.join(key, &member.base, &member.endpoint.name);
         self.members.insert(key, member);
@@ -244,6 +249,11 @@ impl PoolState {
         }
         (self.dirty, self.unsaved) = (true, true);
         Some(member)
+    }
+
+    /// A restart of one of its backends has begun.
+    pub(super) fn note_restart(&self, meter: Arc<RestartMeter>) {
+        self.shared.restart.store(Some(meter));
     }
 
     /// Steps one backend; notes what the step changed for the snapshot, the prober and the kept state.

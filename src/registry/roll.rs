@@ -54,7 +54,12 @@ impl Drop for RollPermit {
 
 /// Whether a drain is a roll's.
 pub(super) fn is_of_a_roll(order: &DrainSpec) -> bool {
-    order.actor == Actor::Operator && order.id.starts_with(PREFIX)
+    is_id(order.actor, &order.id)
+}
+
+/// Whether a drain of this actor and id is a roll's.
+pub(super) fn is_id(actor: Actor, id: &str) -> bool {
+    actor == Actor::Operator && id.starts_with(PREFIX)
 }
 
 impl Handle {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, Semaphore};
 
 use super::endpoint::Endpoint;
@@ -11,6 +12,7 @@ use crate::config;
 use crate::core::balance::Balancer;
 use crate::core::retry::RetryBudget;
 use crate::metrics::PoolCounters;
+use crate::metrics::restart_meter::RestartMeter;
 use crate::registry::endpoint::waiters::CapacityWaiters;
 use crate::registry::routes::RouteTable;
 use crate::registry::sticky::StickyBackends;
@@ -79,6 +81,8 @@ pub struct PoolShared {
     pub budget: RetryBudget,
     /// For metrics.
     pub counters: PoolCounters,
+    /// Of the restart of one of its backends that has begun last.
+    pub restart: ArcSwapOption<RestartMeter>,
 }
 
 /// Where requests wait for something eligible, or for room on a backend that is full.

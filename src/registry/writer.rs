@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 use tracing::{error, info, warn};
 
 use super::command::RegistryCommand;
@@ -22,16 +22,16 @@ use super::own_listeners::OwnListeners;
 use super::persist;
 use super::pool::PoolState;
 use super::probing::Probing;
+use super::restart_board::RestartBoard;
+use super::restarts::{LeftBackends, StepSigns};
 use super::roll::Rolling;
 use super::snapshot::{HoldQueue, Snapshot};
 use super::split_plans::RunningPlan;
 use super::splits::MovedSplit;
 use super::supervised::SupervisorBoard;
-use super::view::{EventView, LeaseEvent};
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, DerivedState};
-use crate::core::drain::Outcome;
 use crate::registry::routes::RouteTable;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
@@ -84,6 +84,7 @@ pub fn take_over(
         own: OwnListeners::default(),
         saves: observer.saves(),
         live: LiveFigures::default(),
+        restarts: RestartBoard::default(),
         supervisors: SupervisorBoard::default(),
     };
     let mut writer = Writer {
@@ -108,6 +109,7 @@ pub fn take_over(
         handle: handle.clone(),
         signals,
         hand_over: HandOverState::default(),
+        left: LeftBackends::default(),
     };
     writer.begin_with(handed, predecessor, config);
     writer.publish();
@@ -148,6 +150,8 @@ pub(super) struct Writer {
     pub handle: Handle,
     pub signals: mpsc::UnboundedSender<Wakeup>,
     pub hand_over: HandOverState,
+    /// Restarts whose backends have left, until others of their names are ready.
+    pub left: LeftBackends,
 }
 
 impl Writer {
@@ -322,6 +326,7 @@ impl Writer {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
+        let signs = StepSigns::of(&event);
         let effects = pool.step(key, event, clock::now());
         let closed = effects.iter().any(|(_, effect)| {
             matches!(
@@ -329,6 +334,7 @@ impl Writer {
                 BackendEffect::CloseGate | BackendEffect::NewEpoch(_)
             )
         });
+        self.watch_restarts(key, signs, &effects);
         for (key, effect) in effects {
             self.effect(key, effect);
         }
@@ -418,45 +424,6 @@ impl Writer {
         }
     }
 
-    /// A drain ended: tells whoever waits for it; a backend that leaves is gone then.
-    fn announce(&mut self, key: BackendKey, outcome: Outcome) {
-        let Some(pool) = self.home_mut(key) else {
-            return;
-        };
-        let name = pool.name.clone();
-        let Some(member) = pool.members.get_mut(&key) else {
-            return;
-        };
-        let response = member.ending(outcome);
-        let (waiters, leaving) = (std::mem::take(&mut member.waiters), member.leaving);
-        let endpoint = member.endpoint.clone();
-        self.tell_lease(key, |_| LeaseEvent::Drain(response.clone()));
-        info!(pool = %name, backend = %endpoint.name, outcome = %response.outcome,
-              cut = response.cut, lost = response.lost, "drain ended");
-        self.observer.drain_ended(&name, &response);
-        let whom = Some((&*name, &*endpoint.name));
-        let reason = "the drain ended".to_owned();
-        self.event("drain", whom, None, Some(outcome.as_str()), reason);
-        for waiter in waiters {
-            self.reply(waiter, response.clone());
-        }
-        if leaving {
-            self.remove(key);
-        }
-    }
-
-    /// The end of a drain is announced when it comes; who asks afterwards is told at once.
-    pub fn answer_if_drained(&mut self, key: BackendKey) {
-        let drained = self.home_mut(key).is_some_and(|pool| {
-            let member = pool.members.get(&key);
-            pool.state(key) == Some(DerivedState::Drained)
-                && member.is_some_and(|member| member.leaving || !member.waiters.is_empty())
-        });
-        if drained {
-            self.announce(key, Outcome::Drained);
-        }
-    }
-
     /// The pool that a backend is in.
     pub fn home_mut(&mut self, key: BackendKey) -> Option<&mut PoolState> {
         let index = *self.homes.get(&key)?;
@@ -466,34 +433,5 @@ impl Writer {
     fn endpoint(&self, key: BackendKey) -> Option<Arc<Endpoint>> {
         let pool = self.pools.get(*self.homes.get(&key)?)?;
         pool.members.get(&key).map(|member| member.endpoint.clone())
-    }
-
-    /// Answers when the snapshot is out. Nobody may be listening any more.
-    pub fn reply<T: Send + 'static>(&mut self, to: oneshot::Sender<T>, answer: T) {
-        self.outbox.push(Box::new(move || drop(to.send(answer))));
-    }
-
-    /// Tells everybody who listens, when the snapshot is out.
-    pub fn event(
-        &mut self,
-        kind: &str,
-        whom: Option<(&str, &str)>,
-        from: Option<&str>,
-        to: Option<&str>,
-        reason: String,
-    ) {
-        let event = Arc::new(EventView {
-            kind: kind.to_owned(),
-            time: clock::rfc3339(clock::wall(clock::now())),
-            pool: whom.map(|(pool, _)| pool.to_owned()),
-            backend: whom
-                .map(|(_, backend)| backend.to_owned())
-                .filter(|backend| !backend.is_empty()),
-            from: from.map(str::to_owned),
-            to: to.map(str::to_owned),
-            reason,
-        });
-        let events = self.handle.events.clone();
-        self.outbox.push(Box::new(move || drop(events.send(event))));
     }
 }

@@ -1,0 +1,172 @@
+use super::*;
+
+fn sight(state: DerivedState) -> RestartSight {
+    RestartSight {
+        state,
+        incarnation: 1,
+        probe: None,
+        ended: false,
+        broke: false,
+        announced: None,
+        drains: Vec::new(),
+        capacity: 1.0,
+    }
+}
+
+fn drain(actor: Actor, since: u64) -> SeenDrain {
+    SeenDrain {
+        actor,
+        by_lease: false,
+        roll: None,
+        reason: "deploy".to_owned(),
+        since: Time::from_millis(since),
+        deadline: Some(Time::from_millis(since + 100)),
+    }
+}
+
+fn at(millis: u64) -> Time {
+    Time::from_millis(millis)
+}
+
+fn ready() -> RestartRecorder {
+    let mut recorder = RestartRecorder::new(1, at(0));
+    let seen = recorder.look(&sight(DerivedState::Ready), 1, at(1));
+    assert_eq!(seen, (RestartChange::Nothing, None));
+    recorder
+}
+
+#[test]
+fn first_start_is_no_restart() {
+    let mut recorder = RestartRecorder::new(1, at(0));
+    for state in [
+        DerivedState::Starting,
+        DerivedState::Down,
+        DerivedState::Starting,
+        DerivedState::Ready,
+    ] {
+        assert_eq!(
+            recorder.look(&sight(state), 1, at(1)).0,
+            RestartChange::Nothing
+        );
+    }
+}
+
+#[test]
+fn drained_backend_has_all_five_instants() {
+    let mut recorder = ready();
+    let mut told = sight(DerivedState::Draining);
+    told.drains = vec![drain(Actor::Operator, 10)];
+    told.drains[0].roll = Some("roll-7".to_owned());
+    told.capacity = 0.5;
+    assert_eq!(recorder.look(&told, 7, at(10)).0, RestartChange::Begun);
+    let mut drained = told.clone();
+    (drained.state, drained.announced) = (DerivedState::Drained, Some(Outcome::Drained));
+    recorder.look(&drained, 8, at(20));
+    let mut gone = drained.clone();
+    (gone.probe, gone.announced) = (Some(ProbeResult::Refused), None);
+    recorder.look(&gone, 8, at(30));
+    let mut back = gone.clone();
+    (back.probe, back.incarnation) = (Some(ProbeResult::Pass), 2);
+    recorder.look(&back, 8, at(40));
+    let mut open = sight(DerivedState::Ready);
+    open.incarnation = 2;
+    let (change, record) = recorder.look(&open, 8, at(50));
+    let record = record.unwrap();
+    assert_eq!(change, RestartChange::Over);
+    assert_eq!(record.number, 7);
+    assert_eq!(record.cause, RestartCause::Api);
+    assert_eq!(record.roll.as_deref(), Some("roll-7"));
+    let instants = [
+        record.told,
+        record.drained,
+        record.stopped,
+        record.started,
+        record.ready,
+    ];
+    assert_eq!(instants, [10, 20, 30, 40, 50].map(|one| Some(at(one))));
+    assert_eq!(record.deadline, Some(at(110)));
+    assert_eq!(record.outcome, RestartOutcome::Restarted);
+    assert!((record.capacity - 0.5).abs() < 1e-9);
+    assert_eq!(recorder.open(), None);
+}
+
+#[test]
+fn drain_that_is_lifted_without_another_process_is_resumed() {
+    let mut recorder = ready();
+    let mut told = sight(DerivedState::Draining);
+    told.drains = vec![drain(Actor::Operator, 10)];
+    recorder.look(&told, 7, at(10));
+    let (_, record) = recorder.look(&sight(DerivedState::Ready), 8, at(20));
+    let record = record.unwrap();
+    assert_eq!(record.outcome, RestartOutcome::Resumed);
+    assert_eq!((record.stopped, record.started), (None, None));
+}
+
+#[test]
+fn first_sign_decides_the_cause() {
+    let by = |actor, by_lease, probe, broke| {
+        let mut told = sight(DerivedState::Draining);
+        told.drains = vec![drain(actor, 10)];
+        told.drains[0].by_lease = by_lease;
+        (told.probe, told.broke) = (probe, broke);
+        ready().look(&told, 7, at(10)).1.unwrap().cause
+    };
+    let refused = Some(ProbeResult::Refused);
+    assert_eq!(
+        by(Actor::Supervisor, true, None, false),
+        RestartCause::Launcher
+    );
+    assert_eq!(
+        by(Actor::Supervisor, false, None, false),
+        RestartCause::Supervisor
+    );
+    assert_eq!(
+        by(Actor::Discovery, false, None, false),
+        RestartCause::Discovery
+    );
+    assert_eq!(by(Actor::Config, false, None, false), RestartCause::Config);
+    let unavailable = Some(ProbeResult::Unavailable);
+    assert_eq!(
+        by(Actor::App, false, unavailable, true),
+        RestartCause::Unavailable
+    );
+    assert_eq!(by(Actor::App, false, refused, false), RestartCause::Stopped);
+    assert_eq!(by(Actor::App, false, refused, true), RestartCause::Killed);
+    let down = ready()
+        .look(&sight(DerivedState::Down), 7, at(10))
+        .1
+        .unwrap();
+    assert_eq!(down.cause, RestartCause::ProbeFailed);
+    let mut another = sight(DerivedState::Starting);
+    another.incarnation = 2;
+    let replaced = ready().look(&another, 7, at(10)).1.unwrap();
+    assert_eq!(replaced.cause, RestartCause::Replaced);
+    assert_eq!(replaced.started, Some(at(10)));
+}
+
+#[test]
+fn backend_that_leaves_is_over_when_its_successor_is_ready() {
+    let mut recorder = ready();
+    let mut told = sight(DerivedState::Draining);
+    told.drains = vec![drain(Actor::Supervisor, 10)];
+    recorder.look(&told, 7, at(10));
+    let mut record = recorder.leave(at(20)).unwrap();
+    assert_eq!(
+        (record.outcome, record.stopped),
+        (RestartOutcome::Left, Some(at(20)))
+    );
+    assert!(!record.is_over());
+    record.succeed(at(30), at(40));
+    assert_eq!(record.outcome, RestartOutcome::Restarted);
+    assert_eq!((record.started, record.ready), (Some(at(30)), Some(at(40))));
+    assert_eq!(recorder.leave(at(50)), None);
+}
+
+#[test]
+fn long_reasons_are_cut_between_characters() {
+    let mut told = sight(DerivedState::Draining);
+    told.drains = vec![drain(Actor::Operator, 10)];
+    told.drains[0].reason = "ä".repeat(1000);
+    let record = ready().look(&told, 7, at(10)).1.unwrap();
+    assert_eq!(record.reason, "ä".repeat(LONGEST_REASON / 2));
+}

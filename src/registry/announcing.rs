@@ -1,0 +1,84 @@
+//! What the registry says: to whoever waits for an answer or for a drain's end, and to everybody who listens. All of it
+//! when the snapshot is out.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::endpoint::BackendKey;
+use super::view::{EventView, LeaseEvent};
+use super::writer::Writer;
+use crate::core::backend::DerivedState;
+use crate::core::drain::Outcome;
+use crate::rt::clock;
+
+impl Writer {
+    /// A drain ended: tells whoever waits for it; a backend that leaves is gone then.
+    pub(super) fn announce(&mut self, key: BackendKey, outcome: Outcome) {
+        let Some(pool) = self.home_mut(key) else {
+            return;
+        };
+        let name = pool.name.clone();
+        let Some(member) = pool.members.get_mut(&key) else {
+            return;
+        };
+        let response = member.ending(outcome);
+        let (waiters, leaving) = (std::mem::take(&mut member.waiters), member.leaving);
+        let endpoint = member.endpoint.clone();
+        self.tell_lease(key, |_| LeaseEvent::Drain(response.clone()));
+        info!(pool = %name, backend = %endpoint.name, outcome = %response.outcome,
+              cut = response.cut, lost = response.lost, "drain ended");
+        self.observer.drain_ended(&name, &response);
+        let whom = Some((&*name, &*endpoint.name));
+        let reason = "the drain ended".to_owned();
+        self.event("drain", whom, None, Some(outcome.as_str()), reason);
+        for waiter in waiters {
+            self.reply(waiter, response.clone());
+        }
+        if leaving {
+            self.remove(key);
+        }
+    }
+
+    /// The end of a drain is announced when it comes; who asks afterwards is told at once.
+    pub(super) fn answer_if_drained(&mut self, key: BackendKey) {
+        let drained = self.home_mut(key).is_some_and(|pool| {
+            let member = pool.members.get(&key);
+            pool.state(key) == Some(DerivedState::Drained)
+                && member.is_some_and(|member| member.leaving || !member.waiters.is_empty())
+        });
+        if drained {
+            self.announce(key, Outcome::Drained);
+        }
+    }
+
+    /// Answers when the snapshot is out. Nobody may be listening any more.
+    pub(super) fn reply<T: Send + 'static>(&mut self, to: oneshot::Sender<T>, answer: T) {
+        self.outbox.push(Box::new(move || drop(to.send(answer))));
+    }
+
+    /// Tells everybody who listens, when the snapshot is out.
+    pub(super) fn event(
+        &mut self,
+        kind: &str,
+        whom: Option<(&str, &str)>,
+        from: Option<&str>,
+        to: Option<&str>,
+        reason: String,
+    ) {
+        let event = Arc::new(EventView {
+            kind: kind.to_owned(),
+            time: clock::rfc3339(clock::wall(clock::now())),
+            pool: whom.map(|(pool, _)| pool.to_owned()),
+            backend: whom
+                .map(|(_, backend)| backend.to_owned())
+                .filter(|backend| !backend.is_empty()),
+            from: from.map(str::to_owned),
+            to: to.map(str::to_owned),
+            reason,
+        });
+        let events = self.handle.events.clone();
+        self.outbox.push(Box::new(move || drop(events.send(event))));
+    }
+}
