@@ -38,6 +38,10 @@ use crate::rt::shutdown_signal::Level;
 /// Bytes that one answer moves before it is the others' turn; as for what is passed on from backends.
 const TURN: usize = 128 * 1024;
 
+/// Bytes that the kernel is told to send by itself at once: four turns in one, since it copies nothing. Half a mebibyte
+/// takes a processor a tenth of a millisecond.
+const SENT_PART: u64 = 512 * 1024;
+
 /// Fewer bytes are copied sooner than the kernel is asked whether it has them.
 const LEAST_SENT: u64 = 16 * 1024;
 
@@ -324,8 +328,8 @@ impl SendingFile<'_> {
             Poll::Pending => return Ok(Some(PieceWritten::Stalled)),
         }
         // By parts of the file, the same for everybody who wants it: one look serves them all.
-        let part = self.range.start - self.range.start % TURN as u64;
-        let part = part..(part + TURN as u64).min(self.size.max(self.range.end));
+        let part = self.range.start - self.range.start % SENT_PART;
+        let part = part..(part + SENT_PART).min(self.size.max(self.range.end));
         let count = left.min(part.end - self.range.start);
         match is_in_memory_lately(&self.file, self.identity, part, clock::now()) {
             Ok(true) => {}
