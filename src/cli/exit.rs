@@ -2,6 +2,24 @@
 
 use crate::client::error::{ClientError, ClientErrorKind};
 
+/// Every exit code, and what it means.
+pub const CODES: [(u8, &str); 8] = [
+    (0, "done"),
+    (1, "failed, or not healthy"),
+    (2, "usage"),
+    (
+        3,
+        "a deadline passed and requests were cut, or a wait ran out; `import`: something was left out",
+    ),
+    (4, "the backend died while draining"),
+    (5, "the proxy can't be reached"),
+    (
+        6,
+        "`split`: the plan went back, or was ended before it had reached its share",
+    ),
+    (130, "interrupted"),
+];
+
 /// Prints what the parser has to say, help or a mistake, and says with which code that ends.
 pub fn explain(error: &clap::Error) -> u8 {
     let code = u8::try_from(error.exit_code()).unwrap_or(2);

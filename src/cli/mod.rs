@@ -5,6 +5,7 @@
 
 pub mod changes;
 pub mod check;
+pub mod completions;
 pub mod copy;
 pub mod demo;
 pub mod deregister;
@@ -15,6 +16,7 @@ pub mod exit;
 pub mod fleet;
 pub mod health;
 pub mod import;
+pub mod man;
 pub mod pause;
 pub mod register;
 pub mod reload;
@@ -26,7 +28,7 @@ pub mod status;
 mod supervised;
 pub mod upgrade;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::rt::output::{self, AnswerWriter, ErrorWriter};
 use exit::Exit;
@@ -38,7 +40,7 @@ use exit::Exit;
     version,
     about = "A reverse proxy whose rolling restarts cost no request",
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 a deadline or --wait ran out, 4 the backend died \
-                  while draining, 5 the proxy can't be reached, 130 interrupted.",
+                  while draining, 5 the proxy can't be reached, 6 a plan went back, 130 interrupted.",
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -83,6 +85,10 @@ enum CliCommand {
     Doctor(doctor::DoctorArgs),
     /// Read another proxy's configuration and write lameduck's
     Import(import::ImportArgs),
+    /// Print what a shell needs to complete lameduck's commands
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
     /// Copy this binary to where an app's container can run it
     Copy(copy::CopyArgs),
     /// Show it all at work: a demo app, restarted under load
@@ -139,13 +145,33 @@ impl Cli {
             CliCommand::Import(args) => {
                 import::run_import(args, &mut AnswerWriter, &mut ErrorWriter)
             }
-            CliCommand::Copy(args) => match copy::run_copy(&args) {
-                Ok(()) => 0,
-                Err(exit) => exit.report(),
-            },
+            CliCommand::Completions(args) => ended(completions::run_completions(&args)),
+            CliCommand::Man(args) => ended(man::run_man(&args)),
+            CliCommand::Copy(args) => ended(copy::run_copy(&args)),
             CliCommand::Demo(args) => demo::run_demo(args),
             CliCommand::DemoApp(args) => crate::tools::demo::app::run_demo_app(args),
         }
+    }
+}
+
+/// The command line as help shows it: without the commands that only lameduck itself calls.
+fn shown_commands() -> clap::Command {
+    let whole = Cli::command();
+    let shown = whole.get_subcommands().filter(|one| !one.is_hide_set());
+    let mut commands = clap::Command::new("lameduck")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(whole.get_arguments())
+        .subcommands(shown.cloned());
+    if let Some(about) = whole.get_about() {
+        commands = commands.about(about.clone());
+    }
+    commands
+}
+
+fn ended(end: Result<(), Exit>) -> u8 {
+    match end {
+        Ok(()) => 0,
+        Err(exit) => exit.report(),
     }
 }
 
@@ -185,16 +211,11 @@ fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
             "can't start: {error}; the system may be out of descriptors (`ulimit -n`)"
         ))),
     };
-    match ended {
-        Ok(()) => 0,
-        Err(exit) => exit.report(),
-    }
+    self::ended(ended)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -261,6 +282,8 @@ mod tests {
             "lameduck doctor oxfile.toml --strict -c x.toml --app-stop 10s --json",
             "lameduck import nginx /etc/nginx/nginx.conf -o lameduck.toml --prefix /etc/nginx",
             "lameduck copy /shared/lameduck",
+            "lameduck completions bash",
+            "lameduck man /usr/share/man/man1",
             "lameduck demo",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -306,6 +329,7 @@ mod tests {
             ("lameduck register app/a", "<ADDRESS>"),
             ("lameduck status --admin ftp://x", "http://127.0.0.1:9901"),
             ("lameduck roll app", "<CMD>"),
+            ("lameduck completions sh", "zsh"),
             ("lameduck roll app --max-unavailable 0 -- x", "0 is not in"),
             ("lameduck exec -- app", "--pool"),
             ("lameduck exec --pool app", "<CMD>"),
@@ -327,6 +351,17 @@ mod tests {
             assert!(help.contains(&format!("\n  {there} ")), "{help}");
         }
         assert!(!help.contains("\n  demo-app"), "{help}");
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help_and_in_the_docs() {
+        let help = Cli::command().get_after_help().unwrap().to_string();
+        let docs = include_str!("../../docs/cli.md");
+        for (code, meaning) in exit::CODES {
+            assert!(help.contains(&format!("{code} ")), "{code}: {help}");
+            let row = format!("| {code} | {meaning} |");
+            assert!(docs.contains(&row), "no `{row}`");
+        }
     }
 
     #[test]
