@@ -76,7 +76,7 @@ pub enum RegistryError {
     #[error("{0}")]
     Full(String),
     /// The wait ran out.
-    #[error("`{pool}/{name}` was not ready within {waited:?}: it is {state}")]
+    #[error("`{pool}/{name}` was not ready within {}: it is {state}", humantime::format_duration(*.waited))]
     NotReady {
         /// The pool.
         pool: String,
