@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test lint bench gate release prove differential soak fuzz miri setup
+.PHONY: help demo test lint bench gate release packages docs prove differential soak fuzz miri setup
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,11 +60,27 @@ release: setup ## Build the optimised binary
 	$(CARGO) build --release --locked
 	@echo "target/release/lameduck"
 
+# Two builds: a dynamic one for the packages, since names are looked up as the host does it, and a static one for the image.
+# The names of this machine's directories stay out of both.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
+packages: setup ## Make .deb, .rpm, archive, image, Helm chart, SBOM and checksums in target/packages/
+	rm -rf target/packages
+	deploy/packages/compile --release --locked
+	deploy/packages/compile --static --release --locked
+	deploy/packages/build --binary $(TARGET_DIR)/packaged/release/lameduck \
+	  --image-binary $(TARGET_DIR)/packaged/$(HOST)/release/lameduck
+
+docs: ## Build the documentation as a book in target/book/
+	command -v mdbook >/dev/null || tests/setup.sh book
+	docs/book/build
+
 prove: setup ## Run the end-to-end tests at full length; figures go to target/prove/
 	LAMEDUCK_PROVE=1 tests/setup.sh
 	rm -rf target/prove
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test plane races
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test clients
+	LAMEDUCK_PROVE=1 $(CARGO) test --release --test packages
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test e2e -- --test-threads 1
 	@cat target/prove/results.md target/prove/races.md
 

