@@ -5,10 +5,16 @@
 //! `ini` hold commands; in `console`, lines with `$ ` are typed and the others are output.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+#[path = "docs/api_page.rs"]
+mod api_page;
+#[path = "docs/book.rs"]
+mod book;
 #[path = "docs/examples.rs"]
 mod examples;
 #[path = "docs/habits.rs"]
 mod habits;
+#[path = "docs/log_lines.rs"]
+mod log_lines;
 #[path = "docs/pictures.rs"]
 mod pictures;
 #[path = "docs/shell.rs"]

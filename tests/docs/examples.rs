@@ -37,6 +37,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         "make demo",
         Way::Not("builds the crate: CI does that"),
     ),
+    (
+        "README.md",
+        "make packages",
+        Way::Not("makes and installs packages: --test packages does that"),
+    ),
     ("README.md", "cat > restart", Way::Tour),
     ("README.md", "PROXY=$!", Way::Tour),
     ("README.md", "$ curl localhost:8080/", Way::Tour),
@@ -82,6 +87,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         "lameduck split shop-api --wait ",
         Way::Not("needs a plan under way: tests/admin/plans.rs has one"),
     ),
+    (
+        "docs/cli.md",
+        "completions bash",
+        Way::Not("the last command shows a page: --test packages runs them"),
+    ),
     ("docs/configuration.md", "lameduck run --listen", Way::Alone),
     ("docs/configuration.md", "lameduck check -c", Way::Stage(0)),
     (
@@ -105,6 +115,42 @@ const WAYS: &[(&str, &str, Way)] = &[
         "docs/from-nginx.md",
         "nginx -s quit",
         Way::Not("needs nginx on the port: tests/e2e/cut_over.rs does that"),
+    ),
+    (
+        "docs/install.md",
+        "make packages",
+        Way::Not("builds the crate twice: --test packages makes them of the binary under test"),
+    ),
+    (
+        "docs/install.md",
+        "apt install",
+        Way::Not("needs root and a system of its own: tests/packages/lifetime.rs has one"),
+    ),
+    ("docs/install.md", "dnf install", Way::Not("needs Fedora")),
+    (
+        "docs/install.md",
+        "tar -xzf",
+        Way::Not("writes to the whole system"),
+    ),
+    (
+        "docs/install.md",
+        "podman load",
+        Way::Not("needs podman: tests/packages/image.rs runs the image without"),
+    ),
+    (
+        "docs/install.md",
+        "helm install",
+        Way::Not("needs a cluster: tests/packages/chart.rs renders it"),
+    ),
+    (
+        "docs/install.md",
+        "make release",
+        Way::Not("builds the crate"),
+    ),
+    (
+        "docs/install.md",
+        "packages/reproduce",
+        Way::Not("builds the crate twice"),
     ),
     ("docs/launcher.md", "lameduck exec --pool api", Way::Stays),
     ("docs/rolling.md", "ssh {host}", Way::DryRun),
@@ -137,6 +183,7 @@ const WAYS: &[(&str, &str, Way)] = &[
         "lameduck exec --pool api",
         Way::Not("needs two proxies with TLS: tests/exec/several.rs has them"),
     ),
+    ("docs/security.md", "admin.token", Way::Stage(0)),
     ("docs/shutdown-and-reload.md", "lame-duck", Way::Stage(0)),
     ("docs/shutdown-and-reload.md", "NEW_PID", Way::Own),
     (
