@@ -11,6 +11,7 @@ mod heads;
 mod load;
 mod restarts;
 mod shutdown;
+mod sticky;
 mod tools;
 mod upgrade;
 mod websocket;

@@ -16,7 +16,7 @@ const FINISH: &str =
     "[pool.sticky]\nkeys = [\"a key that only tests know\"]\non_drain = \"finish\"";
 
 /// A proxy whose backends answer by themselves: with their name, and the head that they got. For `/logout` they clear the
-/// cookie, for `/slow` they take their time.
+/// cookie, for `/slow` and `/slower` they take their time.
 struct StickyRig {
     rig: Rig,
     apps: Vec<tokio::task::JoinHandle<()>>,
@@ -88,6 +88,9 @@ async fn serve(mut wire: Wire, name: String) {
     while let Some(head) = wire.head_or_end().await {
         if head.starts_with("GET /slow ") {
             tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+        if head.starts_with("GET /slower ") {
+            tokio::time::sleep(Duration::from_millis(2500)).await;
         }
         let clear = match head.starts_with("GET /logout ") {
             true => "Set-Cookie: lameduck=; Path=/; Max-Age=0\r\n",
@@ -335,6 +338,118 @@ async fn token_travels_in_a_field_of_its_own_where_that_is_configured() {
     }
     let twice = format!("X-Session: {text}\r\nX-Session: {text}\r\n");
     assert!(sticky.ask(&twice).await.field("x-session").is_some());
+}
+
+/// Another proxy behind this one that uses the same name, or an app that doesn't know of ours: in the client's hands, its
+/// cookie would take the place of the token.
+#[tokio::test]
+async fn cookie_of_the_app_by_the_tokens_name_never_reaches_the_client() {
+    const HEADER: &str = "[pool.sticky]\nheader = \"X-Session\"";
+    for (pool, lines, name) in [
+        (
+            "[pool.sticky]",
+            "set-cookie: lameduck=theirs; Path=/\r\nSet-Cookie: sid=1\r\nX-Session: a\r\n",
+            "set-cookie",
+        ),
+        (
+            HEADER,
+            "x-session: theirs\r\nSet-Cookie: lameduck=b\r\n",
+            "x-session",
+        ),
+    ] {
+        let rig = Rig::new(Setup {
+            pool,
+            ..Setup::default()
+        })
+        .await;
+        let answer = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 0\r\n\r\n");
+        let mut token = String::new();
+        let mut backend = None;
+        for round in 0..3 {
+            let field = match name {
+                "x-session" => format!("X-Session: {token}\r\n"),
+                _ => format!("Cookie: {token}\r\n"),
+            };
+            let mut client = rig
+                .ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n"))
+                .await;
+            if backend.is_none() {
+                backend = Some(rig.backends[0].accept().await);
+            }
+            let wire = backend.as_mut().unwrap();
+            wire.head().await;
+            wire.send(&answer).await;
+            let head = client.response().await.head;
+            assert!(!head.contains("theirs"), "{head}");
+            let others = [
+                "Set-Cookie: sid=1",
+                "X-Session: a",
+                "Set-Cookie: lameduck=b",
+            ];
+            let passed = others.iter().filter(|line| head.contains(**line)).count();
+            assert_eq!(passed, if name == "x-session" { 1 } else { 2 }, "{head}");
+            let told = head.lines().find_map(|line| {
+                let (of, value) = line.split_once(": ")?;
+                let is_ours = value.contains("lameduck=1") || name == "x-session";
+                (of.eq_ignore_ascii_case(name) && is_ours).then(|| value.split(';').next())?
+            });
+            assert_eq!(told.is_some(), round == 0, "{head}");
+            if let Some(told) = told {
+                told.clone_into(&mut token);
+            }
+        }
+    }
+}
+
+/// The page is ours, and the session is with the app that has said 500: the next request goes there, too.
+#[tokio::test]
+async fn page_in_place_of_the_apps_answer_tells_of_its_session() {
+    let pages = tempfile::tempdir().unwrap();
+    let page = pages.path().join("500.html");
+    std::fs::write(&page, "<h1>sorry</h1>").unwrap();
+    let route = format!(
+        "[[route]]\npool = \"app\"\nintercept = true\nerror_pages = {{ \"500\" = {page:?} }}\n"
+    );
+    let rig = Rig::new(Setup {
+        backends: 2,
+        pool: MOVE,
+        tables: route.leak(),
+        ..Setup::default()
+    })
+    .await;
+    let failed = "HTTP/1.1 500 Oh\r\nSet-Cookie: secret=1\r\nContent-Length: 4\r\n\r\noops";
+    let ask = async |fields: &str| {
+        let fields = format!("Accept: text/html\r\n{fields}");
+        rig.ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
+            .await
+    };
+    let mut client = ask("").await;
+    let (index, mut app) = rig.first().await;
+    app.head().await;
+    app.send(failed).await;
+    let told = client.response().await;
+    assert_eq!((told.status(), told.text()), (500, "<h1>sorry</h1>"));
+    assert!(
+        told.has("Cache-Control: private") && !told.head.contains("secret"),
+        "{}",
+        told.head
+    );
+    let set = told.field("set-cookie").expect("its token");
+    let cookie = format!("Cookie: {}\r\n", set.split(';').next().unwrap());
+    for clears in [false, true] {
+        let mut client = ask(&cookie).await;
+        app.head().await;
+        let ended = "Set-Cookie: lameduck=; Path=/; Max-Age=0\r\nContent-Length";
+        match clears {
+            true => app.send(failed.replace("Content-Length", ended)).await,
+            false => app.send(failed).await,
+        }
+        let kept = client.response().await;
+        let expected = clears.then_some("lameduck=; Path=/; Max-Age=0");
+        assert_eq!(kept.field("set-cookie"), expected, "{}", kept.head);
+        let sessions = rig.view(index).await.sessions;
+        assert_eq!(sessions, Some(u32::from(!clears)));
+    }
 }
 
 /// A WebSocket's handshake is a request like others: it goes to its session's backend, and its answer may begin one.

@@ -387,8 +387,9 @@ impl Exchange<'_> {
             plan.add_lines(self.outgoing);
         }
         if let Some(session) = &self.order.session {
+            let bytes = self.incoming.bytes();
             self.tally.ends_session =
-                session.add_lines(self.response, self.incoming.bytes(), self.outgoing);
+                session.add_lines(self.response, bytes, self.outgoing, before);
         }
         let head = (self.outgoing.len() - before) as u64;
         self.tally.head_out += head;

@@ -1,6 +1,6 @@
 //! What an answer tells the client of its session, and what the app says of it there.
 
-use crate::core::sticky::clears_cookie;
+use crate::core::sticky::{clears_cookie, cookie_values};
 use crate::proxy::h1::response::ResponseHead;
 
 /// What the answer to a request of a sticky pool tells.
@@ -14,11 +14,31 @@ pub struct SessionAnswer<'a> {
     pub lines: &'a [u8],
 }
 
+/// What an app says by the name of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AppsWord {
+    Nothing,
+    /// The session is over: it clears the cookie, or sends the field without a value.
+    Ended,
+    /// Something of its own: another proxy stands there that uses the same name, or the app doesn't know of ours. In the
+    /// client's hands it would replace the token.
+    Foreign,
+}
+
 impl SessionAnswer<'_> {
     /// Adds the lines to a head that ends with its blank line, unless the app itself ends the session; says whether it does.
-    pub(super) fn add_lines(&self, head: &ResponseHead, buffer: &[u8], out: &mut Vec<u8>) -> bool {
-        if self.is_ended_by(head, buffer) {
-            return true;
+    /// The head begins at `start` of `out`.
+    pub(super) fn add_lines(
+        &self,
+        head: &ResponseHead,
+        buffer: &[u8],
+        out: &mut Vec<u8>,
+        start: usize,
+    ) -> bool {
+        match self.word(head, buffer) {
+            AppsWord::Ended => return true,
+            AppsWord::Foreign => self.remove_foreign(out, start),
+            AppsWord::Nothing => {}
         }
         if !self.lines.is_empty() {
             out.truncate(out.len().saturating_sub(2));
@@ -28,19 +48,79 @@ impl SessionAnswer<'_> {
         false
     }
 
-    /// Whether the app has the client forget its token: it clears the cookie, or sends the field without a value.
-    fn is_ended_by(&self, head: &ResponseHead, buffer: &[u8]) -> bool {
-        let field_name: &[u8] = match self.is_header {
+    /// The same for an answer of which nothing else goes on: the lines, and whether the app ends the session.
+    pub fn lines_beside(&self, head: &ResponseHead, buffer: &[u8]) -> (String, bool) {
+        let mut lines = Vec::new();
+        let is_ended = self.word(head, buffer) == AppsWord::Ended;
+        match is_ended {
+            false => lines.extend_from_slice(self.lines),
+            true => {
+                for field in &head.fields {
+                    let (name, value) = (field.name.of(buffer), field.value.of(buffer));
+                    if self.word_of(name, value) == AppsWord::Ended {
+                        [name, b": ", value, b"\r\n"]
+                            .iter()
+                            .for_each(|part| lines.extend_from_slice(part));
+                    }
+                }
+            }
+        }
+        (String::from_utf8_lossy(&lines).into_owned(), is_ended)
+    }
+
+    fn field_name(&self) -> &[u8] {
+        match self.is_header {
             true => self.name.as_bytes(),
             false => b"set-cookie",
-        };
-        head.fields.iter().any(|field| {
-            let value = field.value.of(buffer);
-            field.name.of(buffer).eq_ignore_ascii_case(field_name)
-                && match self.is_header {
-                    true => value.trim_ascii().is_empty(),
-                    false => clears_cookie(value, self.name.as_bytes()),
-                }
-        })
+        }
+    }
+
+    /// What all of its fields say; that the session is over, before all else.
+    fn word(&self, head: &ResponseHead, buffer: &[u8]) -> AppsWord {
+        let mut word = AppsWord::Nothing;
+        for field in &head.fields {
+            match self.word_of(field.name.of(buffer), field.value.of(buffer)) {
+                AppsWord::Nothing => {}
+                AppsWord::Ended => return AppsWord::Ended,
+                AppsWord::Foreign => word = AppsWord::Foreign,
+            }
+        }
+        word
+    }
+
+    fn word_of(&self, name: &[u8], value: &[u8]) -> AppsWord {
+        if !name.eq_ignore_ascii_case(self.field_name()) {
+            return AppsWord::Nothing;
+        }
+        let cookie = self.name.as_bytes();
+        match self.is_header {
+            true if value.trim_ascii().is_empty() => AppsWord::Ended,
+            true => AppsWord::Foreign,
+            false if clears_cookie(value, cookie) => AppsWord::Ended,
+            // Of a `Set-Cookie`, the first pair is the cookie; the others are what is said of it.
+            false => match value.split(|byte| *byte == b';').next() {
+                Some(pair) if cookie_values(pair, cookie).next().is_some() => AppsWord::Foreign,
+                _ => AppsWord::Nothing,
+            },
+        }
+    }
+
+    /// Takes the app's own lines by the token's name out of the head.
+    #[cold]
+    fn remove_foreign(&self, out: &mut Vec<u8>, start: usize) {
+        let head = out.split_off(start);
+        let mut rest = &head[..];
+        while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
+            let (line, after) = rest.split_at(end + 2);
+            rest = after;
+            let is_foreign = memchr::memchr(b':', line).is_some_and(|colon| {
+                let value = line[colon + 1..end].trim_ascii();
+                self.word_of(&line[..colon], value) == AppsWord::Foreign
+            });
+            if !is_foreign {
+                out.extend_from_slice(line);
+            }
+        }
+        out.extend_from_slice(rest);
     }
 }

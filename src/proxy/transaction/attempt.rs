@@ -164,7 +164,10 @@ impl Transaction<'_> {
                 AttemptEnd::Delivered { keep_alive }
             }
             Ok(ForwardEnd::Intercepted { reusable }) => {
-                let fields = kept_fields(&scratch.response, incoming.bytes());
+                let mut fields = kept_fields(&scratch.response, incoming.bytes());
+                if self.session.is_some() {
+                    fields.push_str(&self.session_lines(&scratch.response, incoming.bytes()));
+                }
                 scratch.give_back();
                 incoming.give_back();
                 if reusable {

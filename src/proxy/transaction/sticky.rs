@@ -9,6 +9,7 @@ use crate::core::sticky::token::{BelievedToken, TOKEN_LENGTH};
 use crate::core::sticky::{cookie_values, remove_cookie};
 use crate::proxy::forward::session_lines::SessionAnswer;
 use crate::proxy::h1::request::RequestHead;
+use crate::proxy::h1::response::ResponseHead;
 use crate::proxy::upstream::pick::SessionHome;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::PoolSnapshot;
@@ -124,13 +125,42 @@ impl Transaction<'_> {
         };
         let counters = &self.pool.shared.counters;
         counters.sessions.add(self.account.session);
-        if is_ended && let Some(endpoint) = &session.counted {
-            endpoint.holders.forget(session.session);
+        if is_ended {
+            session.forget();
+        }
+    }
+
+    /// What a page in the place of the app's answer tells of the session, as lines: what the answer itself would have told.
+    #[cold]
+    pub(super) fn session_lines(&self, response: &ResponseHead, buffer: &[u8]) -> String {
+        let Some(session) = &self.session else {
+            return String::new();
+        };
+        let (lines, is_ended) = session.answer().lines_beside(response, buffer);
+        if is_ended {
+            session.forget();
+        }
+        lines
+    }
+}
+
+impl Drop for ClientSession {
+    /// The request is over, and with it the time in which its session can't be idle.
+    fn drop(&mut self) {
+        if let Some(endpoint) = &self.counted {
+            endpoint.holders.leave(self.session, clock::now());
         }
     }
 }
 
 impl ClientSession {
+    /// Its app has ended it.
+    fn forget(&self) {
+        if let Some(endpoint) = &self.counted {
+            endpoint.holders.forget(self.session);
+        }
+    }
+
     /// Counts it with this backend, and with no other; makes what the client is told. Says what has become of it.
     fn enter(
         &mut self,
@@ -148,20 +178,24 @@ impl ClientSession {
         };
         let token = self.believed.map(|believed| believed.token);
         let is_home = token.is_some_and(|token| backends.means(token.backend, endpoint.key));
-        if let Some(former) = &self.counted
-            && former.key != endpoint.key
-        {
-            former.holders.forget(self.session);
-        }
+        let is_counted = match &self.counted {
+            Some(former) if former.key == endpoint.key => true,
+            Some(former) => {
+                former.holders.forget(self.session);
+                false
+            }
+            None => false,
+        };
         if let Some(token) = token {
             let others = backends.named(token.backend);
             for other in others.filter(|other| other.key != endpoint.key) {
                 other.holders.forget(self.session);
             }
         }
-        let now = clock::now();
-        (endpoint.holders).note(self.session, is_home, config.idle, now);
-        self.counted = Some(endpoint.clone());
+        if !is_counted {
+            (endpoint.holders).enter(self.session, is_home, config.idle, clock::now());
+            self.counted = Some(endpoint.clone());
+        }
         let is_fresh = self
             .believed
             .is_some_and(|believed| !believed.is_to_be_renewed);

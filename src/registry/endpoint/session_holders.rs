@@ -2,7 +2,8 @@
 //!
 //! The count is exact as long as there is room. A process keeps [`MOST`] of them, some 64 MiB; beyond that an old one makes
 //! room for each new one, so that the count is of those seen last. A client that never comes back with its token is taken
-//! for one that keeps none, and counts for [`TRIAL`] only.
+//! for one that keeps none, and counts for [`TRIAL`] only. While a request of a session is under way, be it a WebSocket
+//! that has been open for hours, the session is there: its idle time begins with the end of its last request.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -45,11 +46,16 @@ struct Shard {
 struct Holder {
     /// In seconds.
     seen: u32,
+    /// Requests under way.
+    open: u16,
     has_returned: bool,
 }
 
 impl Holder {
     fn counts(self, now: u32, idle: u32) -> bool {
+        if self.open > 0 {
+            return true;
+        }
         let most = match self.has_returned {
             true => idle,
             false => idle.min(TRIAL.as_secs() as u32),
@@ -76,7 +82,7 @@ impl Shard {
 
     fn make_room(&mut self) {
         let sample = self.holders.iter().take(SAMPLE);
-        let oldest = sample.min_by_key(|(_, holder)| holder.seen);
+        let oldest = sample.min_by_key(|(_, holder)| (holder.open > 0, holder.seen));
         if let Some(session) = oldest.map(|(session, _)| *session) {
             self.remove(session);
         }
@@ -84,9 +90,9 @@ impl Shard {
 }
 
 impl SessionHolders {
-    /// A request of this session has come. `has_returned`: with a token for this backend. `idle`: without requests it ends
-    /// after this time.
-    pub fn note(&self, session: u64, has_returned: bool, idle: Duration, now: Time) {
+    /// A request of this session begins; [`SessionHolders::leave`] ends it. `has_returned`: it has come with a token for
+    /// this backend. `idle`: without requests the session ends after this time.
+    pub fn enter(&self, session: u64, has_returned: bool, idle: Duration, now: Time) {
         let (seen, idle) = (now.as_secs() as u32, seconds(idle));
         if self.idle.load(Ordering::Relaxed) != idle {
             self.idle.store(idle, Ordering::Relaxed);
@@ -97,16 +103,33 @@ impl SessionHolders {
             Entry::Occupied(mut entry) => {
                 let holder = entry.get_mut();
                 holder.seen = seen;
+                holder.open = holder.open.saturating_add(1);
                 holder.has_returned |= has_returned;
                 return;
             }
-            Entry::Vacant(entry) => entry.insert(Holder { seen, has_returned }),
+            Entry::Vacant(entry) => entry.insert(Holder {
+                seen,
+                open: 1,
+                has_returned,
+            }),
         };
         if REMEMBERED.fetch_add(1, Ordering::Relaxed) >= MOST {
             shard.make_room();
         }
         if shard.holders.len() > shard.sweep {
             shard.sweep(seen, idle);
+        }
+    }
+
+    /// A request of this session is over. One that has moved or ended meanwhile is not here any more.
+    pub fn leave(&self, session: u64, now: Time) {
+        let Some(shards) = self.shards.get() else {
+            return;
+        };
+        let mut shard = shards[shard_of(session)].lock();
+        if let Some(holder) = shard.holders.get_mut(&session) {
+            holder.seen = now.as_secs() as u32;
+            holder.open = holder.open.saturating_sub(1);
         }
     }
 
@@ -182,6 +205,34 @@ mod tests {
 
     fn at(seconds: u64) -> Time {
         Time::from_secs(seconds)
+    }
+
+    impl SessionHolders {
+        /// A whole request, over at once.
+        fn note(&self, session: u64, has_returned: bool, idle: Duration, now: Time) {
+            self.enter(session, has_returned, idle, now);
+            self.leave(session, now);
+        }
+    }
+
+    #[test]
+    fn session_with_a_request_under_way_is_never_idle() {
+        let holders = SessionHolders::default();
+        holders.enter(1, false, IDLE, at(10));
+        holders.enter(2, true, IDLE, at(10));
+        holders.enter(2, true, IDLE, at(20));
+        holders.leave(2, at(30));
+        assert_eq!(holders.count(at(9000)), 2);
+        holders.leave(1, at(9000));
+        holders.leave(2, at(9000));
+        assert_eq!(holders.count(at(9060)), 2);
+        assert_eq!(holders.count(at(9061)), 1, "it has never come back");
+        assert_eq!(holders.count(at(9301)), 0);
+        // It has ended, and another request of it ends later.
+        holders.enter(3, true, IDLE, at(9400));
+        holders.forget(3);
+        holders.leave(3, at(9401));
+        assert_eq!(holders.count(at(9401)), 0);
     }
 
     #[test]

@@ -172,3 +172,25 @@ async fn sessions_leave_when_a_second_drain_has_no_time() {
     assert_eq!(second.cut, 0);
     first.await.unwrap();
 }
+
+/// It has been silent for longer than `idle`, and is in use all the same. Its drain waits for it as for each session, and
+/// closes it in order where it does not end.
+#[tokio::test]
+async fn request_that_lasts_longer_than_idle_keeps_its_session_there() {
+    const POOL: &str = "[pool.drain]\nclose_spread = \"500ms\"\n[pool.sticky]\nidle = \"1s\"\non_drain = \"finish\"";
+    let sticky = StickyRig::new(2, POOL).await;
+    let (cookie, name) = sticky.begin().await;
+    let index = sticky.index_of(&name);
+    let slow = format!("GET /slower HTTP/1.1\r\nHost: a\r\n{cookie}\r\n");
+    let mut slow = sticky.rig.ask(slow).await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!(sticky.rig.view(index).await.sessions, Some(1));
+    let drain = sticky.rig.begin_drain(index, "60s", "resumed").await;
+    let answer = sticky.ask(&cookie).await;
+    assert_eq!(
+        (backend_of(&answer), answer.field("set-cookie")),
+        (&*name, None)
+    );
+    assert_eq!(backend_of(&slow.response().await), name);
+    assert_eq!(drain.await.unwrap().outcome, "drained");
+}
