@@ -1,5 +1,7 @@
 //! `lameduck resume`: lift drains.
 
+use std::time::SystemTime;
+
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
@@ -8,6 +10,7 @@ use serde_json::Value;
 use super::drain::{backends_of, warn};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, Voice, ask_all};
+use super::status::{back_in, shown_state};
 use crate::client::fleet::Connect;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{ActorArg, BackendName, TargetName, backend_or_pool, duration, segment};
@@ -179,13 +182,14 @@ pub(super) fn report(voice: &Voice, backend: &BackendName, view: &BackendView, j
     if json {
         voice.print_json(view);
     } else {
-        voice.print(&describe(backend, view));
+        voice.print(&describe(backend, view, SystemTime::now()));
     }
     warn(voice, view.warning.as_deref());
 }
 
-fn describe(backend: &BackendName, view: &BackendView) -> String {
-    let mut text = format!("{backend}: {} at {}", view.state, printable(&view.address));
+fn describe(backend: &BackendName, view: &BackendView, now: SystemTime) -> String {
+    let state = shown_state(view);
+    let mut text = format!("{backend}: {state} at {}", printable(&view.address));
     for drain in &view.drains {
         text.push_str(&format!(
             "\n  still drained by {}: {}",
@@ -196,6 +200,19 @@ fn describe(backend: &BackendName, view: &BackendView) -> String {
     if view.drains.iter().any(|drain| drain.actor != "operator") {
         text.push_str(&format!(
             "\n  `lameduck resume {backend} --all` lifts these too"
+        ));
+    }
+    if let Some(ejection) = &view.ended_ejection {
+        text.push_str(&format!(
+            "\n  it was ejected ({}) and gets requests again",
+            printable(&ejection.reason)
+        ));
+    }
+    if let Some(ejection) = &view.ejected {
+        text.push_str(&format!(
+            "\n  still ejected: {}, {}\n  `lameduck resume {backend}` takes it back at once",
+            printable(&ejection.reason),
+            back_in(ejection, now)
         ));
     }
     text
@@ -237,11 +254,40 @@ mod tests {
                         "deadline": null, "until": "resumed", "expires": null}],
         }))
         .unwrap();
-        let text = describe(&"app/app-1".parse().unwrap(), &view);
+        let text = describe(&"app/app-1".parse().unwrap(), &view, SystemTime::now());
         assert_eq!(
             text,
             "app/app-1: draining at 127.0.0.1:1\n  still drained by supervisor: restart\n  \
              `lameduck resume app/app-1 --all` lifts these too"
+        );
+    }
+
+    #[test]
+    fn ejection_that_has_ended_or_goes_on_is_told() {
+        let now = humantime::parse_rfc3339("2025-01-01T00:00:00Z").unwrap();
+        let ejection = serde_json::json!({
+            "reason": "5 errors in a row (the last: status 500)", "cause": "consecutive_errors",
+            "since": "2024-12-31T23:59:54Z", "until": "2025-01-01T00:00:23.100Z", "times": 1,
+        });
+        let mut view: BackendView = serde_json::from_value(serde_json::json!({
+            "name": "app-1", "address": "127.0.0.1:1", "weight": 1, "incarnation": 1,
+            "state": "ready", "health": "up", "source": "config", "last_probe": null,
+            "in_flight": 0, "connections": 0, "requests": 0, "drains": [],
+            "ended_ejection": ejection,
+        }))
+        .unwrap();
+        let backend = "app/app-1".parse().unwrap();
+        assert_eq!(
+            describe(&backend, &view, now),
+            "app/app-1: ready at 127.0.0.1:1\n  it was ejected (5 errors in a row (the last: status 500)) and gets \
+             requests again"
+        );
+        // A supervisor's hook lifts its own drain only.
+        view.ejected = view.ended_ejection.take();
+        assert_eq!(
+            describe(&backend, &view, now),
+            "app/app-1: ejected at 127.0.0.1:1\n  still ejected: 5 errors in a row (the last: status 500), back in \
+             24s\n  `lameduck resume app/app-1` takes it back at once"
         );
     }
 }

@@ -20,7 +20,9 @@ use crate::admin::upgrade::UpgradeView;
 use crate::client::fleet::Connect;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
 use crate::client::names::segment;
-use crate::registry::view::{BackendView, DrainView, PauseView, PoolShareView, PoolView};
+use crate::registry::view::{
+    BackendView, DrainView, EjectionView, PauseView, PoolShareView, PoolView,
+};
 use crate::rt::output::{answer, colour, count, printable, stdout_is_terminal};
 
 /// Between two looks when nothing happens: numbers change without events.
@@ -389,7 +391,7 @@ fn in_flight(backend: &BackendView) -> String {
 }
 
 /// What it is to the balancer: one that is ejected is ready, and gets nothing new all the same.
-fn shown_state(backend: &BackendView) -> &str {
+pub(super) fn shown_state(backend: &BackendView) -> &str {
     match (&*backend.state, &backend.ejected) {
         ("ready", Some(_)) => "ejected",
         (state, _) => state,
@@ -415,11 +417,11 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
         notes.push(count(sessions.into(), "session"));
     }
     if let Some(ejection) = &backend.ejected {
-        let back = left(Some(&ejection.until), now);
-        let back = back.map_or_else(|| "back soon".to_owned(), |left| format!("back in {left}"));
+        let back = back_in(ejection, now);
         let often = match ejection.times {
             0 | 1 => String::new(),
-            times => format!(", for the {times}. time"),
+            2 => ", for the second time".to_owned(),
+            times => format!(", {times} times now"),
         };
         notes.push(format!(
             "ejected{often}: {}, {back}",
@@ -430,6 +432,12 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
         notes.push(format!("last probe: {}", printable(probe)));
     }
     notes
+}
+
+/// When it gets requests again, for people.
+pub(super) fn back_in(ejection: &EjectionView, now: SystemTime) -> String {
+    let left = left(Some(&ejection.until), now);
+    left.map_or_else(|| "back soon".to_owned(), |left| format!("back in {left}"))
 }
 
 fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {

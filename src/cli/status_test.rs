@@ -18,6 +18,7 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
         last_probe: Some("connection refused".into()),
         drains: Vec::new(),
         ejected: None,
+        ended_ejection: None,
         in_flight: 3,
         in_flight_by_kind: InFlight {
             request: 3,
@@ -176,7 +177,7 @@ fn ejected_backend_is_shown_with_its_reason_and_what_is_left() {
     assert_eq!(
         lines.next(),
         Some(
-            "    - ejected, for the 2. time: 5 errors in a row (the last: status 500), back in 24s"
+            "    - ejected, for the second time: 5 errors in a row (the last: status 500), back in 24s"
         )
     );
 }

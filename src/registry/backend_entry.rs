@@ -165,12 +165,14 @@ impl BackendEntry {
             connections: self.endpoint.connections.open(),
             requests: self.endpoint.counters.requests(),
             ejected: self.ejection.as_ref().map(shown_ejection),
+            ended_ejection: None,
             warning: None,
         }
     }
 }
 
-fn shown_ejection(ejection: &Ejection) -> EjectionView {
+/// As people see it.
+pub(super) fn shown_ejection(ejection: &Ejection) -> EjectionView {
     let shown = |at| clock::rfc3339(clock::wall(at));
     EjectionView {
         reason: ejection.reason.to_string(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::backend_entry::shown_ejection;
 use super::changes::ChangeAuthor;
 use super::discovery::{self, SourceSet};
 use super::endpoint::BackendKey;
@@ -17,10 +18,9 @@ use super::request::{self, ResumeScope};
 use super::split_plans::PlanAct;
 use super::splits::SplitChange;
 use super::supervised::SupervisedChange;
-use super::view::SplitView;
 use super::view::{
-    BackendView, DrainRequest, DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest,
-    PauseRequest, PauseResponse, PoolView, RegisterRequest,
+    BackendView, DrainRequest, DrainResponse, EjectionView, LeaseDrainRequest, LeaseEvent,
+    LeaseRequest, PauseRequest, PauseResponse, PoolView, RegisterRequest, SplitView,
 };
 use super::writer::Writer;
 use crate::config::{self, Config, OnEmptyConfig};
@@ -46,7 +46,7 @@ pub(super) enum RegistryCommand {
         name: String,
         which: ResumeScope,
         owner: Option<u32>,
-        reply: oneshot::Sender<Result<(), RegistryError>>,
+        reply: oneshot::Sender<Result<Option<EjectionView>, RegistryError>>,
     },
     Register {
         pool: String,
@@ -403,7 +403,7 @@ impl Writer {
         name: &str,
         which: &ResumeScope,
         owner: Option<u32>,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Option<EjectionView>, RegistryError> {
         self.unsaved |= self.kept.lift(pool, name, |kept| {
             let drain = kept.order();
             which.covers_drain(drain.actor, &drain.id)
@@ -418,16 +418,20 @@ impl Writer {
                  configuration file and reload"
             )));
         }
+        let mut ended = None;
         for key in staying {
+            let member = self.pools[index].members.get(&key);
+            let ejection = member.and_then(|member| member.ejection.as_ref().map(shown_ejection));
             let backend = self.pools[index].core.get(&key);
             for event in backend.map_or_else(Vec::new, |backend| which.events(backend)) {
                 self.step(key, event);
             }
             if which.covers_ejections() {
                 self.lift_ejection(index, key);
+                ended = ended.or(ejection);
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// The pool of this name.

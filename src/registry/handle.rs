@@ -331,15 +331,19 @@ impl Handle {
             Some(uid) => owner::own_resume(uid, &request)?,
             None => request::which(&request)?,
         };
-        self.ask(|reply| RegistryCommand::Resume {
-            pool: pool.to_owned(),
-            name: name.to_owned(),
-            which,
-            owner: self.owner,
-            reply,
+        let ended_ejection = self
+            .ask(|reply| RegistryCommand::Resume {
+                pool: pool.to_owned(),
+                name: name.to_owned(),
+                which,
+                owner: self.owner,
+                reply,
+            })
+            .await??;
+        Ok(BackendView {
+            ended_ejection,
+            ..self.done(pool, name, wait).await?
         })
-        .await??;
-        self.done(pool, name, wait).await
     }
 
     /// Registers a backend, or moves it to another address (a new incarnation; the old one drains).

@@ -29,13 +29,15 @@ impl Writer {
         }
     }
 
-    /// After a step: takes back those that were left out where nobody else is left.
-    pub(super) fn relieve_outliers(&mut self, key: BackendKey) {
-        if let Some(index) = self.homes.get(&key).copied()
-            && let Some(pool) = self.pools.get_mut(index)
-        {
-            let changes = pool.relieve_outliers(clock::now());
-            self.tell_outliers(index, changes);
+    /// Before a snapshot: takes back those that were left out where nobody else is left, whatever has taken the others
+    /// away: a drain, a failed health check, a weight of 0, or that they have left.
+    pub(super) fn relieve_outliers(&mut self) {
+        for index in 0..self.pools.len() {
+            let pool = &mut self.pools[index];
+            if pool.dirty {
+                let changes = pool.relieve_outliers(clock::now());
+                self.tell_outliers(index, changes);
+            }
         }
     }
 

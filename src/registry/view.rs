@@ -217,6 +217,9 @@ pub struct BackendView {
     /// It is ready, and gets no new requests for a while, because others do better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ejected: Option<EjectionView>,
+    /// In the answer to a resume: the ejection that it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ejection: Option<EjectionView>,
     /// In flight: requests, streams and upgrades together.
     pub in_flight: u32,
     /// The same by kind.

@@ -265,6 +265,7 @@ impl Writer {
 
     fn publish(&mut self) {
         self.dirty = false;
+        self.relieve_outliers();
         let staying = self.pools.iter_mut().filter(|pool| !pool.retired);
         let pools = staying.map(PoolState::snapshot).collect();
         self.handle.snapshot.store(Arc::new(Snapshot {
@@ -343,7 +344,6 @@ impl Writer {
         }
         if closed && let Some(endpoint) = self.endpoint(key) {
             endpoint.tell_if_quiet();
-            self.relieve_outliers(key);
         }
     }
 

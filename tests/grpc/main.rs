@@ -11,6 +11,7 @@ mod handovers;
 mod interim;
 mod malformed;
 mod programs;
+mod sticky;
 mod targets;
 mod windows;
 

@@ -12,4 +12,5 @@ mod pauses;
 mod registered;
 mod reload;
 mod rig;
+mod together;
 mod worlds;

@@ -208,6 +208,8 @@ struct Exchange<'a> {
     begun: bool,
     /// The client gets another answer than this one.
     is_intercepted: bool,
+    /// The status of the call was in its head.
+    is_call_judged: bool,
     keep_alive: bool,
     /// The stream of events is to end after the event under way.
     ending: bool,
@@ -269,6 +271,7 @@ impl<'a> Exchange<'a> {
             interim: 0,
             begun: false,
             is_intercepted: false,
+            is_call_judged: false,
             keep_alive: false,
             ending: false,
             lasting: None,

@@ -3,6 +3,7 @@
 use super::Exchange;
 use crate::core::Time;
 use crate::core::outlier::AttemptError;
+use crate::proxy::h1::response::ResponseBody;
 use crate::proxy::messages::grpc;
 use crate::registry::endpoint::outcomes::AttemptOutcome;
 use crate::rt::clock;
@@ -15,11 +16,17 @@ impl Exchange<'_> {
             return;
         };
         let error = match self.order.request.is_grpc && self.response.status == 200 {
-            // A call that failed at once has its status in the head, and nothing follows.
-            true => self
-                .field(b"grpc-status")
-                .and_then(grpc::status)
-                .and_then(call_error),
+            // A call that failed at once has its status in the head, and nothing follows. Where nothing follows, and there is
+            // none, the client takes it for UNKNOWN.
+            true => {
+                let status = self.field(b"grpc-status");
+                let status = status.map(|value| grpc::status(value).unwrap_or(grpc::UNKNOWN));
+                self.is_call_judged = status.is_some() || self.has_no_body();
+                match self.is_call_judged {
+                    true => call_error(status.unwrap_or(grpc::UNKNOWN)),
+                    false => None,
+                }
+            }
             false => AttemptError::of_status(self.response.status)
                 // Its answer for now, by plan: it says itself when it will be back.
                 .filter(|_| self.response.status != 503 || self.field(b"retry-after").is_none()),
@@ -40,14 +47,23 @@ impl Exchange<'_> {
         }
     }
 
-    /// The trailers of a call are here: they have its status.
+    /// The trailers of a call are here: they have its status. Without one, its client takes it for UNKNOWN.
     pub(super) fn note_trailers(&mut self, status: Option<u8>) {
         if let (Some(watch), None) = (self.order.watch, self.tally.error)
-            && let Some(error) = status.and_then(call_error)
+            && self.response.status == 200
+            && !self.is_call_judged
+            && let Some(error) = call_error(status.unwrap_or(grpc::UNKNOWN))
         {
             self.tally.error = Some(error);
             watch.note(AttemptOutcome::Failed(error), clock::now());
         }
+    }
+
+    fn has_no_body(&self) -> bool {
+        matches!(
+            self.response.body,
+            ResponseBody::None | ResponseBody::Length(0)
+        )
     }
 
     /// The value of a field of the answer's head.

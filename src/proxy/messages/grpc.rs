@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+/// UNKNOWN: also what clients take a call for that ends without a status.
+pub const UNKNOWN: u8 = 2;
+
 /// DEADLINE_EXCEEDED.
 pub const DEADLINE_EXCEEDED: u8 = 4;
 
@@ -16,7 +19,6 @@ pub const STOPPING: &str = "the backend is stopping; try again";
 /// Whether a status speaks against the backend that has sent it: its process failed, or it can't serve. That a call was
 /// cancelled, took too long for its client or asked for what isn't there is no fault of the backend.
 pub fn is_backend_fault(status: u8) -> bool {
-    const UNKNOWN: u8 = 2;
     const INTERNAL: u8 = 13;
     const DATA_LOSS: u8 = 15;
     matches!(status, UNKNOWN | INTERNAL | UNAVAILABLE | DATA_LOSS)

@@ -273,6 +273,7 @@ mod tests {
             last_probe: None,
             drains: vec![],
             ejected: None,
+            ended_ejection: None,
             in_flight: 500,
             in_flight_by_kind: InFlight::default(),
             sessions: None,
