@@ -2,7 +2,7 @@
 //!
 //! [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else a route may ask
 //! for, [`guards`] who may come and how often, with [`certificates`] and [`authentication`], [`regexes`] regular expressions, [`template`] texts with placeholders,
-//! [`sharing`] what is shared out over pools, [`shown`] how a route is told of.
+//! [`sharing`] what is shared out over pools, [`shared_sessions`] sticky pools with the same clients, [`shown`] how a route is told of.
 
 mod actions;
 mod authentication;
@@ -12,6 +12,7 @@ mod field_rules;
 mod guards;
 mod regexes;
 mod rewrite;
+mod shared_sessions;
 mod sharing;
 mod shown;
 mod spelling;
@@ -166,6 +167,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
             }
         }
     }
+    shared_sessions::validate_sessions(config, f);
 }
 
 /// The keys of which a route has one.
