@@ -12,6 +12,7 @@ mod paste;
 mod reading;
 mod robust;
 mod schemas;
+mod sessions;
 
 use lameduck::config::Config;
 use lameduck::tools::doctor::{DoctorOptions, Examined, discover, examine};

@@ -44,6 +44,7 @@ checks! {
     SAME_PORT = "same-port": "the instances have the same environment, so all but one fail to listen";
     KEEP_ALIVE = "keep-alive": "whoever closes an idle connection first must be the proxy: a request that meets the app's close is lost unless it can be sent again";
     SHORT_DRAIN = "short-drain": "the shorter of the two deadlines counts: what the pool would still let finish is cut";
+    SESSION_CUT = "session-cut": "with `on_drain = \"finish\"`, whoever has a session goes on to the process while its drain lasts: what SIGKILL ends, these sessions lose";
     UNKNOWN_POOL = "unknown-pool": "the proxy refuses a pool that its configuration doesn't have, so nothing is drained";
     ADMIN_SOCKET = "admin-socket": "the proxy doesn't listen there, so nothing is drained";
     NOT_NATIVE = "sidecar-not-native": "an ordinary container gets its SIGTERM together with the app's, and may be gone while the app still has requests (KEP-753)";

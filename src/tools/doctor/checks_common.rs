@@ -4,6 +4,7 @@
 //! what to write instead is put together for all of them.
 
 mod hooks;
+mod sessions;
 mod times;
 
 use std::time::Duration;
@@ -94,6 +95,7 @@ pub(super) fn process(
     judge.probes(named.or(hooked));
     judge.idle_connections(launch.is_some());
     judge.times(launch.as_ref());
+    judge.sessions();
     judge.finish(launch.as_ref(), found);
 }
 

@@ -9,12 +9,16 @@ use super::super::finding::DoctorFindings;
 use super::super::model::{Expected, Kill, SupervisedProcess, Supervisor};
 use super::super::programs;
 use super::super::proxy::ProxySide;
+use super::sessions::finishes;
 use super::{Assumed, Corrections, Help, ProcessJudge};
 use crate::config::Severity;
 use crate::config::duration::format;
 
 /// What Oxmgr waits at most after SIGTERM.
-const SIGTERM_CAP: Duration = Duration::from_secs(15);
+pub(super) const SIGTERM_CAP: Duration = Duration::from_secs(15);
+
+/// What Oxmgr is told to stop with for longer.
+pub(super) const INT: &str = "stop_signal = \"SIGINT\"";
 
 /// What a stop takes.
 #[derive(Debug, Clone, Default)]
@@ -39,10 +43,11 @@ impl Needs {
             Some(launch) if launch.no_port => {}
             Some(launch) => {
                 let written = launch.drain.is_some() || fix.drain.is_some();
-                let drains = if written {
-                    "drain"
-                } else {
-                    "drain (--drain-timeout's default)"
+                let pool = launch.pool.as_deref().and_then(|pool| proxy.pool(pool));
+                let drains = match written {
+                    true if pool.is_some_and(finishes) => "drain, in which sessions finish",
+                    true => "drain",
+                    false => "drain (--drain-timeout's default)",
                 };
                 must = must
                     .and(fix.lame_duck.unwrap_or(launch.lame_duck), "lame duck")
@@ -97,7 +102,7 @@ impl Needs {
 }
 
 /// The time between the signal and SIGKILL, in words.
-fn killed(process: &SupervisedProcess, after: Duration) -> String {
+pub(super) fn killed(process: &SupervisedProcess, after: Duration) -> String {
     let default = if process.kill.written {
         ""
     } else {
@@ -193,7 +198,6 @@ fn too_short(
     process: &SupervisedProcess,
     needs: &Needs,
 ) -> Option<(Severity, check::DoctorCheck, String, &'static str)> {
-    const INT: &str = "stop_signal = \"SIGINT\"";
     let supervisor = process.supervisor;
     let written = process.kill.after?;
     let Needs { must, all } = needs;
