@@ -273,3 +273,73 @@ fn condition_on_what_proxies_tell_says_whom_it_believes() {
     );
     assert!(err.contains("`[headers] trusted`"), "{err}");
 }
+
+/// As nginx 1.31 reads them: without `expires` the cookie ends with the browser, and it says neither `SameSite` nor `Secure`.
+#[test]
+fn sticky_cookie_becomes_a_section_with_what_nginx_says_of_its_cookie() {
+    let sticky = |line: &str| {
+        let (_, out, err) = import_text(&format!(
+            "http {{ upstream app {{ server 127.0.0.1:3000; server 127.0.0.1:3001; {line}; }} server {{ listen 80; \
+             location / {{ proxy_pass http://app; }} }} }}"
+        ));
+        let parsed = lameduck::config::parse("x.toml", &out);
+        let config = parsed
+            .unwrap_or_else(|error| panic!("{}\n{out}", error.render(false)))
+            .config;
+        (config.pools[0].sticky.clone(), err)
+    };
+    let (plain, err) = sticky("sticky cookie srv_id");
+    let plain = plain.unwrap();
+    assert_eq!(
+        (plain.cookie.as_str(), plain.path.as_str()),
+        ("srv_id", "/")
+    );
+    assert!(plain.max_age.is_zero() && plain.secure == Some(false));
+    assert_eq!(plain.same_site, lameduck::config::SameSite::Off);
+    assert!(
+        err.contains("begins a new session once") && !err.contains("left out"),
+        "{err}"
+    );
+    let all = "expires=1h domain=.example.org path=/shop secure httponly samesite=strict";
+    let (full, err) = sticky(&format!("sticky cookie srv_id {all}"));
+    let full = full.unwrap();
+    assert_eq!(
+        (full.domain.as_deref(), full.path.as_str()),
+        (Some("example.org"), "/shop")
+    );
+    assert_eq!((full.max_age.as_secs(), full.secure), (3600, Some(true)));
+    assert_eq!(full.same_site, lameduck::config::SameSite::Strict);
+    assert!(!err.contains("left out"), "{err}");
+    // What can't be kept is named, and the cookie is kept where it can.
+    for (line, kept, words) in [
+        (
+            "sticky cookie srv_id domain=$host",
+            true,
+            "`domain=$host` is left out",
+        ),
+        (
+            "sticky cookie srv_id samesite=none",
+            true,
+            "browsers refuse",
+        ),
+        (
+            "sticky cookie srv_id expires=0",
+            true,
+            "until the browser ends",
+        ),
+        ("sticky cookie $name", false, "no fixed name"),
+        ("sticky route $cookie_a", false, "follows none of the app's"),
+        (
+            "sticky learn create=$upstream_cookie_a lookup=$cookie_a zone=c:1m",
+            false,
+            "follows none of the app's",
+        ),
+    ] {
+        let (section, err) = sticky(line);
+        assert_eq!(section.is_some(), kept, "{line}: {err}");
+        assert!(
+            err.contains("left out") && err.contains(words),
+            "{line}: {err}"
+        );
+    }
+}

@@ -220,7 +220,7 @@ pub const ROWS: &[DirectiveRow] = &[
     row("random", "upstream", Carried, "`balance = \"random\"`; `random two` is `\"least_requests\"`"),
     row("ip_hash", "upstream", Carried, "`balance = \"hash\"` with `hash_on = \"client\"`: clients are shared out anew"),
     row("hash", "upstream", Carried, "with `consistent`, `balance = \"ketama_nginx\"`, which maps each key as nginx does; else `\"hash\"`. Of one variable: `$remote_addr`, `$request_uri`, `$uri`, `$http_…`, `$cookie_…`"),
-    row("sticky", "upstream", Carried, "`sticky cookie` is `[pool.sticky]`; not: `route` and `learn`"),
+    row("sticky", "upstream", Carried, "`sticky cookie` is `[pool.sticky]`: clients begin new sessions once, the app does not see the cookie, and without `path` it is `/`; not: `route` and `learn`"),
     row("least_time", "upstream", Carried, "`balance = \"peak_ewma\"`"),
     row("return", "rewrite and map", Carried, "`redirect` and `respond`; where a listener redirects to HTTPS, or some of its servers: `redirect_https`"),
     row("rewrite", "rewrite and map", Carried, "`redirect` with `permanent` and `redirect`; `rewrite` with `break`; not: where nginx would look for a location again"),

@@ -52,6 +52,24 @@ pub(super) fn read_sticky(directive: &NginxDirective, draft: &mut PoolDraft) {
         );
         secure = "true";
     }
+    // Of one that the browser drops at once, only the server's side is left.
+    if age == "0s"
+        && directive
+            .args()
+            .iter()
+            .any(|word| word.starts_with("expires="))
+    {
+        leave_out(
+            draft,
+            "`expires=0`: the cookie lasts until the browser ends",
+        );
+    }
+    let text = format!(
+        "`{}`: the cookie is signed, so each client begins a new session once; the app no longer sees it, and where no `path` is \
+         said, it is `/`",
+        directive.line()
+    );
+    draft.notices.tell_difference(&directive.place, text);
     keys.push(("max_age", toml_text(&age)));
     keys.push(("same_site", toml_text(site)));
     keys.push(("secure", secure.to_owned()));
