@@ -30,7 +30,7 @@ pub use points::{RingMember, RingPoints};
 const POINTS: u64 = 256;
 
 /// Places that a key looks at. One costs two cache misses at worst, which don't wait for each other.
-const PROBES: u64 = 32;
+const PROBES: usize = 32;
 
 /// Up to this many candidates, the load of all is summed up; above that, the load of so many is taken for all.
 const SUMMED: usize = 64;
@@ -79,23 +79,29 @@ impl HashRing {
 
     /// The candidate whose name follows one of the key's probes most closely, of those that are `usable`.
     fn find(&self, key: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut best: Option<(u64, usize)> = None;
-        for probe in 0..PROBES {
-            let spot = spread(key, probe);
-            for ring in self.rings.iter() {
-                for layer in &ring.layers {
-                    let limit = best.map_or(u64::MAX, |(distance, _)| distance);
-                    if let Some(found) = self.follow(layer, ring.scale, spot, limit, &usable) {
-                        best = Some(found);
+        // Hashed once, whatever number of rings and layers there is.
+        let mut spots = [0; PROBES];
+        for (nth, spot) in spots.iter_mut().enumerate() {
+            *spot = spread(key, nth as u64);
+        }
+        let (mut nearest, mut best) = (u64::MAX, None);
+        for ring in self.rings.iter() {
+            for layer in &ring.layers {
+                for spot in spots {
+                    if let Some((distance, index)) =
+                        self.follow(layer, ring.scale, spot, nearest, &usable)
+                    {
+                        (nearest, best) = (distance, Some(index));
                     }
                 }
             }
         }
-        best.map(|(_, index)| index)
+        best
     }
 
-    /// The first usable candidate from a spot on, if it is nearer than `limit`.
-    #[inline]
+    /// The first usable candidate from a spot on, if it is nearer than `limit`. As good as always, the first point already
+    /// says that it isn't.
+    #[inline(always)]
     fn follow(
         &self,
         layer: &RingLayer,

@@ -204,7 +204,8 @@ impl ScaledRing {
 
 impl RingLayer {
     fn new(points: Vec<u64>) -> Self {
-        let bits = (points.len() / 2).max(1).ilog2();
+        // One or two points in each cell: few to pass over, and half as many bytes as the points have.
+        let bits = points.len().max(1).ilog2();
         let shift = CIRCLE.ilog2() - bits;
         let mut starts = Vec::with_capacity(1 << bits);
         for (index, point) in points.iter().enumerate() {
@@ -222,24 +223,19 @@ impl RingLayer {
     }
 
     /// Every point once, from `spot` on and around: its distance, and whose it is.
-    #[inline]
-    pub(super) fn from(&self, spot: u64) -> impl Iterator<Item = (u64, usize)> {
-        let start = self.starts[(spot >> self.shift) as usize] as usize;
-        let before = self.points[start..]
-            .iter()
-            .take_while(|point| **point >> NUMBER_BITS < spot)
-            .count();
-        let (passed, ahead) = self.points.split_at(start + before);
-        let place = |point: u64| point >> NUMBER_BITS;
-        let number = |point: u64| (point & (SCALE - 1)) as usize;
-        ahead
-            .iter()
-            .map(move |point| (place(*point) - spot, number(*point)))
-            .chain(
-                passed
-                    .iter()
-                    .map(move |point| (place(*point) + CIRCLE - spot, number(*point))),
-            )
+    #[inline(always)]
+    pub(super) fn from(&self, spot: u64) -> PointWalk<'_> {
+        let least = spot << NUMBER_BITS;
+        let mut next = self.starts[(spot >> self.shift) as usize] as usize;
+        while self.points.get(next).is_some_and(|point| *point < least) {
+            next += 1;
+        }
+        PointWalk {
+            points: &self.points,
+            next,
+            left: self.points.len(),
+            spot,
+        }
     }
 
     /// How far each point is from the one before it, as a part of the circle, and whose it is.
@@ -253,6 +249,34 @@ impl RingLayer {
             before = place;
             (gap, (point & (SCALE - 1)) as usize)
         })
+    }
+}
+
+/// A way along the circle: see [`RingLayer::from`].
+pub(super) struct PointWalk<'l> {
+    points: &'l [u64],
+    next: usize,
+    left: usize,
+    spot: u64,
+}
+
+impl Iterator for PointWalk<'_> {
+    type Item = (u64, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(u64, usize)> {
+        self.left = self.left.checked_sub(1)?;
+        let point = match self.points.get(self.next) {
+            Some(point) => *point,
+            None => {
+                self.next = 0;
+                *self.points.first()?
+            }
+        };
+        self.next += 1;
+        // Behind the circle's end, places begin anew.
+        let distance = (point >> NUMBER_BITS).wrapping_sub(self.spot) % CIRCLE;
+        Some((distance, (point & (SCALE - 1)) as usize))
     }
 }
 
