@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lameduck::tools::demo::load::{Load, LoadPlan};
-use lameduck::tools::demo::proxy::ProxySettings;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::roll::{self, DemoStep};
 use lameduck_rig::wire::Wire;
 use parking_lot::Mutex;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, turn_alone};
+use crate::harness::{Bench, turn_alone, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is seen of a client that keeps its cookie: which instance has answered, from when until when.
 struct Stay {
@@ -29,21 +31,28 @@ type DrainLog = Arc<Mutex<HashMap<String, Vec<Instant>>>>;
 struct StickyClient {
     wire: Wire,
     cookie: String,
+    /// What hashing goes by, where it is asked for.
+    number: u32,
     stays: Vec<Stay>,
 }
 
 impl StickyClient {
     async fn new(address: SocketAddr) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         Self {
             wire: Wire::connect(address).await,
             cookie: String::new(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             stays: Vec::new(),
         }
     }
 
     async fn ask(&mut self) {
         let from = Instant::now();
-        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", self.cookie);
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Visitor: {}\r\n{}\r\n",
+            self.number, self.cookie
+        );
         self.wire.send(request).await;
         let answer = self.wire.response().await;
         assert_eq!(answer.status(), 200, "{}", answer.head);
@@ -114,6 +123,126 @@ async fn roll_under_load<F: Future<Output = Vec<Stay>> + Send + 'static>(
         "{account}"
     );
     (all, drains)
+}
+
+/// When each instance was away, and why a client of its own may have met another one.
+#[derive(Default)]
+struct Absences(HashMap<String, Vec<(Instant, Instant)>>);
+
+impl Absences {
+    fn note(&mut self, instance: &str, from: Instant, until: Instant) {
+        let all = self.0.entry(instance.to_owned()).or_default();
+        all.push((from, until));
+    }
+
+    /// Whether it was away at some time between these two.
+    fn explain(&self, instance: &str, from: Instant, until: Instant) -> bool {
+        let all = self.0.get(instance).into_iter().flatten();
+        all.clone()
+            .any(|(left, back)| *left <= until && from <= *back)
+    }
+}
+
+/// Everything at once: hashing, zones, a backup, an instance that is ejected because it has become slow,
+/// and a restart of each one, with the oracle's load. A client that keeps its cookie leaves its instance only when
+/// that one is ejected or drained; nobody meets the backup; and nothing is lost.
+#[tokio::test]
+async fn client_leaves_its_instance_only_when_that_is_ejected_or_drained() {
+    let _turn = turn_alone().await;
+    let mut bench = Bench::start("together", App::BuiltIn, 4).await.unwrap();
+    let mut pool = String::from(
+        "balance = \"hash\"\nhash_on = \"header:X-Visitor\"\nslow_start = { window = \"500ms\" }\n",
+    );
+    for (place, instance) in bench.instances.iter().enumerate() {
+        let more = [
+            "zone = \"a\"",
+            "zone = \"a\"",
+            "zone = \"a\"",
+            "backup = true",
+        ][place];
+        pool += &format!(
+            "[[pool.backend]]\nname = {:?}\naddress = \"{}\"\n{more}\n",
+            instance.name(),
+            instance.address()
+        );
+    }
+    pool += "[pool.drain]\nclose_spread = \"1s\"\n[pool.sticky]\n\
+             [pool.outlier]\nwindow = \"1s\"\nmin_requests = 10\nejection = \"1s\"\n";
+    let settings = ProxySettings {
+        pool,
+        server: "zone = \"a\"".into(),
+        ..ProxySettings::default()
+    };
+    let front = Front::lameduck_before(&bench, &[], &settings).await;
+    let proxy = front.proxy();
+    let load = Load::start(LoadPlan::new(front.address(), 100));
+    let over = Arc::new(AtomicBool::new(false));
+    let visitors: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(stay_long(front.address(), over.clone())))
+        .collect();
+    let mut away = Absences::default();
+    until("everybody has come", PATIENCE, async || {
+        let pool = proxy.pool().await.unwrap();
+        let sessions = pool.backends.iter().filter_map(|view| view.sessions);
+        sessions.sum::<u32>() >= 20
+    })
+    .await;
+    // Slow for a while: it stands still for most of the time.
+    let ejected = async |proxy: &DemoProxy, name: &str| {
+        let pool = proxy.pool().await.unwrap();
+        let view = pool.backends.iter().find(|view| view.name == name);
+        view.unwrap().ejected.clone()
+    };
+    let slow = &mut bench.instances[0];
+    let (name, began) = (slow.name().to_owned(), Instant::now());
+    while ejected(proxy, &name).await.is_none() {
+        assert!(began.elapsed() < PATIENCE, "it is never ejected");
+        slow.process().signal(libc::SIGSTOP).unwrap();
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        slow.process().signal(libc::SIGCONT).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until("it is back", PATIENCE, async || {
+        ejected(proxy, &name).await.is_none()
+    })
+    .await;
+    away.note(&name, began, Instant::now());
+    // Each one restarted, drained before.
+    for instance in &mut bench.instances {
+        let began = Instant::now();
+        roll::restart(instance, proxy, Duration::from_secs(10), &|_, _| {})
+            .await
+            .unwrap();
+        away.note(instance.name(), began, Instant::now());
+    }
+    over.store(true, Ordering::SeqCst);
+    let (mut moves, mut all) = (0, 0);
+    let backup = bench.instances[3].name().to_owned();
+    for visitor in visitors {
+        let stays = visitor.await.unwrap();
+        all += 1;
+        for pair in stays.windows(2) {
+            moves += 1;
+            assert!(
+                away.explain(&pair[0].instance, pair[0].from, pair[1].until),
+                "it left {} for {}, which was neither ejected nor drained",
+                pair[0].instance,
+                pair[1].instance
+            );
+        }
+        assert!(
+            stays.iter().all(|stay| stay.instance != backup),
+            "somebody has met the backup"
+        );
+    }
+    let account = bench.account(load.stop().await, &front).await;
+    assert!(account.is_clean(), "{account}");
+    assert_eq!(
+        (account.delivered_twice, account.app_errors),
+        (0, 0),
+        "{account}"
+    );
+    assert!(moves >= all, "{moves} moves of {all}");
 }
 
 /// Stays from the beginning to the end.
