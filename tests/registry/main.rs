@@ -8,6 +8,7 @@ mod held;
 mod kept;
 mod leases;
 mod lifted;
+mod outliers;
 mod pauses;
 mod registered;
 mod reload;
