@@ -59,5 +59,5 @@ impl AcmeError {
 
 /// The wall clock as Unix time: what is kept on the disk, and what certificates say.
 fn unix_now() -> i64 {
-    crate::tls::certificate::unix(SystemTime::now())
+    crate::rt::clock::unix_seconds(SystemTime::now())
 }

@@ -92,8 +92,8 @@ impl Writer {
             )));
         }
         // By the wall clock: drains may outlive this process, and another run's ids must be others.
-        let since = clock::wall(now).duration_since(std::time::UNIX_EPOCH);
-        let id = format!("{PREFIX}{}", since.unwrap_or_default().as_micros());
+        let since = clock::since_1970(clock::wall(now));
+        let id = format!("{PREFIX}{}", since.as_micros());
         info!(pool, by, id, "roll begins");
         let rolling = Rolling {
             id: id.clone(),

@@ -130,6 +130,17 @@ pub fn from_wall(at: SystemTime) -> Time {
     Reading::take().from_wall(at)
 }
 
+/// The time since 1970 began; zero for what lies before.
+pub fn since_1970(at: SystemTime) -> Duration {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// The same in whole seconds, as certificates and headers have it.
+pub fn unix_seconds(at: SystemTime) -> i64 {
+    i64::try_from(since_1970(at).as_secs()).unwrap_or(i64::MAX)
+}
+
 /// RFC 3339 with milliseconds, UTC.
 pub fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()

@@ -12,6 +12,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::{TlsFileError, pem};
 use crate::config::CertificateFiles;
+use crate::rt::clock;
 
 /// A certificate that can be served.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ impl Certificate {
 
     /// How long it is good; zero once it isn't.
     pub fn left(&self, now: SystemTime) -> Duration {
-        let seconds = self.not_after.saturating_sub(unix(now));
+        let seconds = self.not_after.saturating_sub(clock::unix_seconds(now));
         Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
     }
 
@@ -107,13 +108,6 @@ impl Certificate {
             digest,
         })
     }
-}
-
-pub(crate) fn unix(time: SystemTime) -> i64 {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |past| past.as_secs());
-    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 /// Who has signed a certificate.
@@ -207,7 +201,7 @@ fn valid(
     chain: &[X509Certificate<'_>],
     now: Option<SystemTime>,
 ) -> Result<i64, TlsFileError> {
-    let now = now.map(unix);
+    let now = now.map(clock::unix_seconds);
     let mut end = i64::MAX;
     for (n, certificate) in chain.iter().enumerate() {
         let which = match n {

@@ -16,8 +16,9 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Name;
 
-use super::{TlsFileError, certificate, pem};
+use super::{TlsFileError, pem};
 use crate::config::ClientAuth;
+use crate::rt::clock;
 
 /// Room for the alternative names in the header; further ones are left out, whole.
 const MAX_NAMES: usize = 4096;
@@ -46,7 +47,7 @@ pub fn revoked(file: &Path, now: SystemTime) -> Result<Revoked, TlsFileError> {
             return Err(TlsFileError::new(file, why, remedy));
         };
         let next = parsed.next_update().map(|next| next.timestamp());
-        if next.is_some_and(|next| next < certificate::unix(now)) {
+        if next.is_some_and(|next| next < clock::unix_seconds(now)) {
             let issuer = distinguished_name(parsed.issuer());
             let why = format!("the revocation list of {issuer} is out of date");
             outdated = Some(TlsFileError::new(
@@ -82,7 +83,7 @@ pub fn verifier(
             let remedy = "write the file anew from where it came from";
             return Err(TlsFileError::new(file, why, remedy));
         };
-        good += usize::from(until >= certificate::unix(now));
+        good += usize::from(until >= clock::unix_seconds(now));
         end = until.max(end);
     }
     if good == 0 {

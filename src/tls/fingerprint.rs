@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
+
+use crate::rt::clock;
 
 /// A file that changed so short a time ago may be in the middle of being written, and a second change may leave no trace
 /// in its times.
@@ -84,7 +86,7 @@ pub fn fingerprint_file(file: &Path) -> FileFingerprint {
 
 /// Whether one of them may have changed again without a trace in its times.
 pub fn is_fresh(stamps: &[FileFingerprint], now: SystemTime) -> bool {
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = clock::since_1970(now);
     stamps.iter().flatten().any(|(_, _, _, seconds, _)| {
         let changed = Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));
         changed + SETTLED > now

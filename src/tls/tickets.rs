@@ -10,6 +10,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::server::ProducesTickets;
 use serde::{Deserialize, Serialize};
 
+use crate::rt::clock;
+
 /// A key encrypts for this long…
 const FRESH: Duration = Duration::from_secs(6 * 3600);
 /// …and decrypts for as long again.
@@ -93,12 +95,11 @@ impl TicketKeys {
 
     /// For the process that takes over.
     pub fn hand(&self) -> Vec<HandedTicketKey> {
-        let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let keys = self.0.lock();
         let handed = keys.iter().map(|key| HandedTicketKey {
             name: key.name,
             secret: key.secret,
-            since: unix(key.since).as_secs(),
+            since: clock::since_1970(key.since).as_secs(),
         });
         handed.collect()
     }

@@ -11,6 +11,7 @@ use crate::core::files::range::{RequestedRanges, read_ranges};
 use crate::core::files::validators::{FileValidators, PreconditionAnswer, Preconditions};
 use crate::proxy::compression::{VARY, is_weak_form, weaken_etag};
 use crate::proxy::h1::request::RequestHead;
+use crate::rt::clock;
 
 /// An answer with a file, as far as it is not about the connection.
 #[derive(Debug)]
@@ -106,8 +107,7 @@ pub fn answer_with(
     asked: &AskedOfFile<'_>,
     compression: FileCompression,
 ) -> FileAnswer {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    let now = clock::unix_seconds(SystemTime::now());
     let size = found.state.size;
     let validators = FileValidators {
         modified: found.state.modified,
