@@ -19,16 +19,15 @@ use super::{DiscoverySource, SourceError, SourceReporter};
 use crate::config::{Address, DiscoveryPort, DiscoverySourceConfig, check_name};
 use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState, SourceAnswer};
 use crate::rt::clock;
+use crate::rt::signal_number::signal_number;
 
 /// The label that makes a container a backend of the pool that it names.
 const POOL_LABEL: &str = "lameduck.pool";
 /// Labels by which a container says more of itself.
 const PORT_LABEL: &str = "lameduck.port";
 const WEIGHT_LABEL: &str = "lameduck.weight";
-/// Signals that stop a process: TERM, KILL, INT and QUIT.
-const STOPS: [&str; 8] = [
-    "15", "9", "2", "3", "SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT",
-];
+/// Signals that stop a process, whatever its image says.
+const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];
 /// The longest that the daemon may take to answer, in seconds.
 const PATIENCE: u64 = 10;
 /// Between two lists without an event: a stream may have lost one.
@@ -90,8 +89,7 @@ impl DockerSource {
 
     async fn run(&self, reports: &SourceReporter) -> Result<(), SourceError> {
         let docker = self.connect().await?;
-        let wall = clock::wall(clock::now()).duration_since(UNIX_EPOCH);
-        let began = wall.unwrap_or_default();
+        let began = clock::since_1970(clock::wall(clock::now()));
         let filters = HashMap::from([
             ("type", vec!["container"]),
             ("label", vec![self.label.as_str()]),
@@ -123,11 +121,13 @@ impl DockerSource {
                     continue;
                 };
                 match action {
-                    "kill" if stops(&event) => {
+                    "kill" => {
                         let late = event
                             .time_nano
                             .is_some_and(|at| i128::from(at) < began.as_nanos() as i128);
-                        if !late || self.is_of_present(&docker, &name, &event).await {
+                        if (!late && stops(&event, None))
+                            || self.stops_present(&docker, &name, &event).await
+                        {
                             terminating.insert(name);
                             break;
                         }
@@ -147,12 +147,17 @@ impl DockerSource {
         }
     }
 
-    /// Whether an event from before the list is about the process that there is now.
-    async fn is_of_present(&self, docker: &Docker, name: &str, event: &EventMessage) -> bool {
+    /// Whether a `kill` is one that stops the process that there is now, by the signal that its image names: an event
+    /// from before the list may be about an earlier one.
+    async fn stops_present(&self, docker: &Docker, name: &str, event: &EventMessage) -> bool {
         let looked = docker.inspect_container(name, None);
         let Ok(Ok(container)) = timeout(Duration::from_secs(PATIENCE), looked).await else {
             return false;
         };
+        let stop_signal = container.config.and_then(|config| config.stop_signal);
+        if !stops(event, stop_signal.as_deref()) {
+            return false;
+        }
         let started = container.state.and_then(|state| state.started_at);
         let started = started.and_then(|at| humantime::parse_rfc3339_weak(&at).ok());
         let started = started.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -268,14 +273,19 @@ fn subject(event: &EventMessage) -> Option<(String, &str)> {
     Some((attributes.get("name")?.clone(), event.action.as_deref()?))
 }
 
-/// Whether a `kill` is one that stops.
-fn stops(event: &EventMessage) -> bool {
+/// Whether a `kill` is one that stops a container with this `StopSignal`.
+fn stops(event: &EventMessage, stop_signal: Option<&str>) -> bool {
     let attributes = event
         .actor
         .as_ref()
         .and_then(|actor| actor.attributes.as_ref());
     let signal = attributes.and_then(|attributes| attributes.get("signal"));
-    signal.is_none_or(|signal| STOPS.contains(&signal.as_str()))
+    let Some(signal) = signal else {
+        return true;
+    };
+    let signal = signal_number(signal);
+    let own = stop_signal.and_then(signal_number);
+    signal.is_some_and(|signal| STOPS.contains(&signal) || own == Some(signal))
 }
 
 #[cfg(test)]
@@ -351,12 +361,15 @@ mod tests {
             states,
             [DiscoveredState::Serving, DiscoveredState::Terminating]
         );
-        let kill = |signal: &str| {
+        let kill = |signal: &str, stop_signal| {
             let attributes = json!({ "name": "app-2", "signal": signal });
             let event = json!({ "Type": "container", "Action": "kill", "Actor": { "ID": "a", "Attributes": attributes } });
-            stops(&serde_json::from_value(event).unwrap())
+            stops(&serde_json::from_value(event).unwrap(), stop_signal)
         };
-        assert!(kill("15") && kill("9") && kill("3"));
-        assert!(!kill("1") && !kill("10"), "a reload");
+        assert!(kill("15", None) && kill("9", None) && kill("3", Some("SIGUSR1")));
+        assert!(!kill("1", None) && !kill("10", None), "a reload");
+        // The image's own: `docker stop` sends that.
+        assert!(kill("10", Some("SIGUSR1")) && kill("37", Some("RTMIN+3")));
+        assert!(!kill("1", Some("SIGUSR1")));
     }
 }

@@ -7,7 +7,7 @@
 //! - [`output`]: the standard streams, which nothing else may touch. [`files`]: files where others may have prepared
 //!   something, [`groups`]: groups of users. [`rooted`]: files that strangers may name; [`page_cache`]: what of them is in
 //!   memory.
-//! - [`syscall`]: what neither std nor tokio offers.
+//! - [`signal_number`]: signals as other programs call them. [`syscall`]: what neither std nor tokio offers.
 
 pub mod clock;
 pub(crate) mod coop;
@@ -19,6 +19,7 @@ pub mod page_cache;
 pub mod panics;
 pub mod rooted;
 pub mod shutdown_signal;
+pub mod signal_number;
 pub mod syscall;
 pub mod vitals;
 pub mod worker;

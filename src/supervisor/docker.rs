@@ -16,6 +16,7 @@ use super::place::{PATIENCE, SupervisorPlace};
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
+use crate::rt::signal_number::signal_number;
 
 /// Events from so long before the look are asked for, too: the daemon's clock may be behind ours.
 const OVERLAP: Duration = Duration::from_secs(2);
@@ -73,8 +74,7 @@ fn failed(error: bollard::errors::Error) -> SupervisorError {
 impl SupervisorSource for DockerSource {
     async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError> {
         let docker = self.connect().await?;
-        let since = clock::wall(clock::now().saturating_sub(OVERLAP));
-        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = clock::since_1970(clock::wall(clock::now().saturating_sub(OVERLAP)));
         let filters = HashMap::from([("type", vec!["container"])]);
         let options = EventsOptionsBuilder::new()
             .since(&since.as_secs().to_string())
@@ -148,26 +148,10 @@ fn stops(event: &EventMessage, container: &SeenContainer) -> bool {
         .as_ref()
         .and_then(|actor| actor.attributes.as_ref());
     let signal = attributes.and_then(|attributes| attributes.get("signal"));
-    let signal = signal.map_or("15", String::as_str);
-    let is_stop = ["15", "9", "SIGTERM", "SIGKILL"].contains(&signal)
-        || number_of(signal) == number_of(&container.stop_signal);
+    let signal = signal_number(signal.map_or("15", String::as_str));
+    let is_stop = [Some(libc::SIGTERM), Some(libc::SIGKILL)].contains(&signal)
+        || (signal.is_some() && signal == signal_number(&container.stop_signal));
     is_stop && event.time_nano.is_none_or(|at| at >= container.since)
-}
-
-/// A signal's number, by its name or number.
-fn number_of(signal: &str) -> Option<i32> {
-    let plain = signal.strip_prefix("SIG").unwrap_or(signal);
-    signal.parse().ok().or(match plain {
-        "HUP" => Some(libc::SIGHUP),
-        "INT" => Some(libc::SIGINT),
-        "QUIT" => Some(libc::SIGQUIT),
-        "KILL" => Some(libc::SIGKILL),
-        "USR1" => Some(libc::SIGUSR1),
-        "USR2" => Some(libc::SIGUSR2),
-        "TERM" => Some(libc::SIGTERM),
-        "WINCH" => Some(libc::SIGWINCH),
-        _ => None,
-    })
 }
 
 /// Tells how a container is now.
@@ -254,6 +238,8 @@ mod tests {
         assert!(stops(&kill("3", now), &container("QUIT")));
         assert!(!stops(&kill("3", now), &container("")));
         assert!(!stops(&kill("1", now), &container("SIGTERM")), "a reload");
+        assert!(stops(&kill("37", now), &container("SIGRTMIN+3")));
+        assert!(!stops(&kill("37", now), &container("SIGTERM")));
         let before = nanoseconds("2026-11-29T16:00:00Z");
         assert!(
             !stops(&kill("15", before), &container("")),
