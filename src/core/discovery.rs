@@ -209,6 +209,14 @@ impl<A> Default for AnswerJudge<A> {
 }
 
 impl<A: Clone + Eq + Hash> AnswerJudge<A> {
+    /// Goes on with what was in force before: the first answer is judged by it, as any other.
+    pub fn resume(in_force: DiscoveredSet<A>) -> Self {
+        Self {
+            in_force,
+            ..Self::default()
+        }
+    }
+
     /// What is in force.
     pub fn in_force(&self) -> &DiscoveredSet<A> {
         &self.in_force

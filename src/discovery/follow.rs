@@ -24,6 +24,8 @@ pub const MOST_BACKENDS: usize = 20_000;
 const SUCCESSOR: Duration = Duration::from_millis(200);
 /// A name that was refused may be free later: this is how often it is tried again.
 const REFUSED: Duration = Duration::from_secs(5);
+/// An answer that changes nothing is kept so often: its age is said where a later run has to go on with it.
+const KEPT_AGAIN: Duration = Duration::from_secs(60);
 /// A source that was followed for so long before it failed is asked again soon.
 const STABLE: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,8 @@ pub struct FollowedSource {
     applied: AppliedSet,
     /// Since when some wait for a successor.
     waits_since: Option<Time>,
+    /// When its last answer was kept for the next run.
+    kept: Option<Time>,
 }
 
 impl FollowedSource {
@@ -58,7 +62,22 @@ impl FollowedSource {
         judge: SharedJudge,
     ) -> Self {
         let label: Arc<str> = config.label().into();
-        registry.live_figures().note_source(&pool, &label, |_| {});
+        let mut remembered = None;
+        registry
+            .live_figures()
+            .note_source(&pool, &label, |status| {
+                remembered = status.remembered.as_ref().map(|one| one.set.clone());
+            });
+        let applied = AppliedSet {
+            backends: remembered.as_ref().map_or(0, |set| set.len()),
+            ..AppliedSet::default()
+        };
+        if let Some(set) = remembered {
+            let mut judge = judge.lock();
+            if judge.in_force().is_empty() {
+                *judge = AnswerJudge::resume((*set).clone());
+            }
+        }
         Self {
             policy: DoubtPolicy {
                 min_healthy: config.min_healthy as usize,
@@ -72,8 +91,9 @@ impl FollowedSource {
             answer: None,
             fails: false,
             handed: None,
-            applied: AppliedSet::default(),
+            applied,
             waits_since: None,
+            kept: None,
         }
     }
 
@@ -156,6 +176,7 @@ impl FollowedSource {
         self.answer = Some(answer);
         self.note(|status, is_doubted| {
             status.failing = None;
+            status.remembered = None;
             status.answered = Some(clock::now());
             match is_doubted {
                 true => status.counts.doubted += 1,
@@ -194,6 +215,11 @@ impl FollowedSource {
         let is_same = |set: &Arc<DiscoveredSet<Address>>| **set == *self.judge.lock().in_force();
         if is_open || !self.handed.as_ref().is_some_and(is_same) {
             self.hand_over().await;
+        }
+        let now = clock::now();
+        if self.kept.is_none_or(|at| at + KEPT_AGAIN <= now) {
+            self.kept = Some(now);
+            self.registry.save_again();
         }
     }
 

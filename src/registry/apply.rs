@@ -352,6 +352,8 @@ impl Writer {
         };
         for pool in self.pools.iter().filter(|pool| !pool.retired) {
             pool.keep(&mut state, &clock);
+            let sources = pool.keep_sources(&self.handle.live, &clock);
+            state.sources.extend(sources);
         }
         self.keep_moved_splits(&mut state, &clock);
         self.keep_running_plans(&mut state, &clock);

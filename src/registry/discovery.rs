@@ -102,7 +102,7 @@ pub(super) fn is_discovered(pool: &str, name: &str, source: Option<&Arc<str>>) -
 
 impl PoolState {
     /// Whether the configuration has this source.
-    fn has_source(&self, source: &str) -> bool {
+    pub(super) fn has_source(&self, source: &str) -> bool {
         let mut all = self.config.discovery.iter();
         !self.retired && all.any(|one| one.label() == source)
     }
@@ -222,12 +222,14 @@ impl Writer {
         let own =
             members.filter(|member| !member.leaving && member.discovery.as_ref() == Some(source));
         applied.backends = own.count();
+        // A restart while the source is away begins with them.
+        self.unsaved |= !change.is_empty();
         self.tell_discovered(pool, source, change);
         Ok(applied)
     }
 
     /// A backend that was not there. The error says why it can't be.
-    fn add_discovered(
+    pub(super) fn add_discovered(
         &mut self,
         index: usize,
         source: &Arc<str>,

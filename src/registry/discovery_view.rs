@@ -18,6 +18,9 @@ pub struct DiscoveryView {
     /// How long ago that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_age_ms: Option<u64>,
+    /// That was in an earlier run of the proxy, whose backends are used until the source answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_earlier_run: bool,
     /// Since when it can't be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<String>,

@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
 use super::view::{ChangeView, DiscoveryView};
+use crate::config::Address;
 use crate::core::Time;
-use crate::core::discovery::AnswerDoubt;
-use crate::rt::clock;
+use crate::core::discovery::{AnswerDoubt, DiscoveredSet};
+use crate::rt::clock::{self, Reading};
 
 /// Changes that are remembered; the oldest makes room.
 pub const MOST_CHANGES: usize = 256;
@@ -29,6 +31,15 @@ pub struct AnswerCounts {
     pub failed: u64,
 }
 
+/// What a source said in an earlier run of the proxy.
+#[derive(Debug, Clone)]
+pub struct RememberedAnswer {
+    /// When its last answer came.
+    pub answered: SystemTime,
+    /// What was in force.
+    pub set: Arc<DiscoveredSet<Address>>,
+}
+
 /// How a source is.
 #[derive(Debug, Clone, Default)]
 pub struct SourceStatus {
@@ -36,6 +47,8 @@ pub struct SourceStatus {
     pub backends: usize,
     /// When the last answer came.
     pub answered: Option<Time>,
+    /// What an earlier run had from it, until it answers.
+    pub remembered: Option<RememberedAnswer>,
     /// Since when it fails, and why, in its last words.
     pub failing: Option<(Time, String)>,
     /// Why the last answer was not believed as a whole.
@@ -71,6 +84,20 @@ impl LiveFigures {
                 .entry((pool.to_owned(), source.clone()))
                 .or_default(),
         );
+    }
+
+    /// When a source's last answer came, in this run or the one before.
+    pub(super) fn last_answer(
+        &self,
+        pool: &str,
+        source: &str,
+        clock: &Reading,
+    ) -> Option<SystemTime> {
+        let key: (String, Arc<str>) = (pool.to_owned(), source.into());
+        let sources = self.0.sources.lock();
+        let status = sources.get(&key)?;
+        let answered = status.answered.map(|at| clock.to_wall(at));
+        answered.or(status.remembered.as_ref().map(|one| one.answered))
     }
 
     /// It is followed no more.
@@ -145,12 +172,17 @@ impl SourceStatus {
         let now = clock::now();
         let shown = |at| clock::rfc3339(clock::wall(at));
         let age = |at: Time| now.saturating_sub(at).as_millis() as u64;
+        let earlier = self.remembered.as_ref().map(|one| one.answered);
+        let earlier = earlier.filter(|_| self.answered.is_none());
+        let earlier_age = earlier.and_then(|at| clock::wall(now).duration_since(at).ok());
+        let earlier_age = earlier_age.unwrap_or_default().as_millis() as u64;
         DiscoveryView {
             source: source.to_owned(),
             state: self.state().to_owned(),
             backends: self.backends,
-            answered: self.answered.map(shown),
-            answer_age_ms: self.answered.map(age),
+            answered: self.answered.map(shown).or(earlier.map(clock::rfc3339)),
+            answer_age_ms: self.answered.map(age).or(earlier.map(|_| earlier_age)),
+            of_earlier_run: earlier.is_some(),
             failing_since: self.failing.as_ref().map(|(since, _)| shown(*since)),
             failure: self.failing.as_ref().map(|(_, why)| why.clone()),
             doubt: self.doubt.as_ref().map(|doubt| doubt.to_string()),

@@ -1,10 +1,11 @@
-//! What survives a restart of the proxy, in `[server] state_dir`: drains that somebody asked for, and backends
-//! that were registered. What the app itself says (its 503) is not kept: the next probe finds it again.
+//! What survives a restart of the proxy, in `[server] state_dir`: drains that somebody asked for, backends
+//! that were registered, and those that sources outside have named. What the app itself says (its 503) is not kept: the next probe finds it again.
 //!
 //! Times are the wall clock's, because the file outlives the process. One file, replaced as a whole: a crash
 //! leaves the old one or the new one. One that can't be read is moved aside and told about; it never keeps the
 //! proxy from starting.
 
+mod sources;
 mod wall_clock;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+pub use sources::{KeptSource, SourceBackend};
 use thiserror::Error;
 use wall_clock::{maybe_wall, wall};
 
@@ -56,6 +58,9 @@ pub struct KeptState {
     /// Plans that move splits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<KeptPlan>,
+    /// What sources of backends have said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<KeptSource>,
 }
 
 /// One backend's drain.

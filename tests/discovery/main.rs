@@ -5,4 +5,5 @@ mod by_dns;
 mod by_file;
 mod crowd;
 mod dns_server;
+mod kept;
 mod rig;

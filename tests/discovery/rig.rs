@@ -16,11 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A proxy with this source, and short times.
 pub async fn proxy_with(dir: tempfile::TempDir, source: &str) -> Rig {
+    proxy_of(dir, "", source).await
+}
+
+/// The same, with these lines in `[server]`.
+pub async fn proxy_of(dir: tempfile::TempDir, server: &str, source: &str) -> Rig {
     let pool = format!(
         "balance = \"round_robin\"\n[[pool.discovery]]\n{source}\n[pool.health]\npath = \"/health\"\nrise = 1\n\
          interval = \"2s\"\ntimeout = \"2s\"\nfast_interval = \"50ms\"\n[pool.drain]\ndeadline = \"5s\"\n"
     );
-    Rig::start(dir, "", "", &pool, Vec::new()).await
+    Rig::start(dir, server, "", &pool, Vec::new()).await
 }
 
 pub async fn pool(rig: &Rig) -> PoolView {

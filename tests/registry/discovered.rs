@@ -6,6 +6,7 @@ use lameduck::config::Address;
 use lameduck::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
 use lameduck::registry::view::{LeaseRequest, RegisterRequest};
 use lameduck::registry::{AppliedSet, RegistryError};
+use lameduck::rt::clock;
 
 use crate::rig::{Rig, TWO, pool};
 
@@ -289,6 +290,54 @@ async fn source_that_is_gone_leaves_its_backends_to_another_one() {
         1,
         "it was taken over"
     );
+}
+
+#[tokio::test]
+async fn backends_of_a_source_come_back_in_the_next_run_until_it_answers() {
+    let rig = Rig::new(&pool(SOURCES, &[]));
+    let answered = Some(clock::now());
+    let live = rig.handle.live_figures();
+    live.note_source("app", &ONE.into(), |status| status.answered = answered);
+    let mut three = set(&[("a", 3001), ("b", 3002), ("c", 3003)]);
+    let heavy = DiscoveredBackend {
+        weight: 7,
+        zone: Some("eu".to_owned()),
+        is_backup: true,
+        ..at(3002)
+    };
+    three.insert("b".to_owned(), heavy.clone());
+    let stops = DiscoveredBackend {
+        state: DiscoveredState::Terminating,
+        ..at(3003)
+    };
+    rig.sends(ONE, three.clone(), true).await.unwrap();
+    three.insert("c".to_owned(), stops);
+    rig.sends(ONE, three, true).await.unwrap();
+    let kept = rig.kept();
+    let names: Vec<_> = kept.sources[0]
+        .backends
+        .iter()
+        .map(|one| &*one.name)
+        .collect();
+    assert_eq!(names, ["a", "b"], "not the one that stops");
+    // By now the configuration has `a` itself, and nobody speaks for the other source.
+    let again = Rig::restored(&pool(SOURCES, &[("a", 3009)]), kept.clone());
+    assert_eq!(again.names().await, ["a starting", "b starting"]);
+    let back = again.view("b").await.unwrap();
+    assert_eq!((&*back.source, back.weight), ("discovery", 7));
+    let sources = again.handle.live_figures().sources();
+    let status = sources.into_iter().find(|(_, source, _)| &**source == ONE);
+    let remembered = status.unwrap().2.remembered.unwrap();
+    let only: DiscoveredSet<Address> = [("b".to_owned(), heavy)].into_iter().collect();
+    assert_eq!(*remembered.set, only);
+    // Until it answers, they are kept for the run after that, as old as they are.
+    again.drain("b").await.unwrap();
+    let next = again.kept();
+    assert_eq!(next.sources[0].backends.len(), 1);
+    assert_eq!(next.sources[0].answered, kept.sources[0].answered);
+    // A source that the configuration no longer has brings nothing back.
+    let without = Rig::restored(&pool("", &[]), kept);
+    assert!(without.names().await.is_empty());
 }
 
 #[tokio::test]

@@ -12,7 +12,14 @@ pub(super) fn source_lines(sources: &[DiscoveryView], now: SystemTime) -> Vec<St
 
 fn lines_of(source: &DiscoveryView, now: SystemTime) -> Vec<String> {
     let heard = match source.answer_age_ms {
-        Some(age) => format!("last answer {} ago", rounded(Duration::from_millis(age))),
+        Some(age) => {
+            let run = match source.of_earlier_run {
+                true => ", before the last restart",
+                false => "",
+            };
+            let age = rounded(Duration::from_millis(age));
+            format!("last answer {age} ago{run}")
+        }
         None => "no answer yet".to_owned(),
     };
     let backends = count(source.backends as u64, "backend");
@@ -70,6 +77,7 @@ mod tests {
             backends: 3,
             answered: Some("2025-01-01T00:00:00Z".into()),
             answer_age_ms: Some(30_000),
+            of_earlier_run: false,
             failing_since: Some("2025-01-01T00:00:20Z".into()),
             failure: Some("no answer\x1b".into()),
             doubt: Some("it names no backend any more, and lacks 3 that are in use".into()),
@@ -78,6 +86,21 @@ mod tests {
             refused: 12,
             refusals: vec!["a: a launcher holds a backend of this name".into()],
         };
+        let earlier = DiscoveryView {
+            state: "waiting".into(),
+            of_earlier_run: true,
+            failure: None,
+            doubt: None,
+            refused: 0,
+            refusals: Vec::new(),
+            ..source.clone()
+        };
+        assert_eq!(
+            source_lines(&[earlier], now),
+            [
+                "discovery dns app.internal:80: 3 backends, last answer 30s ago, before the last restart, waiting"
+            ]
+        );
         let lines = source_lines(&[source], now);
         assert_eq!(
             lines,

@@ -40,6 +40,18 @@ fn a_set_that_grows_or_loses_up_to_half_is_believed_at_once() {
 }
 
 #[test]
+fn first_answer_of_a_run_is_judged_by_what_the_one_before_had() {
+    let mut judge = AnswerJudge::resume(set(0..10));
+    assert_eq!(*judge.in_force(), set(0..10));
+    judge.take(set(0..1).into(), &policy(), SECOND);
+    assert_eq!(judge.in_force().len(), 10);
+    assert_eq!(judge.doubt().map(|doubt| doubt.kept), Some(9));
+    judge.take(set(0..12).into(), &policy(), 2 * SECOND);
+    assert_eq!(*judge.in_force(), set(0..12));
+    assert_eq!(judge.doubt(), None);
+}
+
+#[test]
 fn a_set_that_loses_more_than_half_is_kept_until_it_is_confirmed() {
     let mut judge = judge(set(0..1000));
     judge.take(set(0..3).into(), &policy(), SECOND);

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{HandOverCommand, OrphanedLease, PredecessorDrain};
-use crate::config::Config;
+use crate::config::{Address, Config};
 use crate::core::backend::DerivedState;
+use crate::core::discovery::{DiscoveredBackend, DiscoveredSet};
 use crate::registry::backend_entry::BackendSource;
 use crate::registry::endpoint::BackendKey;
 use crate::registry::handed::{HandedDiscovered, HandedLease, HandedRegistry, KnownBackend};
 use crate::registry::handle::RegistryError;
 use crate::registry::lease::{LeaseHandle, LeaseRecord};
-use crate::registry::persist::DrainRecord;
+use crate::registry::live_figures::RememberedAnswer;
+use crate::registry::persist::{DrainRecord, KeptSource, SourceBackend};
 use crate::registry::pool::{Joining, PoolState};
 use crate::registry::view::LeaseEvent;
 use crate::registry::writer::Writer;
@@ -38,6 +40,7 @@ impl Writer {
         self.apply(config);
         self.register_again(restored.registrations);
         self.take_discovered(handed.discovered);
+        self.take_kept_sources(restored.sources);
         self.take_leases(handed.leases);
         self.pause_again(restored.pauses);
         self.resume_plans(restored.plans);
@@ -60,32 +63,72 @@ impl Writer {
     /// true.
     fn take_discovered(&mut self, discovered: Vec<HandedDiscovered>) {
         for one in discovered {
-            let Ok(index) = self.index(&one.pool) else {
-                continue;
+            let backend = SourceBackend {
+                name: one.name,
+                address: one.address,
+                weight: one.weight,
+                backup: one.backup,
+                zone: one.zone,
             };
-            let state = &self.pools[index];
-            let mut sources = state.config.discovery.iter();
-            let has_source = sources.any(|source| source.label() == one.source);
-            let Ok(address) = one.address.parse() else {
-                continue;
-            };
-            if !has_source || state.has_name(&one.name) {
+            self.take_source_backend(&one.pool, &one.source, backend);
+        }
+    }
+
+    /// The same for what an earlier run kept. Whoever follows a source finds there what was in force of it.
+    fn take_kept_sources(&mut self, sources: Vec<KeptSource>) {
+        for kept in sources {
+            let set: DiscoveredSet<_> = kept
+                .backends
+                .into_iter()
+                .filter_map(|one| self.take_source_backend(&kept.pool, &kept.source, one))
+                .collect();
+            if set.is_empty() {
                 continue;
             }
-            let joining = Joining {
-                name: one.name,
-                address,
-                weight: one.weight,
-                is_backup: one.backup,
-                zone: one.zone,
-                source: BackendSource::Discovery,
-                discovery: Some(one.source.into()),
-                drains: Vec::new(),
-                tenure: None,
-                owner: None,
-            };
-            self.add(index, joining);
+            let answered = clock::rfc3339(kept.answered);
+            info!(
+                pool = kept.pool,
+                source = kept.source,
+                backends = set.len(),
+                answered,
+                "what the source said before the last restart is used until it answers"
+            );
+            let live = &self.handle.live;
+            live.note_source(&kept.pool, &kept.source.as_str().into(), |status| {
+                status.backends = set.len();
+                status.remembered = Some(RememberedAnswer {
+                    answered: kept.answered,
+                    set: Arc::new(set),
+                });
+            });
         }
+    }
+
+    /// Puts one back; `None`: its source is gone, or somebody else has its name.
+    fn take_source_backend(
+        &mut self,
+        pool: &str,
+        source: &str,
+        one: SourceBackend,
+    ) -> Option<(String, DiscoveredBackend<Address>)> {
+        let index = self.index(pool).ok()?;
+        let address: Address = one.address.parse().ok()?;
+        let backend = DiscoveredBackend {
+            weight: one.weight,
+            zone: one.zone,
+            is_backup: one.backup,
+            ..DiscoveredBackend::at(address)
+        };
+        let state = &self.pools[index];
+        if !state.has_source(source) {
+            return None;
+        }
+        if state.has_name(&one.name) {
+            let is_there = state.source_of(&one.name).as_deref() == Some(source);
+            return is_there.then_some((one.name, backend));
+        }
+        let added = self.add_discovered(index, &source.into(), &one.name, &backend, Vec::new());
+        added.ok().map(|()| (one.name, backend))
     }
 
     /// Puts the instances of launchers back, who will come back for their leases.

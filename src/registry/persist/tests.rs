@@ -68,6 +68,18 @@ fn state() -> KeptState {
             since: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
         }],
         plans: Vec::new(),
+        sources: vec![KeptSource {
+            pool: "api".into(),
+            source: "dns api.internal:80".into(),
+            answered: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+            backends: vec![SourceBackend {
+                name: "10.0.0.5-80".into(),
+                address: "10.0.0.5:80".into(),
+                weight: 2,
+                backup: true,
+                zone: Some("eu-1a".into()),
+            }],
+        }],
     }
 }
 
