@@ -169,3 +169,15 @@ async fn services_bring_ports_weights_and_backups() {
     assert!(moved.unwrap().name.starts_with(&name));
     assert_eq!(moved.unwrap().incarnation, one("a").incarnation + 1);
 }
+
+#[tokio::test]
+async fn one_family_alone_is_asked_for_where_the_section_says_so() {
+    let (crowd, server) = (Crowd::start().await, server(2).await);
+    let dir = tempfile::tempdir().unwrap();
+    // The zone has A records only.
+    let rig = proxy_with(dir, &source(&server, &crowd, "family = \"ipv6\"")).await;
+    let seen = pool_becomes(&rig, "an answer", |pool| state(pool) == "ok").await;
+    assert!(seen.backends.is_empty(), "{:?}", seen.backends);
+    rig.reload("\"ipv6\"", "\"ipv4\"").await;
+    all_ready(&rig, 2).await;
+}

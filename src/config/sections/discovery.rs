@@ -57,6 +57,18 @@ words! {
     }
 }
 
+words! {
+    /// Which addresses of a name are backends.
+    pub enum DnsFamily {
+        /// Both.
+        Any = "any",
+        /// Those of A records.
+        V4 = "ipv4",
+        /// Those of AAAA records.
+        V6 = "ipv6",
+    }
+}
+
 impl StandInValue for DiscoveryKind {
     fn stand_in() -> Self {
         Self::File
@@ -88,6 +100,8 @@ section! {
         name: Option<String> = "", custom("text", read_names, |name| print::maybe(name.as_ref())).public();
         /// What is asked for (dns): `"a"` for addresses, AAAA included, or `"srv"`.
         record: DnsRecord = "a";
+        /// Which addresses are asked for (dns): `"ipv4"` for A records alone, `"ipv6"` for AAAA records alone.
+        family: DnsFamily = "any";
         /// Who is asked (dns): IP address and port. `""`: whoever /etc/resolv.conf names.
         server: Option<SocketAddr> = "", custom("IP address and port", read_server, |server| print::maybe(server.as_ref())).public();
         /// How long to wait for an answer (dns).
@@ -126,7 +140,8 @@ impl DiscoveryKind {
         match self {
             Self::File => &["type", "path"],
             Self::Dns => &[
-                "type", "name", "record", "port", "server", "timeout", "min_ttl", "max_ttl",
+                "type", "name", "record", "family", "port", "server", "timeout", "min_ttl",
+                "max_ttl",
             ],
             Self::Docker => &["type", "socket", "label", "network", "port"],
             Self::Kubernetes => &[

@@ -32,7 +32,7 @@ pub use admin::AdminConfig;
 pub use admin_tls::AdminTlsConfig;
 pub use compression::{CompressionAlgorithm, CompressionConfig};
 pub use discovery::{
-    DiscoveryConfig, DiscoveryKind, DiscoveryPort, DiscoverySourceConfig, DnsRecord,
+    DiscoveryConfig, DiscoveryKind, DiscoveryPort, DiscoverySourceConfig, DnsFamily, DnsRecord,
 };
 pub use drain::DrainConfig;
 pub use files::FilesAction;

@@ -14,7 +14,7 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::{TokioResolver, system_conf};
 
 use super::records::ServiceTarget;
-use crate::config::{DiscoverySourceConfig, duration};
+use crate::config::{DiscoverySourceConfig, DnsFamily, duration};
 use crate::discovery::SourceError;
 use crate::rt::clock;
 
@@ -47,6 +47,7 @@ pub struct RecordClient {
     resolver: TokioResolver,
     server: String,
     patience: Duration,
+    family: DnsFamily,
 }
 
 impl RecordClient {
@@ -87,17 +88,24 @@ impl RecordClient {
             resolver,
             server: shown,
             patience,
+            family: config.family,
         })
     }
 
-    /// The A records of a name.
+    /// The A records of a name; none where the section wants the other family only.
     pub async fn addresses_v4(&self, name: &str) -> Result<FoundRecords<IpAddr>, SourceError> {
+        if self.family == DnsFamily::V6 {
+            return Ok(FoundRecords::none());
+        }
         let found = self.ask(name, RecordType::A).await?;
         Ok(found.map_or_else(nothing, |lookup| addresses(&lookup)))
     }
 
-    /// The AAAA records of a name.
+    /// The AAAA records of a name; none where the section wants the other family only.
     pub async fn addresses_v6(&self, name: &str) -> Result<FoundRecords<IpAddr>, SourceError> {
+        if self.family == DnsFamily::V4 {
+            return Ok(FoundRecords::none());
+        }
         let found = self.ask(name, RecordType::AAAA).await?;
         Ok(found.map_or_else(nothing, |lookup| addresses(&lookup)))
     }
@@ -125,13 +133,21 @@ impl RecordClient {
             });
         }
         for record in lookup.additionals() {
-            if let Some(ip) = record.data.ip_addr() {
+            if let Some(ip) = record.data.ip_addr().filter(|ip| self.wants(*ip)) {
                 let host = plain_host(&record.name.to_ascii());
                 found.ttl = found.ttl.min(seconds(record.ttl));
                 found.given.entry(host).or_default().push(ip);
             }
         }
         Ok(found)
+    }
+
+    fn wants(&self, ip: IpAddr) -> bool {
+        match self.family {
+            DnsFamily::Any => true,
+            DnsFamily::V4 => ip.is_ipv4(),
+            DnsFamily::V6 => ip.is_ipv6(),
+        }
     }
 
     /// `None`: there are no such records.
