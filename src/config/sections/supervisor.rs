@@ -117,7 +117,8 @@ fn read_place(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
         true => Ok(place.to_owned()),
         false => Err(wrong(
             key.name,
-            "this value",
+            // There may be a password in it.
+            "…",
             "it is neither a path nor a URL",
             "write a path (\"/etc/service\"), a socket (\"unix:/run/supervisor.sock\") or a URL \
              (\"http://127.0.0.1:9001\")",
