@@ -106,7 +106,7 @@ fn in_section(text: &str, line: usize, help: &str, opens: &str, joins: &[&str]) 
 
 fn unit(text: &str, line: usize, help: &str) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    for setting in help.lines() {
+    for setting in help.lines().filter(|line| !line.starts_with('#')) {
         let (key, value) = setting.split_once('=').unwrap();
         let same = |line: &String| line.starts_with(&format!("{key}="));
         let here = line - 1;

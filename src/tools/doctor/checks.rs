@@ -38,6 +38,7 @@ checks! {
     LISTEN_TIMEOUT = "listen-timeout": "when it is over PM2 takes the app for ready, whether or not it is";
     TYPE_NOTIFY = "type-notify": "`systemctl restart` returns as soon as there is a process; the launcher says READY=1 when the app passes its health checks";
     EXEC_STOP_DASH = "exec-stop-dash": "without `-`, a drain that ran out of time, or a proxy that is away, makes the unit end as failed (systemd.service(5))";
+    DESCRIPTOR_STORE = "descriptor-store": "systemd can keep copies of the listening sockets: then clients wait for the next process instead of being refused (FDSTORE in sd_notify(3))";
     NO_WAIT = "drain-no-wait": "the hook returns at once, and the signal follows while requests are in flight";
     NEVER_REOPENED = "never-reopened": "a drain lasts until somebody lifts it: the new process would get no requests";
     HEALTH_URL = "health-url": "an app that drains answers 503 there, and the supervisor would kill it in mid-drain";

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::advice::{self, Corrections};
 use super::checks::{self as check, DoctorCheck};
 use super::command_line::{CommandLine, ExecLaunch, Role, base, shell_text};
+use super::coordination::{fitting_way, with_silence};
 use super::finding::DoctorFindings;
 use super::keep_alive;
 use super::model::{CommandForm, Expected, SourcePlace, SupervisedProcess, Supervisor};
@@ -28,9 +29,6 @@ pub(super) struct Assumed {
     /// What the app takes from its signal to its end, when nothing is in flight.
     pub(super) app_stop: Duration,
 }
-
-/// What a proxy that ends with its pod is lame for.
-const LAME_DUCK: Duration = Duration::from_secs(8);
 
 /// What to do about a finding.
 enum Help {
@@ -162,7 +160,7 @@ impl ProcessJudge<'_> {
             self.add(Severity::Error, check::CLUSTER, at, what, help);
         }
         if process.sidecar && launch.lame_duck.is_zero() && process.slept.is_zero() {
-            self.fix.lame_duck = Some(LAME_DUCK);
+            self.fix.until_silence = true;
             let what = format!(
                 "`{}` is drained the moment its pod is deleted",
                 process.name
@@ -234,7 +232,7 @@ impl ProcessJudge<'_> {
         let (place, what) = match process.expected {
             Expected::Nothing => return,
             Expected::PodDrain => {
-                self.fix.lame_duck = process.slept.is_zero().then_some(LAME_DUCK);
+                self.fix.until_silence = process.slept.is_zero();
                 let what = format!(
                     "`{}` gets SIGTERM at once when the pod is deleted, while requests still come",
                     process.name
@@ -399,15 +397,27 @@ impl ProcessJudge<'_> {
             true => format!("{command}\n{kill}"),
             false => command,
         });
-        let launcher = self
-            .fix
-            .wrap
-            .then(|| advice::under_launcher(self.process, &self.fix, needs.enough()));
+        let can_be_wrapped = command.is_some();
+        let (fix, proxy) = (&self.fix, self.proxy);
+        let command = command.map(|command| with_silence(command, fix, proxy));
+        let launcher = fix.wrap.then(|| {
+            let help = advice::under_launcher(self.process, fix, needs.enough());
+            with_silence(help, fix, proxy)
+        });
+        let way = fitting_way(self.process, can_be_wrapped);
         for (severity, check, place, what, help) in self.pending {
             let help = match help {
                 Help::Text(text) => text,
                 Help::Time("") => kill.clone(),
                 Help::Time(before) => format!("{before}\n{kill}"),
+                Help::Launcher if check == check::UNCOORDINATED => {
+                    let help = launcher.iter().cloned();
+                    way.iter()
+                        .cloned()
+                        .chain(help)
+                        .collect::<Vec<_>>()
+                        .join("\n")
+                }
                 Help::Launcher => launcher.clone().unwrap_or_default(),
                 Help::Command => command.clone().unwrap_or_else(|| {
                     "start one program, by `exec lameduck exec …`, with nothing beside it".into()

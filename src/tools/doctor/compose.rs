@@ -7,10 +7,10 @@ use super::command_line::{CommandLine, Role, seconds};
 use super::finding::DoctorFindings;
 use super::kubernetes::container_words;
 use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
-use super::oxfile::signal;
 use super::programs;
 use super::proxy::ProxySide;
 use super::shell;
+use super::signal_name::signal_name;
 use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
 /// The services of a file.
@@ -130,7 +130,7 @@ fn service(
     process.signal = service
         .text_of("stop_signal")
         .filter(|text| !filled(text).contains('$'))
-        .map(|text| (signal(&filled(text)), at("stop_signal")));
+        .map(|text| (signal_name(&filled(text)), at("stop_signal")));
     for hook in service.get("pre_stop").map_or(&[][..], Node::items) {
         let command = CommandLine::from_words(words(hook.get("command")));
         if matches!(command.role(&process.env), Role::Hook(_)) {

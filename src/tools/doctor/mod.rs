@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`checks`] is the catalogue; `model` is what every reader makes of its file: processes, and
 //! how they are stopped; `checks_common` holds the checks that are the same under every supervisor, `arithmetic` their sums;
-//! `advice` writes what is to be written instead, in the file's own syntax.
+//! `advice` writes what is to be written instead, in the file's own syntax, `coordination` says which way fits.
 //! A check that one supervisor alone can fail is in its reader, which gives its findings to `finding` at once.
 //! One reader for each supervisor (`oxfile`, `pm2`, `systemd`, `supervisord`, `kubernetes`, `compose`) over three
 //! forms of text (`toml` for TOML, `yaml` for YAML and JSON, `ini`). `recognise` tells them apart.
@@ -14,6 +14,7 @@ pub mod checks;
 mod checks_common;
 mod command_line;
 mod compose;
+mod coordination;
 pub mod discover;
 mod finding;
 mod include;
@@ -29,6 +30,7 @@ mod programs;
 mod proxy;
 mod recognise;
 mod shell;
+mod signal_name;
 mod supervisord;
 mod systemd;
 mod template;

@@ -7,6 +7,7 @@ use super::finding::DoctorFindings;
 use super::model::{
     CommandForm, Hook, SourcePlace, SupervisedProcess, Supervisor, SupervisorProbe, kill,
 };
+use super::signal_name::signal_name;
 use crate::tools::tree::{Node, TreeEntry};
 
 /// The processes of an Oxfile.
@@ -93,7 +94,7 @@ fn layered(
         },
         stop.map_or(here.clone(), at),
     );
-    process.signal = text("stop_signal").map(|name| (signal(name), at("stop_signal")));
+    process.signal = text("stop_signal").map(|name| (signal_name(name), at("stop_signal")));
     let many = |key: &str| {
         text(key)
             .and_then(|n| n.parse::<u32>().ok())
@@ -127,21 +128,6 @@ fn layered(
 /// The words of a hook's command as they were split outermost.
 pub(super) fn hook_words(command: &str) -> Vec<String> {
     CommandLine::parse(command).argv
-}
-
-/// A signal's name without `SIG`; for all readers.
-pub(super) fn signal(name: &str) -> String {
-    let name = name.trim().to_ascii_uppercase();
-    match name.as_str() {
-        "15" => "TERM".into(),
-        "2" => "INT".into(),
-        "3" => "QUIT".into(),
-        "9" => "KILL".into(),
-        name => {
-            let name = name.strip_prefix("SIG").unwrap_or(name);
-            name.split('+').next().unwrap_or(name).to_owned()
-        }
-    }
 }
 
 /// The path of the first URL in a command (`curl -f http://localhost:3000/health || exit 1`).

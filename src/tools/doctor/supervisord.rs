@@ -6,7 +6,7 @@ use super::command_line::{CommandLine, seconds};
 use super::finding::DoctorFindings;
 use super::ini::{IniKey, IniSection};
 use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
-use super::oxfile::signal;
+use super::signal_name::signal_name;
 
 /// The programs of a file.
 pub(super) fn read(
@@ -63,7 +63,7 @@ fn program(
     );
     process.signal = last("stopsignal")
         .filter(|key| !key.value.contains('%'))
-        .map(|key| (signal(&key.value), place(Some(key))));
+        .map(|key| (signal_name(&key.value), place(Some(key))));
     process.several = many;
     process.instances = (many && !differs).then(|| place(last("numprocs")));
     if process.launch().is_some_and(|launch| !launch.no_port) {

@@ -7,8 +7,8 @@ use super::command_line::{CommandLine, Role, base};
 use super::finding::DoctorFindings;
 use super::ini::{IniKey, IniSection};
 use super::model::{CommandForm, Expected, Hook, SourcePlace, SupervisedProcess, Supervisor};
-use super::oxfile::signal;
 use super::programs;
+use super::signal_name::signal_name;
 use super::wrappers;
 
 /// A unit: the file itself and its drop-ins, in order.
@@ -83,7 +83,7 @@ pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<Supervised
     {
         process.kill.after = None;
     }
-    process.signal = last("KillSignal").map(|key| (signal(&key.1.value), place(Some(key))));
+    process.signal = last("KillSignal").map(|key| (signal_name(&key.1.value), place(Some(key))));
     if ["oneshot", "dbus"].contains(&kind) {
         process.expected = Expected::Nothing;
     }
@@ -131,6 +131,9 @@ pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<Supervised
     if process.launch().is_some_and(|launch| !launch.no_port) {
         launched(unit, &process, found);
     }
+    if process.role() == Role::Proxy {
+        kept_sockets(unit, &process, found);
+    }
     Some(process)
 }
 
@@ -169,7 +172,7 @@ fn killers(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings)
         }
     }
     if let Some(found_at) = last("RestartKillSignal") {
-        let signal = signal(&found_at.1.value);
+        let signal = signal_name(&found_at.1.value);
         let drains = ["TERM", "INT", "QUIT"].contains(&signal.as_str());
         if signal == "KILL" || (process.launch().is_some() && !drains) {
             let what = format!("`{name}` is stopped with SIG{signal} when it is restarted");
@@ -207,7 +210,7 @@ fn kills(words: &[String]) -> bool {
         .map(|word| word.trim_start_matches("--signal=").trim_start_matches('-'));
     options
         .take_while(|word| !word.contains('$'))
-        .any(|word| signal(word.trim_start_matches('s')) == "KILL")
+        .any(|word| signal_name(word.trim_start_matches('s')) == "KILL")
 }
 
 /// What systemd must be told about an app under the launcher.
@@ -234,6 +237,61 @@ fn launched(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings
     if !value.starts_with("notify") {
         let what = format!("systemd doesn't wait until `{name}` is ready (Type={value})");
         found.warning(check::TYPE_NOTIFY, &at(kind), what, "Type=notify");
+    }
+}
+
+/// Whether systemd keeps the proxy's listening sockets from one process to the next.
+fn kept_sockets(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
+    let last = |name: &str| values(unit, name).last().copied();
+    let at = |key: Option<(usize, &IniKey)>| {
+        key.map_or(process.command_place.clone(), |(file, key)| SourcePlace {
+            file,
+            span: key.span.clone(),
+        })
+    };
+    let is_keeper = process.line.argv.iter().any(|word| word == "--keeper");
+    if is_keeper || !values(unit, "Sockets").is_empty() {
+        return;
+    }
+    let name = &process.name;
+    let check = check::DESCRIPTOR_STORE;
+    let most = last("FileDescriptorStoreMax");
+    if most.is_none_or(|(_, key)| key.value.trim() == "0") {
+        let what = format!(
+            "systemd keeps no listening sockets for `{name}`: clients are refused from a crash, a kill or a restart of it \
+             until it listens again"
+        );
+        let before_254 = match values(unit, "Environment").is_empty() {
+            true => "Environment=FDSTORE=64",
+            false => {
+                "# before systemd 254, beside the other lines of that name: Environment=FDSTORE=64"
+            }
+        };
+        let help = format!("FileDescriptorStoreMax=64\n{before_254}");
+        found.warning(check, &at(most), what, help);
+    } else if let Some(mode) = last("FileDescriptorStorePreserve")
+        && ["no", "false", "off", "0"].contains(&mode.1.value.as_str())
+    {
+        let what = format!(
+            "systemd forgets the listening sockets of `{name}` when it is restarted (FileDescriptorStorePreserve={})",
+            mode.1.value
+        );
+        found.warning(
+            check,
+            &at(Some(mode)),
+            what,
+            "FileDescriptorStorePreserve=restart",
+        );
+    }
+    if let Some(directory) = last("RuntimeDirectory")
+        && last("RuntimeDirectoryPreserve").is_none_or(|(_, key)| key.value == "no")
+    {
+        let what = format!(
+            "the socket files of `{name}` in /run/{} are removed at its end, and kept sockets can't be reached without them",
+            directory.1.value
+        );
+        let place = at(last("RuntimeDirectoryPreserve").or(Some(directory)));
+        found.warning(check, &place, what, "RuntimeDirectoryPreserve=restart");
     }
 }
 

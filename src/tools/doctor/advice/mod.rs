@@ -11,7 +11,8 @@ use super::model::{CommandForm, SupervisedProcess, Supervisor};
 use super::programs;
 use super::shell;
 use super::wrappers;
-use crate::config::duration::format;
+use crate::config::duration::{self, format};
+use crate::core::launch::LONGEST_LAME_DUCK;
 
 use port::port;
 pub(super) use script::unwrap_runner;
@@ -23,7 +24,8 @@ pub(super) struct Corrections {
     pub(super) wrap: bool,
     pub(super) pool: Option<String>,
     pub(super) drain: Option<Duration>,
-    pub(super) lame_duck: Option<Duration>,
+    /// The proxy is lame duck before the drain, until nothing new comes.
+    pub(super) until_silence: bool,
     pub(super) admin: Option<String>,
     /// `--port auto`.
     pub(super) free_port: bool,
@@ -35,6 +37,14 @@ pub(super) struct Corrections {
     pub(super) direct: bool,
     /// What package.json's `scripts` say, if it was found.
     pub(super) scripts: Vec<(String, String)>,
+}
+
+impl Corrections {
+    /// How long the lame duck may last that is advised.
+    pub(super) fn lame_duck(&self) -> Option<Duration> {
+        let longest = || duration::parse(LONGEST_LAME_DUCK).unwrap_or_default();
+        self.until_silence.then(longest)
+    }
 }
 
 /// A program with its arguments, and where its second part begins: the app behind a launcher, the text behind `sh -c`.
@@ -77,8 +87,8 @@ fn launcher(process: &SupervisedProcess, fix: &Corrections, port: Option<String>
         let (option, value) = port.split_once(' ').unwrap_or(("--port", &port));
         [option.to_owned(), value.to_owned()]
     }));
-    if let Some(time) = fix.lame_duck {
-        words.extend(["--lame-duck".into(), format(time)]);
+    if fix.until_silence {
+        words.extend(["--lame-duck".into(), "auto".into()]);
     }
     words.extend([
         "--drain-timeout".into(),
@@ -182,7 +192,7 @@ fn corrected(process: &SupervisedProcess, fix: &Corrections) -> Option<AdvisedCo
     let mut options = Vec::new();
     options.extend(fix.pool.as_ref().map(|pool| ("pool", pool.clone())));
     options.extend(fix.drain.map(|time| ("drain-timeout", format(time))));
-    options.extend(fix.lame_duck.map(|time| ("lame-duck", format(time))));
+    options.extend(fix.until_silence.then(|| ("lame-duck", "auto".to_owned())));
     options.extend(fix.admin.as_ref().map(|admin| ("admin", admin.clone())));
     options.extend(fix.free_port.then(|| ("port", "auto".to_owned())));
     if let Some((at, text)) = shell_text(argv)

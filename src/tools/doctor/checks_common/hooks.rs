@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::super::checks as check;
 use super::super::command_line::base;
+use super::super::coordination::with_silence;
 use super::super::model::{CommandForm, Hook, SourcePlace, SupervisedProcess, Supervisor};
 use super::super::shell;
 use super::{Help, ProcessJudge};
 use crate::config::Severity;
-use crate::config::duration::format;
 
 /// Where the proxy listens, and commands ask, if nobody says otherwise.
 pub(super) const DEFAULT_SOCKET: &str = "/run/lameduck/lameduck.sock";
@@ -71,8 +71,8 @@ impl ProcessJudge<'_> {
             && hook.call.lame_duck.is_zero()
             && process.slept.is_zero()
         {
-            self.fix.lame_duck = Some(super::LAME_DUCK);
-            words.extend(["--lame-duck".into(), format(super::LAME_DUCK)]);
+            self.fix.until_silence = true;
+            words.extend(["--lame-duck".into(), "auto".into()]);
             let what = format!(
                 "`{}` is drained the moment its pod is deleted",
                 process.name
@@ -107,7 +107,7 @@ impl ProcessJudge<'_> {
                 }
             }
         }
-        let line = hook_line(process, hook, &words);
+        let line = with_silence(hook_line(process, hook, &words), &self.fix, self.proxy);
         for (.., help) in &mut self.pending[before..] {
             *help = Help::Text(line.clone());
         }

@@ -50,12 +50,12 @@ impl Needs {
                     false => "drain (--drain-timeout's default)",
                 };
                 must = must
-                    .and(fix.lame_duck.unwrap_or(launch.lame_duck), "lame duck")
+                    .and(fix.lame_duck().unwrap_or(launch.lame_duck), "lame duck")
                     .and(fix.drain.unwrap_or(launch.drains_for()), drains);
             }
             None if fix.wrap => {
                 must = must
-                    .and(fix.lame_duck.unwrap_or_default(), "lame duck")
+                    .and(fix.lame_duck().unwrap_or_default(), "lame duck")
                     .and(fix.drain.unwrap_or(Duration::from_secs(30)), "drain");
             }
             None => {
@@ -65,7 +65,7 @@ impl Needs {
                     .find(|hook| hook.call.verb == "drain" || hook.call.verb == "deregister")
                 {
                     let pool = hook.call.pool.as_deref().and_then(|pool| proxy.pool(pool));
-                    let lame_duck = fix.lame_duck.unwrap_or(hook.call.lame_duck);
+                    let lame_duck = fix.lame_duck().unwrap_or(hook.call.lame_duck);
                     // systemd counts the hook's time for itself, and then the stop's.
                     must = must
                         .and(lame_duck, "lame duck")
