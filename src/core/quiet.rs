@@ -9,10 +9,14 @@
 //! `(w / (w + q))^n` (arrivals at random, their rate known from these `n` alone). There are about `1 + most * n / w`
 //! silences before the end, and none of them may be as long, so each may be with `RISK` divided by that. Solved for `q`,
 //! that is the silence that counts. `n` is corrected for arrivals that come in clusters (a page and its pictures), and
-//! the silence is never shorter than [`LONGEST_TIMES`] the longest pause that was seen before. The same is asked of the
-//! last [`RECENT`] arrivals since the lame duck began: where those who route stop one after the other, the rate falls,
-//! and the silence that counts grows with it, twice over: the one who
-//! is left sends less than the last few together. Where nothing is known, it is the whole time.
+//! the silence is never shorter than [`LONGEST_TIMES`] the longest pause that was seen before. Where those who route stop one
+//! after the other, the rate falls. The last [`RECENT`] arrivals since the lame duck began say so, and then the same is asked of
+//! them, and the silence that counts grows with the fall, twice over: the one who is left sends less than the last few
+//! together. Where nothing is known, it is the whole time.
+//!
+//! What no rule can do better: at a rate `r`, silences as long as `q` come by accident with `exp(-r * q)` after each arrival, so
+//! that one in a million ends takes about `20 / r`, a second from some 25 arrivals a second on. And of several who route, the
+//! last may send so little that its silence lasts longer than what is left of the time.
 
 use std::collections::VecDeque;
 
@@ -29,7 +33,7 @@ pub const LONGEST_TIMES: f64 = 1.5;
 pub const RECENT: usize = 32;
 /// By so much the rate has to have fallen since the lame duck began to say that those who route notice one after the
 /// other. Who is left then sends less still: the silence that counts grows by as much.
-const FALLEN: f64 = 1.4;
+const FALLEN: f64 = 1.2;
 /// Fewer say nothing.
 const FEWEST: usize = 8;
 /// So many seconds before the lame duck are remembered.
@@ -164,8 +168,10 @@ impl QuietWatch {
                 return improbable(arrivals, span, longest);
             };
             let fallen = before.rate * span / arrivals;
-            let fallen = if fallen > FALLEN { fallen } else { 1.0 };
-            // So few say less of the rate than what was seen before, but whether it has fallen.
+            if fallen <= FALLEN {
+                // The rate is what it was, of which the time before says more than so few.
+                return by_before.unwrap_or_default();
+            }
             let own = match lame.recent.len() {
                 RECENT => improbable(arrivals, span, longest),
                 _ => 0.0,
