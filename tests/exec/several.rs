@@ -1,4 +1,4 @@
-//! Two proxies before the same launchers: one is killed, restarted and cut off while instances are rolled.
+//! Two proxies before the same launchers: one is killed, restarted, cut off and upgraded while instances are rolled.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -92,6 +92,22 @@ impl Second {
             .unwrap();
     }
 
+    /// Another process takes over, and the one that was started stays as its stand-in.
+    async fn upgraded(&self) {
+        let mut upgrade = tokio::process::Command::new(exe());
+        upgrade
+            .arg("upgrade")
+            .arg("--admin")
+            .arg(self.proxy.socket());
+        let done = tokio::time::timeout(PATIENCE, upgrade.kill_on_drop(true).output());
+        let done = done.await.unwrap().unwrap();
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+
     async fn has_ready(&self, count: usize) {
         let what = format!("the second proxy has {count} ready");
         until(&what, async || {
@@ -117,7 +133,8 @@ fn trickle(to: SocketAddr) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test]
-async fn rolls_lose_nothing_through_the_other_while_one_proxy_is_killed_restarted_and_cut_off() {
+async fn rolls_lose_nothing_through_the_other_while_one_proxy_is_killed_restarted_cut_off_and_upgraded()
+ {
     let _turn = turn().await;
     let mut rig = Rig::start().await;
     let http = free_address();
@@ -148,16 +165,23 @@ async fn rolls_lose_nothing_through_the_other_while_one_proxy_is_killed_restarte
         ..LoadPlan::new(rig.proxy.address(), 100)
     });
     let beside = trickle(second.proxy.address());
-    for (round, what) in ["killed", "restarted", "cut off"].into_iter().enumerate() {
+    let mishaps = ["killed", "restarted", "cut off", "upgraded"];
+    for (round, what) in mishaps.into_iter().enumerate() {
         match what {
             "killed" => second.again(libc::SIGKILL).await,
             "restarted" => second.again(libc::SIGTERM).await,
-            _ => way.cut.store(true, Ordering::SeqCst),
+            "cut off" => way.cut.store(true, Ordering::SeqCst),
+            _ => {}
         }
-        for n in [2 * round, 2 * round + 1] {
+        for n in [2 * round % names.len(), (2 * round + 1) % names.len()] {
             let old = &mut running[n];
             let begun = Instant::now();
-            assert!(old.stop().await.success(), "{}", old.said());
+            let ended = match what {
+                // Each stop has an upgrade of its own, which begins with it.
+                "upgraded" => tokio::join!(old.stop(), second.upgraded()).0,
+                _ => old.stop().await,
+            };
+            assert!(ended.success(), "{}", old.said());
             let took = begun.elapsed();
             figure(&format!(
                 "stop of {} with one proxy {what}: {took:?}",
@@ -185,6 +209,9 @@ async fn rolls_lose_nothing_through_the_other_while_one_proxy_is_killed_restarte
         second.has_ready(6).await;
     }
     beside.abort();
+    // Both processes of the last upgrade end with that.
+    second.again(libc::SIGTERM).await;
+    second.has_ready(6).await;
     let account = rig.account(load.stop().await);
     assert!(account.is_clean(), "{account}");
     assert_eq!(
@@ -192,7 +219,7 @@ async fn rolls_lose_nothing_through_the_other_while_one_proxy_is_killed_restarte
         (0, 0),
         "{account}"
     );
-    assert_eq!(account.stops, 6, "{account}");
+    assert_eq!(account.stops, 8, "{account}");
 }
 
 fn lameduck(arguments: &[&str]) -> (Option<i32>, String, String) {
