@@ -34,6 +34,7 @@ test: setup ## Run all tests; those that need Node are skipped, aloud, without i
 lint: setup ## Check format, lints, documentation and what is built from
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) check --manifest-path fuzz/codec/Cargo.toml
 	@if command -v cargo-deny >/dev/null; then \

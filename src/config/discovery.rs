@@ -67,7 +67,9 @@ pub(super) fn validate(path: &str, pool: &PoolConfig, f: &mut ConfigFindings) {
         if !kind.is_built() {
             f.error(
                 f.place(&at("type")),
-                format!("`type = \"{kind}\"`: this lameduck was built without it"),
+                format!(
+                    "`type = \"{kind}\"`: this lameduck was built without the feature `{kind}`"
+                ),
                 format!(
                     "take a build that has it (`cargo build --features {kind}`), or another source"
                 ),

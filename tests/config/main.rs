@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod diff;
+mod features;
 mod include;
 mod large;
 mod messages;
