@@ -454,3 +454,40 @@ fn one_library_does_all_cryptography() {
     }
     assert!(lock.contains("name = \"ring\"\n"));
 }
+
+/// The map of docs/architecture.md: what it names is there, and what is there stands on it.
+#[test]
+fn map_and_tree_name_the_same() {
+    let text = std::fs::read_to_string("docs/architecture.md").unwrap();
+    let (_, map) = text.split_once("## The map\n").unwrap();
+    let map = map.split("\n## ").next().unwrap();
+    let named: BTreeSet<&str> = map.split('`').skip(1).step_by(2).collect();
+    let is_named = |name: &str| {
+        let mut names = named.iter();
+        names.any(|one| one.trim_end_matches('/').trim_start_matches("proxy/") == name)
+    };
+    let folders = ROWS.iter().flat_map(|(_, folders)| *folders);
+    let mut missing: Vec<String> = folders
+        .filter(|folder| !is_named(folder))
+        .map(|folder| format!("src/{folder}"))
+        .collect();
+    for entry in std::fs::read_dir("src/proxy").unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name != "mod.rs" && !is_named(&name) {
+            missing.push(format!("src/proxy/{name}"));
+        }
+    }
+    assert!(missing.is_empty(), "not in \"The map\": {missing:?}");
+    let files = files_below("src").into_iter();
+    let files: Vec<_> = files.map(|path| path.display().to_string()).collect();
+    let is_place = |name: &&&str| name.ends_with(".rs") || name.ends_with('/');
+    for name in named.iter().filter(is_place) {
+        let end = format!("/{}", name.trim_end_matches('/').trim_start_matches("src/"));
+        let inside = format!("{end}/");
+        let is_there = |file: &String| file.ends_with(&end) || file.contains(&inside);
+        assert!(
+            files.iter().any(is_there) || *name == "src/",
+            "\"The map\" names `{name}`, and there is no such place"
+        );
+    }
+}
