@@ -6,9 +6,9 @@ use hyper::Method;
 
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all};
-use super::resume::{asked, patience, report, say_what_holds_up};
+use super::resume::{ReadyWait, patience, report, say_what_holds_up};
 use crate::client::fleet::Connect;
-use crate::client::names::{BackendName, backend, duration};
+use crate::client::names::{BackendName, backend};
 use crate::registry::view::{BackendView, RegisterRequest};
 
 /// Options of `lameduck register`.
@@ -29,12 +29,8 @@ pub struct RegisterArgs {
     /// Where it is, such as a data centre: backends in the proxy's own zone come first
     #[arg(long, value_name = "ZONE", env = "LAMEDUCK_ZONE")]
     pub zone: Option<String>,
-    /// Wait up to this long until it is ready
-    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
-    pub wait: Option<String>,
-    /// Wait until it is ready, up to 60 s
-    #[arg(long, env = "LAMEDUCK_WAIT_READY", value_parser = FalseyValueParser::new())]
-    pub wait_ready: bool,
+    #[command(flatten)]
+    ready: ReadyWait,
     /// Print the backend as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -47,7 +43,7 @@ pub struct RegisterArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
-    let asked = asked(args.wait, args.wait_ready);
+    let asked = args.ready.asked();
     let wait = patience(asked.as_deref());
     let request = RegisterRequest {
         address: args.address,

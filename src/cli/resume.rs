@@ -18,6 +18,17 @@ use crate::core::drain::UNSEEN_AFTER;
 use crate::registry::view::{BackendView, PauseResponse, PoolView, ResumeRequest};
 use crate::rt::output::printable;
 
+/// Whether a command waits until the backend is ready.
+#[derive(Debug, Clone, Args)]
+pub struct ReadyWait {
+    /// Wait up to this long until it is ready
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
+    pub wait: Option<String>,
+    /// Wait until it is ready, up to 60 s
+    #[arg(long, env = "LAMEDUCK_WAIT_READY", value_parser = FalseyValueParser::new())]
+    pub wait_ready: bool,
+}
+
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
@@ -30,12 +41,8 @@ pub struct ResumeArgs {
     /// Whose drains to lift: every person's (by default), or that of a supervisor's hook
     #[arg(long, value_enum, env = "LAMEDUCK_ACTOR")]
     pub actor: Option<ActorArg>,
-    /// Wait up to this long until it is ready
-    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
-    pub wait: Option<String>,
-    /// Wait until it is ready, up to 60 s
-    #[arg(long, env = "LAMEDUCK_WAIT_READY", value_parser = FalseyValueParser::new())]
-    pub wait_ready: bool,
+    #[command(flatten)]
+    ready: ReadyWait,
     /// Print the backend as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -58,7 +65,7 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
 }
 
 async fn resume(client: &AdminClient, voice: &Voice, args: ResumeArgs) -> Result<(), Exit> {
-    let asked = asked(args.wait, args.wait_ready);
+    let asked = args.ready.asked();
     let wait = patience(asked.as_deref());
     let actor = args.actor.filter(|actor| *actor == ActorArg::Supervisor);
     let request = ResumeRequest {
@@ -123,9 +130,12 @@ async fn end_pause(
 /// What `--wait-ready` means.
 const READY: &str = "60s";
 
-/// How long to wait, by `--wait` or `--wait-ready`.
-pub(super) fn asked(wait: Option<String>, ready: bool) -> Option<String> {
-    wait.or_else(|| ready.then(|| READY.to_owned()))
+impl ReadyWait {
+    /// How long to wait, as the API is asked for it.
+    pub(super) fn asked(self) -> Option<String> {
+        let ready = self.wait_ready;
+        self.wait.or_else(|| ready.then(|| READY.to_owned()))
+    }
 }
 
 /// How long the answer may take.
