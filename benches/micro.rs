@@ -3,6 +3,10 @@
 //! `cargo bench --bench micro` prints divan's tables; `benches/run micro` makes curves of them. Filters are divan's:
 //! `cargo bench --bench micro -- pick`.
 
+#[path = "shared/numbers.rs"]
+mod numbers;
+
+use numbers::Numbers;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,18 +36,6 @@ fn main() {
         .sample_size(2000)
         .sample_count(200)
         .main();
-}
-
-/// Numbers that look random, the same each time.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
 }
 
 /// A backend as far as the balancer knows; as far from the next one in memory as real ones are.

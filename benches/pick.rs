@@ -4,6 +4,10 @@
 //! `cargo bench --bench pick` prints a line of JSON for each; with `-- --algorithm NAME --backends N --picks M` it does
 //! just so many picks and says nothing, for callgrind.
 
+#[path = "shared/numbers.rs"]
+mod numbers;
+
+use numbers::Numbers;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -55,18 +59,6 @@ unsafe impl GlobalAlloc for Counted {
 
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
-
-/// Numbers that look random, the same each time.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
 
 /// A backend as far as the balancer knows; as far from the next one in memory as real ones are.
 #[repr(align(128))]
