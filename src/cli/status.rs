@@ -21,7 +21,7 @@ use crate::client::fleet::Connect;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
 use crate::client::names::segment;
 use crate::registry::view::{
-    BackendView, DrainView, EjectionView, PauseView, PoolShareView, PoolView,
+    BackendView, DrainView, EjectionView, OldestView, PauseView, PoolShareView, PoolView,
 };
 use crate::rt::output::{answer, colour, count, printable, stdout_is_terminal};
 
@@ -413,6 +413,9 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
         .iter()
         .map(|drain| note(drain, &backend.state, now))
         .collect();
+    if let Some(oldest) = &backend.oldest {
+        notes.push(oldest_in_flight(oldest));
+    }
     if let Some(sessions) = backend.sessions.filter(|number| *number > 0) {
         notes.push(count(sessions.into(), "session"));
     }
@@ -438,6 +441,18 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
 pub(super) fn back_in(ejection: &EjectionView, now: SystemTime) -> String {
     let left = left(Some(&ejection.until), now);
     left.map_or_else(|| "back soon".to_owned(), |left| format!("back in {left}"))
+}
+
+/// What a drain waits for.
+fn oldest_in_flight(oldest: &OldestView) -> String {
+    let route = oldest.route.as_deref().map(printable);
+    let route = route.map_or_else(String::new, |route| format!(", route {route}"));
+    let age = humantime::format_duration(Duration::from_secs(oldest.age_ms / 1000));
+    let (method, path) = (printable(&oldest.method), printable(&oldest.path));
+    format!(
+        "oldest in flight: {} {method} {path}{route}, for {age}",
+        printable(&oldest.kind)
+    )
 }
 
 fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {

@@ -13,6 +13,7 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
         zone: None,
         incarnation: 1,
         state: state.into(),
+        since: String::new(),
         health: health.into(),
         source: "config".into(),
         last_probe: Some("connection refused".into()),
@@ -24,6 +25,8 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
             request: 3,
             ..InFlight::default()
         },
+        h2_streams: 0,
+        oldest: None,
         sessions: None,
         connections: 4,
         requests: 1200,
@@ -44,6 +47,14 @@ fn world() -> (Vec<PoolView>, SystemTime) {
         restarted_when: Some("new-process".into()),
         expires: Some("2025-01-01T00:01:30Z".into()),
         warning: None,
+    });
+    draining.oldest = Some(OldestView {
+        kind: "request".into(),
+        method: "POST".into(),
+        route: Some("orders".into()),
+        path: "/v1/orders/*/pay".into(),
+        since: "2024-12-31T23:59:19Z".into(),
+        age_ms: 41_900,
     });
     draining.in_flight_by_kind = InFlight {
         request: 0,
@@ -79,6 +90,7 @@ app (least_requests): 1 of 3 backends eligible, 0 requests held
   app-1  ready     up      3                         4      1200  1       127.0.0.1:3001
   app-2  draining  up      3 (1 stream, 2 upgrades)  4      1200  1       127.0.0.1:3001
     - drain by operator: deploy\u{fffd}[2J (cuts in 18s, until restarted, expires in 1m 30s)
+    - oldest in flight: request POST /v1/orders/*/pay, route orders, for 41s
   app-3  down      down    3                         4      1200  1       127.0.0.1:3001
     - last probe: connection refused";
     assert_eq!(text, expected, "\n{text}");

@@ -32,6 +32,7 @@ pub mod launch;
 mod losses;
 pub mod moving;
 pub mod outlier;
+pub mod path_outline;
 pub mod pause;
 pub mod pool;
 pub mod quiet;

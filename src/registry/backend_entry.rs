@@ -76,6 +76,8 @@ pub struct BackendEntry {
     pub waiters: Vec<DrainWaiter>,
     /// What the last deadline has cut.
     pub cut: InFlight,
+    /// Since when it has been in its state.
+    pub state_since: Time,
     /// Since when it drains.
     pub draining_since: Option<Time>,
     /// It goes when it has drained, and nothing brings it back.
@@ -150,6 +152,7 @@ impl BackendEntry {
             zone: self.zone.clone(),
             incarnation: backend.incarnation(),
             state: backend.state().as_str().to_owned(),
+            since: clock::rfc3339(clock::wall(self.state_since)),
             health: backend.health().as_str().to_owned(),
             source: self.source.as_str().to_owned(),
             last_probe: self.last_probe.clone(),
@@ -161,6 +164,8 @@ impl BackendEntry {
                 .collect(),
             in_flight,
             in_flight_by_kind: self.endpoint.kinds.split(in_flight),
+            h2_streams: self.endpoint.sessions.streams(),
+            oldest: self.endpoint.oldest(),
             sessions: self.endpoint.holders.count_if_any(clock::now()),
             connections: self.endpoint.connections.open(),
             requests: self.endpoint.counters.requests(),

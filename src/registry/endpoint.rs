@@ -1,5 +1,6 @@
 //! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
 
+mod census;
 mod connection;
 pub mod gate;
 pub mod idle;
@@ -22,6 +23,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use census::{CarriedRequest, Census};
+pub(super) use census::{await_census, begin_census};
 pub use connection::{IdleConnection, Ticket};
 pub use in_flight::{InFlightByKind, RequestKind, StreamGuard};
 pub use last_probe::LastProbe;
@@ -102,6 +105,8 @@ pub struct Endpoint {
     pub gate: Gate,
     /// What those in flight have become.
     pub kinds: InFlightByKind,
+    /// Who is in flight for longest, asked for when somebody looks.
+    pub census: Census,
     /// Every connection of ours to it, the probe's included.
     pub connections: Interrupts,
     /// Idle ones among them, ready for reuse.
@@ -181,6 +186,7 @@ impl Endpoint {
             warm_since: AtomicU64::new(0),
             gate: Gate::new(false),
             kinds: InFlightByKind::default(),
+            census: Census::default(),
             connections: Interrupts::default(),
             idle: Idle::new(IDLE_SLOTS),
             sessions: Sessions::default(),

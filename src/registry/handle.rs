@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::command::RegistryCommand;
-use super::endpoint::BackendKey;
+use super::endpoint::{BackendKey, await_census, begin_census};
 use super::live_figures::LiveFigures;
 use super::names;
 use super::own_listeners::OwnListeners;
@@ -189,6 +189,7 @@ impl Handle {
     /// # Errors
     /// [`RegistryError::ShuttingDown`]; [`RegistryError::Failed`].
     pub async fn pools(&self) -> Result<Vec<PoolView>, RegistryError> {
+        self.look_up_oldest(None).await;
         let mut pools = self.ask(|reply| RegistryCommand::Pools { reply }).await?;
         for pool in &mut pools {
             pool.unsaved = self.trouble();
@@ -198,11 +199,23 @@ impl Handle {
         Ok(pools)
     }
 
+    /// Has the oldest requests looked up on backends that take nothing new: of one pool, or of all.
+    async fn look_up_oldest(&self, only: Option<&str>) {
+        let asked = {
+            let snapshot = self.snapshot.load();
+            let pools =
+                (snapshot.pools.iter()).filter(|pool| only.is_none_or(|name| *pool.name == *name));
+            begin_census(pools.flat_map(|pool| pool.backends.iter()))
+        };
+        await_census(asked).await;
+    }
+
     /// One pool.
     ///
     /// # Errors
     /// [`RegistryError::UnknownPool`], also for a pool that isn't this caller's; those of [`Handle::pools`].
     pub async fn pool(&self, name: &str) -> Result<PoolView, RegistryError> {
+        self.look_up_oldest(Some(name)).await;
         let (name, owner) = (name.to_owned(), self.owner);
         let mut pool = self
             .ask(|reply| RegistryCommand::Pool { name, owner, reply })
@@ -224,6 +237,7 @@ impl Handle {
         pool: &str,
         name: &str,
     ) -> Result<Vec<BackendView>, RegistryError> {
+        self.look_up_oldest(Some(pool)).await;
         let (pool, name, owner) = (pool.to_owned(), name.to_owned(), self.owner);
         self.ask(|reply| RegistryCommand::Backends {
             pool,

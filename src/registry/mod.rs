@@ -16,6 +16,7 @@ pub mod hand_over;
 pub mod handed;
 pub mod handle;
 mod hold_release;
+mod in_flight_view;
 mod kept_drains;
 pub mod lease;
 pub mod live_figures;

@@ -206,6 +206,7 @@ impl PoolState {
             probed: false,
             waiters: Vec::new(),
             cut: InFlight::default(),
+            state_since: clock::now(),
             draining_since: None,
             leaving: false,
             awaited: BTreeMap::new(),

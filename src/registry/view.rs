@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use super::discovery_view::{ChangeView, ChangedValue, DiscoveryView};
+pub use super::in_flight_view::{InFlight, OldestView};
 use super::plan_view::PlanView;
 use super::supervised::SupervisorView;
 
@@ -149,40 +150,6 @@ pub struct SplitRequest {
     pub weights: BTreeMap<String, u32>,
 }
 
-/// What is in flight, by kind.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
-pub struct InFlight {
-    /// Requests.
-    pub request: u32,
-    /// Streams of events.
-    pub stream: u32,
-    /// Upgraded connections: WebSockets and the like.
-    pub upgrade: u32,
-}
-
-impl InFlight {
-    /// Each kind with its name.
-    pub fn kinds(&self) -> [(&'static str, u32); 3] {
-        [
-            ("request", self.request),
-            ("stream", self.stream),
-            ("upgrade", self.upgrade),
-        ]
-    }
-}
-
-impl std::ops::Add for InFlight {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            request: self.request + other.request,
-            stream: self.stream + other.stream,
-            upgrade: self.upgrade + other.upgrade,
-        }
-    }
-}
-
 /// One backend.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendView {
@@ -206,6 +173,9 @@ pub struct BackendView {
     pub incarnation: u64,
     /// `ready`, `starting`, `down`, `draining` or `drained`.
     pub state: String,
+    /// Since when it has been in that state, as far as this process knows; RFC 3339, UTC.
+    #[serde(default)]
+    pub since: String,
     /// `starting`, `up` or `down`.
     pub health: String,
     /// Where it came from: `config`, `api` or `lease`.
@@ -225,6 +195,12 @@ pub struct BackendView {
     /// The same by kind.
     #[serde(default)]
     pub in_flight_by_kind: InFlight,
+    /// Of those in flight, streams on HTTP/2 connections to it.
+    #[serde(default)]
+    pub h2_streams: u32,
+    /// What has been in flight for longest, while it takes no new requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<OldestView>,
     /// Sessions of clients that stay with it, where its pool is sticky and there has been one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<u32>,

@@ -401,6 +401,7 @@ impl Writer {
                 let draining = matches!(to, DerivedState::Draining | DerivedState::Drained);
                 let since = member.draining_since.unwrap_or_else(clock::now);
                 member.draining_since = draining.then_some(since);
+                member.state_since = clock::now();
                 let reason = match &member.last_probe {
                     // The core knows kinds of results; people want what was really seen.
                     Some(seen) if to == DerivedState::Down => format!("{reason}, the last: {seen}"),

@@ -4,7 +4,7 @@
 //! one waker registration. The one who raises the level wakes the task, which then decides for itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
@@ -50,6 +50,8 @@ pub struct Interrupt {
     /// What was answered to [`Level::Move`]: a number of the caller's choosing, with the flags below; 0: nothing yet.
     answer: AtomicU8,
     at: AtomicU64,
+    /// Somebody wants to know what is under way here.
+    inquiry: AtomicBool,
     /// Its place in the set, kept under the set's lock: leaving must not search among ten thousand.
     slot: AtomicUsize,
     waker: AtomicWaker,
@@ -69,6 +71,17 @@ impl Interrupt {
     /// The task to wake when the level rises. Check [`Interrupt::level`] after calling it.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// Whether somebody wants to know what is under way here. To be asked after [`Interrupt::register`].
+    #[inline]
+    pub fn has_inquiry(&self) -> bool {
+        self.inquiry.load(Ordering::Acquire)
+    }
+
+    /// The inquiry is answered.
+    pub fn end_inquiry(&self) {
+        self.inquiry.store(false, Ordering::Release);
     }
 
     /// Raises the level (never lowers it) and wakes the task, if that is news to it. One raiser at a time.
@@ -172,6 +185,14 @@ impl Interrupts {
     /// How many are open.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Asks all what is under way on them. Those with nothing under way don't answer.
+    pub fn inquire(&self) {
+        for member in self.members.lock().iter() {
+            member.inquiry.store(true, Ordering::Release);
+            member.waker.wake();
+        }
     }
 
     /// Raises everybody's level at once.

@@ -53,7 +53,8 @@ use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::h1::request::{RequestBody, RequestHead};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
 use crate::registry::endpoint::outcomes::AttemptWatch;
-use crate::registry::endpoint::{IdleConnection, StreamGuard};
+use crate::registry::endpoint::{CarriedRequest, IdleConnection, StreamGuard};
+use crate::registry::routes::RouteRule;
 use crate::rt::coop::yield_to_reactor;
 use crate::rt::shutdown_signal::Level;
 use changed_fields::ChangedFields;
@@ -76,8 +77,12 @@ enum Sending {
 pub struct ForwardParams<'a> {
     /// The client's request.
     pub request: &'a RequestHead,
-    /// When the request began, as the proxy saw it.
+    /// When the attempt began, as the proxy saw it.
     pub began: Time,
+    /// When the request did.
+    pub since: Time,
+    /// What its route is, where that is more than a pool.
+    pub rule: Option<&'a RouteRule>,
     /// `[server]`.
     pub server: &'a config::ServerConfig,
     /// How long the backend may be silent.
@@ -365,6 +370,9 @@ impl<'a> Exchange<'a> {
     fn poll_interrupts(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
         let upstream = self.connection.ticket.interrupt();
         upstream.register(cx.waker());
+        if upstream.has_inquiry() {
+            self.answer_inquiry();
+        }
         if upstream.level() == Level::Cut {
             return Err(if self.begun {
                 ForwardFailure::Truncated(Truncation::CutByDrain)
@@ -381,6 +389,22 @@ impl<'a> Exchange<'a> {
             });
         }
         Ok(())
+    }
+}
+
+impl Exchange<'_> {
+    /// Says what is under way here, to somebody who looks at its backend.
+    #[cold]
+    fn answer_inquiry(&self) {
+        let ticket = &self.connection.ticket;
+        let carried = CarriedRequest {
+            kind: self.lasting.as_ref().map(StreamGuard::kind),
+            since: self.order.since,
+            method: self.order.request.method.as_str(),
+            route: self.order.rule.and_then(|rule| rule.name.as_deref()),
+            path: self.order.request.path.of(self.client.buffer.bytes()),
+        };
+        (ticket.endpoint()).answer_inquiry(ticket.interrupt(), carried);
     }
 }
 

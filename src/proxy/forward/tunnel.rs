@@ -19,7 +19,7 @@ use crate::proxy::client::ClientConnection;
 use crate::proxy::messages::websocket::close_frame;
 use crate::proxy::moving::state::{MOST_CARRIED, MovedDirection};
 use crate::proxy::moving::{StayReason, note_stay};
-use crate::registry::endpoint::IdleConnection;
+use crate::registry::endpoint::{CarriedRequest, IdleConnection};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 
@@ -146,18 +146,23 @@ impl Tunnel {
     }
 }
 
-/// Runs a tunnel to its end. `None`: it has come to a still point, and may move to another process.
+/// Runs a tunnel to its end. `carried`: the request that it was, for those who ask what is in flight. `None`: it has come to a still point, and may move to another process.
 pub async fn run_tunnel(
     client: &mut ClientConnection,
     connection: &mut IdleConnection,
     tunnel: &mut Tunnel,
+    carried: CarriedRequest<'_>,
 ) -> Option<TunnelEnd> {
     let websocket = tunnel.up.frames.is_some();
     let mut ending: Option<TunnelEnding> = None;
     let mut abandoned = None;
     let end = poll_fn(|cx| {
         client.interrupt.register(cx.waker());
-        connection.ticket.interrupt().register(cx.waker());
+        let ticket = &connection.ticket;
+        ticket.interrupt().register(cx.waker());
+        if ticket.interrupt().has_inquiry() {
+            (ticket.endpoint()).answer_inquiry(ticket.interrupt(), carried);
+        }
         let wish = wish(client, connection);
         if wish == CloseIntent::Cut {
             return Poll::Ready(Some(TunnelEnd::Cut));

@@ -117,6 +117,8 @@ impl Transaction<'_> {
         let mut params = ForwardParams {
             request: self.head,
             began,
+            since: self.account.began,
+            rule: self.account.rule.as_deref(),
             read_timeout: self.pool.config.upstream.read_timeout,
             ends: (self.config.server.total_timeout)
                 .map(|total| self.account.complete.saturating_add(total)),

@@ -8,7 +8,7 @@ use crate::proxy::client::AfterRequest;
 use crate::proxy::forward::tunnel::{Tunnel, TunnelEnd, run_tunnel};
 use crate::proxy::forward::{ForwardEnd, ForwardParams, TransferStats, resume_events};
 use crate::proxy::h1::method::Upgrade;
-use crate::registry::endpoint::{Endpoint, IdleConnection, Permit, RequestKind};
+use crate::registry::endpoint::{CarriedRequest, Endpoint, IdleConnection, Permit, RequestKind};
 use crate::rt::clock;
 
 impl Transaction<'_> {
@@ -66,7 +66,14 @@ impl Transaction<'_> {
     ) -> AfterRequest {
         let counted = connection.ticket.lasting(RequestKind::Upgrade);
         let end = loop {
-            match run_tunnel(self.client, &mut connection, &mut tunnel).await {
+            let carried = CarriedRequest {
+                kind: Some(RequestKind::Upgrade),
+                since: self.account.began,
+                method: self.head.method.as_str(),
+                route: (self.account.rule.as_ref()).and_then(|rule| rule.name.as_deref()),
+                path: self.head.path.of(&head),
+            };
+            match run_tunnel(self.client, &mut connection, &mut tunnel, carried).await {
                 Some(end) => break end,
                 None if self.offer_tunnel(&connection, &tunnel, &head).await => {
                     drop(counted);
@@ -114,6 +121,8 @@ impl Transaction<'_> {
             let params = ForwardParams {
                 request: self.head,
                 began,
+                since: self.account.began,
+                rule: self.account.rule.as_deref(),
                 read_timeout: self.pool.config.upstream.read_timeout,
                 ends: None,
                 server: &self.config.server,

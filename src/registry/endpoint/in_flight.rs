@@ -54,6 +54,11 @@ impl StreamGuard {
         endpoint.kinds.of(kind).fetch_add(1, Ordering::Relaxed);
         Self { endpoint, kind }
     }
+
+    /// What the request became.
+    pub fn kind(&self) -> RequestKind {
+        self.kind
+    }
 }
 
 impl Drop for StreamGuard {

@@ -179,6 +179,12 @@ impl Sessions {
         self.broken.load(Ordering::Relaxed)
     }
 
+    /// Streams under way on all of them.
+    pub fn streams(&self) -> u32 {
+        let open = self.open.load();
+        open.iter().map(|session| session.streams()).sum()
+    }
+
     /// A new one is open.
     pub fn add(&self, session: &Arc<BackendSession>) {
         self.open.rcu(|open| {

@@ -1,0 +1,67 @@
+//! What a path looks like, without what it may give away: for people who look at requests that are not theirs.
+
+/// Segments that are shown; what follows them is left out.
+const MOST_SEGMENTS: usize = 8;
+
+/// Longest segment that is taken for a word, in bytes.
+const LONGEST_WORD: usize = 24;
+
+/// A path with `*` in place of every segment that may be an identifier, a name or a secret: all that has a digit, is long, or
+/// has other characters than letters, `.`, `_` and `-`. Versions (`v1`) stay. What follows the eighth segment is `…`.
+pub fn outline_path(path: &[u8]) -> String {
+    let mut outline = String::new();
+    let mut segments = path.split(|byte| *byte == b'/');
+    // What stands before the first slash; nothing, save for `*` and CONNECT's targets.
+    match segments.next() {
+        Some(b"") | None => {}
+        Some(_) => outline.push('*'),
+    }
+    for (index, segment) in segments.enumerate() {
+        outline.push('/');
+        if index == MOST_SEGMENTS {
+            outline.push('…');
+            break;
+        }
+        match is_word(segment) || is_version(segment) {
+            true => outline.push_str(&String::from_utf8_lossy(segment)),
+            false => outline.push('*'),
+        }
+    }
+    outline
+}
+
+fn is_word(segment: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphabetic() || b"._-".contains(byte);
+    segment.len() <= LONGEST_WORD && segment.iter().all(fits)
+}
+
+fn is_version(segment: &[u8]) -> bool {
+    let digits = segment.strip_prefix(b"v").unwrap_or_default();
+    (1..=2).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outline_path;
+
+    #[test]
+    fn outline_keeps_words_and_versions_and_hides_everything_else() {
+        for (path, outline) in [
+            ("/", "/"),
+            ("/slow", "/slow"),
+            ("/v1/users/4711/orders", "/v1/users/*/orders"),
+            ("/reset/9f8a7b6c", "/reset/*"),
+            ("/reset/abcdefghijklmnopqrstuvwxyz", "/reset/*"),
+            ("/u/anna@example.org", "/u/*"),
+            ("/a%20b/<script>/x.html", "/*/*/x.html"),
+            ("/a/b/c/d/e/f/g/h/i/j", "/a/b/c/d/e/f/g/h/…"),
+            ("/v123", "/*"),
+            ("*", "*"),
+            ("example.org:443", "*"),
+            ("", ""),
+        ] {
+            assert_eq!(outline_path(path.as_bytes()), outline, "{path}");
+        }
+        assert_eq!(outline_path(b"/\xff/\x1b[2J"), "/*/*");
+    }
+}

@@ -1,0 +1,227 @@
+//! Who is in flight for longest on a backend that drains. Nobody keeps a list: who looks asks the connections, and those
+//! that carry a request answer. So a request costs nothing of this until somebody looks.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Endpoint, RequestKind};
+use crate::core::Time;
+use crate::core::path_outline::outline_path;
+use crate::registry::view::OldestView;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::Interrupt;
+
+/// Connections are asked no more often than this: there may be ten thousand, and each answer is a wake-up.
+const SPACING: Duration = Duration::from_secs(1);
+
+/// Answers are waited for no longer than this. Those that come later are there for the next who looks.
+const PATIENCE: Duration = Duration::from_millis(25);
+
+/// Between two looks at how many have answered.
+const LOOKS: Duration = Duration::from_millis(1);
+
+/// Answers that are kept: as the oldest ends, the next one is known.
+const KEPT: usize = 8;
+
+/// What a connection carries.
+#[derive(Debug, Clone, Copy)]
+pub struct CarriedRequest<'a> {
+    /// What it has become; `None`: it is a request.
+    pub kind: Option<RequestKind>,
+    /// When it began.
+    pub since: Time,
+    /// Its method.
+    pub method: &'a str,
+    /// Its route's name, if that has one.
+    pub route: Option<&'a str>,
+    /// Its path, without the query.
+    pub path: &'a [u8],
+}
+
+/// What connections have answered.
+#[derive(Debug, Default)]
+pub struct Census(Mutex<CensusBoard>);
+
+#[derive(Debug, Default)]
+struct CensusBoard {
+    /// When they were asked last.
+    asked: Option<Time>,
+    /// How many have answered since.
+    answers: u32,
+    /// Requests before streams and upgrades, each from the oldest on.
+    oldest: Vec<CensusEntry>,
+}
+
+#[derive(Debug)]
+struct CensusEntry {
+    /// The connection: gone when the request is.
+    carrier: Weak<Interrupt>,
+    kind: Option<RequestKind>,
+    since: Time,
+    method: String,
+    route: Option<String>,
+    path: String,
+}
+
+impl CensusEntry {
+    /// What of two is the older. Streams and upgrades come last: they are ended in time, and say nothing about how long
+    /// the drain will take.
+    fn rank(&self) -> (bool, Time) {
+        (self.kind.is_some(), self.since)
+    }
+}
+
+impl Census {
+    /// Asks, unless that was done a moment ago. Says whether it has asked.
+    fn begin(&self, endpoint: &Endpoint) -> bool {
+        let now = clock::now();
+        {
+            let mut board = self.0.lock();
+            let is_fresh = |asked: Time| now.saturating_sub(asked) < SPACING;
+            if board.asked.is_some_and(is_fresh) {
+                return false;
+            }
+            (board.asked, board.answers) = (Some(now), 0);
+        }
+        endpoint.connections.inquire();
+        true
+    }
+
+    fn answers(&self) -> u32 {
+        self.0.lock().answers
+    }
+
+    fn note(&self, carrier: &Arc<Interrupt>, carried: CarriedRequest<'_>) {
+        let mut board = self.0.lock();
+        board.answers = board.answers.saturating_add(1);
+        board.oldest.retain(|entry| {
+            (entry.carrier.upgrade()).is_some_and(|other| !Arc::ptr_eq(&other, carrier))
+        });
+        let rank = (carried.kind.is_some(), carried.since);
+        let at = board.oldest.partition_point(|entry| entry.rank() <= rank);
+        if at == KEPT {
+            return;
+        }
+        let entry = CensusEntry {
+            carrier: Arc::downgrade(carrier),
+            kind: carried.kind,
+            since: carried.since,
+            method: carried.method.chars().take(20).collect(),
+            route: carried.route.map(str::to_owned),
+            path: outline_path(carried.path),
+        };
+        board.oldest.insert(at, entry);
+        board.oldest.truncate(KEPT);
+    }
+
+    /// The oldest that is still there.
+    fn oldest(&self, now: Time) -> Option<OldestView> {
+        let mut board = self.0.lock();
+        board
+            .oldest
+            .retain(|entry| entry.carrier.strong_count() > 0);
+        let entry = board.oldest.first()?;
+        Some(OldestView {
+            kind: match entry.kind {
+                None => "request",
+                Some(RequestKind::Stream) => "stream",
+                Some(RequestKind::Upgrade) => "upgrade",
+            }
+            .to_owned(),
+            method: entry.method.clone(),
+            route: entry.route.clone(),
+            path: entry.path.clone(),
+            since: clock::rfc3339(clock::wall(entry.since)),
+            age_ms: now.saturating_sub(entry.since).as_millis() as u64,
+        })
+    }
+}
+
+impl Endpoint {
+    /// Whether there is anything to be said of its oldest request: it takes no new ones, and some are left.
+    fn winds_down(&self) -> bool {
+        self.gate.is_closed() && self.gate.in_flight() > 0
+    }
+
+    /// A connection answers what it carries.
+    #[cold]
+    pub fn answer_inquiry(&self, carrier: &Arc<Interrupt>, carried: CarriedRequest<'_>) {
+        carrier.end_inquiry();
+        self.census.note(carrier, carried);
+    }
+
+    /// What has been in flight here for longest, while it takes nothing new.
+    pub(in crate::registry) fn oldest(&self) -> Option<OldestView> {
+        match self.winds_down() {
+            true => self.census.oldest(clock::now()),
+            false => None,
+        }
+    }
+}
+
+/// Asks the connections of those among these backends that take nothing new, and says which these are.
+pub(in crate::registry) fn begin_census<'a>(
+    endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
+) -> Vec<Arc<Endpoint>> {
+    endpoints
+        .filter(|endpoint| endpoint.winds_down() && endpoint.census.begin(endpoint))
+        .cloned()
+        .collect()
+}
+
+/// Waits until all have answered who carry something there; a moment at most.
+pub(in crate::registry) async fn await_census(asked: Vec<Arc<Endpoint>>) {
+    let until = clock::now().saturating_add(PATIENCE);
+    for endpoint in asked {
+        while endpoint.census.answers() < endpoint.gate.in_flight() && clock::now() < until {
+            clock::sleep(LOOKS).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::shutdown_signal::Interrupts;
+
+    fn carried(since: u64, kind: Option<RequestKind>) -> CarriedRequest<'static> {
+        CarriedRequest {
+            kind,
+            since: Time::from_secs(since),
+            method: "GET",
+            route: None,
+            path: b"/slow/4711",
+        }
+    }
+
+    #[test]
+    fn oldest_request_comes_before_older_streams_and_its_successor_is_known() {
+        let (census, set) = (Census::default(), Interrupts::default());
+        let mut carriers: Vec<_> = (0..20).map(|_| set.join()).collect();
+        census.note(&carriers[0], carried(1, Some(RequestKind::Upgrade)));
+        for (index, carrier) in carriers.iter().enumerate().skip(1) {
+            census.note(carrier, carried(100 - index as u64, None));
+        }
+        let oldest = || census.oldest(Time::from_secs(200)).unwrap();
+        assert_eq!((oldest().age_ms, &*oldest().path), (119_000, "/slow/*"));
+        for carrier in carriers.drain(18..) {
+            set.leave(&carrier);
+        }
+        assert_eq!(oldest().age_ms, 117_000);
+    }
+
+    #[test]
+    fn connection_that_answers_twice_is_kept_once_with_its_last_word() {
+        let (census, set) = (Census::default(), Interrupts::default());
+        let one = set.join();
+        census.note(&one, carried(5, None));
+        census.note(&one, carried(7, Some(RequestKind::Stream)));
+        let oldest = census.oldest(Time::from_secs(10)).unwrap();
+        assert_eq!((oldest.kind.as_str(), oldest.age_ms), ("stream", 3000));
+        set.leave(&one);
+        drop(one);
+        assert_eq!(census.oldest(Time::from_secs(10)), None);
+    }
+}
