@@ -8,6 +8,8 @@
 //! | `probes` | yes | `/metrics` only | no |
 //! | `apps_socket` | yes | own instances | own instances |
 //!
+//! The dashboard's page is free like `/-/*`, and so is `/v1/access`: neither tells anything of the proxy.
+//!
 //! With `[admin.tls] client_ca`, a client's certificate stands for the token. Where a token is needed and none is configured, the answer is 403 and says how to configure one.
 
 use std::io;
@@ -21,8 +23,11 @@ use subtle::ConstantTimeEq;
 
 use super::encrypted::ShownCertificate;
 use super::problem::{ProblemDocument, ProblemKind};
-use super::{AdminDoor, AdminState};
+use super::{AdminDoor, AdminState, dashboard};
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
+
+/// Who asks there is told what it may do.
+const ACCESS: &str = "/v1/access";
 
 /// The bearer token, in a file. It is read at each use, so a new one counts from the next request on.
 #[derive(Debug)]
@@ -93,7 +98,53 @@ pub(super) async fn guard(
 
 fn is_free(method: &Method, path: &str, loopback: bool) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    reads && (loopback || path.starts_with("/-/"))
+    let tells_nothing = path.starts_with("/-/") || path == ACCESS || dashboard::is_page(path);
+    reads && (loopback || tells_nothing)
+}
+
+/// What there is to be said of the token of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AccessToken {
+    /// Everything is allowed without one.
+    NotNeeded,
+    /// There is none, and changes need it.
+    Missing,
+    /// It is the right one.
+    Accepted,
+    /// It is not the right one.
+    Wrong,
+    /// No token is configured, so nobody can have one.
+    NoneConfigured,
+}
+
+impl AccessToken {
+    /// As the API says it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotNeeded => "not_needed",
+            Self::Missing => "missing",
+            Self::Accepted => "accepted",
+            Self::Wrong => "wrong",
+            Self::NoneConfigured => "none_configured",
+        }
+    }
+}
+
+/// What there is to be said of a request's token. `shown`: it came with a certificate that stands for one.
+pub(super) async fn judge_token(
+    admin: &AdminState,
+    headers: &HeaderMap,
+    shown: bool,
+) -> AccessToken {
+    if shown || !matches!(admin.door, AdminDoor::Http { .. }) {
+        return AccessToken::NotNeeded;
+    }
+    match authorize(admin, headers).await {
+        Ok(()) => AccessToken::Accepted,
+        Err(_) if admin.token.is_none() => AccessToken::NoneConfigured,
+        Err(_) if bearer(headers).is_some() => AccessToken::Wrong,
+        Err(_) => AccessToken::Missing,
+    }
 }
 
 async fn authorize(admin: &AdminState, headers: &HeaderMap) -> Result<(), ProblemDocument> {
@@ -183,6 +234,11 @@ mod tests {
         assert!(is_free(&Method::HEAD, "/-/ready", false));
         assert!(!is_free(&Method::GET, "/v1/pools", false));
         assert!(!is_free(&Method::GET, "/metrics", false));
+        for page in ["/", "/dashboard/page.js", "/v1/access"] {
+            assert!(is_free(&Method::GET, page, false), "{page}");
+            assert!(!is_free(&Method::POST, page, true), "{page}");
+        }
+        assert!(!is_free(&Method::GET, "/dashboard/", false));
         assert!(!is_free(&Method::POST, "/v1/lame-duck", true));
         assert!(!is_free(&Method::POST, "/-/live", false));
     }

@@ -6,12 +6,14 @@
 //! no descriptors left. The rest is one file per group of paths. Everything that is known comes from the registry's
 //! handle and from [`ProxyProcess`], which the composition root implements.
 
+mod access;
 mod apps;
 pub mod auth;
 mod backends;
 mod body;
 mod changes;
 mod config;
+mod dashboard;
 mod encrypted;
 mod events;
 mod leases;
@@ -58,7 +60,7 @@ struct AdminState {
     token: Option<Arc<Token>>,
     stop: watch::Receiver<bool>,
     door: AdminDoor,
-    /// What `admin.http` is asked by.
+    /// What `admin.http` is asked by, and browsers on the socket (through `ssh -L`, say).
     hosts: Option<Arc<HostNames>>,
     /// `admin.apps_pools`.
     apps_pools: Arc<[String]>,
@@ -85,6 +87,11 @@ enum AdminDoor {
 }
 
 impl AdminDoor {
+    /// Whether reading needs no token.
+    fn reads_freely(self) -> bool {
+        !matches!(self, AdminDoor::Http { loopback: false })
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             AdminDoor::Unix => "socket",

@@ -2,12 +2,14 @@
 //!
 //! A web page can make its own name point to this host (DNS rebinding), and read what it finds there; its `Host` is
 //! then a name that is not ours. It can also send a request that it may not read the answer of; its `Origin` gives it
-//! away. The unix sockets need no such check: no browser gets there.
+//! away. No browser speaks to a unix socket, but `ssh -L` and `socat` take one there: on the admin socket, what comes from a
+//! browser is checked in the same way, and nothing else is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use axum::http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
+use super::dashboard::is_page;
 use super::problem::{ProblemDocument, ProblemKind};
 
 /// Set by browsers: how the page that asks is related to whom it asks.
@@ -20,6 +22,8 @@ pub(super) struct HostNames {
     bound: IpAddr,
     /// `[admin] hosts`: lower case, without a dot at the end.
     names: Vec<String>,
+    /// What is no browser's request is answered by any name.
+    browsers_alone: bool,
 }
 
 /// A host and a port as a field has them. A port is `None` where it is the scheme's own.
@@ -63,6 +67,15 @@ impl HostNames {
         Self {
             bound: bound.to_canonical(),
             names,
+            browsers_alone: false,
+        }
+    }
+
+    /// For the admin socket: a browser that gets there has asked for whatever address was forwarded.
+    pub(super) fn for_socket(names: Vec<String>) -> Self {
+        Self {
+            browsers_alone: true,
+            ..Self::new(Ipv4Addr::UNSPECIFIED.into(), names)
         }
     }
 
@@ -95,11 +108,13 @@ impl HostNames {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(), ProblemDocument> {
+        if self.browsers_alone && !is_of_browser(headers) {
+            return Ok(());
+        }
         let asked = self.asked_host(version, uri, headers)?;
-        // Nothing there is a secret, and nothing changes.
-        let is_probe =
-            matches!(*method, Method::GET | Method::HEAD) && uri.path().starts_with("/-/");
-        if is_probe {
+        // Nothing there is a secret, and nothing changes. The page may be reached by a link on any other.
+        let tells_nothing = uri.path().starts_with("/-/") || is_page(uri.path());
+        if matches!(*method, Method::GET | Method::HEAD) && tells_nothing {
             return Ok(());
         }
         let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -158,6 +173,17 @@ impl HostNames {
         let origin = Authority::parse(authority, default);
         origin.is_some_and(|origin| Some(&origin) == asked || self.lists(&origin.host))
     }
+}
+
+/// Whether a browser has sent this. All of them say so, by one of these.
+fn is_of_browser(headers: &HeaderMap) -> bool {
+    let names_browser = |agent: &HeaderValue| {
+        let agent = agent.as_bytes();
+        agent.windows(8).any(|part| part == b"Mozilla/")
+    };
+    headers.contains_key(header::ORIGIN)
+        || headers.contains_key(SEC_FETCH_SITE)
+        || (headers.get_all(header::USER_AGENT).iter()).any(names_browser)
 }
 
 fn foreign_host(what: &str) -> ProblemDocument {
@@ -296,6 +322,7 @@ mod tests {
         ] {
             assert_eq!(from("/v1/pools", &[("origin", bad)]), 403, "{bad}");
             assert_eq!(from("/-/live", &[("origin", bad)]), 200, "{bad}");
+            assert_eq!(from("/", &[("origin", bad)]), 200, "{bad}");
         }
         for good in [
             "http://localhost:9901",
@@ -313,6 +340,41 @@ mod tests {
         assert_eq!(from("/v1/pools", &[("sec-fetch-site", "cross-site")]), 403);
         assert_eq!(from("/v1/pools", &[("sec-fetch-site", "none")]), 200);
         assert_eq!(from("/v1/pools", &[("sec-fetch-site", "same-origin")]), 200);
+    }
+
+    #[test]
+    fn browser_on_the_socket_is_checked_and_other_clients_are_not() {
+        let names = HostNames::for_socket(vec!["duck.example".to_owned()]);
+        let ask = |fields: &[(&str, &str)]| {
+            let headers = fields.iter().map(|(name, value)| {
+                let name: HeaderName = name.parse().unwrap();
+                (name, value.parse().unwrap())
+            });
+            let headers: HeaderMap = headers.collect();
+            let uri = "/v1/pools".parse().unwrap();
+            let judged = names.judge(&Method::POST, Version::HTTP_11, &uri, &headers);
+            judged.map_or_else(|problem| problem.slug(), |()| "answered")
+        };
+        let firefox = ("user-agent", "Mozilla/5.0 (X11; Linux) Firefox/140");
+        assert_eq!(ask(&[("host", "lameduck")]), "answered");
+        assert_eq!(
+            ask(&[("host", "any.example"), ("user-agent", "curl/8")]),
+            "answered"
+        );
+        assert_eq!(ask(&[("host", "localhost:8000"), firefox]), "answered");
+        assert_eq!(ask(&[("host", "10.0.0.9:8000"), firefox]), "answered");
+        assert_eq!(ask(&[("host", "duck.example"), firefox]), "answered");
+        // Its name was made to point here.
+        assert_eq!(
+            ask(&[("host", "evil.example:8000"), firefox]),
+            "foreign-host"
+        );
+        let own = ("origin", "http://localhost:8000");
+        assert_eq!(ask(&[("host", "localhost:8000"), own]), "answered");
+        let evil = ("origin", "http://evil.example");
+        assert_eq!(ask(&[("host", "localhost:8000"), evil]), "foreign-origin");
+        let form = ("sec-fetch-site", "cross-site");
+        assert_eq!(ask(&[("host", "localhost:8000"), form]), "foreign-origin");
     }
 
     #[test]

@@ -6,8 +6,9 @@ use axum::{Router, middleware};
 
 use super::problem::{ProblemDocument, ProblemKind, complete};
 use super::{
-    AdminDoor, AdminState, apps, auth, backends, body, changes, config, events, leases, lifecycle,
-    metrics, openapi, peer, places, pools, restarts, roll, split_plans, splits, upgrade,
+    AdminDoor, AdminState, access, apps, auth, backends, body, changes, config, dashboard, events,
+    leases, lifecycle, metrics, openapi, peer, places, pools, restarts, roll, split_plans, splits,
+    upgrade,
 };
 
 /// What each listener serves, the one for probes too.
@@ -63,6 +64,7 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
                 .delete(split_plans::end),
         ),
         ("/v1/splits", get(splits::list)),
+        ("/v1/access", get(access::access)),
         ("/v1/events", get(events::stream)),
         ("/v1/changes", get(changes::list)),
         ("/v1/restarts", get(restarts::list)),
@@ -87,7 +89,10 @@ pub(super) fn router(admin: AdminState) -> Router {
     let paths = match door {
         AdminDoor::Probes => probes(),
         AdminDoor::Apps => apps::paths(),
-        AdminDoor::Unix | AdminDoor::Http { .. } => probes().into_iter().chain(api()).collect(),
+        AdminDoor::Unix | AdminDoor::Http { .. } => {
+            let api = probes().into_iter().chain(api());
+            api.chain(dashboard::paths()).collect()
+        }
     };
     let router = paths
         .into_iter()
@@ -119,7 +124,7 @@ fn no_such_path(door: AdminDoor) -> ProblemDocument {
              on the admin socket."
         }
         AdminDoor::Unix | AdminDoor::Http { .. } => {
-            "There is nothing here. GET /v1/openapi.json lists every path."
+            "There is nothing here. GET /v1/openapi.json lists every path; the dashboard is at /."
         }
     };
     ProblemDocument::new(ProblemKind::NoSuchPath, detail)

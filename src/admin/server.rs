@@ -115,7 +115,11 @@ pub async fn serve(
         socket_files.push(file);
         // On the main socket everybody has the same right; among apps, one must not shut out the others.
         let places = DoorPlaces::new(door == AdminDoor::Apps);
-        let router = router(at(door));
+        let hosts = HostNames::for_socket(settings.hosts.clone());
+        let router = router(AdminState {
+            hosts: Some(Arc::new(hosts)),
+            ..at(door)
+        });
         doors.spawn(open(
             listener,
             None,

@@ -253,3 +253,84 @@ async fn over_tcp_the_api_answers_only_its_own_hosts_and_pages() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn dashboard_is_free_where_there_is_an_api_and_runs_nothing_but_itself() {
+    let doors = Doors {
+        http: Some("0.0.0.0:0"),
+        probes: true,
+        token: true,
+        apps: true,
+    };
+    let server = Server::with(doors).await;
+    let http = SocketAddr::from(([127, 0, 0, 1], server.http.unwrap().port()));
+    for path in ["/", "/dashboard/page.js", "/dashboard/style.css"] {
+        let answers = [
+            ask(http, "GET", path, None).await,
+            server.ask("GET", path, None).await,
+        ];
+        for answer in answers {
+            assert_eq!(answer.status, 200, "{path}");
+            let field = |name| answer.header(name).unwrap_or_default();
+            let policy = field("content-security-policy");
+            for part in [
+                "default-src 'none'",
+                "script-src 'self';",
+                "style-src 'self';",
+                "connect-src 'self';",
+                "frame-ancestors 'none'",
+                "form-action 'none'",
+            ] {
+                assert!(policy.contains(part), "{path}: {policy}");
+            }
+            assert!(!policy.contains("unsafe"), "{policy}");
+            assert_eq!(field("x-content-type-options"), "nosniff");
+            assert_eq!(field("cache-control"), "no-store");
+            assert!(!answer.body.contains("app-1"), "{path}");
+        }
+        assert_eq!(
+            ask(server.probes.unwrap(), "GET", path, None).await.status,
+            404
+        );
+    }
+    let by_link = Http::new("GET", "/").header("sec-fetch-site: cross-site");
+    assert_eq!(by_link.over_tcp(http).await.status, 200);
+    ask(http, "POST", "/", None)
+        .await
+        .problem(401, "token-required");
+
+    // What may be done, the page is told before anybody clicks.
+    for (token, read, change, word) in [
+        (None, false, false, "missing"),
+        (Some("wrong"), false, false, "wrong"),
+        (Some("s3cret"), true, true, "accepted"),
+    ] {
+        let access = ask(http, "GET", "/v1/access", token).await.json();
+        let wanted = serde_json::json!({ "read": read, "change": change, "token": word });
+        assert_eq!(access, wanted);
+    }
+    let access = server.ask("GET", "/v1/access", None).await.json();
+    assert_eq!(access["token"], "not_needed");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn page_of_another_site_that_is_led_to_the_socket_is_refused() {
+    let server = Server::start().await;
+    let before = server.world().await;
+    for field in [
+        "origin: http://evil.example",
+        "origin: null",
+        "sec-fetch-site: cross-site",
+    ] {
+        let form = Http::new("POST", RESUME).host(Some("localhost:9901"));
+        form.header(field)
+            .over_unix(&server.socket)
+            .await
+            .problem(403, "foreign-origin");
+    }
+    assert_eq!(server.world().await, before);
+    // No browser's: any name will do, as it did.
+    assert_eq!(server.ask("POST", RESUME, None).await.status, 200);
+    server.stop().await;
+}

@@ -12,17 +12,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether a program is there; if not, says so.
 pub fn has(program: &str) -> bool {
+    let found = is_there(program);
+    if !found {
+        skip(program);
+    }
+    found
+}
+
+/// Whether a program is there.
+pub fn is_there(program: &str) -> bool {
     let probe = std::process::Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    let found = probe.is_ok_and(|status| status.success());
-    if !found {
-        skip(program);
-    }
-    found
+    probe.is_ok_and(|status| status.success())
 }
 
 /// Whether the app can run: Node and its packages are there.

@@ -1,12 +1,13 @@
 //! Clients that people really use, of several makers, agree with lameduck: over HTTP/1.1, HTTP/2 with and without TLS,
 //! in WebSockets and event streams, and when a drain ends those.
 //!
-//! curl, nghttp and h2load come from the distribution, `websockets`, `httpx` and `ws` by tests/setup.sh; Chromium is tried in
-//! the long form alone (`LAMEDUCK_PROVE=1`). What isn't there is skipped, aloud; in CI it is there.
+//! curl, nghttp and h2load come from the distribution, `websockets`, `httpx` and `ws` by tests/setup.sh. Chromium looks at the
+//! dashboard; as a client it is tried in the long form alone (`LAMEDUCK_PROVE=1`). What isn't there is skipped, aloud; in CI it is there.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod browser;
 mod command;
+mod dashboard;
 mod early;
 mod stand;
 

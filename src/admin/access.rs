@@ -1,0 +1,36 @@
+//! `GET /v1/access`: what the one who asks may do, so that a page can say so before anybody clicks.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::Serialize;
+
+use super::AdminState;
+use super::auth::{AccessToken, judge_token};
+use super::encrypted::ShownCertificate;
+
+/// What the one who asks may do here.
+#[derive(Debug, Serialize)]
+pub(super) struct AccessView {
+    /// Whether it may read.
+    read: bool,
+    /// Whether it may change something.
+    change: bool,
+    /// What there is to be said of its token.
+    token: &'static str,
+}
+
+/// `GET /v1/access`. Free, wherever there is an API: it tells nothing that a refusal wouldn't.
+pub(super) async fn access(
+    State(admin): State<AdminState>,
+    shown: Option<Extension<ShownCertificate>>,
+    headers: HeaderMap,
+) -> axum::Json<AccessView> {
+    let token = judge_token(&admin, &headers, shown.is_some()).await;
+    let change = matches!(token, AccessToken::NotNeeded | AccessToken::Accepted);
+    axum::Json(AccessView {
+        read: change || admin.door.reads_freely(),
+        change,
+        token: token.as_str(),
+    })
+}
