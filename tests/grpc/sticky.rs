@@ -216,9 +216,9 @@ const OUTLIER: &str = "[pool.upstream]\nhttp2 = true\n[pool.retry]\nattempts = 1
 #[tokio::test]
 async fn failed_calls_in_a_row_eject_their_backend_and_its_sessions_move() {
     for (mood, words) in [
-        (Mood::Status("13"), "gRPC status 13"),
-        (Mood::Early("14"), "gRPC status 14"),
-        (Mood::Statusless, "gRPC status 2"),
+        (Mood::Status("13"), "grpc-status 13"),
+        (Mood::Early("14"), "grpc-status 14"),
+        (Mood::Statusless, "grpc-status 2"),
         (
             Mood::Reset(Reason::INTERNAL_ERROR),
             "closed without an answer",
