@@ -45,7 +45,7 @@ pub struct UpgradeReport {
     /// Public addresses handed over.
     pub listeners: usize,
     /// Sockets of the admin API handed over.
-    pub doors: usize,
+    pub admin_sockets: usize,
     /// Client connections handed over.
     pub moved: u32,
     /// Client connections that the old process finishes…

@@ -7,9 +7,11 @@ pub mod check;
 mod check_acme;
 mod check_files;
 mod keeper;
+mod keeper_watch;
 mod kept_sockets;
 mod lifecycle;
 pub mod reap;
+mod reload;
 mod renewal;
 pub mod service;
 mod signals;
@@ -42,6 +44,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::prometheus::Metrics;
 use keeper::Keeper;
 use lifecycle::{Lifecycle, MainOrder};
+use reload::ReloadScope;
 use upgrade::handing_over::{OldProxy, ProxyEnd};
 use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_clock, take_over};
 
@@ -167,7 +170,8 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
     let ended = control.block_on(async {
         let mut taken = take_over(options.take_over, &refusal).await?;
         let inherited = Arc::new(taken.sockets(Inherited::take()));
-        let store = Arc::new(SocketStore::of_environment());
+        let store = SocketStore::of_environment().in_waiting(options.take_over);
+        let store = Arc::new(store);
         kept_sockets::close_unwanted(&config, &inherited, &store);
         let mut bound = admin::listen::bind_or_inherit(&config, is_http_default, &inherited)?;
         bound.keep_in(&store);
@@ -208,6 +212,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         let metrics = Metrics::new(handle.clone());
         let plane = DataPlane::new(handle.clone(), access_log.clone(), metrics.plane());
         let plane = plane.serving_at_most(capacity::default_connections());
+        let plane = plane.counting_by(taken.counting_secret());
         let plane = Arc::new(plane.telling(metrics.certificates()));
 
         let clients = plane.clone();
@@ -217,6 +222,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         // Before traffic can come, which may take every descriptor: without these there would be no start.
         signals::watch(lifecycle.clone(), vitals.clone())?;
         reap::reap_orphans();
+        keeper_watch::follow_keeper(lifecycle.clone());
 
         let mut listeners =
             Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
@@ -259,26 +265,34 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         );
         let admin = vitals.watch("the admin API", serving);
 
+        let service = Service::default();
         taken
             .accepts(
                 &inherited,
                 &lifecycle,
                 &handle,
                 &metrics,
+                &service,
                 (&plane, &threads),
             )
             .await;
-        let service = Service::default();
+        store.speak();
         service.ready(&handle, threads.data(), vitals);
         let mut handed_over = None;
         while let Some(order) = order_queue.recv().await {
+            let scope = ReloadScope {
+                registry: &handle,
+                listeners: &mut listeners,
+                access_log: &access_log,
+                service: &service,
+            };
             match order {
                 MainOrder::Upgrade(request, reply) => {
                     if lifecycle
                         .upgrades()
                         .reload_is_enough(&request, lifecycle.options())
                     {
-                        let outcome = lifecycle.reload(&handle, &mut listeners).await;
+                        let outcome = scope.reload(&lifecycle).await;
                         lifecycle.upgrades().ended();
                         let _ = reply.send(outcome.map(upgrade::reloaded));
                         continue;
@@ -311,17 +325,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
                 }
                 MainOrder::Stop => break,
                 MainOrder::ReopenLogs => access_log.reopen(),
-                MainOrder::Reload(reply) => {
-                    service.reloading();
-                    let outcome = tokio::select! {
-                        biased;
-                        outcome = lifecycle.reload(&handle, &mut listeners) => outcome,
-                        () = lifecycle.stop_is_due() => Err("lameduck is stopping".to_owned()),
-                    };
-                    access_log.reopen();
-                    service.reloaded();
-                    let _ = reply.send(outcome);
-                }
+                MainOrder::Reload(reply) => drop(reply.send(scope.reload(&lifecycle).await)),
             }
         }
 
@@ -336,9 +340,9 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
             }
             Some(handed) => {
                 phase.send_replace(DoorPhase::Left);
-                let waits = || lifecycle.upgrades().has_predecessor();
-                let (listeners, since) = (&mut listeners, handed.since);
-                shutdown::finish_handed_over(&plane, listeners, &server, since, waits).await
+                handed
+                    .finish(&lifecycle, &plane, &mut listeners, &threads)
+                    .await
             }
         };
         info!(
@@ -356,7 +360,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
             warn!("the last lines of the access log could not be written");
         }
         anyhow::Ok(match handed_over {
-            Some(handed) => handed.end(&lifecycle, &metrics).await,
+            Some(handed) => handed.end(&lifecycle, &metrics, &handle).await,
             None => ProxyEnd::Stopped,
         })
     });

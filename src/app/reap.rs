@@ -1,12 +1,13 @@
 //! The duties of process 1: in a container, processes that lose their parent become ours, and stay zombies until
 //! somebody asks for their exit status.
 
-use rustix::process::WaitOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 
-/// Reaps orphans for as long as the process runs, if they come to us: as process 1, or as a child subreaper.
-/// The one child that `lameduck run` may start is the process of an upgrade; every other exit status is an orphan's.
+use crate::rt::children::reap_one;
+
+/// Reaps orphans for as long as the process runs, if they come to us: as process 1, or as a child subreaper. An exit status
+/// that this process waits for (an upgrade's new process) stays its own: [`crate::rt::children`] sees to it.
 ///
 /// Signals need nothing more: the kernel drops for process 1 only those without a handler, and each that stops or
 /// reloads the proxy has one.
@@ -25,20 +26,14 @@ pub fn reap_orphans() {
     tokio::spawn(async move {
         loop {
             // Also those from before the handler was there.
-            while let Some(pid) = reap() {
-                debug!(pid, "reaped an orphan");
+            while let Some(pid) = reap_one() {
+                debug!(pid, "reaped a process");
             }
             if children.recv().await.is_none() {
                 return;
             }
         }
     });
-}
-
-/// Takes one exit status; `None`: there is none now.
-fn reap() -> Option<i32> {
-    let ended = rustix::process::wait(WaitOptions::NOHANG).ok().flatten();
-    ended.map(|(pid, _)| pid.as_raw_nonzero().get())
 }
 
 #[cfg(target_os = "linux")]

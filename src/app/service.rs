@@ -55,6 +55,11 @@ impl Service {
         tell(&format!("MAINPID={pid}"));
     }
 
+    /// This process is the service's main one, though the one before it may not have said so.
+    pub fn is_main(&self) {
+        tell(&format!("MAINPID={}", std::process::id()));
+    }
+
     /// Says nothing any more: another process does.
     pub fn be_silent(&self) {
         self.stopping.store(true, Ordering::Relaxed);

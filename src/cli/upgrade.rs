@@ -113,8 +113,8 @@ fn shown(report: &UpgradeReport) -> String {
     let version = printable(&report.version);
     let mut text = format!("upgraded: lameduck {version} serves (process {pid})\n");
     let listeners = count(report.listeners as u64, "listener");
-    let doors = count(report.doors as u64, "admin socket");
-    let _ = write!(text, "handed over: {listeners}, {doors}");
+    let admin = count(report.admin_sockets as u64, "admin socket");
+    let _ = write!(text, "handed over: {listeners}, {admin}");
     if report.moved > 0 {
         let _ = write!(text, ", {}", count(report.moved.into(), "connection"));
     }
@@ -153,7 +153,7 @@ mod tests {
             pid: 12,
             old_pid: 7,
             listeners: 2,
-            doors: 1,
+            admin_sockets: 1,
             left: 3,
             until: "2026-01-01T00:00:00Z".into(),
             parent: "stand_in".into(),

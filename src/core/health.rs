@@ -94,6 +94,15 @@ impl HealthJudge {
         }
     }
 
+    /// Whoever judged before found it down.
+    pub fn known_down(now: Time) -> Self {
+        Self {
+            health: Health::Down,
+            failing_since: Some(now),
+            ..Self::new(now)
+        }
+    }
+
     /// The listening socket that probes have met, where that is known.
     pub fn listener(&self) -> Option<u64> {
         self.listener

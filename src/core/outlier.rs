@@ -51,6 +51,17 @@ pub struct OutlierPolicy {
     pub max_ejection: Time,
 }
 
+/// What is known of one backend beyond its figures: whether it is left out, and how often it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct OutlierRecord {
+    /// It is left out now.
+    pub ejection: Option<Ejection>,
+    /// So often, as far as good times have not made up for that.
+    pub times: u32,
+    /// When the last time ended.
+    pub returned: Time,
+}
+
 /// What is known of one backend.
 #[derive(Debug, Clone, Default)]
 struct WatchedBackend {
@@ -166,6 +177,25 @@ impl<K: Ord + Copy> OutlierDetector<K> {
     /// For how long it is left out, and why, if it is.
     pub fn ejection(&self, key: K) -> Option<&Ejection> {
         self.backends.get(&key)?.ejection.as_ref()
+    }
+
+    /// What another judge has to know of one; `None`: it was never left out.
+    pub fn record(&self, key: K) -> Option<OutlierRecord> {
+        let backend = self.backends.get(&key)?;
+        let is_known = backend.times > 0 || backend.ejection.is_some();
+        is_known.then_some(OutlierRecord {
+            ejection: backend.ejection,
+            times: backend.times,
+            returned: backend.returned,
+        })
+    }
+
+    /// Goes on with what another judge knew of one.
+    pub fn restore(&mut self, key: K, record: OutlierRecord) {
+        let backend = self.backends.entry(key).or_default();
+        backend.ejection = record.ejection;
+        backend.times = record.times;
+        backend.returned = record.returned;
     }
 
     /// Those that are left out.

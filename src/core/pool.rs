@@ -105,6 +105,14 @@ impl<K: Ord + Clone> BackendSet<K> {
         }
     }
 
+    /// Takes it as down, as whoever judged before has found it.
+    pub fn denounce(&mut self, key: &K, now: Time) {
+        if let Some(mut backend) = self.remove(key) {
+            backend.denounce(now);
+            self.put(key.clone(), backend);
+        }
+    }
+
     /// Takes a backend out. Who waits for its drain has to be told by the caller.
     pub fn remove(&mut self, key: &K) -> Option<BackendState> {
         let PoolEntry { backend, deadline } = self.backends.remove(key)?;

@@ -274,6 +274,8 @@ pub struct Taking {
     phase: TakingPhase,
     /// The old one is dead.
     alone: bool,
+    /// Somebody starts another process when the old one dies, and has not heard of this one before the old one let go.
+    is_supervised: bool,
 }
 
 impl Default for Taking {
@@ -281,11 +283,17 @@ impl Default for Taking {
         Self {
             phase: TakingPhase::Greeting,
             alone: false,
+            is_supervised: false,
         }
     }
 }
 
 impl Taking {
+    /// A supervisor starts another process in the place of the old one when that dies, or nobody does.
+    pub fn set_supervised(&mut self, is_supervised: bool) {
+        self.is_supervised = is_supervised;
+    }
+
     /// How far it is.
     pub fn phase(&self) -> TakingPhase {
         self.phase
@@ -331,6 +339,12 @@ impl Taking {
             (TakingEvent::HandedOver, TakingPhase::Accepting) => self.serve(),
             (TakingEvent::Gone, phase) => {
                 self.alone = true;
+                // Nobody is accepted here yet, and two would serve: this one, and the one that is started now. Once it accepts,
+                // it goes on: the supervisor may know of it.
+                if self.is_supervised && phase != TakingPhase::Accepting {
+                    let why = "the running lameduck died, and its supervisor starts another one";
+                    return self.fail(why.to_owned());
+                }
                 match phase {
                     TakingPhase::Greeting | TakingPhase::Waiting => {
                         self.phase = TakingPhase::Building;
@@ -390,6 +404,29 @@ mod tests {
         };
         assert!(why.contains("protocol 7 to 9"), "{why}");
         assert!(giving.accepts());
+    }
+
+    #[test]
+    fn supervised_process_leaves_the_place_of_a_dead_one_to_its_supervisor_until_it_accepts() {
+        let well = [
+            TakingEvent::Greeted(ProtocolRange::OWN),
+            TakingEvent::Given,
+            TakingEvent::Built,
+            TakingEvent::MayAccept,
+        ];
+        for steps in 0..=well.len() {
+            for is_supervised in [false, true] {
+                let mut taking = Taking::default();
+                taking.set_supervised(is_supervised);
+                for event in &well[..steps] {
+                    taking.step(event.clone());
+                }
+                let accepts = taking.accepts();
+                let effects = taking.step(TakingEvent::Gone);
+                let refuses = matches!(effects.as_slice(), [TakingEffect::Refuse(_)]);
+                assert_eq!(refuses, is_supervised && !accepts, "{steps}: {effects:?}");
+            }
+        }
     }
 
     #[test]

@@ -112,6 +112,12 @@ impl Inherited {
         unused.into_iter().map(|one| one.place).collect()
     }
 
+    /// How many of what the supervisor has bound are used.
+    pub fn count_used(&self) -> usize {
+        let used = self.sockets.iter();
+        used.filter(|one| one.used.load(Ordering::Relaxed)).count()
+    }
+
     /// Copies of what the supervisor has bound, with its names, for the process that takes over.
     ///
     /// # Errors

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use crate::rt::syscall::poll_for;
 
 /// How many descriptors the store takes; set by systemd from 254 on, by our unit for older ones, and by our keeper.
 pub const FDSTORE: &str = "FDSTORE";
-/// Set by our keeper: it ends with this process, and keeps nothing beyond an end in order.
+/// Set by our keeper, to its process id: it ends with this process, and keeps nothing beyond an end in order.
 pub const KEPT: &str = "LAMEDUCK_KEPT";
 
 /// What names of ours begin with.
@@ -157,6 +157,11 @@ impl KeptSocket {
     }
 }
 
+/// The process id of the keeper above this process, if there is one.
+pub fn keeper() -> Option<u32> {
+    std::env::var(KEPT).ok()?.trim().parse().ok()
+}
+
 /// Whether a name in a store is one of ours.
 pub fn is_kept_name(name: &str) -> bool {
     name.starts_with(PREFIX)
@@ -192,6 +197,8 @@ pub struct SocketStore {
     most: usize,
     outlives_stop: bool,
     names: Mutex<BTreeSet<String>>,
+    /// What is to be kept once the supervisor listens to this process; `None`: it does.
+    waiting: Mutex<Option<Vec<(KeptSocket, OwnedFd)>>>,
 }
 
 impl SocketStore {
@@ -205,6 +212,22 @@ impl SocketStore {
             most,
             outlives_stop: std::env::var_os(KEPT).is_none(),
             names: Mutex::default(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// The same for a process that takes over: the supervisor listens to the one before it (`NotifyAccess=main`) until that
+    /// has told of this one. What is to be kept waits for [`Self::speak`].
+    pub fn in_waiting(self, waits: bool) -> Self {
+        *self.waiting.lock() = (waits && self.is_there()).then(Vec::new);
+        self
+    }
+
+    /// The supervisor listens to this process from now on.
+    pub fn speak(&self) {
+        let waiting = self.waiting.lock().take();
+        for (socket, descriptor) in waiting.into_iter().flatten() {
+            self.keep(&socket, descriptor);
         }
     }
 
@@ -223,6 +246,11 @@ impl SocketStore {
         let Some(address) = &self.address else {
             return;
         };
+        if let Some(waiting) = &mut *self.waiting.lock() {
+            let copy = descriptor.as_fd().try_clone_to_owned();
+            waiting.extend(copy.ok().map(|copy| (socket.clone(), copy)));
+            return;
+        }
         let name = socket.to_name();
         let mut names = self.names.lock();
         if names.contains(&name) {
@@ -381,5 +409,27 @@ mod tests {
                 "FDSTORE=1127.0.0.1%3A2"
             ]
         );
+    }
+
+    #[test]
+    fn process_that_takes_over_has_its_sockets_kept_once_it_is_listened_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let supervisor = UnixDatagram::bind(&path).unwrap();
+        supervisor.set_nonblocking(true).unwrap();
+        let store = SocketStore {
+            address: Some(path.into()),
+            most: 4,
+            ..SocketStore::default()
+        };
+        let store = store.in_waiting(true);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        store.keep(&tcp("127.0.0.1:1"), &listener);
+        drop(listener);
+        let mut buffer = [0; 512];
+        assert!(supervisor.recv(&mut buffer).is_err(), "too early");
+        store.speak();
+        let length = supervisor.recv(&mut buffer).unwrap();
+        assert!(buffer[..length].starts_with(b"FDSTORE=1"));
     }
 }

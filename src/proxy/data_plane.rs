@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 
 use super::arrivals::Arrivals;
-use super::guard_state::GuardState;
+use super::guard_state::{CountingSecret, GuardState};
 use super::moving::MoveOut;
 use super::per_client::PerClient;
 use crate::config;
@@ -91,6 +91,14 @@ impl DataPlane {
     /// The same, serving so many connections at once where `max_connections` isn't configured.
     pub fn serving_at_most(mut self, default_connections: usize) -> Self {
         self.default_connections = default_connections;
+        self
+    }
+
+    /// The same, counting clients by the numbers of the process before this one.
+    pub fn counting_by(mut self, secret: Option<CountingSecret>) -> Self {
+        if let Some(secret) = secret {
+            self.guards = GuardState::counting_by(secret);
+        }
         self
     }
 

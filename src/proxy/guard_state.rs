@@ -1,7 +1,7 @@
 //! What routes ask of their clients, as far as it outlives a request: who has sent how much, which passwords were right, and
 //! the connections to authentication servers. A reload leaves it as it is.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::per_client::{ClientKey, CountedKey, KeyCounts};
 use crate::auth::{ChecksUnderWay, PasswordChecker, VerifiedCredentials};
 use crate::core::Time;
-use crate::core::rate::table::RateTable;
+use crate::core::rate::table::{OpenBucket, RateTable};
 use crate::core::rate::{RateRule, RateVerdict};
 
 /// Locks to spread keys over: a power of two.
@@ -32,9 +32,24 @@ const KEPT_TO_A_SERVER: usize = 64;
 /// What a client asks authentication servers with.
 pub type AuthClient = Client<HttpConnector, Empty<Bytes>>;
 
+/// What keys are hashed with, so that nobody can choose two values that are counted as one. A process that takes over gets it:
+/// it finds its clients' buckets by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountingSecret(pub [u64; 2]);
+
+impl CountingSecret {
+    /// One that nobody can guess.
+    fn random() -> Self {
+        let random = RandomState::new();
+        Self([random.hash_one(1), random.hash_one(2)])
+    }
+}
+
 /// Across requests and reloads.
 pub struct GuardState {
-    hasher: RandomState,
+    secret: CountingSecret,
+    /// It has taken in the secret.
+    hasher: DefaultHasher,
     rates: OnceLock<Box<[Mutex<RateTable>]>>,
     connections: Arc<KeyCounts<u64>>,
     checks: Arc<KeyCounts<Option<ClientKey>>>,
@@ -49,8 +64,18 @@ pub struct GuardState {
 
 impl Default for GuardState {
     fn default() -> Self {
+        Self::counting_by(CountingSecret::random())
+    }
+}
+
+impl GuardState {
+    /// One whose keys are those of whoever else has this secret.
+    pub fn counting_by(secret: CountingSecret) -> Self {
+        let mut hasher = DefaultHasher::new();
+        secret.0.hash(&mut hasher);
         Self {
-            hasher: RandomState::new(),
+            secret,
+            hasher,
             rates: OnceLock::new(),
             connections: Arc::default(),
             checks: Arc::default(),
@@ -60,22 +85,50 @@ impl Default for GuardState {
             auth_client: OnceLock::new(),
         }
     }
-}
 
-impl GuardState {
-    /// The number by which something is counted. With a secret of this process: nobody can choose two values that are
-    /// counted as one, however long they are.
+    /// What its keys are hashed with.
+    pub fn secret(&self) -> CountingSecret {
+        self.secret
+    }
+
+    /// The number by which something is counted. With a secret: nobody can choose two values that are counted as one, however
+    /// long they are.
     pub fn key(&self, of: impl Hash) -> u64 {
-        self.hasher.hash_one(of)
+        let mut hasher = self.hasher.clone();
+        of.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Tells apart who hashes in another way: another release may.
+    pub fn witness(&self) -> u64 {
+        self.key(("witness", 1_u64))
+    }
+
+    /// The buckets that are not full now, some thousands at a time.
+    pub fn open_buckets(&self, now: Time) -> impl Iterator<Item = Vec<OpenBucket>> + '_ {
+        let tables = self.rates.get().into_iter().flatten();
+        tables.map(move |table| table.lock().open(now).collect())
+    }
+
+    /// Counts, too, what another process has counted.
+    pub fn take_buckets(&self, buckets: impl IntoIterator<Item = OpenBucket>, now: Time) {
+        let tables = self.rate_tables();
+        for bucket in buckets {
+            let mut table = tables[bucket.key as usize % SHARDS].lock();
+            table.add(bucket, now);
+        }
+    }
+
+    fn rate_tables(&self) -> &[Mutex<RateTable>] {
+        self.rates.get_or_init(|| {
+            let tables = (0..SHARDS).map(|_| Mutex::new(RateTable::new(ROWS)));
+            tables.collect()
+        })
     }
 
     /// Takes a request out of the bucket of this key; says, too, whether another key was forgotten for it.
     pub fn take(&self, key: u64, rule: &RateRule, now: Time) -> (RateVerdict, bool) {
-        let tables = self.rates.get_or_init(|| {
-            let tables = (0..SHARDS).map(|_| Mutex::new(RateTable::new(ROWS)));
-            tables.collect()
-        });
-        let mut table = tables[key as usize % SHARDS].lock();
+        let mut table = self.rate_tables()[key as usize % SHARDS].lock();
         let forgotten = table.forgotten();
         let verdict = table.take(key, rule, now);
         (verdict, table.forgotten() > forgotten)

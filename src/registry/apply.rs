@@ -208,7 +208,11 @@ impl Writer {
         let known = self.hand_over.take_known(&name, &joining);
         // What the process before this one has in flight there is to be waited for.
         let busy = known.as_ref().is_some_and(|known| known.busy) && self.has_predecessor();
-        let again = match busy {
+        // And so are those who still have a session there.
+        let finishes = known
+            .as_ref()
+            .is_some_and(|known| known.up && !known.finishing.is_empty());
+        let again = match busy || finishes {
             true => std::mem::take(&mut joining.drains),
             false => Vec::new(),
         };

@@ -84,6 +84,8 @@ pub struct BackendEntry {
     pub leaving: bool,
     /// By drain: the processes whose end it waits for.
     pub awaited: BTreeMap<(Actor, String), Serving>,
+    /// What processes before this one have sent to it.
+    pub requests_before: u64,
     /// It gets no new requests for a while, though it is ready.
     pub ejection: Option<Ejection>,
     /// Writes its restarts down.
@@ -131,6 +133,12 @@ impl BackendEntry {
         drain.actor != Actor::App && !is_of_source && !self.tenure.as_ref().is_some_and(leases)
     }
 
+    /// Requests that were sent to it, by this process and those before it.
+    pub fn requests(&self) -> u64 {
+        let own = self.endpoint.counters.requests();
+        self.requests_before.saturating_add(own)
+    }
+
     /// Passes a changed cadence on.
     pub fn set_cadence(&mut self, cadence: Cadence) {
         let to_do = |cadence: Cadence| (cadence.interval, cadence.keep);
@@ -168,7 +176,7 @@ impl BackendEntry {
             oldest: self.endpoint.oldest(),
             sessions: self.endpoint.holders.count_if_any(clock::now()),
             connections: self.endpoint.connections.open(),
-            requests: self.endpoint.counters.requests(),
+            requests: self.requests(),
             ejected: self.ejection.as_ref().map(shown_ejection),
             ended_ejection: None,
             warning: None,

@@ -31,7 +31,7 @@ pub use last_probe::LastProbe;
 pub use latency::Latency;
 pub use outcomes::Outcomes;
 pub use permit::{Permit, SessionPermit};
-pub use session_holders::SessionHolders;
+pub use session_holders::{KnownSession, SessionHolders};
 pub use sessions::{BackendSession, Entered, Sessions};
 pub use suspicion::Suspicion;
 pub use transport::Transport;

@@ -60,10 +60,89 @@ pub struct KnownBackend {
     pub up: bool,
     /// The listening socket that they have met, where that is known.
     pub listener: Option<u64>,
+    /// Its probes fail.
+    pub down: bool,
+    /// Its first probe has ended.
+    pub probed: bool,
+    /// Requests that were sent to it.
+    pub requests: u64,
+    /// It drains, and those who have a session still go to it: these.
+    pub finishing: Vec<HandedSessions>,
+    /// Why and for how long it is left out, and how often it was.
+    pub outlier: Option<HandedOutlier>,
     /// The last probe, for people.
     pub last_probe: Option<String>,
     /// It drains, and something is in flight on it.
     pub busy: bool,
+}
+
+/// What is known of a backend as an outlier. Times are the machine's monotonic clock's, in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedOutlier {
+    /// How often it was left out, as far as good times have not made up for that.
+    pub times: u32,
+    /// When the last time ended.
+    pub returned: u64,
+    /// It is left out now.
+    pub ejection: Option<HandedEjection>,
+}
+
+/// The time for which one is left out, and why.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedEjection {
+    /// Since when.
+    pub since: u64,
+    /// Until when.
+    pub until: u64,
+    /// `consecutive_errors`, `error_rate` or `latency`.
+    pub cause: String,
+    /// Errors: so many in a row, or in all…
+    pub errors: u32,
+    /// …of so many…
+    pub of: u32,
+    /// …in this time, in nanoseconds.
+    pub window: u64,
+    /// The last error, as the metrics' number; 0: none.
+    pub last: u32,
+    /// Its median latency, in nanoseconds…
+    pub median: u64,
+    /// …and the pool's.
+    pub pool: u64,
+    /// Which time it is.
+    pub times: u32,
+}
+
+/// Sessions that a backend has, or some of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedSessions {
+    /// The pool.
+    pub pool: String,
+    /// The backend's name without `~2`.
+    pub backend: String,
+    /// Where it listens.
+    pub address: String,
+    /// Without a request they end after so many seconds.
+    pub idle: u64,
+    /// Each one's number, when it was last seen (by the machine's monotonic clock, in nanoseconds), and whether it had come
+    /// back.
+    pub sessions: Vec<(u64, u64, bool)>,
+}
+
+/// Requests that a process has sent to a backend.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedRequests {
+    /// The pool.
+    pub pool: String,
+    /// The backend's name without `~2`.
+    pub backend: String,
+    /// Where it listens.
+    pub address: String,
+    /// How many.
+    pub requests: u64,
 }
 
 /// A backend that a source outside has named: it is there until that source says otherwise.

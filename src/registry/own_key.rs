@@ -47,10 +47,22 @@ impl OwnKeySource {
         })
     }
 
-    /// This one, which another process has given.
-    pub fn known(key: OwnKey) -> Self {
+    /// This one, which another process has given. It is kept in this directory, if there is one: the next start without
+    /// anybody to take over from goes on with it.
+    pub fn known(key: OwnKey, dir: Option<&Path>) -> Self {
+        if let Some(dir) = dir {
+            let is_kept =
+                |kept: Option<OwnKey>| kept.is_some_and(|kept| kept.bytes() == key.bytes());
+            let kept = match read(dir) {
+                Ok(kept) if is_kept(kept.clone()) => Ok(()),
+                _ => keep(dir, &key),
+            };
+            if let Err(error) = kept {
+                warn_of(dir, &error);
+            }
+        }
         Self {
-            dir: None,
+            dir: dir.map(Path::to_owned),
             fresh: key.clone(),
             key: OnceLock::from(key),
         }
@@ -78,12 +90,16 @@ fn load_own_key(dir: &Path, fresh: &OwnKey) -> OwnKey {
         Err(error) => Err(error),
     };
     if let Err(error) = kept {
-        tracing::warn!(
-            "can't keep {}: {error}; sessions of sticky pools without `keys` start anew when lameduck restarts",
-            dir.join(FILE).display()
-        );
+        warn_of(dir, &error);
     }
     fresh.clone()
+}
+
+fn warn_of(dir: &Path, error: &io::Error) {
+    tracing::warn!(
+        "can't keep {}: {error}; sessions of sticky pools without `keys` start anew when lameduck restarts",
+        dir.join(FILE).display()
+    );
 }
 
 /// `None`: there is none, or something that is no key of ours.
@@ -131,6 +147,23 @@ mod tests {
         assert_eq!(mode.mode() & 0o777, 0o600);
         std::fs::write(state.join(FILE), "short").unwrap();
         assert_ne!(load(&state).bytes(), first.bytes());
+    }
+
+    #[test]
+    fn key_of_another_process_is_kept_and_takes_the_place_of_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        for handed in [[1; 32], [2; 32]] {
+            let source = OwnKeySource::known(OwnKey::new(handed), Some(&state));
+            assert_eq!(source.key().bytes(), &handed);
+            assert_eq!(load(&state).bytes(), &handed);
+            let mode = std::fs::metadata(state.join(FILE)).unwrap().permissions();
+            assert_eq!(mode.mode() & 0o777, 0o600);
+        }
+        // Where it can't be kept, it is still the one in force.
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let source = OwnKeySource::known(OwnKey::new([3; 32]), Some(&dir.path().join("file")));
+        assert_eq!(source.key().bytes(), &[3; 32]);
     }
 
     #[test]

@@ -210,6 +210,7 @@ impl PoolState {
             draining_since: None,
             leaving: false,
             awaited: BTreeMap::new(),
+            requests_before: 0,
             ejection: None,
             recorder: RestartRecorder::new(incarnation, clock::now()),
         };

@@ -1,5 +1,6 @@
 //! What every thread and task of the process leans on.
 //!
+//! - [`children`]: processes that this one starts, and those that become its own.
 //! - [`clock`]: the one clock, and timers that work on every thread.
 //! - [`worker`]: which data thread this is. `coop`: how the connections of a thread take turns.
 //! - [`shutdown_signal`]: how open connections are told to end.
@@ -9,6 +10,7 @@
 //!   memory.
 //! - [`signal_number`]: signals as other programs call them. [`syscall`]: what neither std nor tokio offers.
 
+pub mod children;
 pub mod clock;
 pub(crate) mod coop;
 pub mod files;

@@ -136,6 +136,12 @@ pub fn is_writable(descriptor: impl AsFd, patience: Duration) -> bool {
     poll_for(&mut polled, Some(patience)).is_ok_and(|ready| ready > 0)
 }
 
+/// Whether something can be read from a descriptor now or within `patience`, its end or an error too.
+pub fn is_readable(descriptor: impl AsFd, patience: Duration) -> bool {
+    let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+    poll_for(&mut polled, Some(patience)).is_ok_and(|ready| ready > 0)
+}
+
 /// Waits until one of the descriptors is ready, or until `timeout`; says how many are.
 ///
 /// # Errors

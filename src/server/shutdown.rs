@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::listeners::Listeners;
 use super::quiet::QuietPeriod;
+use super::workers::Threads;
 use crate::config;
 use crate::core::Time;
 use crate::proxy::data_plane::DataPlane;
@@ -125,6 +126,23 @@ pub async fn finish_handed_over(
     Farewell {
         cut,
         took: clock::now() - since,
+    }
+}
+
+/// Ends every connection at once, in as good an order as a moment allows: nobody serves any more, and somebody waits for this
+/// process's end.
+pub async fn end_at_once(plane: &DataPlane, threads: &Threads) -> Farewell {
+    let began = clock::now();
+    for level in [Level::End, Level::Cut] {
+        plane.clients.raise(level);
+        let until = clock::now() + LAST_MOMENT;
+        while threads.have_connections() && clock::now() < until {
+            clock::sleep(LOOK).await;
+        }
+    }
+    Farewell {
+        cut: plane.clients.open(),
+        took: clock::now() - began,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The stand-in: what is left of a process that has handed over to another one, where somebody waits for its process id (PM2,
 //! supervisord, a container's runtime). It passes signals on to the process that serves, and ends as that one does.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -30,6 +31,12 @@ const PASSED_ON: [SignalKind; 6] = [
     SignalKind::user_defined2(),
 ];
 
+/// For what the process that serves has said before it ended: it is in the socket by then.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// Ends that are remembered: as process 1, this one sees those of others, too.
+const MOST_REMEMBERED: usize = 64;
+
 /// After the last lameduck has let go of the channel, for its exit status to arrive.
 const LAST_STATUS: Duration = Duration::from_secs(2);
 
@@ -54,7 +61,7 @@ pub fn become_stand_in(pid: u32, channel: &OwnedFd) -> io::Error {
 pub async fn stand_in(pid: u32) -> io::Result<u8> {
     syscall::adopt_orphans()?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (_keep, incoming) = open_channel(socket)?;
+    let (_keep, mut incoming) = open_channel(socket)?;
     let mut children = signal(SignalKind::child())?;
     let (pass_on, mut passed_on) = mpsc::unbounded_channel();
     for kind in PASSED_ON {
@@ -66,18 +73,25 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
             }
         });
     }
-    let (told, mut news) = mpsc::unbounded_channel();
-    tokio::spawn(hear(incoming, told));
-    let mut serving = pid;
+    let mut family = WatchedFamily {
+        serving: pid,
+        ended: HashMap::new(),
+    };
     loop {
-        if let Some(code) = reap(serving) {
-            return Ok(code);
+        if let Some(code) = family.reap() {
+            // What it said before it ended comes first: another one may serve.
+            let news = tokio::time::timeout(LAST_WORD, next_successor(&mut incoming)).await;
+            match news {
+                Ok(Some(successor)) => family.follow(successor),
+                Ok(None) | Err(_) => return Ok(code),
+            }
+            continue;
         }
         tokio::select! {
             _ = children.recv() => {}
-            Some(signal) = passed_on.recv() => drop(syscall::kill(serving, signal)),
-            heard = news.recv() => match heard {
-                Some(successor) => serving = successor,
+            Some(signal) = passed_on.recv() => drop(syscall::kill(family.serving, signal)),
+            heard = next_successor(&mut incoming) => match heard {
+                Some(successor) => family.follow(successor),
                 None => break,
             },
         }
@@ -85,7 +99,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
     // Nobody serves any more. How it ended may be heard in a moment.
     let deadline = tokio::time::Instant::now() + LAST_STATUS;
     loop {
-        if let Some(code) = reap(serving) {
+        if let Some(code) = family.reap() {
             return Ok(code);
         }
         tokio::select! {
@@ -95,20 +109,42 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
     }
 }
 
-async fn hear(mut incoming: ChannelReceiver, told: mpsc::UnboundedSender<u32>) {
+/// The next process that has taken over; `None`: there is none any more. Safe to drop and call again.
+async fn next_successor(incoming: &mut ChannelReceiver) -> Option<u32> {
     while let Ok(received) = incoming.receive().await {
         if let Frame::Successor { pid } = received.frame {
-            let _ = told.send(pid);
+            return Some(pid);
         }
     }
+    None
 }
 
-/// Takes all exit statuses there are; that of the process that serves.
-fn reap(serving: u32) -> Option<u8> {
-    loop {
-        let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
-        if pid.as_raw_nonzero().get().unsigned_abs() == serving {
-            return Some(code(status));
+/// The process that serves, and how its relatives ended.
+struct WatchedFamily {
+    serving: u32,
+    /// Of a process that ends soon after it has taken over, that is heard later than its end is seen.
+    ended: HashMap<u32, u8>,
+}
+
+impl WatchedFamily {
+    /// Takes all exit statuses there are; that of the process that serves.
+    fn reap(&mut self) -> Option<u8> {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if self.ended.len() >= MOST_REMEMBERED {
+                self.ended.retain(|pid, _| *pid == self.serving);
+            }
+            let pid = pid.as_raw_nonzero().get().unsigned_abs();
+            self.ended.insert(pid, code(status));
+        }
+        self.ended.get(&self.serving).copied()
+    }
+
+    /// Another process serves.
+    fn follow(&mut self, successor: u32) {
+        self.serving = successor;
+        // Somebody else may have had its id before.
+        if syscall::kill(successor, 0).is_ok() {
+            self.ended.remove(&successor);
         }
     }
 }

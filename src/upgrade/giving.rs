@@ -3,17 +3,17 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{ChannelError, ChannelReceiver, ChannelSender, open_channel};
 use super::protocol::{Frame, Greeting, HandedState};
 use crate::core::Time;
 use crate::core::upgrade::{Giving, GivingEffect, GivingEvent};
+use crate::rt::children::{StartedChild, start_child};
 use crate::rt::clock;
 
 /// The flag that tells a new process that its standard input is the channel.
@@ -43,6 +43,9 @@ pub trait OldProcess: Send {
     /// Why that can't be given now.
     async fn give(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String>;
 
+    /// Whether somebody starts another process when this one dies.
+    fn is_supervised(&self) -> bool;
+
     /// Takes up changes again: nothing was handed over.
     async fn take_back(&mut self);
 }
@@ -59,19 +62,18 @@ pub struct Successor {
     /// What it says.
     pub incoming: ChannelReceiver,
     /// To be asked for its exit status, for as long as this process lives.
-    pub child: Child,
+    pub child: StartedChild,
 }
 
 /// A program as a successor: its standard input is one end of the socket. The other one is ours.
-fn spawn_successor(mut command: std::process::Command) -> io::Result<(Child, UnixStream)> {
+fn spawn_successor(mut command: Command) -> io::Result<(StartedChild, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
     for name in OF_ONE_PROCESS {
         command.env_remove(name);
     }
     command.env(CLOCK_ORIGIN, clock::to_machine(Time::ZERO).to_string());
-    let child = Command::from(command).kill_on_drop(false).spawn()?;
-    Ok((child, ours))
+    Ok((start_child(&mut command)?, ours))
 }
 
 /// Has `command` take over from this process. `patience`: how long each step may last at
@@ -80,7 +82,7 @@ fn spawn_successor(mut command: std::process::Command) -> io::Result<(Child, Uni
 /// # Errors
 /// Why it didn't, for people: the new process is dead, and this one goes on as if nothing had been.
 pub async fn hand_over(
-    command: std::process::Command,
+    command: Command,
     old: &mut dyn OldProcess,
     patience: Option<Duration>,
     stopped: impl Future<Output = ()>,
@@ -111,7 +113,7 @@ pub async fn hand_over(
 
 struct Attempt {
     program: String,
-    child: Child,
+    child: StartedChild,
     outgoing: ChannelSender,
     incoming: ChannelReceiver,
     greeting: Greeting,
@@ -143,7 +145,10 @@ impl Attempt {
             while let Some(event) = events.pop() {
                 for effect in giving.step(event) {
                     let done = match effect {
-                        GivingEffect::Greet => self.say(&Frame::Hello(Greeting::own())).await,
+                        GivingEffect::Greet => {
+                            let greeting = Greeting::own(old.is_supervised());
+                            self.say(&Frame::Hello(greeting)).await
+                        }
                         GivingEffect::Give => self.give(old).await,
                         GivingEffect::LetAccept => self.say(&Frame::Accept {}).await,
                         GivingEffect::HandOver => {
@@ -156,7 +161,7 @@ impl Attempt {
                             });
                         }
                         GivingEffect::Kill => {
-                            let _ = self.child.start_kill();
+                            self.child.kill();
                             Ok(())
                         }
                         GivingEffect::GoOn(why) => {
@@ -224,8 +229,8 @@ impl Attempt {
         };
         let status = timeout(LAST_MOMENT, self.child.wait()).await;
         let how = match status {
-            Ok(Ok(status)) => format!("it ended ({status})"),
-            _ => "it closed its end".to_owned(),
+            Ok(status) => format!("it ended ({status})"),
+            Err(_) => "it closed its end".to_owned(),
         };
         let hint = match self.greeting.pid {
             0 => {

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::upgrade::ProtocolRange;
-use crate::registry::handed::HandedRegistry;
+use crate::registry::handed::{HandedRegistry, HandedRequests, HandedSessions};
 use crate::telemetry::prometheus::carried::CarriedCounters;
 use crate::tls::tickets::HandedTickets;
 
@@ -62,6 +62,18 @@ pub enum Frame {
         /// The connection's number, as it was given.
         number: u64,
     },
+    /// Old: what it has counted of clients whose requests are limited. Some of many: there may be a quarter of a million, and
+    /// they come before the first connection does.
+    Rates {
+        /// What tells whether both count by the same numbers.
+        witness: u64,
+        /// Whose bucket, and when it is full, as the machine's clock has it, in nanoseconds.
+        buckets: Vec<(u64, u64)>,
+    },
+    /// Old: sessions of clients, some of one backend's.
+    Sessions(HandedSessions),
+    /// Old: requests that it has sent so far; takes the place of what it said before.
+    Requests(Vec<HandedRequests>),
     /// Old: how its finishing goes.
     Progress(Finishing),
     /// Old: what it has counted so far; takes the place of what it said before.
@@ -116,16 +128,19 @@ pub struct Greeting {
     pub newest: u32,
     /// Its process.
     pub pid: u32,
+    /// When it dies, whoever supervises it starts another one.
+    pub is_supervised: bool,
 }
 
 impl Greeting {
     /// This process's.
-    pub fn own() -> Self {
+    pub fn own(is_supervised: bool) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             oldest: ProtocolRange::OWN.oldest,
             newest: ProtocolRange::OWN.newest,
             pid: std::process::id(),
+            is_supervised,
         }
     }
 
@@ -152,6 +167,8 @@ pub struct HandedState {
     pub tickets: Vec<HandedTickets>,
     /// It is lame duck.
     pub lame_duck: Option<HandedLameDuck>,
+    /// What clients are counted by.
+    pub counting_secret: Option<[u64; 2]>,
     /// Who waits for which process id.
     pub parent: HandedParent,
 }
@@ -252,7 +269,7 @@ mod tests {
     #[test]
     fn every_frame_is_what_it_was_after_its_way() {
         for frame in [
-            Frame::Hello(Greeting::own()),
+            Frame::Hello(Greeting::own(true)),
             Frame::Checked {},
             Frame::State(Box::default()),
             Frame::Accepting { unused: vec![2] },
@@ -265,6 +282,12 @@ mod tests {
             },
             Frame::Farewell { stand_in: true },
             Frame::Progress(Finishing::default()),
+            Frame::Rates {
+                witness: u64::MAX,
+                buckets: vec![(u64::MAX, 1)],
+            },
+            Frame::Requests(vec![HandedRequests::default()]),
+            Frame::Sessions(HandedSessions::default()),
         ] {
             let text = serde_json::to_string(&frame).unwrap();
             assert_eq!(read(&text), frame, "{text}");

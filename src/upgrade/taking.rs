@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::channel::{ChannelError, ChannelReceiver, ChannelSender, open_channel};
 use super::protocol::{Frame, Greeting, HandedState};
 use crate::core::upgrade::{Taking, TakingEffect, TakingEvent};
+use crate::net::sd_notify::NOTIFY_SOCKET;
 
 /// Why this process can't take over.
 #[derive(Debug, Error)]
@@ -69,9 +70,12 @@ impl Predecessor {
         let socket = take_channel().map_err(TakeOverError::NoChannel)?;
         let (outgoing, incoming) = open_channel(socket).map_err(TakeOverError::NoChannel)?;
         // Where it is dead, that is heard next.
-        let _ = outgoing.send(&Frame::Hello(Greeting::own())).await;
+        let _ = outgoing.send(&Frame::Hello(Greeting::own(false))).await;
+        let mut taking = Taking::default();
+        // Until the old one says it.
+        taking.set_supervised(std::env::var_os(NOTIFY_SOCKET).is_some_and(|at| !at.is_empty()));
         Ok(Self {
-            taking: Taking::default(),
+            taking,
             greeting: Greeting::default(),
             outgoing,
             incoming,
@@ -81,6 +85,11 @@ impl Predecessor {
     /// Its first words.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting
+    }
+
+    /// Whether it died before it had let go, and this process serves all the same.
+    pub fn is_alone(&self) -> bool {
+        self.taking.is_alone()
     }
 
     /// What is said to it.
@@ -99,6 +108,7 @@ impl Predecessor {
                 Ok(received) => match received.frame {
                     Frame::Hello(greeting) => {
                         self.greeting = greeting;
+                        self.taking.set_supervised(self.greeting.is_supervised);
                         TakingEvent::Greeted(self.greeting.range())
                     }
                     Frame::State(state) => {

@@ -12,17 +12,20 @@ use tracing::{info, warn};
 use super::super::keeper::Keeper;
 use super::super::lifecycle::Lifecycle;
 use super::super::service::Service;
-use super::moving::{Offers, move_connections};
+use super::moving::{Offers, give_rates, move_connections};
 use crate::admin::DoorPhase;
 use crate::admin::listen::DoorCopy;
 use crate::admin::upgrade::{UpgradeReport, UpgradeRequest};
 use crate::core::Time;
 use crate::net::activation::{ADMIN, APPS, Inherited};
+use crate::net::kept_socket;
 use crate::proxy::data_plane::DataPlane;
 use crate::registry::Handle;
 use crate::rt::clock;
 use crate::rt::syscall;
 use crate::server::listeners::Listeners;
+use crate::server::shutdown::{self, Farewell};
+use crate::server::workers::Threads;
 use crate::telemetry::prometheus::Metrics;
 use crate::upgrade::channel::{ChannelReceiver, ChannelSender};
 use crate::upgrade::giving::{self, OldProcess, Successor};
@@ -90,9 +93,14 @@ impl OldProcess for OldProxy<'_> {
             counters: self.metrics.carry(),
             tickets: self.listeners.hand_tickets(),
             lame_duck: lame.map(|(reason, lease)| HandedLameDuck { reason, lease }),
+            counting_secret: Some(self.plane.guards.secret().0),
             parent: self.lifecycle.upgrades().parent(),
         };
         Ok((state, descriptors))
+    }
+
+    fn is_supervised(&self) -> bool {
+        self.lifecycle.upgrades().parent() == HandedParent::Systemd
     }
 
     async fn take_back(&mut self) {
@@ -124,6 +132,24 @@ impl OldProxy<'_> {
         let supervised = self.inherited.duplicate()?.into_iter();
         all.extend(supervised.map(|copy| named(SocketUse::Supervisor, copy)));
         Ok(all)
+    }
+
+    /// How many public addresses and how many sockets of the admin API were given, those of a supervisor among them.
+    fn count_given(&self) -> (usize, usize) {
+        let of = |is_it: fn(SocketUse) -> bool| {
+            let given = self.given.iter().filter(|socket| is_it(socket.role));
+            given.count()
+        };
+        let own = of(|role| role == SocketUse::Listener);
+        let listeners = self.listeners.addresses().len();
+        // Of what a supervisor has bound, the rest is the admin API's.
+        let supervised = self.inherited.count_used();
+        let supervised_admin = supervised.saturating_sub(listeners.saturating_sub(own));
+        let admin = of(|role| {
+            use SocketUse::{Admin, Apps, Http, Probes};
+            matches!(role, Admin | Apps | Http | Probes)
+        });
+        (listeners, admin + supervised_admin)
     }
 
     /// Has another process take over.
@@ -160,13 +186,8 @@ impl OldProxy<'_> {
             .filter(|socket| socket.role == SocketUse::Listener)
             .map(|socket| socket.name.clone())
             .collect();
-        let of_role = |is_listener: bool| {
-            let given = self.given.iter();
-            given
-                .filter(|socket| (socket.role == SocketUse::Listener) == is_listener)
-                .count()
-        };
-        let (listeners, doors) = (of_role(true) - unused.len(), of_role(false));
+        let (listeners, admin_sockets) = self.count_given();
+        let listeners = listeners.saturating_sub(unused.len());
         self.listeners.leave(&unused).await;
         self.doors.clear();
         self.registry.handed_over();
@@ -181,11 +202,18 @@ impl OldProxy<'_> {
         }
         self.service.be_silent();
         let _ = outgoing.send(&Frame::HandedOver {}).await;
+        let counted = self.registry.requests_sent().await;
+        let _ = outgoing.send(&Frame::Requests(counted)).await;
+        // Before those who are counted.
+        give_rates(self.plane, &outgoing).await;
+        for sessions in self.registry.sessions().await {
+            let _ = outgoing.send(&Frame::Sessions(sessions)).await;
+        }
         let server = self.lifecycle.config().server.clone();
         let until = since + server.deadline;
         let (end, ended) = watch::channel(None);
         tokio::spawn(async move {
-            let code = child.wait().await.map_or(1, exit_code);
+            let code = exit_code(child.wait().await);
             end.send_replace(Some(code));
         });
         let link = SuccessorLink {
@@ -214,7 +242,7 @@ impl OldProxy<'_> {
             pid: greeting.pid,
             old_pid: std::process::id(),
             listeners,
-            doors,
+            admin_sockets,
             moved,
             left,
             until: clock::rfc3339(clock::wall(until)),
@@ -301,7 +329,9 @@ impl SuccessorLink {
             };
             let told = self.outgoing.send(&Frame::Progress(progress)).await;
             let counted = self.outgoing.send(&Frame::Counters(metrics.carry())).await;
-            if told.is_err() || counted.is_err() {
+            let sent = Frame::Requests(self.registry.requests_sent().await);
+            let sent = self.outgoing.send(&sent).await;
+            if told.is_err() || counted.is_err() || sent.is_err() {
                 return;
             }
             tokio::time::sleep(TELL).await;
@@ -328,11 +358,54 @@ pub enum ProxyEnd {
 }
 
 impl HandedOver {
+    /// Finishes what this process has left. Where the one that serves dies meanwhile, this one keeps nobody waiting who would
+    /// start another: its own end is what a supervisor waits for.
+    pub async fn finish(
+        &self,
+        lifecycle: &Lifecycle,
+        plane: &DataPlane,
+        listeners: &mut Listeners,
+        threads: &Threads,
+    ) -> Farewell {
+        let server = lifecycle.config().server.clone();
+        let waits = || lifecycle.upgrades().has_predecessor();
+        tokio::select! {
+            biased;
+            farewell = shutdown::finish_handed_over(plane, listeners, &server, self.since, waits) => farewell,
+            () = self.is_left_alone() => {
+                warn!("the process that has taken over was killed: ending at once, so that another one can be started");
+                shutdown::end_at_once(plane, threads).await
+            }
+        }
+    }
+
+    /// Waits until the process that serves has died. A keeper sees that by itself.
+    async fn is_left_alone(&self) {
+        let mut ended = self.ended.clone();
+        let died = ended
+            .wait_for(|code| code.is_some_and(|code| code != 0))
+            .await;
+        if died.is_err() || kept_socket::keeper().is_some() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Everything is finished: the last words.
-    pub async fn end(self, lifecycle: &Lifecycle, metrics: &Metrics) -> ProxyEnd {
+    pub async fn end(
+        self,
+        lifecycle: &Lifecycle,
+        metrics: &Metrics,
+        registry: &Handle,
+    ) -> ProxyEnd {
         let upgrades = lifecycle.upgrades();
+        // Whoever serves is dead: nobody has to be told whom to follow.
+        if let Some(code) = *self.ended.borrow() {
+            return ProxyEnd::SuccessorEnded(code);
+        }
         let counters = Frame::Counters(metrics.carry());
         let _ = self.outgoing.send(&counters).await;
+        let sent = Frame::Requests(registry.requests_sent().await);
+        let _ = self.outgoing.send(&sent).await;
         let above = upgrades.stand_in();
         if let Some(stand_in) = &above {
             // The process that a supervisor knows is another one's: it is told whom to follow from now on.
@@ -348,9 +421,6 @@ impl HandedOver {
             stand_in: stands_in,
         };
         let _ = self.outgoing.send(&farewell).await;
-        if let Some(code) = *self.ended.borrow() {
-            return ProxyEnd::SuccessorEnded(code);
-        }
         match self.outgoing.duplicate() {
             Ok(channel) if stands_in => ProxyEnd::StandIn {
                 pid: upgrades.successor(),

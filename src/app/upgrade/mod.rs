@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::RunOptions;
 use crate::admin::upgrade::{PredecessorView, UpgradeReport, UpgradeRequest, UpgradeView};
+use crate::net::kept_socket::keeper;
 use crate::net::sd_notify::NOTIFY_SOCKET;
 use crate::rt::clock;
 use crate::upgrade::channel::ChannelSender;
@@ -155,7 +156,9 @@ impl UpgradeState {
             // systemd's own word for whom it has started (since 248): a variable may come from further up.
             let elsewhere =
                 set("SYSTEMD_EXEC_PID").is_some_and(|pid| pid != std::process::id().to_string());
-            match set(NOTIFY_SOCKET).is_some() && !elsewhere {
+            // A keeper speaks for itself, whoever has started it.
+            let is_heard = keeper().is_some() || !elsewhere;
+            match set(NOTIFY_SOCKET).is_some() && is_heard {
                 true => HandedParent::Systemd,
                 false => HandedParent::StandIn,
             }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
+use crate::core::rate::table::OpenBucket;
 use crate::proxy::accept::adopt::AdoptedConnection;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::moving::{MoveClaim, MoveCount, MovedConnection, OfferedConnection};
@@ -52,6 +53,37 @@ impl Offers {
     pub fn all_declined(&self) {
         self.0.lock().clear();
     }
+}
+
+/// Tells what is counted of clients whose requests are limited.
+pub async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
+    let witness = plane.guards.witness();
+    for open in plane.guards.open_buckets(clock::now()) {
+        if open.is_empty() {
+            continue;
+        }
+        let buckets = open.iter();
+        let buckets = buckets.map(|one| (one.key, clock::to_machine(one.full_at)));
+        let buckets = buckets.collect();
+        let frame = Frame::Rates { witness, buckets };
+        if outgoing.send(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes that from the process before this one.
+pub fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]) {
+    // Another release may count by other numbers: they would be nobody's.
+    if witness != plane.guards.witness() {
+        debug!("what clients have used of their rates begins anew");
+        return;
+    }
+    let buckets = buckets.iter().map(|(key, full_at)| OpenBucket {
+        key: *key,
+        full_at: clock::from_machine(*full_at),
+    });
+    plane.guards.take_buckets(buckets, clock::now());
 }
 
 /// Offers open connections for as long as this process lives; tells what has gone at once.

@@ -7,13 +7,15 @@ use tokio::sync::{Mutex, mpsc};
 use tracing::{debug, info, warn};
 
 use super::super::lifecycle::Lifecycle;
+use super::super::service::Service;
 use super::super::wiring;
-use super::moving::Arrivals;
+use super::moving::{Arrivals, take_rates};
 use crate::admin::ProxyProcess as _;
 use crate::admin::upgrade::PredecessorView;
 use crate::config::Config;
 use crate::net::activation::{ADMIN, APPS, HandedListener, Inherited};
 use crate::proxy::data_plane::DataPlane;
+use crate::proxy::guard_state::CountingSecret;
 use crate::registry::Handle;
 use crate::registry::hand_over::PredecessorDrain;
 use crate::registry::handed::{HandedRegistry, from_hex};
@@ -26,7 +28,7 @@ use crate::telemetry::prometheus::Metrics;
 use crate::tls::tickets::HandedTickets;
 use crate::upgrade::channel::{ChannelReceiver, ChannelSender, open_channel};
 use crate::upgrade::giving::CLOCK_ORIGIN;
-use crate::upgrade::protocol::{Frame, HandedState, SocketUse};
+use crate::upgrade::protocol::{Frame, HandedParent, HandedState, SocketUse};
 use crate::upgrade::taking::{Predecessor, TakeOverError};
 
 /// What this process starts with: everything of another one, or nothing.
@@ -135,7 +137,10 @@ impl TakenOver {
     pub fn own_key(registry: &HandedRegistry, config: &Config) -> anyhow::Result<OwnKeySource> {
         let handed = registry.sticky_key.as_deref().and_then(from_hex);
         match handed {
-            Some(bytes) => Ok(OwnKeySource::known(OwnKey::new(bytes))),
+            Some(bytes) => {
+                let dir = config.server.state_dir.as_deref();
+                Ok(OwnKeySource::known(OwnKey::new(bytes), dir))
+            }
             None => wiring::own_key(config),
         }
     }
@@ -146,6 +151,11 @@ impl TakenOver {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.drains = Some(receiver);
         Some(sender)
+    }
+
+    /// What clients are counted by.
+    pub fn counting_secret(&self) -> Option<CountingSecret> {
+        self.state.counting_secret.map(CountingSecret)
     }
 
     /// What lets clients resume.
@@ -171,6 +181,7 @@ impl TakenOver {
         lifecycle: &Arc<Lifecycle>,
         registry: &Handle,
         metrics: &Metrics,
+        service: &Service,
         (plane, threads): (&Arc<DataPlane>, &Arc<Threads>),
     ) {
         let unused = inherited.close_unused();
@@ -193,6 +204,10 @@ impl TakenOver {
             ..PredecessorView::default()
         }));
         predecessor.accepts(unused).await;
+        if predecessor.is_alone() && self.state.parent == HandedParent::Systemd {
+            // The old one may not have come to it.
+            service.is_main();
+        }
         let Some((outgoing, incoming)) = predecessor.into_channel() else {
             upgrades.set_predecessor(None);
             registry.predecessor_is_gone();
@@ -221,6 +236,7 @@ impl TakenOver {
             registry: registry.clone(),
             metrics: metrics.clone(),
             arrivals: Arrivals::new(plane.clone(), threads.clone()),
+            plane: plane.clone(),
             outgoing,
             incoming,
         };
@@ -234,6 +250,7 @@ struct PredecessorLink {
     registry: Handle,
     metrics: Metrics,
     arrivals: Arrivals,
+    plane: Arc<DataPlane>,
     outgoing: ChannelSender,
     incoming: ChannelReceiver,
 }
@@ -281,6 +298,9 @@ impl PredecessorLink {
                 }
                 Frame::Moved { number } => self.arrivals.moved(number),
                 Frame::Counters(counters) => self.metrics.go_on_from(counters),
+                Frame::Sessions(sessions) => self.registry.take_sessions(sessions),
+                Frame::Requests(counted) => self.registry.requests_before(counted),
+                Frame::Rates { witness, buckets } => take_rates(&self.plane, witness, &buckets),
                 Frame::Quiet { number } => self.registry.predecessor_is_quiet(number),
                 Frame::StandIn {} => {
                     let socket = received.descriptors.into_iter().next();

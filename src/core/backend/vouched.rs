@@ -10,6 +10,11 @@ impl BackendState {
         self.judge = HealthJudge::known(now, listener);
     }
 
+    /// Takes it as down, as whoever judged before has found it: as ever, it takes a row of passes to be up.
+    pub fn denounce(&mut self, now: Time) {
+        self.judge = HealthJudge::known_down(now);
+    }
+
     /// The listening socket that probes have met, where that is known.
     pub fn listener(&self) -> Option<u64> {
         self.judge.listener()

@@ -17,6 +17,15 @@ type Slot = [u64; 3];
 /// What a key costs, in bytes.
 pub const SLOT_SIZE: usize = size_of::<Slot>();
 
+/// A bucket that is not full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenBucket {
+    /// Whose it is.
+    pub key: u64,
+    /// When it will be full, to the nanosecond.
+    pub full_at: Time,
+}
+
 /// Buckets by key. Its memory is asked for at once and used as keys come.
 #[derive(Debug)]
 pub struct RateTable {
@@ -38,6 +47,18 @@ impl RateTable {
 
     /// Takes a request of this key out of its bucket.
     pub fn take(&mut self, key: u64, rule: &RateRule, now: Time) -> RateVerdict {
+        let slot = self.slot(key, now);
+        let mut full_at = FillTime {
+            nanos: slot[1],
+            part: slot[2] as u32,
+        };
+        let verdict = rule.take(&mut full_at, now);
+        *slot = [key, full_at.nanos, full_at.part.into()];
+        verdict
+    }
+
+    /// A key's place; where it is new, another one's may be taken for it.
+    fn slot(&mut self, key: u64, now: Time) -> &mut Slot {
         // The low bits choose a table, where there are several.
         let first = (key >> 16) as usize % self.rows * ROW;
         let row = &mut self.slots[first..first + ROW];
@@ -56,14 +77,31 @@ impl RateTable {
                 place
             }
         };
-        let slot = &mut row[place];
-        let mut full_at = FillTime {
-            nanos: slot[1],
-            part: slot[2] as u32,
+        &mut row[place]
+    }
+
+    /// The buckets that are not full now.
+    pub fn open(&self, now: Time) -> impl Iterator<Item = OpenBucket> + '_ {
+        let slots = self.slots.iter();
+        let open = slots.filter(move |slot| u128::from(slot[1]) > now.as_nanos());
+        open.map(|slot| OpenBucket {
+            key: slot[0],
+            full_at: Time::from_nanos(slot[1]),
+        })
+    }
+
+    /// Takes out of a key's bucket what is missing in one that was kept elsewhere: what has passed there and here has passed.
+    pub fn add(&mut self, bucket: OpenBucket, now: Time) {
+        let missing = bucket.full_at.saturating_sub(now).as_nanos();
+        let Some(missing) = u64::try_from(missing).ok().filter(|missing| *missing > 0) else {
+            return;
         };
-        let verdict = rule.take(&mut full_at, now);
-        *slot = [key, full_at.nanos, full_at.part.into()];
-        verdict
+        let now_nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let slot = self.slot(bucket.key, now);
+        if slot[1] < now_nanos {
+            (slot[1], slot[2]) = (now_nanos, 0);
+        }
+        slot[1] = slot[1].saturating_add(missing);
     }
 
     /// Keys that had to begin anew for want of room.

@@ -129,3 +129,30 @@ fn key_far_beyond_its_rate_is_forgotten_last() {
     }
     assert!(matches!(table.take(7, &rule, now), RateVerdict::Wait(_)));
 }
+
+/// What has passed in one table and in another one is what has passed: together no more than one would have let.
+#[test]
+fn buckets_that_another_table_kept_are_added_to_those_here() {
+    let rule = rule(1, Duration::from_secs(10), 5);
+    let (mut old, mut new) = (RateTable::new(4), RateTable::new(4));
+    let now = Time::from_secs(100);
+    for _ in 0..3 {
+        assert_eq!(old.take(7, &rule, now), RateVerdict::Pass);
+    }
+    old.take(8, &rule, Time::from_secs(10));
+    // Both take requests for a moment.
+    assert_eq!(new.take(7, &rule, now), RateVerdict::Pass);
+    let open: Vec<_> = old.open(now).collect();
+    assert_eq!(
+        open.len(),
+        1,
+        "a full bucket is nothing to tell of: {open:?}"
+    );
+    for bucket in open {
+        new.add(bucket, now);
+    }
+    assert_eq!(new.take(7, &rule, now), RateVerdict::Pass, "the fifth");
+    let wait = Duration::from_secs(10);
+    assert_eq!(new.take(7, &rule, now), RateVerdict::Wait(wait));
+    assert_eq!(new.take(8, &rule, now), RateVerdict::Pass);
+}

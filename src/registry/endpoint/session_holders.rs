@@ -27,6 +27,17 @@ const SAMPLE: usize = 8;
 /// How many are remembered.
 static REMEMBERED: AtomicUsize = AtomicUsize::new(0);
 
+/// A session as another process gets to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownSession {
+    /// Its number.
+    pub session: u64,
+    /// Its last request, to the second.
+    pub seen: Time,
+    /// It has come back with its token.
+    pub has_returned: bool,
+}
+
 /// The sessions of one backend. Costs nothing before the first one.
 #[derive(Debug, Default)]
 pub struct SessionHolders {
@@ -90,9 +101,47 @@ impl Shard {
 }
 
 impl SessionHolders {
+    /// What is known, for another process, a part at a time; nothing where there has never been one.
+    pub fn known(&self, now: Time) -> impl Iterator<Item = Vec<KnownSession>> + '_ {
+        let shards = self
+            .shards
+            .get()
+            .into_iter()
+            .flat_map(|shards| shards.iter());
+        shards.map(move |shard| {
+            let shard = shard.lock();
+            let known = shard.holders.iter().map(|(session, holder)| KnownSession {
+                session: *session,
+                seen: match holder.open {
+                    0 => Time::from_secs(holder.seen.into()),
+                    // Its request is being answered: the session is used now.
+                    _ => now,
+                },
+                has_returned: holder.has_returned,
+            });
+            known.collect::<Vec<_>>()
+        })
+    }
+
+    /// Without a request a session ends after this time.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle.load(Ordering::Relaxed).into())
+    }
+
+    /// Goes on with what another process knew.
+    pub fn take(&self, known: &[KnownSession], idle: Duration) {
+        for one in known {
+            self.add(one.session, one.has_returned, idle, one.seen, 0);
+        }
+    }
+
     /// A request of this session begins; [`SessionHolders::leave`] ends it. `has_returned`: it has come with a token for
     /// this backend. `idle`: without requests the session ends after this time.
     pub fn enter(&self, session: u64, has_returned: bool, idle: Duration, now: Time) {
+        self.add(session, has_returned, idle, now, 1);
+    }
+
+    fn add(&self, session: u64, has_returned: bool, idle: Duration, now: Time, open: u16) {
         let (seen, idle) = (now.as_secs() as u32, seconds(idle));
         if self.idle.load(Ordering::Relaxed) != idle {
             self.idle.store(idle, Ordering::Relaxed);
@@ -102,14 +151,15 @@ impl SessionHolders {
         match shard.holders.entry(session) {
             Entry::Occupied(mut entry) => {
                 let holder = entry.get_mut();
-                holder.seen = seen;
-                holder.open = holder.open.saturating_add(1);
+                // What another process knew may be older.
+                holder.seen = holder.seen.max(seen);
+                holder.open = holder.open.saturating_add(open);
                 holder.has_returned |= has_returned;
                 return;
             }
             Entry::Vacant(entry) => entry.insert(Holder {
                 seen,
-                open: 1,
+                open,
                 has_returned,
             }),
         };
@@ -249,6 +299,20 @@ mod tests {
         assert!(holders.has(5 << 30) && !holders.has(6 << 30));
         holders.forget(5 << 30);
         assert_eq!(holders.count(at(321)), 0);
+    }
+
+    #[test]
+    fn what_another_process_knew_counts_as_if_it_had_been_seen_here() {
+        let (old, new) = (SessionHolders::default(), SessionHolders::default());
+        old.note(1 << 32, true, IDLE, at(10));
+        old.note(2 << 32, false, IDLE, at(10));
+        // Seen here meanwhile, later than there.
+        new.note(1 << 32, true, IDLE, at(12));
+        for known in old.known(at(20)) {
+            new.take(&known, old.idle());
+        }
+        assert_eq!((new.count(at(70)), new.count(at(71))), (2, 1));
+        assert_eq!((new.count(at(312)), new.count(at(313))), (1, 0));
     }
 
     #[test]

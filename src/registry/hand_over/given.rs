@@ -1,10 +1,14 @@
 //! What one registry gives to another, and where it comes from.
 
 use super::ChangeHold;
+use super::outliers::handed as handed_outlier;
+use super::sessions::sessions_of;
 use crate::core::backend::{DerivedState, Health};
 use crate::core::drain::Actor;
 use crate::registry::backend_entry::BackendSource;
-use crate::registry::handed::{HandedDiscovered, HandedLease, HandedRegistry, KnownBackend, hex};
+use crate::registry::handed::{
+    HandedDiscovered, HandedLease, HandedRegistry, HandedRequests, KnownBackend, hex,
+};
 use crate::registry::handle::RegistryError;
 use crate::registry::persist::DrainRecord;
 use crate::registry::pool::PoolState;
@@ -33,6 +37,17 @@ impl Writer {
 }
 
 impl PoolState {
+    /// Requests that were sent to each of its backends, by this process and those before it.
+    pub(super) fn requests_sent(&self) -> impl Iterator<Item = HandedRequests> + '_ {
+        let staying = self.members.values().filter(|member| !member.leaving);
+        staying.map(|member| HandedRequests {
+            pool: self.name.to_string(),
+            backend: member.base.clone(),
+            address: member.endpoint.address.to_string(),
+            requests: member.requests(),
+        })
+    }
+
     pub(super) fn give(&self, handed: &mut HandedRegistry, clock: &Reading) {
         for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
             let address = member.endpoint.address.to_string();
@@ -44,6 +59,14 @@ impl PoolState {
                 address: address.clone(),
                 incarnation: backend.incarnation(),
                 up: backend.health() == Health::Up,
+                down: backend.health() == Health::Down,
+                finishing: match backend.hands_over() {
+                    true => sessions_of(&self.name, member).collect(),
+                    false => Vec::new(),
+                },
+                probed: member.probed,
+                requests: member.requests(),
+                outlier: self.outlier_record(member.endpoint.key).map(handed_outlier),
                 listener: backend.listener(),
                 last_probe: member.last_probe.clone(),
                 busy: drains && member.endpoint.gate.in_flight() > 0,

@@ -5,6 +5,8 @@
 //! for here, and its gate has a guest until the old process says that nothing of its own is left.
 
 mod given;
+mod outliers;
+mod sessions;
 mod taken;
 
 use std::collections::HashMap;
@@ -16,10 +18,10 @@ use tracing::warn;
 use super::backend_entry::BackendEntry;
 use super::command::RegistryCommand;
 use super::endpoint::{BackendKey, Permit};
-use super::handed::{HandedRegistry, KnownBackend};
+use super::handed::{HandedRegistry, HandedRequests, HandedSessions, KnownBackend};
 use super::handle::{Handle, RegistryError};
 use super::lease::LeaseHandle;
-use super::pool::Joining;
+use super::pool::{Joining, PoolState};
 use super::view::{DrainResponse, LeaseRequest};
 use super::writer::Writer;
 use crate::core::backend::{BackendEvent, DerivedState};
@@ -62,6 +64,18 @@ pub(super) enum HandOverCommand {
     },
     /// The predecessor has nothing left on this backend.
     Quiet { key: BackendKey },
+    /// Whose sessions are where.
+    GiveSessions {
+        reply: oneshot::Sender<Vec<HandedSessions>>,
+    },
+    /// The predecessor's, some of one backend.
+    TakeSessions(HandedSessions),
+    /// What was sent to backends, by this process and those before it.
+    CountRequests {
+        reply: oneshot::Sender<Vec<HandedRequests>>,
+    },
+    /// What the predecessor has sent, and those before it.
+    RequestsBefore(Vec<HandedRequests>),
     /// The predecessor is gone.
     PredecessorGone,
     /// Launchers that have not come back are gone.
@@ -203,6 +217,18 @@ impl Handle {
         let _ = ended.await;
     }
 
+    /// How many requests were sent to each backend, by this process and those before it.
+    pub async fn requests_sent(&self) -> Vec<HandedRequests> {
+        let asked =
+            self.ask(|reply| RegistryCommand::HandOver(HandOverCommand::CountRequests { reply }));
+        asked.await.unwrap_or_default()
+    }
+
+    /// So many requests the process before this one has sent up to now, and those before it.
+    pub fn requests_before(&self, counted: Vec<HandedRequests>) {
+        self.hand_over(HandOverCommand::RequestsBefore(counted));
+    }
+
     /// The process before this one has nothing left on a backend.
     pub fn predecessor_is_quiet(&self, number: u64) {
         self.hand_over(HandOverCommand::Quiet {
@@ -240,6 +266,17 @@ impl Writer {
                 reply,
             } => self.follow(&pool, &backend, &address, deadline, reply),
             HandOverCommand::Quiet { key } => drop(self.hand_over.guests.remove(&key)),
+            HandOverCommand::GiveSessions { reply } => {
+                let sessions = self.give_sessions();
+                self.reply(reply, sessions);
+            }
+            HandOverCommand::TakeSessions(sessions) => self.take_sessions(&sessions),
+            HandOverCommand::CountRequests { reply } => {
+                let pools = self.pools.iter().filter(|pool| !pool.retired);
+                let counted = pools.flat_map(PoolState::requests_sent).collect();
+                self.reply(reply, counted);
+            }
+            HandOverCommand::RequestsBefore(counted) => self.note_requests_before(counted),
             HandOverCommand::PredecessorGone => {
                 self.hand_over.predecessor = None;
                 self.hand_over.guests.clear();
@@ -251,6 +288,23 @@ impl Writer {
                         backend = orphan.name,
                         "its launcher has not come back after the upgrade"
                     );
+                }
+            }
+        }
+    }
+
+    fn note_requests_before(&mut self, counted: Vec<HandedRequests>) {
+        let mut by_backend: HashMap<_, u64> = counted
+            .into_iter()
+            .map(|one| ((one.pool, one.backend, one.address), one.requests))
+            .collect();
+        for pool in &mut self.pools {
+            for member in pool.members.values_mut() {
+                let address = member.endpoint.address.to_string();
+                let it = (pool.name.to_string(), member.base.clone(), address);
+                // Of two that are alike, the first has it.
+                if let Some(requests) = by_backend.remove(&it) {
+                    member.requests_before = requests;
                 }
             }
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::outliers::taken;
+use super::sessions::take_sessions;
 use super::{HandOverCommand, OrphanedLease, PredecessorDrain};
 use crate::config::{Address, Config};
 use crate::core::backend::DerivedState;
@@ -207,11 +209,25 @@ impl PoolState {
             return;
         };
         member.last_probe.clone_from(&known.last_probe);
+        member.requests_before = known.requests;
+        for sessions in &known.finishing {
+            take_sessions(&member.endpoint.holders, sessions);
+        }
+        // One that does not answer would be waited for, and the proxy not ready meanwhile.
+        member.probed = known.up || known.probed;
         if !known.up {
+            if known.down {
+                self.core.denounce(&key, clock::now());
+            }
             return;
         }
-        member.probed = true;
         self.core.vouch(&key, clock::now(), known.listener);
+        if let Some(outlier) = &known.outlier {
+            self.restore_outlier(key, taken(outlier));
+        }
+        let Some(member) = self.members.get(&key) else {
+            return;
+        };
         if self.core.get(&key).is_some_and(|one| one.is_eligible()) {
             member.endpoint.mark_warm();
             member.endpoint.gate.open();

@@ -6,7 +6,7 @@ use super::{PoolState, is_last_resort};
 use crate::config;
 use crate::core::Time;
 use crate::core::outlier::{
-    BackendStanding, OutlierChange, OutlierDetector, OutlierPolicy, ReturnCause,
+    BackendStanding, OutlierChange, OutlierDetector, OutlierPolicy, OutlierRecord, ReturnCause,
 };
 use crate::registry::endpoint::{BackendKey, Endpoint};
 use crate::rt::clock;
@@ -119,6 +119,19 @@ impl PoolState {
         let changes = vec![OutlierChange::Returned(key, ReturnCause::Resumed)];
         self.take_over(&changes);
         changes
+    }
+
+    /// What another registry has to know of one.
+    pub fn outlier_record(&self, key: BackendKey) -> Option<OutlierRecord> {
+        self.outlier.as_ref()?.record(key)
+    }
+
+    /// Goes on with what another registry knew of one, where this configuration judges.
+    pub fn restore_outlier(&mut self, key: BackendKey, record: OutlierRecord) {
+        if let Some(detector) = &mut self.outlier {
+            detector.restore(key, record);
+            self.note_ejection(key);
+        }
     }
 
     /// Another process is behind it, or none; a drain or a failed health check says more than its answers did.

@@ -87,7 +87,7 @@ impl ProxyCommand {
             .env("LISTEN_FDNAMES", names.join(":"))
             .env(NOTIFY_SOCKET, held.address())
             .env(FDSTORE, MOST.to_string())
-            .env(KEPT, "1")
+            .env(KEPT, parent.to_string())
             .env_remove("LAMEDUCK_KEEPER")
             // The keeper passes on what the proxy says for it.
             .env_remove("WATCHDOG_PID")

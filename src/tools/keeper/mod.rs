@@ -6,13 +6,17 @@
 //! kept but descriptors.
 
 mod child;
+mod family;
 mod held;
 
 use std::io;
 use std::time::Duration;
 
 use child::{ProxyCommand, reap_all};
+use family::ProxyFamily;
 use held::{HeldSockets, SupervisorMessage};
+
+use rustix::event::{PollFd, PollFlags};
 
 use super::exec::syscall::{self, LauncherSignals};
 use crate::core::launch::{ProcessExit, signal_name};
@@ -20,10 +24,13 @@ use crate::core::revival::{AfterEnd, Revival};
 use crate::net::sd_notify::notify;
 use crate::rt::clock;
 use crate::rt::output::{self, complain};
-use crate::rt::syscall::kill;
+use crate::rt::syscall::{kill, poll_for};
 
 /// The keeper's own failures, as shells and `env` count them.
 const FAILED: u8 = 125;
+
+/// For a process that was about to take over when the proxy died: it serves by then, or has ended.
+const HEIR_TIME: Duration = Duration::from_millis(300);
 
 /// What is looked for at the latest.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -55,7 +62,8 @@ fn keep_proxy() -> io::Result<ProcessExit> {
         held: HeldSockets::open()?,
         command: ProxyCommand::of_this_process()?,
         revival: Revival::default(),
-        main: None,
+        family: ProxyFamily::default(),
+        next: None,
     };
     syscall::adopt_orphans();
     keeper.start()?;
@@ -68,28 +76,65 @@ struct ProxyKeeper {
     held: HeldSockets,
     command: ProxyCommand,
     revival: Revival,
-    /// The proxy, while there is one.
-    main: Option<u32>,
+    /// The proxy, and what is left of its upgrades.
+    family: ProxyFamily,
+    /// When it is started again.
+    next: Option<NextStart>,
+}
+
+/// When the proxy is started again, unless one that was about to take over says that it serves.
+#[derive(Clone, Copy)]
+struct NextStart {
+    /// Where there is no such one…
+    earliest: Duration,
+    /// …and where there is one.
+    latest: Duration,
+}
+
+impl NextStart {
+    fn is_due(self, now: Duration) -> bool {
+        self.latest <= now
+    }
+
+    fn may_be(self, now: Duration) -> bool {
+        self.earliest <= now
+    }
+
+    fn wait(self, now: Duration) -> Duration {
+        match self.may_be(now) {
+            true => self.latest.saturating_sub(now),
+            false => self.earliest.saturating_sub(now),
+        }
+    }
 }
 
 impl ProxyKeeper {
     fn start(&mut self) -> io::Result<()> {
-        self.main = Some(self.command.start(&self.held)?);
+        // One that was about to take over from a proxy that has died since would serve beside the next one.
+        self.family.end_orphans();
+        let pid = self.command.start(&self.held)?;
+        self.family.follow(pid);
         self.revival.note_start(clock::now());
         Ok(())
     }
 
     /// Until the proxy ends for good; how it did.
     fn live(&mut self) -> io::Result<ProcessExit> {
-        let mut start_at = None;
         loop {
             let now = clock::now();
-            if start_at.is_some_and(|at| at <= now) {
-                start_at = None;
-                self.start()?;
+            let mut patience = LOOK;
+            match self.next {
+                _ if self.family.main().is_some() => self.next = None,
+                Some(next)
+                    if next.is_due(now) || next.may_be(now) && self.family.orphans().is_empty() =>
+                {
+                    self.next = None;
+                    self.start()?;
+                }
+                Some(next) => patience = next.wait(now),
+                None => {}
             }
-            let patience = start_at.map_or(LOOK, |at: Duration| at.saturating_sub(now));
-            syscall::wait(&self.signals, &self.held, Some(patience));
+            self.wait(patience);
             // What it said before it ended comes first.
             while let Some(message) = self.held.receive() {
                 self.heed(message);
@@ -99,32 +144,59 @@ impl ProxyKeeper {
                     self.pass_on(signal);
                 }
             }
-            if self.revival.is_stopping() && self.main.is_none() {
+            if self.revival.is_stopping() && self.family.main().is_none() {
                 return Ok(ProcessExit::Code(0));
             }
-            for (pid, end) in reap_all() {
-                if self.main != Some(pid) {
+            let mut ended = reap_all();
+            if self.family.has_ended_elsewhere() {
+                // How, only the process before it knows.
+                let pid = self.family.main().unwrap_or_default();
+                ended.push((pid, ProcessExit::Signal(libc::SIGKILL)));
+            }
+            for (pid, end) in ended {
+                if !self.family.forget(pid) {
                     continue;
                 }
-                self.main = None;
-                let now = clock::now();
-                match self.revival.after(end, now) {
-                    AfterEnd::EndAlike => return Ok(end),
-                    AfterEnd::StartAgain(pause) => {
-                        complain(&format!(
-                            "keeper: the proxy ({pid}) {}; its {} sockets stay open, and it starts again {}",
-                            describe(end),
-                            self.held.count(),
-                            match pause.is_zero() {
-                                true => "now".to_owned(),
-                                false => format!("in {pause:?}"),
-                            }
-                        ));
-                        start_at = Some(now + pause);
-                    }
+                if let AfterEnd::EndAlike = self.after(pid, end) {
+                    return Ok(match self.revival.is_stopping() {
+                        true if end == ProcessExit::Signal(libc::SIGKILL) => ProcessExit::Code(0),
+                        _ => end,
+                    });
                 }
             }
         }
+    }
+
+    fn after(&mut self, pid: u32, end: ProcessExit) -> AfterEnd {
+        let now = clock::now();
+        let after = self.revival.after(end, now);
+        if let AfterEnd::StartAgain(pause) = after {
+            complain(&format!(
+                "keeper: the proxy ({pid}) {}; its {} sockets stay open, and it starts again {}",
+                describe(end),
+                self.held.count(),
+                match pause.is_zero() {
+                    true => "now".to_owned(),
+                    false => format!("in {pause:?}"),
+                }
+            ));
+            self.next = Some(NextStart {
+                earliest: now + pause,
+                latest: now + pause.max(HEIR_TIME),
+            });
+        }
+        after
+    }
+
+    fn wait(&self, patience: Duration) {
+        let ends = self.family.main_end();
+        let mut polled = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.held, PollFlags::IN),
+        ];
+        polled.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));
+        // An error (EINTR) only means to look earlier.
+        let _ = poll_for(&mut polled, Some(patience));
     }
 
     fn heed(&mut self, message: SupervisorMessage) {
@@ -133,7 +205,10 @@ impl ProxyKeeper {
         }
         // Another process has taken its place.
         if let Some(pid) = message.main {
-            self.main = Some(pid);
+            if self.family.main().is_none() {
+                self.revival.note_start(clock::now());
+            }
+            self.family.follow(pid);
         }
         if !message.others.is_empty() {
             // A supervisor above that has gone is no reason to end.
@@ -145,7 +220,7 @@ impl ProxyKeeper {
         if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT) {
             self.revival.note_stop();
         }
-        if let Some(pid) = self.main {
+        if let Some(pid) = self.family.main() {
             let _ = kill(pid, signal);
         }
     }

@@ -68,6 +68,20 @@ impl FakeSystemd {
         service.store.iter().map(|(name, _)| name.clone()).collect()
     }
 
+    /// The main process that was named last, if one was since the service was started.
+    pub fn main(&self) -> Option<u32> {
+        let service = self.shared.0.lock();
+        let heard = service.heard.iter().rev();
+        let mut lines = heard.flat_map(|text| text.lines());
+        lines.find_map(|line| line.strip_prefix("MAINPID=")?.parse().ok())
+    }
+
+    /// The service is about to be started anew.
+    pub fn forget_main(&self) {
+        let mut service = self.shared.0.lock();
+        service.heard.retain(|text| !text.contains("MAINPID="));
+    }
+
     pub fn has_heard(&self, line: &str) -> bool {
         let service = self.shared.0.lock();
         service

@@ -1,0 +1,38 @@
+//! A reload in order, whoever has asked for it: a signal, the API, or an upgrade that needs no more.
+
+use super::lifecycle::Lifecycle;
+use super::service::Service;
+use crate::registry::Handle;
+use crate::server::listeners::Listeners;
+use crate::telemetry::access_log::AccessLog;
+
+/// What a reload has to do with, beside the process.
+pub struct ReloadScope<'a> {
+    /// Takes the configuration.
+    pub registry: &'a Handle,
+    /// May open and close addresses.
+    pub listeners: &'a mut Listeners,
+    /// Is opened anew: it may have been rotated.
+    pub access_log: &'a AccessLog,
+    /// Is told.
+    pub service: &'a Service,
+}
+
+impl ReloadScope<'_> {
+    /// Reads the configuration again; says what has changed. The supervisor knows of it meanwhile, and a stop does not wait for
+    /// one that hangs.
+    ///
+    /// # Errors
+    /// Why the old configuration stays in force.
+    pub async fn reload(self, lifecycle: &Lifecycle) -> Result<Vec<String>, String> {
+        self.service.reloading();
+        let outcome = tokio::select! {
+            biased;
+            outcome = lifecycle.reload(self.registry, self.listeners) => outcome,
+            () = lifecycle.stop_is_due() => Err("lameduck is stopping".to_owned()),
+        };
+        self.access_log.reopen();
+        self.service.reloaded();
+        outcome
+    }
+}

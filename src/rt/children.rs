@@ -1,0 +1,154 @@
+//! Child processes: those that this one starts, and those that become its own when their parents end (it is process 1 of a
+//! container, or a child subreaper).
+//!
+//! Whoever asks the kernel for any exit status gets the next one, whosever it is. So there is one place that asks, under one
+//! lock: an exit status that somebody here waits for is kept for them, whoever has met it.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitStatus};
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::syscall;
+
+static CHILDREN: Mutex<Option<KnownChildren>> = Mutex::new(None);
+
+/// Those that were started here, by process id.
+#[derive(Default)]
+struct KnownChildren {
+    /// Somebody waits for these; how they ended, if they have.
+    awaited: HashMap<u32, Option<ExitStatus>>,
+    /// Nobody does any more, and they have not ended yet.
+    abandoned: Vec<u32>,
+}
+
+/// A process that was started here. Its exit status is this one's, whoever else reaps.
+#[derive(Debug)]
+pub struct StartedChild {
+    pid: u32,
+    status: Option<ExitStatus>,
+    /// From before it was started: no end is missed.
+    ends: Signal,
+}
+
+/// Starts a process.
+///
+/// # Errors
+/// Those of fork and exec, and where SIGCHLD can't be watched.
+pub fn start_child(command: &mut Command) -> io::Result<StartedChild> {
+    let ends = signal(SignalKind::child())?;
+    let mut known = CHILDREN.lock();
+    let known = known.get_or_insert_default();
+    known.abandoned.retain(|pid| take_status(*pid).is_none());
+    // Under the lock: nobody meets its end before it is known, that of a program that can't be run neither.
+    let pid = command.spawn()?.id();
+    known.awaited.insert(pid, None);
+    Ok(StartedChild {
+        pid,
+        status: None,
+        ends,
+    })
+}
+
+/// Takes one exit status that nobody waits for, or puts one that somebody waits for aside; the process. `None`: none has ended.
+pub fn reap_one() -> Option<u32> {
+    let mut known = CHILDREN.lock();
+    let (pid, status) = wait(WaitOptions::NOHANG).ok().flatten()?;
+    let pid = pid.as_raw_nonzero().get().unsigned_abs();
+    if let Some(known) = &mut *known {
+        if let Some(place) = known.awaited.get_mut(&pid) {
+            *place = Some(exit_status(status));
+        }
+        known.abandoned.retain(|other| *other != pid);
+    }
+    Some(pid)
+}
+
+impl StartedChild {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits for its end. Safe to drop and call again.
+    pub async fn wait(&mut self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            let _ = self.ends.recv().await;
+        }
+    }
+
+    /// Kills it, if it has not ended.
+    pub fn kill(&mut self) {
+        // Its id is nobody else's as long as nobody has its status.
+        if self.ended().is_none() {
+            let _ = syscall::kill(self.pid, libc::SIGKILL);
+        }
+    }
+
+    /// How it has ended; `None`: it has not.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            let mut known = CHILDREN.lock();
+            let awaited = &mut known.get_or_insert_default().awaited;
+            let met = awaited.get(&self.pid).copied().flatten();
+            self.status = met.or_else(|| take_status(self.pid));
+            if self.status.is_some() {
+                awaited.remove(&self.pid);
+            }
+        }
+        self.status
+    }
+}
+
+impl Drop for StartedChild {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            let mut known = CHILDREN.lock();
+            let known = known.get_or_insert_default();
+            known.awaited.remove(&self.pid);
+            known.abandoned.push(self.pid);
+        }
+    }
+}
+
+/// The exit status of this child, if it has ended.
+fn take_status(pid: u32) -> Option<ExitStatus> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let (_, status) = waitpid(Some(pid), WaitOptions::NOHANG).ok().flatten()?;
+    Some(exit_status(status))
+}
+
+fn exit_status(status: WaitStatus) -> ExitStatus {
+    ExitStatus::from_raw(status.as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn end_of_a_child_is_told_once_it_has_ended_and_again() {
+        let mut command = Command::new("/bin/sh");
+        let mut child = start_child(command.args(["-c", "exit 7"])).unwrap();
+        assert_eq!(child.wait().await.code(), Some(7));
+        assert_eq!(child.wait().await.code(), Some(7));
+        child.kill();
+    }
+
+    #[tokio::test]
+    async fn killed_child_says_so_and_a_program_that_is_none_is_no_child() {
+        let mut command = Command::new("/bin/sleep");
+        let mut child = start_child(command.arg("60")).unwrap();
+        child.kill();
+        assert_eq!(child.wait().await.signal(), Some(libc::SIGKILL));
+        let error = start_child(&mut Command::new("/nowhere/program")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,119 @@
+//! The processes of a proxy: the one that serves, those that have served and finish what they have left, and one that is about
+//! to take over when the one before it dies.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+
+use crate::rt::syscall::{is_readable, kill};
+
+/// Whom the keeper follows.
+#[derive(Default)]
+pub(super) struct ProxyFamily {
+    main: Option<u32>,
+    /// Its end, whoever its parent is: after an upgrade, that is the process before it.
+    end: Option<OwnedFd>,
+    former: Vec<u32>,
+}
+
+impl ProxyFamily {
+    /// The proxy, while there is one.
+    pub fn main(&self) -> Option<u32> {
+        self.main
+    }
+
+    /// This one serves from now on; the one before it finishes.
+    pub fn follow(&mut self, pid: u32) {
+        if let Some(before) = self.main.filter(|before| *before != pid) {
+            self.former.retain(|former| kill(*former, 0).is_ok());
+            self.former.push(before);
+        }
+        self.main = Some(pid);
+        self.end = to_pid(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+    }
+
+    /// What can be read when the one that serves has ended.
+    pub fn main_end(&self) -> Option<BorrowedFd<'_>> {
+        self.end.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Whether the one that serves has ended where its parent alone knows how: it is no child of this process.
+    pub fn has_ended_elsewhere(&self) -> bool {
+        let is_over = (self.main_end()).is_some_and(|end| is_readable(end, Duration::ZERO));
+        // How a child has ended stays to be taken.
+        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let is_strange = |pid| matches!(waitid(WaitId::Pid(pid), peek), Err(Errno::CHILD));
+        is_over && self.main.and_then(to_pid).is_some_and(is_strange)
+    }
+
+    /// This one has ended; says whether it was the one that serves.
+    pub fn forget(&mut self, pid: u32) -> bool {
+        self.former.retain(|former| *former != pid);
+        let is_main = self.main == Some(pid);
+        if is_main {
+            (self.main, self.end) = (None, None);
+        }
+        is_main
+    }
+
+    /// Children of this process that have never served: the one that served has died while they were about to take over.
+    pub fn orphans(&self) -> Vec<u32> {
+        let mut children = children_of(std::process::id());
+        children.retain(|pid| self.main != Some(*pid) && !self.former.contains(pid));
+        children
+    }
+
+    /// Kills them.
+    pub fn end_orphans(&self) {
+        for pid in self.orphans() {
+            let _ = kill(pid, libc::SIGKILL);
+        }
+    }
+}
+
+fn to_pid(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
+}
+
+/// The processes whose parent this is, as proc_pid_stat(5) has it; zombies are none.
+fn children_of(parent: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name, in parentheses, may contain anything.
+        let fields = stat
+            .rsplit_once(')')
+            .map(|(_, fields)| fields.split_whitespace());
+        let mut fields = fields.into_iter().flatten();
+        fields.next().is_some_and(|state| state != "Z")
+            && fields.next().and_then(|ppid| ppid.parse().ok()) == Some(parent)
+    };
+    all.filter(is_child).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn child_that_has_never_served_is_an_orphan_and_one_that_has_is_none() {
+        let mut command = std::process::Command::new("/bin/sleep");
+        let mut child = command.arg("60").spawn().unwrap();
+        let mut family = ProxyFamily::default();
+        assert!(family.orphans().contains(&child.id()));
+        family.follow(child.id());
+        assert!(!family.orphans().contains(&child.id()));
+        // Another one has taken over, and this one finishes.
+        family.follow(std::process::id());
+        assert!(!family.orphans().contains(&child.id()));
+        family.follow(child.id());
+        assert!(!family.has_ended_elsewhere());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(family.has_ended_elsewhere(), "its status is gone");
+        assert!(family.forget(child.id()));
+    }
+}
