@@ -58,19 +58,35 @@ pub struct Streams {
 impl Streams {
     /// Opens `count` WebSockets and as many event streams, and waits until all have got something.
     pub async fn open(address: SocketAddr, count: usize) -> Self {
+        Self::open_of(address, count, count, PERIOD).await
+    }
+
+    /// The same, so many of each; `period`: between two messages of a WebSocket.
+    pub async fn open_of(
+        address: SocketAddr,
+        sockets: usize,
+        events_count: usize,
+        period: Duration,
+    ) -> Self {
         let shared = Arc::new(Shared {
             next_id: AtomicU64::new(FIRST_ID),
             ..Shared::default()
         });
         let mut tasks = JoinSet::new();
-        for _ in 0..count {
-            let (a, b) = (shared.clone(), shared.clone());
-            tasks.spawn(async move { repeat(&a, || websocket(address, &a)).await });
-            tasks.spawn(async move { repeat(&b, || events(address, &b)).await });
+        for _ in 0..sockets {
+            let shared = shared.clone();
+            tasks.spawn(
+                async move { repeat(&shared, || websocket(address, &shared, period)).await },
+            );
+        }
+        for _ in 0..events_count {
+            let shared = shared.clone();
+            tasks.spawn(async move { repeat(&shared, || events(address, &shared)).await });
         }
         let streams = Self { shared, tasks };
-        super::until("streams to open", Duration::from_secs(10), async || {
-            streams.shared.alive.load(Ordering::Relaxed) >= 2 * count as u64
+        let all = (sockets + events_count) as u64;
+        super::until("streams to open", Duration::from_secs(30), async || {
+            streams.shared.alive.load(Ordering::Relaxed) >= all
         })
         .await;
         streams
@@ -103,8 +119,8 @@ async fn repeat<F: Future<Output = How>>(shared: &Shared, open: impl Fn() -> F) 
     }
 }
 
-async fn websocket(address: SocketAddr, shared: &Shared) -> How {
-    converse(address, shared)
+async fn websocket(address: SocketAddr, shared: &Shared, period: Duration) -> How {
+    converse(address, shared, period)
         .await
         .unwrap_or_else(|error| How::Broken(format!("websocket: {error}")))
 }
@@ -112,13 +128,14 @@ async fn websocket(address: SocketAddr, shared: &Shared) -> How {
 async fn converse(
     address: SocketAddr,
     shared: &Shared,
+    period: Duration,
 ) -> Result<How, Box<dyn std::error::Error + Send + Sync>> {
     let mut request = format!("ws://{address}/ws").into_client_request()?;
     let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
     request.headers_mut().insert("x-demo-id", id.into());
     let (mut socket, _) =
         tokio_tungstenite::client_async(request, TcpStream::connect(address).await?).await?;
-    let mut due = tokio::time::interval(PERIOD);
+    let mut due = tokio::time::interval(period);
     let (mut sent, mut received) = (0u64, 0u64);
     let mut closed = None;
     loop {

@@ -1,5 +1,6 @@
 //! One lameduck takes over from another: `lameduck upgrade`, USR2, and what happens where that fails.
 
+mod beside;
 mod fails;
 mod in_a_row;
 mod known;
