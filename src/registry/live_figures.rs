@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -168,20 +168,27 @@ impl SourceStatus {
         }
     }
 
+    /// How old the last answer is, by this run's clock, or by the wall clock's where it came in an earlier run.
+    pub fn answer_age(&self, now: Time) -> Option<Duration> {
+        let own = self.answered.map(|at| now.saturating_sub(at));
+        own.or_else(|| {
+            let earlier = self.remembered.as_ref()?.answered;
+            let age = clock::wall(now).duration_since(earlier);
+            Some(age.unwrap_or_default())
+        })
+    }
+
     fn view(&self, source: &str) -> DiscoveryView {
         let now = clock::now();
         let shown = |at| clock::rfc3339(clock::wall(at));
-        let age = |at: Time| now.saturating_sub(at).as_millis() as u64;
         let earlier = self.remembered.as_ref().map(|one| one.answered);
         let earlier = earlier.filter(|_| self.answered.is_none());
-        let earlier_age = earlier.and_then(|at| clock::wall(now).duration_since(at).ok());
-        let earlier_age = earlier_age.unwrap_or_default().as_millis() as u64;
         DiscoveryView {
             source: source.to_owned(),
             state: self.state().to_owned(),
             backends: self.backends,
             answered: self.answered.map(shown).or(earlier.map(clock::rfc3339)),
-            answer_age_ms: self.answered.map(age).or(earlier.map(|_| earlier_age)),
+            answer_age_ms: self.answer_age(now).map(|age| age.as_millis() as u64),
             of_earlier_run: earlier.is_some(),
             failing_since: self.failing.as_ref().map(|(since, _)| shown(*since)),
             failure: self.failing.as_ref().map(|(_, why)| why.clone()),

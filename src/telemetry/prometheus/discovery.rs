@@ -41,8 +41,8 @@ pub(super) fn discovery(registry: &Handle) -> [Family; 6] {
         ] {
             answers.add(&[labels[0], labels[1], ("outcome", outcome)], count);
         }
-        if let Some(at) = status.answered {
-            age.add(&labels, now.saturating_sub(at).as_secs());
+        if let Some(old) = status.answer_age(now) {
+            age.add(&labels, old.as_secs());
         }
         failing.add(&labels, u64::from(status.failing.is_some()));
         let held = status.doubt.as_ref().map_or(0, |doubt| doubt.kept);
