@@ -76,7 +76,9 @@ async fn dashboard_shows_the_api_and_changes_nothing_without_the_token() {
             .unwrap();
     }
     let told = page.line().await;
-    let compared = told.strip_prefix("compared ").and_then(|n| n.parse().ok());
+    let compared: Option<u32> = told
+        .strip_prefix("compared ")
+        .and_then(|looks| looks.parse().ok());
     let Some(compared) = compared else {
         panic!("{told}\n{}", page.rest().await.0);
     };
