@@ -1,6 +1,7 @@
 //! `lameduck status`: pools and backends as a table, once or live.
 
 mod certificates;
+mod in_flight;
 mod sources;
 
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use self::certificates::certificates;
+use self::in_flight::{in_flight, oldest_in_flight};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, Voice, ask_all};
 use super::supervised;
@@ -21,7 +23,7 @@ use crate::client::fleet::Connect;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
 use crate::client::names::segment;
 use crate::registry::view::{
-    BackendView, DrainView, EjectionView, OldestView, PauseView, PoolShareView, PoolView,
+    BackendView, DrainView, EjectionView, PauseView, PoolShareView, PoolView,
 };
 use crate::rt::output::{answer, colour, count, printable, stdout_is_terminal};
 
@@ -375,21 +377,6 @@ fn address(backend: &BackendView) -> String {
     }
 }
 
-/// How much is in flight, and how much of it lasts: streams and upgrades end when a drain's deadline comes near, so
-/// who waits for a drain wants to know.
-fn in_flight(backend: &BackendView) -> String {
-    let kinds = &backend.in_flight_by_kind;
-    let lasting: Vec<_> = [(kinds.stream, "stream"), (kinds.upgrade, "upgrade")]
-        .into_iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, kind)| count(number.into(), kind))
-        .collect();
-    match lasting.is_empty() {
-        true => backend.in_flight.to_string(),
-        false => format!("{} ({})", backend.in_flight, lasting.join(", ")),
-    }
-}
-
 /// What it is to the balancer: one that is ejected is ready, and gets nothing new all the same.
 pub(super) fn shown_state(backend: &BackendView) -> &str {
     match (&*backend.state, &backend.ejected) {
@@ -441,18 +428,6 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
 pub(super) fn back_in(ejection: &EjectionView, now: SystemTime) -> String {
     let left = left(Some(&ejection.until), now);
     left.map_or_else(|| "back soon".to_owned(), |left| format!("back in {left}"))
-}
-
-/// What a drain waits for.
-fn oldest_in_flight(oldest: &OldestView) -> String {
-    let route = oldest.route.as_deref().map(printable);
-    let route = route.map_or_else(String::new, |route| format!(", route {route}"));
-    let age = humantime::format_duration(Duration::from_secs(oldest.age_ms / 1000));
-    let (method, path) = (printable(&oldest.method), printable(&oldest.path));
-    format!(
-        "oldest in flight: {} {method} {path}{route}, for {age}",
-        printable(&oldest.kind)
-    )
 }
 
 fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {

@@ -1,7 +1,7 @@
 //! The picture that `lameduck status` draws.
 
 use super::*;
-use crate::registry::view::InFlight;
+use crate::registry::view::{InFlight, OldestView};
 
 fn backend(name: &str, state: &str, health: &str) -> BackendView {
     BackendView {
