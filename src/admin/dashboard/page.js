@@ -160,7 +160,7 @@ async function slowly() {
   slow = setTimeout(slowly, document.hidden ? LOOK_HIDDEN : LOOK_SLOWLY);
   const read = (path) => api.read(path).catch(() => undefined);
   const [splits, listeners, upgrade, lame, told] = await Promise.all(
-    ['/v1/splits', '/v1/listeners', '/v1/upgrade', '/v1/lame-duck', '/v1/restarts?limit=20'].map(read),
+    ['/v1/splits', '/v1/listeners', '/v1/upgrade', '/v1/lame-duck', '/v1/restarts?limit=8'].map(read),
   );
   if (splits !== undefined) state.splits = splits;
   if (listeners !== undefined) state.listeners = listeners;

@@ -5,7 +5,7 @@ import { clock, count, el, keyed, length, say } from './parts.js';
 const id = (name) => document.getElementById(name);
 
 /** Restarts that are shown, the newest first. */
-const SHOWN = 20;
+const SHOWN = 8;
 
 /** What a restart consists of: from when, until when. What nobody saw is part of what came before it. */
 const PHASES = [

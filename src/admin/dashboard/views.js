@@ -203,7 +203,7 @@ export class Views {
 
   updatePool(card, { pool, backends }) {
     const now = this.state.now();
-    const ready = `${pool.eligible} of ${count(pool.backends.length, 'backend')} take requests`;
+    const ready = `${pool.eligible} of ${count(pool.backends.length, 'backend')} eligible`;
     say(card.querySelector('.meta'), `${ready} · ${pool.held} held · ${pool.balance}`);
     card.classList.toggle('bad', pool.eligible === 0);
     const pause = card.querySelector('.action');
