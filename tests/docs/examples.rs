@@ -95,6 +95,11 @@ const WAYS: &[(&str, &str, Way)] = &[
     ("docs/configuration.md", "lameduck run --listen", Way::Alone),
     ("docs/configuration.md", "lameduck check -c", Way::Stage(0)),
     (
+        "docs/dashboard.md",
+        "ssh -L",
+        Way::Not("needs another host"),
+    ),
+    (
         "docs/discovery.md",
         "lameduck changes --last",
         Way::Not("needs sources that change: --test discovery has them"),
