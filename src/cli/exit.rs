@@ -85,6 +85,11 @@ impl Exit {
         Self::new(6, message)
     }
 
+    /// 7: a report has what it must not have, or is not what the logs say.
+    pub fn broken_report(message: impl Into<String>) -> Self {
+        Self::new(7, message)
+    }
+
     /// 130: interrupted.
     pub fn interrupted(message: impl Into<String>) -> Self {
         Self::new(130, message)

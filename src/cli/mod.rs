@@ -20,6 +20,7 @@ pub mod man;
 pub mod pause;
 pub mod register;
 pub mod reload;
+pub mod report;
 pub mod resume;
 pub mod roll;
 pub mod run;
@@ -27,6 +28,7 @@ pub mod split;
 pub mod status;
 mod supervised;
 pub mod upgrade;
+pub mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -40,7 +42,8 @@ use exit::Exit;
     version,
     about = "A reverse proxy whose rolling restarts cost no request",
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 a deadline or --wait ran out, 4 the backend died \
-                  while draining, 5 the proxy can't be reached, 6 a plan went back, 130 interrupted.",
+                  while draining, 5 the proxy can't be reached, 6 a plan went back, 7 a report has what it must not \
+                  have or differs from the log, 130 interrupted.",
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -61,6 +64,10 @@ enum CliCommand {
     Health(health::HealthArgs),
     /// Show what has changed lately: by reloads, discovery, the API and launchers
     Changes(changes::ChangesArgs),
+    /// Show what the last restarts were, and what they have cost
+    Report(report::ReportArgs),
+    /// Recompute a restart report from access logs
+    Verify(verify::VerifyArgs),
     /// Take a backend out and wait until nothing is in flight on it
     Drain(drain::DrainArgs),
     /// Hold what comes to a pool, or answer it with a page
@@ -130,6 +137,8 @@ impl Cli {
             CliCommand::Status(args) => block_on(status::run_status(args)),
             CliCommand::Health(args) => block_on(health::run_health(args)),
             CliCommand::Changes(args) => block_on(changes::run_changes(args)),
+            CliCommand::Report(args) => block_on(report::run_report(args)),
+            CliCommand::Verify(args) => verify::run_verify(&args),
             CliCommand::Drain(args) => block_on(drain::run_drain(args)),
             CliCommand::Pause(args) => block_on(pause::run_pause(args)),
             CliCommand::Resume(args) => block_on(resume::run_resume(args)),
@@ -252,6 +261,10 @@ mod tests {
             "lameduck status app --watch --json",
             "lameduck changes",
             "lameduck changes --json --last 10",
+            "lameduck report --last --json --fail-on lost,cut",
+            "lameduck report --since 1h --html --output report.html",
+            "lameduck report --roll roll-17 --markdown",
+            "lameduck verify report.json --log access.log access.log.1.gz --json",
             "lameduck health app",
             "lameduck health app/app-1",
             "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x --lame-duck 8s",

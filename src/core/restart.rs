@@ -340,6 +340,10 @@ fn note(record: &mut RestartRecord, sight: &RestartSight, is_another: bool, now:
             (one, other) => one.or(other),
         };
     }
+    // What broke may be told after what the prober saw.
+    if record.cause == RestartCause::Stopped && sight.broke && record.started.is_none() {
+        record.cause = RestartCause::Killed;
+    }
     if let Some(outcome) = sight.announced {
         record.drain = Some(outcome);
     }

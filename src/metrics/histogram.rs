@@ -26,6 +26,50 @@ impl Histogram {
         self.sum.fetch_add(micros, Ordering::Relaxed);
     }
 
+    /// How many buckets it has: the last one has no bound.
+    pub const BUCKETS: usize = BOUNDS.len() + 1;
+
+    /// The bucket that a duration is counted in.
+    pub fn bucket(duration: Duration) -> usize {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        BOUNDS.iter().take_while(|bound| micros > **bound).count()
+    }
+
+    /// The bucket with this bound in milliseconds; that without one, for `None`. `None`: no bucket has it.
+    pub fn bucket_of_bound(bound_ms: Option<f64>) -> Option<usize> {
+        match bound_ms {
+            None => Some(BOUNDS.len()),
+            Some(ms) => BOUNDS
+                .iter()
+                .position(|bound| (millis(*bound) - ms).abs() < 1e-9),
+        }
+    }
+
+    /// Which one of so many, in order of size and from 1, is the percentile (nearest rank).
+    pub fn rank(percent: u64, requests: u64) -> u64 {
+        requests.saturating_mul(percent).div_ceil(100).max(1)
+    }
+
+    /// How many are in each bucket now.
+    pub fn counts(&self) -> [u64; Self::BUCKETS] {
+        std::array::from_fn(|bucket| self.counts[bucket].load(Ordering::Relaxed))
+    }
+
+    /// The bound in milliseconds below which so many percent are; `None`: there are none, or it is over the last bound.
+    pub fn percentile(counts: &[u64; Self::BUCKETS], percent: u64) -> Option<f64> {
+        let all = counts.iter().sum();
+        if all == 0 {
+            return None;
+        }
+        let rank = Self::rank(percent, all);
+        let mut sum = 0;
+        let bucket = counts.iter().position(|count| {
+            sum += count;
+            sum >= rank
+        })?;
+        BOUNDS.get(bucket).map(|bound| millis(*bound))
+    }
+
     /// As the encoder takes it: cumulative, in seconds.
     pub(crate) fn read(&self) -> prometheus::proto::Histogram {
         let mut total = 0;
@@ -44,6 +88,10 @@ impl Histogram {
         histogram.set_sample_sum(seconds(self.sum.load(Ordering::Relaxed)));
         histogram
     }
+}
+
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1e3
 }
 
 fn seconds(micros: u64) -> f64 {

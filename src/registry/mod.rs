@@ -33,6 +33,7 @@ mod pool;
 pub mod probing;
 mod request;
 pub mod restart_board;
+mod restart_latency;
 pub mod restart_view;
 mod restart_watch;
 mod restarts;

@@ -26,6 +26,7 @@ use super::names::Names;
 use super::own_key::OwnKeySource;
 use super::pause::PoolPause;
 use super::probing::{Cadence, Probing};
+use super::restart_latency::LatencyReadings;
 use super::snapshot::{HoldQueue, LowerTier, PoolShared, PoolSnapshot};
 use super::sticky::StickyPool;
 use super::view::InFlight;
@@ -39,7 +40,6 @@ use crate::core::pool as core_pool;
 use crate::core::restart::RestartRecorder;
 use crate::core::retry::{Rates, RetryBudget};
 use crate::metrics::PoolCounters;
-use crate::metrics::restart_meter::RestartMeter;
 use crate::rt::clock;
 
 /// A pool's backends and what they share.
@@ -62,7 +62,7 @@ pub struct PoolState {
     pub pause: Option<Arc<PoolPause>>,
     /// It was paused, or is no longer, and those who wait have not been told.
     pub pause_changed: bool,
-    shared: Arc<PoolShared>,
+    pub(super) shared: Arc<PoolShared>,
     health: Arc<config::HealthConfig>,
     releaser: Releaser,
     names: Names,
@@ -81,6 +81,8 @@ pub struct PoolState {
     balancers: PoolBalancers,
     /// Where the proxy is.
     zone: Option<String>,
+    /// How long requests take around restarts.
+    pub(super) readings: LatencyReadings,
 }
 
 /// A backend that is to be added.
@@ -153,6 +155,7 @@ impl PoolState {
             }),
             balancers: PoolBalancers::default(),
             zone: None,
+            readings: LatencyReadings::default(),
             name,
             shared,
             config,
@@ -251,11 +254,6 @@ impl PoolState {
         }
         (self.dirty, self.unsaved) = (true, true);
         Some(member)
-    }
-
-    /// A restart of one of its backends has begun.
-    pub(super) fn note_restart(&self, meter: Arc<RestartMeter>) {
-        self.shared.restart.store(Some(meter));
     }
 
     /// Steps one backend; notes what the step changed for the snapshot, the prober and the kept state.

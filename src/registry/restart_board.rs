@@ -10,7 +10,7 @@ use crate::core::Time;
 use crate::core::restart::RestartRecord;
 use crate::core::restart::role::RestartRole;
 use crate::metrics::restart_meter::RestartMeter;
-use crate::rt::clock;
+use crate::rt::clock::{self, Reading};
 
 /// Restarts that are remembered; the oldest makes room. Each is below 2 KiB.
 pub const MOST_RESTARTS: usize = 512;
@@ -43,7 +43,9 @@ impl RestartBoard {
             .rev()
             .find(|entry| entry.record.number == record.number);
         if let Some(entry) = known {
+            let least = entry.record.capacity.min(record.capacity);
             entry.record = record;
+            entry.record.capacity = least;
             return;
         }
         if entries.len() >= MOST_RESTARTS {
@@ -78,7 +80,9 @@ impl RestartBoard {
     pub fn list(&self, limit: usize) -> Vec<RestartView> {
         let entries = self.0.lock();
         let skipped = entries.len().saturating_sub(limit);
-        entries.iter().skip(skipped).map(BoardEntry::view).collect()
+        let clock = Reading::take();
+        let shown = entries.iter().skip(skipped);
+        shown.map(|entry| entry.view(&clock)).collect()
     }
 
     /// The restart with this id.
@@ -87,14 +91,15 @@ impl RestartBoard {
         let mut known = entries.iter().rev();
         known
             .find(|entry| entry.meter.id().to_string() == id)
-            .map(BoardEntry::view)
+            .map(|entry| entry.view(&Reading::take()))
     }
 }
 
 impl BoardEntry {
-    fn view(&self) -> RestartView {
+    /// All instants by one reading of the clocks, so that they stay in order.
+    fn view(&self, reading: &Reading) -> RestartView {
         let record = &self.record;
-        let shown = |at: Time| clock::rfc3339(clock::wall(at));
+        let shown = |at: Time| clock::rfc3339(reading.to_wall(at));
         let of = |role| self.meter.of(role);
         RestartView {
             id: self.meter.id().to_string(),

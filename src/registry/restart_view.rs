@@ -112,3 +112,54 @@ pub struct LatencyWindow {
     /// 99 of 100 took no longer than this.
     pub p99_ms: Option<f64>,
 }
+
+impl RestartCounts {
+    /// Each figure with its name, in the order of the document.
+    pub fn figures(&self) -> [(&'static str, u64); 8] {
+        [
+            ("lines", self.lines),
+            ("served", self.served),
+            ("closed", self.closed),
+            ("retried", self.retried),
+            ("held", self.held),
+            ("moved", self.moved),
+            ("cut", self.cut),
+            ("lost", self.lost),
+        ]
+    }
+
+    /// The figure of this name.
+    pub fn figure_mut(&mut self, name: &str) -> Option<&mut u64> {
+        Some(match name {
+            "lines" => &mut self.lines,
+            "served" => &mut self.served,
+            "closed" => &mut self.closed,
+            "retried" => &mut self.retried,
+            "held" => &mut self.held,
+            "moved" => &mut self.moved,
+            "cut" => &mut self.cut,
+            "lost" => &mut self.lost,
+            _ => return None,
+        })
+    }
+
+    /// Adds another account's figures.
+    pub fn add(&mut self, other: &Self) {
+        for (name, value) in other.figures() {
+            if let Some(own) = self.figure_mut(name) {
+                *own = own.saturating_add(value);
+            }
+        }
+    }
+}
+
+impl RestartLatency {
+    /// Each span with its name.
+    pub fn windows(&self) -> [(&'static str, Option<&LatencyWindow>); 3] {
+        [
+            ("before", self.before.as_ref()),
+            ("during", self.during.as_ref()),
+            ("after", self.after.as_ref()),
+        ]
+    }
+}

@@ -88,6 +88,9 @@ impl Writer {
         else {
             return;
         };
+        if signs.probe.is_some() {
+            pool.readings.pass_time(&pool.shared.counters, &board);
+        }
         let capacity = if changed { pool.capacity() } else { 1.0 };
         let Some(member) = pool.members.get(&key) else {
             return;
@@ -122,11 +125,19 @@ impl Writer {
         let endpoint = member.endpoint.clone();
         if change == RestartChange::Begun {
             meter.begin(now);
-            pool.note_restart(meter.clone());
+            pool.shared.restart.store(Some(meter.clone()));
         }
         if change == RestartChange::Over {
             meter.end(now);
             endpoint.restart.store(Arc::default());
+            // Who waits from now on waits for another one that is under way.
+            let mut others = pool.members.values();
+            let other = others.find(|other| other.recorder.open().is_some());
+            if let Some(other) = other {
+                pool.shared
+                    .restart
+                    .store(Some(other.endpoint.restart.load_full()));
+            }
         }
         let (name, base) = (pool.name.clone(), pool.members[&key].base.clone());
         if changed && state != DerivedState::Ready {
@@ -134,6 +145,12 @@ impl Writer {
         }
         if let Some(record) = record {
             board.note(&name, &endpoint.name, record, &meter);
+        }
+        let counters = &pool.shared.counters;
+        match change {
+            RestartChange::Begun => pool.readings.begin(meter.number(), counters, &board),
+            RestartChange::Over => pool.readings.end(meter.number(), counters, &board),
+            RestartChange::Grown | RestartChange::Nothing => {}
         }
         if changed && state == DerivedState::Ready && !self.left.is_empty() {
             self.succeed(key, &name, &base);
@@ -176,7 +193,10 @@ impl Writer {
         };
         let now = clock::now();
         let board = self.handle.restarts.clone();
-        let Some(member) = self.home_mut(key).and_then(|pool| pool.members.get(&key)) else {
+        let Some(home) = self.home_mut(key) else {
+            return;
+        };
+        let Some(member) = home.members.get(&key) else {
             return;
         };
         let joined = member.recorder.joined();
@@ -185,6 +205,8 @@ impl Writer {
         let ready = if since > joined { since } else { now };
         meter.end(now);
         board.change(meter.number(), |record, _, _| record.succeed(joined, ready));
+        home.readings
+            .end(meter.number(), &home.shared.counters, &board);
     }
 }
 

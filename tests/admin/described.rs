@@ -88,6 +88,12 @@ async fn answers_have_the_form_that_is_described() {
             Some(asked),
             schema("DrainResponse"),
         ),
+        (
+            "GET",
+            "/v1/restarts?limit=9".to_owned(),
+            None,
+            schema("RestartList"),
+        ),
         // With a drain in it, and without what is null where there is none.
         ("GET", "/v1/pools".to_owned(), None, pools),
         (

@@ -25,6 +25,7 @@ mod local_ports;
 mod moves;
 mod outage;
 mod reload;
+mod reports;
 mod restarts;
 mod roll;
 mod service;

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn sight(state: DerivedState) -> RestartSight {
@@ -169,4 +171,64 @@ fn long_reasons_are_cut_between_characters() {
     told.drains[0].reason = "ä".repeat(1000);
     let record = ready().look(&told, 7, at(10)).1.unwrap();
     assert_eq!(record.reason, "ä".repeat(LONGEST_REASON / 2));
+}
+
+proptest! {
+    #[test]
+    fn any_life_makes_records_that_are_whole_and_in_order(
+        steps in prop::collection::vec((0_u8..5, any::<bool>(), 0_u8..6, any::<bool>(), 0_u8..4), 0..60),
+    ) {
+        let mut recorder = RestartRecorder::new(1, at(0));
+        let (mut incarnation, mut number, mut open) = (1, 100, None);
+        for (place, (state, is_another, probe, drained, actor)) in steps.into_iter().enumerate() {
+            let now = at(place as u64 + 1);
+            let states = [
+                DerivedState::Ready,
+                DerivedState::Draining,
+                DerivedState::Drained,
+                DerivedState::Down,
+                DerivedState::Starting,
+            ];
+            let probes = [
+                None,
+                Some(ProbeResult::Pass),
+                Some(ProbeResult::Refused),
+                Some(ProbeResult::Unavailable),
+                Some(ProbeResult::Timeout),
+                Some(ProbeResult::Reset),
+            ];
+            let mut seen = sight(states[usize::from(state)]);
+            incarnation += u64::from(is_another);
+            (seen.incarnation, seen.probe) = (incarnation, probes[usize::from(probe)]);
+            seen.announced = drained.then_some(Outcome::Drained);
+            if matches!(seen.state, DerivedState::Draining | DerivedState::Drained) {
+                let actors = [Actor::App, Actor::Operator, Actor::Supervisor, Actor::Config];
+                seen.drains = vec![drain(actors[usize::from(actor)], place as u64 + 1)];
+            }
+            number += 1;
+            let (change, record) = recorder.look(&seen, number, now);
+            match change {
+                RestartChange::Begun => {
+                    prop_assert_eq!(open, None);
+                    open = Some(number);
+                }
+                RestartChange::Nothing => prop_assert_eq!(&record, &None),
+                RestartChange::Grown | RestartChange::Over => {}
+            }
+            if let Some(record) = record {
+                // A restart that is over at its first look has had its number only now.
+                prop_assert_eq!(record.number, open.unwrap_or(number));
+                let instants = [record.told, record.drained, record.stopped, record.started, record.ready];
+                for instant in instants.into_iter().flatten() {
+                    prop_assert!(record.began <= instant && instant <= now);
+                }
+                prop_assert_eq!(record.ready.is_some(), change == RestartChange::Over);
+                prop_assert_eq!(record.outcome == RestartOutcome::Open, change != RestartChange::Over);
+            }
+            if change == RestartChange::Over {
+                open = None;
+                prop_assert_eq!(recorder.open(), None);
+            }
+        }
+    }
 }

@@ -87,6 +87,9 @@ impl Transaction<'_> {
         self.account
             .tunnelled(self.client.origin.switched(), tunnel.finish());
         self.account.end = RequestEnd::Tunnel(end);
+        if matches!(end, TunnelEnd::Cut | TunnelEnd::Broken) {
+            self.account.note_broken(permit.endpoint());
+        }
         match end {
             TunnelEnd::Cut | TunnelEnd::Broken => AfterRequest::Abort,
             TunnelEnd::Peers | TunnelEnd::Orderly | TunnelEnd::Idle => AfterRequest::Close,
@@ -181,6 +184,7 @@ impl Transaction<'_> {
                         began,
                     };
                     let failed = self.note_failure(&permit, broken).await;
+                    self.account.note_broken(permit.endpoint());
                     let judged = self.judge_failure(failed).await;
                     return judged.unwrap_or(AfterRequest::Abort);
                 }

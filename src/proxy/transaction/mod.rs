@@ -6,7 +6,7 @@
 //! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and
 //! `actions` answer without a backend (through `compressed_answer`, where that is on), `hash_key` has what
 //! balancing by hash goes by, `changes`
-//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process, `metered` counts for plans of splits, and [`record`] is what is
+//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process, `metered` counts for plans of splits, `restarts` counts what it was to restarts of backends, and [`record`] is what is
 //! remembered for the log.
 
 mod actions;
@@ -32,6 +32,7 @@ pub mod record;
 mod redirect;
 mod request_buffering;
 pub mod request_id;
+mod restarts;
 mod route;
 mod sticky;
 mod wait;
@@ -175,6 +176,7 @@ pub async fn handle(
                     };
                     // The connection is closed by now; only then may the backend be called idle.
                     request.excluded.add(permit.endpoint().key, permit.epoch());
+                    request.account.note_broken(permit.endpoint());
                     drop(permit);
                     if let Some(next) = request.judge_failure(failed).await {
                         break 'answered next;

@@ -25,6 +25,7 @@ use crate::proxy::refusal::ClientRefusal;
 use crate::proxy::transaction::changes::{KeptValues, MessageChanges};
 use crate::proxy::transaction::guards::Admission;
 use crate::proxy::transaction::request_id::RequestId;
+use crate::proxy::transaction::restarts::BrokenAttempts;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::routes::RouteRule;
 use crate::registry::snapshot::PoolSnapshot;
@@ -102,6 +103,8 @@ pub struct RequestRecord {
     pub attempts: u32,
     /// Why it was tried again, or not again.
     pub retry_reason: Option<RetryReason>,
+    /// Attempts that broke, with where that is counted; `None`: none did.
+    pub(super) broken: Option<Box<BrokenAttempts>>,
     /// What has become of its session: `new`, `kept` or `moved`; empty where the pool has none.
     pub session: &'static str,
     /// The number of the id that it was given here; `None`: it has come with one.
@@ -138,6 +141,7 @@ impl RequestRecord {
             held: Duration::ZERO,
             attempts: 0,
             retry_reason: None,
+            broken: None,
             session: "",
             made_id: None,
             backend: None,
@@ -273,6 +277,10 @@ impl RequestRecord {
                 .get_or_init(|| plane.counters.route_requests(name));
             requests.answered(self.status);
         }
+        let restarts = match self.met_restart() {
+            true => self.count_restarts(pool, now),
+            false => String::new(),
+        };
         if !plane.access_log.is_on() {
             return;
         }
@@ -320,6 +328,7 @@ impl RequestRecord {
             referer: referer.unwrap_or_default(),
             end: self.end.as_str(),
             cause: &self.cause,
+            restarts: &restarts,
         });
     }
 }

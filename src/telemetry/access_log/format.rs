@@ -33,6 +33,7 @@ pub(super) fn room(record: &AccessRecord<'_>) -> usize {
         record.sticky.as_bytes(),
         record.end.as_bytes(),
         record.cause.as_bytes(),
+        record.restarts.as_bytes(),
         record.request_id,
         record.user_agent,
         record.referer,
@@ -101,6 +102,7 @@ fn json(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>)
     optional(out, b",\"request_id\":\"", record.request_id);
     optional(out, b",\"user_agent\":\"", record.user_agent);
     optional(out, b",\"referer\":\"", record.referer);
+    optional(out, b",\"restarts\":\"", record.restarts.as_bytes());
     out.put(b"}\n");
 }
 
@@ -181,6 +183,10 @@ fn combined(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<
     if !record.sticky.is_empty() {
         out.put(b" sticky=");
         word(out, record.sticky.as_bytes());
+    }
+    if !record.restarts.is_empty() {
+        out.put(b" restarts=");
+        word(out, record.restarts.as_bytes());
     }
     out.put(b"\n");
 }

@@ -57,4 +57,6 @@ pub struct AccessRecord<'a> {
     pub end: &'a str,
     /// Why lameduck answered by itself.
     pub cause: &'a str,
+    /// What it was to restarts of backends, such as `ID:served,ID:retried`.
+    pub restarts: &'a str,
 }

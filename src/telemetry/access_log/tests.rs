@@ -45,6 +45,7 @@ fn full() -> AccessRecord<'static> {
         referer: b"https://example.org/",
         end: "client_closed",
         cause: "none eligible",
+        restarts: "19a.7-3:retried+held",
     }
 }
 
@@ -76,7 +77,7 @@ fn a_json_line_has_every_field() {
         "duration_ms": 12.345, "upstream_ms": 11.007, "held_ms": 3.0, "route": "shop-api", "pool": "api", "backend": "api-1",
         "attempts": 2, "retry_reason": "refused", "request_id": "0123456789abcdef",
         "user_agent": "curl/8.5.0", "referer": "https://example.org/", "end": "client_closed",
-        "cause": "none eligible", "sticky": "moved",
+        "cause": "none eligible", "sticky": "moved", "restarts": "19a.7-3:retried+held",
     });
     assert_eq!(line, expected);
     assert!(humantime::parse_rfc3339(line["time"].as_str().unwrap()).is_ok());
@@ -87,7 +88,7 @@ fn the_documentation_names_every_field() {
     let document = include_str!("../../../docs/access-log.md");
     let out = line_of(LogFormat::Json, &full());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
-    assert_eq!(line.len(), 23);
+    assert_eq!(line.len(), 24);
     for field in line.keys() {
         assert!(document.contains(&format!("| `{field}` |")), "{field}");
     }
@@ -128,7 +129,7 @@ fn a_combined_line_reads_as_apache_writes_it() {
         "\"POST /orders?id=7 HTTP/1.1\" 201 1024 \"https://example.org/\" \"curl/8.5.0\" \
          host=\"shop.example.org\" pool=api backend=api-1 attempts=2 duration_ms=12.345 upstream_ms=11.007 \
          held_ms=3.000 bytes_in=42 retry_reason=refused end=client_closed cause=\"none eligible\" \
-         request_id=\"0123456789abcdef\" route=shop-api sticky=moved\n"
+         request_id=\"0123456789abcdef\" route=shop-api sticky=moved restarts=19a.7-3:retried+held\n"
     );
 }
 

@@ -1,0 +1,66 @@
+//! What a build may not have: `--fail-on`.
+
+use std::fmt;
+
+use super::document::RestartReport;
+
+/// What must not have happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FailOn {
+    /// A request was lost
+    Lost,
+    /// A deadline cut a request
+    Cut,
+    /// A request had to be tried again
+    Retried,
+    /// A request had to wait
+    Held,
+    /// A session changed its backend
+    Moved,
+    /// A restart is not over: its backend takes no requests
+    Unfinished,
+    /// There is no restart in the report
+    Empty,
+}
+
+impl FailOn {
+    /// How often it has happened.
+    pub fn occurrences(self, report: &RestartReport) -> u64 {
+        let total = &report.total;
+        match self {
+            Self::Lost => total.lost,
+            Self::Cut => total.cut,
+            Self::Retried => total.retried,
+            Self::Held => total.held,
+            Self::Moved => total.moved,
+            Self::Unfinished => {
+                let open = report.restarts.iter().filter(|one| one.ready.is_none());
+                open.count() as u64
+            }
+            Self::Empty => u64::from(report.restarts.is_empty()),
+        }
+    }
+}
+
+impl fmt::Display for FailOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "lost",
+            Self::Cut => "cut",
+            Self::Retried => "retried",
+            Self::Held => "held",
+            Self::Moved => "moved",
+            Self::Unfinished => "unfinished",
+            Self::Empty => "empty",
+        })
+    }
+}
+
+/// What has happened of what must not have, for people; empty: nothing.
+pub fn broken_conditions(report: &RestartReport, wanted: &[FailOn]) -> Vec<String> {
+    let found = wanted.iter().map(|one| (one, one.occurrences(report)));
+    found
+        .filter(|(_, times)| *times > 0)
+        .map(|(one, times)| format!("{one}: {times}"))
+        .collect()
+}

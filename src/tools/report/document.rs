@@ -1,0 +1,220 @@
+//! The document that `lameduck report --json` writes and `lameduck verify` reads.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::registry::restart_view::{ProxyIdentity, RestartCounts, RestartList, RestartView};
+use crate::rt::clock;
+
+/// What the document is: stands in it, so that nothing else is taken for one.
+pub const FORMAT: &str = "lameduck-restart-report";
+
+/// The version of the format that this lameduck writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What an access log can't tell, so that `verify` can't recompute it.
+pub const NOT_IN_LOGS: [&str; 12] = [
+    "cause",
+    "reason",
+    "outcome",
+    "drain",
+    "told",
+    "drained",
+    "stopped",
+    "started",
+    "deadline",
+    "capacity_percent",
+    "roll",
+    "proxy",
+];
+
+/// Which restarts a report is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportScope {
+    /// The last one; if it was part of a roll, all of the roll.
+    Last,
+    /// Those that have begun since then.
+    Since(Duration),
+    /// Those of a roll.
+    Roll(String),
+}
+
+/// The account of some restarts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct RestartReport {
+    /// [`FORMAT`].
+    pub format: String,
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// When it was made. RFC 3339, UTC.
+    pub made: String,
+    /// Which process tells.
+    pub proxy: ProxyIdentity,
+    /// The span that it speaks about: from the first sign of the first restart…
+    pub from: Option<String>,
+    /// …to the end of the last one, or to when the report was made.
+    pub to: Option<String>,
+    /// The access log that has the lines, as configured.
+    pub access_log: Option<LogOrigin>,
+    /// The restarts, the oldest first.
+    pub restarts: Vec<RestartView>,
+    /// The rolls that they are part of.
+    pub rolls: Vec<RollAccount>,
+    /// All of them together.
+    pub total: RestartCounts,
+    /// Figures that can't be recomputed from access logs.
+    pub not_in_logs: Vec<String>,
+}
+
+/// Where the proxy writes its access log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct LogOrigin {
+    /// A file, `stdout`, or `off`.
+    pub path: String,
+    /// `json` or `combined`.
+    pub format: String,
+}
+
+/// The account of one roll.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct RollAccount {
+    /// Its id.
+    pub id: String,
+    /// The pool.
+    pub pool: String,
+    /// So many restarts.
+    pub restarts: u64,
+    /// The first sign of the first one.
+    pub began: String,
+    /// When the last one took requests again; null while one does not.
+    pub ended: Option<String>,
+    /// The least share of the pool's weight that took requests.
+    pub capacity_percent: f64,
+    /// What it cost.
+    pub requests: RestartCounts,
+}
+
+impl RestartReport {
+    /// Makes the report of what a proxy has told.
+    pub fn new(
+        list: RestartList,
+        scope: &ReportScope,
+        access_log: Option<LogOrigin>,
+        now: SystemTime,
+    ) -> Self {
+        let made = clock::rfc3339(now);
+        let restarts = select(list.restarts, scope, now);
+        let (from, to) = span(&restarts, &made);
+        Self {
+            format: FORMAT.to_owned(),
+            format_version: FORMAT_VERSION,
+            proxy: list.proxy,
+            from,
+            to,
+            access_log,
+            rolls: rolls(&restarts),
+            total: total(&restarts),
+            not_in_logs: NOT_IN_LOGS.map(str::to_owned).to_vec(),
+            restarts,
+            made,
+        }
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// What is wrong with the text, for people.
+    pub fn read(text: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Heading {
+            format: String,
+            format_version: u32,
+        }
+        let heading: Heading = serde_json::from_str(text).map_err(|error| {
+            format!("not a restart report: {error}; `lameduck report --json` writes one")
+        })?;
+        if heading.format != FORMAT {
+            return Err(format!(
+                "not a restart report: its format is `{}`, not `{FORMAT}`",
+                heading.format
+            ));
+        }
+        if heading.format_version != FORMAT_VERSION {
+            return Err(format!(
+                "it has version {} of the format, and this lameduck reads version {FORMAT_VERSION}: use the lameduck \
+                 that has written it",
+                heading.format_version
+            ));
+        }
+        serde_json::from_str(text).map_err(|error| format!("the report is damaged: {error}"))
+    }
+}
+
+fn select(all: Vec<RestartView>, scope: &ReportScope, now: SystemTime) -> Vec<RestartView> {
+    let mut all = all;
+    match scope {
+        ReportScope::Last => {
+            let last = all.last().map(|one| (one.id.clone(), one.roll.clone()));
+            all.retain(|one| match &last {
+                Some((_, Some(roll))) => one.roll.as_ref() == Some(roll),
+                Some((id, None)) => one.id == *id,
+                None => false,
+            });
+        }
+        ReportScope::Since(age) => {
+            let from = now.checked_sub(*age).unwrap_or(SystemTime::UNIX_EPOCH);
+            let from = clock::rfc3339(from);
+            // Of one form and one length, so that text is in order of time.
+            all.retain(|one| one.began >= from);
+        }
+        ReportScope::Roll(id) => all.retain(|one| one.roll.as_ref() == Some(id)),
+    }
+    all
+}
+
+/// From the first sign of the first restart to the end of the last one.
+pub fn span(restarts: &[RestartView], made: &str) -> (Option<String>, Option<String>) {
+    let from = restarts.iter().map(|one| &one.began).min().cloned();
+    let ends = restarts
+        .iter()
+        .map(|one| one.ready.as_deref().unwrap_or(made));
+    (from, ends.max().map(str::to_owned))
+}
+
+/// The sums of all figures.
+pub fn total<'a>(restarts: impl IntoIterator<Item = &'a RestartView>) -> RestartCounts {
+    let mut sum = RestartCounts::default();
+    for one in restarts {
+        sum.add(&one.requests);
+    }
+    sum
+}
+
+/// The accounts of the rolls that restarts are part of.
+pub fn rolls(restarts: &[RestartView]) -> Vec<RollAccount> {
+    let mut by_roll: BTreeMap<&str, Vec<&RestartView>> = BTreeMap::new();
+    for one in restarts {
+        if let Some(roll) = &one.roll {
+            by_roll.entry(roll).or_default().push(one);
+        }
+    }
+    let account = |(id, all): (&str, Vec<&RestartView>)| {
+        let first = all.iter().map(|one| &one.began).min();
+        let ends: Option<Vec<&String>> = all.iter().map(|one| one.ready.as_ref()).collect();
+        RollAccount {
+            id: id.to_owned(),
+            pool: all.first().map_or_else(String::new, |one| one.pool.clone()),
+            restarts: all.len() as u64,
+            began: first.cloned().unwrap_or_default(),
+            ended: ends.and_then(|ends| ends.into_iter().max().cloned()),
+            capacity_percent: all
+                .iter()
+                .map(|one| one.capacity_percent)
+                .fold(100.0, f64::min),
+            requests: total(all.iter().copied()),
+        }
+    };
+    by_roll.into_iter().map(account).collect()
+}

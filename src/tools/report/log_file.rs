@@ -1,0 +1,62 @@
+//! Access logs as they lie around: several, rotated, compressed.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+
+/// The longest line that is read: lameduck writes none that is longer, whatever clients send.
+const LONGEST_LINE: u64 = 1 << 20;
+
+/// What a line is, beside its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEnd {
+    /// It is whole.
+    Whole,
+    /// The file ends in it.
+    Torn,
+    /// It is longer than any that lameduck writes, and was not read.
+    TooLong,
+}
+
+/// Reads each line of a log, with its number from 1; `-` is standard input. gzip and zstd are known by their first
+/// bytes, whatever the file's name.
+///
+/// # Errors
+/// When the file can't be read, or is damaged.
+pub fn read_lines(path: &Path, mut line: impl FnMut(u64, &[u8], LineEnd)) -> io::Result<()> {
+    let file: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(path)?),
+    };
+    let mut file = BufReader::new(file);
+    let first = file.fill_buf()?;
+    let plain: Box<dyn Read> = match first {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::new(file)?),
+        _ => Box::new(file),
+    };
+    let mut plain = BufReader::new(plain);
+    let mut number = 0;
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        number += 1;
+        (&mut plain)
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut text)?;
+        match text.last() {
+            None => return Ok(()),
+            Some(b'\n') => {
+                text.pop();
+                line(number, &text, LineEnd::Whole);
+            }
+            Some(_) if (text.len() as u64) < LONGEST_LINE => line(number, &text, LineEnd::Torn),
+            Some(_) => {
+                line(number, &[], LineEnd::TooLong);
+                plain.skip_until(b'\n')?;
+            }
+        }
+    }
+}

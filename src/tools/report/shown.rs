@@ -1,0 +1,54 @@
+//! Parts of a report in the words that all of its forms share.
+
+use crate::registry::restart_view::{LatencyWindow, RestartView};
+
+/// How long something took, for people.
+pub(super) fn took(from: Option<&str>, to: Option<&str>) -> String {
+    let read = |text: Option<&str>| humantime::parse_rfc3339(text?).ok();
+    match (read(from), read(to)) {
+        (Some(from), Some(to)) => match to.duration_since(from) {
+            Ok(took) if took.as_secs() < 10 => format!("{:.1} s", took.as_secs_f64()),
+            Ok(took) => format!("{} s", took.as_secs()),
+            Err(_) => "?".to_owned(),
+        },
+        _ => "–".to_owned(),
+    }
+}
+
+/// Half and 99 % of a span's requests.
+pub(super) fn percentiles(window: Option<&LatencyWindow>) -> String {
+    let Some(window) = window.filter(|window| window.requests > 0) else {
+        return "–".to_owned();
+    };
+    let shown = |bound: Option<f64>| bound.map_or("> 60 s".to_owned(), |ms| format!("≤ {ms} ms"));
+    format!("{} / {}", shown(window.p50_ms), shown(window.p99_ms))
+}
+
+/// The instants of a restart with their names, those that somebody saw.
+pub(super) fn instants(one: &RestartView) -> Vec<(&'static str, &str)> {
+    let all = [
+        ("told", &one.told),
+        ("drained", &one.drained),
+        ("stopped", &one.stopped),
+        ("started", &one.started),
+        ("ready", &one.ready),
+        ("deadline", &one.deadline),
+    ];
+    let began = std::iter::once(("began", &*one.began));
+    let seen = all.into_iter();
+    began
+        .chain(seen.filter_map(|(name, at)| Some((name, at.as_deref()?))))
+        .collect()
+}
+
+/// Why and by whom, and what came of it.
+pub(super) fn story(one: &RestartView) -> String {
+    let mut text = one.cause.clone();
+    if !one.reason.is_empty() {
+        text = format!("{text} ({})", one.reason);
+    }
+    if let Some(drain) = &one.drain {
+        text = format!("{text}, drain {drain}");
+    }
+    format!("{text}, {}", one.outcome)
+}
