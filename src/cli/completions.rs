@@ -44,7 +44,8 @@ mod tests {
             for command in commands.get_subcommands() {
                 assert!(script.contains(command.get_name()), "{shell}: {command}");
             }
-            assert!(script.contains("--drain-timeout"), "{shell}");
+            // Fish names options without their dashes.
+            assert!(script.contains("drain-timeout"), "{shell}");
             for hidden in ["demo-app", crate::tools::stand_in::STAND_IN] {
                 assert!(!script.contains(hidden), "{shell}: {hidden}");
             }
