@@ -3,7 +3,7 @@
 use crate::client::error::{ClientError, ClientErrorKind};
 
 /// Every exit code, and what it means.
-pub const CODES: [(u8, &str); 8] = [
+pub const CODES: [(u8, &str); 9] = [
     (0, "done"),
     (1, "failed, or not healthy"),
     (2, "usage"),
@@ -16,6 +16,10 @@ pub const CODES: [(u8, &str); 8] = [
     (
         6,
         "`split`: the plan went back, or was ended before it had reached its share",
+    ),
+    (
+        7,
+        "`report --fail-on`: it has happened; `verify`: the log says otherwise",
     ),
     (130, "interrupted"),
 ];
