@@ -51,7 +51,8 @@ fn states() -> Vec<String> {
         match value {
             serde_json::Value::Array(items) => {
                 let words: Vec<_> = items.iter().filter_map(serde_json::Value::as_str).collect();
-                if words.contains(&"ready") && words.contains(&"drained") {
+                // Not a list of fields: a restart has two of these as instants.
+                if words.contains(&"draining") && words.contains(&"drained") {
                     return words.into_iter().map(str::to_owned).collect();
                 }
                 left.extend(items);
