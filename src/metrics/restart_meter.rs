@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::core::Time;
@@ -20,6 +20,8 @@ pub struct RestartMeter {
     roles: [AtomicU64; RestartRole::ALL.len()],
     /// When it last counted something, in milliseconds.
     touched: AtomicU64,
+    /// A request broke on the backend.
+    broken: AtomicBool,
     /// When a restart began and ended that it is of, in milliseconds.
     began: AtomicU64,
     ended: AtomicU64,
@@ -33,6 +35,7 @@ impl Default for RestartMeter {
             lines: AtomicU64::new(0),
             roles: Default::default(),
             touched: AtomicU64::new(NEVER),
+            broken: AtomicBool::new(false),
             began: AtomicU64::new(NEVER),
             ended: AtomicU64::new(NEVER),
         }
@@ -52,8 +55,13 @@ impl RestartMeter {
 
     /// Something broke on the backend, and will be counted when its request ends.
     pub fn touch(&self, now: Time) {
-        self.touched
-            .store(now.as_millis() as u64, Ordering::Relaxed);
+        self.broken.store(true, Ordering::Relaxed);
+        self.note_use(now);
+    }
+
+    fn note_use(&self, now: Time) {
+        let now = now.as_millis() as u64;
+        self.touched.store(now, Ordering::Relaxed);
     }
 
     /// Counts one request that was all of this.
@@ -62,7 +70,7 @@ impl RestartMeter {
         for role in roles.each() {
             self.roles[role as usize].fetch_add(1, Ordering::Relaxed);
         }
-        self.touch(now);
+        self.note_use(now);
     }
 
     /// Lines of the log that have its id.
@@ -75,9 +83,9 @@ impl RestartMeter {
         self.roles[role as usize].load(Ordering::Relaxed)
     }
 
-    /// Whether it has been touched at all.
-    pub fn is_touched(&self) -> bool {
-        self.touched.load(Ordering::Relaxed) != NEVER
+    /// Whether a request broke on the backend.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// Whether it was touched, and not since `at`.
@@ -153,9 +161,9 @@ mod tests {
     fn touch_before_a_sign_of_life_is_stale() {
         let meter = RestartMeter::default();
         let at = Time::from_millis;
-        assert!(!meter.is_stale(at(100)) && !meter.is_touched());
+        assert!(!meter.is_stale(at(100)) && !meter.is_broken());
         meter.touch(at(50));
         assert!(meter.is_stale(at(100)) && !meter.is_stale(at(50)));
-        assert!(meter.is_touched());
+        assert!(meter.is_broken());
     }
 }

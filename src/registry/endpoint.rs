@@ -125,6 +125,8 @@ pub struct Endpoint {
     pub latency: Latency,
     /// What its restart costs, the one under way or the next.
     pub restart: ArcSwap<RestartMeter>,
+    /// The same of the last one that is over: attempts from before it may break later.
+    pub past_restart: ArcSwapOption<RestartMeter>,
     /// What was seen last of it.
     pub last_probe: LastProbe,
     /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
@@ -196,6 +198,7 @@ impl Endpoint {
             outcomes: Outcomes::default(),
             latency: Latency::default(),
             restart: ArcSwap::default(),
+            past_restart: ArcSwapOption::empty(),
             last_probe: LastProbe::default(),
             is_http10: AtomicBool::new(false),
             resolved: ArcSwapOption::from(resolved),

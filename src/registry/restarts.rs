@@ -115,7 +115,7 @@ impl Writer {
             backend,
             signs,
             announced,
-            meter.is_touched(),
+            meter.is_broken(),
             capacity,
         );
         let Some(member) = pool.members.get_mut(&key) else {
@@ -129,6 +129,7 @@ impl Writer {
         }
         if change == RestartChange::Over {
             meter.end(now);
+            endpoint.past_restart.store(Some(meter.clone()));
             endpoint.restart.store(Arc::default());
             // Who waits from now on waits for another one that is under way.
             let mut others = pool.members.values();

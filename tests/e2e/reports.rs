@@ -268,6 +268,7 @@ async fn report_has_the_oracles_figures_and_verify_agrees_and_names_each_change(
     let load = Load::start(LoadPlan {
         slow: Duration::from_millis(700),
         post_percent: 30,
+        slow_percent: 40,
         ..LoadPlan::new(proxy.address(), 60)
     });
     let mut lost = 0;

@@ -88,7 +88,7 @@ impl Transaction<'_> {
             .tunnelled(self.client.origin.switched(), tunnel.finish());
         self.account.end = RequestEnd::Tunnel(end);
         if matches!(end, TunnelEnd::Cut | TunnelEnd::Broken) {
-            self.account.note_broken(permit.endpoint());
+            self.account.note_broken(&permit);
         }
         match end {
             TunnelEnd::Cut | TunnelEnd::Broken => AfterRequest::Abort,
@@ -184,7 +184,7 @@ impl Transaction<'_> {
                         began,
                     };
                     let failed = self.note_failure(&permit, broken).await;
-                    self.account.note_broken(permit.endpoint());
+                    self.account.note_broken(&permit);
                     let judged = self.judge_failure(failed).await;
                     return judged.unwrap_or(AfterRequest::Abort);
                 }

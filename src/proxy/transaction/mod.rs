@@ -176,7 +176,7 @@ pub async fn handle(
                     };
                     // The connection is closed by now; only then may the backend be called idle.
                     request.excluded.add(permit.endpoint().key, permit.epoch());
-                    request.account.note_broken(permit.endpoint());
+                    request.account.note_broken(&permit);
                     drop(permit);
                     if let Some(next) = request.judge_failure(failed).await {
                         break 'answered next;

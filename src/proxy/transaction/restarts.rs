@@ -8,7 +8,7 @@ use super::record::{RequestEnd, RequestRecord};
 use crate::core::Time;
 use crate::core::restart::role::{RestartRole, RestartRoles, SeenEnd, is_loss};
 use crate::metrics::restart_meter::RestartMeter;
-use crate::registry::endpoint::Endpoint;
+use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
@@ -35,14 +35,18 @@ impl RequestRecord {
     /// The attempt under way has broken on this backend. What says nothing of the backend's process is passed over,
     /// unless the backend is leaving.
     #[cold]
-    pub(super) fn note_broken(&mut self, endpoint: &Endpoint) {
+    pub(super) fn note_broken(&mut self, permit: &Permit) {
+        let endpoint = permit.endpoint();
         let is_leaving = endpoint.gate.is_closed();
         match self.end {
             RequestEnd::ClientClosed | RequestEnd::BadRequest | RequestEnd::Limited(_) => return,
             RequestEnd::Timeout | RequestEnd::BadResponse if !is_leaving => return,
             _ => {}
         }
-        let meter = endpoint.restart.load_full();
+        // A client that reads slowly lets its attempt break only when the restart is over.
+        let is_late = !is_leaving && permit.epoch() != endpoint.epoch();
+        let past = is_late.then(|| endpoint.past_restart.load_full()).flatten();
+        let meter = past.unwrap_or_else(|| endpoint.restart.load_full());
         meter.touch(clock::now());
         let broken = self.broken.get_or_insert_default();
         broken.0.push((meter, self.attempts));
