@@ -19,8 +19,8 @@ fn lines_of(source: &str) -> Vec<LogLine> {
         let inner = inside_parentheses(&product[one.get(0).unwrap().end()..]);
         // The first literal is the text: fields come before it without any, and arguments of the text after it. One that
         // joins a list is an argument of a field.
-        let text = literal.captures_iter(inner).map(|text| plain(&text[1]));
-        let text = text.filter(|text| text != ", ").next();
+        let mut texts = literal.captures_iter(inner).map(|text| plain(&text[1]));
+        let text = texts.find(|text| text != ", ");
         let text = text.unwrap_or_else(|| panic!("no text in {inner}"));
         // A text of another place: it is told as it is.
         if text != "…" {
