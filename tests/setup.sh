@@ -59,13 +59,9 @@ from_pypi apps-venv gunicorn==23.0.0 uvicorn==0.35.0
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
 missing=
-<<<<<<< HEAD
-packages="rpm:rpmbuild mandoc:mandoc runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma pebble:pebble"
-# Chromium is 60 MiB to fetch, and tried in the long form alone; so are packages in a system of their own.
-[ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages chromium-headless-shell:chromium-headless-shell debootstrap:debootstrap lintian:lintian"
-=======
-packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma pebble:pebble chromium-headless-shell:chromium-headless-shell"
->>>>>>> 22182861 (admin: serve a dashboard at /, and say what may be done)
+packages="rpm:rpmbuild mandoc:mandoc runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma pebble:pebble chromium-headless-shell:chromium-headless-shell"
+# Packages in a system of their own are tried in the long form alone.
+[ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages debootstrap:debootstrap lintian:lintian"
 for package in $packages; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"
 done
