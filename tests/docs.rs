@@ -15,6 +15,8 @@ mod examples;
 mod habits;
 #[path = "docs/log_lines.rs"]
 mod log_lines;
+#[path = "docs/monitoring.rs"]
+mod monitoring;
 #[path = "docs/pictures.rs"]
 mod pictures;
 #[path = "docs/shell.rs"]

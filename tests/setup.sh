@@ -74,6 +74,19 @@ if [ -n "$missing" ]; then
     echo "skipped: needs$missing (the yardsticks, some supervisors, slow and other clients)" >&2
   fi
 fi
+# Judges the rules and the dashboard in deploy/. Unpacked and not installed: its package starts a service.
+prometheus=../../target/prometheus
+if [ ! -x "$prometheus/usr/bin/promtool" ] && ! command -v promtool >/dev/null; then
+  fetched=$(mktemp -d)
+  if command -v apt-get >/dev/null && (cd "$fetched" && apt-get download -qq prometheus) &&
+    dpkg-deb -x "$fetched"/prometheus_*.deb "$prometheus"; then
+    :
+  else
+    echo "skipped: prometheus (needs apt-get, and Debian's package lists)" >&2
+    [ "${CI:-}" != true ]
+  fi
+  rm -rf "$fetched"
+fi
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
   echo "skipped: needs node 20 or later with npm (for tests/apps); https://nodejs.org or your package manager" >&2
   [ "${CI:-}" = true ] && exit 1

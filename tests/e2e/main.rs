@@ -22,6 +22,7 @@ mod hostile;
 mod keepalive;
 mod kept_socket;
 mod local_ports;
+mod monitoring;
 mod moves;
 mod outage;
 mod reload;

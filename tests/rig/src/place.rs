@@ -34,6 +34,14 @@ pub fn in_venv(venv: &str, program: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// `prometheus` or `promtool`: as `tests/setup.sh` has unpacked it, or as it is installed; `None` without it.
+pub fn prometheus(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let unpacked = venvs().join("prometheus/usr/bin");
+    let mut places = std::iter::once(unpacked).chain(std::env::split_paths(&path));
+    places.find_map(|place| Some(place.join(program)).filter(|path| path.is_file()))
+}
+
 /// Where `tests/setup.sh` makes its virtual environments, wherever cargo builds into.
 pub fn venvs() -> PathBuf {
     root().join("target")
