@@ -27,6 +27,7 @@ pub mod run;
 pub mod split;
 pub mod status;
 mod supervised;
+pub mod top;
 pub mod upgrade;
 pub mod verify;
 
@@ -60,6 +61,8 @@ enum CliCommand {
     Check(check::CheckArgs),
     /// Show pools and backends
     Status(status::StatusArgs),
+    /// Watch pools, backends, drains and restarts in the terminal
+    Top(top::TopArgs),
     /// Exit 0 if a backend is ready, or draining in good order
     Health(health::HealthArgs),
     /// Show what has changed lately: by reloads, discovery, the API and launchers
@@ -135,6 +138,7 @@ impl Cli {
             CliCommand::Run(args) => run::run_server(args),
             CliCommand::Check(args) => check(args),
             CliCommand::Status(args) => block_on(status::run_status(args)),
+            CliCommand::Top(args) => block_on(top::run_top(args)),
             CliCommand::Health(args) => block_on(health::run_health(args)),
             CliCommand::Changes(args) => block_on(changes::run_changes(args)),
             CliCommand::Report(args) => block_on(report::run_report(args)),
@@ -259,6 +263,8 @@ mod tests {
         for line in [
             "lameduck status",
             "lameduck status app --watch --json",
+            "lameduck top",
+            "lameduck top app --admin /tmp/a --admin /tmp/b",
             "lameduck changes",
             "lameduck changes --json --last 10",
             "lameduck report --last --json --fail-on lost,cut",

@@ -36,6 +36,7 @@ mod sticky;
 mod stuck;
 mod supervisors;
 mod survives;
+mod top;
 mod unix_listener;
 mod upgrade;
 mod yardstick;

@@ -1,0 +1,73 @@
+//! `lameduck top`: what the dashboard shows, in a terminal.
+//!
+//! [`answers`] asks each proxy once a second, and at once when an event says that something has changed; [`model`] keeps
+//! what it says and how it was; [`picture`] is what is shown of that at one moment, [`screen`] what the person has chosen,
+//! [`view`] draws the one by the other. [`live`] is the loop.
+
+#[cfg(feature = "top")]
+mod answers;
+#[cfg(feature = "top")]
+mod change;
+#[cfg(feature = "top")]
+mod counts;
+#[cfg(feature = "top")]
+mod history;
+#[cfg(feature = "top")]
+mod input;
+#[cfg(feature = "top")]
+mod live;
+#[cfg(feature = "top")]
+mod model;
+#[cfg(feature = "top")]
+mod picture;
+#[cfg(feature = "top")]
+mod plain;
+#[cfg(feature = "top")]
+#[cfg(test)]
+mod sample;
+#[cfg(feature = "top")]
+mod screen;
+#[cfg(feature = "top")]
+mod terminal;
+#[cfg(feature = "top")]
+mod view;
+#[cfg(feature = "top")]
+mod words;
+
+use clap::Args;
+
+use super::exit::Exit;
+use crate::client::fleet::Connect;
+
+/// Options of `lameduck top`.
+#[derive(Debug, Clone, Args)]
+pub struct TopArgs {
+    /// Begin with this as the filter: backends whose pool, name, state or address has it
+    pub filter: Option<String>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How it ended, if not well.
+#[cfg(feature = "top")]
+pub async fn run_top(args: TopArgs) -> Result<(), Exit> {
+    if crate::rt::output::stdout_is_terminal() {
+        return live::show_live(args.connect.clients()?, args.filter).await;
+    }
+    plain::print_once(&args.connect, args.filter).await
+}
+
+/// Says that it is not there.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "top"))]
+pub async fn run_top(args: TopArgs) -> Result<(), Exit> {
+    let _ = (args.filter, args.connect);
+    Err(Exit::failed(
+        "this lameduck was built without the feature `top`; `lameduck status --watch` shows the same as a table",
+    ))
+}

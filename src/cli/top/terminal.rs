@@ -1,0 +1,117 @@
+//! The terminal: taken over for as long as it is drawn on, and given back however that ends.
+
+use std::io;
+
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event};
+use ratatui::crossterm::terminal::disable_raw_mode;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Events that wait to be read.
+const QUEUE: usize = 64;
+
+/// A terminal that is drawn on by a thread of its own: one that nobody reads from any more must keep neither a signal nor
+/// the end from us.
+pub struct TopTerminal {
+    /// `None` while a thread draws.
+    idle: Option<DefaultTerminal>,
+    drawing: Option<JoinHandle<(DefaultTerminal, io::Result<()>)>>,
+}
+
+impl TopTerminal {
+    /// Takes it over. A panic gives it back, too.
+    ///
+    /// # Errors
+    /// When standard output is no terminal that can be drawn on.
+    pub fn take() -> io::Result<Self> {
+        Ok(Self {
+            idle: Some(ratatui::try_init()?),
+            drawing: None,
+        })
+    }
+
+    /// Whether the last drawing is done.
+    pub fn is_idle(&self) -> bool {
+        self.idle.is_some()
+    }
+
+    /// Begins to draw, if nothing is being drawn.
+    pub fn draw(&mut self, render: impl FnOnce(&mut ratatui::Frame<'_>) + Send + 'static) {
+        let Some(mut terminal) = self.idle.take() else {
+            return;
+        };
+        self.drawing = Some(tokio::task::spawn_blocking(move || {
+            let drawn = terminal.draw(render).map(drop);
+            (terminal, drawn)
+        }));
+    }
+
+    /// Waits until it is drawn; for ever where nothing is. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// When it can't be written, such as because the terminal is gone.
+    pub async fn drawn(&mut self) -> io::Result<()> {
+        let Some(drawing) = &mut self.drawing else {
+            return std::future::pending().await;
+        };
+        let ended = drawing.await;
+        self.drawing = None;
+        // A panic in the thread has given the terminal back already.
+        let (terminal, drawn) = ended.map_err(io::Error::other)?;
+        self.idle = Some(terminal);
+        drawn
+    }
+
+    /// Everything is drawn anew the next time.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn clear(&mut self) -> io::Result<()> {
+        match &mut self.idle {
+            Some(terminal) => terminal.clear(),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives it back, to take it over again later.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn give_back(&mut self) -> io::Result<()> {
+        match &mut self.idle {
+            Some(_) => ratatui::try_restore(),
+            // Whoever waits for a thread that draws would wait for ever: what needs no writing has to do.
+            None => disable_raw_mode(),
+        }
+    }
+
+    /// Takes it over again.
+    ///
+    /// # Errors
+    /// As [`TopTerminal::take`].
+    pub fn take_again(&mut self) -> io::Result<()> {
+        self.idle = Some(ratatui::try_init()?);
+        Ok(())
+    }
+}
+
+impl Drop for TopTerminal {
+    fn drop(&mut self) {
+        // That it is gone is nobody's trouble any more.
+        let _ = self.give_back();
+    }
+}
+
+/// Keys and changes of size, from a thread of its own: reading them blocks. The channel ends where they can't be read.
+pub fn read_keys() -> mpsc::Receiver<Event> {
+    let (sender, keys) = mpsc::channel(QUEUE);
+    std::thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if sender.blocking_send(event).is_err() {
+                break;
+            }
+        }
+    });
+    keys
+}

@@ -1,0 +1,213 @@
+//! Text on a buffer: never beyond its place, whatever it is.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::Span;
+
+/// How things look, with colour and without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopPalette {
+    /// Whether there is colour.
+    pub has_colour: bool,
+}
+
+impl TopPalette {
+    fn coloured(self, colour: Color) -> Style {
+        match self.has_colour {
+            true => Style::new().fg(colour),
+            false => Style::new(),
+        }
+    }
+
+    /// As everything else.
+    pub fn plain(self) -> Style {
+        Style::new()
+    }
+
+    /// What comes first.
+    pub fn strong(self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    /// What comes last.
+    pub fn quiet(self) -> Style {
+        match self.has_colour {
+            true => Style::new().fg(Color::DarkGray),
+            false => Style::new().add_modifier(Modifier::DIM),
+        }
+    }
+
+    /// All is well.
+    pub fn good(self) -> Style {
+        self.coloured(Color::Green)
+    }
+
+    /// Something is under way.
+    pub fn notice(self) -> Style {
+        self.coloured(Color::Yellow)
+    }
+
+    /// Somebody should look.
+    pub fn bad(self) -> Style {
+        self.coloured(Color::Red).add_modifier(Modifier::BOLD)
+    }
+
+    /// Figures' past.
+    pub fn past(self) -> Style {
+        self.coloured(Color::Cyan)
+    }
+
+    /// What the keys are for.
+    pub fn chosen(self) -> Style {
+        Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD)
+    }
+
+    /// Of a backend's state.
+    pub fn state(self, state: &str) -> Style {
+        match state {
+            "ready" => self.good(),
+            "starting" | "draining" | "drained" | "ejected" => self.notice(),
+            _ => self.bad(),
+        }
+    }
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct TableColumn {
+    /// Its heading.
+    pub title: &'static str,
+    /// Its width.
+    pub width: u16,
+    /// Figures stand at the right.
+    pub right: bool,
+}
+
+/// A buffer to write to.
+pub struct TopCanvas<'a> {
+    /// The buffer.
+    pub buffer: &'a mut Buffer,
+    /// How things look.
+    pub palette: TopPalette,
+}
+
+impl<'a> TopCanvas<'a> {
+    /// To write to this buffer.
+    pub fn new(buffer: &'a mut Buffer, palette: TopPalette) -> Self {
+        Self { buffer, palette }
+    }
+
+    /// Writes text into the first line of `area`, `x` columns from its left, cut where it ends; how many columns it took.
+    pub fn text(&mut self, area: Rect, x: u16, text: &str, style: Style) -> u16 {
+        let room = area.width.saturating_sub(x);
+        if area.height == 0 || room == 0 {
+            return 0;
+        }
+        let text = fit(text, room);
+        let (end, _) = self
+            .buffer
+            .set_stringn(area.x + x, area.y, &text, room.into(), style);
+        end - area.x - x
+    }
+
+    /// The same at the right end.
+    pub fn text_right(&mut self, area: Rect, text: &str, style: Style) {
+        let width = width(text).min(area.width);
+        self.text(area, area.width - width, text, style);
+    }
+
+    /// A line from end to end.
+    pub fn rule(&mut self, area: Rect) {
+        let line = "─".repeat(area.width.into());
+        self.text(area, 0, &line, self.palette.quiet());
+    }
+
+    /// The heading of a part of the screen.
+    pub fn heading(&mut self, area: Rect, title: &str, chosen: bool) {
+        self.rule(area);
+        let style = match chosen {
+            true => self.palette.chosen(),
+            false => self.palette.strong(),
+        };
+        self.text(area, 1, &format!(" {title} "), style);
+    }
+
+    /// A row of a table.
+    pub fn row(&mut self, area: Rect, columns: &[TableColumn], cells: &[(String, Style)]) {
+        let mut x = 0;
+        for (column, (text, style)) in columns.iter().zip(cells) {
+            let width = column.width.min(area.width.saturating_sub(x));
+            let cell = Rect {
+                x: area.x + x,
+                width,
+                height: area.height.min(1),
+                ..area
+            };
+            match column.right {
+                true => self.text_right(cell, text, *style),
+                false => drop(self.text(cell, 0, text, *style)),
+            }
+            x += column.width + 1;
+        }
+    }
+
+    /// The headings of a table.
+    pub fn header(&mut self, area: Rect, columns: &[TableColumn]) {
+        let style = self.palette.quiet();
+        let titles = columns
+            .iter()
+            .map(|column| (column.title.to_owned(), style));
+        let titles: Vec<_> = titles.collect();
+        self.row(area, columns, &titles);
+    }
+}
+
+/// The columns of a text.
+pub fn width(text: &str) -> u16 {
+    u16::try_from(Span::raw(text).width()).unwrap_or(u16::MAX)
+}
+
+/// The text in so many columns, with a sign where something is left out.
+pub fn fit(text: &str, room: u16) -> String {
+    if width(text) <= room {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut used = 0;
+    for letter in text.chars() {
+        let own = width(letter.encode_utf8(&mut [0; 4]));
+        if used + own >= room {
+            break;
+        }
+        used += own;
+        kept.push(letter);
+    }
+    if room > 0 {
+        kept.push('…');
+    }
+    kept
+}
+
+/// The line `n` lines below the top of `area`; empty where it has not so many.
+pub fn line(area: Rect, n: u16) -> Rect {
+    Rect {
+        y: area.y + n.min(area.height),
+        height: u16::from(n < area.height),
+        ..area
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_too_long_is_cut_at_whole_letters() {
+        assert_eq!(fit("api-0", 5), "api-0");
+        assert_eq!(fit("api-10", 5), "api-…");
+        assert_eq!(fit("日本語", 5), "日本…");
+        assert_eq!(fit("日本語", 4), "日…");
+        assert_eq!((fit("x", 0), fit("xy", 1)), (String::new(), "…".to_owned()));
+    }
+}
