@@ -14,6 +14,7 @@
 //! * [`revival`] is what a keeper does about the proxy;
 //! * [`supervisor_word`] makes of what supervisors say what a backend is told;
 //! * [`discovery`] judges what sources outside say of which backends there are;
+//! * [`trace_context`] reads whose trace a request is part of, and decides which are recorded;
 //! * [`moving`] says who goes on with a connection that changes its process;
 //! * [`upgrade`] is how one lameduck takes over from another.
 
@@ -47,6 +48,7 @@ pub mod split_plan;
 mod state;
 pub mod sticky;
 pub mod supervisor_word;
+pub mod trace_context;
 pub mod upgrade;
 
 /// A point in time: what has passed since an origin of the caller's choosing (the process's start).
