@@ -41,6 +41,10 @@ class Setup:
     http2_backend: bool = False
     # Tables behind the pool's, such as routes. lameduck's alone.
     routes: str = ""
+    # Tables before the pool's. lameduck's alone.
+    tables: str = ""
+    # One line a request. lameduck's alone can do without.
+    access_log: bool = True
     # A feature of a front door, in each proxy's words: `front_door.Front`.
     front: object = None
     # Addresses of these apps, in the place of the lab's.
@@ -183,6 +187,7 @@ class Lameduck(Proxy):
         upstream = "[pool.upstream]\nhttp2 = true" if self.setup.http2_backend else ""
         compression = '[compression]\nalgorithms = ["gzip"]\ngzip_level = 4' if self.setup.gzip else ""
         backends = "".join(f'[[pool.backend]]\naddress = "{address}"\n' for address in self.backends)
+        log = f"{self.dir}/access.log" if self.setup.access_log else "off"
         config = self.dir / "lameduck.toml"
         config.write_text(f"""
 [server]
@@ -194,12 +199,13 @@ max_connections = 20000
 socket = "{self.dir}/admin.sock"
 http = ""
 [access_log]
-path = "{self.dir}/access.log"
+path = "{log}"
 [[listener]]
 address = "127.0.0.1:0"
 {tls}
 {http2}
 {compression}
+{self.setup.tables}
 [[pool]]
 name = "app"
 {self.words("lameduck_pool")}
