@@ -172,6 +172,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
     config.access_log = config::AccessLogConfig {
         sink: LogSink::File(path.clone()),
         format: LogFormat::Json,
+        ..config::AccessLogConfig::default()
     };
     let written = Arc::default();
     let stream = Box::new(Scripted {

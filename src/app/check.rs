@@ -53,6 +53,9 @@ fn check(config: &mut Config, f: &mut ConfigFindings) {
     upstream_tls(&mut config.pools, f);
     users(&mut config.routes, f);
     sticky_keys(&mut config.pools, f);
+    if let Some(tracing) = &config.tracing {
+        super::check_tracing::check(tracing, f);
+    }
     super::check_files::check(config, f);
 }
 
@@ -160,7 +163,7 @@ const MOST_PROBLEMS: usize = 20;
 fn directories(config: &Config, f: &mut ConfigFindings) {
     let log = match &config.access_log.sink {
         LogSink::File(path) => Some(path.as_path()),
-        LogSink::Off | LogSink::Stdout => None,
+        LogSink::Off | LogSink::Stdout | LogSink::Syslog(_) | LogSink::Journald(_) => None,
     };
     let admin = &config.admin;
     let of_file = |path: Option<&Path>| path.map(|path| directory_of(path).to_owned());

@@ -6,6 +6,7 @@
 pub mod check;
 mod check_acme;
 mod check_files;
+mod check_tracing;
 mod keeper;
 mod keeper_watch;
 mod kept_sockets;
@@ -42,6 +43,7 @@ use crate::server::workers::Threads;
 use crate::server::{capacity, collector, rlimit, shutdown};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::prometheus::Metrics;
+use crate::telemetry::spans::Tracer;
 use keeper::Keeper;
 use lifecycle::{Lifecycle, MainOrder};
 use reload::ReloadScope;
@@ -50,6 +52,9 @@ use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_clock, take_o
 
 /// How long the last access-log lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How long the last traces may take: a collector that is away holds nobody up.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// How long the admin API may take to end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -165,6 +170,7 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         Threads::start(config.server.threads).context("can't start the data plane's threads")?;
     let threads = Arc::new(threads);
     let access_log = AccessLog::open(&config.access_log)?;
+    let tracer = Tracer::start(config.tracing.as_ref())?;
 
     let refusal = RefusalChannel::default();
     let ended = control.block_on(async {
@@ -213,10 +219,12 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         let plane = DataPlane::new(handle.clone(), access_log.clone(), metrics.plane());
         let plane = plane.serving_at_most(capacity::default_connections());
         let plane = plane.counting_by(taken.counting_secret());
+        let plane = plane.traced_by(tracer.clone());
         let plane = Arc::new(plane.telling(metrics.certificates()));
 
         let clients = plane.clone();
         metrics.attach(access_log.clone(), move || clients.clients.open());
+        metrics.trace(tracer.clone());
 
         let vitals = lifecycle.vitals().clone();
         // Before traffic can come, which may take every descriptor: without these there would be no start.
@@ -358,6 +366,9 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         }
         if !access_log.flush(LAST_LINES) {
             warn!("the last lines of the access log could not be written");
+        }
+        if !tracer.flush(LAST_SPANS) {
+            warn!("the last traces could not be sent");
         }
         anyhow::Ok(match handed_over {
             Some(handed) => handed.end(&lifecycle, &metrics, &handle).await,

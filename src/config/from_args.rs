@@ -165,6 +165,7 @@ fn build(flags: Flags<'_>) -> Result<(Config, ConfigReport), ConfigError> {
         admin: AdminConfig::default(),
         access_log: AccessLogConfig::default(),
         headers: Headers::default(),
+        tracing: None,
         compression: None,
         listeners: vec![listener],
         pools: vec![pool],

@@ -29,6 +29,10 @@ pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
     if let Some(compression) = &config.compression {
         validate_compression(compression, f);
     }
+    validate_access_log(&config.access_log, f);
+    if let Some(tracing) = &config.tracing {
+        validate_tracing(tracing, f);
+    }
     super::files::validate(config, f);
     super::error_pages::validate(config, f);
 }

@@ -1,6 +1,7 @@
-//! Requests as they come, counted for a lame duck that lasts until no more do ([`crate::core::quiet`]).
+//! Who wants to know of each request as it comes: a lame duck that lasts until no more do, which counts them
+//! ([`crate::core::quiet`]), and the tracer.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::core::Time;
@@ -8,23 +9,42 @@ use crate::core::Time;
 /// What has come, health checks aside.
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    /// Whether anybody wants to know.
-    watched: AtomicBool,
+    /// Who wants to know: one test for all of them, on every request's way.
+    watchers: AtomicU8,
     count: AtomicU64,
     /// When the last one came, in nanoseconds of the clock.
     last: AtomicU64,
 }
 
+/// They are counted.
+const COUNTED: u8 = 1;
+
+/// They are traced.
+const TRACED: u8 = 2;
+
 impl Arrivals {
-    /// Whether they are counted.
+    /// Whether anybody wants to know.
     #[inline]
     pub fn are_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
+        self.watchers.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether they are counted.
+    pub fn are_counted(&self) -> bool {
+        self.watchers.load(Ordering::Relaxed) & COUNTED != 0
     }
 
     /// Begins or ends the count.
     pub fn watch(&self, watched: bool) {
-        self.watched.store(watched, Ordering::Relaxed);
+        match watched {
+            true => self.watchers.fetch_or(COUNTED, Ordering::Relaxed),
+            false => self.watchers.fetch_and(!COUNTED, Ordering::Relaxed),
+        };
+    }
+
+    /// Begins to trace them.
+    pub fn trace(&self) {
+        self.watchers.fetch_or(TRACED, Ordering::Relaxed);
     }
 
     /// A request has come then.

@@ -14,6 +14,7 @@ use crate::metrics::{MirrorLoad, PlaneCounters};
 use crate::registry::Handle;
 use crate::rt::shutdown_signal::Interrupts;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::spans::Tracer;
 use crate::tls::server::Inventory;
 
 /// The data plane's shared state: everything a request reads, nothing it has to lock.
@@ -24,6 +25,8 @@ pub struct DataPlane {
     pub connector: TransportConnector,
     /// Takes one record per request.
     pub access_log: AccessLog,
+    /// Takes what is recorded of requests.
+    pub tracer: Tracer,
     /// The open client connections, and how the shutdown reaches them.
     pub clients: Interrupts,
     /// Those of each client address, where that is limited.
@@ -66,6 +69,7 @@ impl DataPlane {
             registry,
             connector: plain_connector(),
             access_log,
+            tracer: Tracer::default(),
             clients: Interrupts::default(),
             per_client: PerClient::default(),
             guards: GuardState::default(),
@@ -99,6 +103,15 @@ impl DataPlane {
         if let Some(secret) = secret {
             self.guards = GuardState::counting_by(secret);
         }
+        self
+    }
+
+    /// The same, recording requests for this tracer.
+    pub fn traced_by(mut self, tracer: Tracer) -> Self {
+        if tracer.is_on() {
+            self.arrivals.trace();
+        }
+        self.tracer = tracer;
         self
     }
 

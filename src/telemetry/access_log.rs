@@ -5,12 +5,18 @@
 //! buffers fill to a bound, and further lines are dropped and counted.
 //!
 //! `record` has the fields, `format` writes them in both forms, `escape` and `timestamp` their values. `buffer` is the
-//! room for one line; `writer` has the buffers and the thread, and `sink` is where lines go.
+//! room for one line; `writer` has the buffers and the thread, and `sink` is where lines go: a file, or by `remote` to
+//! syslog or (`journal`) to systemd's journal. `layout` is what the configuration says of lines, `chosen` writes those of
+//! chosen fields.
 
 mod buffer;
+mod chosen;
 mod escape;
 mod format;
+mod journal;
+mod layout;
 mod record;
+mod remote;
 mod sink;
 mod timestamp;
 mod writer;
@@ -25,6 +31,7 @@ pub use record::AccessRecord;
 pub use sink::AccessLogError;
 
 use crate::config;
+use layout::LineLayout;
 use sink::Sink;
 use writer::WriterShared;
 
@@ -49,7 +56,7 @@ impl AccessLog {
     pub fn open(config: &config::AccessLogConfig) -> Result<Self, AccessLogError> {
         match Sink::open(&config.sink)? {
             None => Ok(Self::off()),
-            Some(sink) => Self::start(sink, config.format),
+            Some(sink) => Self::start(sink, LineLayout::new(config)),
         }
     }
 
@@ -58,8 +65,8 @@ impl AccessLog {
         Self(None)
     }
 
-    fn start(sink: Sink, format: config::LogFormat) -> Result<Self, AccessLogError> {
-        let shared = Arc::new(WriterShared::new(format));
+    fn start(sink: Sink, layout: LineLayout) -> Result<Self, AccessLogError> {
+        let shared = Arc::new(WriterShared::new(layout));
         let writer = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn({
@@ -81,6 +88,9 @@ impl AccessLog {
     /// Notes one request. Never waits, and allocates nothing once the buffers have grown to their size.
     pub fn record(&self, record: &AccessRecord<'_>) {
         let Some(open) = &self.0 else { return };
+        if !open.shared.takes(record) {
+            return;
+        }
         if open.shared.push(own_shard(), record)
             && let Some(writer) = &open.writer
         {

@@ -11,6 +11,7 @@ mod outliers;
 mod sessions;
 mod states;
 mod supervisors;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
 use crate::rt::vitals::Vitals;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::spans::Tracer;
 use crate::tls::server::Inventory;
 
 use carried::CarriedCounters;
@@ -47,6 +49,7 @@ struct MetricsInner {
     attached: OnceLock<Attached>,
     certificates: Arc<Inventory>,
     vitals: OnceLock<Arc<Vitals>>,
+    tracer: OnceLock<Tracer>,
     /// What the process before this one has counted.
     carried: Mutex<CarriedCounters>,
     process: ProcessCollector,
@@ -81,6 +84,7 @@ impl Metrics {
             attached: OnceLock::new(),
             certificates: Arc::default(),
             vitals: OnceLock::new(),
+            tracer: OnceLock::new(),
             carried: Mutex::default(),
             process: ProcessCollector::for_self(),
         }))
@@ -102,6 +106,11 @@ impl Metrics {
             access_log,
             clients: Box::new(clients),
         });
+    }
+
+    /// Adds what became of spans.
+    pub fn trace(&self, tracer: Tracer) {
+        let _ = self.0.tracer.set(tracer);
     }
 
     /// Adds the control thread's stalls.

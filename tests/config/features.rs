@@ -28,6 +28,11 @@ fn features() -> Vec<(&'static str, bool, String)> {
         ("docker", cfg!(feature = "docker"), discovery("docker", "")),
         ("docker", cfg!(feature = "docker"), supervisor("docker")),
         ("kubernetes", cfg!(feature = "kubernetes"), kubernetes),
+        (
+            "otlp",
+            cfg!(feature = "otlp"),
+            format!("[tracing]\nendpoint = \"http://127.0.0.1:4318\"\n{listener}{POOL}"),
+        ),
         ("systemd", cfg!(feature = "systemd"), supervisor("systemd")),
     ]
 }

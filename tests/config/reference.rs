@@ -5,7 +5,7 @@ use lameduck::app::check::load;
 use lameduck::config::print::print;
 use lameduck::config::schema::{SECTIONS, SectionSchema, reference};
 use lameduck::config::{
-    CompressionConfig, OutlierConfig, StickyConfig, UpstreamTls, duration, parse,
+    CompressionConfig, OutlierConfig, StickyConfig, TracingConfig, UpstreamTls, duration, parse,
 };
 use lameduck_rig::pages::check_generated;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,7 @@ path = \"/a\"
 path = \"/f\"
 [route.files]
 root = \"x\"
-[compression]\n[admin.tls]\ncert = \"a\"\nkey = \"b\"\n";
+[compression]\n[tracing]\n[admin.tls]\ncert = \"a\"\nkey = \"b\"\n";
     let printed = print(&parse("x.toml", minimal).unwrap().config);
     let mut keys = 0;
     let whole = |section: &&&SectionSchema| section.header != DISCOVERY;
@@ -191,6 +191,7 @@ fn keys_whose_change_needs_a_restart_are_those_that_the_page_names() {
         "[admin]",
         "[admin.tls]",
         "[access_log]",
+        "[tracing]",
         "[[listener]] reuse_port",
     ];
     assert_eq!(marked, expected, "see \"What a reload changes\" in {DOC}");
@@ -323,7 +324,7 @@ fn the_annotated_example_shows_every_key_with_its_default() {
         }
     }
     let mut plain = load("config/lameduck.toml".as_ref()).unwrap().config;
-    // Writing [compression], [pool.health], [pool.sticky], [pool.tls], [pool.outlier], [pool.supervisor] and [[route]]
+    // Writing [compression], [tracing], [pool.health], [pool.sticky], [pool.tls], [pool.outlier], [pool.supervisor] and [[route]]
     // down is the one thing that means something by itself.
     for pool in &mut plain.pools {
         pool.health.explicit = true;
@@ -336,6 +337,7 @@ fn the_annotated_example_shows_every_key_with_its_default() {
         });
     }
     plain.compression = Some(CompressionConfig::default());
+    plain.tracing = Some(TracingConfig::default());
     plain.admin.tls = explicit.config.admin.tls.clone();
     plain.routes = explicit.config.routes.clone();
     for (plain, explicit) in plain.listeners.iter_mut().zip(&explicit.config.listeners) {

@@ -80,6 +80,21 @@ client_ca = "/tls/ca.pem"
 [access_log]
 path = "/var/log/lameduck/ä.log"
 format = "combined"
+fields = ["status", "time", "trace_id"]
+slow = "2s"
+sample = 0.25
+facility = "local3"
+[tracing]
+endpoint = "https://otel.internal:4318/v1/traces"
+sample = 0.5
+trust = "trusted"
+service_name = "edge"
+headers_file = "/etc/lameduck/otlp"
+ca = "/tls/ca.pem"
+timeout = "3s"
+queue_spans = 100
+queue_bytes = "1MiB"
+environment = "production"
 [headers]
 trusted = ["10.0.0.0/8", "fd00::/8", "unix:", "192.0.2.1"]
 x_forwarded = false

@@ -74,6 +74,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         "$ lameduck upgrade",
         Way::Not("tests/e2e/upgrade.rs runs it"),
     ),
+    (
+        "docs/access-log.md",
+        "journalctl -t lameduck",
+        Way::Not("there is no journal where tests run"),
+    ),
     ("docs/access-log.md", "jq 'select(.end", Way::Stage(0)),
     ("docs/admin-api.md", "deploy 42", Way::Stage(0)),
     ("docs/admin-api.md", "/lease", Way::Stays),

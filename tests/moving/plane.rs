@@ -45,6 +45,7 @@ impl TestPlane {
         config.access_log = AccessLogConfig {
             sink: LogSink::File(dir.path().join("access")),
             format: LogFormat::Json,
+            ..AccessLogConfig::default()
         };
         let access_log = AccessLog::open(&config.access_log).unwrap();
         let config = Arc::new(config);

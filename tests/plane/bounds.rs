@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lameduck::config::schema::SECTIONS;
+use lameduck::telemetry::access_log::{AccessLog, AccessRecord};
 use lameduck_rig::proxy::Rig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -151,8 +152,21 @@ async fn route_and_compression_keys_at_their_bounds_run_without_a_panic() {
         text.push_str(&route_with(&format!("r{n}"), section, line));
     }
     text.push_str("[[route]]\npool = \"app\"\n");
-    for compression in compressed {
-        let more = format!("{H2_LISTENER}[compression]\n{}\n", compression.line);
+    let traced = bounds().into_iter();
+    let traced: Vec<_> = traced.filter(|bound| bound.section == "tracing").collect();
+    assert!(
+        (6..=compressed.len()).contains(&traced.len()),
+        "{traced:#?}"
+    );
+    let traced = traced
+        .iter()
+        .map(|bound| &*bound.line)
+        .chain(["", "", "", "", "", "", "", ""]);
+    for (compression, tracing) in compressed.into_iter().zip(traced) {
+        let more = format!(
+            "{H2_LISTENER}[compression]\n{}\n[tracing]\n{tracing}\n",
+            compression.line
+        );
         let dir = tempfile::tempdir().unwrap();
         let rig = Rig::start(dir, "", &more, &text, Vec::new()).await;
         let addresses = addresses(&rig).await;
@@ -167,6 +181,35 @@ async fn route_and_compression_keys_at_their_bounds_run_without_a_panic() {
             }
         }
         has_no_panic(&rig, &compression.line).await;
+    }
+}
+
+#[test]
+fn access_log_keys_at_their_bounds_write_lines_or_none() {
+    let bounds = bounds().into_iter();
+    let bounds: Vec<_> = bounds
+        .filter(|bound| bound.section == "access_log")
+        .collect();
+    assert!(bounds.len() >= 4, "{bounds:#?}");
+    for bound in bounds {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access");
+        let text = format!(
+            "[access_log]\npath = {path:?}\n{}\n[[listener]]\naddress = \"127.0.0.1:4\"\n\
+             [[pool]]\nname = \"app\"\n[[pool.backend]]\naddress = \"127.0.0.1:3\"\n",
+            bound.line
+        );
+        let config = lameduck::config::parse("x.toml", &text).unwrap().config;
+        let log = AccessLog::open(&config.access_log).unwrap();
+        for status in [200, 503] {
+            log.record(&AccessRecord {
+                status,
+                ..AccessRecord::default()
+            });
+        }
+        assert!(log.flush(Duration::from_secs(10)));
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!((1..=2).contains(&lines), "{bound:?}: {lines}");
     }
 }
 

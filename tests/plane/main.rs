@@ -59,6 +59,7 @@ mod sticky;
 mod threads;
 mod timeouts;
 mod total;
+mod tracing;
 mod unix_listener;
 mod upgrade;
 mod vanished;

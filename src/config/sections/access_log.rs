@@ -1,10 +1,14 @@
 //! `[access_log]`.
 
+use super::retry::read_share;
 use crate::config::declare::{section, words};
-use crate::config::forms::{KeyContext, custom};
+use crate::config::forms::{KeyContext, ZeroIsNone, custom, list};
 use crate::config::print;
-use crate::config::values::{Read, file_path, text, wrong};
-use std::path::PathBuf;
+use crate::config::reader::ConfigFindings;
+use crate::config::values::{Read, file_path, quoted, text, wrong};
+use http::uri::Authority;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::de::DeValue;
 
 section! {
@@ -13,11 +17,20 @@ section! {
     [access_log]
     #[derive(Debug, Clone, PartialEq)]
     pub struct AccessLogConfig {
-        /// Where the lines go. A file is opened again on HUP and USR1.
+        /// Where the lines go: a file (opened again on HUP and USR1), [syslog](access-log.md#syslog) (`"syslog"`,
+        /// `"syslog:udp://HOST:514"`, `"syslog:tcp://HOST:601"`) or [`"journald"`](access-log.md#journald).
         #[key = "path"]
-        sink: LogSink = "stdout", custom("\"stdout\", \"off\" or path", read_sink, print_sink).public();
+        sink: LogSink = "stdout", custom("\"stdout\", \"off\", \"syslog\", \"journald\" or path", read_sink, print_sink).public();
         /// One JSON object a line, or the format of Apache and nginx with lameduck's fields at the end.
         format: LogFormat = "json";
+        /// The [fields](access-log.md#json) of a line, in their order. Empty: all.
+        fields: Vec<LogField> = [], list("list of fields", "[\"time\", \"status\", \"target\"]", LogField::form());
+        /// Requests that take this long are marked as `slow`. `"0s"`: none.
+        slow: Option<Duration> = "0s", ZeroIsNone(Duration::form());
+        /// The share of [plain successes](access-log.md#which-requests) that is logged. All others always are.
+        sample: f64 = 1.0, custom("number, 0 to 1", read_share, |share| format!("{share:?}")).public();
+        /// The facility of lines to syslog.
+        facility: SyslogFacility = "daemon";
     }
 }
 
@@ -30,7 +43,28 @@ pub enum LogSink {
     Stdout,
     /// A file, reopened on HUP and USR1.
     File(PathBuf),
+    /// A daemon or a server of syslog (RFC 5424).
+    Syslog(SyslogTarget),
+    /// systemd's journal, by its native protocol at this socket.
+    Journald(PathBuf),
 }
+
+/// Where syslog is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyslogTarget {
+    /// A datagram socket of this machine.
+    Unix(PathBuf),
+    /// `host:port`, a datagram for each line.
+    Udp(String),
+    /// `host:port`, with counted octets (RFC 6587, section 3.4.1).
+    Tcp(String),
+}
+
+/// The socket of the machine's syslog daemon.
+const LOCAL_SYSLOG: &str = "/dev/log";
+
+/// The journal's socket.
+const JOURNAL: &str = "/run/systemd/journal/socket";
 
 words! {
     /// The form of an access-log line.
@@ -39,6 +73,112 @@ words! {
         Json = "json",
         /// The "combined" format of Apache and nginx, with lameduck's fields appended.
         Combined = "combined",
+    }
+}
+
+words! {
+    /// A field of a line.
+    pub enum LogField {
+        /// When the request's first byte was read.
+        Time = "time",
+        /// The client's address.
+        Client = "client",
+        /// The method.
+        Method = "method",
+        /// The host.
+        Host = "host",
+        /// The target.
+        Target = "target",
+        /// The version.
+        Version = "version",
+        /// The status.
+        Status = "status",
+        /// Body bytes from the client.
+        BytesIn = "bytes_in",
+        /// Body bytes to the client.
+        BytesOut = "bytes_out",
+        /// How long it took.
+        DurationMs = "duration_ms",
+        /// How long backends took.
+        UpstreamMs = "upstream_ms",
+        /// The pool.
+        Pool = "pool",
+        /// The backend.
+        Backend = "backend",
+        /// How often backends were tried.
+        Attempts = "attempts",
+        /// How long it was on hold.
+        HeldMs = "held_ms",
+        /// Who asks.
+        User = "user",
+        /// The route.
+        Route = "route",
+        /// Why it was tried again.
+        RetryReason = "retry_reason",
+        /// What became of its session.
+        Sticky = "sticky",
+        /// How it ended.
+        End = "end",
+        /// Why it was answered here.
+        Cause = "cause",
+        /// Its id.
+        RequestId = "request_id",
+        /// `User-Agent`.
+        UserAgent = "user_agent",
+        /// `Referer`.
+        Referer = "referer",
+        /// What it was to restarts.
+        Restarts = "restarts",
+        /// Its trace.
+        TraceId = "trace_id",
+        /// It was slow.
+        Slow = "slow",
+        /// The share of those like it that are logged.
+        Sample = "sample",
+    }
+}
+
+words! {
+    /// A facility of syslog (RFC 5424, section 6.2.1).
+    pub enum SyslogFacility {
+        /// System daemons.
+        Daemon = "daemon",
+        /// User-level messages.
+        User = "user",
+        /// Local use 0.
+        Local0 = "local0",
+        /// Local use 1.
+        Local1 = "local1",
+        /// Local use 2.
+        Local2 = "local2",
+        /// Local use 3.
+        Local3 = "local3",
+        /// Local use 4.
+        Local4 = "local4",
+        /// Local use 5.
+        Local5 = "local5",
+        /// Local use 6.
+        Local6 = "local6",
+        /// Local use 7.
+        Local7 = "local7",
+    }
+}
+
+impl SyslogFacility {
+    /// Its number.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::User => 1,
+            Self::Daemon => 3,
+            Self::Local0 => 16,
+            Self::Local1 => 17,
+            Self::Local2 => 18,
+            Self::Local3 => 19,
+            Self::Local4 => 20,
+            Self::Local5 => 21,
+            Self::Local6 => 22,
+            Self::Local7 => 23,
+        }
     }
 }
 
@@ -58,8 +198,50 @@ fn read_sink(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<LogSink> {
             "it is empty",
             "write \"off\" for none, \"stdout\" or a path",
         )),
-        path => file_path(key.name, path, key.base).map(LogSink::File),
+        "syslog" => Ok(LogSink::Syslog(SyslogTarget::Unix(LOCAL_SYSLOG.into()))),
+        "journald" => Ok(LogSink::Journald(JOURNAL.into())),
+        path => match path.split_once(':') {
+            Some(("syslog", target)) => read_syslog(key, path, target).map(LogSink::Syslog),
+            Some(("journald", socket)) => {
+                file_path(key.name, socket, key.base).map(LogSink::Journald)
+            }
+            _ => file_path(key.name, path, key.base).map(LogSink::File),
+        },
     }
+}
+
+fn read_syslog(key: &KeyContext<'_>, given: &str, target: &str) -> Read<SyslogTarget> {
+    let server = |text: &str, port: u16| {
+        let read = text.parse::<Authority>().ok();
+        let read = read.filter(|read| !read.host().is_empty() && !text.contains('@'));
+        match read {
+            Some(read) => Ok(match read.port() {
+                Some(_) => text.to_owned(),
+                None => format!("{text}:{port}"),
+            }),
+            None => Err(wrong(
+                key.name,
+                quoted(given),
+                "it names no server",
+                "write a host and a port, such as \"syslog:udp://logs.internal:514\"",
+            )),
+        }
+    };
+    if let Some(text) = target.strip_prefix("udp://") {
+        return server(text, 514).map(SyslogTarget::Udp);
+    }
+    if let Some(text) = target.strip_prefix("tcp://") {
+        return server(text, 601).map(SyslogTarget::Tcp);
+    }
+    if target.is_empty() || target.contains("://") || !target.starts_with('/') {
+        return Err(wrong(
+            key.name,
+            quoted(given),
+            "syslog is taken by a socket of this machine, by UDP or by TCP",
+            "write \"syslog\", \"syslog:/dev/log\", \"syslog:udp://HOST:514\" or \"syslog:tcp://HOST:601\"",
+        ));
+    }
+    file_path(key.name, target, key.base).map(SyslogTarget::Unix)
 }
 
 fn print_sink(sink: &LogSink) -> String {
@@ -67,5 +249,35 @@ fn print_sink(sink: &LogSink) -> String {
         LogSink::Off => print::text("off"),
         LogSink::Stdout => print::text("stdout"),
         LogSink::File(path) => print::text(&path.display().to_string()),
+        LogSink::Journald(socket) if socket == Path::new(JOURNAL) => print::text("journald"),
+        LogSink::Journald(socket) => print::text(&format!("journald:{}", socket.display())),
+        LogSink::Syslog(SyslogTarget::Unix(socket)) if socket == Path::new(LOCAL_SYSLOG) => {
+            print::text("syslog")
+        }
+        LogSink::Syslog(SyslogTarget::Unix(socket)) => {
+            print::text(&format!("syslog:{}", socket.display()))
+        }
+        LogSink::Syslog(SyslogTarget::Udp(server)) => {
+            print::text(&format!("syslog:udp://{server}"))
+        }
+        LogSink::Syslog(SyslogTarget::Tcp(server)) => {
+            print::text(&format!("syslog:tcp://{server}"))
+        }
+    }
+}
+
+/// What one key alone doesn't show.
+pub(in crate::config) fn validate(log: &AccessLogConfig, f: &mut ConfigFindings) {
+    let key = "access_log.fields";
+    let fields = &log.fields;
+    let twice = |(at, field): (usize, &LogField)| fields[..at].contains(field).then_some(*field);
+    if f.sound(&[key])
+        && let Some(twice) = fields.iter().enumerate().find_map(twice)
+    {
+        f.error(
+            f.place(key),
+            format!("`fields` has \"{twice}\" twice"),
+            "remove one of them",
+        );
     }
 }

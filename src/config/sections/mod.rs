@@ -24,10 +24,11 @@ mod server;
 mod slow_start;
 mod sticky;
 mod supervisor;
+mod tracing;
 mod upstream;
 mod upstream_tls;
 
-pub use access_log::{AccessLogConfig, LogFormat, LogSink};
+pub use access_log::{AccessLogConfig, LogField, LogFormat, LogSink, SyslogFacility, SyslogTarget};
 pub use admin::AdminConfig;
 pub use admin_tls::AdminTlsConfig;
 pub use compression::{CompressionAlgorithm, CompressionConfig};
@@ -53,15 +54,18 @@ pub use server::{DEFAULT_RATE, ServerConfig};
 pub use slow_start::SlowStart;
 pub use sticky::{MOST_KEYS, OnDrain, SHORTEST_KEY, SameSite, StickyConfig};
 pub use supervisor::{SupervisorConfig, SupervisorKind};
+pub use tracing::{CollectorEndpoint, TraceTrust, TracingConfig};
 pub use upstream::{ProxyProtocol, Upstream};
 pub use upstream_tls::UpstreamTls;
 
+pub(super) use access_log::validate as validate_access_log;
 pub(super) use compression::validate as validate_compression;
 pub(super) use health::CheckKind;
 pub(super) use listener_acme::validate as validate_acme;
 pub(super) use outlier::validate as validate_outlier;
 pub(super) use sticky::validate as validate_sticky;
 pub(super) use supervisor::validate as validate_supervisor;
+pub(super) use tracing::validate as validate_tracing;
 
 use super::declare::section;
 use super::hidden_texts::HiddenTexts;
@@ -80,6 +84,8 @@ section! {
         admin: AdminConfig;
         /// `[access_log]`.
         access_log: AccessLogConfig;
+        /// `[tracing]`; `None`: nothing is recorded, and trace contexts pass as they are.
+        tracing: Option<TracingConfig>;
         /// `[headers]`.
         headers: Headers;
         /// `[compression]`; `None`: answers are passed on as they are.
@@ -108,6 +114,7 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         AdminConfig::section(),
         AdminTlsConfig::section(),
         AccessLogConfig::section(),
+        TracingConfig::section(),
         Headers::section(),
         CompressionConfig::section(),
         ListenerConfig::section(),

@@ -2,10 +2,11 @@
 //!
 //! `heard` is what is heard of a client while it waits for its answer, `kept` what its request keeps of the memory for
 //! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer, `bounded_wait` a
-//! wait for what comes before its first request, `moved` the client on its way to another process, `discarding` the client that a copied request has.
+//! wait for what comes before its first request, `moved` the client on its way to another process, [`followed`] what follows a request for others, `discarding` the client that a copied request has.
 
 pub(super) mod bounded_wait;
 pub(super) mod discarding;
+pub mod followed;
 pub(crate) mod heard;
 mod kept;
 mod moved;
@@ -25,8 +26,8 @@ use super::client_info::ClientInfo;
 use super::memory::{ConnectionShare, IncompletePlace};
 use crate::config::Config;
 use crate::core::Time;
-use crate::metrics::MeteredRequest;
 use crate::rt::shutdown_signal::Interrupt;
+use followed::FollowedRequest;
 use timer::Timer;
 
 /// What becomes of the connection after a request.
@@ -70,8 +71,8 @@ pub struct ClientConnection {
     pub place: Option<IncompletePlace>,
     /// What it may keep of its HTTP/2 connection's part of the memory.
     pub share: Option<ConnectionShare>,
-    /// Counts the current request, where a plan moves its route's split.
-    pub metered: Option<Box<MeteredRequest>>,
+    /// What follows the current request, where somebody wants to know of it.
+    pub followed: Option<Box<FollowedRequest>>,
 }
 
 impl ClientConnection {
@@ -134,7 +135,7 @@ impl ClientConnection {
             via: config.headers.via,
             place: None,
             share: None,
-            metered: None,
+            followed: None,
         }
     }
 }

@@ -315,8 +315,8 @@ impl Exchange<'_> {
             None => self.accept_head(None),
             Some(compression) => self.accept_compressible(compression),
         };
-        if self.client.metered.is_some() && accepted.is_ok() {
-            self.meter_answer();
+        if self.client.followed.is_some() && accepted.is_ok() {
+            self.follow_answer();
         }
         accepted
     }

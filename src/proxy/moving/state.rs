@@ -205,6 +205,9 @@ pub struct MovedRequest {
     /// Who it comes from, where a password has told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The trace that it belongs to; empty: none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub trace_id: String,
     /// The status that was sent; 0: none yet.
     pub status: u16,
     /// Body bytes read from the client.

@@ -1,5 +1,7 @@
-//! Which requests are new traffic, for a lame duck that lasts until none comes.
+//! What is to be known of a request as it comes: whether it is new traffic, for a lame duck that lasts until none comes,
+//! and whose trace it is part of.
 
+use super::followed::begin_trace;
 use crate::config::{Config, HealthCheck};
 use crate::core::Time;
 use crate::core::quiet::is_prober;
@@ -7,15 +9,21 @@ use crate::proxy::client::ClientConnection;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h1::request::RequestHead;
 
-/// Counts a request that has come then, unless it is a health check.
+/// A request has come: its first byte then, and its whole head now. Counts it, unless it is a health check, and begins its
+/// trace.
 #[cold]
 #[inline(never)]
 pub(super) fn note_arrival(
     plane: &DataPlane,
-    client: &ClientConnection,
+    client: &mut ClientConnection,
     head: &RequestHead,
+    began: Time,
     now: Time,
 ) {
+    begin_trace(plane, client, head, began);
+    if !plane.arrivals.are_counted() {
+        return;
+    }
     let config = plane.registry.snapshot().config.clone();
     if !is_health_check(&config, client.buffer.bytes(), head) {
         plane.arrivals.note(now);

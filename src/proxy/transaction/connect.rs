@@ -77,6 +77,9 @@ impl Transaction<'_> {
         watch: Option<AttemptWatch<'_>>,
     ) -> Result<Box<IdleConnection>, FailedAttempt> {
         let endpoint = permit.endpoint();
+        if self.client.followed.is_some() {
+            self.follow_connect(endpoint);
+        }
         let error = match self.connect(permit).await {
             Ok(_) if self.client.has_reset(&mut self.upload).await => ConnectError::Unwanted,
             Ok(connection) => return Ok(connection),

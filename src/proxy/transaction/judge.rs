@@ -91,6 +91,9 @@ impl Transaction<'_> {
 
     /// Decides about a request whose attempt has failed. `None`: it is tried again, or held.
     pub(super) async fn judge_failure(&mut self, failed: FailedAttempt) -> Option<AfterRequest> {
+        if self.client.followed.is_some() {
+            self.follow_failure(&failed);
+        }
         let failure = match failed {
             FailedAttempt::Over(next) => return Some(next),
             FailedAttempt::Final(failure) => return Some(self.give_up(failure).await),
@@ -240,6 +243,7 @@ impl Transaction<'_> {
                 method = self.head.method.as_str(),
                 path = %String::from_utf8_lossy(self.head.path.of(buffer)),
                 age_ms = clock::now().saturating_sub(self.account.began).as_millis() as u64,
+                trace_id = self.client.trace_id_text(),
                 "a request was cut at the drain's deadline"
             );
         }

@@ -6,7 +6,7 @@
 //! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and
 //! `actions` answer without a backend (through `compressed_answer`, where that is on), `hash_key` has what
 //! balancing by hash goes by, `changes`
-//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process, `metered` counts for plans of splits, `restarts` counts what it was to restarts of backends, and [`record`] is what is
+//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process, `followed` tells plans of splits and traces of it, `restarts` counts what it was to restarts of backends, and [`record`] is what is
 //! remembered for the log.
 
 mod actions;
@@ -17,6 +17,7 @@ mod changes;
 mod compressed_answer;
 mod connect;
 mod finish;
+mod followed;
 pub mod guards;
 mod hash_key;
 pub mod hold;
@@ -24,7 +25,6 @@ mod intercept;
 mod judge;
 mod local_response;
 mod maintenance;
-mod metered;
 mod mirror;
 pub mod moved;
 mod placeholders;
@@ -96,7 +96,7 @@ pub async fn handle(
     let began = client.head_began.take().unwrap_or(complete);
     let mut account = RequestRecord::new(began, complete);
     if plane.arrivals.are_watched() {
-        arrival::note_arrival(plane, client, head, complete);
+        arrival::note_arrival(plane, client, head, began, complete);
     }
     let id = match incoming_request_id(client.buffer.bytes(), head) {
         Some(given) => RequestId::given(given),
@@ -198,11 +198,12 @@ pub async fn handle(
     };
     if next == AfterRequest::Moved {
         // The process that goes on with it counts it, and writes its line.
+        followed::end_following(plane, client, &account, &id, routed.as_deref(), true);
         return next;
     }
     account.close(plane, client, head, &id, routed.as_deref());
-    if client.metered.is_some() {
-        metered::end_metering(client, &account);
+    if client.followed.is_some() {
+        followed::end_following(plane, client, &account, &id, routed.as_deref(), false);
     }
     if next == AfterRequest::KeepAlive {
         client.buffer.consume(account.occupied);
@@ -244,7 +245,7 @@ impl<'a> Transaction<'a> {
 
 impl Transaction<'_> {
     /// Writes the request's head as the backend is to get it.
-    fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
+    fn write_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
         out.clear();
         let preserve = self.pool.config.upstream.preserve_host;
         let changes = self.account.changes();
@@ -262,11 +263,24 @@ impl Transaction<'_> {
             changes: changes.as_ref(),
         };
         write_request(out, self.client.buffer.bytes(), self.head, &edit);
+        // One test for all of them: most requests have none.
+        let is_guarded = self.account.admission.is_some();
+        if is_guarded | self.session.is_some() | self.client.followed.is_some() {
+            self.edit_head(endpoint, out);
+        }
+    }
+
+    /// What guards, the session and the trace have to say in the written head.
+    #[inline(never)]
+    fn edit_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
         if let Some(admission) = &self.account.admission {
             admission.edit_head(out);
         }
         if let Some(session) = &self.session {
             session.edit_head(out);
+        }
+        if self.client.followed.is_some() {
+            self.edit_context(endpoint, out);
         }
     }
 

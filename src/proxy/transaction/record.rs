@@ -231,8 +231,18 @@ impl RequestRecord {
         self.changes()?.response()
     }
 
+    /// When the backend's answer began, if it did.
+    pub(super) fn answered_at(&self) -> Option<Time> {
+        self.answered
+    }
+
+    /// Body bytes written to the client.
+    pub(super) fn bytes_out(&self) -> u64 {
+        self.bytes_out
+    }
+
     /// The name of its route, if that has one.
-    fn route_name(&self) -> &str {
+    pub(super) fn route_name(&self) -> &str {
         let rule = self.rule.as_ref();
         rule.and_then(|rule| rule.name.as_deref())
             .unwrap_or_default()
@@ -329,6 +339,10 @@ impl RequestRecord {
             end: self.end.as_str(),
             cause: &self.cause,
             restarts: &restarts,
+            trace_id: client
+                .followed
+                .as_ref()
+                .map_or(0, |followed| followed.trace_id),
         });
     }
 }

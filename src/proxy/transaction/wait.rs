@@ -53,9 +53,8 @@ impl Transaction<'_> {
         // Backends that are full are no reason to try those that are down.
         let may_fail_open = !for_room && pick::has_last_resort(&self.pool, &self.excluded);
         let began = *since.get_or_insert(now);
-        // Waiting for room is the backends' slowness; waiting for a backend is not.
-        if let Some(metered) = self.client.metered.as_mut().filter(|_| !for_room) {
-            metered.hold();
+        if self.client.followed.is_some() {
+            self.follow_hold(for_room);
         }
         let held = hold::wait(
             &self.plane.registry,
@@ -76,8 +75,8 @@ impl Transaction<'_> {
         .await;
         let waited = clock::now().saturating_sub(now);
         self.account.held += waited;
-        if let Some(metered) = self.client.metered.as_mut().filter(|_| !for_room) {
-            metered.release(clock::now());
+        if self.client.followed.is_some() {
+            self.follow_release(for_room);
         }
         self.pool.shared.counters.held(waited);
         match held {

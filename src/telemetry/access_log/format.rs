@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use super::buffer::Out;
+use super::chosen;
 use super::escape;
+use super::layout::{LineLayout, LinePrefix};
 use super::record::AccessRecord;
 use super::timestamp::TimestampText;
 use crate::config::LogFormat;
+use crate::core::trace_context::trace_id_text;
 
 /// Longest target that is logged, in bytes; what is over is left out and marked.
-const MAX_TARGET: usize = 8192;
+pub(super) const MAX_TARGET: usize = 8192;
 /// The same for the other fields that come from the client.
-const MAX_FIELD: usize = 2048;
+pub(super) const MAX_FIELD: usize = 2048;
 /// Marks text that was left out.
 const MORE: &[u8] = "…".as_bytes();
 
@@ -47,19 +50,56 @@ pub(super) fn room(record: &AccessRecord<'_>) -> usize {
 /// Writes one line, with its end; says how long it is, unless it didn't fit.
 pub(super) fn line(
     room: &mut [u8],
-    format: LogFormat,
+    layout: &LineLayout,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
 ) -> Option<usize> {
     let mut out = Out::new(room);
-    match format {
-        LogFormat::Json => json(&mut out, stamp, record),
-        LogFormat::Combined => combined(&mut out, stamp, record),
+    if !matches!(layout.prefix, LinePrefix::None) {
+        prefix(&mut out, layout, stamp, record);
     }
+    match (layout.format, &layout.fields) {
+        (LogFormat::Json, None) => json(&mut out, layout, stamp, record),
+        (LogFormat::Json, Some(fields)) => {
+            chosen::json(&mut out, layout, fields, stamp, record);
+        }
+        (LogFormat::Combined, None) => combined(&mut out, layout, stamp, record),
+        (LogFormat::Combined, Some(fields)) => {
+            common(&mut out, stamp, record);
+            chosen::text(&mut out, layout, fields, record);
+        }
+    }
+    out.put(b"\n");
     out.written()
 }
 
-fn json(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>) {
+#[inline(never)]
+fn prefix(
+    out: &mut Out<'_>,
+    layout: &LineLayout,
+    stamp: &mut TimestampText,
+    record: &AccessRecord<'_>,
+) {
+    let severity = layout.severity(record);
+    match &layout.prefix {
+        LinePrefix::None => {}
+        LinePrefix::Severity => out.number(severity.into()),
+        LinePrefix::Syslog { facility, rest } => {
+            out.put(b"<");
+            out.number(u64::from(facility * 8 + severity));
+            out.put(b">1 ");
+            stamp.iso(out, record.time);
+            out.put(rest.as_bytes());
+        }
+    }
+}
+
+fn json(
+    out: &mut Out<'_>,
+    layout: &LineLayout,
+    stamp: &mut TimestampText,
+    record: &AccessRecord<'_>,
+) {
     out.put(b"{\"time\":\"");
     stamp.iso(out, record.time);
     out.put(b"\",\"client\":\"");
@@ -103,7 +143,17 @@ fn json(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>)
     optional(out, b",\"user_agent\":\"", record.user_agent);
     optional(out, b",\"referer\":\"", record.referer);
     optional(out, b",\"restarts\":\"", record.restarts.as_bytes());
-    out.put(b"}\n");
+    if record.trace_id != 0 {
+        optional(out, b",\"trace_id\":\"", &trace_id_text(record.trace_id));
+    }
+    if layout.is_slow(record) {
+        out.put(b",\"slow\":true");
+    }
+    if layout.is_sampling() && layout.is_plain(record) {
+        out.put(b",\"sample\":");
+        out.put(layout.sample.as_bytes());
+    }
+    out.put(b"}");
 }
 
 fn optional(out: &mut Out<'_>, key: &[u8], value: &[u8]) {
@@ -114,7 +164,7 @@ fn optional(out: &mut Out<'_>, key: &[u8], value: &[u8]) {
     }
 }
 
-fn text(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
+pub(super) fn text(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
     match bytes.get(..limit) {
         Some(head) if bytes.len() > limit => {
             escape::json(out, head);
@@ -125,7 +175,21 @@ fn text(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
 }
 
 /// `client - - [date] "request" status bytes "referer" "user agent"`, then lameduck's own as `key=value`.
-fn combined(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>) {
+fn combined(
+    out: &mut Out<'_>,
+    layout: &LineLayout,
+    stamp: &mut TimestampText,
+    record: &AccessRecord<'_>,
+) {
+    common(out, stamp, record);
+    out.put(b" host=\"");
+    or_dash(out, record.host);
+    out.put(b"\" pool=");
+    own_fields(out, layout, record);
+}
+
+/// What other servers write, too.
+fn common(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>) {
     word(out, record.client.as_bytes());
     out.put(b" - ");
     word(out, record.user.as_bytes());
@@ -151,9 +215,10 @@ fn combined(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<
     or_dash(out, record.referer);
     out.put(b"\" \"");
     or_dash(out, record.user_agent);
-    out.put(b"\" host=\"");
-    or_dash(out, record.host);
-    out.put(b"\" pool=");
+    out.put(b"\"");
+}
+
+fn own_fields(out: &mut Out<'_>, layout: &LineLayout, record: &AccessRecord<'_>) {
     word(out, record.pool.as_bytes());
     out.put(b" backend=");
     word(out, record.backend.as_bytes());
@@ -188,10 +253,20 @@ fn combined(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<
         out.put(b" restarts=");
         word(out, record.restarts.as_bytes());
     }
-    out.put(b"\n");
+    if record.trace_id != 0 {
+        out.put(b" trace_id=");
+        out.put(&trace_id_text(record.trace_id));
+    }
+    if layout.is_slow(record) {
+        out.put(b" slow=true");
+    }
+    if layout.is_sampling() && layout.is_plain(record) {
+        out.put(b" sample=");
+        out.put(layout.sample.as_bytes());
+    }
 }
 
-fn or_dash(out: &mut Out<'_>, bytes: &[u8]) {
+pub(super) fn or_dash(out: &mut Out<'_>, bytes: &[u8]) {
     if bytes.is_empty() {
         out.put(b"-");
     } else {
@@ -200,7 +275,7 @@ fn or_dash(out: &mut Out<'_>, bytes: &[u8]) {
 }
 
 /// A value without quotes: its spaces become `_`, so that it can't be taken for two.
-fn word(out: &mut Out<'_>, bytes: &[u8]) {
+pub(super) fn word(out: &mut Out<'_>, bytes: &[u8]) {
     let mut parts = bytes.split(|byte| *byte == b' ');
     or_dash(out, parts.next().unwrap_or_default());
     for part in parts {
@@ -209,7 +284,7 @@ fn word(out: &mut Out<'_>, bytes: &[u8]) {
     }
 }
 
-fn quoted(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
+pub(super) fn quoted(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
     match bytes.get(..limit) {
         Some(head) if bytes.len() > limit => {
             escape::combined(out, head);
@@ -220,7 +295,7 @@ fn quoted(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
 }
 
 /// Milliseconds with three decimals.
-fn millis(out: &mut Out<'_>, value: Duration) {
+pub(super) fn millis(out: &mut Out<'_>, value: Duration) {
     let micros = value
         .as_secs()
         .saturating_mul(1_000_000)

@@ -59,4 +59,6 @@ pub struct AccessRecord<'a> {
     pub cause: &'a str,
     /// What it was to restarts of backends, such as `ID:served,ID:retried`.
     pub restarts: &'a str,
+    /// The trace that it belongs to; 0: none.
+    pub trace_id: u128,
 }

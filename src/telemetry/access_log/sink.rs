@@ -1,4 +1,4 @@
-//! Where lines end up: standard output or a file that can be opened anew.
+//! Where lines end up: standard output, a file that can be opened anew, or a daemon.
 
 use std::fs::File;
 use std::io;
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::remote::RemoteSink;
 use crate::config::LogSink;
 use crate::rt::files::append_to;
 use crate::rt::output::{self, LineWriter};
@@ -39,9 +40,25 @@ pub enum AccessLogError {
 
 /// An open sink.
 #[derive(Debug)]
-pub(super) struct Sink {
-    lines: LineWriter<File>,
-    path: Option<PathBuf>,
+pub(super) enum Sink {
+    /// Standard output, or a file.
+    Lines {
+        /// What writes.
+        lines: LineWriter<File>,
+        /// The file.
+        path: Option<PathBuf>,
+    },
+    /// Syslog, or the journal.
+    Remote(RemoteSink),
+}
+
+/// Lines that were not written.
+#[derive(Debug)]
+pub(super) struct SinkLoss {
+    /// How many; `None`: some or all of them.
+    pub(super) lines: Option<u64>,
+    /// Why.
+    pub(super) error: io::Error,
 }
 
 impl Sink {
@@ -60,8 +77,15 @@ impl Sink {
                 })?;
                 (file, Some(path.clone()))
             }
+            // What listens there may come later, and go: nothing waits for it.
+            LogSink::Syslog(target) => {
+                return Ok(Some(Self::Remote(RemoteSink::syslog(target.clone()))));
+            }
+            LogSink::Journald(socket) => {
+                return Ok(Some(Self::Remote(RemoteSink::journal(socket.clone()))));
+            }
         };
-        Ok(Some(Self {
+        Ok(Some(Self::Lines {
             lines: LineWriter::new(file),
             path,
         }))
@@ -70,7 +94,7 @@ impl Sink {
     /// A sink of a test's choosing.
     #[cfg(test)]
     pub(super) fn from_file(file: File) -> Self {
-        Self {
+        Self::Lines {
             lines: LineWriter::new(file),
             path: None,
         }
@@ -78,20 +102,37 @@ impl Sink {
 
     /// Opens the file anew; without a file there is nothing to do.
     pub(super) fn reopen(&mut self) -> Result<(), AccessLogError> {
-        let Some(path) = &self.path else {
-            return Ok(());
+        let (lines, path) = match self {
+            Self::Lines {
+                lines,
+                path: Some(path),
+            } => (lines, path),
+            Self::Lines { .. } => return Ok(()),
+            Self::Remote(remote) => {
+                remote.close();
+                return Ok(());
+            }
         };
         let file = append_to(path, MODE).map_err(|error| AccessLogError::Open {
             path: path.clone(),
             error,
         })?;
-        self.lines = LineWriter::new(file);
+        *lines = LineWriter::new(file);
         Ok(())
     }
 
     /// Writes whole lines. `give_up` is asked now and then while a non-blocking sink takes no more.
-    pub(super) fn write(&mut self, lines: &[u8], give_up: impl Fn() -> bool) -> io::Result<()> {
-        self.lines.write(lines, give_up)
+    pub(super) fn write(
+        &mut self,
+        text: &[u8],
+        give_up: impl Fn() -> bool,
+    ) -> Result<(), SinkLoss> {
+        match self {
+            Self::Lines { lines, .. } => lines
+                .write(text, give_up)
+                .map_err(|error| SinkLoss { lines: None, error }),
+            Self::Remote(remote) => remote.send_lines(text, give_up),
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+mod layouts;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -15,6 +17,7 @@ fn to(path: &Path, format: LogFormat) -> AccessLog {
     AccessLog::open(&config::AccessLogConfig {
         sink: LogSink::File(path.to_owned()),
         format,
+        ..config::AccessLogConfig::default()
     })
     .unwrap()
 }
@@ -46,14 +49,23 @@ fn full() -> AccessRecord<'static> {
         end: "client_closed",
         cause: "none eligible",
         restarts: "19a.7-3:retried+held",
+        trace_id: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c,
     }
 }
 
 fn line_of(format: LogFormat, record: &AccessRecord<'_>) -> Vec<u8> {
+    let config = config::AccessLogConfig {
+        format,
+        ..config::AccessLogConfig::default()
+    };
+    line_by(&config, record)
+}
+
+fn line_by(config: &config::AccessLogConfig, record: &AccessRecord<'_>) -> Vec<u8> {
     let mut room = vec![0; format::room(record)];
     let length = format::line(
         &mut room,
-        format,
+        &LineLayout::new(config),
         &mut timestamp::TimestampText::default(),
         record,
     )
@@ -78,6 +90,7 @@ fn a_json_line_has_every_field() {
         "attempts": 2, "retry_reason": "refused", "request_id": "0123456789abcdef",
         "user_agent": "curl/8.5.0", "referer": "https://example.org/", "end": "client_closed",
         "cause": "none eligible", "sticky": "moved", "restarts": "19a.7-3:retried+held",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
     });
     assert_eq!(line, expected);
     assert!(humantime::parse_rfc3339(line["time"].as_str().unwrap()).is_ok());
@@ -88,7 +101,7 @@ fn the_documentation_names_every_field() {
     let document = include_str!("../../../docs/access-log.md");
     let out = line_of(LogFormat::Json, &full());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
-    assert_eq!(line.len(), 24);
+    assert_eq!(line.len(), 25);
     for field in line.keys() {
         assert!(document.contains(&format!("| `{field}` |")), "{field}");
     }
@@ -107,6 +120,9 @@ fn what_is_not_known_is_left_out() {
         "request_id",
         "user_agent",
         "referer",
+        "trace_id",
+        "slow",
+        "sample",
     ] {
         assert!(!line.contains_key(absent), "{absent}");
     }
@@ -129,7 +145,8 @@ fn a_combined_line_reads_as_apache_writes_it() {
         "\"POST /orders?id=7 HTTP/1.1\" 201 1024 \"https://example.org/\" \"curl/8.5.0\" \
          host=\"shop.example.org\" pool=api backend=api-1 attempts=2 duration_ms=12.345 upstream_ms=11.007 \
          held_ms=3.000 bytes_in=42 retry_reason=refused end=client_closed cause=\"none eligible\" \
-         request_id=\"0123456789abcdef\" route=shop-api sticky=moved restarts=19a.7-3:retried+held\n"
+         request_id=\"0123456789abcdef\" route=shop-api sticky=moved restarts=19a.7-3:retried+held \
+         trace_id=0af7651916cd43dd8448eb211c80319c\n"
     );
 }
 
@@ -158,7 +175,7 @@ fn reopen_follows_a_rotation_and_loses_no_line() {
 fn an_unwritable_file_is_named_with_a_remedy() {
     let error = AccessLog::open(&config::AccessLogConfig {
         sink: LogSink::File("/nonexistent/dir/access.log".into()),
-        format: LogFormat::Json,
+        ..config::AccessLogConfig::default()
     })
     .unwrap_err()
     .to_string();
@@ -170,7 +187,7 @@ fn an_unwritable_file_is_named_with_a_remedy() {
 fn off_takes_nothing() {
     let log = AccessLog::open(&config::AccessLogConfig {
         sink: LogSink::Off,
-        format: LogFormat::Json,
+        ..config::AccessLogConfig::default()
     })
     .unwrap();
     log.record(&full());
@@ -210,7 +227,7 @@ fn every_line_of_many_threads_arrives_whole() {
 fn a_reader_that_stopped_reading_stops_no_request() {
     let (mut reader, pipe) = std::io::pipe().unwrap();
     let sink = Sink::from_file(File::from(OwnedFd::from(pipe)));
-    let log = AccessLog::start(sink, LogFormat::Json).unwrap();
+    let log = AccessLog::start(sink, LineLayout::new(&config::AccessLogConfig::default())).unwrap();
     // 8 MiB of buffers, a pipe and one buffer in the writer's hands take about 20,000 of these lines.
     let long = vec![b'a'; 400];
     let asked = 60_000;
@@ -241,7 +258,7 @@ fn a_writer_that_went_to_sleep_wakes_for_the_next_line() {
     let (reader, pipe) = std::io::pipe().unwrap();
     let log = AccessLog::start(
         Sink::from_file(File::from(OwnedFd::from(pipe))),
-        LogFormat::Json,
+        LineLayout::new(&config::AccessLogConfig::default()),
     )
     .unwrap();
     // The writer's own idle time has to pass: there is no event for "has gone to sleep" but its flag.

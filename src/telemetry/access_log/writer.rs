@@ -7,10 +7,10 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 
 use super::format;
+use super::layout::LineLayout;
 use super::record::AccessRecord;
 use super::sink::Sink;
 use super::timestamp::TimestampText;
-use crate::config::LogFormat;
 
 /// All buffers together never hold more (but for the lines that cross it).
 const MAX_BUFFERED: usize = 8 << 20;
@@ -44,14 +44,14 @@ impl Shard {
         }
     }
 
-    fn add(&mut self, format: LogFormat, record: &AccessRecord<'_>) -> bool {
+    fn add(&mut self, layout: &LineLayout, record: &AccessRecord<'_>) -> bool {
         let needed = self.used + format::room(record);
         if needed > self.room.len() {
             // Rare: the writer is behind, or this is a very long line.
             self.room.resize(needed.next_power_of_two(), 0);
         }
         let room = &mut self.room[self.used..];
-        let Some(length) = format::line(room, format, &mut self.stamp, record) else {
+        let Some(length) = format::line(room, layout, &mut self.stamp, record) else {
             return false;
         };
         self.used += length;
@@ -63,7 +63,7 @@ impl Shard {
 /// What the data plane and the writer share.
 #[derive(Debug)]
 pub(super) struct WriterShared {
-    format: LogFormat,
+    layout: LineLayout,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     /// The bound of one buffer.
     limit: usize,
@@ -78,12 +78,12 @@ pub(super) struct WriterShared {
 }
 
 impl WriterShared {
-    pub(super) fn new(format: LogFormat) -> Self {
+    pub(super) fn new(layout: LineLayout) -> Self {
         // Twice as many as threads that record, so that one held by a preempted thread leaves a free one.
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
         let count = (cores * 2).clamp(4, 64).next_power_of_two();
         Self {
-            format,
+            layout,
             shards: (0..count)
                 .map(|_| CachePadded::new(Mutex::new(Shard::new())))
                 .collect(),
@@ -98,6 +98,11 @@ impl WriterShared {
         }
     }
 
+    /// Whether this request gets a line.
+    pub(super) fn takes(&self, record: &AccessRecord<'_>) -> bool {
+        !self.layout.is_sampling() || self.layout.takes(record)
+    }
+
     /// Adds a line to the first buffer that is free and has room; says whether the writer must be woken.
     pub(super) fn push(&self, first: usize, record: &AccessRecord<'_>) -> bool {
         let mask = self.shards.len() - 1;
@@ -109,7 +114,7 @@ impl WriterShared {
             if before >= self.limit {
                 continue;
             }
-            if !shard.add(self.format, record) {
+            if !shard.add(&self.layout, record) {
                 break;
             }
             let crossed = before < WAKE_AT && shard.used >= WAKE_AT;
@@ -227,9 +232,11 @@ fn write_all(
             )
         };
         wrote = true;
-        if let Err(error) = sink.write(&spare[..used], || shared.stop.load(Ordering::Acquire)) {
-            shared.dropped.fetch_add(count, Ordering::Relaxed);
-            warning.error = Some(error);
+        let give_up = || shared.stop.load(Ordering::Acquire);
+        if let Err(loss) = sink.write(&spare[..used], give_up) {
+            let lines = loss.lines.unwrap_or(count);
+            shared.dropped.fetch_add(lines, Ordering::Relaxed);
+            warning.error = Some(loss.error);
         }
         if spare.len() > 4 * ROOM {
             spare.truncate(ROOM);

@@ -30,6 +30,7 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     families.extend(probes(&snapshot));
     families.extend(shared_out(&snapshot));
     families.extend(super::sessions::collect(&snapshot));
+    families.extend(super::traces::collect(inner.tracer.get()));
     families.extend(outliers(&snapshot));
     families.extend(super::discovery::discovery(&inner.registry));
     families.extend(supervisors(inner.registry.supervisors()));

@@ -386,6 +386,8 @@ async fn documented_are_exactly_those_that_exist() {
             .ended(Err(crate::metrics::MirrorDrop::Connect));
         counters.connect_failed(crate::net::connect_fault::ConnectFault::NoPort);
     }
+    let tracing = config::TracingConfig::default();
+    metrics.trace(Tracer::start(Some(&tracing)).unwrap());
     let text = metrics.encode();
     let exist: BTreeSet<_> = text
         .lines()

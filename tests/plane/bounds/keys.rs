@@ -62,7 +62,7 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 56] = [
+pub(super) const WITHOUT_NUMBER: [&str; 59] = [
     "\"a\" or \"srv\"",
     "\"auto\", \"http-01\" or \"tls-alpn-01\"",
     "\"file\", \"dns\", \"docker\" or \"kubernetes\"",
@@ -101,7 +101,10 @@ pub(super) const WITHOUT_NUMBER: [&str; 56] = [
     "\"least_requests\", \"round_robin\", \"random\", \"peak_ewma\", \"hash\" or \"ketama_nginx\"",
     "\"off\", \"optional\" or \"required\"",
     "\"off\", \"v1\" or \"v2\"",
-    "\"stdout\", \"off\" or path",
+    "\"stdout\", \"off\", \"syslog\", \"journald\" or path",
+    "\"daemon\", \"user\", \"local0\", \"local1\", \"local2\", \"local3\", \"local4\", \"local5\", \"local6\" or \"local7\"",
+    "\"all\", \"trusted\" or \"none\"",
+    "list of fields",
     "IP address and port",
     "IP address and port, or unix socket",
     "address",
@@ -133,7 +136,7 @@ pub(super) struct Bound {
 /// Whether `check` accepts it.
 fn is_accepted(section: &str, line: &str) -> bool {
     let other = match section {
-        "compression" => format!("[compression]\n{line}\n"),
+        "compression" | "tracing" | "access_log" => format!("[{section}]\n{line}\n"),
         _ if section.starts_with("route") => route_with("r", section, line),
         _ => String::new(),
     };
@@ -251,12 +254,12 @@ pub(super) fn backend_and_tables(backend: SocketAddr, changed: &str) -> String {
 pub(super) fn is_tried(section: &str) -> bool {
     matches!(
         section,
-        "server" | "listener" | "listener.acme" | "compression"
+        "server" | "listener" | "listener.acme" | "compression" | "tracing" | "access_log"
     ) || section.starts_with("pool.")
         || section.starts_with("route")
 }
 
-/// The least and the most of every key of `[server]`, of listeners, pools and routes, and of `[compression]`.
+/// The least and the most of every key of `[server]`, of listeners, pools and routes, of `[compression]`, `[tracing]` and `[access_log]`.
 pub(super) fn bounds() -> Vec<Bound> {
     let mut bounds = Vec::new();
     for section in SECTIONS.iter() {

@@ -25,7 +25,11 @@ impl Admission {
 }
 
 /// Takes all fields of these names out of a head, and adds lines at its end.
-fn replace_fields(head: &mut Vec<u8>, withheld: &[&[u8]], lines: &[u8]) {
+pub(in crate::proxy::transaction) fn replace_fields(
+    head: &mut Vec<u8>,
+    withheld: &[&[u8]],
+    lines: &[u8],
+) {
     let mut kept = 0;
     let mut from = 0;
     let mut is_first = true;

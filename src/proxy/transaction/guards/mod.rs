@@ -12,6 +12,8 @@ mod edit;
 mod forward;
 mod rate;
 
+pub(super) use edit::replace_fields;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -27,6 +27,7 @@ impl RequestRecord {
             status: self.status,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
+            trace_id: String::new(),
         }
     }
 

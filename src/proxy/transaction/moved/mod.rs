@@ -38,6 +38,7 @@ impl Transaction<'_> {
         let (up, down, silent_since_ns) = tunnel.export();
         // The bytes of its client are in the tunnel.
         let mut request = self.account.export(self.id, head);
+        request.trace_id = self.client.trace_id_text().unwrap_or_default();
         request.status = self.client.origin.switched();
         request.bytes_in += self.upload.total();
         let tunnel = MovedTunnel {
@@ -64,6 +65,7 @@ impl Transaction<'_> {
         let (chunks, events, keep_alive) = events.export();
         let head = &self.client.buffer.bytes()[..self.head.len];
         let mut request = self.account.export(self.id, head);
+        request.trace_id = self.client.trace_id_text().unwrap_or_default();
         request.bytes_in += self.upload.total();
         let response = &resting.scratch.response;
         let events = MovedEvents {

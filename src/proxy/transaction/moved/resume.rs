@@ -193,6 +193,7 @@ impl ResumedRequest {
             client.buffer = Buffer::of_carried(&head_bytes);
         }
         let id = RequestId::given(request.id.as_bytes());
+        client.follow_trace(&request.trace_id);
         let mut account = RequestRecord::import(&request);
         account.backend = Some(permit.endpoint().clone());
         let rule = find_pool(plane, client, head).rule;
@@ -254,6 +255,7 @@ impl ResumedRequest {
         }
         account.occupied = occupied;
         account.close(plane, client, head, &id, Some(&pool));
+        client.followed = None;
         if next == AfterRequest::KeepAlive {
             client.buffer.consume(occupied);
         }

@@ -1,0 +1,402 @@
+//! Follows a request through its life, where somebody wants to know: for a plan that moves the split that it has come by,
+//! and for its trace. Nothing here runs for other requests.
+
+use super::Transaction;
+use super::guards::replace_fields;
+use super::judge::FailedAttempt;
+use super::record::{RequestEnd, RequestRecord};
+use super::request_id::RequestId;
+use super::route::client_address;
+use crate::config::{Route, TraceTrust};
+use crate::core::Time;
+use crate::core::retry::RetryReason;
+use crate::core::trace_context::{
+    LONGEST_STATE, TraceDecision, TraceParent, decide_trace, is_state_valid,
+};
+use crate::metrics::MeteredRequest;
+use crate::proxy::client::ClientConnection;
+use crate::proxy::client::followed::FollowedRequest;
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::h1::request::RequestHead;
+use crate::registry::endpoint::Endpoint;
+use crate::registry::snapshot::PoolSnapshot;
+use crate::rt::clock;
+use crate::telemetry::spans::record::{
+    AttemptSpan, HoldReason, HoldSpan, RequestTrace, new_span_id, new_trace_id,
+};
+
+/// So much of a text that the client has sent is recorded, in bytes.
+const LONGEST_TEXT: usize = 2048;
+
+/// The same for what there may be many of: attempts and times on hold.
+const MOST_CHILDREN: usize = 64;
+
+/// Decides about the trace of a request whose head has come, and begins to record it.
+#[cold]
+#[inline(never)]
+pub(super) fn begin_trace(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    began: Time,
+) {
+    client.followed = None;
+    let Some((share, trust)) = plane.tracer.policy() else {
+        return;
+    };
+    let buffer = client.buffer.bytes();
+    let is_believed = match trust {
+        TraceTrust::All => true,
+        TraceTrust::Trusted => client.origin.trusted,
+        TraceTrust::Nobody => false,
+    };
+    let context = ReceivedContext::read(buffer, head);
+    let trace_id = new_trace_id();
+    let parent = context.parent.filter(|_| is_believed);
+    let decision = decide_trace(parent, context.is_there, share, trace_id as u64);
+    let (trace, parent) = match decision {
+        TraceDecision::Absent => return,
+        TraceDecision::Pass(parent) => {
+            client.followed = Some(Box::new(FollowedRequest {
+                trace_id: parent.trace,
+                ..FollowedRequest::default()
+            }));
+            return;
+        }
+        TraceDecision::Strip => {
+            client.followed = Some(Box::new(FollowedRequest {
+                is_stripped: true,
+                ..FollowedRequest::default()
+            }));
+            return;
+        }
+        TraceDecision::Join(parent) => (parent.trace, Some(parent)),
+        TraceDecision::Begin => (trace_id, None),
+    };
+    let mut state = Vec::new();
+    if parent.is_some() {
+        context.join_states(buffer, head, &mut state);
+    }
+    let text = |bytes: &[u8]| {
+        let end = bytes.len().min(LONGEST_TEXT);
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    let target = head.target.of(buffer);
+    let query = memchr::memchr(b'?', target).map_or(&b""[..], |at| &target[at + 1..]);
+    let snapshot = plane.registry.snapshot();
+    let record = RequestTrace {
+        trace,
+        span: new_span_id(),
+        parent: parent.map(|parent| parent.span),
+        flags: parent.map_or(1, |parent| parent.flags),
+        state: String::from_utf8(state).unwrap_or_default(),
+        began,
+        method: text(head.method_span.of(buffer)),
+        scheme: client.origin.scheme,
+        authority: text(head.authority.of(buffer)),
+        path: text(head.path.of(buffer)),
+        query: text(query),
+        version: match client.origin.protocol.unwrap_or(head.version.as_str()) {
+            "HTTP/1.0" => "1.0",
+            "HTTP/1.1" => "1.1",
+            _ => "2",
+        },
+        client: client_address(&snapshot.config.headers, buffer, head, &client.origin)
+            .map_or_else(String::new, |address| address.to_string()),
+        peer: client.origin.address,
+        user_agent: text(context.user_agent.unwrap_or_default()),
+        is_grpc: head.is_grpc,
+        ..RequestTrace::default()
+    };
+    client.followed = Some(Box::new(FollowedRequest {
+        trace_id: trace,
+        trace: Some(Box::new(record)),
+        ..FollowedRequest::default()
+    }));
+}
+
+/// What a request has of a trace context.
+struct ReceivedContext<'a> {
+    /// There is a field of it.
+    is_there: bool,
+    /// What it tells, if it is whole: exactly one, and not broken.
+    parent: Option<TraceParent>,
+    user_agent: Option<&'a [u8]>,
+}
+
+const PARENT: &[u8] = b"traceparent";
+const STATE: &[u8] = b"tracestate";
+
+impl<'a> ReceivedContext<'a> {
+    fn read(buffer: &'a [u8], head: &RequestHead) -> Self {
+        let mut found = Self {
+            is_there: false,
+            parent: None,
+            user_agent: None,
+        };
+        let mut parents = 0;
+        for field in &head.fields {
+            let name = field.name.of(buffer);
+            match name.len() {
+                11 if name.eq_ignore_ascii_case(PARENT) => {
+                    parents += 1;
+                    found.parent = TraceParent::parse(field.value.of(buffer));
+                    found.is_there = true;
+                }
+                10 if name.eq_ignore_ascii_case(STATE) => found.is_there = true,
+                10 if name.eq_ignore_ascii_case(b"user-agent") => {
+                    found.user_agent = Some(field.value.of(buffer));
+                }
+                _ => {}
+            }
+        }
+        if parents != 1 {
+            // Nobody knows which of two is meant (section 3.2).
+            found.parent = None;
+        }
+        found
+    }
+
+    /// All `tracestate` fields as one list (section 3.3.1.1); nothing, if that is broken.
+    fn join_states(&self, buffer: &[u8], head: &RequestHead, out: &mut Vec<u8>) {
+        for field in &head.fields {
+            if !field.name.of(buffer).eq_ignore_ascii_case(STATE) {
+                continue;
+            }
+            let value = field.value.of(buffer);
+            if out.len() + value.len() > LONGEST_STATE {
+                out.clear();
+                return;
+            }
+            if !out.is_empty() {
+                out.push(b',');
+            }
+            out.extend_from_slice(value);
+        }
+        if !is_state_valid(out) {
+            out.clear();
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// The request is here as far as it has to be, and goes to a backend now: counts it, where a plan wants to.
+    #[cold]
+    pub(super) fn begin_metering(&mut self) {
+        let rule = self.account.rule.as_ref();
+        let Some(split) = rule.and_then(|rule| rule.split.as_ref()) else {
+            return;
+        };
+        let metered = split
+            .meter()
+            .and_then(|meter| MeteredRequest::begin(meter, &self.pool.name, clock::now()));
+        if metered.is_some() {
+            let followed = self.client.followed.get_or_insert_default();
+            followed.metered = metered;
+        }
+    }
+
+    /// The request begins to wait, for room on a backend that is ready, or for one that is.
+    #[cold]
+    pub(super) fn follow_hold(&mut self, for_room: bool) {
+        let is_paused = self.pool.pause.is_some();
+        let Some(followed) = self.client.followed.as_deref_mut() else {
+            return;
+        };
+        // Waiting for room is the backends' slowness; waiting for a backend is not.
+        if let Some(metered) = followed.metered.as_mut().filter(|_| !for_room) {
+            metered.hold();
+        }
+        if let Some(trace) = &mut followed.trace
+            && trace.holds.len() < MOST_CHILDREN
+        {
+            trace.holds.push(HoldSpan {
+                span: new_span_id(),
+                began: clock::now(),
+                ended: None,
+                reason: match (is_paused, for_room) {
+                    (true, _) => HoldReason::Paused,
+                    (false, true) => HoldReason::Room,
+                    (false, false) => HoldReason::NoneReady,
+                },
+            });
+        }
+    }
+
+    /// It waits no longer.
+    #[cold]
+    pub(super) fn follow_release(&mut self, for_room: bool) {
+        let now = clock::now();
+        let Some(followed) = self.client.followed.as_deref_mut() else {
+            return;
+        };
+        if let Some(metered) = followed.metered.as_mut().filter(|_| !for_room) {
+            metered.release(now);
+        }
+        if let Some(trace) = &mut followed.trace
+            && let Some(hold) = trace.holds.last_mut()
+        {
+            hold.ended.get_or_insert(now);
+        }
+    }
+
+    /// A connection to a backend is about to be made.
+    #[cold]
+    pub(super) fn follow_connect(&mut self, endpoint: &Endpoint) {
+        self.begin_attempt(endpoint, false);
+    }
+
+    /// There is a connection, and the head is written for it: it gets the context of this attempt.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn edit_context(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
+        let is_begun = |trace: &RequestTrace| {
+            let last = trace.attempts.last();
+            last.is_some_and(|last| last.connected.is_none() && last.ended.is_none())
+        };
+        let followed = self.client.followed.as_ref();
+        let Some(trace) = followed.and_then(|followed| followed.trace.as_ref()) else {
+            if followed.is_some_and(|followed| followed.is_stripped) {
+                replace_fields(out, &[PARENT, STATE], b"");
+            }
+            return;
+        };
+        if !is_begun(trace) {
+            self.begin_attempt(endpoint, true);
+        }
+        let Some(trace) = self.recorded_trace() else {
+            return;
+        };
+        let Some(attempt) = trace.attempts.last_mut() else {
+            return;
+        };
+        attempt.connected = Some(clock::now());
+        let span = attempt.span;
+        let mut lines = b"traceparent: ".to_vec();
+        lines.extend_from_slice(&trace.context(span).write());
+        if !trace.state.is_empty() {
+            lines.extend_from_slice(b"\r\ntracestate: ");
+            lines.extend_from_slice(trace.state.as_bytes());
+        }
+        lines.extend_from_slice(b"\r\n");
+        replace_fields(out, &[PARENT, STATE], &lines);
+    }
+
+    fn recorded_trace(&mut self) -> Option<&mut RequestTrace> {
+        self.client.followed.as_mut()?.trace.as_deref_mut()
+    }
+
+    fn begin_attempt(&mut self, endpoint: &Endpoint, is_reused: bool) {
+        let retry_reason = match self.account.attempts {
+            0 | 1 => "",
+            _ => self.account.retry_reason.map_or("", RetryReason::as_str),
+        };
+        let Some(trace) = self.recorded_trace() else {
+            return;
+        };
+        if trace.attempts.len() == MOST_CHILDREN {
+            return;
+        }
+        trace.attempts.push(AttemptSpan {
+            span: new_span_id(),
+            began: clock::now(),
+            connected: None,
+            answered: None,
+            ended: None,
+            backend: endpoint.name.to_string(),
+            address: endpoint.address.to_string(),
+            is_reused,
+            status: 0,
+            failure: "",
+            retry_reason,
+            is_draining: false,
+        });
+    }
+
+    /// An attempt has failed.
+    #[cold]
+    pub(super) fn follow_failure(&mut self, failed: &FailedAttempt) {
+        let why = match failed {
+            FailedAttempt::Failed(failure) => failure.reason().as_str(),
+            FailedAttempt::Over(_) | FailedAttempt::Final(_) => self.account.end.as_str(),
+        };
+        let is_draining = is_draining(self.account);
+        let Some(trace) = self.recorded_trace() else {
+            return;
+        };
+        if let Some(attempt) = trace.attempts.last_mut()
+            && attempt.ended.is_none()
+        {
+            attempt.ended = Some(clock::now());
+            attempt.failure = why;
+            attempt.is_draining = is_draining;
+        }
+    }
+}
+
+/// Whether the backend that was tried last drains.
+fn is_draining(account: &RequestRecord) -> bool {
+    let backend = account.backend.as_ref();
+    backend.is_some_and(|endpoint| endpoint.gate.is_closed())
+}
+
+/// The request is over: tells whoever has followed it.
+#[cold]
+#[inline(never)]
+pub(super) fn end_following(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    account: &RequestRecord,
+    id: &RequestId,
+    pool: Option<&PoolSnapshot>,
+    is_moved: bool,
+) {
+    let Some(followed) = client.followed.take() else {
+        return;
+    };
+    if let Some(metered) = followed.metered.filter(|_| !is_moved) {
+        // Who was cut by a deadline of ours, or has gone, says nothing about the backend.
+        let is_broken = matches!(
+            account.end,
+            RequestEnd::UpstreamDied
+                | RequestEnd::Timeout
+                | RequestEnd::BadResponse
+                | RequestEnd::Truncated
+        );
+        metered.end(account.status(), account.attempts, is_broken, clock::now());
+    }
+    let Some(mut trace) = followed.trace else {
+        return;
+    };
+    trace.ended = clock::now();
+    trace.answered = account.answered_at();
+    trace.route = account.route_name().to_owned();
+    trace.route_pattern =
+        (account.rule.as_ref()).map_or_else(String::new, |rule| pattern(&rule.route));
+    trace.pool = pool.map_or_else(String::new, |pool| pool.name.to_string());
+    trace.request_id = id.as_str().to_owned();
+    trace.status = account.status();
+    trace.bytes_in = account.bytes_in;
+    trace.bytes_out = account.bytes_out();
+    trace.end = account.end.as_str();
+    trace.cause = account.cause.to_string();
+    trace.retry_reason = account.retry_reason.map_or("", RetryReason::as_str);
+    trace.session = account.session;
+    trace.is_moved = is_moved;
+    if let Some(attempt) = trace.attempts.last_mut()
+        && attempt.ended.is_none()
+    {
+        attempt.is_draining = is_draining(account);
+    }
+    plane.tracer.send(trace);
+}
+
+/// What a route says of the path.
+fn pattern(route: &Route) -> String {
+    match (&route.path, &route.path_regex, &*route.path_prefix) {
+        (Some(path), ..) => path.clone(),
+        (None, Some(regex), _) => regex.clone(),
+        (None, None, "/" | "") => String::new(),
+        (None, None, prefix) => format!("{prefix}/*"),
+    }
+}

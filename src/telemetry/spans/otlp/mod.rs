@@ -1,0 +1,241 @@
+//! The thread that sends traces: it gathers a batch, makes spans of it, and waits for the collector's word.
+//!
+//! OpenTelemetry's crate encodes and tries again; `client` is what it sends by, `spans` makes its spans of our records.
+
+mod client;
+mod spans;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SpanExporter as _;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::record::RequestTrace;
+use super::{QueueMessage, QueueShared, TracingError};
+use crate::config::{TracingConfig, plain_file};
+use crate::rt::clock::{self, Reading};
+use client::CollectorClient;
+
+/// A batch is sent when it has so many spans…
+const BATCH: usize = 512;
+
+/// …or has waited for so long.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// At most one warning about lost spans in this long.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// The largest file of header fields, in bytes.
+const LARGEST_HEADERS: u64 = 64 << 10;
+
+/// Whether the files that the configuration names are of use.
+pub(super) fn check(config: &TracingConfig) -> Result<(), TracingError> {
+    if let Some(file) = &config.headers_file {
+        read_headers(file)?;
+    }
+    CollectorClient::new(config).map(drop)
+}
+
+/// Starts the thread. It ends when nobody can hand over traces any more.
+pub(super) fn start(
+    config: &TracingConfig,
+    queue: UnboundedReceiver<QueueMessage>,
+    shared: Arc<QueueShared>,
+) -> Result<(), TracingError> {
+    let client = CollectorClient::new(config)?;
+    let headers = match &config.headers_file {
+        Some(file) => read_headers(file)?,
+        None => HashMap::new(),
+    };
+    let mut exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(client.clone())
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(config.endpoint.as_str())
+        .with_headers(headers)
+        .with_timeout(config.timeout)
+        .build()
+        .map_err(|error| TracingError::Exporter(error.to_string()))?;
+    exporter.set_resource(&resource(config));
+    let sender = BatchSender {
+        endpoint: config.endpoint.as_str().to_owned(),
+        exporter,
+        client,
+        shared,
+        losses: LossReport::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(TracingError::Thread)?;
+    std::thread::Builder::new()
+        .name("traces".to_owned())
+        .spawn(move || runtime.block_on(sender.send_batches(queue)))
+        .map_err(TracingError::Thread)?;
+    Ok(())
+}
+
+fn resource(config: &TracingConfig) -> Resource {
+    let mut attributes = vec![
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", instance()),
+        KeyValue::new("process.pid", i64::from(std::process::id())),
+    ];
+    if let Some(environment) = &config.environment {
+        attributes.push(KeyValue::new(
+            "deployment.environment.name",
+            environment.clone(),
+        ));
+    }
+    if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        attributes.push(KeyValue::new("host.name", name.trim().to_owned()));
+    }
+    // What OTEL_RESOURCE_ATTRIBUTES says is among the defaults.
+    Resource::builder()
+        .with_service_name(config.service_name.clone())
+        .with_attributes(attributes)
+        .build()
+}
+
+/// This process among all: random, as the convention asks for.
+fn instance() -> String {
+    format!("{:032x}", super::record::new_trace_id())
+}
+
+/// Header fields for the collector, one in each line.
+fn read_headers(file: &Path) -> Result<HashMap<String, String>, TracingError> {
+    let fail = |why: String| TracingError::File {
+        key: "headers_file",
+        path: file.display().to_string(),
+        why,
+        remedy: "write one `Name: value` in each line",
+    };
+    let bytes = plain_file::read_file(file, LARGEST_HEADERS)
+        .map_err(|error| fail(crate::config::plain(&error)))?;
+    let text = String::from_utf8(bytes).map_err(|_| fail("it is not text".to_owned()))?;
+    let mut headers = HashMap::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // Never the line itself: it is a secret.
+        let bad = |what: &str| fail(format!("line {}: {what}", at + 1));
+        let (name, value) = line.split_once(':').ok_or_else(|| bad("it has no colon"))?;
+        let (name, value) = (name.trim(), value.trim());
+        http::HeaderName::try_from(name).map_err(|_| bad("it has no field's name"))?;
+        http::HeaderValue::try_from(value).map_err(|_| bad("its value can't be sent"))?;
+        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+    Ok(headers)
+}
+
+/// What sends batches, one at a time.
+struct BatchSender {
+    endpoint: String,
+    exporter: SpanExporter,
+    client: CollectorClient,
+    shared: Arc<QueueShared>,
+    losses: LossReport,
+}
+
+impl BatchSender {
+    async fn send_batches(mut self, mut queue: UnboundedReceiver<QueueMessage>) {
+        let mut batch = Vec::new();
+        let mut flushes = Vec::new();
+        while let Some(first) = queue.recv().await {
+            let mut next = Some(first);
+            let until = clock::now().saturating_add(LINGER);
+            let mut spans = 0;
+            loop {
+                match next {
+                    Some(QueueMessage::Trace(trace)) => {
+                        spans += trace.span_count();
+                        batch.push(trace);
+                    }
+                    Some(QueueMessage::Flush(done)) => flushes.push(done),
+                    None => break,
+                }
+                if spans >= BATCH || !flushes.is_empty() {
+                    break;
+                }
+                let left = until.saturating_sub(clock::now());
+                next = clock::timeout(left, queue.recv()).await.ok().flatten();
+            }
+            self.send(&mut batch).await;
+            for done in flushes.drain(..) {
+                // Who has asked may have gone.
+                let _ = done.send(());
+            }
+            self.losses.tell(&self.shared, &self.endpoint);
+        }
+    }
+
+    async fn send(&mut self, batch: &mut Vec<Box<RequestTrace>>) {
+        if batch.is_empty() {
+            return;
+        }
+        let reading = Reading::take();
+        let made: Vec<_> = batch
+            .iter()
+            .flat_map(|trace| spans::make_spans(trace, &reading))
+            .collect();
+        let count = made.len() as u64;
+        let sent = self.exporter.export(made).await;
+        match sent {
+            Ok(()) => {
+                let rejected = self.client.take_rejected().min(count);
+                self.shared
+                    .exported
+                    .fetch_add(count - rejected, Ordering::Relaxed);
+                self.shared.rejected.fetch_add(rejected, Ordering::Relaxed);
+            }
+            Err(error) => {
+                self.shared.failed.fetch_add(count, Ordering::Relaxed);
+                let why = self.client.take_problem();
+                self.losses.last = Some(why.unwrap_or_else(|| error.to_string()));
+            }
+        }
+        // Their room is free only now: what is on its way takes memory, too.
+        for trace in batch.drain(..) {
+            self.shared.release(trace.span_count(), trace.size());
+        }
+    }
+}
+
+/// Says that spans were lost, and no more often than is useful.
+#[derive(Debug, Default)]
+struct LossReport {
+    told: u64,
+    when: Option<Instant>,
+    last: Option<String>,
+}
+
+impl LossReport {
+    fn tell(&mut self, shared: &QueueShared, endpoint: &str) {
+        let lost = [&shared.failed, &shared.queue_full, &shared.rejected]
+            .iter()
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum();
+        if lost == self.told || self.when.is_some_and(|when| when.elapsed() < WARN_EVERY) {
+            return;
+        }
+        let why = self.last.take().unwrap_or_else(|| {
+            "it is too slow, or refuses some: see lameduck_trace_spans_total".to_owned()
+        });
+        tracing::warn!(
+            lost = lost - self.told,
+            endpoint,
+            "spans were lost on their way to the collector of traces: {why}; requests are served as always"
+        );
+        self.told = lost;
+        self.when = Some(Instant::now());
+    }
+}
