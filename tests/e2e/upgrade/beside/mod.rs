@@ -1,6 +1,6 @@
 //! A process in the place of another one, again and again, under every protocol at once: lameduck, and other proxies by their
-//! own means, before the same clients. In full with `LAMEDUCK_PROVE=1`; `BESIDE=nginx,lameduck` tries some. The table of
-//! docs/upgrade.md is what this prints.
+//! own means, before the same clients. In full with
+//! `LAMEDUCK_PROVE=1`, which ends with a table; `BESIDE=nginx,lameduck` tries some.
 
 mod clients;
 mod fronts;
