@@ -2,5 +2,9 @@
 
 pub mod access_log;
 pub mod prometheus;
+#[cfg_attr(
+    not(feature = "otlp"),
+    allow(dead_code, reason = "without the exporter nothing is recorded")
+)]
 pub mod spans;
 pub mod tracing;

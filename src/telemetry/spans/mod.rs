@@ -142,13 +142,18 @@ pub struct TraceFigures {
 ///
 /// # Errors
 /// As [`Tracer::start`].
+#[cfg(feature = "otlp")]
 pub fn check(config: &TracingConfig) -> Result<(), TracingError> {
-    #[cfg(feature = "otlp")]
-    return otlp::check(config);
-    #[cfg(not(feature = "otlp"))]
-    return match config {
-        TracingConfig { .. } => Err(TracingError::NotBuilt),
-    };
+    otlp::check(config)
+}
+
+/// Whether traces can be sent: not by this build.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "otlp"))]
+pub fn check(_: &TracingConfig) -> Result<(), TracingError> {
+    Err(TracingError::NotBuilt)
 }
 
 impl Tracer {
