@@ -26,8 +26,8 @@ use crate::harness::{Bench, exe, proving, turn, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bounds of the histogram that percentiles are told in, in milliseconds.
-const BOUNDS: [f64; 4] = [1.0, 50.0, 1000.0, 60000.0];
+/// The last bound of the histogram that percentiles are told in, in milliseconds: nothing here takes so long.
+const LAST_BOUND: f64 = 60_000.0;
 
 /// How an instance is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,14 +230,8 @@ fn change(report: &mut RestartReport, random: &mut fastrand::Rng) -> String {
             };
             match random.bool() {
                 true => window.requests += 1_000_000,
-                false => {
-                    let far = |bound: &f64| {
-                        window
-                            .p50_ms
-                            .is_none_or(|ms| ms / bound > 10.0 || bound / ms > 10.0)
-                    };
-                    window.p50_ms = BOUNDS.into_iter().find(far);
-                }
+                // One that is near may be right, by the requests at the edges of a short span.
+                false => window.p50_ms = Some(LAST_BOUND),
             }
             format!("{} latency", one.id)
         }
