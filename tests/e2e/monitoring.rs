@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lameduck::tools::demo::admin;
 use lameduck::tools::demo::load::{Load, LoadPlan};
@@ -33,6 +33,8 @@ const PATIENT: [&str; 3] = [
 struct Prometheus {
     _process: ChildProcess,
     address: SocketAddr,
+    /// When it had the proxy's figures: before, `LameduckAbsent` is right.
+    since: Instant,
 }
 
 impl Prometheus {
@@ -57,14 +59,21 @@ impl Prometheus {
         let process = ChildProcess::start("prometheus", command, &dir.join("prometheus.log"));
         let mut process = process.unwrap();
         process.ignore_output();
-        let prometheus = Self {
+        let mut prometheus = Self {
             _process: process,
             address,
+            since: Instant::now(),
         };
         until("Prometheus", PATIENCE, async || {
             matches!(get(address, "/-/ready").await, Ok((200, _)))
         })
         .await;
+        until("the proxy's figures", PATIENCE, async || {
+            !prometheus.query("lameduck_build_info").await.is_empty()
+                && prometheus.query("ALERTS").await.is_empty()
+        })
+        .await;
+        prometheus.since = Instant::now();
         prometheus
     }
 
@@ -81,10 +90,13 @@ impl Prometheus {
         answer["data"]["result"].as_array().unwrap().clone()
     }
 
-    /// Alerts that fired at any time of the last five minutes.
+    /// Alerts that have fired.
     async fn fired(&self) -> BTreeSet<String> {
-        let expr = "count by (alertname) (count_over_time(ALERTS{alertstate=\"firing\"}[5m]))";
-        let series = self.query(expr).await.into_iter();
+        // Whole seconds, rounded down: nothing from before.
+        let seconds = self.since.elapsed().as_secs().max(1);
+        let firing = format!("ALERTS{{alertstate=\"firing\"}}[{seconds}s]");
+        let expr = format!("count by (alertname) (count_over_time({firing}))");
+        let series = self.query(&expr).await.into_iter();
         series
             .map(|one| one["metric"]["alertname"].as_str().unwrap().to_owned())
             .collect()
@@ -185,7 +197,7 @@ async fn panels_have_data_a_clean_roll_fires_nothing_and_incidents_fire_their_al
     let settings = ProxySettings {
         admin: format!("probes = \"{target}\""),
         pool: format!(
-            "[pool.drain]\ndeadline = \"5s\"\n[pool.hold]\ntimeout = \"1s\"\n[pool.sticky]\n[pool.outlier]\n\
+            "[pool.drain]\ndeadline = \"5s\"\n[pool.hold]\ntimeout = \"1s\"\n[pool.health]\nabsent_after = \"2s\"\n[pool.sticky]\n[pool.outlier]\n\
              [[pool]]\nname = \"next\"\nbackend = [{{ address = \"{}\" }}]\n\
              [[route]]\nname = \"shop\"\nsplit = {{ app = 3, next = 1 }}\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\ntls = {{ cert = {:?}, key = {:?} }}\n",

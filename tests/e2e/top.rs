@@ -132,7 +132,7 @@ async fn terminal_shows_a_roll_drains_by_key_outlives_the_proxy_and_is_given_bac
         tmux.until(name, "3 of 3 eligible").await;
         tmux.until(name, " app-3 ").await;
         // Two looks are needed for a rate.
-        tmux.until(name, "requests/s, ").await;
+        tmux.until(name, " in flight, ").await;
     }
 
     // A roll: the drain, with what is left and the time to its deadline, and the restart.

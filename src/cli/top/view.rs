@@ -201,7 +201,7 @@ fn draw_below(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScre
 /// The backends at the left, the others below each other at the right.
 fn draw_beside(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScreen, area: Rect) {
     let left = Rect {
-        width: area.width * 3 / 5,
+        width: area.width * 31 / 50,
         ..area
     };
     backends::draw_backends(canvas, picture, screen, left);

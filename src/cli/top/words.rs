@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 pub fn rate(rate: f64) -> String {
     match rate {
         rate if rate < 0.05 => "0".to_owned(),
+        // What is counted is whole.
+        rate if rate < 9.95 && rate.fract() == 0.0 => format!("{rate:.0}"),
         rate if rate < 9.95 => format!("{rate:.1}"),
         rate if rate < 9_999.5 => format!("{rate:.0}"),
         rate if rate < 99_950.0 => format!("{:.1}k", rate / 1e3),
@@ -69,10 +71,12 @@ mod tests {
     #[test]
     fn rates_and_times_keep_to_their_width() {
         let shown = [
-            0.0, 0.04, 0.4, 9.96, 38.2, 9_999.0, 12_345.0, 123_456.0, 1.23e6,
+            0.0, 0.04, 0.4, 3.0, 9.96, 38.2, 9_999.0, 12_345.0, 123_456.0, 1.23e6,
         ]
         .map(rate);
-        let expected = ["0", "0", "0.4", "10", "38", "9999", "12.3k", "123k", "1.2M"];
+        let expected = [
+            "0", "0", "0.4", "3", "10", "38", "9999", "12.3k", "123k", "1.2M",
+        ];
         assert_eq!(shown, expected);
         let spans = [3, 125, 15_120, 273_600, 35_596_800].map(|s| span(Duration::from_secs(s)));
         assert_eq!(spans, ["3s", "2m05s", "4h12m", "3d04h", "412d"]);

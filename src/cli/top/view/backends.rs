@@ -10,6 +10,9 @@ use crate::cli::top::picture::{BackendRow, PoolBlock, TopPicture};
 use crate::cli::top::screen::{BackendLine, TopPane, TopScreen};
 use crate::cli::top::words::{known_rate, span};
 
+/// Seconds of a backend's past.
+const PAST: u16 = 10;
+
 /// What there is to know of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BackendField {
@@ -82,12 +85,12 @@ impl BackendField {
             F::Upgrades => ("UPGR", 5, true),
             F::Rate => ("REQ/S", 6, true),
             F::Errors => ("ERR/S", 5, true),
-            F::Past => ("", 14, false),
+            F::Past => ("", PAST, false),
             F::Connections => ("CONNS", 5, true),
             F::Weight => ("WEIGHT", 6, true),
             F::Address => ("ADDRESS", 21, false),
             F::Probe => ("PROBE", 13, false),
-            F::Why => ("WHY", 16, false),
+            F::Why => ("WHY", 22, false),
         };
         TableColumn {
             title,
@@ -118,7 +121,7 @@ impl BackendField {
                 Some(errors) if errors > 0.0 => (known_rate(Some(errors)), palette.bad()),
                 errors => (known_rate(errors), palette.quiet()),
             },
-            F::Past => (past_bars(&row.past, 14, 1).concat(), palette.past()),
+            F::Past => (past_bars(&row.past, PAST, 1).concat(), palette.past()),
             F::Connections => quiet_zero(row.connections),
             F::Weight => (row.weight.to_string(), palette.quiet()),
             F::Address => (row.address.clone(), palette.quiet()),

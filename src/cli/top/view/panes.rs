@@ -70,14 +70,14 @@ fn left_in_words(left: InFlight) -> String {
         .collect();
     match words.is_empty() {
         true => "nothing left".to_owned(),
-        false => format!("{} left", words.join(", ")),
+        false => words.join(", "),
     }
 }
 
 fn draw_drain(canvas: &mut TopCanvas<'_>, row: &DrainRow, several: bool, at: Rect) {
     let palette = canvas.palette;
-    let name_width = (at.width / 4).clamp(12, 24);
-    let gauge = (at.width / 6).clamp(6, 20);
+    let name_width = (at.width / 5).clamp(12, 24);
+    let gauge = (at.width / 8).clamp(6, 20);
     let late = row.passed.is_some_and(|passed| passed >= 0.8);
     let style = match late {
         true => palette.bad(),
