@@ -39,11 +39,13 @@ fn documented() -> BTreeMap<String, Documented> {
     all
 }
 
-/// What an expression uses: metrics with the matchers of their selectors (label, operator, value), and the labels that it
-/// groups by.
+/// A label, an operator and a value.
+type Matcher = (String, String, String);
+
+/// What an expression uses: metrics with the matchers of their selectors, and the labels that it groups by.
 #[derive(Debug, Default)]
 struct Used {
-    metrics: Vec<(String, Vec<(String, String, String)>)>,
+    metrics: Vec<(String, Vec<Matcher>)>,
     grouped: BTreeSet<String>,
 }
 

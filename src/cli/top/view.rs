@@ -168,7 +168,7 @@ fn draw_tabs(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScree
         x += canvas.text(line, x, &text, style) + 1;
     }
     if !screen.filter.is_empty() {
-        let text = format!(" filter: {} ", screen.filter);
+        let text = format!(" /{} ", screen.filter);
         canvas.text(line, x, &text, palette.notice());
     }
 }
