@@ -73,7 +73,10 @@ pub enum Frame {
     /// Old: sessions of clients, some of one backend's.
     Sessions(HandedSessions),
     /// Old: requests that it has sent so far; takes the place of what it said before.
-    Requests(Vec<HandedRequests>),
+    Requests {
+        /// By backend.
+        counted: Vec<HandedRequests>,
+    },
     /// Old: how its finishing goes.
     Progress(Finishing),
     /// Old: what it has counted so far; takes the place of what it said before.
@@ -286,7 +289,9 @@ mod tests {
                 witness: u64::MAX,
                 buckets: vec![(u64::MAX, 1)],
             },
-            Frame::Requests(vec![HandedRequests::default()]),
+            Frame::Requests {
+                counted: vec![HandedRequests::default()],
+            },
             Frame::Sessions(HandedSessions::default()),
         ] {
             let text = serde_json::to_string(&frame).unwrap();

@@ -42,6 +42,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         "make packages",
         Way::Not("makes and installs packages: --test packages does that"),
     ),
+    (
+        "docs/monitoring.md",
+        "promtool check rules",
+        Way::Not("--test e2e monitored does that"),
+    ),
     ("README.md", "cat > restart", Way::Tour),
     ("README.md", "PROXY=$!", Way::Tour),
     ("README.md", "$ curl localhost:8080/", Way::Tour),

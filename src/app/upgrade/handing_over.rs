@@ -203,7 +203,7 @@ impl OldProxy<'_> {
         self.service.be_silent();
         let _ = outgoing.send(&Frame::HandedOver {}).await;
         let counted = self.registry.requests_sent().await;
-        let _ = outgoing.send(&Frame::Requests(counted)).await;
+        let _ = outgoing.send(&Frame::Requests { counted }).await;
         // Before those who are counted.
         give_rates(self.plane, &outgoing).await;
         for sessions in self.registry.sessions().await {
@@ -328,10 +328,11 @@ impl SuccessorLink {
                 until: until.clone(),
             };
             let told = self.outgoing.send(&Frame::Progress(progress)).await;
-            let counted = self.outgoing.send(&Frame::Counters(metrics.carry())).await;
-            let sent = Frame::Requests(self.registry.requests_sent().await);
+            let metered = self.outgoing.send(&Frame::Counters(metrics.carry())).await;
+            let counted = self.registry.requests_sent().await;
+            let sent = Frame::Requests { counted };
             let sent = self.outgoing.send(&sent).await;
-            if told.is_err() || counted.is_err() || sent.is_err() {
+            if told.is_err() || metered.is_err() || sent.is_err() {
                 return;
             }
             tokio::time::sleep(TELL).await;
@@ -404,7 +405,8 @@ impl HandedOver {
         }
         let counters = Frame::Counters(metrics.carry());
         let _ = self.outgoing.send(&counters).await;
-        let sent = Frame::Requests(registry.requests_sent().await);
+        let counted = registry.requests_sent().await;
+        let sent = Frame::Requests { counted };
         let _ = self.outgoing.send(&sent).await;
         let above = upgrades.stand_in();
         if let Some(stand_in) = &above {
