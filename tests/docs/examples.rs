@@ -65,6 +65,16 @@ const WAYS: &[(&str, &str, Way)] = &[
         Way::Not("parts of this test suite"),
     ),
     (
+        "docs/monitoring.md",
+        "promtool check rules",
+        Way::Not("tests/docs/monitoring.rs runs both"),
+    ),
+    (
+        "docs/top.md",
+        "lameduck top api",
+        Way::Not("needs a terminal: tests/e2e/top.rs has some"),
+    ),
+    (
         "docs/acme.md",
         "lameduck status --listeners",
         Way::Not("needs an authority: --test acme has two"),

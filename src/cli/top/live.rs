@@ -222,7 +222,6 @@ fn suspend(terminal: &mut TopTerminal) -> std::io::Result<()> {
     rustix::process::kill_process(own, rustix::process::Signal::STOP)?;
     if terminal.is_idle() {
         terminal.take_again()?;
-        terminal.clear()?;
     }
     Ok(())
 }

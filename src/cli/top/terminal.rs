@@ -63,17 +63,6 @@ impl TopTerminal {
         drawn
     }
 
-    /// Everything is drawn anew the next time.
-    ///
-    /// # Errors
-    /// When it can't be written.
-    pub fn clear(&mut self) -> io::Result<()> {
-        match &mut self.idle {
-            Some(terminal) => terminal.clear(),
-            None => Ok(()),
-        }
-    }
-
     /// Gives it back, to take it over again later.
     ///
     /// # Errors
@@ -86,7 +75,8 @@ impl TopTerminal {
         }
     }
 
-    /// Takes it over again.
+    /// Takes it over again. Everything is drawn anew: it is a new screen, and nothing is asked of it, whose answer the
+    /// thread that reads keys would take.
     ///
     /// # Errors
     /// As [`TopTerminal::take`].
