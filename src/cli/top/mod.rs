@@ -1,8 +1,8 @@
 //! `lameduck top`: what the dashboard shows, in a terminal.
 //!
-//! [`answers`] asks each proxy once a second, and at once when an event says that something has changed; [`model`] keeps
-//! what it says and how it was; [`picture`] is what is shown of that at one moment, [`screen`] what the person has chosen,
-//! [`view`] draws the one by the other. [`live`] is the loop.
+//! `answers` asks each proxy once a second, and at once when an event says that something has changed; `model` keeps
+//! what it says and how it was; `picture` is what is shown of that at one moment, `screen` what the person has chosen,
+//! `view` draws the one by the other. `live` is the loop.
 
 #[cfg(feature = "top")]
 mod answers;
