@@ -224,6 +224,7 @@ fn access_log_line(bencher: Bencher<'_, '_>) {
     let log = AccessLog::open(&config::AccessLogConfig {
         sink: config::LogSink::File("/dev/null".into()),
         format: config::LogFormat::Json,
+        ..config::AccessLogConfig::default()
     })
     .expect("there is a /dev/null");
     let record = AccessRecord {

@@ -13,7 +13,7 @@ type Mistake<'a> = (&'a str, &'a str, &'a str, u16, &'a str, &'a str);
 #[rustfmt::skip]
 const MISTAKES: &[Mistake<'static>] = &[
     // Paths and methods.
-    ("GET", "/", "", 404, "no-such-path", "/v1/openapi.json"),
+    ("GET", "/index.html", "", 404, "no-such-path", "/v1/openapi.json"),
     ("POST", "/v1/pools/app/", "", 404, "no-such-path", "/v1/openapi.json"),
     ("DELETE", "/v1/pools", "", 405, "method-not-allowed", "GET, HEAD"),
     ("PATCH", DRAIN, "{}", 405, "method-not-allowed", "POST"),

@@ -43,6 +43,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         Way::Not("makes and installs packages: --test packages does that"),
     ),
     (
+        "docs/report.md",
+        "lameduck verify report.json",
+        Way::Not("restarts systemd's units; --test e2e reports:: does the rest"),
+    ),
+    (
         "docs/monitoring.md",
         "promtool check rules",
         Way::Not("--test e2e monitored does that"),

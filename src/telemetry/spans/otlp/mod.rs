@@ -169,7 +169,8 @@ impl BatchSender {
                 let left = until.saturating_sub(clock::now());
                 next = clock::timeout(left, queue.recv()).await.ok().flatten();
             }
-            self.send(&mut batch).await;
+            self.send(&batch).await;
+            batch.clear();
             for done in flushes.drain(..) {
                 // Who has asked may have gone.
                 let _ = done.send(());
@@ -178,7 +179,7 @@ impl BatchSender {
         }
     }
 
-    async fn send(&mut self, batch: &mut Vec<Box<RequestTrace>>) {
+    async fn send(&mut self, batch: &[Box<RequestTrace>]) {
         if batch.is_empty() {
             return;
         }
@@ -204,7 +205,7 @@ impl BatchSender {
             }
         }
         // Their room is free only now: what is on its way takes memory, too.
-        for trace in batch.drain(..) {
+        for trace in batch {
             self.shared.release(trace.span_count(), trace.size());
         }
     }

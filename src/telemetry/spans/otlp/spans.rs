@@ -44,7 +44,10 @@ struct Attributes(Vec<KeyValue>);
 impl Attributes {
     fn text(&mut self, key: &'static str, value: &str) {
         if !value.is_empty() {
-            let end = value.floor_char_boundary(LONGEST_TEXT);
+            let mut end = value.len().min(LONGEST_TEXT);
+            while !value.is_char_boundary(end) {
+                end -= 1;
+            }
             self.0.push(KeyValue::new(key, value[..end].to_owned()));
         }
     }

@@ -80,7 +80,7 @@ fn world(restarts: &[Vec<u8>]) -> (RestartReport, Vec<String>) {
             id: format!("{PROCESS}-{number}"),
             pool: "app".to_owned(),
             backend: "a".to_owned(),
-            roll: (number % 2 == 0).then(|| "roll-1".to_owned()),
+            roll: number.is_multiple_of(2).then(|| "roll-1".to_owned()),
             began: instant(from),
             ready: Some(instant(from + 10_000)),
             requests,
