@@ -404,6 +404,8 @@ async fn last_spans_are_sent_at_the_end_and_a_tunnel_is_a_span() {
     );
     drop(backend);
     client.gone().await;
+    // Until then it is half open.
+    drop(client);
     rig.terminate();
     assert!(rig.exited().await.success());
     let spans = collector.all();

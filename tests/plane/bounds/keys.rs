@@ -62,8 +62,9 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 59] = [
+pub(super) const WITHOUT_NUMBER: [&str; 60] = [
     "\"a\" or \"srv\"",
+    "\"any\", \"ipv4\" or \"ipv6\"",
     "\"auto\", \"http-01\" or \"tls-alpn-01\"",
     "\"file\", \"dns\", \"docker\" or \"kubernetes\"",
     "\"letsencrypt\", \"staging\" or URL",
