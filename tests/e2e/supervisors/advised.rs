@@ -8,7 +8,8 @@ use super::processes::{Pm2, Supervisord};
 use super::{Fleet, INSTANCES, journals};
 use crate::harness::{exe, turn_alone};
 
-/// The advice about a file's only process, line by line; nothing is known of lameduck's configuration.
+/// The advice about a file's only process, line by line, without what is for people; nothing is known of lameduck's
+/// configuration.
 pub(super) fn advice(name: &str, text: &str) -> Vec<String> {
     let report = examined(name, text);
     let found = report
@@ -19,7 +20,8 @@ pub(super) fn advice(name: &str, text: &str) -> Vec<String> {
     let help = found.unwrap_or_else(|| panic!("{report:#}"))["help"]
         .as_str()
         .unwrap();
-    help.lines().map(str::to_owned).collect()
+    let lines = help.lines().filter(|line| !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
 }
 
 /// Fails if there is anything left to be said.
