@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -46,6 +47,10 @@ pub fn become_stand_in(pid: u32, channel: &OwnedFd) -> io::Error {
     if let Err(error) = rustix::stdio::dup2_stdin(channel.as_fd()) {
         return error.into();
     }
+    // One that comes while the program is exchanged waits: by default, it would end the stand-in, and nobody would be told.
+    if let Err(error) = passed_on_signals().thread_block() {
+        return error.into();
+    }
     // The very file that runs here, whatever stands in its place by now.
     Command::new("/proc/self/exe")
         .arg0(OsStr::new("lameduck"))
@@ -61,7 +66,7 @@ pub fn become_stand_in(pid: u32, channel: &OwnedFd) -> io::Error {
 pub async fn stand_in(pid: u32) -> io::Result<u8> {
     syscall::adopt_orphans()?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (_keep, mut incoming) = open_channel(socket)?;
+    let (outgoing, mut incoming) = open_channel(socket)?;
     let mut children = signal(SignalKind::child())?;
     let (pass_on, mut passed_on) = mpsc::unbounded_channel();
     for kind in PASSED_ON {
@@ -73,6 +78,9 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
             }
         });
     }
+    passed_on_signals().thread_unblock()?;
+    // From now on, a signal to this process is one to that which serves.
+    let _ = outgoing.send(&Frame::Farewell { stand_in: true }).await;
     let mut family = WatchedFamily {
         serving: pid,
         ended: HashMap::new(),
@@ -107,6 +115,13 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
             () = tokio::time::sleep_until(deadline) => return Ok(1),
         }
     }
+}
+
+fn passed_on_signals() -> SigSet {
+    let kinds = PASSED_ON.iter().map(SignalKind::as_raw_value);
+    kinds
+        .filter_map(|kind| Signal::try_from(kind).ok())
+        .collect()
 }
 
 /// The next process that has taken over; `None`: there is none any more. Safe to drop and call again.

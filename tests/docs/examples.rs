@@ -47,11 +47,6 @@ const WAYS: &[(&str, &str, Way)] = &[
         "lameduck verify report.json",
         Way::Not("restarts systemd's units; --test e2e reports:: does the rest"),
     ),
-    (
-        "docs/monitoring.md",
-        "promtool check rules",
-        Way::Not("--test e2e monitored does that"),
-    ),
     ("README.md", "cat > restart", Way::Tour),
     ("README.md", "PROXY=$!", Way::Tour),
     ("README.md", "$ curl localhost:8080/", Way::Tour),

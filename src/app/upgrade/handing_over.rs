@@ -419,10 +419,11 @@ impl HandedOver {
             }
         }
         let stands_in = above.is_none() && upgrades.parent() == HandedParent::StandIn;
-        let farewell = Frame::Farewell {
-            stand_in: stands_in,
-        };
-        let _ = self.outgoing.send(&farewell).await;
+        // A stand-in says it itself, once it hears the signals that are to be passed on.
+        if !stands_in {
+            let farewell = Frame::Farewell { stand_in: false };
+            let _ = self.outgoing.send(&farewell).await;
+        }
         match self.outgoing.duplicate() {
             Ok(channel) if stands_in => ProxyEnd::StandIn {
                 pid: upgrades.successor(),

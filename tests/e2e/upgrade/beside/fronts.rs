@@ -354,7 +354,7 @@ fn configuration(
             "[server]\nlame_duck = \"1s\"\ndeadline = \"6s\"\n[admin]\nsocket = \"{here}/s.sock\"\nhttp = \"\"\n\
              [access_log]\npath = \"off\"\n[[listener]]\naddress = \"{plain}\"\n[[listener]]\naddress = \"{encrypted}\"\n\
              [listener.tls]\ncert = \"{cert}\"\nkey = \"{key}\"\n\
-             [[route]]\npath_prefix = \"/grpc.\"\npool = \"grpc\"\n[[route]]\npool = \"app\"\n\
+             [[route]]\npath_prefix = \"/grpc.Nothing\"\npool = \"grpc\"\n[[route]]\npool = \"app\"\n\
              [[pool]]\nname = \"app\"\n{}[[pool]]\nname = \"grpc\"\n[[pool.backend]]\naddress = \"{grpc}\"\n\
              [pool.health]\ntype = \"tcp\"\n[pool.upstream]\nhttp2 = true\n",
             each(&|app| format!("[[pool.backend]]\naddress = \"{app}\"\n"))
