@@ -1,7 +1,7 @@
 //! `lameduck man`: a manual page for each command, and one for the configuration file.
 //!
-//! [`commands`] makes the commands' pages from the parser's definition, [`configuration`] the file's page from its
-//! declared keys, and [`prose`] sets both in roff.
+//! `commands` makes the commands' pages from the parser's definition, `configuration` the file's page from its
+//! declared keys, and `prose` sets both in roff.
 
 mod commands;
 mod configuration;
