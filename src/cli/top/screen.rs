@@ -129,7 +129,7 @@ pub enum BackendChange {
 /// A change that waits for a yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AskedChange {
-    /// What.
+    /// What the proxies are to be asked for.
     pub change: BackendChange,
     /// The backend.
     pub backend: BackendKey,
