@@ -123,8 +123,9 @@ impl Site {
         };
         site.run(&[]);
         until("the proxy to serve", PATIENCE, async || {
+            // nginx has gone into the background: a master that kept its first parent would ignore USR2.
             assert!(
-                site.started[0].check().is_ok(),
+                peer == Peer::Nginx || site.started[0].check().is_ok(),
                 "{}",
                 site.started[0].last_words()
             );
@@ -187,7 +188,7 @@ impl Site {
                 .args(["run", "--adapter", "caddyfile", "--config", config])
                 .env("HOME", &self.dir),
         };
-        command.args(more);
+        command.args(more).current_dir(&self.dir);
         let name = format!("{}-{}", self.peer.name(), self.started.len());
         let log = self.dir.join(format!("{name}.log"));
         let mut process = ChildProcess::start(&name, command, &log).unwrap();
@@ -251,9 +252,13 @@ impl Site {
             let pid = std::fs::read_to_string(&file).ok()?;
             pid.trim().parse::<u32>().ok()
         };
+        // A master takes no USR2 while the one before it is there, which has its file until its last worker ends.
+        let old_file = self.dir.join("nginx.pid.oldbin");
+        until("the master before to end", PATIENCE, async || {
+            !old_file.exists()
+        })
+        .await;
         let old = master().unwrap();
-        // One upgrade at a time: the last one's old master has to be gone, which its connections may keep.
-        let _ = std::fs::remove_file(self.dir.join("nginx.pid.oldbin"));
         kill(old, libc::SIGUSR2).unwrap();
         until("the new master", PATIENCE, async || {
             master().is_some_and(|pid| pid != old)
@@ -265,50 +270,24 @@ impl Site {
         kill(old, libc::SIGQUIT).unwrap();
     }
 
-    /// All processes that this site has started.
+    /// All processes that this site has started: they work in its directory, whoever their parent is by now.
     fn processes(&self) -> Vec<u32> {
-        // Whatever has its files in mind: a process of an upgrade is nobody's child here.
-        let marks = [
-            self.config.display().to_string(),
-            self.dir.display().to_string(),
-        ];
-        let all = std::fs::read_dir("/proc").unwrap().flatten();
-        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let own: Vec<_> = self.started.iter().map(ChildProcess::pid).collect();
+        let (program, dir) = (
+            self.binary.canonicalize().unwrap(),
+            self.dir.canonicalize().unwrap(),
+        );
+        let link = |pid: u32, name: &str| std::fs::read_link(format!("/proc/{pid}/{name}"));
         let is_own = |pid: &u32| {
-            let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).into_owned();
-            let is_app = line.contains("demo-app");
-            let is_here = || {
-                let place = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                self.peer == Peer::Nginx && String::from_utf8_lossy(&place).contains(&marks[1])
-                    || marks.iter().any(|mark| line.contains(mark))
-                    || self.descends(*pid, &own)
-            };
-            !is_app
-                && program == self.binary.canonicalize().unwrap_or_default()
-                && is_here()
+            link(*pid, "exe").is_ok_and(|exe| exe == program)
+                && link(*pid, "cwd").is_ok_and(|cwd| cwd == dir)
+                && !String::from_utf8_lossy(&line).contains("demo-app")
                 && is_running(*pid)
         };
-        all.filter(is_own).collect()
-    }
-
-    fn descends(&self, mut pid: u32, from: &[u32]) -> bool {
-        for _ in 0..64 {
-            if from.contains(&pid) {
-                return true;
-            }
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let parent = stat
-                .rsplit_once(')')
-                .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-            match parent {
-                Some(parent) if parent > 1 => pid = parent,
-                _ => return false,
-            }
-        }
-        false
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter(is_own)
+            .collect()
     }
 
     pub fn footprint(&self) -> Footprint {
@@ -360,7 +339,7 @@ fn configuration(
             each(&|app| format!("[[pool.backend]]\naddress = \"{app}\"\n"))
         ),
         Peer::Nginx => format!(
-            "user root; daemon off; worker_processes 2; pid {here}/nginx.pid; error_log stderr error;\n\
+            "user root; worker_processes 2; worker_shutdown_timeout 3s; pid {here}/nginx.pid; error_log stderr error;\n\
              events {{ worker_connections 16384; }}\nhttp {{\n  access_log off;\n\
              client_body_temp_path {here}/b; proxy_temp_path {here}/p; fastcgi_temp_path {here}/f;\n\
              uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;\n\
@@ -374,7 +353,7 @@ fn configuration(
             each(&|app| format!("server {app} max_fails=0; "))
         ),
         Peer::HaProxy => format!(
-            "global\n  nbthread 2\n  maxconn 16384\n  stats socket {here}/h.sock mode 600 level admin expose-fd listeners\n\
+            "global\n  nbthread 2\n  maxconn 8192\n  hard-stop-after 3s\n  stats socket {here}/h.sock mode 600 level admin expose-fd listeners\n\
              defaults\n  mode http\n  timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n  timeout tunnel 1h\n\
              frontend public\n  bind {plain} backlog 4096\n  bind {encrypted} backlog 4096 ssl crt {here}/both.pem alpn h2,http/1.1\n\
              use_backend grpc if {{ path_beg /grpc. }}\n  default_backend app\n\
