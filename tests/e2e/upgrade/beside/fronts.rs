@@ -90,6 +90,8 @@ pub struct Site {
     pub plain: SocketAddr,
     pub encrypted: SocketAddr,
     started: Vec<ChildProcess>,
+    /// The master that the last upgrade of nginx took the place of.
+    replaced: Option<u32>,
 }
 
 impl Site {
@@ -120,6 +122,7 @@ impl Site {
             plain,
             encrypted,
             started: Vec::new(),
+            replaced: None,
         };
         site.run(&[]);
         until("the proxy to serve", PATIENCE, async || {
@@ -252,13 +255,15 @@ impl Site {
             let pid = std::fs::read_to_string(&file).ok()?;
             pid.trim().parse::<u32>().ok()
         };
-        // A master takes no USR2 while the one before it is there, which has its file until its last worker ends.
-        let old_file = self.dir.join("nginx.pid.oldbin");
-        until("the master before to end", PATIENCE, async || {
-            !old_file.exists()
-        })
-        .await;
+        // A master takes no USR2 while the one before it is there, which is so until its last worker ends.
+        if let Some(before) = self.replaced {
+            until("the master before to end", PATIENCE, async || {
+                !is_running(before)
+            })
+            .await;
+        }
         let old = master().unwrap();
+        self.replaced = Some(old);
         kill(old, libc::SIGUSR2).unwrap();
         until("the new master", PATIENCE, async || {
             master().is_some_and(|pid| pid != old)
