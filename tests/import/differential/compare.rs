@@ -226,12 +226,16 @@ fn is_own_page(answer: &RawAnswer) -> bool {
 fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> bool {
     let request = pair.request;
     let has = |name: &str| request.fields.iter().any(|(known, _)| *known == name);
-    let is_read = ["GET", "HEAD"].contains(&request.method);
+    let is_read = ["GET", "HEAD"].contains(&&*request.method);
     // nginx says them twice where it refuses a range.
     if pair.ours.status == 416 && theirs == format!("{ours} & {ours}") {
         return true;
     }
     let bare = |host: &str| host.to_ascii_lowercase().replace(":port", "");
+    // `.` and `..` are resolved by nginx, and routed nowhere by lameduck.
+    if has_dots(request.path()) {
+        return true;
+    }
     match aspect {
         // An error page is an answer of lameduck's own, and none that is kept; who asks for JSON gets JSON.
         "cache-control" | "vary" | "etag" | "last-modified" | "accept-ranges"
@@ -242,7 +246,10 @@ fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> b
         "content-type" | "body" if pair.is_problem() => true,
         // lameduck's own pages are not to be kept, framed, or taken for something else; they differ by `Accept`.
         "cache-control" => {
-            theirs.is_empty() && pair.is_page && ["no-store", "max-age=86400"].contains(&ours)
+            let own = ours
+                .strip_prefix(theirs)
+                .map(|rest| rest.trim_start_matches(" & "));
+            pair.is_page && own.is_some_and(|own| ["no-store", "max-age=86400"].contains(&own))
         }
         "content-security-policy" | "x-content-type-options" => theirs.is_empty() && pair.is_page,
         "vary" if pair.is_page && ours == "Accept" => theirs.is_empty(),
@@ -261,14 +268,15 @@ fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> b
         "status" if ours == "200" && theirs.starts_with("304") => {
             has("If-None-Match") && pair.ours.field("etag").is_none()
         }
-        // `.` and `..` are resolved by nginx, and routed nowhere by lameduck.
-        "status" | "answer" if has_dots(request.path()) => true,
         "content-type" => {
             // Texts are UTF-8, and say so; JavaScript has been `text/javascript` since RFC 9239; a site that names no
             // types has nginx's default for all but HTML; a fixed answer has one type, whatever the path ends with.
             let is_script = ours == "text/javascript; charset=utf-8"
                 && theirs.starts_with("application/javascript");
-            let is_unnamed = !pair.site.has_types && theirs == "text/plain";
+            let is_unnamed = !pair.site.has_types && theirs.starts_with("text/plain");
+            // What is empty is of no type.
+            let is_empty =
+                pair.ours.body.is_empty() && pair.theirs.body.is_empty() && ours.is_empty();
             // An echo has the type of the path that it has seen, which nginx may have decoded.
             let is_decoded = request.target.contains('%')
                 && (!pair.is_fixed && request.method == "HEAD"
@@ -277,6 +285,7 @@ fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> b
                 || ours == format!("{theirs}; charset=utf-8")
                 || is_script
                 || is_unnamed
+                || is_empty
                 || pair.is_fixed
         }
         "www-authenticate" => ours == format!("{theirs}, charset=\"UTF-8\""),
@@ -318,13 +327,14 @@ fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> b
                     .fields
                     .iter()
                     .any(|(name, _)| name.starts_with("X-F"))
+                || bare(theirs) == bare(ours)
         }
         // A run of slashes: routes take it for one, the app gets it as it came; nginx may send it decoded, and takes
         // away the mark of a query that is empty.
         "seen target" => {
             request.target.contains("//")
                 || request.target.contains('%')
-                || theirs == ours.trim_end_matches('?')
+                || theirs.trim_end_matches('?') == ours.trim_end_matches('?')
         }
         // One of an upstream's.
         "seen backend" => {
@@ -338,8 +348,12 @@ fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> b
         "seen user-agent" => theirs == "(nothing)" || ours == "(nothing)",
         // `Host` as the client wrote it; nginx's `$host` is in lower case and has no port.
         aspect if aspect.starts_with("seen ") => {
-            bare(theirs) == bare(ours)
-                && bare(ours).contains(&bare(&request.host.replace("@port@", "PORT")))
+            // A path that the app gets in a field.
+            let is_path = request.target.contains("//")
+                && theirs.replace("//", "/") == ours.replace("//", "/");
+            is_path
+                || bare(theirs) == bare(ours)
+                    && bare(ours).contains(&bare(&request.host.replace("@port@", "PORT")))
         }
         _ => false,
     }

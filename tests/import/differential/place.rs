@@ -285,17 +285,25 @@ fn whole(text: &str, root: &str) -> String {
 
 /// Files for every directory that the text names.
 fn make_files(text: &str, root: &str) {
-    let named = Regex::new(r"\b(root|alias)\s+([^;$]+);").unwrap();
+    let named = Regex::new(r"\b(root|alias)\s+([^;$]+)([;$])").unwrap();
     for found in named.captures_iter(text) {
-        let dir = PathBuf::from(found[2].trim());
+        // In front of a variable: the directory alone.
+        let name = match &found[3] {
+            ";" => found[2].trim(),
+            _ => found[2].rsplit_once('/').map_or("", |(dir, _)| dir),
+        };
+        let dir = PathBuf::from(name);
         if !dir.starts_with(root) {
             continue;
         }
         if dir.extension().is_some_and(|end| {
-            ["html", "txt", "ico", "xml"].contains(&end.to_str().unwrap_or_default())
-        }) {
+            ["html", "txt", "ico", "xml", "js", "png"].contains(&end.to_str().unwrap_or_default())
+        }) && !dir.exists()
+        {
             std::fs::create_dir_all(dir.parent().unwrap()).unwrap();
             std::fs::write(&dir, "one file\n").unwrap();
+        }
+        if dir.is_file() {
             continue;
         }
         for (name, text) in files() {

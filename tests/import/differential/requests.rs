@@ -1,5 +1,6 @@
 //! Requests after a seed: of what the site names, and of what is asked of every site.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use lameduck::tools::import::nginx::tree::NginxDirective;
@@ -11,10 +12,10 @@ use super::place::PlacedSite;
 pub struct Request {
     /// Which of the site's addresses it is for.
     pub door: usize,
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     pub host: String,
     pub target: String,
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(Cow<'static, str>, String)>,
     pub body: String,
 }
 
@@ -261,12 +262,15 @@ impl RequestMaker {
         ];
         for (name, values) in choices {
             if self.random.u8(..5) == 0 {
-                fields.push((name, (*self.pick(values)).to_owned()));
+                fields.push((name.into(), (*self.pick(values)).to_owned()));
             }
         }
         let body = match method {
             "POST" | "PUT" | "PATCH" => {
-                fields.push(("Content-Type", "application/x-www-form-urlencoded".into()));
+                fields.push((
+                    "Content-Type".into(),
+                    "application/x-www-form-urlencoded".into(),
+                ));
                 let length = *self.pick(&[3, 500, 5_000]);
                 "b=".to_owned() + &"y".repeat(length)
             }
@@ -274,13 +278,42 @@ impl RequestMaker {
         };
         Request {
             door: self.random.usize(..self.doors),
-            method,
+            method: method.into(),
             host,
             target,
             fields,
             body,
         }
     }
+}
+
+/// What a site's comments say is asked of it besides, for edges that chance would seldom meet:
+/// `# ask: GET www.example.org/path?q=1 | Cookie: beta=yes | Accept: */*`, at each of its addresses.
+pub fn asked(text: &str, doors: usize) -> Vec<Request> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("# ask: "));
+    let mut requests = Vec::new();
+    for line in lines {
+        let mut parts = line.split(" | ");
+        let (method, url) = parts.next().and_then(|part| part.split_once(' ')).unwrap();
+        let (host, target) = url.split_at(url.find('/').unwrap());
+        let fields: Vec<_> = parts
+            .map(|part| part.split_once(':').unwrap())
+            .map(|(name, value)| (name.to_owned().into(), value.trim().to_owned()))
+            .collect();
+        let body = match method {
+            "POST" | "PUT" | "PATCH" => "b=1".to_owned(),
+            _ => String::new(),
+        };
+        requests.extend((0..doors).map(|door| Request {
+            door,
+            method: method.to_owned().into(),
+            host: host.to_owned(),
+            target: target.to_owned(),
+            fields: fields.clone(),
+            body: body.clone(),
+        }));
+    }
+    requests
 }
 
 /// The last letter as a client may send it, too.

@@ -154,7 +154,9 @@ fn speaks_of_status(notice: &ImportNotice, theirs: u16, ours: u16) -> bool {
     let said = |(word, statuses): &(&str, &[u16])| {
         text.contains(word) && (statuses.contains(&theirs) || statuses.contains(&ours))
     };
-    names_one || SAID_OF_STATUS.iter().any(said)
+    // Where there is no such file, nginx does not ask for the method first.
+    let is_file_of_none = ours == 405 && names(404);
+    names_one || is_file_of_none || SAID_OF_STATUS.iter().any(said)
 }
 
 /// Words of notices, and the statuses that they speak of.
@@ -173,6 +175,15 @@ pub(super) fn speaks_of(notice: &ImportNotice, differing: &Differing<'_>) -> boo
     let text = notice.text.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let field = aspect.trim_start_matches("seen ");
+    // Another answer altogether.
+    let is_error = theirs >= 400 || ours.parse().is_ok_and(|ours: u16| ours >= 400);
+    if notice.kind == NoticeKind::LeftOut
+        && says(&["`error_page"])
+        && is_error
+        && aspect != "status"
+    {
+        return true;
+    }
     match aspect {
         "status" => speaks_of_status(notice, theirs, ours.parse().unwrap_or(0)),
         "answer" | "body" => {
@@ -202,7 +213,9 @@ pub(super) fn speaks_of(notice: &ImportNotice, differing: &Differing<'_>) -> boo
             notice.kind == NoticeKind::LeftOut
                 || says(&["rewrite", "proxy_pass", "regular expression", "query"])
         }
-        "seen host" => says(&["host"]),
+        "seen host" => says(&["host"]) || notice.kind == NoticeKind::LeftOut && says(&["`rewrite"]),
+        "seen if-modified-since" | "seen if-none-match" if says(&["`proxy_cache"]) => true,
+        "set-cookie" => says(&["cookie"]),
         "x-powered-by" | "etag" if says(&["answers to head"]) => true,
         "x-powered-by" | "last-modified" | "etag" if says(&["no files are looked for"]) => true,
         _ => says(&[field]),
