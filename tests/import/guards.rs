@@ -83,6 +83,9 @@ fn guarded_location_beside_an_open_one_leads_to_no_backend() {
         "return 403;",
         "proxy_method GET;",
         "auth_jwt x;",
+        "auth_digest x;",
+        "access_by_lua_file x.lua;",
+        "rewrite_by_lua_block { ngx.exit(403) }",
         "satisfy any; auth_basic x; allow 10.0.0.0/8; deny all;",
     ] {
         for head in [
@@ -123,6 +126,34 @@ fn guard_of_a_server_holds_for_its_locations_unless_they_lift_it() {
         "auth_basic x; {OPEN} location /open {{ auth_basic off; proxy_pass http://127.0.0.1:3000; }}"
     ));
     assert_eq!((backends(&config, "/"), backends(&config, "/open")), (0, 1));
+}
+
+#[test]
+fn location_in_an_internal_one_is_internal() {
+    let (config, _) = imported(&format!(
+        "{OPEN} location /in/ {{ internal; location /in/a/ {{ proxy_pass http://127.0.0.1:3000; }} }}"
+    ));
+    assert_eq!(backends(&config, "/in/a/x"), 0);
+}
+
+/// nginx compares decoded paths, and routes what clients send.
+#[test]
+fn guard_of_a_path_that_clients_encode_holds() {
+    for head in [
+        "location \"/my files/\"",
+        "location ^~ \"/my files\"",
+        "location = \"/my files/x\"",
+        "location ~ \"^/my files/\"",
+        "location ~ ^/my\\ files/",
+    ] {
+        let inner = format!("{OPEN} {head} {{ deny all; }}");
+        let (config, err) = imported(&inner);
+        assert_eq!(backends(&config, "/my%20files/x"), 0, "{inner}\n{err}");
+        assert_eq!(backends(&config, "/other"), 1, "{inner}\n{err}");
+    }
+    // One that no route can have closes the server.
+    let (config, _) = imported(&format!("{OPEN} location /a//b {{ deny all; }}"));
+    assert_eq!(backends(&config, "/a/b"), 0);
 }
 
 #[test]

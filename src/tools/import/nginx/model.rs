@@ -62,6 +62,8 @@ pub struct NginxLocation<'a> {
     pub kind: LocationKind,
     /// With what.
     pub path: &'a str,
+    /// The path of the location whose `root` or `alias` is in effect here: its own, or one around it.
+    pub root_path: &'a str,
 }
 
 impl<'a> NginxSite<'a> {
@@ -122,7 +124,7 @@ impl<'a> NginxServer<'a> {
         if !written {
             server.listens.push((directive, NginxListen::unwritten()));
         }
-        server.read_locations(directive.inner(), &scope);
+        server.read_locations(directive.inner(), &scope, "");
         server
     }
 
@@ -157,7 +159,12 @@ impl<'a> NginxServer<'a> {
         }
     }
 
-    fn read_locations(&mut self, level: &'a [NginxDirective], around: &NginxScope<'a>) {
+    fn read_locations(
+        &mut self,
+        level: &'a [NginxDirective],
+        around: &NginxScope<'a>,
+        root_path: &'a str,
+    ) {
         for directive in level.iter().filter(|d| d.name() == "location") {
             let (kind, path) = match (directive.arg(0), directive.arg(1)) {
                 ("=", path) => (LocationKind::Exact, path),
@@ -172,15 +179,18 @@ impl<'a> NginxServer<'a> {
                 (path, _) => (LocationKind::Prefix, path),
             };
             let scope = around.enter(directive.inner());
+            let has_root = scope.own("root").or_else(|| scope.own("alias")).is_some();
+            let root_path = if has_root { path } else { root_path };
             self.locations.push(NginxLocation {
                 directive,
                 scope: scope.clone(),
                 kind,
                 path,
+                root_path,
             });
             // Inside a regular expression there is no order that prefixes could have.
             if matches!(kind, LocationKind::Prefix | LocationKind::FirmPrefix) {
-                self.read_locations(directive.inner(), &scope);
+                self.read_locations(directive.inner(), &scope, root_path);
             }
         }
     }

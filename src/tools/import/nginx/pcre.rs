@@ -39,10 +39,75 @@ pub fn translate_regex(pattern: &str, is_caseless: bool) -> Result<String, Strin
     offered::check_key("path_regex", &toml_text(&out)).map(|()| out)
 }
 
+/// The same for an expression that nginx compares with decoded paths: what clients have to encode is encoded in it.
+///
+/// # Errors
+/// As for [`translate_regex`].
+pub fn translate_path_regex(pattern: &str, is_caseless: bool) -> Result<String, String> {
+    translate_regex(&encode_literals(pattern), is_caseless)
+}
+
+/// A path with what clients have to encode encoded: spaces, quotes, what is not ASCII.
+pub fn encode_path(path: &str) -> String {
+    let mut out = String::new();
+    for byte in path.bytes() {
+        match byte.is_ascii_graphic() && !b"\"<>".contains(&byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Encodes the characters of an expression that stand for themselves, classes apart: those that a path never has as they
+/// are, and those that clients may send either way.
+fn encode_literals(pattern: &str) -> String {
+    let chars: Vec<char> = pattern.chars().collect();
+    let mut out = String::new();
+    let (mut at, mut ignored) = (0, String::new());
+    while let Some(c) = chars.get(at).copied() {
+        let next = chars.get(at + 1).copied();
+        match (c, next) {
+            ('[', _) => {
+                let end = class_end(&chars, at, &mut ignored);
+                out.extend(&chars[at..end.min(chars.len())]);
+                at = end;
+                continue;
+            }
+            // What kind of group it is, and its name.
+            ('(', Some('?')) => {
+                let rest = &chars[at..];
+                let is_end = |c: &char| [':', '>', ')', '!', '='].contains(c);
+                let length = rest.iter().position(is_end).unwrap_or(rest.len() - 1);
+                out.extend(&rest[..=length]);
+                at += length + 1;
+                continue;
+            }
+            ('\\', Some(' ')) => out.push_str("(?:%20)"),
+            ('\\', Some(meta)) if "[]{}()+*^|".contains(meta) => {
+                out.push_str(&format!("(?:\\{meta}|%{:02X})", u32::from(meta)));
+            }
+            ('\\', Some(other)) => out.extend(['\\', other]),
+            (c, _) if !c.is_ascii() || " \"<>#".contains(c) => {
+                let mut bytes = [0; 4];
+                let encoded = c.encode_utf8(&mut bytes).bytes();
+                let encoded: String = encoded.map(|byte| format!("%{byte:02X}")).collect();
+                match next.is_some_and(|next| "*+?{".contains(next)) {
+                    true => out.push_str(&format!("(?:{encoded})")),
+                    false => out.push_str(&encoded),
+                }
+            }
+            (c, _) => out.push(c),
+        }
+        at += if c == '\\' && next.is_some() { 2 } else { 1 };
+    }
+    out
+}
+
 /// An expression that fits at least what this one does; `None` where there is none.
 pub fn widen_regex(pattern: &str, is_caseless: bool) -> Option<String> {
     let mut out = String::from(if is_caseless { "(?i)" } else { "" });
-    for piece in split(pattern) {
+    for piece in split(&encode_literals(pattern)) {
         match piece {
             RegexPiece::Text(text) => out.push_str(&text),
             RegexPiece::Foreign { wider, .. } => out.push_str(wider),

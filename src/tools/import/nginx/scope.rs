@@ -19,6 +19,11 @@ impl<'a> NginxScope<'a> {
         NginxScope { levels }
     }
 
+    /// The levels, the outermost first.
+    pub fn levels(&self) -> impl Iterator<Item = &'a [NginxDirective]> + '_ {
+        self.levels.iter().copied()
+    }
+
     /// All directives of that name that are in effect.
     pub fn all(&self, name: &str) -> Vec<&'a NginxDirective> {
         for level in self.levels.iter().rev() {
@@ -36,6 +41,12 @@ impl<'a> NginxScope<'a> {
         let mut levels = self.levels.iter().rev();
         let here = levels.find(|level| level.iter().any(|d| is_one(&d)));
         here.map_or_else(Vec::new, |level| level.iter().filter(is_one).collect())
+    }
+
+    /// The directive in effect of those whose names are so.
+    pub fn last_that(&self, is_one: impl Fn(&str) -> bool) -> Option<&'a NginxDirective> {
+        let mut levels = self.levels.iter().rev();
+        levels.find_map(|level| level.iter().rfind(|d| is_one(d.name())))
     }
 
     /// What `set` makes of a variable.

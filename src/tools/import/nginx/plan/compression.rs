@@ -2,7 +2,9 @@
 
 use super::globals::in_effect;
 use crate::tools::import::draft::{ConfigDraft, DraftKeys, toml_list, toml_text};
+use crate::tools::import::nginx::model::NginxSite;
 use crate::tools::import::nginx::scope::{NginxScope, read_size};
+use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::NoticeList;
 use crate::tools::import::offered;
 
@@ -19,15 +21,23 @@ pub(super) fn is_offered() -> bool {
 }
 
 /// Switches compression off for a route.
-pub(super) fn switch_route(scope: &NginxScope<'_>, keys: &mut DraftKeys) {
+pub(super) fn switch_route(site: &NginxSite<'_>, scope: &NginxScope<'_>, keys: &mut DraftKeys) {
     // Where it is nowhere on, the section is not written, and the key says nothing.
     if is_offered()
         && !is_on(scope)
         && offered::has_route_key("compression")
-        && scope.last("gzip").is_some()
+        && (scope.last("gzip").is_some() || is_on_below(site.level))
     {
         keys.push(("compression", "false".into()));
     }
+}
+
+/// Whether it is on at a level, or in a block of it.
+fn is_on_below(level: &[NginxDirective]) -> bool {
+    level.iter().any(|directive| {
+        SWITCHES.contains(&directive.name()) && directive.arg(0) == "on"
+            || is_on_below(directive.inner())
+    })
 }
 
 /// Plans `[compression]`.

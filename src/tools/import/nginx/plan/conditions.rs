@@ -96,7 +96,7 @@ pub(super) fn read_condition(
         "=" if !value.is_empty() => Ok(vec![field_test(key, field, toml_text(value))]),
         "" => Ok(vec![field_test(key, field, regex_value("^(?:[^0]|0.)"))]),
         "~" | "~*" => {
-            let pattern = translate_regex(value, is_caseless)?;
+            let pattern = field_pattern(translate_regex(value, is_caseless)?)?;
             Ok(vec![field_test(key, field, regex_value(&pattern))])
         }
         _ => cannot(),
@@ -192,37 +192,42 @@ fn host_tests(server: &NginxServer<'_>, sign: &str, value: &str) -> Option<Vec<R
     Some(tests)
 }
 
-/// `= OPTIONS`, `~ ^(GET|HEAD)$`, `!~ ^(GET|HEAD)$`
+/// `= OPTIONS`, `~ ^(GET|HEAD)$`, `!~ ^(GET|HEAD)$`: of the methods that there are, those for which it holds.
 fn method_tests(sign: &str, value: &str) -> Option<Vec<RequestTest>> {
-    let is_listed = matches!(sign, "~" | "~*" | "!~" | "!~*");
-    let bare = value.trim_start_matches('^').trim_end_matches('$');
-    let bare = match bare
-        .strip_prefix('(')
-        .and_then(|rest| rest.strip_suffix(')'))
-    {
-        Some(inner) if is_listed => inner.strip_prefix("?:").unwrap_or(inner),
-        _ => bare,
-    };
-    let named: Vec<String> = bare
-        .split('|')
-        .map(|m| m.trim_matches(['(', ')', '^', '$']).to_owned())
-        .collect();
-    let is_method =
-        |method: &String| !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase());
-    if !named.iter().all(is_method) || named.len() > 1 && !is_listed {
-        return None;
-    }
-    let methods = match sign {
-        "=" | "~" | "~*" => named,
-        "!=" | "!~" | "!~*" => {
-            let others = METHODS
-                .iter()
-                .filter(|method| !named.iter().any(|n| n == *method));
-            others.map(|method| (*method).to_owned()).collect()
+    let is_method = !value.is_empty() && value.bytes().all(|b| b.is_ascii_uppercase());
+    let is_negated = sign.starts_with('!');
+    let methods: Vec<String> = match sign {
+        "=" if is_method => vec![value.to_owned()],
+        "!=" if is_method => methods_that(|method| method != value),
+        "~" | "~*" | "!~" | "!~*" => {
+            let pattern = translate_regex(value, sign.ends_with('*')).ok()?;
+            let regex = regex::Regex::new(&pattern).ok()?;
+            methods_that(|method| regex.is_match(method) != is_negated)
         }
         _ => return None,
     };
-    Some(vec![RequestTest::of("methods", toml_list(&methods))])
+    let tests = (!methods.is_empty()).then(|| RequestTest::of("methods", toml_list(&methods)));
+    Some(tests.into_iter().collect())
+}
+
+fn methods_that(holds: impl Fn(&str) -> bool) -> Vec<String> {
+    let found = METHODS.iter().filter(|method| holds(method));
+    found.map(|method| (*method).to_owned()).collect()
+}
+
+/// Why a test can't be said that holds for who sends no such field.
+const HOLDS_WITHOUT: &str =
+    "it holds where there is no such field, too, and lameduck can't ask for that";
+
+/// A pattern for the value of a field that has to be there.
+///
+/// # Errors
+/// It fits the empty text, which is what nginx takes a field for that is not there.
+pub(super) fn field_pattern(pattern: String) -> Result<String, String> {
+    match regex::Regex::new(&pattern).is_ok_and(|regex| regex.is_match("")) {
+        true => Err(HOLDS_WITHOUT.to_owned()),
+        false => Ok(pattern),
+    }
 }
 
 /// A variable of a `map` or `geo` that is 0 or empty unless something is so: one test for each of those.
@@ -254,8 +259,9 @@ fn declared_tests(
         rows.iter()
             .filter(|d| !is_default(d) && !options.contains(&d.name()))
     };
-    // Where some that do not hold stand among them, their order would matter.
-    if holds(default) || entries().any(|d| !holds(d.arg(0))) {
+    // Where some that do not hold stand among them, their order would matter; a variable is one thing or another.
+    let is_changing = |d: &NginxDirective| d.arg(0).contains('$');
+    if rows.iter().any(is_changing) || holds(default) || entries().any(|d| !holds(d.arg(0))) {
         return None;
     }
     if declared.name() == "geo" {
@@ -289,6 +295,7 @@ fn declared_tests(
                 crate::tools::import::nginx::pcre::escape_regex(text.trim_start_matches('\\'))
             ),
         };
+        let pattern = field_pattern(pattern)?;
         Ok(field_test(key, &field, regex_value(&pattern)))
     });
     Some(tests.collect())

@@ -67,7 +67,13 @@ impl<'a> LocationPlanner<'_, 'a> {
                 passed: Vec::new(),
                 notices: Vec::new(),
             };
-            behind.add_files(location, values, FilesEnd::Tested(steps), "the app");
+            let names = self.index_of(location, &mut behind.notices);
+            behind.add_files(
+                location,
+                values,
+                (FilesEnd::Tested(steps), &names),
+                "the app",
+            );
             let says = "what is neither GET nor HEAD goes to the app; nginx says 405 where there is such a file";
             behind.notices.push(test.difference(says));
             return Ok(Some(behind));
@@ -90,9 +96,15 @@ impl<'a> LocationPlanner<'_, 'a> {
         };
         let judged = named.directive.inner().iter().filter_map(super::judge);
         behind.notices.extend(judged);
-        behind.add_files(location, values, FilesEnd::Named, named.path);
+        let names = self.index_of(location, &mut behind.notices);
+        behind.add_files(location, values, (FilesEnd::Named, &names), named.path);
         if behind.files.is_some() {
             behind.tell_shared(scope, named);
+            if tried.name() == "error_page" {
+                let says = "a directory without an index goes to the app, and so does what is neither GET nor HEAD; nginx \
+                            says 403 and 405";
+                behind.notices.push(tried.difference(says));
+            }
         }
         Ok(Some(behind))
     }
@@ -102,12 +114,27 @@ impl<'a> LocationPlanner<'_, 'a> {
         &'s self,
         scope: &NginxScope<'a>,
     ) -> Option<(&'a NginxDirective, &'s NginxLocation<'a>)> {
-        let files = scope.last("try_files")?;
-        let name = files.args().last().filter(|name| name.starts_with('@'))?;
+        let (files, name) = match scope.own("try_files") {
+            Some(tried) => (tried, tried.args().last()?),
+            None => fallback_page(scope)?,
+        };
+        if !name.starts_with('@') {
+            return None;
+        }
         let mut locations = self.server.locations.iter();
         let named = locations.find(|other| other.path == name.as_str())?;
         Some((files, named))
     }
+}
+
+/// `error_page 404 = @name`, where there are files.
+fn fallback_page<'a>(scope: &NginxScope<'a>) -> Option<(&'a NginxDirective, &'a String)> {
+    let mut pages = scope.all("error_page").into_iter();
+    let found = pages.find_map(|page| match page.args() {
+        [code, sign, name] if code == "404" && sign == "=" => Some((page, name)),
+        _ => None,
+    })?;
+    (!scope.all_of(&["root", "alias"]).is_empty()).then_some(found)
 }
 
 impl<'a> BehindFiles<'a> {
@@ -115,10 +142,10 @@ impl<'a> BehindFiles<'a> {
         &mut self,
         location: &NginxLocation<'_>,
         values: &ValueReader<'_, '_>,
-        end: FilesEnd,
+        (end, names): (FilesEnd, &[String]),
         app: &str,
     ) {
-        match read_files(location, values, end) {
+        match read_files(location, values, end, names) {
             Ok(found) => {
                 self.notices.extend(found.notices);
                 self.files = Some(found.keys);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::headers::cache_control;
+use super::location::PathChange;
 use super::values::ValueReader;
 use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
 use crate::tools::import::nginx::model::{LocationKind, NginxLocation};
@@ -13,6 +14,30 @@ use crate::tools::import::offered;
 
 /// The longest `cache`.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// Switches of nginx's files: each with what is so without it, and what is so in lameduck whatever it says.
+const SWITCHES: [(&str, &str, &str); 4] = [
+    (
+        "etag",
+        "on",
+        "files have an ETag, and If-None-Match is obeyed: 304",
+    ),
+    (
+        "if_modified_since",
+        "exact",
+        "If-Modified-Since holds for the very date, as `exact` has it: 304 or 200",
+    ),
+    (
+        "max_ranges",
+        "",
+        "ranges of a file are sent (206, Content-Range, Accept-Ranges), up to 64 of them",
+    ),
+    (
+        "disable_symlinks",
+        "off",
+        "links are followed where they stay below the root; others get 404, and nginx says 403",
+    ),
+];
 
 /// What is done with a request for which there is no file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +54,12 @@ pub(super) enum FilesEnd {
 #[derive(Debug)]
 pub(super) struct FilesPlan {
     pub keys: DraftKeys,
-    /// What the path begins with that is not in the files' names: `alias`.
-    pub stripped: Option<String>,
+    /// How the path becomes that of a file below the root: `alias`.
+    pub change: PathChange,
     pub notices: Vec<ImportNotice>,
 }
 
-/// Reads a location that serves files.
+/// Reads a location that serves files; `names`: its `index`.
 ///
 /// # Errors
 /// lameduck can't serve them; why not.
@@ -42,49 +67,56 @@ pub(super) fn read_files(
     location: &NginxLocation<'_>,
     values: &ValueReader<'_, '_>,
     end: FilesEnd,
+    names: &[String],
 ) -> Result<FilesPlan, String> {
     if !offered::has_route_key("files") {
         return Err("lameduck serves no files".into());
     }
     let scope = &location.scope;
     let mut notices = Vec::new();
-    let alias = scope.own("alias");
-    let root = alias.or_else(|| scope.last("root"));
-    let root = match root {
-        Some(directive) => values.read_fixed(directive.arg(0))?,
-        None => return Err("it has no `root`".into()),
-    };
-    let root = match root.trim_end_matches('/') {
-        "" => "/",
-        root => root,
-    };
-    // One file under a name of its own.
-    let single =
-        alias.filter(|_| location.kind == LocationKind::Exact && !location.path.ends_with('/'));
-    let (root, single) = match single.and_then(|_| root.rsplit_once('/')) {
-        Some(("", file)) => ("/", Some(file)),
-        Some((dir, file)) => (dir, Some(file)),
-        None => (root, None),
-    };
-    let mut fields = vec![("root".to_owned(), toml_text(root))];
-    let index = scope.last("index");
-    let names: Vec<String> = match index {
-        Some(index) => index.args().to_vec(),
-        None => vec!["index.html".to_owned()],
-    };
+    let FileRoot {
+        dir,
+        change,
+        single,
+    } = FileRoot::read(location, values)?;
+    if let Some(alias) = scope.own("alias") {
+        let ending = |name: &str| name.rsplit_once('.').map(|(_, ending)| ending.to_owned());
+        if single
+            .as_ref()
+            .is_some_and(|file| ending(file) != ending(location.path))
+        {
+            let says =
+                "its type goes by the file's name, and in nginx by the path: types, default_type";
+            notices.push(alias.difference(says));
+        }
+        let is_open = !location.path.ends_with('/') && alias.arg(0).ends_with('/');
+        if single.is_none() && location.kind != LocationKind::Regex && is_open {
+            let says = format!(
+                "{} itself is answered, and nginx redirects it: 301",
+                location.path
+            );
+            notices.push(alias.difference(&says));
+        }
+    }
+    let mut fields = vec![("root".to_owned(), toml_text(&dir))];
     if let Some(odd) = names
         .iter()
         .find(|name| name.starts_with('/') || name.contains('$'))
     {
         return Err(format!("`index {odd}` leads elsewhere"));
     }
-    fields.push(("index".to_owned(), toml_list(&names)));
+    fields.push(("index".to_owned(), toml_list(names)));
     if let Some(file) = single {
         fields.push(("try".to_owned(), toml_list(&[format!("/{file}")])));
     } else if let FilesEnd::Tested(steps) = end {
         let steps: Vec<_> = steps.iter().map(|step| (*step).to_owned()).collect();
         fields.push(("try".to_owned(), toml_list(&steps)));
-    } else if let Some(tried) = scope.last("try_files") {
+    } else if let Some(steps) = scope.own_level().iter().find_map(tested_rewrite) {
+        if let Some(program) = steps.iter().find(|step| step.ends_with(".php")) {
+            return Err(format!("`{program}` is a program"));
+        }
+        fields.push(("try".to_owned(), toml_list(&steps)));
+    } else if let Some(tried) = scope.own("try_files") {
         fields.push((
             "try".to_owned(),
             toml_list(&read_try(tried, end, &mut notices)?),
@@ -113,6 +145,11 @@ pub(super) fn read_files(
             notices.push(directive.difference(says));
         }
     }
+    for (name, usual, says) in SWITCHES {
+        if let Some(directive) = scope.last(name).filter(|d| d.arg(0) != usual) {
+            notices.push(directive.difference(says));
+        }
+    }
     if let Some(directive) = scope.last("gzip").filter(|d| d.arg(0) == "on") {
         let says = "a range of a file goes as it is (206); nginx sends the whole, compressed (200)";
         notices.push(directive.difference(says));
@@ -124,16 +161,107 @@ pub(super) fn read_files(
     }
     let keys = vec![("files", toml_table(&fields))];
     offered::check_route(&keys, &[])?;
-    let is_stripped = alias.is_some() && single.is_none();
-    if is_stripped && end != FilesEnd::Here {
+    if change != PathChange::None && end != FilesEnd::Here {
         return Err("`alias` changes the path for the files, and not for the app".into());
     }
-    let stripped = is_stripped.then(|| location.path.to_owned());
     Ok(FilesPlan {
         keys,
-        stripped,
+        change,
         notices,
     })
+}
+
+/// `if (!-e $request_filename) { rewrite ^ /index.html last; }`, as steps of `try`.
+pub(super) fn tested_rewrite(directive: &NginxDirective) -> Option<Vec<String>> {
+    let test = directive.args().join(" ");
+    let test = test.trim_start_matches('(').trim_end_matches(')').trim();
+    let steps: &[&str] = match (directive.name(), test) {
+        ("if", "!-f $request_filename") => &["{path}"],
+        ("if", "!-e $request_filename") => &["{path}", "{path}/"],
+        _ => return None,
+    };
+    let ends = |d: &&NginxDirective| d.name() != "break";
+    let mut inner = directive.inner().iter().filter(ends);
+    let (rewrite, None) = (inner.next()?, inner.next()) else {
+        return None;
+    };
+    let patterns = ["^", ".*", "^.*$", "^(.*)$", "^/(.*)$", "^(.+)$", "^.+$"];
+    let to = rewrite.arg(1);
+    let is_whole = rewrite.name() == "rewrite"
+        && patterns.contains(&rewrite.arg(0))
+        && ["last", "break"].contains(&rewrite.arg(2))
+        && to.starts_with('/')
+        && !to.contains(['$', '?']);
+    let steps = steps.iter().map(|step| (*step).to_owned());
+    is_whole.then(|| steps.chain([to.to_owned()]).collect())
+}
+
+/// Where the files of a location are.
+struct FileRoot {
+    dir: String,
+    change: PathChange,
+    /// The one file that there is, under whatever name it is asked for.
+    single: Option<String>,
+}
+
+impl FileRoot {
+    fn read(location: &NginxLocation<'_>, values: &ValueReader<'_, '_>) -> Result<Self, String> {
+        let found = location.scope.all_of(&["root", "alias"]);
+        let directive = found.last().ok_or("it has no `root`")?;
+        let bare = |dir: &str| match dir.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            dir => dir.to_owned(),
+        };
+        let split = |path: &str| match path.rsplit_once('/') {
+            Some((dir, name)) => Ok((bare(dir), name.to_owned())),
+            None => Err(format!("\"{path}\" is relative to a directory of nginx's")),
+        };
+        let in_dir = |dir: String, change: PathChange| FileRoot {
+            dir,
+            change,
+            single: None,
+        };
+        if directive.name() == "root" {
+            let dir = values.read_fixed(directive.arg(0))?;
+            return Ok(in_dir(bare(&dir), PathChange::None));
+        }
+        let alias = directive.arg(0);
+        let is_own = location.scope.own("alias").is_some();
+        if location.kind == LocationKind::Regex && is_own {
+            // The whole name of the file, of what the expression has found.
+            let read = values.read(alias)?;
+            let fixed = read.find(['$', '{']).unwrap_or(read.len());
+            if fixed == read.len() {
+                let (dir, name) = split(&read)?;
+                return Ok(FileRoot {
+                    dir,
+                    change: PathChange::None,
+                    single: Some(name),
+                });
+            }
+            let (dir, _) = split(&read[..fixed])?;
+            let rest = &read[read[..fixed].rfind('/').unwrap_or(0)..];
+            return Ok(in_dir(dir, PathChange::Whole(rest.to_owned())));
+        }
+        let alias = values.read_fixed(alias)?;
+        let from = location.root_path;
+        let is_file = location.kind == LocationKind::Exact && is_own && !from.ends_with('/');
+        if is_file {
+            let (dir, name) = split(alias.trim_end_matches('/'))?;
+            return Ok(FileRoot {
+                dir,
+                change: PathChange::None,
+                single: Some(name),
+            });
+        }
+        // What follows the location's path is put right behind it, with a slash between them or without.
+        let (dir, to) = match alias.ends_with('/') {
+            true => (bare(&alias), "/".to_owned()),
+            false => split(&alias).map(|(dir, name)| (dir, format!("/{name}")))?,
+        };
+        let from = from.to_owned();
+        Ok(in_dir(dir, PathChange::Replace { from, to }))
+    }
 }
 
 /// `try_files`, its last word apart: that is where the request goes, or a status.

@@ -69,6 +69,15 @@ pub(super) fn read_guards(
     if let Some(directive) = authenticated("auth_jwt") {
         return Err(refuse(directive, "lameduck reads no JSON web tokens"));
     }
+    if let Some(directive) = scope
+        .last_that(is_foreign_guard)
+        .filter(|d| d.arg(0) != "off")
+    {
+        return Err(refuse(
+            directive,
+            "it may keep somebody out, and lameduck has no such module",
+        ));
+    }
     if let Some(directive) = authenticated("auth_basic") {
         let file = scope.value("auth_basic_user_file");
         if !offered::has_route_key("auth") {
@@ -111,7 +120,7 @@ pub(super) fn read_guards(
         }
         guards.keys.extend(keys);
     }
-    if let Some(directive) = scope.own("internal") {
+    if let Some(directive) = scope.last("internal") {
         return Err(refuse(directive, "it is not for clients"));
     }
     for (name, off) in [
@@ -126,6 +135,13 @@ pub(super) fn read_guards(
     }
     read_limits(site, scope, &mut guards);
     Ok(guards)
+}
+
+/// Whether a directive is of a module of others that decides who may come.
+fn is_foreign_guard(name: &str) -> bool {
+    let scripts = ["access_by_lua", "rewrite_by_lua"];
+    scripts.iter().any(|script| name.starts_with(script))
+        || name.starts_with("auth_") && super::row_of(name).is_none()
 }
 
 /// `allow` and `deny` in their order: the first that fits decides.
@@ -266,7 +282,11 @@ fn forward_auth(
 
 /// `limit_req` and `limit_conn`.
 fn read_limits(site: &NginxSite<'_>, scope: &NginxScope<'_>, guards: &mut GuardKeys) {
-    for (n, limit) in scope.all("limit_req").into_iter().enumerate() {
+    let counted = |name: &str| match scope.value(&format!("{name}_dry_run")) {
+        "on" => Vec::new(),
+        _ => scope.all(name),
+    };
+    for (n, limit) in counted("limit_req").into_iter().enumerate() {
         match (n, read_rate(site, limit)) {
             (_, Err(why)) => guards.notices.push(limit.refusal(&why)),
             (0, Ok(value)) => {
@@ -281,7 +301,7 @@ fn read_limits(site: &NginxSite<'_>, scope: &NginxScope<'_>, guards: &mut GuardK
             (_, Ok(_)) => guards.notices.push(limit.refusal("a route has one rate")),
         }
     }
-    for (n, limit) in scope.all("limit_conn").into_iter().enumerate() {
+    for (n, limit) in counted("limit_conn").into_iter().enumerate() {
         let zone = zone_of(site, "limit_conn_zone", limit.arg(0));
         let is_client = zone.is_some_and(|zone| is_client_key(zone.arg(0)));
         let value = limit.arg(1).to_owned();

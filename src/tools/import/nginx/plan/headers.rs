@@ -98,7 +98,7 @@ impl FieldChanges {
             changes.set_line(values, "request_headers", field);
         }
         for field in scope.all("more_clear_input_headers") {
-            changes.clear("request_headers", field);
+            changes.clear_all("request_headers", field);
         }
         changes
     }
@@ -112,12 +112,22 @@ impl FieldChanges {
                 changes.notices.extend(judge_response_header(field));
                 continue;
             }
+            // Of these two there is one, and an empty one is none.
+            let one = ["etag", "last-modified"];
+            let is_one = one.contains(&field.arg(0).to_ascii_lowercase().as_str());
+            if is_one && field.arg(1).is_empty() {
+                changes.clear("response_headers", field.arg(0), field);
+                continue;
+            }
             if field.arg(1).is_empty() {
                 continue;
             }
             match read_field(values, "response_headers", field.arg(0), field.arg(1)) {
                 Ok(text) => {
-                    changes.add(field.arg(0), text);
+                    match is_one {
+                        true => changes.set.push((field.arg(0).to_owned(), text)),
+                        false => changes.add(field.arg(0), text),
+                    }
                     if field.arg(2) != "always" {
                         changes
                             .notices
@@ -136,7 +146,7 @@ impl FieldChanges {
             "grpc_hide_header",
         ] {
             for field in scope.all(name) {
-                changes.clear("response_headers", field);
+                changes.clear_all("response_headers", field);
             }
         }
         if is_proxied {
@@ -191,13 +201,17 @@ impl FieldChanges {
         }
     }
 
-    fn clear(&mut self, key: &'static str, field: &NginxDirective) {
+    fn clear_all(&mut self, key: &'static str, field: &NginxDirective) {
         for name in field.args() {
-            let value = toml_table(&[("remove".into(), toml_list(std::slice::from_ref(name)))]);
-            match offered::check_key(key, &value) {
-                Ok(()) => self.remove(name),
-                Err(why) => self.notices.push(field.refusal(&why)),
-            }
+            self.clear(key, name, field);
+        }
+    }
+
+    fn clear(&mut self, key: &'static str, name: &str, field: &NginxDirective) {
+        let value = toml_table(&[("remove".into(), toml_list(&[name.to_owned()]))]);
+        match offered::check_key(key, &value) {
+            Ok(()) => self.remove(name),
+            Err(why) => self.notices.push(field.refusal(&why)),
         }
     }
 

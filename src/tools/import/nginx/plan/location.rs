@@ -2,17 +2,19 @@
 
 use super::conditions::RequestTest;
 use super::fallback::tested_steps;
-use super::files::{FilesEnd, read_files};
-use super::guards::{contentless, foreign_content, read_guards};
+use super::files::tested_rewrite;
+use super::guards::{foreign_content, read_guards};
 use super::headers::FieldChanges;
+use super::pass_url::{PassUrl, is_raw, keeps_groups};
+use super::passing_if::passes_elsewhere;
 use super::pools::{PassTarget, PoolBook};
-use super::rewrites::judge_if;
+use super::rewrites::{judge_condition, judge_if, narrow_variants};
 use super::spread::PassChoice;
 use super::targets::read_end;
 use super::values::ValueReader;
 use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
 use crate::tools::import::nginx::model::{LocationKind, NginxLocation, NginxServer, NginxSite};
-use crate::tools::import::nginx::pcre::escape_regex;
+use crate::tools::import::nginx::pcre::{encode_path, escape_regex};
 use crate::tools::import::nginx::scope::NginxScope;
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
@@ -55,9 +57,20 @@ pub(super) enum PathChange {
     Replace { from: String, to: String },
     /// What an expression fits is.
     Rewrite { regex: String, to: String },
+    /// All of it is.
+    Whole(String),
 }
 
 impl LocationPlan {
+    /// Whether somebody is kept out, or everybody.
+    pub(super) fn keeps_out(&self) -> bool {
+        let guards = ["auth", "allow", "deny"];
+        let is_open = |key: &str| ["pool", "split", "files"].contains(&key);
+        self.is_closed
+            || !self.keys.iter().any(|(key, _)| is_open(key))
+            || self.keys.iter().any(|(key, _)| guards.contains(key))
+    }
+
     /// Whether requests get the same by both.
     pub(super) fn does_the_same(&self, other: &Self) -> bool {
         self.keys == other.keys
@@ -86,6 +99,8 @@ impl<'a> LocationPlanner<'_, 'a> {
             scope,
             server_name: self.server.hosts.first().map(String::as_str),
             has_groups,
+            pattern: None,
+            exact: None,
         }
     }
 
@@ -103,7 +118,11 @@ impl<'a> LocationPlanner<'_, 'a> {
 
     /// What becomes of a location.
     pub(super) fn plan(&self, location: &NginxLocation<'a>, book: &mut PoolBook) -> LocationPlan {
-        let head = format!("location {}", location.directive.args().join(" "));
+        let is_server = std::ptr::eq(location.directive, self.server.directive);
+        let head = match is_server {
+            true => "server".to_owned(),
+            false => format!("location {}", location.directive.args().join(" ")),
+        };
         match self.read(location, &head, book) {
             Ok(plan) => match offered::check_route(&plan.keys, &plan.pools) {
                 Ok(()) => plan,
@@ -124,7 +143,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         book: &mut PoolBook,
     ) -> Result<LocationPlan, ImportNotice> {
         let scope = &location.scope;
-        let inner = location.directive.inner();
+        let inner = self.inner_of(location);
         let refuse = |directive: &NginxDirective, why: &str| {
             let text = format!("{head}: `{}`: {why}", directive.line());
             ImportNotice::left_out(&directive.place, text)
@@ -137,17 +156,24 @@ impl<'a> LocationPlanner<'_, 'a> {
                 "lameduck reads no locations in one by regular expression",
             ));
         }
-        if let Some(directive) = scope.own("internal")
+        if let Some(directive) = scope.last("internal")
             && offered::has_route_key("respond")
         {
             return Ok(self.hide(location, directive));
         }
         let mut plan = LocationPlan::default();
         plan.notices.extend(inner.iter().filter_map(super::judge));
-        let values = self.values(scope, location.kind == LocationKind::Regex);
+        let is_regex = location.kind == LocationKind::Regex;
+        let values = ValueReader {
+            pattern: is_regex.then_some(location.path),
+            exact: (location.kind == LocationKind::Exact).then_some(location.path),
+            ..self.values(scope, is_regex)
+        };
+        let mut passing = Vec::new();
         // What is rewritten or ended comes before everything else, guards included.
         for directive in inner {
             match directive.name() {
+                "if" if tested_rewrite(directive).is_some() => {}
                 "return" => {
                     let keys = read_end(directive, &values, &mut plan.notices);
                     plan.keys = keys.map_err(|why| refuse(directive, &why))?;
@@ -168,13 +194,19 @@ impl<'a> LocationPlanner<'_, 'a> {
                         return Ok(plan);
                     }
                 }
+                // What stands behind it is not done.
+                "break" => break,
                 "if" if tested_steps(directive).is_some() => {}
-                "if" => match self.read_if(directive, scope, &values) {
+                "if" if passes_elsewhere(directive) => passing.push(directive),
+                "if" => match self
+                    .read_if(directive, scope, &values)
+                    .and_then(|variants| narrow_variants(location, variants))
+                {
                     Ok(variants) => {
-                        plan.notices.extend(super::rewrites::judge_trust(directive));
+                        plan.notices.extend(judge_condition(directive));
                         plan.variants.extend(variants);
                     }
-                    Err(why) => plan.notices.extend(judge_if(directive, &why)),
+                    Err(why) => plan.notices.extend(judge_if(inner, directive, &why)),
                 },
                 _ => {}
             }
@@ -189,6 +221,11 @@ impl<'a> LocationPlanner<'_, 'a> {
             return Ok(plan);
         }
         let (mut content, mut content_scope) = (pass_of(scope), scope.clone());
+        if let (Some(_), Some(tried)) = (content, scope.own("try_files")) {
+            let why =
+                "it decides which requests `proxy_pass` gets, and lameduck passes all of them on";
+            return Err(refuse(tried, why));
+        }
         let mut passed = guards.passed;
         let mut keys = guards.keys;
         let mut files_before = None;
@@ -211,7 +248,31 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
         // What passes on elsewhere makes no such redirect.
         plan.adds_slash = pass_of(scope).is_some() || foreign_content(inner).is_some();
-        let choice = content.and_then(|pass| PassChoice::find(self.site, &content_scope, pass));
+        let url = content.and_then(|pass| {
+            let scope = &content_scope;
+            PassUrl::read(pass.arg(0), &self.values(scope, false))
+        });
+        if let (Some(pass), Some(url)) = (content, &url) {
+            let is_own = std::ptr::eq(content_scope.own_level(), scope.own_level());
+            let values = ValueReader {
+                has_groups: values.has_groups && is_own && keeps_groups(scope),
+                scope: &content_scope,
+                ..values
+            };
+            let rewritten = std::mem::take(&mut plan.change);
+            if ["/${request_uri}", "/${uri}"]
+                .iter()
+                .any(|start| url.tail.starts_with(start))
+            {
+                let says = "the app is asked with one slash where nginx puts two";
+                plan.notices.push(pass.difference(says));
+            }
+            let change = url.change(&values, rewritten, is_raw(location));
+            plan.change = change.map_err(|why| refuse(pass, &why))?;
+        }
+        let choice = url
+            .as_ref()
+            .and_then(|url| PassChoice::find(self.site, &content_scope, &url.base));
         let mut chosen = Vec::new();
         match (content, choice) {
             (Some(pass), Some(choice)) => {
@@ -219,9 +280,27 @@ impl<'a> LocationPlanner<'_, 'a> {
                 chosen = read.map_err(|why| refuse(pass, &why))?;
             }
             (Some(pass), None) => {
-                self.pass(location, pass, &content_scope, head, book, &mut plan)?;
+                let base = url.map(|url| url.base);
+                self.pass(
+                    location,
+                    (pass, base),
+                    &content_scope,
+                    head,
+                    book,
+                    &mut plan,
+                )?;
             }
             (None, _) => self.serve(location, head, &values, &mut plan)?,
+        }
+        for (n, test) in passing.into_iter().enumerate() {
+            let read = match (n, chosen.is_empty()) {
+                (0, true) => self.choose_by_if(test, scope, book, &mut plan),
+                _ => Err("a second choice of apps".into()),
+            };
+            match read {
+                Ok(more) => chosen.extend(more),
+                Err(why) => plan.notices.extend(judge_if(inner, test, &why)),
+            }
         }
         self.add_mirror(scope, content.is_some(), book, &mut plan);
         plan.keys.extend(files_before.into_iter().flatten());
@@ -237,7 +316,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         let values = self.values(&content_scope, values.has_groups);
         self.add_answer_changes(&values, content.is_some(), &mut plan);
         self.add_error_pages(&content_scope, &mut plan);
-        super::compression::switch_route(scope, &mut plan.keys);
+        super::compression::switch_route(self.site, scope, &mut plan.keys);
         super::spread::add_chosen(chosen, &mut plan);
         self.limit_methods(location, head, &mut plan)?;
         Ok(plan)
@@ -246,7 +325,7 @@ impl<'a> LocationPlanner<'_, 'a> {
     fn pass(
         &self,
         location: &NginxLocation<'a>,
-        pass: &'a NginxDirective,
+        (pass, base): (&'a NginxDirective, Option<String>),
         scope: &NginxScope<'a>,
         head: &str,
         book: &mut PoolBook,
@@ -256,16 +335,23 @@ impl<'a> LocationPlanner<'_, 'a> {
             let text = format!("{head}: `{}`: {why}", pass.line());
             ImportNotice::left_out(&pass.place, text)
         };
-        let values = self.values(scope, false);
-        let url = values
-            .read_fixed(trim_request(pass.arg(0)))
-            .map_err(|_| refuse("its address has variables: lameduck's pools are fixed".into()))?;
         let mut fixed = pass.clone();
-        if let Some(word) = fixed.words.get_mut(1) {
-            *word = url;
+        if let (Some(base), Some(word)) = (base, fixed.words.get_mut(1)) {
+            *word = base;
         }
         let target = PassTarget::read(&fixed).map_err(refuse)?;
-        if let Some(to) = target.path.filter(|_| plan.change == PathChange::None) {
+        let is_rewritten = plan.change != PathChange::None;
+        if let Some(to) = target
+            .path
+            .as_ref()
+            .filter(|to| is_rewritten && *to != location.path)
+        {
+            let says = format!(
+                "where `rewrite` finds nothing, the path stays as it is: nginx puts {to} in it"
+            );
+            plan.notices.push(pass.difference(&says));
+        }
+        if let Some(to) = target.path.filter(|_| !is_rewritten) {
             match location.kind {
                 _ if !std::ptr::eq(scope.own_level(), location.scope.own_level()) && to != "/" => {
                     return Err(refuse(format!("it puts {to} in the place of the path")));
@@ -286,6 +372,10 @@ impl<'a> LocationPlanner<'_, 'a> {
                         )));
                     }
                     plan.change = change;
+                    if to.ends_with('/') && !location.path.ends_with('/') {
+                        let says = "the app is asked with one slash where nginx puts two";
+                        plan.notices.push(pass.difference(says));
+                    }
                 }
             }
         }
@@ -293,56 +383,6 @@ impl<'a> LocationPlanner<'_, 'a> {
         plan.notices.extend(more);
         plan.keys.push(("pool", toml_text(&pool)));
         plan.pools.push(pool);
-        Ok(())
-    }
-
-    fn serve(
-        &self,
-        location: &NginxLocation<'a>,
-        head: &str,
-        values: &ValueReader<'_, '_>,
-        plan: &mut LocationPlan,
-    ) -> Result<(), ImportNotice> {
-        let inner = location.directive.inner();
-        let is_known = inner
-            .iter()
-            .all(|d| super::row_of(d.name()).is_some() || d.block.is_some());
-        if foreign_content(inner).is_some() || !is_known || !offered::has_route_key("files") {
-            return Err(contentless(location, head));
-        }
-        let scope = &location.scope;
-        let names = ["root", "alias", "try_files"];
-        if names.iter().all(|name| scope.last(name).is_none()) {
-            plan.keys.push(("respond", "{ status = 404 }".into()));
-            let says = format!("{head}: there is no `root`: 404, and no directory of nginx's own");
-            let place = &location.directive.place;
-            plan.notices.push(ImportNotice::differs(place, says));
-            return Ok(());
-        }
-        let files = read_files(location, values, FilesEnd::Here).map_err(|why| {
-            ImportNotice::left_out(&location.directive.place, format!("{head}: {why}"))
-        })?;
-        plan.keys.extend(files.keys);
-        plan.notices.extend(files.notices);
-        // nginx looks for the location of the last word anew.
-        let tried = location.scope.last("try_files");
-        let last = tried.and_then(|tried| tried.args().last());
-        if let (Some(tried), Some(last)) = (tried, last)
-            && let Some(other) = self.location_of(last)
-            && !std::ptr::eq(other.directive, location.directive)
-        {
-            let says = format!(
-                "{last} is sent as of this place; in nginx it has what `{}` says",
-                other.directive.line()
-            );
-            plan.notices.push(tried.difference(&says));
-        }
-        if let Some(from) = files.stripped {
-            plan.change = PathChange::Replace {
-                from,
-                to: "/".into(),
-            };
-        }
         Ok(())
     }
 
@@ -412,9 +452,10 @@ impl PathChange {
     /// As the value of `rewrite`.
     pub(super) fn rewrite_value(&self) -> String {
         let (regex, to) = match self {
+            PathChange::Whole(to) => return toml_text(to),
             PathChange::Rewrite { regex, to } => (regex.clone(), to.clone()),
             PathChange::Replace { from, to } => {
-                let regex = format!("^{}(.*)$", escape_regex(from));
+                let regex = format!("^{}(.*)$", escape_regex(&encode_path(from)));
                 (
                     regex,
                     format!(

@@ -10,6 +10,8 @@ use crate::tools::import::notice::ImportNotice;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RouteTier {
     Of(PathTier),
+    /// A part of a prefix's paths, before the whole of it and behind what is longer; the higher comes first.
+    Raised(PathTier, usize),
     /// A regular expression; the higher comes first.
     Regex(usize),
     /// What comes before all locations; the higher comes first.
@@ -20,6 +22,8 @@ impl RouteTier {
     /// Where it stands among all: firm paths come before regular expressions.
     fn rank(self) -> (u8, usize) {
         match self {
+            RouteTier::Raised(PathTier::Firm, n) => (3, n),
+            RouteTier::Raised(_, n) => (0, n),
             RouteTier::Of(PathTier::Plain) => (0, 0),
             RouteTier::Of(PathTier::Edge(length)) => (1, length),
             RouteTier::Regex(n) => (2, n),
@@ -42,6 +46,11 @@ impl RouteOrder {
             hosts: hosts.to_vec(),
             routes: Vec::new(),
         }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.routes.is_empty()
     }
 
     /// Forgets them all.
@@ -116,7 +125,8 @@ impl RouteOrder {
         ranks.sort_unstable();
         ranks.dedup();
         // Firm paths come before prefixes anyway, where nothing stands between.
-        let is_between = |rank: &(u8, usize)| (1..=2).contains(&rank.0);
+        let is_between =
+            |rank: &(u8, usize)| (1..=2).contains(&rank.0) || rank.0 != 4 && rank.1 > 0;
         let is_flat = !ranks.iter().any(is_between);
         let mut known: Vec<RouteDraft> = Vec::new();
         for (tier, mut route) in self.routes {

@@ -1,10 +1,16 @@
 //! Paths of nginx's own: `error_page`, and places that are `internal`.
 
+use std::path::Path;
+
+use super::guards::foreign_content;
 use super::location::{LocationPlan, LocationPlanner, pass_of};
+use super::routes::contains;
 use crate::tools::import::draft::{toml_table, toml_text};
 use crate::tools::import::nginx::model::{LocationKind, NginxLocation};
+use crate::tools::import::nginx::pcre::{encode_path, translate_path_regex};
 use crate::tools::import::nginx::scope::NginxScope;
 use crate::tools::import::nginx::tree::NginxDirective;
+use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
 impl<'a> LocationPlanner<'_, 'a> {
@@ -60,6 +66,14 @@ impl<'a> LocationPlanner<'_, 'a> {
                     .push(page.refusal("only pages that are files are carried over"));
                 continue;
             };
+            // Where the directory is not there either, the import is at work on another machine.
+            let path = Path::new(&file);
+            if path.parent().is_some_and(Path::is_dir) && !path.is_file() {
+                plan.notices
+                    .push(page.refusal("there is no such file, and so nginx answers 404"));
+                continue;
+            }
+            self.tell_page_fields(page, uri, scope, plan);
             let new: Vec<_> = codes
                 .iter()
                 .map(|code| ((*code).clone(), toml_text(&file)))
@@ -84,6 +98,38 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
     }
 
+    /// An error page has the fields of its own location in nginx.
+    fn tell_page_fields(
+        &self,
+        page: &NginxDirective,
+        uri: &str,
+        scope: &NginxScope<'a>,
+        plan: &mut LocationPlan,
+    ) {
+        let Some(location) = self.answering(uri) else {
+            return;
+        };
+        let fields = |scope: &NginxScope<'a>| -> Vec<String> {
+            let all = scope.all("add_header").into_iter();
+            let all = all.chain(scope.all("more_set_headers"));
+            let expires = scope.last("expires").filter(|d| d.arg(0) != "off");
+            let expires = expires.map(|d| format!("Cache-Control, Expires {}", d.arg(0)));
+            all.map(|d| d.args().join(" ")).chain(expires).collect()
+        };
+        let (here, there) = (fields(scope), fields(&location.scope));
+        let mut differ: Vec<_> = here.iter().filter(|f| !there.contains(f)).collect();
+        differ.extend(there.iter().filter(|f| !here.contains(f)));
+        if !differ.is_empty() {
+            let names: Vec<_> = differ.iter().map(|f| f.as_str()).collect();
+            let says = format!(
+                "the page has the fields of this place, and not those of `{}`: {}",
+                location.directive.line(),
+                names.join("; ")
+            );
+            plan.notices.push(page.difference(&says));
+        }
+    }
+
     /// The location that a path of nginx's own leads to, regular expressions apart.
     pub(super) fn location_of(&self, uri: &str) -> Option<&NginxLocation<'a>> {
         let is_fit = |location: &&NginxLocation<'_>| match location.kind {
@@ -97,11 +143,96 @@ impl<'a> LocationPlanner<'_, 'a> {
             .max_by_key(|l| (l.kind == LocationKind::Exact, l.path.len()))
     }
 
+    /// The location that answers a path of nginx's own.
+    pub(super) fn answering(&self, uri: &str) -> Option<&NginxLocation<'a>> {
+        let prefix = self.location_of(uri);
+        let is_last = |kind| [LocationKind::Exact, LocationKind::FirmPrefix].contains(&kind);
+        if prefix.is_some_and(|prefix| is_last(prefix.kind)) {
+            return prefix;
+        }
+        let level = self.server.directive.inner();
+        let is_outer = |location: &NginxLocation<'_>| {
+            level.iter().any(|d| std::ptr::eq(d, location.directive))
+        };
+        let fits = |location: &&NginxLocation<'_>| {
+            let is_caseless = location.directive.arg(0).starts_with("~*");
+            location.kind == LocationKind::Regex
+                && translate_path_regex(location.path, is_caseless).is_ok_and(|r| {
+                    regex::Regex::new(&r).is_ok_and(|r| r.is_match(&encode_path(uri)))
+                })
+        };
+        let inner = |location: &&NginxLocation<'_>| {
+            prefix.is_some_and(|prefix| contains(prefix.directive, location.directive))
+        };
+        let locations = || self.server.locations.iter().filter(fits);
+        let nested = locations().find(inner);
+        nested
+            .or_else(|| locations().find(|location| is_outer(location)))
+            .or(prefix)
+    }
+
+    /// The names of `index` that are files of a location, and what is said of the others: nginx looks for the location of
+    /// each anew.
+    pub(super) fn index_of(
+        &self,
+        location: &NginxLocation<'a>,
+        notices: &mut Vec<ImportNotice>,
+    ) -> Vec<String> {
+        let written = location.scope.all("index");
+        let mut names: Vec<String> = written.iter().flat_map(|d| d.args().to_vec()).collect();
+        if names.is_empty() {
+            names.push("index.html".to_owned());
+        }
+        let directory = match location.kind {
+            LocationKind::Prefix | LocationKind::FirmPrefix => location.path.trim_end_matches('/'),
+            _ => "",
+        };
+        let tried = location.scope.own("try_files");
+        let has_step = tried.is_none_or(|d| d.args().iter().any(|step| step.ends_with('/')));
+        let can_be_directory = match location.kind {
+            LocationKind::Exact => location.path.ends_with('/'),
+            LocationKind::Regex => !location.path.ends_with('$') || location.path.ends_with("/$"),
+            _ => true,
+        };
+        if !has_step || !can_be_directory {
+            return names;
+        }
+        names.retain(|name| {
+            let Some(other) = self.answering(&format!("{directory}/{name}")) else {
+                return true;
+            };
+            let place = written.last().copied().unwrap_or(location.directive);
+            if std::ptr::eq(other.directive, location.directive) {
+                return true;
+            }
+            let line = other.directive.line();
+            let has_root = other.scope.own("root").or_else(|| other.scope.own("alias"));
+            if !sends_files(other) || has_root.is_some() {
+                let says = format!(
+                    "`index {name}`: it is not a file here: `{line}` answers it, and a directory without another one gets 403"
+                );
+                notices.push(ImportNotice::left_out(&place.place, says));
+                return false;
+            }
+            let is_told = |d: &&NginxDirective| !["access_log", "log_not_found"].contains(&d.name());
+            if other.directive.inner().iter().any(|d| is_told(&d)) {
+                let says = format!(
+                    "`index {name}`: it is sent as of this place; in nginx it has what `{line}` says of add_header, \
+                     expires and cache-control"
+                );
+                notices.push(ImportNotice::differs(&place.place, says));
+            }
+            true
+        });
+        names
+    }
+
     /// The file that nginx serves for a path, if it is one.
     fn file_of(&self, uri: &str) -> Option<String> {
-        let location = self.location_of(uri);
+        let location = self.answering(uri);
         let scope = location.map_or(&self.server.scope, |location| &location.scope);
-        if !uri.starts_with('/') || uri.contains('$') || pass_of(scope).is_some() {
+        let is_file = location.is_none_or(sends_files);
+        if !uri.starts_with('/') || uri.contains('$') || !is_file {
             return None;
         }
         let (root, rest) = match scope.own("alias") {
@@ -116,6 +247,33 @@ impl<'a> LocationPlanner<'_, 'a> {
             )
         })
     }
+}
+
+/// Whether a location sends files to whoever asks.
+fn sends_files(location: &NginxLocation<'_>) -> bool {
+    let other = [
+        "return",
+        "rewrite",
+        "if",
+        "allow",
+        "deny",
+        "auth_basic",
+        "auth_request",
+    ];
+    let inner = location.directive.inner();
+    // Behind the file itself, whoever comes next does not matter.
+    let tried = location.scope.own("try_files");
+    let is_passed = tried.is_some_and(|tried| {
+        let is_app = tried
+            .args()
+            .last()
+            .is_some_and(|last| last.starts_with('@'));
+        is_app && !tried.args().iter().any(|step| step == "$uri")
+    });
+    pass_of(&location.scope).is_none()
+        && foreign_content(inner).is_none()
+        && !is_passed
+        && !inner.iter().any(|d| other.contains(&d.name()))
 }
 
 /// Whether one of these directives names a path that begins so, at a level or below it.

@@ -13,7 +13,7 @@
 use super::location::LocationPlan;
 use crate::tools::import::draft::DraftPath;
 use crate::tools::import::nginx::model::{LocationKind, NginxLocation};
-use crate::tools::import::nginx::pcre::escape_regex;
+use crate::tools::import::nginx::pcre::{encode_path, escape_regex};
 
 /// A prefix location with its plan.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ pub(super) fn prefix_routes(prefixes: &[PlannedPrefix<'_, '_>]) -> Vec<PrefixRou
         };
         routes.push(PrefixRoute {
             of: n,
-            path: DraftPath::Regex(format!("^{}[^/]", escape_regex(path))),
+            path: DraftPath::Regex(format!("^{}[^/]", escape_regex(&encode_path(path)))),
             tier: tier(path.len(), prefixes[n].is_firm()),
         });
         // A longer one beyond this edge comes before it.
@@ -124,7 +124,10 @@ pub(super) fn prefix_routes(prefixes: &[PlannedPrefix<'_, '_>]) -> Vec<PrefixRou
             {
                 let route = PrefixRoute {
                     of: m,
-                    path: DraftPath::Regex(format!("^{}", escape_regex(longer.location.path))),
+                    path: DraftPath::Regex(format!(
+                        "^{}",
+                        escape_regex(&encode_path(longer.location.path))
+                    )),
                     tier: tier(longer.location.path.len(), prefixes[n].is_firm()),
                 };
                 if !routes.contains(&route) {

@@ -3,7 +3,7 @@
 use crate::tools::import::draft::RouteGroup;
 use crate::tools::import::nginx::model::{LocationKind, NginxServer};
 use crate::tools::import::nginx::tree::NginxDirective;
-use crate::tools::import::notice::ImportNotice;
+use crate::tools::import::notice::{ImportNotice, NoticeKind};
 
 /// Such a server.
 #[derive(Debug)]
@@ -63,6 +63,27 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     let mut redirect = redirect?;
     redirect.notices.extend(others);
     Some(redirect)
+}
+
+/// An `if` that sends all to HTTPS who come without it, by what a balancer says or by themselves.
+pub(super) fn read_test(test: &NginxDirective, server: &NginxServer<'_>) -> Option<HttpsRedirect> {
+    let words = test.args().join(" ");
+    let words = words.trim_start_matches('(').trim_end_matches(')').trim();
+    let (variable, rest) = words.split_once(' ')?;
+    let rest: String = rest.chars().filter(|c| !" \"'".contains(*c)).collect();
+    let is_open = server.listens.iter().any(|(_, listen)| !listen.ssl);
+    let holds = match variable {
+        "$http_x_forwarded_proto" => rest == "!=https",
+        "$scheme" => is_open && ["!=https", "=http"].contains(&&*rest),
+        "$https" => is_open && ["=", "!=on"].contains(&&*rest),
+        _ => false,
+    };
+    let [end] = test.inner() else {
+        return None;
+    };
+    let redirect = read_target(end, server).filter(|_| holds)?;
+    let is_told = |notice: &ImportNotice| notice.kind == NoticeKind::LeftOut;
+    (!redirect.notices.iter().any(is_told)).then_some(redirect)
 }
 
 /// Sends all clients of a server's routes that come without TLS to HTTPS.

@@ -6,7 +6,7 @@ use super::rewrites::within;
 use super::routes::{ServerPlanner, contains};
 use crate::tools::import::draft::DraftPath;
 use crate::tools::import::nginx::model::NginxLocation;
-use crate::tools::import::nginx::pcre::{spared_by_look_ahead, translate_regex, widen_regex};
+use crate::tools::import::nginx::pcre::{spared_by_look_ahead, translate_path_regex, widen_regex};
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 
 impl<'a> ServerPlanner<'_, 'a> {
@@ -25,10 +25,11 @@ impl<'a> ServerPlanner<'_, 'a> {
             .iter()
             .filter(|outer| contains(outer.directive, location.directive))
             .max_by_key(|outer| outer.path.len());
-        let read = translate_regex(location.path, is_caseless).and_then(|pattern| match outer {
-            Some(outer) => within(outer, &pattern),
-            None => Ok(pattern),
-        });
+        let read =
+            translate_path_regex(location.path, is_caseless).and_then(|pattern| match outer {
+                Some(outer) => within(outer, &pattern),
+                None => Ok(pattern),
+            });
         let why = match read {
             Ok(pattern) => {
                 self.routes
@@ -39,16 +40,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         };
         let line = location.directive.line();
         let place = &location.directive.place;
-        let is_open = !plan.is_closed
-            && plan
-                .keys
-                .iter()
-                .any(|(key, _)| *key == "pool" || *key == "files")
-            && !plan
-                .keys
-                .iter()
-                .any(|(key, _)| ["auth", "allow", "deny"].contains(key));
-        if is_open {
+        if !plan.keeps_out() {
             let same = prefixes
                 .iter()
                 .all(|prefix| prefix.plan.does_the_same(&plan));

@@ -6,7 +6,7 @@ use super::targets::read_end;
 use super::values::ValueReader;
 use crate::tools::import::draft::DraftPath;
 use crate::tools::import::nginx::model::{LocationKind, NginxLocation};
-use crate::tools::import::nginx::pcre::{escape_regex, translate_regex};
+use crate::tools::import::nginx::pcre::{encode_path, escape_regex, translate_path_regex};
 use crate::tools::import::nginx::scope::NginxScope;
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
@@ -20,8 +20,13 @@ impl<'a> LocationPlanner<'_, 'a> {
         directive: &NginxDirective,
         plan: &mut LocationPlan,
     ) -> Result<(), String> {
+        if (directive.arg(0), directive.arg(1), directive.arg(2)) == ("^", "$request_uri", "") {
+            let says = "the path is as the client sent it anyway; where that has two slashes, nginx may say 404 or 405";
+            plan.notices.push(directive.difference(says));
+            return Ok(());
+        }
         let values = self.values(&location.scope, true);
-        let pattern = translate_regex(directive.arg(0), false)?;
+        let pattern = translate_path_regex(directive.arg(0), false)?;
         let is_whole = super::redirect::whole_rewrite(std::slice::from_ref(directive)).is_some();
         let (flag, target) = (directive.arg(2), directive.arg(1));
         if ["permanent", "redirect"].contains(&flag) || target.contains("://") {
@@ -53,14 +58,9 @@ impl<'a> LocationPlanner<'_, 'a> {
         if plan.change != PathChange::None {
             return Err("a route has one `rewrite`".into());
         }
-        let bare = target.strip_suffix('?').unwrap_or(target);
-        if bare != target {
-            plan.notices
-                .push(directive.difference("the query of the request goes with it"));
-        }
         let change = PathChange::Rewrite {
             regex: whole_match(&pattern),
-            to: values.read(bare)?,
+            to: super::targets::with_query(directive, target, &values, &mut plan.notices)?,
         };
         offered::check_key("rewrite", &change.rewrite_value()).map_err(|why| why.to_string())?;
         plan.change = change;
@@ -120,7 +120,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             }
             let mut values = inner_values;
             if end.name() == "rewrite" {
-                let pattern = translate_regex(end.arg(0), false)?;
+                let pattern = translate_path_regex(end.arg(0), false)?;
                 if super::redirect::whole_rewrite(std::slice::from_ref(&end)).is_none()
                     || end.arg(1).contains("$1")
                 {
@@ -182,7 +182,7 @@ pub(super) fn within(location: &NginxLocation<'_>, pattern: &str) -> Result<Stri
     if location.path == "/" {
         return Ok(pattern.to_owned());
     }
-    let escaped = escape_regex(location.path);
+    let escaped = escape_regex(&encode_path(location.path));
     match bare.strip_prefix('^') {
         _ if location.kind == LocationKind::Regex || location.kind == LocationKind::Exact => {
             Err("two expressions can't be asked for at once".into())
@@ -193,6 +193,41 @@ pub(super) fn within(location: &NginxLocation<'_>, pattern: &str) -> Result<Stri
         Some(_) => Err("what it looks for is not within the location".into()),
         None => Ok(format!("{flags}^{escaped}.*(?:{bare})")),
     }
+}
+
+/// Variants with a path of their own, for the location's paths alone.
+pub(super) fn narrow_variants(
+    location: &NginxLocation<'_>,
+    variants: Vec<PlanVariant>,
+) -> Result<Vec<PlanVariant>, String> {
+    let mut narrowed = Vec::new();
+    for mut variant in variants {
+        let is_exact = location.kind == LocationKind::Exact;
+        variant.test.path = match variant.test.path.take() {
+            None => None,
+            Some(DraftPath::Exact(path)) => match location.kind {
+                LocationKind::Regex => return Err("two paths can't be asked for at once".into()),
+                _ if path == location.path => None,
+                _ if is_exact || !path.starts_with(location.path) => continue,
+                _ => Some(DraftPath::Exact(path)),
+            },
+            Some(DraftPath::Regex(pattern)) if is_exact => {
+                let regex = regex::Regex::new(&pattern).map_err(|error| error.to_string())?;
+                if !regex.is_match(&encode_path(location.path)) {
+                    continue;
+                }
+                let has_group = |(_, value): &(&str, String)| value.contains("$1");
+                if variant.keys.iter().any(has_group) {
+                    return Err("a route has one path, and so no groups of another".into());
+                }
+                None
+            }
+            Some(DraftPath::Regex(pattern)) => Some(DraftPath::Regex(within(location, &pattern)?)),
+            Some(path) => Some(path),
+        };
+        narrowed.push(variant);
+    }
+    Ok(narrowed)
 }
 
 /// Says whose word a condition takes, where it is about what proxies tell.
@@ -207,13 +242,57 @@ pub(super) fn judge_trust(directive: &NginxDirective) -> Option<ImportNotice> {
     })
 }
 
-/// What an `if` that can't be said is told as.
-pub(super) fn judge_if(directive: &NginxDirective, why: &str) -> Option<ImportNotice> {
+/// What is said of an `if` that is carried over: whose word it takes, and where it holds for less or more than in nginx.
+pub(super) fn judge_condition(directive: &NginxDirective) -> Vec<ImportNotice> {
+    let mut notices: Vec<_> = judge_trust(directive).into_iter().collect();
+    let test = directive.args().join(" ");
+    let test = test.trim_start_matches('(').trim_end_matches(')').trim();
+    let mut words = test.splitn(3, ' ');
+    let mut word = || words.next().unwrap_or_default();
+    let (variable, sign, value) = (word(), word(), word());
+    // Where a path begins: what comes behind does not matter.
+    let begins = value.trim_matches('"').strip_prefix("^/");
+    let is_begin = begins.is_some_and(|rest| {
+        rest.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"/-_".contains(&b))
+    });
+    let says = match variable {
+        "$request_uri" if sign == "=" || !is_begin => {
+            "it asks of the path alone; nginx asks of the query, too"
+        }
+        "$request_method" if sign.starts_with('!') => {
+            "a method that nobody has registered does not count as another"
+        }
+        _ => return notices,
+    };
+    let end: Vec<_> = directive.inner().iter().map(NginxDirective::line).collect();
+    let line = format!("`{}` {{ {} }}", directive.line(), end.join("; "));
+    let text = format!("{line}: {says}");
+    notices.push(ImportNotice::differs(&directive.place, text));
+    notices
+}
+
+/// What an `if` that can't be said is told as; `level`: where it stands. One that only sets variables is told of where they
+/// are used, and one that ends what is rewritten matters to what follows.
+pub(super) fn judge_if(
+    level: &[NginxDirective],
+    directive: &NginxDirective,
+    why: &str,
+) -> Option<ImportNotice> {
     let inner = directive.inner();
+    let behind = level.iter().skip_while(|d| !std::ptr::eq(*d, directive));
+    let followed = behind
+        .skip(1)
+        .find(|d| ["return", "rewrite", "if"].contains(&d.name()));
+    let breaks = inner.iter().any(|d| d.name() == "break");
     let is_silent = inner.iter().all(|d| ["set", "break"].contains(&d.name()));
-    (!is_silent).then(|| {
+    let followed = followed.filter(|_| breaks && is_silent);
+    (!is_silent || followed.is_some()).then(|| {
         let lines: Vec<_> = inner.iter().map(NginxDirective::line).collect();
-        let text = format!("`{}` {{ {} }}: {why}", directive.line(), lines.join("; "));
+        let mut text = format!("`{}` {{ {} }}: {why}", directive.line(), lines.join("; "));
+        if let Some(followed) = followed {
+            text.push_str(&format!("; `{}` is done all the same", followed.line()));
+        }
         ImportNotice::left_out(&directive.place, text)
     })
 }

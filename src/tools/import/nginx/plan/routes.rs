@@ -1,15 +1,14 @@
 //! A server's locations become routes, or are left out by name.
 
-use super::files::FilesEnd;
 use super::location::{LocationPlan, LocationPlanner};
 use super::ordering::{RouteOrder, RouteTier};
-use super::paths::{PathTier, PlannedPrefix, longest_before, prefix_routes};
+use super::paths::{PathTier, PlannedPrefix, prefix_routes};
 use super::pools::PoolBook;
 use super::rewrites::judge_if;
 use super::targets::read_end;
 use crate::tools::import::draft::{DraftKeys, DraftPath, RouteGroup, toml_text};
 use crate::tools::import::nginx::model::{LocationKind, NginxLocation, NginxServer, NginxSite};
-use crate::tools::import::nginx::pcre::translate_regex;
+use crate::tools::import::nginx::pcre::{encode_path, translate_path_regex};
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 use crate::tools::import::offered;
@@ -40,25 +39,30 @@ pub(super) fn plan_server(
             server,
             largest_body,
         },
-        hosts,
         book,
         routes: RouteOrder::new(hosts),
         said: Vec::new(),
+        https_port: None,
     };
     planner.plan_whole();
     group.notices.append(&mut planner.said);
+    let https_port = planner.https_port;
     group.routes = planner.routes.finish();
+    if let Some(port) = https_port {
+        super::redirect::send_to_https(&mut group, port);
+    }
     group
 }
 
 /// What plans a server.
 pub(super) struct ServerPlanner<'p, 'a> {
     pub locations: LocationPlanner<'p, 'a>,
-    pub hosts: &'p [String],
     pub book: &'p mut PoolBook,
     pub routes: RouteOrder,
     /// About the server.
     pub said: Vec<ImportNotice>,
+    /// The port of HTTPS, where an `if` sends all there who come without.
+    pub https_port: Option<u16>,
 }
 
 impl<'a> ServerPlanner<'_, 'a> {
@@ -71,6 +75,8 @@ impl<'a> ServerPlanner<'_, 'a> {
             early -= 1;
             match directive.name() {
                 "if" => self.plan_early_if(directive, early),
+                // What stands behind it is not done.
+                "break" => break,
                 "return" => return self.plan_end(directive),
                 "rewrite" => {
                     if super::redirect::whole_rewrite(std::slice::from_ref(directive)).is_some() {
@@ -91,7 +97,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         let is_rewrite = end.name() == "rewrite";
         let values = self.locations.values(&server.scope, is_rewrite);
         let pattern = match is_rewrite && end.arg(1).contains("$1") {
-            true => translate_regex(end.arg(0), false).ok(),
+            true => translate_path_regex(end.arg(0), false).ok(),
             false => None,
         };
         match read_end(end, &values, &mut plan.notices) {
@@ -115,11 +121,20 @@ impl<'a> ServerPlanner<'_, 'a> {
     }
 
     fn plan_early_if(&mut self, directive: &'a NginxDirective, early: usize) {
+        if self.routes.is_empty()
+            && let Some(redirect) = super::redirect::read_test(directive, self.locations.server)
+        {
+            self.said.extend(super::rewrites::judge_trust(directive));
+            self.said.extend(redirect.notices);
+            self.https_port = Some(redirect.port);
+            return;
+        }
         let scope = &self.locations.server.scope;
         let values = self.locations.values(scope, false);
         match self.locations.read_if(directive, scope, &values) {
             Ok(variants) => {
-                self.said.extend(super::rewrites::judge_trust(directive));
+                self.said
+                    .extend(super::rewrites::judge_condition(directive));
                 for variant in &variants {
                     self.routes.push_variant(
                         RouteTier::Early(early),
@@ -129,7 +144,10 @@ impl<'a> ServerPlanner<'_, 'a> {
                     );
                 }
             }
-            Err(why) => self.said.extend(judge_if(directive, &why)),
+            Err(why) => {
+                let level = self.locations.server.directive.inner();
+                self.said.extend(judge_if(level, directive, &why))
+            }
         }
     }
 
@@ -143,7 +161,7 @@ impl<'a> ServerPlanner<'_, 'a> {
             false => {
                 Err("lameduck passes paths as they are, and looks for a route once".to_owned())
             }
-            true => translate_regex(directive.arg(0), false).and_then(|pattern| {
+            true => translate_path_regex(directive.arg(0), false).and_then(|pattern| {
                 let mut keys = vec![("path_regex", toml_text(&pattern))];
                 let end = match offered::has_route_key("redirect") {
                     true => read_end(directive, &values, &mut notices)?,
@@ -175,19 +193,35 @@ impl<'a> ServerPlanner<'_, 'a> {
 
     fn plan_locations(&mut self) {
         let server = self.locations.server;
+        let root = NginxLocation {
+            directive: server.directive,
+            scope: server.scope.clone(),
+            kind: LocationKind::Prefix,
+            path: "/",
+            root_path: "/",
+        };
         let mut prefixes: Vec<PlannedPrefix<'_, '_>> = Vec::new();
         let (mut exact, mut regexes) = (Vec::new(), Vec::new());
+        let mut unsayable = Vec::new();
         for location in &server.locations {
             match location.kind {
                 LocationKind::Prefix | LocationKind::FirmPrefix => {
-                    self.add_prefix(location, &mut prefixes)
+                    unsayable.extend(self.add_prefix(location, &mut prefixes))
                 }
                 LocationKind::Exact => exact.push(location),
                 LocationKind::Regex => regexes.push(location),
                 LocationKind::Named => {}
             }
         }
-        self.add_root(&mut prefixes);
+        // What no location is for: files below `root`.
+        if !prefixes.iter().any(|prefix| prefix.location.path == "/") {
+            let plan = self.locations.plan(&root, self.book);
+            prefixes.push(PlannedPrefix {
+                location: &root,
+                bare: "/".to_owned(),
+                plan,
+            });
+        }
         self.add_slashes(&prefixes, &exact);
         for route in prefix_routes(&prefixes) {
             let prefix = &prefixes[route.of];
@@ -199,9 +233,10 @@ impl<'a> ServerPlanner<'_, 'a> {
                 is_first,
             );
             self.raise_hidden(&prefixes, route.of);
+            self.raise_variants(&prefixes, route.of);
         }
-        for location in exact {
-            self.plan_exact(location, &prefixes);
+        for location in &exact {
+            self.plan_exact(location, &prefixes, &exact);
         }
         // Those inside a prefix come first.
         let is_nested = |location: &&NginxLocation<'_>| {
@@ -216,13 +251,17 @@ impl<'a> ServerPlanner<'_, 'a> {
         for (n, location) in regexes.into_iter().enumerate() {
             self.plan_regex(location, &prefixes, 2 * (count - n));
         }
+        for location in unsayable {
+            let plan = self.locations.plan(location, self.book);
+            self.close_around(location, &prefixes, plan.keeps_out());
+        }
     }
 
     fn add_prefix<'l>(
         &mut self,
         location: &'l NginxLocation<'a>,
         prefixes: &mut Vec<PlannedPrefix<'l, 'a>>,
-    ) {
+    ) -> Option<&'l NginxLocation<'a>> {
         let place = &location.directive.place;
         let say = |why: &str| {
             ImportNotice::left_out(place, format!("`{}`: {why}", location.directive.line()))
@@ -231,13 +270,13 @@ impl<'a> ServerPlanner<'_, 'a> {
             let why =
                 "a `path_prefix` can't have this path; its requests go where the shorter one leads";
             self.said.push(say(why));
-            return;
+            return Some(location);
         };
         if self.is_shadowed(location) {
             self.said.push(say(
                 "it stands in a location that a longer one hides; nginx never gets there",
             ));
-            return;
+            return None;
         }
         let plan = self.locations.plan(location, self.book);
         match prefixes
@@ -256,111 +295,39 @@ impl<'a> ServerPlanner<'_, 'a> {
                 }
             }
         }
+        None
     }
 
-    /// What no location is for: files below `root`.
-    fn add_root(&mut self, prefixes: &mut Vec<PlannedPrefix<'_, 'a>>) {
-        let server = self.locations.server;
-        if prefixes.iter().any(|prefix| prefix.location.path == "/") {
+    /// Variants with paths of their own come before their prefix, and behind longer ones.
+    fn raise_variants(&mut self, prefixes: &[PlannedPrefix<'_, '_>], of: usize) {
+        let prefix = &prefixes[of];
+        let variants = || {
+            prefix
+                .plan
+                .variants
+                .iter()
+                .filter(|v| v.test.path.is_some())
+        };
+        if prefix.bare == "/" || variants().next().is_none() {
             return;
         }
-        let place = &server.directive.place;
-        let mut plan = LocationPlan::default();
-        let location = NginxLocation {
-            directive: server.directive,
-            scope: server.scope.clone(),
-            kind: LocationKind::Prefix,
-            path: "/",
+        let base = match prefix.is_firm() {
+            true => PathTier::Firm,
+            false => PathTier::Plain,
         };
-        let values = self.locations.values(&server.scope, false);
-        let files = super::files::read_files(&location, &values, FilesEnd::Here);
-        let guards =
-            super::guards::read_guards(self.locations.site, server, &server.scope, "server");
-        match (files, guards) {
-            (Ok(files), Ok(guards)) => {
-                plan.keys = files.keys;
-                plan.notices.extend(files.notices);
-                plan.notices.extend(guards.notices);
-                plan.keys.extend(guards.keys);
-                self.locations.add_answer_changes(&values, false, &mut plan);
-            }
-            (_, Err(notice)) => plan = self.locations.closed(self.book, notice),
-            (Err(_), _) => {
-                let text =
-                    "there is no `location /`: nginx serves files for what no location matches";
-                // For any host that is not needed: without a route it's 404.
-                if self.hosts.is_empty() {
-                    self.said.leave_out(place, text);
-                    return;
-                }
-                plan = self
-                    .locations
-                    .closed(self.book, ImportNotice::left_out(place, text));
-            }
+        let length = |prefix: &PlannedPrefix<'_, '_>| 2 * prefix.location.path.len();
+        for variant in variants() {
+            let tier = RouteTier::Raised(base, length(prefix) + 1);
+            self.routes
+                .push_variant(tier, &DraftPath::any(), variant, &[]);
         }
-        self.routes.push_plan(
-            RouteTier::Of(PathTier::Plain),
-            DraftPath::any(),
-            &plan,
-            true,
-        );
-    }
-
-    /// nginx sends who leaves out the last slash of a location that passes requests on to the same with the slash.
-    fn add_slashes(&mut self, prefixes: &[PlannedPrefix<'_, '_>], exact: &[&NginxLocation<'_>]) {
-        for (n, prefix) in prefixes.iter().enumerate() {
-            let is_taken = exact.iter().any(|other| other.path == prefix.bare)
-                || prefixes
-                    .iter()
-                    .any(|other| other.location.path == prefix.bare);
-            if !prefix.location.path.ends_with('/') || prefix.bare == "/" || is_taken {
-                continue;
-            }
-            if !prefix.plan.adds_slash || prefix.plan.is_closed {
-                // Without the slash it is not this location's.
-                let outer = longest_before(prefixes, &prefix.bare, n);
-                if let Some(outer) = outer.filter(|outer| {
-                    !prefixes[*outer].plan.does_the_same(&prefix.plan) && !prefix.plan.is_closed
-                }) {
-                    let path = DraftPath::Exact(prefix.bare.clone());
-                    let plan = prefixes[outer].plan.clone();
-                    // The prefix takes the path without the slash, too: this has to come before it.
-                    let tier = match prefix.is_firm() {
-                        true => PathTier::Firm,
-                        false => PathTier::Plain,
-                    };
-                    self.routes
-                        .push_plan(RouteTier::Of(tier), path, &plan, false);
-                }
-                continue;
-            }
-            let to = format!("{}/", prefix.bare);
-            let keys = vec![(
-                "redirect",
-                format!("{{ status = 301, path = {} }}", toml_text(&to)),
-            )];
-            match offered::check_route(&keys, &[]) {
-                Ok(()) => {
-                    let mut plan = LocationPlan {
-                        keys,
-                        ..LocationPlan::default()
-                    };
-                    let values = self.locations.values(&prefix.location.scope, false);
-                    self.locations.add_answer_changes(&values, false, &mut plan);
-                    self.routes.push_plan(
-                        RouteTier::Of(PathTier::Firm),
-                        DraftPath::Exact(prefix.bare.clone()),
-                        &plan,
-                        false,
-                    );
-                }
-                Err(_) => self.said.tell_difference(
-                    &prefix.location.directive.place,
-                    format!(
-                        "{} without the slash goes to the app: nginx redirects it to {to}",
-                        prefix.bare
-                    ),
-                ),
+        for longer in prefixes {
+            let is_below = longer.location.path.len() > prefix.location.path.len()
+                && longer.location.path.starts_with(prefix.location.path);
+            if is_below && longer.is_firm() == prefix.is_firm() {
+                let tier = RouteTier::Raised(base, length(longer));
+                let path = DraftPath::Prefix(longer.bare.clone());
+                self.routes.push_plan(tier, path, &longer.plan, false);
             }
         }
     }
@@ -431,9 +398,15 @@ impl<'a> ServerPlanner<'_, 'a> {
         })
     }
 
-    fn plan_exact(&mut self, location: &NginxLocation<'a>, prefixes: &[PlannedPrefix<'_, '_>]) {
+    fn plan_exact(
+        &mut self,
+        location: &NginxLocation<'a>,
+        prefixes: &[PlannedPrefix<'_, '_>],
+        exact: &[&NginxLocation<'_>],
+    ) {
         let plan = self.locations.plan(location, self.book);
-        let path = DraftPath::Exact(location.path.to_owned());
+        self.add_slash_of_exact(location, &plan, prefixes, exact);
+        let path = DraftPath::Exact(encode_path(location.path));
         let keys: DraftKeys = path
             .key()
             .into_iter()
@@ -459,9 +432,12 @@ pub(super) fn contains(outer: &NginxDirective, inner: &NginxDirective) -> bool {
         .any(|d| std::ptr::eq(d, inner) || contains(d, inner))
 }
 
-/// The path as `path_prefix` takes it, without the last slash.
+/// The path as `path_prefix` takes it, encoded, without the last slash.
 fn plain_prefix(path: &str) -> Option<String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@".contains(&b);
+    // A location with a percent sign fits one that is encoded twice.
+    let encoded = (!path.contains('%')).then(|| encode_path(path))?;
+    let path = &*encoded;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@%".contains(&b);
     let sound = path.starts_with('/')
         && path.len() <= 500
         && path.bytes().all(plain)

@@ -1,7 +1,8 @@
 //! Requests of one place that go to several pools: a variable of `split_clients` or `map` in `proxy_pass`, and `mirror`.
 
-use super::conditions::RequestTest;
+use super::conditions::{RequestTest, field_pattern, read_condition};
 use super::location::{LocationPlan, LocationPlanner, PlanVariant, pass_of, trim_request};
+use super::passing_if::{SetByIf, set_by_if};
 use super::pools::{PassTarget, PoolBook};
 use super::values::{ValuePart, field_name, split_variables};
 use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
@@ -14,12 +15,19 @@ use crate::tools::import::offered;
 /// A `proxy_pass` whose address has a variable that another block declares.
 #[derive(Debug)]
 pub(super) struct PassChoice<'a> {
-    /// `split_clients` or `map`.
-    declared: &'a NginxDirective,
+    by: Chooser<'a>,
     /// What stands before the variable.
     before: String,
     /// What stands behind it.
     after: String,
+}
+
+/// What makes the variable.
+#[derive(Debug)]
+enum Chooser<'a> {
+    /// `split_clients` or `map`.
+    Declared(&'a NginxDirective),
+    Set(SetByIf<'a>),
 }
 
 /// Some of a place's requests, and the pool that gets them.
@@ -27,15 +35,11 @@ pub(super) type ChosenPool = (RequestTest, String);
 
 impl<'a> PassChoice<'a> {
     /// The block that chooses where a place's requests go, if one does.
-    pub(super) fn find(
-        site: &NginxSite<'a>,
-        scope: &NginxScope<'a>,
-        pass: &NginxDirective,
-    ) -> Option<Self> {
-        let parts = split_variables(trim_request(pass.arg(0)));
+    pub(super) fn find(site: &NginxSite<'a>, scope: &NginxScope<'a>, base: &str) -> Option<Self> {
+        let parts = split_variables(base);
         let at = parts.iter().position(|part| {
             matches!(part, ValuePart::Variable(name)
-                if matches!(scope.set_variable(name), SetVariable::Unset))
+                if !matches!(scope.set_variable(name), SetVariable::Fixed(_)))
         })?;
         let ValuePart::Variable(name) = parts[at] else {
             return None;
@@ -45,7 +49,10 @@ impl<'a> PassChoice<'a> {
             ["map", "split_clients"].contains(&d.name())
                 && d.args().last().is_some_and(|last| *last == named)
         };
-        let declared = site.level.iter().find(is_it)?;
+        let by = match scope.set_variable(name) {
+            SetVariable::Unset => Chooser::Declared(site.level.iter().find(is_it)?),
+            _ => Chooser::Set(set_by_if(scope, name)?),
+        };
         let text = |parts: &[ValuePart<'_>]| {
             let parts = parts.iter().map(|part| match part {
                 ValuePart::Text(text) => (*text).to_owned(),
@@ -54,7 +61,7 @@ impl<'a> PassChoice<'a> {
             parts.collect::<String>()
         };
         Some(PassChoice {
-            declared,
+            by,
             before: text(&parts[..at]),
             after: text(&parts[at + 1..]),
         })
@@ -79,12 +86,42 @@ impl<'a> LocationPlanner<'_, 'a> {
         book: &mut PoolBook,
         plan: &mut LocationPlan,
     ) -> Result<Vec<ChosenPool>, String> {
-        match choice.declared.name() {
-            "map" => self.choose(choice, pass, scope, book, plan),
-            _ => self
-                .split(choice, pass, scope, book, plan)
+        match &choice.by {
+            Chooser::Set(set) => self.choose_set((choice, set), pass, scope, book, plan),
+            Chooser::Declared(map) if map.name() == "map" => {
+                self.choose((choice, map), pass, scope, book, plan)
+            }
+            Chooser::Declared(shares) => self
+                .split((choice, shares), pass, scope, book, plan)
                 .map(|()| Vec::new()),
         }
+    }
+
+    /// `set $app blue; if ($cookie_stage = green) { set $app green; }`
+    fn choose_set(
+        &self,
+        (choice, set): (&PassChoice<'a>, &SetByIf<'a>),
+        pass: &'a NginxDirective,
+        scope: &NginxScope<'a>,
+        book: &mut PoolBook,
+        plan: &mut LocationPlan,
+    ) -> Result<Vec<ChosenPool>, String> {
+        let base = self.pool_of(&choice.url(set.base), pass, scope, book, plan)?;
+        let mut chosen = Vec::new();
+        for (test, value) in &set.cases {
+            let pool = self.pool_of(&choice.url(value), pass, scope, book, plan)?;
+            for test in read_condition(test, self.server, self.site)? {
+                if test.path.is_some() {
+                    return Err("its path is asked for twice".into());
+                }
+                let mut keys = test.keys.clone();
+                keys.push(("pool", toml_text(&pool)));
+                offered::check_route(&keys, std::slice::from_ref(&pool))?;
+                chosen.push((test, pool.clone()));
+            }
+        }
+        plan.keys.push(("pool", toml_text(&base)));
+        Ok(chosen)
     }
 
     /// The pool for one value of the variable.
@@ -98,7 +135,7 @@ impl<'a> LocationPlanner<'_, 'a> {
     ) -> Result<String, String> {
         let mut fixed = pass.clone();
         if let Some(word) = fixed.words.get_mut(1) {
-            *word = self.values(scope, false).read_fixed(trim_request(url))?;
+            *word = self.values(scope, false).read_fixed(url)?;
         }
         if let Some(path) = PassTarget::read(&fixed)?.path {
             return Err(format!("it puts {path} in the place of the path"));
@@ -113,16 +150,16 @@ impl<'a> LocationPlanner<'_, 'a> {
 
     fn split(
         &self,
-        choice: &PassChoice<'a>,
+        (choice, shares): (&PassChoice<'a>, &'a NginxDirective),
         pass: &'a NginxDirective,
         scope: &NginxScope<'a>,
         book: &mut PoolBook,
         plan: &mut LocationPlan,
     ) -> Result<(), String> {
-        let split_on = read_split_key(choice.declared.arg(0))?;
+        let split_on = read_split_key(shares.arg(0))?;
         let mut left: u32 = 10_000;
         let mut weights: Vec<(String, u32)> = Vec::new();
-        for row in choice.declared.inner() {
+        for row in shares.inner() {
             let weight = match row.name() {
                 "*" => left,
                 share => read_share(share).ok_or(format!("`{share}` is no share"))?,
@@ -147,21 +184,21 @@ impl<'a> LocationPlanner<'_, 'a> {
         if split_on != "request" {
             plan.keys.push(("split_on", toml_text(&split_on)));
             let says = "who gets which pool is drawn anew, and then stays so";
-            plan.notices.push(choice.declared.difference(says));
+            plan.notices.push(shares.difference(says));
         }
         offered::check_route(&plan.keys, &plan.pools)
     }
 
     fn choose(
         &self,
-        choice: &PassChoice<'a>,
+        (choice, map): (&PassChoice<'a>, &'a NginxDirective),
         pass: &'a NginxDirective,
         scope: &NginxScope<'a>,
         book: &mut PoolBook,
         plan: &mut LocationPlan,
     ) -> Result<Vec<ChosenPool>, String> {
-        let rows = choice.declared.inner();
-        let source = choice.declared.arg(0);
+        let rows = map.inner();
+        let source = map.arg(0);
         let default = rows.iter().find(|row| row.name() == "default");
         let default = default.map_or("", |row| row.arg(0));
         if default.is_empty() {
@@ -235,6 +272,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             // Without case.
             None => format!("(?i)^{}$", escape_regex(plain)),
         };
+        let pattern = field_pattern(pattern)?;
         let regex = toml_table(&[("regex".to_owned(), toml_text(&pattern))]);
         Ok(of(key, toml_table(&[(field, regex)])))
     }

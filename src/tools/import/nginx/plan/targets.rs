@@ -15,6 +15,8 @@ pub(super) struct UrlTarget {
     pub path: Option<String>,
     /// Whether the request's query goes with it.
     pub keeps_query: bool,
+    /// Whether the request's path stands in the new query, and its own query should stand behind that.
+    pub loses_inner_query: bool,
 }
 
 impl UrlTarget {
@@ -74,6 +76,12 @@ impl UrlTarget {
             None => match text.strip_suffix("$request_uri") {
                 Some("") => {
                     self.keeps_query = true;
+                    return Ok(());
+                }
+                // `?next=$request_uri`
+                Some(before) if before.contains('?') => {
+                    self.loses_inner_query = true;
+                    self.path = Some(format!("{}{{path}}", values.read(before)?));
                     return Ok(());
                 }
                 Some(before) => {
@@ -153,12 +161,43 @@ pub(super) fn read_end(
     };
     let mut url = UrlTarget::read(target, values)?;
     url.keeps_query |= keeps_query;
+    if let Some(path) = url
+        .path
+        .as_mut()
+        .filter(|path| is_rewrite && path.contains('?'))
+    {
+        *path = add_query(end, std::mem::take(path), notices);
+    }
+    if url.loses_inner_query {
+        notices.push(end.difference("the query of the request is left out of the new one"));
+    }
     if !url.keeps_query && url.path.as_ref().is_none_or(|path| !path.contains('?')) {
         notices.push(end.difference("the query of the request goes with it"));
     }
     let keys = vec![("redirect", url.redirect_value(status))];
     check(&keys)?;
     Ok(keys)
+}
+
+/// What `rewrite` puts in the place of a path. A `?` at its end leaves the query out in lameduck as in nginx.
+pub(super) fn with_query(
+    rewrite: &NginxDirective,
+    target: &str,
+    values: &ValueReader<'_, '_>,
+    notices: &mut Vec<ImportNotice>,
+) -> Result<String, String> {
+    let text = values.read(target)?;
+    match text.contains('?') && !text.ends_with('?') {
+        true => Ok(add_query(rewrite, text, notices)),
+        false => Ok(text),
+    }
+}
+
+/// Behind a query of its own, nginx puts the request's.
+fn add_query(rewrite: &NginxDirective, text: String, notices: &mut Vec<ImportNotice>) -> String {
+    let says = "the query ends with `&` where the request has none";
+    notices.push(rewrite.difference(says));
+    format!("{text}&{{query}}")
 }
 
 /// `return 403;`, `return 200 "text";`
@@ -179,11 +218,11 @@ fn read_answer(
     let mut fields = vec![("status".to_owned(), status.to_owned())];
     if let Some(text) = text {
         fields.push(("body".to_owned(), toml_text(&values.read(text)?)));
-        let kind = match values.scope.value("default_type") {
-            "" => "text/plain",
-            kind => kind,
-        };
-        fields.push(("type".to_owned(), toml_text(kind)));
+        fields.push(("type".to_owned(), toml_text(&values.answer_type())));
+    }
+    if status == "503" {
+        let says = "a 503 has Retry-After, and Cache-Control says no-store";
+        notices.push(end.difference(says));
     }
     let keys = vec![("respond", toml_table(&fields))];
     check(&keys)?;
@@ -225,6 +264,8 @@ mod tests {
             scope: &scope,
             server_name: Some("a.org"),
             has_groups: true,
+            pattern: None,
+            exact: None,
         };
         for (text, redirect, keeps) in [
             (

@@ -1,6 +1,8 @@
 //! nginx's texts with variables, as lameduck's with placeholders.
 
+use crate::tools::import::nginx::pcre::translate_regex;
 use crate::tools::import::nginx::scope::{NginxScope, SetVariable};
+use crate::tools::import::nginx::tree::NginxDirective;
 
 /// Reads the texts of one place.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +13,21 @@ pub(super) struct ValueReader<'p, 'a> {
     pub server_name: Option<&'p str>,
     /// Whether `$1` is a group of a regular expression at this place.
     pub has_groups: bool,
+    /// The location's own, whose groups may have names.
+    pub pattern: Option<&'p str>,
+    /// The location's path, where it is for this one alone.
+    pub exact: Option<&'p str>,
 }
+
+/// Types to which nginx adds the charset, where `charset_types` says nothing.
+const CHARSET_TYPES: [&str; 6] = [
+    "text/html",
+    "text/xml",
+    "text/plain",
+    "text/vnd.wap.wml",
+    "application/javascript",
+    "application/rss+xml",
+];
 
 /// Variables of a `set` in one another.
 const MAX_NESTED: usize = 8;
@@ -31,6 +47,58 @@ impl ValueReader<'_, '_> {
     /// It has another variable.
     pub(super) fn read_fixed(&self, text: &str) -> Result<String, String> {
         self.expand(text, MAX_NESTED, false)
+    }
+
+    /// The text with what `set` makes of its variables in their place, and all others as `${name}`.
+    pub(super) fn inline(&self, text: &str) -> String {
+        self.inline_nested(text, MAX_NESTED)
+    }
+
+    fn inline_nested(&self, text: &str, depth: usize) -> String {
+        let parts = split_variables(text);
+        let parts = parts.iter().map(|part| match part {
+            ValuePart::Text(text) => (*text).to_owned(),
+            ValuePart::Variable(name) => match self.scope.set_variable(name) {
+                SetVariable::Fixed(value) if depth > 0 => self.inline_nested(value, depth - 1),
+                _ => format!("${{{name}}}"),
+            },
+        });
+        parts.collect()
+    }
+
+    /// The type of a text that stands in the configuration: by the path's ending, where the place has one path.
+    pub(super) fn answer_type(&self) -> String {
+        let ending = self.exact.and_then(|path| path.rsplit_once('.'));
+        let ending = ending.map(|(_, ending)| ending.to_ascii_lowercase());
+        let types = self.scope.last("types");
+        let listed = types.into_iter().flat_map(|types| types.inner());
+        let has_ending =
+            |d: &&NginxDirective| ending.as_ref().is_some_and(|end| d.args().contains(end));
+        let known = listed.filter(has_ending).map(NginxDirective::name).next();
+        let is_html = types.is_none() && ending.as_deref() == Some("html");
+        let kind = match (known, self.scope.value("default_type")) {
+            (Some(known), _) => known,
+            (None, _) if is_html => "text/html",
+            (None, "") => "text/plain",
+            (None, kind) => kind,
+        };
+        let charset = self.scope.value("charset");
+        let has_charset = !["", "off"].contains(&charset) && CHARSET_TYPES.contains(&kind);
+        match has_charset {
+            true => format!("{kind}; charset={charset}"),
+            false => kind.to_owned(),
+        }
+    }
+
+    /// The number of a group that has this name.
+    fn group_of(&self, name: &str) -> Option<usize> {
+        let pattern = self.pattern.filter(|_| self.has_groups)?;
+        let pattern = translate_regex(pattern, false).ok()?;
+        let regex = regex::Regex::new(&pattern).ok()?;
+        let number = regex
+            .capture_names()
+            .position(|known| known == Some(name))?;
+        (number <= 9).then_some(number)
     }
 
     fn expand(&self, text: &str, depth: usize, is_template: bool) -> Result<String, String> {
@@ -73,6 +141,9 @@ impl ValueReader<'_, '_> {
         }
         if name.bytes().all(|b| b.is_ascii_digit()) && self.has_groups {
             return Ok(format!("${name}"));
+        }
+        if let Some(number) = self.group_of(name) {
+            return Ok(format!("${number}"));
         }
         placeholder(name).ok_or_else(unknown)
     }
@@ -173,6 +244,8 @@ mod tests {
             scope: &scope,
             server_name: Some("a.org"),
             has_groups: true,
+            pattern: None,
+            exact: None,
         };
         for (text, read) in [
             ("https://$host/x", "https://{host}/x"),
