@@ -156,6 +156,28 @@ fn guard_of_a_path_that_clients_encode_holds() {
     assert_eq!(backends(&config, "/a/b"), 0);
 }
 
+/// Its source would be sent: nginx looks for the location of an index anew.
+#[test]
+fn index_that_is_a_program_is_no_file() {
+    let (config, err) = imported(
+        r"root /srv; index index.php index.html; location / { try_files $uri $uri/ =404; }
+          location ~ \.php$ { fastcgi_pass unix:/run/php.sock; }",
+    );
+    let routes = format!("{:?}", config.routes);
+    assert!(routes.contains("index.html"), "{routes}");
+    assert!(!routes.contains("index.php"), "{routes}");
+    assert!(err.contains("`index index.php`"), "{err}");
+}
+
+#[test]
+fn if_that_only_breaks_is_named_where_something_follows() {
+    let test = "if ($request_uri ~ ^/x/) { break; }";
+    let (_, err) = imported(&format!("{test} return 301 https://$host$request_uri;"));
+    assert!(err.contains("is done all the same"), "{err}");
+    let (_, err) = imported(&format!("{test} {OPEN}"));
+    assert!(!err.contains("$request_uri"), "{err}");
+}
+
 #[test]
 fn guard_behind_try_files_closes_the_location() {
     let (config, _) = imported(

@@ -17,6 +17,10 @@ pub(super) struct HttpsRedirect {
 /// Reads a server as one that only redirects to HTTPS.
 pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     let level = server.directive.inner();
+    // What some requests get before that, a listener can't say.
+    if level.iter().any(|d| d.name() == "if" && !is_host_test(d)) {
+        return None;
+    }
     if let Some(end) = server.scope.own("return").or_else(|| whole_rewrite(level)) {
         // certbot's: an `if` for each name, and 404 for whoever asks for another.
         if end.name() == "return" && read_target(end, server).is_none() {
