@@ -194,7 +194,8 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
             |_| Box::new(NoProbes),
             Box::new(NoObserver),
         );
-        let plane = Arc::new(DataPlane::new(registry, access_log, Arc::default()));
+        let plane = DataPlane::new(registry, access_log, Arc::default()).unwrap();
+        let plane = Arc::new(plane);
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
         if as_stream {
             let written = Buffer::holding(|out| out.extend_from_slice(REQUEST), |_| true);

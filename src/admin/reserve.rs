@@ -12,6 +12,8 @@ use rustix::io::{DupFlags, dup3};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::rt::empty_file::EmptyFile;
+
 /// So many are kept back, for all doors together.
 const KEPT_BACK: usize = 16;
 
@@ -26,7 +28,7 @@ impl Reserve {
     /// Takes them.
     pub(super) fn new() -> Arc<Self> {
         let reserve = Self {
-            nothing: File::open("/dev/null").ok(),
+            nothing: EmptyFile::open().ok().map(EmptyFile::into_file),
             spare: Mutex::default(),
         };
         reserve.fill();

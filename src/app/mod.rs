@@ -217,6 +217,10 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         }
         let metrics = Metrics::new(handle.clone());
         let plane = DataPlane::new(handle.clone(), access_log.clone(), metrics.plane());
+        let plane = plane.context(
+            "there is neither /dev/null nor /proc, and the library that connects to backends has to read an empty file: \
+             mount one of them (for a chroot in DIR: `mount --rbind /dev DIR/dev`)",
+        )?;
         let plane = plane.serving_at_most(capacity::default_connections());
         let plane = plane.counting_by(taken.counting_secret());
         let plane = plane.traced_by(tracer.clone());

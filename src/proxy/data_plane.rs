@@ -1,5 +1,6 @@
 //! What every request of the data plane shares.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -12,6 +13,7 @@ use super::per_client::PerClient;
 use crate::config;
 use crate::metrics::{MirrorLoad, PlaneCounters};
 use crate::registry::Handle;
+use crate::rt::empty_file::EmptyFile;
 use crate::rt::shutdown_signal::Interrupts;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::spans::Tracer;
@@ -54,20 +56,28 @@ pub struct DataPlane {
     requests: AtomicU64,
 }
 
-/// For backends that speak no TLS. Without a file named, Pingora would read the system's certificates now, and panic
-/// where there are none, as in an image made from scratch.
-fn plain_connector() -> TransportConnector {
+/// For backends that speak no TLS. Pingora reads a file of authorities all the same, and panics where it can't: without
+/// one named, the system's certificates, which an image made from scratch has not.
+fn plain_connector() -> io::Result<TransportConnector> {
+    let empty = EmptyFile::open()?;
     let mut options = ConnectorOptions::new(0);
-    options.ca_file = Some("/dev/null".to_owned());
-    TransportConnector::new(Some(options))
+    options.ca_file = Some(empty.path()?.to_string_lossy().into_owned());
+    Ok(TransportConnector::new(Some(options)))
 }
 
 impl DataPlane {
     /// A data plane on this registry.
-    pub fn new(registry: Handle, access_log: AccessLog, counters: Arc<PlaneCounters>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When there is no empty file: neither `/dev/null` nor `/proc`.
+    pub fn new(
+        registry: Handle,
+        access_log: AccessLog,
+        counters: Arc<PlaneCounters>,
+    ) -> io::Result<Self> {
+        Ok(Self {
             registry,
-            connector: plain_connector(),
+            connector: plain_connector()?,
             access_log,
             tracer: Tracer::default(),
             clients: Interrupts::default(),
@@ -83,7 +93,7 @@ impl DataPlane {
             turned_away: AtomicU32::new(0),
             lame: AtomicBool::new(false),
             requests: AtomicU64::new(0),
-        }
+        })
     }
 
     /// The same, telling this inventory of its certificates.

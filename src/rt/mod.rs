@@ -6,13 +6,15 @@
 //! - [`shutdown_signal`]: how open connections are told to end.
 //! - [`panics`]: what a mistake of ours costs. [`vitals`]: whether the process is alive.
 //! - [`output`]: the standard streams, which nothing else may touch. [`files`]: files where others may have prepared
-//!   something, [`groups`]: groups of users. [`rooted`]: files that strangers may name; [`page_cache`]: what of them is in
-//!   memory.
-//! - [`signal_number`]: signals as other programs call them. [`syscall`]: what neither std nor tokio offers.
+//!   something, [`empty_file`]: one that reads as nothing. [`groups`]: groups of users. [`rooted`]: files that strangers
+//!   may name; [`page_cache`]: what of them is in memory.
+//! - [`signal_number`]: signals as other programs call them.
+//!   [`syscall`]: what neither std nor tokio offers.
 
 pub mod children;
 pub mod clock;
 pub(crate) mod coop;
+pub mod empty_file;
 pub mod files;
 pub mod groups;
 mod known_files;

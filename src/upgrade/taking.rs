@@ -10,6 +10,7 @@ use super::channel::{ChannelError, ChannelReceiver, ChannelSender, open_channel}
 use super::protocol::{Frame, Greeting, HandedState};
 use crate::core::upgrade::{Taking, TakingEffect, TakingEvent};
 use crate::net::sd_notify::NOTIFY_SOCKET;
+use crate::rt::empty_file::EmptyFile;
 
 /// Why this process can't take over.
 #[derive(Debug, Error)]
@@ -40,8 +41,7 @@ fn take_channel() -> std::io::Result<UnixStream> {
     let socket = UnixStream::from(input.as_fd().try_clone_to_owned()?);
     // Fails for what is no unix socket.
     socket.local_addr()?;
-    let nothing = std::fs::File::open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&nothing)?;
+    rustix::stdio::dup2_stdin(EmptyFile::open()?.file())?;
     Ok(socket)
 }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, exe, get, scale, turn, until};
+use crate::harness::{Bench, exe, get, scale, skip, turn, until};
 use lameduck_rig::process::children;
 use lameduck_rig::setting::say;
 
@@ -68,6 +68,33 @@ fn heard(socket: &UnixDatagram, what: &str) -> Vec<String> {
             return all;
         }
     }
+}
+
+/// As in a chroot that nobody has filled.
+#[tokio::test]
+async fn proxy_starts_without_a_null_device() {
+    let namespace = ["--user", "--map-root-user", "--mount"];
+    let able = Command::new("unshare").args(namespace).arg("true").status();
+    if !able.is_ok_and(|status| status.success()) {
+        return skip("service", "unshare(1), and the right to make namespaces");
+    }
+    let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
+    let (config, socket) = configure(&bench, "bare", &ProxySettings::default());
+    let mut command = Command::new("unshare");
+    command
+        .args(namespace)
+        .args(["sh", "-c", "mount -t tmpfs none /dev && exec \"$0\" \"$@\""])
+        .arg(exe())
+        .args(["run", "-c"])
+        .arg(&config)
+        .env_remove("LAMEDUCK_ADMIN");
+    let mut process = start(&bench, "bare", command);
+    until("the proxy to be ready", PATIENCE, async || {
+        process.check().unwrap();
+        let ready = admin::request(&socket, "GET", "/-/ready?pool=app", None).await;
+        ready.is_ok_and(|(status, _)| status == 200)
+    })
+    .await;
 }
 
 /// An image from scratch has none.

@@ -56,7 +56,8 @@ impl TestPlane {
             |_| Box::new(NoProbes),
             Box::new(NoObserver),
         );
-        let plane = Arc::new(DataPlane::new(handle.clone(), access_log, Arc::default()));
+        let plane = DataPlane::new(handle.clone(), access_log, Arc::default()).unwrap();
+        let plane = Arc::new(plane);
         let threads = Arc::new(Threads::start(2).unwrap());
         let mut listeners = Listeners::new(threads.clone(), plane.clone());
         let change = listeners.prepare(&config).unwrap();
