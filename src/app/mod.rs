@@ -15,7 +15,7 @@ pub mod reap;
 mod reload;
 mod renewal;
 pub mod service;
-mod signals;
+pub mod signals;
 pub mod upgrade;
 mod wiring;
 
@@ -47,6 +47,7 @@ use crate::telemetry::spans::Tracer;
 use keeper::Keeper;
 use lifecycle::{Lifecycle, MainOrder};
 use reload::ReloadScope;
+use signals::SignalThread;
 use upgrade::handing_over::{OldProxy, ProxyEnd};
 use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_clock, take_over};
 
@@ -149,7 +150,11 @@ impl RunOptions {
 ///
 /// # Errors
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
-pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd> {
+pub fn run_proxy(
+    options: RunOptions,
+    loaded: Loaded,
+    signals: &SignalThread,
+) -> anyhow::Result<ProxyEnd> {
     take_clock(options.take_over);
     clock::now();
     panics::install_hook().context("can't start the thread that logs panics")?;
@@ -231,8 +236,8 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<ProxyEnd
         metrics.trace(tracer.clone());
 
         let vitals = lifecycle.vitals().clone();
-        // Before traffic can come, which may take every descriptor: without these there would be no start.
-        signals::watch(lifecycle.clone(), vitals.clone())?;
+        // Before traffic can come, which may take every descriptor: without one for them there would be no start.
+        signals.watch(lifecycle.clone(), vitals.clone())?;
         reap::reap_orphans();
         keeper_watch::follow_keeper(lifecycle.clone());
 

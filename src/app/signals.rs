@@ -3,11 +3,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use nix::sys::signalfd::SignalFd;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, warn};
 
@@ -16,6 +18,7 @@ use crate::admin::upgrade::UpgradeRequest;
 use crate::core::Time;
 use crate::rt::clock;
 use crate::rt::output;
+use crate::rt::process_signals;
 use crate::rt::syscall;
 use crate::rt::vitals::{BEAT, StallWatch, VitalChange, Vitals};
 use crate::upgrade::protocol::HandedParent;
@@ -24,59 +27,123 @@ use crate::upgrade::protocol::HandedParent;
 /// last answers, the logs their last lines.
 const FAREWELL: Duration = Duration::from_secs(4);
 
-/// Starts the thread. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs, USR2 has another process take over.
-///
-/// # Errors
-/// When there can't be another thread, or a signal can't be caught.
-pub fn watch(lifecycle: Arc<Lifecycle>, vitals: Arc<Vitals>) -> io::Result<()> {
-    let (started, has_started) = std::sync::mpsc::channel();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            let ready = Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .and_then(|runtime| {
-                    let caught = {
-                        let _context = runtime.enter();
-                        ProcessSignals::catch()?
-                    };
-                    Ok((runtime, caught))
-                });
-            match ready {
-                Ok((runtime, signals)) => {
-                    let _ = started.send(Ok(()));
-                    runtime.block_on(handle_signals(signals, &lifecycle, &vitals));
-                }
-                Err(error) => drop(started.send(Err(error))),
-            }
-        })?;
-    has_started.recv().map_err(io::Error::other)?
+/// A proxy that is stuck so badly that this thread doesn't answer becomes no other program either.
+const LAST_SIGNAL: Duration = Duration::from_secs(1);
+
+/// The thread that hears signals, and no other does. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs, USR2 has
+/// another process take over.
+pub struct SignalThread {
+    proxies: Sender<WatchedProxy>,
+    rests: mpsc::UnboundedSender<Sender<()>>,
 }
 
-struct ProcessSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    reopen: Signal,
-    upgrade: Signal,
+/// What signals are about, once it is there.
+struct WatchedProxy {
+    lifecycle: Arc<Lifecycle>,
+    vitals: Arc<Vitals>,
+    /// To be told whether they are heard.
+    is_heard: Sender<io::Result<()>>,
 }
 
-impl ProcessSignals {
-    fn catch() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-        })
+impl SignalThread {
+    /// Starts it, before any other: those that are started later must not hear signals. Until there is a proxy, a signal does
+    /// what it does by default.
+    ///
+    /// # Errors
+    /// When there can't be another thread.
+    pub fn start() -> io::Result<Self> {
+        process_signals::block()?;
+        let (proxies, proxy) = channel();
+        let (rests, asked_to_rest) = mpsc::unbounded_channel();
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || hear_signals(&proxy, asked_to_rest))?;
+        Ok(Self { proxies, rests })
+    }
+
+    /// From now on, signals are about this proxy.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub(super) fn watch(&self, lifecycle: Arc<Lifecycle>, vitals: Arc<Vitals>) -> io::Result<()> {
+        let (is_heard, answer) = channel();
+        let proxy = WatchedProxy {
+            lifecycle,
+            vitals,
+            is_heard,
+        };
+        self.proxies.send(proxy).map_err(io::Error::other)?;
+        answer.recv().map_err(io::Error::other)?
+    }
+
+    /// Reads no more of them: what comes from now on waits for the program that this process becomes. Each that was read
+    /// before has been taken up.
+    pub fn rest(&self) {
+        let (resting, rests) = channel();
+        if self.rests.send(resting).is_ok() {
+            // An error: the thread has ended, and reads nothing.
+            let _ = rests.recv_timeout(LAST_SIGNAL);
+        }
     }
 }
 
-async fn handle_signals(mut signals: ProcessSignals, lifecycle: &Lifecycle, vitals: &Vitals) {
+fn hear_signals(proxies: &Receiver<WatchedProxy>, rests: mpsc::UnboundedReceiver<Sender<()>>) {
+    // A supervisor may have started us with some blocked.
+    let _ = process_signals::unblock();
+    let Ok(proxy) = proxies.recv() else { return };
+    let ready = process_signals::block().and_then(|()| {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let queue = {
+            let _context = runtime.enter();
+            SignalQueue::open()?
+        };
+        Ok((runtime, queue))
+    });
+    match ready {
+        Ok((runtime, queue)) => {
+            let _ = proxy.is_heard.send(Ok(()));
+            runtime.block_on(handle_signals(queue, rests, &proxy));
+        }
+        Err(error) => drop(proxy.is_heard.send(Err(error))),
+    }
+}
+
+/// Signals that wait to be read.
+struct SignalQueue(AsyncFd<SignalFd>);
+
+impl SignalQueue {
+    fn open() -> io::Result<Self> {
+        #[allow(
+            deprecated,
+            reason = "sound here: a SignalFd is one open descriptor for as long as it lives; the other form is unsafe"
+        )]
+        let queue = AsyncFd::new(process_signals::open_queue()?)?;
+        Ok(Self(queue))
+    }
+
+    /// The next one. Safe to drop and call again.
+    async fn next(&mut self) -> i32 {
+        loop {
+            let Ok(mut ready) = self.0.readable_mut().await else {
+                // The runtime is about to end.
+                return std::future::pending().await;
+            };
+            match ready.get_inner_mut().read_signal() {
+                Ok(Some(signal)) => return i32::try_from(signal.ssi_signo).unwrap_or_default(),
+                Ok(None) | Err(_) => ready.clear_ready(),
+            }
+        }
+    }
+}
+
+async fn handle_signals(
+    mut signals: SignalQueue,
+    mut rests: mpsc::UnboundedReceiver<Sender<()>>,
+    proxy: &WatchedProxy,
+) {
+    let WatchedProxy {
+        lifecycle, vitals, ..
+    } = proxy;
     let mut round = interval(BEAT);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = StallWatch::default();
@@ -84,12 +151,12 @@ async fn handle_signals(mut signals: ProcessSignals, lifecycle: &Lifecycle, vita
     loop {
         let limit = last_moment(lifecycle).map(clock::instant);
         tokio::select! {
-            Some(()) = signals.terminate.recv() => take_signal(lifecycle, libc::SIGTERM),
-            Some(()) = signals.interrupt.recv() => take_signal(lifecycle, libc::SIGINT),
-            Some(()) = signals.quit.recv() => take_signal(lifecycle, libc::SIGQUIT),
-            Some(()) = signals.hangup.recv() => take_signal(lifecycle, libc::SIGHUP),
-            Some(()) = signals.reopen.recv() => take_signal(lifecycle, libc::SIGUSR1),
-            Some(()) = signals.upgrade.recv() => take_signal(lifecycle, libc::SIGUSR2),
+            signal = signals.next() => take_signal(lifecycle, signal),
+            Some(resting) = rests.recv() => {
+                drop(signals);
+                let _ = resting.send(());
+                return;
+            }
             () = sleep_until(limit.unwrap_or(looked)), if limit.is_some() => {
                 // It may have become later: the main loop has begun to end the process.
                 if last_moment(lifecycle).is_some_and(|at| at <= clock::now()) {

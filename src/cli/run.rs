@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
+use crate::app::signals::SignalThread;
 use crate::app::upgrade::handing_over::ProxyEnd;
 use crate::app::{self, RunOptions};
 use crate::telemetry;
@@ -74,6 +75,15 @@ pub fn run_server(args: RunArgs) -> u8 {
         output::use_no_thread();
         return keeper::run_keeper();
     }
+    let signals = match SignalThread::start() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&format!(
+                "can't start the thread that hears signals: {error}"
+            ));
+            return 1;
+        }
+    };
     let given = [
         ("LAMEDUCK_ADMIN", args.admin.is_some()),
         ("LAMEDUCK_LISTEN", args.listen.is_some()),
@@ -104,10 +114,11 @@ pub fn run_server(args: RunArgs) -> u8 {
     };
     say(&loaded.warnings.render(colour));
     telemetry::tracing::init();
-    match app::run_proxy(options, loaded) {
+    match app::run_proxy(options, loaded, &signals) {
         Ok(ProxyEnd::Stopped | ProxyEnd::HandedOver) => 0,
         Ok(ProxyEnd::SuccessorEnded(code)) => u8::try_from(code).unwrap_or(1),
         Ok(ProxyEnd::StandIn { pid, channel }) => {
+            signals.rest();
             // What is still to be written is, before this process becomes another.
             let code = crate::rt::output::finish(0);
             let error = become_stand_in(pid, &channel);

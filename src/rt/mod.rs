@@ -8,7 +8,7 @@
 //! - [`output`]: the standard streams, which nothing else may touch. [`files`]: files where others may have prepared
 //!   something, [`empty_file`]: one that reads as nothing. [`groups`]: groups of users. [`rooted`]: files that strangers
 //!   may name; [`page_cache`]: what of them is in memory.
-//! - [`signal_number`]: signals as other programs call them.
+//! - [`process_signals`]: those that steer the proxy. [`signal_number`]: signals as other programs call them.
 //!   [`syscall`]: what neither std nor tokio offers.
 
 pub mod children;
@@ -21,6 +21,7 @@ mod known_files;
 pub mod output;
 pub mod page_cache;
 pub mod panics;
+pub mod process_signals;
 pub mod rooted;
 pub mod shutdown_signal;
 pub mod signal_number;

@@ -10,27 +10,17 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::rt::process_signals::{self, STEERING};
 use crate::rt::syscall;
 use crate::upgrade::channel::{ChannelReceiver, open_channel};
 use crate::upgrade::protocol::Frame;
 
 /// The hidden command.
 pub const STAND_IN: &str = "stand-in";
-
-/// What is passed on.
-const PASSED_ON: [SignalKind; 6] = [
-    SignalKind::terminate(),
-    SignalKind::interrupt(),
-    SignalKind::quit(),
-    SignalKind::hangup(),
-    SignalKind::user_defined1(),
-    SignalKind::user_defined2(),
-];
 
 /// For what the process that serves has said before it ended: it is in the socket by then.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -41,14 +31,11 @@ const MOST_REMEMBERED: usize = 64;
 /// After the last lameduck has let go of the channel, for its exit status to arrive.
 const LAST_STATUS: Duration = Duration::from_secs(2);
 
-/// Puts a stand-in in the place of this process, under its id: memory and descriptors are given back. Returns only where that
-/// fails.
+/// Puts a stand-in in the place of this process, under its id: memory and descriptors are given back. Signals are blocked in
+/// all threads by now, and nobody reads them any more: those that come while the program is exchanged wait for the stand-in.
+/// Returns only where that fails.
 pub fn become_stand_in(pid: u32, channel: &OwnedFd) -> io::Error {
     if let Err(error) = rustix::stdio::dup2_stdin(channel.as_fd()) {
-        return error.into();
-    }
-    // One that comes while the program is exchanged waits: by default, it would end the stand-in, and nobody would be told.
-    if let Err(error) = passed_on_signals().thread_block() {
         return error.into();
     }
     // The very file that runs here, whatever stands in its place by now.
@@ -69,7 +56,8 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
     let (outgoing, mut incoming) = open_channel(socket)?;
     let mut children = signal(SignalKind::child())?;
     let (pass_on, mut passed_on) = mpsc::unbounded_channel();
-    for kind in PASSED_ON {
+    for passed in STEERING {
+        let kind = SignalKind::from_raw(passed as i32);
         let mut caught = signal(kind)?;
         let pass_on = pass_on.clone();
         tokio::spawn(async move {
@@ -78,7 +66,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
             }
         });
     }
-    passed_on_signals().thread_unblock()?;
+    process_signals::unblock()?;
     // From now on, a signal to this process is one to that which serves.
     let _ = outgoing.send(&Frame::Farewell { stand_in: true }).await;
     let mut family = WatchedFamily {
@@ -115,13 +103,6 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
             () = tokio::time::sleep_until(deadline) => return Ok(1),
         }
     }
-}
-
-fn passed_on_signals() -> SigSet {
-    let kinds = PASSED_ON.iter().map(SignalKind::as_raw_value);
-    kinds
-        .filter_map(|kind| Signal::try_from(kind).ok())
-        .collect()
 }
 
 /// The next process that has taken over; `None`: there is none any more. Safe to drop and call again.

@@ -15,6 +15,7 @@ use crate::core::Time;
 use crate::core::upgrade::{Giving, GivingEffect, GivingEvent};
 use crate::rt::children::{StartedChild, start_child};
 use crate::rt::clock;
+use crate::rt::process_signals;
 
 /// The flag that tells a new process that its standard input is the channel.
 pub const TAKE_OVER: &str = "--take-over";
@@ -73,6 +74,7 @@ fn spawn_successor(mut command: Command) -> io::Result<(StartedChild, UnixStream
         command.env_remove(name);
     }
     command.env(CLOCK_ORIGIN, clock::to_machine(Time::ZERO).to_string());
+    process_signals::unblock_in(&mut command);
     Ok((start_child(&mut command)?, ours))
 }
 
