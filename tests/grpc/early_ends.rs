@@ -66,7 +66,7 @@ async fn ask(
     (id, (response, body))
 }
 
-async fn broken_sessions(rig: &Rig) -> u64 {
+pub async fn broken_sessions(rig: &Rig) -> u64 {
     let backend = &rig.backends[0].name;
     let series =
         format!("lameduck_backend_sessions_broken_total{{pool=\"app\",backend=\"{backend}\"}}");

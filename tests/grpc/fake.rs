@@ -100,6 +100,29 @@ impl Fake {
         }
     }
 
+    /// Sends the first frames, then the others again and again, until the proxy has closed the connection.
+    pub async fn flood(&mut self, begin: &[u8], next: &[u8]) {
+        let batch = next.repeat(1000);
+        let (mut read, mut write) = self.stream.split();
+        let closed = async {
+            let mut space = [0; 4096];
+            while read.read(&mut space).await.is_ok_and(|count| count > 0) {}
+        };
+        let flooding = async {
+            let mut written = write.write_all(begin).await;
+            while written.is_ok() {
+                written = write.write_all(&batch).await;
+            }
+        };
+        soon(async {
+            tokio::select! {
+                () = closed => {}
+                () = flooding => {}
+            }
+        })
+        .await;
+    }
+
     pub async fn settle(&mut self, settings: &[(u16, u32)]) {
         let mut payload = Vec::new();
         for (id, value) in settings {
@@ -174,6 +197,24 @@ impl Fake {
             whole = last;
         }
         (id, String::from_utf8(body).unwrap())
+    }
+
+    /// The stream of the next request, whose body may be on its way.
+    pub async fn began(&mut self) -> u32 {
+        self.until(|event| match event {
+            Event::Request(id, _) => Some(*id),
+            _ => None,
+        })
+        .await
+    }
+
+    /// How long the next piece of this stream's body is.
+    pub async fn piece(&mut self, id: u32) -> usize {
+        self.until(|event| match event {
+            Event::Data(of, data, _) if *of == id => Some(data.len()),
+            _ => None,
+        })
+        .await
     }
 
     /// The code that this stream is reset with.

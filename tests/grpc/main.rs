@@ -7,6 +7,7 @@ mod early_ends;
 mod ends;
 mod fake;
 mod faults;
+mod floods;
 mod handovers;
 mod interim;
 mod malformed;

@@ -322,6 +322,49 @@ async fn streams_beyond_the_limit_are_refused() {
     );
 }
 
+/// Requests that are none in HTTP/2 have no line of their own, so they are counted.
+#[tokio::test]
+async fn malformed_requests_are_counted() {
+    let rig = rig("").await;
+    let with = |field: &[u8]| [GET, field].concat();
+    let heads: [(&str, Vec<u8>); 10] = [
+        (
+            "a control in :path",
+            b"\x82\x86\x04\x03/a\x01\x01\x01a".to_vec(),
+        ),
+        ("DEL in :path", b"\x82\x86\x04\x03/a\x7f\x01\x01a".to_vec()),
+        ("CR LF in :path", b"\x82\x86\x04\x03/\r\n\x01\x01a".to_vec()),
+        ("NUL in :authority", b"\x82\x86\x84\x01\x02a\0".to_vec()),
+        (
+            "a blank in :method",
+            b"\x02\x03G T\x86\x84\x01\x01a".to_vec(),
+        ),
+        (
+            "CR LF in :scheme",
+            b"\x82\x06\x03h\r\n\x84\x01\x01a".to_vec(),
+        ),
+        ("no :path", b"\x82\x86\x01\x01a".to_vec()),
+        ("two :path", with(b"\x84")),
+        (
+            "a pseudo-header field that nobody knows",
+            with(b"\x00\x03:no\x01a"),
+        ),
+        ("a control in a value", with(b"\x00\x01x\x01\x01")),
+    ];
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    stream.write_all(&opening()).await.unwrap();
+    let mut seen = Vec::new();
+    for (number, (name, head)) in heads.iter().enumerate() {
+        let id = 2 * number as u32 + 1;
+        let request = frame(HEADERS, END_HEADERS | END_STREAM, id, head);
+        stream.write_all(&request).await.unwrap();
+        let (resets, code) = until_reset(&mut stream, &mut seen, number + 1).await;
+        assert_eq!((resets, code), (number + 1, None), "{name}");
+        let counted = rig.refused("malformed HTTP/2 request").await;
+        assert_eq!(counted, number as u64 + 1, "{name}");
+    }
+}
+
 /// 10,000 requests on one connection, a third of them cancelled at any moment: nothing is left behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelled_requests_leave_nothing_behind() {

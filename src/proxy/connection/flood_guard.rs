@@ -37,6 +37,7 @@ pub struct FloodWatch {
     slow_stream: AtomicU32,
     slow_since: AtomicU64,
     written: AtomicU64,
+    malformed: AtomicU32,
 }
 
 impl FloodWatch {
@@ -72,6 +73,11 @@ impl FloodWatch {
         }
         let since = open.map_or(0, |(_, since)| since);
         self.block.store(since, Ordering::Relaxed);
+    }
+
+    /// Requests that were answered with a reset because they are malformed, since the last time.
+    pub fn take_malformed(&self) -> u32 {
+        self.malformed.swap(0, Ordering::Relaxed)
     }
 
     /// Bytes that its connection has taken.
@@ -174,6 +180,10 @@ impl WatchedConnection {
                 // The connection's task looks before it sleeps.
                 self.watch.give_up();
             }
+        }
+        let malformed = self.meter.take_malformed();
+        if malformed > 0 {
+            self.watch.malformed.fetch_add(malformed, Ordering::Relaxed);
         }
     }
 }

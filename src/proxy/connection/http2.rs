@@ -54,6 +54,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Why a connection is ended whose frames cost more than they are worth, as a metric's label.
 const EXCESS: &str = "too many HTTP/2 frames without use";
 
+/// Why a stream is reset whose head, content or trailers break HTTP/2, as a metric's label.
+const MALFORMED: &str = "malformed HTTP/2 request";
+
 /// Serves a client that speaks HTTP/2 until its connection ends.
 pub async fn serve(
     plane: &Arc<DataPlane>,
@@ -296,6 +299,7 @@ impl ClientSession<'_> {
                     .map(|closed| closed.err().map(Err)),
                 false => self.connection.poll_accept(cx),
             };
+            self.count_malformed();
             match polled {
                 Poll::Ready(Some(Ok(arrival))) => {
                     self.idle_since = Time::ZERO;
@@ -320,6 +324,14 @@ impl ClientSession<'_> {
                 Poll::Ready(false) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// The crate answers requests by itself that are none, and tells nobody.
+    fn count_malformed(&self) {
+        for _ in 0..self.watch.take_malformed() {
+            self.plane.counters.refused(MALFORMED);
+            tracing::debug!(client = %self.origin.ip, "{MALFORMED}: its stream was reset");
         }
     }
 

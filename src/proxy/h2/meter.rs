@@ -1,9 +1,10 @@
-//! A client's frames, counted: what is useful earns credit, what is mere overhead costs it.
+//! A peer's frames, counted: what is useful earns credit, what is mere overhead costs it. [`Meter`] follows a client; what
+//! follows a backend is [`super::session_watch`].
 //!
 //! Only the nine bytes of each frame's header are looked at (RFC 9113 §4.1), and the code of each RST_STREAM that we
 //! write ([`super::resets`]).
 
-use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_provoked};
+use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_malformed, is_provoked};
 use crate::core::Time;
 use crate::rt::clock;
 
@@ -28,11 +29,17 @@ const BYTES: usize = 32;
 /// What changes of settings cost: each is applied to every stream.
 const SETTINGS: i64 = 10;
 
-mod kind {
+/// What frames are.
+pub(super) mod kind {
+    /// DATA.
     pub const DATA: u8 = 0;
+    /// HEADERS.
     pub const HEADERS: u8 = 1;
+    /// RST_STREAM.
     pub const RST_STREAM: u8 = 3;
+    /// SETTINGS.
     pub const SETTINGS: u8 = 4;
+    /// CONTINUATION.
     pub const CONTINUATION: u8 = 9;
 }
 
@@ -41,6 +48,71 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// Of SETTINGS.
 const ACK: u8 = 1;
+
+/// What a peer may still cause of overhead.
+#[derive(Debug)]
+pub(super) struct OverheadCredit {
+    credit: i64,
+    /// Bytes towards the peer that have not earned a credit yet.
+    unearned: usize,
+    /// What has come back by itself is counted from here.
+    since: Time,
+}
+
+impl OverheadCredit {
+    /// At a connection's beginning.
+    pub(super) fn new() -> Self {
+        Self {
+            credit: CREDIT,
+            unearned: 0,
+            since: clock::now(),
+        }
+    }
+
+    /// Counts a request.
+    pub(super) fn count_request(&mut self) {
+        self.earn(PER_REQUEST);
+    }
+
+    /// Counts a frame of the peer's that begins no request. False: it is one too many.
+    #[must_use]
+    pub(super) fn count_frame(&mut self, kind: u8, flags: u8, length: usize) -> bool {
+        match kind {
+            kind::DATA if length > 0 || flags & END_STREAM != 0 => {
+                self.earn(1);
+                true
+            }
+            kind::SETTINGS if flags & ACK == 0 => self.spend(SETTINGS),
+            _ => self.spend(1),
+        }
+    }
+
+    /// Counts bytes that went to the peer.
+    pub(super) fn count_written(&mut self, bytes: usize) {
+        self.unearned += bytes;
+        self.earn((self.unearned / BYTES) as i64);
+        self.unearned %= BYTES;
+    }
+
+    fn earn(&mut self, credit: i64) {
+        self.credit = (self.credit + credit).min(MOST_CREDIT);
+    }
+
+    fn spend(&mut self, credit: i64) -> bool {
+        self.credit -= credit;
+        if self.credit >= 0 {
+            return true;
+        }
+        // Only who is about to run out is worth reading the clock for.
+        let now = clock::now();
+        let earned = now.saturating_sub(self.since).as_millis() as i64 * PER_SECOND / 1000;
+        if earned > 0 {
+            self.since = now;
+            self.earn(earned);
+        }
+        self.credit >= 0
+    }
+}
 
 /// Follows one connection.
 #[derive(Debug)]
@@ -54,13 +126,11 @@ pub struct Meter {
     last: bool,
     /// The stream of the latest header block.
     stream: u32,
-    credit: i64,
-    /// Bytes towards the client that have not earned a credit yet.
-    unearned: usize,
+    credit: OverheadCredit,
     written: StreamScanner,
-    /// What has come back by itself is counted from here.
-    since: Time,
     quota: ResetQuota,
+    /// Requests that were answered with a reset because they are malformed.
+    malformed: u32,
 }
 
 impl Meter {
@@ -73,11 +143,10 @@ impl Meter {
             block: false,
             last: false,
             stream: 0,
-            credit: CREDIT,
-            unearned: 0,
+            credit: OverheadCredit::new(),
             written: StreamScanner::default(),
-            since: clock::now(),
             quota: ResetQuota::new(resets),
+            malformed: 0,
         }
     }
 
@@ -116,65 +185,51 @@ impl Meter {
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.skip = length;
         match kind {
-            kind::DATA if length > 0 || flags & END_STREAM != 0 => self.earn(1),
             kind::HEADERS => {
                 self.quota.open();
                 self.block = true;
                 self.stream = u32::from_be_bytes(stream);
                 self.last = flags & END_HEADERS != 0;
-                self.earn(PER_REQUEST);
+                self.credit.count_request();
+                return true;
             }
-            kind::CONTINUATION => {
-                self.last = flags & END_HEADERS != 0;
-                return self.spend(1);
-            }
-            kind::RST_STREAM => return self.spend(1) && self.quota.take(),
-            kind::SETTINGS if flags & ACK == 0 => return self.spend(SETTINGS),
-            _ => return self.spend(1),
+            kind::CONTINUATION => self.last = flags & END_HEADERS != 0,
+            _ => {}
         }
-        true
+        let is_within = self.credit.count_frame(kind, flags, length);
+        is_within && (kind != kind::RST_STREAM || self.quota.take())
     }
 
     /// Follows what went to the client. False: it has made us reset too many of its streams.
     #[must_use]
     pub fn wrote(&mut self, bytes: &[u8]) -> bool {
-        self.unearned += bytes.len();
-        self.earn((self.unearned / BYTES) as i64);
-        self.unearned %= BYTES;
-        let (written, quota) = (&mut self.written, &mut self.quota);
+        self.credit.count_written(bytes.len());
+        let Self {
+            written,
+            quota,
+            malformed,
+            ..
+        } = self;
         let mut is_within = true;
         written.follow(bytes, |event| {
             if let StreamEvent::Reset(code) = event
                 && is_provoked(code)
             {
+                *malformed += u32::from(is_malformed(code));
                 is_within &= quota.take();
             }
         });
         is_within
     }
 
+    /// Requests that were answered with a reset because they are malformed, since the last time.
+    pub fn take_malformed(&mut self) -> u32 {
+        std::mem::take(&mut self.malformed)
+    }
+
     /// The stream whose header block has begun and not ended.
     pub fn open_block(&self) -> Option<u32> {
         self.block.then_some(self.stream)
-    }
-
-    fn earn(&mut self, credit: i64) {
-        self.credit = (self.credit + credit).min(MOST_CREDIT);
-    }
-
-    fn spend(&mut self, credit: i64) -> bool {
-        self.credit -= credit;
-        if self.credit >= 0 {
-            return true;
-        }
-        // Only who is about to run out is worth reading the clock for.
-        let now = clock::now();
-        let earned = now.saturating_sub(self.since).as_millis() as i64 * PER_SECOND / 1000;
-        if earned > 0 {
-            self.since = now;
-            self.earn(earned);
-        }
-        self.credit >= 0
     }
 }
 

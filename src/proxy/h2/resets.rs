@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::frame_header::{FRAME_HEADER, HEADERS};
+use super::frame_header::FRAME_HEADER;
 use crate::core::Time;
 use crate::rt::clock;
 
@@ -21,6 +21,7 @@ const RESET: usize = 13;
 
 /// RFC 9113 §7.
 const NO_ERROR: u32 = 0;
+const PROTOCOL_ERROR: u32 = 1;
 const INTERNAL_ERROR: u32 = 2;
 const CANCEL: u32 = 8;
 
@@ -71,16 +72,23 @@ impl ResetQuota {
     }
 }
 
-/// What one direction of a connection says about a stream.
+/// What one direction of a connection says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// A header block begins: a stream is opened, answered, or has trailers.
-    Headers,
+    /// A frame begins.
+    Frame {
+        /// What it is.
+        kind: u8,
+        /// What these mean depends on the kind.
+        flags: u8,
+        /// Bytes of its payload.
+        length: usize,
+    },
     /// It is reset, with this code.
     Reset(u32),
 }
 
-/// Finds HEADERS and RST_STREAM frames in one direction of a connection.
+/// Finds the frames in one direction of a connection, and the code of each RST_STREAM.
 #[derive(Debug, Default)]
 pub struct StreamScanner {
     /// A frame's header, and the code of a reset.
@@ -123,14 +131,19 @@ impl StreamScanner {
             self.head[self.head_len..self.head_len + count].copy_from_slice(&bytes[..count]);
             self.head_len += count;
             bytes = &bytes[count..];
-            let [a, b, c, kind, ..] = self.head;
+            let [a, b, c, kind, flags, ..] = self.head;
             match self.head_len {
-                FRAME_HEADER if kind != RST_STREAM => {
-                    self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                    self.head_len = 0;
-                    if kind == HEADERS {
-                        found(StreamEvent::Headers);
+                FRAME_HEADER => {
+                    let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                    if kind != RST_STREAM {
+                        self.skip = length;
+                        self.head_len = 0;
                     }
+                    found(StreamEvent::Frame {
+                        kind,
+                        flags,
+                        length,
+                    });
                 }
                 RESET => {
                     let [.., s, t, u, v, a, b, c, d] = self.head;
@@ -151,6 +164,11 @@ impl StreamScanner {
 /// answer that overtook its request (NO_ERROR), the other side or a deadline that broke one off (INTERNAL_ERROR, CANCEL).
 pub fn is_provoked(code: u32) -> bool {
     !matches!(code, NO_ERROR | INTERNAL_ERROR | CANCEL)
+}
+
+/// Whether a reset of ours says that a request is malformed: the plane's own streams end for other reasons.
+pub fn is_malformed(code: u32) -> bool {
+    code == PROTOCOL_ERROR
 }
 
 /// Whether a backend's own reset ends a stream early. NO_ERROR is how servers say, behind a whole response, that they

@@ -3,17 +3,18 @@
 //!
 //! Each costs its own request and no other, so a few are nothing. In bulk they are work without end on a connection that
 //! all clients share: such a session takes no new streams and is closed behind those under way. One that goes on all the
-//! same is closed at once.
+//! same is closed at once. So is one that floods us with frames that carry nothing, by the same account as a client's
+//! ([`super::meter`]).
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::meter::PREFACE;
+use super::meter::{OverheadCredit, PREFACE, kind};
 use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_early_end, is_provoked};
 use crate::net::stream::taken_of;
 
@@ -22,23 +23,44 @@ const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
 /// What the session's task is told. It looks before it sleeps.
 #[derive(Debug, Default)]
-pub struct SessionWatch(AtomicU8);
+pub struct SessionWatch {
+    /// How often too many streams have ended early.
+    early_ends: AtomicU8,
+    is_flood: AtomicBool,
+}
+
+/// What a backend does too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionExcess {
+    /// It ends streams early.
+    EarlyEnds,
+    /// It sends frames that carry nothing.
+    Overhead,
+}
 
 impl SessionWatch {
-    /// Whether too many streams have ended early.
-    pub fn is_excess(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+    /// What there was too much of.
+    pub fn excess(&self) -> Option<SessionExcess> {
+        if self.is_flood.load(Ordering::Relaxed) {
+            return Some(SessionExcess::Overhead);
+        }
+        (self.early_ends.load(Ordering::Relaxed) > 0).then_some(SessionExcess::EarlyEnds)
     }
 
-    /// Whether that has happened again since.
+    /// Whether it is closed at once.
     fn is_hopeless(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
+        self.is_flood.load(Ordering::Relaxed) || self.early_ends.load(Ordering::Relaxed) > 1
     }
 
-    fn note_excess(&self) {
+    fn note_early_ends(&self) {
         // The session's own task is the only writer.
-        let times = self.0.load(Ordering::Relaxed).saturating_add(1);
-        self.0.store(times, Ordering::Relaxed);
+        let times = self.early_ends.load(Ordering::Relaxed).saturating_add(1);
+        self.early_ends.store(times, Ordering::Relaxed);
+    }
+
+    /// It sends frames that carry nothing.
+    pub fn note_flood(&self) {
+        self.is_flood.store(true, Ordering::Relaxed);
     }
 }
 
@@ -47,6 +69,7 @@ pub struct WatchedSession<S> {
     stream: S,
     watch: Arc<SessionWatch>,
     quota: ResetQuota,
+    credit: OverheadCredit,
     read: StreamScanner,
     written: StreamScanner,
 }
@@ -58,33 +81,58 @@ impl<S> WatchedSession<S> {
             stream,
             watch,
             quota: ResetQuota::new(resets),
+            credit: OverheadCredit::new(),
             read: StreamScanner::default(),
             written: StreamScanner::behind(PREFACE.len()),
         }
     }
 
     fn follow_read(&mut self, bytes: &[u8]) {
-        let Self { read, quota, .. } = self;
-        let mut is_within = true;
+        let Self {
+            read,
+            quota,
+            credit,
+            ..
+        } = self;
+        let (mut is_within, mut is_worth_it) = (true, true);
         read.follow(bytes, |event| match event {
+            // A head that answers no request of ours is overhead, too.
+            StreamEvent::Frame {
+                kind,
+                flags,
+                length,
+            } => is_worth_it &= credit.count_frame(kind, flags, length),
             StreamEvent::Reset(code) if is_early_end(code) => is_within &= quota.take(),
-            _ => {}
+            StreamEvent::Reset(_) => {}
         });
         if !is_within {
-            self.watch.note_excess();
+            self.watch.note_early_ends();
+        }
+        if !is_worth_it {
+            self.watch.note_flood();
         }
     }
 
     fn follow_written(&mut self, bytes: &[u8]) {
-        let Self { written, quota, .. } = self;
+        let Self {
+            written,
+            quota,
+            credit,
+            ..
+        } = self;
+        credit.count_written(bytes.len());
         let mut is_within = true;
         written.follow(bytes, |event| match event {
-            StreamEvent::Headers => quota.open(),
+            StreamEvent::Frame { kind, .. } if kind == kind::HEADERS => {
+                quota.open();
+                credit.count_request();
+            }
+            StreamEvent::Frame { .. } => {}
             StreamEvent::Reset(code) if is_provoked(code) => is_within &= quota.take(),
             StreamEvent::Reset(_) => {}
         });
         if !is_within {
-            self.watch.note_excess();
+            self.watch.note_early_ends();
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
-use h2::{Ping, PingPong};
+use h2::{Ping, PingPong, Reason};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -22,7 +22,7 @@ use crate::core::Time;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h2::client_stream::ClientStream;
-use crate::proxy::h2::session_watch::{SessionWatch, WatchedSession};
+use crate::proxy::h2::session_watch::{SessionExcess, SessionWatch, WatchedSession};
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::h2::wire::SessionWire;
 use crate::proxy::upstream::ProxiedAddrs;
@@ -221,7 +221,7 @@ struct SessionDriver {
     uses: u64,
     /// It takes no new streams.
     is_leaving: bool,
-    /// That too many streams have ended early was told.
+    /// That there was too much of something was told.
     is_excess: bool,
     /// The next look.
     timer: Pin<Box<Sleep>>,
@@ -260,6 +260,14 @@ impl SessionDriver {
         }
         loop {
             if let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) {
+                if let Err(error) = &result
+                    && error.is_library()
+                    && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+                {
+                    // The crate has lost its patience first.
+                    self.watch.note_flood();
+                }
+                self.judge_excess();
                 if let Err(error) = result {
                     tracing::debug!(pool = %self.endpoint.pool, backend = %self.endpoint.name, %error, "session ended");
                 }
@@ -271,7 +279,7 @@ impl SessionDriver {
                 return Poll::Ready(());
             }
             self.heed(cx);
-            self.judge_early_ends();
+            self.judge_excess();
             if self.poll_timer(cx).is_break() {
                 return Poll::Ready(());
             }
@@ -321,19 +329,32 @@ impl SessionDriver {
         }
     }
 
-    /// A backend that ends streams early in bulk gets no more of them on this session.
-    fn judge_early_ends(&mut self) {
-        if !self.watch.is_excess() || std::mem::replace(&mut self.is_excess, true) {
+    /// A backend that ends streams early in bulk, or sends frames that carry nothing, gets no more of them on this session.
+    fn judge_excess(&mut self) {
+        let Some(excess) = self.watch.excess() else {
+            return;
+        };
+        if std::mem::replace(&mut self.is_excess, true) {
             return;
         }
         self.session.close();
         self.endpoint.sessions.note_broken();
-        if self.endpoint.may_complain() {
-            tracing::warn!(
-                pool = %self.endpoint.pool, backend = %self.endpoint.name,
+        if !self.endpoint.may_complain() {
+            return;
+        }
+        let (pool, backend) = (&self.endpoint.pool, &self.endpoint.name);
+        match excess {
+            SessionExcess::EarlyEnds => tracing::warn!(
+                %pool, %backend,
                 "a session of HTTP/2 with it is closed, as it ended most of the latest requests there early, by resets or \
                  by frames that break the protocol: look into its log, and at what its HTTP/2 library is"
-            );
+            ),
+            SessionExcess::Overhead => tracing::warn!(
+                %pool, %backend,
+                "a session of HTTP/2 with it is closed at once, as it sent too many frames that carry nothing (PING, \
+                 SETTINGS, WINDOW_UPDATE, RST_STREAM, empty DATA and the like): look into its log, and at what its HTTP/2 \
+                 library is"
+            ),
         }
     }
 

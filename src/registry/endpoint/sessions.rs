@@ -169,7 +169,7 @@ impl Sessions {
         usable.find_map(|session| session.enter())
     }
 
-    /// One is closed because the backend ended too many of its streams early.
+    /// One is closed because the backend ended too many of its streams early, or sent too much that carries nothing.
     pub fn note_broken(&self) {
         self.broken.fetch_add(1, Ordering::Relaxed);
     }
