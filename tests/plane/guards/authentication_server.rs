@@ -248,3 +248,15 @@ async fn upgrade_is_asked_for_like_any_request() {
     assert_eq!(told.status(), 403);
     drop(server);
 }
+
+/// A server that speaks something else there, such as WebSockets. The client has asked for no other protocol.
+#[tokio::test]
+async fn switch_of_protocols_by_the_authentication_server_is_no_answer() {
+    let rig = rig(FORWARD).await;
+    let mut client = rig.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+    asked(&rig, switch).await;
+    assert_eq!(client.response().await.status(), 503);
+    let line = &rig.access_log(1).await[0];
+    assert_eq!(line["end"], "auth_down", "{line}");
+}

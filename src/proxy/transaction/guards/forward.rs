@@ -118,6 +118,11 @@ impl GuardedRequest<'_> {
                 asked = client.request(question).await;
             }
             let answer = asked.map_err(|error| NoAnswer::Failed(explain(&error)))?;
+            if answer.status().is_informational() {
+                // To the client, it would be the promise of another protocol.
+                let why = "it switches to another protocol instead of answering";
+                return Err(NoAnswer::Failed(why.into()));
+            }
             let (head, body) = answer.into_parts();
             let body = read_body(body).await?;
             Ok((Response::from_parts(head, ()), body))
