@@ -141,9 +141,13 @@ pub fn unix_seconds(at: SystemTime) -> i64 {
     i64::try_from(since_1970(at).as_secs()).unwrap_or(i64::MAX)
 }
 
-/// RFC 3339 with milliseconds, UTC.
+/// The last millisecond that RFC 3339 has a word for: it ends the year 9999. In milliseconds since 1970 began.
+const LAST_DATE: Duration = Duration::from_millis(253_402_300_799_999);
+
+/// RFC 3339 with milliseconds, UTC. What lies outside of the years 1970 to 9999 is shown as their beginning or end.
 pub fn rfc3339(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
+    let shown = SystemTime::UNIX_EPOCH + since_1970(at).min(LAST_DATE);
+    humantime::format_rfc3339_millis(shown).to_string()
 }
 
 /// Says whose timers [`sleep_until`] and its kin use. The data plane's own threads have none: to look for the next
@@ -235,6 +239,16 @@ mod tests {
             assert!(instant(at) > instant(now()));
             assert!(rfc3339(wall(at)).starts_with('2'));
         }
+    }
+
+    #[test]
+    fn dates_that_rfc_3339_lacks_are_shown_as_the_nearest() {
+        let at = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        for far in [253_402_300_800, i64::MAX as u64] {
+            assert_eq!(rfc3339(at(far).unwrap()), "9999-12-31T23:59:59.999Z");
+        }
+        let early = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(rfc3339(early), "1970-01-01T00:00:00.000Z");
     }
 
     /// As on the data plane's threads: a runtime without timers, and another that has them.

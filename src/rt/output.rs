@@ -58,8 +58,18 @@ fn colour_on(stream: &impl IsTerminal) -> bool {
 /// Makes text from elsewhere harmless: it must not move the cursor or fake a line.
 pub fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_showable(c) { c } else { '\u{fffd}' })
         .collect()
+}
+
+/// Whether a character shows itself and nothing else: a control steers a terminal, and what sets the direction of text has
+/// the rest of a line read as something else.
+pub fn is_showable(c: char) -> bool {
+    let directs = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    !c.is_control() && !directs
 }
 
 /// A line on the terminal that is drawn over and over. Silent where standard error is not a terminal.

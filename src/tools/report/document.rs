@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::restart_view::{ProxyIdentity, RestartCounts, RestartList, RestartView};
 use crate::rt::clock;
+use crate::rt::output::printable;
 
 /// What the document is: stands in it, so that nothing else is taken for one.
 pub const FORMAT: &str = "lameduck-restart-report";
@@ -138,7 +139,7 @@ impl RestartReport {
         if heading.format != FORMAT {
             return Err(format!(
                 "not a restart report: its format is `{}`, not `{FORMAT}`",
-                heading.format
+                printable(&heading.format)
             ));
         }
         if heading.format_version != FORMAT_VERSION {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::document::RestartReport;
 use super::shown::{instants, percentiles, story, took};
+use crate::rt::output::is_showable;
 
 /// What the page looks like.
 const STYLE: &str = "\
@@ -114,7 +115,7 @@ fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            character if character.is_control() => out.push('\u{fffd}'),
+            character if !is_showable(character) => out.push('\u{fffd}'),
             character => out.push(character),
         }
     }

@@ -13,6 +13,12 @@ use crate::registry::restart_view::{LatencyWindow, RestartCounts};
 /// Places that are kept of each figure, and of each kind of fault; what is over is counted.
 const MOST_PLACES: usize = 100;
 
+/// Other processes that are named; lines of further ones are counted together.
+const MOST_STRANGERS: usize = 20;
+
+/// So much of another process's name is kept, in characters: a log may say anything.
+const LONGEST_PROCESS: usize = 64;
+
 /// A request may be counted this long before or after its line says that it ended: threads are stopped in between.
 const SLACK: Duration = Duration::from_millis(100);
 
@@ -95,8 +101,10 @@ pub struct LogLedger {
     pub torn: LinePlaces,
     /// Lines that end well before one that stands above them.
     pub disordered: LinePlaces,
-    /// Lines that name restarts of other processes, by process.
+    /// Lines that name restarts of other processes, by process…
     pub strangers: BTreeMap<String, LinePlaces>,
+    /// …and those of further ones.
+    pub more_strangers: LinePlaces,
     /// Lines that were read as lameduck's.
     pub lines: u64,
     /// When the first and the last of them ended.
@@ -161,10 +169,7 @@ impl LogLedger {
             let Some(own) = self.restarts.get_mut(id) else {
                 let process = id.rsplit_once('-').map_or(&**id, |(process, _)| process);
                 if process != self.process {
-                    self.strangers
-                        .entry(process.to_owned())
-                        .or_default()
-                        .add(place);
+                    self.note_stranger(process, place);
                 }
                 continue;
             };
@@ -205,6 +210,15 @@ impl LogLedger {
         if !is_blamed && line.is_lost() && self.pools.iter().any(near) {
             self.unblamed.add(place);
         }
+    }
+
+    fn note_stranger(&mut self, process: &str, place: LinePlace) {
+        let is_one_more = self.strangers.len() >= MOST_STRANGERS;
+        if is_one_more && !self.strangers.contains_key(process) {
+            return self.more_strangers.add(place);
+        }
+        let process = process.chars().take(LONGEST_PROCESS).collect();
+        self.strangers.entry(process).or_default().add(place);
     }
 
     fn doubt(&mut self, place: LinePlace, why: String) {

@@ -169,7 +169,8 @@ impl LogLine {
 
     /// When the request ended.
     pub fn ended(&self) -> SystemTime {
-        self.began.checked_add(self.took).unwrap_or(self.began)
+        // Shorter than what would be no date any more: see `LONGEST`.
+        self.began + self.took
     }
 
     /// Whether the request is lost, by the line's other fields.
@@ -202,8 +203,15 @@ impl LogLine {
     }
 }
 
+/// No request takes longer than this. A line that says so is somebody else's, and no time that is reckoned with it may be
+/// one that the clock lacks.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 fn millis(value: f64) -> Result<Duration, LineFault> {
-    Duration::try_from_secs_f64(value / 1000.0).map_err(|_| LineFault::Foreign)
+    let time = Duration::try_from_secs_f64(value / 1000.0);
+    time.ok()
+        .filter(|time| *time <= LONGEST)
+        .ok_or(LineFault::Foreign)
 }
 
 /// `ID:served+held,ID:lost`; empty: none.

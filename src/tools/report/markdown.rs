@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::document::RestartReport;
 use super::shown::{instants, percentiles, story, took};
+use crate::rt::output::is_showable;
 
 /// The report as Markdown (GitHub's and GitLab's kind).
 pub fn render_markdown(report: &RestartReport) -> String {
@@ -103,7 +104,7 @@ fn plain(text: &str) -> String {
             }
             // A link is made of a bare address, too.
             ':' => out.push_str("&#58;"),
-            character if character.is_control() => out.push('\u{fffd}'),
+            character if !is_showable(character) => out.push('\u{fffd}'),
             character => out.push(character),
         }
     }
@@ -120,7 +121,8 @@ mod tests {
 
     #[test]
     fn hostile_names_stay_text_in_every_form() {
-        let hostile = "</td><script>alert(1)</script>|![x](http://evil) @all \x1b[2J\n# big";
+        let hostile =
+            "</td><script>alert(1)</script>|![x](http://evil) @all \x1b[2J\u{202e}\n# big";
         let restart = RestartView {
             id: hostile.to_owned(),
             pool: hostile.to_owned(),
@@ -136,7 +138,9 @@ mod tests {
         let now = std::time::SystemTime::UNIX_EPOCH;
         let report = RestartReport::new(list, &ReportScope::Last, None, now);
         let markdown = render_markdown(&report);
-        for bad in ["<script", "<img", "](", "@all", "http:", "\x1b", "\n# "] {
+        for bad in [
+            "<script", "<img", "](", "@all", "http:", "\x1b", "\u{202e}", "\n# ",
+        ] {
             assert!(!markdown.contains(bad), "{bad:?} in {markdown}");
         }
         let rows = markdown.lines().filter(|line| line.starts_with("| "));
@@ -146,10 +150,10 @@ mod tests {
             "{markdown}"
         );
         let html = render_html(&report);
-        for bad in ["<script", "<img", "onerror=y>", "\x1b"] {
+        for bad in ["<script", "<img", "onerror=y>", "\x1b", "\u{202e}"] {
             assert!(!html.contains(bad), "{bad:?} in {html}");
         }
         assert!(html.contains("&lt;script&gt;"), "{html}");
-        assert!(!render_text(&report).contains('\x1b'));
+        assert!(!render_text(&report).contains(['\x1b', '\u{202e}']));
     }
 }

@@ -308,6 +308,10 @@ fn note_gaps(verdict: &mut Verdict, report: &RestartReport, ledger: &LogLedger, 
             ),
         );
     }
+    say(
+        &ledger.more_strangers,
+        "about restarts of further lameduck processes, passed over",
+    );
     let read = |text: &Option<String>| humantime::parse_rfc3339(text.as_deref()?).ok();
     if let Some((first, last)) = ledger.ended {
         if let Some(from) = read(&report.from).filter(|from| first > *from) {

@@ -253,3 +253,36 @@ fn gaps_strangers_and_foreign_lines_are_noted() {
     let shown = render_verdict(&report, &found);
     assert!(shown.contains("not in the logs: cause"), "{shown}");
 }
+
+/// A log may say anything: times that no clock has, and a new process in each line.
+#[test]
+fn lines_of_a_hostile_log_are_passed_over_in_a_bounded_account() {
+    let (report, mut lines) = world(&[vec![0]]);
+    for long in ["1e18", "9.2233720350e21", "1e308", "-1"] {
+        let bad =
+            line(21_000, None).replace("\"duration_ms\":4.000", &format!("\"duration_ms\":{long}"));
+        lines.push(bad);
+        lines.push(line(21_000, None).replace("2023-11-14", "9999-12-31"));
+    }
+    for n in 0..1_000 {
+        let name = format!("{n:x}.{}", "z".repeat(5_000));
+        let tag = format!("\"cause\":\"\",\"restarts\":\"{name}-1:lost\"");
+        lines.push(line(21_000, None).replace("\"cause\":\"\"", &tag));
+    }
+    let mut ledger = LogLedger::new(&report);
+    for (number, line) in (1..).zip(&lines) {
+        ledger.take(
+            LinePlace {
+                file: 0,
+                line: number,
+            },
+            line.as_bytes(),
+            LineEnd::Whole,
+        );
+    }
+    assert_eq!(ledger.foreign.count, 4);
+    let found = compare(&report, &ledger, &["a.log".to_owned()]);
+    let shown = render_verdict(&report, &found);
+    assert!(shown.contains("of further lameduck processes"), "{shown}");
+    assert!(shown.len() < 20_000, "{} bytes", shown.len());
+}
