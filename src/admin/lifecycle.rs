@@ -80,11 +80,10 @@ pub(super) async fn ready(
             return Ok("ready\n");
         }
         drop(snapshot);
-        let pool = admin.registry.pool(&name).await?;
-        if pool.eligible == 0 {
+        let (eligible, all) = admin.registry.count_backends(&name).await?;
+        if eligible == 0 {
             let detail = format!(
-                "Pool `{name}` has no backend that takes requests ({} in all). GET /v1/pools/{name} says why.",
-                pool.backends.len()
+                "Pool `{name}` has no backend that takes requests ({all} in all). GET /v1/pools/{name} says why."
             );
             return Err(ProblemDocument::new(ProblemKind::NotReady, detail));
         }

@@ -32,6 +32,7 @@ mod restarts;
 mod roll;
 mod router;
 mod server;
+mod shared_answer;
 mod split_plans;
 mod splits;
 pub mod upgrade;
@@ -39,12 +40,11 @@ mod write_timeout;
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use tokio::sync::{Mutex, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 
 use crate::registry::Handle;
 use origin::HostNames;
+use shared_answer::SharedAnswer;
 
 pub use auth::Token;
 pub use encrypted::load_tls;
@@ -64,11 +64,11 @@ struct AdminState {
     hosts: Option<Arc<HostNames>>,
     /// `admin.apps_pools`.
     apps_pools: Arc<[String]>,
-    scraped: Arc<Mutex<Option<Scrape>>>,
+    /// Of `/metrics`.
+    scraped: SharedAnswer,
+    /// Of `/v1/pools`.
+    listed: SharedAnswer,
 }
-
-/// The last `/metrics` and when its writing began: whoever asked before that may have it, too.
-type Scrape = (Instant, Bytes);
 
 /// Through which listener a request came. It decides what it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,18 +1,29 @@
 //! `/v1/pools` and what can be read below it.
 
 use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
 
 use super::AdminState;
 use super::apps::Registry;
 use super::body::{Json, PathParameters};
 use super::problem::ProblemDocument;
+use crate::registry::RegistryError;
 use crate::registry::view::{BackendView, PauseRequest, PauseResponse, PoolView};
 
-/// `GET /v1/pools`.
+/// `GET /v1/pools`. With many backends it takes a while to write, and the registry must not wait for it.
 pub(super) async fn list(
     State(admin): State<AdminState>,
-) -> Result<axum::Json<Vec<PoolView>>, ProblemDocument> {
-    Ok(axum::Json(admin.registry.pools().await?))
+) -> Result<impl IntoResponse, ProblemDocument> {
+    let registry = admin.registry;
+    let write = async move {
+        let pools = registry.pools().await?;
+        let writing = move || serde_json::to_vec(&pools).map_err(|_| RegistryError::Failed);
+        let written = tokio::task::spawn_blocking(writing).await;
+        Ok(written.map_err(|_| RegistryError::Failed)??)
+    };
+    let text = admin.listed.get(write).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text))
 }
 
 /// `GET /v1/pools/{pool}`.

@@ -27,6 +27,7 @@ use super::peer::Peer;
 use super::places::{ConnectionSlot, DoorPlaces};
 use super::reserve::{Accepted, Reserve};
 use super::router::router;
+use super::shared_answer::SharedAnswer;
 use super::write_timeout::Stall;
 use super::{AdminDoor, AdminState, ProxyProcess, Token};
 use crate::config::ListenAddress;
@@ -96,7 +97,8 @@ pub async fn serve(
         door: AdminDoor::Unix,
         hosts: None,
         apps_pools: settings.apps_pools.into(),
-        scraped: Arc::default(),
+        scraped: SharedAnswer::default(),
+        listed: SharedAnswer::default(),
     };
     let at = |door: AdminDoor| AdminState {
         door,

@@ -10,9 +10,9 @@ use tokio::runtime;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
+use crate::core::backend::DerivedState;
 use crate::net::sd_notify::{NOTIFY_SOCKET, notify};
 use crate::registry::Handle;
-use crate::registry::view::PoolView;
 use crate::rt::syscall::monotonic_ns;
 use crate::rt::vitals::Vitals;
 
@@ -109,11 +109,13 @@ async fn tell_aside(state: String) {
 }
 
 /// `app: 3 ready, 1 draining; web: 2 ready`.
-fn describe(pools: &[PoolView]) -> String {
-    let pools = pools.iter().map(|pool| {
+fn describe<'a>(
+    pools: impl Iterator<Item = (&'a str, impl Iterator<Item = DerivedState>)>,
+) -> String {
+    let pools = pools.map(|(name, backends)| {
         let mut states: BTreeMap<&str, usize> = BTreeMap::new();
-        for backend in &pool.backends {
-            *states.entry(&backend.state).or_default() += 1;
+        for state in backends {
+            *states.entry(state.as_str()).or_default() += 1;
         }
         // What serves comes first.
         let mut states: Vec<_> = states.into_iter().collect();
@@ -123,8 +125,8 @@ fn describe(pools: &[PoolView]) -> String {
             .map(|(state, n)| format!("{n} {state}"))
             .collect();
         match counts.as_slice() {
-            [] => format!("{}: no backends", pool.name),
-            counts => format!("{}: {}", pool.name, counts.join(", ")),
+            [] => format!("{name}: no backends"),
+            counts => format!("{name}: {}", counts.join(", ")),
         }
     });
     pools.collect::<Vec<_>>().join("; ")
@@ -135,10 +137,18 @@ async fn status(registry: Handle, stopping: Arc<AtomicBool>) {
     let mut events = registry.subscribe();
     let mut told = String::new();
     loop {
-        let Ok(pools) = registry.pools().await else {
+        // What is told already is in the snapshot by then.
+        if registry.answers().await.is_err() {
             return;
+        }
+        let text = {
+            let snapshot = registry.snapshot();
+            let pools = snapshot.pools.iter();
+            describe(pools.map(|pool| {
+                let states = pool.backends.iter().map(|backend| backend.state());
+                (&*pool.name, states)
+            }))
         };
-        let text = describe(&pools);
         if text != told && !stopping.load(Ordering::Relaxed) {
             tell_aside(format!("STATUS={text}")).await;
             told = text;
@@ -214,23 +224,6 @@ mod tests {
     use crate::registry::unattended::{NoObserver, NoProbes};
     use crate::registry::{persist, spawn};
 
-    fn pool(name: &str, states: &[&str]) -> PoolView {
-        let backends: Vec<_> = states
-            .iter()
-            .map(|state| {
-                serde_json::json!({
-                    "name": "x", "address": "127.0.0.1:1", "weight": 1, "incarnation": 1, "state": state,
-                    "health": "up", "source": "config", "last_probe": null, "drains": [], "in_flight": 0,
-                    "connections": 0, "requests": 0,
-                })
-            })
-            .collect();
-        serde_json::from_value(serde_json::json!({
-            "name": name, "balance": "random", "eligible": 0, "held": 0, "backends": backends,
-        }))
-        .unwrap()
-    }
-
     #[tokio::test]
     async fn the_pulse_is_lost_with_the_data_plane_and_with_the_registry() {
         let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"";
@@ -283,12 +276,11 @@ mod tests {
 
     #[test]
     fn the_status_counts_states_and_begins_with_what_serves() {
-        let pools = [
-            pool("api", &["ready", "draining", "ready", "down"]),
-            pool("web", &[]),
-        ];
+        use DerivedState::{Down, Draining, Ready};
+        let pools = [("api", vec![Ready, Draining, Ready, Down]), ("web", vec![])];
+        let pools = pools.into_iter();
         assert_eq!(
-            describe(&pools),
+            describe(pools.map(|(name, states)| (name, states.into_iter()))),
             "api: 2 ready, 1 down, 1 draining; web: no backends"
         );
     }

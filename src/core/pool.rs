@@ -1,6 +1,7 @@
 //! The backends of one app, their policy and their deadlines.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::Time;
 use super::backend::{BackendEffect, BackendEvent, BackendState, Context, Policy, ProbeResult};
@@ -131,9 +132,13 @@ impl<K: Ord + Clone> BackendSet<K> {
 
     /// All of them, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &BackendState)> {
-        self.backends
-            .iter()
-            .map(|(key, entry)| (key, &entry.backend))
+        self.iter_from(Bound::Unbounded)
+    }
+
+    /// Those from one key on.
+    pub fn iter_from(&self, from: Bound<K>) -> impl Iterator<Item = (&K, &BackendState)> {
+        let all = self.backends.range((from, Bound::Unbounded));
+        all.map(|(key, entry)| (key, &entry.backend))
     }
 
     /// How many there are.

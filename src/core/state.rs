@@ -38,6 +38,15 @@ pub enum DerivedState {
 }
 
 impl DerivedState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Drained,
+        Self::Draining,
+        Self::Starting,
+        Self::Down,
+        Self::Ready,
+    ];
+
     /// As the API and the metrics write it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -14,13 +14,14 @@ use super::handle::RegistryError;
 use super::lease::{self, LeaseHandle};
 use super::plan_view::PlanView;
 use super::pool::PoolState;
+use super::pool_views::ViewQuestion;
 use super::request::{self, ResumeScope};
 use super::split_plans::PlanAct;
 use super::splits::SplitChange;
 use super::supervised::SupervisedChange;
 use super::view::{
-    BackendView, DrainRequest, DrainResponse, EjectionView, LeaseDrainRequest, LeaseEvent,
-    LeaseRequest, PauseRequest, PauseResponse, PoolView, RegisterRequest, SplitView,
+    DrainRequest, DrainResponse, EjectionView, LeaseDrainRequest, LeaseEvent, LeaseRequest,
+    PauseRequest, PauseResponse, RegisterRequest, SplitView,
 };
 use super::writer::Writer;
 use crate::config::{self, Config, OnEmptyConfig};
@@ -83,20 +84,7 @@ pub(super) enum RegistryCommand {
         owner: Option<u32>,
         reply: oneshot::Sender<bool>,
     },
-    Pools {
-        reply: oneshot::Sender<Vec<PoolView>>,
-    },
-    Pool {
-        name: String,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<PoolView, RegistryError>>,
-    },
-    Backends {
-        pool: String,
-        name: String,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<Vec<BackendView>, RegistryError>>,
-    },
+    View(ViewQuestion),
     Discovered(SourceSet),
     Apply {
         config: Arc<Config>,
@@ -157,43 +145,7 @@ impl Writer {
             RegistryCommand::HandOver(command) => self.hand_over_command(command),
             RegistryCommand::Report { key, event, detail } => self.report(key, event, detail),
             RegistryCommand::Ping { reply } => self.reply(reply, ()),
-            RegistryCommand::Pools { reply } => {
-                let pools = self.pools.iter().filter(|pool| !pool.retired);
-                let views = pools.map(|pool| self.with_shares(pool.view())).collect();
-                self.reply(reply, views);
-            }
-            RegistryCommand::Pool { name, owner, reply } => {
-                let view = self.index_for(&name, owner).map(|index| {
-                    let state = &self.pools[index];
-                    let mut view = match owner {
-                        None => self.with_shares(state.view()),
-                        Some(_) => state.view(),
-                    };
-                    let is_own = |id| {
-                        state
-                            .members
-                            .get(&BackendKey(id))
-                            .is_some_and(|one| one.is_of(owner))
-                    };
-                    view.backends.retain(|backend| is_own(backend.id));
-                    view
-                });
-                self.reply(reply, view);
-            }
-            RegistryCommand::Backends {
-                pool,
-                name,
-                owner,
-                reply,
-            } => {
-                let views = self.find_own(&pool, &name, owner).map(|(index, keys)| {
-                    let state = &self.pools[index];
-                    let both = |key| state.members.get(&key).zip(state.core.get(&key));
-                    let both = keys.into_iter().filter_map(both);
-                    both.map(|(member, backend)| member.view(backend)).collect()
-                });
-                self.reply(reply, views);
-            }
+            RegistryCommand::View(question) => self.answer_view(question),
             RegistryCommand::Drain {
                 pool,
                 name,

@@ -16,7 +16,7 @@ mod transport;
 pub mod waiters;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -39,6 +39,7 @@ pub use transport::Transport;
 use super::snapshot::HoldQueue;
 use crate::config::Address;
 use crate::core::Time;
+use crate::core::backend::DerivedState;
 use crate::metrics::backend::Counters;
 use crate::metrics::restart_meter::RestartMeter;
 use crate::registry::endpoint::gate::Gate;
@@ -131,6 +132,8 @@ pub struct Endpoint {
     pub last_probe: LastProbe,
     /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
     pub is_http10: AtomicBool,
+    /// As [`DerivedState`] counts, for those who don't ask the registry's task.
+    state: AtomicU8,
     weight: AtomicU32,
     ready_since: AtomicU64,
     /// Slow start counts from here: since it became ready, or came back from ejection.
@@ -183,6 +186,7 @@ impl Endpoint {
                 Address::Unix(_) => "localhost".into(),
             },
             address,
+            state: AtomicU8::new(DerivedState::Starting as u8),
             weight: AtomicU32::new(weight),
             ready_since: AtomicU64::new(0),
             warm_since: AtomicU64::new(0),
@@ -216,6 +220,17 @@ impl Endpoint {
             signals,
             queue,
         }
+    }
+
+    /// What it is to people: what the registry's task has found last.
+    pub fn state(&self) -> DerivedState {
+        let number = usize::from(self.state.load(Ordering::Relaxed));
+        let state = DerivedState::ALL.get(number).copied();
+        state.unwrap_or(DerivedState::Starting)
+    }
+
+    pub(super) fn set_state(&self, state: DerivedState) {
+        self.state.store(state as u8, Ordering::Relaxed);
     }
 
     /// Its share.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::command::RegistryCommand;
-use super::endpoint::{BackendKey, await_census, begin_census};
+use super::endpoint::BackendKey;
 use super::live_figures::LiveFigures;
 use super::names;
 use super::own_listeners::OwnListeners;
@@ -19,8 +19,7 @@ use super::saves::Saves;
 use super::snapshot::Snapshot;
 use super::supervised::SupervisorBoard;
 use super::view::{
-    BackendView, DrainRequest, DrainResponse, EventView, InFlight, PoolView, RegisterRequest,
-    ResumeRequest,
+    BackendView, DrainRequest, DrainResponse, EventView, InFlight, RegisterRequest, ResumeRequest,
 };
 use crate::config::{self, Config};
 use crate::core::backend::BackendEvent;
@@ -130,7 +129,7 @@ impl Handle {
     }
 
     /// Why what is in force now would not survive the process.
-    fn trouble(&self) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<String> {
         let trouble = self.saves()?.trouble()?;
         Some(format!(
             "not saved since {}: {}",
@@ -182,70 +181,6 @@ impl Handle {
     /// Waits until the registry's task has ended, which it does with its runtime only.
     pub async fn ended(&self) {
         self.commands.closed().await;
-    }
-
-    /// Every pool, as people see it.
-    ///
-    /// # Errors
-    /// [`RegistryError::ShuttingDown`]; [`RegistryError::Failed`].
-    pub async fn pools(&self) -> Result<Vec<PoolView>, RegistryError> {
-        self.look_up_oldest(None).await;
-        let mut pools = self.ask(|reply| RegistryCommand::Pools { reply }).await?;
-        for pool in &mut pools {
-            pool.unsaved = self.trouble();
-            pool.discovery = self.live.of_pool(&pool.name);
-            pool.supervisor = self.supervisors.view(&pool.name);
-        }
-        Ok(pools)
-    }
-
-    /// Has the oldest requests looked up on backends that take nothing new: of one pool, or of all.
-    async fn look_up_oldest(&self, only: Option<&str>) {
-        let asked = {
-            let snapshot = self.snapshot.load();
-            let pools =
-                (snapshot.pools.iter()).filter(|pool| only.is_none_or(|name| *pool.name == *name));
-            begin_census(pools.flat_map(|pool| pool.backends.iter()))
-        };
-        await_census(asked).await;
-    }
-
-    /// One pool.
-    ///
-    /// # Errors
-    /// [`RegistryError::UnknownPool`], also for a pool that isn't this caller's; those of [`Handle::pools`].
-    pub async fn pool(&self, name: &str) -> Result<PoolView, RegistryError> {
-        self.look_up_oldest(Some(name)).await;
-        let (name, owner) = (name.to_owned(), self.owner);
-        let mut pool = self
-            .ask(|reply| RegistryCommand::Pool { name, owner, reply })
-            .await??;
-        pool.unsaved = self.trouble();
-        if owner.is_none() {
-            pool.discovery = self.live.of_pool(&pool.name);
-            pool.supervisor = self.supervisors.view(&pool.name);
-        }
-        Ok(pool)
-    }
-
-    /// The backends that `name` means, the newest last: all of that name, or the one `NAME~2`.
-    ///
-    /// # Errors
-    /// When there is no such pool or backend, or it isn't this caller's; those of [`Handle::pools`].
-    pub async fn backends(
-        &self,
-        pool: &str,
-        name: &str,
-    ) -> Result<Vec<BackendView>, RegistryError> {
-        self.look_up_oldest(Some(pool)).await;
-        let (pool, name, owner) = (pool.to_owned(), name.to_owned(), self.owner);
-        self.ask(|reply| RegistryCommand::Backends {
-            pool,
-            name,
-            owner,
-            reply,
-        })
-        .await?
     }
 
     /// Drains a backend; with `wait` (the default) answers when the drain ended.

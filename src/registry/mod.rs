@@ -30,6 +30,7 @@ pub mod pause;
 pub mod persist;
 pub mod plan_view;
 mod pool;
+mod pool_views;
 pub mod probing;
 mod request;
 pub mod restart_board;

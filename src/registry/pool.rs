@@ -8,6 +8,7 @@ mod reconfigure;
 mod sticky;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
@@ -83,6 +84,8 @@ pub struct PoolState {
     zone: Option<String>,
     /// How long requests take around restarts.
     pub(super) readings: LatencyReadings,
+    /// The share of its weight that takes requests, once it was asked for since the last snapshot.
+    pub(super) capacity: Option<f64>,
 }
 
 /// A backend that is to be added.
@@ -156,6 +159,7 @@ impl PoolState {
             balancers: PoolBalancers::default(),
             zone: None,
             readings: LatencyReadings::default(),
+            capacity: None,
             name,
             shared,
             config,
@@ -223,8 +227,16 @@ impl PoolState {
         if let Some(known) = known {
             self.vouch(key, known);
         }
+        self.show_state(key);
         self.refresh_cadence(key, false);
         (self.dirty, self.unsaved) = (true, true);
+    }
+
+    /// Has those know its state who don't ask here.
+    fn show_state(&self, key: BackendKey) {
+        if let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get(&key)) {
+            member.endpoint.set_state(backend.state());
+        }
     }
 
     /// The count of processes under one name goes on, whether they come one after the other or overlap.
@@ -302,6 +314,7 @@ impl PoolState {
             self.forget_outcomes(key);
         }
         self.set_last_resort(key);
+        self.show_state(key);
         if before != after {
             self.dirty = true;
             self.unsaved |= before.map(|was| was.kept) != after.map(|is| is.kept);
@@ -331,6 +344,7 @@ impl PoolState {
     /// As the data plane sees it; made anew only if something changed.
     pub fn snapshot(&mut self) -> Arc<PoolSnapshot> {
         if std::mem::take(&mut self.dirty) {
+            self.capacity = None;
             let new = Arc::new(self.make_snapshot());
             self.past.push(std::mem::replace(&mut self.published, new));
         }
@@ -339,8 +353,17 @@ impl PoolState {
 
     /// Each backend's two sides. Both are in the order of their keys: none has to be looked up.
     pub(super) fn both(&self) -> impl Iterator<Item = (&BackendEntry, &BackendState)> {
-        let mut core = self.core.iter().peekable();
-        self.members.iter().filter_map(move |(key, member)| {
+        self.both_from(Bound::Unbounded)
+    }
+
+    /// Those from one of them on.
+    pub(super) fn both_from(
+        &self,
+        from: Bound<BackendKey>,
+    ) -> impl Iterator<Item = (&BackendEntry, &BackendState)> {
+        let mut core = self.core.iter_from(from).peekable();
+        let members = self.members.range((from, Bound::Unbounded));
+        members.filter_map(move |(key, member)| {
             while core.next_if(|(other, _)| *other < key).is_some() {}
             let (_, backend) = core.next_if(|(other, _)| *other == key)?;
             Some((member, backend))

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::restart_view::{RestartCounts, RestartLatency, RestartView};
 use crate::core::Time;
-use crate::core::restart::RestartRecord;
 use crate::core::restart::role::RestartRole;
+use crate::core::restart::{RestartOutcome, RestartRecord};
 use crate::metrics::restart_meter::RestartMeter;
 use crate::rt::clock::{self, Reading};
 
@@ -76,6 +76,22 @@ impl RestartBoard {
         }
     }
 
+    /// The restarts of a pool that are under way have seen this little, too.
+    pub(super) fn lower_capacity(&self, pool: &str, capacity: f64) {
+        let mut entries = self.0.lock();
+        for entry in entries.iter_mut().filter(|entry| entry.is_under_way(pool)) {
+            entry.record.capacity = entry.record.capacity.min(capacity);
+        }
+    }
+
+    /// A restart of a pool that is under way, beside the one with this number.
+    pub(super) fn under_way(&self, pool: &str, beside: u64) -> Option<Arc<RestartMeter>> {
+        let entries = self.0.lock();
+        let mut others = entries.iter().rev();
+        let other = others.find(|entry| entry.record.number != beside && entry.is_under_way(pool));
+        other.map(|entry| entry.meter.clone())
+    }
+
     /// The last restarts, so many at most, the oldest first.
     pub fn list(&self, limit: usize) -> Vec<RestartView> {
         let entries = self.0.lock();
@@ -96,6 +112,11 @@ impl RestartBoard {
 }
 
 impl BoardEntry {
+    fn is_under_way(&self, pool: &str) -> bool {
+        let has_left = self.record.outcome == RestartOutcome::Left;
+        *self.pool == *pool && !self.record.is_over() && !has_left
+    }
+
     /// All instants by one reading of the clocks, so that they stay in order.
     fn view(&self, reading: &Reading) -> RestartView {
         let record = &self.record;

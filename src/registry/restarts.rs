@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::backend_entry::BackendEntry;
 use super::endpoint::BackendKey;
 use super::pool::PoolState;
+use super::restart_board::RestartBoard;
 use super::roll;
 use super::writer::Writer;
 use crate::core::Time;
@@ -17,6 +18,10 @@ use crate::rt::clock;
 
 /// Restarts whose backends have left that are waited with for a successor; further ones are not.
 const MOST_LEFT: usize = 1024;
+
+/// In a pool of more backends than this, one of them is next to nothing, and nobody looks at all of them for each that
+/// changes: when all change at once, that would be work without end.
+const MOST_LOOKED_AT: usize = 1024;
 
 /// Restarts whose backends have left, by pool and name.
 pub(super) type LeftBackends = BTreeMap<(Arc<str>, String), Arc<RestartMeter>>;
@@ -132,12 +137,8 @@ impl Writer {
             endpoint.past_restart.store(Some(meter.clone()));
             endpoint.restart.store(Arc::default());
             // Who waits from now on waits for another one that is under way.
-            let mut others = pool.members.values();
-            let other = others.find(|other| other.recorder.open().is_some());
-            if let Some(other) = other {
-                pool.shared
-                    .restart
-                    .store(Some(other.endpoint.restart.load_full()));
+            if let Some(other) = pool.other_restart(meter.number(), &board) {
+                pool.shared.restart.store(Some(other));
             }
         }
         let (name, base) = (pool.name.clone(), pool.members[&key].base.clone());
@@ -212,8 +213,21 @@ impl Writer {
 }
 
 impl PoolState {
-    /// The share of the weight of all backends that takes requests, from 0 to 1.
-    fn capacity(&self) -> f64 {
+    /// The share of the weight of all backends that takes requests, from 0 to 1; in a large pool, as it was at the last
+    /// snapshot or the first change since.
+    fn capacity(&mut self) -> f64 {
+        if self.members.len() <= MOST_LOOKED_AT {
+            return self.add_up_capacity();
+        }
+        if let Some(capacity) = self.capacity {
+            return capacity;
+        }
+        let capacity = self.add_up_capacity();
+        self.capacity = Some(capacity);
+        capacity
+    }
+
+    fn add_up_capacity(&self) -> f64 {
         let (mut all, mut ready) = (0_u64, 0_u64);
         for (member, backend) in self.both() {
             let weight = u64::from(member.endpoint.weight());
@@ -232,12 +246,25 @@ impl PoolState {
     }
 
     /// Other restarts under way have seen this little, too.
-    fn note_capacity(&self, capacity: f64, board: &super::restart_board::RestartBoard) {
+    fn note_capacity(&self, capacity: f64, board: &RestartBoard) {
+        if self.members.len() > MOST_LOOKED_AT {
+            return board.lower_capacity(&self.name, capacity);
+        }
         for record in self.members.values().filter_map(|one| one.recorder.open()) {
             board.change(record.number, |record, _, _| {
                 record.capacity = record.capacity.min(capacity);
             });
         }
+    }
+
+    /// Another restart that is under way.
+    fn other_restart(&self, number: u64, board: &RestartBoard) -> Option<Arc<RestartMeter>> {
+        if self.members.len() > MOST_LOOKED_AT {
+            return board.under_way(&self.name, number);
+        }
+        let mut others = self.members.values();
+        let other = others.find(|other| other.recorder.open().is_some())?;
+        Some(other.endpoint.restart.load_full())
     }
 }
 

@@ -9,7 +9,6 @@ mod discovery;
 mod families;
 mod outliers;
 mod sessions;
-mod states;
 mod supervisors;
 mod traces;
 
@@ -31,7 +30,6 @@ use crate::telemetry::spans::Tracer;
 use crate::tls::server::Inventory;
 
 use carried::CarriedCounters;
-use states::States;
 
 /// Everything that is counted, and its text form. Cheap to clone.
 #[derive(Clone)]
@@ -40,7 +38,6 @@ pub struct Metrics(Arc<MetricsInner>);
 struct MetricsInner {
     registry: Handle,
     plane: Arc<PlaneCounters>,
-    states: States,
     drains: Mutex<BTreeMap<String, EndedDrains>>,
     /// Plans that moved a split and have ended, by outcome.
     plans: Mutex<BTreeMap<&'static str, u64>>,
@@ -71,10 +68,9 @@ struct EndedDrains {
 }
 
 impl Metrics {
-    /// Metrics of what this registry knows. Must be called on a tokio runtime (the control runtime).
+    /// Metrics of what this registry knows.
     pub fn new(registry: Handle) -> Self {
         Self(Arc::new(MetricsInner {
-            states: States::watch(&registry),
             registry,
             plane: Arc::default(),
             drains: Mutex::default(),

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 //! The registry with everything real but the probes, whose results the tests make up.
 
+mod crowd;
 mod discovered;
 mod drains;
 mod faults;

@@ -162,9 +162,7 @@ impl RegistryCommand {
         !matches!(
             self,
             RegistryCommand::Ping { .. }
-                | RegistryCommand::Pools { .. }
-                | RegistryCommand::Pool { .. }
-                | RegistryCommand::Backends { .. }
+                | RegistryCommand::View(_)
                 | RegistryCommand::LeaseStatus { .. }
                 | RegistryCommand::OwnsLease { .. }
                 | RegistryCommand::Splits { .. }

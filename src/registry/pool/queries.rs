@@ -95,20 +95,20 @@ impl PoolState {
         (self.core.eligible(), staying.count())
     }
 
-    /// As people see it.
+    /// How many of its backends take requests, whatever a pause does to those.
+    pub fn count_eligible(&self) -> usize {
+        let eligible = self.both().filter(|both| super::takes_requests(*both));
+        eligible.count()
+    }
+
+    /// As people see it, but for its backends.
     pub fn view(&self) -> PoolView {
         PoolView {
             name: self.name.to_string(),
             balance: self.config.balance.as_str().to_owned(),
-            eligible: self
-                .both()
-                .filter(|both| super::takes_requests(*both))
-                .count(),
+            eligible: self.count_eligible(),
             held: self.shared.held.load(Ordering::Relaxed),
-            backends: self
-                .both()
-                .map(|(member, backend)| member.view(backend))
-                .collect(),
+            backends: Vec::new(),
             pause: self.pause.as_ref().map(|pause| pause.view()),
             splits: Vec::new(),
             unsaved: None,

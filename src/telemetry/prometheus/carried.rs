@@ -4,7 +4,7 @@
 //! They travel as series, by name and labels: a release that counts something else adds what it knows, and a route or backend
 //! that is gone takes its series along.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,7 @@ impl CarriedCounters {
                 rows.insert((place, labels(metric)), row);
             }
         }
+        let present = Present::of(snapshot);
         for series in &self.series {
             let Some(kind) = series.value.kind() else {
                 continue;
@@ -103,7 +104,7 @@ impl CarriedCounters {
             }
             match rows.get(&(place, series.labels.clone())) {
                 Some(row) => series.value.add_to(&mut families[place].mut_metric()[*row]),
-                None if is_there(&series.labels, snapshot) => {
+                None if present.has(&series.labels) => {
                     let mut metric = Metric::from_label(pairs(&series.labels));
                     series.value.add_to(&mut metric);
                     families[place].mut_metric().push(metric);
@@ -194,20 +195,39 @@ fn pairs(labels: &[(String, String)]) -> Vec<LabelPair> {
     pairs.collect()
 }
 
-/// Whether what the labels name is still there.
-fn is_there(labels: &[(String, String)], snapshot: &Snapshot) -> bool {
-    let named = |wanted: &str| {
-        let found = labels.iter().find(|(name, _)| name == wanted);
-        found.map(|(_, value)| value.as_str()).unwrap_or_default()
-    };
-    let (pool, backend, route) = (named("pool"), named("backend"), named("route"));
-    let mut pools = snapshot.pools.iter();
-    let found = pools.find(|there| &*there.name == pool);
-    let mut routes = snapshot.config.routes.iter();
-    let has_route = route.is_empty() || routes.any(|there| there.name.as_deref() == Some(route));
-    let has_backend = backend.is_empty()
-        || found.is_some_and(|pool| pool.backends.iter().any(|there| &*there.name == backend));
-    has_route && has_backend && (pool.is_empty() || found.is_some())
+/// What there is that labels name.
+struct Present<'a> {
+    pools: HashSet<&'a str>,
+    backends: HashSet<(&'a str, &'a str)>,
+    routes: HashSet<&'a str>,
+}
+
+impl<'a> Present<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        let pools = snapshot.pools.iter();
+        let backends = pools.clone().flat_map(|pool| {
+            let all = pool.backends.iter();
+            all.map(|backend| (&*pool.name, &*backend.name))
+        });
+        let routes = snapshot.config.routes.iter();
+        Self {
+            backends: backends.collect(),
+            pools: pools.map(|pool| &*pool.name).collect(),
+            routes: routes.filter_map(|route| route.name.as_deref()).collect(),
+        }
+    }
+
+    /// Whether all that these labels name is still there.
+    fn has(&self, labels: &[(String, String)]) -> bool {
+        let named = |wanted: &str| {
+            let found = labels.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.as_str()).unwrap_or_default()
+        };
+        let (pool, backend, route) = (named("pool"), named("backend"), named("route"));
+        (route.is_empty() || self.routes.contains(route))
+            && (backend.is_empty() || self.backends.contains(&(pool, backend)))
+            && (pool.is_empty() || self.pools.contains(pool))
+    }
 }
 
 #[cfg(test)]

@@ -13,20 +13,18 @@ use super::families::Family;
 use super::outliers::outliers;
 use super::supervisors::supervisors;
 use super::{EndedDrains, MetricsInner};
+use crate::core::backend::DerivedState;
 use crate::registry::Endpoint;
 use crate::registry::saves::Saves;
 use crate::registry::snapshot::{PoolSnapshot, Snapshot};
 use crate::rt::output::dropped_errors;
 use crate::rt::panics;
 
-/// Every state a backend can be in.
-const STATES: [&str; 5] = ["ready", "draining", "drained", "starting", "down"];
-
 pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     let snapshot = inner.registry.snapshot();
     let mut families = Vec::new();
     families.extend(requests(inner, &snapshot));
-    families.extend(backends(inner, &snapshot));
+    families.extend(backends(&snapshot));
     families.extend(probes(&snapshot));
     families.extend(shared_out(&snapshot));
     families.extend(super::sessions::collect(&snapshot));
@@ -144,7 +142,7 @@ fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
     ]
 }
 
-fn backends(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
+fn backends(snapshot: &Snapshot) -> [Family; 7] {
     let mut sent = Family::counter(
         "lameduck_backend_requests_total",
         "Requests sent to a backend, answered or not, repeated ones included.",
@@ -171,7 +169,7 @@ fn backends(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
     );
     let mut broken = Family::counter(
         "lameduck_backend_sessions_broken_total",
-        "Sessions of HTTP/2 that were closed because the backend ended most of their latest requests early.",
+        "Sessions of HTTP/2 that were closed because the backend ended most of their latest requests early, or sent too many frames without use.",
     );
     each_backend(snapshot, |pool, endpoint| {
         let labels = [("pool", &*pool.name), ("backend", &*endpoint.name)];
@@ -184,9 +182,9 @@ fn backends(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
         }
         open.add(&labels, endpoint.connections.open().into());
         idle.add(&labels, endpoint.idle.len() as u64);
-        let current = inner.states.of(&pool.name, &endpoint.name);
-        for state in STATES {
-            let labels = [labels[0], labels[1], ("state", state)];
+        let current = endpoint.state();
+        for state in DerivedState::ALL {
+            let labels = [labels[0], labels[1], ("state", state.as_str())];
             states.add(&labels, u64::from(state == current));
         }
     });

@@ -1,0 +1,97 @@
+//! Answers that take a while to write: all who ask at the same time get one, and it is gone when the last of them has it.
+
+use std::sync::{Arc, Weak};
+
+use axum::body::Bytes;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::problem::ProblemDocument;
+use crate::registry::RegistryError;
+
+/// The last answer and when its writing began: whoever asked before that may have it, too.
+type LastAnswer = Option<(Instant, Weak<Vec<u8>>)>;
+
+/// One kind of answer. A flood of questions costs no more than one after the other, and keeps no text of its own for each.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SharedAnswer(Arc<Mutex<LastAnswer>>);
+
+impl SharedAnswer {
+    /// The answer, written by `write` unless somebody else has done so since this was asked.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(super) async fn get(
+        &self,
+        write: impl Future<Output = Result<Vec<u8>, ProblemDocument>> + Send + 'static,
+    ) -> Result<Bytes, ProblemDocument> {
+        let asked = Instant::now();
+        let mut last = self.0.clone().lock_owned().await;
+        if let Some((begun, answer)) = &*last
+            && *begun >= asked
+            && let Some(answer) = answer.upgrade()
+        {
+            return Ok(shared(answer));
+        }
+        // The lock goes along: whoever hangs up meanwhile does not make the next one write beside this one.
+        let writing = tokio::spawn(async move {
+            let begun = Instant::now();
+            let answer = Arc::new(write.await?);
+            *last = Some((begun, Arc::downgrade(&answer)));
+            Ok(answer)
+        });
+        let answer = writing.await.map_err(|_| RegistryError::Failed)?;
+        answer.map(shared)
+    }
+}
+
+/// Bytes that are the text itself, and no copy of it.
+fn shared(answer: Arc<Vec<u8>>) -> Bytes {
+    struct SharedText(Arc<Vec<u8>>);
+
+    impl AsRef<[u8]> for SharedText {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    Bytes::from_owner(SharedText(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answer_is_written_once_for_all_who_ask_meanwhile_and_kept_for_nobody() {
+        let answers = SharedAnswer::default();
+        let written = Arc::new(AtomicU32::new(0));
+        let write = || {
+            let written = written.clone();
+            async move {
+                tokio::task::yield_now().await;
+                Ok(written
+                    .fetch_add(1, Ordering::Relaxed)
+                    .to_string()
+                    .into_bytes())
+            }
+        };
+        let first = answers.get(write());
+        let others = async {
+            let all = (0..20).map(|_| answers.get(write()));
+            futures_util::future::join_all(all).await
+        };
+        let (first, others) = tokio::join!(first, others);
+        let texts: Vec<_> = others.into_iter().map(Result::unwrap).collect();
+        let first = first.unwrap();
+        assert_eq!(first, "0");
+        assert!(texts.iter().all(|text| text == "0"), "{texts:?}");
+        drop((first, texts));
+        let kept = answers.0.lock().await;
+        assert!(kept.as_ref().unwrap().1.upgrade().is_none());
+        drop(kept);
+        assert_eq!(answers.get(write()).await.unwrap(), "1");
+    }
+}

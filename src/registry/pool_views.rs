@@ -1,0 +1,277 @@
+//! Pools as people see them, in pieces: where there are a hundred thousand backends, to write down all takes a while, and
+//! probes, drains and registrations must not wait for that.
+
+use std::ops::Bound;
+
+use tokio::sync::oneshot;
+
+use super::command::RegistryCommand;
+use super::endpoint::{BackendKey, await_census, begin_census};
+use super::handle::{Handle, RegistryError};
+use super::pool::PoolState;
+use super::view::{BackendView, PoolView};
+use super::writer::Writer;
+
+/// Backends that the registry's task writes down before it is the turn of others.
+const PIECE: usize = 512;
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum ViewQuestion {
+    /// All pools.
+    All {
+        reply: oneshot::Sender<Vec<ViewPiece>>,
+    },
+    /// One pool.
+    One {
+        name: String,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<ViewPiece, RegistryError>>,
+    },
+    /// More backends of a pool: those behind this one, or the first.
+    More {
+        pool: String,
+        after: Option<BackendKey>,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<BackendsPiece, RegistryError>>,
+    },
+    /// The backends that a name means.
+    Named {
+        pool: String,
+        name: String,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<Vec<BackendView>, RegistryError>>,
+    },
+    /// How many backends of a pool take requests, and how many there are.
+    Counts {
+        pool: String,
+        reply: oneshot::Sender<Result<(usize, usize), RegistryError>>,
+    },
+}
+
+/// A pool with some of its backends.
+#[derive(Debug)]
+pub(super) struct ViewPiece {
+    view: PoolView,
+    rest: RestOfPool,
+}
+
+/// Some backends of a pool.
+#[derive(Debug)]
+pub(super) struct BackendsPiece {
+    backends: Vec<BackendView>,
+    rest: RestOfPool,
+}
+
+/// Which of a pool's backends are still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RestOfPool {
+    Nothing,
+    /// Those behind this one; `None`: all.
+    Behind(Option<BackendKey>),
+}
+
+impl PoolState {
+    /// This owner's among the first `most` backends behind one, or among the first of all.
+    fn piece(&self, after: Option<BackendKey>, owner: Option<u32>, most: usize) -> BackendsPiece {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut all = self.both_from(from).peekable();
+        let mut last = after;
+        let mut backends = Vec::new();
+        for (member, backend) in all.by_ref().take(most) {
+            last = Some(member.endpoint.key);
+            if member.is_of(owner) {
+                backends.push(member.view(backend));
+            }
+        }
+        let rest = match all.peek() {
+            Some(_) => RestOfPool::Behind(last),
+            None => RestOfPool::Nothing,
+        };
+        BackendsPiece { backends, rest }
+    }
+}
+
+impl Writer {
+    pub(super) fn answer_view(&mut self, question: ViewQuestion) {
+        match question {
+            ViewQuestion::All { reply } => {
+                let mut left = PIECE;
+                let pools = self.pools.iter().filter(|pool| !pool.retired);
+                let views = pools.map(|pool| {
+                    let piece = self.first_piece(pool, None, left);
+                    left = left.saturating_sub(piece.view.backends.len());
+                    piece
+                });
+                let views = views.collect();
+                self.reply(reply, views);
+            }
+            ViewQuestion::One { name, owner, reply } => {
+                let index = self.index_for(&name, owner);
+                let piece = index.map(|index| self.first_piece(&self.pools[index], owner, PIECE));
+                self.reply(reply, piece);
+            }
+            ViewQuestion::More {
+                pool,
+                after,
+                owner,
+                reply,
+            } => {
+                let index = self.index_for(&pool, owner);
+                let piece = index.map(|index| self.pools[index].piece(after, owner, PIECE));
+                self.reply(reply, piece);
+            }
+            ViewQuestion::Named {
+                pool,
+                name,
+                owner,
+                reply,
+            } => {
+                let views = self.find_own(&pool, &name, owner).map(|(index, keys)| {
+                    let state = &self.pools[index];
+                    let both = |key| state.members.get(&key).zip(state.core.get(&key));
+                    let both = keys.into_iter().filter_map(both);
+                    both.map(|(member, backend)| member.view(backend)).collect()
+                });
+                self.reply(reply, views);
+            }
+            ViewQuestion::Counts { pool, reply } => {
+                let counts = self.index_for(&pool, None).map(|index| {
+                    let pool = &self.pools[index];
+                    (pool.count_eligible(), pool.members.len())
+                });
+                self.reply(reply, counts);
+            }
+        }
+    }
+
+    fn first_piece(&self, pool: &PoolState, owner: Option<u32>, most: usize) -> ViewPiece {
+        let BackendsPiece { backends, rest } = pool.piece(None, owner, most);
+        let view = PoolView {
+            backends,
+            ..pool.view()
+        };
+        let view = match owner {
+            None => self.with_shares(view),
+            Some(_) => view,
+        };
+        ViewPiece { view, rest }
+    }
+}
+
+impl Handle {
+    /// All pools.
+    ///
+    /// # Errors
+    /// When the proxy is exiting, or the registry failed.
+    pub async fn pools(&self) -> Result<Vec<PoolView>, RegistryError> {
+        self.look_up_oldest(None).await;
+        let pieces = self.ask_view(|reply| ViewQuestion::All { reply }).await?;
+        let mut pools = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            match self.whole(piece, None).await {
+                Ok(mut pool) => {
+                    self.add_figures(&mut pool);
+                    pools.push(pool);
+                }
+                // It has gone meanwhile.
+                Err(RegistryError::UnknownPool { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(pools)
+    }
+
+    /// One pool.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownPool`], also for a pool that isn't this caller's; those of [`Handle::pools`].
+    pub async fn pool(&self, name: &str) -> Result<PoolView, RegistryError> {
+        self.look_up_oldest(Some(name)).await;
+        let (name, owner) = (name.to_owned(), self.owner);
+        let piece = self
+            .ask_view(|reply| ViewQuestion::One { name, owner, reply })
+            .await??;
+        let mut pool = self.whole(piece, owner).await?;
+        match owner {
+            None => self.add_figures(&mut pool),
+            Some(_) => pool.unsaved = self.trouble(),
+        }
+        Ok(pool)
+    }
+
+    /// How many backends of a pool take requests, and how many there are.
+    ///
+    /// # Errors
+    /// As for [`Handle::pool`].
+    pub async fn count_backends(&self, pool: &str) -> Result<(usize, usize), RegistryError> {
+        let pool = pool.to_owned();
+        self.ask_view(|reply| ViewQuestion::Counts { pool, reply })
+            .await?
+    }
+
+    /// The backends that `name` means, the newest last: all of that name, or the one `NAME~2`.
+    ///
+    /// # Errors
+    /// When there is no such pool or backend, or it isn't this caller's; those of [`Handle::pools`].
+    pub async fn backends(
+        &self,
+        pool: &str,
+        name: &str,
+    ) -> Result<Vec<BackendView>, RegistryError> {
+        self.look_up_oldest(Some(pool)).await;
+        let (pool, name, owner) = (pool.to_owned(), name.to_owned(), self.owner);
+        self.ask_view(|reply| ViewQuestion::Named {
+            pool,
+            name,
+            owner,
+            reply,
+        })
+        .await?
+    }
+
+    async fn ask_view<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> ViewQuestion,
+    ) -> Result<T, RegistryError> {
+        self.ask(|reply| RegistryCommand::View(question(reply)))
+            .await
+    }
+
+    /// A pool with the rest of its backends.
+    async fn whole(&self, piece: ViewPiece, owner: Option<u32>) -> Result<PoolView, RegistryError> {
+        let ViewPiece { mut view, mut rest } = piece;
+        while let RestOfPool::Behind(after) = rest {
+            let pool = view.name.clone();
+            let more = self
+                .ask_view(|reply| ViewQuestion::More {
+                    pool,
+                    after,
+                    owner,
+                    reply,
+                })
+                .await??;
+            view.backends.extend(more.backends);
+            rest = more.rest;
+        }
+        Ok(view)
+    }
+
+    /// What the registry's task isn't asked for.
+    fn add_figures(&self, pool: &mut PoolView) {
+        pool.unsaved = self.trouble();
+        pool.discovery = self.live.of_pool(&pool.name);
+        pool.supervisor = self.supervisors.view(&pool.name);
+    }
+
+    /// Has the oldest requests looked up on backends that take nothing new: of one pool, or of all.
+    async fn look_up_oldest(&self, only: Option<&str>) {
+        let asked = {
+            let snapshot = self.snapshot.load();
+            let pools =
+                (snapshot.pools.iter()).filter(|pool| only.is_none_or(|name| *pool.name == *name));
+            begin_census(pools.flat_map(|pool| pool.backends.iter()))
+        };
+        await_census(asked).await;
+    }
+}
