@@ -12,8 +12,8 @@ const ENOUGH: Duration = Duration::from_secs(60);
 
 const MANY: usize = 3_000;
 
-/// So many that work for each of them about each of them would take hours.
-const CROWD: usize = 20_000;
+/// So many that work for each of them about each of them would take minutes.
+const CROWD: usize = 6_000;
 
 fn crowd(backends: usize) -> String {
     let mut text = "[[pool]]\nname = \"app\"\n".to_owned();
