@@ -1,19 +1,16 @@
 //! `[tracing]`: which trace a request belongs to, what is recorded of it, and what a collector can't do to the proxy.
 
-mod collector;
-
 use std::time::{Duration, Instant};
 
 use lameduck::core::trace_context::TraceParent;
 use lameduck::tools::demo::admin;
+use lameduck_rig::collector::{Collector, Mood, attribute, events};
 use lameduck_rig::proxy::{GET, Rig, Setup};
 use lameduck_rig::wire::field;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
-
-use collector::{Collector, Mood, attribute, events};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";

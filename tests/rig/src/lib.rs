@@ -3,7 +3,7 @@
 //! * [`proxy`]: a proxy process between scripted clients ([`wire`]) and scripted backends ([`backend`]);
 //! * [`broken_streams`]: standard streams that nobody reads, or that are closed or full;
 //! * [`h2_client`]: a client of HTTP/2 that keeps its rules; [`frames`] and [`hpack`]: one that can break each of them;
-//! * [`certificates`]: authorities and what they sign;
+//! * [`certificates`]: authorities and what they sign; [`collector`]: a receiver of traces;
 //! * [`peers`]: nginx and HAProxy; [`results`]: the figures of `make prove`;
 //! * [`ports`]: addresses for programs that can't bind to port 0;
 //! * [`oracle`]: instances of the demo's app, and the account of a load on them or on apps that somebody else started;
@@ -24,6 +24,7 @@
 pub mod backend;
 pub mod broken_streams;
 pub mod certificates;
+pub mod collector;
 pub mod frames;
 pub mod h2_client;
 pub mod hpack;

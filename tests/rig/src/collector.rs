@@ -10,8 +10,9 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// What it does with what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub struct Received {
 pub struct Collector {
     pub address: SocketAddr,
     mood: Arc<Mutex<Mood>>,
+    encryption: Encryption,
     received: Arc<Mutex<Vec<Received>>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -47,15 +49,35 @@ impl Drop for Collector {
     }
 }
 
+/// What it shakes hands by; `None`: it speaks cleartext.
+type Encryption = Arc<Mutex<Option<TlsAcceptor>>>;
+
 impl Collector {
     pub async fn new(mood: Mood) -> Self {
+        Self::start(mood, None).await
+    }
+
+    /// One behind TLS.
+    pub async fn encrypted(acceptor: TlsAcceptor) -> Self {
+        Self::start(Mood::Good, Some(acceptor)).await
+    }
+
+    async fn start(mood: Mood, acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mood, received) = (Arc::new(Mutex::new(mood)), Arc::default());
-        let task = tokio::spawn(serve(listener, mood.clone(), Arc::clone(&received)));
+        let encryption = Arc::new(Mutex::new(acceptor));
+        let serving = serve(
+            listener,
+            mood.clone(),
+            encryption.clone(),
+            Arc::clone(&received),
+        );
+        let task = tokio::spawn(serving);
         Self {
             address,
             mood,
+            encryption,
             received,
             task,
         }
@@ -63,7 +85,20 @@ impl Collector {
 
     /// `[tracing]` for it.
     pub fn tables(&self, more: &str) -> &'static str {
-        format!("[tracing]\nendpoint = \"http://{}\"\n{more}", self.address).leak()
+        let scheme = match &*self.encryption.lock() {
+            Some(_) => "https",
+            None => "http",
+        };
+        format!(
+            "[tracing]\nendpoint = \"{scheme}://{}\"\n{more}",
+            self.address
+        )
+        .leak()
+    }
+
+    /// Shows another certificate from now on.
+    pub fn set_acceptor(&self, acceptor: TlsAcceptor) {
+        *self.encryption.lock() = Some(acceptor);
     }
 
     pub fn set_mood(&self, mood: Mood) {
@@ -106,16 +141,33 @@ impl Collector {
     }
 }
 
-async fn serve(listener: TcpListener, mood: Arc<Mutex<Mood>>, received: Arc<Mutex<Vec<Received>>>) {
+async fn serve(
+    listener: TcpListener,
+    mood: Arc<Mutex<Mood>>,
+    encryption: Encryption,
+    received: Arc<Mutex<Vec<Received>>>,
+) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        connections.spawn(answer(stream, mood.clone(), received.clone()));
+        let (mood, received) = (mood.clone(), received.clone());
+        let acceptor = encryption.lock().clone();
+        connections.spawn(async move {
+            match acceptor {
+                None => answer(stream, mood, received).await,
+                // A client that does not like the certificate goes away.
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        answer(stream, mood, received).await;
+                    }
+                }
+            }
+        });
     }
 }
 
 async fn answer(
-    mut stream: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     mood: Arc<Mutex<Mood>>,
     received: Arc<Mutex<Vec<Received>>>,
 ) {
@@ -151,7 +203,10 @@ async fn answer(
     }
 }
 
-async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+async fn read_request(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+) -> Option<(String, Vec<u8>)> {
     let end = loop {
         if let Some(at) = memchr::memmem::find(bytes, b"\r\n\r\n") {
             break at + 4;
