@@ -15,12 +15,14 @@
 //! * [`supervisor_word`] makes of what supervisors say what a backend is told;
 //! * [`discovery`] judges what sources outside say of which backends there are;
 //! * [`trace_context`] reads whose trace a request is part of, and decides which are recorded;
+//! * [`call_status`] names what became of a gRPC call;
 //! * [`moving`] says who goes on with a connection that changes its process;
 //! * [`upgrade`] is how one lameduck takes over from another.
 
 pub mod backend;
 pub mod balance;
 pub mod budget;
+pub mod call_status;
 mod closing;
 pub mod discovery;
 pub mod drain;

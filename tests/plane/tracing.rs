@@ -1,5 +1,7 @@
 //! `[tracing]`: which trace a request belongs to, what is recorded of it, and what a collector can't do to the proxy.
 
+mod calls;
+
 use std::time::{Duration, Instant};
 
 use lameduck::core::trace_context::TraceParent;

@@ -2,6 +2,7 @@
 //! trace. Most requests have none of it, and pay for one pointer.
 
 use super::ClientConnection;
+use crate::core::call_status::CallStatus;
 use crate::core::trace_context::trace_id_text;
 use crate::metrics::MeteredRequest;
 use crate::telemetry::spans::record::{AttemptSpan, RequestTrace};
@@ -34,6 +35,14 @@ impl ClientConnection {
                 trace_id,
                 ..FollowedRequest::default()
             }));
+        }
+    }
+
+    /// The client was told here what has become of its call.
+    pub fn follow_call(&mut self, code: u8) {
+        let followed = self.followed.as_mut();
+        if let Some(trace) = followed.and_then(|followed| followed.trace.as_mut()) {
+            trace.call_status = Some(CallStatus(code));
         }
     }
 

@@ -1,6 +1,8 @@
 //! Notes an answer, where somebody follows its request: a plan that moves a split, or its trace.
 
 use super::Exchange;
+use crate::core::call_status::CallStatus;
+use crate::proxy::messages::grpc;
 
 impl Exchange<'_> {
     /// The answer's head has been taken.
@@ -15,6 +17,29 @@ impl Exchange<'_> {
         if let Some(attempt) = followed.attempt() {
             attempt.status = self.tally.status;
             attempt.answered = Some(at);
+        }
+    }
+
+    /// The head of the answer to a call is here, and nothing of it has been consumed yet: it may have all that is said of
+    /// the call.
+    #[cold]
+    pub(super) fn follow_call_head(&mut self) {
+        let status = self.judge_call_head();
+        self.follow_call(status);
+    }
+
+    /// The trailers of a call are here. Without a status, its client takes it for UNKNOWN.
+    pub(super) fn follow_trailers(&mut self, status: Option<u8>) {
+        if self.client.followed.is_some() && !self.is_call_judged {
+            self.follow_call(Some(status.unwrap_or(grpc::UNKNOWN)));
+        }
+    }
+
+    #[cold]
+    fn follow_call(&mut self, status: Option<u8>) {
+        let followed = self.client.followed.as_mut();
+        if let Some(attempt) = followed.and_then(|followed| followed.attempt()) {
+            attempt.call_status = status.map(CallStatus);
         }
     }
 }

@@ -98,6 +98,7 @@ impl Exchange<'_> {
             return false;
         }
         grpc::write_end(self.outgoing, why);
+        self.client.follow_call(grpc::UNAVAILABLE);
         self.receiving = Receiving::Done;
         self.tally.ended_orderly = true;
         true

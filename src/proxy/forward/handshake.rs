@@ -1,13 +1,37 @@
-//! Handshakes of WebSockets that we make on behalf of clients of HTTP/2.
+//! Answers of 101: whether they switch to what was asked for. Handshakes of WebSockets are made here on behalf of clients
+//! of HTTP/2.
 
-use super::Exchange;
+use super::{Exchange, ForwardFailure};
+use crate::proxy::h1::method::Upgrade;
 use crate::proxy::h1::span::Field;
 use crate::proxy::messages::websocket;
 
 impl Exchange<'_> {
+    /// Whether a 101 is the answer to what the client has asked for.
+    pub(super) fn judge_upgrade(&self) -> Result<(), ForwardFailure> {
+        if !self.switches_as_offered() {
+            return Err(ForwardFailure::BadResponse(
+                "101 to another protocol than was asked for",
+            ));
+        }
+        if self.response.upgrade == Some(Upgrade::WebSocket) && !self.is_accepted() {
+            return Err(ForwardFailure::BadResponse(
+                "101 without the Sec-WebSocket-Accept that was asked for",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a 101 switches to a protocol that the client has offered.
+    fn switches_as_offered(&self) -> bool {
+        let request = self.order.request;
+        let offered = request.offered(self.client.buffer.bytes());
+        self.response.agrees(self.incoming.bytes(), offered)
+    }
+
     /// Whether a WebSocket's backend has understood the handshake. A client of HTTP/1 looks at that by itself; for one
     /// of HTTP/2 the key was made here, and it is on us (RFC 6455 §4.1).
-    pub(super) fn is_accepted(&self) -> bool {
+    fn is_accepted(&self) -> bool {
         if !self.client.origin.is_http2() {
             return true;
         }

@@ -9,7 +9,7 @@ use super::grpc_call::GrpcResponse;
 use super::{Exchange, ForwardFailure, Truncation, is_reset, poll_write_both};
 use crate::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::h1::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
-use crate::proxy::h1::method::{HttpVersion, Upgrade};
+use crate::proxy::h1::method::HttpVersion;
 use crate::proxy::h1::request::HeadProgress;
 use crate::proxy::h1::response::ResponseBody;
 use crate::proxy::h2::client_stream::{ClientStream, StreamFault};
@@ -311,6 +311,9 @@ impl Exchange<'_> {
         if self.response.status == 101 {
             self.judge_upgrade()?;
         }
+        if self.order.request.is_grpc && self.client.followed.is_some() {
+            self.follow_call_head();
+        }
         let accepted = match self.order.compression {
             None => self.accept_head(None),
             Some(compression) => self.accept_compressible(compression),
@@ -319,20 +322,6 @@ impl Exchange<'_> {
             self.follow_answer();
         }
         accepted
-    }
-
-    fn judge_upgrade(&self) -> Result<(), ForwardFailure> {
-        if !self.switches_as_offered() {
-            return Err(ForwardFailure::BadResponse(
-                "101 to another protocol than was asked for",
-            ));
-        }
-        if self.response.upgrade == Some(Upgrade::WebSocket) && !self.is_accepted() {
-            return Err(ForwardFailure::BadResponse(
-                "101 without the Sec-WebSocket-Accept that was asked for",
-            ));
-        }
-        Ok(())
     }
 
     /// Writes the final response's head for the client, and begins with its body. `plan`: what changes where the answer
@@ -459,13 +448,6 @@ impl Exchange<'_> {
             ResponseBody::Chunked | ResponseBody::UntilClose => return false,
         };
         (self.incoming.len() as u64).checked_sub(self.response.len as u64) == Some(body)
-    }
-
-    /// Whether a 101 switches to a protocol that the client has offered.
-    fn switches_as_offered(&self) -> bool {
-        let request = self.order.request;
-        let offered = request.offered(self.client.buffer.bytes());
-        self.response.agrees(self.incoming.bytes(), offered)
     }
 
     /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.

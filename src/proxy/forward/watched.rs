@@ -16,17 +16,7 @@ impl Exchange<'_> {
             return;
         };
         let error = match self.order.request.is_grpc && self.response.status == 200 {
-            // A call that failed at once has its status in the head, and nothing follows. Where nothing follows, and there is
-            // none, the client takes it for UNKNOWN.
-            true => {
-                let status = self.field(b"grpc-status");
-                let status = status.map(|value| grpc::status(value).unwrap_or(grpc::UNKNOWN));
-                self.is_call_judged = status.is_some() || self.has_no_body();
-                match self.is_call_judged {
-                    true => call_error(status.unwrap_or(grpc::UNKNOWN)),
-                    false => None,
-                }
-            }
+            true => self.judge_call_head().and_then(call_error),
             false => AttemptError::of_status(self.response.status)
                 // Its answer for now, by plan: it says itself when it will be back.
                 .filter(|_| self.response.status != 503 || self.field(b"retry-after").is_none()),
@@ -49,6 +39,7 @@ impl Exchange<'_> {
 
     /// The trailers of a call are here: they have its status. Without one, its client takes it for UNKNOWN.
     pub(super) fn note_trailers(&mut self, status: Option<u8>) {
+        self.follow_trailers(status);
         if let (Some(watch), None) = (self.order.watch, self.tally.error)
             && self.response.status == 200
             && !self.is_call_judged
@@ -57,6 +48,17 @@ impl Exchange<'_> {
             self.tally.error = Some(error);
             watch.note(AttemptOutcome::Failed(error), clock::now());
         }
+    }
+
+    /// A call that failed at once has its status in the head, and nothing follows. Where nothing follows, and there is
+    /// none, the client takes it for UNKNOWN. `None`: the trailers have it.
+    pub(super) fn judge_call_head(&mut self) -> Option<u8> {
+        let status = match self.field(b"grpc-status") {
+            Some(value) => Some(grpc::status(value).unwrap_or(grpc::UNKNOWN)),
+            None => (self.response.status == 200 && self.has_no_body()).then_some(grpc::UNKNOWN),
+        };
+        self.is_call_judged = status.is_some();
+        status
     }
 
     fn has_no_body(&self) -> bool {

@@ -307,6 +307,7 @@ impl Transaction<'_> {
             address: endpoint.address.to_string(),
             is_reused,
             status: 0,
+            call_status: None,
             failure: "",
             retry_reason,
             is_draining: false,
@@ -375,7 +376,12 @@ pub(super) fn end_following(
         (account.rule.as_ref()).map_or_else(String::new, |rule| pattern(&rule.route));
     trace.pool = pool.map_or_else(String::new, |pool| pool.name.to_string());
     trace.request_id = id.as_str().to_owned();
-    trace.status = account.status();
+    // A call that was answered here has its own already.
+    if trace.status == 0 {
+        trace.status = account.status();
+    }
+    let of_backend = trace.attempts.last().and_then(|last| last.call_status);
+    trace.call_status = trace.call_status.or(of_backend);
     trace.bytes_in = account.bytes_in;
     trace.bytes_out = account.bytes_out();
     trace.end = account.end.as_str();

@@ -219,6 +219,7 @@ pub(super) async fn answer_locally(
     let head_only = head.method == Method::Head;
     if head.is_grpc {
         grpc::write_answer(&mut out, answer.status, answer.cause, !keep_alive);
+        follow_local_call(client, answer.status);
     } else {
         let buffer = client.buffer.bytes();
         let id = account.request_id(buffer, head);
@@ -251,6 +252,15 @@ pub(super) async fn answer_locally(
     next
 }
 
+/// The trace of a call has what its client gets, which is 200 and a code in place of the status that HTTP would have.
+fn follow_local_call(client: &mut ClientConnection, status: u16) {
+    client.follow_call(grpc::code(status));
+    let followed = client.followed.as_mut();
+    if let Some(trace) = followed.and_then(|followed| followed.trace.as_mut()) {
+        trace.status = 200;
+    }
+}
+
 /// Adds lines to the head of an answer, which stands before its body.
 fn add_fields(out: &mut Vec<u8>, fields: &str) {
     if let Some(end) = memchr::memmem::find(out, b"\r\n\r\n") {
@@ -270,7 +280,10 @@ pub(super) async fn send_page(
     let keep_alive = may_be_kept(plane, client, head, body_complete);
     let mut out = Vec::new();
     match head.is_grpc {
-        true => grpc::write_answer(&mut out, page.status, PAUSED, !keep_alive),
+        true => {
+            grpc::write_answer(&mut out, page.status, PAUSED, !keep_alive);
+            follow_local_call(client, page.status);
+        }
         false => page.write(&mut out, !keep_alive, head.method == Method::Head),
     }
     account.local(page.status, Cow::Borrowed(PAUSED));

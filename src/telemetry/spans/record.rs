@@ -3,6 +3,7 @@
 //! `src/proxy/transaction/followed.rs` fills it. Times are the clock's, and become the wall clock's when they are sent.
 
 use crate::core::Time;
+use crate::core::call_status::CallStatus;
 use crate::core::trace_context::TraceParent;
 
 /// A request's server span, and its children.
@@ -54,6 +55,8 @@ pub struct RequestTrace {
     pub request_id: String,
     /// The status that was sent; 0: none.
     pub status: u16,
+    /// What the client was told of a call; `None`: nothing.
+    pub call_status: Option<CallStatus>,
     /// Body bytes read from the client.
     pub bytes_in: u64,
     /// Body bytes written to the client.
@@ -130,6 +133,8 @@ pub struct AttemptSpan {
     pub is_reused: bool,
     /// The status of the answer; 0: none.
     pub status: u16,
+    /// What the backend has said of a call; `None`: nothing.
+    pub call_status: Option<CallStatus>,
     /// How it failed; empty: it didn't.
     pub failure: &'static str,
     /// Why the attempt was made, where it is not the first: how the one before it failed.

@@ -13,6 +13,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::super::record::{AttemptSpan, HoldSpan, RequestTrace};
 use crate::core::Time;
+use crate::core::call_status::CallStatus;
 use crate::rt::clock::Reading;
 
 /// The longest text of an attribute, in bytes.
@@ -65,6 +66,15 @@ impl Attributes {
         self.text("server.address", host);
         if let Some(port) = port {
             self.count("server.port", port.into());
+        }
+    }
+
+    /// What gRPC's conventions add (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>).
+    fn call(&mut self, path: &str, status: Option<CallStatus>) {
+        self.text("rpc.system.name", "grpc");
+        self.text("rpc.method", path.trim_start_matches('/'));
+        if let Some(status) = status {
+            self.text("rpc.status_code", status.as_str());
         }
     }
 
@@ -183,14 +193,7 @@ impl SpanMaker<'_> {
         all.count("http.request.body.size", trace.bytes_in);
         all.count("http.response.body.size", trace.bytes_out);
         if trace.is_grpc {
-            all.text("rpc.system", "grpc");
-            let (service, method) = trace
-                .path
-                .trim_start_matches('/')
-                .split_once('/')
-                .unwrap_or_default();
-            all.text("rpc.service", service);
-            all.text("rpc.method", method);
+            all.call(&trace.path, trace.call_status);
         }
         all.text("lameduck.route", &trace.route);
         all.text("lameduck.pool", &trace.pool);
@@ -240,7 +243,10 @@ impl SpanMaker<'_> {
             trace.end,
             "cut" | "upstream_died" | "timeout" | "bad_response" | "truncated" | "panic"
         );
-        if trace.status >= 500 {
+        let call = trace.call_status.filter(|call| call.is_server_error());
+        if let Some(call) = call {
+            all.text("error.type", call.as_str());
+        } else if trace.status >= 500 {
             all.text("error.type", itoa::Buffer::new().format(trace.status));
         } else if is_broken {
             all.text("error.type", trace.end);
@@ -283,6 +289,9 @@ impl SpanMaker<'_> {
         if at > 0 {
             all.count("http.request.resend_count", at as u64);
         }
+        if self.trace.is_grpc {
+            all.call(&self.trace.path, attempt.call_status);
+        }
         all.text("lameduck.pool", &self.trace.pool);
         all.text("lameduck.backend", &attempt.backend);
         all.put("lameduck.connection.reused", attempt.is_reused);
@@ -311,6 +320,9 @@ impl SpanMaker<'_> {
                     .events
                     .push(self.event("cut", times.1, Vec::new()));
             }
+        } else if let Some(call) = attempt.call_status.filter(|call| call.is_client_error()) {
+            all.text("error.type", call.as_str());
+            span.status = Status::error("");
         } else if attempt.status >= 400 {
             all.text("error.type", itoa::Buffer::new().format(attempt.status));
             span.status = Status::error("");
