@@ -1,6 +1,9 @@
 //! `[tracing]`: which trace a request belongs to, what is recorded of it, and what a collector can't do to the proxy.
 
 mod calls;
+mod contexts;
+mod encrypted;
+mod streams;
 
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,7 @@ mod known;
 mod mixed;
 mod signals;
 mod state;
+mod traces;
 mod watched;
 
 use std::os::unix::fs::PermissionsExt as _;
