@@ -6,6 +6,7 @@ use crate::core::files::preference::weigh_type;
 use crate::proxy::error_response::{reason_phrase, write_local_response};
 use crate::proxy::files::head::media_type;
 use crate::proxy::h1::request::RequestHead;
+use crate::rt::html::EscapedHtml;
 
 /// The form of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,14 +201,12 @@ fn built_in_page(told: &ToldError<'_>) -> String {
         advice(status)
     ));
     if !told.detail.is_empty() {
-        page.push_str("<p class=\"detail\">");
-        escape_html(&mut page, told.detail);
-        page.push_str("</p>\n");
+        let detail = EscapedHtml(told.detail);
+        page.push_str(&format!("<p class=\"detail\">{detail}</p>\n"));
     }
     if !told.request_id.is_empty() {
-        page.push_str("<p class=\"id\">Request <code>");
-        escape_html(&mut page, told.request_id);
-        page.push_str("</code></p>\n");
+        let id = EscapedHtml(told.request_id);
+        page.push_str(&format!("<p class=\"id\">Request <code>{id}</code></p>\n"));
     }
     page.push_str("</main>\n</body>\n</html>\n");
     page
@@ -225,20 +224,6 @@ p{margin:0 0 1rem}\
 .detail,.id{color:var(--soft);font-size:.875rem}\
 .id{margin:1.5rem 0 0;padding-top:1rem;border-top:1px solid var(--line)}\
 code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}";
-
-fn escape_html(out: &mut String, text: &str) {
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            letter if letter.is_control() => out.push(' '),
-            letter => out.push(letter),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,8 @@
 //! - [`worker`]: which data thread this is. `coop`: how the connections of a thread take turns.
 //! - [`shutdown_signal`]: how open connections are told to end.
 //! - [`panics`]: what a mistake of ours costs. [`vitals`]: whether the process is alive.
-//! - [`output`]: the standard streams, which nothing else may touch. [`files`]: files where others may have prepared
+//! - [`output`]: the standard streams, which nothing else may touch. [`html`]: text in pages.
+//! - [`files`]: files where others may have prepared
 //!   something, [`empty_file`]: one that reads as nothing. [`groups`]: groups of users. [`rooted`]: files that strangers
 //!   may name; [`page_cache`]: what of them is in memory.
 //! - [`process_signals`]: those that steer the proxy. [`signal_number`]: signals as other programs call them.
@@ -17,6 +18,7 @@ pub(crate) mod coop;
 pub mod empty_file;
 pub mod files;
 pub mod groups;
+pub mod html;
 mod known_files;
 pub mod output;
 pub mod page_cache;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::document::RestartReport;
 use super::shown::{instants, percentiles, story, took};
-use crate::rt::output::is_showable;
+use crate::rt::html::EscapedHtml;
 
 /// What the page looks like.
 const STYLE: &str = "\
@@ -54,8 +54,8 @@ pub fn render_html(report: &RestartReport) -> String {
         let _ = write!(
             out,
             "<tr><th scope=\"row\">{}</th><td class=\"text\">{}</td><td>{}</td>",
-            escape(&format!("{}/{}", one.pool, one.backend)),
-            escape(&story(one)),
+            EscapedHtml(&format!("{}/{}", one.pool, one.backend)),
+            EscapedHtml(&story(one)),
             took(Some(&one.began), one.ready.as_deref())
         );
         for n in [
@@ -82,14 +82,14 @@ pub fn render_html(report: &RestartReport) -> String {
         let _ = writeln!(
             out,
             "<h2>{}</h2>\n<dl><dt>id</dt><dd>{}</dd>",
-            escape(&format!("{}/{}", one.pool, one.backend)),
-            escape(&one.id)
+            EscapedHtml(&format!("{}/{}", one.pool, one.backend)),
+            EscapedHtml(&one.id)
         );
         if let Some(roll) = &one.roll {
-            let _ = writeln!(out, "<dt>roll</dt><dd>{}</dd>", escape(roll));
+            let _ = writeln!(out, "<dt>roll</dt><dd>{}</dd>", EscapedHtml(roll));
         }
         for (name, at) in instants(one) {
-            let _ = writeln!(out, "<dt>{name}</dt><dd>{}</dd>", escape(at));
+            let _ = writeln!(out, "<dt>{name}</dt><dd>{}</dd>", EscapedHtml(at));
         }
         out.push_str("</dl>\n");
     }
@@ -97,27 +97,10 @@ pub fn render_html(report: &RestartReport) -> String {
         out,
         "<p><small>lameduck {}, started {}, configuration {}; made {}. To check it: <code>lameduck verify REPORT --log \
          ACCESS.log</code> with the report in JSON.</small></p>",
-        escape(&report.proxy.version),
-        escape(&report.proxy.started),
-        escape(&report.proxy.config_digest),
-        escape(&report.made)
+        EscapedHtml(&report.proxy.version),
+        EscapedHtml(&report.proxy.started),
+        EscapedHtml(&report.proxy.config_digest),
+        EscapedHtml(&report.made)
     );
-    out
-}
-
-/// Text that is nothing but text, in an element and in an attribute.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            character if !is_showable(character) => out.push('\u{fffd}'),
-            character => out.push(character),
-        }
-    }
     out
 }
