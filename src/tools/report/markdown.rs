@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::document::RestartReport;
-use super::shown::{instants, percentiles, story, took};
+use super::shown::{figures, instants, story, took};
 use crate::rt::output::is_showable;
 
 /// The report as Markdown (GitHub's and GitLab's kind).
@@ -55,18 +55,9 @@ pub fn render_markdown(report: &RestartReport) -> String {
         for (name, at) in instants(one) {
             let _ = writeln!(out, "- {name}: {}", plain(at));
         }
-        let _ = writeln!(
-            out,
-            "- p50 / p99: before {}, during {}, after {}",
-            percentiles(one.latency.before.as_ref()),
-            percentiles(one.latency.during.as_ref()),
-            percentiles(one.latency.after.as_ref())
-        );
-        let _ = writeln!(
-            out,
-            "- capacity left at the worst moment: {} %",
-            one.capacity_percent
-        );
+        for line in figures(one) {
+            let _ = writeln!(out, "- {line}");
+        }
         let _ = writeln!(out, "- id: {}\n", plain(&one.id));
     }
     for roll in &report.rolls {

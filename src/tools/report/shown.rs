@@ -24,6 +24,19 @@ pub(super) fn percentiles(window: Option<&LatencyWindow>) -> String {
     format!("{} / {}", shown(window.p50_ms), shown(window.p99_ms))
 }
 
+/// How long the pool's requests took around a restart, and how much of the pool was left.
+pub(super) fn figures(one: &RestartView) -> [String; 2] {
+    let shown = one.latency.windows();
+    let shown = shown.map(|(name, window)| format!("{name} {}", percentiles(window)));
+    [
+        format!("p50 / p99: {}", shown.join(", ")),
+        format!(
+            "capacity left at the worst moment: {} %",
+            one.capacity_percent
+        ),
+    ]
+}
+
 /// The instants of a restart with their names, those that somebody saw.
 pub(super) fn instants(one: &RestartView) -> Vec<(&'static str, &str)> {
     let all = [

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::document::RestartReport;
-use super::shown::{instants, percentiles, story, took};
+use super::shown::{figures, instants, story, took};
 use crate::registry::restart_view::RestartCounts;
 use crate::rt::output::{count, printable};
 
@@ -33,18 +33,7 @@ pub fn render_text(report: &RestartReport) -> String {
             took(Some(&one.began), one.ready.as_deref())
         );
         let _ = writeln!(out, "  {}", counts(&one.requests));
-        let _ = writeln!(
-            out,
-            "  p50 / p99: before {}, during {}, after {}",
-            percentiles(one.latency.before.as_ref()),
-            percentiles(one.latency.during.as_ref()),
-            percentiles(one.latency.after.as_ref())
-        );
-        let _ = writeln!(
-            out,
-            "  capacity left at the worst moment: {} %\n",
-            one.capacity_percent
-        );
+        let _ = writeln!(out, "  {}\n", figures(one).join("\n  "));
     }
     for roll in &report.rolls {
         let _ = writeln!(
