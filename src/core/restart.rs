@@ -81,9 +81,20 @@ pub enum RestartOutcome {
     Resumed,
     /// The backend was removed, and none of its name has come since.
     Left,
+    /// The process that has watched it has ended, and left its end to nobody.
+    Unseen,
 }
 
 impl RestartOutcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Open,
+        Self::Restarted,
+        Self::Resumed,
+        Self::Left,
+        Self::Unseen,
+    ];
+
     /// As the API writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -91,6 +102,7 @@ impl RestartOutcome {
             Self::Restarted => "restarted",
             Self::Resumed => "resumed",
             Self::Left => "left",
+            Self::Unseen => "unseen",
         }
     }
 }
@@ -198,6 +210,12 @@ impl RestartRecorder {
             was_ready: false,
             open: None,
         }
+    }
+
+    /// Goes on with a restart that another process has watched so far.
+    pub fn go_on(&mut self, record: RestartRecord) {
+        self.was_ready = true;
+        self.open = Some(Box::new(record));
     }
 
     /// The restart under way.

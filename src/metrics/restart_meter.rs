@@ -16,6 +16,8 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct RestartMeter {
     number: u64,
+    /// Its id, where it has begun in a process before this one.
+    handed_id: Option<Box<str>>,
     lines: AtomicU64,
     roles: [AtomicU64; RestartRole::ALL.len()],
     /// When it last counted something, in milliseconds.
@@ -32,6 +34,7 @@ impl Default for RestartMeter {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
+            handed_id: None,
             lines: AtomicU64::new(0),
             roles: Default::default(),
             touched: AtomicU64::new(NEVER),
@@ -43,14 +46,25 @@ impl Default for RestartMeter {
 }
 
 impl RestartMeter {
+    /// Goes on counting a restart that has begun in a process before this one, under its id.
+    pub fn of_predecessor(id: &str) -> Self {
+        Self {
+            handed_id: Some(id.into()),
+            ..Self::default()
+        }
+    }
+
     /// The restart's number, which no other one has while the process runs.
     pub fn number(&self) -> u64 {
         self.number
     }
 
     /// The restart's id.
-    pub fn id(&self) -> RestartId {
-        RestartId(self.number)
+    pub fn id(&self) -> RestartId<'_> {
+        match &self.handed_id {
+            Some(id) => RestartId::Handed(id),
+            None => RestartId::Own(self.number),
+        }
     }
 
     /// Something broke on the backend, and will be counted when its request ends.
@@ -114,11 +128,19 @@ impl RestartMeter {
 
 /// A restart's id: unique to the process, and then to the restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RestartId(pub u64);
+pub enum RestartId<'a> {
+    /// The number of a restart that has begun in this process.
+    Own(u64),
+    /// The id of one that has begun in a process before this one.
+    Handed(&'a str),
+}
 
-impl fmt::Display for RestartId {
+impl fmt::Display for RestartId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", process_id(), self.0)
+        match self {
+            Self::Own(number) => write!(f, "{}-{number}", process_id()),
+            Self::Handed(id) => f.write_str(id),
+        }
     }
 }
 

@@ -225,7 +225,13 @@ impl Writer {
             &*self.probing,
         );
         self.watch_again(key, &kept);
+        if let Some(known) = &known {
+            self.go_on_with_restart(key, known);
+        }
         self.close_again(key, again);
+        if let Some(known) = &known {
+            self.pools[index].keep_since(key, known);
+        }
         let member = self.pools[index].members.get(&key);
         member.map_or_else(String::new, |member| member.endpoint.name.to_string())
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::persist::{DrainRecord, KeptState};
+use super::restart_view::{ProxyIdentity, RestartView};
 
 /// What one registry gives to another.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,24 @@ pub struct HandedRegistry {
     pub known: Vec<KnownBackend>,
     /// The key that sessions are signed with where none is configured, in hexadecimal.
     pub sticky_key: Option<String>,
+    /// The last restarts, the oldest first.
+    pub restarts: Vec<RestartView>,
+    /// The processes that have begun them.
+    pub processes: Vec<ProxyIdentity>,
+    /// Restarts that are over when another backend of the same name is ready.
+    pub left: Vec<HandedLeft>,
+}
+
+/// A restart whose backend has left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedLeft {
+    /// The pool.
+    pub pool: String,
+    /// The backend's name without `~2`.
+    pub backend: String,
+    /// The restart's id.
+    pub restart: String,
 }
 
 /// An instance that a launcher holds.
@@ -74,6 +93,12 @@ pub struct KnownBackend {
     pub last_probe: Option<String>,
     /// It drains, and something is in flight on it.
     pub busy: bool,
+    /// Its state…
+    pub state: String,
+    /// …and since when, by the machine's monotonic clock, in nanoseconds.
+    pub since: Option<u64>,
+    /// The id of its restart under way.
+    pub restart: Option<String>,
 }
 
 /// What is known of a backend as an outlier. Times are the machine's monotonic clock's, in nanoseconds.

@@ -1,11 +1,13 @@
 //! The last restarts, for whoever asks: the registry writes them down, everybody reads them.
 
+mod handed;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::restart_view::{RestartCounts, RestartLatency, RestartView};
+use super::restart_view::{ProxyIdentity, RestartCounts, RestartLatency, RestartView};
 use crate::core::Time;
 use crate::core::restart::role::RestartRole;
 use crate::core::restart::{RestartOutcome, RestartRecord};
@@ -17,15 +19,33 @@ pub const MOST_RESTARTS: usize = 512;
 
 /// The last restarts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct RestartBoard(Arc<Mutex<VecDeque<BoardEntry>>>);
+pub struct RestartBoard(Arc<Mutex<BoardState>>);
+
+#[derive(Debug, Default)]
+struct BoardState {
+    /// The oldest first.
+    entries: VecDeque<BoardEntry>,
+    /// Processes before this one that have handed restarts over.
+    predecessors: Vec<ProxyIdentity>,
+}
 
 #[derive(Debug)]
-struct BoardEntry {
+enum BoardEntry {
+    /// This process has seen it, or its end.
+    Own(Box<OwnRestart>),
+    /// A process before this one has.
+    Handed(Box<RestartView>),
+}
+
+#[derive(Debug)]
+struct OwnRestart {
     pool: Arc<str>,
     backend: Arc<str>,
     record: RestartRecord,
     meter: Arc<RestartMeter>,
     latency: RestartLatency,
+    /// What the processes before this one have counted of it.
+    before: RestartCounts,
 }
 
 impl RestartBoard {
@@ -37,27 +57,24 @@ impl RestartBoard {
         record: RestartRecord,
         meter: &Arc<RestartMeter>,
     ) {
-        let mut entries = self.0.lock();
-        let known = entries
-            .iter_mut()
-            .rev()
-            .find(|entry| entry.record.number == record.number);
-        if let Some(entry) = known {
+        let mut board = self.0.lock();
+        if let Some(entry) = board.own(record.number) {
             let least = entry.record.capacity.min(record.capacity);
             entry.record = record;
             entry.record.capacity = least;
             return;
         }
-        if entries.len() >= MOST_RESTARTS {
-            entries.pop_front();
-        }
-        entries.push_back(BoardEntry {
-            pool: pool.clone(),
-            backend: backend.clone(),
-            record,
-            meter: meter.clone(),
-            latency: RestartLatency::default(),
-        });
+        board.make_room();
+        board
+            .entries
+            .push_back(BoardEntry::Own(Box::new(OwnRestart {
+                pool: pool.clone(),
+                backend: backend.clone(),
+                record,
+                meter: meter.clone(),
+                latency: RestartLatency::default(),
+                before: RestartCounts::default(),
+            })));
     }
 
     /// Changes what is known of a restart, if it is still remembered.
@@ -66,52 +83,92 @@ impl RestartBoard {
         number: u64,
         change: impl FnOnce(&mut RestartRecord, &RestartMeter, &mut RestartLatency),
     ) {
-        let mut entries = self.0.lock();
-        let known = entries
-            .iter_mut()
-            .rev()
-            .find(|entry| entry.record.number == number);
-        if let Some(entry) = known {
+        if let Some(entry) = self.0.lock().own(number) {
             change(&mut entry.record, &entry.meter, &mut entry.latency);
         }
     }
 
     /// The restarts of a pool that are under way have seen this little, too.
     pub(super) fn lower_capacity(&self, pool: &str, capacity: f64) {
-        let mut entries = self.0.lock();
-        for entry in entries.iter_mut().filter(|entry| entry.is_under_way(pool)) {
+        let mut board = self.0.lock();
+        let own = board.entries.iter_mut().filter_map(BoardEntry::own_mut);
+        for entry in own.filter(|entry| entry.is_under_way(pool)) {
             entry.record.capacity = entry.record.capacity.min(capacity);
         }
     }
 
     /// A restart of a pool that is under way, beside the one with this number.
     pub(super) fn under_way(&self, pool: &str, beside: u64) -> Option<Arc<RestartMeter>> {
-        let entries = self.0.lock();
-        let mut others = entries.iter().rev();
-        let other = others.find(|entry| entry.record.number != beside && entry.is_under_way(pool));
+        let mut board = self.0.lock();
+        let mut own = board
+            .entries
+            .iter_mut()
+            .rev()
+            .filter_map(BoardEntry::own_mut);
+        let other = own.find(|entry| entry.record.number != beside && entry.is_under_way(pool));
         other.map(|entry| entry.meter.clone())
     }
 
     /// The last restarts, so many at most, the oldest first.
     pub fn list(&self, limit: usize) -> Vec<RestartView> {
-        let entries = self.0.lock();
-        let skipped = entries.len().saturating_sub(limit);
+        let board = self.0.lock();
+        let skipped = board.entries.len().saturating_sub(limit);
         let clock = Reading::take();
-        let shown = entries.iter().skip(skipped);
+        let shown = board.entries.iter().skip(skipped);
         shown.map(|entry| entry.view(&clock)).collect()
     }
 
     /// The restart with this id.
     pub fn find(&self, id: &str) -> Option<RestartView> {
-        let entries = self.0.lock();
-        let mut known = entries.iter().rev();
+        let board = self.0.lock();
+        let mut known = board.entries.iter().rev();
         known
-            .find(|entry| entry.meter.id().to_string() == id)
+            .find(|entry| entry.has_id(id))
             .map(|entry| entry.view(&Reading::take()))
     }
 }
 
+impl BoardState {
+    fn own(&mut self, number: u64) -> Option<&mut OwnRestart> {
+        let mut own = self
+            .entries
+            .iter_mut()
+            .rev()
+            .filter_map(BoardEntry::own_mut);
+        own.find(|entry| entry.record.number == number)
+    }
+
+    fn make_room(&mut self) {
+        if self.entries.len() >= MOST_RESTARTS {
+            self.entries.pop_front();
+        }
+    }
+}
+
 impl BoardEntry {
+    fn own_mut(&mut self) -> Option<&mut OwnRestart> {
+        match self {
+            Self::Own(own) => Some(own),
+            Self::Handed(_) => None,
+        }
+    }
+
+    fn has_id(&self, id: &str) -> bool {
+        match self {
+            Self::Own(own) => own.meter.id().to_string() == id,
+            Self::Handed(view) => view.id == id,
+        }
+    }
+
+    fn view(&self, reading: &Reading) -> RestartView {
+        match self {
+            Self::Own(own) => own.view(reading),
+            Self::Handed(view) => RestartView::clone(view),
+        }
+    }
+}
+
+impl OwnRestart {
     fn is_under_way(&self, pool: &str) -> bool {
         let has_left = self.record.outcome == RestartOutcome::Left;
         *self.pool == *pool && !self.record.is_over() && !has_left
@@ -121,7 +178,6 @@ impl BoardEntry {
     fn view(&self, reading: &Reading) -> RestartView {
         let record = &self.record;
         let shown = |at: Time| clock::rfc3339(reading.to_wall(at));
-        let of = |role| self.meter.of(role);
         RestartView {
             id: self.meter.id().to_string(),
             pool: self.pool.to_string(),
@@ -138,18 +194,25 @@ impl BoardEntry {
             started: record.started.map(shown),
             ready: record.ready.map(shown),
             deadline: record.deadline.map(shown),
-            requests: RestartCounts {
-                lines: self.meter.lines(),
-                served: of(RestartRole::Served),
-                closed: of(RestartRole::Closed),
-                retried: of(RestartRole::Retried),
-                held: of(RestartRole::Held),
-                moved: of(RestartRole::Moved),
-                cut: of(RestartRole::Cut),
-                lost: of(RestartRole::Lost),
-            },
+            requests: self.requests(),
             capacity_percent: (record.capacity * 1000.0).round() / 10.0,
             latency: self.latency.clone(),
         }
+    }
+
+    fn requests(&self) -> RestartCounts {
+        let of = |role| self.meter.of(role);
+        let mut requests = RestartCounts {
+            lines: self.meter.lines(),
+            served: of(RestartRole::Served),
+            closed: of(RestartRole::Closed),
+            retried: of(RestartRole::Retried),
+            held: of(RestartRole::Held),
+            moved: of(RestartRole::Moved),
+            cut: of(RestartRole::Cut),
+            lost: of(RestartRole::Lost),
+        };
+        requests.add(&self.before);
+        requests
     }
 }

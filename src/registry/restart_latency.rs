@@ -91,6 +91,11 @@ impl LatencyReadings {
         }
     }
 
+    /// Requests end in another process, too: what is read here is not all of them.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     /// A restart has begun and is on the board.
     pub fn begin(&mut self, number: u64, counters: &PoolCounters, board: &RestartBoard) {
         let reading = LatencyReading::take(counters);

@@ -1,12 +1,19 @@
 //! Restarts as people see them: the JSON of `GET /v1/restarts`, of `lameduck report --json`, and what `verify` reads.
 
+use ring::digest;
 use serde::{Deserialize, Serialize};
+
+use crate::metrics::restart_meter::{process_id, process_start};
+use crate::rt::clock;
 
 /// Answer of `GET /v1/restarts`: the newest restarts, and of which process they are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct RestartList {
     /// Whose they are.
     pub proxy: ProxyIdentity,
+    /// The processes before it that have begun some of them, and have handed them over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predecessors: Vec<ProxyIdentity>,
     /// The restarts, the oldest first.
     pub restarts: Vec<RestartView>,
 }
@@ -40,7 +47,7 @@ pub struct RestartView {
     pub cause: String,
     /// The same for people.
     pub reason: String,
-    /// `open`, `restarted`, `resumed` or `left`.
+    /// `open`, `restarted`, `resumed`, `left` or `unseen`.
     pub outcome: String,
     /// How the drain ended: `drained`, `timed_out`, `died` or `resumed`.
     pub drain: Option<String>,
@@ -111,6 +118,26 @@ pub struct LatencyWindow {
     pub p50_ms: Option<f64>,
     /// 99 of 100 took no longer than this.
     pub p99_ms: Option<f64>,
+}
+
+impl ProxyIdentity {
+    /// This process, with this effective configuration.
+    pub fn own(config: &serde_json::Value) -> Self {
+        let digest = digest::digest(&digest::SHA256, config.to_string().as_bytes());
+        let hexadecimal = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        Self {
+            id: process_id().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: clock::rfc3339(process_start()),
+            config_digest: hexadecimal.collect(),
+        }
+    }
+
+    /// Whether a restart has begun in this process: its id says so.
+    pub fn has_seen(&self, restart: &RestartView) -> bool {
+        let number = restart.id.strip_prefix(&*self.id);
+        number.is_some_and(|number| number.starts_with('-'))
+    }
 }
 
 impl RestartCounts {

@@ -83,9 +83,13 @@ impl Writer {
     ) {
         let now = clock::now();
         let board = self.handle.restarts.clone();
+        let is_alone = self.is_alone();
         let Some(pool) = self.home_mut(key) else {
             return;
         };
+        if !is_alone {
+            pool.readings.forget();
+        }
         let Some((state, incarnation)) = pool
             .core
             .get(&key)
@@ -93,7 +97,7 @@ impl Writer {
         else {
             return;
         };
-        if signs.probe.is_some() {
+        if signs.probe.is_some() && is_alone {
             pool.readings.pass_time(&pool.shared.counters, &board);
         }
         let capacity = if changed { pool.capacity() } else { 1.0 };
@@ -150,9 +154,13 @@ impl Writer {
         }
         let counters = &pool.shared.counters;
         match change {
-            RestartChange::Begun => pool.readings.begin(meter.number(), counters, &board),
-            RestartChange::Over => pool.readings.end(meter.number(), counters, &board),
-            RestartChange::Grown | RestartChange::Nothing => {}
+            RestartChange::Begun if is_alone => {
+                pool.readings.begin(meter.number(), counters, &board);
+            }
+            RestartChange::Over if is_alone => {
+                pool.readings.end(meter.number(), counters, &board);
+            }
+            _ => {}
         }
         if changed && state == DerivedState::Ready && !self.left.is_empty() {
             self.succeed(key, &name, &base);

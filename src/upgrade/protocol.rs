@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::upgrade::ProtocolRange;
 use crate::registry::handed::{HandedRegistry, HandedRequests, HandedSessions};
+use crate::registry::restart_view::RestartView;
 use crate::telemetry::prometheus::carried::CarriedCounters;
 use crate::tls::tickets::HandedTickets;
 
@@ -76,6 +77,13 @@ pub enum Frame {
     Requests {
         /// By backend.
         counted: Vec<HandedRequests>,
+    },
+    /// Old: restarts that its requests have to do with, with what it has counted so far; takes the place of what it said
+    /// before.
+    Restarts {
+        /// The oldest first.
+        #[serde(default)]
+        restarts: Vec<RestartView>,
     },
     /// Old: how its finishing goes.
     Progress(Finishing),
@@ -266,6 +274,7 @@ mod tests {
         };
         assert_eq!(state.sockets[0].role, SocketUse::Unknown);
         assert_eq!(state.parent, HandedParent::StandIn);
+        assert!(state.registry.restarts.is_empty(), "an older one has none");
         assert_eq!(read(r#"{"kind":"ready","at":1}"#), Frame::Ready {});
     }
 
@@ -293,6 +302,9 @@ mod tests {
                 counted: vec![HandedRequests::default()],
             },
             Frame::Sessions(HandedSessions::default()),
+            Frame::Restarts {
+                restarts: vec![RestartView::default()],
+            },
         ] {
             let text = serde_json::to_string(&frame).unwrap();
             assert_eq!(read(&text), frame, "{text}");

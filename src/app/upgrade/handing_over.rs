@@ -13,14 +13,15 @@ use super::super::keeper::Keeper;
 use super::super::lifecycle::Lifecycle;
 use super::super::service::Service;
 use super::moving::{Offers, give_rates, move_connections};
-use crate::admin::DoorPhase;
 use crate::admin::listen::DoorCopy;
 use crate::admin::upgrade::{UpgradeReport, UpgradeRequest};
+use crate::admin::{DoorPhase, ProxyProcess as _};
 use crate::core::Time;
 use crate::net::activation::{ADMIN, APPS, Inherited};
 use crate::net::kept_socket;
 use crate::proxy::data_plane::DataPlane;
 use crate::registry::Handle;
+use crate::registry::restart_view::ProxyIdentity;
 use crate::rt::clock;
 use crate::rt::syscall;
 use crate::server::listeners::Listeners;
@@ -77,7 +78,9 @@ impl OldProcess for OldProxy<'_> {
     async fn give(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String> {
         self.phase.send_replace(DoorPhase::Held);
         let registry = self.registry.give().await;
-        let registry = registry.map_err(|error| error.to_string())?;
+        let mut registry = registry.map_err(|error| error.to_string())?;
+        let own = ProxyIdentity::own(&self.lifecycle.config_json());
+        registry.processes.push(own);
         if let Some(keeper) = self.keeper {
             keeper.rest().await;
         }
@@ -320,6 +323,7 @@ impl SuccessorLink {
 
     /// Says how it goes, as long as there is something to say.
     async fn tell(self, metrics: Metrics, until: String) {
+        let mut told_restarts = Vec::new();
         loop {
             let progress = Finishing {
                 pid: std::process::id(),
@@ -332,6 +336,11 @@ impl SuccessorLink {
             let counted = self.registry.requests_sent().await;
             let sent = Frame::Requests { counted };
             let sent = self.outgoing.send(&sent).await;
+            let restarts = self.registry.restarts().hand_counted();
+            if restarts != told_restarts {
+                told_restarts.clone_from(&restarts);
+                let _ = self.outgoing.send(&Frame::Restarts { restarts }).await;
+            }
             if told.is_err() || metered.is_err() || sent.is_err() {
                 return;
             }
@@ -408,6 +417,8 @@ impl HandedOver {
         let counted = registry.requests_sent().await;
         let sent = Frame::Requests { counted };
         let _ = self.outgoing.send(&sent).await;
+        let restarts = registry.restarts().hand_counted();
+        let _ = self.outgoing.send(&Frame::Restarts { restarts }).await;
         let above = upgrades.stand_in();
         if let Some(stand_in) = &above {
             // The process that a supervisor knows is another one's: it is told whom to follow from now on.

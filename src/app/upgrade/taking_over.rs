@@ -299,6 +299,7 @@ impl PredecessorLink {
                 Frame::Moved { number } => self.arrivals.moved(number),
                 Frame::Counters(counters) => self.metrics.go_on_from(counters),
                 Frame::Sessions(sessions) => self.registry.take_sessions(sessions),
+                Frame::Restarts { restarts } => self.registry.restarts().recount(restarts),
                 Frame::Requests { counted } => self.registry.requests_before(counted),
                 Frame::Rates { witness, buckets } => take_rates(&self.plane, witness, &buckets),
                 Frame::Quiet { number } => self.registry.predecessor_is_quiet(number),

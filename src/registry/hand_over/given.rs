@@ -13,7 +13,7 @@ use crate::registry::handle::RegistryError;
 use crate::registry::persist::DrainRecord;
 use crate::registry::pool::PoolState;
 use crate::registry::writer::Writer;
-use crate::rt::clock::Reading;
+use crate::rt::clock::{self, Reading};
 
 impl Writer {
     pub(super) fn give(&mut self) -> Result<HandedRegistry, RegistryError> {
@@ -22,15 +22,16 @@ impl Writer {
                 "`{pool}` is being rolled (`lameduck roll`): wait for its end, then upgrade again"
             )));
         }
-        let clock = Reading::take();
+        let reading = Reading::take();
         let mut handed = HandedRegistry {
             kept: self.keepsake(),
             sticky_key: self.own_key.made().map(|key| hex(key.bytes())),
             ..HandedRegistry::default()
         };
         for pool in self.pools.iter().filter(|pool| !pool.retired) {
-            pool.give(&mut handed, &clock);
+            pool.give(&mut handed, &reading);
         }
+        self.give_restarts(&mut handed);
         self.hand_over.changes = ChangeHold::Held(Vec::new());
         Ok(handed)
     }
@@ -48,7 +49,7 @@ impl PoolState {
         })
     }
 
-    pub(super) fn give(&self, handed: &mut HandedRegistry, clock: &Reading) {
+    pub(super) fn give(&self, handed: &mut HandedRegistry, reading: &Reading) {
         for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
             let address = member.endpoint.address.to_string();
             let state = backend.state();
@@ -70,6 +71,12 @@ impl PoolState {
                 listener: backend.listener(),
                 last_probe: member.last_probe.clone(),
                 busy: drains && member.endpoint.gate.in_flight() > 0,
+                state: state.as_str().to_owned(),
+                since: Some(clock::to_machine(member.state_since)),
+                restart: member.recorder.open().map(|_| {
+                    let meter = member.endpoint.restart.load();
+                    meter.id().to_string()
+                }),
             });
             if let (BackendSource::Discovery, Some(source)) = (member.source, &member.discovery) {
                 handed.discovered.push(HandedDiscovered {
@@ -97,7 +104,7 @@ impl PoolState {
                 owner: member.owner,
                 id: tenure.id().to_owned(),
                 nonce: tenure.nonce().map(str::to_owned),
-                drains: own.map(|drain| DrainRecord::kept(drain, clock)).collect(),
+                drains: own.map(|drain| DrainRecord::kept(drain, reading)).collect(),
             });
         }
     }

@@ -6,6 +6,7 @@
 
 mod given;
 mod outliers;
+mod restarts;
 mod sessions;
 mod taken;
 
@@ -26,6 +27,7 @@ use super::view::{DrainResponse, LeaseRequest};
 use super::writer::Writer;
 use crate::core::backend::{BackendEvent, DerivedState};
 use crate::core::drain::{Actor, DrainSpec, OpenDrain, Until};
+use crate::core::restart::RestartOutcome;
 use crate::rt::clock;
 
 /// A drain that the old process has to follow.
@@ -278,6 +280,7 @@ impl Writer {
             HandOverCommand::PredecessorGone => {
                 self.hand_over.predecessor = None;
                 self.hand_over.guests.clear();
+                self.handle.restarts.end_handed(RestartOutcome::Unseen);
             }
             HandOverCommand::EndOrphans => {
                 for orphan in std::mem::take(&mut self.hand_over.orphans) {

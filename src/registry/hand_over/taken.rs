@@ -36,6 +36,7 @@ impl Writer {
         config: Arc<Config>,
     ) {
         let restored = handed.kept;
+        (self.handle.restarts).take(handed.restarts, handed.processes);
         self.recall(restored.drains);
         self.recall_splits(restored.splits);
         self.expect(handed.known, predecessor);
@@ -44,6 +45,8 @@ impl Writer {
         self.take_discovered(handed.discovered);
         self.take_kept_sources(restored.sources);
         self.take_leases(handed.leases);
+        self.take_left(handed.left);
+        self.end_restarts_of_missing();
         self.pause_again(restored.pauses);
         self.resume_plans(restored.plans);
     }

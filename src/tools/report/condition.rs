@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::document::RestartReport;
+use crate::core::restart::RestartOutcome;
 
 /// What must not have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -34,7 +35,9 @@ impl FailOn {
             Self::Held => total.held,
             Self::Moved => total.moved,
             Self::Unfinished => {
-                let open = report.restarts.iter().filter(|one| one.ready.is_none());
+                let unseen = RestartOutcome::Unseen.as_str();
+                let restarts = report.restarts.iter();
+                let open = restarts.filter(|one| one.ready.is_none() && one.outcome != unseen);
                 open.count() as u64
             }
             Self::Empty => u64::from(report.restarts.is_empty()),

@@ -53,6 +53,9 @@ pub struct RestartReport {
     pub made: String,
     /// Which process tells.
     pub proxy: ProxyIdentity,
+    /// The processes before it that have begun some of the restarts, and have handed them over at an upgrade.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predecessors: Vec<ProxyIdentity>,
     /// The span that it speaks about: from the first sign of the first restart…
     pub from: Option<String>,
     /// …to the end of the last one, or to when the report was made.
@@ -108,10 +111,13 @@ impl RestartReport {
         let made = clock::rfc3339(now);
         let restarts = select(list.restarts, scope, now);
         let (from, to) = span(&restarts, &made);
+        let mut predecessors = list.predecessors;
+        predecessors.retain(|process| restarts.iter().any(|one| process.has_seen(one)));
         Self {
             format: FORMAT.to_owned(),
             format_version: FORMAT_VERSION,
             proxy: list.proxy,
+            predecessors,
             from,
             to,
             access_log,
@@ -121,6 +127,11 @@ impl RestartReport {
             restarts,
             made,
         }
+    }
+
+    /// The process that tells, and those before it.
+    pub fn processes(&self) -> impl Iterator<Item = &ProxyIdentity> {
+        std::iter::once(&self.proxy).chain(&self.predecessors)
     }
 
     /// Reads one.

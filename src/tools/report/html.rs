@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::document::RestartReport;
-use super::shown::{instants, percentiles, story, took};
+use super::shown::{instants, percentiles, processes, story, took};
 use crate::rt::html::EscapedHtml;
 
 /// What the page looks like.
@@ -95,11 +95,9 @@ pub fn render_html(report: &RestartReport) -> String {
     }
     let _ = writeln!(
         out,
-        "<p><small>lameduck {}, started {}, configuration {}; made {}. To check it: <code>lameduck verify REPORT --log \
+        "<p><small>{}; made {}. To check it: <code>lameduck verify REPORT --log \
          ACCESS.log</code> with the report in JSON.</small></p>",
-        EscapedHtml(&report.proxy.version),
-        EscapedHtml(&report.proxy.started),
-        EscapedHtml(&report.proxy.config_digest),
+        EscapedHtml(&processes(report).join("; ")),
         EscapedHtml(&report.made)
     );
     out

@@ -1,6 +1,6 @@
 //! What the lines of access logs say about the restarts of a report, added up. Pure: lines in, sums out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use super::document::RestartReport;
@@ -109,7 +109,7 @@ pub struct LogLedger {
     pub lines: u64,
     /// When the first and the last of them ended.
     pub ended: Option<(SystemTime, SystemTime)>,
-    process: String,
+    processes: BTreeSet<String>,
     latest: Option<(usize, SystemTime)>,
     pools: Vec<(String, SystemTime, SystemTime)>,
 }
@@ -118,7 +118,7 @@ impl LogLedger {
     /// Sums for the restarts of this report.
     pub fn new(report: &RestartReport) -> Self {
         let mut ledger = Self {
-            process: report.proxy.id.clone(),
+            processes: report.processes().map(|one| one.id.clone()).collect(),
             ..Self::default()
         };
         for (place, one) in report.restarts.iter().enumerate() {
@@ -168,7 +168,7 @@ impl LogLedger {
             is_blamed = true;
             let Some(own) = self.restarts.get_mut(id) else {
                 let process = id.rsplit_once('-').map_or(&**id, |(process, _)| process);
-                if process != self.process {
+                if !self.processes.contains(process) {
                     self.note_stranger(process, place);
                 }
                 continue;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::document::RestartReport;
-use super::shown::{figures, instants, story, took};
+use super::shown::{figures, instants, processes, story, took};
 use crate::rt::output::is_showable;
 
 /// The report as Markdown (GitHub's and GitLab's kind).
@@ -72,10 +72,8 @@ pub fn render_markdown(report: &RestartReport) -> String {
     }
     let _ = writeln!(
         out,
-        "lameduck {}, started {}, configuration {}. To check: `lameduck verify REPORT --log ACCESS.log`\n\n</details>",
-        plain(&report.proxy.version),
-        plain(&report.proxy.started),
-        plain(&report.proxy.config_digest)
+        "{}. To check: `lameduck verify REPORT --log ACCESS.log`\n\n</details>",
+        plain(&processes(report).join("; "))
     );
     out
 }

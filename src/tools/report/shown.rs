@@ -1,6 +1,7 @@
 //! Parts of a report in the words that all of its forms share.
 
-use crate::registry::restart_view::{LatencyWindow, RestartView};
+use super::document::RestartReport;
+use crate::registry::restart_view::{LatencyWindow, ProxyIdentity, RestartView};
 
 /// How long something took, for people.
 pub(super) fn took(from: Option<&str>, to: Option<&str>) -> String {
@@ -22,6 +23,17 @@ pub(super) fn percentiles(window: Option<&LatencyWindow>) -> String {
     };
     let shown = |bound: Option<f64>| bound.map_or("> 60 s".to_owned(), |ms| format!("≤ {ms} ms"));
     format!("{} / {}", shown(window.p50_ms), shown(window.p99_ms))
+}
+
+/// The process that tells, and those before it that have begun some of the restarts.
+pub(super) fn processes(report: &RestartReport) -> Vec<String> {
+    let shown = |one: &ProxyIdentity| {
+        format!(
+            "lameduck {}, started {}, configuration {}",
+            one.version, one.started, one.config_digest
+        )
+    };
+    report.processes().map(shown).collect()
 }
 
 /// How long the pool's requests took around a restart, and how much of the pool was left.

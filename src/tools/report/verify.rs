@@ -244,18 +244,14 @@ fn compare_sums(verdict: &mut Verdict, report: &RestartReport) {
         format!("{:?}", report.to),
         format!("{to:?}"),
     );
-    let own = format!("{}-", report.proxy.id);
-    for one in report
-        .restarts
-        .iter()
-        .filter(|one| !one.id.starts_with(&own))
-    {
+    let is_own = |one: &&RestartView| report.processes().any(|process| process.has_seen(one));
+    for one in report.restarts.iter().filter(|one| !is_own(one)) {
         differ(
             verdict,
             &one.id,
             "id",
             &one.id,
-            format!("an id that begins with {own}"),
+            format!("an id that begins with {}-", report.proxy.id),
         );
     }
     let mut ids: Vec<_> = report.restarts.iter().map(|one| &one.id).collect();

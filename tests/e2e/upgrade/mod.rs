@@ -5,6 +5,7 @@ mod fails;
 mod in_a_row;
 mod known;
 mod mixed;
+mod restarts;
 mod signals;
 mod state;
 mod traces;

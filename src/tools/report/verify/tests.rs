@@ -103,6 +103,7 @@ fn world(restarts: &[Vec<u8>]) -> (RestartReport, Vec<String>) {
             id: PROCESS.to_owned(),
             ..ProxyIdentity::default()
         },
+        predecessors: Vec::new(),
         restarts: views,
     };
     let now = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_900);
@@ -285,4 +286,24 @@ fn lines_of_a_hostile_log_are_passed_over_in_a_bounded_account() {
     let shown = render_verdict(&report, &found);
     assert!(shown.contains("of further lameduck processes"), "{shown}");
     assert!(shown.len() < 20_000, "{} bytes", shown.len());
+}
+
+#[test]
+fn restart_that_a_predecessor_has_handed_over_is_the_reports_own() {
+    let (mut report, lines) = world(&[vec![0, 6]]);
+    let successor = ProxyIdentity {
+        id: "f.2".to_owned(),
+        ..ProxyIdentity::default()
+    };
+    report.predecessors = vec![std::mem::replace(&mut report.proxy, successor)];
+    let found = verdict(&report, &lines);
+    let is_strange = |note: &String| note.contains("another lameduck process");
+    assert!(
+        found.agrees && !found.notes.iter().any(is_strange),
+        "{found:#?}"
+    );
+    report.predecessors.clear();
+    let found = verdict(&report, &lines);
+    let figures: Vec<_> = found.differences.iter().map(|one| &*one.figure).collect();
+    assert_eq!(figures, ["id"]);
 }
