@@ -28,10 +28,11 @@ impl Exchange<'_> {
         self.follow_call(status);
     }
 
-    /// The trailers of a call are here. Without a status, its client takes it for UNKNOWN.
+    /// The trailers of a call are here. Without a status, its client takes it for UNKNOWN, unless HTTP's says more.
     pub(super) fn follow_trailers(&mut self, status: Option<u8>) {
         if self.client.followed.is_some() && !self.is_call_judged {
-            self.follow_call(Some(status.unwrap_or(grpc::UNKNOWN)));
+            let of_none = (self.response.status == 200).then_some(grpc::UNKNOWN);
+            self.follow_call(status.or(of_none));
         }
     }
 

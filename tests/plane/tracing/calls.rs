@@ -46,6 +46,13 @@ async fn reply(method: &str, mut respond: SendResponse<Bytes>) {
         trailers.insert("grpc-status", HeaderValue::from_static(code));
         trailers
     };
+    // What stands before an app may know nothing of calls.
+    if method == "Unwell" {
+        let head = Response::builder().status(503).body(()).unwrap();
+        let mut down = respond.send_response(head, false).unwrap();
+        down.send_data(Bytes::from_static(b"busy"), true).unwrap();
+        return;
+    }
     // A call that fails at once has no body.
     if method == "Missing" {
         let head = head.header("grpc-status", "5").body(()).unwrap();
@@ -129,6 +136,7 @@ async fn status_of_a_call_is_in_its_spans_and_judged_by_either_side() {
         ("Broken", "INTERNAL", "INTERNAL", "INTERNAL"),
         // It ends without a status, which clients take for UNKNOWN.
         ("Cut", "UNKNOWN", "UNKNOWN", "UNKNOWN"),
+        ("Unwell", "", "503", "503"),
     ] {
         ask(&mut client, "a", method).await;
         let head = soon(heads.recv()).await.unwrap();
@@ -150,7 +158,8 @@ async fn status_of_a_call_is_in_its_spans_and_judged_by_either_side() {
             let text = |key: &str| attribute(span, key).unwrap_or_default();
             assert_eq!(text("rpc.system.name"), "grpc");
             assert_eq!(text("rpc.method"), format!("shop.Cart/{method}"));
-            assert_eq!(text("http.response.status_code"), "200");
+            let http = if method == "Unwell" { "503" } else { "200" };
+            assert_eq!(text("http.response.status_code"), http);
         }
         assert_eq!(attribute(server, "network.protocol.version").unwrap(), "2");
         assert_eq!(hex(&server.parent_span_id), CALLER);
