@@ -80,13 +80,13 @@ fn trace_text(record: &AccessRecord<'_>) -> ([u8; 32], usize) {
 }
 
 /// One object.
-pub(super) fn json(
-    out: &mut Out<'_>,
+pub(super) fn json<'a, const ESCAPING: bool>(
+    mut out: Out<'a, ESCAPING>,
     layout: &LineLayout,
     fields: &[LogField],
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) {
+) -> Out<'a, ESCAPING> {
     let (trace, length) = trace_text(record);
     let mut before: &[u8] = b"{\"";
     for field in fields {
@@ -107,16 +107,16 @@ pub(super) fn json(
         match value {
             FieldValue::Time => {
                 out.put(b"\"");
-                stamp.iso(out, record.time);
+                stamp.iso(&mut out, record.time);
                 out.put(b"\"");
             }
             FieldValue::Text(text) | FieldValue::Optional(text) => {
                 out.put(b"\"");
-                escaped(out, text, longest(*field));
+                escaped(&mut out, text, longest(*field));
                 out.put(b"\"");
             }
             FieldValue::Number(number) => out.number(number),
-            FieldValue::Millis(time, _) => millis(out, time),
+            FieldValue::Millis(time, _) => millis(&mut out, time),
             FieldValue::Word(word) => out.put(word.as_bytes()),
         }
     }
@@ -125,15 +125,16 @@ pub(super) fn json(
         out.put(b"{");
     }
     out.put(b"}");
+    out
 }
 
 /// `key=value`, each after a space; what the line has before it already is left out.
-pub(super) fn text(
-    out: &mut Out<'_>,
+pub(super) fn text<'a, const ESCAPING: bool>(
+    mut out: Out<'a, ESCAPING>,
     layout: &LineLayout,
     fields: &[LogField],
     record: &AccessRecord<'_>,
-) {
+) -> Out<'a, ESCAPING> {
     let (trace, length) = trace_text(record);
     for field in fields {
         if is_common(*field) {
@@ -154,18 +155,19 @@ pub(super) fn text(
                 ) {
                     true => {
                         out.put(b"\"");
-                        or_dash(out, text);
+                        or_dash(&mut out, text);
                         out.put(b"\"");
                     }
-                    false => word(out, text),
+                    false => word(&mut out, text),
                 }
             }
             FieldValue::Number(number) => out.number(number),
-            FieldValue::Millis(time, _) => millis(out, time),
-            FieldValue::Word(text) => quoted(out, text.as_bytes(), MAX_FIELD),
+            FieldValue::Millis(time, _) => millis(&mut out, time),
+            FieldValue::Word(text) => quoted(&mut out, text.as_bytes(), MAX_FIELD),
             FieldValue::Time => {}
         }
     }
+    out
 }
 
 /// Whether the combined format has it anyway.

@@ -6,18 +6,25 @@ use super::buffer::Out;
 /// One in each byte of a word, and the high bit of each.
 const ONES: u64 = u64::MAX / 255;
 const HIGH: u64 = ONES << 7;
+
+/// What [`copy_judged`] finds where something needs an escape; it may find more bits.
+pub(super) const FOUND: u64 = HIGH;
+
+/// A word of spaces, which need no escape.
+const SPACES: u64 = ONES * b' ' as u64;
+
+/// A longer text is copied and judged in blocks of so many bytes.
+const BLOCK: usize = 16;
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends the inside of a JSON string. Bytes that aren't UTF-8 become the text `\xHH`, so the line is always
 /// valid JSON and says what was sent. Control characters (DEL and C1 too) become escapes.
-pub(super) fn json(out: &mut Out<'_>, bytes: &[u8]) {
-    if !out.put_plain(bytes) {
-        json_slowly(out, bytes);
+pub(super) fn json<'a>(mut out: Out<'a, true>, bytes: &[u8]) -> Out<'a, true> {
+    if !bytes.iter().any(|byte| is_special(*byte)) {
+        out.put(bytes);
+        return out;
     }
-}
-
-#[cold]
-fn json_slowly(out: &mut Out<'_>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {
@@ -29,35 +36,34 @@ fn json_slowly(out: &mut Out<'_>, bytes: &[u8]) {
                 control if control.is_control() => {
                     // Every control character is below U+00A0.
                     out.put(b"\\u00");
-                    hex(out, control as u32 as u8);
+                    hex(&mut out, control as u32 as u8);
                 }
                 other => out.put(other.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
         for byte in chunk.invalid() {
             out.put(b"\\\\x");
-            hex(out, *byte);
+            hex(&mut out, *byte);
         }
     }
+    out
 }
 
 /// Appends the inside of a quoted field of the combined format, as Apache and nginx escape it: `\xHH` for
 /// whatever isn't printable ASCII, and for the quote and the backslash.
-pub(super) fn combined(out: &mut Out<'_>, bytes: &[u8]) {
-    if out.put_plain(bytes) {
-        return;
-    }
+pub(super) fn combined<'a>(mut out: Out<'a, true>, bytes: &[u8]) -> Out<'a, true> {
     for byte in bytes {
         if !is_special(*byte) {
             out.put(&[*byte]);
         } else {
             out.put(b"\\x");
-            hex(out, *byte);
+            hex(&mut out, *byte);
         }
     }
+    out
 }
 
-fn hex(out: &mut Out<'_>, byte: u8) {
+fn hex(out: &mut Out<'_, true>, byte: u8) {
     out.put(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
 }
 
@@ -65,27 +71,74 @@ fn is_special(byte: u8) -> bool {
     !(b' '..0x7f).contains(&byte) || byte == b'"' || byte == b'\\'
 }
 
-/// Copies `from` to `to` (of the same length) and says whether no byte needs an escape; where one does, the
-/// copy is of no use. Eight or sixteen bytes at a time; the last block overlaps the one before, which is
-/// cheaper than byte by byte.
+/// Whether what [`copy_judged`] has found, in one text or in several, means that none of them needs an escape.
 #[inline(always)]
-pub(super) fn copy_plain(to: &mut [u8], from: &[u8]) -> bool {
+pub(super) fn is_plain(found: u64) -> bool {
+    found & FOUND == 0
+}
+
+/// Copies `from` to `to` (of the same length), and says by [`is_plain`] whether no byte of it needs an escape. Two blocks
+/// that may overlap are cheaper than byte by byte.
+#[inline(always)]
+pub(super) fn copy_judged(to: &mut [u8], from: &[u8]) -> u64 {
     match from.len() {
-        16.. => copy_long(to, from),
-        8.. => copy_ends::<8>(to, from),
-        4.. => copy_ends::<4>(to, from),
-        _ => copy_few(to, from),
+        16.. => copy_blocks(to, from),
+        8.. => {
+            let (first, last) = copy_ends::<8>(to, from);
+            judge(u64::from_ne_bytes(first)) | judge(u64::from_ne_bytes(last))
+        }
+        4.. => {
+            let (first, last) = copy_ends::<4>(to, from);
+            let both = [u32::from_ne_bytes(first), u32::from_ne_bytes(last)].map(u64::from);
+            judge(both[0] << 32 | both[1])
+        }
+        _ => {
+            let mut found = 0;
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from;
+                found |= judge(SPACES << 8 | u64::from(*from));
+            }
+            found
+        }
     }
 }
 
-fn copy_long(to: &mut [u8], from: &[u8]) -> bool {
-    to.copy_from_slice(from);
-    from.last_chunk().is_none_or(is_plain_block) && from.as_chunks().0.iter().all(is_plain_block)
+/// Copies the first and the last `N` bytes; spaces where there are not as many.
+#[inline(always)]
+fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> ([u8; N], [u8; N]) {
+    let ends = (from.first_chunk(), from.last_chunk());
+    let (first, last) = (ends.0.copied(), ends.1.copied());
+    let (first, last) = (first.unwrap_or([b' '; N]), last.unwrap_or([b' '; N]));
+    if let Some(to) = to.first_chunk_mut() {
+        *to = first;
+    }
+    if let Some(to) = to.last_chunk_mut() {
+        *to = last;
+    }
+    (first, last)
 }
 
-/// In bytes, without a branch: the compiler makes vectors of it.
-#[inline(always)]
-fn is_plain_block(block: &[u8; 16]) -> bool {
+#[inline(never)]
+fn copy_blocks(to: &mut [u8], from: &[u8]) -> u64 {
+    let mut plain = true;
+    if let (Some(to), Some(from)) = (to.last_chunk_mut(), from.last_chunk()) {
+        *to = *from;
+        plain &= is_plain_block(from);
+    }
+    // Not again what the last one has whole.
+    let before = from.len().saturating_sub(1);
+    let blocks = from[..before].as_chunks().0.iter();
+    for (to, from) in to.as_chunks_mut().0.iter_mut().zip(blocks) {
+        *to = *from;
+        plain &= is_plain_block(from);
+    }
+    if plain { 0 } else { FOUND }
+}
+
+/// In bytes, without a branch, and called: so the compiler makes vectors of it, which it doesn't where this is a part of
+/// something larger.
+#[inline(never)]
+fn is_plain_block(block: &[u8; BLOCK]) -> bool {
     let mut special = 0;
     for byte in block {
         special |= u8::from(byte.wrapping_sub(b' ') >= 0x5f);
@@ -94,67 +147,29 @@ fn is_plain_block(block: &[u8; 16]) -> bool {
     special == 0
 }
 
-/// From `N` to `2 * N` bytes, as two blocks that may overlap.
+/// Of eight bytes in one word: some byte has its high bit set if one of them is special.
 #[inline(always)]
-fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
-    let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {
-        return false;
-    };
-    if let Some(to) = to.first_chunk_mut::<N>() {
-        *to = *first;
-    }
-    if let Some(to) = to.last_chunk_mut::<N>() {
-        *to = *last;
-    }
-    special_of(word(first)) | special_of(word(last)) == 0
-}
-
-/// Up to eight bytes as a word, filled up with spaces.
-#[inline(always)]
-fn word<const N: usize>(bytes: &[u8; N]) -> u64 {
-    let mut word = [b' '; 8];
-    word[..N].copy_from_slice(bytes);
-    u64::from_ne_bytes(word)
-}
-
-/// Up to three.
-#[inline(always)]
-fn copy_few(to: &mut [u8], from: &[u8]) -> bool {
-    let [first, .., last] = from else {
-        let Some(only) = from.first() else {
-            return true;
-        };
-        to[0] = *only;
-        return !is_special(*only);
-    };
-    let middle = from[from.len() / 2];
-    to[0] = *first;
-    to[from.len() / 2] = middle;
-    to[from.len() - 1] = *last;
-    special_of(word(&[*first, middle, *last])) == 0
-}
-
-/// The same for eight bytes in one word: not zero if any of them is special.
-#[inline(always)]
-fn special_of(word: u64) -> u64 {
-    // A byte below `n` has its high bit set by the subtraction, and had it clear before.
-    let below = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word;
-    let quote = below(word ^ (ONES * 0x22), 1);
-    let backslash = below(word ^ (ONES * 0x5c), 1);
+fn judge(word: u64) -> u64 {
+    // The subtraction sets the high bit of a byte that is less. It sets that of others only where they borrow, which is
+    // where there is such a byte below; and where it was set before, which makes the byte special in any case.
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * 0x22)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
     // 0x7f and above: adding one reaches the high bit, or it was there.
-    let beyond = word.wrapping_add(ONES) | word;
-    (below(word, 0x20) | quote | backslash | beyond) & HIGH
+    control | quote | backslash | word.wrapping_add(ONES) | word
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::access_log::buffer::Written;
 
-    fn written(write: impl FnOnce(&mut Out<'_>)) -> String {
+    fn written(write: impl FnOnce(Out<'_, true>) -> Out<'_, true>) -> String {
         let mut room = [0; 1024];
-        let mut out = Out::new(&mut room);
-        write(&mut out);
-        let length = out.written().expect("it fits");
+        let size = room.len();
+        let Written::Whole(length) = write(Out::new(&mut room)).written(size) else {
+            panic!("it fits");
+        };
         String::from_utf8(room[..length].to_vec()).expect("valid UTF-8")
     }
 
@@ -167,6 +182,9 @@ mod tests {
         for length in 0..70 {
             let text = "abcdefghijklmnopqrstuvwxyz 0123456789/?&=;:-_.~!".repeat(2);
             assert_eq!(as_json(&text.as_bytes()[..length]), text[..length]);
+            let mut room = vec![0; length];
+            let found = copy_judged(&mut room, &text.as_bytes()[..length]);
+            assert!(is_plain(found) && room == text.as_bytes()[..length]);
         }
     }
 
@@ -177,10 +195,8 @@ mod tests {
                 for bad in [b'"', b'\\', 0, 0x1f, 0x7f, 0x80, 0xff] {
                     let mut bytes = vec![b'a'; length];
                     bytes[at] = bad;
-                    assert!(
-                        !copy_plain(&mut vec![0; length], &bytes),
-                        "{bad:#x} at {at} of {length}"
-                    );
+                    let found = copy_judged(&mut vec![0; length], &bytes);
+                    assert!(!is_plain(found), "{bad:#x} at {at} of {length}");
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::buffer::Out;
+use super::buffer::{Out, Written};
 use super::chosen;
 use super::escape;
 use super::layout::{LineLayout, LinePrefix};
@@ -54,32 +54,58 @@ pub(super) fn line(
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
 ) -> Option<usize> {
-    let mut out = Out::new(room);
-    if !matches!(layout.prefix, LinePrefix::None) {
-        prefix(&mut out, layout, stamp, record);
+    match write_line::<false>(room, layout, stamp, record) {
+        Written::Whole(length) => Some(length),
+        Written::Unescaped => escaped_line(room, layout, stamp, record),
+        Written::Unfit => None,
     }
-    match (layout.format, &layout.fields) {
-        (LogFormat::Json, None) => json(&mut out, layout, stamp, record),
-        (LogFormat::Json, Some(fields)) => {
-            chosen::json(&mut out, layout, fields, stamp, record);
-        }
-        (LogFormat::Combined, None) => combined(&mut out, layout, stamp, record),
-        (LogFormat::Combined, Some(fields)) => {
-            common(&mut out, stamp, record);
-            chosen::text(&mut out, layout, fields, record);
-        }
-    }
-    out.put(b"\n");
-    out.written()
 }
 
+#[cold]
 #[inline(never)]
-fn prefix(
-    out: &mut Out<'_>,
+pub(super) fn escaped_line(
+    room: &mut [u8],
     layout: &LineLayout,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) {
+) -> Option<usize> {
+    match write_line::<true>(room, layout, stamp, record) {
+        Written::Whole(length) => Some(length),
+        Written::Unescaped | Written::Unfit => None,
+    }
+}
+
+#[inline(always)]
+fn write_line<const ESCAPING: bool>(
+    room: &mut [u8],
+    layout: &LineLayout,
+    stamp: &mut TimestampText,
+    record: &AccessRecord<'_>,
+) -> Written {
+    let size = room.len();
+    let mut out = Out::<ESCAPING>::new(room);
+    if !matches!(layout.prefix, LinePrefix::None) {
+        out = prefix(out, layout, stamp, record);
+    }
+    out = match (layout.format, &layout.fields) {
+        (LogFormat::Json, None) => json(out, layout, stamp, record),
+        (LogFormat::Json, Some(fields)) => chosen::json(out, layout, fields, stamp, record),
+        (LogFormat::Combined, None) => combined(out, layout, stamp, record),
+        (LogFormat::Combined, Some(fields)) => {
+            chosen::text(common(out, stamp, record), layout, fields, record)
+        }
+    };
+    out.put(b"\n");
+    out.written(size)
+}
+
+#[inline(never)]
+fn prefix<'a, const ESCAPING: bool>(
+    mut out: Out<'a, ESCAPING>,
+    layout: &LineLayout,
+    stamp: &mut TimestampText,
+    record: &AccessRecord<'_>,
+) -> Out<'a, ESCAPING> {
     let severity = layout.severity(record);
     match &layout.prefix {
         LinePrefix::None => {}
@@ -88,28 +114,29 @@ fn prefix(
             out.put(b"<");
             out.number(u64::from(facility * 8 + severity));
             out.put(b">1 ");
-            stamp.iso(out, record.time);
+            stamp.iso(&mut out, record.time);
             out.put(rest.as_bytes());
         }
     }
+    out
 }
 
-fn json(
-    out: &mut Out<'_>,
+fn json<'a, const ESCAPING: bool>(
+    mut out: Out<'a, ESCAPING>,
     layout: &LineLayout,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) {
+) -> Out<'a, ESCAPING> {
     out.put(b"{\"time\":\"");
-    stamp.iso(out, record.time);
+    stamp.iso(&mut out, record.time);
     out.put(b"\",\"client\":\"");
-    text(out, record.client.as_bytes(), MAX_FIELD);
+    text(&mut out, record.client.as_bytes(), MAX_FIELD);
     out.put(b"\",\"method\":\"");
-    text(out, record.method, MAX_FIELD);
+    text(&mut out, record.method, MAX_FIELD);
     out.put(b"\",\"host\":\"");
-    text(out, record.host, MAX_FIELD);
+    text(&mut out, record.host, MAX_FIELD);
     out.put(b"\",\"target\":\"");
-    text(out, record.target, MAX_TARGET);
+    text(&mut out, record.target, MAX_TARGET);
     out.put(b"\",\"version\":\"");
     // Our own words: nothing of them has to be escaped.
     out.put(record.version.as_bytes());
@@ -120,31 +147,28 @@ fn json(
     out.put(b",\"bytes_out\":");
     out.number(record.bytes_out);
     out.put(b",\"duration_ms\":");
-    millis(out, record.duration);
+    millis(&mut out, record.duration);
     out.put(b",\"upstream_ms\":");
-    millis(out, record.upstream);
+    millis(&mut out, record.upstream);
     out.put(b",\"pool\":\"");
-    text(out, record.pool.as_bytes(), MAX_FIELD);
+    text(&mut out, record.pool.as_bytes(), MAX_FIELD);
     out.put(b"\",\"backend\":\"");
-    text(out, record.backend.as_bytes(), MAX_FIELD);
+    text(&mut out, record.backend.as_bytes(), MAX_FIELD);
     out.put(b"\",\"attempts\":");
     out.number(u64::from(record.attempts));
-    if !record.held.is_zero() {
-        out.put(b",\"held_ms\":");
-        millis(out, record.held);
+    if has_notes(record) {
+        out = notes(out, record);
     }
-    optional(out, b",\"user\":\"", record.user.as_bytes());
-    optional(out, b",\"route\":\"", record.route.as_bytes());
-    optional(out, b",\"retry_reason\":\"", record.retry_reason.as_bytes());
-    optional(out, b",\"sticky\":\"", record.sticky.as_bytes());
-    optional(out, b",\"end\":\"", record.end.as_bytes());
-    optional(out, b",\"cause\":\"", record.cause.as_bytes());
-    optional(out, b",\"request_id\":\"", record.request_id);
-    optional(out, b",\"user_agent\":\"", record.user_agent);
-    optional(out, b",\"referer\":\"", record.referer);
-    optional(out, b",\"restarts\":\"", record.restarts.as_bytes());
+    optional(&mut out, b",\"request_id\":\"", record.request_id);
+    optional(&mut out, b",\"user_agent\":\"", record.user_agent);
+    optional(&mut out, b",\"referer\":\"", record.referer);
+    optional(&mut out, b",\"restarts\":\"", record.restarts.as_bytes());
     if record.trace_id != 0 {
-        optional(out, b",\"trace_id\":\"", &trace_id_text(record.trace_id));
+        optional(
+            &mut out,
+            b",\"trace_id\":\"",
+            &trace_id_text(record.trace_id),
+        );
     }
     if layout.is_slow(record) {
         out.put(b",\"slow\":true");
@@ -154,9 +178,45 @@ fn json(
         out.put(layout.sample.as_bytes());
     }
     out.put(b"}");
+    out
 }
 
-fn optional(out: &mut Out<'_>, key: &[u8], value: &[u8]) {
+/// Whether a request has anything of what most have not: one test for all of it.
+#[inline(always)]
+fn has_notes(record: &AccessRecord<'_>) -> bool {
+    let texts = record.user.len()
+        | record.route.len()
+        | record.retry_reason.len()
+        | record.sticky.len()
+        | record.end.len()
+        | record.cause.len();
+    texts != 0 || !record.held.is_zero()
+}
+
+#[inline(never)]
+fn notes<'a, const ESCAPING: bool>(
+    mut out: Out<'a, ESCAPING>,
+    record: &AccessRecord<'_>,
+) -> Out<'a, ESCAPING> {
+    if !record.held.is_zero() {
+        out.put(b",\"held_ms\":");
+        millis(&mut out, record.held);
+    }
+    optional(&mut out, b",\"user\":\"", record.user.as_bytes());
+    optional(&mut out, b",\"route\":\"", record.route.as_bytes());
+    optional(
+        &mut out,
+        b",\"retry_reason\":\"",
+        record.retry_reason.as_bytes(),
+    );
+    optional(&mut out, b",\"sticky\":\"", record.sticky.as_bytes());
+    optional(&mut out, b",\"end\":\"", record.end.as_bytes());
+    optional(&mut out, b",\"cause\":\"", record.cause.as_bytes());
+    out
+}
+
+#[inline(always)]
+fn optional<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, key: &[u8], value: &[u8]) {
     if !value.is_empty() {
         out.put(key);
         text(out, value, MAX_FIELD);
@@ -164,94 +224,98 @@ fn optional(out: &mut Out<'_>, key: &[u8], value: &[u8]) {
     }
 }
 
-pub(super) fn text(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
-    match bytes.get(..limit) {
-        Some(head) if bytes.len() > limit => {
-            escape::json(out, head);
-            out.put(MORE);
-        }
-        _ => escape::json(out, bytes),
+/// The inside of a string; of a longer one than `limit`, its beginning, marked.
+#[inline(always)]
+pub(super) fn text<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: &[u8], limit: usize) {
+    if ESCAPING {
+        out.escape(bytes, limit, escape::json, MORE);
+    } else {
+        out.put_judged(bytes, limit);
     }
 }
 
 /// `client - - [date] "request" status bytes "referer" "user agent"`, then lameduck's own as `key=value`.
-fn combined(
-    out: &mut Out<'_>,
+fn combined<'a, const ESCAPING: bool>(
+    out: Out<'a, ESCAPING>,
     layout: &LineLayout,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) {
-    common(out, stamp, record);
+) -> Out<'a, ESCAPING> {
+    let mut out = common(out, stamp, record);
     out.put(b" host=\"");
-    or_dash(out, record.host);
+    or_dash(&mut out, record.host);
     out.put(b"\" pool=");
-    own_fields(out, layout, record);
+    own_fields(out, layout, record)
 }
 
 /// What other servers write, too.
-fn common(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>) {
-    word(out, record.client.as_bytes());
+fn common<'a, const ESCAPING: bool>(
+    mut out: Out<'a, ESCAPING>,
+    stamp: &mut TimestampText,
+    record: &AccessRecord<'_>,
+) -> Out<'a, ESCAPING> {
+    word(&mut out, record.client.as_bytes());
     out.put(b" - ");
-    word(out, record.user.as_bytes());
+    word(&mut out, record.user.as_bytes());
     out.put(b" [");
-    stamp.combined(out, record.time);
+    stamp.combined(&mut out, record.time);
     out.put(b"] \"");
-    quoted(out, record.method, MAX_FIELD);
+    quoted(&mut out, record.method, MAX_FIELD);
     out.put(b" ");
-    quoted(out, record.target, MAX_TARGET);
+    quoted(&mut out, record.target, MAX_TARGET);
     out.put(b" ");
-    quoted(out, record.version.as_bytes(), MAX_FIELD);
+    quoted(&mut out, record.version.as_bytes(), MAX_FIELD);
     out.put(b"\" ");
     // Three digits always, as nginx writes it: 000 where no status was sent.
-    let status = record.status.min(999);
-    out.put(&[
-        b'0' + (status / 100) as u8,
-        b'0' + (status / 10 % 10) as u8,
-        b'0' + (status % 10) as u8,
-        b' ',
-    ]);
+    out.three_digits(record.status.min(999).into());
+    out.put(b" ");
     out.number(record.bytes_out);
     out.put(b" \"");
-    or_dash(out, record.referer);
+    or_dash(&mut out, record.referer);
     out.put(b"\" \"");
-    or_dash(out, record.user_agent);
+    or_dash(&mut out, record.user_agent);
     out.put(b"\"");
+    out
 }
 
-fn own_fields(out: &mut Out<'_>, layout: &LineLayout, record: &AccessRecord<'_>) {
-    word(out, record.pool.as_bytes());
+fn own_fields<'a, const ESCAPING: bool>(
+    mut out: Out<'a, ESCAPING>,
+    layout: &LineLayout,
+    record: &AccessRecord<'_>,
+) -> Out<'a, ESCAPING> {
+    word(&mut out, record.pool.as_bytes());
     out.put(b" backend=");
-    word(out, record.backend.as_bytes());
+    word(&mut out, record.backend.as_bytes());
     out.put(b" attempts=");
     out.number(u64::from(record.attempts));
     out.put(b" duration_ms=");
-    millis(out, record.duration);
+    millis(&mut out, record.duration);
     out.put(b" upstream_ms=");
-    millis(out, record.upstream);
+    millis(&mut out, record.upstream);
     out.put(b" held_ms=");
-    millis(out, record.held);
+    millis(&mut out, record.held);
     out.put(b" bytes_in=");
     out.number(record.bytes_in);
     out.put(b" retry_reason=");
-    word(out, record.retry_reason.as_bytes());
+    word(&mut out, record.retry_reason.as_bytes());
     out.put(b" end=");
-    word(out, record.end.as_bytes());
+    word(&mut out, record.end.as_bytes());
     out.put(b" cause=\"");
-    or_dash(out, record.cause.as_bytes());
+    or_dash(&mut out, record.cause.as_bytes());
     out.put(b"\" request_id=\"");
-    or_dash(out, record.request_id);
+    or_dash(&mut out, record.request_id);
     out.put(b"\"");
     if !record.route.is_empty() {
         out.put(b" route=");
-        word(out, record.route.as_bytes());
+        word(&mut out, record.route.as_bytes());
     }
     if !record.sticky.is_empty() {
         out.put(b" sticky=");
-        word(out, record.sticky.as_bytes());
+        word(&mut out, record.sticky.as_bytes());
     }
     if !record.restarts.is_empty() {
         out.put(b" restarts=");
-        word(out, record.restarts.as_bytes());
+        word(&mut out, record.restarts.as_bytes());
     }
     if record.trace_id != 0 {
         out.put(b" trace_id=");
@@ -264,9 +328,11 @@ fn own_fields(out: &mut Out<'_>, layout: &LineLayout, record: &AccessRecord<'_>)
         out.put(b" sample=");
         out.put(layout.sample.as_bytes());
     }
+    out
 }
 
-pub(super) fn or_dash(out: &mut Out<'_>, bytes: &[u8]) {
+#[inline(always)]
+pub(super) fn or_dash<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: &[u8]) {
     if bytes.is_empty() {
         out.put(b"-");
     } else {
@@ -275,37 +341,44 @@ pub(super) fn or_dash(out: &mut Out<'_>, bytes: &[u8]) {
 }
 
 /// A value without quotes: its spaces become `_`, so that it can't be taken for two.
-pub(super) fn word(out: &mut Out<'_>, bytes: &[u8]) {
-    let mut parts = bytes.split(|byte| *byte == b' ');
-    or_dash(out, parts.next().unwrap_or_default());
-    for part in parts {
-        out.put(b"_");
-        quoted(out, part, MAX_FIELD);
+#[inline(always)]
+pub(super) fn word<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: &[u8]) {
+    if memchr::memchr(b' ', bytes).is_none() {
+        or_dash(out, bytes);
+    } else {
+        out.pass(|out| words(out, bytes));
     }
 }
 
-pub(super) fn quoted(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
-    match bytes.get(..limit) {
-        Some(head) if bytes.len() > limit => {
-            escape::combined(out, head);
-            out.put(b"...");
-        }
-        _ => escape::combined(out, bytes),
+#[cold]
+fn words<'a, const ESCAPING: bool>(mut out: Out<'a, ESCAPING>, bytes: &[u8]) -> Out<'a, ESCAPING> {
+    let mut parts = bytes.split(|byte| *byte == b' ');
+    or_dash(&mut out, parts.next().unwrap_or_default());
+    for part in parts {
+        out.put(b"_");
+        quoted(&mut out, part, MAX_FIELD);
+    }
+    out
+}
+
+#[inline(always)]
+pub(super) fn quoted<const ESCAPING: bool>(
+    out: &mut Out<'_, ESCAPING>,
+    bytes: &[u8],
+    limit: usize,
+) {
+    if ESCAPING {
+        out.escape(bytes, limit, escape::combined, b"...");
+    } else {
+        out.put_judged(bytes, limit);
     }
 }
 
 /// Milliseconds with three decimals.
-pub(super) fn millis(out: &mut Out<'_>, value: Duration) {
-    let micros = value
-        .as_secs()
+#[inline(always)]
+pub(super) fn millis<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, value: Duration) {
+    let micros = (value.as_secs())
         .saturating_mul(1_000_000)
         .saturating_add(u64::from(value.subsec_micros()));
-    out.number(micros / 1000);
-    let fraction = (micros % 1000) as u32;
-    out.put(&[
-        b'.',
-        b'0' + (fraction / 100) as u8,
-        b'0' + (fraction / 10 % 10) as u8,
-        b'0' + (fraction % 10) as u8,
-    ]);
+    out.thousandths(micros);
 }

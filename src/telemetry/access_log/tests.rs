@@ -1,3 +1,4 @@
+mod golden;
 mod layouts;
 
 use std::fs::File;

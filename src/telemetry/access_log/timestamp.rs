@@ -38,21 +38,18 @@ impl Default for TimestampText {
 
 impl TimestampText {
     /// `2026-07-29T12:34:56.789Z`
-    pub(super) fn iso(&mut self, out: &mut Out<'_>, time: Time) {
+    #[inline(always)]
+    pub(super) fn iso<const E: bool>(&mut self, out: &mut Out<'_, E>, time: Time) {
         let millis = self.at(time);
-        let fraction = [
-            b'.',
-            b'0' + (millis / 100) as u8,
-            b'0' + (millis / 10 % 10) as u8,
-            b'0' + (millis % 10) as u8,
-            b'Z',
-        ];
         out.put(&self.iso[..19]);
-        out.put(&fraction);
+        out.put(b".");
+        out.three_digits(millis);
+        out.put(b"Z");
     }
 
     /// `29/Jul/2026:12:34:56 +0000`
-    pub(super) fn combined(&mut self, out: &mut Out<'_>, time: Time) {
+    #[inline(always)]
+    pub(super) fn combined<const E: bool>(&mut self, out: &mut Out<'_, E>, time: Time) {
         self.at(time);
         out.put(&self.combined);
     }
@@ -73,6 +70,7 @@ impl TimestampText {
     }
 
     #[cold]
+    #[inline(never)]
     fn render(&mut self) {
         // Beyond year 9999 there is no RFC 3339: the last second before it stands for all of them.
         let second = self.second.min(253_402_300_799);
@@ -130,7 +128,7 @@ mod tests {
         for millis in [0, 7, 450, 999, 1_000, 5_250, 0] {
             let mut room = [0; 24];
             let time = now + Duration::from_millis(millis);
-            stamp.iso(&mut Out::new(&mut room), time);
+            stamp.iso(&mut Out::<true>::new(&mut room), time);
             let text = std::str::from_utf8(&room).expect("ASCII");
             let parsed = humantime::parse_rfc3339(text).expect("RFC 3339");
             let wanted = clock::wall(time);

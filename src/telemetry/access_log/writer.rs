@@ -45,18 +45,24 @@ impl Shard {
     }
 
     fn add(&mut self, layout: &LineLayout, record: &AccessRecord<'_>) -> bool {
-        let needed = self.used + format::room(record);
-        if needed > self.room.len() {
-            // Rare: the writer is behind, or this is a very long line.
-            self.room.resize(needed.next_power_of_two(), 0);
-        }
-        let room = &mut self.room[self.used..];
-        let Some(length) = format::line(room, layout, &mut self.stamp, record) else {
+        let Some(length) = self.write(layout, record).or_else(|| {
+            // Rare: the writer is behind, or this is a very long line. How much room a line needs at most is asked for
+            // only here: its answer takes longer than to find that there is enough.
+            let needed = self.used + format::room(record);
+            let size = needed.next_power_of_two().max(self.room.len());
+            self.room.resize(size, 0);
+            self.write(layout, record)
+        }) else {
             return false;
         };
         self.used += length;
         self.count += 1;
         true
+    }
+
+    fn write(&mut self, layout: &LineLayout, record: &AccessRecord<'_>) -> Option<usize> {
+        let room = self.room.get_mut(self.used..)?;
+        format::line(room, layout, &mut self.stamp, record)
     }
 }
 
