@@ -18,6 +18,7 @@ use crate::proxy::client::ClientConnection;
 use crate::proxy::client::followed::FollowedRequest;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h1::request::RequestHead;
+use crate::proxy::h1::span::Field;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
@@ -32,7 +33,6 @@ const LONGEST_TEXT: usize = 2048;
 const MOST_CHILDREN: usize = 64;
 
 /// Decides about the trace of a request whose head has come, and begins to record it.
-#[cold]
 #[inline(never)]
 pub(super) fn begin_trace(
     plane: &DataPlane,
@@ -44,16 +44,36 @@ pub(super) fn begin_trace(
     let Some((share, trust)) = plane.tracer.policy() else {
         return;
     };
-    let buffer = client.buffer.bytes();
+    // Most requests end here: they bring no context, and are not among those taken. Nothing is made for them.
+    let random = fastrand::u64(..);
+    let has_context = has_context(client.buffer.bytes(), head);
+    if !has_context && !share.takes(random) {
+        return;
+    }
     let is_believed = match trust {
         TraceTrust::All => true,
         TraceTrust::Trusted => client.origin.trusted,
         TraceTrust::Nobody => false,
     };
-    let context = ReceivedContext::read(buffer, head);
-    let trace_id = new_trace_id();
-    let parent = context.parent.filter(|_| is_believed);
-    let decision = decide_trace(parent, context.is_there, share, trace_id as u64);
+    let parent = match is_believed {
+        true => received_parent(client.buffer.bytes(), head),
+        false => None,
+    };
+    let decision = decide_trace(parent, has_context, share, random);
+    follow_decision(plane, client, head, began, decision, random);
+}
+
+#[cold]
+#[inline(never)]
+fn follow_decision(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    began: Time,
+    decision: TraceDecision,
+    random: u64,
+) {
+    let buffer = client.buffer.bytes();
     let (trace, parent) = match decision {
         TraceDecision::Absent => return,
         TraceDecision::Pass(parent) => {
@@ -71,11 +91,11 @@ pub(super) fn begin_trace(
             return;
         }
         TraceDecision::Join(parent) => (parent.trace, Some(parent)),
-        TraceDecision::Begin => (trace_id, None),
+        TraceDecision::Begin => (new_trace_id(random), None),
     };
     let mut state = Vec::new();
     if parent.is_some() {
-        context.join_states(buffer, head, &mut state);
+        join_states(buffer, head, &mut state);
     }
     let text = |bytes: &[u8]| {
         let end = bytes.len().min(LONGEST_TEXT);
@@ -104,7 +124,7 @@ pub(super) fn begin_trace(
         client: client_address(&snapshot.config.headers, buffer, head, &client.origin)
             .map_or_else(String::new, |address| address.to_string()),
         peer: client.origin.address,
-        user_agent: text(context.user_agent.unwrap_or_default()),
+        user_agent: text(user_agent(buffer, head)),
         is_grpc: head.is_grpc,
         ..RequestTrace::default()
     };
@@ -115,67 +135,59 @@ pub(super) fn begin_trace(
     }));
 }
 
-/// What a request has of a trace context.
-struct ReceivedContext<'a> {
-    /// There is a field of it.
-    is_there: bool,
-    /// What it tells, if it is whole: exactly one, and not broken.
-    parent: Option<TraceParent>,
-    user_agent: Option<&'a [u8]>,
-}
-
 const PARENT: &[u8] = b"traceparent";
 const STATE: &[u8] = b"tracestate";
 
-impl<'a> ReceivedContext<'a> {
-    fn read(buffer: &'a [u8], head: &RequestHead) -> Self {
-        let mut found = Self {
-            is_there: false,
-            parent: None,
-            user_agent: None,
-        };
-        let mut parents = 0;
-        for field in &head.fields {
-            let name = field.name.of(buffer);
-            match name.len() {
-                11 if name.eq_ignore_ascii_case(PARENT) => {
-                    parents += 1;
-                    found.parent = TraceParent::parse(field.value.of(buffer));
-                    found.is_there = true;
-                }
-                10 if name.eq_ignore_ascii_case(STATE) => found.is_there = true,
-                10 if name.eq_ignore_ascii_case(b"user-agent") => {
-                    found.user_agent = Some(field.value.of(buffer));
-                }
-                _ => {}
-            }
-        }
-        if parents != 1 {
-            // Nobody knows which of two is meant (section 3.2).
-            found.parent = None;
-        }
-        found
-    }
+/// Whether a request has a field of a trace context, whatever is in it. Lengths first: they need no look at the buffer.
+fn has_context(buffer: &[u8], head: &RequestHead) -> bool {
+    // Literals, whose length is known where they are compared: that is a few wide compares, and no call.
+    let is_of_context = |field: &Field| match field.name.len() {
+        11 => (field.name.of(buffer)).eq_ignore_ascii_case(b"traceparent"),
+        10 => (field.name.of(buffer)).eq_ignore_ascii_case(b"tracestate"),
+        _ => false,
+    };
+    head.fields.iter().any(is_of_context)
+}
 
-    /// All `tracestate` fields as one list (section 3.3.1.1); nothing, if that is broken.
-    fn join_states(&self, buffer: &[u8], head: &RequestHead, out: &mut Vec<u8>) {
-        for field in &head.fields {
-            if !field.name.of(buffer).eq_ignore_ascii_case(STATE) {
-                continue;
-            }
-            let value = field.value.of(buffer);
-            if out.len() + value.len() > LONGEST_STATE {
-                out.clear();
-                return;
-            }
-            if !out.is_empty() {
-                out.push(b',');
-            }
-            out.extend_from_slice(value);
+/// What a request's trace context tells, if it is whole: exactly one, for nobody knows which of two is meant (section
+/// 3.2), and not broken.
+fn received_parent(buffer: &[u8], head: &RequestHead) -> Option<TraceParent> {
+    let mut parents =
+        (head.fields.iter()).filter(|field| field.name.of(buffer).eq_ignore_ascii_case(PARENT));
+    let (parent, None) = (parents.next()?, parents.next()) else {
+        return None;
+    };
+    TraceParent::parse(parent.value.of(buffer))
+}
+
+/// The last `User-Agent`.
+fn user_agent<'a>(buffer: &'a [u8], head: &RequestHead) -> &'a [u8] {
+    let is_agent = |field: &&Field| {
+        let name = field.name.of(buffer);
+        name.eq_ignore_ascii_case(b"user-agent")
+    };
+    let agent = head.fields.iter().rev().find(is_agent);
+    agent.map_or(&[], |agent| agent.value.of(buffer))
+}
+
+/// All `tracestate` fields as one list (section 3.3.1.1); nothing, if that is broken.
+fn join_states(buffer: &[u8], head: &RequestHead, out: &mut Vec<u8>) {
+    for field in &head.fields {
+        if !field.name.of(buffer).eq_ignore_ascii_case(STATE) {
+            continue;
         }
-        if !is_state_valid(out) {
+        let value = field.value.of(buffer);
+        if out.len() + value.len() > LONGEST_STATE {
             out.clear();
+            return;
         }
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(value);
+    }
+    if !is_state_valid(out) {
+        out.clear();
     }
 }
 

@@ -11,11 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::{TraceTrust, TracingConfig};
 use crate::core::trace_context::SampleShare;
 use record::RequestTrace;
+
+/// So many spans are sent at once.
+const BATCH: usize = 512;
 
 /// Why traces can't be sent.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,11 @@ struct QueueShared {
     most_bytes: usize,
     spans: AtomicUsize,
     bytes: AtomicUsize,
+    /// Of the spans, those that the exporter hasn't taken from the queue.
+    queued: AtomicUsize,
+    /// Tells the exporter that there is a whole batch, or that somebody waits. It is told of nothing else while it
+    /// gathers one.
+    hurry: Notify,
     exported: AtomicU64,
     rejected: AtomicU64,
     failed: AtomicU64,
@@ -96,6 +105,8 @@ impl QueueShared {
             most_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
             spans: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            hurry: Notify::new(),
             exported: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -200,12 +211,18 @@ impl Tracer {
     pub fn send(&self, trace: Box<RequestTrace>) {
         let Some(open) = &self.0 else { return };
         let (spans, bytes) = (trace.span_count(), trace.size());
-        if open.shared.reserve(spans, bytes) && open.queue.send(QueueMessage::Trace(trace)).is_err()
-        {
-            open.shared.release(spans, bytes);
-            open.shared
-                .failed
-                .fetch_add(spans as u64, Ordering::Relaxed);
+        let shared = &open.shared;
+        if !shared.reserve(spans, bytes) {
+            return;
+        }
+        // Before it is sent: the exporter takes off what it gets.
+        let before = shared.queued.fetch_add(spans, Ordering::Relaxed);
+        if open.queue.send(QueueMessage::Trace(trace)).is_err() {
+            shared.queued.fetch_sub(spans, Ordering::Relaxed);
+            shared.release(spans, bytes);
+            shared.failed.fetch_add(spans as u64, Ordering::Relaxed);
+        } else if before < BATCH && before + spans >= BATCH {
+            shared.hurry.notify_one();
         }
     }
 
@@ -213,7 +230,9 @@ impl Tracer {
     pub fn flush(&self, within: Duration) -> bool {
         let Some(open) = &self.0 else { return true };
         let (done, is_done) = std::sync::mpsc::channel();
-        open.queue.send(QueueMessage::Flush(done)).is_ok() && is_done.recv_timeout(within).is_ok()
+        let is_asked = open.queue.send(QueueMessage::Flush(done)).is_ok();
+        open.shared.hurry.notify_one();
+        is_asked && is_done.recv_timeout(within).is_ok()
     }
 
     /// What became of spans so far; `None`: nothing is recorded.

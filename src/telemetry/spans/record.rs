@@ -187,10 +187,11 @@ impl RequestTrace {
 
 /// A span's id: random, and never zero, which stands for none.
 pub fn new_span_id() -> u64 {
-    fastrand::u64(1..)
+    fastrand::u64(..).max(1)
 }
 
-/// A trace's id, likewise.
-pub fn new_trace_id() -> u128 {
-    fastrand::u128(1..)
+/// A trace's id, likewise, of which the lower half is `random`: by that it is decided whether there is to be a trace, so
+/// the rest is made only where there is.
+pub fn new_trace_id(random: u64) -> u128 {
+    (u128::from(fastrand::u64(..)) << 64 | u128::from(random)).max(1)
 }

@@ -1,3 +1,5 @@
+use std::pin::pin;
+
 use super::*;
 
 fn shared(spans: usize, bytes: usize) -> QueueShared {
@@ -28,4 +30,28 @@ fn tracer_without_configuration_records_nothing() {
     assert!(!tracer.is_on() && tracer.policy().is_none() && tracer.figures().is_none());
     tracer.send(Box::default());
     assert!(tracer.flush(Duration::ZERO));
+}
+
+#[test]
+fn exporter_is_told_of_a_whole_batch_and_not_of_each_trace() {
+    let shared = Arc::new(shared(2 * BATCH, 1 << 30));
+    let (queue, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let tracer = Tracer(Some(Arc::new(OpenTracer {
+        share: SampleShare::new(1.0),
+        trust: TraceTrust::All,
+        queue,
+        shared: shared.clone(),
+    })));
+    let is_told = || pin!(shared.hurry.notified()).enable();
+    for _ in 1..BATCH {
+        tracer.send(Box::default());
+    }
+    assert!(!is_told(), "a batch lacks one span");
+    tracer.send(Box::default());
+    assert!(is_told());
+    tracer.send(Box::default());
+    assert!(!is_told(), "it has been told already");
+    assert_eq!(receiver.len(), BATCH + 1);
+    assert!(!tracer.flush(Duration::ZERO), "nobody sends");
+    assert!(is_told(), "somebody waits");
 }

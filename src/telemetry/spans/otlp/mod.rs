@@ -18,15 +18,12 @@ use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::record::RequestTrace;
-use super::{QueueMessage, QueueShared, TracingError};
+use super::{BATCH, QueueMessage, QueueShared, TracingError};
 use crate::config::{TracingConfig, plain_file};
 use crate::rt::clock::{self, Reading};
 use client::CollectorClient;
 
-/// A batch is sent when it has so many spans…
-const BATCH: usize = 512;
-
-/// …or has waited for so long.
+/// A batch is sent when it has waited for so long, or has [`BATCH`] spans.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// At most one warning about lost spans in this long.
@@ -106,7 +103,7 @@ fn resource(config: &TracingConfig) -> Resource {
 
 /// This process among all: random, as the convention asks for.
 fn instance() -> String {
-    format!("{:032x}", super::record::new_trace_id())
+    format!("{:032x}", super::record::new_trace_id(fastrand::u64(..)))
 }
 
 /// Header fields for the collector, one in each line.
@@ -158,16 +155,27 @@ impl BatchSender {
                 match next {
                     Some(QueueMessage::Trace(trace)) => {
                         spans += trace.span_count();
+                        self.shared
+                            .queued
+                            .fetch_sub(trace.span_count(), Ordering::Relaxed);
                         batch.push(trace);
                     }
                     Some(QueueMessage::Flush(done)) => flushes.push(done),
-                    None => break,
+                    None => {}
                 }
                 if spans >= BATCH || !flushes.is_empty() {
                     break;
                 }
+                next = queue.try_recv().ok();
+                if next.is_some() {
+                    continue;
+                }
                 let left = until.saturating_sub(clock::now());
-                next = clock::timeout(left, queue.recv()).await.ok().flatten();
+                if left.is_zero() {
+                    break;
+                }
+                // Not `recv`, which each trace would wake: whoever hands one over would pay for that.
+                let _ = clock::timeout(left, self.shared.hurry.notified()).await;
             }
             self.send(&batch).await;
             batch.clear();
