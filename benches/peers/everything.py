@@ -96,16 +96,17 @@ def cpu(lab, options):
                     proxy = running[name]
                     watched = scraped(proxy) if name != "nothing" else contextlib.nullcontext()
                     with watched:
-                        before = measures.ticks(proxy.process.pid)
+                        before = measures.cpu_seconds(proxy.process.pid)
                         lab.load(proxy, options.cpu_connections, options.cpu_requests)
-                        after = measures.ticks(proxy.process.pid)
-                    spent = sum(after[:2]) - sum(before[:2])
+                        spent = measures.cpu_seconds(proxy.process.pid) - before
                     rounds[name].append(spent * 1e6 / options.cpu_requests)
         finally:
             for proxy in running.values():
                 proxy.stop()
     off, on = (rounds[name] for name in chosen)
     ratios = [b / a for a, b in zip(off, on)]
+    quartiles = statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 1 else ratios * 2
     return {"cpu_us": {name: round(statistics.median(figures), 2) for name, figures in rounds.items()},
-            "ratio": round(statistics.median(ratios), 4), "ratios": [round(ratio, 4) for ratio in ratios],
+            "ratio": round(statistics.median(ratios), 4), "quartiles": [round(ratio, 4) for ratio in quartiles],
+            "ratio_of_sums": round(sum(on) / sum(off), 4), "ratios": [round(ratio, 4) for ratio in ratios],
             "trace_bytes": Collector.taken}

@@ -119,3 +119,9 @@ def ticks(pid):
         fields = stat.read().rpartition(")")[2].split()
     tick = os.sysconf("SC_CLK_TCK")
     return int(fields[11]) / tick, int(fields[12]) / tick
+
+
+def cpu_seconds(pid):
+    """The time of `ticks` in one number, as exact as the kernel keeps it: in a short round a tick is a per cent."""
+    # How Linux numbers the clock of another process (clock_getcpuclockid(3), which Python has for threads only).
+    return time.clock_gettime(~pid << 3 | 2)
