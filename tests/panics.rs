@@ -213,6 +213,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
             plane.clients.leave(&interrupt);
         } else {
             let settings = ListenerSettings {
+                address: Arc::new(config.listeners[0].address.clone()),
                 listener: config.listeners[0].clone(),
                 tls: None,
             };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config;
+use crate::config::{self, ListenAddress};
 
 /// In the place of a client's address, where it came by a unix socket: as nginx has it.
 pub const UNIX_CLIENT: &str = "unix:";
@@ -59,6 +59,8 @@ pub struct ClientInfo {
     pub protocol: Option<&'static str>,
     /// The header fields that tell the app of the client's certificate.
     pub identity: Option<Arc<str>>,
+    /// The listener that it has come to, as it was configured then; `None`: the process that it comes from did not know.
+    pub listener: Option<Arc<ListenAddress>>,
     /// What its listener answers before any route is asked.
     pub listener_answer: ListenerAnswer,
     /// `max-age` of `Strict-Transport-Security`; 0: none.
@@ -98,6 +100,7 @@ impl ClientInfo {
             scheme: "http",
             protocol: None,
             identity: None,
+            listener: None,
             listener_answer: ListenerAnswer::Nothing,
             hsts: 0,
         }

@@ -290,7 +290,11 @@ fn settings(
         }
         _ => None,
     };
-    ListenerSettings { listener, tls }
+    ListenerSettings {
+        address: Arc::new(listener.address.clone()),
+        listener,
+        tls,
+    }
 }
 
 /// Who may connect to a unix socket.

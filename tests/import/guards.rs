@@ -1,7 +1,7 @@
 //! What is guarded in nginx is not open in lameduck, and nothing is dropped in silence.
 
 use super::import_text;
-use lameduck::config::{self, Config};
+use lameduck::config::{self, Config, ListenAddress};
 use lameduck::registry::routes::{RouteTable, RouteTarget, RoutedRequest};
 use std::net::IpAddr;
 
@@ -45,6 +45,10 @@ impl RoutedRequest for Asked<'_> {
     }
 
     fn client(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn listener(&self) -> Option<&ListenAddress> {
         None
     }
 }

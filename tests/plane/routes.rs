@@ -8,8 +8,11 @@ use lameduck_rig::wire::Wire;
 const POOLS: [&str; 3] = ["app", "one", "two"];
 
 async fn rig(tables: &str) -> Rig {
+    rig_in(tempfile::tempdir().unwrap(), tables).await
+}
+
+async fn rig_in(dir: tempfile::TempDir, tables: &str) -> Rig {
     let (backends, port) = backends(POOLS.len()).await;
-    let dir = tempfile::tempdir().unwrap();
     let pool = |n: usize| {
         let address = &backends[n].address;
         format!(
@@ -264,4 +267,40 @@ async fn requests_of_named_routes_are_counted_by_the_class_of_their_answer() {
     assert_eq!(get("/own").await, 200);
     assert_eq!(count("own", "2xx").await, Some(3));
     assert_eq!(count("gone", "4xx").await, None);
+}
+
+/// A route without `listeners` holds at each of them, and is less than one that names them.
+#[tokio::test]
+async fn route_holds_at_the_listeners_that_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("http");
+    let unix = format!("unix:{}", path.display());
+    let tables = format!(
+        "[[listener]]\naddress = \"{unix}\"\n\
+         [[route]]\npool = \"app\"\n\
+         [[route]]\npath_prefix = \"/both\"\npool = \"one\"\n\
+         [[route]]\nlisteners = [\"{unix}\"]\npool = \"two\"\n\
+         [[route]]\nlisteners = [\"{unix}\", \"127.0.0.1:0\"]\npath = \"/named\"\npool = \"two\"\n"
+    );
+    let rig = rig_in(dir, &tables).await;
+    let at = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a");
+    let asking = async {
+        let unix = Wire::unix(tokio::net::UnixStream::connect(&path).await.unwrap());
+        let clients = [rig.client().await, unix];
+        for (mut client, answers) in clients
+            .into_iter()
+            .zip([["app", "one", "two"], ["two", "one", "two"]])
+        {
+            for (path, answer) in ["/", "/both", "/named"].into_iter().zip(answers) {
+                client.send(format!("{}\r\n\r\n", at(path))).await;
+                assert_eq!(client.response().await.text(), answer, "{path}");
+            }
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        ((), (), ()) = async { tokio::join!(serve(&rig, 0), serve(&rig, 1), serve(&rig, 2)) } => {
+            unreachable!("the proxy closed all")
+        }
+    }
 }

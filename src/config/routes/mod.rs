@@ -47,7 +47,7 @@ use super::{Config, PoolConfig, Route, TryStep};
 use std::collections::{HashMap, HashSet};
 
 /// The keys that say what a route matches, its host left out.
-pub(super) const MATCHERS: [&str; 8] = [
+pub(super) const MATCHERS: [&str; 9] = [
     "path",
     "path_prefix",
     "path_regex",
@@ -56,11 +56,38 @@ pub(super) const MATCHERS: [&str; 8] = [
     "query",
     "cookies",
     "clients",
+    "listeners",
 ];
 
 /// Whether a key of `[[route]]` says what the route matches.
 pub(super) fn is_matcher(key: &str) -> bool {
     key == "host" || MATCHERS.contains(&key)
+}
+
+/// Whether the listeners that a route names are there.
+fn validate_listeners(config: &Config, i: usize, f: &mut ConfigFindings) {
+    let key = format!("route[{i}].listeners");
+    if !f.sound(&[&key, "listener"])
+        || !(0..config.listeners.len()).all(|n| f.sound(&[&format!("listener[{n}].address")]))
+    {
+        return;
+    }
+    let there: Vec<_> = (config.listeners.iter())
+        .map(|listener| &listener.address)
+        .collect();
+    for address in &config.routes[i].listeners {
+        if !there.contains(&address) {
+            let known: Vec<_> = there.iter().map(|at| format!("\"{at}\"")).collect();
+            f.error(
+                f.place(&key),
+                format!("there is no listener at \"{address}\""),
+                format!(
+                    "write the `address` of a [[listener]]: {}",
+                    known.join(" or ")
+                ),
+            );
+        }
+    }
 }
 
 /// How the routes fit the pools.
@@ -102,6 +129,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
                 .also(first, "the other one");
             }
         }
+        validate_listeners(config, i, f);
         let matchers = MATCHERS.map(at);
         if !f.sound(&[&at("host")]) || !f.sound(&matchers.each_ref().map(|key| &**key)) {
             continue;

@@ -2,7 +2,7 @@
 
 use super::conditions::{FieldMatch, TextMatch};
 use super::sharing::SplitKey;
-use crate::config::{ErrorPages, Route};
+use crate::config::{ErrorPages, ListenAddress, Route};
 use ipnet::IpNet;
 use std::fmt::{self, Write as _};
 
@@ -26,6 +26,7 @@ pub(in crate::config) struct AskedOfRequest<'a> {
     query: &'a [FieldMatch],
     cookies: &'a [FieldMatch],
     clients: Vec<IpNet>,
+    listeners: Vec<&'a ListenAddress>,
 }
 
 impl Route {
@@ -42,6 +43,7 @@ impl Route {
             query: Vec::new(),
             cookies: Vec::new(),
             clients: Vec::new(),
+            listeners: Vec::new(),
             priority: 0,
             pool: Some(pool.into()),
             strip_prefix: None,
@@ -165,6 +167,7 @@ impl Route {
             && self.priority == 0
             && self.methods.is_empty()
             && self.clients.is_empty()
+            && self.listeners.is_empty()
             && !has_conditions
     }
 
@@ -192,6 +195,9 @@ impl Route {
             .map(|field| (field.name.to_ascii_lowercase(), &field.value))
             .collect();
         headers.sort();
+        let mut listeners: Vec<_> = self.listeners.iter().collect();
+        listeners.sort_unstable();
+        listeners.dedup();
         AskedOfRequest {
             path: self.matched_path(),
             methods,
@@ -199,6 +205,7 @@ impl Route {
             query: &self.query,
             cookies: &self.cookies,
             clients: IpNet::aggregate(&self.clients),
+            listeners,
         }
     }
 
@@ -234,6 +241,14 @@ impl Route {
         if !self.clients.is_empty() {
             let clients: Vec<_> = self.clients.iter().map(IpNet::to_string).collect();
             out.push_str(&format!(", from {}", clients.join(" or ")));
+        }
+        if !self.listeners.is_empty() {
+            let listeners: Vec<_> = self
+                .listeners
+                .iter()
+                .map(ListenAddress::to_string)
+                .collect();
+            out.push_str(&format!(", at {}", listeners.join(" or ")));
         }
         out
     }

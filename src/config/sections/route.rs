@@ -6,9 +6,12 @@ use super::headers::networks;
 use super::pool::name;
 use super::route_guards::{RouteAuth, RouteHold, RouteRate, RouteRetry};
 use super::{RedirectAction, RequestHeaderRules, RespondAction, ResponseHeaderRules};
+use crate::config::ListenAddress;
 use crate::config::declare::section;
 use crate::config::error_pages::{ErrorPages, PageTable};
-use crate::config::forms::{ByteSize, EmptyIsNone, OrAuto, custom, integer, list, some_time};
+use crate::config::forms::{
+    ByteSize, EmptyIsNone, ListenAddressForm, OrAuto, custom, integer, list, some_time,
+};
 use crate::config::listener::{print_redirect, read_redirect};
 use crate::config::print;
 use crate::config::routes::{
@@ -52,6 +55,9 @@ section! {
         /// The client is in one of these networks, such as `["10.0.0.0/8"]`; behind trusted proxies, the one that they
         /// tell of. Empty: any.
         clients: Vec<IpNet> = [], networks();
+        /// The client has come to one of these listeners, named by `address` as they have it, such as
+        /// `["127.0.0.1:8081"]`. Empty: any.
+        listeners: Vec<ListenAddress> = [], list("list of listeners' addresses", "[\"127.0.0.1:8081\"]", ListenAddressForm);
         /// Of the routes of one host that fit, those with the highest priority come first, before their paths are compared.
         /// For orders that the most specific match can't say.
         priority: i32 = 0, integer(-1000..=1000);

@@ -34,6 +34,8 @@ pub struct ListenerContext {
 
 /// What a reload may change of a listener.
 pub struct ListenerSettings {
+    /// Where it is, as configured: each of its connections has it.
+    pub address: Arc<config::ListenAddress>,
     /// As configured.
     pub listener: config::ListenerConfig,
     /// TLS, if it has any.
@@ -68,6 +70,7 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
         (stream, ClientInfo::new(peer, &config.headers))
     };
     let challenges = plane.certificates.challenges.is_wanted() && settings.tls.is_none();
+    origin.listener = Some(settings.address.clone());
     origin.listener_answer =
         ListenerAnswer::of_listener(settings.listener.redirect_https, challenges);
     // Likewise: it counts until it is closed.

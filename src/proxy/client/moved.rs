@@ -49,6 +49,7 @@ impl ClientConnection {
             known: origin.known,
             ip: origin.ip.clone(),
             trusted: origin.trusted,
+            listener: origin.listener.as_ref().map(|address| address.to_string()),
             redirect_https: origin.listener_answer.redirect(),
             hsts: origin.hsts,
             requests: self.requests,
@@ -77,6 +78,8 @@ impl ClientConnection {
             scheme: "http",
             protocol: None,
             identity: None,
+            listener: (moved.listener.as_deref())
+                .and_then(|address| address.parse().ok().map(Arc::new)),
             listener_answer: ListenerAnswer::of_listener(moved.redirect_https, has_challenges),
             hsts: moved.hsts,
         };

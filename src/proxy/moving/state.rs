@@ -99,6 +99,9 @@ pub struct MovedClient {
     pub ip: String,
     /// Whether its `X-Forwarded-*` are believed.
     pub trusted: bool,
+    /// The listener that it has come to; absent: an older release did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<String>,
     /// Every request is redirected to this port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_https: Option<u16>,

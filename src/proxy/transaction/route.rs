@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ListenAddress};
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::data_plane::DataPlane;
@@ -163,6 +163,10 @@ impl RoutedRequest for ReceivedRequest<'_> {
 
     fn client(&self) -> Option<IpAddr> {
         client_address(self.policy, self.buffer, self.head, self.client)
+    }
+
+    fn listener(&self) -> Option<&ListenAddress> {
+        self.client.listener.as_deref()
     }
 }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use regex::bytes::Regex;
 
 use super::rules::RoutedRequest;
-use crate::config::{FieldMatch, Route, TextMatch, compile_regex};
+use crate::config::{FieldMatch, ListenAddress, Route, TextMatch, compile_regex};
 
 /// The conditions of a route; all of them must hold.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Conditions {
     query: Vec<NamedTest>,
     cookies: Vec<NamedTest>,
     clients: Vec<IpNet>,
+    listeners: Vec<ListenAddress>,
 }
 
 /// A name, and what a value of that name has to be.
@@ -34,7 +35,7 @@ enum ValueTest {
 }
 
 /// Of two routes with the same host and path, the one with the smaller value comes first.
-pub(super) type ConditionRank = Reverse<(bool, usize, usize, usize, bool)>;
+pub(super) type ConditionRank = Reverse<(bool, bool, usize, usize, usize, bool)>;
 
 impl Conditions {
     pub(super) fn new(route: &Route) -> Self {
@@ -44,12 +45,14 @@ impl Conditions {
             query: tests(&route.query),
             cookies: tests(&route.cookies),
             clients: route.clients.clone(),
+            listeners: route.listeners.clone(),
         }
     }
 
-    /// The Gateway API's order, then ours: a method, the number of header fields, of query fields, of cookies, a client.
+    /// A listener, which is like a host; then the Gateway API's order, then ours: a method, the number of header fields, of query fields, of cookies, a client.
     pub(super) fn rank(&self) -> ConditionRank {
         Reverse((
+            !self.listeners.is_empty(),
             !self.methods.is_empty(),
             self.headers.len(),
             self.query.len(),
@@ -64,7 +67,12 @@ impl Conditions {
             let method = request.method();
             self.methods.iter().any(|other| **other == *method)
         };
+        let fits_listener = || {
+            let listener = request.listener();
+            listener.is_some_and(|address| self.listeners.contains(address))
+        };
         (self.methods.is_empty() || fits_method())
+            && (self.listeners.is_empty() || fits_listener())
             && (self.headers.iter())
                 .all(|test| request.has_field(&test.name, &mut |value| test.value.fits(value)))
             && (self.query.iter()).all(|test| test.fits_query(request.query()))

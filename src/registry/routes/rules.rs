@@ -4,7 +4,7 @@
 //! 1. the host: exact, then wildcards, the longest first, then any;
 //! 2. the priority, the highest first;
 //! 3. the path: exact, then prefixes, the longest first, then regexes, the longest first, then routes for all paths;
-//! 4. the conditions: a method, then more header fields, then more query fields, then more cookies, then a client;
+//! 4. the conditions: a listener, then a method, then more header fields, then more query fields, then more cookies, then a client;
 //! 5. the file.
 //!
 //! Hosts, exact paths and prefixes are found by hash, and the regexes of a host are one automaton. Only routes with the
@@ -24,7 +24,7 @@ use super::guards::{RouteLimits, said_names};
 use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
 use super::paths::{Normal, Path, PrefixMap};
 use super::split::PoolSplit;
-use crate::config::{MatchedPath, Route, compile_regex, compile_regexes};
+use crate::config::{ListenAddress, MatchedPath, Route, compile_regex, compile_regexes};
 use crate::core::field_names::FieldNames;
 use crate::metrics::RouteRequests;
 use crate::rt::rooted::ServedRoot;
@@ -48,6 +48,9 @@ pub trait RoutedRequest {
 
     /// The client's address, behind trusted proxies; `None`: nobody knows.
     fn client(&self) -> Option<IpAddr>;
+
+    /// The listener that the client has come to; `None`: one that the process before the upgrade did not name.
+    fn listener(&self) -> Option<&ListenAddress>;
 }
 
 /// A route, as far as a request that it fits needs it.

@@ -1,5 +1,6 @@
 use super::paths::unreserved;
 mod cost;
+mod order;
 mod rules;
 
 use super::*;
