@@ -5,7 +5,8 @@
 //! deadlines. [`balance`] picks, and [`outlier`] says who is left out for a while; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
 //! come too fast, [`quiet`] when no more will come, [`sticky`] keeps sessions with their backend, [`split`] shares requests out over pools
-//! ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling.
+//! ([`split_plan`] moves the shares, and goes back), [`field_names`] knows a header field in any spelling,
+//! and [`cookies`] reads `Cookie`.
 //!
 //! Beside the proxy:
 //! * [`restart`] is the account of a restart;
@@ -22,6 +23,7 @@ pub mod backend;
 pub mod balance;
 pub mod budget;
 mod closing;
+pub mod cookies;
 pub mod discovery;
 pub mod drain;
 pub mod event;

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Transaction;
 use crate::config::{SameSite, StickyConfig};
+use crate::core::cookies::remove_cookie;
 use crate::core::sticky::token::{BelievedToken, TOKEN_LENGTH};
-use crate::core::sticky::{cookie_values, remove_cookie};
 use crate::proxy::forward::session_lines::SessionAnswer;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::h1::response::ResponseHead;
@@ -43,30 +43,24 @@ enum SentToken<'a> {
 
 impl<'a> SentToken<'a> {
     fn find(config: &StickyConfig, head: &RequestHead, buffer: &'a [u8]) -> Self {
-        let mut found = Self::Nothing;
-        let mut take = |value: &'a [u8]| {
-            found = match found {
-                Self::Nothing => Self::One(value),
-                _ => Self::Several,
-            };
-        };
-        let field_name = config.header.as_deref().unwrap_or("cookie");
-        let fields = head.fields.iter();
-        for field in fields.filter(|field| {
-            let name = field.name.of(buffer);
-            name.eq_ignore_ascii_case(field_name.as_bytes())
-        }) {
-            let value: &'a [u8] = field.value.of(buffer);
-            match config.header {
-                Some(_) => take(value.trim_ascii()),
-                None => {
-                    for value in cookie_values(value, config.cookie.as_bytes()) {
-                        take(value);
-                    }
-                }
+        match &config.header {
+            None => Self::only(head.cookies(buffer, &config.cookie)),
+            Some(name) => {
+                let fields = head.fields.iter().filter(|field| {
+                    let other = field.name.of(buffer);
+                    other.eq_ignore_ascii_case(name.as_bytes())
+                });
+                Self::only(fields.map(|field| field.value.of(buffer).trim_ascii()))
             }
         }
-        found
+    }
+
+    fn only(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
+        match (values.next(), values.next()) {
+            (None, _) => Self::Nothing,
+            (Some(value), None) => Self::One(value),
+            (Some(_), Some(_)) => Self::Several,
+        }
     }
 }
 

@@ -248,6 +248,8 @@ fn more_conditions_come_first_and_all_must_hold() {
         );
     }
     check(&t, &with(&[("Cookie", "a=b; beta=yes;c")]), Some(5));
+    check(&t, &with(&[("Cookie", "a=b;beta = yes ;c")]), Some(5));
+    check(&t, &with(&[("Cookie", "beta=no; beta=yes")]), Some(5));
     check(
         &t,
         &with(&[("cookie", "a=b"), ("cookie", "beta=yes")]),
