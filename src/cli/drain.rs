@@ -17,7 +17,7 @@ use crate::client::names::{
     ActorArg, BackendName, LameDuckArg, RestartedWhen, TargetName, backend_or_pool, duration,
     longest_day, segment,
 };
-use crate::core::drain::RestartSign;
+use crate::core::drain::{Outcome, RestartSign};
 use crate::core::launch::LONGEST_LAME_DUCK;
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 use crate::rt::output::{ProgressLine, count, printable};
@@ -359,8 +359,8 @@ impl DrainCall<'_> {
             "deregister" => "drained and removed",
             _ => "drained",
         };
-        let text = match answer.outcome.as_str() {
-            "drained" => {
+        let text = match answer.ending() {
+            Some(Outcome::Drained) => {
                 let moved = match answer.sessions.unwrap_or(0) {
                     0 => String::new(),
                     left => format!(
@@ -370,33 +370,34 @@ impl DrainCall<'_> {
                 };
                 format!("{backend}: {done} in {} ms{moved}", answer.waited_ms)
             }
-            "asked" => format!(
+            None if answer.is_asked_for() => format!(
                 "{backend}: {} asked for, {}",
                 self.verb,
                 left_there(answer.in_flight.into(), answer.sessions)
             ),
-            "timed_out" => {
+            Some(Outcome::TimedOut { cut }) => {
                 return Err(Exit::late(format!(
                     "{backend}: the deadline passed, {} cut; a longer --timeout lets more of them finish",
-                    count(answer.cut.into(), "request")
+                    count(cut.into(), "request")
                 )));
             }
-            "died" => {
+            Some(Outcome::Died { lost }) => {
                 return Err(Exit::died(format!(
                     "{backend}: its process died while draining, with {} in flight (what could safely be sent \
                      again was); its own logs say why",
-                    count(answer.lost.into(), "request")
+                    count(lost.into(), "request")
                 )));
             }
-            "resumed" => {
+            Some(Outcome::Resumed) => {
                 return Err(Exit::failed(format!(
                     "{backend}: somebody lifted the drain before it was complete; it takes requests again"
                 )));
             }
-            other => {
+            None => {
                 return Err(Exit::failed(format!(
-                    "{backend}: unknown outcome `{other}`; proxy and command may differ in version \
-                     (`lameduck --version`)"
+                    "{backend}: unknown outcome `{}`; proxy and command may differ in version \
+                     (`lameduck --version`)",
+                    answer.outcome
                 )));
             }
         };

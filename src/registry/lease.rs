@@ -16,9 +16,7 @@ use super::handle::{Handle, RegistryError};
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;
-use super::view::{
-    DrainResponse, InFlight, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest,
-};
+use super::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest};
 use super::writer::Writer;
 use crate::core::backend::{BackendEvent, DerivedState};
 use crate::core::drain::{Actor, DrainSpec, Until};
@@ -158,17 +156,8 @@ impl Handle {
             })
             .await??;
         if !wait {
-            return Ok(DrainResponse {
-                outcome: "asked".to_owned(),
-                in_flight: 0,
-                cut: 0,
-                cut_by_kind: InFlight::default(),
-                lost: 0,
-                sessions: None,
-                waited_ms: 0,
-                // It ends with the lease, and so with this process.
-                warning: None,
-            });
+            // No warning: it ends with the lease, and so with this process.
+            return Ok(DrainResponse::asked());
         }
         let mut answer = ending.await.map_err(|_| self.no_answer())?;
         answer.waited_ms = clock::now().saturating_sub(began).as_millis() as u64;
