@@ -19,12 +19,12 @@ mod verdict;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 
 use crate::config;
 use crate::core::backend::BackendEvent;
 use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{BackendKey, Endpoint, Handle};
+use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
 
 pub use crate::registry::probing::Cadence;
@@ -56,7 +56,7 @@ impl ProbeReport for Handle {
 #[derive(Debug)]
 pub struct RunningProber {
     wake: Arc<Notify>,
-    task: JoinHandle<()>,
+    _task: OwnedTask,
 }
 
 impl RunningProber {
@@ -64,12 +64,6 @@ impl RunningProber {
     /// and at most one in 20 ms.
     pub fn probe_now(&self) {
         self.wake.notify_one();
-    }
-}
-
-impl Drop for RunningProber {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -86,8 +80,10 @@ pub fn spawn(
         task::Task::new(target, cadence, reporter.clone(), woken.clone()).run_probes()
     };
     // A backend that nobody probes would keep its state for ever.
-    let task = tokio::spawn(panics::restart("prober", start));
-    RunningProber { wake, task }
+    RunningProber {
+        wake,
+        _task: OwnedTask::spawn(panics::restart("prober", start)),
+    }
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinHandle;
 
 use crate::registry::Handle;
 use crate::registry::view::PoolView;
+use crate::rt::owned_task::OwnedTask;
 
 /// A restart changes many states; one question answers for all that changed in this time.
 const GATHER: Duration = Duration::from_millis(50);
@@ -17,14 +17,17 @@ const GATHER: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct States {
     pools: Arc<ArcSwap<Vec<PoolView>>>,
-    task: JoinHandle<()>,
+    _task: OwnedTask,
 }
 
 impl States {
     pub(super) fn watch(registry: &Handle) -> Self {
         let pools = Arc::new(ArcSwap::from_pointee(Vec::new()));
-        let task = tokio::spawn(follow(registry.clone(), pools.clone()));
-        Self { pools, task }
+        let follow = follow(registry.clone(), pools.clone());
+        Self {
+            pools,
+            _task: OwnedTask::spawn(follow),
+        }
     }
 
     /// The state of a backend as it is shown; one that was just made is starting.
@@ -36,12 +39,6 @@ impl States {
             .flat_map(|view| &view.backends)
             .find(|view| view.name == backend)
             .map_or_else(|| "starting".to_owned(), |view| view.state.clone())
-    }
-}
-
-impl Drop for States {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
