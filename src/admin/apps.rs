@@ -47,9 +47,9 @@ pub(super) async fn guard(
 }
 
 /// The registry, as whoever asks may see and change it.
-pub(super) struct Registry(pub Handle);
+pub(super) struct CallersRegistry(pub Handle);
 
-impl FromRequestParts<AdminState> for Registry {
+impl FromRequestParts<AdminState> for CallersRegistry {
     type Rejection = ProblemDocument;
 
     async fn from_request_parts(

@@ -10,8 +10,8 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
-use super::fleet::{AbsentProxy, Voice, ask_all, check_alive, stops_answering};
-use crate::client::fleet::Connect;
+use super::fleet::{AbsentProxy, ProxyVoice, ask_all, check_alive, stops_answering};
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{
     ActorArg, BackendName, LameDuckArg, RestartedWhen, TargetName, backend_or_pool, duration,
@@ -66,7 +66,7 @@ pub struct DrainArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// What ends a drain by itself.
@@ -98,7 +98,7 @@ pub async fn run_drain(args: DrainArgs) -> Result<(), Exit> {
     .await
 }
 
-async fn drain(client: &AdminClient, voice: &Voice, args: DrainArgs) -> Result<(), Exit> {
+async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Result<(), Exit> {
     check_alive(client).await?;
     let until = match args.until {
         UntilArg::Resumed => "resumed",
@@ -212,7 +212,7 @@ pub(super) async fn backends_of(
 }
 
 /// Says, before anything is asked for, that nothing ready will be left.
-async fn warn_if_last(client: &AdminClient, voice: &Voice, drained: &[BackendName]) {
+async fn warn_if_last(client: &AdminClient, voice: &ProxyVoice, drained: &[BackendName]) {
     let Some(pool) = drained.first().map(|backend| &backend.pool) else {
         return;
     };
@@ -241,7 +241,7 @@ pub(super) fn who() -> Option<String> {
 }
 
 /// Says that what was done may not last.
-pub(super) fn warn(voice: &Voice, warning: Option<&str>) {
+pub(super) fn warn(voice: &ProxyVoice, warning: Option<&str>) {
     if let Some(warning) = warning {
         voice.complain(&format!("warning: {}", printable(warning)));
     }
@@ -265,7 +265,7 @@ fn left_there(in_flight: u64, sessions: Option<u32>) -> String {
 /// A drain under way, asked for by `drain` or `deregister`.
 pub(super) struct DrainCall<'a> {
     pub(super) client: &'a AdminClient,
-    pub(super) voice: &'a Voice,
+    pub(super) voice: &'a ProxyVoice,
     pub(super) backend: &'a BackendName,
     /// `drain` or `deregister`.
     pub(super) verb: &'static str,
@@ -419,7 +419,7 @@ mod tests {
         let backend = "app/app-1".parse().unwrap();
         let call = DrainCall {
             client: &client,
-            voice: &Voice::alone(),
+            voice: &ProxyVoice::alone(),
             backend: &backend,
             verb: "drain",
             json: false,
@@ -459,7 +459,7 @@ mod tests {
         let backend = "app/app-1".parse().unwrap();
         let mut call = DrainCall {
             client: &client,
-            voice: &Voice::alone(),
+            voice: &ProxyVoice::alone(),
             backend: &backend,
             verb: "drain",
             json: false,

@@ -27,7 +27,7 @@ use crate::registry::{BackendKey, Endpoint, Handle};
 use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
 
-pub use crate::registry::probing::Cadence;
+pub use crate::registry::probing::ProbeCadence;
 
 /// What to probe, and how.
 #[derive(Debug, Clone)]
@@ -70,14 +70,14 @@ impl RunningProber {
 /// Starts probing, the first time at once. Must be called on a tokio runtime (the control runtime).
 pub fn spawn(
     target: ProbeTarget,
-    cadence: watch::Receiver<Cadence>,
+    cadence: watch::Receiver<ProbeCadence>,
     reporter: Arc<dyn ProbeReport>,
 ) -> RunningProber {
     let wake = Arc::new(Notify::new());
     let woken = wake.clone();
     let start = move || {
         let (target, cadence) = (target.clone(), cadence.clone());
-        task::Task::new(target, cadence, reporter.clone(), woken.clone()).run_probes()
+        task::ProbeTask::new(target, cadence, reporter.clone(), woken.clone()).run_probes()
     };
     // A backend that nobody probes would keep its state for ever.
     RunningProber {

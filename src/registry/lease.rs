@@ -59,24 +59,24 @@ impl LeaseRecord {
 /// The holder's side of a lease. Dropping it ends the lease.
 #[derive(Debug)]
 pub struct LeaseHandle {
-    holder: Holder,
+    holder: LeaseHolder,
     /// What happens to the instance, from `registered` on.
     events: mpsc::UnboundedReceiver<LeaseEvent>,
 }
 
 /// Ends the lease on drop.
-struct Holder {
+struct LeaseHolder {
     handle: Handle,
     key: BackendKey,
 }
 
-impl std::fmt::Debug for Holder {
+impl std::fmt::Debug for LeaseHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Holder").field(&self.key).finish()
+        f.debug_tuple("LeaseHolder").field(&self.key).finish()
     }
 }
 
-impl Drop for Holder {
+impl Drop for LeaseHolder {
     fn drop(&mut self) {
         let _ = self
             .handle
@@ -93,7 +93,7 @@ impl LeaseHandle {
         events: mpsc::UnboundedReceiver<LeaseEvent>,
     ) -> Self {
         Self {
-            holder: Holder { handle, key },
+            holder: LeaseHolder { handle, key },
             events,
         }
     }
@@ -105,7 +105,7 @@ impl LeaseHandle {
 
     /// How the instance is now; `None` when it has left.
     pub async fn status(&self) -> Option<LeaseEvent> {
-        let Holder { handle, key } = &self.holder;
+        let LeaseHolder { handle, key } = &self.holder;
         let (key, asked) = (*key, handle.clone());
         let status = asked.ask(|reply| RegistryCommand::LeaseStatus { key, reply });
         status.await.ok().flatten()
@@ -251,7 +251,7 @@ impl Writer {
         }
         self.observer.registered();
         Ok(LeaseHandle {
-            holder: Holder {
+            holder: LeaseHolder {
                 handle: self.handle.clone(),
                 key,
             },

@@ -25,7 +25,7 @@ const OVERLAP: Duration = Duration::from_secs(2);
 const REQUEST: u64 = 10;
 
 /// Docker's daemon.
-pub(super) struct DockerSource {
+pub(super) struct DockerEventSource {
     place: SupervisorPlace,
 }
 
@@ -40,7 +40,7 @@ struct SeenContainer {
     stop_signal: String,
 }
 
-impl DockerSource {
+impl DockerEventSource {
     /// At its socket, or a host and port without TLS.
     pub(super) fn new(address: Option<&str>) -> Self {
         let address = address.unwrap_or("unix:/var/run/docker.sock");
@@ -72,7 +72,7 @@ fn failed(error: bollard::errors::Error) -> SupervisorError {
 }
 
 #[async_trait]
-impl SupervisorSource for DockerSource {
+impl SupervisorSource for DockerEventSource {
     async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError> {
         let docker = self.connect().await?;
         let since = clock::since_1970(clock::wall(clock::now().saturating_sub(OVERLAP)));

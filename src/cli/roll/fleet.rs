@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::super::exit::Exit;
 use super::super::fleet::stops_answering;
 use super::plan::RollSettings;
-use super::remote::{Changes, RollRemote};
+use super::remote::{RemoteChanges, RollRemote};
 use crate::client::http::AdminClient;
 use crate::core::drain::Outcome;
 use crate::registry::view::{DrainResponse, PoolView};
@@ -54,7 +54,7 @@ pub struct RollFleet {
 pub struct FleetChanges {
     state: Rc<RefCell<FleetState>>,
     settings: RollSettings,
-    changes: Vec<Option<Changes>>,
+    changes: Vec<Option<RemoteChanges>>,
     next: Instant,
 }
 
@@ -233,7 +233,7 @@ async fn open(
     client: &AdminClient,
     pool: &str,
     settings: &RollSettings,
-) -> Result<(RollRemote, Changes), Exit> {
+) -> Result<(RollRemote, RemoteChanges), Exit> {
     let opened = timeout(PATIENCE, RollRemote::open(client.clone(), pool, settings)).await;
     opened.unwrap_or_else(|_elapsed| Err(Exit::unreachable("it does not answer.")))
 }

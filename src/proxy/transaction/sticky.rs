@@ -17,7 +17,7 @@ use crate::rt::clock;
 
 /// The session of one request.
 #[derive(Debug)]
-pub(super) struct ClientSession {
+pub(super) struct StickySession {
     /// The pool whose rules hold.
     pool: Arc<PoolSnapshot>,
     /// The token that it came with, if that is believed.
@@ -90,7 +90,7 @@ impl Transaction<'_> {
                 backend: believed.token.backend,
                 session,
             }));
-        self.session = Some(Box::new(ClientSession {
+        self.session = Some(Box::new(StickySession {
             believed,
             session,
             is_in_head: sent != SentToken::Nothing,
@@ -138,7 +138,7 @@ impl Transaction<'_> {
     }
 }
 
-impl Drop for ClientSession {
+impl Drop for StickySession {
     /// The request is over, and with it the time in which its session can't be idle.
     fn drop(&mut self) {
         if let Some(endpoint) = &self.counted {
@@ -147,7 +147,7 @@ impl Drop for ClientSession {
     }
 }
 
-impl ClientSession {
+impl StickySession {
     /// Its app has ended it.
     fn forget(&self) {
         if let Some(endpoint) = &self.counted {

@@ -71,7 +71,7 @@ pub enum RollStep<'a> {
 }
 
 /// Who is told.
-pub trait Teller {
+pub trait RollTeller {
     /// A step of one backend.
     fn step(&mut self, name: &str, step: RollStep<'_>);
     /// The pool as it is now.
@@ -142,7 +142,7 @@ pub struct Job<'a, P, W> {
     /// The command.
     pub template: &'a Template,
     /// Who is told.
-    pub teller: &'a mut dyn Teller,
+    pub teller: &'a mut dyn RollTeller,
     /// Each message is one Ctrl-C.
     pub interrupts: mpsc::UnboundedReceiver<()>,
 }
@@ -152,7 +152,7 @@ struct RollDriver<'a, P> {
     proxy: &'a P,
     id: &'a str,
     template: &'a Template,
-    teller: &'a mut dyn Teller,
+    teller: &'a mut dyn RollTeller,
     events: VecDeque<RollEvent>,
     work: FuturesUnordered<Work>,
     /// To end running commands.

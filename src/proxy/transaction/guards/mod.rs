@@ -34,7 +34,7 @@ use crate::registry::routes::RouteRule;
 
 /// A request that has passed its route's guards, for as long as it is under way.
 #[derive(Debug)]
-pub struct Admission {
+pub struct RouteAdmission {
     /// The route.
     rule: Arc<RouteRule>,
     /// Its place among the requests that are served at once.
@@ -43,7 +43,7 @@ pub struct Admission {
     lines: Vec<u8>,
 }
 
-impl Admission {
+impl RouteAdmission {
     /// What it makes of a copy of the request, which takes no place.
     pub(super) fn of_copy(&self) -> Self {
         Self {
@@ -164,7 +164,7 @@ pub(super) fn readmit(
         address,
     };
     let place = request.retake_place();
-    account.admission = Some(Box::new(Admission {
+    account.admission = Some(Box::new(RouteAdmission {
         rule,
         _place: place,
         lines: Vec::new(),
@@ -192,7 +192,7 @@ fn guarded_address(
 }
 
 impl GuardedRequest<'_> {
-    async fn pass(&mut self) -> Result<Admission, AfterRequest> {
+    async fn pass(&mut self) -> Result<RouteAdmission, AfterRequest> {
         if let Err(refusal) = self.check_network().and_then(|()| self.check_certificate()) {
             return Err(self.refuse(refusal).await);
         }
@@ -212,7 +212,7 @@ impl GuardedRequest<'_> {
                 Err(refusal) => return Err(self.refuse(refusal).await),
             },
         };
-        Ok(Admission {
+        Ok(RouteAdmission {
             rule,
             _place: place,
             lines,
