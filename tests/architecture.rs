@@ -341,11 +341,8 @@ fn figures_of_the_house() {
     let loose = entries
         .iter()
         .filter(|path| path.is_file() && !path.ends_with("lib.rs") && !path.ends_with("main.rs"));
-    let mut types: BTreeMap<&str, usize> = BTreeMap::new();
-    for name in sources.iter().flat_map(|source| &source.types) {
-        *types.entry(name).or_default() += 1;
-    }
-    let twice = types.values().filter(|count| **count > 1).count();
+    let types: BTreeSet<&String> = sources.iter().flat_map(|source| &source.types).collect();
+    let twice = names_given_twice(&sources).len();
     let mut lines: Vec<_> = sources
         .iter()
         .map(|source| (source.lines, source.path.clone()))
@@ -372,6 +369,26 @@ fn figures_of_the_house() {
         "longest file: {longest} lines ({})",
         path.strip_prefix(&root).unwrap().display()
     );
+}
+
+/// The types of each name that stands more than once, by their files.
+fn names_given_twice(sources: &[Source]) -> BTreeMap<&str, Vec<String>> {
+    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for source in sources {
+        for name in &source.types {
+            let place = source.path.display().to_string();
+            places.entry(name).or_default().push(place);
+        }
+    }
+    places.retain(|_, places| places.len() > 1);
+    places
+}
+
+/// A name that stands twice makes two things look like one, and a search find both.
+#[test]
+fn each_type_has_a_name_of_its_own() {
+    let twice = names_given_twice(product());
+    assert!(twice.is_empty(), "give one of them another: {twice:#?}");
 }
 
 /// The data plane's threads have no timers: what asks tokio for one there panics. [`lameduck::rt::clock`] has some.

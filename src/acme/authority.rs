@@ -44,13 +44,13 @@ pub(super) struct AuthorityClient {
 /// Why there is no answer of use.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
-struct RequestError {
+struct AuthorityRequestError {
     why: String,
     /// An answer came, and this was its status.
     status: Option<StatusCode>,
 }
 
-impl RequestError {
+impl AuthorityRequestError {
     fn new(why: impl ToString) -> Self {
         Self {
             why: why.to_string(),
@@ -109,7 +109,7 @@ impl AuthorityClient {
                 let kind = problem.r#type.as_deref();
                 (AuthorityFault::of_problem(kind, status), told(&problem))
             }
-            Error::Other(error) => match error.downcast::<RequestError>() {
+            Error::Other(error) => match error.downcast::<AuthorityRequestError>() {
                 Ok(error) => {
                     let fault = match error.status {
                         Some(StatusCode::TOO_MANY_REQUESTS) => AuthorityFault::RateLimited,
@@ -153,13 +153,13 @@ impl AuthorityClient {
     async fn exchange(
         &self,
         request: Request<BodyWrapper<Bytes>>,
-    ) -> Result<Response<Bytes>, RequestError> {
+    ) -> Result<Response<Bytes>, AuthorityRequestError> {
         *self.asked.lock() = None;
         let host = request.uri().host().unwrap_or_default().to_owned();
         let is_post = request.method() == Method::POST;
         let sent = tokio::time::timeout(PATIENCE, self.send(request)).await;
         let answer = sent.map_err(|_| {
-            RequestError::new(format!(
+            AuthorityRequestError::new(format!(
                 "{host} has not answered within {} s",
                 PATIENCE.as_secs()
             ))
@@ -188,7 +188,7 @@ impl AuthorityClient {
                 let (parts, _) = answer.into_parts();
                 Ok(Response::from_parts(parts, body.to_string().into()))
             }
-            _ => Err(RequestError {
+            _ => Err(AuthorityRequestError {
                 why: format!("{host} answered {status}"),
                 status: Some(status),
             }),
@@ -198,10 +198,10 @@ impl AuthorityClient {
     async fn send(
         &self,
         mut request: Request<BodyWrapper<Bytes>>,
-    ) -> Result<Response<Bytes>, RequestError> {
+    ) -> Result<Response<Bytes>, AuthorityRequestError> {
         let uri = request.uri().clone();
         let (Some("https"), Some(host)) = (uri.scheme_str(), uri.host()) else {
-            return Err(RequestError::new(format!(
+            return Err(AuthorityRequestError::new(format!(
                 "the authority names a URL that is not https://: {uri}"
             )));
         };
@@ -209,10 +209,10 @@ impl AuthorityClient {
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
-        let name = ServerName::try_from(bare.clone()).map_err(RequestError::new)?;
+        let name = ServerName::try_from(bare.clone()).map_err(AuthorityRequestError::new)?;
         let port = uri.port_u16().unwrap_or(443);
         let failed = |what: &str, error: &dyn std::fmt::Display| {
-            RequestError::new(format!("{what} {host}:{port}: {error}"))
+            AuthorityRequestError::new(format!("{what} {host}:{port}: {error}"))
         };
         let stream = TcpStream::connect((&*bare, port)).await;
         let stream = stream.map_err(|error: io::Error| {
@@ -227,10 +227,10 @@ impl AuthorityClient {
         tokio::spawn(connection);
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let target = uri.path_and_query().map_or("/", |path| path.as_str());
-        let target = target.parse::<Uri>().map_err(RequestError::new)?;
+        let target = target.parse::<Uri>().map_err(AuthorityRequestError::new)?;
         *request.uri_mut() = target;
         let headers = request.headers_mut();
-        let value = HeaderValue::from_str(authority).map_err(RequestError::new)?;
+        let value = HeaderValue::from_str(authority).map_err(AuthorityRequestError::new)?;
         headers.insert(HOST, value);
         let agent = HeaderValue::from_static(concat!("lameduck/", env!("CARGO_PKG_VERSION")));
         headers.insert(USER_AGENT, agent);

@@ -1,50 +1,16 @@
-//! The socket for apps: what each may do by itself, with its own instances and in the pools that are open to it.
+//! The socket for apps: what each may do by itself, with its own instances and in the pools that are open to it. Its paths
+//! are in [`router`](super::router).
 
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
 
 use super::peer::Peer;
 use super::problem::{ProblemDocument, ProblemKind};
-use super::{AdminDoor, AdminState, backends, leases, lifecycle, openapi, pools};
+use super::{AdminDoor, AdminState};
 use crate::registry::Handle;
-
-/// Every path of that socket.
-pub(super) fn paths() -> Vec<(&'static str, MethodRouter<AdminState>)> {
-    vec![
-        ("/-/live", get(lifecycle::live)),
-        ("/-/started", get(lifecycle::started)),
-        ("/-/ready", get(lifecycle::ready)),
-        ("/v1/pools/{pool}", get(pools::one)),
-        (
-            "/v1/pools/{pool}/backends/{name}",
-            get(pools::backend)
-                .put(backends::register)
-                .delete(backends::deregister),
-        ),
-        (
-            "/v1/pools/{pool}/backends/{name}/drain",
-            post(backends::drain),
-        ),
-        (
-            "/v1/pools/{pool}/backends/{name}/resume",
-            post(backends::resume),
-        ),
-        (
-            "/v1/pools/{pool}/backends/{name}/lease",
-            post(leases::lease),
-        ),
-        ("/v1/leases/{lease}/drain", post(leases::drain)),
-        (
-            "/v1/lame-duck",
-            get(lifecycle::lame_duck_now).post(lifecycle::lame_duck),
-        ),
-        ("/v1/openapi.json", get(openapi::document)),
-    ]
-}
 
 impl AdminState {
     /// Refuses a pool that may not be entered through this door.
@@ -81,9 +47,9 @@ pub(super) async fn guard(
 }
 
 /// The registry, as whoever asks may see and change it.
-pub(super) struct Registry(pub Handle);
+pub(super) struct CallersRegistry(pub Handle);
 
-impl FromRequestParts<AdminState> for Registry {
+impl FromRequestParts<AdminState> for CallersRegistry {
     type Rejection = ProblemDocument;
 
     async fn from_request_parts(

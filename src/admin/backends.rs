@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::apps::Registry;
+use super::apps::CallersRegistry;
 use super::body::{Json, Params, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::view::{
@@ -12,7 +12,7 @@ use crate::registry::view::{
 /// `POST …/{name}/drain`: blocks until the drain ended, unless asked not to. A client that hangs up takes
 /// back nothing: the drain goes on.
 pub(super) async fn drain(
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
     Json(request): Json<DrainRequest>,
 ) -> Result<axum::Json<DrainResponse>, ProblemDocument> {
@@ -21,7 +21,7 @@ pub(super) async fn drain(
 
 /// `POST …/{name}/resume`.
 pub(super) async fn resume(
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
     Json(request): Json<ResumeRequest>,
 ) -> Result<axum::Json<BackendView>, ProblemDocument> {
@@ -30,7 +30,7 @@ pub(super) async fn resume(
 
 /// `PUT …/{name}`: registers a backend, or moves it to another address.
 pub(super) async fn register(
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
     Json(request): Json<RegisterRequest>,
 ) -> Result<axum::Json<BackendView>, ProblemDocument> {
@@ -40,7 +40,7 @@ pub(super) async fn register(
 /// Query of `DELETE …/{name}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Removal {
+pub(super) struct BackendRemoval {
     timeout: Option<String>,
     reason: Option<String>,
     wait: Option<bool>,
@@ -48,9 +48,9 @@ pub(super) struct Removal {
 
 /// `DELETE …/{name}?timeout=30s`: drains, then removes.
 pub(super) async fn deregister(
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
-    Params(removal): Params<Removal>,
+    Params(removal): Params<BackendRemoval>,
 ) -> Result<axum::Json<DrainResponse>, ProblemDocument> {
     let request = DrainRequest {
         timeout: removal.timeout,

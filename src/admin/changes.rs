@@ -12,14 +12,14 @@ use crate::registry::view::ChangeView;
 /// Query of `GET /v1/changes`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(super) struct ChangesQuery {
     last: Option<u32>,
 }
 
 /// `GET /v1/changes[?last=]`: the oldest first.
 pub(super) async fn list(
     State(admin): State<AdminState>,
-    Params(wanted): Params<Wanted>,
+    Params(wanted): Params<ChangesQuery>,
 ) -> Result<axum::Json<Vec<ChangeView>>, ProblemDocument> {
     let last = wanted.last.map_or(MOST_CHANGES, |last| last as usize);
     Ok(axum::Json(admin.registry.live_figures().changes(last)))

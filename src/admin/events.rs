@@ -21,14 +21,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Query of `GET /v1/events`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Filter {
+pub(super) struct EventFilter {
     pool: Option<String>,
 }
 
 /// `GET /v1/events[?pool=]`: from now on, no history. Read `/v1/pools` after subscribing to miss nothing.
 pub(super) async fn stream(
     State(admin): State<AdminState>,
-    Params(filter): Params<Filter>,
+    Params(filter): Params<EventFilter>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ProblemDocument> {
     let changes = BroadcastStream::new(admin.registry.subscribe());
     if let Some(pool) = &filter.pool {
@@ -47,7 +47,7 @@ pub(super) async fn stream(
 
 fn event(
     change: Result<std::sync::Arc<EventView>, BroadcastStreamRecvError>,
-    filter: &Filter,
+    filter: &EventFilter,
 ) -> Option<Result<Event, Infallible>> {
     let change = match change {
         Ok(change) => change,
@@ -89,7 +89,7 @@ mod tests {
         })
     }
 
-    async fn streamed(filter: Filter) -> String {
+    async fn streamed(filter: EventFilter) -> String {
         let changes = vec![
             Ok(change(Some("app"))),
             Err(BroadcastStreamRecvError::Lagged(3)),
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_told_how_much_it_missed() {
-        let text = streamed(Filter { pool: None }).await;
+        let text = streamed(EventFilter { pool: None }).await;
         assert!(
             text.contains("event: lagged\ndata: {\"missed\":3}\n\n"),
             "{text}"
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn other_pools_are_left_out_on_demand() {
         let pool = Some("app".to_owned());
-        let text = streamed(Filter { pool }).await;
+        let text = streamed(EventFilter { pool }).await;
         assert_eq!(text.matches("event: config").count(), 2, "{text}");
         assert!(!text.contains("other"), "{text}");
     }

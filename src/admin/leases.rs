@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::AdminState;
-use super::apps::Registry;
+use super::apps::CallersRegistry;
 use super::body::{Json, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::lease::LeaseHandle;
@@ -25,7 +25,7 @@ const ALIVE: Duration = Duration::from_secs(2);
 /// what happens to it, one line of JSON each.
 pub(super) async fn lease(
     State(admin): State<AdminState>,
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
     Json(request): Json<LeaseRequest>,
 ) -> Result<Response, ProblemDocument> {
@@ -95,7 +95,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// `POST /v1/leases/{lease}/drain`: drains the lease's own instance, and no other of its name.
 pub(super) async fn drain(
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     PathParameters(lease): PathParameters<String>,
     Json(request): Json<LeaseDrainRequest>,
 ) -> Result<axum::Json<DrainResponse>, ProblemDocument> {

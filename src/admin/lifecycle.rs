@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::apps::Registry;
+use super::apps::CallersRegistry;
 use super::body::{Json, Params};
 use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState};
@@ -103,7 +103,7 @@ pub(super) struct LameDuck {
 /// is left to be ready for.
 pub(super) async fn lame_duck(
     State(admin): State<AdminState>,
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     Json(request): Json<LameDuck>,
 ) -> Result<axum::Json<Value>, ProblemDocument> {
     check_reason(request.reason.as_deref())?;

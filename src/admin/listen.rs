@@ -15,7 +15,7 @@ use super::reserve::Reserve;
 use crate::config::{self, Config};
 use crate::net::activation::{ADMIN, APPS, Inherited};
 use crate::net::keepalive::{Keepalive, set_keepalive};
-use crate::net::kept_socket::{KeptSocket, SocketStore, SocketUse};
+use crate::net::kept_socket::{KeptSocket, KeptSocketUse, SocketStore};
 use crate::net::unix_socket::{BACKLOG, SocketAccess, SocketFile, SocketRole, bind_socket};
 
 /// Why a door can't be opened. The text says what to do.
@@ -58,8 +58,8 @@ impl BoundDoors {
     /// Has the doors kept, so that the next process gets them if this one is killed.
     pub fn keep_in(&mut self, store: &SocketStore) {
         let doors = [
-            (SocketUse::Admin, &mut self.unix),
-            (SocketUse::Apps, &mut self.apps),
+            (KeptSocketUse::Admin, &mut self.unix),
+            (KeptSocketUse::Apps, &mut self.apps),
         ];
         for (usage, door) in doors {
             let Some((listener, file)) = door else {
@@ -74,7 +74,7 @@ impl BoundDoors {
         }
         for kept in &self.kept {
             let door = match kept.usage {
-                SocketUse::Http => &self.http,
+                KeptSocketUse::Http => &self.http,
                 _ => &self.probes,
             };
             if let Some(listener) = door {
@@ -170,7 +170,7 @@ pub fn bind_or_inherit(
     let mut given = paths.iter();
     let given = given.find_map(|path| inherit_unix(path, inherited, ADMIN, admin));
     let mut left = paths.iter();
-    let left = left.find_map(|path| take_kept(SocketUse::Admin, path, admin, inherited));
+    let left = left.find_map(|path| take_kept(KeptSocketUse::Admin, path, admin, inherited));
     let given = given.map(Ok).or(left).transpose()?;
     let unix = match (given, &admin.socket) {
         (Some(given), _) => Some(given),
@@ -188,7 +188,7 @@ pub fn bind_or_inherit(
     let mut kept = Vec::new();
     let mut inherit = |usage, at: Option<SocketAddr>| {
         let role = match usage {
-            SocketUse::Http => HTTP,
+            KeptSocketUse::Http => HTTP,
             _ => PROBES,
         };
         let given = at.and_then(|at| inherit_tcp(role, at, inherited));
@@ -199,8 +199,8 @@ pub fn bind_or_inherit(
         given
     };
     let (http, probes) = (
-        inherit(SocketUse::Http, admin.http),
-        inherit(SocketUse::Probes, admin.probes),
+        inherit(KeptSocketUse::Http, admin.http),
+        inherit(KeptSocketUse::Probes, admin.probes),
     );
     let (http, note) = match http {
         Some(given) => (Some(given), None),
@@ -285,7 +285,7 @@ fn inherit_unix(
 
 /// A socket that an earlier process of ours has left, as if it had been bound just now.
 fn take_kept(
-    usage: SocketUse,
+    usage: KeptSocketUse,
     path: &Path,
     admin: &config::AdminConfig,
     inherited: &Inherited,
@@ -311,7 +311,7 @@ fn bind_apps(
     inherited: &Inherited,
 ) -> Result<(UnixListener, SocketFile), DoorError> {
     let own = of_apps(admin);
-    let bound = match take_kept(SocketUse::Apps, path, &own, inherited) {
+    let bound = match take_kept(KeptSocketUse::Apps, path, &own, inherited) {
         Some(kept) => kept,
         None => bind_unix(path, &own),
     };

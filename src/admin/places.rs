@@ -28,7 +28,7 @@ pub(super) const WAITING: usize = 256;
 
 /// What a request keeps its connection for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Class {
+pub(super) enum AdminClass {
     /// An answer that takes no longer than its writing.
     Read,
     /// A change, which may wait for its effect: the end of a drain, a backend that gets ready.
@@ -39,22 +39,22 @@ pub(super) enum Class {
     Lease,
 }
 
-impl Class {
+impl AdminClass {
     /// How many at once, per door.
     fn bound(self) -> usize {
         match self {
-            Class::Read => 64,
-            Class::Change | Class::Lease => 4096,
-            Class::Stream => 256,
+            AdminClass::Read => 64,
+            AdminClass::Change | AdminClass::Lease => 4096,
+            AdminClass::Stream => 256,
         }
     }
 
     fn as_str(self) -> &'static str {
         match self {
-            Class::Read => "answers",
-            Class::Change => "changes and blocking drains",
-            Class::Stream => "event streams and rolls",
-            Class::Lease => "leases",
+            AdminClass::Read => "answers",
+            AdminClass::Change => "changes and blocking drains",
+            AdminClass::Stream => "event streams and rolls",
+            AdminClass::Lease => "leases",
         }
     }
 
@@ -64,11 +64,11 @@ impl Class {
             return None;
         }
         Some(match *method {
-            Method::GET | Method::HEAD if path == "/v1/events" => Class::Stream,
-            Method::POST if path.ends_with("/roll") => Class::Stream,
-            Method::POST if path.ends_with("/lease") => Class::Lease,
-            Method::GET | Method::HEAD => Class::Read,
-            _ => Class::Change,
+            Method::GET | Method::HEAD if path == "/v1/events" => AdminClass::Stream,
+            Method::POST if path.ends_with("/roll") => AdminClass::Stream,
+            Method::POST if path.ends_with("/lease") => AdminClass::Lease,
+            Method::GET | Method::HEAD => AdminClass::Read,
+            _ => AdminClass::Change,
         })
     }
 }
@@ -108,9 +108,9 @@ struct PlaceTable {
     /// How many wait, by source.
     crowd: HashMap<ConnectionSource, usize>,
     /// How many are busy, by class and source.
-    busy: HashMap<(Class, ConnectionSource), usize>,
+    busy: HashMap<(AdminClass, ConnectionSource), usize>,
     /// The same of all sources.
-    total: HashMap<Class, usize>,
+    total: HashMap<AdminClass, usize>,
 }
 
 impl PlaceTable {
@@ -189,7 +189,7 @@ impl DoorPlaces {
         source.is_some_and(|source| table.push_one_out(source))
     }
 
-    fn begin(&self, class: Class, source: ConnectionSource) -> bool {
+    fn begin(&self, class: AdminClass, source: ConnectionSource) -> bool {
         let mut table = self.table.lock();
         let all = table.total.get(&class).copied().unwrap_or_default();
         let own = table
@@ -247,7 +247,7 @@ impl ConnectionSlot {
     }
 
     /// A request of this class begins, if there is room for it.
-    fn begin(&self, class: Class) -> Option<Busy> {
+    fn begin(&self, class: AdminClass) -> Option<Busy> {
         if !self.0.places.begin(class, self.0.source) {
             return None;
         }
@@ -264,7 +264,7 @@ impl ConnectionSlot {
 /// A request under way. Dropped with the last of its answer; its connection waits again then.
 struct Busy {
     seat: ConnectionSlot,
-    class: Class,
+    class: AdminClass,
 }
 
 impl Drop for Busy {
@@ -286,7 +286,7 @@ impl Drop for Busy {
 /// Layer around the handlers, when the request has been read whole.
 pub(super) async fn admit(request: Request, next: Next) -> Response {
     let seat = request.extensions().get::<ConnectionSlot>().cloned();
-    let class = Class::of(request.method(), request.uri().path());
+    let class = AdminClass::of(request.method(), request.uri().path());
     match (seat, class) {
         (Some(seat), Some(class)) => match seat.begin(class) {
             Some(busy) => next
@@ -303,7 +303,7 @@ pub(super) async fn admit(request: Request, next: Next) -> Response {
     }
 }
 
-fn full(class: Class) -> ProblemDocument {
+fn full(class: AdminClass) -> ProblemDocument {
     let detail = format!(
         "As many {} as this listener takes at once are under way ({}, and half of them from one source). End some, or \
          ask again.",
@@ -380,7 +380,7 @@ mod tests {
     fn busy_connection_is_not_pushed_out_and_waits_again_afterwards() {
         let places = DoorPlaces::new(false);
         let first = places.enter(ConnectionSource::User(0));
-        let busy = first.begin(Class::Change).unwrap();
+        let busy = first.begin(AdminClass::Change).unwrap();
         let crowd: Vec<_> = (0..WAITING + 10)
             .map(|_| places.enter(ConnectionSource::User(0)))
             .collect();
@@ -398,28 +398,28 @@ mod tests {
     fn one_source_gets_half_of_a_class_and_loopback_all_of_it() {
         let places = DoorPlaces::new(true);
         let take = |source: ConnectionSource| {
-            let seats = std::iter::repeat_with(|| places.enter(source).begin(Class::Stream));
+            let seats = std::iter::repeat_with(|| places.enter(source).begin(AdminClass::Stream));
             seats.map_while(|busy| busy).collect::<Vec<_>>()
         };
         let stranger = take(address("10.0.0.9"));
-        assert_eq!(stranger.len(), Class::Stream.bound() / 2);
+        assert_eq!(stranger.len(), AdminClass::Stream.bound() / 2);
         let other = take(address("10.0.0.1"));
-        assert_eq!(other.len(), Class::Stream.bound() / 2);
+        assert_eq!(other.len(), AdminClass::Stream.bound() / 2);
         drop((stranger, other));
-        assert_eq!(take(address("127.0.0.1")).len(), Class::Stream.bound());
+        assert_eq!(take(address("127.0.0.1")).len(), AdminClass::Stream.bound());
     }
 
     #[test]
     fn requests_are_classed_by_what_they_wait_for() {
-        let class = |method: Method, path: &str| Class::of(&method, path);
+        let class = |method: Method, path: &str| AdminClass::of(&method, path);
         assert_eq!(class(Method::GET, "/-/ready"), None);
         assert_eq!(class(Method::GET, "/metrics"), None);
-        assert_eq!(class(Method::GET, "/v1/pools"), Some(Class::Read));
-        assert_eq!(class(Method::GET, "/v1/events"), Some(Class::Stream));
+        assert_eq!(class(Method::GET, "/v1/pools"), Some(AdminClass::Read));
+        assert_eq!(class(Method::GET, "/v1/events"), Some(AdminClass::Stream));
         let backend = "/v1/pools/app/backends/a";
         let at = |last: &str| class(Method::POST, &format!("{backend}/{last}"));
-        assert_eq!(at("drain"), Some(Class::Change));
-        assert_eq!(at("lease"), Some(Class::Lease));
-        assert_eq!(class(Method::DELETE, backend), Some(Class::Change));
+        assert_eq!(at("drain"), Some(AdminClass::Change));
+        assert_eq!(at("lease"), Some(AdminClass::Lease));
+        assert_eq!(class(Method::DELETE, backend), Some(AdminClass::Change));
     }
 }

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 
 use super::AdminState;
-use super::apps::Registry;
+use super::apps::CallersRegistry;
 use super::body::{Json, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::RegistryError;
@@ -28,7 +28,7 @@ pub(super) async fn list(
 
 /// `GET /v1/pools/{pool}`.
 pub(super) async fn one(
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     PathParameters(pool): PathParameters<String>,
 ) -> Result<axum::Json<PoolView>, ProblemDocument> {
     Ok(axum::Json(registry.pool(&pool).await?))
@@ -44,7 +44,7 @@ pub(super) async fn backends(
 
 /// `GET /v1/pools/{pool}/backends/{name}`: the newest of that name.
 pub(super) async fn backend(
-    Registry(registry): Registry,
+    CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
 ) -> Result<axum::Json<BackendView>, ProblemDocument> {
     let mut found = registry.backends(&pool, &name).await?;

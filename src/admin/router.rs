@@ -11,22 +11,30 @@ use super::{
     upgrade,
 };
 
-/// What each listener serves, the one for probes too.
-fn probes() -> Vec<(&'static str, MethodRouter<AdminState>)> {
+/// Paths, each with who answers it.
+type AdminPaths = Vec<(&'static str, MethodRouter<AdminState>)>;
+
+/// What each door serves.
+fn life_signs() -> AdminPaths {
     vec![
         ("/-/live", get(lifecycle::live)),
         ("/-/started", get(lifecycle::started)),
         ("/-/ready", get(lifecycle::ready)),
-        ("/metrics", get(metrics::scrape)),
     ]
 }
 
-/// The API proper.
-fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
+/// The door for probes.
+fn probes() -> AdminPaths {
+    let mut paths = life_signs();
+    paths.push(("/metrics", get(metrics::scrape)));
+    paths
+}
+
+/// What whoever runs an instance does with it: through the admin socket with each, through the one for apps with one's own
+/// (see [`apps`]).
+fn instances() -> AdminPaths {
     vec![
-        ("/v1/pools", get(pools::list)),
         ("/v1/pools/{pool}", get(pools::one)),
-        ("/v1/pools/{pool}/backends", get(pools::backends)),
         (
             "/v1/pools/{pool}/backends/{name}",
             get(pools::backend)
@@ -41,16 +49,35 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
             "/v1/pools/{pool}/backends/{name}/resume",
             post(backends::resume),
         ),
-        ("/v1/pools/{pool}/roll", post(roll::hold)),
-        (
-            "/v1/pools/{pool}/pause",
-            post(pools::pause).delete(pools::end_pause),
-        ),
         (
             "/v1/pools/{pool}/backends/{name}/lease",
             post(leases::lease),
         ),
         ("/v1/leases/{lease}/drain", post(leases::drain)),
+        ("/v1/openapi.json", get(openapi::document)),
+    ]
+}
+
+/// The door for apps. A lame duck that one of them has asked for, it can't end: others may rely on it.
+fn apps_door() -> AdminPaths {
+    let mut paths = life_signs();
+    paths.extend(instances());
+    let lame_duck = get(lifecycle::lame_duck_now).post(lifecycle::lame_duck);
+    paths.push(("/v1/lame-duck", lame_duck));
+    paths
+}
+
+/// The API proper.
+fn api() -> AdminPaths {
+    let mut paths = instances();
+    paths.extend(vec![
+        ("/v1/pools", get(pools::list)),
+        ("/v1/pools/{pool}/backends", get(pools::backends)),
+        ("/v1/pools/{pool}/roll", post(roll::hold)),
+        (
+            "/v1/pools/{pool}/pause",
+            post(pools::pause).delete(pools::end_pause),
+        ),
         (
             "/v1/routes/{route}/split",
             get(splits::split)
@@ -79,8 +106,8 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ("/v1/config", get(config::effective)),
         ("/v1/config/reload", post(config::reload)),
         ("/v1/upgrade", get(upgrade::show).post(upgrade::begin)),
-        ("/v1/openapi.json", get(openapi::document)),
-    ]
+    ]);
+    paths
 }
 
 /// The whole service behind one door.
@@ -88,7 +115,7 @@ pub(super) fn router(admin: AdminState) -> Router {
     let door = admin.door;
     let paths = match door {
         AdminDoor::Probes => probes(),
-        AdminDoor::Apps => apps::paths(),
+        AdminDoor::Apps => apps_door(),
         AdminDoor::Unix | AdminDoor::Http { .. } => {
             let api = probes().into_iter().chain(api());
             api.chain(dashboard::paths()).collect()
@@ -135,6 +162,20 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::config::schema::SECTIONS;
+
+    #[test]
+    fn openapi_lists_each_algorithm_that_a_pool_may_have() {
+        let document: serde_json::Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
+        let listed = &document["components"]["schemas"]["Pool"]["properties"]["balance"]["enum"];
+        let listed = listed.as_array().unwrap().iter();
+        let listed: Vec<_> = listed.map(|word| word.as_str().unwrap()).collect();
+        let mut sections = SECTIONS.iter();
+        let pool = sections.find(|section| section.name == "pool").unwrap();
+        let form = pool.key("balance").unwrap().form;
+        let words: Vec<_> = form.split('"').skip(1).step_by(2).collect();
+        assert_eq!(listed, words);
+    }
 
     #[test]
     fn openapi_and_router_have_the_same_paths() {
@@ -151,7 +192,7 @@ mod tests {
             .map(|(path, _)| path)
             .collect();
         assert_eq!(described, routed);
-        for (path, _) in apps::paths() {
+        for (path, _) in apps_door() {
             assert!(
                 routed.contains(path),
                 "{path} is on the socket for apps alone"

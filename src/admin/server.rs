@@ -28,7 +28,7 @@ use super::places::{ConnectionSlot, DoorPlaces};
 use super::reserve::{Accepted, Reserve};
 use super::router::router;
 use super::shared_answer::SharedAnswer;
-use super::write_timeout::Stall;
+use super::write_timeout::WriteStall;
 use super::{AdminDoor, AdminState, ProxyProcess, Token};
 use crate::config::ListenAddress;
 use crate::registry::Handle;
@@ -340,7 +340,7 @@ where
         }
         async move { Ok::<_, Infallible>(into_ok(router.oneshot(request.map(Body::new)).await)) }
     });
-    let stream = TokioIo::new(Stall::new(stream, WRITE_TIMEOUT));
+    let stream = TokioIo::new(WriteStall::new(stream, WRITE_TIMEOUT));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

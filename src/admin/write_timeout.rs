@@ -11,13 +11,13 @@ use tokio::time::{Sleep, sleep};
 
 /// Wraps a stream: a write that makes no progress for `limit` fails. hyper has no such limit of its own,
 /// and a client that asks and never reads would keep its connection for ever.
-pub(super) struct Stall<S> {
+pub(super) struct WriteStall<S> {
     stream: S,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Stall<S> {
+impl<S> WriteStall<S> {
     /// `stream`, with this much patience.
     pub(super) fn new(stream: S, limit: Duration) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl<S> Stall<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stall<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteStall<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,7 +55,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stall<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteStall<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -98,7 +98,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_stops_is_given_up_and_a_slow_one_is_not() {
         let (ours, mut theirs) = duplex(16);
-        let mut stream = Stall::new(ours, Duration::from_secs(5));
+        let mut stream = WriteStall::new(ours, Duration::from_secs(5));
         let reader = tokio::spawn(async move {
             let mut chunk = [0; 16];
             for _ in 0..4 {

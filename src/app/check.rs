@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use crate::auth::UserFile;
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 use crate::config::{
-    self, BuiltClient, Config, ConfigError, ConfigFindings, Flags, ListenerTls, Loaded, LogSink,
-    MOST_KEYS, PoolConfig, Route, SHORTEST_KEY, plain,
+    self, BuiltClient, CommandLineFlags, Config, ConfigError, ConfigFindings, ListenerTls, Loaded,
+    LogSink, MOST_KEYS, PoolConfig, Route, SHORTEST_KEY, plain,
 };
 use crate::rt::files::{OpenDirectory, directory_of};
 use crate::tls::server_files::{Part, ServerFiles};
@@ -28,7 +28,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 ///
 /// # Errors
 /// As [`config::resolve`]; and what is wrong with those files.
-pub fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigError> {
+pub fn resolve(file: Option<&Path>, flags: CommandLineFlags<'_>) -> Result<Loaded, ConfigError> {
     config::resolve(file, flags, check)
 }
 

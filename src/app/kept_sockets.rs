@@ -6,7 +6,7 @@ use tracing::info;
 use crate::admin::listen::default_sockets;
 use crate::config::{Config, ListenAddress};
 use crate::net::activation::Inherited;
-use crate::net::kept_socket::{KeptKind, KeptSocket, SocketStore, SocketUse};
+use crate::net::kept_socket::{KeptKind, KeptSocket, KeptSocketUse, SocketStore};
 
 /// Closes those that the configuration no longer wants, here and in the store.
 pub fn close_unwanted(config: &Config, inherited: &Inherited, store: &SocketStore) {
@@ -32,20 +32,22 @@ fn is_wanted(config: &Config, kept: &KeptSocket) -> bool {
     let on = |path: &std::path::Path| matches!(kept.kind, KeptKind::Unix(file) if kept.to_name() == KeptSocket::unix(usage, path, file).to_name());
     let admin = &config.admin;
     match usage {
-        SocketUse::Listener => config
-            .listeners
-            .iter()
-            .any(|listener| match &listener.address {
-                ListenAddress::Tcp(address) => at(Some(*address)),
-                ListenAddress::Unix(path) => on(path),
-            }),
-        SocketUse::Admin => match &admin.socket {
+        KeptSocketUse::Listener => {
+            config
+                .listeners
+                .iter()
+                .any(|listener| match &listener.address {
+                    ListenAddress::Tcp(address) => at(Some(*address)),
+                    ListenAddress::Unix(path) => on(path),
+                })
+        }
+        KeptSocketUse::Admin => match &admin.socket {
             Some(path) => on(path),
             None => default_sockets().iter().any(|path| on(path)),
         },
-        SocketUse::Apps => admin.apps_socket.as_deref().is_some_and(on),
-        SocketUse::Http => at(admin.http),
-        SocketUse::Probes => at(admin.probes),
+        KeptSocketUse::Apps => admin.apps_socket.as_deref().is_some_and(on),
+        KeptSocketUse::Http => at(admin.http),
+        KeptSocketUse::Probes => at(admin.probes),
     }
 }
 
@@ -69,14 +71,14 @@ mod tests {
         };
         let unix =
             |usage, path| is_wanted(&config, &KeptSocket::unix(usage, Path::new(path), (1, 2)));
-        assert!(tcp(SocketUse::Listener, "127.0.0.1:8080"));
-        assert!(tcp(SocketUse::Http, "127.0.0.1:9901"));
-        assert!(unix(SocketUse::Admin, "/run/a"));
-        assert!(unix(SocketUse::Listener, "/run/web"));
-        assert!(!tcp(SocketUse::Listener, "127.0.0.1:9901"));
-        assert!(!tcp(SocketUse::Probes, "127.0.0.1:9901"));
-        assert!(!tcp(SocketUse::Listener, "127.0.0.1:8081"));
-        assert!(!unix(SocketUse::Apps, "/run/a"));
-        assert!(!unix(SocketUse::Listener, "/run/a"));
+        assert!(tcp(KeptSocketUse::Listener, "127.0.0.1:8080"));
+        assert!(tcp(KeptSocketUse::Http, "127.0.0.1:9901"));
+        assert!(unix(KeptSocketUse::Admin, "/run/a"));
+        assert!(unix(KeptSocketUse::Listener, "/run/web"));
+        assert!(!tcp(KeptSocketUse::Listener, "127.0.0.1:9901"));
+        assert!(!tcp(KeptSocketUse::Probes, "127.0.0.1:9901"));
+        assert!(!tcp(KeptSocketUse::Listener, "127.0.0.1:8081"));
+        assert!(!unix(KeptSocketUse::Apps, "/run/a"));
+        assert!(!unix(KeptSocketUse::Listener, "/run/a"));
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! The data plane has its own threads; registry, probes, admin API and signals share another one,
 //! so that a flood of requests can't delay a drain, nor a slow admin client a request.
+//!
+//! Where a change goes: what one part needs of another, without knowing it, to `wiring`; what a configuration needs of the
+//! machine to [`check`] and the files named after it; the process's own life to `lifecycle`, `signals` and `reload`;
+//! what it says to its supervisor to [`service`]; what outlives it to `state_saver` and `kept_sockets`.
 
 pub mod check;
 mod check_acme;
 mod check_files;
 mod check_tracing;
-mod keeper;
 mod keeper_watch;
 mod kept_sockets;
 mod lifecycle;
@@ -16,6 +19,7 @@ mod reload;
 mod renewal;
 pub mod service;
 pub mod signals;
+mod state_saver;
 pub mod upgrade;
 mod wiring;
 
@@ -30,7 +34,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, DoorPhase};
 use crate::app::service::Service;
-use crate::config::{DEFAULT_PATHS, Flags, Loaded};
+use crate::config::{CommandLineFlags, DEFAULT_PATHS, Loaded};
 use crate::net::activation::Inherited;
 use crate::net::kept_socket::SocketStore;
 use crate::proxy::data_plane::DataPlane;
@@ -44,10 +48,10 @@ use crate::server::{capacity, collector, rlimit, shutdown};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::prometheus::Metrics;
 use crate::telemetry::spans::Tracer;
-use keeper::Keeper;
 use lifecycle::{Lifecycle, MainOrder};
 use reload::ReloadScope;
 use signals::SignalThread;
+use state_saver::StateSaver;
 use upgrade::handing_over::{OldProxy, ProxyEnd};
 use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_clock, take_over};
 
@@ -89,7 +93,7 @@ impl RunOptions {
     /// # Errors
     /// When the file can't be read, or what it says can't be served: all of its mistakes at once.
     pub fn load(&self) -> Result<Loaded, crate::config::ConfigError> {
-        let flags = Flags {
+        let flags = CommandLineFlags {
             listen: self.listen.as_deref(),
             backends: &self.backends,
             health_path: self.health_path.as_deref(),
@@ -206,8 +210,8 @@ pub fn run_proxy(
 
         let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
         let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
-        let keeper = config.server.state_dir.clone().map(Keeper::start);
-        let observer = wiring::RegistryWatcher::new(lifecycle.clone(), keeper.clone());
+        let saver = config.server.state_dir.clone().map(StateSaver::start);
+        let observer = wiring::RegistryWatcher::new(lifecycle.clone(), saver.clone());
         let own_key = TakenOver::own_key(&handed, &config)?;
         let handle = registry::take_over(
             config.clone(),
@@ -217,8 +221,8 @@ pub fn run_proxy(
             wiring::probing,
             Box::new(observer),
         );
-        if let Some(keeper) = &keeper {
-            keeper.attend(handle.clone());
+        if let Some(saver) = &saver {
+            saver.attend(handle.clone());
         }
         let metrics = Metrics::new(handle.clone());
         let plane = DataPlane::new(handle.clone(), access_log.clone(), metrics.plane());
@@ -323,7 +327,7 @@ pub fn run_proxy(
                         inherited: &inherited,
                         doors: &mut doors,
                         phase: &phase,
-                        keeper: keeper.as_ref(),
+                        keeper: saver.as_ref(),
                         service: &service,
                         given: Vec::new(),
                     };
@@ -370,8 +374,8 @@ pub fn run_proxy(
         let _ = stop_admin.send(true);
         // The socket's file goes with it, so that nobody knocks at a door without a house.
         let _ = clock::timeout(LAST_ANSWERS, admin).await;
-        if let Some(keeper) = keeper {
-            keeper.finish().await;
+        if let Some(saver) = saver {
+            saver.finish().await;
         }
         if !access_log.flush(LAST_LINES) {
             warn!("the last lines of the access log could not be written");

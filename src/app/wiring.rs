@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::keeper::Keeper;
 use super::lifecycle::Lifecycle;
 use super::renewal;
+use super::state_saver::StateSaver;
 use crate::config::{self, Config};
 use crate::discovery;
 use crate::probe;
 use crate::proxy::data_plane::DataPlane;
 use crate::registry::persist;
-use crate::registry::probing::{BackendProber, Cadence, Probing};
+use crate::registry::probing::{BackendProber, ProbeCadence, Probing};
 use crate::registry::saves::Saves;
 use crate::registry::view::DrainResponse;
 use crate::registry::{Endpoint, Handle, Observer};
@@ -35,7 +35,7 @@ impl Probing for ProbeFactory {
         &self,
         endpoint: Arc<Endpoint>,
         health: Arc<config::HealthConfig>,
-        cadence: Cadence,
+        cadence: ProbeCadence,
     ) -> Box<dyn BackendProber> {
         let (sender, receiver) = watch::channel(cadence);
         let target = probe::ProbeTarget {
@@ -52,7 +52,7 @@ impl Probing for ProbeFactory {
 
 struct ProbeReporter {
     prober: probe::RunningProber,
-    cadence: watch::Sender<Cadence>,
+    cadence: watch::Sender<ProbeCadence>,
 }
 
 impl BackendProber for ProbeReporter {
@@ -60,7 +60,7 @@ impl BackendProber for ProbeReporter {
         self.prober.probe_now();
     }
 
-    fn set(&self, cadence: Cadence) {
+    fn set(&self, cadence: ProbeCadence) {
         let _ = self.cadence.send(cadence);
     }
 }
@@ -68,13 +68,13 @@ impl BackendProber for ProbeReporter {
 /// What the registry tells the process.
 pub struct RegistryWatcher {
     lifecycle: Arc<Lifecycle>,
-    keeper: Option<Arc<Keeper>>,
+    saver: Option<Arc<StateSaver>>,
 }
 
 impl RegistryWatcher {
-    /// Watches; with a keeper, drains and registrations are kept.
-    pub fn new(lifecycle: Arc<Lifecycle>, keeper: Option<Arc<Keeper>>) -> Self {
-        Self { lifecycle, keeper }
+    /// Watches; with a saver, drains and registrations are kept.
+    pub fn new(lifecycle: Arc<Lifecycle>, saver: Option<Arc<StateSaver>>) -> Self {
+        Self { lifecycle, saver }
     }
 }
 
@@ -92,13 +92,13 @@ impl Observer for RegistryWatcher {
     }
 
     fn persist(&self, state: persist::KeptState) {
-        if let Some(keeper) = &self.keeper {
-            keeper.keep(state);
+        if let Some(saver) = &self.saver {
+            saver.keep(state);
         }
     }
 
     fn saves(&self) -> Option<Arc<Saves>> {
-        self.keeper.as_ref().map(|keeper| keeper.saves())
+        self.saver.as_ref().map(|saver| saver.saves())
     }
 
     fn drain_ended(&self, pool: &str, response: &DrainResponse) {

@@ -5,7 +5,7 @@ use clap::builder::FalseyValueParser;
 
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all};
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::registry::view::ChangeView;
 use crate::rt::output::printable;
 
@@ -19,7 +19,7 @@ pub struct ChangesArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.

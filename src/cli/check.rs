@@ -1,7 +1,7 @@
 //! `lameduck check`: is this configuration good, and what does it amount to?
 
 use crate::app::check::resolve;
-use crate::config::{Config, ConfigError, ConfigReport, Flags, Loaded, print::print};
+use crate::config::{CommandLineFlags, Config, ConfigError, ConfigReport, Loaded, print::print};
 use crate::rt::output::answered;
 use clap::builder::FalseyValueParser;
 use std::io::Write;
@@ -28,7 +28,7 @@ pub struct CheckArgs {
 ///
 /// Returns the exit code: 0 good, 1 broken, not there or not to be written to `out`, 2 wrong usage.
 pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
-    let result = resolve(args.config.as_deref(), Flags::default());
+    let result = resolve(args.config.as_deref(), CommandLineFlags::default());
     let code = match &result {
         Ok(_) => 0,
         Err(error) if error.is_usage() => 2,

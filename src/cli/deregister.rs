@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::drain::{DrainCall, patience, who};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all, check_alive};
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::names::{BackendName, backend, duration, segment};
 
 /// Options of `lameduck deregister`.
@@ -24,7 +24,7 @@ pub struct DeregisterArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.

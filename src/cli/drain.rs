@@ -10,14 +10,14 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
-use super::fleet::{AbsentProxy, Voice, ask_all, check_alive, stops_answering};
-use crate::client::fleet::Connect;
+use super::fleet::{AbsentProxy, ProxyVoice, ask_all, check_alive, stops_answering};
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{
     ActorArg, BackendName, LameDuckArg, RestartedWhen, TargetName, backend_or_pool, duration,
     longest_day, segment,
 };
-use crate::core::drain::RestartSign;
+use crate::core::drain::{Outcome, RestartSign};
 use crate::core::launch::LONGEST_LAME_DUCK;
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 use crate::rt::output::{ProgressLine, count, printable};
@@ -66,7 +66,7 @@ pub struct DrainArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// What ends a drain by itself.
@@ -98,7 +98,7 @@ pub async fn run_drain(args: DrainArgs) -> Result<(), Exit> {
     .await
 }
 
-async fn drain(client: &AdminClient, voice: &Voice, args: DrainArgs) -> Result<(), Exit> {
+async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Result<(), Exit> {
     check_alive(client).await?;
     let until = match args.until {
         UntilArg::Resumed => "resumed",
@@ -212,7 +212,7 @@ pub(super) async fn backends_of(
 }
 
 /// Says, before anything is asked for, that nothing ready will be left.
-async fn warn_if_last(client: &AdminClient, voice: &Voice, drained: &[BackendName]) {
+async fn warn_if_last(client: &AdminClient, voice: &ProxyVoice, drained: &[BackendName]) {
     let Some(pool) = drained.first().map(|backend| &backend.pool) else {
         return;
     };
@@ -241,7 +241,7 @@ pub(super) fn who() -> Option<String> {
 }
 
 /// Says that what was done may not last.
-pub(super) fn warn(voice: &Voice, warning: Option<&str>) {
+pub(super) fn warn(voice: &ProxyVoice, warning: Option<&str>) {
     if let Some(warning) = warning {
         voice.complain(&format!("warning: {}", printable(warning)));
     }
@@ -265,7 +265,7 @@ fn left_there(in_flight: u64, sessions: Option<u32>) -> String {
 /// A drain under way, asked for by `drain` or `deregister`.
 pub(super) struct DrainCall<'a> {
     pub(super) client: &'a AdminClient,
-    pub(super) voice: &'a Voice,
+    pub(super) voice: &'a ProxyVoice,
     pub(super) backend: &'a BackendName,
     /// `drain` or `deregister`.
     pub(super) verb: &'static str,
@@ -359,8 +359,8 @@ impl DrainCall<'_> {
             "deregister" => "drained and removed",
             _ => "drained",
         };
-        let text = match answer.outcome.as_str() {
-            "drained" => {
+        let text = match answer.ending() {
+            Some(Outcome::Drained) => {
                 let moved = match answer.sessions.unwrap_or(0) {
                     0 => String::new(),
                     left => format!(
@@ -370,33 +370,34 @@ impl DrainCall<'_> {
                 };
                 format!("{backend}: {done} in {} ms{moved}", answer.waited_ms)
             }
-            "asked" => format!(
+            None if answer.is_asked_for() => format!(
                 "{backend}: {} asked for, {}",
                 self.verb,
                 left_there(answer.in_flight.into(), answer.sessions)
             ),
-            "timed_out" => {
+            Some(Outcome::TimedOut { cut }) => {
                 return Err(Exit::late(format!(
                     "{backend}: the deadline passed, {} cut; a longer --timeout lets more of them finish",
-                    count(answer.cut.into(), "request")
+                    count(cut.into(), "request")
                 )));
             }
-            "died" => {
+            Some(Outcome::Died { lost }) => {
                 return Err(Exit::died(format!(
                     "{backend}: its process died while draining, with {} in flight (what could safely be sent \
                      again was); its own logs say why",
-                    count(answer.lost.into(), "request")
+                    count(lost.into(), "request")
                 )));
             }
-            "resumed" => {
+            Some(Outcome::Resumed) => {
                 return Err(Exit::failed(format!(
                     "{backend}: somebody lifted the drain before it was complete; it takes requests again"
                 )));
             }
-            other => {
+            None => {
                 return Err(Exit::failed(format!(
-                    "{backend}: unknown outcome `{other}`; proxy and command may differ in version \
-                     (`lameduck --version`)"
+                    "{backend}: unknown outcome `{}`; proxy and command may differ in version \
+                     (`lameduck --version`)",
+                    answer.outcome
                 )));
             }
         };
@@ -418,7 +419,7 @@ mod tests {
         let backend = "app/app-1".parse().unwrap();
         let call = DrainCall {
             client: &client,
-            voice: &Voice::alone(),
+            voice: &ProxyVoice::alone(),
             backend: &backend,
             verb: "drain",
             json: false,
@@ -458,7 +459,7 @@ mod tests {
         let backend = "app/app-1".parse().unwrap();
         let mut call = DrainCall {
             client: &client,
-            voice: &Voice::alone(),
+            voice: &ProxyVoice::alone(),
             backend: &backend,
             verb: "drain",
             json: false,

@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{Args, Command, FromArgMatches};
 
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::names::{LameDuckArg, longest_day as time};
 use crate::config::check_name;
 use crate::core::launch::{DEFAULT_DRAIN, LONGEST_LAME_DUCK, LaunchPlan};
@@ -78,7 +78,7 @@ pub struct ExecArgs {
     )]
     pub command: Vec<OsString>,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// `--port`.

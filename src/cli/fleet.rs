@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::rt::output;
 
@@ -31,14 +31,14 @@ pub enum AbsentProxy {
 
 /// What one proxy has to say.
 #[derive(Debug)]
-pub struct Voice {
+pub struct ProxyVoice {
     /// Its name, where there are several.
     proxy: Option<String>,
     /// What it would have printed as JSON.
     answers: Mutex<Vec<Value>>,
 }
 
-impl Voice {
+impl ProxyVoice {
     /// The only one.
     pub fn alone() -> Self {
         Self {
@@ -145,17 +145,17 @@ impl Voice {
 /// How it ended, if not well: with the first failure of a proxy that answered; the others' are said. With 5 where none can
 /// be reached, or one can't and `absent` says so.
 pub async fn ask_all(
-    connect: &Connect,
+    connect: &AdminArgs,
     absent: AbsentProxy,
     json: bool,
-    command: impl AsyncFn(&AdminClient, &Voice) -> Result<(), Exit>,
+    command: impl AsyncFn(&AdminClient, &ProxyVoice) -> Result<(), Exit>,
 ) -> Result<(), Exit> {
     let clients = connect.clients()?;
     if let [only] = clients.as_slice() {
-        return command(only, &Voice::alone()).await;
+        return command(only, &ProxyVoice::alone()).await;
     }
     let names: Vec<_> = clients.iter().map(AdminClient::name).collect();
-    let voices: Vec<_> = names.iter().cloned().map(Voice::of).collect();
+    let voices: Vec<_> = names.iter().cloned().map(ProxyVoice::of).collect();
     let asked = clients.iter().zip(&voices);
     let ended = join_all(asked.map(|(client, voice)| command(client, voice))).await;
     if json {
@@ -276,13 +276,13 @@ mod tests {
 
     #[test]
     fn each_line_and_each_entry_names_its_proxy() {
-        let voice = Voice::of("http://a:1".into());
+        let voice = ProxyVoice::of("http://a:1".into());
         assert_eq!(voice.named("x\n\n y"), "http://a:1: x\n\nhttp://a:1:  y");
         voice.print_json(&json!({"n": 1}));
         let entry = voice.into_json(&Err(Exit::late("late")));
         let expected =
             json!({"proxy": "http://a:1", "answer": {"n": 1}, "error": "late", "exit_code": 3});
         assert_eq!(entry, expected);
-        assert_eq!(Voice::alone().named("x"), "x");
+        assert_eq!(ProxyVoice::alone().named("x"), "x");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all};
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::names::{TargetName, segment};
 use crate::registry::view::{BackendView, PoolView};
 use crate::rt::output::count;
@@ -22,7 +22,7 @@ pub struct HealthArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.

@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand, and no logic that the library lacks.
 //!
-//! [`exit`] has the exit codes, [`fleet`] asks several proxies at once, [`client`](crate::client) talks to a running proxy's admin API and parses what people type,
-//! [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
+//! [`exit`] has the exit codes, [`fleet`] asks several proxies at once, [`client`](crate::client) talks to a running proxy's
+//! admin API and parses what people type, [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
 
 pub mod changes;
 pub mod check;

@@ -8,8 +8,8 @@ use hyper::Method;
 
 use super::drain::{warn, who};
 use super::exit::Exit;
-use super::fleet::{AbsentProxy, Voice, ask_all};
-use crate::client::fleet::Connect;
+use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::AnswerWait;
 use crate::client::names::{duration, pool, segment};
 use crate::config::plain_file::read_whole_file;
@@ -42,7 +42,7 @@ pub struct PauseArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.
@@ -95,7 +95,7 @@ fn media_type(file: &Path) -> Option<&'static str> {
 }
 
 /// Prints what is in force now.
-pub(super) fn report(voice: &Voice, pool: &str, response: &PauseResponse, json: bool) {
+pub(super) fn report(voice: &ProxyVoice, pool: &str, response: &PauseResponse, json: bool) {
     if json {
         voice.print_json(response);
     } else {

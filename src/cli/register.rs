@@ -7,7 +7,7 @@ use hyper::Method;
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all};
 use super::resume::{ReadyWait, patience, report, say_what_holds_up};
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::names::{BackendName, backend};
 use crate::registry::view::{BackendView, RegisterRequest};
 
@@ -35,7 +35,7 @@ pub struct RegisterArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.

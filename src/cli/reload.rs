@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::exit::Exit;
-use super::fleet::{AbsentProxy, Voice, ask_all};
-use crate::client::fleet::Connect;
+use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::rt::output::printable;
 
@@ -19,7 +19,7 @@ pub struct ReloadArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub async fn run_reload(args: ReloadArgs) -> Result<(), Exit> {
     .await
 }
 
-async fn reload(client: &AdminClient, voice: &Voice, json: bool) -> Result<(), Exit> {
+async fn reload(client: &AdminClient, voice: &ProxyVoice, json: bool) -> Result<(), Exit> {
     let path = "/v1/config/reload";
     let reloaded: Reloaded = client
         .call(Method::POST, path, None::<&Value>, AnswerWait::Short)

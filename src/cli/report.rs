@@ -8,7 +8,7 @@ use clap::builder::FalseyValueParser;
 use serde_json::Value;
 
 use super::exit::Exit;
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::AdminClient;
 use crate::config::duration;
 use crate::registry::restart_view::RestartList;
@@ -53,7 +53,7 @@ pub struct ReportArgs {
     )]
     pub fail_on: Vec<FailOn>,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::drain::{backends_of, warn};
 use super::exit::Exit;
-use super::fleet::{AbsentProxy, Voice, ask_all};
+use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use super::status::{back_in, shown_state};
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{ActorArg, BackendName, TargetName, backend_or_pool, duration, segment};
 use crate::core::drain::UNSEEN_AFTER;
@@ -47,7 +47,7 @@ pub struct ResumeArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.
@@ -64,7 +64,7 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
     .await
 }
 
-async fn resume(client: &AdminClient, voice: &Voice, args: ResumeArgs) -> Result<(), Exit> {
+async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> Result<(), Exit> {
     let asked = args.ready.asked();
     let wait = patience(asked.as_deref());
     let actor = args.actor.filter(|actor| *actor == ActorArg::Supervisor);
@@ -100,7 +100,7 @@ async fn resume(client: &AdminClient, voice: &Voice, args: ResumeArgs) -> Result
 /// others: who ends a pause does not lift them, unless with `--all`.
 async fn end_pause(
     client: &AdminClient,
-    voice: &Voice,
+    voice: &ProxyVoice,
     pool: &str,
     all: bool,
     json: bool,
@@ -149,7 +149,7 @@ pub(super) fn patience(wait: Option<&str>) -> AnswerWait {
 /// Awaits the answer of a call that waits until a backend is ready; says after a while what keeps it from that.
 pub(super) async fn say_what_holds_up<T>(
     client: &AdminClient,
-    voice: &Voice,
+    voice: &ProxyVoice,
     backend: &BackendName,
     call: impl Future<Output = T>,
 ) -> T {
@@ -188,7 +188,7 @@ fn held_up(pool: &str, view: &BackendView) -> String {
 }
 
 /// Prints what the backend is now.
-pub(super) fn report(voice: &Voice, backend: &BackendName, view: &BackendView, json: bool) {
+pub(super) fn report(voice: &ProxyVoice, backend: &BackendName, view: &BackendView, json: bool) {
     if json {
         voice.print_json(view);
     } else {

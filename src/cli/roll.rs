@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::exit::Exit;
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::AdminClient;
 use crate::client::names::{RestartedWhen, duration, segment};
 use crate::core::roll::{Roll, RollEnd, RollFailure, RollPlan};
@@ -23,7 +23,7 @@ use crate::tools::roll::command::Template;
 use crate::tools::roll::driver::{self, Job, RollProxy, RollReport, RollWatch, base};
 use fleet::RollFleet;
 use remote::RollRemote;
-use show::Show;
+use show::RollScreen;
 
 /// Options of `lameduck roll`.
 #[derive(Debug, Clone, Args)]
@@ -66,7 +66,7 @@ pub struct RollArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
     /// What restarts one backend; {name}, {address}, {host}, {port} and {pool} are replaced. No shell is involved
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
@@ -158,7 +158,7 @@ async fn roll<P: RollProxy, W: RollWatch>(
     let template = template(args);
     let roll = planned(args, &pool, &template, settings)??;
     let names: Vec<String> = roll.names().map(str::to_owned).collect();
-    let mut show = Show::new(&args.pool, &names, args.json);
+    let mut show = RollScreen::new(&args.pool, &names, args.json);
     show.begin(args, settings);
     let report = driver::drive_roll(Job {
         roll,

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::drain::warn;
 use super::exit::Exit;
-use super::fleet::{AbsentProxy, Voice, ask_all};
-use crate::client::fleet::Connect;
+use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{duration, segment};
 use crate::config::MOST_WEIGHT;
@@ -71,7 +71,7 @@ pub struct SplitArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// `POOL=WEIGHT`, or `POOL`.
@@ -128,7 +128,7 @@ pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
     .await
 }
 
-async fn split(client: &AdminClient, voice: &Voice, args: SplitArgs) -> Result<(), Exit> {
+async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Result<(), Exit> {
     let Some(route) = args.route.clone() else {
         return list(client, voice, args.json).await;
     };
@@ -220,7 +220,7 @@ fn plan_request(args: &SplitArgs, to: f64, length: String) -> Result<PlanRequest
 }
 
 /// Prints a plan as it is now.
-fn shown(voice: &Voice, view: &PlanView, json: bool) -> Result<(), Exit> {
+fn shown(voice: &ProxyVoice, view: &PlanView, json: bool) -> Result<(), Exit> {
     match json {
         true => voice.print_json(view),
         false => voice.print(&report::describe_plan(view)),
@@ -228,7 +228,7 @@ fn shown(voice: &Voice, view: &PlanView, json: bool) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn list(client: &AdminClient, voice: &Voice, json: bool) -> Result<(), Exit> {
+async fn list(client: &AdminClient, voice: &ProxyVoice, json: bool) -> Result<(), Exit> {
     let splits: Vec<SplitView> = client.get("/v1/splits").await?;
     if json {
         return Exit::answered(voice.answer_json(&splits));

@@ -15,11 +15,11 @@ use serde_json::Value;
 use self::certificates::certificates;
 use self::in_flight::{in_flight, oldest_in_flight};
 use super::exit::Exit;
-use super::fleet::{AbsentProxy, Voice, ask_all};
+use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use super::supervised;
 use super::upgrade::told;
 use crate::admin::upgrade::UpgradeView;
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
 use crate::client::names::segment;
 use crate::registry::view::{
@@ -47,7 +47,7 @@ pub struct StatusArgs {
     #[arg(long, env = "LAMEDUCK_LISTENERS", value_parser = FalseyValueParser::new(), conflicts_with_all = ["pool", "watch"])]
     pub listeners: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.
@@ -67,7 +67,7 @@ pub async fn run_status(args: StatusArgs) -> Result<(), Exit> {
     .await
 }
 
-async fn status(client: &AdminClient, voice: &Voice, args: &StatusArgs) -> Result<(), Exit> {
+async fn status(client: &AdminClient, voice: &ProxyVoice, args: &StatusArgs) -> Result<(), Exit> {
     if args.listeners {
         return listeners(client, voice, args.json).await;
     }
@@ -78,7 +78,7 @@ async fn status(client: &AdminClient, voice: &Voice, args: &StatusArgs) -> Resul
     Exit::answered(voice.answer(&shown(client, args, &pools).await?))
 }
 
-async fn listeners(client: &AdminClient, voice: &Voice, json: bool) -> Result<(), Exit> {
+async fn listeners(client: &AdminClient, voice: &ProxyVoice, json: bool) -> Result<(), Exit> {
     let listeners: Value = client.get("/v1/listeners").await?;
     if json {
         return Exit::answered(voice.answer_json(&listeners));

@@ -9,9 +9,9 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 
 use super::exit::Exit;
-use super::fleet::{AbsentProxy, Voice, ask_all};
+use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use crate::admin::upgrade::{UpgradeReport, UpgradeRequest, UpgradeView};
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::core::upgrade::{TIME_TO_ACCEPT, TIME_TO_BUILD, TIME_TO_CHECK};
 use crate::rt::output::{count, printable};
@@ -35,7 +35,7 @@ pub struct UpgradeArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.
@@ -60,7 +60,7 @@ pub async fn run_upgrade(args: UpgradeArgs) -> Result<(), Exit> {
 
 async fn upgrade(
     client: &AdminClient,
-    voice: &Voice,
+    voice: &ProxyVoice,
     request: &UpgradeRequest,
     json: bool,
 ) -> Result<(), Exit> {

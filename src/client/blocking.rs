@@ -13,7 +13,7 @@ use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::fleet::ProxyAddress;
+use super::admin_args::ProxyAddress;
 use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::AdminEndpoint;
 

@@ -16,9 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+pub use super::admin_args::AdminArgs;
+use super::admin_args::ProxyAddress;
 use super::error::ClientError;
-pub use super::fleet::Connect;
-use super::fleet::ProxyAddress;
 use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::{self, AdminEndpoint, segment};
 use crate::rt::output::printable;
@@ -48,7 +48,7 @@ impl AdminClient {
     ///
     /// # Errors
     /// When several are meant, or the token's file, or one of TLS, can't be used.
-    pub fn new(connect: &Connect) -> Result<Self, ClientError> {
+    pub fn new(connect: &AdminArgs) -> Result<Self, ClientError> {
         let mut clients = connect.clients()?;
         match (clients.pop(), clients.is_empty()) {
             (Some(only), true) => Ok(only),

@@ -2,8 +2,8 @@
 
 use super::forms::{KeyContext, SpannedProblems, ValueForm};
 use super::print;
-use super::reader::{ConfigFindings, ValueError, describe};
-use super::values::{Read, file_path, quoted, text};
+use super::reader::{ConfigFindings, ValueError};
+use super::values::{Read, file_path, no_table, quoted, text};
 use super::{Config, Route};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,30 +82,15 @@ impl ValueForm<ErrorPages> for PageTable {
     }
 
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<ErrorPages> {
-        let key = key.name;
-        Err(ValueError::new(
-            format!(
-                "`{key}` is {}, but must be a table of paths",
-                describe(value)
-            ),
-            format!("write `{key} = {{ \"502\" = \"/etc/lameduck/502.html\" }}`"),
-        ))
+        let example = "{ \"502\" = \"/etc/lameduck/502.html\" }";
+        Err(no_table(key.name, value, "paths", example))
     }
 
     fn print(&self, pages: &ErrorPages) -> String {
-        if pages.is_empty() {
-            return "{}".into();
-        }
-        let page = |page: &ErrorPage| {
+        print::table_of(pages.0.iter().map(|page| {
             let path = page.path.display().to_string();
-            format!(
-                "{} = {}",
-                print::text(&page.status.shown()),
-                print::text(&path)
-            )
-        };
-        let pages: Vec<_> = pages.0.iter().map(page).collect();
-        format!("{{ {} }}", pages.join(", "))
+            (print::text(&page.status.shown()), print::text(&path))
+        }))
     }
 
     fn read_whole(

@@ -309,15 +309,9 @@ impl ValueForm<Vec<CacheRule>> for CacheRules {
             [] => print::text(""),
             [rule] if rule.pattern == "*" => Self::shown(&rule.policy),
             rules => {
-                let rule = |rule: &CacheRule| {
-                    format!(
-                        "{} = {}",
-                        print::text(&rule.pattern),
-                        Self::shown(&rule.policy)
-                    )
-                };
-                let rules: Vec<_> = rules.iter().map(rule).collect();
-                format!("{{ {} }}", rules.join(", "))
+                let rule =
+                    |rule: &CacheRule| (print::text(&rule.pattern), Self::shown(&rule.policy));
+                print::table_of(rules.iter().map(rule))
             }
         }
     }

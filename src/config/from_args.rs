@@ -15,7 +15,7 @@ pub const POOL: &str = "app";
 
 /// What `lameduck run` may be told without a file.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Flags<'a> {
+pub struct CommandLineFlags<'a> {
     /// `--listen ADDR`. Default 127.0.0.1:8080 without a file, and the file's listeners with one.
     pub listen: Option<&'a str>,
     /// `--backend [NAME=]ADDR`, each.
@@ -36,7 +36,7 @@ pub struct Flags<'a> {
 /// Flags that are wrong or don't go together; no file; a file that is unreadable or broken.
 pub fn resolve(
     file: Option<&Path>,
-    flags: Flags<'_>,
+    flags: CommandLineFlags<'_>,
     checks: FileChecks,
 ) -> Result<Loaded, ConfigError> {
     let listeners = || {
@@ -91,7 +91,7 @@ fn refused(message: String, remedy: impl Into<String>) -> ConfigError {
     }
 }
 
-fn from_flags(flags: Flags<'_>) -> Result<Loaded, ConfigError> {
+fn from_flags(flags: CommandLineFlags<'_>) -> Result<Loaded, ConfigError> {
     let (config, warnings) = build(flags)?;
     Ok(Loaded {
         config,
@@ -114,7 +114,7 @@ impl Config {
         backends: &[String],
         health_path: Option<&str>,
     ) -> Result<Config, ConfigError> {
-        let flags = Flags {
+        let flags = CommandLineFlags {
             listen,
             backends,
             health_path,
@@ -123,7 +123,7 @@ impl Config {
     }
 }
 
-fn build(flags: Flags<'_>) -> Result<(Config, ConfigReport), ConfigError> {
+fn build(flags: CommandLineFlags<'_>) -> Result<(Config, ConfigReport), ConfigError> {
     if flags.backends.is_empty() {
         return Err(refused(
             "no backend is given: requests would have nowhere to go".into(),
@@ -242,7 +242,7 @@ fn backend(written: &str, index: usize) -> Result<BackendConfig, ConfigError> {
 mod tests {
     use super::*;
 
-    fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigError> {
+    fn resolve(file: Option<&Path>, flags: CommandLineFlags<'_>) -> Result<Loaded, ConfigError> {
         super::resolve(file, flags, |_, _| {})
     }
 
@@ -328,9 +328,9 @@ mod tests {
     fn a_file_and_backends_dont_mix() {
         let list = backends(&["127.0.0.1:1"]);
         let file = Some(Path::new("x.toml"));
-        let flags = Flags {
+        let flags = CommandLineFlags {
             backends: &list,
-            ..Flags::default()
+            ..CommandLineFlags::default()
         };
         assert!(
             resolve(file, flags)
@@ -338,15 +338,15 @@ mod tests {
                 .to_string()
                 .contains("don't go together")
         );
-        let flags = Flags {
+        let flags = CommandLineFlags {
             health_path: Some("/up"),
-            ..Flags::default()
+            ..CommandLineFlags::default()
         };
         assert!(resolve(file, flags).unwrap_err().is_usage());
         assert!(resolve(None, flags).unwrap_err().is_usage());
-        let flags = Flags {
+        let flags = CommandLineFlags {
             backends: &list,
-            ..Flags::default()
+            ..CommandLineFlags::default()
         };
         assert_eq!(resolve(None, flags).unwrap().path, None);
     }
@@ -357,13 +357,13 @@ mod tests {
         let path = dir.path().join("a.toml");
         let pool = "[[pool]]\nname = \"a\"\n[[pool.backend]]\naddress = \"127.0.0.1:8080\"\n";
         std::fs::write(&path, pool).unwrap();
-        let flags = Flags {
+        let flags = CommandLineFlags {
             listen: Some("127.0.0.1:81"),
-            ..Flags::default()
+            ..CommandLineFlags::default()
         };
         let loaded = resolve(Some(&path), flags).unwrap();
         assert_eq!(loaded.config.listeners.len(), 1);
         assert_eq!(loaded.path.unwrap(), path);
-        assert!(resolve(Some(&path), Flags::default()).is_err());
+        assert!(resolve(Some(&path), CommandLineFlags::default()).is_err());
     }
 }

@@ -2,9 +2,9 @@
 
 use super::forms::KeyContext;
 use super::print;
-use super::reader::{ConfigFindings, ConfigTable, ValueError, describe};
+use super::reader::{ConfigFindings, ConfigTable, ValueError};
 use super::sections::CheckKind;
-use super::values::{Read, quoted, text, wrong};
+use super::values::{Read, no_table, quoted, text, wrong};
 use toml::de::DeValue;
 
 /// Longest name of a gRPC service, in bytes.
@@ -161,13 +161,8 @@ pub(super) fn read_fields(
 ) -> Read<Vec<(String, String)>> {
     let key = key.name;
     let DeValue::Table(table) = value else {
-        return Err(ValueError::new(
-            format!(
-                "`{key}` is {}, but must be a table of texts",
-                describe(value)
-            ),
-            format!("write `{key} = {{ \"X-Probe\" = \"lameduck\" }}`"),
-        ));
+        let example = "{ \"X-Probe\" = \"lameduck\" }";
+        return Err(no_table(key, value, "texts", example));
     };
     let mut fields = Vec::new();
     for (name, value) in table {
@@ -261,12 +256,6 @@ pub(super) fn print_statuses((low, high): (u16, u16)) -> String {
 
 /// Header fields as a table in one line.
 pub(super) fn print_fields(fields: &[(String, String)]) -> String {
-    if fields.is_empty() {
-        return "{}".into();
-    }
     let fields = fields.iter();
-    let fields: Vec<_> = fields
-        .map(|(name, value)| format!("{} = {}", print::text(name), print::text(value)))
-        .collect();
-    format!("{{ {} }}", fields.join(", "))
+    print::table_of(fields.map(|(name, value)| (print::text(name), print::text(value))))
 }

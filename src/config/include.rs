@@ -32,7 +32,7 @@ const MAX_FILES: usize = 1_000;
 const MAX_DEPTH: usize = 8;
 
 /// A file, whatever it is called.
-type FileIdentity = (u64, u64);
+type IncludedFile = (u64, u64);
 
 /// Reads what a text includes.
 pub(super) struct Includer<'a> {
@@ -41,9 +41,9 @@ pub(super) struct Includer<'a> {
     found: &'a mut ConfigFindings,
     size: u64,
     /// Each file with the place that named it first.
-    known: HashMap<FileIdentity, Range<usize>>,
+    known: HashMap<IncludedFile, Range<usize>>,
     /// The files that lead to the one that is being read.
-    above: Vec<(Option<FileIdentity>, String)>,
+    above: Vec<(Option<IncludedFile>, String)>,
     /// Too much was found; that is said once.
     is_full: bool,
 }
@@ -236,7 +236,7 @@ impl<'a> Includer<'a> {
     }
 }
 
-fn identity(path: &Path) -> Option<FileIdentity> {
+fn identity(path: &Path) -> Option<IncludedFile> {
     let data = path.metadata().ok()?;
     Some((data.dev(), data.ino()))
 }

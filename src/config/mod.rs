@@ -63,7 +63,7 @@ pub use diagnostics::{ConfigError, ConfigReport, Diagnostic, Severity};
 pub use diff::{ConfigChange, Diff, diff};
 pub use error_pages::{ErrorPage, ErrorPages, PageStatus};
 pub use files::{CachePolicy, CacheRule, PathPattern, TryStep};
-pub use from_args::{Flags, resolve};
+pub use from_args::{CommandLineFlags, resolve};
 pub use hash_key::HashKey;
 pub use hidden_texts::HiddenTexts;
 pub use listen_address::ListenAddress;

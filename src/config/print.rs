@@ -82,6 +82,18 @@ pub(super) fn texts_of(values: impl Iterator<Item = String>) -> String {
     format!("[{}]", values.join(", "))
 }
 
+/// A table in one line, of names and values that are TOML.
+pub(super) fn table_of(entries: impl IntoIterator<Item = (String, String)>) -> String {
+    let entries = entries.into_iter();
+    let entries: Vec<_> = entries
+        .map(|(name, value)| format!("{name} = {value}"))
+        .collect();
+    match entries.is_empty() {
+        true => "{}".into(),
+        false => format!("{{ {} }}", entries.join(", ")),
+    }
+}
+
 /// `None` is written as an empty text.
 pub(super) fn maybe(value: Option<impl ToString>) -> String {
     text(&value.map(|value| value.to_string()).unwrap_or_default())

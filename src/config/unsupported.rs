@@ -1,14 +1,14 @@
 //! What people may look for and this version does not have. Named, so that nobody hunts for a spelling.
 
 /// Something that is planned.
-pub(super) struct Later {
+pub(super) struct UnsupportedKey {
     /// What this version does instead.
     now: &'static str,
     /// What to do until then.
     pub(super) meanwhile: &'static str,
 }
 
-impl Later {
+impl UnsupportedKey {
     /// The message, about `what` (a key, or a key with its value).
     pub(super) fn message(&self, what: &str) -> String {
         format!("{what} is not in this version of lameduck: {}", self.now)
@@ -41,11 +41,11 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
 ];
 
 /// A key of a section that is planned.
-pub(super) fn key(section: &str, key: &str) -> Option<Later> {
+pub(super) fn key(section: &str, key: &str) -> Option<UnsupportedKey> {
     LATER
         .iter()
         .find(|entry| entry.0 == section && entry.1 == key)
-        .map(|&(_, _, (now, meanwhile))| Later { now, meanwhile })
+        .map(|&(_, _, (now, meanwhile))| UnsupportedKey { now, meanwhile })
 }
 
 #[cfg(test)]

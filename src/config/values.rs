@@ -21,6 +21,15 @@ fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -
     })
 }
 
+/// The problem of a value that is no table. `content`: what the table is of.
+pub(super) fn no_table(key: &str, value: &DeValue<'_>, content: &str, example: &str) -> ValueError {
+    let is = describe(value);
+    ValueError::new(
+        format!("`{key}` is {is}, but must be a table of {content}"),
+        format!("write `{key} = {example}`"),
+    )
+}
+
 /// The problem of a value that has the right type and is wrong.
 pub(super) fn wrong(
     key: &str,

@@ -83,6 +83,22 @@ impl Actor {
     }
 }
 
+impl DrainSpec {
+    /// The drain that it opens, or has opened at an earlier time.
+    pub fn opened(self, since: Time) -> OpenDrain {
+        OpenDrain {
+            actor: self.actor,
+            id: self.id,
+            reason: self.reason,
+            deadline: self.deadline,
+            until: self.until,
+            expires: self.expires,
+            since,
+            unseen: false,
+        }
+    }
+}
+
 impl Until {
     /// As the API writes it.
     pub const fn as_str(self) -> &'static str {
@@ -192,17 +208,7 @@ impl DrainSet {
     pub(super) fn put(&mut self, order: DrainSpec, incarnation: u64, now: Time) {
         let key = (order.actor, order.id.clone());
         let since = self.0.get(&key).map_or(now, |entry| entry.drain.since);
-        let drain = OpenDrain {
-            actor: order.actor,
-            id: order.id,
-            reason: order.reason,
-            deadline: order.deadline,
-            until: order.until,
-            expires: order.expires,
-            since,
-            unseen: false,
-        };
-        self.insert(drain, incarnation, now, false);
+        self.insert(order.opened(since), incarnation, now, false);
     }
 
     /// Puts a drain in as it was. There is nothing left for its deadline to cut.

@@ -61,7 +61,7 @@ pub struct HoldCandidate {
 
 /// What becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
+pub enum HoldAdmission {
     /// It waits, until then at most; after that [`HoldRefusal::TooLong`].
     Hold {
         /// When its wait is over.
@@ -110,23 +110,28 @@ impl HoldRefusal {
 }
 
 /// Whether a request may wait.
-pub fn admit(held: HeldTotals, waiter: HoldCandidate, limits: &HoldLimits, now: Time) -> Admission {
+pub fn admit(
+    held: HeldTotals,
+    waiter: HoldCandidate,
+    limits: &HoldLimits,
+    now: Time,
+) -> HoldAdmission {
     match limits.on_empty {
-        OnEmpty::Fail => return Admission::Fail(HoldRefusal::Configured),
-        OnEmpty::FailOpen if waiter.may_fail_open => return Admission::FailOpen,
+        OnEmpty::Fail => return HoldAdmission::Fail(HoldRefusal::Configured),
+        OnEmpty::FailOpen if waiter.may_fail_open => return HoldAdmission::FailOpen,
         OnEmpty::FailOpen | OnEmpty::Hold => {}
     }
     let until = waiter.since.saturating_add(limits.timeout);
     if until <= now {
-        return Admission::Fail(HoldRefusal::TooLong);
+        return HoldAdmission::Fail(HoldRefusal::TooLong);
     }
     if held.requests >= limits.max_requests {
-        return Admission::Fail(HoldRefusal::Requests);
+        return HoldAdmission::Fail(HoldRefusal::Requests);
     }
     if held.bytes.saturating_add(waiter.bytes) > limits.max_bytes {
-        return Admission::Fail(HoldRefusal::Bytes);
+        return HoldAdmission::Fail(HoldRefusal::Bytes);
     }
-    Admission::Hold { until }
+    HoldAdmission::Hold { until }
 }
 
 /// The `Retry-After` of those that failed, in seconds: about as long as a restart takes, and never 0.
@@ -228,13 +233,13 @@ mod tests {
         let ask = |requests, bytes| admit(HeldTotals { requests, bytes }, waiter(), &limits, NOW);
         assert_eq!(
             ask(1, 150),
-            Admission::Hold {
+            HoldAdmission::Hold {
                 until: NOW + limits.timeout
             }
         );
-        assert_eq!(ask(2, 150), Admission::Fail(HoldRefusal::Requests));
-        assert_eq!(ask(1, 151), Admission::Fail(HoldRefusal::Bytes));
-        assert_eq!(ask(1, u64::MAX), Admission::Fail(HoldRefusal::Bytes));
+        assert_eq!(ask(2, 150), HoldAdmission::Fail(HoldRefusal::Requests));
+        assert_eq!(ask(1, 151), HoldAdmission::Fail(HoldRefusal::Bytes));
+        assert_eq!(ask(1, u64::MAX), HoldAdmission::Fail(HoldRefusal::Bytes));
     }
 
     #[test]
@@ -247,11 +252,11 @@ mod tests {
         let until = NOW + Time::from_secs(3);
         assert_eq!(
             admit(HeldTotals::default(), second, &limits, NOW),
-            Admission::Hold { until }
+            HoldAdmission::Hold { until }
         );
         assert_eq!(
             admit(HeldTotals::default(), second, &limits, until),
-            Admission::Fail(HoldRefusal::TooLong)
+            HoldAdmission::Fail(HoldRefusal::TooLong)
         );
     }
 
@@ -277,7 +282,7 @@ mod tests {
         };
         assert_eq!(
             admit(HeldTotals::default(), waiter(), &fail, NOW),
-            Admission::Fail(HoldRefusal::Configured)
+            HoldAdmission::Fail(HoldRefusal::Configured)
         );
         let open = HoldLimits {
             on_empty: OnEmpty::FailOpen,
@@ -285,7 +290,7 @@ mod tests {
         };
         assert_eq!(
             admit(HeldTotals::default(), waiter(), &open, NOW),
-            Admission::FailOpen
+            HoldAdmission::FailOpen
         );
         let nothing = HoldCandidate {
             may_fail_open: false,
@@ -293,7 +298,7 @@ mod tests {
         };
         assert!(matches!(
             admit(HeldTotals::default(), nothing, &open, NOW),
-            Admission::Hold { .. }
+            HoldAdmission::Hold { .. }
         ));
     }
 

@@ -4,9 +4,10 @@
 //! to be done comes out, in this order.
 
 use super::Time;
+use super::drain::Outcome;
 use event::requests;
 pub use event::{
-    DEFAULT_DRAIN, DrainEnd, LONGEST_LAME_DUCK, LaunchEffect, LaunchEvent, LaunchPlan, ProcessExit,
+    DEFAULT_DRAIN, LONGEST_LAME_DUCK, LaunchEffect, LaunchEvent, LaunchPlan, ProcessExit,
     signal_name,
 };
 use exit::LEFTOVERS;
@@ -307,9 +308,9 @@ impl AppLaunch {
         };
     }
 
-    fn drained(&mut self, ending: DrainEnd, now: Time, todo: &mut Vec<LaunchEffect>) {
+    fn drained(&mut self, ending: Outcome, now: Time, todo: &mut Vec<LaunchEffect>) {
         match (self.phase, ending) {
-            (LaunchPhase::Draining { signal, deadline }, DrainEnd::Resumed) => {
+            (LaunchPhase::Draining { signal, deadline }, Outcome::Resumed) => {
                 // The signal has come all the same: what is closed here must stay closed.
                 todo.push(LaunchEffect::Say(
                     "somebody lifted the drain, but the app is about to stop: draining again"
@@ -320,17 +321,17 @@ impl AppLaunch {
             }
             (LaunchPhase::Draining { signal, .. }, ending) => {
                 match ending {
-                    DrainEnd::TimedOut { cut } => todo.push(LaunchEffect::Say(format!(
+                    Outcome::TimedOut { cut } => todo.push(LaunchEffect::Say(format!(
                         "the drain's deadline ({:?}) passed: {} cut; a longer --drain-timeout lets more of them finish, \
                          if the supervisor waits as long",
                         self.plan.drain_timeout,
                         requests(cut)
                     ))),
-                    DrainEnd::Died { lost } => todo.push(LaunchEffect::Say(format!(
+                    Outcome::Died { lost } => todo.push(LaunchEffect::Say(format!(
                         "the app died in mid-drain: {} lost",
                         requests(lost)
                     ))),
-                    DrainEnd::Drained | DrainEnd::Resumed => {}
+                    Outcome::Drained | Outcome::Resumed => {}
                 }
                 self.forward(signal, now, todo);
             }
@@ -340,7 +341,7 @@ impl AppLaunch {
                 },
                 ending,
             ) => {
-                if let DrainEnd::Died { lost } | DrainEnd::TimedOut { cut: lost } = ending {
+                if let Outcome::Died { lost } | Outcome::TimedOut { cut: lost } = ending {
                     todo.push(LaunchEffect::Say(format!(
                         "{} lost with it",
                         requests(lost)

@@ -2,10 +2,16 @@
 //!
 //! [`backend`] is the heart: one backend's health × drains and the single function that derives its state; the
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
-//! deadlines. [`balance`] picks, and [`outlier`] says who is left out for a while; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
-//! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
-//! come too fast, [`quiet`] when no more will come, [`sticky`] keeps sessions with their backend, [`split`] shares requests out over pools
-//! ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling.
+//! deadlines.
+//!
+//! A request:
+//! * [`split`] shares requests out over pools, and [`split_plan`] moves the shares, and goes back;
+//! * [`rate`] says which requests come too fast, [`quiet`] when no more will come;
+//! * [`balance`] picks a backend, [`sticky`] keeps sessions with theirs, [`outlier`] leaves one out for a while;
+//! * [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request that lost its backend or found none, and
+//!   [`pause`] what a paused pool does with it;
+//! * [`files`] is what a request for a file asks for, [`preference`] what its client likes best (`Accept…`);
+//! * [`field_names`] knows a header field in any spelling, [`cookies`] reads `Cookie`.
 //!
 //! Beside the proxy:
 //! * [`restart`] is the account of a restart;
@@ -24,6 +30,7 @@ pub mod balance;
 pub mod budget;
 pub mod call_status;
 mod closing;
+pub mod cookies;
 pub mod discovery;
 pub mod drain;
 pub mod event;
@@ -38,6 +45,7 @@ pub mod outlier;
 pub mod path_outline;
 pub mod pause;
 pub mod pool;
+pub mod preference;
 pub mod quiet;
 pub mod rate;
 pub mod renewal;

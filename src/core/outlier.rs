@@ -64,7 +64,7 @@ pub struct OutlierRecord {
 
 /// What is known of one backend.
 #[derive(Debug, Clone, Default)]
-struct WatchedBackend {
+struct OutlierHistory {
     /// The newest last.
     slices: Vec<OutcomeCounts>,
     /// It had so many errors in a row, and is judged for that at this time.
@@ -75,7 +75,7 @@ struct WatchedBackend {
     returned: Time,
 }
 
-impl WatchedBackend {
+impl OutlierHistory {
     fn sum(&self) -> OutcomeCounts {
         let mut sum = OutcomeCounts::default();
         self.slices.iter().for_each(|slice| sum.add(slice));
@@ -89,7 +89,7 @@ impl WatchedBackend {
 }
 
 /// A backend that had errors in a row.
-enum Suspicion {
+enum OutlierSuspicion {
     /// A probe may say more.
     Pending,
     /// None did.
@@ -110,7 +110,7 @@ struct Compared<K> {
 #[derive(Debug, Clone)]
 pub struct OutlierDetector<K> {
     policy: OutlierPolicy,
-    backends: BTreeMap<K, WatchedBackend>,
+    backends: BTreeMap<K, OutlierHistory>,
     slice_ends: Time,
 }
 
@@ -268,7 +268,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         standings: &[(K, BackendStanding)],
         now: Time,
     ) -> Vec<OutlierChange<K>> {
-        let is_over = |backend: &WatchedBackend| {
+        let is_over = |backend: &OutlierHistory| {
             backend
                 .ejection
                 .is_some_and(|ejection| ejection.until <= now)
@@ -292,7 +292,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         });
         eligible
             .map(|(key, _)| {
-                let sum = self.backends.get(key).map(WatchedBackend::sum);
+                let sum = self.backends.get(key).map(OutlierHistory::sum);
                 let sum = sum.unwrap_or_default();
                 let median = (self.policy.latency_factor > 0.0
                     && sum.timed() >= self.policy.min_requests)
@@ -320,8 +320,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
             let others = || compared.iter().filter(|other| other.key != one.key);
             let limit = policy.consecutive_errors;
             let row = match self.take_suspicion(one.key, now) {
-                Some(Suspicion::Pending) => None,
-                Some(Suspicion::Due { row, last }) => Some((row, last)),
+                Some(OutlierSuspicion::Pending) => None,
+                Some(OutlierSuspicion::Due { row, last }) => Some((row, last)),
                 // It was left in before, for want of room or of a better one.
                 None if slice_is_over && limit > 0 && one.sum.streak >= limit => {
                     Some((one.sum.streak, one.sum.last))
@@ -369,13 +369,13 @@ impl<K: Ord + Copy> OutlierDetector<K> {
     }
 
     /// What it is suspected of, and whether the time to judge it for that has come: then it is suspected no more.
-    fn take_suspicion(&mut self, key: K, now: Time) -> Option<Suspicion> {
+    fn take_suspicion(&mut self, key: K, now: Time) -> Option<OutlierSuspicion> {
         let backend = self.backends.get_mut(&key)?;
         match backend.suspected {
-            Some((at, ..)) if at > now => Some(Suspicion::Pending),
+            Some((at, ..)) if at > now => Some(OutlierSuspicion::Pending),
             Some((_, row, last)) => {
                 backend.suspected = None;
-                Some(Suspicion::Due { row, last })
+                Some(OutlierSuspicion::Due { row, last })
             }
             None => None,
         }

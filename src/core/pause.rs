@@ -88,7 +88,7 @@ pub fn paused_limits(limits: HoldLimits, since: Time, until: Time) -> HoldLimits
 
 #[cfg(test)]
 mod tests {
-    use super::super::hold::{Admission, HeldTotals, HoldCandidate, HoldRefusal, admit};
+    use super::super::hold::{HeldTotals, HoldAdmission, HoldCandidate, HoldRefusal, admit};
     use super::*;
 
     const NOW: Time = Time::from_secs(100);
@@ -145,7 +145,7 @@ mod tests {
         let none = HeldTotals::default();
         assert_eq!(
             admit(none, waiter, &paused, NOW),
-            Admission::Hold {
+            HoldAdmission::Hold {
                 until: until + limits.timeout
             }
         );
@@ -155,7 +155,7 @@ mod tests {
         };
         assert_eq!(
             admit(full, waiter, &paused, NOW),
-            Admission::Fail(HoldRefusal::Requests)
+            HoldAdmission::Fail(HoldRefusal::Requests)
         );
     }
 }

@@ -77,7 +77,7 @@ pub enum WordEffect {
 
 /// What is known of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
+enum ProcessKnowledge {
     /// Nothing has been heard yet.
     Nothing,
     Running(Option<ProcessMark>),
@@ -92,7 +92,7 @@ enum Known {
 /// One backend's process, as its supervisor tells of it.
 #[derive(Debug, Clone)]
 pub struct WatchedProcess {
-    known: Known,
+    known: ProcessKnowledge,
     /// Those that have ended.
     past: VecDeque<ProcessMark>,
     /// When the last word was true.
@@ -102,7 +102,7 @@ pub struct WatchedProcess {
 impl Default for WatchedProcess {
     fn default() -> Self {
         Self {
-            known: Known::Nothing,
+            known: ProcessKnowledge::Nothing,
             past: VecDeque::new(),
             last: Time::ZERO,
         }
@@ -112,7 +112,7 @@ impl Default for WatchedProcess {
 impl WatchedProcess {
     /// Whether its stop was announced, and nothing has run since.
     pub fn is_stopping(&self) -> bool {
-        matches!(self.known, Known::Stopping { .. })
+        matches!(self.known, ProcessKnowledge::Stopping { .. })
     }
 
     /// Takes in one word. One that was true before the last one, or that is about a process that has ended, says nothing.
@@ -138,17 +138,21 @@ impl WatchedProcess {
     fn stops(&mut self, process: Option<ProcessMark>, signalled: bool) -> Option<WordEffect> {
         let (before, was_signalled) = match &self.known {
             // There is nothing to stop: a word about the process that has ended.
-            Known::Ended if process.is_none() => return None,
-            Known::Nothing | Known::Ended | Known::Unknown => (None, None),
-            Known::Running(before) => (before.clone(), None),
-            Known::Stopping { process, signalled } => (process.clone(), Some(*signalled)),
+            ProcessKnowledge::Ended if process.is_none() => return None,
+            ProcessKnowledge::Nothing | ProcessKnowledge::Ended | ProcessKnowledge::Unknown => {
+                (None, None)
+            }
+            ProcessKnowledge::Running(before) => (before.clone(), None),
+            ProcessKnowledge::Stopping { process, signalled } => {
+                (process.clone(), Some(*signalled))
+            }
         };
         let is_another = differ(&before, &process);
         if is_another {
             self.remember(before.clone());
         }
         let same = was_signalled.filter(|_| !is_another);
-        self.known = Known::Stopping {
+        self.known = ProcessKnowledge::Stopping {
             process: process.or(before),
             signalled: signalled || same.unwrap_or(false),
         };
@@ -156,13 +160,13 @@ impl WatchedProcess {
     }
 
     fn runs(&mut self, process: Option<ProcessMark>) -> Option<WordEffect> {
-        let running = Known::Running(process.clone());
+        let running = ProcessKnowledge::Running(process.clone());
         match std::mem::replace(&mut self.known, running) {
             // A drain that an earlier run of the proxy has kept.
-            Known::Nothing => Some(WordEffect::Lift),
-            Known::Running(before) => {
+            ProcessKnowledge::Nothing => Some(WordEffect::Lift),
+            ProcessKnowledge::Running(before) => {
                 if process.is_none() {
-                    self.known = Known::Running(before);
+                    self.known = ProcessKnowledge::Running(before);
                     return None;
                 }
                 let is_another = differ(&before, &process);
@@ -171,7 +175,7 @@ impl WatchedProcess {
                 }
                 is_another.then_some(WordEffect::Look)
             }
-            Known::Stopping {
+            ProcessKnowledge::Stopping {
                 process: before,
                 signalled,
             } => {
@@ -179,14 +183,14 @@ impl WatchedProcess {
                 match (is_same, signalled) {
                     // A signal can't be taken back.
                     (true, true) => {
-                        self.known = Known::Stopping {
+                        self.known = ProcessKnowledge::Stopping {
                             process: before,
                             signalled,
                         };
                         None
                     }
                     (true, false) => {
-                        self.known = Known::Running(process.or(before));
+                        self.known = ProcessKnowledge::Running(process.or(before));
                         Some(WordEffect::Lift)
                     }
                     (false, _) => {
@@ -195,23 +199,23 @@ impl WatchedProcess {
                     }
                 }
             }
-            Known::Ended | Known::Unknown => Some(WordEffect::RunsAgain),
+            ProcessKnowledge::Ended | ProcessKnowledge::Unknown => Some(WordEffect::RunsAgain),
         }
     }
 
     fn ended(&mut self, process: Option<ProcessMark>) -> Option<WordEffect> {
         let before = match &self.known {
-            Known::Running(before) => before.clone(),
-            Known::Stopping {
+            ProcessKnowledge::Running(before) => before.clone(),
+            ProcessKnowledge::Stopping {
                 process: before, ..
             } => before.clone(),
-            Known::Nothing => {
-                self.known = Known::Ended;
+            ProcessKnowledge::Nothing => {
+                self.known = ProcessKnowledge::Ended;
                 self.remember(process);
                 return None;
             }
-            Known::Ended | Known::Unknown => {
-                self.known = Known::Ended;
+            ProcessKnowledge::Ended | ProcessKnowledge::Unknown => {
+                self.known = ProcessKnowledge::Ended;
                 return None;
             }
         };
@@ -221,22 +225,22 @@ impl WatchedProcess {
             return None;
         }
         self.remember(before);
-        self.known = Known::Ended;
+        self.known = ProcessKnowledge::Ended;
         Some(WordEffect::Look)
     }
 
     fn is_unknown(&mut self) -> Option<WordEffect> {
-        match std::mem::replace(&mut self.known, Known::Unknown) {
-            Known::Unknown => None,
-            Known::Running(before) => {
+        match std::mem::replace(&mut self.known, ProcessKnowledge::Unknown) {
+            ProcessKnowledge::Unknown => None,
+            ProcessKnowledge::Running(before) => {
                 self.remember(before);
                 Some(WordEffect::Look)
             }
-            Known::Stopping { process, .. } => {
+            ProcessKnowledge::Stopping { process, .. } => {
                 self.remember(process);
                 Some(WordEffect::Lift)
             }
-            Known::Nothing | Known::Ended => Some(WordEffect::Lift),
+            ProcessKnowledge::Nothing | ProcessKnowledge::Ended => Some(WordEffect::Lift),
         }
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinHandle;
 
 use super::follow::{FollowedSource, SharedJudge};
 use crate::config::{Config, DiscoveryConfig};
 use crate::core::discovery::DiscoveredSet;
 use crate::registry::{Handle, RegistryError};
+use crate::rt::owned_task::OwnedTask;
 
 /// A source that is followed; dropping it ends that.
 struct RunningSource {
@@ -19,13 +19,7 @@ struct RunningSource {
     again: Arc<Notify>,
     has_been_heard: bool,
     heard: Arc<Notify>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for RunningSource {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: OwnedTask,
 }
 
 /// Which source: pool and label.
@@ -117,7 +111,7 @@ impl RunningSources {
         RunningSource {
             config: config.clone(),
             judge,
-            task: tokio::spawn(source.follow(again.clone(), heard.clone())),
+            _task: OwnedTask::spawn(source.follow(again.clone(), heard.clone())),
             has_been_heard: false,
             again,
             heard,

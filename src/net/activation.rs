@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use socket2::{SockRef, Type};
 
-use super::kept_socket::{KeptKind, KeptSocket, SocketUse, is_kept_name};
+use super::kept_socket::{KeptKind, KeptSocket, KeptSocketUse, is_kept_name};
 use crate::rt::files::{FileIdentity, FilePlace};
 use crate::rt::syscall::adopt_descriptor;
 
@@ -198,7 +198,7 @@ impl Inherited {
     /// The TCP socket for this address and use that an earlier process of ours has left.
     pub fn kept_tcp(
         &self,
-        usage: SocketUse,
+        usage: KeptSocketUse,
         address: SocketAddr,
         ipv6_alone: bool,
     ) -> Option<TcpListener> {
@@ -211,7 +211,11 @@ impl Inherited {
     }
 
     /// The unix socket for this path and use that an earlier process of ours has left, and which file leads to it.
-    pub fn kept_unix(&self, usage: SocketUse, path: &Path) -> Option<(UnixListener, FileIdentity)> {
+    pub fn kept_unix(
+        &self,
+        usage: KeptSocketUse,
+        path: &Path,
+    ) -> Option<(UnixListener, FileIdentity)> {
         let mut kept = self.kept.lock();
         let place = kept
             .iter()
@@ -298,7 +302,7 @@ impl InheritedSocket {
 }
 
 /// Whether this is the socket for that use to which the file at a path leads now.
-fn leads_to(path: &Path, usage: SocketUse, socket: &KeptSocket, fd: &OwnedFd) -> bool {
+fn leads_to(path: &Path, usage: KeptSocketUse, socket: &KeptSocket, fd: &OwnedFd) -> bool {
     let is_bound = inspect_socket(fd).is_ok_and(|local| local == Local::Unix(path.to_owned()));
     let found = FilePlace::of(path).and_then(|place| place.socket());
     let file = found.ok().flatten().map(KeptKind::Unix);
@@ -371,17 +375,23 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let port = tcp.local_addr().unwrap().port();
-        let name = KeptSocket::tcp(SocketUse::Listener, any, false).to_name();
+        let name = KeptSocket::tcp(KeptSocketUse::Listener, any, false).to_name();
         let inherited = passed(vec![(tcp.into(), &name)]);
         // It is nothing to warn of.
         assert!(inherited.warnings().is_empty());
         assert!(inherited.tcp(any).is_none());
-        assert!(inherited.kept_tcp(SocketUse::Http, any, false).is_none());
-        let found = inherited.kept_tcp(SocketUse::Listener, any, false).unwrap();
+        assert!(
+            inherited
+                .kept_tcp(KeptSocketUse::Http, any, false)
+                .is_none()
+        );
+        let found = inherited
+            .kept_tcp(KeptSocketUse::Listener, any, false)
+            .unwrap();
         assert_eq!(found.local_addr().unwrap().port(), port);
         assert!(
             inherited
-                .kept_tcp(SocketUse::Listener, any, false)
+                .kept_tcp(KeptSocketUse::Listener, any, false)
                 .is_none()
         );
     }
@@ -392,17 +402,17 @@ mod tests {
         let path = dir.path().join("s");
         let keep = |listener: UnixListener| {
             let file = FilePlace::of(&path).unwrap().socket().unwrap().unwrap();
-            let name = KeptSocket::unix(SocketUse::Admin, &path, file).to_name();
+            let name = KeptSocket::unix(KeptSocketUse::Admin, &path, file).to_name();
             passed(vec![(listener.into(), &name)])
         };
         let inherited = keep(UnixListener::bind(&path).unwrap());
         assert!(inherited.close_unwanted(|_| true).is_empty());
-        let (listener, _) = inherited.kept_unix(SocketUse::Admin, &path).unwrap();
+        let (listener, _) = inherited.kept_unix(KeptSocketUse::Admin, &path).unwrap();
         // Somebody has put another one in its place.
         let inherited = keep(listener);
         std::fs::rename(&path, dir.path().join("aside")).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
-        assert!(inherited.kept_unix(SocketUse::Admin, &path).is_none());
+        assert!(inherited.kept_unix(KeptSocketUse::Admin, &path).is_none());
         assert_eq!(inherited.close_unwanted(|_| true).len(), 1);
         assert!(inherited.close_unwanted(|_| true).is_empty());
     }
@@ -411,7 +421,7 @@ mod tests {
     fn unwanted_kept_sockets_are_closed() {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();
-        let kept = KeptSocket::tcp(SocketUse::Listener, address, false);
+        let kept = KeptSocket::tcp(KeptSocketUse::Listener, address, false);
         let inherited = passed(vec![(tcp.into(), &kept.to_name())]);
         assert_eq!(inherited.close_unwanted(|_| false), [kept]);
         assert!(TcpListener::bind(address).is_ok());

@@ -33,7 +33,7 @@ const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a kept socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SocketUse {
+pub enum KeptSocketUse {
     /// A `[[listener]]`.
     Listener,
     /// `[admin] socket`.
@@ -46,7 +46,7 @@ pub enum SocketUse {
     Probes,
 }
 
-impl SocketUse {
+impl KeptSocketUse {
     const ALL: [Self; 5] = [
         Self::Listener,
         Self::Admin,
@@ -81,7 +81,7 @@ pub enum KeptKind {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeptSocket {
     /// What it is for.
-    pub usage: SocketUse,
+    pub usage: KeptSocketUse,
     /// Of which kind it is.
     pub kind: KeptKind,
     /// The address or path as the configuration has it: with port 0 where any port will do.
@@ -90,7 +90,7 @@ pub struct KeptSocket {
 
 impl KeptSocket {
     /// One of TCP.
-    pub fn tcp(usage: SocketUse, address: std::net::SocketAddr, ipv6_alone: bool) -> Self {
+    pub fn tcp(usage: KeptSocketUse, address: std::net::SocketAddr, ipv6_alone: bool) -> Self {
         Self {
             usage,
             kind: match ipv6_alone {
@@ -102,7 +102,7 @@ impl KeptSocket {
     }
 
     /// A unix socket.
-    pub fn unix(usage: SocketUse, path: &std::path::Path, file: FileIdentity) -> Self {
+    pub fn unix(usage: KeptSocketUse, path: &std::path::Path, file: FileIdentity) -> Self {
         Self {
             usage,
             kind: KeptKind::Unix(file),
@@ -137,7 +137,7 @@ impl KeptSocket {
     pub fn from_name(name: &str) -> Option<Self> {
         let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '/');
         let (usage, kind, address) = (parts.next()?, parts.next()?, parts.next()?);
-        let usage = SocketUse::ALL
+        let usage = KeptSocketUse::ALL
             .into_iter()
             .find(|known| known.as_str() == usage)?;
         let kind = match kind {
@@ -323,7 +323,7 @@ mod tests {
     use std::path::Path;
 
     fn tcp(address: &str) -> KeptSocket {
-        KeptSocket::tcp(SocketUse::Listener, address.parse().unwrap(), false)
+        KeptSocket::tcp(KeptSocketUse::Listener, address.parse().unwrap(), false)
     }
 
     #[test]
@@ -331,9 +331,9 @@ mod tests {
         let path = Path::new("/run/a b/ü%3A:x.sock");
         let sockets = [
             tcp("127.0.0.1:0"),
-            KeptSocket::tcp(SocketUse::Http, "[::]:80".parse().unwrap(), true),
+            KeptSocket::tcp(KeptSocketUse::Http, "[::]:80".parse().unwrap(), true),
             tcp("[fe80::1%3]:80"),
-            KeptSocket::unix(SocketUse::Admin, path, (u64::MAX, 7)),
+            KeptSocket::unix(KeptSocketUse::Admin, path, (u64::MAX, 7)),
         ];
         for socket in sockets {
             let name = socket.to_name();
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn long_path_is_cut_and_the_files_identity_stays() {
         let path = format!("/{}", "ü".repeat(80));
-        let socket = KeptSocket::unix(SocketUse::Apps, Path::new(&path), (1, 2));
+        let socket = KeptSocket::unix(KeptSocketUse::Apps, Path::new(&path), (1, 2));
         let name = socket.to_name();
         assert!(name.len() <= MOST_NAME, "{}", name.len());
         let read = KeptSocket::from_name(&name).unwrap();

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use crate::rt::files::{
-    AccessError, FileIdentity, FilePlace, directory_of, open_directory, rename_within,
+    FileIdentity, FilePlace, SocketAccessError, directory_of, open_directory, rename_within,
 };
 use crate::rt::groups::group_id;
 
@@ -259,21 +259,21 @@ fn access_error(
     path: &Path,
     group: Option<u32>,
     mode: u32,
-    error: AccessError,
+    error: SocketAccessError,
     role: &SocketRole,
 ) -> UnixSocketError {
     let (shown, name, key) = (path.display(), role.name, role.key);
     UnixSocketError(match error {
-        AccessError::Group(error) => format!(
+        SocketAccessError::Group(error) => format!(
             "can't give the {name} {shown} to group {}: {error}; only root and the group's members can: add \
              this user to the group, or drop {}",
             group.unwrap_or_default(),
             role.group_key
         ),
-        AccessError::Mode(error) => format!(
+        SocketAccessError::Mode(error) => format!(
             "can't set the mode of the {name} {shown} to {mode:04o}: {error}; choose another {key}"
         ),
-        AccessError::Replaced(error) => format!(
+        SocketAccessError::Replaced(error) => format!(
             "somebody has put something else in the place of the {name} {shown} just now ({error}); choose another \
              {key} in a directory that only this user and root may write"
         ),

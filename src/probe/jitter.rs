@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Cadence;
+use super::ProbeCadence;
 use crate::core::Time;
 
 /// A mesh of the grid is at most this part of the interval, a tenth of the jitter…
@@ -25,7 +25,7 @@ pub(super) fn sometime(interval: Duration) -> Duration {
 
 /// When a probe starts whose cadence has changed: at `next`. Where the whole pool's has and it is late by the new
 /// one, as most of them are then, within an interval.
-pub(super) fn in_turn(next: Time, cadence: &Cadence, now: Time) -> Time {
+pub(super) fn in_turn(next: Time, cadence: &ProbeCadence, now: Time) -> Time {
     match cadence.in_turn && next < now {
         true => now + sometime(cadence.interval),
         false => next,
@@ -70,7 +70,7 @@ mod tests {
     /// A reload makes a thousand probers late.
     #[test]
     fn who_is_late_with_all_the_others_takes_turns_with_them() {
-        let cadence = |in_turn| Cadence {
+        let cadence = |in_turn| ProbeCadence {
             interval: Duration::from_secs(1),
             keep: true,
             in_turn,

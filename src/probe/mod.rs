@@ -19,15 +19,15 @@ mod verdict;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 
 use crate::config;
 use crate::core::backend::BackendEvent;
 use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{BackendKey, Endpoint, Handle};
+use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
 
-pub use crate::registry::probing::Cadence;
+pub use crate::registry::probing::ProbeCadence;
 
 /// What to probe, and how.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl ProbeReport for Handle {
 #[derive(Debug)]
 pub struct RunningProber {
     wake: Arc<Notify>,
-    task: JoinHandle<()>,
+    _task: OwnedTask,
 }
 
 impl RunningProber {
@@ -67,27 +67,23 @@ impl RunningProber {
     }
 }
 
-impl Drop for RunningProber {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// Starts probing, the first time at once. Must be called on a tokio runtime (the control runtime).
 pub fn spawn(
     target: ProbeTarget,
-    cadence: watch::Receiver<Cadence>,
+    cadence: watch::Receiver<ProbeCadence>,
     reporter: Arc<dyn ProbeReport>,
 ) -> RunningProber {
     let wake = Arc::new(Notify::new());
     let woken = wake.clone();
     let start = move || {
         let (target, cadence) = (target.clone(), cadence.clone());
-        task::Task::new(target, cadence, reporter.clone(), woken.clone()).run_probes()
+        task::ProbeTask::new(target, cadence, reporter.clone(), woken.clone()).run_probes()
     };
     // A backend that nobody probes would keep its state for ever.
-    let task = tokio::spawn(panics::restart("prober", start));
-    RunningProber { wake, task }
+    RunningProber {
+        wake,
+        _task: OwnedTask::spawn(panics::restart("prober", start)),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::jitter::{in_turn, next_start, sometime};
 use super::resolve::AddressResolver;
 use super::sentinel::Sentinel;
 use super::verdict::ProbeAnswer;
-use super::{Cadence, ProbeReport, ProbeTarget, tcp};
+use super::{ProbeCadence, ProbeReport, ProbeTarget, tcp};
 use crate::core::Time;
 use crate::core::backend::{BackendEvent, ProbeResult};
 use crate::net::connect_fault::ConnectFault;
@@ -41,9 +41,9 @@ const SHORT_LIVES: u32 = 3;
 /// …none is kept for this long.
 const WITHOUT: Duration = Duration::from_secs(60);
 
-pub(super) struct Task {
+pub(super) struct ProbeTask {
     target: ProbeTarget,
-    cadence: watch::Receiver<Cadence>,
+    cadence: watch::Receiver<ProbeCadence>,
     reporter: Arc<dyn ProbeReport>,
     wake: Arc<Notify>,
     http: Option<Http>,
@@ -67,10 +67,10 @@ enum NextProbe {
     Stop,
 }
 
-impl Task {
+impl ProbeTask {
     pub(super) fn new(
         target: ProbeTarget,
-        cadence: watch::Receiver<Cadence>,
+        cadence: watch::Receiver<ProbeCadence>,
         reporter: Arc<dyn ProbeReport>,
         wake: Arc<Notify>,
     ) -> Self {
@@ -296,7 +296,7 @@ async fn closed(sentinel: &mut Option<Sentinel>) -> Duration {
 }
 
 /// Waits until no connection may be kept any more.
-async fn keeping_ends(cadence: &mut watch::Receiver<Cadence>) {
+async fn keeping_ends(cadence: &mut watch::Receiver<ProbeCadence>) {
     if cadence.wait_for(|cadence| !cadence.keep).await.is_err() {
         // Nobody changes it any more; the wait between probes sees that and stops.
         pending::<()>().await;

@@ -212,7 +212,7 @@ async fn no_connection_is_kept_while_draining() {
     let mut rig = Rig::new(Address::Socket(app.address), |_| {});
     rig.probed().await;
     assert_eq!(rig.endpoint.connections.open(), 1);
-    let slow = Cadence {
+    let slow = ProbeCadence {
         interval: NEVER,
         keep: false,
         in_turn: false,

@@ -8,7 +8,7 @@ use crate::core::Time;
 
 /// What has come, health checks aside.
 #[derive(Debug, Default)]
-pub struct Arrivals {
+pub struct RequestArrivals {
     /// Who wants to know: one test for all of them, on every request's way.
     watchers: AtomicU8,
     count: AtomicU64,
@@ -22,7 +22,7 @@ const COUNTED: u8 = 1;
 /// They are traced.
 const TRACED: u8 = 2;
 
-impl Arrivals {
+impl RequestArrivals {
     /// Whether anybody wants to know.
     #[inline]
     pub fn are_watched(&self) -> bool {

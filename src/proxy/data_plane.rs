@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 
-use super::arrivals::Arrivals;
+use super::arrivals::RequestArrivals;
 use super::guard_state::{CountingSecret, GuardState};
 use super::moving::MoveOut;
 use super::per_client::PerClient;
@@ -44,7 +44,7 @@ pub struct DataPlane {
     /// The certificates of its listeners.
     pub certificates: Arc<Inventory>,
     /// What comes anew, where somebody listens for silence.
-    pub arrivals: Arrivals,
+    pub arrivals: RequestArrivals,
     /// Of the open client connections, those that are served…
     served: AtomicU32,
     /// (at most so many where `max_connections` isn't configured; 0: no limit)…
@@ -87,7 +87,7 @@ impl DataPlane {
             counters,
             mirrors: MirrorLoad::default(),
             certificates: Arc::default(),
-            arrivals: Arrivals::default(),
+            arrivals: RequestArrivals::default(),
             served: AtomicU32::new(0),
             default_connections: 0,
             turned_away: AtomicU32::new(0),

@@ -2,7 +2,7 @@
 //! document (RFC 9457) for clients that ask for JSON, a line of text for the rest.
 
 use crate::config::ErrorPage;
-use crate::core::files::preference::weigh_type;
+use crate::core::preference::weigh_type;
 use crate::proxy::error_response::{reason_phrase, write_local_response};
 use crate::proxy::files::head::media_type;
 use crate::proxy::h1::request::RequestHead;

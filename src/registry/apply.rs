@@ -331,20 +331,21 @@ impl Writer {
     }
 
     /// Registers again what the last run had registered.
-    pub(super) fn register_again(&mut self, registrations: Vec<persist::Registration>) {
+    pub(super) fn register_again(&mut self, registrations: Vec<persist::KeptRegistration>) {
         let mut refused = 0;
         for kept in registrations {
+            let backend = kept.backend;
             let request = RegisterRequest {
-                address: kept.address,
-                weight: Some(kept.weight),
-                backup: kept.backup,
-                zone: kept.zone,
+                address: backend.address,
+                weight: Some(backend.weight),
+                backup: backend.backup,
+                zone: backend.zone,
                 wait: None,
             };
-            if let Err(refusal) = self.register(&kept.pool, &kept.name, &request, kept.owner) {
+            if let Err(refusal) = self.register(&kept.pool, &backend.name, &request, kept.owner) {
                 refused += 1;
                 if refused <= TOLD {
-                    warn!(pool = kept.pool, backend = kept.name, %refusal, "a registration could not be restored");
+                    warn!(pool = kept.pool, backend = backend.name, %refusal, "a registration could not be restored");
                 }
             }
         }
@@ -374,16 +375,6 @@ impl Writer {
 impl persist::DrainRecord {
     /// A drain as it was. Nothing that it could cut is in flight in this run.
     pub(super) fn restored(&self) -> OpenDrain {
-        let order = self.order();
-        OpenDrain {
-            actor: order.actor,
-            id: order.id,
-            reason: order.reason,
-            deadline: order.deadline,
-            until: order.until,
-            expires: order.expires,
-            since: clock::from_wall(self.since()),
-            unseen: false,
-        }
+        self.order().opened(clock::from_wall(self.since()))
     }
 }

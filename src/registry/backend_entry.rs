@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::discovery::is_word_of_source;
 use super::endpoint::Endpoint;
 use super::lease::LeaseRecord;
-use super::probing::{BackendProber, Cadence};
+use super::probing::{BackendProber, ProbeCadence};
 use super::restart_watch;
 use super::view::{BackendView, DrainResponse, EjectionView, InFlight};
 use crate::core::Time;
@@ -67,7 +67,7 @@ pub struct BackendEntry {
     /// Its prober.
     pub prober: Box<dyn BackendProber>,
     /// What the prober was last told.
-    pub cadence: Cadence,
+    pub cadence: ProbeCadence,
     /// The last probe, for people.
     pub last_probe: Option<String>,
     /// The first probe has ended.
@@ -140,8 +140,8 @@ impl BackendEntry {
     }
 
     /// Passes a changed cadence on.
-    pub fn set_cadence(&mut self, cadence: Cadence) {
-        let to_do = |cadence: Cadence| (cadence.interval, cadence.keep);
+    pub fn set_cadence(&mut self, cadence: ProbeCadence) {
+        let to_do = |cadence: ProbeCadence| (cadence.interval, cadence.keep);
         if to_do(self.cadence) != to_do(cadence) {
             self.cadence = cadence;
             self.prober.set(cadence);

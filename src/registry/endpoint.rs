@@ -33,7 +33,7 @@ pub use outcomes::Outcomes;
 pub use permit::{Permit, SessionPermit};
 pub use session_holders::{KnownSession, SessionHolders};
 pub use sessions::{BackendSession, Entered, Sessions};
-pub use suspicion::Suspicion;
+pub use suspicion::ClosingSuspicion;
 pub use transport::Transport;
 
 use super::snapshot::HoldQueue;
@@ -119,7 +119,7 @@ pub struct Endpoint {
     /// What it did so far.
     pub counters: Counters,
     /// It may be on its way out.
-    pub suspicion: Suspicion,
+    pub suspicion: ClosingSuspicion,
     /// How attempts on it ended, where its pool judges it by that.
     pub outcomes: Outcomes,
     /// How long its answers take, where its pool balances by that.
@@ -198,7 +198,7 @@ impl Endpoint {
             sessions: Sessions::default(),
             holders: SessionHolders::default(),
             counters: Counters::default(),
-            suspicion: Suspicion::default(),
+            suspicion: ClosingSuspicion::default(),
             outcomes: Outcomes::default(),
             latency: Latency::default(),
             restart: ArcSwap::default(),

@@ -19,10 +19,11 @@ use super::saves::Saves;
 use super::snapshot::Snapshot;
 use super::supervised::SupervisorBoard;
 use super::view::{
-    BackendView, DrainRequest, DrainResponse, EventView, InFlight, RegisterRequest, ResumeRequest,
+    BackendView, DrainRequest, DrainResponse, EventView, RegisterRequest, ResumeRequest,
 };
 use crate::config::{self, Config};
 use crate::core::backend::BackendEvent;
+use crate::core::drain::Outcome;
 use crate::rt::clock;
 
 /// Why the registry refused. Each says what to do now.
@@ -241,16 +242,7 @@ impl Handle {
             })
             .await??;
         self.watch_serving(&asked_pool, &asked_name, &asked, found);
-        let mut answer = DrainResponse {
-            outcome: "asked".to_owned(),
-            in_flight: 0,
-            cut: 0,
-            cut_by_kind: InFlight::default(),
-            lost: 0,
-            sessions: None,
-            waited_ms: 0,
-            warning: None,
-        };
+        let mut answer = DrainResponse::asked();
         if wait {
             for ending in endings {
                 answer = worse(answer, ending.await.map_err(|_| self.no_answer())?);
@@ -414,8 +406,13 @@ fn sum_if_any(one: Option<u32>, other: Option<u32>) -> Option<u32> {
 }
 
 fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {
-    const ORDER: [&str; 5] = ["asked", "drained", "resumed", "timed_out", "died"];
-    let rank = |response: &DrainResponse| ORDER.iter().position(|name| *name == response.outcome);
+    let rank = |response: &DrainResponse| match response.ending() {
+        None => 0,
+        Some(Outcome::Drained) => 1,
+        Some(Outcome::Resumed) => 2,
+        Some(Outcome::TimedOut { .. }) => 3,
+        Some(Outcome::Died { .. }) => 4,
+    };
     let outcome = if rank(&other) > rank(&one) {
         other.outcome.clone()
     } else {

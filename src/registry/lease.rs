@@ -16,9 +16,7 @@ use super::handle::{Handle, RegistryError};
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;
-use super::view::{
-    DrainResponse, InFlight, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest,
-};
+use super::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest};
 use super::writer::Writer;
 use crate::core::backend::{BackendEvent, DerivedState};
 use crate::core::drain::{Actor, DrainSpec, Until};
@@ -61,24 +59,24 @@ impl LeaseRecord {
 /// The holder's side of a lease. Dropping it ends the lease.
 #[derive(Debug)]
 pub struct LeaseHandle {
-    holder: Holder,
+    holder: LeaseHolder,
     /// What happens to the instance, from `registered` on.
     events: mpsc::UnboundedReceiver<LeaseEvent>,
 }
 
 /// Ends the lease on drop.
-struct Holder {
+struct LeaseHolder {
     handle: Handle,
     key: BackendKey,
 }
 
-impl std::fmt::Debug for Holder {
+impl std::fmt::Debug for LeaseHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Holder").field(&self.key).finish()
+        f.debug_tuple("LeaseHolder").field(&self.key).finish()
     }
 }
 
-impl Drop for Holder {
+impl Drop for LeaseHolder {
     fn drop(&mut self) {
         let _ = self
             .handle
@@ -95,7 +93,7 @@ impl LeaseHandle {
         events: mpsc::UnboundedReceiver<LeaseEvent>,
     ) -> Self {
         Self {
-            holder: Holder { handle, key },
+            holder: LeaseHolder { handle, key },
             events,
         }
     }
@@ -107,7 +105,7 @@ impl LeaseHandle {
 
     /// How the instance is now; `None` when it has left.
     pub async fn status(&self) -> Option<LeaseEvent> {
-        let Holder { handle, key } = &self.holder;
+        let LeaseHolder { handle, key } = &self.holder;
         let (key, asked) = (*key, handle.clone());
         let status = asked.ask(|reply| RegistryCommand::LeaseStatus { key, reply });
         status.await.ok().flatten()
@@ -158,17 +156,8 @@ impl Handle {
             })
             .await??;
         if !wait {
-            return Ok(DrainResponse {
-                outcome: "asked".to_owned(),
-                in_flight: 0,
-                cut: 0,
-                cut_by_kind: InFlight::default(),
-                lost: 0,
-                sessions: None,
-                waited_ms: 0,
-                // It ends with the lease, and so with this process.
-                warning: None,
-            });
+            // No warning: it ends with the lease, and so with this process.
+            return Ok(DrainResponse::asked());
         }
         let mut answer = ending.await.map_err(|_| self.no_answer())?;
         answer.waited_ms = clock::now().saturating_sub(began).as_millis() as u64;
@@ -262,7 +251,7 @@ impl Writer {
         }
         self.observer.registered();
         Ok(LeaseHandle {
-            holder: Holder {
+            holder: LeaseHolder {
                 handle: self.handle.clone(),
                 key,
             },

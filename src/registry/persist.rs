@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-pub use sources::{KeptSource, SourceBackend};
+pub use sources::{KeptBackend, KeptSource};
 use thiserror::Error;
 use wall_clock::{maybe_wall, wall};
 
@@ -48,7 +48,7 @@ pub struct KeptState {
     /// Open drains.
     pub drains: Vec<KeptDrain>,
     /// Backends registered over the API.
-    pub registrations: Vec<Registration>,
+    pub registrations: Vec<KeptRegistration>,
     /// Pools that are paused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<KeptPause>,
@@ -80,21 +80,12 @@ pub struct KeptDrain {
 
 /// One registered backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registration {
+pub struct KeptRegistration {
     /// The pool.
     pub pool: String,
-    /// Its name.
-    pub name: String,
-    /// `host:port` or `unix:/path`.
-    pub address: String,
-    /// Its share.
-    pub weight: u32,
-    /// It gets requests only while no other is ready.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub backup: bool,
-    /// Where it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
+    /// The backend.
+    #[serde(flatten)]
+    pub backend: KeptBackend,
     /// The user whose it is, where it came through the socket for apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
@@ -447,13 +438,9 @@ impl PoolState {
             .extend(pause.map(|pause| pause.kept(&self.name, clock)));
         for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
             if member.source == BackendSource::Api {
-                state.registrations.push(Registration {
+                state.registrations.push(KeptRegistration {
                     pool: self.name.to_string(),
-                    name: member.base.clone(),
-                    address: member.endpoint.address.to_string(),
-                    weight: member.endpoint.weight(),
-                    backup: member.is_backup,
-                    zone: member.zone.clone(),
+                    backend: KeptBackend::of(member),
                     owner: member.owner,
                 });
             }

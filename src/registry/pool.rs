@@ -26,7 +26,7 @@ use super::lease::{Incarnations, LeaseRecord};
 use super::names::Names;
 use super::own_key::OwnKeySource;
 use super::pause::PoolPause;
-use super::probing::{Cadence, Probing};
+use super::probing::{ProbeCadence, Probing};
 use super::restart_latency::LatencyReadings;
 use super::snapshot::{HoldQueue, LowerTier, PoolShared, PoolSnapshot};
 use super::sticky::StickyPool;
@@ -193,7 +193,7 @@ impl PoolState {
         endpoint.latency.keep(self.watches_latency());
         self.core
             .restore(key, clock::now(), incarnation, joining.drains);
-        let cadence = Cadence {
+        let cadence = ProbeCadence {
             interval: self.config.health.fast_interval,
             keep: true,
             in_turn: false,
@@ -331,7 +331,7 @@ impl PoolState {
         };
         let interval = backend.probe_interval(self.core.policy());
         let in_doubt = interval != self.core.policy().interval;
-        member.set_cadence(Cadence {
+        member.set_cadence(ProbeCadence {
             interval,
             keep: !matches!(
                 backend.state(),

@@ -13,7 +13,7 @@ pub trait Probing: Send {
         &self,
         endpoint: Arc<Endpoint>,
         health: Arc<config::HealthConfig>,
-        cadence: Cadence,
+        cadence: ProbeCadence,
     ) -> Box<dyn BackendProber>;
 }
 
@@ -22,12 +22,12 @@ pub trait BackendProber: Send {
     /// Probe at once.
     fn now(&self);
     /// Probe like this from now on.
-    fn set(&self, cadence: Cadence);
+    fn set(&self, cadence: ProbeCadence);
 }
 
 /// How often to probe, and whether the probe's connection may stay open in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cadence {
+pub struct ProbeCadence {
     /// Between probes.
     pub interval: Duration,
     /// False while draining: nothing of ours may keep the app from stopping.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::probing::{BackendProber, Cadence, Probing};
+use super::probing::{BackendProber, ProbeCadence, Probing};
 use super::view::DrainResponse;
 use super::{Endpoint, Observer, persist};
 use crate::config::HealthConfig;
@@ -12,14 +12,19 @@ use crate::config::HealthConfig;
 pub struct NoProbes;
 
 impl Probing for NoProbes {
-    fn start(&self, _: Arc<Endpoint>, _: Arc<HealthConfig>, _: Cadence) -> Box<dyn BackendProber> {
+    fn start(
+        &self,
+        _: Arc<Endpoint>,
+        _: Arc<HealthConfig>,
+        _: ProbeCadence,
+    ) -> Box<dyn BackendProber> {
         Box::new(NoProbes)
     }
 }
 
 impl BackendProber for NoProbes {
     fn now(&self) {}
-    fn set(&self, _: Cadence) {}
+    fn set(&self, _: ProbeCadence) {}
 }
 
 /// Takes no notice of anything, and saves nothing.

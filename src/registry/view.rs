@@ -8,6 +8,7 @@ pub use super::discovery_view::{ChangeView, ChangedValue, DiscoveryView};
 pub use super::in_flight_view::{InFlight, OldestView};
 use super::plan_view::PlanView;
 use super::supervised::SupervisorView;
+use crate::core::drain::Outcome;
 
 /// One pool.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -306,6 +307,42 @@ pub struct DrainResponse {
     /// the proxy, or it waits for a restart and none is seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+}
+
+impl DrainResponse {
+    /// [`DrainResponse::outcome`] where nobody waited for the end.
+    const ASKED: &str = "asked";
+
+    /// How the drain ended. `None`: nobody waited for its end, or it ended in a way that another release knows.
+    pub fn ending(&self) -> Option<Outcome> {
+        let (cut, lost) = (self.cut, self.lost);
+        let all = [
+            Outcome::Drained,
+            Outcome::TimedOut { cut },
+            Outcome::Died { lost },
+            Outcome::Resumed,
+        ];
+        all.into_iter().find(|one| one.as_str() == self.outcome)
+    }
+
+    /// Whether nobody waited for the end.
+    pub fn is_asked_for(&self) -> bool {
+        self.outcome == Self::ASKED
+    }
+
+    /// The answer where nobody waits.
+    pub(in crate::registry) fn asked() -> Self {
+        Self {
+            outcome: Self::ASKED.to_owned(),
+            in_flight: 0,
+            cut: 0,
+            cut_by_kind: InFlight::default(),
+            lost: 0,
+            sessions: None,
+            waited_ms: 0,
+            warning: None,
+        }
+    }
 }
 
 /// Body of `POST …/resume`.

@@ -72,23 +72,26 @@ impl FilePlace {
         socket: FileIdentity,
         group: Option<u32>,
         mode: u32,
-    ) -> Result<(), AccessError> {
+    ) -> Result<(), SocketAccessError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty());
-        let file = file.map_err(|error| AccessError::Replaced(error.into()))?;
+        let file = file.map_err(|error| SocketAccessError::Replaced(error.into()))?;
         let found =
-            rustix::fs::fstat(&file).map_err(|error| AccessError::Replaced(error.into()))?;
+            rustix::fs::fstat(&file).map_err(|error| SocketAccessError::Replaced(error.into()))?;
         if identity(&found) != socket {
-            return Err(AccessError::Replaced(io::ErrorKind::AlreadyExists.into()));
+            return Err(SocketAccessError::Replaced(
+                io::ErrorKind::AlreadyExists.into(),
+            ));
         }
         if let Some(group) = group {
             let group = Some(Gid::from_raw(group));
             rustix::fs::chownat(&file, "", None, group, AtFlags::EMPTY_PATH)
-                .map_err(|error| AccessError::Group(error.into()))?;
+                .map_err(|error| SocketAccessError::Group(error.into()))?;
         }
         // A descriptor like this takes no fchmod(2); through here, its file does.
         let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
-        std::fs::set_permissions(itself, PermissionsExt::from_mode(mode)).map_err(AccessError::Mode)
+        std::fs::set_permissions(itself, PermissionsExt::from_mode(mode))
+            .map_err(SocketAccessError::Mode)
     }
 
     /// The same where there are no descriptors of a socket's file.
@@ -98,25 +101,27 @@ impl FilePlace {
         socket: FileIdentity,
         group: Option<u32>,
         mode: u32,
-    ) -> Result<(), AccessError> {
-        if self.socket().map_err(AccessError::Replaced)? != Some(socket) {
-            return Err(AccessError::Replaced(io::ErrorKind::AlreadyExists.into()));
+    ) -> Result<(), SocketAccessError> {
+        if self.socket().map_err(SocketAccessError::Replaced)? != Some(socket) {
+            return Err(SocketAccessError::Replaced(
+                io::ErrorKind::AlreadyExists.into(),
+            ));
         }
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         if let Some(group) = group {
             let group = Some(Gid::from_raw(group));
             rustix::fs::chownat(&self.directory, &self.name, None, group, flags)
-                .map_err(|error| AccessError::Group(error.into()))?;
+                .map_err(|error| SocketAccessError::Group(error.into()))?;
         }
         let mode = mode_of(mode);
         rustix::fs::chmodat(&self.directory, &self.name, mode, flags)
-            .map_err(|error| AccessError::Mode(error.into()))
+            .map_err(|error| SocketAccessError::Mode(error.into()))
     }
 }
 
 /// Which step of [`FilePlace::set_access`] failed.
 #[derive(Debug)]
-pub enum AccessError {
+pub enum SocketAccessError {
     /// Something else is in the socket's place.
     Replaced(io::Error),
     /// It can't be given to the group.
@@ -420,7 +425,10 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         symlink(&precious, &path).unwrap();
         let replaced = place.set_access(socket, None, 0o666).unwrap_err();
-        assert!(matches!(replaced, AccessError::Replaced(_)), "{replaced:?}");
+        assert!(
+            matches!(replaced, SocketAccessError::Replaced(_)),
+            "{replaced:?}"
+        );
         assert_eq!(std::fs::metadata(&precious).unwrap().mode() & 0o777, 0o600);
         assert_eq!(place.socket().unwrap(), None);
     }

@@ -3,6 +3,7 @@
 //! - [`children`]: processes that this one starts, and those that become its own.
 //! - [`clock`]: the one clock, and timers that work on every thread.
 //! - [`worker`]: which data thread this is. `coop`: how the connections of a thread take turns.
+//! - [`owned_task`]: a task that ends with its owner.
 //! - [`shutdown_signal`]: how open connections are told to end.
 //! - [`panics`]: what a mistake of ours costs. [`vitals`]: whether the process is alive.
 //! - [`output`]: the standard streams, which nothing else may touch. [`html`]: text in pages.
@@ -21,6 +22,7 @@ pub mod groups;
 pub mod html;
 mod known_files;
 pub mod output;
+pub mod owned_task;
 pub mod page_cache;
 pub mod panics;
 pub mod process_signals;

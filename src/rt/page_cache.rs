@@ -13,7 +13,7 @@ use crate::core::Time;
 
 /// A file, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileIdentity {
+pub struct HeldFile {
     /// The file system.
     pub device: u64,
     /// The file there.
@@ -29,7 +29,7 @@ const LOOKS: usize = 256;
 /// These bytes were in memory.
 #[derive(Debug, Clone, Copy)]
 struct PageLook {
-    file: FileIdentity,
+    file: HeldFile,
     start: u64,
     end: u64,
     holds_until: Time,
@@ -46,7 +46,7 @@ thread_local! {
 /// As there.
 pub fn is_in_memory_lately(
     file: &OwnedFd,
-    identity: FileIdentity,
+    identity: HeldFile,
     range: Range<u64>,
     now: Time,
 ) -> io::Result<bool> {
@@ -166,11 +166,11 @@ mod tests {
         let file = OwnedFd::from(file);
         read_at(&file, &mut vec![0; SIZE as usize], 0, DiskWait::Allowed).unwrap();
         let (one, other) = (
-            FileIdentity {
+            HeldFile {
                 device: 1,
                 inode: 1,
             },
-            FileIdentity {
+            HeldFile {
                 device: 1,
                 inode: 2,
             },

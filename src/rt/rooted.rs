@@ -24,7 +24,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::clock;
 use super::known_files::KnownFiles;
-use super::page_cache::FileIdentity;
+use super::page_cache::HeldFile;
 use crate::core::Time;
 
 /// For so long a root stays open. Where its path leads elsewhere by then, as after a release has replaced a link, the new
@@ -83,7 +83,7 @@ pub struct EntryState {
     /// …and what of a second follows.
     pub nanos: u32,
     /// Which one it is, whatever its name.
-    pub identity: FileIdentity,
+    pub identity: HeldFile,
 }
 
 impl EntryState {
@@ -98,7 +98,7 @@ impl EntryState {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: stat.st_mtime,
             nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-            identity: FileIdentity {
+            identity: HeldFile {
                 device: stat.st_dev,
                 inode: stat.st_ino,
             },

@@ -12,7 +12,7 @@ use super::workers::Threads;
 use crate::config::{self, ListenAddress};
 use crate::net::activation::Inherited;
 use crate::net::keepalive::{Keepalive, set_keepalive};
-use crate::net::kept_socket::{SocketStore, SocketUse};
+use crate::net::kept_socket::{KeptSocketUse, SocketStore};
 use crate::net::unix_socket::UnixSocketError;
 use crate::proxy::data_plane::DataPlane;
 use crate::tls::server::told;
@@ -151,7 +151,7 @@ impl Listeners {
         listener: &config::ListenerConfig,
         takes_ipv6_alone: bool,
     ) -> Result<Option<BoundAddress>, PrepareError> {
-        let usage = SocketUse::Listener;
+        let usage = KeptSocketUse::Listener;
         Ok(match &listener.address {
             ListenAddress::Tcp(address) => {
                 if let Some(socket) = self.inherited.tcp(*address) {

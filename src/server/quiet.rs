@@ -35,11 +35,11 @@ pub struct Heard {
 /// The ear of a data plane.
 pub struct QuietPeriod {
     plane: Arc<DataPlane>,
-    state: Mutex<Listening>,
+    state: Mutex<QuietListeners>,
     changed: Notify,
 }
 
-struct Listening {
+struct QuietListeners {
     watch: QuietWatch,
     /// Arrivals that the watch knows of.
     seen: u64,
@@ -54,7 +54,7 @@ impl QuietPeriod {
     pub fn new(plane: Arc<DataPlane>, server: &ServerConfig) -> Arc<Self> {
         let quiet = Self {
             plane,
-            state: Mutex::new(Listening {
+            state: Mutex::new(QuietListeners {
                 watch: QuietWatch::new(),
                 seen: 0,
                 is_auto: false,
@@ -92,7 +92,7 @@ impl QuietPeriod {
         self.watch_arrivals(&state);
     }
 
-    fn watch_arrivals(&self, state: &Listening) {
+    fn watch_arrivals(&self, state: &QuietListeners) {
         let watched = state.is_auto || state.watch.is_lame();
         self.plane.arrivals.watch(watched);
         self.changed.notify_one();

@@ -16,6 +16,7 @@ use super::place::{PATIENCE, SupervisorPlace};
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
+use crate::rt::owned_task::OwnedTask;
 use crate::rt::signal_number::signal_number;
 
 /// Events from so long before the look are asked for, too: the daemon's clock may be behind ours.
@@ -24,7 +25,7 @@ const OVERLAP: Duration = Duration::from_secs(2);
 const REQUEST: u64 = 10;
 
 /// Docker's daemon.
-pub(super) struct DockerSource {
+pub(super) struct DockerEventSource {
     place: SupervisorPlace,
 }
 
@@ -39,7 +40,7 @@ struct SeenContainer {
     stop_signal: String,
 }
 
-impl DockerSource {
+impl DockerEventSource {
     /// At its socket, or a host and port without TLS.
     pub(super) fn new(address: Option<&str>) -> Self {
         let address = address.unwrap_or("unix:/var/run/docker.sock");
@@ -71,7 +72,7 @@ fn failed(error: bollard::errors::Error) -> SupervisorError {
 }
 
 #[async_trait]
-impl SupervisorSource for DockerSource {
+impl SupervisorSource for DockerEventSource {
     async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError> {
         let docker = self.connect().await?;
         let since = clock::since_1970(clock::wall(clock::now().saturating_sub(OVERLAP)));
@@ -82,7 +83,7 @@ impl SupervisorSource for DockerSource {
             .build();
         let (sender, mut events) = mpsc::unbounded_channel();
         let client = docker.clone();
-        let reading = tokio::spawn(async move {
+        let _reading = OwnedTask::spawn(async move {
             let mut events = std::pin::pin!(client.events(Some(options)));
             while let Some(event) = events.next().await {
                 if sender.send(event).is_err() {
@@ -90,7 +91,6 @@ impl SupervisorSource for DockerSource {
                 }
             }
         });
-        let _reading = Reading(reading);
         let mut seen = BTreeMap::new();
         for process in listener.processes() {
             look(&docker, &process, &mut seen, listener).await?;
@@ -123,15 +123,6 @@ impl SupervisorSource for DockerSource {
                 _ => {}
             }
         }
-    }
-}
-
-/// The task that reads the events; it ends with its owner.
-struct Reading(tokio::task::JoinHandle<()>);
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -57,7 +57,7 @@ fn source_for(config: &SupervisorConfig) -> Box<dyn SupervisorSource> {
         #[cfg(feature = "systemd")]
         SupervisorKind::Systemd => Box::new(systemd::SystemdSource::new(address)),
         #[cfg(feature = "docker")]
-        SupervisorKind::Docker => Box::new(docker::DockerSource::new(address)),
+        SupervisorKind::Docker => Box::new(docker::DockerEventSource::new(address)),
         SupervisorKind::Oxmgr => Box::new(oxmgr::OxmgrSource::new(address)),
         SupervisorKind::Pm2 => Box::new(pm2::Pm2Source::new(address)),
         SupervisorKind::Supervisord => Box::new(supervisord::SupervisordSource::new(

@@ -18,6 +18,7 @@ use super::place::{PATIENCE, home};
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
+use crate::rt::owned_task::OwnedTask;
 
 /// Looks at the state until none was overtaken by an event.
 const LOOKS: usize = 5;
@@ -96,7 +97,7 @@ impl SupervisorSource for Pm2Source {
         let mut bus = self.connect("pub.sock").await?;
         let (sender, mut messages) = mpsc::unbounded_channel();
         // A frame is read to its end, whatever else is waited for.
-        let reading = tokio::spawn(async move {
+        let _reading = OwnedTask::spawn(async move {
             loop {
                 let read = read_frame(&mut bus).await;
                 let is_end = read.is_err();
@@ -111,7 +112,6 @@ impl SupervisorSource for Pm2Source {
                 }
             }
         });
-        let _reading = Reading(reading);
         let ended = |error: std::io::Error| SupervisorError::of("PM2's bus", error);
         loop {
             // What came before the look is in it.
@@ -160,15 +160,6 @@ impl SupervisorSource for Pm2Source {
                 }
             }
         }
-    }
-}
-
-/// The task that reads the bus; it ends with its owner.
-struct Reading(tokio::task::JoinHandle<()>);
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -30,7 +30,7 @@ type Status = (ProcessWord, Option<String>);
 
 /// The dialect of one of them.
 #[derive(Debug, Clone, Copy)]
-struct Dialect {
+struct ServiceDialect {
     /// The program that writes the files.
     program: &'static str,
     /// The FIFO that it holds open for reading, below `supervise/`.
@@ -42,7 +42,7 @@ struct Dialect {
 /// The services of one directory.
 pub(super) struct ServiceFiles {
     root: PathBuf,
-    dialect: Dialect,
+    dialect: ServiceDialect,
 }
 
 impl ServiceFiles {
@@ -50,7 +50,7 @@ impl ServiceFiles {
     pub(super) fn runit(address: Option<&str>) -> Self {
         Self {
             root: PathBuf::from(address.unwrap_or("/etc/service")),
-            dialect: Dialect {
+            dialect: ServiceDialect {
                 program: "runsv",
                 held: "ok",
                 read: read_runit,
@@ -62,7 +62,7 @@ impl ServiceFiles {
     pub(super) fn s6(address: Option<&str>) -> Self {
         Self {
             root: PathBuf::from(address.unwrap_or("/run/service")),
-            dialect: Dialect {
+            dialect: ServiceDialect {
                 program: "s6-supervise",
                 held: "control",
                 read: read_s6,
@@ -146,7 +146,7 @@ fn told(listener: &mut WordListener, process: &str, status: Result<Status, Strin
     }
 }
 
-impl Dialect {
+impl ServiceDialect {
     /// How the service in this directory is; or why nobody says.
     fn status_of(&self, service: &Path) -> Result<Status, String> {
         let supervise = service.join("supervise");

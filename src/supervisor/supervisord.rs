@@ -11,13 +11,13 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::place::{PATIENCE, SupervisorPlace};
 use super::{SupervisorError, SupervisorSource, WordListener, xml_rpc};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
+use crate::rt::owned_task::OwnedTask;
 
 /// supervisord.
 pub(super) struct SupervisordSource {
@@ -42,13 +42,7 @@ impl SupervisordSource {
 /// A connection that ends with its owner.
 struct HttpConnection {
     requests: SendRequest<Full<Bytes>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for HttpConnection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: OwnedTask,
 }
 
 impl HttpConnection {
@@ -57,11 +51,14 @@ impl HttpConnection {
         let opened = handshake(TokioIo::new(stream)).await;
         let (requests, connection) =
             opened.map_err(|error| SupervisorError::of("supervisord", error))?;
-        let task = tokio::spawn(async move {
+        let task = OwnedTask::spawn(async move {
             // How it ended is what the request says.
             let _ = connection.await;
         });
-        Ok(Self { requests, task })
+        Ok(Self {
+            requests,
+            _task: task,
+        })
     }
 
     async fn call(

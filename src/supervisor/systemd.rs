@@ -10,7 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use zbus::message::Type;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, MessageStream};
@@ -20,6 +19,7 @@ use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::Time;
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
+use crate::rt::owned_task::OwnedTask;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
@@ -46,15 +46,6 @@ enum ChangedUnit {
     Properties { path: String },
     /// There are no more signals.
     End,
-}
-
-/// A task that ends with its owner.
-struct SignalTask(JoinHandle<()>);
-
-impl Drop for SignalTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl SystemdSource {
@@ -92,7 +83,7 @@ fn failed(error: zbus::Error) -> SupervisorError {
 /// The signals about units, as places to look at.
 async fn subscribe(
     connection: &Connection,
-) -> Result<(mpsc::UnboundedReceiver<ChangedUnit>, SignalTask), SupervisorError> {
+) -> Result<(mpsc::UnboundedReceiver<ChangedUnit>, OwnedTask), SupervisorError> {
     let jobs = MatchRule::builder()
         .msg_type(Type::Signal)
         .path(MANAGER)
@@ -115,7 +106,7 @@ async fn subscribe(
     );
     let (sender, receiver) = mpsc::unbounded_channel();
     // A task of its own: an answer that we wait for may stand behind signals in the same connection.
-    let task = tokio::spawn(async move {
+    let task = OwnedTask::spawn(async move {
         while let Some(Ok(message)) = signals.next().await {
             let header = message.header();
             let member = header.member().map(|member| member.as_str().to_owned());
@@ -142,7 +133,7 @@ async fn subscribe(
         }
         let _ = sender.send(ChangedUnit::End);
     });
-    Ok((receiver, SignalTask(task)))
+    Ok((receiver, task))
 }
 
 #[async_trait]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::listener::{WatchedBackend, WordListener};
@@ -17,6 +16,7 @@ use crate::core::supervisor_word::WordEffect;
 use crate::registry::Handle;
 use crate::registry::supervised::{SupervisedChange, WATCH};
 use crate::registry::view::{EventView, PoolView};
+use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
 
 /// Between two looks at the pools where no event asks for one.
@@ -30,13 +30,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 struct PoolWatch {
     config: SupervisorConfig,
     backends: watch::Sender<Vec<WatchedBackend>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for PoolWatch {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: OwnedTask,
 }
 
 /// Watches the supervisors of every pool that names one, for as long as the process.
@@ -85,7 +79,7 @@ pub async fn watch_supervisors(handle: Handle) {
                     let running = PoolWatch {
                         config: supervisor.clone(),
                         backends: sender,
-                        task: tokio::spawn(task),
+                        _task: OwnedTask::spawn(task),
                     };
                     watches.insert(view.name.clone(), running);
                 }

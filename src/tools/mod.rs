@@ -1,6 +1,8 @@
-//! Beside the proxy: [`exec`] launches an app and drains it before it stops, [`roll`] restarts a pool, [`keeper`] keeps the proxy's sockets when it is killed, [`doctor`] reads
-//! supervisors' configurations, [`import`] other proxies', [`report`] is the account of restarts, [`demo`] shows what all of it is for, and [`stand_in`]
-//! keeps a process id after an upgrade.
+//! Beside the proxy, each with a command of its own in [`cli`](crate::cli):
+//! - [`exec`] launches an app and drains it before it stops, [`roll`] restarts a pool;
+//! - [`doctor`] reads supervisors' configurations, [`import`] other proxies', both with `tree`;
+//! - [`report`] is the account of restarts, [`demo`] shows what all of it is for;
+//! - [`keeper`] keeps the proxy's sockets when it is killed, [`stand_in`] a process id after an upgrade.
 
 pub mod demo;
 pub mod doctor;

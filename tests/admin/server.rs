@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use lameduck::admin::{self, ProxyProcess, Token};
 use lameduck::core::backend::{BackendEvent, ProbeResult};
 use lameduck::registry::persist;
-use lameduck::registry::probing::{BackendProber, Cadence, Probing};
+use lameduck::registry::probing::{BackendProber, ProbeCadence, Probing};
 use lameduck::registry::unattended::NoObserver;
 use lameduck::registry::{Endpoint, Handle};
 use lameduck::rt::clock;
@@ -201,7 +201,7 @@ impl Probing for Fit {
         &self,
         endpoint: Arc<Endpoint>,
         _: Arc<config::HealthConfig>,
-        _: Cadence,
+        _: ProbeCadence,
     ) -> Box<dyn BackendProber> {
         let handle = self.0.clone();
         Box::new(Probes(tokio::spawn(async move {
@@ -220,7 +220,7 @@ impl Probing for Fit {
 
 impl BackendProber for Probes {
     fn now(&self) {}
-    fn set(&self, _: Cadence) {}
+    fn set(&self, _: ProbeCadence) {}
 }
 
 impl Drop for Probes {

@@ -3,7 +3,7 @@
 use lameduck::core::Time;
 use lameduck::core::backend::BackendEvent;
 use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
-use lameduck::core::hold::{self, Admission, HeldTotals, HoldLimits};
+use lameduck::core::hold::{self, HeldTotals, HoldAdmission, HoldLimits};
 use lameduck::core::retry::{self, AttemptFailure, AttemptHistory, RetryOptions, RetryVerdict};
 
 use crate::edge::Idle;
@@ -249,7 +249,7 @@ impl World {
             may_fail_open: false,
         };
         match hold::admit(held, waiter, &limits, self.now) {
-            Admission::Hold { until } => {
+            HoldAdmission::Hold { until } => {
                 self.tally.held += 1;
                 self.requests[request].waits += 1;
                 let wait = self.requests[request].waits;
@@ -257,11 +257,11 @@ impl World {
                 self.at(until, Next::HoldOver { request, wait });
                 self.after(hold::second_look(wait - 1), Next::Pump);
             }
-            Admission::Fail(_) => {
+            HoldAdmission::Fail(_) => {
                 self.requests[request].answers += 1;
                 self.tally.lost += 1;
             }
-            Admission::FailOpen => unreachable!("not configured"),
+            HoldAdmission::FailOpen => unreachable!("not configured"),
         }
     }
 

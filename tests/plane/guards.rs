@@ -165,6 +165,7 @@ async fn each_key_has_its_rate_and_ambiguous_ones_are_their_clients() {
         ),
         ("/cookie", "Cookie: a=b; sid=1\r\n", true),
         ("/cookie", "Cookie: sid=1; a=c\r\n", false),
+        ("/cookie", "Cookie: sid = 1\r\n", false),
         ("/cookie", "Cookie: a=b\r\nCookie: sid=2\r\n", true),
         ("/cookie", "Cookie: sid=3; sid=1\r\n", true),
         ("/cookie", "Cookie: sid=4; sid=1\r\n", false),

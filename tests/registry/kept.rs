@@ -25,7 +25,10 @@ async fn drains_and_registrations_are_kept_as_they_change() {
     rig.drain("a").await.unwrap();
     assert_eq!(drained(&rig.kept()), ["a"]);
     rig.register("api-0", 4000).await.unwrap();
-    assert_eq!(rig.kept().registrations[0].address, "127.0.0.1:4000");
+    assert_eq!(
+        rig.kept().registrations[0].backend.address,
+        "127.0.0.1:4000"
+    );
     rig.resume("a", false).await.unwrap();
     assert!(rig.kept().drains.is_empty());
     rig.handle
@@ -185,13 +188,15 @@ async fn a_configured_name_wins_over_a_kept_registration() {
 #[tokio::test]
 async fn a_hundred_thousand_registrations_come_back_within_seconds() {
     const COUNT: u32 = 100_000;
-    let registration = |n: u32| persist::Registration {
+    let registration = |n: u32| persist::KeptRegistration {
         pool: "app".into(),
-        name: format!("api-{n}"),
-        address: format!("10.{}.{}.{}:3000", n >> 16, n >> 8 & 255, n & 255),
-        weight: 1,
-        backup: false,
-        zone: None,
+        backend: persist::KeptBackend {
+            name: format!("api-{n}"),
+            address: format!("10.{}.{}.{}:3000", n >> 16, n >> 8 & 255, n & 255),
+            weight: 1,
+            backup: false,
+            zone: None,
+        },
         owner: None,
     };
     // Each has a drain of the last run, too.

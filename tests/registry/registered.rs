@@ -85,13 +85,13 @@ async fn registered_backup_stands_by_and_stays_one_until_it_is_registered_withou
     rig.settled().await;
     assert_eq!(&*rig.snapshot().ready[0].name, "spare");
     let kept = rig.kept();
-    assert!(kept.registrations[0].backup);
+    assert!(kept.registrations[0].backend.backup);
     let again = Rig::restored(&pool("", &crate::rig::TWO), kept);
     again.settled().await;
     assert!(again.view("spare").await.unwrap().backup);
     assert!(!register(false).await.backup);
     rig.settled().await;
-    assert!(!rig.kept().registrations[0].backup);
+    assert!(!rig.kept().registrations[0].backend.backup);
     assert!(rig.snapshot().backups.is_none());
 }
 

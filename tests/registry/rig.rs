@@ -8,7 +8,7 @@ use std::time::Duration;
 use lameduck::config::{self, Config};
 use lameduck::core::Time;
 use lameduck::core::backend::{BackendEvent, ProbeResult};
-use lameduck::registry::probing::{BackendProber, Cadence, Probing};
+use lameduck::registry::probing::{BackendProber, ProbeCadence, Probing};
 use lameduck::registry::snapshot::PoolSnapshot;
 use lameduck::registry::view::{
     BackendView, DrainRequest, DrainResponse, EventView, RegisterRequest, ResumeRequest,
@@ -25,7 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Probed {
     pub endpoint: Arc<Endpoint>,
     pub health: Arc<config::HealthConfig>,
-    pub cadence: Cadence,
+    pub cadence: ProbeCadence,
     /// How often it was told to probe at once.
     pub now: usize,
     /// How often probing this backend was begun.
@@ -60,7 +60,7 @@ impl Probing for Probes {
         &self,
         endpoint: Arc<Endpoint>,
         health: Arc<config::HealthConfig>,
-        cadence: Cadence,
+        cadence: ProbeCadence,
     ) -> Box<dyn BackendProber> {
         let key = endpoint.key;
         let mut seen = self.lock();
@@ -90,7 +90,7 @@ impl BackendProber for One {
         }
     }
 
-    fn set(&self, cadence: Cadence) {
+    fn set(&self, cadence: ProbeCadence) {
         if let Some(probed) = self.probes.lock().get_mut(&self.key) {
             probed.cadence = cadence;
         }

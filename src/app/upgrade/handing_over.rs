@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::super::keeper::Keeper;
 use super::super::lifecycle::Lifecycle;
 use super::super::service::Service;
+use super::super::state_saver::StateSaver;
 use super::moving::{Offers, give_rates, move_connections};
 use crate::admin::listen::DoorCopy;
 use crate::admin::upgrade::{UpgradeReport, UpgradeRequest};
@@ -56,7 +56,7 @@ pub struct OldProxy<'a> {
     /// Whether they take connections.
     pub phase: &'a watch::Sender<DoorPhase>,
     /// What keeps the state.
-    pub keeper: Option<&'a Arc<Keeper>>,
+    pub keeper: Option<&'a Arc<StateSaver>>,
     /// What the supervisor is told.
     pub service: &'a Service,
     /// What was given, in order.

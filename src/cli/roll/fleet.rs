@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::super::exit::Exit;
 use super::super::fleet::stops_answering;
 use super::plan::RollSettings;
-use super::remote::{Changes, RollRemote};
+use super::remote::{RemoteChanges, RollRemote};
 use crate::client::http::AdminClient;
+use crate::core::drain::Outcome;
 use crate::registry::view::{DrainResponse, PoolView};
 use crate::rt::output::complain;
 use crate::tools::roll::driver::{RollError, RollProxy, RollWatch, base, is_leaving};
@@ -53,7 +54,7 @@ pub struct RollFleet {
 pub struct FleetChanges {
     state: Rc<RefCell<FleetState>>,
     settings: RollSettings,
-    changes: Vec<Option<Changes>>,
+    changes: Vec<Option<RemoteChanges>>,
     next: Instant,
 }
 
@@ -232,18 +233,18 @@ async fn open(
     client: &AdminClient,
     pool: &str,
     settings: &RollSettings,
-) -> Result<(RollRemote, Changes), Exit> {
+) -> Result<(RollRemote, RemoteChanges), Exit> {
     let opened = timeout(PATIENCE, RollRemote::open(client.clone(), pool, settings)).await;
     opened.unwrap_or_else(|_elapsed| Err(Exit::unreachable("it does not answer.")))
 }
 
 /// How the drains of all ended, as one.
 fn together(answers: Vec<DrainResponse>) -> Option<DrainResponse> {
-    let rank = |one: &DrainResponse| match one.outcome.as_str() {
-        "died" => 3,
-        "timed_out" => 2,
-        "drained" => 0,
-        _ => 1,
+    let rank = |one: &DrainResponse| match one.ending() {
+        Some(Outcome::Died { .. }) => 3,
+        Some(Outcome::TimedOut { .. }) => 2,
+        Some(Outcome::Resumed) | None => 1,
+        Some(Outcome::Drained) => 0,
     };
     let sum = |of: fn(&DrainResponse) -> u32| answers.iter().map(of).sum();
     let (cut, lost) = (sum(|one| one.cut), sum(|one| one.lost));

@@ -33,7 +33,7 @@ pub struct RollRemote {
 }
 
 /// The pool's events, and the connection that holds the right to roll.
-pub struct Changes {
+pub struct RemoteChanges {
     events: AdminEvents,
     held: AdminEvents,
     next: Instant,
@@ -45,7 +45,7 @@ impl RollRemote {
         client: AdminClient,
         pool: &str,
         settings: &RollSettings,
-    ) -> Result<(Self, Changes), Exit> {
+    ) -> Result<(Self, RemoteChanges), Exit> {
         let by = who();
         let path = format!("/v1/pools/{}/roll", segment(pool));
         let request = RollRequest { by: by.clone() };
@@ -63,7 +63,7 @@ impl RollRemote {
             drain: settings.drain,
             expires: settings.expires,
         };
-        let changes = Changes {
+        let changes = RemoteChanges {
             events,
             held,
             next: Instant::now(),
@@ -214,7 +214,7 @@ fn still_ours(pool: &PoolView, id: &str) -> bool {
     drains.any(|drain| drain.id == id)
 }
 
-impl RollWatch for Changes {
+impl RollWatch for RemoteChanges {
     async fn changed(&mut self) -> Result<(), RollError> {
         tokio::select! {
             changed = self.events.changed() => changed.map_err(trouble)?,

@@ -11,7 +11,7 @@ use super::plan::RollSettings;
 use crate::registry::view::PoolView;
 use crate::rt::clock;
 use crate::rt::output::{PrintWriter, count, print, print_json, printable, stdout_is_terminal};
-use crate::tools::roll::driver::{RollReport, RollStep, Teller, base};
+use crate::tools::roll::driver::{RollReport, RollStep, RollTeller, base};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RollDisplay {
@@ -21,7 +21,7 @@ enum RollDisplay {
 }
 
 /// Shows the steps of a roll.
-pub struct Show {
+pub struct RollScreen {
     pool: String,
     form: RollDisplay,
     /// Each backend's line, for terminals.
@@ -31,7 +31,7 @@ pub struct Show {
     began: Instant,
 }
 
-impl Show {
+impl RollScreen {
     /// For the backends of these names.
     pub fn new(pool: &str, names: &[String], json: bool) -> Self {
         let form = match (json, stdout_is_terminal()) {
@@ -199,7 +199,7 @@ fn words(step: &RollStep<'_>) -> (String, Value) {
     }
 }
 
-impl Teller for Show {
+impl RollTeller for RollScreen {
     fn step(&mut self, name: &str, step: RollStep<'_>) {
         let (text, event) = words(&step);
         match self.form {

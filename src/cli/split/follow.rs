@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::exit::Exit;
-use super::super::fleet::Voice;
+use super::super::fleet::ProxyVoice;
 use super::report;
 use crate::client::error::{ClientError, ClientErrorKind};
 use crate::client::http::AdminClient;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// When it has not reached its share, or nothing more is heard of it.
 pub(super) async fn follow_plan(
     client: &AdminClient,
-    voice: &Voice,
+    voice: &ProxyVoice,
     path: &str,
     begun: Option<PlanView>,
     json: bool,
@@ -55,7 +55,7 @@ pub(super) async fn follow_plan(
     }
 }
 
-fn tell_steps(voice: &Voice, view: &PlanView, begun: &mut usize, ended: &mut usize) {
+fn tell_steps(voice: &ProxyVoice, view: &PlanView, begun: &mut usize, ended: &mut usize) {
     let is_over = view.state != PlanState::Running;
     for (index, record) in view.records.iter().enumerate() {
         if index >= *begun {
@@ -97,7 +97,7 @@ fn left(view: &PlanView) -> Exit {
     ))
 }
 
-fn conclude(voice: &Voice, view: &PlanView, json: bool) -> Result<(), Exit> {
+fn conclude(voice: &ProxyVoice, view: &PlanView, json: bool) -> Result<(), Exit> {
     match json {
         true => voice.print_json(view),
         false => voice.print(&report::table(view)),

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A pool and, in it, a backend.
-pub type BackendKey = (String, String);
+pub type PoolBackend = (String, String);
 
 /// What has been counted of one backend, or of the answers that lameduck gave itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct AnswerCounts {
+pub struct AnswerTotals {
     /// Answers, of any status.
     pub answers: f64,
     /// Of those, 5xx.
@@ -19,9 +19,9 @@ pub struct AnswerCounts {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProxyCounts {
     /// Answers of backends.
-    pub backends: BTreeMap<BackendKey, AnswerCounts>,
+    pub backends: BTreeMap<PoolBackend, AnswerTotals>,
     /// Answers that lameduck gave itself, by pool.
-    pub own: BTreeMap<String, AnswerCounts>,
+    pub own: BTreeMap<String, AnswerTotals>,
     /// Attempts that were made again, by pool.
     pub retries: BTreeMap<String, f64>,
 }
@@ -118,7 +118,7 @@ impl std::ops::AddAssign for AnswerRates {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProxyRates {
     /// Of backends' answers.
-    pub backends: BTreeMap<BackendKey, AnswerRates>,
+    pub backends: BTreeMap<PoolBackend, AnswerRates>,
     /// Of a pool's answers, lameduck's own included.
     pub pools: BTreeMap<String, AnswerRates>,
     /// Of all answers.
@@ -134,7 +134,7 @@ impl ProxyRates {
         if seconds <= 0.0 {
             return None;
         }
-        let rates = |old: Option<&AnswerCounts>, new: &AnswerCounts| {
+        let rates = |old: Option<&AnswerTotals>, new: &AnswerTotals| {
             let old = old.copied().unwrap_or_default();
             AnswerRates {
                 answers: grown(old.answers, new.answers) / seconds,
@@ -190,7 +190,7 @@ mod tests {
              lameduck_requests_total_of_another{pool=\"api\"} 9\n\
              process_open_fds 7\n",
         );
-        let of = |answers, errors| AnswerCounts { answers, errors };
+        let of = |answers, errors| AnswerTotals { answers, errors };
         let key = |backend: &str| ("api".to_owned(), backend.to_owned());
         let backends = [(key("a"), of(7.0, 2.0)), (key("b\"},\\\n"), of(1.0, 0.0))];
         assert_eq!(counts.backends, backends.into());
@@ -204,7 +204,7 @@ mod tests {
         let counts = |answers| ProxyCounts {
             backends: [(
                 key(),
-                AnswerCounts {
+                AnswerTotals {
                     answers,
                     errors: 0.0,
                 },
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn any_counts() -> impl Strategy<Value = ProxyCounts> {
-        let counts = (0u32..1000, 0u32..1000).prop_map(|(ok, errors)| AnswerCounts {
+        let counts = (0u32..1000, 0u32..1000).prop_map(|(ok, errors)| AnswerTotals {
             answers: f64::from(ok + errors),
             errors: f64::from(errors),
         });

@@ -37,7 +37,7 @@ mod words;
 use clap::Args;
 
 use super::exit::Exit;
-use crate::client::fleet::Connect;
+use crate::client::admin_args::AdminArgs;
 
 /// Options of `lameduck top`.
 #[derive(Debug, Clone, Args)]
@@ -45,7 +45,7 @@ pub struct TopArgs {
     /// Begin with this as the filter: backends whose pool, name, state or address has it
     pub filter: Option<String>,
     #[command(flatten)]
-    connect: Connect,
+    connect: AdminArgs,
 }
 
 /// Runs it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::answers::ProxyAnswers;
-use super::counts::{BackendKey, ProxyRates};
+use super::counts::{PoolBackend, ProxyRates};
 use super::history::History;
 use super::words::moment;
 use crate::registry::view::{BackendView, InFlight};
@@ -37,7 +37,7 @@ pub struct ProxyRecord {
     /// What its counters have grown by between its last two answers; `None` before there are two.
     pub rates: Option<ProxyRates>,
     /// Since when a backend is in its state, where that was seen to begin.
-    pub since: BTreeMap<BackendKey, StateSince>,
+    pub since: BTreeMap<PoolBackend, StateSince>,
 }
 
 /// The state of a backend, and when it was seen to begin.
@@ -65,7 +65,7 @@ pub struct TopModel {
     /// Requests that wait.
     pub held: History,
     /// Answers a second of each backend.
-    pub backends: BTreeMap<BackendKey, History>,
+    pub backends: BTreeMap<PoolBackend, History>,
 }
 
 impl TopModel {
@@ -112,7 +112,7 @@ impl TopModel {
         };
         let (answers, errors) = (sum(|r| r.all.answers), sum(|r| r.all.errors));
         let retries = sum(|rates| rates.retries);
-        let mut each: BTreeMap<BackendKey, f64> = BTreeMap::new();
+        let mut each: BTreeMap<PoolBackend, f64> = BTreeMap::new();
         for rates in &rates {
             for (key, rate) in &rates.backends {
                 *each.entry(key.clone()).or_default() += rate.answers;

@@ -7,7 +7,7 @@ mod warnings;
 
 use std::time::{Duration, SystemTime};
 
-use super::counts::{AnswerRates, BackendKey};
+use super::counts::{AnswerRates, PoolBackend};
 use super::model::{ProxyRecord, TopModel, in_flight_of, state_of};
 use super::words::{ago, clock, until};
 use crate::registry::view::{BackendView, InFlight, PauseView, PoolView};
@@ -67,7 +67,7 @@ pub struct PoolBlock {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackendRow {
     /// The pool's name and its own, as the API has them.
-    pub key: BackendKey,
+    pub key: PoolBackend,
     /// Which proxy, from 0…
     pub proxy: usize,
     /// …and its name.

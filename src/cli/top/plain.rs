@@ -8,8 +8,8 @@ use super::picture::{BackendRow, TopPicture};
 use super::screen::{BackendLine, TopScreen};
 use super::words::{fine_span, known_rate, span};
 use crate::cli::exit::Exit;
-use crate::cli::fleet::{AbsentProxy, Voice, ask_all};
-use crate::client::fleet::Connect;
+use crate::cli::fleet::{AbsentProxy, ProxyVoice, ask_all};
+use crate::client::admin_args::AdminArgs;
 use crate::client::http::AdminClient;
 use crate::rt::output::count;
 
@@ -20,13 +20,13 @@ const BETWEEN: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When a proxy can't be reached, or standard output can't be written.
-pub async fn print_once(connect: &Connect, filter: Option<String>) -> Result<(), Exit> {
+pub async fn print_once(connect: &AdminArgs, filter: Option<String>) -> Result<(), Exit> {
     let screen = TopScreen::new(filter);
     ask_all(
         connect,
         AbsentProxy::Failed,
         false,
-        async |client: &AdminClient, voice: &Voice| {
+        async |client: &AdminClient, voice: &ProxyVoice| {
             let mut model = TopModel::new([client.name()]);
             let begun = Instant::now();
             for second in [false, true] {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::answers::ProxyAnswers;
-use super::counts::{AnswerCounts, ProxyCounts};
+use super::counts::{AnswerTotals, ProxyCounts};
 use super::model::{ProxyLook, TopModel};
 use super::picture::TopPicture;
 use super::words::moment;
@@ -43,7 +43,7 @@ pub fn pool(name: &str, backends: &[(&str, &str)]) -> PoolView {
 pub fn answers(backends: &[(&str, &str)], answered: u32) -> ProxyAnswers {
     let mut counts = ProxyCounts::default();
     if let Some((name, _)) = backends.first() {
-        let of = AnswerCounts {
+        let of = AnswerTotals {
             answers: answered.into(),
             errors: 0.0,
         };
@@ -91,7 +91,7 @@ pub fn every_state_at(second: u32) -> ProxyAnswers {
     // Not the same in every second, so that there is something to see.
     let answered = 100 * second + 30 * (second % 5);
     let mut answers = answers(&states, answered);
-    let own = AnswerCounts {
+    let own = AnswerTotals {
         answers: f64::from(2 * second),
         errors: f64::from(second),
     };

@@ -1,6 +1,6 @@
 //! What the person at the terminal has chosen: the pane, the backend, the filter, the order. Pure.
 
-use super::counts::BackendKey;
+use super::counts::PoolBackend;
 use super::picture::{BackendRow, PoolBlock, TopPicture};
 
 /// A part of the screen.
@@ -132,7 +132,7 @@ pub struct AskedChange {
     /// What the proxies are to be asked for.
     pub change: BackendChange,
     /// The backend.
-    pub backend: BackendKey,
+    pub backend: PoolBackend,
     /// The proxies that know it, from 0.
     pub proxies: Vec<usize>,
 }
@@ -152,7 +152,7 @@ pub struct TopScreen {
     /// The pane that the keys are for.
     pub pane: TopPane,
     /// The backend that is selected, and the proxy whose view it is.
-    pub selected: Option<(BackendKey, usize)>,
+    pub selected: Option<(PoolBackend, usize)>,
     /// Lines that each pane is scrolled by, in the order of [`TopPane::ALL`].
     pub scrolled: [usize; 5],
     /// Only backends whose pool, name, state or address has this.

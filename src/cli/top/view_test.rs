@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::counts::AnswerCounts;
+use super::super::counts::AnswerTotals;
 use super::super::sample::{self, pool};
 use super::super::screen::BackendChange;
 use super::*;
@@ -76,7 +76,7 @@ fn two_hundred_backends_scroll_with_the_selected_one_in_sight() {
         let mut answers = sample::answers(&backends, 0);
         let counts = answers.counts.as_mut().unwrap();
         for (n, name) in names.iter().enumerate() {
-            let of = AnswerCounts {
+            let of = AnswerTotals {
                 answers: f64::from(second) * n as f64,
                 errors: 0.0,
             };

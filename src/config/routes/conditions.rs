@@ -3,8 +3,8 @@
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
 use crate::config::print;
-use crate::config::reader::{ValueError, describe};
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::reader::ValueError;
+use crate::config::values::{Read, no_table, quoted, text, wrong};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -82,30 +82,17 @@ impl ValueForm<Vec<FieldMatch>> for FieldMatches {
     }
 
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<FieldMatch>> {
-        let key = key.name;
-        let example = self.example();
-        Err(ValueError::new(
-            format!(
-                "`{key}` is {}, but must be a table of texts",
-                describe(value)
-            ),
-            format!("write `{key} = {example}`"),
-        ))
+        Err(no_table(key.name, value, "texts", self.example()))
     }
 
     fn print(&self, fields: &Vec<FieldMatch>) -> String {
-        if fields.is_empty() {
-            return "{}".into();
-        }
-        let field = |field: &FieldMatch| {
+        print::table_of(fields.iter().map(|field| {
             let value = match &field.value {
                 TextMatch::Exact(text) => print::text(text),
                 TextMatch::Regex(regex) => format!("{{ regex = {} }}", print::text(regex)),
             };
-            format!("{} = {value}", print::text(&field.name))
-        };
-        let fields: Vec<_> = fields.iter().map(field).collect();
-        format!("{{ {} }}", fields.join(", "))
+            (print::text(&field.name), value)
+        }))
     }
 
     fn read_whole(

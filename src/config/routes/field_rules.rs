@@ -4,7 +4,7 @@ use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::{ValueError, describe};
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{Read, no_table, quoted, text, wrong};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -105,24 +105,14 @@ impl ValueForm<Vec<FieldRule>> for FieldRules {
     }
 
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<FieldRule>> {
-        let key = key.name;
         let example = match self.side {
             MessageSide::Request => "{ \"X-Real-IP\" = \"{client}\" }",
             MessageSide::Response => "{ \"X-Frame-Options\" = \"DENY\" }",
         };
-        Err(ValueError::new(
-            format!(
-                "`{key}` is {}, but must be a table of texts",
-                describe(value)
-            ),
-            format!("write `{key} = {example}`"),
-        ))
+        Err(no_table(key.name, value, "texts", example))
     }
 
     fn print(&self, rules: &Vec<FieldRule>) -> String {
-        if rules.is_empty() {
-            return "{}".into();
-        }
         let mut fields: Vec<(&str, Vec<String>)> = Vec::new();
         for FieldRule { name, value } in rules {
             let value = print::text(value.as_str());
@@ -131,15 +121,13 @@ impl ValueForm<Vec<FieldRule>> for FieldRules {
                 _ => fields.push((name, vec![value])),
             }
         }
-        let field = |(name, values): (&str, Vec<String>)| {
-            let name = print::text(name);
-            match &values[..] {
-                [value] => format!("{name} = {value}"),
-                several => format!("{name} = [{}]", several.join(", ")),
-            }
-        };
-        let fields: Vec<_> = fields.into_iter().map(field).collect();
-        format!("{{ {} }}", fields.join(", "))
+        print::table_of(fields.into_iter().map(|(name, values)| {
+            let values = match values.len() {
+                1 => values.concat(),
+                _ => print::texts_of(values.into_iter()),
+            };
+            (print::text(name), values)
+        }))
     }
 
     fn read_whole(

@@ -1,8 +1,11 @@
 //! `[[route]]`: what routes match, and how they fit together.
 //!
-//! [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else a route may ask
-//! for, [`guards`] who may come and how often, with [`certificates`] and [`authentication`], [`regexes`] regular expressions, [`template`] texts with placeholders,
-//! [`sharing`] what is shared out over pools, [`shared_sessions`] sticky pools with the same clients, [`shown`] how a route is told of.
+//! - What it matches: [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else
+//!   a route may ask for, [`regexes`] regular expressions.
+//! - Who may come, and how often: [`guards`], with [`certificates`] and [`authentication`].
+//! - Where it leads: [`sharing`] has what is shared out over pools, [`shared_sessions`] sticky pools with the same clients.
+//! - What it changes on the way: [`template`] has texts with placeholders.
+//! - [`shown`]: how a route is told of.
 
 mod actions;
 mod authentication;

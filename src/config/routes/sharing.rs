@@ -4,7 +4,7 @@ use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::{ValueError, describe};
-use crate::config::values::{self, Read, quoted, text, wrong};
+use crate::config::values::{self, Read, no_table, quoted, text, wrong};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -59,25 +59,18 @@ impl ValueForm<Vec<SplitShare>> for SplitShares {
     }
 
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<SplitShare>> {
-        let key = key.name;
-        Err(ValueError::new(
-            format!(
-                "`{key}` is {}, but must be a table of pools with their weights",
-                describe(value)
-            ),
-            format!("write `{key} = {{ api = 95, api-next = 5 }}`"),
+        let content = "pools with their weights";
+        Err(no_table(
+            key.name,
+            value,
+            content,
+            "{ api = 95, api-next = 5 }",
         ))
     }
 
     fn print(&self, shares: &Vec<SplitShare>) -> String {
-        let shares = shares.iter();
-        let shares: Vec<_> = shares
-            .map(|share| format!("{} = {}", print::text(&share.pool), share.weight))
-            .collect();
-        match shares.is_empty() {
-            true => "{}".into(),
-            false => format!("{{ {} }}", shares.join(", ")),
-        }
+        let share = |share: &SplitShare| (print::text(&share.pool), share.weight.to_string());
+        print::table_of(shares.iter().map(share))
     }
 
     fn read_whole(
@@ -199,7 +192,7 @@ pub(in crate::config) fn print_split_key(key: &SplitKey) -> String {
 /// `{ pool = "shadow", percent = 1 }`.
 pub(in crate::config) struct MirrorForm;
 
-const MIRROR: &str = "mirror = { pool = \"shadow\", percent = 1 }";
+const MIRROR: &str = "{ pool = \"shadow\", percent = 1 }";
 
 impl ValueForm<Option<MirrorConfig>> for MirrorForm {
     fn name(&self) -> String {
@@ -207,14 +200,8 @@ impl ValueForm<Option<MirrorConfig>> for MirrorForm {
     }
 
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<MirrorConfig>> {
-        Err(ValueError::new(
-            format!(
-                "`{}` is {}, but must be a table of a pool and a percentage",
-                key.name,
-                describe(value)
-            ),
-            format!("write `{MIRROR}`"),
-        ))
+        let content = "a pool and a percentage";
+        Err(no_table(key.name, value, content, MIRROR))
     }
 
     fn print(&self, mirror: &Option<MirrorConfig>) -> String {
@@ -262,7 +249,7 @@ impl ValueForm<Option<MirrorConfig>> for MirrorForm {
                     span,
                     ValueError::new(
                         format!("there is no `{name}` in `{}`", key.name),
-                        format!("write `{MIRROR}`"),
+                        format!("write `mirror = {MIRROR}`"),
                     ),
                 ),
             }
@@ -273,7 +260,7 @@ impl ValueForm<Option<MirrorConfig>> for MirrorForm {
         let Some(pool) = pool else {
             let problem = ValueError::new(
                 format!("`{}` has no pool: who is to get the copies?", key.name),
-                format!("write `{MIRROR}`"),
+                format!("write `mirror = {MIRROR}`"),
             );
             problems.push((value.span(), problem));
             return None;

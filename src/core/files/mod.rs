@@ -2,10 +2,9 @@
 //! encoding, and whether the client has it already.
 //!
 //! [`path`] turns a request's path into one below a root, [`range`] reads `Range`, [`validators`] has `ETag` and the
-//! preconditions, [`preference`] reads `Accept` and `Accept-Encoding`, [`pattern`] fits files to patterns.
+//! preconditions, [`pattern`] fits files to patterns.
 
 pub mod path;
 pub mod pattern;
-pub mod preference;
 pub mod range;
 pub mod validators;

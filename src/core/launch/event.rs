@@ -1,6 +1,7 @@
 //! What goes into [`AppLaunch::step`](super::Launch::step) and what comes out of it.
 
 use crate::core::Time;
+use crate::core::drain::Outcome;
 
 /// The drain's deadline where nobody chooses one, as people write it: Oxmgr, PM2, Docker and Nomad kill after 5 to
 /// 10 s.
@@ -35,25 +36,6 @@ pub enum ProcessExit {
     GivenUp,
 }
 
-/// How a drain ended, as the proxy tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DrainEnd {
-    /// Nothing in flight, no connection open.
-    Drained,
-    /// The deadline cut this many requests.
-    TimedOut {
-        /// How many.
-        cut: u32,
-    },
-    /// The app died and took requests along.
-    Died {
-        /// How many.
-        lost: u32,
-    },
-    /// Somebody lifted it.
-    Resumed,
-}
-
 /// What happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LaunchEvent {
@@ -68,7 +50,7 @@ pub enum LaunchEvent {
     /// Nothing new comes to the proxy any more.
     Quiet,
     /// The drain of the lease ended.
-    Drained(DrainEnd),
+    Drained(Outcome),
     /// The drain could not be asked for.
     DrainRefused(String),
     /// The lease broke.

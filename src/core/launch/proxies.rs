@@ -4,7 +4,8 @@
 //! reached, and its drain is over when all have ended it that could be asked. One that can't be reached is named, and
 //! never waited for; one that comes late learns what has been asked of the others.
 
-use super::{DrainEnd, LaunchEvent};
+use super::LaunchEvent;
+use crate::core::drain::Outcome;
 
 /// What one proxy tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub enum ProxyEvent {
     /// Nothing new comes to it any more.
     Quiet,
     /// Its drain of the lease ended.
-    Drained(DrainEnd),
+    Drained(Outcome),
     /// It could not be asked for the drain.
     DrainRefused(String),
     /// The lease broke.
@@ -51,7 +52,7 @@ enum Holding {
 enum Draining {
     No,
     Asked,
-    Ended(DrainEnd),
+    Ended(Outcome),
     /// It could not be asked, or nothing more is heard of it.
     Unknown,
 }
@@ -158,9 +159,9 @@ impl LaunchProxies {
                 proxy.is_quiet = true;
                 self.tell_quiet(&mut outcomes);
             }
-            ProxyEvent::Drained(DrainEnd::Resumed) => {
+            ProxyEvent::Drained(Outcome::Resumed) => {
                 proxy.drain = Draining::No;
-                outcomes.push(ProxyOutcome::Tell(LaunchEvent::Drained(DrainEnd::Resumed)));
+                outcomes.push(ProxyOutcome::Tell(LaunchEvent::Drained(Outcome::Resumed)));
             }
             // Somebody else's drain has ended. Ours is not asked for yet, and has to be.
             ProxyEvent::Drained(_) if proxy.drain != Draining::Asked => {}
@@ -223,7 +224,7 @@ impl LaunchProxies {
         }
     }
 
-    fn ends(&self) -> impl Iterator<Item = DrainEnd> {
+    fn ends(&self) -> impl Iterator<Item = Outcome> {
         self.proxies.iter().filter_map(|proxy| match proxy.drain {
             Draining::Ended(end) => Some(end),
             _ => None,
@@ -241,9 +242,9 @@ impl LaunchProxies {
         for end in self.ends() {
             ended = true;
             match end {
-                DrainEnd::Died { lost: more } => (died, lost) = (true, lost.saturating_add(more)),
-                DrainEnd::TimedOut { cut: more } => (late, cut) = (true, cut.saturating_add(more)),
-                DrainEnd::Drained | DrainEnd::Resumed => {}
+                Outcome::Died { lost: more } => (died, lost) = (true, lost.saturating_add(more)),
+                Outcome::TimedOut { cut: more } => (late, cut) = (true, cut.saturating_add(more)),
+                Outcome::Drained | Outcome::Resumed => {}
             }
         }
         match refused {
@@ -261,9 +262,9 @@ impl LaunchProxies {
             return;
         }
         let end = match (died, late) {
-            (true, _) => DrainEnd::Died { lost },
-            (false, true) => DrainEnd::TimedOut { cut },
-            (false, false) => DrainEnd::Drained,
+            (true, _) => Outcome::Died { lost },
+            (false, true) => Outcome::TimedOut { cut },
+            (false, false) => Outcome::Drained,
         };
         outcomes.push(ProxyOutcome::Tell(LaunchEvent::Drained(end)));
     }
@@ -321,7 +322,7 @@ mod tests {
         assert_eq!(lost, [ProxyOutcome::Tell(LaunchEvent::LeaseLost)]);
         let mut one = held(1);
         one.begin_drain();
-        let cut = DrainEnd::TimedOut { cut: 2 };
+        let cut = Outcome::TimedOut { cut: 2 };
         assert_eq!(
             told(&one.step(0, ProxyEvent::Drained(cut))),
             [LaunchEvent::Drained(cut)]
@@ -332,12 +333,12 @@ mod tests {
     fn end_of_somebody_else_s_drain_is_no_answer_to_ours() {
         let mut one = held(1);
         assert_eq!(
-            told(&one.step(0, ProxyEvent::Drained(DrainEnd::Drained))),
+            told(&one.step(0, ProxyEvent::Drained(Outcome::Drained))),
             []
         );
         assert_eq!(one.begin_drain(), (vec![0], vec![]));
-        let ended = told(&one.step(0, ProxyEvent::Drained(DrainEnd::Drained)));
-        assert_eq!(ended, [LaunchEvent::Drained(DrainEnd::Drained)]);
+        let ended = told(&one.step(0, ProxyEvent::Drained(Outcome::Drained)));
+        assert_eq!(ended, [LaunchEvent::Drained(Outcome::Drained)]);
     }
 
     #[test]
@@ -358,10 +359,10 @@ mod tests {
     fn drain_is_over_when_all_have_ended_it_and_counts_what_each_has_cut() {
         let mut two = held(2);
         assert_eq!(two.begin_drain().0, [0, 1]);
-        let first = two.step(0, ProxyEvent::Drained(DrainEnd::TimedOut { cut: 1 }));
+        let first = two.step(0, ProxyEvent::Drained(Outcome::TimedOut { cut: 1 }));
         assert_eq!(told(&first), []);
-        let second = two.step(1, ProxyEvent::Drained(DrainEnd::TimedOut { cut: 2 }));
-        let whole = DrainEnd::TimedOut { cut: 3 };
+        let second = two.step(1, ProxyEvent::Drained(Outcome::TimedOut { cut: 2 }));
+        let whole = Outcome::TimedOut { cut: 3 };
         assert_eq!(told(&second), [LaunchEvent::Drained(whole)]);
     }
 
@@ -376,14 +377,14 @@ mod tests {
             two.begin_drain();
             let lost = two.step(1, gone.clone());
             assert!(said(&lost, "p1") && told(&lost).is_empty(), "{lost:?}");
-            let end = two.step(0, ProxyEvent::Drained(DrainEnd::Drained));
-            assert_eq!(told(&end), [LaunchEvent::Drained(DrainEnd::Drained)]);
+            let end = two.step(0, ProxyEvent::Drained(Outcome::Drained));
+            assert_eq!(told(&end), [LaunchEvent::Drained(Outcome::Drained)]);
             let mut two = held(2);
             two.begin_drain();
-            two.step(0, ProxyEvent::Drained(DrainEnd::Drained));
+            two.step(0, ProxyEvent::Drained(Outcome::Drained));
             let lost = two.step(1, gone.clone());
             assert!(said(&lost, "p1"), "{lost:?}");
-            assert_eq!(told(&lost), [LaunchEvent::Drained(DrainEnd::Drained)]);
+            assert_eq!(told(&lost), [LaunchEvent::Drained(Outcome::Drained)]);
         }
     }
 
@@ -414,7 +415,7 @@ mod tests {
         two.begin_drain();
         let late = two.step(1, ProxyEvent::Registered);
         assert!(late.contains(&ProxyOutcome::AskDrain(1)), "{late:?}");
-        let first = two.step(0, ProxyEvent::Drained(DrainEnd::Drained));
+        let first = two.step(0, ProxyEvent::Drained(Outcome::Drained));
         assert_eq!(told(&first), [], "the late one has to end, too");
     }
 
@@ -431,9 +432,9 @@ mod tests {
     fn lifted_drain_is_asked_for_again_where_it_was_lifted() {
         let mut two = held(2);
         two.begin_drain();
-        two.step(0, ProxyEvent::Drained(DrainEnd::Drained));
-        let lifted = two.step(1, ProxyEvent::Drained(DrainEnd::Resumed));
-        assert_eq!(told(&lifted), [LaunchEvent::Drained(DrainEnd::Resumed)]);
+        two.step(0, ProxyEvent::Drained(Outcome::Drained));
+        let lifted = two.step(1, ProxyEvent::Drained(Outcome::Resumed));
+        assert_eq!(told(&lifted), [LaunchEvent::Drained(Outcome::Resumed)]);
         assert_eq!(two.begin_drain().0, [1]);
     }
 }

@@ -1,8 +1,5 @@
 //! Sessions that stay with one backend: what a client's token says and whether it is believed, and how long those who
 //! have a session may still go to a backend that drains.
 
-mod fields;
 pub mod hand_over;
 pub mod token;
-
-pub use fields::{clears_cookie, cookie_values, remove_cookie};

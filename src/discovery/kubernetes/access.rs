@@ -23,7 +23,7 @@ pub enum ApiAccess {
 
 /// Why there is no way to the API server.
 #[derive(Debug, thiserror::Error)]
-pub enum AccessError {
+pub enum ClusterAccessError {
     /// No cluster around.
     #[error(
         "lameduck runs in no cluster ({0}); in a pod, its service account must be mounted \
@@ -51,8 +51,8 @@ impl ApiAccess {
     /// namespace that is meant where none is written.
     ///
     /// # Errors
-    /// See `AccessError`.
-    pub async fn connect(&self) -> Result<(Client, String), AccessError> {
+    /// See `ClusterAccessError`.
+    pub async fn connect(&self) -> Result<(Client, String), ClusterAccessError> {
         let access = self.clone();
         let runtime = tokio::runtime::Handle::current();
         // Files are read, and a kubeconfig may name a command that knows the token: neither belongs on a thread of tasks.
@@ -67,26 +67,25 @@ impl ApiAccess {
             // kube would take it for a minute, and its line's end for a part of it.
             if let Some(path) = config.auth_info.token_file.take() {
                 let token = std::fs::read_to_string(&path);
-                let token = token.map_err(|error| AccessError::Token(path, error))?;
+                let token = token.map_err(|error| ClusterAccessError::Token(path, error))?;
                 config.auth_info.token = Some(token.trim().to_owned().into());
             }
             let namespace = config.default_namespace.clone();
             let client = Client::try_from(config)
-                .map_err(|error| AccessError::Client(with_causes(&error)))?;
+                .map_err(|error| ClusterAccessError::Client(with_causes(&error)))?;
             Ok((client, namespace))
         });
         built
             .await
-            .unwrap_or_else(|error| Err(AccessError::Client(error.to_string())))
+            .unwrap_or_else(|error| Err(ClusterAccessError::Client(error.to_string())))
     }
 
-    async fn config(&self) -> Result<Config, AccessError> {
+    async fn config(&self) -> Result<Config, ClusterAccessError> {
         match self {
-            Self::InCluster => {
-                Config::incluster().map_err(|error| AccessError::NoCluster(with_causes(&error)))
-            }
+            Self::InCluster => Config::incluster()
+                .map_err(|error| ClusterAccessError::NoCluster(with_causes(&error))),
             Self::Kubeconfig(path) => {
-                let broken = |error| AccessError::Kubeconfig(with_causes(&error));
+                let broken = |error| ClusterAccessError::Kubeconfig(with_causes(&error));
                 let file = Kubeconfig::read_from(path).map_err(broken)?;
                 let options = KubeConfigOptions::default();
                 Config::from_custom_kubeconfig(file, &options)
@@ -96,7 +95,7 @@ impl ApiAccess {
             Self::Url(url) => {
                 let url: http::Uri = url
                     .parse()
-                    .map_err(|error| AccessError::Url(with_causes(&error)))?;
+                    .map_err(|error| ClusterAccessError::Url(with_causes(&error)))?;
                 Ok(Config::new(url))
             }
         }

@@ -13,7 +13,7 @@ use kube::core::Status;
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::access::{AccessError, ApiAccess, with_causes};
+use super::access::{ApiAccess, ClusterAccessError, with_causes};
 use super::answer_of;
 use super::join::{JoinRules, PortProblem, join_slices};
 use super::slice::Slice;
@@ -77,7 +77,7 @@ impl Default for FollowTimes {
 pub enum FollowError {
     /// No way there.
     #[error(transparent)]
-    Access(#[from] AccessError),
+    Access(#[from] ClusterAccessError),
     /// It doesn't know the account.
     #[error(
         "the API server doesn't know who asks (401): {0}; is the service account's token mounted, or the kubeconfig's \

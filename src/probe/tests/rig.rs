@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::config::{self, Address, HealthCheck};
 use crate::core::backend::{BackendEvent, ProbeResult};
-use crate::probe::{Cadence, ProbeReport, ProbeTarget, RunningProber, spawn};
+use crate::probe::{ProbeCadence, ProbeReport, ProbeTarget, RunningProber, spawn};
 use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{BackendKey, Endpoint};
 
@@ -33,7 +33,7 @@ impl ProbeReport for Channel {
 /// The prober, and both ends of what it talks to.
 pub struct Rig {
     pub endpoint: Arc<Endpoint>,
-    pub cadence: watch::Sender<Cadence>,
+    pub cadence: watch::Sender<ProbeCadence>,
     pub reports: UnboundedReceiver<(BackendEvent, String)>,
     pub prober: RunningProber,
 }
@@ -70,7 +70,7 @@ impl Rig {
             signals,
             Arc::default(),
         ));
-        let (cadence, receiver) = watch::channel(Cadence {
+        let (cadence, receiver) = watch::channel(ProbeCadence {
             interval: health.interval,
             keep: true,
             in_turn: false,

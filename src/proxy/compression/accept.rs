@@ -1,11 +1,9 @@
 //! `Accept-Encoding`: which coding a client gets (RFC 9110, section 12.5.3).
 
 use crate::config::CompressionAlgorithm;
-use crate::proxy::h1::fields::{FieldKind, tokens, trim_ows};
+use crate::core::preference::{Weight, weighed_items};
+use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
-
-/// A weight in thousandths. Zero: not acceptable.
-type Weight = u16;
 
 /// What a client accepts of each coding; `None`: it doesn't name it.
 #[derive(Debug, Default, Clone, Copy)]
@@ -38,10 +36,7 @@ impl AcceptedCodings {
     /// Adds the codings of one field's value. Of one that is named twice, the lower weight counts: what a client excludes,
     /// it doesn't get.
     fn read(&mut self, value: &[u8]) {
-        for element in tokens(value) {
-            let mut parts = element.split(|byte| *byte == b';').map(trim_ows);
-            let coding = parts.next().unwrap_or_default();
-            let weight = parts.find_map(weight_of).unwrap_or(1000);
+        for (coding, weight) in weighed_items(value) {
             if let Some(slot) = self.slot(coding) {
                 *slot = Some(slot.map_or(weight, |other| other.min(weight)));
             }
@@ -73,25 +68,6 @@ impl AcceptedCodings {
     }
 }
 
-/// The weight that a parameter says; `None`: it is another parameter. One that is no weight excludes the coding: nobody
-/// knows what was meant.
-fn weight_of(parameter: &[u8]) -> Option<Weight> {
-    let (b"q" | b"Q", value) = parameter.split_at_checked(1)? else {
-        return None;
-    };
-    let value = trim_ows(trim_ows(value).strip_prefix(b"=")?);
-    Some(match value {
-        [b'0'] | [b'0', b'.'] => 0,
-        [b'1'] | [b'1', b'.'] => 1000,
-        [b'1', b'.', zeros @ ..] if zeros.iter().all(|digit| *digit == b'0') => 1000,
-        [b'0', b'.', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
-            let digit = |place: usize| digits.get(place).map_or(0, |digit| u16::from(digit - b'0'));
-            digit(0) * 100 + digit(1) * 10 + digit(2)
-        }
-        _ => 0,
-    })
-}
-
 /// Which coding the client gets of a request whose head is in `buffer`. `None`: none. A client that sends no
 /// `Accept-Encoding` may be one that knows none.
 pub fn choose_coding(
@@ -100,16 +76,6 @@ pub fn choose_coding(
     preferred: &[CompressionAlgorithm],
 ) -> Option<CompressionAlgorithm> {
     accepted(buffer, request).choose(preferred)
-}
-
-/// Whether the client takes a body in this coding, such as a file that was compressed ahead of time, rather than the plain
-/// one.
-pub fn accepts_coding(
-    buffer: &[u8],
-    request: &RequestHead,
-    algorithm: CompressionAlgorithm,
-) -> bool {
-    choose_coding(buffer, request, &[algorithm]).is_some()
 }
 
 fn accepted(buffer: &[u8], request: &RequestHead) -> AcceptedCodings {

@@ -27,7 +27,7 @@ mod judge;
 mod places;
 mod zstd;
 
-pub use accept::{accepts_coding, choose_coding};
+pub use accept::choose_coding;
 pub use encoder::{BodyEncoder, EncoderError};
 pub use judge::{AnswerTraits, is_weak_form, weaken_etag};
 pub(super) use judge::{forbids_transforming, is_of_plain_body};

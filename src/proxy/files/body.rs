@@ -31,7 +31,7 @@ use crate::proxy::forward::min_rate::Pace;
 use crate::proxy::memory::MemoryCharge;
 use crate::rt::clock;
 use crate::rt::coop::yield_to_reactor;
-use crate::rt::page_cache::{FileIdentity, is_in_memory_lately};
+use crate::rt::page_cache::{HeldFile, is_in_memory_lately};
 use crate::rt::rooted::{DiskWait, read_at};
 use crate::rt::shutdown_signal::Level;
 
@@ -63,7 +63,7 @@ pub struct FileBody {
     /// The file.
     pub file: Arc<OwnedFd>,
     /// Which one it is.
-    pub identity: FileIdentity,
+    pub identity: HeldFile,
     /// Bytes in it.
     pub size: u64,
     /// The head.
@@ -180,7 +180,7 @@ pub(super) struct SendingFile<'a> {
     /// The kernel may send the file by itself.
     sends: bool,
     pub(super) file: Arc<OwnedFd>,
-    identity: FileIdentity,
+    identity: HeldFile,
     size: u64,
     /// Until its end, `range` goes into `text` only by way of it.
     pub(super) encoded: Option<EncodedBody>,

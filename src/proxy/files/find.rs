@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{FilesAction, PathPattern, TryStep};
 use crate::core::files::path::{ServedPath, is_hidden};
-use crate::core::files::preference::weigh_coding;
+use crate::core::preference::weigh_coding;
 use crate::rt::rooted::{DiskWait, EntryKind, EntryState, OpenedRoot, ServedRoot};
 
 /// What was found.

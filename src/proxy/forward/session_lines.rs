@@ -1,6 +1,6 @@
 //! What an answer tells the client of its session, and what the app says of it there.
 
-use crate::core::sticky::{clears_cookie, cookie_values};
+use crate::core::cookies::{clears_cookie, set_cookie_value};
 use crate::proxy::h1::response::ResponseHead;
 
 /// What the answer to a request of a sticky pool tells.
@@ -97,11 +97,8 @@ impl SessionAnswer<'_> {
             true if value.trim_ascii().is_empty() => AppsWord::Ended,
             true => AppsWord::Foreign,
             false if clears_cookie(value, cookie) => AppsWord::Ended,
-            // Of a `Set-Cookie`, the first pair is the cookie; the others are what is said of it.
-            false => match value.split(|byte| *byte == b';').next() {
-                Some(pair) if cookie_values(pair, cookie).next().is_some() => AppsWord::Foreign,
-                _ => AppsWord::Nothing,
-            },
+            false if set_cookie_value(value, cookie).is_some() => AppsWord::Foreign,
+            false => AppsWord::Nothing,
         }
     }
 

@@ -20,6 +20,7 @@ pub use super::method::{HttpVersion, Method, Upgrade};
 use super::span::{Field, Span};
 pub use super::target::TargetForm;
 use super::target::{self, TargetError};
+use crate::core::cookies::cookie_values;
 use crate::proxy::messages::grpc;
 
 /// Most fields a head may have; one more is 431.
@@ -139,6 +140,14 @@ impl RequestHead {
             },
             outcome => outcome,
         }
+    }
+
+    /// The values of the cookies of this name, from all `Cookie` fields, in their order (see [`crate::core::cookies`]).
+    pub fn cookies<'b>(&self, buffer: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
+        let fields = self.fields.iter().filter(move |field| {
+            field.kind == FieldKind::Other && field.name.of(buffer).eq_ignore_ascii_case(b"cookie")
+        });
+        fields.flat_map(move |field| cookie_values(field.value.of(buffer), name.as_bytes()))
     }
 
     /// As [`Self::parse`], for a target that is UTF-8.

@@ -6,7 +6,7 @@ use super::intercept::{interceptable, kept_fields};
 use super::judge::FailedAttempt;
 use super::mirror::{LONGEST_COPY, mark_copy};
 use super::record::RequestRecord;
-use super::sticky::ClientSession;
+use super::sticky::StickySession;
 use crate::config::Config;
 use crate::core::Time;
 use crate::proxy::buffer::Buffer;
@@ -127,7 +127,7 @@ impl Transaction<'_> {
             compression: self.config.compression.as_ref(),
             intercept: None,
             watch,
-            session: self.session.as_deref().map(ClientSession::answer),
+            session: self.session.as_deref().map(StickySession::answer),
         };
         match purpose {
             AttemptPurpose::Answer if self.account.rule.is_none() => {}

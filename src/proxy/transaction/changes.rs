@@ -10,7 +10,9 @@ use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::forward::changed_fields::{ChangedFields, RequestChanges};
 use crate::proxy::h1::request::TargetForm;
 use crate::proxy::h1::target::host_length;
-use crate::registry::routes::changes::{FieldChanges, PathChange, RouteChanges, WrittenLines};
+use crate::registry::routes::changes::{
+    RouteChanges, RouteFieldChanges, RoutePathChange, WrittenLines,
+};
 use crate::registry::routes::{RoutedRequest as _, compared_path, has_dot_segment, rest_of_path};
 
 /// What a route changes of one request and its answer.
@@ -63,7 +65,7 @@ impl<'a> MessageChanges<'a> {
 
 #[inline]
 fn changed_fields<'a>(
-    changes: Option<&'a FieldChanges>,
+    changes: Option<&'a RouteFieldChanges>,
     made: Option<&'a [u8]>,
 ) -> Option<ChangedFields<'a>> {
     let changes = changes?;
@@ -179,7 +181,7 @@ impl MadeValues {
 /// Appends the lines that differ from request to request, and those between them.
 fn write_lines(
     out: &mut Vec<u8>,
-    changes: Option<&FieldChanges>,
+    changes: Option<&RouteFieldChanges>,
     values: &RequestValues<'_>,
 ) -> Result<(), LocalResponse> {
     let Some(changes) = changes.filter(|changes| changes.fixed().is_none()) else {
@@ -213,21 +215,21 @@ fn write_lines(
 /// Writes the app's path and query; `false`: they are as they came.
 fn change_target(
     target: &mut Vec<u8>,
-    change: &PathChange,
+    change: &RoutePathChange,
     values: &RequestValues<'_>,
 ) -> Result<bool, LocalResponse> {
     let path = values.request.path();
     let mut has_query = false;
     match change {
-        PathChange::Strip(prefix) => match rest_of_path(path, prefix) {
+        RoutePathChange::Strip(prefix) => match rest_of_path(path, prefix) {
             Some(rest) => target.extend_from_slice(rest),
             None => return Ok(false),
         },
-        PathChange::Whole(to) => {
+        RoutePathChange::Whole(to) => {
             values.expand(target, to, ValueEncoding::Path)?;
             has_query = to.names_query();
         }
-        PathChange::Match { regex, to } => {
+        RoutePathChange::Match { regex, to } => {
             let compared: Cow<'_, [u8]> = compared_path(path);
             let Some(groups) = regex.captures(&compared) else {
                 return Ok(false);

@@ -7,7 +7,7 @@ use super::route::ReceivedRequest;
 use crate::config::HashKey;
 use crate::core::balance::{Balancer, ketama};
 use crate::core::split;
-use crate::registry::routes::{RoutedRequest as _, cookie_value};
+use crate::registry::routes::RoutedRequest as _;
 
 /// Longer than any address is written.
 const ADDRESS: usize = 64;
@@ -49,9 +49,7 @@ impl Transaction<'_> {
             HashKey::Uri => note(self.head.origin.of(buffer)),
             HashKey::Path => note(request.path()),
             HashKey::Header(name) => request.has_field(name, &mut note),
-            HashKey::Cookie(name) => request.has_field("cookie", &mut |line| {
-                cookie_value(line, name).is_some_and(&mut note)
-            }),
+            HashKey::Cookie(name) => request.has_cookie(name, &mut note),
         };
         key
     }

@@ -9,7 +9,7 @@ use std::task::{Poll, ready};
 use crate::config::{self, Config, RouteHold};
 use crate::core::Time;
 use crate::core::hold::{
-    self, Admission, HoldCandidate, HoldLimits, HoldRefusal, OnEmpty, admit, second_look,
+    self, HoldAdmission, HoldCandidate, HoldLimits, HoldRefusal, OnEmpty, admit, second_look,
 };
 use crate::core::pause::paused_limits;
 use crate::proxy::buffer::LARGE;
@@ -170,9 +170,9 @@ pub async fn wait(
         may_fail_open: wish.may_fail_open,
     };
     let mut deadline = match admit(held, waiter, &limits, clock::now()) {
-        Admission::Hold { until } => until,
-        Admission::Fail(refusal) => return HoldEnd::GaveUp(refusal, refusal.as_str()),
-        Admission::FailOpen => return HoldEnd::FailOpen,
+        HoldAdmission::Hold { until } => until,
+        HoldAdmission::Fail(refusal) => return HoldEnd::GaveUp(refusal, refusal.as_str()),
+        HoldAdmission::FailOpen => return HoldEnd::FailOpen,
     };
     let mut late = match wish.for_room {
         true => HoldEnd::GaveUp(HoldRefusal::TooLong, "no backend had room in time"),

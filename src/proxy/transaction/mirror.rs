@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Transaction;
 use super::attempt::{AttemptEnd, AttemptPurpose};
 use super::begin::{RoutedToPool, begin_upload, prepare_changes};
-use super::guards::Admission;
+use super::guards::RouteAdmission;
 use super::judge::FailedAttempt;
 use super::record::RequestRecord;
 use crate::config::{Config, MirrorConfig};
@@ -52,7 +52,7 @@ struct RequestCopy {
     id: RequestId,
     origin: ClientInfo,
     /// What the route's guards say to the app.
-    admission: Option<Box<Admission>>,
+    admission: Option<Box<RouteAdmission>>,
     bytes: Vec<u8>,
     place: MirrorPlace,
 }

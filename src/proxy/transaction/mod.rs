@@ -1,13 +1,19 @@
 //! One request, from its parsed head to its log line.
 //!
 //! [`handle`] is its way: find the route, wait for a short body, pick, attempt and judge until it has ended, and write
-//! the log line. What its steps do is in the files beside it: `arrival` counts it where somebody listens for silence, `begin` and `route` find the pool,
-//! `request_buffering` waits for a short body, `wait` and [`hold`] for a backend, `attempt` makes one attempt, `connect`
-//! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and
-//! `actions` answer without a backend (through `compressed_answer`, where that is on), `hash_key` has what
-//! balancing by hash goes by, `changes`
-//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process, `followed` tells plans of splits and traces of it, `restarts` counts what it was to restarts of backends, and [`record`] is what is
-//! remembered for the log.
+//! the log line. What its steps do is in the files beside it, in their order:
+//!
+//! - `begin` and `route` find the pool, `guards` ask who may come, `request_buffering` waits for a short body;
+//! - `wait` and [`hold`] wait for a backend; `hash_key` and `sticky` say which one the request would have;
+//! - `attempt` makes one attempt, `connect` has its connection; `changes` and `placeholders` make what a route changes on
+//!   the way;
+//! - `finish` is what follows a whole answer, `judge` what follows a failed attempt;
+//! - `actions`, `redirect`, `maintenance` and `local_response` answer without a backend, through `compressed_answer` where
+//!   that is on; `intercept` puts a page in the place of an app's answer.
+//!
+//! Beside the way: [`record`] is what is remembered for the log, [`request_id`] the request's name there, `arrival` counts requests where somebody listens for
+//! silence, `followed` tells plans of splits and traces of them, `restarts` counts what they were to restarts of backends,
+//! `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process.
 
 mod actions;
 mod arrival;
@@ -45,7 +51,7 @@ use begin::{RoutedToPool, Unrouted, answer_unrouted, route_request};
 use changes::MessageChanges;
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
-use sticky::ClientSession;
+use sticky::StickySession;
 
 use crate::config::{Config, Route};
 use crate::core::Time;
@@ -83,7 +89,7 @@ struct Transaction<'a> {
     /// Why the last connect failed, if one did.
     last_fault: Option<ConnectFault>,
     /// Its session, where the pool's stay with their backends.
-    session: Option<Box<ClientSession>>,
+    session: Option<Box<StickySession>>,
 }
 
 /// Answers the request whose head is at the start of the client's buffer, and writes its log line.

@@ -182,14 +182,9 @@ impl RequestValues<'_> {
     }
 
     fn cookie(&self, name: &str) -> &[u8] {
-        let pairs = self.request.lines("cookie");
-        let mut pairs = pairs.flat_map(|line| line.split(|byte| *byte == b';'));
-        let found = pairs.find_map(|pair| {
-            let pair = pair.trim_ascii();
-            let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            Some(value)
-        });
-        found.unwrap_or_default()
+        let request = &self.request;
+        let mut values = request.head.cookies(request.buffer, name);
+        values.next().unwrap_or_default()
     }
 
     fn path_group(&self, group: u8) -> Vec<u8> {

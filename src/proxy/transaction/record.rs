@@ -23,7 +23,7 @@ use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::refusal::ClientRefusal;
 use crate::proxy::transaction::changes::{KeptValues, MessageChanges};
-use crate::proxy::transaction::guards::Admission;
+use crate::proxy::transaction::guards::RouteAdmission;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::proxy::transaction::restarts::BrokenAttempts;
 use crate::registry::endpoint::Endpoint;
@@ -116,7 +116,7 @@ pub struct RequestRecord {
     /// What was made of its texts for what it changes on the way.
     pub(super) made: KeptValues,
     /// What its route's guards have let it in with.
-    pub admission: Option<Box<Admission>>,
+    pub admission: Option<Box<RouteAdmission>>,
     /// Who it comes from, where a password has told.
     pub user: Option<Arc<str>>,
     /// How it ended, where not well.

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Transaction;
 use crate::config::{SameSite, StickyConfig};
+use crate::core::cookies::remove_cookie;
 use crate::core::sticky::token::{BelievedToken, TOKEN_LENGTH};
-use crate::core::sticky::{cookie_values, remove_cookie};
 use crate::proxy::forward::session_lines::SessionAnswer;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::h1::response::ResponseHead;
@@ -17,7 +17,7 @@ use crate::rt::clock;
 
 /// The session of one request.
 #[derive(Debug)]
-pub(super) struct ClientSession {
+pub(super) struct StickySession {
     /// The pool whose rules hold.
     pool: Arc<PoolSnapshot>,
     /// The token that it came with, if that is believed.
@@ -43,30 +43,24 @@ enum SentToken<'a> {
 
 impl<'a> SentToken<'a> {
     fn find(config: &StickyConfig, head: &RequestHead, buffer: &'a [u8]) -> Self {
-        let mut found = Self::Nothing;
-        let mut take = |value: &'a [u8]| {
-            found = match found {
-                Self::Nothing => Self::One(value),
-                _ => Self::Several,
-            };
-        };
-        let field_name = config.header.as_deref().unwrap_or("cookie");
-        let fields = head.fields.iter();
-        for field in fields.filter(|field| {
-            let name = field.name.of(buffer);
-            name.eq_ignore_ascii_case(field_name.as_bytes())
-        }) {
-            let value: &'a [u8] = field.value.of(buffer);
-            match config.header {
-                Some(_) => take(value.trim_ascii()),
-                None => {
-                    for value in cookie_values(value, config.cookie.as_bytes()) {
-                        take(value);
-                    }
-                }
+        match &config.header {
+            None => Self::only(head.cookies(buffer, &config.cookie)),
+            Some(name) => {
+                let fields = head.fields.iter().filter(|field| {
+                    let other = field.name.of(buffer);
+                    other.eq_ignore_ascii_case(name.as_bytes())
+                });
+                Self::only(fields.map(|field| field.value.of(buffer).trim_ascii()))
             }
         }
-        found
+    }
+
+    fn only(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
+        match (values.next(), values.next()) {
+            (None, _) => Self::Nothing,
+            (Some(value), None) => Self::One(value),
+            (Some(_), Some(_)) => Self::Several,
+        }
     }
 }
 
@@ -96,7 +90,7 @@ impl Transaction<'_> {
                 backend: believed.token.backend,
                 session,
             }));
-        self.session = Some(Box::new(ClientSession {
+        self.session = Some(Box::new(StickySession {
             believed,
             session,
             is_in_head: sent != SentToken::Nothing,
@@ -144,7 +138,7 @@ impl Transaction<'_> {
     }
 }
 
-impl Drop for ClientSession {
+impl Drop for StickySession {
     /// The request is over, and with it the time in which its session can't be idle.
     fn drop(&mut self) {
         if let Some(endpoint) = &self.counted {
@@ -153,7 +147,7 @@ impl Drop for ClientSession {
     }
 }
 
-impl ClientSession {
+impl StickySession {
     /// Its app has ended it.
     fn forget(&self) {
         if let Some(endpoint) = &self.counted {

@@ -41,20 +41,20 @@ pub struct KnownSession {
 /// The sessions of one backend. Costs nothing before the first one.
 #[derive(Debug, Default)]
 pub struct SessionHolders {
-    shards: OnceLock<Box<[Mutex<Shard>; SHARDS]>>,
+    shards: OnceLock<Box<[Mutex<HolderShard>; SHARDS]>>,
     /// Without a request a session ends after so many seconds: what was said last.
     idle: AtomicU32,
 }
 
 #[derive(Debug, Default)]
-struct Shard {
-    holders: HashMap<u64, Holder>,
+struct HolderShard {
+    holders: HashMap<u64, SessionHolder>,
     /// With so many, those whose time is over are looked for.
     sweep: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Holder {
+struct SessionHolder {
     /// In seconds.
     seen: u32,
     /// Requests under way.
@@ -62,7 +62,7 @@ struct Holder {
     has_returned: bool,
 }
 
-impl Holder {
+impl SessionHolder {
     fn counts(self, now: u32, idle: u32) -> bool {
         if self.open > 0 {
             return true;
@@ -75,7 +75,7 @@ impl Holder {
     }
 }
 
-impl Shard {
+impl HolderShard {
     fn sweep(&mut self, now: u32, idle: u32) {
         let before = self.holders.len();
         self.holders.retain(|_, holder| holder.counts(now, idle));
@@ -157,7 +157,7 @@ impl SessionHolders {
                 holder.has_returned |= has_returned;
                 return;
             }
-            Entry::Vacant(entry) => entry.insert(Holder {
+            Entry::Vacant(entry) => entry.insert(SessionHolder {
                 seen,
                 open,
                 has_returned,

@@ -10,12 +10,12 @@ const LASTS: Time = Time::from_secs(1);
 
 /// While it is raised, requests go to other backends, if there are any. It evicts nobody.
 #[derive(Debug, Default)]
-pub struct Suspicion {
+pub struct ClosingSuspicion {
     /// Microseconds of the clock plus one; 0: none.
     since: AtomicU64,
 }
 
-impl Suspicion {
+impl ClosingSuspicion {
     /// A sign of it was seen just now.
     pub fn raise(&self) {
         self.since
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn only_a_probe_that_began_later_clears_it() {
-        let suspicion = Suspicion::default();
+        let suspicion = ClosingSuspicion::default();
         assert!(!suspicion.is_raised());
         let before = clock::now();
         std::thread::sleep(std::time::Duration::from_millis(1));

@@ -18,7 +18,7 @@ use crate::registry::handed::{HandedDiscovered, HandedLease, HandedRegistry, Kno
 use crate::registry::handle::RegistryError;
 use crate::registry::lease::{LeaseHandle, LeaseRecord};
 use crate::registry::live_figures::RememberedAnswer;
-use crate::registry::persist::{DrainRecord, KeptSource, SourceBackend};
+use crate::registry::persist::{DrainRecord, KeptBackend, KeptSource};
 use crate::registry::pool::{Joining, PoolState};
 use crate::registry::view::LeaseEvent;
 use crate::registry::writer::Writer;
@@ -68,7 +68,7 @@ impl Writer {
     /// true.
     fn take_discovered(&mut self, discovered: Vec<HandedDiscovered>) {
         for one in discovered {
-            let backend = SourceBackend {
+            let backend = KeptBackend {
                 name: one.name,
                 address: one.address,
                 weight: one.weight,
@@ -114,7 +114,7 @@ impl Writer {
         &mut self,
         pool: &str,
         source: &str,
-        one: SourceBackend,
+        one: KeptBackend,
     ) -> Option<(String, DiscoveredBackend<Address>)> {
         let index = self.index(pool).ok()?;
         let address: Address = one.address.parse().ok()?;

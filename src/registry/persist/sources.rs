@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::wall_clock::wall;
-use crate::registry::backend_entry::BackendSource;
+use crate::registry::backend_entry::{BackendEntry, BackendSource};
 use crate::registry::discovery::is_word_of_source;
 use crate::registry::live_figures::LiveFigures;
 use crate::registry::pool::PoolState;
@@ -22,12 +22,12 @@ pub struct KeptSource {
     #[serde(with = "wall")]
     pub answered: SystemTime,
     /// Those that serve. One that terminates, or isn't ready, comes back by the source's next word only.
-    pub backends: Vec<SourceBackend>,
+    pub backends: Vec<KeptBackend>,
 }
 
-/// One of its backends.
+/// A backend that no file names: what is needed to put it back in its pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceBackend {
+pub struct KeptBackend {
     /// Its name.
     pub name: String,
     /// `host:port` or `unix:/path`.
@@ -40,6 +40,19 @@ pub struct SourceBackend {
     /// Where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+}
+
+impl KeptBackend {
+    /// A backend as it is in its pool.
+    pub(super) fn of(member: &BackendEntry) -> Self {
+        Self {
+            name: member.base.clone(),
+            address: member.endpoint.address.to_string(),
+            weight: member.endpoint.weight(),
+            backup: member.is_backup,
+            zone: member.zone.clone(),
+        }
+    }
 }
 
 impl PoolState {
@@ -62,21 +75,13 @@ impl PoolState {
         sources.filter(|one| !one.backends.is_empty()).collect()
     }
 
-    fn backends_of_source(&self, label: &str) -> Vec<SourceBackend> {
+    fn backends_of_source(&self, label: &str) -> Vec<KeptBackend> {
         let staying = self.both().filter(|(member, backend)| {
             member.source == BackendSource::Discovery
                 && !member.leaving
                 && member.discovery.as_deref() == Some(label)
                 && backend.drains().all(|(_, drain)| !is_word_of_source(drain))
         });
-        staying
-            .map(|(member, _)| SourceBackend {
-                name: member.base.clone(),
-                address: member.endpoint.address.to_string(),
-                weight: member.endpoint.weight(),
-                backup: member.is_backup,
-                zone: member.zone.clone(),
-            })
-            .collect()
+        staying.map(|(member, _)| KeptBackend::of(member)).collect()
     }
 }

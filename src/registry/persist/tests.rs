@@ -41,13 +41,15 @@ fn state() -> KeptState {
                 drain: keep(&drain(None, None)),
             },
         ],
-        registrations: vec![Registration {
+        registrations: vec![KeptRegistration {
             pool: "api".into(),
-            name: "api-7".into(),
-            address: "unix:/run/api.sock".into(),
-            weight: 3,
-            backup: true,
-            zone: Some("eu-1a".into()),
+            backend: KeptBackend {
+                name: "api-7".into(),
+                address: "unix:/run/api.sock".into(),
+                weight: 3,
+                backup: true,
+                zone: Some("eu-1a".into()),
+            },
             owner: Some(1000),
         }],
         pauses: vec![KeptPause {
@@ -72,7 +74,7 @@ fn state() -> KeptState {
             pool: "api".into(),
             source: "dns api.internal:80".into(),
             answered: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
-            backends: vec![SourceBackend {
+            backends: vec![KeptBackend {
                 name: "10.0.0.5-80".into(),
                 address: "10.0.0.5:80".into(),
                 weight: 2,

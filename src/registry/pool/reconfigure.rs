@@ -15,7 +15,7 @@ use crate::registry::probing::Probing;
 
 /// What a configuration asks of a pool's backends.
 #[derive(Default)]
-pub struct Difference {
+pub struct PoolDifference {
     /// To be drained and removed, with the reason.
     pub leaving: Vec<(BackendKey, String)>,
     /// To be added.
@@ -114,8 +114,8 @@ impl PoolState {
 
     /// What the configuration asks for, beside what there is. Weights are taken over on the spot, and so is a
     /// backend that was registered and is now configured with the same name and address.
-    pub fn compare(&mut self, wanted: &config::PoolConfig) -> Difference {
-        let mut difference = Difference::default();
+    pub fn compare(&mut self, wanted: &config::PoolConfig) -> PoolDifference {
+        let mut difference = PoolDifference::default();
         let mut stay: HashMap<String, BackendKey> = HashMap::new();
         // Leases are none of the configuration's business: a launcher holds them.
         let ours = |member: &BackendEntry| !member.leaving && member.source != BackendSource::Lease;

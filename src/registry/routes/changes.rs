@@ -11,20 +11,20 @@ use crate::core::field_names::FieldNames;
 #[derive(Debug)]
 pub struct RouteChanges {
     /// The path that the app is asked for.
-    pub path: Option<PathChange>,
+    pub path: Option<RoutePathChange>,
     /// `Host` for the app.
     pub host: Option<TextTemplate>,
     /// Fields of requests.
-    pub request: Option<FieldChanges>,
+    pub request: Option<RouteFieldChanges>,
     /// Fields of answers.
-    pub response: Option<FieldChanges>,
+    pub response: Option<RouteFieldChanges>,
     /// Whether nothing of it has to be made for each request.
     pub is_fixed: bool,
 }
 
 /// How a path is changed.
 #[derive(Debug)]
-pub enum PathChange {
+pub enum RoutePathChange {
     /// These segments are taken off its beginning.
     Strip(Box<str>),
     /// This one takes its place.
@@ -40,7 +40,7 @@ pub enum PathChange {
 
 /// What becomes of a head's fields.
 #[derive(Debug)]
-pub struct FieldChanges {
+pub struct RouteFieldChanges {
     /// Those that came and don't go on.
     pub dropped: Arc<FieldNames>,
     /// What is written behind the others, in order. No two neighbours of it are fixed.
@@ -69,14 +69,16 @@ impl RouteChanges {
     /// `None`: the route changes nothing.
     pub(super) fn new(route: &Route) -> Option<Self> {
         let path = match (&route.strip_prefix, &route.rewrite) {
-            (Some(prefix), _) => Some(PathChange::Strip(prefix.as_str().into())),
-            (None, Some(PathRewrite::Whole(to))) => Some(PathChange::Whole(to.clone())),
+            (Some(prefix), _) => Some(RoutePathChange::Strip(prefix.as_str().into())),
+            (None, Some(PathRewrite::Whole(to))) => Some(RoutePathChange::Whole(to.clone())),
             // A checked configuration has no expression that can't be used.
             (None, Some(PathRewrite::Match { regex, to })) => {
-                compile_regex(regex).ok().map(|regex| PathChange::Match {
-                    regex,
-                    to: to.clone(),
-                })
+                compile_regex(regex)
+                    .ok()
+                    .map(|regex| RoutePathChange::Match {
+                        regex,
+                        to: to.clone(),
+                    })
             }
             (None, None) => None,
         };
@@ -87,15 +89,15 @@ impl RouteChanges {
             path,
             host: host.map(|rule| rule.value.clone()),
             request: request.and_then(|rules| {
-                FieldChanges::new(&rules.set, &rules.add, &rules.remove, is_host)
+                RouteFieldChanges::new(&rules.set, &rules.add, &rules.remove, is_host)
             }),
             response: route.response_headers.as_ref().and_then(|rules| {
-                FieldChanges::new(&rules.set, &rules.add, &rules.remove, |_| false)
+                RouteFieldChanges::new(&rules.set, &rules.add, &rules.remove, |_| false)
             }),
             is_fixed: false,
         };
         let has_own_target = changes.path.is_some() || changes.host.is_some();
-        let is_fixed = |side: &Option<FieldChanges>| {
+        let is_fixed = |side: &Option<RouteFieldChanges>| {
             let side = side.as_ref();
             side.is_none_or(|side| side.fixed().is_some())
         };
@@ -107,7 +109,7 @@ impl RouteChanges {
     }
 }
 
-impl FieldChanges {
+impl RouteFieldChanges {
     fn new(
         set: &[FieldRule],
         add: &[FieldRule],

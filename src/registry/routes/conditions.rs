@@ -77,7 +77,7 @@ impl Conditions {
                 .all(|test| request.has_field(&test.name, &mut |value| test.value.fits(value)))
             && (self.query.iter()).all(|test| test.fits_query(request.query()))
             && (self.cookies.iter())
-                .all(|test| request.has_field("cookie", &mut |line| test.fits_cookie(line)))
+                .all(|test| request.has_cookie(&test.name, &mut |value| test.value.fits(value)))
             && (self.clients.is_empty()
                 || request
                     .client()
@@ -123,21 +123,6 @@ impl NamedTest {
                     }
             })
     }
-
-    /// Whether one of the cookies in a line of `Cookie` is such (RFC 6265, section 4.2.1).
-    fn fits_cookie(&self, line: &[u8]) -> bool {
-        line.split(|byte| *byte == b';')
-            .map(|pair| split_at_equals(pair.trim_ascii()))
-            .any(|(name, value)| name == self.name.as_bytes() && self.value.fits(value))
-    }
-}
-
-/// The value of a cookie in a line of `Cookie`, if that has it.
-pub fn cookie_value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let pairs = line.split(|byte| *byte == b';');
-    let mut pairs = pairs.map(|pair| split_at_equals(pair.trim_ascii()));
-    let found = pairs.find(|(other, _)| *other == name.as_bytes())?;
-    Some(found.1)
 }
 
 fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {

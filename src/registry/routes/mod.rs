@@ -24,7 +24,6 @@ mod split;
 use crate::config::Route;
 use std::sync::Arc;
 
-pub use conditions::cookie_value;
 pub use guards::{AtOnceLimit, RateLimit, RouteLimits};
 use hosts::{HostMap, MAX_HOST, lower_host};
 use paths::{Path, PrefixMap};

@@ -25,6 +25,7 @@ use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
 use super::paths::{Normal, Path, PrefixMap};
 use super::split::PoolSplit;
 use crate::config::{ListenAddress, MatchedPath, Route, compile_regex, compile_regexes};
+use crate::core::cookies::cookie_values;
 use crate::core::field_names::FieldNames;
 use crate::metrics::RouteRequests;
 use crate::rt::rooted::ServedRoot;
@@ -45,6 +46,13 @@ pub trait RoutedRequest {
 
     /// Whether a field of this name, in any case, has a line whose value `fits`.
     fn has_field(&self, name: &str, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+
+    /// Whether a cookie of this name has a value that `fits`, wherever it stands.
+    fn has_cookie(&self, name: &str, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.has_field("cookie", &mut |line| {
+            cookie_values(line, name.as_bytes()).any(&mut *fits)
+        })
+    }
 
     /// The client's address, behind trusted proxies; `None`: nobody knows.
     fn client(&self) -> Option<IpAddr>;

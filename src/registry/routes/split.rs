@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::conditions::cookie_value;
 use super::rules::RoutedRequest;
 use crate::config::{Route, SplitKey};
 use crate::core::split;
@@ -81,9 +80,7 @@ impl PoolSplit {
                 request.has_field(name, &mut note);
             }
             SplitKey::Cookie(name) => {
-                request.has_field("cookie", &mut |line| {
-                    cookie_value(line, name).is_some_and(&mut note)
-                });
+                request.has_cookie(name, &mut note);
             }
         }
         // The first request of a client hardly ever has the cookie: it is better than nothing to know the client.

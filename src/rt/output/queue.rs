@@ -17,15 +17,15 @@ const MAX_KEPT: usize = 64 << 10;
 const STACK: usize = 128 << 10;
 
 /// Told how many messages were lost, when one could be written again.
-pub type LossReport = Box<dyn Fn(u64) + Send>;
+pub type OutputLossReport = Box<dyn Fn(u64) + Send>;
 
 /// Messages on their way to one descriptor, and the thread that writes them. What does not fit, and what can't be
 /// written, is dropped and counted.
 #[derive(Debug)]
-pub struct OutputQueue(Arc<QueueShared>);
+pub struct OutputQueue(Arc<OutputQueueShared>);
 
 #[derive(Debug, Default)]
-struct QueueShared {
+struct OutputQueueShared {
     waiting: Mutex<QueuedOutput>,
     /// There is something to write.
     filled: Condvar,
@@ -52,9 +52,9 @@ impl OutputQueue {
     pub fn start(
         name: &str,
         out: impl Write + Send + 'static,
-        report: LossReport,
+        report: OutputLossReport,
     ) -> io::Result<Self> {
-        let shared = Arc::new(QueueShared::default());
+        let shared = Arc::new(OutputQueueShared::default());
         let of_thread = shared.clone();
         std::thread::Builder::new()
             .name(name.to_owned())
@@ -97,9 +97,9 @@ impl OutputQueue {
     }
 }
 
-impl QueueShared {
+impl OutputQueueShared {
     /// The thread's life.
-    fn write_all(&self, out: &mut LineWriter<impl Write>, report: &LossReport) {
+    fn write_all(&self, out: &mut LineWriter<impl Write>, report: &OutputLossReport) {
         let (mut taken, mut told) = (Vec::new(), 0);
         loop {
             let messages = self.take(&mut taken);
@@ -149,7 +149,7 @@ mod tests {
         Instant::now() + Duration::from_secs(10)
     }
 
-    fn quiet() -> LossReport {
+    fn quiet() -> OutputLossReport {
         Box::new(|_| ())
     }
 

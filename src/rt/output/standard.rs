@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::stdio;
 use serde::Serialize;
 
-use super::queue::{LossReport, OutputQueue};
+use super::queue::{OutputLossReport, OutputQueue};
 use super::unblocked::UnblockedOutput;
 
 /// How long the last words may take in all.
@@ -32,7 +32,7 @@ enum Outlet {
 
 impl Outlet {
     /// With a thread of its own; without one where the system is out of threads or descriptors.
-    fn start(name: &str, stream: BorrowedFd<'static>, report: LossReport) -> Self {
+    fn start(name: &str, stream: BorrowedFd<'static>, report: OutputLossReport) -> Self {
         let started = duplicate(stream).and_then(|file| OutputQueue::start(name, file, report));
         match started {
             Ok(queue) => Self::Queue(queue),

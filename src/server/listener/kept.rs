@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::{BoundAddress, LISTENER_SOCKET, ListeningSocket, PublicListener, access};
 use crate::config::{self, ListenAddress};
-use crate::net::kept_socket::{KeptSocket, SocketStore, SocketUse};
+use crate::net::kept_socket::{KeptSocket, KeptSocketUse, SocketStore};
 use crate::net::unix_socket::{SocketFile, UnixSocketError};
 use crate::rt::files::FileIdentity;
 
@@ -49,7 +49,7 @@ impl BoundAddress {
 impl PublicListener {
     /// How its socket is kept beyond this process; `None`: it is the supervisor's already.
     pub(super) fn kept(&self) -> Option<(KeptSocket, BorrowedFd<'_>)> {
-        let usage = SocketUse::Listener;
+        let usage = KeptSocketUse::Listener;
         match (&self.socket, self.configured()) {
             _ if self.inherited => None,
             (ListeningSocket::Tcp(socket), ListenAddress::Tcp(address)) => {

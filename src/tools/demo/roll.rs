@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::instance::DemoInstance;
 use super::proxy::DemoProxy;
+use crate::core::drain::Outcome;
 
 /// How long each step may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,7 +43,7 @@ pub async fn restart(
     tell(&name, DemoStep::Draining);
     let drained = proxy.drain(&name, deadline).await?;
     ensure!(
-        drained.outcome == "drained",
+        drained.ending() == Some(Outcome::Drained),
         "the drain of {name} ended as {:?} with {} in flight, {} cut and {} lost",
         drained.outcome,
         drained.in_flight,

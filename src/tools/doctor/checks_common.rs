@@ -15,7 +15,7 @@ use super::command_line::{CommandLine, ExecLaunch, Role, base, shell_text};
 use super::coordination::{fitting_way, with_silence};
 use super::finding::DoctorFindings;
 use super::keep_alive;
-use super::model::{CommandForm, Expected, SourcePlace, SupervisedProcess, Supervisor};
+use super::model::{CommandForm, Expected, FindingPlace, SupervisedProcess, Supervisor};
 use super::programs::{self, Serves};
 use super::proxy::ProxySide;
 use super::wrappers;
@@ -48,7 +48,7 @@ struct ProcessJudge<'j> {
     assumed: Assumed,
     pool: Option<&'j PoolConfig>,
     fix: Corrections,
-    pending: Vec<(Severity, DoctorCheck, SourcePlace, String, Help)>,
+    pending: Vec<(Severity, DoctorCheck, FindingPlace, String, Help)>,
 }
 
 /// Judges one process; `scripts` are package.json's.
@@ -102,7 +102,7 @@ impl ProcessJudge<'_> {
         &mut self,
         severity: Severity,
         check: DoctorCheck,
-        place: &SourcePlace,
+        place: &FindingPlace,
         what: String,
         help: Help,
     ) {

@@ -6,7 +6,7 @@ use super::checks as check;
 use super::command_line::{CommandLine, Role, seconds};
 use super::finding::DoctorFindings;
 use super::kubernetes::container_words;
-use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
+use super::model::{CommandForm, FindingPlace, SupervisedProcess, Supervisor, kill};
 use super::programs;
 use super::proxy::ProxySide;
 use super::shell;
@@ -80,12 +80,12 @@ fn service(
     found: &mut DoctorFindings,
 ) -> SupervisedProcess {
     let (name, service) = (&entry.key, &entry.value);
-    let here = SourcePlace {
+    let here = FindingPlace {
         file,
         span: entry.key_span.clone(),
     };
     let at = |key: &str| {
-        service.entry(key).map_or(here.clone(), |e| SourcePlace {
+        service.entry(key).map_or(here.clone(), |e| FindingPlace {
             file,
             span: e.place(),
         })
@@ -137,7 +137,7 @@ fn service(
             let what = format!("the drain of `{name}` is not run when `up` replaces the container");
             let place = hook
                 .entry("command")
-                .map_or(at("pre_stop"), |e| SourcePlace {
+                .map_or(at("pre_stop"), |e| FindingPlace {
                     file,
                     span: e.place(),
                 });

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::checks::DoctorCheck;
-use super::model::SourcePlace;
+use super::model::FindingPlace;
 use crate::config::{ConfigReport, Diagnostic, Severity, SourceTexts, tame};
 
 /// More findings than this in one file help nobody; it keeps a hostile file from taking for ever.
@@ -51,7 +51,7 @@ impl DoctorFindings {
     pub(super) fn error(
         &mut self,
         check: DoctorCheck,
-        place: &SourcePlace,
+        place: &FindingPlace,
         what: impl Into<String>,
         instead: impl Into<String>,
     ) {
@@ -62,7 +62,7 @@ impl DoctorFindings {
     pub(super) fn warning(
         &mut self,
         check: DoctorCheck,
-        place: &SourcePlace,
+        place: &FindingPlace,
         what: impl Into<String>,
         instead: impl Into<String>,
     ) {
@@ -73,7 +73,7 @@ impl DoctorFindings {
         &mut self,
         severity: Severity,
         check: DoctorCheck,
-        place: &SourcePlace,
+        place: &FindingPlace,
         what: String,
         instead: String,
     ) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ini::{self, Dialect};
+use super::ini::{self, IniDialect};
 use crate::config::file_patterns::find_files;
 
 /// The files that a configuration includes; none if it is of another kind.
@@ -14,7 +14,7 @@ pub(super) fn files(path: &Path, text: &str) -> Vec<PathBuf> {
         .parent()
         .filter(|dir| !dir.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let (sections, _) = ini::parse(text, Dialect::Supervisord);
+    let (sections, _) = ini::parse(text, IniDialect::Supervisord);
     let mut found = Vec::new();
     for section in sections.iter().filter(|section| section.name == "include") {
         let Some(key) = section.last("files") else {

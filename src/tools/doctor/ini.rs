@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// Which rules hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(super) enum IniDialect {
     /// systemd.syntax(7).
     Systemd,
     /// supervisord, which uses Python's `ConfigParser`.
@@ -43,7 +43,7 @@ pub(super) struct Stray {
 }
 
 /// The sections of a text, and the lines that can't be understood.
-pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<IniSection>, Vec<Stray>) {
+pub(super) fn parse(text: &str, dialect: IniDialect) -> (Vec<IniSection>, Vec<Stray>) {
     let (mut sections, mut strays) = (Vec::<IniSection>::new(), Vec::new());
     let mut at = 0;
     // systemd: the line before ended with a backslash.
@@ -72,7 +72,7 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<IniSection>, Vec<Stray
             continue;
         }
         let indented = line.starts_with([' ', '\t']);
-        if let (Dialect::Supervisord, true, Some(key)) = (dialect, indented, key) {
+        if let (IniDialect::Supervisord, true, Some(key)) = (dialect, indented, key) {
             key.value.push('\n');
             key.value.push_str(uncommented(trimmed, dialect));
         } else if let Some(name) = trimmed.strip_prefix('[') {
@@ -90,7 +90,7 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<IniSection>, Vec<Stray
                 keys: Vec::new(),
             });
         } else if let Some((name, value)) = trimmed.split_once(separator(dialect)) {
-            continued = dialect == Dialect::Systemd && value.ends_with('\\');
+            continued = dialect == IniDialect::Systemd && value.ends_with('\\');
             let value = if continued {
                 value.trim_end_matches('\\')
             } else {
@@ -118,17 +118,17 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<IniSection>, Vec<Stray
     (sections, strays)
 }
 
-fn separator(dialect: Dialect) -> &'static [char] {
+fn separator(dialect: IniDialect) -> &'static [char] {
     match dialect {
-        Dialect::Systemd => &['='],
-        Dialect::Supervisord => &['=', ':'],
+        IniDialect::Systemd => &['='],
+        IniDialect::Supervisord => &['=', ':'],
     }
 }
 
 /// Without what follows ` ;`, which supervisord drops and systemd doesn't.
-fn uncommented(value: &str, dialect: Dialect) -> &str {
+fn uncommented(value: &str, dialect: IniDialect) -> &str {
     match (dialect, value.find(" ;")) {
-        (Dialect::Supervisord, Some(at)) => value[..at].trim_end(),
+        (IniDialect::Supervisord, Some(at)) => value[..at].trim_end(),
         _ => value,
     }
 }
@@ -141,7 +141,7 @@ mod tests {
     fn units() {
         let text =
             "# c\n[Service]\nExecStop=-/bin/a \\\n# in between\n  --b\nExecStop=c ; d\nstray\n";
-        let (sections, strays) = parse(text, Dialect::Systemd);
+        let (sections, strays) = parse(text, IniDialect::Systemd);
         let values: Vec<_> = sections[0].keys.iter().map(|k| k.value.as_str()).collect();
         assert_eq!(values, ["-/bin/a --b", "c ; d"]);
         assert_eq!(&text[strays[0].span.clone()], "stray");
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn supervisord_s() {
         let text = "[program:x]\ncommand=a b ; why\nenvironment = A=\"1\",\n  B=2\n";
-        let (sections, strays) = parse(text, Dialect::Supervisord);
+        let (sections, strays) = parse(text, IniDialect::Supervisord);
         assert!(strays.is_empty());
         assert_eq!(
             sections[0].last("command").map(|k| k.value.as_str()),

@@ -5,7 +5,7 @@ use super::command_line::{CommandLine, Role, seconds};
 use super::finding::DoctorFindings;
 use super::kubernetes_access::{judge_account, judge_roles};
 use super::model::{
-    CommandForm, Expected, Hook, SourcePlace, SupervisedProcess, Supervisor, SupervisorProbe, kill,
+    CommandForm, Expected, FindingPlace, Hook, SupervisedProcess, Supervisor, SupervisorProbe, kill,
 };
 use super::oxfile::url_in;
 use super::proxy::ProxySide;
@@ -110,7 +110,7 @@ fn service(file: usize, object: &Node, found: &mut DoctorFindings) {
         && !headless
         && let Some(entry) = spec.entry("publishNotReadyAddresses")
     {
-        let place = SourcePlace {
+        let place = FindingPlace {
             file,
             span: entry.place(),
         };
@@ -144,8 +144,8 @@ struct Container<'p> {
 }
 
 impl<'p> Pod<'p> {
-    fn place(&self, entry: &TreeEntry) -> SourcePlace {
-        SourcePlace {
+    fn place(&self, entry: &TreeEntry) -> FindingPlace {
+        FindingPlace {
             file: self.file,
             span: entry.place(),
         }
@@ -165,7 +165,7 @@ impl<'p> Pod<'p> {
     }
 
     fn container(&self, node: &'p Node, init: bool) -> Container<'p> {
-        let here = SourcePlace {
+        let here = FindingPlace {
             file: self.file,
             span: node
                 .entry("name")

@@ -2,7 +2,7 @@
 
 use super::checks as check;
 use super::finding::DoctorFindings;
-use super::model::SourcePlace;
+use super::model::FindingPlace;
 use super::proxy::ProxySide;
 use crate::config::{DiscoveryConfig, DiscoveryKind};
 use crate::tools::tree::{Node, TreeEntry};
@@ -63,7 +63,7 @@ pub(super) fn judge_roles(
         return;
     }
     let mut tell = |entry: &TreeEntry, what: String, instead: &str| {
-        let place = SourcePlace {
+        let place = FindingPlace {
             file,
             span: entry.place(),
         };
@@ -111,7 +111,7 @@ pub(super) fn judge_account(
         return;
     }
     if let Some(entry) = spec.entry("automountServiceAccountToken") {
-        let place = SourcePlace {
+        let place = FindingPlace {
             file,
             span: entry.place(),
         };

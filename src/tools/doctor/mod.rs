@@ -46,7 +46,7 @@ use std::time::Duration;
 use crate::config::{Config, ConfigReport, Severity};
 use checks_common::Assumed;
 use finding::DoctorFindings;
-use model::{SourcePlace, SupervisedProcess};
+use model::{FindingPlace, SupervisedProcess};
 use proxy::ProxySide;
 use recognise::RecognisedFile;
 
@@ -159,7 +159,7 @@ fn embedded(
                     .errors()
                     .next()
                     .map_or(String::new(), |d| d.message.clone());
-                let place = SourcePlace {
+                let place = FindingPlace {
                     file,
                     span: node.span.clone(),
                 };

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::command_line::{CommandLine, ExecLaunch, HookCall, Role};
-use super::programs::{self, Known, Serves};
+use super::programs::{self, KnownCommand, Serves};
 use crate::config::{PoolConfig, SupervisorKind};
 
 /// A place in one of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SourcePlace {
+pub(super) struct FindingPlace {
     pub(super) file: usize,
     pub(super) span: Range<usize>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Kill {
     pub(super) after: Option<Duration>,
     /// Whether the file says so; else it is the supervisor's default.
     pub(super) written: bool,
-    pub(super) place: SourcePlace,
+    pub(super) place: FindingPlace,
 }
 
 /// A command that the supervisor waits for before it sends the signal.
@@ -49,7 +49,7 @@ pub(super) struct Hook {
     pub(super) fails: bool,
     /// Something lifts its drain.
     pub(super) reopened: bool,
-    pub(super) place: SourcePlace,
+    pub(super) place: FindingPlace,
 }
 
 /// What is expected of a process that is under no launcher and has no hook.
@@ -70,7 +70,7 @@ pub(super) struct SupervisorProbe {
     pub(super) path: String,
     /// A command asks, not the supervisor itself.
     pub(super) command: bool,
-    pub(super) place: SourcePlace,
+    pub(super) place: FindingPlace,
 }
 
 /// How the file says what is to be run: what advice has to be written as.
@@ -108,21 +108,21 @@ pub(super) struct SupervisedProcess {
     pub(super) form: CommandForm,
     pub(super) name: String,
     /// Where it begins.
-    pub(super) place: SourcePlace,
+    pub(super) place: FindingPlace,
     pub(super) line: CommandLine,
     /// Where its command stands.
-    pub(super) command_place: SourcePlace,
+    pub(super) command_place: FindingPlace,
     pub(super) env: Vec<(String, String)>,
     pub(super) kill: Kill,
-    pub(super) signal: Option<(String, SourcePlace)>,
+    pub(super) signal: Option<(String, FindingPlace)>,
     pub(super) hooks: Vec<Hook>,
     pub(super) probes: Vec<SupervisorProbe>,
     /// More than one under this name, with the same environment.
-    pub(super) instances: Option<SourcePlace>,
+    pub(super) instances: Option<FindingPlace>,
     /// More than one under this name, whatever their environment.
     pub(super) several: bool,
     /// Its instances share one port by design: where that is said.
-    pub(super) cluster: Option<SourcePlace>,
+    pub(super) cluster: Option<FindingPlace>,
     pub(super) expected: Expected,
     /// The image of a container.
     pub(super) image: String,
@@ -133,7 +133,7 @@ pub(super) struct SupervisedProcess {
     /// What a preStop hook sleeps before the signal.
     pub(super) slept: Duration,
     /// Where that stands.
-    pub(super) sleep_place: Option<SourcePlace>,
+    pub(super) sleep_place: Option<FindingPlace>,
     /// The proxy stands beside it and ends with it: it is lame duck first.
     pub(super) sidecar: bool,
 }
@@ -198,7 +198,7 @@ impl SupervisedProcess {
         supervisor: Supervisor,
         form: CommandForm,
         name: &str,
-        place: SourcePlace,
+        place: FindingPlace,
     ) -> Self {
         SupervisedProcess {
             supervisor,
@@ -254,7 +254,7 @@ impl SupervisedProcess {
 
     /// Whether it takes requests.
     pub(super) fn serves(&self) -> Serves {
-        programs::serves(&Known {
+        programs::serves(&KnownCommand {
             name: &self.name,
             argv: &self.app(),
             image: &self.image,
@@ -323,7 +323,7 @@ pub(super) fn kill(
     supervisor: Supervisor,
     written: Option<&str>,
     parse: impl Fn(&str) -> Option<Duration>,
-    place: SourcePlace,
+    place: FindingPlace,
 ) -> Kill {
     let after = match written {
         None => Some(supervisor.default_kill()),

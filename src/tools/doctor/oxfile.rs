@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::command_line::{CommandLine, Role, seconds};
 use super::finding::DoctorFindings;
 use super::model::{
-    CommandForm, Hook, SourcePlace, SupervisedProcess, Supervisor, SupervisorProbe, kill,
+    CommandForm, FindingPlace, Hook, SupervisedProcess, Supervisor, SupervisorProbe, kill,
 };
 use super::signal_name::signal_name;
 use crate::tools::tree::{Node, TreeEntry};
@@ -18,7 +18,7 @@ pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<
     for app in root.get("apps").map_or(&[][..], Node::items) {
         let name = app.text_of("name").unwrap_or("app");
         let start = app.entry("name").map_or(app.span.clone(), TreeEntry::place);
-        let place = SourcePlace { file, span: start };
+        let place = FindingPlace { file, span: start };
         let layers: Vec<&Node> = std::iter::once(app).chain(defaults).collect();
         all.extend(layered(Supervisor::Oxmgr, name, &place, &layers));
         // A profile is another app over the same one: what it changes is judged beside what it leaves.
@@ -27,7 +27,7 @@ pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<
                 .chain(layers.clone())
                 .collect();
             let name = format!("{name} ({})", profile.key);
-            let place = SourcePlace {
+            let place = FindingPlace {
                 file,
                 span: profile.key_span.clone(),
             };
@@ -39,7 +39,7 @@ pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<
         }
     }
     for entry in root.get("processes").map_or(&[][..], Node::entries) {
-        let place = SourcePlace {
+        let place = FindingPlace {
             file,
             span: entry.key_span.clone(),
         };
@@ -53,12 +53,12 @@ pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<
 fn layered(
     supervisor: Supervisor,
     name: &str,
-    here: &SourcePlace,
+    here: &FindingPlace,
     layers: &[&Node],
 ) -> Option<SupervisedProcess> {
     let entry = |key: &str| layers.iter().find_map(|layer| layer.entry(key));
     let at = |key: &str| {
-        entry(key).map_or(here.clone(), |e| SourcePlace {
+        entry(key).map_or(here.clone(), |e| FindingPlace {
             file: here.file,
             span: e.place(),
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::checks as check;
 use super::command_line::{CommandLine, Role, base, seconds};
 use super::finding::DoctorFindings;
-use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
+use super::model::{CommandForm, FindingPlace, SupervisedProcess, Supervisor, kill};
 use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
 /// Below this, an app that loads a framework is taken for ready before it is.
@@ -117,7 +117,7 @@ fn process(
     } else {
         base(script)
     });
-    let here = SourcePlace {
+    let here = FindingPlace {
         file,
         span: app
             .entry("name")
@@ -125,7 +125,7 @@ fn process(
             .map_or(app.span.clone(), TreeEntry::place),
     };
     let at = |key: &str| {
-        app.entry(key).map_or(here.clone(), |e| SourcePlace {
+        app.entry(key).map_or(here.clone(), |e| FindingPlace {
             file,
             span: e.place(),
         })
@@ -181,7 +181,7 @@ fn process(
 fn launched(
     process: &SupervisedProcess,
     app: &Node,
-    at: &impl Fn(&str) -> SourcePlace,
+    at: &impl Fn(&str) -> FindingPlace,
     found: &mut DoctorFindings,
 ) {
     let name = &process.name;

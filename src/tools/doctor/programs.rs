@@ -109,7 +109,7 @@ pub(super) enum Serves {
 
 /// What is known of a process.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Known<'k> {
+pub(super) struct KnownCommand<'k> {
     pub(super) name: &'k str,
     pub(super) argv: &'k [String],
     pub(super) image: &'k str,
@@ -119,8 +119,8 @@ pub(super) struct Known<'k> {
 }
 
 /// Whether it serves, by all that is known of it.
-pub(super) fn serves(known: &Known<'_>) -> Serves {
-    let Known {
+pub(super) fn serves(known: &KnownCommand<'_>) -> Serves {
+    let KnownCommand {
         name,
         argv,
         image,
@@ -266,10 +266,10 @@ mod tests {
 
     fn of(name: &str, command: &str) -> Serves {
         let argv: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-        serves(&Known {
+        serves(&KnownCommand {
             name,
             argv: &argv,
-            ..Known::default()
+            ..KnownCommand::default()
         })
     }
 

@@ -7,8 +7,8 @@ use toml::de::DeTable;
 use super::checks as check;
 use super::discover::{self, GENERATED};
 use super::finding::{DoctorFindings, Input};
-use super::ini::{self, Dialect, IniSection};
-use super::model::SourcePlace;
+use super::ini::{self, IniDialect, IniSection};
+use super::model::FindingPlace;
 use super::systemd::Unit;
 use super::template::{self, TemplateStrictness, rendered_name};
 use super::toml::from_toml;
@@ -82,12 +82,12 @@ pub(super) fn form(n: usize, file: &Input, found: &mut DoctorFindings) -> Recogn
         "toml" => toml(n, text, found),
         "json" | "json5" | "yaml" | "yml" | "js" | "cjs" | "mjs" => tree(n, text, found),
         _ if UNIT_ENDS.iter().any(|end| name.ends_with(end)) => {
-            sections(n, text, Dialect::Systemd, found)
+            sections(n, text, IniDialect::Systemd, found)
         }
         "conf" | "ini" | "cfg" => {
             let dialect = match is_drop_in(path) || is_unit(text) {
-                true => Dialect::Systemd,
-                false => Dialect::Supervisord,
+                true => IniDialect::Systemd,
+                false => IniDialect::Supervisord,
             };
             sections(n, text, dialect, found)
         }
@@ -106,7 +106,7 @@ fn by_content(n: usize, name: &str, text: &str, found: &mut DoctorFindings) -> R
             .any(|line| marks.iter().any(|mark| line.starts_with(mark)))
     };
     if is_unit(text) {
-        sections(n, text, Dialect::Systemd, found)
+        sections(n, text, IniDialect::Systemd, found)
     } else if begins(&[
         "[program:",
         "[supervisord]",
@@ -115,7 +115,7 @@ fn by_content(n: usize, name: &str, text: &str, found: &mut DoctorFindings) -> R
         "[eventlistener:",
         "[include]",
     ]) {
-        sections(n, text, Dialect::Supervisord, found)
+        sections(n, text, IniDialect::Supervisord, found)
     } else if begins(&[
         "[[apps]]",
         "[processes.",
@@ -202,7 +202,7 @@ fn template_of(
     let (span, how) = template::find(text, look)?;
     found.error(
         check::BROKEN,
-        &SourcePlace { file: n, span },
+        &FindingPlace { file: n, span },
         "this is a template that is not rendered",
         how,
     );
@@ -212,7 +212,7 @@ fn template_of(
 fn unknown(n: usize, what: String, instead: String, found: &mut DoctorFindings) -> RecognisedFile {
     found.error(
         check::BROKEN,
-        &SourcePlace {
+        &FindingPlace {
             file: n,
             span: 0..0,
         },
@@ -254,7 +254,7 @@ fn toml(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
         let what = format!("this is no TOML: {}", error.message());
         found.error(
             check::BROKEN,
-            &SourcePlace { file: n, span },
+            &FindingPlace { file: n, span },
             what,
             "mend the line; doctor has read nothing of this file",
         );
@@ -294,7 +294,7 @@ fn tree(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
                 return form;
             }
             let what = format!("this is neither YAML nor JSON: {}", broken.message);
-            let place = SourcePlace {
+            let place = FindingPlace {
                 file: n,
                 span: broken.span,
             };
@@ -383,7 +383,12 @@ fn without_blocks(text: &str, documents: &[Node]) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-fn sections(n: usize, text: &str, dialect: Dialect, found: &mut DoctorFindings) -> RecognisedFile {
+fn sections(
+    n: usize,
+    text: &str,
+    dialect: IniDialect,
+    found: &mut DoctorFindings,
+) -> RecognisedFile {
     // Nothing in a unit or a program looks like these by itself.
     if let Some(form) = template_of(n, text, TemplateStrictness::AnySign, found) {
         return form;
@@ -393,7 +398,7 @@ fn sections(n: usize, text: &str, dialect: Dialect, found: &mut DoctorFindings) 
         let what = format!("this line can't be understood: {}", stray.message);
         found.error(
             check::BROKEN,
-            &SourcePlace {
+            &FindingPlace {
                 file: n,
                 span: stray.span,
             },
@@ -401,7 +406,7 @@ fn sections(n: usize, text: &str, dialect: Dialect, found: &mut DoctorFindings) 
             "mend or remove it",
         );
     }
-    if dialect == Dialect::Systemd {
+    if dialect == IniDialect::Systemd {
         return RecognisedFile::Systemd(sections);
     }
     let kinds = [

@@ -5,7 +5,7 @@ use super::checks as check;
 use super::command_line::{CommandLine, seconds};
 use super::finding::DoctorFindings;
 use super::ini::{IniKey, IniSection};
-use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
+use super::model::{CommandForm, FindingPlace, SupervisedProcess, Supervisor, kill};
 use super::signal_name::signal_name;
 
 /// The programs of a file.
@@ -28,13 +28,13 @@ fn program(
     section: &IniSection,
     found: &mut DoctorFindings,
 ) -> SupervisedProcess {
-    let here = SourcePlace {
+    let here = FindingPlace {
         file,
         span: section.span.clone(),
     };
     let last = |key: &str| section.last(key);
     let place = |key: Option<&IniKey>| {
-        key.map_or(here.clone(), |key| SourcePlace {
+        key.map_or(here.clone(), |key| FindingPlace {
             file,
             span: key.span.clone(),
         })

@@ -6,7 +6,7 @@ use super::checks as check;
 use super::command_line::{CommandLine, Role, base};
 use super::finding::DoctorFindings;
 use super::ini::{IniKey, IniSection};
-use super::model::{CommandForm, Expected, Hook, SourcePlace, SupervisedProcess, Supervisor};
+use super::model::{CommandForm, Expected, FindingPlace, Hook, SupervisedProcess, Supervisor};
 use super::programs;
 use super::signal_name::signal_name;
 use super::wrappers;
@@ -41,14 +41,14 @@ fn values<'u>(unit: &'u Unit, name: &str) -> Vec<(usize, &'u IniKey)> {
 pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<SupervisedProcess> {
     let service = unit.parts.iter().find_map(|(file, sections)| {
         let section = sections.iter().find(|section| section.name == "Service")?;
-        Some(SourcePlace {
+        Some(FindingPlace {
             file: *file,
             span: section.span.clone(),
         })
     })?;
     let last = |name: &str| values(unit, name).last().copied();
     let place = |key: Option<(usize, &IniKey)>| {
-        key.map_or(service.clone(), |(file, key)| SourcePlace {
+        key.map_or(service.clone(), |(file, key)| FindingPlace {
             file,
             span: key.span.clone(),
         })
@@ -118,7 +118,7 @@ pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<Supervised
             fails: !ignored,
             // Said once.
             reopened: reopened || !process.hooks.is_empty(),
-            place: SourcePlace {
+            place: FindingPlace {
                 file,
                 span: key.span.clone(),
             },
@@ -138,7 +138,7 @@ pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<Supervised
 }
 
 /// A template whose instances would all have one port.
-fn one_port(process: &SupervisedProcess) -> Option<SourcePlace> {
+fn one_port(process: &SupervisedProcess) -> Option<FindingPlace> {
     let fixed = |text: &str| text.parse::<u16>().is_ok();
     let told = process
         .env
@@ -159,7 +159,7 @@ fn one_port(process: &SupervisedProcess) -> Option<SourcePlace> {
 /// What ends the process before it can stop in order, or doesn't end it at all.
 fn killers(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
-    let at = |(file, key): (usize, &IniKey)| SourcePlace {
+    let at = |(file, key): (usize, &IniKey)| FindingPlace {
         file,
         span: key.span.clone(),
     };
@@ -217,7 +217,7 @@ fn kills(words: &[String]) -> bool {
 fn launched(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
-        key.map_or(process.command_place.clone(), |(file, key)| SourcePlace {
+        key.map_or(process.command_place.clone(), |(file, key)| FindingPlace {
             file,
             span: key.span.clone(),
         })
@@ -244,7 +244,7 @@ fn launched(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings
 fn kept_sockets(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
-        key.map_or(process.command_place.clone(), |(file, key)| SourcePlace {
+        key.map_or(process.command_place.clone(), |(file, key)| FindingPlace {
             file,
             span: key.span.clone(),
         })

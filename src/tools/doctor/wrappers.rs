@@ -22,12 +22,7 @@ const fn taking(
     valued: &'static [&'static str],
     arguments: usize,
 ) -> Wrapper {
-    Wrapper {
-        names,
-        valued,
-        arguments,
-        verbs: &[],
-    }
+    running(names, &[], valued, arguments)
 }
 
 const fn running(

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::mailbox::Post;
 use crate::client::blocking::{AdminCallError, AdminRemote, HangUp};
 use crate::client::names::{BackendName, segment};
-use crate::core::launch::DrainEnd;
+use crate::core::drain::Outcome;
 use crate::core::launch::proxies::ProxyEvent;
 use crate::registry::view::{LeaseEvent, LeaseRequest};
 use crate::rt::output::complain;
@@ -346,12 +346,8 @@ impl Link {
                 };
             }
             LeaseEvent::Drain(ended) => {
-                let ending = match ended.outcome.as_str() {
-                    "timed_out" => DrainEnd::TimedOut { cut: ended.cut },
-                    "died" => DrainEnd::Died { lost: ended.lost },
-                    "resumed" => DrainEnd::Resumed,
-                    _ => DrainEnd::Drained,
-                };
+                // In whatever other way another release says that it ended: it has.
+                let ending = ended.ending().unwrap_or(Outcome::Drained);
                 self.post.send(ProxyEvent::Drained(ending));
             }
             LeaseEvent::Left => {}

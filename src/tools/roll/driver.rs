@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::{self, Ran, Template};
+use crate::core::drain::Outcome;
 use crate::core::roll::{Drained, Roll, RollBackend, RollEffect, RollEnd, RollEvent};
 use crate::registry::view::{BackendView, DrainResponse, PoolView};
 use crate::rt::clock;
@@ -70,7 +71,7 @@ pub enum RollStep<'a> {
 }
 
 /// Who is told.
-pub trait Teller {
+pub trait RollTeller {
     /// A step of one backend.
     fn step(&mut self, name: &str, step: RollStep<'_>);
     /// The pool as it is now.
@@ -141,7 +142,7 @@ pub struct Job<'a, P, W> {
     /// The command.
     pub template: &'a Template,
     /// Who is told.
-    pub teller: &'a mut dyn Teller,
+    pub teller: &'a mut dyn RollTeller,
     /// Each message is one Ctrl-C.
     pub interrupts: mpsc::UnboundedReceiver<()>,
 }
@@ -151,7 +152,7 @@ struct RollDriver<'a, P> {
     proxy: &'a P,
     id: &'a str,
     template: &'a Template,
-    teller: &'a mut dyn Teller,
+    teller: &'a mut dyn RollTeller,
     events: VecDeque<RollEvent>,
     work: FuturesUnordered<Work>,
     /// To end running commands.
@@ -307,11 +308,11 @@ impl<P: RollProxy> RollDriver<'_, P> {
                         && backend.drains.iter().any(|drain| drain.id == self.id)
                 };
                 let held = self.pool.backends.iter().any(|backend| ours(&backend));
-                let drained = match answer.outcome.as_str() {
-                    "drained" if held => Drained::Quiet,
-                    "timed_out" => Drained::Cut(answer.cut),
-                    "died" => Drained::Died(answer.lost),
-                    _ => Drained::Lifted,
+                let drained = match answer.ending() {
+                    Some(Outcome::Drained) if held => Drained::Quiet,
+                    Some(Outcome::TimedOut { cut }) => Drained::Cut(cut),
+                    Some(Outcome::Died { lost }) => Drained::Died(lost),
+                    Some(Outcome::Drained | Outcome::Resumed) | None => Drained::Lifted,
                 };
                 if drained == Drained::Quiet {
                     self.teller.step(&name, RollStep::Drained(&answer));

@@ -1,8 +1,8 @@
 //! What the app gets other than its client has sent it, because of who that client is.
 
-use super::{Admission, same_name};
+use super::{RouteAdmission, same_name};
 
-impl Admission {
+impl RouteAdmission {
     /// Changes the head that is written for the app: takes out the fields that only this route's authentication may say,
     /// in whatever spelling, and adds those that it has said.
     pub(in crate::proxy::transaction) fn edit_head(&self, head: &mut Vec<u8>) {

@@ -34,7 +34,7 @@ use crate::registry::routes::RouteRule;
 
 /// A request that has passed its route's guards, for as long as it is under way.
 #[derive(Debug)]
-pub struct Admission {
+pub struct RouteAdmission {
     /// The route.
     rule: Arc<RouteRule>,
     /// Its place among the requests that are served at once.
@@ -43,7 +43,7 @@ pub struct Admission {
     lines: Vec<u8>,
 }
 
-impl Admission {
+impl RouteAdmission {
     /// What it makes of a copy of the request, which takes no place.
     pub(super) fn of_copy(&self) -> Self {
         Self {
@@ -164,7 +164,7 @@ pub(super) fn readmit(
         address,
     };
     let place = request.retake_place();
-    account.admission = Some(Box::new(Admission {
+    account.admission = Some(Box::new(RouteAdmission {
         rule,
         _place: place,
         lines: Vec::new(),
@@ -192,7 +192,7 @@ fn guarded_address(
 }
 
 impl GuardedRequest<'_> {
-    async fn pass(&mut self) -> Result<Admission, AfterRequest> {
+    async fn pass(&mut self) -> Result<RouteAdmission, AfterRequest> {
         if let Err(refusal) = self.check_network().and_then(|()| self.check_certificate()) {
             return Err(self.refuse(refusal).await);
         }
@@ -212,7 +212,7 @@ impl GuardedRequest<'_> {
                 Err(refusal) => return Err(self.refuse(refusal).await),
             },
         };
-        Ok(Admission {
+        Ok(RouteAdmission {
             rule,
             _place: place,
             lines,
@@ -246,27 +246,26 @@ impl GuardedRequest<'_> {
     /// The number by which it is counted for a limit.
     fn counted_as(&self, limit: u64, key: &LimitKey) -> u64 {
         let state = &self.plane.guards;
+        let buffer = self.client.buffer.bytes();
         let by_client = || state.key((limit, "client", self.address.map(ClientKey::from)));
         match key {
             LimitKey::Client => by_client(),
             LimitKey::Route => state.key((limit, "route")),
-            LimitKey::Header(name) => match self.only_field(name) {
+            LimitKey::Header(name) => match only_value(self.field_values(buffer, name)) {
                 Some(value) => state.key((limit, "value", value)),
                 None => by_client(),
             },
-            LimitKey::Cookie(name) => match self.only_cookie(name) {
+            LimitKey::Cookie(name) => match only_value(self.head.cookies(buffer, name)) {
                 Some(value) => state.key((limit, "value", value)),
                 None => by_client(),
             },
         }
     }
 
-    /// The value of this header field, in whatever spelling of its name. Only where the request has it once: of several,
-    /// nobody knows which one the app takes.
-    fn only_field(&self, name: &str) -> Option<&[u8]> {
-        let buffer = self.client.buffer.bytes();
+    /// The values of this header field that the app gets, in whatever spelling of its name.
+    fn field_values<'b>(&self, buffer: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
         let trusted = self.client.origin.trusted;
-        let mut values = self.head.fields.iter().filter_map(|field| {
+        self.head.fields.iter().filter_map(move |field| {
             let is_sent = match field.kind {
                 FieldKind::Dropped | FieldKind::Identity => false,
                 FieldKind::Claim => trusted,
@@ -274,26 +273,15 @@ impl GuardedRequest<'_> {
             };
             let is_named = same_name(field.name.of(buffer), name.as_bytes());
             (is_sent && is_named).then(|| field.value.of(buffer))
-        });
-        let first = values.next().filter(|value| !value.is_empty())?;
-        values.next().is_none().then_some(first)
+        })
     }
+}
 
-    /// The value of this cookie, as that of a field.
-    fn only_cookie(&self, name: &str) -> Option<&[u8]> {
-        let buffer = self.client.buffer.bytes();
-        let lines = self.head.fields.iter().filter(|field| {
-            field.kind == FieldKind::Other && same_name(field.name.of(buffer), b"cookie")
-        });
-        let pairs = lines.flat_map(|field| field.value.of(buffer).split(|byte| *byte == b';'));
-        let mut values = pairs.filter_map(|pair| {
-            let pair = pair.trim_ascii();
-            let at = memchr::memchr(b'=', pair)?;
-            (pair[..at].trim_ascii_end() == name.as_bytes()).then_some(&pair[at + 1..])
-        });
-        let first = values.next().filter(|value| !value.is_empty())?;
-        values.next().is_none().then_some(first)
-    }
+/// The value by which a request is counted. Only where there is one alone: of several, nobody knows which one the app
+/// takes.
+fn only_value<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    let first = values.next().filter(|value| !value.is_empty())?;
+    values.next().is_none().then_some(first)
 }
 
 /// Whether two names are one for an app that folds case and takes `_` for `-`.

@@ -88,7 +88,7 @@ fn field(template: &str, target: &str, lines: &str) -> String {
 
 #[test]
 fn each_placeholder_stands_for_its_part_of_the_request() {
-    let lines = "Cookie: a=1; b=2\r\nX-A: one\r\nx-a: two\r\n";
+    let lines = "Cookie: a=1; b=2\r\nX-A: one\r\nx-a: two\r\ncookie: b=3;\te = \"4 5\" ; f\r\n";
     for (template, value) in [
         ("{host}", "a.test"),
         ("{port}", "81"),
@@ -103,6 +103,8 @@ fn each_placeholder_stands_for_its_part_of_the_request() {
         ("{header.None}", ""),
         ("{cookie.b}", "2"),
         ("{cookie.c}", ""),
+        ("{cookie.e}", "\"4 5\""),
+        ("{cookie.f}", ""),
         ("[{host}]{{}}$$", "[a.test]{}$"),
     ] {
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::{FieldMatch, ListenAddress, MatchedPath, Route, TextMatch};
+use crate::config::{FieldMatch, ListenAddress, Route, TextMatch};
 use crate::registry::routes::{RouteTable, RoutedRequest};
 
 #[derive(Debug, Clone)]
@@ -252,6 +252,8 @@ fn more_conditions_come_first_and_all_must_hold() {
         );
     }
     check(&t, &with(&[("Cookie", "a=b; beta=yes;c")]), Some(5));
+    check(&t, &with(&[("Cookie", "a=b;beta = yes ;c")]), Some(5));
+    check(&t, &with(&[("Cookie", "beta=no; beta=yes")]), Some(5));
     check(
         &t,
         &with(&[("cookie", "a=b"), ("cookie", "beta=yes")]),

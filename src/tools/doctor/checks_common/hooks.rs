@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::checks as check;
 use super::super::command_line::base;
 use super::super::coordination::with_silence;
-use super::super::model::{CommandForm, Hook, SourcePlace, SupervisedProcess, Supervisor};
+use super::super::model::{CommandForm, FindingPlace, Hook, SupervisedProcess, Supervisor};
 use super::super::shell;
 use super::{Help, ProcessJudge};
 use crate::config::Severity;
@@ -118,7 +118,7 @@ impl ProcessJudge<'_> {
         &mut self,
         pool: Option<&str>,
         admin: Option<&str>,
-        place: &SourcePlace,
+        place: &FindingPlace,
         help: &Help,
     ) {
         let process = self.process;

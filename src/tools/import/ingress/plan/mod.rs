@@ -16,7 +16,7 @@ use super::model::{Annotation, IngressBackend, IngressObject, IngressPath, KubeO
 use crate::tools::import::draft::{ConfigDraft, DraftPath, RouteDraft, RouteGroup, toml_text};
 use crate::tools::import::notice::{ImportNotice, NoticeList, SourcePlace};
 use paths::{PlannedPath, is_loose, plan_path};
-use pools::PoolBook;
+use pools::IngressPools;
 use routes::RoutePlanner;
 use settings::{IngressSettings, read_settings};
 
@@ -118,7 +118,7 @@ pub(super) fn plan_config(objects: &KubeObjects) -> ConfigDraft {
         }
     }
     add_aliases(&planned, &mut hosts, &mut groups);
-    let mut book = PoolBook::default();
+    let mut book = IngressPools::default();
     for (n, one) in planned.iter_mut().enumerate() {
         let notices = std::mem::take(&mut one.settings.notices);
         groups[n].notices.splice(0..0, notices);
@@ -415,7 +415,7 @@ fn refuse(annotation: &Annotation, why: &str, notices: &mut Vec<ImportNotice>) {
 fn rest_of_hosts(
     locations: &[Location<'_>],
     hosts: &BTreeMap<String, HostPlan>,
-    book: &mut PoolBook,
+    book: &mut IngressPools,
 ) -> Option<RouteGroup> {
     let mut group = RouteGroup {
         title: "What hosts answer that is no Ingress's.".into(),

@@ -70,20 +70,20 @@ pub(super) fn read_style(reader: &mut AnnotationReader<'_>) -> PoolStyle {
 
 /// The pools that were needed so far.
 #[derive(Debug, Default)]
-pub(super) struct PoolBook {
-    pools: Vec<BookedPool>,
+pub(super) struct IngressPools {
+    pools: Vec<IngressPool>,
     left_out: bool,
 }
 
 #[derive(Debug)]
-struct BookedPool {
+struct IngressPool {
     /// What it is for: a Service, or a mirror's target.
     target: String,
     style: PoolStyle,
     draft: PoolDraft,
 }
 
-impl PoolBook {
+impl IngressPools {
     /// The pool of what was left out.
     pub(super) fn left_out(&mut self) -> String {
         self.left_out = true;
@@ -212,7 +212,7 @@ impl PoolBook {
             draft.sections.push(("tls", style.tls.clone()));
         }
         let name = draft.name.clone();
-        self.pools.push(BookedPool {
+        self.pools.push(IngressPool {
             target,
             style: style.clone(),
             draft,

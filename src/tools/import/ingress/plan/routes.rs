@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::paths::{PlannedPath, rewrite_value};
-use super::pools::PoolBook;
+use super::pools::IngressPools;
 use super::settings::plain_text;
 use super::{HostPlan, Location, PlannedIngress};
 use crate::tools::import::draft::{
@@ -18,7 +18,7 @@ pub(super) struct RoutePlanner<'p, 'o> {
     pub one: &'p PlannedIngress<'o>,
     pub objects: &'o KubeObjects,
     pub hosts: &'p BTreeMap<String, HostPlan>,
-    pub book: &'p mut PoolBook,
+    pub book: &'p mut IngressPools,
     pub group: &'p mut RouteGroup,
 }
 

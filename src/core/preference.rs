@@ -1,12 +1,12 @@
 //! What a client likes best, by the weights of `Accept` and `Accept-Encoding` (RFC 9110, section 12.4.2).
 
 /// A weight in thousandths, 0 to 1000.
-type Weight = u16;
+pub type Weight = u16;
 
 /// What `Accept-Encoding` says of a coding: by its name, else by `*`; `None`: it says nothing of it.
 pub fn weigh_coding(accept: &[u8], coding: &str) -> Option<Weight> {
     let mut any = None;
-    for (name, weight) in items(accept) {
+    for (name, weight) in weighed_items(accept) {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         if is(coding) || (coding == "gzip" && is("x-gzip")) {
             return Some(weight);
@@ -23,7 +23,7 @@ pub fn weigh_coding(accept: &[u8], coding: &str) -> Option<Weight> {
 pub fn weigh_type(accept: &[u8], media_type: &str) -> Option<(Weight, u8)> {
     let main = media_type.split('/').next().unwrap_or_default();
     let mut best: Option<(Weight, u8)> = None;
-    for (name, weight) in items(accept) {
+    for (name, weight) in weighed_items(accept) {
         let exactness = match name {
             b"*/*" => 0,
             name if name.eq_ignore_ascii_case(media_type.as_bytes()) => 2,
@@ -37,32 +37,35 @@ pub fn weigh_type(accept: &[u8], media_type: &str) -> Option<(Weight, u8)> {
     best
 }
 
-/// The items of a list with their weights. An item whose weight is malformed counts as if it had none.
-fn items(list: &[u8]) -> impl Iterator<Item = (&[u8], Weight)> {
+/// The items of a list with their weights. One whose weight is malformed is not acceptable: nobody knows what was meant.
+pub fn weighed_items(list: &[u8]) -> impl Iterator<Item = (&[u8], Weight)> {
     list.split(|byte| *byte == b',').filter_map(|item| {
         let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().filter(|name| !name.is_empty())?;
-        let weight = parts.find_map(|part| match part {
-            [b'q' | b'Q', b'=', weight @ ..] => read_weight(weight),
-            _ => None,
-        });
-        Some((name, weight.unwrap_or(1000)))
+        Some((name, parts.find_map(weight_of).unwrap_or(1000)))
     })
 }
 
-/// `0.5`, `1`, `0.333`.
-fn read_weight(text: &[u8]) -> Option<Weight> {
-    let (whole, fraction) = match text {
-        [whole] | [whole, b'.'] => (whole, &b""[..]),
-        [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (whole, fraction),
-        _ => return None,
+/// The weight that a parameter says; `None`: it is another parameter.
+fn weight_of(parameter: &[u8]) -> Option<Weight> {
+    let (b"q" | b"Q", value) = parameter.split_at_checked(1)? else {
+        return None;
     };
-    let digit = |digit: &u8| digit.is_ascii_digit().then(|| Weight::from(digit - b'0'));
-    let mut weight = digit(whole).filter(|whole| *whole <= 1)? * 1000;
-    for (place, value) in fraction.iter().zip([100, 10, 1]) {
-        weight += digit(place)? * value;
-    }
-    Some(weight.min(1000))
+    let value = value.trim_ascii().strip_prefix(b"=")?.trim_ascii();
+    Some(match value {
+        [b'0'] | [b'0', b'.'] => 0,
+        [b'1'] | [b'1', b'.'] => 1000,
+        [b'1', b'.', zeros @ ..] if zeros.iter().all(|digit| *digit == b'0') => 1000,
+        [b'0', b'.', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
+            let digit = |place: usize| {
+                digits
+                    .get(place)
+                    .map_or(0, |digit| Weight::from(digit - b'0'))
+            };
+            digit(0) * 100 + digit(1) * 10 + digit(2)
+        }
+        _ => 0,
+    })
 }
 
 #[cfg(test)]
@@ -80,8 +83,10 @@ mod tests {
             ("identity", "br", None),
             ("", "br", None),
             ("x-gzip", "gzip", Some(1000)),
-            ("br;q=2", "br", Some(1000)),
-            ("br;q=0.1234", "br", Some(1000)),
+            ("br;q=2", "br", Some(0)),
+            ("br;q=x", "br", Some(0)),
+            ("br;q=0.1234", "br", Some(123)),
+            ("br; q = 0.2", "br", Some(200)),
             ("br;q=1.", "br", Some(1000)),
             ("br;level=5;q=0.2", "br", Some(200)),
         ] {

@@ -15,7 +15,7 @@ use crate::config::plain_file::{LONGEST_TOKEN, read_whole_file};
 
 /// How to reach the running proxy, or several.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Connect {
+pub struct AdminArgs {
     /// The proxy's admin API: a socket's path, http://HOST:PORT or https://HOST:PORT; several of them, or one with commas:
     /// several proxies before the same apps, which are all asked [default: the first that answers of
     /// /run/lameduck/lameduck.sock and $XDG_RUNTIME_DIR/lameduck.sock]
@@ -81,7 +81,7 @@ impl ProxyAddress {
     }
 }
 
-impl Connect {
+impl AdminArgs {
     /// Each proxy that is meant: those of `--admin`, else the one at the default sockets.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ impl Connect {
     /// A client for each.
     ///
     /// # Errors
-    /// As [`Connect::proxies`].
+    /// As [`AdminArgs::proxies`].
     pub fn clients(&self) -> Result<Vec<AdminClient>, ClientError> {
         let proxies = self.proxies()?.into_iter();
         Ok(proxies.map(AdminClient::to).collect())
@@ -138,7 +138,7 @@ impl Connect {
     /// The same for those who speak without a runtime.
     ///
     /// # Errors
-    /// As [`Connect::proxies`].
+    /// As [`AdminArgs::proxies`].
     pub fn remotes(&self) -> Result<Vec<AdminRemote>, ClientError> {
         let proxies = self.proxies()?.into_iter();
         Ok(proxies.map(AdminRemote::to).collect())
@@ -158,9 +158,9 @@ mod tests {
     use super::*;
 
     fn names(admin: &[&str]) -> Vec<String> {
-        let connect = Connect {
+        let connect = AdminArgs {
             admin: admin.iter().map(|one| one.parse().unwrap()).collect(),
-            ..Connect::default()
+            ..AdminArgs::default()
         };
         let proxies = connect.proxies().unwrap();
         proxies.iter().map(ProxyAddress::name).collect()
@@ -177,10 +177,10 @@ mod tests {
 
     #[test]
     fn file_of_tls_that_cannot_be_used_is_named_by_its_option() {
-        let connect = Connect {
+        let connect = AdminArgs {
             admin: vec!["https://a:1".parse().unwrap()],
             admin_ca: Some("/nonexistent/ca.pem".into()),
-            ..Connect::default()
+            ..AdminArgs::default()
         };
         let error = connect.proxies().unwrap_err();
         assert!(

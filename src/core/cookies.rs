@@ -1,6 +1,15 @@
-//! A cookie of one name in the fields of a request and of its answer (RFC 6265, sections 4.1 and 4.2).
+//! Cookies in the fields of a request and of its answer (RFC 6265, sections 4.1 and 4.2).
+//!
+//! Routes, splits, hashes, limits, placeholders and sticky sessions read them here, so that no two of them can be made to
+//! see different cookies in one request:
+//! - A semicolon ends a cookie wherever it stands, in quotes too: no browser sends one within a value.
+//! - Blanks around a name and around a value don't count. Quotes belong to the value.
+//! - What has no `=` is no cookie, for it has no name. Names are compared with case.
+//!
+//! What several cookies of one name mean, the asking place decides: any of them may be the one that a route wants, a split
+//! and a hash take the first with a value, a placeholder the first, and a limit and a session believe only a single one.
 
-/// The values that a `Cookie` field gives for this name.
+/// The values that a `Cookie` field gives for this name, in their order.
 pub fn cookie_values<'a, 'n>(
     field: &'a [u8],
     name: &'n [u8],
@@ -25,12 +34,18 @@ pub fn remove_cookie(field: &[u8], name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// The value that a `Set-Cookie` field gives for this name: its first pair is the cookie, the others are attributes.
+pub fn set_cookie_value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let pair = field.split(|byte| *byte == b';').next()?;
+    value_of(pair, name)
+}
+
 /// Whether this `Set-Cookie` field has the client forget the cookie of this name: it has no value, or no time to live.
 pub fn clears_cookie(field: &[u8], name: &[u8]) -> bool {
-    let mut parts = field.split(|byte| *byte == b';');
-    let Some(value) = parts.next().and_then(|pair| value_of(pair, name)) else {
+    let Some(value) = set_cookie_value(field, name) else {
         return false;
     };
+    let mut attributes = field.split(|byte| *byte == b';').skip(1);
     let ends = |attribute: &[u8]| {
         let Some(at) = attribute.iter().position(|byte| *byte == b'=') else {
             return false;
@@ -41,7 +56,7 @@ pub fn clears_cookie(field: &[u8], name: &[u8]) -> bool {
         );
         key.eq_ignore_ascii_case(b"max-age") && (value.starts_with(b"-") || value == b"0")
     };
-    value.is_empty() || value == b"\"\"" || parts.any(ends)
+    value.is_empty() || value == b"\"\"" || attributes.any(ends)
 }
 
 /// The value of `name=value`, if it has this name.
@@ -67,6 +82,23 @@ mod tests {
         );
         assert_eq!(values("lameduck="), [b""]);
         assert_eq!(values("a=lameduck=x"), [b""; 0]);
+    }
+
+    #[test]
+    fn quotes_belong_to_a_value_and_blanks_around_it_do_not() {
+        let values = |field: &'static str| -> Vec<&'static [u8]> {
+            cookie_values(field.as_bytes(), b"a").collect()
+        };
+        assert_eq!(values("a=\"x y\";\ta\t=\t z "), [&b"\"x y\""[..], b"z"]);
+        assert_eq!(values("b=\"; a=x\""), [b"x\""]);
+    }
+
+    #[test]
+    fn only_the_first_pair_of_set_cookie_is_its_cookie() {
+        let value = |field: &'static str| set_cookie_value(field.as_bytes(), b"path");
+        assert_eq!(value("path = x; a=y"), Some(&b"x"[..]));
+        assert_eq!(value("a=y; path=/"), None);
+        assert_eq!(value("path; path=/"), None);
     }
 
     #[test]

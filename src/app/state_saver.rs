@@ -37,7 +37,7 @@ struct StateVersion {
 }
 
 /// Keeps drains and registrations.
-pub struct Keeper {
+pub struct StateSaver {
     dir: PathBuf,
     newest: watch::Sender<Option<StateVersion>>,
     saves: Arc<Saves>,
@@ -48,10 +48,10 @@ pub struct Keeper {
     rests: AtomicBool,
 }
 
-impl Keeper {
+impl StateSaver {
     /// Keeps them in `dir`. A slow disk skips versions; it never delays the registry.
     pub fn start(dir: PathBuf) -> Arc<Self> {
-        let keeper = Arc::new(Self {
+        let saver = Arc::new(Self {
             dir,
             newest: watch::Sender::new(None),
             saves: Arc::default(),
@@ -59,8 +59,8 @@ impl Keeper {
             saving: Mutex::new(()),
             rests: AtomicBool::new(false),
         });
-        tokio::spawn(keeper.clone().keep_saving(keeper.newest.subscribe()));
-        keeper
+        tokio::spawn(saver.clone().keep_saving(saver.newest.subscribe()));
+        saver
     }
 
     /// Whom to ask for a new version when the wall clock was set.
@@ -141,9 +141,9 @@ impl Keeper {
     /// Writes nothing any more: another process is about to. When this returns, nothing is being written.
     pub async fn rest(self: &Arc<Self>) {
         self.rests.store(true, Ordering::Release);
-        let keeper = self.clone();
+        let saver = self.clone();
         // A disk that has stopped answering keeps nobody from taking over: what it is given is newer.
-        let idle = tokio::task::spawn_blocking(move || drop(keeper.saving.lock()));
+        let idle = tokio::task::spawn_blocking(move || drop(saver.saving.lock()));
         let _ = tokio::time::timeout(FAREWELL, idle).await;
     }
 
@@ -194,9 +194,9 @@ mod tests {
         let state_dir = dir.path().join("state");
         // In the way, as a full disk is: no directory can be made here.
         std::fs::write(&state_dir, "").unwrap();
-        let keeper = Keeper::start(state_dir.clone());
-        let saves = keeper.saves();
-        keeper.keep(persist::KeptState::default());
+        let saver = StateSaver::start(state_dir.clone());
+        let saves = saver.saves();
+        saver.keep(persist::KeptState::default());
         let failed = saves.settled().await.unwrap_err();
         assert!(failed.to_string().contains("state_dir"), "{failed}");
         assert!(saves.failures() > 1);
@@ -208,6 +208,6 @@ mod tests {
         }
         assert!(saves.trouble().is_none());
         assert!(state_dir.join(persist::FILE).exists());
-        keeper.finish().await;
+        saver.finish().await;
     }
 }
