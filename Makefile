@@ -86,7 +86,7 @@ prove: setup ## Run the end-to-end tests at full length; figures go to target/pr
 	@cat target/prove/results.md target/prove/races.md
 
 # LAMEDUCK_SEED=N for other requests, LAMEDUCK_SITE=NAME for one site of tests/import/fronts alone.
-differential: setup ## Run 90 imported sites beside nginx, 2,000 requests each
+differential: setup ## Run 91 imported sites beside nginx, 2,000 requests each
 	LAMEDUCK_PROVE=1 tests/setup.sh
 	LAMEDUCK_PROVE=1 $(CARGO) test --test import differential -- --nocapture
 

@@ -207,8 +207,35 @@ fn server_of_an_inner_address_is_not_reachable_from_outside() {
     let (_, out, err) = import_text(&format!(
         "http {{ server {{ listen 80; server_name www.example.org; {OPEN} }}\n server {{ listen 127.0.0.1:81; server_name admin.example.org; location / {{ proxy_pass http://127.0.0.1:9; }} }} }}"
     ));
+    assert!(err.is_empty() || !err.contains("left out"), "{err}");
+    let config = config::parse("nginx.toml", &out).unwrap().config;
+    let inner: ListenAddress = "127.0.0.1:81".parse().unwrap();
+    let (at_inner, elsewhere): (Vec<_>, Vec<_>) =
+        (config.routes.iter()).partition(|route| route.listeners == [inner.clone()]);
+    assert!(
+        at_inner
+            .iter()
+            .all(|route| route.pool.as_deref() == Some("127.0.0.1-9"))
+    );
+    let outer: ListenAddress = "0.0.0.0:80".parse().unwrap();
+    assert!(!elsewhere.is_empty() && !at_inner.is_empty());
+    for route in elsewhere {
+        assert!(route.listeners == [outer.clone()] && route.pool.as_deref() != Some("127.0.0.1-9"));
+    }
+}
+
+/// Who listens on all addresses can't listen on one of them besides.
+#[test]
+fn server_of_one_address_beside_all_of_them_is_left_out_by_name() {
+    let (code, out, err) = import_text(&format!(
+        "http {{ server {{ listen 80; server_name www.example.org; {OPEN} }}\n server {{ listen 10.0.0.1:80; server_name admin.example.org; location / {{ proxy_pass http://127.0.0.1:9; }} }} }}"
+    ));
+    assert_eq!(code, 3);
     assert!(!out.contains("127.0.0.1:9\""), "{out}");
-    assert!(err.contains("127.0.0.1:81 (admin.example.org)"), "{err}");
+    assert!(
+        err.contains("10.0.0.1:80 (admin.example.org): it has other servers than 0.0.0.0:80"),
+        "{err}"
+    );
 }
 
 #[test]

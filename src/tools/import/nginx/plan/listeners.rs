@@ -1,5 +1,5 @@
-//! Listeners. lameduck's routes hold on all of them, nginx's servers on those that they name: where two addresses have
-//! different servers, only one of them is carried over.
+//! Listeners. nginx's servers hold on the addresses that they name: where two of these have different servers, so do
+//! lameduck's routes.
 
 use super::headers::read_max_age;
 use super::mixed_doors::{MixedDoors, read_mixed};
@@ -23,16 +23,23 @@ pub(super) struct Door<'s, 'a> {
     named: bool,
 }
 
-/// The servers whose routes are written: their indexes, and which one is the default.
+/// The servers of some addresses, whose routes are written: their indexes, and which one is the default.
+#[derive(Debug, Default)]
 pub(super) struct ServedServers {
+    /// The addresses; none: all that there are.
+    pub listeners: Vec<String>,
     pub servers: Vec<usize>,
     pub default: Option<usize>,
     /// Those of them whose clients have to come by HTTPS, each with its port.
     pub redirected: Vec<(usize, u16)>,
 }
 
-/// Plans all listeners.
-pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft) -> ServedServers {
+/// Plans all listeners. What comes back are groups of addresses that have the same servers.
+pub(super) fn plan(
+    site: &NginxSite<'_>,
+    trusted: bool,
+    draft: &mut ConfigDraft,
+) -> Vec<ServedServers> {
     let mut doors = collect(site);
     let is_any = |door: &Door<'_, '_>| door.address.is_wide();
     let (both, narrow): (Vec<_>, Vec<_>) = doors
@@ -72,11 +79,8 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
         serving.extend(moved.into_iter().map(|(door, _)| door));
     }
     let reference = serving.iter().position(|door| door.listen.ssl).unwrap_or(0);
-    let mut served = ServedServers {
-        servers: Vec::new(),
-        default: None,
-        redirected: Vec::new(),
-    };
+    let mut served = ServedServers::default();
+    let mut others: Vec<ServedServers> = Vec::new();
     let mut mixed: Option<MixedDoors> = None;
     if let Some(door) = serving.get(reference) {
         served.servers = door.servers.iter().map(|(index, _)| *index).collect();
@@ -133,16 +137,29 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
                 true
             }
         });
-        if Some(set(door)) != wanted && !is_mixed {
+        let is_first = Some(set(door)) == wanted || is_mixed;
+        let covering = serving.iter().find(|other| covers(other, door));
+        if let Some(other) = covering.filter(|other| set(other) != set(door)) {
+            let why = format!(
+                "it has other servers than {}, and lameduck listens on one of them only",
+                other.address
+            );
             listener = ListenerDraft::default();
-            listener.notices.push(left_out(
-                door,
-                "it has other servers than the first one, and lameduck's routes hold on every listener",
-            ));
+            listener.notices.push(left_out(door, &why));
         } else if door.listen.ssl && !listener.keys.is_empty() {
             plan_tls(door, &mut listener);
         }
+        if !listener.keys.is_empty() {
+            let group = match is_first {
+                true => &mut served,
+                false => group_of(door, &mut others),
+            };
+            group.listeners.push(door.address.to_string());
+        }
         draft.listeners.push(listener);
+    }
+    if others.is_empty() {
+        served.listeners.clear();
     }
     if let Some(mixed) = mixed {
         served.servers.extend(mixed.open);
@@ -159,7 +176,36 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
             ..ListenerDraft::default()
         });
     }
-    served
+    // Without its addresses, its routes would hold at those of others.
+    if others.is_empty() || !served.listeners.is_empty() {
+        others.insert(0, served);
+    }
+    others
+}
+
+/// The addresses that have the servers of this one.
+fn group_of<'g>(door: &Door<'_, '_>, groups: &'g mut Vec<ServedServers>) -> &'g mut ServedServers {
+    let servers: Vec<_> = door.servers.iter().map(|(index, _)| *index).collect();
+    let is_same =
+        |group: &ServedServers| group.servers == servers && group.default == Some(door.default);
+    let at = groups.iter().position(is_same).unwrap_or(groups.len());
+    if at == groups.len() {
+        groups.push(ServedServers {
+            servers,
+            default: Some(door.default),
+            ..ServedServers::default()
+        });
+    }
+    &mut groups[at]
+}
+
+/// Whether an address takes the clients of another one, too.
+fn covers(wide: &Door<'_, '_>, narrow: &Door<'_, '_>) -> bool {
+    wide.address != narrow.address
+        && wide.address.is_wide()
+        && !narrow.address.is_wide()
+        && wide.address.port() == narrow.address.port()
+        && (wide.address.is_ipv4() == narrow.address.is_ipv4() || wide.listen.both_families)
 }
 
 fn left_out(door: &Door<'_, '_>, why: &str) -> ImportNotice {

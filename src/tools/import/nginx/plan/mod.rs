@@ -28,11 +28,12 @@ mod sticky;
 mod targets;
 mod values;
 
+use self::listeners::ServedServers;
 use super::directives::{DirectiveFate, row_of};
 use super::model::NginxSite;
 use super::scope::NginxScope;
 use super::tree::NginxDirective;
-use crate::tools::import::draft::ConfigDraft;
+use crate::tools::import::draft::{ConfigDraft, RouteGroup, toml_text};
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 
 /// Blocks that are read by what has them, or that declare what is named where it is used.
@@ -93,12 +94,9 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
     let served = listeners::plan(&site, !trusted.is_empty(), &mut draft);
     let mut book = pools::PoolBook::default();
     let mut scopes = Vec::new();
-    let mut taken: Vec<String> = Vec::new();
-    let has_wildcards = served.servers.iter().any(|index| {
-        let hosts = &site.servers[*index].hosts;
-        served.default != Some(*index) && hosts.iter().any(|host| host.starts_with('*'))
-    });
-    let served_servers = served.servers.iter().map(|index| &site.servers[*index]);
+    let served_servers = (served.iter())
+        .flat_map(|group| &group.servers)
+        .map(|index| &site.servers[*index]);
     let largest_body = served_servers
         .flat_map(|server| {
             let locations = server.locations.iter().map(|location| &location.scope);
@@ -107,44 +105,12 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
         .map(globals::body_limit)
         .max()
         .unwrap_or(u64::MAX);
-    for index in &served.servers {
-        let server = &site.servers[*index];
-        let is_default = served.default == Some(*index);
-        let mut hosts: Vec<String> = server
-            .hosts
-            .iter()
-            .filter(|host| !taken.contains(host))
-            .cloned()
-            .collect();
-        hosts.dedup();
-        taken.extend(hosts.iter().cloned());
-        scopes.push(server.scope.clone());
-        scopes.extend(
-            server
-                .locations
-                .iter()
-                .map(|location| location.scope.clone()),
-        );
-        // A wildcard of another server would come before the default one's own names.
-        let sent = served.redirected.iter().find(|(sent, _)| sent == index);
-        let mut plan = |hosts: &[String]| {
-            let mut group = routes::plan_server(&site, server, hosts, largest_body, &mut book);
-            if let Some((_, port)) = sent {
-                redirect::send_to_https(&mut group, *port);
-            }
-            draft.routes.push(group);
-        };
-        if !hosts.is_empty() && (!is_default || has_wildcards) {
-            plan(&hosts);
-        }
-        if is_default {
-            plan(&[]);
-        } else if hosts.is_empty() {
-            draft.notices.extend(server.notices.iter().cloned());
-            draft.notices.leave_out(
-                &server.directive.place,
-                "server: it has no name that lameduck can take, or another server has it: nothing goes to it",
-            );
+    for group in &served {
+        plan_group(&site, group, largest_body, &mut book, &mut draft);
+        for server in group.servers.iter().map(|index| &site.servers[*index]) {
+            scopes.push(server.scope.clone());
+            let locations = server.locations.iter();
+            scopes.extend(locations.map(|location| location.scope.clone()));
         }
     }
     globals::plan(&site, &scopes, &trusted, &mut draft);
@@ -176,6 +142,67 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
         }
     }
     draft
+}
+
+/// The routes of the servers of some addresses.
+fn plan_group(
+    site: &NginxSite<'_>,
+    served: &ServedServers,
+    largest_body: u64,
+    book: &mut pools::PoolBook,
+    draft: &mut ConfigDraft,
+) {
+    let mut taken: Vec<String> = Vec::new();
+    let has_wildcards = served.servers.iter().any(|index| {
+        let hosts = &site.servers[*index].hosts;
+        served.default != Some(*index) && hosts.iter().any(|host| host.starts_with('*'))
+    });
+    for index in &served.servers {
+        let server = &site.servers[*index];
+        let is_default = served.default == Some(*index);
+        let mut hosts: Vec<String> = server
+            .hosts
+            .iter()
+            .filter(|host| !taken.contains(host))
+            .cloned()
+            .collect();
+        hosts.dedup();
+        taken.extend(hosts.iter().cloned());
+        // A wildcard of another server would come before the default one's own names.
+        let sent = served.redirected.iter().find(|(sent, _)| sent == index);
+        let mut plan = |hosts: &[String]| {
+            let mut group = routes::plan_server(site, server, hosts, largest_body, book);
+            if let Some((_, port)) = sent {
+                redirect::send_to_https(&mut group, *port);
+            }
+            hold_at(&served.listeners, &mut group);
+            draft.routes.push(group);
+        };
+        if !hosts.is_empty() && (!is_default || has_wildcards) {
+            plan(&hosts);
+        }
+        if is_default {
+            plan(&[]);
+        } else if hosts.is_empty() {
+            draft.notices.extend(server.notices.iter().cloned());
+            draft.notices.leave_out(
+                &server.directive.place,
+                "server: it has no name that lameduck can take, or another server has it: nothing goes to it",
+            );
+        }
+    }
+}
+
+/// Its routes hold at these listeners only; none: at all of them.
+fn hold_at(listeners: &[String], group: &mut RouteGroup) {
+    if listeners.is_empty() {
+        return;
+    }
+    let all: Vec<_> = listeners.iter().map(|address| toml_text(address)).collect();
+    for route in group.routes.iter_mut().filter(|route| route.is_route()) {
+        let key = ("listeners", format!("[{}]", all.join(", ")));
+        route.keys.insert(0, key);
+    }
 }
 
 /// What is to be said of one directive wherever it stands; `None`: nothing, or whoever reads it says it.
