@@ -132,6 +132,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         Way::Not("asks a cluster: `--test import` reads such files"),
     ),
     (
+        "README.md",
+        "lameduck import nginx",
+        Way::Not("reads a whole nginx.conf: `--test import` does that"),
+    ),
+    (
         "docs/from-nginx.md",
         "lameduck import nginx",
         Way::Not("reads a whole nginx.conf: `--test import` does that"),

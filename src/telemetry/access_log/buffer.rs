@@ -21,7 +21,7 @@ pub(super) struct Out<'a, const ESCAPING: bool> {
 
 /// What became of a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum LineOutcome {
     /// It has so many bytes.
     Whole(usize),
     /// Some text of it needs an escape.
@@ -38,13 +38,13 @@ impl<'a, const ESCAPING: bool> Out<'a, ESCAPING> {
 
     /// What became of a line in a room of this `size`.
     #[inline(always)]
-    pub(super) fn written(self, size: usize) -> Written {
+    pub(super) fn written(self, size: usize) -> LineOutcome {
         if self.room.is_empty() {
-            Written::Unfit
+            LineOutcome::Unfit
         } else if escape::is_plain(self.found) {
-            Written::Whole(size - self.room.len())
+            LineOutcome::Whole(size - self.room.len())
         } else {
-            Written::Unescaped
+            LineOutcome::Unescaped
         }
     }
 
@@ -122,9 +122,9 @@ impl<'a, const ESCAPING: bool> Out<'a, ESCAPING> {
 fn put_number(room: &mut [u8], value: u64) -> &mut [u8] {
     let mut out = Out::<true>::new(room);
     match value {
-        ..100 => out.put(&two_digits(value as u32)),
-        ..1000 => out.put(&three_digits(value as u32)),
-        ..10_000 => {
+        10..100 => out.put(&two_digits(value as u32)),
+        100..1000 => out.put(&three_digits(value as u32)),
+        1000..10_000 => {
             out.put(&two_digits(value as u32 / 100));
             out.put(&two_digits(value as u32 % 100));
         }

@@ -162,12 +162,12 @@ fn judge(word: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::access_log::buffer::Written;
+    use crate::telemetry::access_log::buffer::LineOutcome;
 
     fn written(write: impl FnOnce(Out<'_, true>) -> Out<'_, true>) -> String {
         let mut room = [0; 1024];
         let size = room.len();
-        let Written::Whole(length) = write(Out::new(&mut room)).written(size) else {
+        let LineOutcome::Whole(length) = write(Out::new(&mut room)).written(size) else {
             panic!("it fits");
         };
         String::from_utf8(room[..length].to_vec()).expect("valid UTF-8")

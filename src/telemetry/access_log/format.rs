@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::buffer::{Out, Written};
+use super::buffer::{LineOutcome, Out};
 use super::chosen;
 use super::escape;
 use super::layout::{LineLayout, LinePrefix};
@@ -55,9 +55,9 @@ pub(super) fn line(
     record: &AccessRecord<'_>,
 ) -> Option<usize> {
     match write_line::<false>(room, layout, stamp, record) {
-        Written::Whole(length) => Some(length),
-        Written::Unescaped => escaped_line(room, layout, stamp, record),
-        Written::Unfit => None,
+        LineOutcome::Whole(length) => Some(length),
+        LineOutcome::Unescaped => escaped_line(room, layout, stamp, record),
+        LineOutcome::Unfit => None,
     }
 }
 
@@ -70,8 +70,8 @@ pub(super) fn escaped_line(
     record: &AccessRecord<'_>,
 ) -> Option<usize> {
     match write_line::<true>(room, layout, stamp, record) {
-        Written::Whole(length) => Some(length),
-        Written::Unescaped | Written::Unfit => None,
+        LineOutcome::Whole(length) => Some(length),
+        LineOutcome::Unescaped | LineOutcome::Unfit => None,
     }
 }
 
@@ -81,7 +81,7 @@ fn write_line<const ESCAPING: bool>(
     layout: &LineLayout,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) -> Written {
+) -> LineOutcome {
     let size = room.len();
     let mut out = Out::<ESCAPING>::new(room);
     if !matches!(layout.prefix, LinePrefix::None) {

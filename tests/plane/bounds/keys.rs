@@ -62,7 +62,7 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 60] = [
+pub(super) const WITHOUT_NUMBER: [&str; 61] = [
     "\"a\" or \"srv\"",
     "\"any\", \"ipv4\" or \"ipv6\"",
     "\"auto\", \"http-01\" or \"tls-alpn-01\"",
@@ -112,6 +112,7 @@ pub(super) const WITHOUT_NUMBER: [&str; 60] = [
     "directory",
     "list",
     "list of host names",
+    "list of listeners' addresses",
     "list of networks",
     "list of pools",
     "path",

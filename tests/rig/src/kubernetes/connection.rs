@@ -241,7 +241,12 @@ async fn watch(
                 .iter()
                 .filter(|event| event.version > position);
             let events: Vec<_> = news.cloned().collect();
-            (events, state.cut.1.filter(|_| state.cut.0 > cut))
+            let cut = state.cut.1.filter(|_| state.cut.0 > cut);
+            // What was forgotten before it was sent can't be left out: who watches has to ask anew, and is refused then.
+            match position + 1 < state.forgotten {
+                true => (Vec::new(), cut.or(Some(WatchEnd::Clean))),
+                false => (events, cut),
+            }
         };
         if ended != Some(WatchEnd::Hang) {
             for event in events {
