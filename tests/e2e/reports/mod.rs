@@ -127,12 +127,14 @@ async fn report_has_the_oracles_figures_and_verify_agrees_and_names_each_change(
     );
     let rolled: Vec<_> = made.rolls.iter().map(|roll| roll.restarts).collect();
     assert_eq!(rolled, vec![3; cycles], "{:#?}", made.rolls);
+    // A process that is there again before its end was noticed has been replaced.
+    let killed = seen("killed") + seen("replaced");
     assert!(
-        seen("unavailable") + seen("stopped") + seen("killed") >= 2 * cycles,
+        seen("unavailable") + seen("stopped") + killed >= 2 * cycles,
         "{:?}",
         causes(&made.restarts)
     );
-    assert!(seen("killed") >= 1, "{:?}", causes(&made.restarts));
+    assert!(killed >= 1, "{:?}", causes(&made.restarts));
     assert!(
         made.total.held > 0 && made.total.cut > 0 && made.total.retried > 0,
         "{:?}",
