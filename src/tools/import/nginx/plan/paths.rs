@@ -49,7 +49,7 @@ impl PlannedPrefix<'_, '_> {
         self.location.kind == LocationKind::FirmPrefix
     }
 
-    fn has_slash(&self) -> bool {
+    pub(super) fn has_slash(&self) -> bool {
         self.location.path.ends_with('/')
     }
 }
@@ -67,6 +67,11 @@ pub(super) fn longest_before(
     found
         .max_by_key(|(_, other)| other.location.path.len())
         .map(|(n, _)| n)
+}
+
+/// What begins with the letters of a location, and not with its whole segments: `/ab` of `/a`.
+pub(super) fn beyond_edge(path: &str) -> String {
+    format!("^{}[^/]", escape_regex(&encode_path(path)))
 }
 
 /// The routes of all prefixes, redirects to the slash left out.
@@ -113,7 +118,7 @@ pub(super) fn prefix_routes(prefixes: &[PlannedPrefix<'_, '_>]) -> Vec<PrefixRou
         };
         routes.push(PrefixRoute {
             of: n,
-            path: DraftPath::Regex(format!("^{}[^/]", escape_regex(&encode_path(path)))),
+            path: DraftPath::Regex(beyond_edge(path)),
             tier: tier(path.len(), prefixes[n].is_firm()),
         });
         // A longer one beyond this edge comes before it.

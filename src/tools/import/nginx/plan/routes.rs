@@ -2,7 +2,7 @@
 
 use super::location::{LocationPlan, LocationPlanner};
 use super::ordering::{RouteOrder, RouteTier};
-use super::paths::{PathTier, PlannedPrefix, prefix_routes};
+use super::paths::{PathTier, PlannedPrefix, beyond_edge, prefix_routes};
 use super::pools::PoolBook;
 use super::rewrites::judge_if;
 use super::targets::read_end;
@@ -352,10 +352,24 @@ impl<'a> ServerPlanner<'_, 'a> {
             }
             self.routes.push_plan(
                 RouteTier::Of(PathTier::Firm),
-                DraftPath::Prefix(inner.bare.clone()),
+                path.clone(),
                 &inner.plan,
                 false,
             );
+            let raised = RouteTier::Raised(PathTier::Firm, 2 * inner.location.path.len());
+            // nginx compares letter by letter: what goes on with another letter is this location's, too.
+            if !inner.has_slash() {
+                let edge = DraftPath::Regex(beyond_edge(inner.location.path));
+                self.routes.push_plan(raised, edge, &inner.plan, false);
+            }
+            let goes_on = |shorter: &PlannedPrefix<'_, '_>| {
+                let rest = inner.location.path.strip_prefix(shorter.location.path);
+                !shorter.has_slash()
+                    && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+            };
+            if prefixes.iter().any(goes_on) {
+                self.routes.push_plan(raised, path, &inner.plan, false);
+            }
             if has_regexes {
                 let text = format!(
                     "`{}`: it comes before regular expressions, since it is below `^~ {}`",
