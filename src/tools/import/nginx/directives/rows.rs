@@ -119,7 +119,7 @@ pub const ROWS: &[DirectiveRow] = &[
     row("keepalive_min_timeout", "core", Harmless, "lameduck has bounds of its own"),
     row("keepalive_time", "core", Harmless, "lameduck has bounds of its own"),
     row("chunked_transfer_encoding", "core", Harmless, "lameduck has bounds of its own"),
-    row("merge_slashes", "core", Harmless, "routes compare paths as documented"),
+    row("merge_slashes", "core", LeftOut, "runs of slashes count as one where a route is looked for"),
     row("server_name_in_redirect", "core", Harmless, "routes compare paths as documented"),
     row("port_in_redirect", "core", Harmless, "routes compare paths as documented"),
     row("absolute_redirect", "core", Harmless, "routes compare paths as documented"),

@@ -222,6 +222,10 @@ fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
     };
     match (row.fate, name) {
         (DirectiveFate::Harmless, _) => None,
+        (DirectiveFate::LeftOut, "merge_slashes") => match directive.arg(0) {
+            "on" => None,
+            _ => left_out(row.note),
+        },
         // What is switched off, or is its default, is not there either.
         (DirectiveFate::LeftOut, _) if ["off", "none"].contains(&directive.arg(0)) => None,
         (DirectiveFate::LeftOut, "ignore_invalid_headers") if directive.arg(0) == "on" => None,
