@@ -22,6 +22,7 @@ pub mod config {
 
 #[path = "../../src/core"]
 pub mod core {
+    pub mod cookies;
     pub mod field_names;
 }
 
