@@ -91,8 +91,10 @@ impl RestartBoard {
     /// The restarts of a pool that are under way have seen this little, too.
     pub(super) fn lower_capacity(&self, pool: &str, capacity: f64) {
         let mut board = self.0.lock();
-        let own = board.entries.iter_mut().filter_map(BoardEntry::own_mut);
-        for entry in own.filter(|entry| entry.is_under_way(pool)) {
+        for entry in board
+            .own_restarts()
+            .filter(|entry| entry.is_under_way(pool))
+        {
             entry.record.capacity = entry.record.capacity.min(capacity);
         }
     }
@@ -100,12 +102,9 @@ impl RestartBoard {
     /// A restart of a pool that is under way, beside the one with this number.
     pub(super) fn under_way(&self, pool: &str, beside: u64) -> Option<Arc<RestartMeter>> {
         let mut board = self.0.lock();
-        let mut own = board
-            .entries
-            .iter_mut()
-            .rev()
-            .filter_map(BoardEntry::own_mut);
-        let other = own.find(|entry| entry.record.number != beside && entry.is_under_way(pool));
+        let other = board
+            .own_restarts()
+            .find(|entry| entry.record.number != beside && entry.is_under_way(pool));
         other.map(|entry| entry.meter.clone())
     }
 
@@ -130,12 +129,17 @@ impl RestartBoard {
 
 impl BoardState {
     fn own(&mut self, number: u64) -> Option<&mut OwnRestart> {
-        let mut own = self
-            .entries
-            .iter_mut()
-            .rev()
-            .filter_map(BoardEntry::own_mut);
-        own.find(|entry| entry.record.number == number)
+        self.own_restarts()
+            .find(|entry| entry.record.number == number)
+    }
+
+    /// Those that this process has seen, the newest first.
+    fn own_restarts(&mut self) -> impl Iterator<Item = &mut OwnRestart> {
+        let entries = self.entries.iter_mut().rev();
+        entries.filter_map(|entry| match entry {
+            BoardEntry::Own(own) => Some(&mut **own),
+            BoardEntry::Handed(_) => None,
+        })
     }
 
     fn make_room(&mut self) {
@@ -146,13 +150,6 @@ impl BoardState {
 }
 
 impl BoardEntry {
-    fn own_mut(&mut self) -> Option<&mut OwnRestart> {
-        match self {
-            Self::Own(own) => Some(own),
-            Self::Handed(_) => None,
-        }
-    }
-
     fn has_id(&self, id: &str) -> bool {
         match self {
             Self::Own(own) => own.meter.id().to_string() == id,

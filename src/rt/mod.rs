@@ -7,9 +7,8 @@
 //! - [`shutdown_signal`]: how open connections are told to end.
 //! - [`panics`]: what a mistake of ours costs. [`vitals`]: whether the process is alive.
 //! - [`output`]: the standard streams, which nothing else may touch. [`html`]: text in pages.
-//! - [`files`]: files where others may have prepared
-//!   something, [`empty_file`]: one that reads as nothing. [`groups`]: groups of users. [`rooted`]: files that strangers
-//!   may name; [`page_cache`]: what of them is in memory.
+//! - [`files`]: files where others may have prepared something, [`empty_file`]: one that reads as nothing. [`groups`]:
+//!   groups of users. [`rooted`]: files that strangers may name; [`page_cache`]: what of them is in memory.
 //! - [`process_signals`]: those that steer the proxy. [`signal_number`]: signals as other programs call them.
 //!   [`syscall`]: what neither std nor tokio offers.
 

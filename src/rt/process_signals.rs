@@ -46,8 +46,16 @@ pub fn unblock() -> io::Result<()> {
 /// # Errors
 /// Those of signalfd(2).
 pub fn open_queue() -> io::Result<SignalFd> {
+    queue_of(&steering())
+}
+
+/// The same of other signals, which somebody has blocked.
+///
+/// # Errors
+/// Those of signalfd(2).
+pub fn queue_of(blocked: &SigSet) -> io::Result<SignalFd> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    Ok(SignalFd::with_flags(&steering(), flags)?)
+    Ok(SignalFd::with_flags(blocked, flags)?)
 }
 
 /// Has the program hear them that `command` starts: a mask is inherited, and not every program looks at it.

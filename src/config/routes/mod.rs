@@ -70,7 +70,8 @@ pub(super) fn is_matcher(key: &str) -> bool {
 /// Whether the listeners that a route names are there.
 fn validate_listeners(config: &Config, i: usize, f: &mut ConfigFindings) {
     let key = format!("route[{i}].listeners");
-    if !f.sound(&[&key, "listener"])
+    if config.routes[i].listeners.is_empty()
+        || !f.sound(&[&key, "listener"])
         || !(0..config.listeners.len()).all(|n| f.sound(&[&format!("listener[{n}].address")]))
     {
         return;

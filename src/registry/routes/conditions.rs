@@ -49,7 +49,8 @@ impl Conditions {
         }
     }
 
-    /// A listener, which is like a host; then the Gateway API's order, then ours: a method, the number of header fields, of query fields, of cookies, a client.
+    /// A listener, which is like a host; then the Gateway API's order, then ours: a method, the number of header fields, of
+    /// query fields, of cookies, a client.
     pub(super) fn rank(&self) -> ConditionRank {
         Reverse((
             !self.listeners.is_empty(),

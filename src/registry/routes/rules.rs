@@ -4,7 +4,8 @@
 //! 1. the host: exact, then wildcards, the longest first, then any;
 //! 2. the priority, the highest first;
 //! 3. the path: exact, then prefixes, the longest first, then regexes, the longest first, then routes for all paths;
-//! 4. the conditions: a listener, then a method, then more header fields, then more query fields, then more cookies, then a client;
+//! 4. the conditions: a listener, then a method, then more header fields, then more query fields, then more cookies, then
+//!    a client;
 //! 5. the file.
 //!
 //! Hosts, exact paths and prefixes are found by hash, and the regexes of a host are one automaton. Only routes with the

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use nix::sys::prctl::set_thp_disable;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Resource, Rlimit, WaitOptions};
 
 use crate::core::launch::ProcessExit;
+use crate::rt::process_signals;
 use crate::rt::syscall::{exit_now, is_writable, kill_group, poll_for};
 
 /// Signals that the launcher takes itself; whatever else comes does what it does by default.
@@ -48,8 +49,7 @@ impl LauncherSignals {
         set_default(libc::SIGCHLD);
         let taken = SigSet::from_iter(TAKEN);
         taken.thread_block()?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(SignalFd::with_flags(&taken, flags)?))
+        process_signals::queue_of(&taken).map(Self)
     }
 
     /// The next signal, if one is there.

@@ -23,6 +23,18 @@ pub(super) struct Door<'s, 'a> {
     named: bool,
 }
 
+impl Door<'_, '_> {
+    /// The indexes of its servers, in order.
+    fn indexes(&self) -> Vec<usize> {
+        self.servers.iter().map(|(index, _)| *index).collect()
+    }
+
+    /// Whether another address answers as this one does.
+    fn answers_as(&self, other: &Door<'_, '_>) -> bool {
+        self.default == other.default && self.indexes() == other.indexes()
+    }
+}
+
 /// The servers of some addresses, whose routes are written: their indexes, and which one is the default.
 #[derive(Debug, Default)]
 pub(super) struct ServedServers {
@@ -83,7 +95,7 @@ pub(super) fn plan(
     let mut others: Vec<ServedServers> = Vec::new();
     let mut mixed: Option<MixedDoors> = None;
     if let Some(door) = serving.get(reference) {
-        served.servers = door.servers.iter().map(|(index, _)| *index).collect();
+        served.servers = door.indexes();
         served.default = Some(door.default);
     }
     let ports: Vec<u16> = serving
@@ -118,12 +130,6 @@ pub(super) fn plan(
         listener.notices.extend(redirect.notices);
         draft.listeners.push(listener);
     }
-    let set = |door: &Door<'_, '_>| {
-        let mut set: Vec<_> = door.servers.iter().map(|(index, _)| *index).collect();
-        set.sort_unstable();
-        (set, door.default)
-    };
-    let wanted = serving.get(reference).map(set);
     for door in &serving {
         let mut listener = listener_of(door, trusted);
         let reference = serving.get(reference);
@@ -137,9 +143,9 @@ pub(super) fn plan(
                 true
             }
         });
-        let is_first = Some(set(door)) == wanted || is_mixed;
+        let is_first = is_mixed || reference.is_some_and(|first| first.answers_as(door));
         let covering = serving.iter().find(|other| covers(other, door));
-        if let Some(other) = covering.filter(|other| set(other) != set(door)) {
+        if let Some(other) = covering.filter(|other| !other.answers_as(door)) {
             let why = format!(
                 "it has other servers than {}, and lameduck listens on one of them only",
                 other.address
@@ -185,7 +191,7 @@ pub(super) fn plan(
 
 /// The addresses that have the servers of this one.
 fn group_of<'g>(door: &Door<'_, '_>, groups: &'g mut Vec<ServedServers>) -> &'g mut ServedServers {
-    let servers: Vec<_> = door.servers.iter().map(|(index, _)| *index).collect();
+    let servers = door.indexes();
     let is_same =
         |group: &ServedServers| group.servers == servers && group.default == Some(door.default);
     let at = groups.iter().position(is_same).unwrap_or(groups.len());
@@ -257,23 +263,17 @@ fn collect<'s, 'a>(site: &'s NginxSite<'a>) -> Vec<Door<'s, 'a>> {
 
 /// `10.0.0.1:80` beside `0.0.0.0:80` with the same servers: one listener takes both.
 fn drop_covered(doors: &mut Vec<Door<'_, '_>>) {
-    let servers = |door: &Door<'_, '_>| {
-        door.servers
-            .iter()
-            .map(|(index, _)| *index)
-            .collect::<Vec<_>>()
-    };
     let wide: Vec<_> = doors
         .iter()
         .filter(|door| door.address.is_wide())
-        .map(|door| (door.address.clone(), servers(door)))
+        .map(|door| (door.address.clone(), door.indexes()))
         .collect();
     doors.retain(|door| {
         door.address.is_wide()
             || !wide.iter().any(|(address, set)| {
                 address.port() == door.address.port()
                     && address.is_ipv4() == door.address.is_ipv4()
-                    && *set == servers(door)
+                    && *set == door.indexes()
             })
     });
 }

@@ -49,6 +49,12 @@ impl PlannedPrefix<'_, '_> {
         self.location.kind == LocationKind::FirmPrefix
     }
 
+    /// Whether its path goes on where another one's ends, with another letter than a slash.
+    pub(super) fn is_beyond_edge_of(&self, shorter: &PlannedPrefix<'_, '_>) -> bool {
+        let rest = self.location.path.strip_prefix(shorter.location.path);
+        !shorter.has_slash() && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+    }
+
     pub(super) fn has_slash(&self) -> bool {
         self.location.path.ends_with('/')
     }
@@ -123,10 +129,7 @@ pub(super) fn prefix_routes(prefixes: &[PlannedPrefix<'_, '_>]) -> Vec<PrefixRou
         });
         // A longer one beyond this edge comes before it.
         for (m, longer) in prefixes.iter().enumerate() {
-            let beyond = longer.location.path.strip_prefix(path);
-            if beyond.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
-                && !longer.is_firm()
-            {
+            if longer.is_beyond_edge_of(&prefixes[n]) && !longer.is_firm() {
                 let route = PrefixRoute {
                     of: m,
                     path: DraftPath::Regex(format!(

@@ -362,12 +362,10 @@ impl<'a> ServerPlanner<'_, 'a> {
                 let edge = DraftPath::Regex(beyond_edge(inner.location.path));
                 self.routes.push_plan(raised, edge, &inner.plan, false);
             }
-            let goes_on = |shorter: &PlannedPrefix<'_, '_>| {
-                let rest = inner.location.path.strip_prefix(shorter.location.path);
-                !shorter.has_slash()
-                    && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
-            };
-            if prefixes.iter().any(goes_on) {
+            if prefixes
+                .iter()
+                .any(|shorter| inner.is_beyond_edge_of(shorter))
+            {
                 self.routes.push_plan(raised, path, &inner.plan, false);
             }
             if has_regexes {
