@@ -29,7 +29,7 @@
 //! **Beside it**
 //! 10. [`client`]: the admin API from outside. [`tools`]: the launcher, the roll, the doctor, the demo.
 //!     [`cli`]: the command line, one file per command.
-#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![warn(clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 #[cfg(feature = "acme")]
 pub mod acme;

@@ -13,7 +13,7 @@ use crate::net::kept_socket::keeper;
 use crate::rt::syscall::poll_for;
 
 /// Stops this process when its keeper ends, if it has one. A thread of its own waits: it needs nothing that may be stuck.
-pub fn follow_keeper(lifecycle: Arc<Lifecycle>) {
+pub(super) fn follow_keeper(lifecycle: Arc<Lifecycle>) {
     let pid = keeper().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let Some(pid) = pid else { return };
     let end = match pidfd_open(pid, PidfdFlags::empty()) {

@@ -9,7 +9,7 @@ use crate::net::activation::Inherited;
 use crate::net::kept_socket::{KeptKind, KeptSocket, KeptSocketUse, SocketStore};
 
 /// Closes those that the configuration no longer wants, here and in the store.
-pub fn close_unwanted(config: &Config, inherited: &Inherited, store: &SocketStore) {
+pub(super) fn close_unwanted(config: &Config, inherited: &Inherited, store: &SocketStore) {
     let gone = inherited.close_unwanted(|kept| is_wanted(config, kept));
     for kept in &gone {
         info!(

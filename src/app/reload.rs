@@ -7,7 +7,7 @@ use crate::server::listeners::Listeners;
 use crate::telemetry::access_log::AccessLog;
 
 /// What a reload has to do with, beside the process.
-pub struct ReloadScope<'a> {
+pub(super) struct ReloadScope<'a> {
     /// Takes the configuration.
     pub registry: &'a Handle,
     /// May open and close addresses.
@@ -24,7 +24,7 @@ impl ReloadScope<'_> {
     ///
     /// # Errors
     /// Why the old configuration stays in force.
-    pub async fn reload(self, lifecycle: &Lifecycle) -> Result<Vec<String>, String> {
+    pub(super) async fn reload(self, lifecycle: &Lifecycle) -> Result<Vec<String>, String> {
         self.service.reloading();
         let outcome = tokio::select! {
             biased;

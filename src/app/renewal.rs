@@ -39,7 +39,11 @@ impl WatchedPool {
 }
 
 /// Runs for as long as the process.
-pub async fn renew_clients(lifecycle: Arc<Lifecycle>, registry: Handle, counted: Arc<Inventory>) {
+pub(super) async fn renew_clients(
+    lifecycle: Arc<Lifecycle>,
+    registry: Handle,
+    counted: Arc<Inventory>,
+) {
     let mut watched: HashMap<String, WatchedPool> = HashMap::new();
     let mut round = interval(ROUND);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -24,7 +24,7 @@ use crate::supervisor;
 use crate::tls;
 
 /// Starts probers that report to the registry.
-pub fn probing(handle: &Handle) -> Box<dyn Probing> {
+pub(super) fn probing(handle: &Handle) -> Box<dyn Probing> {
     Box::new(ProbeFactory(Arc::new(handle.clone())))
 }
 
@@ -66,14 +66,14 @@ impl BackendProber for ProbeReporter {
 }
 
 /// What the registry tells the process.
-pub struct RegistryWatcher {
+pub(super) struct RegistryWatcher {
     lifecycle: Arc<Lifecycle>,
     saver: Option<Arc<StateSaver>>,
 }
 
 impl RegistryWatcher {
     /// Watches; with a saver, drains and registrations are kept.
-    pub fn new(lifecycle: Arc<Lifecycle>, saver: Option<Arc<StateSaver>>) -> Self {
+    pub(super) fn new(lifecycle: Arc<Lifecycle>, saver: Option<Arc<StateSaver>>) -> Self {
         Self { lifecycle, saver }
     }
 }
@@ -111,7 +111,7 @@ impl Observer for RegistryWatcher {
 }
 
 /// Starts what runs on the control thread for as long as the process, and the watch over it.
-pub fn keep_tasks(
+pub(super) fn keep_tasks(
     vitals: &Arc<Vitals>,
     lifecycle: &Arc<Lifecycle>,
     registry: &Handle,
@@ -156,7 +156,10 @@ pub fn keep_tasks(
 }
 
 /// Listens for silence from now on, for lame ducks that last until nothing new comes.
-pub fn listen_for_silence(lifecycle: &Lifecycle, plane: &Arc<DataPlane>) -> Arc<QuietPeriod> {
+pub(super) fn listen_for_silence(
+    lifecycle: &Lifecycle,
+    plane: &Arc<DataPlane>,
+) -> Arc<QuietPeriod> {
     let ear = QuietPeriod::new(plane.clone(), &lifecycle.config().server);
     lifecycle.listens(ear.clone());
     let of = ear.clone();
@@ -176,7 +179,7 @@ async fn beat(vitals: Arc<Vitals>) {
 
 /// The configuration with the names that unnamed backends had in the earlier run, so that a drain holds for the
 /// address that it was asked for, whatever was removed from the file since.
-pub fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState) -> Arc<Config> {
+pub(super) fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState) -> Arc<Config> {
     let known: Vec<_> = kept
         .drains
         .iter()
@@ -195,13 +198,13 @@ pub fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState) -> Arc
 }
 
 /// Where the key for sessions comes from.
-pub fn own_key(config: &Config) -> anyhow::Result<persist::OwnKeySource> {
+pub(super) fn own_key(config: &Config) -> anyhow::Result<persist::OwnKeySource> {
     let dir = config.server.state_dir.as_deref();
     Ok(persist::OwnKeySource::new(dir)?)
 }
 
 /// What an earlier run of the proxy kept.
-pub fn restore(config: &Config) -> anyhow::Result<persist::KeptState> {
+pub(super) fn restore(config: &Config) -> anyhow::Result<persist::KeptState> {
     Ok(match &config.server.state_dir {
         Some(dir) => persist::load(dir)?,
         None => persist::KeptState::default(),

@@ -301,7 +301,7 @@ macro_rules! words {
 
         impl $Enum {
             /// The word for it in the file.
-            pub fn as_str(self) -> &'static str {
+            $visible fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$Case => $word,)+
                 }

@@ -15,13 +15,13 @@ use super::size;
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Longest file with a token, in bytes: a mistaken path must not make us read gigabytes.
-pub const LONGEST_TOKEN: u64 = 4096;
+pub(crate) const LONGEST_TOKEN: u64 = 4096;
 
 /// Reads a file, a pipe or a terminal to its end, `most` bytes of it: one byte more means that it is larger.
 ///
 /// # Errors
 /// It can't be read; or nothing has come from a pipe for some seconds ([`io::ErrorKind::TimedOut`]).
-pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // To open a pipe would wait for its writer.
     let mut file = File::options()
         .read(true)
@@ -50,7 +50,7 @@ pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_file`]; or it is larger ([`io::ErrorKind::FileTooLarge`]).
-pub fn read_whole_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_whole_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let bytes = read_file(path, most)?;
     match bytes.len() as u64 > most {
         true => Err(io::Error::new(
@@ -65,7 +65,7 @@ pub fn read_whole_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_whole_file`]; or it is no plain file ([`io::ErrorKind::InvalidInput`]).
-pub fn read_lasting_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_lasting_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let kind = std::fs::metadata(path)?.file_type();
     if !kind.is_file() && !kind.is_dir() {
         return Err(io::Error::new(

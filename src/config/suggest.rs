@@ -1,7 +1,10 @@
 //! "Did you mean": the nearest of a few known words.
 
 /// The candidate that `word` most likely meant, if one is near enough to be worth naming.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     // Compared as people mix them up: case, and dash for underscore, cost nothing.
     let plain = |s: &str| s.to_ascii_lowercase().replace('-', "_");
     let word = plain(word);

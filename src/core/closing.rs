@@ -23,7 +23,7 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    pub fn new(epoch: u64) -> Self {
+    pub(super) fn new(epoch: u64) -> Self {
         Self {
             epoch,
             quiet: None,
@@ -35,18 +35,18 @@ impl Closing {
     }
 
     /// The same, under which sessions are finished if there are any.
-    pub fn with_hand_over(mut self, hand_over: Option<HandOver>) -> Self {
+    pub(super) fn with_hand_over(mut self, hand_over: Option<HandOver>) -> Self {
         self.hand_over = hand_over;
         self
     }
 
     /// Whether those who have a session still go there.
-    pub fn hands_over(&self) -> bool {
+    pub(super) fn hands_over(&self) -> bool {
         self.hand_over.is_some()
     }
 
     /// Looks whether sessions are still finished; says whether that has ended now.
-    pub fn look_at_sessions(&mut self, facts: &HandOverFacts, now: Time) -> bool {
+    pub(super) fn look_at_sessions(&mut self, facts: &HandOverFacts, now: Time) -> bool {
         let Some(hand_over) = &mut self.hand_over else {
             return false;
         };
@@ -61,12 +61,12 @@ impl Closing {
     }
 
     /// When sessions are to be looked at again.
-    pub fn next_look(&self, facts: &HandOverFacts) -> Option<Time> {
+    pub(super) fn next_look(&self, facts: &HandOverFacts) -> Option<Time> {
         Some(self.hand_over?.next_look(facts))
     }
 
     /// A closing from before the proxy started: nothing of it is in flight here, and nobody waits.
-    pub fn quiet(epoch: u64, now: Time) -> Self {
+    pub(super) fn quiet(epoch: u64, now: Time) -> Self {
         Self {
             quiet: Some(now),
             announced: true,
@@ -74,22 +74,22 @@ impl Closing {
         }
     }
 
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.quiet.is_some()
     }
 
     /// Since when nothing is in flight and no connection of ours open.
-    pub fn quiet_since(&self) -> Option<Time> {
+    pub(super) fn quiet_since(&self) -> Option<Time> {
         self.quiet
     }
 
-    pub fn is_undecided(&self) -> bool {
+    pub(super) fn is_undecided(&self) -> bool {
         self.undecided
     }
 
     /// Another order came, and its asker may wait too. Says whether the closing starts over: it was quiet, but
     /// fail-open has sent requests since.
-    pub fn join(&mut self, in_flight: u32, waits: bool, epoch: u64) -> bool {
+    pub(super) fn join(&mut self, in_flight: u32, waits: bool, epoch: u64) -> bool {
         if self.is_quiet() && in_flight > 0 {
             *self = Self::new(epoch);
             return true;
@@ -101,29 +101,29 @@ impl Closing {
     }
 
     /// Whether "quiesced" in this epoch is news.
-    pub fn hears(&self, epoch: u64, current: u64) -> bool {
+    pub(super) fn hears(&self, epoch: u64, current: u64) -> bool {
         !self.is_quiet() && (self.epoch..=current).contains(&epoch)
     }
 
     /// It is quiet; whether the process died is to be found out first.
-    pub fn postpone(&mut self) {
+    pub(super) fn postpone(&mut self) {
         self.undecided = true;
     }
 
     /// It is quiet, and this is how it ended for those who have not been told.
-    pub fn settle(&mut self, outcome: Outcome, now: Time) -> Option<BackendEffect> {
+    pub(super) fn settle(&mut self, outcome: Outcome, now: Time) -> Option<BackendEffect> {
         self.quiet.get_or_insert(now);
         self.undecided = false;
         self.announce(outcome)
     }
 
     /// Tells those who wait, once.
-    pub fn announce(&mut self, outcome: Outcome) -> Option<BackendEffect> {
+    pub(super) fn announce(&mut self, outcome: Outcome) -> Option<BackendEffect> {
         (!std::mem::replace(&mut self.announced, true)).then_some(BackendEffect::Announce(outcome))
     }
 
     /// When streams have to begin to end, or requests have to be cut.
-    pub fn next_deadline(&self, drains: &DrainSet, policy: &Policy) -> Option<Time> {
+    pub(super) fn next_deadline(&self, drains: &DrainSet, policy: &Policy) -> Option<Time> {
         let deadline = drains.deadline().filter(|_| !self.is_quiet())?;
         if self.ending == Some(deadline) {
             return Some(deadline);
@@ -132,7 +132,7 @@ impl Closing {
     }
 
     /// What the deadline asks for now.
-    pub fn due(
+    pub(super) fn due(
         &mut self,
         drains: &mut DrainSet,
         policy: &Policy,

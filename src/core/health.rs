@@ -67,7 +67,7 @@ pub(super) struct HealthJudge {
 }
 
 impl HealthJudge {
-    pub fn new(now: Time) -> Self {
+    pub(super) fn new(now: Time) -> Self {
         Self {
             health: Health::Starting,
             passes: 0,
@@ -85,7 +85,7 @@ impl HealthJudge {
     }
 
     /// Whoever judged before found it up, and met this listening socket.
-    pub fn known(now: Time, listener: Option<u64>) -> Self {
+    pub(super) fn known(now: Time, listener: Option<u64>) -> Self {
         Self {
             health: Health::Up,
             met: true,
@@ -95,7 +95,7 @@ impl HealthJudge {
     }
 
     /// Whoever judged before found it down.
-    pub fn known_down(now: Time) -> Self {
+    pub(super) fn known_down(now: Time) -> Self {
         Self {
             health: Health::Down,
             failing_since: Some(now),
@@ -104,52 +104,52 @@ impl HealthJudge {
     }
 
     /// The listening socket that probes have met, where that is known.
-    pub fn listener(&self) -> Option<u64> {
+    pub(super) fn listener(&self) -> Option<u64> {
         self.listener
     }
 
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         self.health
     }
 
-    pub fn failures(&self) -> u32 {
+    pub(super) fn failures(&self) -> u32 {
         self.failures
     }
 
-    pub fn timeouts(&self) -> u32 {
+    pub(super) fn timeouts(&self) -> u32 {
         self.timeouts
     }
 
     /// When the last probe was begun that did not pass.
-    pub fn gap(&self) -> Option<Time> {
+    pub(super) fn gap(&self) -> Option<Time> {
         self.gap
     }
 
     /// Traffic or a connection asks for a closer look.
-    pub fn hint(&mut self) {
+    pub(super) fn hint(&mut self) {
         self.hinted = true;
     }
 
     /// The peer closed a connection.
-    pub fn peer_closed(&mut self, now: Time) {
+    pub(super) fn peer_closed(&mut self, now: Time) {
         self.hinted = true;
         self.closed_by_peer = Some(now);
     }
 
     /// Probes that began before `now` say nothing any more.
-    pub fn forget_before(&mut self, now: Time) {
+    pub(super) fn forget_before(&mut self, now: Time) {
         self.fresh_since = now;
     }
 
     /// A new row of passes is asked for, begun from `now` on. Absence, too, counts from now.
-    pub fn ask_again(&mut self, now: Time) {
+    pub(super) fn ask_again(&mut self, now: Time) {
         self.passes = 0;
         self.fresh_since = now;
         self.failing_since = self.failing_since.map(|_| now);
     }
 
     /// Nobody can vouch for it: its health is unknown until a new row of passes.
-    pub fn doubt(&mut self, now: Time) {
+    pub(super) fn doubt(&mut self, now: Time) {
         if self.health == Health::Up {
             self.health = Health::Starting;
         }
@@ -157,19 +157,19 @@ impl HealthJudge {
     }
 
     /// It stayed away too long.
-    pub fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         self.health = Health::Down;
     }
 
     /// When it has stayed away too long: for those that only passes could open.
-    pub fn absent_at(&self, policy: &Policy, waits_for_passes: bool) -> Option<Time> {
+    pub(super) fn absent_at(&self, policy: &Policy, waits_for_passes: bool) -> Option<Time> {
         let waits = waits_for_passes || self.health == Health::Starting;
         let since = self.failing_since.filter(|_| waits)?;
         Some(since.saturating_add(policy.absent_after))
     }
 
     /// Whether the next probe should come soon.
-    pub fn in_a_hurry(&self, policy: &Policy, waits_for_passes: bool) -> bool {
+    pub(super) fn in_a_hurry(&self, policy: &Policy, waits_for_passes: bool) -> bool {
         let waits = waits_for_passes || self.health == Health::Down;
         let on_its_way = waits && self.passes > 0 && self.passes < policy.rise;
         let falling = self.failures > 0 && self.health == Health::Up;
@@ -177,7 +177,7 @@ impl HealthJudge {
     }
 
     /// Takes in one probe.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         sample: Sample,
         setting: JudgeContext,

@@ -15,28 +15,28 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    pub fn requests(self) -> u32 {
+    pub(super) fn requests(self) -> u32 {
         self.requests
     }
 
     /// Whether it can be said what became of the process.
-    pub fn is_decided(self) -> bool {
+    pub(super) fn is_decided(self) -> bool {
         self.requests == 0 || self.gone
     }
 
-    pub fn add(&mut self, requests: u32, now: Time) {
+    pub(super) fn add(&mut self, requests: u32, now: Time) {
         self.requests = self.requests.saturating_add(requests);
         self.at = now;
     }
 
     /// Another process is there.
-    pub fn succeeded(&mut self) {
+    pub(super) fn succeeded(&mut self) {
         self.gone = self.requests > 0;
     }
 
     /// A refusal or a row of failures says that the process is gone; an answer to a probe begun later, or that
     /// probe's time-out, that it is not.
-    pub fn weigh(&mut self, sample: Sample, given_up: bool) {
+    pub(super) fn weigh(&mut self, sample: Sample, given_up: bool) {
         if self.is_decided() {
             return;
         }

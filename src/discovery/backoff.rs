@@ -10,18 +10,18 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Pauses that grow.
 #[derive(Debug, Default)]
-pub struct GrowingPause {
+pub(super) struct GrowingPause {
     failures: u32,
 }
 
 impl GrowingPause {
     /// It went well.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// The next one, a quarter more or less by chance (`chance` is from 0 to 1).
-    pub fn next(&mut self, chance: f64) -> Duration {
+    pub(super) fn next(&mut self, chance: f64) -> Duration {
         let doubled = FIRST * (1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
         doubled.min(LONGEST).mul_f64(0.75 + chance / 2.0)
@@ -29,7 +29,7 @@ impl GrowingPause {
 }
 
 /// A period, a tenth shorter or longer by chance: proxies that were started together drift apart.
-pub fn jittered_period(period: Duration) -> Duration {
+pub(super) fn jittered_period(period: Duration) -> Duration {
     period.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 

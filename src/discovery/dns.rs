@@ -35,7 +35,7 @@ enum Question {
 }
 
 /// A name of the domain name system.
-pub struct DnsSource {
+pub(super) struct DnsSource {
     question: Question,
     config: DiscoverySourceConfig,
 }
@@ -75,7 +75,7 @@ impl DnsSource {
     ///
     /// # Errors
     /// When it lacks a key that `check` asks for.
-    pub fn new(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
+    pub(super) fn new(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
         let lacks = |key: &str| SourceError::new(format!("it has no `{key}`"));
         let name = config.name.clone().ok_or_else(|| lacks("name"))?;
         let question = match (config.record, &config.port) {

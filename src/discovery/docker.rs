@@ -37,7 +37,7 @@ const OVERLAP: Duration = Duration::from_secs(2);
 
 /// Containers of a daemon.
 #[derive(Debug)]
-pub struct DockerSource {
+pub(super) struct DockerSource {
     socket: PathBuf,
     label: String,
     network: Option<String>,
@@ -49,7 +49,7 @@ impl DockerSource {
     ///
     /// # Errors
     /// When it names what containers don't have.
-    pub fn new(pool: &str, config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
+    pub(super) fn new(pool: &str, config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
         let port = match &config.port {
             None => None,
             Some(DiscoveryPort::Number(port)) => Some(*port),

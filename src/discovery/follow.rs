@@ -18,7 +18,7 @@ use crate::registry::{AppliedSet, Handle, RegistryError};
 use crate::rt::{clock, panics};
 
 /// Backends that one source may name. Nobody has so many, and a file that has gone wrong must not fill the memory.
-pub const MOST_BACKENDS: usize = 20_000;
+pub(super) const MOST_BACKENDS: usize = 20_000;
 
 /// Where somebody goes as soon as another one is ready, this is how often that is looked for.
 const SUCCESSOR: Duration = Duration::from_millis(200);
@@ -30,10 +30,10 @@ const KEPT_AGAIN: Duration = Duration::from_secs(60);
 const STABLE: Duration = Duration::from_secs(60);
 
 /// What is in force of a source: it outlives a change of the source's section.
-pub type SharedJudge = Arc<Mutex<AnswerJudge<Address>>>;
+pub(super) type SharedJudge = Arc<Mutex<AnswerJudge<Address>>>;
 
 /// A source, and what is known of it.
-pub struct FollowedSource {
+pub(super) struct FollowedSource {
     registry: Handle,
     pool: String,
     label: Arc<str>,
@@ -55,7 +55,7 @@ pub struct FollowedSource {
 
 impl FollowedSource {
     /// A source of which nothing has been heard yet; `judge` may know what it said before its section was changed.
-    pub fn new(
+    pub(super) fn new(
         registry: Handle,
         pool: String,
         config: DiscoveryConfig,
@@ -99,7 +99,7 @@ impl FollowedSource {
 
     /// Follows it for ever. `again`: what the registry would make of it may be another now. `heard` is told whenever
     /// something was heard of it, and is in force.
-    pub async fn follow(mut self, again: Arc<Notify>, heard: Arc<Notify>) {
+    pub(super) async fn follow(mut self, again: Arc<Notify>, heard: Arc<Notify>) {
         let (reporter, mut reports) = SourceReporter::new();
         let (pool, config) = (self.pool.clone(), self.config.clone());
         let mut source = pin!(keep_following(&pool, &config, &reporter));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 const LONGEST: usize = 100;
 
 /// `10.0.0.5-8080`; of IPv6 all groups: `2001-db8-0-0-0-0-0-1-8080`.
-pub fn name_address(ip: IpAddr, port: u16) -> String {
+pub(super) fn name_address(ip: IpAddr, port: u16) -> String {
     match ip.to_canonical() {
         IpAddr::V4(ip) => format!("{ip}-{port}"),
         IpAddr::V6(ip) => {
@@ -18,7 +18,7 @@ pub fn name_address(ip: IpAddr, port: u16) -> String {
 }
 
 /// `app-1.internal-8080`: a host's name and a port. What can't be in a name becomes a dash.
-pub fn name_host(host: &str, port: u16) -> String {
+pub(super) fn name_host(host: &str, port: u16) -> String {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let plain = host.chars().map(|c| match c {
         c if c.is_ascii_alphanumeric() || "._-".contains(c) => c,

@@ -41,26 +41,26 @@ pub(super) mod netlink {
 
     const FAMILY: i32 = 16;
     const SOCK_DIAG: i32 = 4;
-    pub const BY_FAMILY: u16 = 20;
-    pub const ERROR: u16 = 2;
-    pub const DONE: u16 = 3;
+    pub(crate) const BY_FAMILY: u16 = 20;
+    pub(crate) const ERROR: u16 = 2;
+    pub(crate) const DONE: u16 = 3;
     /// `NLM_F_REQUEST`.
-    pub const ONE: u16 = 1;
+    pub(crate) const ONE: u16 = 1;
     /// `NLM_F_REQUEST | NLM_F_DUMP`.
-    pub const DUMP: u16 = 0x301;
+    pub(crate) const DUMP: u16 = 0x301;
     const TCP: u8 = 6;
-    pub const LISTEN: u32 = 1 << 10;
+    pub(crate) const LISTEN: u32 = 1 << 10;
     /// Lengths of the two headers: any message's, and a socket's description.
-    pub const HEADER: usize = 16;
-    pub const DESCRIPTION: usize = 72;
+    pub(crate) const HEADER: usize = 16;
+    pub(crate) const DESCRIPTION: usize = 72;
 
-    pub fn open() -> io::Result<Socket> {
+    pub(crate) fn open() -> io::Result<Socket> {
         let protocol = Protocol::from(SOCK_DIAG);
         Socket::new(Domain::from(FAMILY), Type::DGRAM, Some(protocol))
     }
 
     /// `struct nlmsghdr`, `struct inet_diag_req_v2`: TCP sockets of this family in these states.
-    pub fn question(flags: u16, family: u8, states: u32) -> [u8; 72] {
+    pub(crate) fn question(flags: u16, family: u8, states: u32) -> [u8; 72] {
         let mut bytes = [0; 72];
         bytes[..4].copy_from_slice(&72u32.to_ne_bytes());
         bytes[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
@@ -72,7 +72,7 @@ pub(super) mod netlink {
     }
 
     /// The inode in a `struct inet_diag_msg`; 0: no process has the socket.
-    pub fn inode(description: &[u8]) -> Option<u32> {
+    pub(crate) fn inode(description: &[u8]) -> Option<u32> {
         Some(u32::from_ne_bytes(
             description.get(68..72)?.try_into().ok()?,
         ))

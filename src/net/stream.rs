@@ -21,17 +21,17 @@ pub(crate) struct ReplayedBytes {
 
 impl ReplayedBytes {
     /// These.
-    pub fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// Those that have not been read again.
-    pub fn left(&self) -> &[u8] {
+    pub(crate) fn left(&self) -> &[u8] {
         &self.bytes[self.at..]
     }
 
     /// Hands out what there is room for; false: there is nothing left.
-    pub fn read(&mut self, space: &mut ReadBuf<'_>) -> bool {
+    pub(crate) fn read(&mut self, space: &mut ReadBuf<'_>) -> bool {
         if self.left().is_empty() {
             return false;
         }

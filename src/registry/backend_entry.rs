@@ -21,7 +21,7 @@ use crate::rt::clock;
 
 /// Where a backend came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendSource {
+pub(super) enum BackendSource {
     /// The configuration file (or `--backend`).
     Config,
     /// `register` or the API.
@@ -44,10 +44,10 @@ impl BackendSource {
 }
 
 /// Somebody who waits for a drain's end.
-pub type DrainWaiter = oneshot::Sender<DrainResponse>;
+pub(super) type DrainWaiter = oneshot::Sender<DrainResponse>;
 
 /// One backend, with what the core does not need to know.
-pub struct BackendEntry {
+pub(super) struct BackendEntry {
     /// The data plane's side.
     pub endpoint: Arc<Endpoint>,
     /// Its name without `~2`. Among those that stay, it is unique in the pool.
@@ -94,13 +94,13 @@ pub struct BackendEntry {
 
 impl BackendEntry {
     /// Somebody waits for the drain's end. Those who have hung up are forgotten.
-    pub fn wait(&mut self, waiter: DrainWaiter) {
+    pub(super) fn wait(&mut self, waiter: DrainWaiter) {
         self.waiters.retain(|waiter| !waiter.is_closed());
         self.waiters.push(waiter);
     }
 
     /// The answer for those who wait.
-    pub fn ending(&self, outcome: Outcome) -> DrainResponse {
+    pub(super) fn ending(&self, outcome: Outcome) -> DrainResponse {
         let waited = self
             .draining_since
             .map(|since| clock::now().saturating_sub(since));
@@ -126,7 +126,7 @@ impl BackendEntry {
 
     /// Whether a drain concerns the backend's name, and not only what is behind it now: the app's own word and
     /// a lease's drain end with the process, and so does what its source says of it.
-    pub fn outlives(&self, drain: &OpenDrain) -> bool {
+    pub(super) fn outlives(&self, drain: &OpenDrain) -> bool {
         let leases =
             |tenure: &LeaseRecord| drain.actor == Actor::Supervisor && drain.id == tenure.id();
         let is_of_source = self.source == BackendSource::Discovery && is_word_of_source(drain);
@@ -134,13 +134,13 @@ impl BackendEntry {
     }
 
     /// Requests that were sent to it, by this process and those before it.
-    pub fn requests(&self) -> u64 {
+    pub(super) fn requests(&self) -> u64 {
         let own = self.endpoint.counters.requests();
         self.requests_before.saturating_add(own)
     }
 
     /// Passes a changed cadence on.
-    pub fn set_cadence(&mut self, cadence: ProbeCadence) {
+    pub(super) fn set_cadence(&mut self, cadence: ProbeCadence) {
         let to_do = |cadence: ProbeCadence| (cadence.interval, cadence.keep);
         if to_do(self.cadence) != to_do(cadence) {
             self.cadence = cadence;
@@ -149,7 +149,7 @@ impl BackendEntry {
     }
 
     /// As people see it.
-    pub fn view(&self, backend: &BackendState) -> BackendView {
+    pub(super) fn view(&self, backend: &BackendState) -> BackendView {
         let in_flight = self.endpoint.gate.in_flight();
         BackendView {
             id: self.endpoint.key.0,

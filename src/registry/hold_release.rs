@@ -14,7 +14,7 @@ use crate::rt::clock;
 const LEFTOVER: Duration = Duration::from_millis(50);
 
 /// Lets one pool's waiting requests go.
-pub struct Releaser {
+pub(super) struct Releaser {
     shared: Arc<PoolShared>,
     ready: Arc<AtomicUsize>,
     task: Option<JoinHandle<()>>,
@@ -22,7 +22,7 @@ pub struct Releaser {
 
 impl Releaser {
     /// For this pool.
-    pub fn new(shared: Arc<PoolShared>) -> Self {
+    pub(super) fn new(shared: Arc<PoolShared>) -> Self {
         Self {
             shared,
             ready: Arc::default(),
@@ -32,7 +32,7 @@ impl Releaser {
 
     /// A snapshot with so many eligible backends was published. To be called after the publication: who waits is
     /// counted first and looks at the snapshot afterwards, so that one of the two sees the other.
-    pub fn published(&mut self, ready: usize) {
+    pub(super) fn published(&mut self, ready: usize) {
         self.ready.store(ready, Ordering::SeqCst);
         if ready == 0 {
             if let Some(task) = self.task.take() {

@@ -6,11 +6,11 @@ use super::persist::{DrainRecord, KeptDrain};
 
 /// The drains that wait for their backends.
 #[derive(Debug, Default)]
-pub struct KeptDrains(BTreeMap<String, BTreeMap<String, Vec<DrainRecord>>>);
+pub(super) struct KeptDrains(BTreeMap<String, BTreeMap<String, Vec<DrainRecord>>>);
 
 impl KeptDrains {
     /// Adds some.
-    pub fn extend(&mut self, drains: impl IntoIterator<Item = KeptDrain>) {
+    pub(super) fn extend(&mut self, drains: impl IntoIterator<Item = KeptDrain>) {
         for kept in drains {
             let of_pool = self.0.entry(kept.pool).or_default();
             of_pool.entry(kept.backend).or_default().push(kept.drain);
@@ -18,13 +18,13 @@ impl KeptDrains {
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         let drains = self.0.values().flat_map(BTreeMap::values);
         drains.map(Vec::len).sum()
     }
 
     /// Takes those of a backend out.
-    pub fn take(&mut self, pool: &str, backend: &str) -> Vec<DrainRecord> {
+    pub(super) fn take(&mut self, pool: &str, backend: &str) -> Vec<DrainRecord> {
         let Some(of_pool) = self.0.get_mut(pool) else {
             return Vec::new();
         };
@@ -36,7 +36,7 @@ impl KeptDrains {
     }
 
     /// Drops those of a backend that `lifted` says so of; whether there were any.
-    pub fn lift(
+    pub(super) fn lift(
         &mut self,
         pool: &str,
         backend: &str,
@@ -56,7 +56,7 @@ impl KeptDrains {
     }
 
     /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = KeptDrain> + '_ {
+    pub(super) fn all(&self) -> impl Iterator<Item = KeptDrain> + '_ {
         self.0.iter().flat_map(|(pool, backends)| {
             backends.iter().flat_map(move |(backend, drains)| {
                 drains.iter().map(move |drain| KeptDrain {

@@ -431,7 +431,7 @@ fn parse(text: &[u8]) -> Result<KeptState, String> {
 
 impl PoolState {
     /// What has to survive a restart of the proxy.
-    pub fn keep(&self, state: &mut KeptState, clock: &Reading) {
+    pub(super) fn keep(&self, state: &mut KeptState, clock: &Reading) {
         let pause = self.pause.as_ref();
         state
             .pauses

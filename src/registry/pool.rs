@@ -44,7 +44,7 @@ use crate::metrics::PoolCounters;
 use crate::rt::clock;
 
 /// A pool's backends and what they share.
-pub struct PoolState {
+pub(super) struct PoolState {
     /// Its name.
     pub name: Arc<str>,
     /// Its settings.
@@ -89,7 +89,7 @@ pub struct PoolState {
 }
 
 /// A backend that is to be added.
-pub struct Joining {
+pub(super) struct Joining {
     /// Its name without `~2`.
     pub name: String,
     /// Where it listens.
@@ -114,7 +114,7 @@ pub struct Joining {
 
 impl PoolState {
     /// A pool without backends.
-    pub fn new(config: Arc<config::PoolConfig>, own_key: Arc<OwnKeySource>) -> Self {
+    pub(super) fn new(config: Arc<config::PoolConfig>, own_key: Arc<OwnKeySource>) -> Self {
         let shared = Arc::new(PoolShared {
             cursor: AtomicU64::new(0),
             held: AtomicUsize::new(0),
@@ -167,7 +167,7 @@ impl PoolState {
     }
 
     /// Adds a backend; it starts closed and is probed at once.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         key: BackendKey,
         joining: Joining,
@@ -254,7 +254,7 @@ impl PoolState {
     }
 
     /// Takes a backend out.
-    pub fn remove(&mut self, key: BackendKey) -> Option<BackendEntry> {
+    pub(super) fn remove(&mut self, key: BackendKey) -> Option<BackendEntry> {
         let member = self.members.remove(&key)?;
         self.all = None;
         self.forget_outcomes(key);
@@ -269,7 +269,7 @@ impl PoolState {
     }
 
     /// Steps one backend; notes what the step changed for the snapshot, the prober and the kept state.
-    pub fn step(
+    pub(super) fn step(
         &mut self,
         key: BackendKey,
         event: BackendEvent,
@@ -342,7 +342,7 @@ impl PoolState {
     }
 
     /// As the data plane sees it; made anew only if something changed.
-    pub fn snapshot(&mut self) -> Arc<PoolSnapshot> {
+    pub(super) fn snapshot(&mut self) -> Arc<PoolSnapshot> {
         if std::mem::take(&mut self.dirty) {
             self.capacity = None;
             let new = Arc::new(self.make_snapshot());
@@ -422,17 +422,17 @@ impl PoolState {
     }
 
     /// Forgets snapshots that nobody uses any more.
-    pub fn forget_past(&mut self) {
+    pub(super) fn forget_past(&mut self) {
         self.past.retain(|pool| Arc::strong_count(pool) > 1);
     }
 
     /// Where its requests wait.
-    pub fn queue(&self) -> &Arc<HoldQueue> {
+    pub(super) fn queue(&self) -> &Arc<HoldQueue> {
         &self.shared.queue
     }
 
     /// The snapshot is out: requests that wait may go if there is somewhere to go.
-    pub fn published(&mut self) {
+    pub(super) fn published(&mut self) {
         self.releaser.published(self.published.ready.len());
         // Where something is ready, the releaser lets them go, one after the other.
         if std::mem::take(&mut self.pause_changed) && self.published.ready.is_empty() {

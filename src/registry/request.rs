@@ -16,7 +16,7 @@ use crate::core::drain::{Actor, DrainSpec, RestartSign, Until};
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(60);
 
 /// The order that a request means. `default`: its deadline, from now, if it names none.
-pub fn order(
+pub(super) fn order(
     request: &DrainRequest,
     default: Duration,
     now: Time,
@@ -76,7 +76,7 @@ fn restart_sign(name: &str) -> Result<RestartSign, RegistryError> {
 
 /// Which drains a resume lifts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ResumeScope {
+pub(super) enum ResumeScope {
     /// Everybody's.
     All,
     /// Every operator's.
@@ -89,7 +89,7 @@ pub enum ResumeScope {
 
 impl ResumeScope {
     /// Whether a drain of this actor and id is meant.
-    pub fn covers_drain(&self, actor: Actor, id: &str) -> bool {
+    pub(super) fn covers_drain(&self, actor: Actor, id: &str) -> bool {
         match self {
             Self::All => true,
             Self::Operators => actor == Actor::Operator,
@@ -99,12 +99,12 @@ impl ResumeScope {
     }
 
     /// Whether a backend that is ejected comes back, too: whoever lifts one drain means that one.
-    pub fn covers_ejections(&self) -> bool {
+    pub(super) fn covers_ejections(&self) -> bool {
         matches!(self, Self::All | Self::Operators)
     }
 
     /// What the core is told of this backend.
-    pub fn events(&self, backend: &BackendState) -> Vec<BackendEvent> {
+    pub(super) fn events(&self, backend: &BackendState) -> Vec<BackendEvent> {
         match self {
             Self::All => vec![BackendEvent::Resume { all: true }],
             Self::Operators => vec![BackendEvent::Resume { all: false }],
@@ -126,7 +126,7 @@ impl ResumeScope {
 }
 
 /// Which drains a request means: without actor and id, every operator's.
-pub fn which(request: &ResumeRequest) -> Result<ResumeScope, RegistryError> {
+pub(super) fn which(request: &ResumeRequest) -> Result<ResumeScope, RegistryError> {
     if request.all {
         return Ok(ResumeScope::All);
     }
@@ -153,7 +153,7 @@ fn actor(name: Option<&str>) -> Result<Actor, RegistryError> {
 }
 
 /// The order that ends with the backend's leaving: nothing lifts it.
-pub fn leaving(reason: String, deadline: Time) -> DrainSpec {
+pub(super) fn leaving(reason: String, deadline: Time) -> DrainSpec {
     DrainSpec {
         actor: Actor::Config,
         id: "leaving".to_owned(),
@@ -165,7 +165,7 @@ pub fn leaving(reason: String, deadline: Time) -> DrainSpec {
 }
 
 /// The address and weight that a registration means.
-pub fn registration(
+pub(super) fn registration(
     name: &str,
     request: &RegisterRequest,
     own: &OwnListeners,
@@ -194,7 +194,7 @@ pub fn registration(
 }
 
 /// Parses a duration such as `30s`.
-pub fn parse_duration(text: &str) -> Result<Duration, RegistryError> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, RegistryError> {
     duration::parse(text).map_err(|why| {
         let short: String = text.chars().take(100).collect();
         RegistryError::Invalid(format!(

@@ -71,7 +71,7 @@ pub(super) struct LatencyReadings {
 
 impl LatencyReadings {
     /// Some time has passed, or none: reads where it is time to.
-    pub fn pass_time(&mut self, counters: &PoolCounters, board: &RestartBoard) {
+    pub(super) fn pass_time(&mut self, counters: &PoolCounters, board: &RestartBoard) {
         let now = clock::now();
         let is_due = |last: &LatencyReading| now.saturating_sub(last.at) >= SPAN;
         if self.newer.as_ref().is_none_or(is_due) {
@@ -92,12 +92,12 @@ impl LatencyReadings {
     }
 
     /// Requests end in another process, too: what is read here is not all of them.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
 
     /// A restart has begun and is on the board.
-    pub fn begin(&mut self, number: u64, counters: &PoolCounters, board: &RestartBoard) {
+    pub(super) fn begin(&mut self, number: u64, counters: &PoolCounters, board: &RestartBoard) {
         let reading = LatencyReading::take(counters);
         if let Some(before) = self.older.or(self.newer) {
             let window = before.until(&reading);
@@ -109,7 +109,7 @@ impl LatencyReadings {
     }
 
     /// It is over.
-    pub fn end(&mut self, number: u64, counters: &PoolCounters, board: &RestartBoard) {
+    pub(super) fn end(&mut self, number: u64, counters: &PoolCounters, board: &RestartBoard) {
         let Some(place) = self.begun.iter().position(|(one, _)| *one == number) else {
             return;
         };

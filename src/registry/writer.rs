@@ -323,7 +323,7 @@ impl Writer {
 
     /// Steps one backend and carries out the effects. Whoever ends the last use of a backend says so, if it is
     /// closed by then; where it was closed after that, this looks itself.
-    pub fn step(&mut self, key: BackendKey, event: BackendEvent) {
+    pub(super) fn step(&mut self, key: BackendKey, event: BackendEvent) {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
@@ -426,7 +426,7 @@ impl Writer {
     }
 
     /// The pool that a backend is in.
-    pub fn home_mut(&mut self, key: BackendKey) -> Option<&mut PoolState> {
+    pub(super) fn home_mut(&mut self, key: BackendKey) -> Option<&mut PoolState> {
         let index = *self.homes.get(&key)?;
         self.pools.get_mut(index)
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::PollSemaphore;
 
 /// Wakes this task again when its thread has looked for the readiness of all its sockets. The caller then returns
 /// pending; in an async function, [`tokio::task::yield_now`] does both.
-pub fn yield_to_reactor(cx: &mut Context<'_>) {
+pub(crate) fn yield_to_reactor(cx: &mut Context<'_>) {
     // The first poll does it, and is never ready.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
@@ -26,7 +26,7 @@ thread_local! {
 /// arithmetic. Of all of them on a thread, one goes a step; then it is everybody else's turn, and only then the next
 /// one's. When thousands of clients come back at once, the others wait for one handshake and not for all.
 #[derive(Debug)]
-pub struct FairQueue {
+pub(crate) struct FairQueue {
     queue: PollSemaphore,
     /// After a step.
     round: Option<Arc<Round>>,
@@ -45,7 +45,7 @@ impl Default for FairQueue {
 impl FairQueue {
     /// Has `step` look for something to do when it is this one's turn. Where there is nothing yet (pending), the turn is
     /// the next one's; else it is everybody else's when the task has dealt with what it got, and has been left.
-    pub fn poll_step<T>(
+    pub(crate) fn poll_step<T>(
         &mut self,
         cx: &mut Context<'_>,
         step: impl FnOnce(&mut Context<'_>) -> Poll<T>,

@@ -9,7 +9,7 @@ const PLACES: usize = 256;
 
 /// Paths below one directory.
 #[derive(Debug)]
-pub struct KnownFiles {
+pub(super) struct KnownFiles {
     /// With a secret of its own: nobody can choose a name that passes for another one.
     hasher: RandomState,
     /// 0: none.
@@ -27,13 +27,13 @@ impl Default for KnownFiles {
 
 impl KnownFiles {
     /// This one is a file.
-    pub fn note(&self, path: &[u8]) {
+    pub(super) fn note(&self, path: &[u8]) {
         let mark = self.mark(path);
         self.place(mark).store(mark, Ordering::Relaxed);
     }
 
     /// It was one.
-    pub fn has(&self, path: &[u8]) -> bool {
+    pub(super) fn has(&self, path: &[u8]) -> bool {
         let mark = self.mark(path);
         self.place(mark).load(Ordering::Relaxed) == mark
     }

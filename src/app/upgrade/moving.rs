@@ -30,11 +30,11 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// Connections that were offered and wait for an answer. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Offers(Arc<Mutex<HashMap<u64, MoveClaim>>>);
+pub(super) struct Offers(Arc<Mutex<HashMap<u64, MoveClaim>>>);
 
 impl Offers {
     /// The new process can take this one: says the word, and then lets go.
-    pub async fn adopted(&self, number: u64, outgoing: &ChannelSender) {
+    pub(super) async fn adopted(&self, number: u64, outgoing: &ChannelSender) {
         let claim = self.0.lock().remove(&number);
         let Some(claim) = claim else { return };
         // Where the word can't be written, the claim is dropped, and the connection goes on here.
@@ -44,19 +44,19 @@ impl Offers {
     }
 
     /// It can't: the connection goes on here.
-    pub fn declined(&self, number: u64, why: &str) {
+    pub(super) fn declined(&self, number: u64, why: &str) {
         debug!(number, why, "a connection stays");
         drop(self.0.lock().remove(&number));
     }
 
     /// The new process is gone: all go on here.
-    pub fn all_declined(&self) {
+    pub(super) fn all_declined(&self) {
         self.0.lock().clear();
     }
 }
 
 /// Tells what is counted of clients whose requests are limited.
-pub async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
+pub(super) async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
     let witness = plane.guards.witness();
     for open in plane.guards.open_buckets(clock::now()) {
         if open.is_empty() {
@@ -73,7 +73,7 @@ pub async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
 }
 
 /// Takes that from the process before this one.
-pub fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]) {
+pub(super) fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]) {
     // Another release may count by other numbers: they would be nobody's.
     if witness != plane.guards.witness() {
         debug!("what clients have used of their rates begins anew");
@@ -87,7 +87,7 @@ pub fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]) {
 }
 
 /// Offers open connections for as long as this process lives; tells what has gone at once.
-pub fn move_connections(
+pub(super) fn move_connections(
     plane: Arc<DataPlane>,
     outgoing: ChannelSender,
     offers: Offers,
@@ -131,7 +131,7 @@ async fn carry(
 }
 
 /// Connections that have come from the process before this one.
-pub struct Arrivals {
+pub(super) struct Arrivals {
     plane: Arc<DataPlane>,
     threads: Arc<Threads>,
     held: HashMap<u64, AdoptedConnection>,
@@ -139,7 +139,7 @@ pub struct Arrivals {
 
 impl Arrivals {
     /// They are to be served here.
-    pub fn new(plane: Arc<DataPlane>, threads: Arc<Threads>) -> Self {
+    pub(super) fn new(plane: Arc<DataPlane>, threads: Arc<Threads>) -> Self {
         Self {
             plane,
             threads,
@@ -148,7 +148,12 @@ impl Arrivals {
     }
 
     /// One is offered: it stands still until the word has come.
-    pub fn offered(&mut self, number: u64, state: Value, descriptors: Vec<OwnedFd>) -> Frame {
+    pub(super) fn offered(
+        &mut self,
+        number: u64,
+        state: Value,
+        descriptors: Vec<OwnedFd>,
+    ) -> Frame {
         let declined = |why: String| Frame::Declined { number, why };
         let state = match serde_json::from_value(state) {
             Ok(state) => state,
@@ -164,7 +169,7 @@ impl Arrivals {
     }
 
     /// The word has come.
-    pub fn moved(&mut self, number: u64) {
+    pub(super) fn moved(&mut self, number: u64) {
         if let Some(adopted) = self.held.remove(&number) {
             self.threads.deal(adopted.serve());
         }

@@ -45,13 +45,13 @@ struct FleetState {
 }
 
 /// The proxies as a roll sees them.
-pub struct RollFleet {
+pub(super) struct RollFleet {
     state: Rc<RefCell<FleetState>>,
     id: String,
 }
 
 /// Their events.
-pub struct FleetChanges {
+pub(super) struct FleetChanges {
     state: Rc<RefCell<FleetState>>,
     settings: RollSettings,
     changes: Vec<Option<RemoteChanges>>,
@@ -140,7 +140,7 @@ fn nobody() -> RollError {
 
 impl RollFleet {
     /// Takes the right to roll the pool at all proxies that can be reached.
-    pub async fn open(
+    pub(super) async fn open(
         clients: &[AdminClient],
         pool: &str,
         settings: &RollSettings,
@@ -195,7 +195,7 @@ impl RollFleet {
     }
 
     /// The id that drains of this roll bear, as they are told here.
-    pub fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         &self.id
     }
 

@@ -18,7 +18,7 @@ const SLACK: Duration = Duration::from_secs(60);
 
 /// What the pool's configuration means for a roll.
 #[derive(Debug, Clone)]
-pub struct RollSettings {
+pub(super) struct RollSettings {
     /// The drain's deadline.
     pub drain: Duration,
     /// When a drain ends even if nobody lifts it.
@@ -28,7 +28,7 @@ pub struct RollSettings {
 }
 
 /// Reads what the proxy has in force.
-pub async fn settings(client: &AdminClient, args: &RollArgs) -> Result<RollSettings, Exit> {
+pub(super) async fn settings(client: &AdminClient, args: &RollArgs) -> Result<RollSettings, Exit> {
     let config: Value = client.get("/v1/config").await?;
     let pools = config["pool"].as_array();
     let pool = pools.and_then(|pools| pools.iter().find(|pool| pool["name"] == *args.pool));
@@ -49,7 +49,11 @@ pub async fn settings(client: &AdminClient, args: &RollArgs) -> Result<RollSetti
 }
 
 /// The backends to restart, by name; refuses what can't end well.
-pub fn targets(args: &RollArgs, pool: &PoolView, template: &Template) -> Result<Vec<String>, Exit> {
+pub(super) fn targets(
+    args: &RollArgs,
+    pool: &PoolView,
+    template: &Template,
+) -> Result<Vec<String>, Exit> {
     let mut targets: Vec<String> = Vec::new();
     for backend in pool.backends.iter().filter(|one| !is_leaving(one)) {
         let name = base(&backend.name);
@@ -94,7 +98,7 @@ pub fn targets(args: &RollArgs, pool: &PoolView, template: &Template) -> Result<
 }
 
 /// The roll, if there is enough capacity for it.
-pub fn roll(
+pub(super) fn roll(
     plan: RollPlan,
     targets: &[String],
     pool: &PoolView,
@@ -125,7 +129,7 @@ pub fn roll(
 }
 
 /// `--dry-run`.
-pub fn print(
+pub(super) fn print(
     args: &RollArgs,
     roll: Result<Roll, Exit>,
     pool: &PoolView,

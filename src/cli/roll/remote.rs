@@ -23,7 +23,7 @@ use crate::tools::roll::driver::{RollError, RollProxy, RollWatch};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Drains, lifts, looks.
-pub struct RollRemote {
+pub(super) struct RollRemote {
     client: AdminClient,
     pool: String,
     id: String,
@@ -33,7 +33,7 @@ pub struct RollRemote {
 }
 
 /// The pool's events, and the connection that holds the right to roll.
-pub struct RemoteChanges {
+pub(super) struct RemoteChanges {
     events: AdminEvents,
     held: AdminEvents,
     next: Instant,
@@ -41,7 +41,7 @@ pub struct RemoteChanges {
 
 impl RollRemote {
     /// Takes the right to roll the pool, and listens to what happens in it.
-    pub async fn open(
+    pub(super) async fn open(
         client: AdminClient,
         pool: &str,
         settings: &RollSettings,
@@ -72,7 +72,7 @@ impl RollRemote {
     }
 
     /// The id that drains of this roll bear.
-    pub fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         &self.id
     }
 
@@ -91,7 +91,7 @@ impl RollRemote {
     }
 
     /// Asks for a drain whose end nobody waits for: others have it already.
-    pub async fn ask_drain(&self, name: &str) -> Result<(), ClientError> {
+    pub(super) async fn ask_drain(&self, name: &str) -> Result<(), ClientError> {
         let request = self.request(RestartSign::NewProcess, false);
         let path = self.path(name, "drain");
         let client = &self.client;

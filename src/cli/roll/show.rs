@@ -21,7 +21,7 @@ enum RollDisplay {
 }
 
 /// Shows the steps of a roll.
-pub struct RollScreen {
+pub(super) struct RollScreen {
     pool: String,
     form: RollDisplay,
     /// Each backend's line, for terminals.
@@ -33,7 +33,7 @@ pub struct RollScreen {
 
 impl RollScreen {
     /// For the backends of these names.
-    pub fn new(pool: &str, names: &[String], json: bool) -> Self {
+    pub(super) fn new(pool: &str, names: &[String], json: bool) -> Self {
         let form = match (json, stdout_is_terminal()) {
             (true, _) => RollDisplay::Json,
             (false, true) => RollDisplay::Terminal,
@@ -50,7 +50,7 @@ impl RollScreen {
     }
 
     /// What is about to be done.
-    pub fn begin(&mut self, args: &RollArgs, settings: &RollSettings) {
+    pub(super) fn begin(&mut self, args: &RollArgs, settings: &RollSettings) {
         let drain = humantime::format_duration(settings.drain).to_string();
         let backends: Vec<&str> = self.lines.iter().map(|(name, _)| name.as_str()).collect();
         match self.form {
@@ -70,7 +70,7 @@ impl RollScreen {
     }
 
     /// How it ended.
-    pub fn end(&mut self, report: &RollReport, total: usize, failure: Option<&Exit>) {
+    pub(super) fn end(&mut self, report: &RollReport, total: usize, failure: Option<&Exit>) {
         if self.form == RollDisplay::Json {
             let mut end = json!({
                 "step": "end", "exit_code": failure.map_or(0, |exit| exit.code),

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What one proxy says of itself at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct ProxyAnswers {
+pub(super) struct ProxyAnswers {
     /// Its pools and their backends.
     pub pools: Vec<PoolView>,
     /// Its counters; `None` where it shows none, as its socket for apps.
@@ -35,7 +35,7 @@ pub struct ProxyAnswers {
 ///
 /// # Errors
 /// It can't be reached, refuses, or does not answer within 3 s.
-pub async fn ask_proxy(client: &AdminClient) -> Result<ProxyAnswers, Exit> {
+pub(super) async fn ask_proxy(client: &AdminClient) -> Result<ProxyAnswers, Exit> {
     let asked = async {
         let (pools, counts, unready, listeners, restarts, upgrade) = tokio::join!(
             client.get::<Vec<PoolView>>("/v1/pools"),

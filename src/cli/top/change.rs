@@ -10,7 +10,7 @@ use crate::registry::view::{BackendView, DrainRequest, DrainResponse, ResumeRequ
 use crate::rt::output::printable;
 
 /// Does what was confirmed at each of these proxies; what became of it, in a line.
-pub async fn change_backend(clients: Vec<AdminClient>, asked: AskedChange) -> String {
+pub(super) async fn change_backend(clients: Vec<AdminClient>, asked: AskedChange) -> String {
     let (pool, name) = asked.backend;
     let backend = BackendName { pool, name };
     let several = clients.len() > 1;

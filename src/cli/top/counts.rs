@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A pool and, in it, a backend.
-pub type PoolBackend = (String, String);
+pub(super) type PoolBackend = (String, String);
 
 /// What has been counted of one backend, or of the answers that lameduck gave itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct AnswerTotals {
+pub(super) struct AnswerTotals {
     /// Answers, of any status.
     pub answers: f64,
     /// Of those, 5xx.
@@ -17,7 +17,7 @@ pub struct AnswerTotals {
 
 /// What a proxy has counted since it started.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ProxyCounts {
+pub(super) struct ProxyCounts {
     /// Answers of backends.
     pub backends: BTreeMap<PoolBackend, AnswerTotals>,
     /// Answers that lameduck gave itself, by pool.
@@ -28,7 +28,7 @@ pub struct ProxyCounts {
 
 impl ProxyCounts {
     /// Reads them from Prometheus' text format. Lines that are not understood are left out.
-    pub fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str) -> Self {
         let mut counts = Self::default();
         for line in text.lines() {
             let Some((name, rest)) = line.split_once('{') else {
@@ -100,7 +100,7 @@ fn read_labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
 
 /// What grows by how much in a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct AnswerRates {
+pub(super) struct AnswerRates {
     /// Answers a second.
     pub answers: f64,
     /// Of those, 5xx.
@@ -116,7 +116,7 @@ impl std::ops::AddAssign for AnswerRates {
 
 /// The rates between two readings of one proxy.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ProxyRates {
+pub(super) struct ProxyRates {
     /// Of backends' answers.
     pub backends: BTreeMap<PoolBackend, AnswerRates>,
     /// Of a pool's answers, lameduck's own included.
@@ -129,7 +129,7 @@ pub struct ProxyRates {
 
 impl ProxyRates {
     /// What `new` has more than `old`, which was read so long before. `None` where no time has passed.
-    pub fn between(old: &ProxyCounts, new: &ProxyCounts, passed: Duration) -> Option<Self> {
+    pub(super) fn between(old: &ProxyCounts, new: &ProxyCounts, passed: Duration) -> Option<Self> {
         let seconds = passed.as_secs_f64();
         if seconds <= 0.0 {
             return None;

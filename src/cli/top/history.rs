@@ -7,11 +7,11 @@ const LENGTH: usize = 240;
 
 /// The last values; `None` where nothing was known.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct History(VecDeque<Option<f64>>);
+pub(super) struct History(VecDeque<Option<f64>>);
 
 impl History {
     /// Adds the newest.
-    pub fn push(&mut self, value: Option<f64>) {
+    pub(super) fn push(&mut self, value: Option<f64>) {
         if self.0.len() == LENGTH {
             self.0.pop_front();
         }
@@ -19,13 +19,13 @@ impl History {
     }
 
     /// The newest `count`, oldest first; fewer where there are not so many.
-    pub fn last(&self, count: usize) -> impl Iterator<Item = Option<f64>> + '_ {
+    pub(super) fn last(&self, count: usize) -> impl Iterator<Item = Option<f64>> + '_ {
         let skipped = self.0.len().saturating_sub(count);
         self.0.iter().skip(skipped).copied()
     }
 
     /// The newest, where it is known.
-    pub fn newest(&self) -> Option<f64> {
+    pub(super) fn newest(&self) -> Option<f64> {
         self.0.back().copied().flatten()
     }
 }

@@ -7,7 +7,7 @@ use super::screen::{AskedChange, BackendChange, TopScreen};
 
 /// What a key asks of whoever runs the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TopWish {
+pub(super) enum TopWish {
     /// Nothing but to draw anew.
     Draw,
     /// The end.
@@ -26,7 +26,7 @@ const LONGEST: usize = 60;
 const PAGE: isize = 10;
 
 /// Does what a key means on this screen.
-pub fn press_key(screen: &mut TopScreen, key: KeyEvent, picture: &TopPicture) -> TopWish {
+pub(super) fn press_key(screen: &mut TopScreen, key: KeyEvent, picture: &TopPicture) -> TopWish {
     if key.kind == KeyEventKind::Release {
         return TopWish::Draw;
     }

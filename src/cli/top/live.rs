@@ -33,7 +33,10 @@ const SUBSCRIBE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// When the terminal can't be used, and 130 or 143 after a signal.
-pub async fn show_live(clients: Vec<AdminClient>, filter: Option<String>) -> Result<(), Exit> {
+pub(super) async fn show_live(
+    clients: Vec<AdminClient>,
+    filter: Option<String>,
+) -> Result<(), Exit> {
     let begun = Instant::now();
     let unusable = |error: std::io::Error| {
         Exit::failed(format!(

@@ -12,7 +12,7 @@ use crate::registry::view::{BackendView, InFlight};
 
 /// One look at one proxy.
 #[derive(Debug)]
-pub struct ProxyLook {
+pub(super) struct ProxyLook {
     /// Which of the proxies, from 0.
     pub proxy: usize,
     /// When, since the program began.
@@ -25,7 +25,7 @@ pub struct ProxyLook {
 
 /// One proxy.
 #[derive(Debug, Default)]
-pub struct ProxyRecord {
+pub(super) struct ProxyRecord {
     /// How people know it.
     pub name: String,
     /// Its last answers.
@@ -42,7 +42,7 @@ pub struct ProxyRecord {
 
 /// The state of a backend, and when it was seen to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateSince {
+pub(super) struct StateSince {
     /// As it is shown.
     pub state: String,
     /// `None`: it was in this state when it was first seen.
@@ -51,7 +51,7 @@ pub struct StateSince {
 
 /// Everything that is known.
 #[derive(Debug)]
-pub struct TopModel {
+pub(super) struct TopModel {
     /// The proxies in the order of the command line.
     pub proxies: Vec<ProxyRecord>,
     /// Answers a second.
@@ -70,7 +70,7 @@ pub struct TopModel {
 
 impl TopModel {
     /// Nothing is known yet of these proxies.
-    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn new(names: impl IntoIterator<Item = String>) -> Self {
         let record = |name| ProxyRecord {
             name,
             ..ProxyRecord::default()
@@ -87,7 +87,7 @@ impl TopModel {
     }
 
     /// Takes in what a proxy has answered.
-    pub fn take_look(&mut self, look: ProxyLook) {
+    pub(super) fn take_look(&mut self, look: ProxyLook) {
         let Some(proxy) = self.proxies.get_mut(look.proxy) else {
             return;
         };
@@ -104,7 +104,7 @@ impl TopModel {
     }
 
     /// Closes a second: what the proxies say now goes into the histories.
-    pub fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let heard = || self.proxies.iter().filter(|proxy| proxy.failure.is_none());
         let rates: Vec<_> = heard().filter_map(|proxy| proxy.rates.as_ref()).collect();
         let sum = |of: fn(&ProxyRates) -> f64| {
@@ -138,7 +138,7 @@ impl TopModel {
     }
 
     /// In flight now, by kind; `None` while no proxy answers.
-    pub fn in_flight_now(&self) -> Option<InFlight> {
+    pub(super) fn in_flight_now(&self) -> Option<InFlight> {
         let pools = self.pools_now()?;
         let backends = pools.into_iter().flat_map(|pool| &pool.backends);
         Some(backends.fold(InFlight::default(), |sum, backend| {
@@ -147,7 +147,7 @@ impl TopModel {
     }
 
     /// Requests that wait now; `None` while no proxy answers.
-    pub fn held_now(&self) -> Option<usize> {
+    pub(super) fn held_now(&self) -> Option<usize> {
         let pools = self.pools_now()?;
         Some(pools.into_iter().map(|pool| pool.held).sum())
     }
@@ -192,7 +192,7 @@ impl ProxyRecord {
 }
 
 /// By kind; a proxy that does not tell kinds has requests only.
-pub fn in_flight_of(backend: &BackendView) -> InFlight {
+pub(super) fn in_flight_of(backend: &BackendView) -> InFlight {
     match backend.in_flight_by_kind {
         kinds if kinds == InFlight::default() => InFlight {
             request: backend.in_flight,
@@ -203,7 +203,7 @@ pub fn in_flight_of(backend: &BackendView) -> InFlight {
 }
 
 /// What it is to the balancer: one that is ejected is ready, and gets nothing new all the same.
-pub fn state_of(backend: &BackendView) -> &str {
+pub(super) fn state_of(backend: &BackendView) -> &str {
     match (&*backend.state, &backend.ejected) {
         ("ready", Some(_)) => "ejected",
         (state, _) => state,

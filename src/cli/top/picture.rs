@@ -13,13 +13,13 @@ use super::words::{ago, clock, until};
 use crate::registry::view::{BackendView, InFlight, PauseView, PoolView};
 use crate::rt::output::printable;
 
-pub use certificates::CertificateRow;
-pub use drains::DrainRow;
-pub use restarts::{RestartPhase, RestartRow};
+pub(super) use certificates::CertificateRow;
+pub(super) use drains::DrainRow;
+pub(super) use restarts::{RestartPhase, RestartRow};
 
 /// How a proxy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProxyStanding {
+pub(super) enum ProxyStanding {
     /// It has not answered yet, nor failed to.
     Asked,
     /// It answers; why it is not ready, if so.
@@ -35,7 +35,7 @@ pub enum ProxyStanding {
 
 /// A figure with its past.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FigureTile {
+pub(super) struct FigureTile {
     /// What it is.
     pub title: &'static str,
     /// Its value; `None`: unknown.
@@ -48,7 +48,7 @@ pub struct FigureTile {
 
 /// A pool, over all proxies that answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PoolBlock {
+pub(super) struct PoolBlock {
     /// Its name.
     pub name: String,
     /// How many of its backends take requests, how many wait, and what else there is to know.
@@ -65,7 +65,7 @@ pub struct PoolBlock {
 
 /// A backend as one proxy sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BackendRow {
+pub(super) struct BackendRow {
     /// The pool's name and its own, as the API has them.
     pub key: PoolBackend,
     /// Which proxy, from 0…
@@ -98,7 +98,7 @@ pub struct BackendRow {
 
 /// A route that several pools answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SplitRow {
+pub(super) struct SplitRow {
     /// The route.
     pub route: String,
     /// Each pool with its share in percent.
@@ -109,7 +109,7 @@ pub struct SplitRow {
 
 /// Everything.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TopPicture {
+pub(super) struct TopPicture {
     /// The time of day, UTC.
     pub clock: String,
     /// Each proxy.
@@ -132,7 +132,7 @@ pub struct TopPicture {
 
 impl TopPicture {
     /// The picture of what is known, at `at` since the program began and `now` by the clock on the wall.
-    pub fn of(model: &TopModel, at: Duration, now: SystemTime) -> Self {
+    pub(super) fn of(model: &TopModel, at: Duration, now: SystemTime) -> Self {
         let heard: Vec<_> = model.proxies.iter().enumerate().collect();
         Self {
             clock: clock(now),
@@ -152,7 +152,7 @@ impl TopPicture {
     }
 
     /// Whether there is more than one proxy to tell apart.
-    pub fn has_several_proxies(&self) -> bool {
+    pub(super) fn has_several_proxies(&self) -> bool {
         self.proxies.len() > 1
     }
 }

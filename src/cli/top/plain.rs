@@ -20,7 +20,7 @@ const BETWEEN: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When a proxy can't be reached, or standard output can't be written.
-pub async fn print_once(connect: &AdminArgs, filter: Option<String>) -> Result<(), Exit> {
+pub(super) async fn print_once(connect: &AdminArgs, filter: Option<String>) -> Result<(), Exit> {
     let screen = TopScreen::new(filter);
     ask_all(
         connect,

@@ -12,12 +12,12 @@ use super::words::moment;
 use crate::registry::view::PoolView;
 
 /// The time of day of every sample.
-pub fn wall() -> SystemTime {
+pub(super) fn wall() -> SystemTime {
     moment("2026-11-29T12:00:00Z").unwrap()
 }
 
 /// A pool with these backends, by name and state.
-pub fn pool(name: &str, backends: &[(&str, &str)]) -> PoolView {
+pub(super) fn pool(name: &str, backends: &[(&str, &str)]) -> PoolView {
     let backends: Vec<_> = backends
         .iter()
         .enumerate()
@@ -40,7 +40,7 @@ pub fn pool(name: &str, backends: &[(&str, &str)]) -> PoolView {
 }
 
 /// A proxy that has answered so many requests, all by the first backend of the pool `api`.
-pub fn answers(backends: &[(&str, &str)], answered: u32) -> ProxyAnswers {
+pub(super) fn answers(backends: &[(&str, &str)], answered: u32) -> ProxyAnswers {
     let mut counts = ProxyCounts::default();
     if let Some((name, _)) = backends.first() {
         let of = AnswerTotals {
@@ -57,7 +57,7 @@ pub fn answers(backends: &[(&str, &str)], answered: u32) -> ProxyAnswers {
 }
 
 /// The picture of a proxy that has given these answers for some seconds, a hundred requests in each.
-pub fn picture(answers: impl Fn(u32) -> ProxyAnswers) -> TopPicture {
+pub(super) fn picture(answers: impl Fn(u32) -> ProxyAnswers) -> TopPicture {
     let mut model = TopModel::new(["/run/lameduck/lameduck.sock".to_owned()]);
     for second in 0..30u32 {
         let time = Duration::from_secs(second.into());
@@ -74,12 +74,12 @@ pub fn picture(answers: impl Fn(u32) -> ProxyAnswers) -> TopPicture {
 }
 
 /// A backend in every state, a split, a certificate, restarts.
-pub fn every_state() -> TopPicture {
+pub(super) fn every_state() -> TopPicture {
     picture(every_state_at)
 }
 
 /// The answers of that picture's proxy.
-pub fn every_state_at(second: u32) -> ProxyAnswers {
+pub(super) fn every_state_at(second: u32) -> ProxyAnswers {
     let states = [
         ("api-0", "ready"),
         ("api-1", "ready"),

@@ -5,7 +5,7 @@ use super::picture::{BackendRow, PoolBlock, TopPicture};
 
 /// A part of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TopPane {
+pub(super) enum TopPane {
     /// Pools and their backends.
     Backends,
     /// Drains under way.
@@ -20,7 +20,7 @@ pub enum TopPane {
 
 impl TopPane {
     /// In the order of Tab.
-    pub const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Backends,
         Self::Drains,
         Self::Restarts,
@@ -29,7 +29,7 @@ impl TopPane {
     ];
 
     /// Its title.
-    pub fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             Self::Backends => "Backends",
             Self::Drains => "Drains",
@@ -40,7 +40,7 @@ impl TopPane {
     }
 
     /// How many lines it has to show.
-    pub fn len(self, picture: &TopPicture) -> usize {
+    pub(super) fn len(self, picture: &TopPicture) -> usize {
         match self {
             Self::Backends => picture.pools.iter().map(|pool| pool.backends.len()).sum(),
             Self::Drains => picture.drains.len(),
@@ -53,7 +53,7 @@ impl TopPane {
 
 /// By what backends are sorted within their pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendOrder {
+pub(super) enum BackendOrder {
     /// By name.
     Name,
     /// Those that take no requests first.
@@ -68,7 +68,7 @@ pub enum BackendOrder {
 
 impl BackendOrder {
     /// As people know it.
-    pub fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             Self::Name => "name",
             Self::State => "state",
@@ -119,7 +119,7 @@ fn urgency(state: &str) -> u8 {
 
 /// What is to be done with a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendChange {
+pub(super) enum BackendChange {
     /// Drain it.
     Drain,
     /// Lift operators' drains.
@@ -128,7 +128,7 @@ pub enum BackendChange {
 
 /// A change that waits for a yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AskedChange {
+pub(super) struct AskedChange {
     /// What the proxies are to be asked for.
     pub change: BackendChange,
     /// The backend.
@@ -139,7 +139,7 @@ pub struct AskedChange {
 
 /// A line of the pane of backends.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum BackendLine<'a> {
+pub(super) enum BackendLine<'a> {
     /// The head of a pool.
     Pool(&'a PoolBlock),
     /// One of its backends.
@@ -148,7 +148,7 @@ pub enum BackendLine<'a> {
 
 /// What was chosen.
 #[derive(Debug, Clone)]
-pub struct TopScreen {
+pub(super) struct TopScreen {
     /// The pane that the keys are for.
     pub pane: TopPane,
     /// The backend that is selected, and the proxy whose view it is.
@@ -173,7 +173,7 @@ pub struct TopScreen {
 
 impl TopScreen {
     /// As it begins: with only this pool, if one was named.
-    pub fn new(filter: Option<String>) -> Self {
+    pub(super) fn new(filter: Option<String>) -> Self {
         Self {
             pane: TopPane::Backends,
             selected: None,
@@ -189,7 +189,7 @@ impl TopScreen {
     }
 
     /// The lines of the pane of backends: filtered, in order. A pool without a match is left out.
-    pub fn lines<'a>(&self, picture: &'a TopPicture) -> Vec<BackendLine<'a>> {
+    pub(super) fn lines<'a>(&self, picture: &'a TopPicture) -> Vec<BackendLine<'a>> {
         let mut lines = Vec::new();
         let filter = self.filter.to_lowercase();
         for pool in &picture.pools {
@@ -210,7 +210,7 @@ impl TopScreen {
     }
 
     /// Where the selected backend is in these lines; the first one where it is in none.
-    pub fn selected_line(&self, lines: &[BackendLine<'_>]) -> Option<usize> {
+    pub(super) fn selected_line(&self, lines: &[BackendLine<'_>]) -> Option<usize> {
         let is_selected = |line: &BackendLine<'_>| match (line, &self.selected) {
             (BackendLine::Backend(row), Some((key, proxy))) => {
                 row.key == *key && row.proxy == *proxy
@@ -223,7 +223,7 @@ impl TopScreen {
     }
 
     /// Moves the selection, or scrolls, by so many lines.
-    pub fn move_by(&mut self, by: isize, picture: &TopPicture) {
+    pub(super) fn move_by(&mut self, by: isize, picture: &TopPicture) {
         if self.pane != TopPane::Backends {
             let last = self.pane.len(picture).saturating_sub(1);
             let at = &mut self.scrolled[self.pane as usize];
@@ -245,7 +245,7 @@ impl TopScreen {
     }
 
     /// The next pane, or the one before.
-    pub fn turn_pane(&mut self, back: bool) {
+    pub(super) fn turn_pane(&mut self, back: bool) {
         let all = TopPane::ALL;
         let at = all.iter().position(|pane| *pane == self.pane).unwrap_or(0);
         let next = match back {
@@ -256,12 +256,12 @@ impl TopScreen {
     }
 
     /// The next order.
-    pub fn turn_order(&mut self) {
+    pub(super) fn turn_order(&mut self) {
         self.order = self.order.next();
     }
 
     /// Asks whether the selected backend is to be changed, at all proxies that know it.
-    pub fn ask(&mut self, change: BackendChange, picture: &TopPicture) {
+    pub(super) fn ask(&mut self, change: BackendChange, picture: &TopPicture) {
         let lines = self.lines(picture);
         let line = self.selected_line(&lines).map(|at| lines[at]);
         let Some(BackendLine::Backend(row)) = line else {

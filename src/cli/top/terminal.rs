@@ -13,7 +13,7 @@ const QUEUE: usize = 64;
 
 /// A terminal that is drawn on by a thread of its own: one that nobody reads from any more must keep neither a signal nor
 /// the end from us.
-pub struct TopTerminal {
+pub(super) struct TopTerminal {
     /// `None` while a thread draws.
     idle: Option<DefaultTerminal>,
     drawing: Option<JoinHandle<(DefaultTerminal, io::Result<()>)>>,
@@ -24,7 +24,7 @@ impl TopTerminal {
     ///
     /// # Errors
     /// When standard output is no terminal that can be drawn on.
-    pub fn take() -> io::Result<Self> {
+    pub(super) fn take() -> io::Result<Self> {
         Ok(Self {
             idle: Some(ratatui::try_init()?),
             drawing: None,
@@ -32,12 +32,12 @@ impl TopTerminal {
     }
 
     /// Whether the last drawing is done.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.idle.is_some()
     }
 
     /// Begins to draw, if nothing is being drawn.
-    pub fn draw(&mut self, render: impl FnOnce(&mut ratatui::Frame<'_>) + Send + 'static) {
+    pub(super) fn draw(&mut self, render: impl FnOnce(&mut ratatui::Frame<'_>) + Send + 'static) {
         let Some(mut terminal) = self.idle.take() else {
             return;
         };
@@ -51,7 +51,7 @@ impl TopTerminal {
     ///
     /// # Errors
     /// When it can't be written, such as because the terminal is gone.
-    pub async fn drawn(&mut self) -> io::Result<()> {
+    pub(super) async fn drawn(&mut self) -> io::Result<()> {
         let Some(drawing) = &mut self.drawing else {
             return std::future::pending().await;
         };
@@ -67,7 +67,7 @@ impl TopTerminal {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn give_back(&mut self) -> io::Result<()> {
+    pub(super) fn give_back(&mut self) -> io::Result<()> {
         match &mut self.idle {
             Some(_) => ratatui::try_restore(),
             // Whoever waits for a thread that draws would wait for ever: what needs no writing has to do.
@@ -80,7 +80,7 @@ impl TopTerminal {
     ///
     /// # Errors
     /// As [`TopTerminal::take`].
-    pub fn take_again(&mut self) -> io::Result<()> {
+    pub(super) fn take_again(&mut self) -> io::Result<()> {
         self.idle = Some(ratatui::try_init()?);
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Drop for TopTerminal {
 }
 
 /// Keys and changes of size, from a thread of its own: reading them blocks. The channel ends where they can't be read.
-pub fn read_keys() -> mpsc::Receiver<Event> {
+pub(super) fn read_keys() -> mpsc::Receiver<Event> {
     let (sender, keys) = mpsc::channel(QUEUE);
     std::thread::spawn(move || {
         while let Ok(event) = event::read() {

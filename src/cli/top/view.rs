@@ -15,7 +15,7 @@ use super::screen::{TopPane, TopScreen};
 use super::words::span;
 use canvas::TopCanvas;
 
-pub use canvas::TopPalette;
+pub(super) use canvas::TopPalette;
 
 /// From this width on, the backends have the others beside them.
 const WIDE: u16 = 140;
@@ -23,7 +23,7 @@ const WIDE: u16 = 140;
 const TALL: u16 = 34;
 
 /// Draws it over the whole of `area`.
-pub fn draw(
+pub(super) fn draw(
     picture: &TopPicture,
     screen: &TopScreen,
     palette: TopPalette,

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 /// A rate in five letters at most: `0`, `0.4`, `38`, `1234`, `12.3k`, `1.2M`.
-pub fn rate(rate: f64) -> String {
+pub(super) fn rate(rate: f64) -> String {
     match rate {
         rate if rate < 0.05 => "0".to_owned(),
         // What is counted is whole.
@@ -17,12 +17,12 @@ pub fn rate(rate: f64) -> String {
 }
 
 /// The same where it may be unknown.
-pub fn known_rate(known: Option<f64>) -> String {
+pub(super) fn known_rate(known: Option<f64>) -> String {
     known.map_or_else(|| "–".to_owned(), rate)
 }
 
 /// A time in six letters at most: `3s`, `2m05s`, `4h12m`, `3d04h`, `412d`.
-pub fn span(time: Duration) -> String {
+pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
@@ -35,7 +35,7 @@ pub fn span(time: Duration) -> String {
 }
 
 /// A short time: `0.41s`, `12.3s`, then as [`span`].
-pub fn fine_span(time: Duration) -> String {
+pub(super) fn fine_span(time: Duration) -> String {
     match time.as_secs_f64() {
         short if short < 9.995 => format!("{short:.2}s"),
         short if short < 59.95 => format!("{short:.1}s"),
@@ -44,22 +44,22 @@ pub fn fine_span(time: Duration) -> String {
 }
 
 /// The moment that RFC 3339 says.
-pub fn moment(text: &str) -> Option<SystemTime> {
+pub(super) fn moment(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }
 
 /// How long ago that was; nothing for what is yet to come.
-pub fn ago(then: Option<&str>, now: SystemTime) -> Option<Duration> {
+pub(super) fn ago(then: Option<&str>, now: SystemTime) -> Option<Duration> {
     now.duration_since(moment(then?)?).ok()
 }
 
 /// How long it is until then; nothing for what has passed.
-pub fn until(then: Option<&str>, now: SystemTime) -> Option<Duration> {
+pub(super) fn until(then: Option<&str>, now: SystemTime) -> Option<Duration> {
     moment(then?)?.duration_since(now).ok()
 }
 
 /// `12:34:56`, UTC.
-pub fn clock(now: SystemTime) -> String {
+pub(super) fn clock(now: SystemTime) -> String {
     let text = humantime::format_rfc3339_seconds(now).to_string();
     text.get(11..19).unwrap_or("").to_owned()
 }

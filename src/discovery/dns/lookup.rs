@@ -23,7 +23,7 @@ const NOTHING_HOLDS: Duration = Duration::from_secs(5);
 
 /// Records of one kind.
 #[derive(Debug, Clone)]
-pub struct FoundRecords<T> {
+pub(super) struct FoundRecords<T> {
     pub records: Vec<T>,
     /// For how long they hold.
     pub ttl: Duration,
@@ -33,7 +33,7 @@ pub struct FoundRecords<T> {
 
 impl<T> FoundRecords<T> {
     /// No records.
-    pub fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             records: Vec::new(),
             ttl: Duration::MAX,
@@ -43,7 +43,7 @@ impl<T> FoundRecords<T> {
 }
 
 /// Asks, and keeps nothing.
-pub struct RecordClient {
+pub(super) struct RecordClient {
     resolver: TokioResolver,
     server: String,
     patience: Duration,
@@ -52,7 +52,7 @@ pub struct RecordClient {
 
 impl RecordClient {
     /// For the servers of the section, or those of /etc/resolv.conf, which is read anew: it may have changed.
-    pub async fn open(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
+    pub(super) async fn open(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
         let (servers, options, shown) = match config.server {
             Some(server) => (only(server), ResolverOpts::default(), server.to_string()),
             None => {
@@ -93,7 +93,10 @@ impl RecordClient {
     }
 
     /// The A records of a name; none where the section wants the other family only.
-    pub async fn addresses_v4(&self, name: &str) -> Result<FoundRecords<IpAddr>, SourceError> {
+    pub(super) async fn addresses_v4(
+        &self,
+        name: &str,
+    ) -> Result<FoundRecords<IpAddr>, SourceError> {
         if self.family == DnsFamily::V6 {
             return Ok(FoundRecords::none());
         }
@@ -102,7 +105,10 @@ impl RecordClient {
     }
 
     /// The AAAA records of a name; none where the section wants the other family only.
-    pub async fn addresses_v6(&self, name: &str) -> Result<FoundRecords<IpAddr>, SourceError> {
+    pub(super) async fn addresses_v6(
+        &self,
+        name: &str,
+    ) -> Result<FoundRecords<IpAddr>, SourceError> {
         if self.family == DnsFamily::V4 {
             return Ok(FoundRecords::none());
         }
@@ -111,7 +117,10 @@ impl RecordClient {
     }
 
     /// The SRV records of a service.
-    pub async fn services(&self, name: &str) -> Result<FoundRecords<ServiceTarget>, SourceError> {
+    pub(super) async fn services(
+        &self,
+        name: &str,
+    ) -> Result<FoundRecords<ServiceTarget>, SourceError> {
         let Some(lookup) = self.ask(name, RecordType::SRV).await? else {
             return Ok(nothing());
         };

@@ -12,7 +12,7 @@ const MOST_WEIGHT: u64 = 1000;
 
 /// One SRV record (RFC 2782).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceTarget {
+pub(super) struct ServiceTarget {
     /// In lower case, without the last dot.
     pub host: String,
     pub port: u16,
@@ -22,7 +22,7 @@ pub struct ServiceTarget {
 }
 
 /// Backends at these addresses, each named by its own.
-pub fn address_backends(addresses: &[IpAddr], port: u16) -> DiscoveredSet<Address> {
+pub(super) fn address_backends(addresses: &[IpAddr], port: u16) -> DiscoveredSet<Address> {
     let backends = addresses.iter().map(|ip| {
         let address = Address::Socket(SocketAddr::new(ip.to_canonical(), port));
         (name_address(*ip, port), DiscoveredBackend::at(address))
@@ -32,7 +32,7 @@ pub fn address_backends(addresses: &[IpAddr], port: u16) -> DiscoveredSet<Addres
 
 /// Backends of a service. A target with one address is named by its host, so that it stays the same backend where the
 /// address changes; one with several is several backends, each named by its address.
-pub fn service_backends(
+pub(super) fn service_backends(
     targets: &[ServiceTarget],
     addresses: &HashMap<String, Vec<IpAddr>>,
 ) -> DiscoveredSet<Address> {

@@ -74,7 +74,7 @@ impl Default for FollowTimes {
 
 /// Why the API server could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum FollowError {
+pub(super) enum FollowError {
     /// No way there.
     #[error(transparent)]
     Access(#[from] ClusterAccessError),

@@ -35,7 +35,7 @@ pub struct JoinRules {
 
 /// What Kubernetes says of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EndpointCondition {
+pub(super) enum EndpointCondition {
     /// Its pod is ready.
     Serving,
     /// Its readiness probe fails, or has not passed yet.
@@ -46,7 +46,7 @@ pub enum EndpointCondition {
 
 /// An endpoint of the Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundEndpoint {
+pub(super) struct FoundEndpoint {
     /// The pod's name; `10.0.0.1-3000` where no pod is named, or by a name that no backend can have.
     pub name: String,
     /// Where it listens.
@@ -59,7 +59,7 @@ pub struct FoundEndpoint {
 
 /// The endpoints of a Service, and what could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct JoinedSlices {
+pub(super) struct JoinedSlices {
     /// By name.
     pub endpoints: Vec<FoundEndpoint>,
     /// Why some slices' endpoints are missing.
@@ -68,7 +68,7 @@ pub struct JoinedSlices {
 
 /// Some slices have no port that could be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortProblem {
+pub(super) struct PortProblem {
     /// Which one was wanted.
     wanted: PortChoice,
     /// Those that the slices have.
@@ -128,7 +128,7 @@ struct Mention<'a> {
 }
 
 /// Brings the slices of a Service together.
-pub fn join_slices<'a>(
+pub(super) fn join_slices<'a>(
     slices: impl IntoIterator<Item = &'a Slice>,
     rules: &JoinRules,
 ) -> JoinedSlices {

@@ -17,7 +17,7 @@ pub enum AddressFamily {
 
 /// An EndpointSlice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slice {
+pub(super) struct Slice {
     /// Its name, unique in its namespace.
     pub name: String,
     /// Tells it from a slice of the same name that came before it.
@@ -34,7 +34,7 @@ pub struct Slice {
 
 /// A port of a slice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SlicePort {
+pub(super) struct SlicePort {
     /// The name of the Service's port; empty where it has none.
     pub name: String,
     /// Where the pods listen (the Service's `targetPort`).
@@ -43,7 +43,7 @@ pub struct SlicePort {
 
 /// An endpoint of a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SliceEndpoint {
+pub(super) struct SliceEndpoint {
     /// Its address: the first one, as kube-proxy takes it. Kubernetes defines no meaning for others.
     pub address: IpAddr,
     /// The pod behind it, where there is one.
@@ -58,7 +58,7 @@ pub struct SliceEndpoint {
 
 /// A pod that an endpoint stands for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodReference {
+pub(super) struct PodReference {
     /// The pod's name, which stays for its whole life.
     pub name: String,
     /// Tells it from a pod of the same name that came before it (a StatefulSet's); empty where it isn't said.
@@ -67,7 +67,7 @@ pub struct PodReference {
 
 impl Slice {
     /// Reads what the API server says. What can't be an endpoint (no address, or one that is no IP address) is left out.
-    pub fn read(slice: EndpointSlice) -> Self {
+    pub(super) fn read(slice: EndpointSlice) -> Self {
         let family = match slice.address_type.as_str() {
             "IPv4" => Some(AddressFamily::V4),
             "IPv6" => Some(AddressFamily::V6),
@@ -99,7 +99,7 @@ impl Slice {
 
 impl Slice {
     /// The names of the pods in it that have been told to end.
-    pub fn ending_pods(&self) -> impl Iterator<Item = String> {
+    pub(super) fn ending_pods(&self) -> impl Iterator<Item = String> {
         let ending = self
             .endpoints
             .iter()

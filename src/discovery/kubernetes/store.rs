@@ -10,7 +10,7 @@ use super::version::ResourceVersion;
 #[error(
     "the list is of version {listed}, and version {known} was seen before: an API server that lags behind"
 )]
-pub struct StaleListError {
+pub(super) struct StaleListError {
     /// The list's version.
     pub listed: String,
     /// The newest version that was seen.
@@ -19,7 +19,7 @@ pub struct StaleListError {
 
 /// All slices, and how far the API server's history is known.
 #[derive(Debug, Default)]
-pub struct SliceStore {
+pub(super) struct SliceStore {
     slices: BTreeMap<String, Slice>,
     /// The version of the last list, event or bookmark: whatever is no newer is known already.
     known: ResourceVersion,
@@ -30,7 +30,7 @@ impl SliceStore {
     ///
     /// # Errors
     /// The list is older than what is known: it would bring back slices that have gone, and take away newer ones.
-    pub fn replace(
+    pub(super) fn replace(
         &mut self,
         version: ResourceVersion,
         slices: Vec<Slice>,
@@ -46,7 +46,7 @@ impl SliceStore {
     }
 
     /// The same, however old the list is: the server may have been set back, by a backup.
-    pub fn replace_anyway(&mut self, version: ResourceVersion, slices: Vec<Slice>) {
+    pub(super) fn replace_anyway(&mut self, version: ResourceVersion, slices: Vec<Slice>) {
         self.slices = slices
             .into_iter()
             .map(|slice| (slice.name.clone(), slice))
@@ -55,7 +55,7 @@ impl SliceStore {
     }
 
     /// A slice has come or changed. Says whether that is news.
-    pub fn put(&mut self, slice: Slice) -> bool {
+    pub(super) fn put(&mut self, slice: Slice) -> bool {
         if slice.version.is_no_newer_than(&self.known) {
             return false;
         }
@@ -65,7 +65,7 @@ impl SliceStore {
     }
 
     /// A slice has gone. Says whether that is news: a word about a slice that has come back since is not.
-    pub fn remove(&mut self, slice: &Slice) -> bool {
+    pub(super) fn remove(&mut self, slice: &Slice) -> bool {
         let here = self.slices.get(&slice.name);
         let is_news = here.is_some_and(|here| !slice.version.is_older_than(&here.version));
         if is_news {
@@ -76,25 +76,25 @@ impl SliceStore {
     }
 
     /// Everything up to this version has been said.
-    pub fn note_version(&mut self, version: ResourceVersion) {
+    pub(super) fn note_version(&mut self, version: ResourceVersion) {
         if version.can_resume() && !version.is_older_than(&self.known) {
             self.known = version;
         }
     }
 
     /// Whether these are the slices that are known.
-    pub fn is_made_of(&self, slices: &[Slice]) -> bool {
+    pub(super) fn is_made_of(&self, slices: &[Slice]) -> bool {
         let is_known = |slice: &Slice| self.slices.get(&slice.name) == Some(slice);
         self.slices.len() == slices.len() && slices.iter().all(is_known)
     }
 
     /// The version that a watch goes on from.
-    pub fn known(&self) -> &ResourceVersion {
+    pub(super) fn known(&self) -> &ResourceVersion {
         &self.known
     }
 
     /// The slices, by name.
-    pub fn slices(&self) -> impl Iterator<Item = &Slice> {
+    pub(super) fn slices(&self) -> impl Iterator<Item = &Slice> {
         self.slices.values()
     }
 }

@@ -5,38 +5,38 @@ use std::cmp::Ordering;
 /// A `resourceVersion`. Kubernetes documents it as a whole number of any length, which says of two objects (or lists)
 /// of one resource which is newer. A server that writes something else is believed as it comes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ResourceVersion(String);
+pub(super) struct ResourceVersion(String);
 
 impl ResourceVersion {
     /// A version as the server writes it; empty where it writes none.
-    pub fn new(text: impl Into<String>) -> Self {
+    pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
     /// As the server wrote it.
-    pub fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether a watch may go on from here: whether it is a version as Kubernetes documents it, and not the `0` that
     /// means "whatever you have".
-    pub fn can_resume(&self) -> bool {
+    pub(super) fn can_resume(&self) -> bool {
         self.digits().is_some_and(|digits| !digits.is_empty())
     }
 
     /// Which of the two is newer; `None` where that can't be said.
-    pub fn compare(&self, other: &Self) -> Option<Ordering> {
+    pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
         let (one, other) = (self.digits()?, other.digits()?);
         Some(one.len().cmp(&other.len()).then_with(|| one.cmp(other)))
     }
 
     /// Whether it is known to be older than `other`.
-    pub fn is_older_than(&self, other: &Self) -> bool {
+    pub(super) fn is_older_than(&self, other: &Self) -> bool {
         self.compare(other) == Some(Ordering::Less)
     }
 
     /// Whether it is known to be as old as `other`, or older.
-    pub fn is_no_newer_than(&self, other: &Self) -> bool {
+    pub(super) fn is_no_newer_than(&self, other: &Self) -> bool {
         matches!(self.compare(other), Some(Ordering::Less | Ordering::Equal))
     }
 

@@ -17,10 +17,10 @@ use crate::probe::{ProbeCadence, ProbeReport, ProbeTarget, RunningProber, spawn}
 use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{BackendKey, Endpoint};
 
-pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Long enough that nothing in a test happens because of it.
-pub const NEVER: Duration = Duration::from_secs(3600);
-pub const SOON: Duration = Duration::from_secs(5);
+pub(super) const NEVER: Duration = Duration::from_secs(3600);
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
 struct Channel(UnboundedSender<(BackendEvent, String)>);
 
@@ -31,7 +31,7 @@ impl ProbeReport for Channel {
 }
 
 /// The prober, and both ends of what it talks to.
-pub struct Rig {
+pub(super) struct Rig {
     pub endpoint: Arc<Endpoint>,
     pub cadence: watch::Sender<ProbeCadence>,
     pub reports: UnboundedReceiver<(BackendEvent, String)>,
@@ -39,7 +39,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn new(address: Address, change: impl FnOnce(&mut config::HealthConfig)) -> Self {
+    pub(super) fn new(address: Address, change: impl FnOnce(&mut config::HealthConfig)) -> Self {
         let mut health = config::HealthConfig {
             check: HealthCheck::Http {
                 path: "/health".into(),
@@ -93,18 +93,18 @@ impl Rig {
         }
     }
 
-    pub async fn next(&mut self) -> (BackendEvent, String) {
+    pub(super) async fn next(&mut self) -> (BackendEvent, String) {
         timeout(SOON, self.reports.recv()).await.unwrap().unwrap()
     }
 
-    pub async fn probed(&mut self) -> (ProbeResult, String) {
+    pub(super) async fn probed(&mut self) -> (ProbeResult, String) {
         match self.next().await {
             (BackendEvent::Probed { probe, .. }, detail) => (probe, detail),
             (other, _) => panic!("{other:?}"),
         }
     }
 
-    pub async fn connections_become(&self, wanted: u32) {
+    pub(super) async fn connections_become(&self, wanted: u32) {
         timeout(SOON, async {
             while self.endpoint.connections.open() != wanted {
                 tokio::task::yield_now().await;
@@ -117,20 +117,20 @@ impl Rig {
 
 /// A server that does one thing to each request it reads, and counts requests and connections.
 #[derive(Default)]
-pub struct Seen {
+pub(super) struct Seen {
     pub connections: AtomicUsize,
     pub requests: AtomicUsize,
     pub last: parking_lot::Mutex<String>,
 }
 
-pub struct App {
+pub(super) struct App {
     pub address: SocketAddr,
     pub seen: Arc<Seen>,
     /// Ends all of it, its connections too.
     pub task: tokio::task::JoinSet<()>,
 }
 
-pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub(super) async fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -139,7 +139,7 @@ pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// `answers`: one after another, the last one for ever; `None`: close without an answer.
-pub async fn app_on(listener: TcpListener, answers: Vec<Option<String>>) -> App {
+pub(super) async fn app_on(listener: TcpListener, answers: Vec<Option<String>>) -> App {
     let address = listener.local_addr().unwrap();
     let seen = Arc::new(Seen::default());
     let mut task = tokio::task::JoinSet::new();
@@ -170,7 +170,7 @@ pub async fn app_on(listener: TcpListener, answers: Vec<Option<String>>) -> App 
     }
 }
 
-pub async fn app(answers: &[&str]) -> App {
+pub(super) async fn app(answers: &[&str]) -> App {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let answers = answers
         .iter()
@@ -179,7 +179,7 @@ pub async fn app(answers: &[&str]) -> App {
     app_on(listener, answers).await
 }
 
-pub fn status(line: &str, body: &str) -> String {
+pub(super) fn status(line: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {line}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

@@ -19,14 +19,14 @@ use crate::rt::shutdown_signal::{Interrupt, Level};
 const PIECE: usize = 1024;
 
 /// One wait, or several in a row for one connection.
-pub struct BoundedWait<'a> {
+pub(crate) struct BoundedWait<'a> {
     interrupt: &'a Interrupt,
     timer: Timer,
 }
 
 impl<'a> BoundedWait<'a> {
     /// A wait that obeys `interrupt`.
-    pub fn new(interrupt: &'a Interrupt) -> Self {
+    pub(crate) fn new(interrupt: &'a Interrupt) -> Self {
         Self {
             interrupt,
             timer: Timer::default(),
@@ -35,7 +35,7 @@ impl<'a> BoundedWait<'a> {
 
     /// What was polled, or why it is no longer waited for. `cut`: the proxy must exit now. `limit`: until when to wait at
     /// this level of a shutdown, and what it means when that has passed.
-    pub fn poll_or<T, E>(
+    pub(crate) fn poll_or<T, E>(
         &mut self,
         cx: &mut Context<'_>,
         polled: Poll<T>,
@@ -56,7 +56,7 @@ impl<'a> BoundedWait<'a> {
 
     /// Reads into `seen` until `recognise` knows what it is. `gone`: the client has gone, or is to go. `limit`: as in
     /// [`BoundedWait::poll_or`], by what was read so far.
-    pub async fn read_until<T, E>(
+    pub(crate) async fn read_until<T, E>(
         &mut self,
         stream: &mut Stream,
         seen: &mut Vec<u8>,

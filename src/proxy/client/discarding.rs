@@ -11,7 +11,7 @@ use crate::net::stream::has_no_socket;
 
 /// The stream of such a client.
 #[derive(Debug)]
-pub struct DiscardingStream;
+pub(crate) struct DiscardingStream;
 
 impl AsyncRead for DiscardingStream {
     /// It says nothing, and doesn't go.

@@ -116,7 +116,7 @@ impl ClientConnection {
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
+pub(crate) enum Waited {
     /// It has lasted long enough.
     Enough,
     /// Nobody has the client's socket any more.
@@ -125,14 +125,14 @@ pub enum Waited {
 
 /// The looks at a client from which nothing can be heard.
 #[derive(Debug, Default)]
-pub struct Looks {
+pub(crate) struct Looks {
     next: Option<Time>,
     pause: Time,
 }
 
 impl Looks {
     /// Waits until the deadline; where nothing would be heard of the client's end (`is_deaf`), looks for it now and then.
-    pub fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut ClientConnection,

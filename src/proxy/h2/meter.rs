@@ -32,15 +32,15 @@ const SETTINGS: i64 = 10;
 /// What frames are.
 pub(super) mod kind {
     /// DATA.
-    pub const DATA: u8 = 0;
+    pub(crate) const DATA: u8 = 0;
     /// HEADERS.
-    pub const HEADERS: u8 = 1;
+    pub(crate) const HEADERS: u8 = 1;
     /// RST_STREAM.
-    pub const RST_STREAM: u8 = 3;
+    pub(crate) const RST_STREAM: u8 = 3;
     /// SETTINGS.
-    pub const SETTINGS: u8 = 4;
+    pub(crate) const SETTINGS: u8 = 4;
     /// CONTINUATION.
-    pub const CONTINUATION: u8 = 9;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
 /// Flags of DATA and HEADERS, and of HEADERS and CONTINUATION.

@@ -17,7 +17,7 @@ use crate::registry::routes::{RoutedRequest as _, compared_path, has_dot_segment
 
 /// What a route changes of one request and its answer.
 #[derive(Debug, Clone, Copy)]
-pub struct MessageChanges<'a> {
+pub(super) struct MessageChanges<'a> {
     changes: &'a RouteChanges,
     made: Option<&'a MadeValues>,
 }

@@ -4,7 +4,7 @@ use crate::proxy::error_response::reason_phrase;
 use crate::proxy::h1::request::RequestHead;
 
 /// The same host and target on HTTPS; `None` where the request names no host.
-pub fn location(buf: &[u8], head: &RequestHead, port: u16) -> Option<Vec<u8>> {
+pub(super) fn location(buf: &[u8], head: &RequestHead, port: u16) -> Option<Vec<u8>> {
     let host = head.host.of(buf);
     if host.is_empty() {
         return None;
@@ -28,7 +28,7 @@ pub fn location(buf: &[u8], head: &RequestHead, port: u16) -> Option<Vec<u8>> {
 
 /// Appends the answer. Clients may keep it for a day: long enough to spare them the detour, short enough for a mistake to
 /// pass.
-pub fn write(out: &mut Vec<u8>, status: u16, location: &[u8], close: bool) {
+pub(super) fn write(out: &mut Vec<u8>, status: u16, location: &[u8], close: bool) {
     let mut number = itoa::Buffer::new();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(number.format(status).as_bytes());

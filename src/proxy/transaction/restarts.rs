@@ -14,7 +14,7 @@ use crate::rt::clock;
 
 /// Attempts that broke, each with where its backend's restarts are counted, and which attempt of the request it was.
 #[derive(Debug, Default)]
-pub struct BrokenAttempts(Vec<(Arc<RestartMeter>, u32)>);
+pub(super) struct BrokenAttempts(Vec<(Arc<RestartMeter>, u32)>);
 
 /// Restarts, and what the request was to each.
 #[derive(Debug, Default)]

@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use crate::core::Time;
 
 /// Sessions that are remembered in one process at most, of all pools together.
-pub const MOST: usize = 1 << 20;
+pub(super) const MOST: usize = 1 << 20;
 /// A session that was begun and has not come back counts for so long.
-pub const TRIAL: Duration = Duration::from_secs(60);
+pub(super) const TRIAL: Duration = Duration::from_secs(60);
 
 const SHARDS: usize = 16;
 /// Of so many the oldest makes room.

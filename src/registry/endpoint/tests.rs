@@ -1,7 +1,7 @@
 use super::*;
 
 /// One at this address. Nobody hears of its news.
-pub fn endpoint_at(address: std::net::SocketAddr) -> Endpoint {
+pub(crate) fn endpoint_at(address: std::net::SocketAddr) -> Endpoint {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
     Endpoint::new(
         BackendKey(0),

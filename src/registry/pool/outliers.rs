@@ -69,12 +69,12 @@ impl PoolState {
     }
 
     /// When somebody is to be judged, or is to come back.
-    pub fn outlier_deadline(&self) -> Option<Time> {
+    pub(crate) fn outlier_deadline(&self) -> Option<Time> {
         self.outlier.as_ref().map(OutlierDetector::next_deadline)
     }
 
     /// A backend has had the errors in a row that make a case.
-    pub fn suspect_outlier(&mut self, key: BackendKey) {
+    pub(crate) fn suspect_outlier(&mut self, key: BackendKey) {
         if let (Some(detector), Some(member)) = (&mut self.outlier, self.members.get(&key)) {
             let counts = member.endpoint.outcomes.peek();
             detector.suspect(key, &counts, clock::now());
@@ -82,7 +82,7 @@ impl PoolState {
     }
 
     /// Says who is left out now, and who comes back.
-    pub fn judge_outliers(&mut self, now: Time) -> Vec<OutlierChange<BackendKey>> {
+    pub(crate) fn judge_outliers(&mut self, now: Time) -> Vec<OutlierChange<BackendKey>> {
         let standings = self.standings();
         let Some(detector) = &mut self.outlier else {
             return Vec::new();
@@ -98,7 +98,7 @@ impl PoolState {
     }
 
     /// Says who comes back because nobody else is left.
-    pub fn relieve_outliers(&mut self, now: Time) -> Vec<OutlierChange<BackendKey>> {
+    pub(crate) fn relieve_outliers(&mut self, now: Time) -> Vec<OutlierChange<BackendKey>> {
         let is_any_out = |detector: &OutlierDetector<_>| detector.ejected().next().is_some();
         if !self.outlier.as_ref().is_some_and(is_any_out) {
             return Vec::new();
@@ -111,7 +111,7 @@ impl PoolState {
     }
 
     /// Takes one back that somebody wants back.
-    pub fn lift_ejection(&mut self, key: BackendKey) -> Vec<OutlierChange<BackendKey>> {
+    pub(crate) fn lift_ejection(&mut self, key: BackendKey) -> Vec<OutlierChange<BackendKey>> {
         let detector = self.outlier.as_mut();
         if !detector.is_some_and(|detector| detector.lift(key, clock::now())) {
             return Vec::new();
@@ -122,12 +122,12 @@ impl PoolState {
     }
 
     /// What another registry has to know of one.
-    pub fn outlier_record(&self, key: BackendKey) -> Option<OutlierRecord> {
+    pub(crate) fn outlier_record(&self, key: BackendKey) -> Option<OutlierRecord> {
         self.outlier.as_ref()?.record(key)
     }
 
     /// Goes on with what another registry knew of one, where this configuration judges.
-    pub fn restore_outlier(&mut self, key: BackendKey, record: OutlierRecord) {
+    pub(crate) fn restore_outlier(&mut self, key: BackendKey, record: OutlierRecord) {
         if let Some(detector) = &mut self.outlier {
             detector.restore(key, record);
             self.note_ejection(key);
@@ -199,7 +199,7 @@ impl PoolState {
     }
 
     /// A backend's run-time side, with the pool's name: for who tells of it.
-    pub fn endpoint_of(&self, key: BackendKey) -> Option<Arc<Endpoint>> {
+    pub(crate) fn endpoint_of(&self, key: BackendKey) -> Option<Arc<Endpoint>> {
         self.members.get(&key).map(|member| member.endpoint.clone())
     }
 }

@@ -11,45 +11,45 @@ use crate::registry::view::PoolView;
 
 impl PoolState {
     /// The backends' keys.
-    pub fn keys(&self) -> Vec<BackendKey> {
+    pub(crate) fn keys(&self) -> Vec<BackendKey> {
         self.members.keys().copied().collect()
     }
 
     /// Its state; `None` if it is not here.
-    pub fn state(&self, key: BackendKey) -> Option<DerivedState> {
+    pub(crate) fn state(&self, key: BackendKey) -> Option<DerivedState> {
         self.core.get(&key).map(BackendState::state)
     }
 
     /// Whether each backend that stays has been probed once.
-    pub fn first_round_finished(&self) -> bool {
+    pub(crate) fn first_round_finished(&self) -> bool {
         let mut staying = self.members.values().filter(|member| !member.leaving);
         staying.all(|member| member.probed)
     }
 
     /// Whether the backend is from the configuration, and stays.
-    pub fn is_configured(&self, key: BackendKey) -> bool {
+    pub(crate) fn is_configured(&self, key: BackendKey) -> bool {
         let member = self.members.get(&key);
         member.is_some_and(|member| member.source == BackendSource::Config && !member.leaving)
     }
 
     /// Whether the configuration has a backend of that name.
-    pub fn is_configured_name(&self, name: &str) -> bool {
+    pub(crate) fn is_configured_name(&self, name: &str) -> bool {
         let mut backends = self.config.backends.iter();
         backends.any(|backend| backend.name == name)
     }
 
     /// Whether some backend has that name, even one that leaves.
-    pub fn has_name(&self, name: &str) -> bool {
+    pub(crate) fn has_name(&self, name: &str) -> bool {
         self.names.has(name)
     }
 
     /// The backends that a name as given means.
-    pub fn meant(&self, name: &str) -> Vec<BackendKey> {
+    pub(crate) fn meant(&self, name: &str) -> Vec<BackendKey> {
         self.names.meant(name)
     }
 
     /// The backend of that name that stays.
-    pub fn current(&self, name: &str) -> Option<BackendKey> {
+    pub(crate) fn current(&self, name: &str) -> Option<BackendKey> {
         if !self.has_name(name) {
             return None;
         }
@@ -61,7 +61,7 @@ impl PoolState {
     }
 
     /// Who drains it, for the log; `None`: nobody does, and the log has no field for it.
-    pub fn actors(&self, key: BackendKey) -> Option<String> {
+    pub(crate) fn actors(&self, key: BackendKey) -> Option<String> {
         let drains = self
             .core
             .get(&key)
@@ -72,7 +72,7 @@ impl PoolState {
     }
 
     /// Has requests that end without a backend know what its last probe saw, and who keeps it closed even so.
-    pub fn note_last_probe(&self, key: BackendKey) {
+    pub(crate) fn note_last_probe(&self, key: BackendKey) {
         let drains = self
             .core
             .get(&key)
@@ -90,19 +90,19 @@ impl PoolState {
     }
 
     /// How many of its backends take requests, and how many there are.
-    pub fn ready_of_all(&self) -> (usize, usize) {
+    pub(crate) fn ready_of_all(&self) -> (usize, usize) {
         let staying = self.members.values().filter(|member| !member.leaving);
         (self.core.eligible(), staying.count())
     }
 
     /// How many of its backends take requests, whatever a pause does to those.
-    pub fn count_eligible(&self) -> usize {
+    pub(crate) fn count_eligible(&self) -> usize {
         let eligible = self.both().filter(|both| super::takes_requests(*both));
         eligible.count()
     }
 
     /// As people see it, but for its backends.
-    pub fn view(&self) -> PoolView {
+    pub(crate) fn view(&self) -> PoolView {
         PoolView {
             name: self.name.to_string(),
             balance: self.config.balance.as_str().to_owned(),

@@ -15,7 +15,7 @@ use crate::registry::probing::Probing;
 
 /// What a configuration asks of a pool's backends.
 #[derive(Default)]
-pub struct PoolDifference {
+pub(crate) struct PoolDifference {
     /// To be drained and removed, with the reason.
     pub leaving: Vec<(BackendKey, String)>,
     /// To be added.
@@ -25,7 +25,7 @@ pub struct PoolDifference {
 impl PoolState {
     /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to. Says
     /// who is ejected no more, because nobody is judged.
-    pub fn reconfigure(
+    pub(crate) fn reconfigure(
         &mut self,
         config: Arc<config::PoolConfig>,
         probing: &dyn Probing,
@@ -60,7 +60,7 @@ impl PoolState {
 
     /// Drains that a backend hands on to the one that takes its name at another address: those that only a person
     /// or a supervisor's hook ends. A new process is what the others wait for.
-    pub fn inheritance(&self, key: BackendKey) -> Vec<OpenDrain> {
+    pub(crate) fn inheritance(&self, key: BackendKey) -> Vec<OpenDrain> {
         let outlives = |drain: &OpenDrain| {
             let member = self.members.get(&key);
             member.is_some_and(|member| member.outlives(drain))
@@ -78,7 +78,7 @@ impl PoolState {
     }
 
     /// Takes where the proxy is.
-    pub fn set_zone(&mut self, zone: Option<&str>) {
+    pub(crate) fn set_zone(&mut self, zone: Option<&str>) {
         if self.zone.as_deref() != zone {
             self.zone = zone.map(str::to_owned);
             self.dirty = true;
@@ -100,7 +100,7 @@ impl PoolState {
     }
 
     /// Takes what its files for TLS hold now; says whether that is something else.
-    pub fn renew(&mut self, read: config::UpstreamTls, probing: &dyn Probing) -> bool {
+    pub(crate) fn renew(&mut self, read: config::UpstreamTls, probing: &dyn Probing) -> bool {
         let mut renewed = config::PoolConfig::clone(&self.config);
         let is_new = |tls: &mut config::UpstreamTls| {
             tls.is_written_like(&read) && std::mem::replace(tls, read.clone()) != read
@@ -114,7 +114,7 @@ impl PoolState {
 
     /// What the configuration asks for, beside what there is. Weights are taken over on the spot, and so is a
     /// backend that was registered and is now configured with the same name and address.
-    pub fn compare(&mut self, wanted: &config::PoolConfig) -> PoolDifference {
+    pub(crate) fn compare(&mut self, wanted: &config::PoolConfig) -> PoolDifference {
         let mut difference = PoolDifference::default();
         let mut stay: HashMap<String, BackendKey> = HashMap::new();
         // Leases are none of the configuration's business: a launcher holds them.

@@ -17,12 +17,12 @@ const MAX_KEPT: usize = 64 << 10;
 const STACK: usize = 128 << 10;
 
 /// Told how many messages were lost, when one could be written again.
-pub type OutputLossReport = Box<dyn Fn(u64) + Send>;
+pub(super) type OutputLossReport = Box<dyn Fn(u64) + Send>;
 
 /// Messages on their way to one descriptor, and the thread that writes them. What does not fit, and what can't be
 /// written, is dropped and counted.
 #[derive(Debug)]
-pub struct OutputQueue(Arc<OutputQueueShared>);
+pub(super) struct OutputQueue(Arc<OutputQueueShared>);
 
 #[derive(Debug, Default)]
 struct OutputQueueShared {
@@ -49,7 +49,7 @@ impl OutputQueue {
     ///
     /// # Errors
     /// When there can't be another thread.
-    pub fn start(
+    pub(super) fn start(
         name: &str,
         out: impl Write + Send + 'static,
         report: OutputLossReport,
@@ -64,7 +64,7 @@ impl OutputQueue {
     }
 
     /// Puts a message into the queue. Never waits for a reader or a disk.
-    pub fn push(&self, message: &[u8]) {
+    pub(super) fn push(&self, message: &[u8]) {
         let mut waiting = self.0.waiting.lock();
         if !waiting.bytes.is_empty() && waiting.bytes.len() + message.len() > MAX_WAITING {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl OutputQueue {
     }
 
     /// Waits until everything has been written or has failed; says whether that was so in time.
-    pub fn flush(&self, until: Instant) -> bool {
+    pub(super) fn flush(&self, until: Instant) -> bool {
         let mut waiting = self.0.waiting.lock();
         while waiting.writing || !waiting.bytes.is_empty() {
             if self.0.emptied.wait_until(&mut waiting, until).timed_out() {
@@ -87,12 +87,12 @@ impl OutputQueue {
     }
 
     /// Messages lost so far: there was no room, or they could not be written.
-    pub fn dropped(&self) -> u64 {
+    pub(super) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
     /// Takes the first reason why a message could not be written.
-    pub fn take_failure(&self) -> Option<io::Error> {
+    pub(super) fn take_failure(&self) -> Option<io::Error> {
         self.0.waiting.lock().failure.take()
     }
 }

@@ -18,7 +18,7 @@ const CHUNK: usize = 4096;
 
 /// A stream that is never waited for, and what could not be written to it yet.
 #[derive(Debug)]
-pub struct UnblockedOutput<S>(Mutex<UnblockedState<S>>);
+pub(super) struct UnblockedOutput<S>(Mutex<UnblockedState<S>>);
 
 #[derive(Debug)]
 struct UnblockedState<S> {
@@ -81,7 +81,7 @@ impl<S: AsFd> Way<S> {
 
 impl<S: AsFd> UnblockedOutput<S> {
     /// Output to this stream.
-    pub fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S) -> Self {
         Self(Mutex::new(UnblockedState {
             way: Way::to(stream),
             waiting: Vec::new(),
@@ -91,7 +91,7 @@ impl<S: AsFd> UnblockedOutput<S> {
     }
 
     /// Writes a message, or keeps it for [`UnblockedOutput::retry`], or drops and counts it.
-    pub fn push(&self, message: &[u8]) {
+    pub(super) fn push(&self, message: &[u8]) {
         let mut state = self.0.lock();
         // What waits comes first.
         state.write_waiting();
@@ -104,19 +104,19 @@ impl<S: AsFd> UnblockedOutput<S> {
     }
 
     /// Writes what waits, as far as that goes at once; says whether something still waits.
-    pub fn retry(&self) -> bool {
+    pub(super) fn retry(&self) -> bool {
         let mut state = self.0.lock();
         state.write_waiting();
         !state.waiting.is_empty()
     }
 
     /// Messages lost so far.
-    pub fn dropped(&self) -> u64 {
+    pub(super) fn dropped(&self) -> u64 {
         self.0.lock().dropped
     }
 
     /// Waits for a reader, but no longer than this.
-    pub fn flush(&self, until: Instant) {
+    pub(super) fn flush(&self, until: Instant) {
         let mut state = self.0.lock();
         state.write_waiting();
         while !state.waiting.is_empty() {

@@ -9,7 +9,7 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 /// Takes any certificate; the peer must still hold its key.
 #[derive(Debug)]
-pub struct Unverified(pub Arc<CryptoProvider>);
+pub(super) struct Unverified(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

@@ -10,7 +10,7 @@ use crate::rt::syscall::{kill, kill_group};
 
 /// Why the launcher can't do its work.
 #[derive(Debug)]
-pub struct LaunchError {
+pub(super) struct LaunchError {
     /// 125, 126 or 127.
     pub code: u8,
     /// What and why, and what to do.
@@ -19,7 +19,7 @@ pub struct LaunchError {
 
 impl LaunchError {
     /// A failure of the launcher's own.
-    pub fn own(message: impl Into<String>) -> Self {
+    pub(super) fn own(message: impl Into<String>) -> Self {
         Self {
             code: super::FAILED,
             message: message.into(),
@@ -29,7 +29,7 @@ impl LaunchError {
 
 /// A running app.
 #[derive(Debug)]
-pub struct RunningApp {
+pub(super) struct RunningApp {
     pid: u32,
     port: Option<u16>,
 }
@@ -39,7 +39,7 @@ impl RunningApp {
     ///
     /// # Errors
     /// When no port is free, or the command can't be run.
-    pub fn start(
+    pub(super) fn start(
         command: &[OsString],
         port: Option<(Option<u16>, &str)>,
     ) -> Result<Self, LaunchError> {
@@ -82,17 +82,17 @@ impl RunningApp {
     }
 
     /// Its process, which leads a session and a group of its own.
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Where it should listen.
-    pub fn port(&self) -> Option<u16> {
+    pub(super) fn port(&self) -> Option<u16> {
         self.port
     }
 
     /// Signals its group, and what has left the group.
-    pub fn signal_all(&self, signal: i32) {
+    pub(super) fn signal_all(&self, signal: i32) {
         let _ = kill_group(self.pid, signal);
         for process in process_tree::descendants() {
             // Its own group has the signal already; a second one may count as "at once". The guard blocks what
@@ -120,7 +120,7 @@ fn free() -> io::Result<u16> {
 }
 
 /// Whether somebody keeps the app from listening there.
-pub fn is_taken(port: u16) -> bool {
+pub(super) fn is_taken(port: u16) -> bool {
     let taken = |bound: io::Result<TcpListener>| {
         bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
     };

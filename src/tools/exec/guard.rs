@@ -10,7 +10,7 @@ use super::syscall;
 
 /// Watches over one app. Dropping it ends the watch.
 #[derive(Debug)]
-pub struct Guard {
+pub(super) struct Guard {
     pid: u32,
     line: UnixStream,
 }
@@ -20,14 +20,14 @@ impl Guard {
     ///
     /// # Errors
     /// Those of socketpair(2) and fork(2).
-    pub fn start(leader: u32) -> io::Result<Self> {
+    pub(super) fn start(leader: u32) -> io::Result<Self> {
         let (line, end) = UnixStream::pair()?;
         let pid = syscall::fork_guard(&end, leader)?;
         Ok(Self { pid, line })
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 }

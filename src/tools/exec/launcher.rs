@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_millis(500);
 const PORTS: u32 = 5;
 
 /// Everything that a launcher has.
-pub struct Launcher {
+pub(super) struct Launcher {
     options: ExecOptions,
     launch: AppLaunch,
     begun: Instant,
@@ -53,7 +53,7 @@ pub struct Launcher {
 
 impl Launcher {
     /// A launcher of a running app.
-    pub fn new(
+    pub(super) fn new(
         options: ExecOptions,
         app: RunningApp,
         above: ParentSupervisor,
@@ -85,7 +85,7 @@ impl Launcher {
     }
 
     /// Lives until the app has ended; how it did.
-    pub fn live(&mut self) -> ProcessExit {
+    pub(super) fn live(&mut self) -> ProcessExit {
         self.happened(LaunchEvent::Started);
         loop {
             if let Some(fate) = self.end {

@@ -31,7 +31,7 @@ const LISTEN: Duration = Duration::from_millis(100);
 
 /// What is to be registered.
 #[derive(Debug, Clone)]
-pub struct LeasedInstance {
+pub(super) struct LeasedInstance {
     /// As whom.
     pub backend: BackendName,
     /// Its share.
@@ -59,7 +59,7 @@ struct LeaseState {
 
 /// A lease that is kept up.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub(super) struct Link {
     /// How the proxy is reached.
     remote: AdminRemote,
     /// There is no other proxy.
@@ -72,7 +72,12 @@ pub struct Link {
 
 impl Link {
     /// Nothing is asked for yet.
-    pub fn new(remote: AdminRemote, instance: LeasedInstance, post: Post, is_alone: bool) -> Self {
+    pub(super) fn new(
+        remote: AdminRemote,
+        instance: LeasedInstance,
+        post: Post,
+        is_alone: bool,
+    ) -> Self {
         Self {
             remote,
             is_alone,
@@ -87,7 +92,7 @@ impl Link {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn keep(&self, address: SocketAddr) -> std::io::Result<()> {
+    pub(super) fn keep(&self, address: SocketAddr) -> std::io::Result<()> {
         let link = self.clone();
         let thread = thread::Builder::new()
             .name("lease".to_owned())
@@ -96,12 +101,12 @@ impl Link {
     }
 
     /// From now on, a lease that breaks stays broken.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
     /// Ends the lease.
-    pub fn hang_up(&self) {
+    pub(super) fn hang_up(&self) {
         self.stop();
         if let Some(connection) = &self.held().connection {
             connection.now();
@@ -109,12 +114,12 @@ impl Link {
     }
 
     /// What the proxy last said, or why there is no lease.
-    pub fn status(&self) -> String {
+    pub(super) fn status(&self) -> String {
         self.held().status.clone()
     }
 
     /// How people know this proxy.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.remote.name()
     }
 
@@ -127,7 +132,7 @@ impl Link {
     }
 
     /// Asks for the drain; its end comes over the lease.
-    pub fn drain(&self, deadline: Instant, reason: &str) {
+    pub(super) fn drain(&self, deadline: Instant, reason: &str) {
         let reason = reason.to_owned();
         self.ask("drain", deadline, move |lease| {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -138,7 +143,7 @@ impl Link {
     }
 
     /// Asks the proxy to be lame duck; `until_quiet`: and tells when nothing new comes there any more.
-    pub fn lame_duck(&self, reason: &str, until_quiet: bool) {
+    pub(super) fn lame_duck(&self, reason: &str, until_quiet: bool) {
         let reason = reason.to_owned();
         self.ask("lame duck", Instant::now(), move |lease| {
             let body = json!({ "lease": lease, "reason": reason });

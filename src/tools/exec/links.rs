@@ -12,7 +12,7 @@ use crate::rt::output::complain;
 
 /// A link to each proxy.
 #[derive(Debug)]
-pub struct Links {
+pub(super) struct Links {
     links: Vec<Link>,
     proxies: LaunchProxies,
     /// What was asked for, for whoever comes late.
@@ -22,7 +22,7 @@ pub struct Links {
 
 impl Links {
     /// To these proxies; nothing is asked for yet.
-    pub fn new(remotes: &[AdminRemote], instance: &LeasedInstance, post: &Post) -> Self {
+    pub(super) fn new(remotes: &[AdminRemote], instance: &LeasedInstance, post: &Post) -> Self {
         let names: Vec<_> = remotes.iter().map(AdminRemote::name).collect();
         let is_alone = remotes.len() < 2;
         let links = remotes.iter().enumerate().map(|(number, remote)| {
@@ -40,22 +40,22 @@ impl Links {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn keep(&self, address: SocketAddr) -> std::io::Result<()> {
+    pub(super) fn keep(&self, address: SocketAddr) -> std::io::Result<()> {
         self.links.iter().try_for_each(|link| link.keep(address))
     }
 
     /// From now on, leases that break stay broken.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.links.iter().for_each(Link::stop);
     }
 
     /// Ends the leases.
-    pub fn hang_up(&self) {
+    pub(super) fn hang_up(&self) {
         self.links.iter().for_each(Link::hang_up);
     }
 
     /// What the proxies last said, or why there is no lease.
-    pub fn status(&self) -> String {
+    pub(super) fn status(&self) -> String {
         match self.links.as_slice() {
             [only] => only.status(),
             several => {
@@ -67,7 +67,7 @@ impl Links {
     }
 
     /// Asks all for the drain; how it ended is told when all have said so.
-    pub fn drain(&mut self, timeout: Duration, reason: &str) {
+    pub(super) fn drain(&mut self, timeout: Duration, reason: &str) {
         let (asked, said) = self.proxies.begin_drain();
         self.drain = Some((Instant::now() + timeout, reason.to_owned()));
         asked.into_iter().for_each(|number| self.ask_drain(number));
@@ -75,7 +75,7 @@ impl Links {
     }
 
     /// Asks all to be lame duck; `until_quiet`: it is told when nothing new comes to any of them.
-    pub fn lame_duck(&mut self, reason: &str, until_quiet: bool) {
+    pub(super) fn lame_duck(&mut self, reason: &str, until_quiet: bool) {
         let asked = self.proxies.begin_lame_duck();
         self.lame_duck = Some((reason.to_owned(), until_quiet));
         asked
@@ -97,7 +97,7 @@ impl Links {
     }
 
     /// One of them tells something; what that means for the launcher.
-    pub fn heard(&mut self, number: usize, event: ProxyEvent) -> Vec<LaunchEvent> {
+    pub(super) fn heard(&mut self, number: usize, event: ProxyEvent) -> Vec<LaunchEvent> {
         let outcomes = self.proxies.step(number, event);
         self.carry_out(outcomes)
     }

@@ -10,7 +10,7 @@ use crate::core::launch::proxies::ProxyEvent;
 
 /// Where a thread drops its events.
 #[derive(Debug, Clone)]
-pub struct Post {
+pub(super) struct Post {
     events: Sender<(usize, ProxyEvent)>,
     bell: Arc<UnixStream>,
     /// Whose events they are.
@@ -19,7 +19,7 @@ pub struct Post {
 
 /// Where the loop finds them.
 #[derive(Debug)]
-pub struct Letterbox {
+pub(super) struct Letterbox {
     events: Receiver<(usize, ProxyEvent)>,
     bell: UnixStream,
 }
@@ -28,7 +28,7 @@ pub struct Letterbox {
 ///
 /// # Errors
 /// When the system is out of descriptors.
-pub fn post() -> std::io::Result<(Post, Letterbox)> {
+pub(super) fn post() -> std::io::Result<(Post, Letterbox)> {
     let (events, received) = channel();
     let (ring, bell) = UnixStream::pair()?;
     // A bell that has been rung enough need not be rung again.
@@ -48,7 +48,7 @@ pub fn post() -> std::io::Result<(Post, Letterbox)> {
 
 impl Post {
     /// The same for the events of the proxy of this number.
-    pub fn of(&self, proxy: usize) -> Self {
+    pub(super) fn of(&self, proxy: usize) -> Self {
         Self {
             proxy,
             ..self.clone()
@@ -56,7 +56,7 @@ impl Post {
     }
 
     /// Tells the loop.
-    pub fn send(&self, event: ProxyEvent) {
+    pub(super) fn send(&self, event: ProxyEvent) {
         let _ = self.events.send((self.proxy, event));
         let _ = (&*self.bell).write(&[1]);
     }
@@ -64,7 +64,7 @@ impl Post {
 
 impl Letterbox {
     /// Everything that has come, with the number of the proxy that tells it.
-    pub fn take(&mut self) -> Vec<(usize, ProxyEvent)> {
+    pub(super) fn take(&mut self) -> Vec<(usize, ProxyEvent)> {
         let mut rung = [0; 64];
         while matches!(self.bell.read(&mut rung), Ok(1..)) {}
         self.events.try_iter().collect()

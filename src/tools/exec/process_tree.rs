@@ -8,7 +8,7 @@ use crate::net::listening;
 
 /// What was found on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortHolder {
+pub(super) enum PortHolder {
     /// The app listens there.
     Ours(SocketAddr),
     /// Somebody listens there, and the app's descriptors can't be read (it runs as another user).
@@ -20,7 +20,7 @@ pub enum PortHolder {
 }
 
 /// Who listens on `port`.
-pub fn find_port_holder(port: u16) -> PortHolder {
+pub(super) fn find_port_holder(port: u16) -> PortHolder {
     let there = listening::on_port(port);
     if there.is_empty() {
         return PortHolder::Nobody;
@@ -42,7 +42,7 @@ pub fn find_port_holder(port: u16) -> PortHolder {
 }
 
 /// The ports that the app does listen on.
-pub fn ports() -> BTreeSet<u16> {
+pub(super) fn ports() -> BTreeSet<u16> {
     let sockets = Sockets::of_app();
     let there = listening::all().into_iter();
     let ours = there.filter(|found| sockets.inodes.contains(&found.inode));
@@ -50,7 +50,7 @@ pub fn ports() -> BTreeSet<u16> {
 }
 
 /// Where a proxy on this host connects to, for a listener with this address.
-pub fn reachable(listening: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         // Most such listeners take IPv4, too; those that don't are reached by IPv6 alone.
@@ -106,7 +106,7 @@ impl Sockets {
 }
 
 /// Every process below ours.
-pub fn descendants() -> Vec<u32> {
+pub(super) fn descendants() -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -135,7 +135,7 @@ fn parent(stat: &str) -> Option<u32> {
 }
 
 /// The process group of a process that runs.
-pub fn group(process: u32) -> Option<u32> {
+pub(super) fn group(process: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     column(&stat, 2)
 }

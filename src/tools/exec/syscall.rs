@@ -36,7 +36,7 @@ const MOST_DESCRIPTORS: u64 = 4096;
 
 /// The signals, as something to read from.
 #[derive(Debug)]
-pub struct LauncherSignals(SignalFd);
+pub(crate) struct LauncherSignals(SignalFd);
 
 impl LauncherSignals {
     /// Takes the signals: from now on they wait to be read. To be called before any thread is started: threads
@@ -44,7 +44,7 @@ impl LauncherSignals {
     ///
     /// # Errors
     /// Those of signalfd(2).
-    pub fn take() -> io::Result<Self> {
+    pub(crate) fn take() -> io::Result<Self> {
         // A supervisor that ignores it hands that on, and the kernel then reaps the app before we do.
         set_default(libc::SIGCHLD);
         let taken = SigSet::from_iter(TAKEN);
@@ -53,7 +53,7 @@ impl LauncherSignals {
     }
 
     /// The next signal, if one is there.
-    pub fn read(&mut self) -> Option<i32> {
+    pub(crate) fn read(&mut self) -> Option<i32> {
         let next = self.0.read_signal().ok().flatten()?;
         i32::try_from(next.ssi_signo).ok()
     }
@@ -73,7 +73,7 @@ fn set_default(signal: i32) {
 }
 
 /// Waits until one of the two can be read, or until `timeout`.
-pub fn wait(one: impl AsFd, other: impl AsFd, timeout: Option<Duration>) {
+pub(crate) fn wait(one: impl AsFd, other: impl AsFd, timeout: Option<Duration>) {
     let mut polled = [
         PollFd::new(&one, PollFlags::IN),
         PollFd::new(&other, PollFlags::IN),
@@ -83,7 +83,7 @@ pub fn wait(one: impl AsFd, other: impl AsFd, timeout: Option<Duration>) {
 }
 
 /// Orphans of the app become our children, so that we know of them and reap them.
-pub fn adopt_orphans() {
+pub(crate) fn adopt_orphans() {
     // Old kernels refuse: then orphans go to init as ever.
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
@@ -93,7 +93,7 @@ pub fn adopt_orphans() {
 /// # Safety
 /// There is one thread: another could read the environment meanwhile.
 #[allow(unsafe_code, reason = "the environment is no thread's own")]
-pub unsafe fn set_variable(name: &str, value: Option<&str>) {
+pub(crate) unsafe fn set_variable(name: &str, value: Option<&str>) {
     // SAFETY: the caller has no other thread.
     unsafe {
         match value {
@@ -108,7 +108,7 @@ pub unsafe fn set_variable(name: &str, value: Option<&str>) {
 /// # Safety
 /// Whatever is mapped there is of files and can't be written to, so that no content is lost.
 #[allow(unsafe_code, reason = "std has no madvise")]
-pub unsafe fn forget_pages(from: usize, length: usize) {
+pub(crate) unsafe fn forget_pages(from: usize, length: usize) {
     // SAFETY: the caller knows what is mapped there; an address that is none is an error, nothing else.
     unsafe { libc::madvise(from as *mut libc::c_void, length, libc::MADV_DONTNEED) };
 }
@@ -119,7 +119,7 @@ pub unsafe fn forget_pages(from: usize, length: usize) {
 /// # Errors
 /// Those of fork and exec.
 #[allow(unsafe_code, reason = "pre_exec is unsafe by itself")]
-pub fn start(command: &mut Command) -> io::Result<u32> {
+pub(crate) fn start(command: &mut Command) -> io::Result<u32> {
     let parent = std::process::id();
     // Where another process is meant, its descriptors are not the app's either.
     let sockets = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == parent.to_string());
@@ -155,7 +155,7 @@ pub fn start(command: &mut Command) -> io::Result<u32> {
 /// # Errors
 /// Those of fork(2).
 #[allow(unsafe_code, reason = "std can't fork")]
-pub fn fork_guard(line: impl AsFd, leader: u32) -> io::Result<u32> {
+pub(crate) fn fork_guard(line: impl AsFd, leader: u32) -> io::Result<u32> {
     // SAFETY: however many threads there are, the child calls only what is async-signal-safe until it exits: it
     // allocates nothing, takes no lock and runs no destructor.
     match unsafe { libc::fork() } {
@@ -223,7 +223,7 @@ fn digits_of(mut number: u32, into: &mut [u8; 12]) {
 
 /// What became of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reaped {
+pub(crate) enum Reaped {
     /// This one ended.
     Ended(u32, ProcessExit),
     /// All that are left still run.
@@ -233,7 +233,7 @@ pub enum Reaped {
 }
 
 /// Reaps one child, if one has ended.
-pub fn reap() -> Reaped {
+pub(crate) fn reap() -> Reaped {
     match rustix::process::wait(WaitOptions::NOHANG) {
         Ok(None) => Reaped::Running,
         Ok(Some((pid, status))) => {
@@ -252,7 +252,7 @@ pub fn reap() -> Reaped {
     unsafe_code,
     reason = "safe forms know the signals with names, and an app may die of another"
 )]
-pub fn die_of(signal: i32) {
+pub(crate) fn die_of(signal: i32) {
     // A second core file of the launcher would only hide the app's.
     let none = Rlimit {
         current: Some(0),
@@ -275,7 +275,7 @@ pub fn die_of(signal: i32) {
 ///
 /// # Errors
 /// Those of write(2); [`io::ErrorKind::WouldBlock`] where nobody reads it.
-pub fn write_to(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_to(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     if !is_writable(&descriptor, NOTIFY_TIMEOUT) {
         return Err(io::ErrorKind::WouldBlock.into());
     }

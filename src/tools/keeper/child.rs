@@ -32,7 +32,7 @@ pub(super) struct ProxyCommand {
 }
 
 impl ProxyCommand {
-    pub fn of_this_process() -> io::Result<Self> {
+    pub(super) fn of_this_process() -> io::Result<Self> {
         let words = std::env::args_os().skip(1);
         Ok(Self {
             program: std::env::current_exe()?,
@@ -44,7 +44,7 @@ impl ProxyCommand {
     ///
     /// It gets SIGTERM if the keeper is killed: whoever starts another keeper then finds the addresses free soon.
     #[allow(unsafe_code, reason = "std can't fork")]
-    pub fn start(&self, held: &HeldSockets) -> io::Result<u32> {
+    pub(super) fn start(&self, held: &HeldSockets) -> io::Result<u32> {
         // SAFETY: this process has one thread, so that the child may do whatever it likes.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(child.as_raw().unsigned_abs()),

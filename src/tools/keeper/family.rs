@@ -20,12 +20,12 @@ pub(super) struct ProxyFamily {
 
 impl ProxyFamily {
     /// The proxy, while there is one.
-    pub fn main(&self) -> Option<u32> {
+    pub(super) fn main(&self) -> Option<u32> {
         self.main
     }
 
     /// This one serves from now on; the one before it finishes.
-    pub fn follow(&mut self, pid: u32) {
+    pub(super) fn follow(&mut self, pid: u32) {
         if let Some(before) = self.main.filter(|before| *before != pid) {
             self.former.retain(|former| kill(*former, 0).is_ok());
             self.former.push(before);
@@ -35,12 +35,12 @@ impl ProxyFamily {
     }
 
     /// What can be read when the one that serves has ended.
-    pub fn main_end(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn main_end(&self) -> Option<BorrowedFd<'_>> {
         self.end.as_ref().map(OwnedFd::as_fd)
     }
 
     /// Whether the one that serves has ended where its parent alone knows how: it is no child of this process.
-    pub fn has_ended_elsewhere(&self) -> bool {
+    pub(super) fn has_ended_elsewhere(&self) -> bool {
         let is_over = (self.main_end()).is_some_and(|end| is_readable(end, Duration::ZERO));
         // How a child has ended stays to be taken.
         let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -49,7 +49,7 @@ impl ProxyFamily {
     }
 
     /// This one has ended; says whether it was the one that serves.
-    pub fn forget(&mut self, pid: u32) -> bool {
+    pub(super) fn forget(&mut self, pid: u32) -> bool {
         self.former.retain(|former| *former != pid);
         let is_main = self.main == Some(pid);
         if is_main {
@@ -59,14 +59,14 @@ impl ProxyFamily {
     }
 
     /// Children of this process that have never served: the one that served has died while they were about to take over.
-    pub fn orphans(&self) -> Vec<u32> {
+    pub(super) fn orphans(&self) -> Vec<u32> {
         let mut children = children_of(std::process::id());
         children.retain(|pid| self.main != Some(*pid) && !self.former.contains(pid));
         children
     }
 
     /// Kills them.
-    pub fn end_orphans(&self) {
+    pub(super) fn end_orphans(&self) {
         for pid in self.orphans() {
             let _ = kill(pid, libc::SIGKILL);
         }

@@ -41,7 +41,7 @@ pub(super) struct SupervisorMessage {
 
 impl HeldSockets {
     /// Nothing yet but what the supervisor above has passed.
-    pub fn open() -> io::Result<Self> {
+    pub(super) fn open() -> io::Result<Self> {
         let name = format!(
             "lameduck-keeper-{}-{:08x}",
             std::process::id(),
@@ -60,23 +60,23 @@ impl HeldSockets {
     }
 
     /// Where the proxy speaks to: `NOTIFY_SOCKET`.
-    pub fn address(&self) -> &str {
+    pub(super) fn address(&self) -> &str {
         &self.address
     }
 
     /// Those that the next process gets, with their names.
-    pub fn all(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
         let passed = self.passed.iter().map(|(name, fd)| (&**name, fd.as_fd()));
         passed.chain(self.kept.iter().map(|(name, fd)| (&**name, fd.as_fd())))
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.passed.len() + self.kept.len()
     }
 
     /// The next message, if there is one. Descriptors in it are kept, or no longer, as it says.
-    pub fn receive(&mut self) -> Option<SupervisorMessage> {
+    pub(super) fn receive(&mut self) -> Option<SupervisorMessage> {
         loop {
             let mut text = [0; MOST_BYTES];
             let mut space = [MaybeUninit::uninit();

@@ -7,7 +7,7 @@ use crate::rt::output::printable;
 
 /// A certificate in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateRow {
+pub(crate) struct CertificateRow {
     /// The names it is for.
     pub names: String,
     /// Whole days until it expires; negative: it has.

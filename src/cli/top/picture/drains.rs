@@ -10,7 +10,7 @@ use crate::rt::output::printable;
 
 /// A backend that is being drained, as one proxy sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DrainRow {
+pub(crate) struct DrainRow {
     /// The pool and the backend.
     pub name: String,
     /// The proxy that drains it.

@@ -10,7 +10,7 @@ use crate::rt::output::printable;
 
 /// What a backend did for a part of its restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RestartPhase {
+pub(crate) enum RestartPhase {
     /// It finished what was in flight.
     Draining,
     /// It was drained, or nothing was there.
@@ -21,7 +21,7 @@ pub enum RestartPhase {
 
 /// One restart of one backend.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RestartRow {
+pub(crate) struct RestartRow {
     /// The pool and the backend.
     pub name: String,
     /// How long ago it began.
@@ -38,7 +38,7 @@ pub struct RestartRow {
 
 impl RestartRow {
     /// How long it took, or has taken so far.
-    pub fn whole(&self) -> Duration {
+    pub(crate) fn whole(&self) -> Duration {
         self.phases.iter().map(|(_, time)| *time).sum()
     }
 }

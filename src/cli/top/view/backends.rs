@@ -158,7 +158,7 @@ fn fields(room: u16, name_width: u16, several: bool) -> (Vec<BackendField>, Vec<
 }
 
 /// Draws the pools and backends that the filter leaves, with the selected one in sight.
-pub fn draw_backends(
+pub(super) fn draw_backends(
     canvas: &mut TopCanvas<'_>,
     picture: &TopPicture,
     screen: &TopScreen,

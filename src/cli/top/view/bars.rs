@@ -5,7 +5,7 @@ const STEPS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', 
 
 /// The last values as bars, the newest at the right, in so many columns and lines from the top. The highest value fills
 /// the height; a value that is not known is a gap, and one above zero is never invisible.
-pub fn past_bars(past: &[Option<f64>], columns: u16, lines: u16) -> Vec<String> {
+pub(super) fn past_bars(past: &[Option<f64>], columns: u16, lines: u16) -> Vec<String> {
     let shown = &past[past.len().saturating_sub(columns.into())..];
     let known = shown.iter().flatten().copied();
     let highest = known.fold(0.0f64, f64::max);
@@ -30,14 +30,14 @@ pub fn past_bars(past: &[Option<f64>], columns: u16, lines: u16) -> Vec<String> 
 }
 
 /// How far it has come, from 0 to 1, in so many columns.
-pub fn progress_bar(passed: f64, columns: u16) -> String {
+pub(super) fn progress_bar(passed: f64, columns: u16) -> String {
     let columns = usize::from(columns);
     let full = ((passed.clamp(0.0, 1.0) * columns as f64).round() as usize).min(columns);
     "█".repeat(full) + &"░".repeat(columns - full)
 }
 
 /// Parts of a whole, each in the columns of its share, at least one for what is there at all.
-pub fn share_columns(parts: &[f64], columns: u16) -> Vec<u16> {
+pub(super) fn share_columns(parts: &[f64], columns: u16) -> Vec<u16> {
     let whole: f64 = parts.iter().sum();
     if whole <= 0.0 {
         return vec![0; parts.len()];

@@ -7,7 +7,7 @@ use ratatui::text::Span;
 
 /// How things look, with colour and without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopPalette {
+pub(crate) struct TopPalette {
     /// Whether there is colour.
     pub has_colour: bool,
 }
@@ -21,17 +21,17 @@ impl TopPalette {
     }
 
     /// As everything else.
-    pub fn plain(self) -> Style {
+    pub(crate) fn plain(self) -> Style {
         Style::new()
     }
 
     /// What comes first.
-    pub fn strong(self) -> Style {
+    pub(crate) fn strong(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
     /// What comes last.
-    pub fn quiet(self) -> Style {
+    pub(crate) fn quiet(self) -> Style {
         match self.has_colour {
             true => Style::new().fg(Color::DarkGray),
             false => Style::new().add_modifier(Modifier::DIM),
@@ -39,32 +39,32 @@ impl TopPalette {
     }
 
     /// All is well.
-    pub fn good(self) -> Style {
+    pub(crate) fn good(self) -> Style {
         self.coloured(Color::Green)
     }
 
     /// Something is under way.
-    pub fn notice(self) -> Style {
+    pub(crate) fn notice(self) -> Style {
         self.coloured(Color::Yellow)
     }
 
     /// Somebody should look.
-    pub fn bad(self) -> Style {
+    pub(crate) fn bad(self) -> Style {
         self.coloured(Color::Red).add_modifier(Modifier::BOLD)
     }
 
     /// Figures' past.
-    pub fn past(self) -> Style {
+    pub(crate) fn past(self) -> Style {
         self.coloured(Color::Cyan)
     }
 
     /// What the keys are for.
-    pub fn chosen(self) -> Style {
+    pub(crate) fn chosen(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD)
     }
 
     /// Of a backend's state.
-    pub fn state(self, state: &str) -> Style {
+    pub(crate) fn state(self, state: &str) -> Style {
         match state {
             "ready" => self.good(),
             "starting" | "draining" | "drained" | "ejected" => self.notice(),
@@ -75,7 +75,7 @@ impl TopPalette {
 
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
-pub struct TableColumn {
+pub(super) struct TableColumn {
     /// Its heading.
     pub title: &'static str,
     /// Its width.
@@ -85,7 +85,7 @@ pub struct TableColumn {
 }
 
 /// A buffer to write to.
-pub struct TopCanvas<'a> {
+pub(super) struct TopCanvas<'a> {
     /// The buffer.
     pub buffer: &'a mut Buffer,
     /// How things look.
@@ -94,12 +94,12 @@ pub struct TopCanvas<'a> {
 
 impl<'a> TopCanvas<'a> {
     /// To write to this buffer.
-    pub fn new(buffer: &'a mut Buffer, palette: TopPalette) -> Self {
+    pub(super) fn new(buffer: &'a mut Buffer, palette: TopPalette) -> Self {
         Self { buffer, palette }
     }
 
     /// Writes text into the first line of `area`, `x` columns from its left, cut where it ends; how many columns it took.
-    pub fn text(&mut self, area: Rect, x: u16, text: &str, style: Style) -> u16 {
+    pub(super) fn text(&mut self, area: Rect, x: u16, text: &str, style: Style) -> u16 {
         let room = area.width.saturating_sub(x);
         if area.height == 0 || room == 0 {
             return 0;
@@ -112,19 +112,19 @@ impl<'a> TopCanvas<'a> {
     }
 
     /// The same at the right end.
-    pub fn text_right(&mut self, area: Rect, text: &str, style: Style) {
+    pub(super) fn text_right(&mut self, area: Rect, text: &str, style: Style) {
         let width = width(text).min(area.width);
         self.text(area, area.width - width, text, style);
     }
 
     /// A line from end to end.
-    pub fn rule(&mut self, area: Rect) {
+    pub(super) fn rule(&mut self, area: Rect) {
         let line = "─".repeat(area.width.into());
         self.text(area, 0, &line, self.palette.quiet());
     }
 
     /// The heading of a part of the screen.
-    pub fn heading(&mut self, area: Rect, title: &str, chosen: bool) {
+    pub(super) fn heading(&mut self, area: Rect, title: &str, chosen: bool) {
         self.rule(area);
         let style = match chosen {
             true => self.palette.chosen(),
@@ -134,7 +134,7 @@ impl<'a> TopCanvas<'a> {
     }
 
     /// A row of a table.
-    pub fn row(&mut self, area: Rect, columns: &[TableColumn], cells: &[(String, Style)]) {
+    pub(super) fn row(&mut self, area: Rect, columns: &[TableColumn], cells: &[(String, Style)]) {
         let mut x = 0;
         for (column, (text, style)) in columns.iter().zip(cells) {
             let width = column.width.min(area.width.saturating_sub(x));
@@ -153,7 +153,7 @@ impl<'a> TopCanvas<'a> {
     }
 
     /// The headings of a table.
-    pub fn header(&mut self, area: Rect, columns: &[TableColumn]) {
+    pub(super) fn header(&mut self, area: Rect, columns: &[TableColumn]) {
         let style = self.palette.quiet();
         let titles = columns
             .iter()
@@ -164,12 +164,12 @@ impl<'a> TopCanvas<'a> {
 }
 
 /// The columns of a text.
-pub fn width(text: &str) -> u16 {
+pub(super) fn width(text: &str) -> u16 {
     u16::try_from(Span::raw(text).width()).unwrap_or(u16::MAX)
 }
 
 /// The text in so many columns, with a sign where something is left out.
-pub fn fit(text: &str, room: u16) -> String {
+pub(super) fn fit(text: &str, room: u16) -> String {
     if width(text) <= room {
         return text.to_owned();
     }
@@ -190,7 +190,7 @@ pub fn fit(text: &str, room: u16) -> String {
 }
 
 /// The line `n` lines below the top of `area`; empty where it has not so many.
-pub fn line(area: Rect, n: u16) -> Rect {
+pub(super) fn line(area: Rect, n: u16) -> Rect {
     Rect {
         y: area.y + n.min(area.height),
         height: u16::from(n < area.height),

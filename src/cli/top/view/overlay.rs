@@ -23,7 +23,7 @@ const KEYS: [(&str, &str); 11] = [
 ];
 
 /// The keys, the filter while it is typed, or what became of the last change.
-pub fn draw_footer(canvas: &mut TopCanvas<'_>, screen: &TopScreen, line: Rect) {
+pub(super) fn draw_footer(canvas: &mut TopCanvas<'_>, screen: &TopScreen, line: Rect) {
     let palette = canvas.palette;
     if screen.is_typing {
         let text = format!("/{}▏ Enter: keep, Esc: clear", screen.filter);
@@ -57,7 +57,7 @@ pub fn draw_footer(canvas: &mut TopCanvas<'_>, screen: &TopScreen, line: Rect) {
 }
 
 /// The question, or the keys.
-pub fn draw_overlay(canvas: &mut TopCanvas<'_>, screen: &TopScreen, area: Rect) {
+pub(super) fn draw_overlay(canvas: &mut TopCanvas<'_>, screen: &TopScreen, area: Rect) {
     if let Some(asked) = &screen.asked {
         let (title, text) = question(asked);
         draw_box(canvas, area, &title, &text, 60);

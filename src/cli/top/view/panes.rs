@@ -16,13 +16,13 @@ use crate::rt::output::count;
 const DISTANT: i64 = 14;
 
 /// The lines that a pane would take.
-pub fn height(pane: TopPane, picture: &TopPicture) -> u16 {
+pub(super) fn height(pane: TopPane, picture: &TopPicture) -> u16 {
     let rows = pane.len(picture).max(1);
     u16::try_from(rows).unwrap_or(u16::MAX / 2)
 }
 
 /// Draws one, scrolled as it is.
-pub fn draw_pane(
+pub(super) fn draw_pane(
     canvas: &mut TopCanvas<'_>,
     picture: &TopPicture,
     screen: &TopScreen,

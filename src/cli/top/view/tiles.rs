@@ -11,7 +11,7 @@ use crate::cli::top::words::known_rate;
 const NARROWEST: u16 = 15;
 
 /// As many as there is room for, side by side.
-pub fn draw_tiles(canvas: &mut TopCanvas<'_>, tiles: &[FigureTile], area: Rect) {
+pub(super) fn draw_tiles(canvas: &mut TopCanvas<'_>, tiles: &[FigureTile], area: Rect) {
     let room = usize::from(area.width / NARROWEST).clamp(1, tiles.len().max(1));
     let width = area.width / room as u16;
     let palette = canvas.palette;

@@ -19,7 +19,7 @@ pub(super) struct MixedDoors {
 
 impl MixedDoors {
     /// Whether they come to the same routes.
-    pub fn does_the_same(&self, other: &Self) -> bool {
+    pub(super) fn does_the_same(&self, other: &Self) -> bool {
         self.redirected == other.redirected && self.open == other.open
     }
 }
