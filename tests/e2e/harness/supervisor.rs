@@ -30,11 +30,12 @@ impl Supervisor {
     }
 
     /// The shell script that restarts the instance named `$1`, and ends when the new process runs. With
-    /// `sleep`, after so many seconds.
+    /// `sleep`, after so many seconds. Each has files of its own: one that a killed roll has left behind may still be
+    /// about to end when the next one for this instance begins.
     pub fn restart(&self, sleep: &str) -> Vec<String> {
         let dir = self.dir.display();
         let script = format!(
-            ": > {dir}/$1.begun; sleep {sleep}; : > {dir}/$1.ask; while [ ! -e {dir}/$1.done ]; do sleep 0.01; done; rm {dir}/$1.done"
+            ": > {dir}/$1.begun; sleep {sleep}; : > {dir}/$1.$$.ask; while [ ! -e {dir}/$1.$$.done ]; do sleep 0.01; done"
         );
         ["sh", "-c", &script, "restart", "{name}"]
             .map(str::to_owned)
@@ -70,16 +71,27 @@ async fn serve(
 ) -> Vec<DemoInstance> {
     while !*stopped.borrow() {
         for instance in &mut instances {
-            if take(&dir.join(format!("{}.ask", instance.name()))) {
+            if let Some(asked) = asked(&dir, instance.name()) {
+                assert!(take(&asked));
                 instance.terminate().unwrap();
                 instance.exited(PATIENCE).await.unwrap();
                 instance.start_again().await.unwrap();
-                std::fs::write(dir.join(format!("{}.done", instance.name())), "").unwrap();
+                std::fs::write(asked.with_extension("done"), "").unwrap();
             }
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     instances
+}
+
+/// The file by which a script asks to restart this instance, if one does.
+fn asked(dir: &Path, name: &str) -> Option<PathBuf> {
+    let begin = format!("{name}.");
+    let files = std::fs::read_dir(dir).ok()?.flatten();
+    files.map(|file| file.path()).find(|path| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.starts_with(&begin) && file.ends_with(".ask")
+    })
 }
 
 fn take(file: &Path) -> bool {

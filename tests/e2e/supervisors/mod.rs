@@ -167,6 +167,20 @@ impl Fleet {
         let lives = oracle::lives_in(&journals(&self.scratch));
         lives.iter().filter(|life| life.exited.is_some()).count()
     }
+
+    /// What the apps' journals say of their ends, for a test that has failed.
+    fn lives(&self) -> String {
+        let lives = oracle::lives_in(&journals(&self.scratch)).into_iter();
+        let told = lives.map(|life| {
+            let requests = life.arrivals.len();
+            let (signalled, exited) = (life.signalled, life.exited);
+            format!(
+                "{}: {requests} requests, signalled {signalled:?}, exited {exited:?}",
+                life.name
+            )
+        });
+        told.collect::<Vec<_>>().join("\n")
+    }
 }
 
 impl Drop for Fleet {

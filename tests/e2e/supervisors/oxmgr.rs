@@ -122,11 +122,14 @@ impl<'a> StandIn<'a> {
         kill_group(process.pid(), self.app.signal()).unwrap();
         let end = Instant::now() + self.app.patience();
         while process.check().is_ok() {
-            assert!(
-                Instant::now() < end,
-                "SIGKILL would have come{}",
-                process.last_words()
-            );
+            if Instant::now() >= end {
+                panic!(
+                    "SIGKILL would have come{}\nthe proxy says {:#?}\nlives: {}",
+                    process.last_words(),
+                    self.fleet.pool().await,
+                    self.fleet.lives(),
+                );
+            }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
