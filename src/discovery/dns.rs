@@ -26,6 +26,10 @@ use crate::rt::clock;
 /// Targets of a service that are asked for at a time.
 const AT_A_TIME: usize = 16;
 
+/// The addresses of a service's targets are asked for during so many times `timeout`. A server that is silent must not make
+/// a round of thousands of targets last for an hour.
+const TARGETS_ROUND: u32 = 4;
+
 /// What is asked for.
 enum Question {
     /// Addresses, where the app listens on this port.
@@ -122,6 +126,7 @@ impl DnsSource {
         hosts.sort_unstable();
         hosts.dedup();
         let (given, before) = (&found.given, &known.targets);
+        let end = clock::now() + self.config.timeout * TARGETS_ROUND;
         let asked = stream::iter(hosts).map(|host| async move {
             let mut own = before.get(&host).cloned().unwrap_or_default();
             if let Some(addresses) = given.get(&host) {
@@ -130,6 +135,11 @@ impl DnsSource {
                     v6: None,
                 };
                 return (host, own, None, None);
+            }
+            if clock::now() >= end {
+                let why =
+                    format!("{host} was not asked for any more: the targets before took too long");
+                return (host, own, None, Some(SourceError::new(why)));
             }
             let (v4, v6) = tokio::join!(client.addresses_v4(&host), client.addresses_v6(&host));
             match both_families(v4, v6, &mut own) {

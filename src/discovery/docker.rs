@@ -3,21 +3,23 @@
 //! The daemon's event stream says when something changes; what there is, a list says, which is asked for after each
 //! change. `kill` with a signal that stops is the word that a container terminates: it comes with the signal.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage};
 use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::{DiscoverySource, SourceError, SourceReporter};
 use crate::config::{Address, DiscoveryPort, DiscoverySourceConfig, check_name};
 use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState, SourceAnswer};
+use crate::net::docker_signals::{nanoseconds, recent_kills};
 use crate::rt::clock;
 use crate::rt::signal_number::signal_number;
 
@@ -42,6 +44,9 @@ pub(super) struct DockerSource {
     label: String,
     network: Option<String>,
     port: Option<u16>,
+    /// Containers that were told to stop, by which event. Kept while the daemon is away: nothing that can be asked says it
+    /// again, and a list shows them as running.
+    signalled: Mutex<BTreeMap<String, EventMessage>>,
 }
 
 impl DockerSource {
@@ -68,6 +73,7 @@ impl DockerSource {
                 .unwrap_or_else(|| format!("{POOL_LABEL}={pool}")),
             network: config.network.clone(),
             port,
+            signalled: Mutex::default(),
         })
     }
 
@@ -98,12 +104,12 @@ impl DockerSource {
         let options = EventsOptionsBuilder::new().since(&since.to_string());
         let options = options.filters(&filters).build();
         let mut events = std::pin::pin!(docker.events(Some(options)));
-        let mut terminating = BTreeSet::new();
+        self.read_back(&docker).await?;
         let mut told = BTreeSet::new();
         let mut deleted = BTreeSet::new();
         loop {
             let containers = self.list(&docker).await?;
-            let set = self.backends(&containers, &terminating, &mut told);
+            let set = self.backends(&containers, &self.terminating(), &mut told);
             let answer = SourceAnswer {
                 set,
                 deleted: std::mem::take(&mut deleted),
@@ -126,43 +132,88 @@ impl DockerSource {
                             .time_nano
                             .is_some_and(|at| i128::from(at) < began.as_nanos() as i128);
                         if (!late && stops(&event, None))
-                            || self.stops_present(&docker, &name, &event).await
+                            || self.stops_present(&docker, &name, &event).await?
                         {
-                            terminating.insert(name);
-                            break;
+                            self.signalled.lock().insert(name, event);
+                            // At once: a daemon that is busy may take long to list.
+                            let set = self.backends(&containers, &self.terminating(), &mut told);
+                            reports.answer(set).await;
                         }
                     }
                     "die" | "destroy" => {
-                        terminating.remove(&name);
+                        self.signalled.lock().remove(&name);
                         deleted.insert(name);
                         break;
                     }
-                    "start" | "restart" | "rename" | "update" | "pause" | "unpause" => {
-                        terminating.remove(&name);
+                    "start" | "restart" => {
+                        self.signalled.lock().remove(&name);
                         break;
                     }
+                    "rename" => {
+                        let mut signalled = self.signalled.lock();
+                        let kill = former_name(&event).and_then(|old| signalled.remove(old));
+                        signalled.extend(kill.map(|kill| (name, kill)));
+                        break;
+                    }
+                    "update" | "pause" | "unpause" => break,
                     _ => {}
                 }
             }
         }
     }
 
+    fn terminating(&self) -> BTreeSet<String> {
+        self.signalled.lock().keys().cloned().collect()
+    }
+
+    /// Which containers were told to stop before this connection: what is known of an earlier one, and what the daemon
+    /// still knows. Those that run anew since are none.
+    async fn read_back(&self, docker: &Docker) -> Result<(), SourceError> {
+        let known = self.signalled.lock().clone();
+        for (name, event) in known {
+            if !self.stops_present(docker, &name, &event).await? {
+                self.signalled.lock().remove(&name);
+            }
+        }
+        for event in recent_kills(docker, Some(&self.label)).await {
+            let Some((name, _)) = subject(&event) else {
+                continue;
+            };
+            let is_known = self.signalled.lock().contains_key(&name);
+            if !is_known && self.stops_present(docker, &name, &event).await? {
+                self.signalled.lock().insert(name, event);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a `kill` is one that stops the process that there is now, by the signal that its image names: an event
     /// from before the list may be about an earlier one.
-    async fn stops_present(&self, docker: &Docker, name: &str, event: &EventMessage) -> bool {
+    ///
+    /// # Errors
+    /// The daemon doesn't say: a word that may be true must not be dropped for that.
+    async fn stops_present(
+        &self,
+        docker: &Docker,
+        name: &str,
+        event: &EventMessage,
+    ) -> Result<bool, SourceError> {
         let looked = docker.inspect_container(name, None);
-        let Ok(Ok(container)) = timeout(Duration::from_secs(PATIENCE), looked).await else {
-            return false;
+        let looked = timeout(Duration::from_secs(PATIENCE), looked).await;
+        let container = match looked.map_err(|_| self.failed("no answer"))? {
+            Ok(container) => container,
+            Err(bollard::errors::Error::DockerResponseServerError {
+                status_code: 404, ..
+            }) => return Ok(false),
+            Err(error) => return Err(self.failed(error)),
         };
         let stop_signal = container.config.and_then(|config| config.stop_signal);
         if !stops(event, stop_signal.as_deref()) {
-            return false;
+            return Ok(false);
         }
         let started = container.state.and_then(|state| state.started_at);
-        let started = started.and_then(|at| humantime::parse_rfc3339_weak(&at).ok());
-        let started = started.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let started = started.unwrap_or_default().as_nanos() as i128;
-        event.time_nano.is_some_and(|at| i128::from(at) >= started)
+        let started = nanoseconds(&started.unwrap_or_default());
+        Ok(event.time_nano.is_some_and(|at| at >= started))
     }
 
     async fn list(&self, docker: &Docker) -> Result<Vec<ContainerSummary>, SourceError> {
@@ -273,6 +324,13 @@ fn subject(event: &EventMessage) -> Option<(String, &str)> {
     Some((attributes.get("name")?.clone(), event.action.as_deref()?))
 }
 
+/// The name that a container had before a `rename`.
+fn former_name(event: &EventMessage) -> Option<&str> {
+    let attributes = event.actor.as_ref()?.attributes.as_ref()?;
+    let old = attributes.get("oldName")?;
+    Some(old.strip_prefix('/').unwrap_or(old))
+}
+
 /// Whether a `kill` is one that stops a container with this `StopSignal`.
 fn stops(event: &EventMessage, stop_signal: Option<&str>) -> bool {
     let attributes = event
@@ -289,87 +347,4 @@ fn stops(event: &EventMessage, stop_signal: Option<&str>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn source(network: Option<&str>, port: Option<u16>) -> DockerSource {
-        DockerSource {
-            socket: "/run/none.sock".into(),
-            label: "lameduck.pool=app".into(),
-            network: network.map(str::to_owned),
-            port,
-        }
-    }
-
-    fn found(
-        source: &DockerSource,
-        terminating: &[&str],
-    ) -> Vec<(String, String, u32, DiscoveredState)> {
-        let network = |ip: &str| json!({ "IPAddress": ip });
-        let containers: Vec<ContainerSummary> = serde_json::from_value(json!([
-            { "Names": ["/other/alias", "/app-1"], "State": "running", "Labels": { "lameduck.weight": "5" },
-              "Ports": [{ "PrivatePort": 9000, "Type": "tcp" }, { "PrivatePort": 8080, "Type": "tcp" }],
-              "NetworkSettings": { "Networks": { "front": network("10.1.0.2"), "back": network("10.0.0.2") } } },
-            { "Names": ["/app-2"], "State": "running", "Labels": { "lameduck.port": "7000" },
-              "NetworkSettings": { "Networks": { "front": network("10.1.0.3") } } },
-            { "Names": ["/in-the-hosts"], "State": "running", "NetworkSettings": { "Networks": { "host": network("") } } },
-        ]))
-        .unwrap();
-        let terminating = terminating.iter().map(|name| (*name).to_owned()).collect();
-        let set = source.backends(&containers, &terminating, &mut BTreeSet::new());
-        let backends = set.iter();
-        backends
-            .map(|(name, one)| {
-                (
-                    name.to_owned(),
-                    one.address.to_string(),
-                    one.weight,
-                    one.state,
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn containers_are_backends_at_their_own_addresses() {
-        let serving = DiscoveredState::Serving;
-        let one = |name: &str, address: &str, weight| {
-            (name.to_owned(), address.to_owned(), weight, serving)
-        };
-        let all = [
-            one("app-1", "10.0.0.2:8080", 5),
-            one("app-2", "10.1.0.3:7000", 1),
-        ];
-        assert_eq!(found(&source(None, None), &[]), all);
-        let front = [
-            one("app-1", "10.1.0.2:80", 5),
-            one("app-2", "10.1.0.3:7000", 1),
-        ];
-        assert_eq!(found(&source(Some("front"), Some(80)), &[]), front);
-        let back = [one("app-1", "10.0.0.2:8080", 5)];
-        assert_eq!(found(&source(Some("back"), None), &[]), back);
-    }
-
-    #[test]
-    fn container_that_was_signalled_terminates() {
-        let states: Vec<_> = found(&source(None, None), &["app-2"])
-            .into_iter()
-            .map(|one| one.3)
-            .collect();
-        assert_eq!(
-            states,
-            [DiscoveredState::Serving, DiscoveredState::Terminating]
-        );
-        let kill = |signal: &str, stop_signal| {
-            let attributes = json!({ "name": "app-2", "signal": signal });
-            let event = json!({ "Type": "container", "Action": "kill", "Actor": { "ID": "a", "Attributes": attributes } });
-            stops(&serde_json::from_value(event).unwrap(), stop_signal)
-        };
-        assert!(kill("15", None) && kill("9", None) && kill("3", Some("SIGUSR1")));
-        assert!(!kill("1", None) && !kill("10", None), "a reload");
-        // The image's own: `docker stop` sends that.
-        assert!(kill("10", Some("SIGUSR1")) && kill("37", Some("RTMIN+3")));
-        assert!(!kill("1", Some("SIGUSR1")));
-    }
-}
+mod tests;

@@ -314,15 +314,30 @@ const TOLD: usize = 10;
 /// Follows a source again and again, with pauses where it fails.
 async fn keep_following(pool: &str, config: &DiscoveryConfig, reporter: &SourceReporter) {
     let mut pause = GrowingPause::default();
+    // It stays the same one where it fails: it may know what can't be asked again.
+    let mut open = None;
     loop {
         let began = clock::now();
-        let error = match open_source(pool, config) {
-            Ok(source) => match panics::catch(pin!(source.follow(reporter))).await {
-                Ok(error) => error,
-                Err(panics::Panicked) => {
-                    SourceError::new("a mistake in lameduck (a panic: its log names the place)")
+        let source = match open.take() {
+            Some(source) => Ok(source),
+            None => open_source(pool, config),
+        };
+        let error = match source {
+            Ok(source) => {
+                let followed = {
+                    let following = pin!(source.follow(reporter));
+                    panics::catch(following).await
+                };
+                match followed {
+                    Ok(error) => {
+                        open = Some(source);
+                        error
+                    }
+                    Err(panics::Panicked) => {
+                        SourceError::new("a mistake in lameduck (a panic: its log names the place)")
+                    }
                 }
-            },
+            }
             Err(error) => error,
         };
         reporter.fail(error).await;

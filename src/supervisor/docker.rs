@@ -2,7 +2,7 @@
 //! start.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::{ContainerStateStatusEnum, EventMessage};
@@ -15,12 +15,15 @@ use tokio::time::timeout;
 use super::place::{PATIENCE, SupervisorPlace};
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::supervisor_word::ProcessWord;
+use crate::net::docker_signals::{nanoseconds, recent_kills};
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 use crate::rt::signal_number::signal_number;
 
 /// Events from so long before the look are asked for, too: the daemon's clock may be behind ours.
 const OVERLAP: Duration = Duration::from_secs(2);
+/// Events that wait to be looked at. Whoever falls behind by more has the daemon wait.
+const QUEUE: usize = 1024;
 /// The longest that a request may take, in seconds; the event stream has no end.
 const REQUEST: u64 = 10;
 
@@ -81,19 +84,20 @@ impl SupervisorSource for DockerEventSource {
             .since(&since.as_secs().to_string())
             .filters(&filters)
             .build();
-        let (sender, mut events) = mpsc::unbounded_channel();
+        let (sender, mut events) = mpsc::channel(QUEUE);
         let client = docker.clone();
         let _reading = OwnedTask::spawn(async move {
             let mut events = std::pin::pin!(client.events(Some(options)));
             while let Some(event) = events.next().await {
-                if sender.send(event).is_err() {
+                if sender.send(event).await.is_err() {
                     return;
                 }
             }
         });
         let mut seen = BTreeMap::new();
+        let kills = recent_kills(&docker, None).await;
         for process in listener.processes() {
-            look(&docker, &process, &mut seen, listener).await?;
+            look(&docker, &process, &mut seen, &kills, listener).await?;
         }
         listener.catch_up();
         loop {
@@ -118,7 +122,7 @@ impl SupervisorSource for DockerEventSource {
                     }
                 }
                 "start" | "restart" | "die" | "destroy" | "create" | "rename" | "unpause" => {
-                    look(&docker, &process, &mut seen, listener).await?;
+                    look(&docker, &process, &mut seen, &[], listener).await?;
                 }
                 _ => {}
             }
@@ -145,11 +149,12 @@ fn stops(event: &EventMessage, container: &SeenContainer) -> bool {
     is_stop && event.time_nano.is_none_or(|at| at >= container.since)
 }
 
-/// Tells how a container is now.
+/// Tells how a container is now. Where one of `kills` has stopped its process, it is being stopped, though it runs.
 async fn look(
     docker: &Docker,
     process: &str,
     seen: &mut BTreeMap<String, SeenContainer>,
+    kills: &[EventMessage],
     listener: &mut WordListener,
 ) -> Result<(), SupervisorError> {
     let at = clock::now();
@@ -169,30 +174,28 @@ async fn look(
     let state = container.state.unwrap_or_default();
     let started = state.started_at.unwrap_or_default();
     let stop_signal = container.config.and_then(|config| config.stop_signal);
+    let container = SeenContainer {
+        since: nanoseconds(&started),
+        started: started.clone(),
+        stop_signal: stop_signal.unwrap_or_default(),
+    };
+    let is_signalled = kills.iter().any(|kill| {
+        subject(kill).is_some_and(|(name, _)| name == process) && stops(kill, &container)
+    });
     let word = match state.status {
         Some(ContainerStateStatusEnum::STOPPING) => ProcessWord::Stopping,
         Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED) => {
-            ProcessWord::Running
+            match is_signalled {
+                true => ProcessWord::Stopping,
+                false => ProcessWord::Running,
+            }
         }
         _ => ProcessWord::Ended,
     };
-    seen.insert(
-        process.to_owned(),
-        SeenContainer {
-            since: nanoseconds(&started),
-            started: started.clone(),
-            stop_signal: stop_signal.unwrap_or_default(),
-        },
-    );
+    seen.insert(process.to_owned(), container);
     let mark = (word != ProcessWord::Ended).then_some(started);
     listener.hear(process, word, mark, at);
     Ok(())
-}
-
-fn nanoseconds(time: &str) -> i64 {
-    let time = humantime::parse_rfc3339_weak(time).ok();
-    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_nanos() as i64)
 }
 
 #[cfg(test)]

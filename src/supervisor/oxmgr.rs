@@ -6,12 +6,20 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
 
 use super::place::{SupervisorPlace, home};
 use super::{SupervisorError, SupervisorSource, WordListener};
+use crate::config::plain_file::read_lasting_file;
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
+
+/// The longest line of an event, in bytes.
+const LONGEST_LINE: u64 = 1 << 20;
+/// The longest state file, in bytes.
+const LONGEST_STATE: u64 = 64 << 20;
 
 /// Oxmgr.
 pub(super) struct OxmgrSource {
@@ -60,9 +68,9 @@ impl SupervisorSource for OxmgrSource {
             }
         }
         listener.catch_up();
-        let mut lines = BufReader::new(events).lines();
+        let mut events = BufReader::new(events);
         loop {
-            let line = lines.next_line().await.map_err(failed)?;
+            let line = read_line(&mut events).await.map_err(failed)?;
             let Some(line) = line else {
                 return Err(SupervisorError("Oxmgr has closed its events".to_owned()));
             };
@@ -73,9 +81,26 @@ impl SupervisorSource for OxmgrSource {
     }
 }
 
+/// A line; `None`: there are no more.
+async fn read_line(events: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let mut limited = events.take(LONGEST_LINE);
+    limited.read_until(b'\n', &mut line).await?;
+    match line.last() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(line)),
+        Some(_) if line.len() as u64 == LONGEST_LINE => {
+            let why = format!("a line of more than {LONGEST_LINE} bytes");
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
+        }
+        // The first part of a line, and its end will not come.
+        Some(_) => Ok(None),
+    }
+}
+
 /// Each process's name, how it is, and what tells it from the next one.
 fn read_state(path: &Path) -> Vec<(String, ProcessWord, Option<String>)> {
-    let text = std::fs::read(path).unwrap_or_default();
+    let text = read_lasting_file(path, LONGEST_STATE).unwrap_or_default();
     let state: Value = serde_json::from_slice(&text).unwrap_or_default();
     let processes = state["processes"].as_array().into_iter().flatten();
     let read = processes.filter_map(|process| {
@@ -93,8 +118,8 @@ fn read_state(path: &Path) -> Vec<(String, ProcessWord, Option<String>)> {
 }
 
 /// What an event says; `None`: nothing of a process's life.
-fn read_event(line: &str) -> Option<(String, ProcessWord, Option<String>)> {
-    let event: Value = serde_json::from_str(line).ok()?;
+fn read_event(line: &[u8]) -> Option<(String, ProcessWord, Option<String>)> {
+    let event: Value = serde_json::from_slice(line).ok()?;
     let word = match event["event"].as_str()? {
         "process:started" | "process:online" | "process:restarted" => ProcessWord::Running,
         "process:stopped" | "process:exited" | "process:crashed" | "process:errored" => {
@@ -119,9 +144,8 @@ mod tests {
     fn events_are_words_about_a_process() {
         let event = |kind: &str, pid: Option<u32>| {
             let process = json!({ "id": 1, "name": "api-0", "pid": pid });
-            read_event(
-                &json!({ "event": kind, "at": 1, "process": process, "data": {} }).to_string(),
-            )
+            let event = json!({ "event": kind, "at": 1, "process": process, "data": {} });
+            read_event(event.to_string().as_bytes())
         };
         let name = || "api-0".to_owned();
         assert_eq!(
@@ -134,7 +158,7 @@ mod tests {
         );
         assert_eq!(event("process:online", None), None);
         assert_eq!(event("log:out", Some(7)), None);
-        assert_eq!(read_event("not JSON"), None);
+        assert_eq!(read_event(b"not JSON"), None);
     }
 
     #[test]
@@ -152,5 +176,17 @@ mod tests {
         let stopped = ("api-1".to_owned(), ProcessWord::Ended, None);
         assert_eq!(read_state(&path), [running, stopped]);
         assert!(read_state(&dir.path().join("none")).is_empty());
+    }
+
+    #[tokio::test]
+    async fn line_without_end_is_refused_and_what_is_no_text_is_passed_over() {
+        let mut lines = &b"\xff\n{}\nhalf"[..];
+        let first = read_line(&mut lines).await.unwrap().unwrap();
+        assert_eq!(read_event(&first), None);
+        assert_eq!(read_line(&mut lines).await.unwrap().unwrap(), b"{}\n");
+        assert_eq!(read_line(&mut lines).await.unwrap(), None);
+        let endless = tokio::io::repeat(b'x');
+        let error = read_line(&mut BufReader::new(endless)).await.unwrap_err();
+        assert!(error.to_string().contains("a line of more than"), "{error}");
     }
 }

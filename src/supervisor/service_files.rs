@@ -18,12 +18,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{SupervisorError, SupervisorSource, WordListener};
+use crate::config::plain_file::read_lasting_file;
 use crate::core::Time;
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 
 /// Between two looks at whether the supervisors themselves are there, which no file says.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Longer than what either writes, in bytes.
+const LONGEST_STATUS: u64 = 4096;
 
 /// A process, as its status file has it.
 type Status = (ProcessWord, Option<String>);
@@ -163,7 +167,7 @@ impl ServiceDialect {
             error => format!("{}: {}", supervise.display(), io::Error::from(error)),
         })?;
         let file = supervise.join("status");
-        let status = std::fs::read(&file);
+        let status = read_lasting_file(&file, LONGEST_STATUS);
         let status = status.map_err(|error| format!("{}: {error}", file.display()))?;
         let status = (self.read)(&status);
         status.ok_or_else(|| format!("{}: not as {} writes it", file.display(), self.program))

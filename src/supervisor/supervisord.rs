@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
@@ -18,6 +18,9 @@ use super::{SupervisorError, SupervisorSource, WordListener, xml_rpc};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
+
+/// The longest answer, in bytes: some 10,000 processes.
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// supervisord.
 pub(super) struct SupervisordSource {
@@ -85,7 +88,9 @@ impl HttpConnection {
         self.requests.ready().await.map_err(failed)?;
         let answer = self.requests.send_request(request).await.map_err(failed)?;
         let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(failed)?;
+        let body = Limited::new(answer.into_body(), LONGEST_ANSWER);
+        let body = body.collect().await;
+        let body = body.map_err(|error| SupervisorError::of("supervisord's answer", error))?;
         match status.as_u16() {
             200 => Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned()),
             401 => Err(SupervisorError(
@@ -184,5 +189,29 @@ mod tests {
         assert_eq!(find(&all, "app:app-2"), Some((ProcessWord::Running, mark)));
         assert_eq!(find(&all, "b:app-2"), Some((ProcessWord::Ended, None)));
         assert_eq!(find(&all, "app-2"), None, "two groups have it");
+    }
+
+    #[tokio::test]
+    async fn answer_without_end_is_given_up() {
+        use tokio::io::AsyncWriteExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("supervisor.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let flood = OwnedTask::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            let piece = vec![b'x'; 1 << 16];
+            for _ in 0..2 * LONGEST_ANSWER / piece.len() {
+                if stream.write_all(&piece).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let place = SupervisorPlace::Socket(path);
+        let mut connection = HttpConnection::open(&place).await.unwrap();
+        let error = connection.call(&place, "any").await.unwrap_err();
+        assert!(error.to_string().contains("limit"), "{error}");
+        drop(flood);
     }
 }

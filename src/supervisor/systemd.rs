@@ -4,7 +4,7 @@
 //! Signals say only where to look: what is told is always what a look finds, which was begun after the signal. So no signal
 //! that was read late can say what is no longer true.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,6 +46,24 @@ enum ChangedUnit {
     Properties { path: String },
     /// There are no more signals.
     End,
+}
+
+impl ChangedUnit {
+    /// Adds the units that it is about, of those at `paths`. Says whether there may be more changes.
+    fn touch<'a>(
+        &self,
+        paths: &'a BTreeMap<String, String>,
+        touched: &mut BTreeSet<(&'a String, &'a String)>,
+    ) -> bool {
+        match self {
+            Self::Job { unit } => {
+                touched.extend(paths.iter().filter(|(_, process)| *process == unit));
+            }
+            Self::Properties { path } => touched.extend(paths.get_key_value(path)),
+            Self::End => return false,
+        }
+        true
+    }
 }
 
 impl SystemdSource {
@@ -170,21 +188,23 @@ impl SupervisorSource for SystemdSource {
         listener.catch_up();
         loop {
             let changed = tokio::time::timeout(LOOK, changes.recv()).await;
-            let touched: Vec<_> = match changed {
-                Ok(Some(ChangedUnit::Job { unit })) => paths
-                    .iter()
-                    .filter(|(_, process)| **process == unit)
-                    .collect(),
-                Ok(Some(ChangedUnit::Properties { path })) => {
-                    paths.get_key_value(&path).into_iter().collect()
+            let mut touched = BTreeSet::new();
+            match changed {
+                Ok(first) => {
+                    // What has come meanwhile is looked at with it, once for each unit: where hundreds restart at once,
+                    // the last one must not wait for ten looks at each of the others.
+                    let mut next = first.or(Some(ChangedUnit::End));
+                    while let Some(change) = next {
+                        if !change.touch(&paths, &mut touched) {
+                            return Err(SupervisorError(
+                                "the bus has closed the connection".to_owned(),
+                            ));
+                        }
+                        next = changes.try_recv().ok();
+                    }
                 }
-                Ok(Some(ChangedUnit::End) | None) => {
-                    return Err(SupervisorError(
-                        "the bus has closed the connection".to_owned(),
-                    ));
-                }
-                Err(_) => paths.iter().collect(),
-            };
+                Err(_) => touched.extend(paths.iter()),
+            }
             for (path, process) in touched {
                 look(&connection, path, process, listener).await?;
             }
@@ -389,5 +409,23 @@ mod tests {
             ..UnitState::default()
         };
         assert_eq!(state.word(), Some((ProcessWord::Unknown, None)));
+    }
+
+    #[test]
+    fn many_changes_of_one_unit_are_one_look_at_it() {
+        let paths = ["a", "b"].map(|unit| (format!("/unit/{unit}"), format!("{unit}.service")));
+        let paths = BTreeMap::from(paths);
+        let mut touched = BTreeSet::new();
+        for path in ["/unit/a", "/unit/a", "/unit/other"] {
+            let change = ChangedUnit::Properties { path: path.into() };
+            assert!(change.touch(&paths, &mut touched));
+        }
+        let job = ChangedUnit::Job {
+            unit: "a.service".into(),
+        };
+        assert!(job.touch(&paths, &mut touched));
+        let units: Vec<_> = touched.iter().map(|(_, unit)| unit.as_str()).collect();
+        assert_eq!(units, ["a.service"]);
+        assert!(!ChangedUnit::End.touch(&paths, &mut touched));
     }
 }

@@ -10,17 +10,20 @@ use tokio::time::timeout;
 
 use super::listener::{WatchedBackend, WordListener};
 use super::source_for;
-use crate::config::SupervisorConfig;
+use crate::config::{Config, SupervisorConfig};
 use crate::core::drain::Actor;
 use crate::core::supervisor_word::WordEffect;
-use crate::registry::Handle;
 use crate::registry::supervised::{SupervisedChange, WATCH};
 use crate::registry::view::{EventView, PoolView};
+use crate::registry::{Handle, RegistryError};
+use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
 
 /// Between two looks at the pools where no event asks for one.
 const LOOK: Duration = Duration::from_secs(10);
+/// After a look, for events of the same burst.
+const SETTLE: Duration = Duration::from_millis(100);
 /// The wait before the first new attempt to hear a supervisor…
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// …which doubles up to this.
@@ -37,6 +40,7 @@ struct PoolWatch {
 pub async fn watch_supervisors(handle: Handle) {
     let mut events = handle.subscribe();
     let mut watches: BTreeMap<String, PoolWatch> = BTreeMap::new();
+    let mut seen: Option<Arc<Config>> = None;
     loop {
         let config = handle.snapshot().config.clone();
         let wanted = config.pools.iter();
@@ -50,7 +54,10 @@ pub async fn watch_supervisors(handle: Handle) {
             }
             stays
         });
-        let Ok(views) = handle.pools().await else {
+        let is_news = !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &config));
+        seen = Some(config.clone());
+        let names = wanted.keys().map(|name| name.as_str());
+        let Ok(views) = pools_to_look_at(&handle, is_news, names).await else {
             return;
         };
         for view in &views {
@@ -85,8 +92,32 @@ pub async fn watch_supervisors(handle: Handle) {
                 }
             }
         }
+        // What comes in a burst, such as a fleet that registers, is one look.
+        clock::sleep(SETTLE).await;
         let _ = timeout(LOOK, change_of_pools(&mut events)).await;
     }
+}
+
+/// The pools whose backends matter here: all where the configuration is `is_news`, as drains may be left of a supervisor
+/// that it no longer names; afterwards those with a supervisor. Every other pool may have a hundred thousand backends.
+async fn pools_to_look_at(
+    handle: &Handle,
+    is_news: bool,
+    watched: impl Iterator<Item = &str>,
+) -> Result<Vec<PoolView>, RegistryError> {
+    if is_news {
+        return handle.pools().await;
+    }
+    let mut views = Vec::new();
+    for name in watched {
+        match handle.pool(name).await {
+            Ok(view) => views.push(view),
+            // The configuration changes at this moment.
+            Err(RegistryError::UnknownPool { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(views)
 }
 
 /// The backends whose processes are asked about: a launcher's speaks for itself.
@@ -171,5 +202,43 @@ async fn watch_pool(
         listener.lose(&why, jittered);
         wait = (wait * 2).min(LONGEST_WAIT);
         let _ = timeout(jittered, backends.changed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::registry::unattended::NoProbes;
+    use crate::registry::view::DrainResponse;
+    use crate::registry::{Observer, persist};
+
+    struct Silent;
+
+    impl Observer for Silent {
+        fn first_round_finished(&self, _ready: usize, _all: usize) {}
+        fn registered(&self) {}
+        fn persist(&self, _: persist::KeptState) {}
+        fn drain_ended(&self, _: &str, _: &DrainResponse) {}
+    }
+
+    #[tokio::test]
+    async fn pools_without_supervisor_are_looked_at_once_for_each_configuration() {
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"watched\"\n[[pool]]\nname = \"other\"";
+        let config = config::parse("test.toml", text).unwrap().config;
+        let handle = crate::registry::spawn(
+            Arc::new(config),
+            persist::KeptState::default(),
+            persist::OwnKeySource::default(),
+            |_| Box::new(NoProbes),
+            Box::new(Silent),
+        );
+        for (is_news, expected) in [(true, &["watched", "other"][..]), (false, &["watched"])] {
+            // One that a reload has just taken away is passed over.
+            let asked = ["watched", "gone"].into_iter();
+            let views = pools_to_look_at(&handle, is_news, asked).await.unwrap();
+            let names: Vec<_> = views.iter().map(|view| view.name.as_str()).collect();
+            assert_eq!(names, expected);
+        }
     }
 }

@@ -36,6 +36,8 @@ use crate::upgrade::protocol::{
 
 /// Between two words on how the finishing goes.
 const TELL: Duration = Duration::from_secs(1);
+/// To tell the counters takes at most one part in so many of the time.
+const SPARE: u32 = 20;
 
 /// What a process has that another one gets.
 pub struct OldProxy<'a> {
@@ -324,6 +326,7 @@ impl SuccessorLink {
     /// Says how it goes, as long as there is something to say.
     async fn tell(self, metrics: Metrics, until: String) {
         let mut told_restarts = Vec::new();
+        let mut counters_due = clock::now();
         loop {
             let progress = Finishing {
                 pid: std::process::id(),
@@ -332,7 +335,23 @@ impl SuccessorLink {
                 until: until.clone(),
             };
             let told = self.outgoing.send(&Frame::Progress(progress)).await;
-            let metered = self.outgoing.send(&Frame::Counters(metrics.carry())).await;
+            let begun = clock::now();
+            if begun >= counters_due {
+                let of = metrics.clone();
+                // With a hundred thousand backends it takes a while, and drains and the last requests must not wait for it.
+                let counters = tokio::task::spawn_blocking(move || of.carry()).await;
+                let Ok(counters) = counters else { return };
+                if self
+                    .outgoing
+                    .send(&Frame::Counters(counters))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+                let took = clock::now().saturating_sub(begun);
+                counters_due = clock::now() + took * SPARE;
+            }
             let counted = self.registry.requests_sent().await;
             let sent = Frame::Requests { counted };
             let sent = self.outgoing.send(&sent).await;
@@ -341,7 +360,7 @@ impl SuccessorLink {
                 told_restarts.clone_from(&restarts);
                 let _ = self.outgoing.send(&Frame::Restarts { restarts }).await;
             }
-            if told.is_err() || metered.is_err() || sent.is_err() {
+            if told.is_err() || sent.is_err() {
                 return;
             }
             tokio::time::sleep(TELL).await;

@@ -79,3 +79,37 @@ fn a_family_that_fails_keeps_its_addresses() {
     assert_eq!(failure, Some(error()));
     assert!(both_families(Err(error()), Err(error()), &mut known).is_err());
 }
+
+#[test]
+fn addresses_that_no_host_has_are_no_backends_and_mapped_ones_are_no_second_one() {
+    let addresses = [
+        "0.0.0.0",
+        "::",
+        "255.255.255.255",
+        "224.0.0.1",
+        "ff02::1",
+        "::ffff:10.0.0.1",
+        "10.0.0.1",
+    ];
+    let addresses: Vec<IpAddr> = addresses.map(|ip| ip.parse().unwrap()).into();
+    let set = address_backends(&addresses, 80);
+    let names: Vec<_> = set.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["10.0.0.1-80"]);
+    let by_host = HashMap::from([("a.internal".to_owned(), addresses)]);
+    let set = service_backends(&[target("a.internal", 1, 1)], &by_host);
+    let names: Vec<_> = set.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a.internal-80"]);
+}
+
+#[test]
+fn service_with_millions_of_addresses_takes_no_more_memory_than_what_is_refused() {
+    let addresses = (0..4_000).map(|n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
+    let by_host = HashMap::from([("a.internal".to_owned(), addresses.collect::<Vec<_>>())]);
+    let targets: Vec<_> = (1..1_000)
+        .map(|port| ServiceTarget {
+            port,
+            ..target("a.internal", 1, 1)
+        })
+        .collect();
+    assert_eq!(service_backends(&targets, &by_host).len(), 20_001);
+}

@@ -25,6 +25,9 @@ use crate::discovery::{SourceError, SourceReporter};
 /// Slices in one page of a list. A slice has 100 endpoints as a rule.
 const PAGE: u32 = 100;
 
+/// Pages of one list. A server that always names a further one is not followed for ever.
+const MOST_PAGES: usize = 1000;
+
 /// So many events that have come at once are one report.
 const MOST_UNSAID: usize = 256;
 
@@ -263,7 +266,7 @@ impl Follower<'_> {
     /// All slices, page by page, of one version; says whether they are other ones. Without `resourceVersion` the server
     /// must not answer from a cache that lags behind.
     async fn list(&mut self, api: &Api<EndpointSlice>) -> Result<bool, FollowError> {
-        let mut slices = Vec::new();
+        let (mut slices, mut pages) = (Vec::new(), 0);
         let mut page = ListParams::default()
             .labels(&self.what.selector)
             .limit(PAGE);
@@ -272,6 +275,11 @@ impl Follower<'_> {
                 .within("a list", api.list(&page))
                 .await?
                 .map_err(FollowError::of)?;
+            pages += 1;
+            if pages > MOST_PAGES {
+                let why = format!("a list has more than {MOST_PAGES} pages");
+                return Err(FollowError::Unreadable(why));
+            }
             slices.extend(answer.items.into_iter().map(Slice::read));
             match answer.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),

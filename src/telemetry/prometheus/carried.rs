@@ -59,6 +59,10 @@ impl CarriedCounters {
                     MetricType::HISTOGRAM => carried_histogram(metric.get_histogram()),
                     _ => return None,
                 };
+                // Most series of a large fleet: nothing has to be added for them.
+                if value.is_zero() {
+                    return None;
+                }
                 Some(CarriedSeries {
                     name: family.name().to_owned(),
                     help: family.help().to_owned(),
@@ -122,6 +126,14 @@ impl CarriedValue {
             Self::Counter(_) => Some(MetricType::COUNTER),
             Self::Histogram { .. } => Some(MetricType::HISTOGRAM),
             Self::Unknown => None,
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        match self {
+            Self::Counter(value) => *value == 0.0,
+            Self::Histogram { count, .. } => *count == 0,
+            Self::Unknown => true,
         }
     }
 
@@ -286,10 +298,19 @@ mod tests {
 
     #[test]
     fn series_that_nobody_has_counted_here_yet_is_there() {
-        let before = CarriedCounters::of(&scrape(5, &[]));
+        let before = CarriedCounters::of(&scrape(5, &[1]));
         let mut now = Vec::new();
         before.add_to(&mut now, &snapshot());
         let names: Vec<_> = now.iter().map(|family| family.name().to_owned()).collect();
         assert_eq!(names, ["requests_total", "seconds"]);
+    }
+
+    #[test]
+    fn series_that_have_counted_nothing_are_not_carried() {
+        assert_eq!(
+            CarriedCounters::of(&scrape(0, &[])),
+            CarriedCounters::default()
+        );
+        assert_eq!(CarriedCounters::of(&scrape(0, &[1])).series.len(), 1);
     }
 }

@@ -127,6 +127,11 @@ async fn answer(
         _ => path.to_owned(),
     };
     if path == "/events" {
+        // What was, up to now: this daemon has no memory.
+        let query = request.uri().query();
+        if query.is_some_and(|query| query.contains("until=")) {
+            return Ok(Response::new(Full::new(Bytes::new()).boxed()));
+        }
         let events = BroadcastStream::new(known.events.subscribe());
         let events = events.filter_map(Result::ok);
         let frames = events.map(|line| Ok(Frame::data(Bytes::from(line))));
