@@ -59,9 +59,8 @@ from_pypi apps-venv gunicorn==23.0.0 uvicorn==0.35.0
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
 missing=
-packages="rpm:rpmbuild mandoc:mandoc runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma pebble:pebble chromium-headless-shell:chromium-headless-shell tmux:tmux"
-# Packages in a system of their own are tried in the long form alone.
-[ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages debootstrap:debootstrap lintian:lintian"
+packages="rpm:rpmbuild mandoc:mandoc runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma pebble:pebble chromium-headless-shell:chromium-headless-shell tmux:tmux mmdebstrap:mmdebstrap"
+[ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages lintian:lintian"
 for package in $packages; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"
 done

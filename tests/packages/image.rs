@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{package, succeed};
+use super::{has_namespaces, package, succeed};
 
 struct Image {
     dir: tempfile::TempDir,
@@ -122,9 +122,7 @@ fn image_s_digests_hold_and_it_says_what_the_dockerfile_says() {
 /// As root file system of namespaces, read-only, as its user: it starts, is healthy by its own check, and stops by its signal.
 #[test]
 fn image_runs_read_only_without_root_and_stops_in_good_order() {
-    let mut able = Command::new("unshare");
-    able.args(["--mount", "--pid", "--net", "--fork", "true"]);
-    if !able.output().is_ok_and(|output| output.status.success()) {
+    if !has_namespaces() {
         return lameduck_rig::setting::skip("the image", "root, and namespaces");
     }
     let Some(image) = Image::unpack() else { return };

@@ -1,12 +1,14 @@
 //! What `make packages` makes, of the binary under test: what is in it, that it can be installed and run, and that the same
-//! input makes the same bytes. `LAMEDUCK_PROVE=1`: a Debian of its own, where a package is installed, upgraded and purged.
+//! input makes the same bytes; and in a Debian of its own, a package's life from its installation to its end.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod api;
 mod chart;
 mod content;
+mod debian;
 mod image;
 mod lifetime;
+mod load;
 mod manual;
 mod published;
 
@@ -75,6 +77,13 @@ fn has(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&paths);
     places.any(|place| place.join(program).exists())
+}
+
+/// Whether this process may make namespaces, as a container's runtime does.
+fn has_namespaces() -> bool {
+    let mut able = Command::new("unshare");
+    able.args(["--mount", "--pid", "--net", "--fork", "true"]);
+    able.output().is_ok_and(|output| output.status.success())
 }
 
 /// All files below a directory, by their path in it.

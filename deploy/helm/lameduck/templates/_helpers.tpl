@@ -1,6 +1,8 @@
-{{/* The release's name, with the chart's where it doesn't say so itself. */}}
+{{/* The release's name, with the chart's where it doesn't say so itself. A Service's name begins with a letter. */}}
 {{- define "lameduck.name" -}}
-{{- if contains "lameduck" .Release.Name -}}
+{{- if regexMatch "^[0-9]" .Release.Name -}}
+{{ printf "lameduck-%s" .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else if contains "lameduck" .Release.Name -}}
 {{ .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- else -}}
 {{ printf "%s-lameduck" .Release.Name | trunc 63 | trimSuffix "-" }}
@@ -10,7 +12,7 @@
 {{/* What the Service and the Deployment select by; it never changes. */}}
 {{- define "lameduck.selector" -}}
 app.kubernetes.io/name: lameduck
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "lameduck.labels" -}}
@@ -18,6 +20,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "lameduck.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
 {{- end -}}
 
 {{- define "lameduck.account" -}}
@@ -28,6 +38,39 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else -}}
 default
 {{- end -}}
+{{- end -}}
+
+{{/* The Role in a namespace. Two releases of one name, in two namespaces, may have pools in the same third one. */}}
+{{- define "lameduck.role" -}}
+{{- $name := include "lameduck.name" .root -}}
+{{- if eq .namespace .root.Release.Namespace -}}
+{{ $name }}
+{{- else -}}
+{{ printf "%s-%s" $name .root.Release.Namespace }}
+{{- end -}}
+{{- end -}}
+
+{{/* What lameduck would refuse is refused before anything is installed. */}}
+{{- define "lameduck.check" -}}
+{{- if le (int .Values.server.deadlineSeconds) (int .Values.server.lameDuckSeconds) }}
+{{- fail "server.deadlineSeconds must be longer than server.lameDuckSeconds: it counts from the same signal" }}
+{{- end }}
+{{- if not .Values.config }}
+{{- if not .Values.pools }}
+{{- fail "there is nothing in pools: requests would have nowhere to go" }}
+{{- end }}
+{{- $routed := contains "[[route]]" (.Values.extraConfig | default "") }}
+{{- $names := dict }}
+{{- range .Values.pools }}
+{{- if hasKey $names .name }}
+{{- fail (printf "there are two pools named %s" .name) }}
+{{- end }}
+{{- $_ := set $names .name true }}
+{{- if and (gt (len $.Values.pools) 1) (not $routed) (not .hosts) (not .pathPrefix) }}
+{{- fail (printf "which requests are for pool %s? Give it hosts or pathPrefix (`/` takes what is left), or write a [[route]] in extraConfig" .name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* lameduck.toml */}}
@@ -64,7 +107,7 @@ name = {{ .name | toJson }}
 [[pool.discovery]]
 type = "kubernetes"
 service = {{ .service | toJson }}
-port = {{ .port | toJson }}
+port = {{ if regexMatch "^[0-9]+$" (toString .port) }}{{ .port }}{{ else }}{{ .port | toJson }}{{ end }}
 {{- if .namespace }}
 namespace = {{ .namespace | toJson }}
 {{- end }}
@@ -72,6 +115,19 @@ namespace = {{ .namespace | toJson }}
 
 [pool.health]
 path = {{ .healthPath | toJson }}
+{{- end }}
+{{- end }}
+{{- range .Values.pools }}
+{{- if or .hosts .pathPrefix }}
+
+[[route]]
+{{- if .hosts }}
+host = {{ .hosts | toJson }}
+{{- end }}
+{{- if .pathPrefix }}
+path_prefix = {{ .pathPrefix | toJson }}
+{{- end }}
+pool = {{ .name | toJson }}
 {{- end }}
 {{- end }}
 {{- if .Values.extraConfig }}
