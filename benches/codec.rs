@@ -48,7 +48,7 @@ fn main() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(20_000);
     let only = option("--only");
-    let policy = config::Headers {
+    let policy = config::HeadersConfig {
         trusted: vec![],
         x_forwarded: true,
         forwarded: false,

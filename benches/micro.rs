@@ -16,10 +16,10 @@ use arc_swap::ArcSwap;
 use divan::Bencher;
 use lameduck::config;
 use lameduck::core::Time;
-use lameduck::core::backend::{BackendEvent, Policy, ProbeResult};
+use lameduck::core::backend::{BackendEvent, BackendPolicy, ProbeResult};
 use lameduck::core::balance::hash_ring::{RingMember, RingPoints};
 use lameduck::core::balance::ketama::{KetamaPoints, KetamaServer};
-use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
+use lameduck::core::balance::{BalanceAlgorithm, BalanceCandidate, Balancer, PickInput};
 use lameduck::core::pool::BackendSet;
 use lameduck::core::split;
 use lameduck::proxy::h1::request::{HeadLimits, RequestHead};
@@ -42,7 +42,7 @@ fn main() {
 #[repr(align(128))]
 struct Loaded(AtomicU32);
 
-impl Candidate for Loaded {
+impl BalanceCandidate for Loaded {
     fn in_flight(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
@@ -60,7 +60,7 @@ fn loaded(backends: usize) -> Vec<Loaded> {
     (0..backends).map(load).collect()
 }
 
-fn pick(bencher: Bencher<'_, '_>, algorithm: Algorithm, backends: usize) {
+fn pick(bencher: Bencher<'_, '_>, algorithm: BalanceAlgorithm, backends: usize) {
     let candidates = loaded(backends);
     pick_by(
         bencher,
@@ -86,22 +86,22 @@ fn pick_by(bencher: Bencher<'_, '_>, balancer: &Balancer, candidates: &[Loaded])
 
 #[divan::bench(args = BACKENDS)]
 fn pick_least_requests(bencher: Bencher<'_, '_>, backends: usize) {
-    pick(bencher, Algorithm::LeastRequests, backends);
+    pick(bencher, BalanceAlgorithm::LeastRequests, backends);
 }
 
 #[divan::bench(args = BACKENDS)]
 fn pick_round_robin(bencher: Bencher<'_, '_>, backends: usize) {
-    pick(bencher, Algorithm::RoundRobin, backends);
+    pick(bencher, BalanceAlgorithm::RoundRobin, backends);
 }
 
 #[divan::bench(args = BACKENDS)]
 fn pick_random(bencher: Bencher<'_, '_>, backends: usize) {
-    pick(bencher, Algorithm::Random, backends);
+    pick(bencher, BalanceAlgorithm::Random, backends);
 }
 
 #[divan::bench(args = BACKENDS)]
 fn pick_peak_ewma(bencher: Bencher<'_, '_>, backends: usize) {
-    pick(bencher, Algorithm::PeakEwma, backends);
+    pick(bencher, BalanceAlgorithm::PeakEwma, backends);
 }
 
 /// With the bound that it has by default: where a backend is busy, the load of others is looked at, too.
@@ -186,7 +186,7 @@ fn snapshot_swap(bencher: Bencher<'_, '_>) {
 
 /// Probes' results in the core, of one backend after the other.
 fn step(bencher: Bencher<'_, '_>, backends: usize, probe: ProbeResult) {
-    let mut pool = BackendSet::new(Policy::default());
+    let mut pool = BackendSet::new(BackendPolicy::default());
     for key in 0..backends {
         pool.insert(key, Time::ZERO);
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use lameduck::core::balance::hash_ring::{RingMember, RingPoints};
 use lameduck::core::balance::ketama::{KetamaPoints, KetamaServer};
-use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
+use lameduck::core::balance::{BalanceAlgorithm, BalanceCandidate, Balancer, PickInput};
 
 const BACKENDS: [usize; 3] = [3, 100, 10_000];
 
@@ -67,7 +67,7 @@ struct Loaded {
     latency: AtomicU64,
 }
 
-impl Candidate for Loaded {
+impl BalanceCandidate for Loaded {
     fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -84,10 +84,10 @@ fn balancer(algorithm: &str, backends: usize) -> Option<Balancer> {
     let weights = vec![1; backends];
     let places = (0..backends as u32).map(Some);
     Some(match algorithm {
-        "least_requests" => Balancer::new(Algorithm::LeastRequests, &weights),
-        "round_robin" => Balancer::new(Algorithm::RoundRobin, &weights),
-        "random" => Balancer::new(Algorithm::Random, &weights),
-        "peak_ewma" => Balancer::new(Algorithm::PeakEwma, &weights),
+        "least_requests" => Balancer::new(BalanceAlgorithm::LeastRequests, &weights),
+        "round_robin" => Balancer::new(BalanceAlgorithm::RoundRobin, &weights),
+        "random" => Balancer::new(BalanceAlgorithm::Random, &weights),
+        "peak_ewma" => Balancer::new(BalanceAlgorithm::PeakEwma, &weights),
         "hash" => {
             let mut names = Numbers(0x1234_5678_9abc_def1);
             let member = |place| RingMember {

@@ -8,7 +8,7 @@ use lameduck::config;
 use lameduck::core::backend::{BackendEvent, ProbeResult};
 use lameduck::registry::unattended::{NoObserver, NoProbes};
 use lameduck::registry::view::{DrainRequest, ResumeRequest};
-use lameduck::registry::{self, Handle, persist};
+use lameduck::registry::{self, RegistryHandle, persist};
 use lameduck::rt::clock;
 
 fn option(name: &str) -> Option<u32> {
@@ -25,7 +25,7 @@ fn text(backends: u32) -> String {
     text
 }
 
-fn pass_all(handle: &Handle) {
+fn pass_all(handle: &RegistryHandle) {
     for endpoint in handle.snapshot().pools[0].backends.iter() {
         let event = BackendEvent::Probed {
             probe: ProbeResult::Pass,

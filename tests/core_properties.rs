@@ -2,8 +2,8 @@
 //! Random sequences of events against one backend, against one roll, and against the two ends of an upgrade.
 
 use lameduck::core::Time;
-use lameduck::core::backend::{DerivedState, Policy, ProbeResult};
-use lameduck::core::drain::{Actor, Until};
+use lameduck::core::backend::{BackendPolicy, DerivedState, ProbeResult};
+use lameduck::core::drain::{DrainActor, DrainUntil};
 use proptest::prelude::*;
 
 #[path = "properties/acts.rs"]
@@ -43,7 +43,7 @@ proptest! {
         let in_flight = model.in_flight;
         let drained = model.backend.state() == DerivedState::Drained;
         model.act(Act::Drain {
-            actor: Actor::Operator,
+            actor: DrainActor::Operator,
             id: 9,
             deadline: Some(millis),
             restarted: false,
@@ -67,7 +67,7 @@ proptest! {
         for _ in 0..model.policy.rise {
             model.act(Act::Probe { probe: ProbeResult::Pass, age: 0, listener: None });
         }
-        let kept = model.known.values().filter(|known| known.drain.until == Until::Resumed).count();
+        let kept = model.known.values().filter(|known| known.drain.until == DrainUntil::Resumed).count();
         prop_assert_eq!(model.backend.is_eligible(), kept == 0, "{:?}", model.backend);
     }
 
@@ -86,9 +86,9 @@ proptest! {
 /// A deadline that is over when the drain is asked for is announced at once, and a resume then tells nobody again.
 #[test]
 fn a_drain_whose_deadline_is_over_is_announced_once() {
-    let mut model = Model::new(Policy::default());
+    let mut model = Model::new(BackendPolicy::default());
     model.act(Act::Drain {
-        actor: Actor::Supervisor,
+        actor: DrainActor::Supervisor,
         id: 0,
         deadline: Some(0),
         restarted: false,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lameduck::net::proxy_protocol::read::{
-    Header, MAX_V1, MAX_V2, Malformed, ProxiedSource, parse,
+    MAX_V1, MAX_V2, ProxiedSource, ProxyHeader, ProxyHeaderError, parse,
 };
 
 /// The same answer from every part that is long enough, whatever follows; and a text header says what it would say if
@@ -21,14 +21,14 @@ pub fn introduction(data: &[u8]) {
         Ok(Some(header)) => one(data, header),
         // It is waited for: there must be an end to that.
         Ok(None) => assert!(data.len() < MAX_V2),
-        Err(Malformed::Missing) => {
+        Err(ProxyHeaderError::Missing) => {
             assert!(!data.starts_with(b"PROXY ") && !data.starts_with(b"\r\n\r\n\0\r\nQUIT\n"));
         }
         Err(why) => assert!(!why.reason().is_empty()),
     }
 }
 
-fn one(data: &[u8], header: Header) {
+fn one(data: &[u8], header: ProxyHeader) {
     let bytes = &data[..header.len];
     let mut more = bytes.to_vec();
     more.extend_from_slice(b"\r\nPROXY ");

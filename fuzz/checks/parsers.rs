@@ -9,7 +9,7 @@ use lameduck::proxy::h1::fields::FieldKind;
 use lameduck::proxy::h1::method::{HttpVersion, Method};
 use lameduck::proxy::h1::request::{HeadLimits, HeadProgress, RequestError, RequestHead};
 use lameduck::proxy::h1::response::{ResponseError, ResponseHead};
-use lameduck::proxy::h1::span::Field;
+use lameduck::proxy::h1::span::HeaderField;
 use lameduck::proxy::messages::websocket::FrameTracker;
 
 const LIMITS: HeadLimits = HeadLimits {
@@ -45,7 +45,7 @@ pub fn request_head(data: &[u8]) {
     }
     plain_lines(&data[..head.len]);
     for trusted in [false, true] {
-        let policy = config::Headers {
+        let policy = config::HeadersConfig {
             trusted: vec![],
             x_forwarded: true,
             forwarded: true,
@@ -249,6 +249,6 @@ fn plain_lines(head: &[u8]) {
     }
 }
 
-fn count(fields: &[Field], kind: FieldKind) -> usize {
+fn count(fields: &[HeaderField], kind: FieldKind) -> usize {
     fields.iter().filter(|field| field.kind == kind).count()
 }

@@ -7,7 +7,7 @@ use lameduck::proxy::h1::method::Method;
 use lameduck::proxy::h1::request::{
     HeadLimits, HeadProgress, RequestBody, RequestHead, TargetForm,
 };
-use lameduck::proxy::h1::span::Span;
+use lameduck::proxy::h1::span::ByteSpan;
 
 use super::peer::{self, Seen};
 use super::strict::{self, Framing};
@@ -37,7 +37,7 @@ const ADDED: [&str; 11] = [
 ];
 
 const EDIT: RequestEdit<'static> = RequestEdit {
-    policy: &config::Headers {
+    policy: &config::HeadersConfig {
         trusted: vec![],
         x_forwarded: true,
         forwarded: true,
@@ -63,7 +63,7 @@ struct Ours<'a> {
 }
 
 impl Ours<'_> {
-    fn text(&self, span: Span) -> String {
+    fn text(&self, span: ByteSpan) -> String {
         String::from_utf8_lossy(span.of(self.bytes)).into_owned()
     }
 

@@ -11,7 +11,7 @@
 pub mod config {
     /// The part of `[headers]` that the codec reads.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Headers {
+    pub struct HeadersConfig {
         pub trusted: Vec<std::net::IpAddr>,
         pub x_forwarded: bool,
         pub forwarded: bool,

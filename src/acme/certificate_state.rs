@@ -12,12 +12,12 @@ use crate::core::renewal::{
     CertificateFacts, CertificateLife, RenewalWindow, next_window_at, plan_renewal,
 };
 use crate::tls::certificate::{Certificate, date};
-use crate::tls::fingerprint::Files;
+use crate::tls::fingerprint::FileSet;
 
 /// A certificate as it is on the disk.
 pub(super) struct CertificateState {
     pub(super) plan: CertificatePlan,
-    pub(super) file: Files,
+    pub(super) file: FileSet,
     pub(super) certificate: Option<Certificate>,
     pub(super) record: OrderRecord,
     pub(super) window: Option<RenewalWindow>,
@@ -30,7 +30,7 @@ impl CertificateState {
     pub(super) fn new(plan: &CertificatePlan) -> Self {
         Self {
             plan: plan.clone(),
-            file: Files::new(vec![plan.managed.file.clone()]),
+            file: FileSet::new(vec![plan.managed.file.clone()]),
             certificate: None,
             record: OrderRecord::default(),
             window: None,

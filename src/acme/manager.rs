@@ -21,7 +21,7 @@ use crate::core::renewal::{CertificateStep, next_step};
 use crate::tls::certificate::date;
 use crate::tls::challenge::OpenChallenges;
 use crate::tls::managed::{ManagedState, ManagedStatus};
-use crate::tls::server::Inventory;
+use crate::tls::server::CertificateInventory;
 
 /// Between two looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -49,7 +49,10 @@ struct AccountState {
 }
 
 /// Orders and renews what the configuration asks for, for as long as the process. `config` is the one in force.
-pub async fn keep_certificates(config: impl Fn() -> Arc<Config>, inventory: Arc<Inventory>) {
+pub async fn keep_certificates(
+    config: impl Fn() -> Arc<Config>,
+    inventory: Arc<CertificateInventory>,
+) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let mut manager = CertificateManager {
         holder,
@@ -76,7 +79,7 @@ pub async fn keep_certificates(config: impl Fn() -> Arc<Config>, inventory: Arc<
 struct CertificateManager {
     /// This process among those that share a directory.
     holder: String,
-    inventory: Arc<Inventory>,
+    inventory: Arc<CertificateInventory>,
     accounts: Vec<AccountState>,
     reader: ChallengeReader,
 }

@@ -19,7 +19,7 @@ use crate::core::renewal::{
     AuthorityFault, CertificateStep, RenewalWindow, admit_order, next_step, retry_after_failure,
 };
 use crate::tls::certificate::date;
-use crate::tls::server::Inventory;
+use crate::tls::server::CertificateInventory;
 
 /// How long one try may take in all.
 const LONGEST_TRY: Duration = Duration::from_secs(180);
@@ -48,7 +48,7 @@ pub(super) struct OrderTask {
     pub(super) plan: CertificatePlan,
     pub(super) window: Option<RenewalWindow>,
     pub(super) holder: String,
-    pub(super) inventory: Arc<Inventory>,
+    pub(super) inventory: Arc<CertificateInventory>,
 }
 
 impl OrderTask {

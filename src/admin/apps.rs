@@ -7,10 +7,10 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::peer::Peer;
+use super::peer::AdminPeer;
 use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState};
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 
 impl AdminState {
     /// Refuses a pool that may not be entered through this door.
@@ -47,7 +47,7 @@ pub(super) async fn guard(
 }
 
 /// The registry, as whoever asks may see and change it.
-pub(super) struct CallersRegistry(pub Handle);
+pub(super) struct CallersRegistry(pub RegistryHandle);
 
 impl FromRequestParts<AdminState> for CallersRegistry {
     type Rejection = ProblemDocument;
@@ -59,8 +59,8 @@ impl FromRequestParts<AdminState> for CallersRegistry {
         if admin.door != AdminDoor::Apps {
             return Ok(Self(admin.registry.clone()));
         }
-        match parts.extensions.get::<Peer>() {
-            Some(Peer::Process { uid, .. }) => Ok(Self(admin.registry.for_owner(*uid))),
+        match parts.extensions.get::<AdminPeer>() {
+            Some(AdminPeer::Process { uid, .. }) => Ok(Self(admin.registry.for_owner(*uid))),
             // Without a user there is nothing of one's own.
             _ => Err(ProblemDocument::new(
                 ProblemKind::NotYours,

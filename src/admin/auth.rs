@@ -31,11 +31,11 @@ const ACCESS: &str = "/v1/access";
 
 /// The bearer token, in a file. It is read at each use, so a new one counts from the next request on.
 #[derive(Debug)]
-pub struct Token {
+pub struct AdminToken {
     path: PathBuf,
 }
 
-impl Token {
+impl AdminToken {
     /// The token in this file.
     ///
     /// # Errors
@@ -201,7 +201,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "one\n").unwrap();
-        let token = Token::load(&path).unwrap();
+        let token = AdminToken::load(&path).unwrap();
         assert!(token.matches(b"one").await.unwrap());
         assert!(!token.matches(b"on").await.unwrap());
         assert!(!token.matches(b"").await.unwrap());
@@ -218,10 +218,10 @@ mod tests {
     fn a_missing_or_empty_file_is_refused_with_a_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        let error = Token::load(&path).unwrap_err();
+        let error = AdminToken::load(&path).unwrap_err();
         assert!(error.contains("[admin] token_file"), "{error}");
         std::fs::write(&path, " \n").unwrap();
-        let error = Token::load(&path).unwrap_err();
+        let error = AdminToken::load(&path).unwrap_err();
         assert!(
             error.contains("is empty") && error.contains("openssl"),
             "{error}"

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::apps::CallersRegistry;
-use super::body::{Json, Params, PathParameters};
+use super::body::{JsonBody, PathParameters, QueryParams};
 use super::problem::ProblemDocument;
 use crate::registry::view::{
     BackendView, DrainRequest, DrainResponse, RegisterRequest, ResumeRequest,
@@ -14,7 +14,7 @@ use crate::registry::view::{
 pub(super) async fn drain(
     CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
-    Json(request): Json<DrainRequest>,
+    JsonBody(request): JsonBody<DrainRequest>,
 ) -> Result<axum::Json<DrainResponse>, ProblemDocument> {
     Ok(axum::Json(registry.drain(&pool, &name, request).await?))
 }
@@ -23,7 +23,7 @@ pub(super) async fn drain(
 pub(super) async fn resume(
     CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
-    Json(request): Json<ResumeRequest>,
+    JsonBody(request): JsonBody<ResumeRequest>,
 ) -> Result<axum::Json<BackendView>, ProblemDocument> {
     Ok(axum::Json(registry.resume(&pool, &name, request).await?))
 }
@@ -32,7 +32,7 @@ pub(super) async fn resume(
 pub(super) async fn register(
     CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
-    Json(request): Json<RegisterRequest>,
+    JsonBody(request): JsonBody<RegisterRequest>,
 ) -> Result<axum::Json<BackendView>, ProblemDocument> {
     Ok(axum::Json(registry.register(&pool, &name, request).await?))
 }
@@ -50,7 +50,7 @@ pub(super) struct BackendRemoval {
 pub(super) async fn deregister(
     CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
-    Params(removal): Params<BackendRemoval>,
+    QueryParams(removal): QueryParams<BackendRemoval>,
 ) -> Result<axum::Json<DrainResponse>, ProblemDocument> {
     let request = DrainRequest {
         timeout: removal.timeout,

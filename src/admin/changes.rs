@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::AdminState;
-use super::body::Params;
+use super::body::QueryParams;
 use super::problem::ProblemDocument;
 use crate::registry::live_figures::MOST_CHANGES;
 use crate::registry::view::ChangeView;
@@ -19,7 +19,7 @@ pub(super) struct ChangesQuery {
 /// `GET /v1/changes[?last=]`: the oldest first.
 pub(super) async fn list(
     State(admin): State<AdminState>,
-    Params(wanted): Params<ChangesQuery>,
+    QueryParams(wanted): QueryParams<ChangesQuery>,
 ) -> Result<axum::Json<Vec<ChangeView>>, ProblemDocument> {
     let last = wanted.last.map_or(MOST_CHANGES, |last| last as usize);
     Ok(axum::Json(admin.registry.live_figures().changes(last)))

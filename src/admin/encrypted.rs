@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::reserve::Accepted;
+use super::reserve::ReservedConnection;
 use crate::config::{AdminConfig, ListenAddress};
 use crate::rt::panics;
 use crate::tls::server::{ServerTls, told};
@@ -44,8 +44,8 @@ pub(super) fn names_of(tls: &ServerTls) -> Vec<String> {
 /// No connection came of it.
 pub(super) async fn shake_hands(
     tls: &ServerTls,
-    stream: Accepted,
-) -> io::Result<(TlsStream<Accepted>, bool)> {
+    stream: ReservedConnection,
+) -> io::Result<(TlsStream<ReservedConnection>, bool)> {
     let acceptor = TlsAcceptor::from(tls.current().config.clone());
     let shaken = acceptor.accept(stream).await?;
     // One that is shown has been verified, or there would be no connection.

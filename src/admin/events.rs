@@ -11,7 +11,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::AdminState;
-use super::body::Params;
+use super::body::QueryParams;
 use super::problem::ProblemDocument;
 use crate::registry::view::EventView;
 
@@ -28,7 +28,7 @@ pub(super) struct EventFilter {
 /// `GET /v1/events[?pool=]`: from now on, no history. Read `/v1/pools` after subscribing to miss nothing.
 pub(super) async fn stream(
     State(admin): State<AdminState>,
-    Params(filter): Params<EventFilter>,
+    QueryParams(filter): QueryParams<EventFilter>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ProblemDocument> {
     let changes = BroadcastStream::new(admin.registry.subscribe());
     if let Some(pool) = &filter.pool {

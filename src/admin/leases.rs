@@ -13,7 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::AdminState;
 use super::apps::CallersRegistry;
-use super::body::{Json, PathParameters};
+use super::body::{JsonBody, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::lease::LeaseHandle;
 use crate::registry::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest};
@@ -27,7 +27,7 @@ pub(super) async fn lease(
     State(admin): State<AdminState>,
     CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
-    Json(request): Json<LeaseRequest>,
+    JsonBody(request): JsonBody<LeaseRequest>,
 ) -> Result<Response, ProblemDocument> {
     let lease = registry.lease(&pool, &name, request).await?;
     let mut alive = interval(ALIVE);
@@ -97,7 +97,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 pub(super) async fn drain(
     CallersRegistry(registry): CallersRegistry,
     PathParameters(lease): PathParameters<String>,
-    Json(request): Json<LeaseDrainRequest>,
+    JsonBody(request): JsonBody<LeaseDrainRequest>,
 ) -> Result<axum::Json<DrainResponse>, ProblemDocument> {
     Ok(axum::Json(registry.drain_lease(&lease, request).await?))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::apps::CallersRegistry;
-use super::body::{Json, Params};
+use super::body::{JsonBody, QueryParams};
 use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState};
 use crate::registry::bounds::check_reason;
@@ -60,7 +60,7 @@ pub(super) struct ReadyQuery {
 /// also: that pool has a backend that takes requests.
 pub(super) async fn ready(
     State(admin): State<AdminState>,
-    Params(query): Params<ReadyQuery>,
+    QueryParams(query): QueryParams<ReadyQuery>,
 ) -> Result<&'static str, ProblemDocument> {
     if admin.process.is_lame_duck() {
         let detail = "Lame duck: still serving, but send new clients elsewhere. DELETE /v1/lame-duck ends it, \
@@ -104,7 +104,7 @@ pub(super) struct LameDuck {
 pub(super) async fn lame_duck(
     State(admin): State<AdminState>,
     CallersRegistry(registry): CallersRegistry,
-    Json(request): Json<LameDuck>,
+    JsonBody(request): JsonBody<LameDuck>,
 ) -> Result<axum::Json<Value>, ProblemDocument> {
     check_reason(request.reason.as_deref())?;
     if admin.door == AdminDoor::Apps {

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
-use super::reserve::Reserve;
+use super::reserve::DescriptorReserve;
 use crate::config::{self, Config};
-use crate::net::activation::{ADMIN, APPS, Inherited};
+use crate::net::activation::{ADMIN, APPS, InheritedSockets};
 use crate::net::keepalive::{Keepalive, set_keepalive};
 use crate::net::kept_socket::{KeptSocket, KeptSocketUse, SocketStore};
 use crate::net::unix_socket::{BACKLOG, SocketAccess, SocketFile, SocketRole, bind_socket};
@@ -35,7 +35,7 @@ pub struct BoundDoors {
     /// `admin.probes`.
     pub(super) probes: Option<TcpListener>,
     /// Taken before traffic can have come: a flood at the start must not shut the doors.
-    pub(super) reserve: Arc<Reserve>,
+    pub(super) reserve: Arc<DescriptorReserve>,
     /// How those over TCP that aren't the supervisor's are kept beyond this process.
     pub(super) kept: Vec<KeptSocket>,
     /// What works, but not as one would expect; for the log.
@@ -102,7 +102,11 @@ impl BoundDoors {
     ///
     /// # Errors
     /// When the process is out of descriptors.
-    pub fn duplicate(&self, config: &Config, inherited: &Inherited) -> io::Result<Vec<DoorCopy>> {
+    pub fn duplicate(
+        &self,
+        config: &Config,
+        inherited: &InheritedSockets,
+    ) -> io::Result<Vec<DoorCopy>> {
         let mut copies = Vec::new();
         for (unix, role) in [(&self.unix, ADMIN), (&self.apps, APPS)] {
             if let Some((listener, file)) = unix
@@ -148,7 +152,7 @@ pub fn default_sockets() -> Vec<PathBuf> {
 /// # Errors
 /// What can't be bound, why, and what to do.
 pub fn bind(config: &Config) -> Result<BoundDoors, DoorError> {
-    bind_or_inherit(config, false, &Inherited::default())
+    bind_or_inherit(config, false, &InheritedSockets::default())
 }
 
 /// The same, with sockets that the supervisor has bound: they are used where they fit. `is_http_default`: nobody wrote
@@ -159,7 +163,7 @@ pub fn bind(config: &Config) -> Result<BoundDoors, DoorError> {
 pub fn bind_or_inherit(
     config: &Config,
     is_http_default: bool,
-    inherited: &Inherited,
+    inherited: &InheritedSockets,
 ) -> Result<BoundDoors, DoorError> {
     let admin = &config.admin;
     let mut warnings = Vec::new();
@@ -238,7 +242,7 @@ pub fn bind_or_inherit(
         apps,
         http,
         probes,
-        reserve: Reserve::new(),
+        reserve: DescriptorReserve::new(),
         kept,
         warnings,
         note,
@@ -251,7 +255,7 @@ pub const HTTP: &str = "http";
 pub const PROBES: &str = "probes";
 
 /// A socket that the supervisor has bound, or the process before this one.
-fn inherit_tcp(role: &str, at: SocketAddr, inherited: &Inherited) -> Option<TcpListener> {
+fn inherit_tcp(role: &str, at: SocketAddr, inherited: &InheritedSockets) -> Option<TcpListener> {
     let handed = inherited.handed(role, &at.to_string());
     handed.map(TcpListener::from).or_else(|| inherited.tcp(at))
 }
@@ -260,7 +264,7 @@ fn inherit_tcp(role: &str, at: SocketAddr, inherited: &Inherited) -> Option<TcpL
 /// then they are ours.
 fn inherit_unix(
     path: &Path,
-    inherited: &Inherited,
+    inherited: &InheritedSockets,
     name: &str,
     admin: &config::AdminConfig,
 ) -> Option<(UnixListener, SocketFile)> {
@@ -288,7 +292,7 @@ fn take_kept(
     usage: KeptSocketUse,
     path: &Path,
     admin: &config::AdminConfig,
-    inherited: &Inherited,
+    inherited: &InheritedSockets,
 ) -> Option<Result<(UnixListener, SocketFile), DoorError>> {
     let (listener, file) = inherited.kept_unix(usage, path)?;
     let file = SocketFile::taken_over(path, file, &access(admin), &ADMIN_SOCKET);
@@ -308,7 +312,7 @@ fn of_apps(admin: &config::AdminConfig) -> config::AdminConfig {
 fn bind_apps(
     path: &Path,
     admin: &config::AdminConfig,
-    inherited: &Inherited,
+    inherited: &InheritedSockets,
 ) -> Result<(UnixListener, SocketFile), DoorError> {
     let own = of_apps(admin);
     let bound = match take_kept(KeptSocketUse::Apps, path, &own, inherited) {

@@ -42,11 +42,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use origin::HostNames;
 use shared_answer::SharedAnswer;
 
-pub use auth::Token;
+pub use auth::AdminToken;
 pub use encrypted::load_tls;
 pub use listen::{BoundDoors, bind};
 pub use process::{ProxyProcess, QuietView};
@@ -55,9 +55,9 @@ pub use server::{DoorPhase, DoorSettings, serve};
 /// What every handler can reach.
 #[derive(Clone)]
 struct AdminState {
-    registry: Handle,
+    registry: RegistryHandle,
     process: Arc<dyn ProxyProcess>,
-    token: Option<Arc<Token>>,
+    token: Option<Arc<AdminToken>>,
     stop: watch::Receiver<bool>,
     door: AdminDoor,
     /// What `admin.http` is asked by, and browsers on the socket (through `ssh -L`, say).

@@ -15,7 +15,7 @@ use super::problem::ProblemDocument;
 
 /// The other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(super) enum AdminPeer {
     /// A process of this host, by the kernel's word when it connected (`SO_PEERCRED`).
     Process {
         /// Its user.
@@ -27,7 +27,7 @@ pub(super) enum Peer {
     Address(SocketAddr),
 }
 
-impl Peer {
+impl AdminPeer {
     /// The process that has connected.
     pub(super) fn process(credentials: &UCred) -> Self {
         Self::Process {
@@ -39,21 +39,21 @@ impl Peer {
     /// What its connections are counted by.
     pub(super) fn source(&self) -> ConnectionSource {
         match self {
-            Peer::Process { uid, .. } => ConnectionSource::User(*uid),
-            Peer::Address(address) => ConnectionSource::of(address.ip()),
+            AdminPeer::Process { uid, .. } => ConnectionSource::User(*uid),
+            AdminPeer::Address(address) => ConnectionSource::of(address.ip()),
         }
     }
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for AdminPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Peer::Process {
+            AdminPeer::Process {
                 uid,
                 pid: Some(pid),
             } => write!(f, "uid {uid} pid {pid}"),
-            Peer::Process { uid, pid: None } => write!(f, "uid {uid}"),
-            Peer::Address(address) => address.fmt(f),
+            AdminPeer::Process { uid, pid: None } => write!(f, "uid {uid}"),
+            AdminPeer::Address(address) => address.fmt(f),
         }
     }
 }
@@ -68,7 +68,7 @@ pub(super) async fn record(
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // Nothing can be changed through the listener for probes, and anybody may try.
     let quiet = reads || door == AdminDoor::Probes;
-    let peer = request.extensions().get::<Peer>().copied();
+    let peer = request.extensions().get::<AdminPeer>().copied();
     let Some(peer) = peer.filter(|_| !quiet) else {
         return next.run(request).await;
     };

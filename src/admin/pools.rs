@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 
 use super::AdminState;
 use super::apps::CallersRegistry;
-use super::body::{Json, PathParameters};
+use super::body::{JsonBody, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::RegistryError;
 use crate::registry::view::{BackendView, PauseRequest, PauseResponse, PoolView};
@@ -59,7 +59,7 @@ pub(super) async fn backend(
 pub(super) async fn pause(
     State(admin): State<AdminState>,
     PathParameters(pool): PathParameters<String>,
-    Json(request): Json<PauseRequest>,
+    JsonBody(request): JsonBody<PauseRequest>,
 ) -> Result<axum::Json<PauseResponse>, ProblemDocument> {
     Ok(axum::Json(admin.registry.pause(&pool, request).await?))
 }

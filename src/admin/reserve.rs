@@ -19,12 +19,12 @@ const KEPT_BACK: usize = 16;
 
 /// Descriptors that stand for nothing, until one is needed.
 #[derive(Debug)]
-pub(super) struct Reserve {
+pub(super) struct DescriptorReserve {
     nothing: Option<File>,
     spare: Mutex<Vec<OwnedFd>>,
 }
 
-impl Reserve {
+impl DescriptorReserve {
     /// Takes them.
     pub(super) fn new() -> Arc<Self> {
         let reserve = Self {
@@ -93,27 +93,27 @@ enum AdminStream {
 }
 
 /// An accepted connection, whose descriptor goes back to the reserve first.
-pub(super) struct Accepted {
+pub(super) struct ReservedConnection {
     /// `Some` until it is dropped.
     stream: Option<AdminStream>,
-    reserve: Arc<Reserve>,
+    reserve: Arc<DescriptorReserve>,
 }
 
-impl Accepted {
+impl ReservedConnection {
     /// Over a unix socket.
-    pub(super) fn unix(stream: UnixStream, reserve: Arc<Reserve>) -> Self {
+    pub(super) fn unix(stream: UnixStream, reserve: Arc<DescriptorReserve>) -> Self {
         let stream = Some(AdminStream::Unix(stream));
         Self { stream, reserve }
     }
 
     /// Over TCP.
-    pub(super) fn tcp(stream: TcpStream, reserve: Arc<Reserve>) -> Self {
+    pub(super) fn tcp(stream: TcpStream, reserve: Arc<DescriptorReserve>) -> Self {
         let stream = Some(AdminStream::Tcp(stream));
         Self { stream, reserve }
     }
 }
 
-impl Drop for Accepted {
+impl Drop for ReservedConnection {
     fn drop(&mut self) {
         let descriptor = match self.stream.take() {
             Some(AdminStream::Unix(stream)) => stream.into_std().map(OwnedFd::from),
@@ -137,7 +137,7 @@ macro_rules! either {
     };
 }
 
-impl AsyncRead for Accepted {
+impl AsyncRead for ReservedConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -147,7 +147,7 @@ impl AsyncRead for Accepted {
     }
 }
 
-impl AsyncWrite for Accepted {
+impl AsyncWrite for ReservedConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn closed_connection_fills_the_reserve_under_its_own_number() {
         use std::io::Read;
-        let reserve = Reserve::new();
+        let reserve = DescriptorReserve::new();
         assert!(reserve.release());
         let (ours, mut theirs) = Pair::pair().unwrap();
         let number = ours.as_raw_fd();
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn descriptor_goes_back_where_nobody_was_to_be_accepted() {
-        let reserve = Reserve::new();
+        let reserve = DescriptorReserve::new();
         let mut free = false;
         let polled: Poll<io::Result<()>> =
             reserve.accept(|| match std::mem::replace(&mut free, true) {
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn full_reserve_just_closes() {
-        let reserve = Reserve::new();
+        let reserve = DescriptorReserve::new();
         let (ours, _theirs) = Pair::pair().unwrap();
         reserve.close(ours.into());
         assert_eq!(reserve.spare.lock().len(), KEPT_BACK);

@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::AdminState;
-use super::body::{Params, PathParameters};
+use super::body::{PathParameters, QueryParams};
 use super::problem::{ProblemDocument, ProblemKind};
 use crate::registry::restart_board::MOST_RESTARTS;
 use crate::registry::restart_view::{ProxyIdentity, RestartList, RestartView};
@@ -19,7 +19,7 @@ pub(super) struct RestartQuery {
 /// `GET /v1/restarts[?limit=]`: the newest, the oldest of them first.
 pub(super) async fn list(
     State(admin): State<AdminState>,
-    Params(query): Params<RestartQuery>,
+    QueryParams(query): QueryParams<RestartQuery>,
 ) -> Result<axum::Json<RestartList>, ProblemDocument> {
     let limit = query.limit.map_or(MOST_RESTARTS, |limit| limit as usize);
     let board = admin.registry.restarts();

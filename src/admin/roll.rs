@@ -8,7 +8,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, future, stream};
 
 use super::AdminState;
-use super::body::{Json, PathParameters};
+use super::body::{JsonBody, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::view::RollRequest;
 
@@ -19,7 +19,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) async fn hold(
     State(admin): State<AdminState>,
     PathParameters(pool): PathParameters<String>,
-    Json(request): Json<RollRequest>,
+    JsonBody(request): JsonBody<RollRequest>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ProblemDocument> {
     let by = match request.by.trim() {
         "" => "somebody who gave no name",

@@ -23,15 +23,15 @@ use tower::ServiceExt;
 use super::encrypted::{self, ShownCertificate};
 use super::listen::BoundDoors;
 use super::origin::HostNames;
-use super::peer::Peer;
+use super::peer::AdminPeer;
 use super::places::{ConnectionSlot, DoorPlaces};
-use super::reserve::{Accepted, Reserve};
+use super::reserve::{DescriptorReserve, ReservedConnection};
 use super::router::router;
 use super::shared_answer::SharedAnswer;
 use super::write_timeout::WriteStall;
-use super::{AdminDoor, AdminState, ProxyProcess, Token};
+use super::{AdminDoor, AdminState, AdminToken, ProxyProcess};
 use crate::config::ListenAddress;
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::tls::server::ServerTls;
 
 /// A peer over TCP that answers nothing for this long is gone, and its lease with it.
@@ -62,7 +62,7 @@ pub enum DoorPhase {
 #[derive(Default)]
 pub struct DoorSettings {
     /// The token for changes over TCP.
-    pub token: Option<Token>,
+    pub token: Option<AdminToken>,
     /// `[admin] hosts`.
     pub hosts: Vec<String>,
     /// `[admin.tls]`.
@@ -80,7 +80,7 @@ pub struct DoorSettings {
 /// When a listener can't be registered with the runtime.
 pub async fn serve(
     bound: BoundDoors,
-    registry: Handle,
+    registry: RegistryHandle,
     process: Arc<dyn ProxyProcess>,
     settings: DoorSettings,
     stop: watch::Receiver<bool>,
@@ -198,13 +198,16 @@ enum AdminListener {
 }
 
 impl AdminListener {
-    async fn accept(&self, reserve: &Arc<Reserve>) -> io::Result<(Accepted, Peer)> {
+    async fn accept(
+        &self,
+        reserve: &Arc<DescriptorReserve>,
+    ) -> io::Result<(ReservedConnection, AdminPeer)> {
         match self {
             AdminListener::Unix(listener) => {
                 let accept = poll_fn(|cx| reserve.accept(|| listener.poll_accept(cx)));
                 let (stream, _) = accept.await?;
-                let peer = Peer::process(&stream.peer_cred()?);
-                Ok((Accepted::unix(stream, reserve.clone()), peer))
+                let peer = AdminPeer::process(&stream.peer_cred()?);
+                Ok((ReservedConnection::unix(stream, reserve.clone()), peer))
             }
             AdminListener::Tcp(listener) => {
                 let accept = poll_fn(|cx| reserve.accept(|| listener.poll_accept(cx)));
@@ -213,8 +216,8 @@ impl AdminListener {
                 let _ = stream.set_nodelay(true);
                 #[cfg(target_os = "linux")]
                 let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE));
-                let stream = Accepted::tcp(stream, reserve.clone());
-                Ok((stream, Peer::Address(address)))
+                let stream = ReservedConnection::tcp(stream, reserve.clone());
+                Ok((stream, AdminPeer::Address(address)))
             }
         }
     }
@@ -226,7 +229,7 @@ async fn open(
     tls: Option<Arc<ServerTls>>,
     router: Router,
     places: Arc<DoorPlaces>,
-    reserve: Arc<Reserve>,
+    reserve: Arc<DescriptorReserve>,
     (phase, stop): (watch::Receiver<DoorPhase>, watch::Receiver<bool>),
 ) {
     let mut connections = JoinSet::new();
@@ -295,11 +298,11 @@ async fn open(
 struct Talk {
     router: Router,
     seat: ConnectionSlot,
-    peer: Peer,
+    peer: AdminPeer,
     told: (watch::Receiver<DoorPhase>, watch::Receiver<bool>),
 }
 
-async fn converse(stream: Accepted, tls: Option<Arc<ServerTls>>, talk: Talk) {
+async fn converse(stream: ReservedConnection, tls: Option<Arc<ServerTls>>, talk: Talk) {
     let Some(tls) = tls else {
         return serve_connection(stream, false, talk).await;
     };

@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::AdminState;
-use super::body::{Json, Params, PathParameters};
+use super::body::{JsonBody, PathParameters, QueryParams};
 use super::problem::ProblemDocument;
 use crate::registry::plan_view::{PlanRequest, PlanView};
 
@@ -12,7 +12,7 @@ use crate::registry::plan_view::{PlanRequest, PlanView};
 pub(super) async fn begin(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,
-    Json(request): Json<PlanRequest>,
+    JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<axum::Json<PlanView>, ProblemDocument> {
     Ok(axum::Json(
         admin.registry.begin_plan(&route, request).await?,
@@ -39,7 +39,7 @@ pub(super) struct PlanEnding {
 pub(super) async fn end(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,
-    Params(ending): Params<PlanEnding>,
+    QueryParams(ending): QueryParams<PlanEnding>,
 ) -> Result<axum::Json<PlanView>, ProblemDocument> {
     Ok(axum::Json(
         admin.registry.end_plan(&route, ending.back).await?,

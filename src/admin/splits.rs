@@ -3,7 +3,7 @@
 use axum::extract::State;
 
 use super::AdminState;
-use super::body::{Json, PathParameters};
+use super::body::{JsonBody, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::view::{SplitRequest, SplitView};
 
@@ -26,7 +26,7 @@ pub(super) async fn split(
 pub(super) async fn move_split(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,
-    Json(request): Json<SplitRequest>,
+    JsonBody(request): JsonBody<SplitRequest>,
 ) -> Result<axum::Json<SplitView>, ProblemDocument> {
     Ok(axum::Json(
         admin.registry.move_split(&route, request).await?,

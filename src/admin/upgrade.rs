@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use super::body::Json;
+use super::body::JsonBody;
 use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState};
 
@@ -96,7 +96,7 @@ pub(super) async fn show(State(admin): State<AdminState>) -> axum::Json<UpgradeV
 /// `POST /v1/upgrade`: answers when the new process serves, or why it doesn't.
 pub(super) async fn begin(
     State(admin): State<AdminState>,
-    Json(request): Json<UpgradeRequest>,
+    JsonBody(request): JsonBody<UpgradeRequest>,
 ) -> Result<axum::Json<UpgradeReport>, ProblemDocument> {
     if admin.door != AdminDoor::Unix {
         let detail =

@@ -9,18 +9,18 @@ use std::time::SystemTime;
 use crate::auth::UserFile;
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 use crate::config::{
-    self, BuiltClient, CommandLineFlags, Config, ConfigError, ConfigFindings, ListenerTls, Loaded,
-    LogSink, MOST_KEYS, PoolConfig, Route, SHORTEST_KEY, plain,
+    self, BuiltClient, CommandLineFlags, Config, ConfigError, ConfigFindings, ListenerTls,
+    LoadedConfig, LogSink, MOST_KEYS, PoolConfig, Route, SHORTEST_KEY, plain,
 };
 use crate::rt::files::{OpenDirectory, directory_of};
-use crate::tls::server_files::{Part, ServerFiles};
+use crate::tls::server_files::{ServerFiles, TlsConfigPart};
 use crate::tls::upstream::BackendTls;
 
 /// Reads and checks a configuration's file, and the files that it names.
 ///
 /// # Errors
 /// As [`config::load()`]; and what is wrong with those files.
-pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+pub fn load(path: &Path) -> Result<LoadedConfig, ConfigError> {
     config::load(path, check)
 }
 
@@ -28,7 +28,10 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 ///
 /// # Errors
 /// As [`config::resolve`]; and what is wrong with those files.
-pub fn resolve(file: Option<&Path>, flags: CommandLineFlags<'_>) -> Result<Loaded, ConfigError> {
+pub fn resolve(
+    file: Option<&Path>,
+    flags: CommandLineFlags<'_>,
+) -> Result<LoadedConfig, ConfigError> {
     config::resolve(file, flags, check)
 }
 
@@ -234,15 +237,15 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut ConfigFindings) {
         Err(problems) => {
             for (part, problem) in problems {
                 let (place, key) = match part {
-                    Part::Certificate(place) => {
+                    TlsConfigPart::Certificate(place) => {
                         let is_key = tls.certificates.get(place).is_some_and(|files| {
                             files.key == problem.file && files.cert != problem.file
                         });
                         (pair(place), if is_key { "key" } else { "cert" })
                     }
-                    Part::ClientCa => (path.to_owned(), "client_ca"),
-                    Part::ClientCrl => (path.to_owned(), "client_crl"),
-                    Part::Whole => (path.to_owned(), "cert"),
+                    TlsConfigPart::ClientCa => (path.to_owned(), "client_ca"),
+                    TlsConfigPart::ClientCrl => (path.to_owned(), "client_crl"),
+                    TlsConfigPart::Whole => (path.to_owned(), "cert"),
                 };
                 let at = f.place(&format!("{place}.{key}"));
                 let message = format!("`{key}`: {}: {}", problem.file.display(), problem.why);

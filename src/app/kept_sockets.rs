@@ -5,11 +5,11 @@ use tracing::info;
 
 use crate::admin::listen::default_sockets;
 use crate::config::{Config, ListenAddress};
-use crate::net::activation::Inherited;
+use crate::net::activation::InheritedSockets;
 use crate::net::kept_socket::{KeptKind, KeptSocket, KeptSocketUse, SocketStore};
 
 /// Closes those that the configuration no longer wants, here and in the store.
-pub(super) fn close_unwanted(config: &Config, inherited: &Inherited, store: &SocketStore) {
+pub(super) fn close_unwanted(config: &Config, inherited: &InheritedSockets, store: &SocketStore) {
     let gone = inherited.close_unwanted(|kept| is_wanted(config, kept));
     for kept in &gone {
         info!(

@@ -17,14 +17,14 @@ use crate::config::{Config, ListenAddress};
 use crate::core::Time;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::memory;
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::registry::view::DrainResponse;
 use crate::rt::clock;
 use crate::rt::output;
 use crate::rt::syscall;
-use crate::rt::vitals::Vitals;
+use crate::rt::vitals::ProcessVitals;
 use crate::server::capacity;
-use crate::server::listeners::Listeners;
+use crate::server::listeners::PublicListeners;
 use crate::server::quiet::QuietPeriod;
 use crate::telemetry::prometheus::Metrics;
 use crate::tls::managed::ManagedStatus;
@@ -52,7 +52,7 @@ pub enum MainOrder {
 }
 
 /// The process's state.
-pub struct Lifecycle {
+pub struct ProcessLifecycle {
     options: RunOptions,
     config: ArcSwap<Config>,
     orders: mpsc::UnboundedSender<MainOrder>,
@@ -67,11 +67,11 @@ pub struct Lifecycle {
     stopping: OnceLock<Time>,
     stop_told: Notify,
     ending: OnceLock<()>,
-    vitals: Arc<Vitals>,
+    vitals: Arc<ProcessVitals>,
     upgrades: UpgradeState,
 }
 
-impl Lifecycle {
+impl ProcessLifecycle {
     /// A process that is about to start.
     pub fn new(
         options: RunOptions,
@@ -136,7 +136,7 @@ impl Lifecycle {
     }
 
     /// Whether the process is alive.
-    pub fn vitals(&self) -> &Arc<Vitals> {
+    pub fn vitals(&self) -> &Arc<ProcessVitals> {
         &self.vitals
     }
 
@@ -221,8 +221,8 @@ impl Lifecycle {
     /// Reads the configuration again and applies it; a bad one changes nothing.
     pub async fn reload(
         &self,
-        registry: &Handle,
-        listeners: &mut Listeners,
+        registry: &RegistryHandle,
+        listeners: &mut PublicListeners,
     ) -> Result<Vec<String>, String> {
         let outcome = self.try_reload(registry, listeners).await;
         if let Some((_, metrics)) = self.serving.get() {
@@ -239,8 +239,8 @@ impl Lifecycle {
 
     async fn try_reload(
         &self,
-        registry: &Handle,
-        listeners: &mut Listeners,
+        registry: &RegistryHandle,
+        listeners: &mut PublicListeners,
     ) -> Result<Vec<String>, String> {
         let options = self.options.clone();
         let loaded = tokio::task::spawn_blocking(move || {
@@ -320,7 +320,7 @@ impl Lifecycle {
 }
 
 #[async_trait]
-impl ProxyProcess for Lifecycle {
+impl ProxyProcess for ProcessLifecycle {
     fn live(&self) -> Result<(), String> {
         self.vitals.check()
     }

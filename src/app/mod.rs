@@ -33,22 +33,22 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin::{self, DoorPhase};
-use crate::app::service::Service;
-use crate::config::{CommandLineFlags, DEFAULT_PATHS, Loaded};
-use crate::net::activation::Inherited;
+use crate::app::service::ServiceNotifier;
+use crate::config::{CommandLineFlags, DEFAULT_PATHS, LoadedConfig};
+use crate::net::activation::InheritedSockets;
 use crate::net::kept_socket::SocketStore;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::memory;
 use crate::registry;
 use crate::rt::clock;
 use crate::rt::panics;
-use crate::server::listeners::Listeners;
-use crate::server::workers::Threads;
+use crate::server::listeners::PublicListeners;
+use crate::server::workers::DataThreads;
 use crate::server::{capacity, collector, rlimit, shutdown};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::prometheus::Metrics;
 use crate::telemetry::spans::Tracer;
-use lifecycle::{Lifecycle, MainOrder};
+use lifecycle::{MainOrder, ProcessLifecycle};
 use reload::ReloadScope;
 use signals::SignalThread;
 use state_saver::StateSaver;
@@ -92,7 +92,7 @@ impl RunOptions {
     ///
     /// # Errors
     /// When the file can't be read, or what it says can't be served: all of its mistakes at once.
-    pub fn load(&self) -> Result<Loaded, crate::config::ConfigError> {
+    pub fn load(&self) -> Result<LoadedConfig, crate::config::ConfigError> {
         let flags = CommandLineFlags {
             listen: self.listen.as_deref(),
             backends: &self.backends,
@@ -108,7 +108,7 @@ impl RunOptions {
 
     /// What the environment puts in the place of what a file says: whoever reads that file would not expect it. A flag
     /// was typed for this start, and needs no comment.
-    fn notes(&self, loaded: &Loaded) -> Vec<String> {
+    fn notes(&self, loaded: &LoadedConfig) -> Vec<String> {
         let set = |name| self.variables.contains(&name);
         let mut notes = Vec::new();
         let file = loaded.path.as_deref().map(|path| path.display());
@@ -156,7 +156,7 @@ impl RunOptions {
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
 pub fn run_proxy(
     options: RunOptions,
-    loaded: Loaded,
+    loaded: LoadedConfig,
     signals: &SignalThread,
 ) -> anyhow::Result<ProxyEnd> {
     take_clock(options.take_over);
@@ -175,8 +175,8 @@ pub fn run_proxy(
         .enable_all()
         .build()
         .context("can't start the control thread")?;
-    let threads =
-        Threads::start(config.server.threads).context("can't start the data plane's threads")?;
+    let threads = DataThreads::start(config.server.threads)
+        .context("can't start the data plane's threads")?;
     let threads = Arc::new(threads);
     let access_log = AccessLog::open(&config.access_log)?;
     let tracer = Tracer::start(config.tracing.as_ref())?;
@@ -184,7 +184,7 @@ pub fn run_proxy(
     let refusal = RefusalChannel::default();
     let ended = control.block_on(async {
         let mut taken = take_over(options.take_over, &refusal).await?;
-        let inherited = Arc::new(taken.sockets(Inherited::take()));
+        let inherited = Arc::new(taken.sockets(InheritedSockets::take()));
         let store = SocketStore::of_environment().in_waiting(options.take_over);
         let store = Arc::new(store);
         kept_sockets::close_unwanted(&config, &inherited, &store);
@@ -200,7 +200,7 @@ pub fn run_proxy(
             .admin
             .token_file
             .as_deref()
-            .map(admin::auth::Token::load)
+            .map(admin::auth::AdminToken::load)
             .transpose();
         let token = token.map_err(anyhow::Error::msg)?;
         let tls = admin::load_tls(&config.admin).map_err(anyhow::Error::msg)?;
@@ -209,7 +209,7 @@ pub fn run_proxy(
         let mut doors = bound.duplicate(&config, &inherited)?;
 
         let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
-        let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
+        let lifecycle = Arc::new(ProcessLifecycle::new(options, config.clone(), orders));
         let saver = config.server.state_dir.clone().map(StateSaver::start);
         let observer = wiring::RegistryWatcher::new(lifecycle.clone(), saver.clone());
         let own_key = TakenOver::own_key(&handed, &config)?;
@@ -246,7 +246,7 @@ pub fn run_proxy(
         keeper_watch::follow_keeper(lifecycle.clone());
 
         let mut listeners =
-            Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
+            PublicListeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
         listeners = listeners.kept_in(store.clone());
         listeners = listeners.resuming(taken.tickets());
         let change = listeners.prepare(&config)?;
@@ -286,7 +286,7 @@ pub fn run_proxy(
         );
         let admin = vitals.watch("the admin API", serving);
 
-        let service = Service::default();
+        let service = ServiceNotifier::default();
         taken
             .accepts(
                 &inherited,
@@ -396,7 +396,7 @@ pub fn run_proxy(
     ended
 }
 
-fn announce(listeners: &Listeners, bound: &admin::listen::BoundDoors) {
+fn announce(listeners: &PublicListeners, bound: &admin::listen::BoundDoors) {
     for address in listeners.addresses() {
         info!(%address, "listening");
     }

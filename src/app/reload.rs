@@ -1,21 +1,21 @@
 //! A reload in order, whoever has asked for it: a signal, the API, or an upgrade that needs no more.
 
-use super::lifecycle::Lifecycle;
-use super::service::Service;
-use crate::registry::Handle;
-use crate::server::listeners::Listeners;
+use super::lifecycle::ProcessLifecycle;
+use super::service::ServiceNotifier;
+use crate::registry::RegistryHandle;
+use crate::server::listeners::PublicListeners;
 use crate::telemetry::access_log::AccessLog;
 
 /// What a reload has to do with, beside the process.
 pub(super) struct ReloadScope<'a> {
     /// Takes the configuration.
-    pub registry: &'a Handle,
+    pub registry: &'a RegistryHandle,
     /// May open and close addresses.
-    pub listeners: &'a mut Listeners,
+    pub listeners: &'a mut PublicListeners,
     /// Is opened anew: it may have been rotated.
     pub access_log: &'a AccessLog,
     /// Is told.
-    pub service: &'a Service,
+    pub service: &'a ServiceNotifier,
 }
 
 impl ReloadScope<'_> {
@@ -24,7 +24,7 @@ impl ReloadScope<'_> {
     ///
     /// # Errors
     /// Why the old configuration stays in force.
-    pub(super) async fn reload(self, lifecycle: &Lifecycle) -> Result<Vec<String>, String> {
+    pub(super) async fn reload(self, lifecycle: &ProcessLifecycle) -> Result<Vec<String>, String> {
         self.service.reloading();
         let outcome = tokio::select! {
             biased;

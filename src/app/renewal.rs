@@ -6,24 +6,24 @@ use std::sync::Arc;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::lifecycle::Lifecycle;
+use super::lifecycle::ProcessLifecycle;
 use crate::config::{BuiltClient, UpstreamTls};
-use crate::registry::Handle;
-use crate::tls::fingerprint::Files;
-use crate::tls::server::{Inventory, ReloadOutcome};
+use crate::registry::RegistryHandle;
+use crate::tls::fingerprint::FileSet;
+use crate::tls::server::{CertificateInventory, ReloadOutcome};
 use crate::tls::upstream::BackendTls;
 use crate::tls::watch::ROUND;
 
 /// A pool's files.
 struct WatchedPool {
     settings: UpstreamTls,
-    files: Files,
+    files: FileSet,
 }
 
 impl WatchedPool {
     fn new(settings: &UpstreamTls) -> Self {
         Self {
-            files: Files::new(settings.files().cloned().collect()),
+            files: FileSet::new(settings.files().cloned().collect()),
             settings: settings.clone(),
         }
     }
@@ -40,9 +40,9 @@ impl WatchedPool {
 
 /// Runs for as long as the process.
 pub(super) async fn renew_clients(
-    lifecycle: Arc<Lifecycle>,
-    registry: Handle,
-    counted: Arc<Inventory>,
+    lifecycle: Arc<ProcessLifecycle>,
+    registry: RegistryHandle,
+    counted: Arc<CertificateInventory>,
 ) {
     let mut watched: HashMap<String, WatchedPool> = HashMap::new();
     let mut round = interval(ROUND);
@@ -73,7 +73,7 @@ pub(super) async fn renew_clients(
 }
 
 async fn take(
-    registry: &Handle,
+    registry: &RegistryHandle,
     pool: &str,
     one: &mut WatchedPool,
     seen: Result<Arc<BackendTls>, String>,

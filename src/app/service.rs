@@ -12,9 +12,9 @@ use tracing::{debug, warn};
 
 use crate::core::backend::DerivedState;
 use crate::net::sd_notify::{NOTIFY_SOCKET, notify};
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::rt::syscall::monotonic_ns;
-use crate::rt::vitals::Vitals;
+use crate::rt::vitals::ProcessVitals;
 
 /// Between two `STATUS=`, at least.
 const STATUS_SPACING: Duration = Duration::from_secs(1);
@@ -25,16 +25,21 @@ const EXTEND_EVERY: Duration = Duration::from_secs(5);
 
 /// Speaks to the supervisor above.
 #[derive(Clone, Default)]
-pub struct Service {
+pub struct ServiceNotifier {
     stopping: Arc<AtomicBool>,
     /// Another process speaks to the supervisor now.
     silent: Arc<AtomicBool>,
 }
 
-impl Service {
+impl ServiceNotifier {
     /// Up and serving: `READY=1`. From here on the pools' state is told whenever it changes, and, where the
     /// supervisor has a watchdog, that the proxy is alive.
-    pub fn ready(&self, registry: &Handle, data: &[runtime::Handle], vitals: Arc<Vitals>) {
+    pub fn ready(
+        &self,
+        registry: &RegistryHandle,
+        data: &[runtime::Handle],
+        vitals: Arc<ProcessVitals>,
+    ) {
         if std::env::var_os(NOTIFY_SOCKET).is_none_or(|address| address.is_empty()) {
             return;
         }
@@ -133,7 +138,7 @@ fn describe<'a>(
 }
 
 /// Tells the pools' state: at once, then after each change, at most once a second.
-async fn status(registry: Handle, stopping: Arc<AtomicBool>) {
+async fn status(registry: RegistryHandle, stopping: Arc<AtomicBool>) {
     let mut events = registry.subscribe();
     let mut told = String::new();
     loop {
@@ -175,9 +180,9 @@ fn watchdog_time() -> Option<Duration> {
 
 /// What has to answer for the proxy to be alive.
 struct Pulse {
-    registry: Handle,
+    registry: RegistryHandle,
     data: Vec<runtime::Handle>,
-    vitals: Arc<Vitals>,
+    vitals: Arc<ProcessVitals>,
 }
 
 impl Pulse {

@@ -13,14 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, warn};
 
-use super::lifecycle::{Lifecycle, MainOrder};
+use super::lifecycle::{MainOrder, ProcessLifecycle};
 use crate::admin::upgrade::UpgradeRequest;
 use crate::core::Time;
 use crate::rt::clock;
 use crate::rt::output;
 use crate::rt::process_signals;
 use crate::rt::syscall;
-use crate::rt::vitals::{BEAT, StallWatch, VitalChange, Vitals};
+use crate::rt::vitals::{BEAT, ProcessVitals, StallWatch, VitalChange};
 use crate::upgrade::protocol::HandedParent;
 
 /// What an end in order may take over its deadline: what is cut is told so, backends get their GOAWAY, the admin API its
@@ -39,8 +39,8 @@ pub struct SignalThread {
 
 /// What signals are about, once it is there.
 struct WatchedProxy {
-    lifecycle: Arc<Lifecycle>,
-    vitals: Arc<Vitals>,
+    lifecycle: Arc<ProcessLifecycle>,
+    vitals: Arc<ProcessVitals>,
     /// To be told whether they are heard.
     is_heard: Sender<io::Result<()>>,
 }
@@ -65,7 +65,11 @@ impl SignalThread {
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn watch(&self, lifecycle: Arc<Lifecycle>, vitals: Arc<Vitals>) -> io::Result<()> {
+    pub(super) fn watch(
+        &self,
+        lifecycle: Arc<ProcessLifecycle>,
+        vitals: Arc<ProcessVitals>,
+    ) -> io::Result<()> {
         let (is_heard, answer) = channel();
         let proxy = WatchedProxy {
             lifecycle,
@@ -175,7 +179,7 @@ async fn handle_signals(
 }
 
 /// What a signal asks for is asked of the process that serves.
-fn take_signal(lifecycle: &Lifecycle, signal: i32) {
+fn take_signal(lifecycle: &ProcessLifecycle, signal: i32) {
     let upgrades = lifecycle.upgrades();
     match (upgrades.successor(), signal) {
         (0, libc::SIGHUP) => lifecycle.order(MainOrder::Reload(oneshot::channel().0)),
@@ -191,7 +195,7 @@ fn take_signal(lifecycle: &Lifecycle, signal: i32) {
 }
 
 /// When the process ends by force, once it has been told to stop.
-fn last_moment(lifecycle: &Lifecycle) -> Option<Time> {
+fn last_moment(lifecycle: &ProcessLifecycle) -> Option<Time> {
     let told = lifecycle.told_to_stop()?;
     let deadline = told.saturating_add(lifecycle.config().server.deadline);
     Some(match lifecycle.is_ending() {
@@ -210,7 +214,7 @@ fn tell(change: VitalChange) {
     }
 }
 
-fn exit_at_once(lifecycle: &Lifecycle) {
+fn exit_at_once(lifecycle: &ProcessLifecycle) {
     error!(
         connections = lifecycle.open_connections(),
         "the deadline has passed and lameduck is stuck: exiting now, cutting what is left"

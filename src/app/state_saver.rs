@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::registry::persist;
-use crate::registry::saves::Saves;
-use crate::rt::clock::Reading;
+use crate::registry::saves::SaveLedger;
+use crate::rt::clock::ClockReading;
 
 /// After a failure, the first pause; each is twice as long as the one before…
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -33,15 +33,15 @@ struct StateVersion {
     number: u64,
     state: Arc<persist::KeptState>,
     /// When its times were made the wall clock's.
-    clock: Reading,
+    clock: ClockReading,
 }
 
 /// Keeps drains and registrations.
 pub struct StateSaver {
     dir: PathBuf,
     newest: watch::Sender<Option<StateVersion>>,
-    saves: Arc<Saves>,
-    registry: OnceLock<Handle>,
+    saves: Arc<SaveLedger>,
+    registry: OnceLock<RegistryHandle>,
     /// One save at a time: they share the temporary file.
     saving: Mutex<()>,
     /// Another process may have the directory now.
@@ -64,12 +64,12 @@ impl StateSaver {
     }
 
     /// Whom to ask for a new version when the wall clock was set.
-    pub fn attend(&self, registry: Handle) {
+    pub fn attend(&self, registry: RegistryHandle) {
         let _ = self.registry.set(registry);
     }
 
     /// The account of what is on the disk.
-    pub fn saves(&self) -> Arc<Saves> {
+    pub fn saves(&self) -> Arc<SaveLedger> {
         self.saves.clone()
     }
 
@@ -78,7 +78,7 @@ impl StateSaver {
         self.newest.send_replace(Some(StateVersion {
             number: self.saves.ask(),
             state: Arc::new(state),
-            clock: Reading::take(),
+            clock: ClockReading::take(),
         }));
     }
 
@@ -105,7 +105,7 @@ impl StateSaver {
     fn look_at_clock(&self) {
         let saved = self.newest.borrow().as_ref().map(|version| version.clock);
         if let (Some(saved), Some(registry)) = (saved, self.registry.get())
-            && Reading::take().step_since(&saved) > STEP
+            && ClockReading::take().step_since(&saved) > STEP
         {
             registry.save_again();
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::lifecycle::Lifecycle;
+use super::lifecycle::ProcessLifecycle;
 use super::renewal;
 use super::state_saver::StateSaver;
 use crate::config::{self, Config};
@@ -12,25 +12,25 @@ use crate::discovery;
 use crate::probe;
 use crate::proxy::data_plane::DataPlane;
 use crate::registry::persist;
-use crate::registry::probing::{BackendProber, ProbeCadence, Probing};
-use crate::registry::saves::Saves;
+use crate::registry::probing::{BackendProber, ProbeCadence, ProbeStarter};
+use crate::registry::saves::SaveLedger;
 use crate::registry::view::DrainResponse;
-use crate::registry::{Endpoint, Handle, Observer};
+use crate::registry::{Endpoint, RegistryHandle, RegistryObserver};
 use crate::rt::panics;
-use crate::rt::vitals::{BEAT, Vitals};
+use crate::rt::vitals::{BEAT, ProcessVitals};
 use crate::server::quiet::{self, QuietPeriod};
 use crate::server::reaper;
 use crate::supervisor;
 use crate::tls;
 
 /// Starts probers that report to the registry.
-pub(super) fn probing(handle: &Handle) -> Box<dyn Probing> {
+pub(super) fn probing(handle: &RegistryHandle) -> Box<dyn ProbeStarter> {
     Box::new(ProbeFactory(Arc::new(handle.clone())))
 }
 
-struct ProbeFactory(Arc<Handle>);
+struct ProbeFactory(Arc<RegistryHandle>);
 
-impl Probing for ProbeFactory {
+impl ProbeStarter for ProbeFactory {
     fn start(
         &self,
         endpoint: Arc<Endpoint>,
@@ -67,18 +67,18 @@ impl BackendProber for ProbeReporter {
 
 /// What the registry tells the process.
 pub(super) struct RegistryWatcher {
-    lifecycle: Arc<Lifecycle>,
+    lifecycle: Arc<ProcessLifecycle>,
     saver: Option<Arc<StateSaver>>,
 }
 
 impl RegistryWatcher {
     /// Watches; with a saver, drains and registrations are kept.
-    pub(super) fn new(lifecycle: Arc<Lifecycle>, saver: Option<Arc<StateSaver>>) -> Self {
+    pub(super) fn new(lifecycle: Arc<ProcessLifecycle>, saver: Option<Arc<StateSaver>>) -> Self {
         Self { lifecycle, saver }
     }
 }
 
-impl Observer for RegistryWatcher {
+impl RegistryObserver for RegistryWatcher {
     fn first_round_finished(&self, ready: usize, all: usize) {
         self.lifecycle.first_round_finished(ready, all);
     }
@@ -97,7 +97,7 @@ impl Observer for RegistryWatcher {
         }
     }
 
-    fn saves(&self) -> Option<Arc<Saves>> {
+    fn saves(&self) -> Option<Arc<SaveLedger>> {
         self.saver.as_ref().map(|saver| saver.saves())
     }
 
@@ -112,9 +112,9 @@ impl Observer for RegistryWatcher {
 
 /// Starts what runs on the control thread for as long as the process, and the watch over it.
 pub(super) fn keep_tasks(
-    vitals: &Arc<Vitals>,
-    lifecycle: &Arc<Lifecycle>,
-    registry: &Handle,
+    vitals: &Arc<ProcessVitals>,
+    lifecycle: &Arc<ProcessLifecycle>,
+    registry: &RegistryHandle,
     plane: &Arc<DataPlane>,
 ) {
     let beating = vitals.clone();
@@ -157,7 +157,7 @@ pub(super) fn keep_tasks(
 
 /// Listens for silence from now on, for lame ducks that last until nothing new comes.
 pub(super) fn listen_for_silence(
-    lifecycle: &Lifecycle,
+    lifecycle: &ProcessLifecycle,
     plane: &Arc<DataPlane>,
 ) -> Arc<QuietPeriod> {
     let ear = QuietPeriod::new(plane.clone(), &lifecycle.config().server);
@@ -168,7 +168,7 @@ pub(super) fn listen_for_silence(
     ear
 }
 
-async fn beat(vitals: Arc<Vitals>) {
+async fn beat(vitals: Arc<ProcessVitals>) {
     let mut round = tokio::time::interval(BEAT);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

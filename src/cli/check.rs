@@ -1,7 +1,9 @@
 //! `lameduck check`: is this configuration good, and what does it amount to?
 
 use crate::app::check::resolve;
-use crate::config::{CommandLineFlags, Config, ConfigError, ConfigReport, Loaded, print::print};
+use crate::config::{
+    CommandLineFlags, Config, ConfigError, ConfigReport, LoadedConfig, print::print,
+};
 use crate::rt::output::answered;
 use clap::builder::FalseyValueParser;
 use std::io::Write;
@@ -51,7 +53,7 @@ pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) ->
 
 fn text(
     args: &CheckArgs,
-    result: &Result<Loaded, ConfigError>,
+    result: &Result<LoadedConfig, ConfigError>,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> std::io::Result<()> {
@@ -87,7 +89,7 @@ fn text(
     }
 }
 
-fn json(result: &Result<Loaded, ConfigError>) -> serde_json::Value {
+fn json(result: &Result<LoadedConfig, ConfigError>) -> serde_json::Value {
     let (report, config): (ConfigReport, Option<&Config>) = match result {
         Ok(loaded) => (loaded.warnings.clone(), Some(&loaded.config)),
         Err(error) => (error.report(), None),

@@ -10,7 +10,7 @@ use crate::app::check;
 use crate::config::{self, Config, Diagnostic, Severity, duration};
 use crate::rt::output::{answered, count};
 use crate::tools::doctor::checks::BROKEN_CODE as BROKEN;
-use crate::tools::doctor::{DoctorOptions, Examined, discover, examine};
+use crate::tools::doctor::{DoctorOptions, Examination, discover, examine};
 
 /// Options of `lameduck doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -109,7 +109,7 @@ fn load_own_config(named: Option<&Path>) -> Result<Option<Config>, config::Confi
     path.map(|path| Ok(check::load(path)?.config)).transpose()
 }
 
-fn text(examined: &Examined, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
+fn text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
     let (mut errors, mut warnings, mut broken) = (0, 0, 0);
     for report in &examined.reports {
         let shown = report.render(colour);
@@ -162,7 +162,7 @@ fn text(examined: &Examined, colour: bool, out: &mut impl Write) -> std::io::Res
     Ok(())
 }
 
-fn json(examined: &Examined) -> serde_json::Value {
+fn json(examined: &Examination) -> serde_json::Value {
     let files = examined.reports.iter().zip(&examined.kinds);
     let files: Vec<_> = files
         .map(|(report, kind)| serde_json::json!({ "file": report.name(), "kind": kind, "findings": report.json() }))

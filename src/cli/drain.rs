@@ -17,7 +17,7 @@ use crate::client::names::{
     ActorArg, BackendName, LameDuckArg, RestartedWhen, TargetName, backend_or_pool, duration,
     longest_day, segment,
 };
-use crate::core::drain::{Outcome, RestartSign};
+use crate::core::drain::{DrainOutcome, RestartSign};
 use crate::core::launch::LONGEST_LAME_DUCK;
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 use crate::rt::output::{ProgressLine, count, printable};
@@ -360,7 +360,7 @@ impl DrainCall<'_> {
             _ => "drained",
         };
         let text = match answer.ending() {
-            Some(Outcome::Drained) => {
+            Some(DrainOutcome::Drained) => {
                 let moved = match answer.sessions.unwrap_or(0) {
                     0 => String::new(),
                     left => format!(
@@ -375,20 +375,20 @@ impl DrainCall<'_> {
                 self.verb,
                 left_there(answer.in_flight.into(), answer.sessions)
             ),
-            Some(Outcome::TimedOut { cut }) => {
+            Some(DrainOutcome::TimedOut { cut }) => {
                 return Err(Exit::late(format!(
                     "{backend}: the deadline passed, {} cut; a longer --timeout lets more of them finish",
                     count(cut.into(), "request")
                 )));
             }
-            Some(Outcome::Died { lost }) => {
+            Some(DrainOutcome::Died { lost }) => {
                 return Err(Exit::died(format!(
                     "{backend}: its process died while draining, with {} in flight (what could safely be sent \
                      again was); its own logs say why",
                     count(lost.into(), "request")
                 )));
             }
-            Some(Outcome::Resumed) => {
+            Some(DrainOutcome::Resumed) => {
                 return Err(Exit::failed(format!(
                     "{backend}: somebody lifted the drain before it was complete; it takes requests again"
                 )));

@@ -16,11 +16,11 @@ use super::exit::Exit;
 use crate::client::admin_args::AdminArgs;
 use crate::client::http::AdminClient;
 use crate::client::names::{RestartedWhen, duration, segment};
-use crate::core::roll::{Roll, RollEnd, RollFailure, RollPlan};
+use crate::core::roll::{PoolRoll, RollEnd, RollFailure, RollPlan};
 use crate::registry::view::{BackendView, PoolView};
 use crate::rt::output::{complain, count, printable};
-use crate::tools::roll::command::Template;
-use crate::tools::roll::driver::{self, Job, RollProxy, RollReport, RollWatch, base};
+use crate::tools::roll::command::CommandTemplate;
+use crate::tools::roll::driver::{self, RollJob, RollProxy, RollReport, RollWatch, base};
 use fleet::RollFleet;
 use remote::RollRemote;
 use show::RollScreen;
@@ -118,8 +118,8 @@ async fn first_alive(clients: &[AdminClient]) -> Result<&AdminClient, Exit> {
     Err(away.unwrap_or_else(|| Exit::unreachable("no proxy is named")))
 }
 
-fn template(args: &RollArgs) -> Template {
-    let template = Template::new(args.command.clone());
+fn template(args: &RollArgs) -> CommandTemplate {
+    let template = CommandTemplate::new(args.command.clone());
     if let Some(placeholder) = template.in_scripts().first() {
         complain(&format!(
             "warning: {placeholder} is put into a shell's script, which reads it as a part of itself; pass it as an \
@@ -133,9 +133,9 @@ fn template(args: &RollArgs) -> Template {
 fn planned(
     args: &RollArgs,
     pool: &PoolView,
-    template: &Template,
+    template: &CommandTemplate,
     settings: &plan::RollSettings,
-) -> Result<Result<Roll, Exit>, Exit> {
+) -> Result<Result<PoolRoll, Exit>, Exit> {
     let targets = plan::targets(args, pool, template)?;
     let plan = RollPlan {
         max_unavailable: args.max_unavailable as usize,
@@ -160,7 +160,7 @@ async fn roll<P: RollProxy, W: RollWatch>(
     let names: Vec<String> = roll.names().map(str::to_owned).collect();
     let mut show = RollScreen::new(&args.pool, &names, args.json);
     show.begin(args, settings);
-    let report = driver::drive_roll(Job {
+    let report = driver::drive_roll(RollJob {
         roll,
         pool,
         proxy,

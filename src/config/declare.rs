@@ -104,7 +104,7 @@ macro_rules! section {
                 reader::{ConfigFindings, ConfigTable},
                 schema::{KeySchema, SectionSchema},
                 section_traits::{
-                    self, ConfigSection, Entries, PrintExtent, KeyGroup, PrintedSections, StandInValue, Subsection,
+                    self, ConfigSection, TomlEntries, PrintExtent, KeyGroup, PrintedSections, StandInValue, Subsection,
                 },
             };
             use std::sync::LazyLock;
@@ -171,8 +171,8 @@ macro_rules! section {
                     }
                 }
 
-                fn entries(&self) -> Entries {
-                    let groups: &[Entries] = &[$($(KeyGroup::entries(&self.$group)),+)?];
+                fn entries(&self) -> TomlEntries {
+                    let groups: &[TomlEntries] = &[$($(KeyGroup::entries(&self.$group)),+)?];
                     let own: &[_] = &[$((
                         declare::key_name!($key $($name)?),
                         ValueForm::<$type>::print(&declare::form!($type $(, $form)?), &self.$key),

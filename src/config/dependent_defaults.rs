@@ -121,10 +121,10 @@ fn name_backends(pool: &mut PoolConfig) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Loaded, parse};
+    use super::super::{LoadedConfig, parse};
 
     /// A small configuration with `before` at its head and `after` in its pool.
-    fn load(before: &str, after: &str) -> Result<Loaded, String> {
+    fn load(before: &str, after: &str) -> Result<LoadedConfig, String> {
         let text = format!(
             "{before}\n[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"\n\
              [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n{after}\n"

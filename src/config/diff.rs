@@ -9,7 +9,7 @@ use super::ListenAddress;
 use super::print::print_sections;
 use super::routes::{AskedOfRequest, is_matcher};
 use super::schema;
-use super::section_traits::{ConfigSection, Entries, PrintExtent};
+use super::section_traits::{ConfigSection, PrintExtent, TomlEntries};
 use super::sections::*;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -120,12 +120,12 @@ pub enum ConfigChange {
 
 /// All changes from one configuration to another.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Diff {
+pub struct ConfigDiff {
     /// In the order in which they are best told: server, listeners, pools, routes.
     pub changes: Vec<ConfigChange>,
 }
 
-impl Diff {
+impl ConfigDiff {
     /// Nothing changes.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
@@ -150,7 +150,7 @@ impl ConfigChange {
 }
 
 /// What has to change to get from `old` to `new`.
-pub fn diff(old: &Config, new: &Config) -> Diff {
+pub fn diff(old: &Config, new: &Config) -> ConfigDiff {
     let mut changes = Vec::new();
     // Sections that there is one of, in the order of the file.
     let changed = all_settings(old, new);
@@ -188,7 +188,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
             setting.to = new.hidden.hide(setting.section, setting.key, &setting.to);
         }
     }
-    Diff { changes }
+    ConfigDiff { changes }
 }
 
 /// A list by what its items are found by. Not searched for each of the other list's: that would be a million
@@ -200,10 +200,10 @@ fn index<'a, T, K: Eq + Hash>(list: &'a [T], key: impl Fn(&'a T) -> K) -> HashMa
 /// The keys whose values differ, those that only one side has included.
 fn settings(
     section: &'static str,
-    old: Entries,
-    new: Entries,
+    old: TomlEntries,
+    new: TomlEntries,
 ) -> impl Iterator<Item = ChangedSetting> {
-    let value = |entries: &Entries, key: &str| {
+    let value = |entries: &TomlEntries, key: &str| {
         let found = entries.iter().find(|(other, _)| *other == key);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     };
@@ -235,7 +235,7 @@ fn all_settings<T: ConfigSection>(old: &T, new: &T) -> Vec<ChangedSetting> {
         changed.extend(settings(header, other, entries));
     }
     for (header, entries) in before {
-        changed.extend(settings(header, entries, Entries::new()));
+        changed.extend(settings(header, entries, TomlEntries::new()));
     }
     changed
 }

@@ -6,7 +6,7 @@ use super::reader::{ConfigFindings, ConfigTable};
 use super::sections::{
     DiscoveryConfig, DiscoveryKind, DiscoveryPort, DiscoverySourceConfig, DnsRecord, PoolConfig,
 };
-use super::values::{Read, quoted, text, wrong};
+use super::values::{ValueResult, quoted, text, wrong};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use toml::de::DeValue;
@@ -208,21 +208,24 @@ fn needed_keys(path: &str, discovery: &DiscoveryConfig, f: &mut ConfigFindings) 
 }
 
 /// A name of DNS, Kubernetes or Docker; `""` is none.
-pub(super) fn read_names(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+pub(super) fn read_names(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
     plain_text(key, value, "app.internal", |c| {
         c.is_ascii_alphanumeric() || "._-".contains(c)
     })
 }
 
 /// Labels of Kubernetes; `""` is none.
-pub(super) fn read_selector(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+pub(super) fn read_selector(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<Option<String>> {
     plain_text(key, value, "app=shop", |c| {
         c.is_ascii_alphanumeric() || "._-/=!,() ".contains(c)
     })
 }
 
 /// A label of Docker; `""` is none.
-pub(super) fn read_label(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+pub(super) fn read_label(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
     plain_text(key, value, "com.example.app=shop", |c| c.is_ascii_graphic())
 }
 
@@ -231,7 +234,7 @@ fn plain_text(
     value: &DeValue<'_>,
     example: &str,
     fits: fn(char) -> bool,
-) -> Read<Option<String>> {
+) -> ValueResult<Option<String>> {
     let key = key.name;
     let written = text(key, value, example)?;
     let refused = |why: String| {
@@ -248,7 +251,10 @@ fn plain_text(
 }
 
 /// A URL of an API server; `""` is none.
-pub(super) fn read_api_server(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+pub(super) fn read_api_server(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<Option<String>> {
     let url = plain_text(key, value, "https://10.0.0.1:6443", |c| {
         c.is_ascii_graphic()
     })?;
@@ -264,7 +270,10 @@ pub(super) fn read_api_server(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read
 }
 
 /// Where a server of DNS is; `""` is none, and a port need not be written.
-pub(super) fn read_server(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<SocketAddr>> {
+pub(super) fn read_server(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<Option<SocketAddr>> {
     let written = text(key.name, value, "10.0.0.53:53")?;
     if written.is_empty() {
         return Ok(None);
@@ -283,7 +292,10 @@ pub(super) fn read_server(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Opt
 }
 
 /// A port's number, or its name; `""` and `0` are none.
-pub(super) fn read_port(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<DiscoveryPort>> {
+pub(super) fn read_port(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<Option<DiscoveryPort>> {
     if let DeValue::Integer(_) = value {
         let number = super::values::integer(key.name, value, &(0..=65535))?;
         let number = u16::try_from(number).unwrap_or_default();

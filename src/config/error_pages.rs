@@ -3,7 +3,7 @@
 use super::forms::{KeyContext, SpannedProblems, ValueForm};
 use super::print;
 use super::reader::{ConfigFindings, ValueError};
-use super::values::{Read, file_path, no_table, quoted, text};
+use super::values::{ValueResult, file_path, no_table, quoted, text};
 use super::{Config, Route};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl ValueForm<ErrorPages> for PageTable {
         "table of paths".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<ErrorPages> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<ErrorPages> {
         let example = "{ \"502\" = \"/etc/lameduck/502.html\" }";
         Err(no_table(key.name, value, "paths", example))
     }

@@ -3,7 +3,7 @@
 use super::forms::{CustomForm, KeyContext, SpannedProblems, ValueForm, custom};
 use super::print;
 use super::reader::{ValueError, describe};
-use super::values::{Read, path_of, quoted, text, wrong};
+use super::values::{ValueResult, path_of, quoted, text, wrong};
 use super::{Config, duration};
 use crate::config::reader::ConfigFindings;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ pub(super) fn root_directory() -> CustomForm<PathBuf> {
 }
 
 /// The name of a file in a directory.
-pub(super) fn read_index(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(super) fn read_index(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let name = text(key.name, value, "index.html")?;
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err(ValueError::new(
@@ -70,7 +70,7 @@ pub(super) fn read_index(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Stri
 pub(super) struct TryList;
 
 impl TryList {
-    fn step(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TryStep> {
+    fn step(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<TryStep> {
         let step = text(key.name, value, "{path}")?;
         let problem = |why: &str, remedy: &str| {
             ValueError::new(
@@ -155,7 +155,7 @@ impl ValueForm<Vec<TryStep>> for TryList {
         "list of paths".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<TryStep>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Vec<TryStep>> {
         let name = key.name;
         Err(ValueError::new(
             format!("`{name}` is {}, but must be a list", describe(value)),
@@ -258,7 +258,7 @@ impl CacheRule {
 pub(super) struct CacheRules;
 
 impl CacheRules {
-    fn policy(key: &str, value: &DeValue<'_>) -> Read<CachePolicy> {
+    fn policy(key: &str, value: &DeValue<'_>) -> ValueResult<CachePolicy> {
         let text = text(key, value, "1h")?;
         Ok(match text {
             "" => CachePolicy::Unsaid,
@@ -296,7 +296,7 @@ impl ValueForm<Vec<CacheRule>> for CacheRules {
         "duration, word, or table of them".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<CacheRule>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Vec<CacheRule>> {
         let policy = Self::policy(key.name, value)?;
         Ok(match policy {
             CachePolicy::Unsaid => Vec::new(),

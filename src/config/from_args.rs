@@ -2,7 +2,7 @@
 
 use super::address::{self, AddressError};
 use super::diagnostics::{ConfigError, ConfigReport, Severity};
-use super::load::{DEFAULT_PATHS, FileChecks, Loaded, load_with};
+use super::load::{DEFAULT_PATHS, FileChecks, LoadedConfig, load_with};
 use super::reader::ConfigFindings;
 use super::sections::*;
 use super::{HiddenTexts, ListenAddress};
@@ -38,7 +38,7 @@ pub fn resolve(
     file: Option<&Path>,
     flags: CommandLineFlags<'_>,
     checks: FileChecks,
-) -> Result<Loaded, ConfigError> {
+) -> Result<LoadedConfig, ConfigError> {
     let listeners = || {
         flags
             .listen
@@ -91,9 +91,9 @@ fn refused(message: String, remedy: impl Into<String>) -> ConfigError {
     }
 }
 
-fn from_flags(flags: CommandLineFlags<'_>) -> Result<Loaded, ConfigError> {
+fn from_flags(flags: CommandLineFlags<'_>) -> Result<LoadedConfig, ConfigError> {
     let (config, warnings) = build(flags)?;
-    Ok(Loaded {
+    Ok(LoadedConfig {
         config,
         warnings,
         path: None,
@@ -164,7 +164,7 @@ fn build(flags: CommandLineFlags<'_>) -> Result<(Config, ConfigReport), ConfigEr
         server: ServerConfig::default(),
         admin: AdminConfig::default(),
         access_log: AccessLogConfig::default(),
-        headers: Headers::default(),
+        headers: HeadersConfig::default(),
         tracing: None,
         compression: None,
         listeners: vec![listener],
@@ -242,7 +242,10 @@ fn backend(written: &str, index: usize) -> Result<BackendConfig, ConfigError> {
 mod tests {
     use super::*;
 
-    fn resolve(file: Option<&Path>, flags: CommandLineFlags<'_>) -> Result<Loaded, ConfigError> {
+    fn resolve(
+        file: Option<&Path>,
+        flags: CommandLineFlags<'_>,
+    ) -> Result<LoadedConfig, ConfigError> {
         super::resolve(file, flags, |_, _| {})
     }
 

@@ -7,8 +7,8 @@ use super::forms::{CustomForm, KeyContext, custom};
 use super::print;
 use super::reader::ConfigFindings;
 use super::routes::read_request_key;
-use super::sections::{Balance, PoolConfig};
-use super::values::{self, Read, wrong};
+use super::sections::{BalanceConfig, PoolConfig};
+use super::values::{self, ValueResult, wrong};
 
 /// What requests have in common that the same backend gets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,7 +47,7 @@ pub(super) fn hash_key() -> CustomForm<HashKey> {
     )
 }
 
-fn read_hash_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<HashKey> {
+fn read_hash_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<HashKey> {
     const WAYS: &str = "write \"client\", \"uri\", \"path\", \"header:NAME\" or \"cookie:NAME\"";
     let written = values::text(key.name, value, "client")?;
     let refused = |remedy: &str| {
@@ -80,7 +80,7 @@ pub(super) fn hash_load() -> CustomForm<f64> {
     .public()
 }
 
-fn read_load(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
+fn read_load(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<f64> {
     let remedy = format!(
         "write a factor without quotes, such as `{} = 1.25`; 0 is no bound",
         key.name
@@ -98,7 +98,10 @@ fn read_load(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
 
 /// Keys for balancing by hash where nothing is hashed.
 pub(super) fn validate_hash(path: &str, pool: &PoolConfig, f: &mut ConfigFindings) {
-    let hashes = matches!(pool.balance, Balance::Hash | Balance::KetamaNginx);
+    let hashes = matches!(
+        pool.balance,
+        BalanceConfig::Hash | BalanceConfig::KetamaNginx
+    );
     let default = PoolConfig::named("app");
     // Not "written": `check --print` writes the defaults, too.
     for (key, is_default, is_used) in [
@@ -106,7 +109,7 @@ pub(super) fn validate_hash(path: &str, pool: &PoolConfig, f: &mut ConfigFinding
         (
             "hash_load",
             pool.hash_load == default.hash_load,
-            pool.balance == Balance::Hash,
+            pool.balance == BalanceConfig::Hash,
         ),
     ] {
         let at = format!("{path}.{key}");

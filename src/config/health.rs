@@ -4,7 +4,7 @@ use super::forms::KeyContext;
 use super::print;
 use super::reader::{ConfigFindings, ConfigTable, ValueError};
 use super::sections::CheckKind;
-use super::values::{Read, no_table, quoted, text, wrong};
+use super::values::{ValueResult, no_table, quoted, text, wrong};
 use toml::de::DeValue;
 
 /// Longest name of a gRPC service, in bytes.
@@ -50,7 +50,7 @@ fn misplaced(key: &str, kind: CheckKind, t: &ConfigTable<'_>, f: &mut ConfigFind
 }
 
 /// Of a `Host` field; `""` is none.
-pub(super) fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+pub(super) fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
     let key = key.name;
     let host = text(key, value, "app.example.org")?;
     if host.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'/') {
@@ -65,7 +65,7 @@ pub(super) fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Optio
 }
 
 /// The name of a gRPC service.
-pub(super) fn read_service(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(super) fn read_service(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let key = key.name;
     let service = text(key, value, "shop.Orders")?;
     if service.len() > MAX_SERVICE || service.chars().any(|c| c.is_control() || c == '/') {
@@ -80,7 +80,7 @@ pub(super) fn read_service(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<St
 }
 
 /// The target of a request.
-pub(super) fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(super) fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let text = text(key.name, value, "/health")?;
     check_path(text)
         .map(|()| text.to_string())
@@ -123,7 +123,7 @@ pub(super) fn is_token(text: &str) -> bool {
 }
 
 /// A method that can be probed with.
-pub(super) fn read_method(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(super) fn read_method(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let key = key.name;
     let text = text(key, value, "GET")?;
     if !is_token(text) {
@@ -158,7 +158,7 @@ pub(super) fn read_method(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Str
 pub(super) fn read_fields(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
-) -> Read<Vec<(String, String)>> {
+) -> ValueResult<Vec<(String, String)>> {
     let key = key.name;
     let DeValue::Table(table) = value else {
         let example = "{ \"X-Probe\" = \"lameduck\" }";
@@ -207,7 +207,7 @@ pub(super) fn read_fields(
 }
 
 /// `200`, `"200"`, `"2xx"` or `"200-299"`, as an inclusive range.
-pub(super) fn read_statuses(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<(u16, u16)> {
+pub(super) fn read_statuses(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<(u16, u16)> {
     let key = key.name;
     let text = match value {
         DeValue::Integer(integer) => integer.to_string(),

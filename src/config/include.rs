@@ -16,7 +16,7 @@ use super::plain_file::read_lasting_file;
 use super::reader::{ConfigFindings, describe};
 use super::size;
 use super::sources::SourceTexts;
-use super::variables::{Environment, expand_text};
+use super::variables::{VariableLookup, expand_text};
 use super::words::plain;
 
 /// The key, at the top of a file.
@@ -36,7 +36,7 @@ type IncludedFile = (u64, u64);
 
 /// Reads what a text includes.
 pub(super) struct Includer<'a> {
-    environment: Environment<'a>,
+    environment: VariableLookup<'a>,
     sources: &'a mut SourceTexts,
     found: &'a mut ConfigFindings,
     size: u64,
@@ -52,7 +52,7 @@ impl<'a> Includer<'a> {
     /// For the first of these texts.
     pub(super) fn new(
         sources: &'a mut SourceTexts,
-        environment: Environment<'a>,
+        environment: VariableLookup<'a>,
         found: &'a mut ConfigFindings,
     ) -> Self {
         let size = sources.iter().map(|source| source.text.len() as u64).sum();

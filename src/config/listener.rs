@@ -4,11 +4,11 @@ use super::forms::KeyContext;
 use super::reader::{ConfigFindings, ValueError, describe};
 use super::section_traits::ConfigSection as _;
 use super::sections::{ClientAuth, ListenerConfig};
-use super::values::{self, Read};
+use super::values::{self, ValueResult};
 use toml::de::DeValue;
 
 /// `true`, `false` or a port.
-pub(super) fn read_redirect(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<u16>> {
+pub(super) fn read_redirect(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<u16>> {
     let key = key.name;
     match value {
         DeValue::Boolean(false) => Ok(None),

@@ -7,7 +7,7 @@ use super::plain_file::read_file;
 use super::reader::{ConfigFindings, ConfigTable, DocumentParts};
 use super::section_traits::ConfigSection as _;
 use super::sources::{SourceText, SourceTexts};
-use super::variables::{self, Environment};
+use super::variables::{self, VariableLookup};
 use super::words::plain;
 use super::{Config, ListenAddress, ListenerConfig};
 use super::{dependent_defaults, size, validate};
@@ -20,7 +20,7 @@ pub const DEFAULT_PATHS: [&str; 2] = ["./lameduck.toml", "/etc/lameduck/lameduck
 
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// It.
     pub config: Config,
     /// What works and is probably not meant so.
@@ -43,7 +43,7 @@ pub type FileChecks = fn(&mut Config, &mut ConfigFindings);
 ///
 /// # Errors
 /// It can't be read, or it has errors: all of them are in the report.
-pub fn load(path: &Path, checks: FileChecks) -> Result<Loaded, ConfigError> {
+pub fn load(path: &Path, checks: FileChecks) -> Result<LoadedConfig, ConfigError> {
     load_with(path, None, checks)
 }
 
@@ -55,7 +55,7 @@ pub fn load_with(
     path: &Path,
     listeners: Option<Vec<ListenerConfig>>,
     checks: FileChecks,
-) -> Result<Loaded, ConfigError> {
+) -> Result<LoadedConfig, ConfigError> {
     let unreadable = |why: String, remedy: &str| ConfigError::Unreadable {
         path: path.to_path_buf(),
         why,
@@ -100,7 +100,7 @@ pub fn load_with(
 ///
 /// # Errors
 /// It has errors: all of them are in the report.
-pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
+pub fn parse(name: &str, text: &str) -> Result<LoadedConfig, ConfigError> {
     parse_with(name, text, &variables::of_process)
 }
 
@@ -112,7 +112,7 @@ pub fn parse_with(
     name: &str,
     text: &str,
     environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Loaded, ConfigError> {
+) -> Result<LoadedConfig, ConfigError> {
     read(SourceTexts::one(name, text), None, None, environment)
 }
 
@@ -120,8 +120,8 @@ fn read(
     mut sources: SourceTexts,
     listeners: Option<Vec<ListenerConfig>>,
     checks: Option<FileChecks>,
-    environment: Environment<'_>,
-) -> Result<Loaded, ConfigError> {
+    environment: VariableLookup<'_>,
+) -> Result<LoadedConfig, ConfigError> {
     let mut found = ConfigFindings::default();
     if checks.is_some() {
         Includer::new(&mut sources, environment, &mut found).follow(0);
@@ -163,7 +163,7 @@ fn read(
         diagnostics,
     };
     match config {
-        Some(config) if report.errors().next().is_none() => Ok(Loaded {
+        Some(config) if report.errors().next().is_none() => Ok(LoadedConfig {
             config,
             warnings: report,
             path: None,

@@ -60,14 +60,14 @@ pub use address::Address;
 pub use built_client::BuiltClient;
 pub(crate) use diagnostics::tame;
 pub use diagnostics::{ConfigError, ConfigReport, Diagnostic, Severity};
-pub use diff::{ConfigChange, Diff, diff};
+pub use diff::{ConfigChange, ConfigDiff, diff};
 pub use error_pages::{ErrorPage, ErrorPages, PageStatus};
 pub use files::{CachePolicy, CacheRule, PathPattern, TryStep};
 pub use from_args::{CommandLineFlags, resolve};
 pub use hash_key::HashKey;
 pub use hidden_texts::HiddenTexts;
 pub use listen_address::ListenAddress;
-pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
+pub use load::{DEFAULT_PATHS, FileChecks, LoadedConfig, load, parse};
 pub use reader::ConfigFindings;
 pub use routes::{
     CertificateDemand, ConnectionLimit, FieldMatch, FieldRule, ForwardAddress, LimitKey,

@@ -2,7 +2,7 @@
 //! the environment is shown as its reference.
 
 use super::hidden_texts::HiddenTexts;
-use super::section_traits::{ConfigSection, Entries, PrintExtent, PrintedSections};
+use super::section_traits::{ConfigSection, PrintExtent, PrintedSections, TomlEntries};
 use super::sections::{Config, HealthConfig};
 
 /// The whole configuration as TOML. A pool whose file has no `[pool.health]` shows the values of it as
@@ -49,7 +49,7 @@ pub(super) fn print_sections<T: ConfigSection>(
     printed
 }
 
-fn section(out: &mut String, header: &str, entries: &Entries, hidden: &HiddenTexts) {
+fn section(out: &mut String, header: &str, entries: &TomlEntries, hidden: &HiddenTexts) {
     out.push_str(&format!("{header}\n"));
     for (key, value) in entries {
         out.push_str(&format!("{key} = {}\n", hidden.hide(header, key, value)));

@@ -4,10 +4,10 @@ use super::reader::{ConfigFindings, ConfigTable};
 use super::schema::{KeySchema, SectionSchema};
 
 /// Keys with their values as TOML.
-pub(super) type Entries = Vec<(&'static str, String)>;
+pub(super) type TomlEntries = Vec<(&'static str, String)>;
 
 /// A section's header with its keys and values, one after the other as they are printed.
-pub(super) type PrintedSections = Vec<(&'static str, Entries)>;
+pub(super) type PrintedSections = Vec<(&'static str, TomlEntries)>;
 
 /// How much of a section is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) trait ConfigSection: Clone + 'static {
     fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self;
 
     /// Its own keys with their values.
-    fn entries(&self) -> Entries;
+    fn entries(&self) -> TomlEntries;
 
     /// Itself, and the sections below it.
     fn print(&self, extent: PrintExtent, out: &mut PrintedSections);
@@ -111,7 +111,7 @@ pub(super) trait KeyGroup: Sized {
     fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self;
 
     /// Those that apply, with their values.
-    fn entries(&self) -> Entries;
+    fn entries(&self) -> TomlEntries;
 
     /// The sections below that belong to it.
     fn print_below(&self, _out: &mut PrintedSections) {}

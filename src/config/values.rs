@@ -10,9 +10,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 /// A value's result.
-pub(super) type Read<T> = Result<T, ValueError>;
+pub(super) type ValueResult<T> = Result<T, ValueError>;
 
-fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -> Read<T> {
+fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -> ValueResult<T> {
     let is = describe(value);
     let message = format!("`{key}` is {is}, but must be {wanted}");
     Err(ValueError {
@@ -55,7 +55,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Text of one kind; `example` is for the remedy of a wrong type.
-pub(super) fn text<'t>(key: &str, value: &'t DeValue<'_>, example: &str) -> Read<&'t str> {
+pub(super) fn text<'t>(key: &str, value: &'t DeValue<'_>, example: &str) -> ValueResult<&'t str> {
     match value {
         DeValue::String(text) => Ok(text),
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
@@ -101,7 +101,11 @@ pub(super) fn out_of_range(
     )
 }
 
-pub(super) fn integer(key: &str, value: &DeValue<'_>, range: &RangeInclusive<i64>) -> Read<i64> {
+pub(super) fn integer(
+    key: &str,
+    value: &DeValue<'_>,
+    range: &RangeInclusive<i64>,
+) -> ValueResult<i64> {
     let (low, high) = (range.start(), range.end());
     match value {
         DeValue::Integer(written) => match whole(value) {
@@ -129,7 +133,7 @@ pub(super) fn integer(key: &str, value: &DeValue<'_>, range: &RangeInclusive<i64
     }
 }
 
-pub(super) fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
+pub(super) fn boolean(key: &str, value: &DeValue<'_>) -> ValueResult<bool> {
     match value {
         DeValue::Boolean(value) => Ok(*value),
         DeValue::String(text) if ["true", "false"].contains(&text.as_ref()) => wrong_type(
@@ -148,7 +152,7 @@ pub(super) fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
 }
 
 /// A number with or without a fraction, as it is written.
-pub(super) fn decimal<'a>(key: &str, value: &'a DeValue<'_>, remedy: &str) -> Read<&'a str> {
+pub(super) fn decimal<'a>(key: &str, value: &'a DeValue<'_>, remedy: &str) -> ValueResult<&'a str> {
     match value {
         DeValue::Float(float) => Ok(float.as_str()),
         DeValue::Integer(integer) => Ok(integer.as_str()),
@@ -156,7 +160,7 @@ pub(super) fn decimal<'a>(key: &str, value: &'a DeValue<'_>, remedy: &str) -> Re
     }
 }
 
-pub(super) fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
+pub(super) fn duration_of(key: &str, value: &DeValue<'_>) -> ValueResult<Duration> {
     match value {
         DeValue::String(text) => duration::parse(text).map_err(|why| {
             let remedy = match text.trim().parse::<u64>() {
@@ -178,7 +182,7 @@ pub(super) fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
 /// What stands for a default that the proxy finds out by itself.
 pub(super) const AUTO: &str = "auto";
 
-pub(super) fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
+pub(super) fn size_of(key: &str, value: &DeValue<'_>) -> ValueResult<u64> {
     match value {
         DeValue::String(text) => size::parse(text).map_err(|why| {
             let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
@@ -209,7 +213,11 @@ pub(super) fn all_words<T>(choices: &[(&str, T)]) -> String {
 }
 
 /// One of a few words.
-pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
+pub(super) fn choice<T: Copy>(
+    key: &str,
+    value: &DeValue<'_>,
+    choices: &[(&str, T)],
+) -> ValueResult<T> {
     let all = all_words(choices);
     let first = choices.first().map_or("", |(word, _)| word);
     let such_as = format!("write one of them in quotes, such as `{key} = \"{first}\"`");
@@ -231,7 +239,7 @@ pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, 
     ))
 }
 
-pub(super) fn path_of(key: &str, value: &DeValue<'_>, base: &Path) -> Read<Option<PathBuf>> {
+pub(super) fn path_of(key: &str, value: &DeValue<'_>, base: &Path) -> ValueResult<Option<PathBuf>> {
     let text = text(key, value, "/path/to/it")?;
     if text.is_empty() {
         return Ok(None);
@@ -244,7 +252,7 @@ const MAX_FILE_NAME: usize = 255;
 const MAX_PATH: usize = 4095;
 
 /// A path as written, taken from `base`. Every path of a configuration comes through here.
-pub(super) fn file_path(key: &str, text: &str, base: &Path) -> Read<PathBuf> {
+pub(super) fn file_path(key: &str, text: &str, base: &Path) -> ValueResult<PathBuf> {
     let refused = |why: String, remedy: &str| Err(wrong(key, quoted(text), why, remedy));
     // NUL among them: the system would take what stands before it, or refuse it once the proxy is running.
     if text.contains(|c: char| c.is_control()) {
@@ -268,20 +276,20 @@ pub(super) fn file_path(key: &str, text: &str, base: &Path) -> Read<PathBuf> {
     Ok(path)
 }
 
-pub(super) fn listen(key: &str, value: &DeValue<'_>) -> Read<SocketAddr> {
+pub(super) fn listen(key: &str, value: &DeValue<'_>) -> ValueResult<SocketAddr> {
     let text = address_text(key, value)?;
     address::listen(&text)
         .map_err(|error| wrong(key, shown(value, &text), error.message, error.remedy))
 }
 
-pub(super) fn listen_address(key: &str, value: &DeValue<'_>) -> Read<ListenAddress> {
+pub(super) fn listen_address(key: &str, value: &DeValue<'_>) -> ValueResult<ListenAddress> {
     let text = address_text(key, value)?;
     text.parse().map_err(|error: address::AddressError| {
         wrong(key, shown(value, &text), error.message, error.remedy)
     })
 }
 
-pub(super) fn backend_address(key: &str, value: &DeValue<'_>) -> Read<Address> {
+pub(super) fn backend_address(key: &str, value: &DeValue<'_>) -> ValueResult<Address> {
     let text = address_text(key, value)?;
     text.parse().map_err(|error: address::AddressError| {
         wrong(key, shown(value, &text), error.message, error.remedy)
@@ -289,7 +297,7 @@ pub(super) fn backend_address(key: &str, value: &DeValue<'_>) -> Read<Address> {
 }
 
 /// An address as written; a bare number is taken for text, so that it is judged as the port that it is meant for.
-fn address_text(key: &str, value: &DeValue<'_>) -> Read<String> {
+fn address_text(key: &str, value: &DeValue<'_>) -> ValueResult<String> {
     match value {
         DeValue::Integer(number) => Ok(number.to_string()),
         _ => text(key, value, "127.0.0.1:8080").map(str::to_string),
@@ -305,7 +313,7 @@ fn shown(value: &DeValue<'_>, text: &str) -> String {
 }
 
 /// A name of a pool or backend. `~` and `/` would be ambiguous in `POOL/NAME~2`.
-pub(super) fn name(key: &str, value: &DeValue<'_>) -> Read<String> {
+pub(super) fn name(key: &str, value: &DeValue<'_>) -> ValueResult<String> {
     let text = text(key, value, "app")?;
     check_name(text).map(|()| text.to_string()).map_err(|why| {
         let good: String = text

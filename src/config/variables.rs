@@ -14,7 +14,7 @@ use super::reader::ConfigFindings;
 use super::sources::SourceTexts;
 
 /// Where variables are looked up.
-pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
+pub(super) type VariableLookup<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 /// The environment of this process.
 pub(super) fn of_process(name: &str) -> Option<OsString> {
@@ -67,7 +67,7 @@ impl ExpandedTexts {
 pub(super) fn expand(
     table: &mut DeTable<'_>,
     sources: &SourceTexts,
-    environment: Environment<'_>,
+    environment: VariableLookup<'_>,
     found: &mut ConfigFindings,
 ) -> ExpandedTexts {
     let mut all = ExpandedTexts::default();
@@ -82,7 +82,7 @@ pub(super) fn expand(
 fn in_value(
     value: &mut Spanned<DeValue<'_>>,
     sources: &SourceTexts,
-    environment: Environment<'_>,
+    environment: VariableLookup<'_>,
     found: &mut ConfigFindings,
     all: &mut ExpandedTexts,
 ) {
@@ -148,7 +148,7 @@ pub(super) struct VariableError {
 /// A variable that is not set, or something else in the braces: which, and what to do.
 pub(super) fn expand_text(
     text: &str,
-    environment: Environment<'_>,
+    environment: VariableLookup<'_>,
 ) -> Result<String, VariableError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -180,7 +180,7 @@ pub(super) fn expand_text(
 }
 
 /// The value of what stands between the braces.
-fn value_of(inner: &str, environment: Environment<'_>) -> Result<String, VariableError> {
+fn value_of(inner: &str, environment: VariableLookup<'_>) -> Result<String, VariableError> {
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),

@@ -2,19 +2,19 @@
 //! predicate.
 
 use super::Time;
-use super::closing::Closing;
-use super::drain::{Actor, DrainSet, DrainSpec, OpenDrain, Outcome, Probed, Until};
-pub use super::event::{BackendEffect, BackendEvent, Context, Policy, ProbeResult};
-use super::health::{HealthJudge, JudgeContext, Sample};
-use super::losses::Losses;
-pub use super::state::{DerivedState, Health};
+use super::closing::ClosingProgress;
+use super::drain::{DrainActor, DrainOutcome, DrainSet, DrainSpec, DrainUntil, OpenDrain, Probed};
+pub use super::event::{BackendEffect, BackendEvent, BackendPolicy, EventContext, ProbeResult};
+use super::health::{HealthJudge, JudgeContext, ProbeSample};
+use super::losses::RequestLosses;
+pub use super::state::{BackendHealth, DerivedState};
 
 mod hand_over;
 mod successor;
 mod turn;
 mod vouched;
 
-use turn::Turn;
+use turn::StepEffects;
 
 /// The id of the app's own drain: it has one at most.
 pub const APP_DRAIN: &str = "app";
@@ -25,8 +25,8 @@ pub struct BackendState {
     judge: HealthJudge,
     drains: DrainSet,
     /// Present while the set of drains isn't empty.
-    closing: Option<Closing>,
-    losses: Losses,
+    closing: Option<ClosingProgress>,
+    losses: RequestLosses,
     epoch: u64,
     incarnation: u64,
 }
@@ -38,7 +38,7 @@ impl BackendState {
             judge: HealthJudge::new(now),
             drains: DrainSet::default(),
             closing: None,
-            losses: Losses::default(),
+            losses: RequestLosses::default(),
             epoch: 0,
             incarnation: 1,
         }
@@ -52,7 +52,7 @@ impl BackendState {
             backend.drains.put_back(drain, backend.incarnation, now);
         }
         if !backend.drains.is_empty() {
-            backend.closing = Some(Closing::quiet(backend.epoch, now));
+            backend.closing = Some(ClosingProgress::quiet(backend.epoch, now));
         }
         backend
     }
@@ -70,9 +70,9 @@ impl BackendState {
         match (&self.closing, self.judge.health()) {
             (Some(closing), _) if closing.is_quiet() => DerivedState::Drained,
             (Some(_), _) => DerivedState::Draining,
-            (None, Health::Starting) => DerivedState::Starting,
-            (None, Health::Down) => DerivedState::Down,
-            (None, Health::Up) => DerivedState::Ready,
+            (None, BackendHealth::Starting) => DerivedState::Starting,
+            (None, BackendHealth::Down) => DerivedState::Down,
+            (None, BackendHealth::Up) => DerivedState::Ready,
         }
     }
 
@@ -82,7 +82,7 @@ impl BackendState {
     }
 
     /// What probes say.
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> BackendHealth {
         self.judge.health()
     }
 
@@ -97,7 +97,7 @@ impl BackendState {
     }
 
     /// The open drains, by actor and id.
-    pub fn drains(&self) -> impl Iterator<Item = (&(Actor, String), &OpenDrain)> {
+    pub fn drains(&self) -> impl Iterator<Item = (&(DrainActor, String), &OpenDrain)> {
         self.drains.iter()
     }
 
@@ -111,7 +111,7 @@ impl BackendState {
     }
 
     /// When it wants [`BackendEvent::Tick`]. After that tick the next one is later.
-    pub fn next_deadline(&self, policy: &Policy) -> Option<Time> {
+    pub fn next_deadline(&self, policy: &BackendPolicy) -> Option<Time> {
         let cut = self
             .closing
             .as_ref()
@@ -125,7 +125,7 @@ impl BackendState {
     }
 
     /// The time between two probes: `fast_interval` in transition, else `interval`.
-    pub fn probe_interval(&self, policy: &Policy) -> Time {
+    pub fn probe_interval(&self, policy: &BackendPolicy) -> Time {
         // A drain that ends with a restart is watched closely, so that the new process is seen soon.
         let watched = self.drains.restarting() || self.drains.any_expired();
         if watched || self.judge.in_a_hurry(policy, self.waits_for_passes()) {
@@ -139,12 +139,12 @@ impl BackendState {
     pub fn step(
         &mut self,
         event: BackendEvent,
-        context: &Context,
-        policy: &Policy,
+        context: &EventContext,
+        policy: &BackendPolicy,
         now: Time,
     ) -> Vec<BackendEffect> {
         let before = self.state();
-        let mut turn = Turn {
+        let mut turn = StepEffects {
             context,
             policy,
             now,
@@ -163,7 +163,7 @@ impl BackendState {
                 listener,
             } => {
                 self.probed(
-                    Sample {
+                    ProbeSample {
                         probe,
                         began,
                         listener,
@@ -201,7 +201,7 @@ impl BackendState {
             BackendEvent::LeaseEnded { id } => {
                 turn.because("its lease ended");
                 self.lift(
-                    |drain| drain.actor == Actor::Supervisor && drain.id == id,
+                    |drain| drain.actor == DrainActor::Supervisor && drain.id == id,
                     &mut turn,
                 );
             }
@@ -217,17 +217,17 @@ impl BackendState {
         self.finish(turn, before)
     }
 
-    fn probed(&mut self, sample: Sample, turn: &mut Turn<'_>) {
+    fn probed(&mut self, sample: ProbeSample, turn: &mut StepEffects<'_>) {
         let probed = Probed {
             well: sample.probe == ProbeResult::Pass,
             began: sample.began,
             gap: self.judge.gap(),
-            quiet: self.closing.as_ref().and_then(Closing::quiet_since),
+            quiet: self.closing.as_ref().and_then(ClosingProgress::quiet_since),
             incarnation: self.incarnation,
         };
         let setting = JudgeContext {
             drained: !self.drains.is_empty(),
-            drained_by_app: self.drains.has(Actor::App),
+            drained_by_app: self.drains.has(DrainActor::App),
             irreplaceable: turn.context.irreplaceable,
             replaced: self.drains.show_restart(probed),
         };
@@ -274,33 +274,33 @@ impl BackendState {
     }
 
     /// The app's drain is put once; later signs change nothing but its reason.
-    fn close_by_app(&mut self, reason: &str, deadline: Option<Time>, turn: &mut Turn<'_>) {
-        if self.drains.explain(Actor::App, APP_DRAIN, reason) {
+    fn close_by_app(&mut self, reason: &str, deadline: Option<Time>, turn: &mut StepEffects<'_>) {
+        if self.drains.explain(DrainActor::App, APP_DRAIN, reason) {
             return;
         }
         let order = DrainSpec {
-            actor: Actor::App,
+            actor: DrainActor::App,
             id: APP_DRAIN.to_owned(),
             reason: reason.to_owned(),
             deadline,
-            until: Until::Resumed,
+            until: DrainUntil::Resumed,
             expires: None,
         };
         self.close(order, turn);
         turn.because(reason);
     }
 
-    fn close(&mut self, order: DrainSpec, turn: &mut Turn<'_>) {
+    fn close(&mut self, order: DrainSpec, turn: &mut StepEffects<'_>) {
         let told = if order.reason.is_empty() {
             "no reason given"
         } else {
             &order.reason
         };
         turn.because(format!("drain by {}: {told}", order.actor.as_str()));
-        if order.actor == Actor::App {
+        if order.actor == DrainActor::App {
             self.judge.ask_again(turn.now);
         }
-        let waits = order.actor != Actor::App;
+        let waits = order.actor != DrainActor::App;
         self.drains.put(order, self.incarnation, turn.now);
         let in_flight = turn.context.in_flight;
         match &mut self.closing {
@@ -315,37 +315,37 @@ impl BackendState {
                 self.judge.forget_before(turn.now);
                 self.bump(turn);
                 let hand_over = self.begin_hand_over(turn.policy, turn.now);
-                self.closing = Some(Closing::new(self.epoch).with_hand_over(hand_over));
+                self.closing = Some(ClosingProgress::new(self.epoch).with_hand_over(hand_over));
             }
         }
     }
 
-    fn resume(&mut self, all: bool, turn: &mut Turn<'_>) {
+    fn resume(&mut self, all: bool, turn: &mut StepEffects<'_>) {
         turn.because(if all {
             "every drain lifted"
         } else {
             "resumed by operator"
         });
-        self.lift(|drain| all || drain.actor == Actor::Operator, turn);
+        self.lift(|drain| all || drain.actor == DrainActor::Operator, turn);
     }
 
     /// Somebody takes drains back. What was known of the process counts only if it can't have been replaced
     /// unseen: not while it was drained (none of our connections was open, so none could break), and not if the
     /// app's own word is overruled. Then it opens after `rise` passes begun from now on.
-    fn lift(&mut self, which: impl Fn(&OpenDrain) -> bool, turn: &mut Turn<'_>) {
-        let apps_own = self.drains.has(Actor::App);
+    fn lift(&mut self, which: impl Fn(&OpenDrain) -> bool, turn: &mut StepEffects<'_>) {
+        let apps_own = self.drains.has(DrainActor::App);
         turn.planned = true;
         if !self.drains.lift(which) {
             return;
         }
-        let overruled = apps_own && !self.drains.has(Actor::App);
+        let overruled = apps_own && !self.drains.has(DrainActor::App);
         if overruled || self.state() == DerivedState::Drained {
             self.judge.doubt(turn.now);
             turn.probe = true;
         }
     }
 
-    fn quiesced(&mut self, epoch: u64, turn: &mut Turn<'_>) {
+    fn quiesced(&mut self, epoch: u64, turn: &mut StepEffects<'_>) {
         let Some(closing) = &mut self.closing else {
             return;
         };
@@ -362,7 +362,7 @@ impl BackendState {
     }
 
     /// Another process is behind it. What the old one has in flight goes on.
-    fn reborn(&mut self, turn: &mut Turn<'_>) {
+    fn reborn(&mut self, turn: &mut StepEffects<'_>) {
         self.incarnation = self.incarnation.saturating_add(1);
         self.bump(turn);
         turn.because(format!(
@@ -371,27 +371,30 @@ impl BackendState {
         ));
         match self.closing {
             Some(_) => self.losses.succeeded(),
-            None => self.losses = Losses::default(),
+            None => self.losses = RequestLosses::default(),
         }
         self.settle_if_decided(turn);
     }
 
-    fn settle_if_decided(&mut self, turn: &mut Turn<'_>) {
-        let undecided = self.closing.as_ref().is_some_and(Closing::is_undecided);
+    fn settle_if_decided(&mut self, turn: &mut StepEffects<'_>) {
+        let undecided = self
+            .closing
+            .as_ref()
+            .is_some_and(ClosingProgress::is_undecided);
         if undecided && self.losses.is_decided() {
             self.settle(turn);
         }
     }
 
-    fn settle(&mut self, turn: &mut Turn<'_>) {
+    fn settle(&mut self, turn: &mut StepEffects<'_>) {
         let Some(closing) = &mut self.closing else {
             return;
         };
         let lost = self.losses.requests();
         let outcome = if lost > 0 {
-            Outcome::Died { lost }
+            DrainOutcome::Died { lost }
         } else {
-            Outcome::Drained
+            DrainOutcome::Drained
         };
         turn.acts.extend(closing.settle(outcome, turn.now));
         if lost > 0 {
@@ -400,11 +403,11 @@ impl BackendState {
         } else {
             turn.because("nothing is in flight and no connection is open");
         }
-        self.losses = Losses::default();
+        self.losses = RequestLosses::default();
     }
 
     /// Expiries, absence and deadlines that are due.
-    fn pass_time(&mut self, turn: &mut Turn<'_>) {
+    fn pass_time(&mut self, turn: &mut StepEffects<'_>) {
         if self.drains.expire(turn.now) {
             self.judge.ask_again(turn.now);
             turn.probe = true;
@@ -421,7 +424,8 @@ impl BackendState {
                 && let Some(closing) = &mut self.closing
             {
                 let lost = self.losses.requests();
-                turn.acts.extend(closing.announce(Outcome::Died { lost }));
+                turn.acts
+                    .extend(closing.announce(DrainOutcome::Died { lost }));
             }
         }
         self.look_at_sessions(turn);
@@ -435,26 +439,26 @@ impl BackendState {
     }
 
     /// The set is empty: the closing is over. Health alone decides from here.
-    fn open(&mut self, turn: &mut Turn<'_>) {
+    fn open(&mut self, turn: &mut StepEffects<'_>) {
         if let Some(mut closing) = self.closing.take() {
             turn.shut |= closing.hands_over();
-            turn.acts.extend(closing.announce(Outcome::Resumed));
-            self.losses = Losses::default();
+            turn.acts.extend(closing.announce(DrainOutcome::Resumed));
+            self.losses = RequestLosses::default();
         }
     }
 
     /// Whether only passes can open it (other things being equal).
     fn waits_for_passes(&self) -> bool {
-        self.drains.has(Actor::App) || self.drains.any_expired()
+        self.drains.has(DrainActor::App) || self.drains.any_expired()
     }
 
-    fn bump(&mut self, turn: &mut Turn<'_>) {
+    fn bump(&mut self, turn: &mut StepEffects<'_>) {
         if !std::mem::replace(&mut turn.bumped, true) {
             self.epoch = self.epoch.saturating_add(1);
         }
     }
 
-    fn finish(&mut self, mut turn: Turn<'_>, from: DerivedState) -> Vec<BackendEffect> {
+    fn finish(&mut self, mut turn: StepEffects<'_>, from: DerivedState) -> Vec<BackendEffect> {
         let to = self.state();
         let left = from == DerivedState::Ready && to != DerivedState::Ready;
         if left {

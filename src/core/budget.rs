@@ -11,7 +11,7 @@ const TOKEN: u64 = 1000;
 
 /// How fast it fills, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rates {
+pub struct RetryRates {
     /// Thousandths of a token for each request of the pool. Default 200: 20 %.
     pub per_request: u64,
     /// Tokens a second, whatever the traffic. Default 10.
@@ -21,7 +21,7 @@ pub struct Rates {
     pub burst: u64,
 }
 
-impl Default for Rates {
+impl Default for RetryRates {
     fn default() -> Self {
         Self {
             per_request: 200,
@@ -31,7 +31,7 @@ impl Default for Rates {
     }
 }
 
-impl Rates {
+impl RetryRates {
     /// The default rates with another share of requests (0.2 is 20 %; what is no number, or less than 0, is 0;
     /// more than 1 is 1).
     pub fn with_ratio(ratio: f64) -> Self {
@@ -65,7 +65,7 @@ fn millis(time: Time) -> u64 {
 /// The budget of a pool, for as many threads as there are, without a lock. Each operation is atomic; none waits.
 #[derive(Debug)]
 pub struct RetryBudget {
-    rates: Rates,
+    rates: RetryRates,
     /// `rates.per_request` as it is now.
     per_request: AtomicU64,
     thousandths: AtomicU64,
@@ -74,7 +74,7 @@ pub struct RetryBudget {
 
 impl RetryBudget {
     /// A budget with ten seconds of its floor in it.
-    pub fn new(rates: Rates, now: Time) -> Self {
+    pub fn new(rates: RetryRates, now: Time) -> Self {
         Self {
             rates,
             per_request: AtomicU64::new(rates.per_request),
@@ -83,9 +83,9 @@ impl RetryBudget {
         }
     }
 
-    /// Another share of requests from now on; see [`Rates::with_ratio`]. What is in it stays.
+    /// Another share of requests from now on; see [`RetryRates::with_ratio`]. What is in it stays.
     pub fn set_ratio(&self, ratio: f64) {
-        let rates = Rates::with_ratio(ratio);
+        let rates = RetryRates::with_ratio(ratio);
         self.per_request.store(rates.per_request, Ordering::Relaxed);
     }
 
@@ -132,7 +132,7 @@ mod tests {
 
     const NOW: Time = Time::from_secs(5);
 
-    fn empty(rates: Rates) -> RetryBudget {
+    fn empty(rates: RetryRates) -> RetryBudget {
         let budget = RetryBudget::new(rates, NOW);
         while budget.take(NOW) {}
         budget
@@ -140,15 +140,15 @@ mod tests {
 
     #[test]
     fn it_starts_with_ten_seconds_of_its_floor() {
-        let budget = RetryBudget::new(Rates::default(), NOW);
+        let budget = RetryBudget::new(RetryRates::default(), NOW);
         assert_eq!((0..200).filter(|_| budget.take(NOW)).count(), 100);
     }
 
     #[test]
     fn five_requests_pay_for_one_retry() {
-        let budget = empty(Rates {
+        let budget = empty(RetryRates {
             per_second: 0,
-            ..Rates::default()
+            ..RetryRates::default()
         });
         for n in 1..=50 {
             budget.on_request();
@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn another_ratio_counts_from_then_on() {
-        let budget = empty(Rates {
+        let budget = empty(RetryRates {
             per_second: 0,
-            ..Rates::default()
+            ..RetryRates::default()
         });
         budget.set_ratio(1.0);
         budget.on_request();
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn time_pays_ten_a_second_even_in_small_steps() {
-        let budget = empty(Rates::default());
+        let budget = empty(RetryRates::default());
         let mut taken = 0;
         for step in 1..=10_000 {
             let now = NOW + Time::from_micros(200) * step;
@@ -182,9 +182,9 @@ mod tests {
 
     #[test]
     fn it_holds_no_more_than_its_burst() {
-        let rates = Rates {
+        let rates = RetryRates {
             burst: 7,
-            ..Rates::default()
+            ..RetryRates::default()
         };
         let budget = RetryBudget::new(rates, NOW);
         let later = NOW + Time::from_secs(1_000_000);
@@ -196,9 +196,9 @@ mod tests {
 
     #[test]
     fn threads_take_no_token_twice() {
-        let rates = Rates {
+        let rates = RetryRates {
             per_second: 0,
-            ..Rates::default()
+            ..RetryRates::default()
         };
         let budget = empty(rates);
         for _ in 0..500 {
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn odd_ratios_are_put_right() {
         for (ratio, per_request) in [(0.2, 200), (-1.0, 0), (f64::NAN, 0), (9.0, 1000)] {
-            assert_eq!(Rates::with_ratio(ratio).per_request, per_request);
+            assert_eq!(RetryRates::with_ratio(ratio).per_request, per_request);
         }
     }
 }

@@ -1,13 +1,13 @@
 //! One closing: from the first drain to the moment when the set is empty again. Those who wait are told once.
 
 use super::Time;
-use super::drain::{DrainSet, Outcome};
-use super::event::{BackendEffect, Policy};
+use super::drain::{DrainOutcome, DrainSet};
+use super::event::{BackendEffect, BackendPolicy};
 use super::sticky::hand_over::{HandOver, HandOverFacts};
 
 /// How far a closing has come.
 #[derive(Debug, Clone)]
-pub(super) struct Closing {
+pub(super) struct ClosingProgress {
     /// The epoch that it began with.
     epoch: u64,
     /// Since when nothing is in flight and no connection of ours open.
@@ -22,7 +22,7 @@ pub(super) struct Closing {
     hand_over: Option<HandOver>,
 }
 
-impl Closing {
+impl ClosingProgress {
     pub(super) fn new(epoch: u64) -> Self {
         Self {
             epoch,
@@ -111,19 +111,19 @@ impl Closing {
     }
 
     /// It is quiet, and this is how it ended for those who have not been told.
-    pub(super) fn settle(&mut self, outcome: Outcome, now: Time) -> Option<BackendEffect> {
+    pub(super) fn settle(&mut self, outcome: DrainOutcome, now: Time) -> Option<BackendEffect> {
         self.quiet.get_or_insert(now);
         self.undecided = false;
         self.announce(outcome)
     }
 
     /// Tells those who wait, once.
-    pub(super) fn announce(&mut self, outcome: Outcome) -> Option<BackendEffect> {
+    pub(super) fn announce(&mut self, outcome: DrainOutcome) -> Option<BackendEffect> {
         (!std::mem::replace(&mut self.announced, true)).then_some(BackendEffect::Announce(outcome))
     }
 
     /// When streams have to begin to end, or requests have to be cut.
-    pub(super) fn next_deadline(&self, drains: &DrainSet, policy: &Policy) -> Option<Time> {
+    pub(super) fn next_deadline(&self, drains: &DrainSet, policy: &BackendPolicy) -> Option<Time> {
         let deadline = drains.deadline().filter(|_| !self.is_quiet())?;
         if self.ending == Some(deadline) {
             return Some(deadline);
@@ -135,7 +135,7 @@ impl Closing {
     pub(super) fn due(
         &mut self,
         drains: &mut DrainSet,
-        policy: &Policy,
+        policy: &BackendPolicy,
         now: Time,
         in_flight: u32,
     ) -> Vec<BackendEffect> {
@@ -160,7 +160,7 @@ impl Closing {
             }
             drains.spend(now);
             effects.push(BackendEffect::Cut);
-            effects.extend(self.announce(Outcome::TimedOut { cut: in_flight }));
+            effects.extend(self.announce(DrainOutcome::TimedOut { cut: in_flight }));
         }
         effects
     }

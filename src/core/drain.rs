@@ -10,7 +10,7 @@ pub use restart::{RestartSign, UNSEEN_AFTER};
 
 /// Who asked for a drain. Each actor lifts its own drains and nobody else's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Actor {
+pub enum DrainActor {
     /// The app itself: its probe answered 503, or it closed its listener. Lifted by `rise` passes.
     App,
     /// A supervisor or launcher, through a lease or a hook.
@@ -25,7 +25,7 @@ pub enum Actor {
 
 /// What ends a drain by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Until {
+pub enum DrainUntil {
     /// Only `resume` (or its expiry) ends it.
     #[default]
     Resumed,
@@ -37,7 +37,7 @@ pub enum Until {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainSpec {
     /// Who asks.
-    pub actor: Actor,
+    pub actor: DrainActor,
     /// Tells this actor's drains apart (a lease's id, `"operator"`, a deploy's id). A second order with the
     /// same actor and id replaces the first's deadline, reason, end and expiry.
     pub id: String,
@@ -46,14 +46,14 @@ pub struct DrainSpec {
     /// When what is still in flight is cut. `None`: never.
     pub deadline: Option<Time>,
     /// What ends it by itself.
-    pub until: Until,
+    pub until: DrainUntil,
     /// When it ends by itself even so; it then reopens only after `rise` fresh passes.
     pub expires: Option<Time>,
 }
 
 /// How a drain ended for those who wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DrainOutcome {
     /// Nothing in flight, and no connection of ours is open.
     Drained,
     /// The deadline passed and `cut` requests and streams were cut.
@@ -70,7 +70,7 @@ pub enum Outcome {
     Resumed,
 }
 
-impl Actor {
+impl DrainActor {
     /// As the API and the metrics write it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ impl DrainSpec {
     }
 }
 
-impl Until {
+impl DrainUntil {
     /// As the API writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -117,7 +117,7 @@ impl Until {
     }
 }
 
-impl Outcome {
+impl DrainOutcome {
     /// As the API and the metrics write it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -133,7 +133,7 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenDrain {
     /// See [`DrainSpec::actor`].
-    pub actor: Actor,
+    pub actor: DrainActor,
     /// See [`DrainSpec::id`].
     pub id: String,
     /// See [`DrainSpec::reason`].
@@ -141,7 +141,7 @@ pub struct OpenDrain {
     /// See [`DrainSpec::deadline`].
     pub deadline: Option<Time>,
     /// See [`DrainSpec::until`].
-    pub until: Until,
+    pub until: DrainUntil,
     /// See [`DrainSpec::expires`].
     pub expires: Option<Time>,
     /// When the first order with this actor and id came.
@@ -168,7 +168,7 @@ struct DrainEntry {
 
 /// The set of open drains of one backend. Empty means open.
 #[derive(Debug, Clone, Default)]
-pub struct DrainSet(BTreeMap<(Actor, String), DrainEntry>);
+pub struct DrainSet(BTreeMap<(DrainActor, String), DrainEntry>);
 
 impl DrainSet {
     /// Nothing is closed.
@@ -177,18 +177,18 @@ impl DrainSet {
     }
 
     /// Every drain, by actor and id.
-    pub fn iter(&self) -> impl Iterator<Item = (&(Actor, String), &OpenDrain)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&(DrainActor, String), &OpenDrain)> {
         self.0.iter().map(|(key, entry)| (key, &entry.drain))
     }
 
     /// Whether this actor has one open.
-    pub fn has(&self, actor: Actor) -> bool {
+    pub fn has(&self, actor: DrainActor) -> bool {
         self.0.keys().any(|key| key.0 == actor)
     }
 
     /// Whether nobody but the app has one open (true where there is none).
     pub fn only_app(&self) -> bool {
-        self.0.keys().all(|key| key.0 == Actor::App)
+        self.0.keys().all(|key| key.0 == DrainActor::App)
     }
 
     /// Whether one of them ends with a restart.
@@ -237,13 +237,13 @@ impl DrainSet {
     }
 
     /// The incarnation that this drain was asked for.
-    pub(super) fn asked_for(&self, actor: Actor, id: &str) -> Option<u64> {
+    pub(super) fn asked_for(&self, actor: DrainActor, id: &str) -> Option<u64> {
         let entry = self.0.get(&(actor, id.to_owned()))?;
         Some(entry.incarnation)
     }
 
     /// Gives an open drain another reason; says whether there is one.
-    pub(super) fn explain(&mut self, actor: Actor, id: &str, reason: &str) -> bool {
+    pub(super) fn explain(&mut self, actor: DrainActor, id: &str, reason: &str) -> bool {
         let found = self
             .0
             .values_mut()
@@ -266,7 +266,7 @@ impl DrainSet {
         let before = self.0.len();
         self.0.retain(|key, entry| {
             let restarted = entry.drain.until.sign().is_some() && entry.incarnation < incarnation;
-            !(key.0 == Actor::App || restarted || entry.expired)
+            !(key.0 == DrainActor::App || restarted || entry.expired)
         });
         self.0.len() != before
     }
@@ -275,12 +275,12 @@ impl DrainSet {
     pub(super) fn lift_absent(&mut self) -> bool {
         let before = self.0.len();
         self.0
-            .retain(|key, entry| key.0 != Actor::App && !entry.expired);
+            .retain(|key, entry| key.0 != DrainActor::App && !entry.expired);
         self.0.len() != before
     }
 
     /// Makes one of them expire at `at`, if it would not before.
-    pub(super) fn hasten(&mut self, actor: Actor, id: &str, at: Time) {
+    pub(super) fn hasten(&mut self, actor: DrainActor, id: &str, at: Time) {
         if let Some(entry) = self.0.get_mut(&(actor, id.to_owned())) {
             let sooner = entry.drain.expires.map_or(at, |expires| expires.min(at));
             entry.drain.expires = Some(sooner);

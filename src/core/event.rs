@@ -1,7 +1,7 @@
 //! What goes into [`BackendState::step`](super::backend::BackendState::step) and what comes out of it.
 
 use super::Time;
-use super::drain::{Actor, DrainSpec, Outcome};
+use super::drain::{DrainActor, DrainOutcome, DrainSpec};
 use super::state::DerivedState;
 
 /// The result of one probe.
@@ -23,7 +23,7 @@ pub enum ProbeResult {
 
 /// The numbers that judge a backend. Runtime form of `[pool.health]` and `[pool.drain]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
+pub struct BackendPolicy {
     /// Passes in a row that make it up.
     pub rise: u32,
     /// Failures in a row that make it down.
@@ -46,7 +46,7 @@ pub struct Policy {
     pub finishes_sessions: bool,
 }
 
-impl Default for Policy {
+impl Default for BackendPolicy {
     fn default() -> Self {
         Self {
             rise: 2,
@@ -65,7 +65,7 @@ impl Default for Policy {
 
 /// What only the edge knows at the time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Context {
+pub struct EventContext {
     /// Requests, streams and upgrades in flight on this backend.
     pub in_flight: u32,
     /// Sessions that it has, where drains finish them; else 0.
@@ -93,7 +93,7 @@ pub enum BackendEvent {
     Hint,
     /// Requests broke on it: their connections died before the responses were complete, whether or not they
     /// could be retried elsewhere. Asks for a probe; if that finds the process gone, a drain that waits ends as
-    /// [`Outcome::Died`] with these.
+    /// [`DrainOutcome::Died`] with these.
     Lost {
         /// How many.
         requests: u32,
@@ -110,7 +110,7 @@ pub enum BackendEvent {
     /// Whoever asked for this drain takes it back, and nothing else: lifted as in [`BackendEvent::Resume`].
     Withdrawn {
         /// Who asked.
-        actor: Actor,
+        actor: DrainActor,
         /// The drain's id.
         id: String,
     },
@@ -118,7 +118,7 @@ pub enum BackendEvent {
     /// latest.
     Orphaned {
         /// Who asked.
-        actor: Actor,
+        actor: DrainActor,
         /// The drain's id.
         id: String,
         /// When it ends by itself, after fresh passes.
@@ -128,7 +128,7 @@ pub enum BackendEvent {
     /// ended, or let go of the socket: for a drain that waits for that ([`RestartSign::Exit`](super::drain::RestartSign)).
     Ended {
         /// Who asked for the drain.
-        actor: Actor,
+        actor: DrainActor,
         /// The drain's id.
         id: String,
     },
@@ -136,7 +136,7 @@ pub enum BackendEvent {
     /// process already, it is a new incarnation from here on, and health decides when it takes requests.
     RunsAgain {
         /// Who asked.
-        actor: Actor,
+        actor: DrainActor,
         /// The drain's id.
         id: String,
     },
@@ -182,11 +182,11 @@ pub enum BackendEffect {
     /// The deadline: cut what is in flight.
     Cut,
     /// Tell everybody who waits for this backend's drain.
-    Announce(Outcome),
+    Announce(DrainOutcome),
     /// Warn: this drain waits for a restart, and the same process goes on passing its probes.
     Unseen {
         /// Who asked for the drain.
-        actor: Actor,
+        actor: DrainActor,
         /// The drain's id.
         id: String,
     },

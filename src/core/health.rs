@@ -1,8 +1,8 @@
 //! What probes say: rows of passes, failures and time-outs, and when another process has taken over.
 
 use super::Time;
-use super::event::{Policy, ProbeResult};
-use super::state::Health;
+use super::event::{BackendPolicy, ProbeResult};
+use super::state::BackendHealth;
 
 /// What the backend's drains and pool mean for the judgement of a probe.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +19,7 @@ pub(super) struct JudgeContext {
 
 /// One probe, as it ended.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
+pub(super) struct ProbeSample {
     pub probe: ProbeResult,
     pub began: Time,
     pub listener: Option<u64>,
@@ -27,7 +27,7 @@ pub(super) struct Sample {
 
 /// What a probe changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Finding {
+pub(super) struct ProbeFinding {
     /// It began too early to say anything. Nothing else is set then.
     pub stale: bool,
     /// Another process answers.
@@ -45,7 +45,7 @@ pub(super) struct Finding {
 /// The judge of one backend's probes.
 #[derive(Debug, Clone)]
 pub(super) struct HealthJudge {
-    health: Health,
+    health: BackendHealth,
     passes: u32,
     failures: u32,
     timeouts: u32,
@@ -69,7 +69,7 @@ pub(super) struct HealthJudge {
 impl HealthJudge {
     pub(super) fn new(now: Time) -> Self {
         Self {
-            health: Health::Starting,
+            health: BackendHealth::Starting,
             passes: 0,
             failures: 0,
             timeouts: 0,
@@ -87,7 +87,7 @@ impl HealthJudge {
     /// Whoever judged before found it up, and met this listening socket.
     pub(super) fn known(now: Time, listener: Option<u64>) -> Self {
         Self {
-            health: Health::Up,
+            health: BackendHealth::Up,
             met: true,
             listener,
             ..Self::new(now)
@@ -97,7 +97,7 @@ impl HealthJudge {
     /// Whoever judged before found it down.
     pub(super) fn known_down(now: Time) -> Self {
         Self {
-            health: Health::Down,
+            health: BackendHealth::Down,
             failing_since: Some(now),
             ..Self::new(now)
         }
@@ -108,7 +108,7 @@ impl HealthJudge {
         self.listener
     }
 
-    pub(super) fn health(&self) -> Health {
+    pub(super) fn health(&self) -> BackendHealth {
         self.health
     }
 
@@ -150,47 +150,47 @@ impl HealthJudge {
 
     /// Nobody can vouch for it: its health is unknown until a new row of passes.
     pub(super) fn doubt(&mut self, now: Time) {
-        if self.health == Health::Up {
-            self.health = Health::Starting;
+        if self.health == BackendHealth::Up {
+            self.health = BackendHealth::Starting;
         }
         self.ask_again(now);
     }
 
     /// It stayed away too long.
     pub(super) fn give_up(&mut self) {
-        self.health = Health::Down;
+        self.health = BackendHealth::Down;
     }
 
     /// When it has stayed away too long: for those that only passes could open.
-    pub(super) fn absent_at(&self, policy: &Policy, waits_for_passes: bool) -> Option<Time> {
-        let waits = waits_for_passes || self.health == Health::Starting;
+    pub(super) fn absent_at(&self, policy: &BackendPolicy, waits_for_passes: bool) -> Option<Time> {
+        let waits = waits_for_passes || self.health == BackendHealth::Starting;
         let since = self.failing_since.filter(|_| waits)?;
         Some(since.saturating_add(policy.absent_after))
     }
 
     /// Whether the next probe should come soon.
-    pub(super) fn in_a_hurry(&self, policy: &Policy, waits_for_passes: bool) -> bool {
-        let waits = waits_for_passes || self.health == Health::Down;
+    pub(super) fn in_a_hurry(&self, policy: &BackendPolicy, waits_for_passes: bool) -> bool {
+        let waits = waits_for_passes || self.health == BackendHealth::Down;
         let on_its_way = waits && self.passes > 0 && self.passes < policy.rise;
-        let falling = self.failures > 0 && self.health == Health::Up;
-        self.health == Health::Starting || self.hinted || on_its_way || falling
+        let falling = self.failures > 0 && self.health == BackendHealth::Up;
+        self.health == BackendHealth::Starting || self.hinted || on_its_way || falling
     }
 
     /// Takes in one probe.
     pub(super) fn take(
         &mut self,
-        sample: Sample,
+        sample: ProbeSample,
         setting: JudgeContext,
-        policy: &Policy,
+        policy: &BackendPolicy,
         now: Time,
-    ) -> Finding {
+    ) -> ProbeFinding {
         if sample.began < self.fresh_since {
-            return Finding {
+            return ProbeFinding {
                 stale: true,
-                ..Finding::default()
+                ..ProbeFinding::default()
             };
         }
-        let mut finding = Finding::default();
+        let mut finding = ProbeFinding::default();
         if self.is_another(sample, setting) {
             finding.reborn = true;
             *self = Self::new(sample.began);
@@ -207,14 +207,14 @@ impl HealthJudge {
                 self.passes = self.passes.saturating_add(1);
                 finding.risen = self.passes >= policy.rise;
                 if finding.risen {
-                    self.health = Health::Up;
+                    self.health = BackendHealth::Up;
                 }
             }
             ProbeResult::Unavailable => {
                 self.answered(sample.began);
                 self.alive();
                 self.passes = 0;
-                finding.unavailable = self.health != Health::Starting;
+                finding.unavailable = self.health != BackendHealth::Starting;
             }
             ProbeResult::Status(_) => {
                 self.answered(sample.began);
@@ -238,7 +238,7 @@ impl HealthJudge {
 
     /// Another listening socket, an answer after a refusal, or what a drain's asker has named. The first process to answer at all is no new
     /// one, unless somebody closed this backend or gave it up before.
-    fn is_another(&self, sample: Sample, setting: JudgeContext) -> bool {
+    fn is_another(&self, sample: ProbeSample, setting: JudgeContext) -> bool {
         if let (Some(was), Some(is)) = (self.listener, sample.listener)
             && was != is
         {
@@ -248,7 +248,7 @@ impl HealthJudge {
             sample.probe,
             ProbeResult::Pass | ProbeResult::Unavailable | ProbeResult::Status(_)
         );
-        let known = self.met || setting.drained || self.health == Health::Down;
+        let known = self.met || setting.drained || self.health == BackendHealth::Down;
         (answers && self.refused && known) || setting.replaced
     }
 
@@ -266,7 +266,7 @@ impl HealthJudge {
         self.failing_since = None;
     }
 
-    fn failed(&mut self, setting: JudgeContext, policy: &Policy, now: Time) -> bool {
+    fn failed(&mut self, setting: JudgeContext, policy: &BackendPolicy, now: Time) -> bool {
         self.passes = 0;
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
@@ -277,12 +277,12 @@ impl HealthJudge {
     /// Where they have just closed another one, too, they are stopping.
     fn turned_away(
         &mut self,
-        finding: &mut Finding,
+        finding: &mut ProbeFinding,
         setting: JudgeContext,
-        policy: &Policy,
+        policy: &BackendPolicy,
         now: Time,
     ) {
-        finding.stopping = self.health == Health::Up && self.closed_by_peer.take().is_some();
+        finding.stopping = self.health == BackendHealth::Up && self.closed_by_peer.take().is_some();
         let setting = JudgeContext {
             drained_by_app: setting.drained_by_app || finding.stopping,
             ..setting
@@ -292,10 +292,10 @@ impl HealthJudge {
 
     /// One that stops by itself is given `absent_after`; one that starts is not down.
     fn fall(&mut self, setting: JudgeContext) -> bool {
-        if self.health != Health::Up || setting.drained_by_app {
+        if self.health != BackendHealth::Up || setting.drained_by_app {
             return false;
         }
-        self.health = Health::Down;
+        self.health = BackendHealth::Down;
         true
     }
 }

@@ -152,7 +152,7 @@ const PACE: Time = Time::from_millis(10);
 
 /// How many of those that wait may go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Release {
+pub struct HoldRelease {
     /// This many, the oldest first.
     pub count: usize,
     /// Ask again then (or when something became eligible); `None`: nobody has to wait any more, or nothing is
@@ -162,14 +162,14 @@ pub struct Release {
 
 /// Lets held requests go gradually, so that they don't fall on the first instance that is ready.
 #[derive(Debug, Clone, Default)]
-pub struct Pacer {
+pub struct ReleasePacer {
     /// When the present release began.
     began: Option<Time>,
     /// What it has let go so far.
     gone: u64,
 }
 
-impl Pacer {
+impl ReleasePacer {
     /// Nothing has been let go.
     pub fn new() -> Self {
         Self::default()
@@ -177,10 +177,10 @@ impl Pacer {
 
     /// How many of `waiting` may go now, with so many backends `eligible`. Over when nobody waits or nothing is
     /// eligible: the next one begins small again.
-    pub fn release(&mut self, waiting: usize, eligible: usize, now: Time) -> Release {
+    pub fn release(&mut self, waiting: usize, eligible: usize, now: Time) -> HoldRelease {
         if waiting == 0 || eligible == 0 {
             *self = Self::new();
-            return Release {
+            return HoldRelease {
                 count: 0,
                 again: None,
             };
@@ -199,10 +199,10 @@ impl Pacer {
         self.gone = self.gone.saturating_add(count as u64);
         if count == waiting {
             *self = Self::new();
-            return Release { count, again: None };
+            return HoldRelease { count, again: None };
         }
         let again = began.saturating_add(PACE.saturating_mul(steps.saturating_add(1)));
-        Release {
+        HoldRelease {
             count,
             again: Some(again),
         }
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn release_begins_small_and_doubles() {
-        let mut pacer = Pacer::new();
+        let mut pacer = ReleasePacer::new();
         let (mut waiting, mut now, mut counts) = (1000, NOW, Vec::new());
         loop {
             let release = pacer.release(waiting, 1, now);
@@ -325,11 +325,11 @@ mod tests {
 
     #[test]
     fn more_backends_take_more_and_asking_twice_gives_nothing() {
-        let mut pacer = Pacer::new();
+        let mut pacer = ReleasePacer::new();
         assert_eq!(pacer.release(1000, 3, NOW).count, 12);
         assert_eq!(
             pacer.release(988, 3, NOW),
-            Release {
+            HoldRelease {
                 count: 0,
                 again: Some(NOW + PACE)
             }
@@ -341,7 +341,7 @@ mod tests {
         );
         assert_eq!(
             pacer.release(984, 0, NOW + PACE),
-            Release {
+            HoldRelease {
                 count: 0,
                 again: None
             }

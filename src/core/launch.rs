@@ -4,7 +4,7 @@
 //! to be done comes out, in this order.
 
 use super::Time;
-use super::drain::Outcome;
+use super::drain::DrainOutcome;
 use event::requests;
 pub use event::{
     DEFAULT_DRAIN, LONGEST_LAME_DUCK, LaunchEffect, LaunchEvent, LaunchPlan, ProcessExit,
@@ -308,9 +308,9 @@ impl AppLaunch {
         };
     }
 
-    fn drained(&mut self, ending: Outcome, now: Time, todo: &mut Vec<LaunchEffect>) {
+    fn drained(&mut self, ending: DrainOutcome, now: Time, todo: &mut Vec<LaunchEffect>) {
         match (self.phase, ending) {
-            (LaunchPhase::Draining { signal, deadline }, Outcome::Resumed) => {
+            (LaunchPhase::Draining { signal, deadline }, DrainOutcome::Resumed) => {
                 // The signal has come all the same: what is closed here must stay closed.
                 todo.push(LaunchEffect::Say(
                     "somebody lifted the drain, but the app is about to stop: draining again"
@@ -321,17 +321,17 @@ impl AppLaunch {
             }
             (LaunchPhase::Draining { signal, .. }, ending) => {
                 match ending {
-                    Outcome::TimedOut { cut } => todo.push(LaunchEffect::Say(format!(
+                    DrainOutcome::TimedOut { cut } => todo.push(LaunchEffect::Say(format!(
                         "the drain's deadline ({:?}) passed: {} cut; a longer --drain-timeout lets more of them finish, \
                          if the supervisor waits as long",
                         self.plan.drain_timeout,
                         requests(cut)
                     ))),
-                    Outcome::Died { lost } => todo.push(LaunchEffect::Say(format!(
+                    DrainOutcome::Died { lost } => todo.push(LaunchEffect::Say(format!(
                         "the app died in mid-drain: {} lost",
                         requests(lost)
                     ))),
-                    Outcome::Drained | Outcome::Resumed => {}
+                    DrainOutcome::Drained | DrainOutcome::Resumed => {}
                 }
                 self.forward(signal, now, todo);
             }
@@ -341,7 +341,7 @@ impl AppLaunch {
                 },
                 ending,
             ) => {
-                if let Outcome::Died { lost } | Outcome::TimedOut { cut: lost } = ending {
+                if let DrainOutcome::Died { lost } | DrainOutcome::TimedOut { cut: lost } = ending {
                     todo.push(LaunchEffect::Say(format!(
                         "{} lost with it",
                         requests(lost)

@@ -2,11 +2,11 @@
 
 use super::Time;
 use super::event::ProbeResult;
-use super::health::Sample;
+use super::health::ProbeSample;
 
 /// Requests that broke since the last sign of life.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Losses {
+pub(super) struct RequestLosses {
     requests: u32,
     /// When the last one broke.
     at: Time,
@@ -14,7 +14,7 @@ pub(super) struct Losses {
     gone: bool,
 }
 
-impl Losses {
+impl RequestLosses {
     pub(super) fn requests(self) -> u32 {
         self.requests
     }
@@ -36,7 +36,7 @@ impl Losses {
 
     /// A refusal or a row of failures says that the process is gone; an answer to a probe begun later, or that
     /// probe's time-out, that it is not.
-    pub(super) fn weigh(&mut self, sample: Sample, given_up: bool) {
+    pub(super) fn weigh(&mut self, sample: ProbeSample, given_up: bool) {
         if self.is_decided() {
             return;
         }

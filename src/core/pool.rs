@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::Time;
-use super::backend::{BackendEffect, BackendEvent, BackendState, Context, Policy, ProbeResult};
+use super::backend::{
+    BackendEffect, BackendEvent, BackendPolicy, BackendState, EventContext, ProbeResult,
+};
 use super::drain::OpenDrain;
 
 /// Backends by key. The key is the caller's: what tells two instances apart.
 #[derive(Debug, Clone)]
 pub struct BackendSet<K> {
     backends: BTreeMap<K, PoolEntry>,
-    policy: Policy,
+    policy: BackendPolicy,
     /// How many are eligible.
     eligible: usize,
     /// How many of those answered their last probe in time.
@@ -23,9 +25,9 @@ pub struct BackendSet<K> {
 /// What is on a backend at the time of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackendUsage {
-    /// See [`Context::in_flight`].
+    /// See [`EventContext::in_flight`].
     pub in_flight: u32,
-    /// See [`Context::sessions`].
+    /// See [`EventContext::sessions`].
     pub sessions: u32,
 }
 
@@ -47,7 +49,7 @@ struct PoolEntry {
 
 impl<K: Ord + Clone> BackendSet<K> {
     /// An empty pool.
-    pub fn new(policy: Policy) -> Self {
+    pub fn new(policy: BackendPolicy) -> Self {
         Self {
             backends: BTreeMap::new(),
             policy,
@@ -58,13 +60,13 @@ impl<K: Ord + Clone> BackendSet<K> {
     }
 
     /// The numbers that its backends are judged by.
-    pub fn policy(&self) -> &Policy {
+    pub fn policy(&self) -> &BackendPolicy {
         &self.policy
     }
 
     /// Judges by these from now on. Deadlines of absence and the spread of closing move at once, those of open
     /// drains stay: [`Self::next_deadline`] has to be asked again.
-    pub fn set_policy(&mut self, policy: Policy) {
+    pub fn set_policy(&mut self, policy: BackendPolicy) {
         self.policy = policy;
         let entries = std::mem::take(&mut self.backends);
         self.due.clear();
@@ -174,7 +176,7 @@ impl<K: Ord + Clone> BackendSet<K> {
             in_flight,
             sessions,
         } = usage.into();
-        let context = Context {
+        let context = EventContext {
             in_flight,
             sessions,
             irreplaceable: irreplaceable && was_eligible,
@@ -247,7 +249,7 @@ fn is_timeout(event: &BackendEvent) -> bool {
 mod tests {
     use super::*;
     use crate::core::backend::DerivedState;
-    use crate::core::drain::{Actor, DrainSpec, Outcome, Until};
+    use crate::core::drain::{DrainActor, DrainOutcome, DrainSpec, DrainUntil};
 
     const SECOND: Time = Time::from_secs(1);
 
@@ -260,7 +262,7 @@ mod tests {
     }
 
     fn up(names: &[&'static str]) -> BackendSet<&'static str> {
-        let mut pool = BackendSet::new(Policy::default());
+        let mut pool = BackendSet::new(BackendPolicy::default());
         for name in names {
             pool.insert(*name, Time::ZERO);
             pool.step(name, probed(ProbeResult::Pass, Time::ZERO), 0, Time::ZERO);
@@ -318,7 +320,7 @@ mod tests {
                 12 => drop(pool.step(&name, BackendEvent::Replaced, 0, now)),
                 13 => drop(pool.remove(&name)),
                 14 => drop(pool.insert(name, now)),
-                _ => pool.set_policy(Policy::default()),
+                _ => pool.set_policy(BackendPolicy::default()),
             }
             let counted = pool.iter().filter(|(_, backend)| answers(backend)).count();
             assert_eq!(pool.answering, counted);
@@ -330,11 +332,11 @@ mod tests {
         let mut pool = up(&["a", "b"]);
         for (name, seconds) in [("a", 40), ("b", 90)] {
             let order = DrainSpec {
-                actor: Actor::Operator,
+                actor: DrainActor::Operator,
                 id: "operator".into(),
                 reason: "test".into(),
                 deadline: Some(SECOND * seconds),
-                until: Until::Resumed,
+                until: DrainUntil::Resumed,
                 expires: None,
             };
             pool.step(&name, BackendEvent::Drain(order), 3, SECOND);
@@ -349,7 +351,10 @@ mod tests {
         assert_eq!(cut[0], ("a", BackendEffect::Cut));
         assert_eq!(
             cut[1],
-            ("a", BackendEffect::Announce(Outcome::TimedOut { cut: 2 }))
+            (
+                "a",
+                BackendEffect::Announce(DrainOutcome::TimedOut { cut: 2 })
+            )
         );
         assert_eq!(pool.next_deadline(), Some(SECOND * 85));
     }
@@ -362,9 +367,9 @@ mod tests {
         pool.step(&"a", probed(ProbeResult::Refused, SECOND), 0, SECOND);
         assert_eq!(pool.eligible(), 1);
         assert_eq!(pool.next_deadline(), Some(SECOND * 31));
-        pool.set_policy(Policy {
+        pool.set_policy(BackendPolicy {
             absent_after: SECOND * 5,
-            ..Policy::default()
+            ..BackendPolicy::default()
         });
         assert_eq!(pool.next_deadline(), Some(SECOND * 6));
         assert!(pool.due(SECOND * 5).is_empty());

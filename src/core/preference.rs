@@ -1,10 +1,10 @@
 //! What a client likes best, by the weights of `Accept` and `Accept-Encoding` (RFC 9110, section 12.4.2).
 
 /// A weight in thousandths, 0 to 1000.
-pub type Weight = u16;
+pub type CodingWeight = u16;
 
 /// What `Accept-Encoding` says of a coding: by its name, else by `*`; `None`: it says nothing of it.
-pub fn weigh_coding(accept: &[u8], coding: &str) -> Option<Weight> {
+pub fn weigh_coding(accept: &[u8], coding: &str) -> Option<CodingWeight> {
     let mut any = None;
     for (name, weight) in weighed_items(accept) {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
@@ -20,9 +20,9 @@ pub fn weigh_coding(accept: &[u8], coding: &str) -> Option<Weight> {
 
 /// What `Accept` says of a media type such as `text/html`: what is named most exactly counts, `text/html` before `text/*`
 /// before `*/*`. The second value says how exactly: 2, 1 or 0.
-pub fn weigh_type(accept: &[u8], media_type: &str) -> Option<(Weight, u8)> {
+pub fn weigh_type(accept: &[u8], media_type: &str) -> Option<(CodingWeight, u8)> {
     let main = media_type.split('/').next().unwrap_or_default();
-    let mut best: Option<(Weight, u8)> = None;
+    let mut best: Option<(CodingWeight, u8)> = None;
     for (name, weight) in weighed_items(accept) {
         let exactness = match name {
             b"*/*" => 0,
@@ -38,7 +38,7 @@ pub fn weigh_type(accept: &[u8], media_type: &str) -> Option<(Weight, u8)> {
 }
 
 /// The items of a list with their weights. One whose weight is malformed is not acceptable: nobody knows what was meant.
-pub fn weighed_items(list: &[u8]) -> impl Iterator<Item = (&[u8], Weight)> {
+pub fn weighed_items(list: &[u8]) -> impl Iterator<Item = (&[u8], CodingWeight)> {
     list.split(|byte| *byte == b',').filter_map(|item| {
         let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().filter(|name| !name.is_empty())?;
@@ -47,7 +47,7 @@ pub fn weighed_items(list: &[u8]) -> impl Iterator<Item = (&[u8], Weight)> {
 }
 
 /// The weight that a parameter says; `None`: it is another parameter.
-fn weight_of(parameter: &[u8]) -> Option<Weight> {
+fn weight_of(parameter: &[u8]) -> Option<CodingWeight> {
     let (b"q" | b"Q", value) = parameter.split_at_checked(1)? else {
         return None;
     };
@@ -60,7 +60,7 @@ fn weight_of(parameter: &[u8]) -> Option<Weight> {
             let digit = |place: usize| {
                 digits
                     .get(place)
-                    .map_or(0, |digit| Weight::from(digit - b'0'))
+                    .map_or(0, |digit| CodingWeight::from(digit - b'0'))
             };
             digit(0) * 100 + digit(1) * 10 + digit(2)
         }

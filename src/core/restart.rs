@@ -6,7 +6,7 @@
 pub mod role;
 
 use super::Time;
-use super::drain::{Actor, Outcome};
+use super::drain::{DrainActor, DrainOutcome};
 use super::event::ProbeResult;
 use super::state::DerivedState;
 
@@ -133,7 +133,7 @@ pub struct RestartRecord {
     /// When what was in flight was to be cut.
     pub deadline: Option<Time>,
     /// How the drain ended for those who waited for it.
-    pub drain: Option<Outcome>,
+    pub drain: Option<DrainOutcome>,
     /// What came of it.
     pub outcome: RestartOutcome,
     /// The least share of the pool's weight that took requests meanwhile, from 0 to 1.
@@ -144,7 +144,7 @@ pub struct RestartRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenDrain {
     /// Who asked.
-    pub actor: Actor,
+    pub actor: DrainActor,
     /// The lease that the backend is there for has asked.
     pub by_lease: bool,
     /// The roll's id, where it is one's.
@@ -171,7 +171,7 @@ pub struct RestartSight {
     /// Requests broke on it since its last sign of life.
     pub broke: bool,
     /// A drain ended like this in the step.
-    pub announced: Option<Outcome>,
+    pub announced: Option<DrainOutcome>,
     /// Its open drains.
     pub drains: Vec<SeenDrain>,
     /// The share of the pool's weight that takes requests, from 0 to 1.
@@ -304,16 +304,16 @@ impl RestartRecord {
 fn begin(sight: &RestartSight, number: u64, is_another: bool, now: Time) -> RestartRecord {
     let first = sight.drains.iter().min_by_key(|drain| drain.since);
     let cause = match first.map(|drain| (drain.actor, drain.by_lease)) {
-        Some((Actor::Supervisor, true)) => RestartCause::Launcher,
-        Some((Actor::Supervisor, false)) => RestartCause::Supervisor,
-        Some((Actor::Operator, _)) => RestartCause::Api,
-        Some((Actor::Config, _)) => RestartCause::Config,
-        Some((Actor::Discovery, _)) => RestartCause::Discovery,
-        Some((Actor::App, _)) if sight.probe == Some(ProbeResult::Unavailable) => {
+        Some((DrainActor::Supervisor, true)) => RestartCause::Launcher,
+        Some((DrainActor::Supervisor, false)) => RestartCause::Supervisor,
+        Some((DrainActor::Operator, _)) => RestartCause::Api,
+        Some((DrainActor::Config, _)) => RestartCause::Config,
+        Some((DrainActor::Discovery, _)) => RestartCause::Discovery,
+        Some((DrainActor::App, _)) if sight.probe == Some(ProbeResult::Unavailable) => {
             RestartCause::Unavailable
         }
         _ if sight.broke => RestartCause::Killed,
-        Some((Actor::App, _)) => RestartCause::Stopped,
+        Some((DrainActor::App, _)) => RestartCause::Stopped,
         None if is_another => RestartCause::Replaced,
         None => RestartCause::ProbeFailed,
     };
@@ -343,7 +343,7 @@ fn begin(sight: &RestartSight, number: u64, is_another: bool, now: Time) -> Rest
 fn note(record: &mut RestartRecord, sight: &RestartSight, is_another: bool, now: Time) {
     record.capacity = record.capacity.min(sight.capacity);
     for drain in &sight.drains {
-        if drain.actor != Actor::App {
+        if drain.actor != DrainActor::App {
             record.told = Some(
                 record
                     .told
@@ -367,12 +367,12 @@ fn note(record: &mut RestartRecord, sight: &RestartSight, is_another: bool, now:
     }
     let is_gone =
         matches!(sight.probe, Some(ProbeResult::Refused | ProbeResult::Reset)) || sight.ended;
-    let died = matches!(sight.announced, Some(Outcome::Died { .. }));
+    let died = matches!(sight.announced, Some(DrainOutcome::Died { .. }));
     if (is_gone || died) && record.started.is_none() {
         record.stopped.get_or_insert(now);
     }
     // What was drained stays so: a look may meet the step that lifts the drain, too.
-    if sight.state == DerivedState::Drained || sight.announced == Some(Outcome::Drained) {
+    if sight.state == DerivedState::Drained || sight.announced == Some(DrainOutcome::Drained) {
         record.drained.get_or_insert(now);
     }
     let answers = matches!(

@@ -4,7 +4,7 @@
 //! known that the original was never applied.
 
 use super::Time;
-pub use super::budget::{Rates, RetryBudget};
+pub use super::budget::{RetryBudget, RetryRates};
 
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

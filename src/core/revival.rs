@@ -26,7 +26,7 @@ pub enum AfterEnd {
 
 /// A keeper's view of the process that it keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Revival {
+pub struct KeptProcess {
     started: Time,
     serves: bool,
     told_to_stop: bool,
@@ -36,7 +36,7 @@ pub struct Revival {
     unborn: u32,
 }
 
-impl Revival {
+impl KeptProcess {
     /// It was started.
     pub fn note_start(&mut self, now: Time) {
         self.started = now;
@@ -92,7 +92,12 @@ mod tests {
 
     const KILLED: ProcessExit = ProcessExit::Signal(9);
 
-    fn after_life(revival: &mut Revival, serves: bool, lives: Time, end: ProcessExit) -> AfterEnd {
+    fn after_life(
+        revival: &mut KeptProcess,
+        serves: bool,
+        lives: Time,
+        end: ProcessExit,
+    ) -> AfterEnd {
         revival.note_start(Time::from_secs(100));
         if serves {
             revival.note_serving();
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn process_that_served_and_was_killed_is_started_again_with_growing_pauses() {
-        let mut revival = Revival::default();
+        let mut revival = KeptProcess::default();
         let short = Time::from_millis(50);
         let pauses: Vec<_> = (0..10)
             .map(|_| match after_life(&mut revival, true, short, KILLED) {
@@ -121,14 +126,19 @@ mod tests {
 
     #[test]
     fn process_that_served_and_failed_is_started_again() {
-        let end = after_life(&mut Revival::default(), true, WELL, ProcessExit::Code(101));
+        let end = after_life(
+            &mut KeptProcess::default(),
+            true,
+            WELL,
+            ProcessExit::Code(101),
+        );
         assert_eq!(end, AfterEnd::StartAgain(Time::ZERO));
     }
 
     #[test]
     fn start_that_fails_by_itself_is_not_tried_again() {
         for code in [1, 2, 101] {
-            let mut revival = Revival::default();
+            let mut revival = KeptProcess::default();
             // The first, and one after a crash.
             for _ in 0..2 {
                 let end = after_life(&mut revival, false, Time::ZERO, ProcessExit::Code(code));
@@ -140,7 +150,7 @@ mod tests {
 
     #[test]
     fn start_that_is_killed_again_and_again_is_given_up() {
-        let mut revival = Revival::default();
+        let mut revival = KeptProcess::default();
         let mut starts = 1;
         while after_life(&mut revival, false, Time::ZERO, KILLED) != AfterEnd::EndAlike {
             starts += 1;
@@ -150,7 +160,7 @@ mod tests {
 
     #[test]
     fn end_in_order_is_the_keepers_end_too() {
-        let mut revival = Revival::default();
+        let mut revival = KeptProcess::default();
         let end = after_life(&mut revival, true, WELL, ProcessExit::Code(0));
         assert_eq!(end, AfterEnd::EndAlike);
         revival.note_stop();

@@ -1,4 +1,4 @@
-//! One roll of a pool: drain → restart → wait until a new process is ready → next. Pure: [`Roll::step`] is the only
+//! One roll of a pool: drain → restart → wait until a new process is ready → next. Pure: [`PoolRoll::step`] is the only
 //! way to change it, and it says what to do.
 //!
 //! Backends are meant by their name without `~2`, as a supervisor knows them: while two instances of a name
@@ -40,7 +40,7 @@ pub struct RollBackend {
 
 /// How the proxy says that a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drained {
+pub enum DrainEnd {
     /// Nothing is in flight, no connection is open.
     Quiet,
     /// The deadline passed, and so many requests were cut.
@@ -57,7 +57,7 @@ pub enum RollEvent {
     /// The pool as it is now.
     Looked(Vec<RollBackend>),
     /// A drain ended.
-    Drained(String, Drained),
+    Drained(String, DrainEnd),
     /// A command ended; whether it says that all is well.
     Ran(String, bool),
     /// Something that the roll needs can't be done (the proxy refuses, say). The text is for people.
@@ -152,7 +152,7 @@ enum RollPhase {
 
 /// One roll.
 #[derive(Debug, Clone)]
-pub struct Roll {
+pub struct PoolRoll {
     plan: RollPlan,
     turns: Vec<(String, RollPhase)>,
     seen: Vec<RollBackend>,
@@ -163,7 +163,7 @@ pub struct Roll {
     finished: bool,
 }
 
-impl Roll {
+impl PoolRoll {
     /// A roll of `targets`, those first that take no requests: they cost nothing. `seen` is all that is there now.
     ///
     /// # Errors
@@ -250,7 +250,7 @@ impl Roll {
         acts
     }
 
-    fn drained(&mut self, name: &str, drained: Drained, now: Time, acts: &mut Vec<RollEffect>) {
+    fn drained(&mut self, name: &str, drained: DrainEnd, now: Time, acts: &mut Vec<RollEffect>) {
         let processes = self.processes(name);
         let Some(phase) = self
             .phase(name)
@@ -260,14 +260,14 @@ impl Roll {
         };
         let name = name.to_owned();
         let failure = match drained {
-            Drained::Quiet => {
+            DrainEnd::Quiet => {
                 *phase = RollPhase::Running(now, processes);
                 acts.push(RollEffect::Run(name));
                 return;
             }
-            Drained::Cut(cut) => RollFailure::Cut(name, cut),
-            Drained::Died(lost) => RollFailure::Died(name, lost),
-            Drained::Lifted => RollFailure::Lifted(name),
+            DrainEnd::Cut(cut) => RollFailure::Cut(name, cut),
+            DrainEnd::Died(lost) => RollFailure::Died(name, lost),
+            DrainEnd::Lifted => RollFailure::Lifted(name),
         };
         self.stop(RollEnd::Failed(failure), acts);
     }

@@ -2,7 +2,7 @@
 
 /// What probes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
+pub enum BackendHealth {
     /// Not one `rise` yet in this incarnation.
     Starting,
     /// Passes its probes.
@@ -11,7 +11,7 @@ pub enum Health {
     Down,
 }
 
-impl Health {
+impl BackendHealth {
     /// As the API writes it.
     pub const fn as_str(self) -> &'static str {
         match self {

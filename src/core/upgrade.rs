@@ -100,14 +100,14 @@ pub enum GivingEffect {
 
 /// The old process's end.
 #[derive(Debug, Clone)]
-pub struct Giving {
+pub struct UpgradeGiver {
     phase: GivingPhase,
     greeted: bool,
     /// No phase may last longer.
     patience: Option<Time>,
 }
 
-impl Default for Giving {
+impl Default for UpgradeGiver {
     fn default() -> Self {
         Self {
             phase: GivingPhase::Checking,
@@ -117,7 +117,7 @@ impl Default for Giving {
     }
 }
 
-impl Giving {
+impl UpgradeGiver {
     /// The same, with no more patience than this in each phase.
     pub fn with_patience(self, patience: Option<Time>) -> Self {
         Self { patience, ..self }
@@ -270,7 +270,7 @@ pub enum TakingEffect {
 
 /// The new process's end.
 #[derive(Debug, Clone)]
-pub struct Taking {
+pub struct UpgradeTaker {
     phase: TakingPhase,
     /// The old one is dead.
     alone: bool,
@@ -278,7 +278,7 @@ pub struct Taking {
     is_supervised: bool,
 }
 
-impl Default for Taking {
+impl Default for UpgradeTaker {
     fn default() -> Self {
         Self {
             phase: TakingPhase::Greeting,
@@ -288,7 +288,7 @@ impl Default for Taking {
     }
 }
 
-impl Taking {
+impl UpgradeTaker {
     /// A supervisor starts another process in the place of the old one when that dies, or nobody does.
     pub fn set_supervised(&mut self, is_supervised: bool) {
         self.is_supervised = is_supervised;
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn protocol_that_nobody_shares_is_refused_with_both_numbers() {
-        let mut giving = Giving::default();
+        let mut giving = UpgradeGiver::default();
         let effects = giving.step(GivingEvent::Greeted(ProtocolRange {
             oldest: 7,
             newest: 9,
@@ -416,7 +416,7 @@ mod tests {
         ];
         for steps in 0..=well.len() {
             for is_supervised in [false, true] {
-                let mut taking = Taking::default();
+                let mut taking = UpgradeTaker::default();
                 taking.set_supervised(is_supervised);
                 for event in &well[..steps] {
                     taking.step(event.clone());
@@ -437,7 +437,7 @@ mod tests {
             GivingEvent::Ready,
         ];
         for steps in 0..=well.len() {
-            let mut giving = Giving::default();
+            let mut giving = UpgradeGiver::default();
             for event in &well[..steps] {
                 giving.step(event.clone());
             }

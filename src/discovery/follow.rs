@@ -14,7 +14,7 @@ use crate::config::{Address, DiscoveryConfig};
 use crate::core::Time;
 use crate::core::discovery::{AnswerJudge, DiscoveredSet, DoubtPolicy, SourceAnswer};
 use crate::registry::live_figures::SourceStatus;
-use crate::registry::{AppliedSet, Handle, RegistryError};
+use crate::registry::{AppliedSet, RegistryError, RegistryHandle};
 use crate::rt::{clock, panics};
 
 /// Backends that one source may name. Nobody has so many, and a file that has gone wrong must not fill the memory.
@@ -34,7 +34,7 @@ pub(super) type SharedJudge = Arc<Mutex<AnswerJudge<Address>>>;
 
 /// A source, and what is known of it.
 pub(super) struct FollowedSource {
-    registry: Handle,
+    registry: RegistryHandle,
     pool: String,
     label: Arc<str>,
     config: DiscoveryConfig,
@@ -56,7 +56,7 @@ pub(super) struct FollowedSource {
 impl FollowedSource {
     /// A source of which nothing has been heard yet; `judge` may know what it said before its section was changed.
     pub(super) fn new(
-        registry: Handle,
+        registry: RegistryHandle,
         pool: String,
         config: DiscoveryConfig,
         judge: SharedJudge,
@@ -333,7 +333,7 @@ async fn keep_following(pool: &str, config: &DiscoveryConfig, reporter: &SourceR
                         open = Some(source);
                         error
                     }
-                    Err(panics::Panicked) => {
+                    Err(panics::PanicError) => {
                         SourceError::new("a mistake in lameduck (a panic: its log names the place)")
                     }
                 }

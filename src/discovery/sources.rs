@@ -9,7 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::follow::{FollowedSource, SharedJudge};
 use crate::config::{Config, DiscoveryConfig};
 use crate::core::discovery::DiscoveredSet;
-use crate::registry::{Handle, RegistryError};
+use crate::registry::{RegistryError, RegistryHandle};
 use crate::rt::owned_task::OwnedTask;
 
 /// A source that is followed; dropping it ends that.
@@ -27,7 +27,7 @@ type SourceKey = (String, Arc<str>);
 
 /// The sources of the configuration in force.
 struct RunningSources {
-    registry: Handle,
+    registry: RegistryHandle,
     running: HashMap<SourceKey, RunningSource>,
     /// No longer configured. Their backends stay until each source that has come for the same pool has been heard of: it
     /// may name the same ones.
@@ -35,7 +35,7 @@ struct RunningSources {
 }
 
 /// Follows the sources of the configuration in force. Runs for as long as the process.
-pub async fn keep_sources(registry: Handle) {
+pub async fn keep_sources(registry: RegistryHandle) {
     let mut events = registry.subscribe();
     let mut sources = RunningSources {
         registry: registry.clone(),

@@ -12,14 +12,14 @@ const LAST: u16 = 599;
 
 /// What a backend did so far.
 #[derive(Debug)]
-pub struct Counters {
+pub struct BackendCounters {
     /// Its probes.
     pub probes: ProbeCounts,
     codes: Box<[AtomicU64]>,
     requests: AtomicU64,
 }
 
-impl Default for Counters {
+impl Default for BackendCounters {
     fn default() -> Self {
         Self {
             probes: ProbeCounts::default(),
@@ -29,7 +29,7 @@ impl Default for Counters {
     }
 }
 
-impl Counters {
+impl BackendCounters {
     /// A request was sent to it.
     pub fn sent(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);

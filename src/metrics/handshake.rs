@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How a handshake ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Handshake {
+pub enum HandshakeOutcome {
     /// Well, from the start.
     Full,
     /// Well, going on from an earlier session.
@@ -32,22 +32,22 @@ pub enum Handshake {
 }
 
 /// All of them.
-const HANDSHAKES: [Handshake; 12] = [
-    Handshake::Full,
-    Handshake::Resumed,
-    Handshake::Timeout,
-    Handshake::Closed,
-    Handshake::PlainHttp,
-    Handshake::RefusedByClient,
-    Handshake::ClientCertificate,
-    Handshake::Unsupported,
-    Handshake::Malformed,
-    Handshake::Cut,
-    Handshake::Challenge,
-    Handshake::NoCertificate,
+const HANDSHAKES: [HandshakeOutcome; 12] = [
+    HandshakeOutcome::Full,
+    HandshakeOutcome::Resumed,
+    HandshakeOutcome::Timeout,
+    HandshakeOutcome::Closed,
+    HandshakeOutcome::PlainHttp,
+    HandshakeOutcome::RefusedByClient,
+    HandshakeOutcome::ClientCertificate,
+    HandshakeOutcome::Unsupported,
+    HandshakeOutcome::Malformed,
+    HandshakeOutcome::Cut,
+    HandshakeOutcome::Challenge,
+    HandshakeOutcome::NoCertificate,
 ];
 
-impl Handshake {
+impl HandshakeOutcome {
     /// Its name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,10 +69,10 @@ impl Handshake {
 
 /// A count for each.
 #[derive(Debug, Default)]
-pub(crate) struct Handshakes([AtomicU64; HANDSHAKES.len()]);
+pub(crate) struct HandshakeCounters([AtomicU64; HANDSHAKES.len()]);
 
-impl Handshakes {
-    pub(crate) fn add(&self, handshake: Handshake) {
+impl HandshakeCounters {
+    pub(crate) fn add(&self, handshake: HandshakeOutcome) {
         // The array is as long as the list of variants, and a test keeps the list in their order.
         if let Some(count) = self.0.get(handshake as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn each_has_its_own_count() {
-        let handshakes = Handshakes::default();
+        let handshakes = HandshakeCounters::default();
         for (place, handshake) in HANDSHAKES.into_iter().enumerate() {
             assert_eq!(handshake as usize, place);
             handshakes.add(handshake);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A limit of `[server]`. Metrics and the access log call it by its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub enum ServerLimit {
     /// `max_connections`: 503.
     Connections,
     /// `max_connections_per_client`: 429.
@@ -36,24 +36,24 @@ pub enum Limit {
 }
 
 /// All of them.
-pub(crate) const LIMITS: [Limit; 14] = [
-    Limit::Connections,
-    Limit::ConnectionsPerClient,
-    Limit::Requests,
-    Limit::HeaderTimeout,
-    Limit::IdleTimeout,
-    Limit::BodyTimeout,
-    Limit::BodyRate,
-    Limit::ResponseRate,
-    Limit::TotalTimeout,
-    Limit::Header,
-    Limit::Uri,
-    Limit::Body,
-    Limit::Memory,
-    Limit::ConnectionMemory,
+pub(crate) const LIMITS: [ServerLimit; 14] = [
+    ServerLimit::Connections,
+    ServerLimit::ConnectionsPerClient,
+    ServerLimit::Requests,
+    ServerLimit::HeaderTimeout,
+    ServerLimit::IdleTimeout,
+    ServerLimit::BodyTimeout,
+    ServerLimit::BodyRate,
+    ServerLimit::ResponseRate,
+    ServerLimit::TotalTimeout,
+    ServerLimit::Header,
+    ServerLimit::Uri,
+    ServerLimit::Body,
+    ServerLimit::Memory,
+    ServerLimit::ConnectionMemory,
 ];
 
-impl Limit {
+impl ServerLimit {
     /// Its key in `[server]`.
     pub const fn key(self) -> &'static str {
         match self {
@@ -77,10 +77,10 @@ impl Limit {
 
 /// A count for each limit.
 #[derive(Debug, Default)]
-pub(crate) struct Limited([AtomicU64; LIMITS.len()]);
+pub(crate) struct LimitCounters([AtomicU64; LIMITS.len()]);
 
-impl Limited {
-    pub(crate) fn add(&self, limit: Limit) {
+impl LimitCounters {
+    pub(crate) fn add(&self, limit: ServerLimit) {
         // The array is as long as the list of variants, and a test keeps the list in their order.
         if let Some(count) = self.0.get(limit as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn each_limit_has_its_own_count_and_is_a_key_of_the_configuration() {
-        let limited = Limited::default();
+        let limited = LimitCounters::default();
         for (place, limit) in LIMITS.into_iter().enumerate() {
             assert_eq!(limit as usize, place);
             limited.add(limit);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::reasons::Reasons;
+use super::reasons::ReasonCounters;
 
 /// Why a copy was not made, or came to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl MirrorDrop {
 #[derive(Debug, Default)]
 pub struct MirrorCounters {
     pub(crate) answered: AtomicU64,
-    pub(crate) dropped: Reasons,
+    pub(crate) dropped: ReasonCounters,
 }
 
 impl MirrorCounters {

@@ -19,9 +19,9 @@ mod route_requests;
 mod split_meter;
 
 pub use compression::{CodingCounters, CompressionCounters, CompressionRefusal};
-pub use handshake::Handshake;
+pub use handshake::HandshakeOutcome;
 pub use histogram::Histogram;
-pub use limit::Limit;
+pub use limit::ServerLimit;
 pub use mirror::{MirrorCounters, MirrorDrop, MirrorLoad};
 pub use plane::PlaneCounters;
 pub use pool::PoolCounters;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::compression::CompressionCounters;
-use super::handshake::{Handshake, Handshakes};
-use super::limit::{Limit, Limited};
+use super::handshake::{HandshakeCounters, HandshakeOutcome};
+use super::limit::{LimitCounters, ServerLimit};
 use super::local_answers::LocalAnswers;
-use super::reasons::Reasons;
+use super::reasons::ReasonCounters;
 use super::route_refusals::{RouteRefusal, RouteRefusals};
 use super::route_requests::{RouteRequestTable, RouteRequests};
 
@@ -16,9 +16,9 @@ use super::route_requests::{RouteRequestTable, RouteRequests};
 pub struct PlaneCounters {
     /// To what is for no pool.
     pub(crate) local: LocalAnswers,
-    pub(crate) refused: Reasons,
-    pub(crate) limited: Limited,
-    pub(crate) handshakes: Handshakes,
+    pub(crate) refused: ReasonCounters,
+    pub(crate) limited: LimitCounters,
+    pub(crate) handshakes: HandshakeCounters,
     pub(crate) routes: RouteRefusals,
     pub(crate) route_requests: RouteRequestTable,
     pub(crate) forgotten_keys: AtomicU64,
@@ -38,12 +38,12 @@ impl PlaneCounters {
     }
 
     /// A TLS handshake ended.
-    pub fn handshake(&self, handshake: Handshake) {
+    pub fn handshake(&self, handshake: HandshakeOutcome) {
         self.handshakes.add(handshake);
     }
 
     /// A client ran into a limit.
-    pub fn limited(&self, limit: Limit) {
+    pub fn limited(&self, limit: ServerLimit) {
         self.limited.add(limit);
     }
 

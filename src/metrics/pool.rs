@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::histogram::Histogram;
 use super::local_answers::LocalAnswers;
 use super::mirror::MirrorCounters;
-use super::reasons::Reasons;
+use super::reasons::ReasonCounters;
 use crate::core::retry::RetryReason;
 use crate::net::connect_fault::ConnectFault;
 
@@ -14,12 +14,12 @@ use crate::net::connect_fault::ConnectFault;
 pub struct PoolCounters {
     pub(crate) durations: Histogram,
     pub(crate) holds: Histogram,
-    pub(crate) retried: Reasons,
-    pub(crate) denied: Reasons,
-    pub(crate) connect_faults: Reasons,
+    pub(crate) retried: ReasonCounters,
+    pub(crate) denied: ReasonCounters,
+    pub(crate) connect_faults: ReasonCounters,
     pub(crate) local: LocalAnswers,
     /// Requests of sticky pools, by what has become of their sessions.
-    pub(crate) sessions: Reasons,
+    pub(crate) sessions: ReasonCounters,
     /// Copies of other pools' requests.
     pub mirror: MirrorCounters,
 }

@@ -8,12 +8,12 @@ const SLOTS: usize = 64;
 
 /// A count for each reason seen, without a lock.
 #[derive(Debug)]
-pub(crate) struct Reasons {
+pub(crate) struct ReasonCounters {
     slots: Box<[(OnceLock<&'static str>, AtomicU64)]>,
     others: AtomicU64,
 }
 
-impl Default for Reasons {
+impl Default for ReasonCounters {
     fn default() -> Self {
         Self {
             slots: (0..SLOTS).map(|_| Default::default()).collect(),
@@ -22,7 +22,7 @@ impl Default for Reasons {
     }
 }
 
-impl Reasons {
+impl ReasonCounters {
     pub(crate) fn add(&self, reason: &'static str) {
         let slot = self
             .slots
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_own_count() {
-        let reasons = Reasons::default();
+        let reasons = ReasonCounters::default();
         for reason in ["refused", "died", "refused"] {
             reasons.add(reason);
         }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn too_many_reasons_are_counted_together() {
-        let reasons = Reasons::default();
+        let reasons = ReasonCounters::default();
         for number in 0..SLOTS + 5 {
             reasons.add(Box::leak(number.to_string().into_boxed_str()));
         }

@@ -29,7 +29,7 @@ pub const APPS: &str = "apps";
 
 /// The sockets that were passed to this process.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub struct InheritedSockets {
     sockets: Vec<InheritedSocket>,
     kept: Mutex<Vec<(KeptSocket, OwnedFd)>>,
     /// Those of the process before this one, by what they were for there.
@@ -72,7 +72,7 @@ impl std::fmt::Display for Local {
     }
 }
 
-impl Inherited {
+impl InheritedSockets {
     /// What `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` speak of, if it is meant for this process. Only the
     /// first call gets it: descriptors have one owner.
     pub fn take() -> Self {
@@ -328,9 +328,9 @@ fn inspect_socket(fd: &OwnedFd) -> io::Result<Local> {
 mod tests {
     use super::*;
 
-    fn passed(sockets: Vec<(OwnedFd, &str)>) -> Inherited {
+    fn passed(sockets: Vec<(OwnedFd, &str)>) -> InheritedSockets {
         let sockets = sockets.into_iter();
-        Inherited::new(sockets.map(|(fd, name)| (fd, name.to_owned())).collect())
+        InheritedSockets::new(sockets.map(|(fd, name)| (fd, name.to_owned())).collect())
     }
 
     #[test]

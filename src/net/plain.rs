@@ -21,13 +21,13 @@ use super::hang_up::HangUpSocket;
 
 /// A TCP or unix socket as a [`Stream`].
 #[derive(Debug)]
-pub struct Plain<S> {
+pub struct PlainStream<S> {
     socket: S,
     /// The runtime may not know that something has come: see [`HangUpSocket::poll_end`].
     is_put_aside: bool,
 }
 
-impl<S> From<S> for Plain<S> {
+impl<S> From<S> for PlainStream<S> {
     fn from(socket: S) -> Self {
         Self {
             socket,
@@ -36,7 +36,7 @@ impl<S> From<S> for Plain<S> {
     }
 }
 
-impl<S> Plain<S> {
+impl<S> PlainStream<S> {
     /// What is below.
     pub fn socket(&self) -> &S {
         &self.socket
@@ -68,7 +68,7 @@ pub fn descriptor_of(stream: &Stream) -> Option<BorrowedFd<'_>> {
 /// own, as TLS does.
 pub fn bare_socket(stream: &Stream) -> Option<BorrowedFd<'_>> {
     let any = stream.as_any();
-    let is_bare = any.is::<Plain<TcpStream>>() || any.is::<Plain<UnixStream>>();
+    let is_bare = any.is::<PlainStream<TcpStream>>() || any.is::<PlainStream<UnixStream>>();
     is_bare.then(|| descriptor_of(stream)).flatten()
 }
 
@@ -81,7 +81,7 @@ const FIRST_SOCKET: RawFd = 3;
 /// When it can't be watched.
 pub fn tcp(socket: impl Into<std::net::TcpStream>) -> io::Result<Stream> {
     let socket = TcpStream::from_std(socket.into())?;
-    Ok(Box::new(Plain::from(socket)))
+    Ok(Box::new(PlainStream::from(socket)))
 }
 
 /// A unix connection on this thread's runtime. It is non-blocking already.
@@ -90,7 +90,7 @@ pub fn tcp(socket: impl Into<std::net::TcpStream>) -> io::Result<Stream> {
 /// When it can't be watched.
 pub fn unix(socket: OwnedFd) -> io::Result<Stream> {
     let socket = UnixStream::from_std(socket.into())?;
-    Ok(Box::new(Plain::from(socket)))
+    Ok(Box::new(PlainStream::from(socket)))
 }
 
 /// A TCP or unix connection on this thread's runtime: whichever the socket is. It is non-blocking already.
@@ -111,16 +111,16 @@ pub fn watched(socket: OwnedFd) -> io::Result<Stream> {
 /// # Errors
 /// When it can't be watched.
 pub fn moved_here(stream: Stream) -> io::Result<Stream> {
-    if !stream.as_any().is::<Plain<TcpStream>>() {
+    if !stream.as_any().is::<PlainStream<TcpStream>>() {
         return Ok(stream);
     }
-    match stream.into_any().downcast::<Plain<TcpStream>>() {
+    match stream.into_any().downcast::<PlainStream<TcpStream>>() {
         Ok(plain) => tcp(plain.socket.into_std()?),
         Err(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
-impl<S: HangUpSocket> Plain<S> {
+impl<S: HangUpSocket> PlainStream<S> {
     /// A read that is none, or the first after one: see [`crate::net::stream`].
     #[cold]
     fn poll_read_unheard(
@@ -142,7 +142,7 @@ impl<S: HangUpSocket> Plain<S> {
     }
 }
 
-impl<S: HangUpSocket> AsyncRead for Plain<S> {
+impl<S: HangUpSocket> AsyncRead for PlainStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -155,7 +155,7 @@ impl<S: HangUpSocket> AsyncRead for Plain<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Plain<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PlainStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -185,7 +185,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Plain<S> {
     }
 }
 
-impl<S: AsRawFd> UniqueID for Plain<S> {
+impl<S: AsRawFd> UniqueID for PlainStream<S> {
     fn id(&self) -> UniqueIDType {
         let descriptor: RawFd = self.socket.as_raw_fd();
         descriptor
@@ -193,28 +193,28 @@ impl<S: AsRawFd> UniqueID for Plain<S> {
 }
 
 #[async_trait]
-impl<S: AsyncWrite + Unpin + Send> Shutdown for Plain<S> {
+impl<S: AsyncWrite + Unpin + Send> Shutdown for PlainStream<S> {
     async fn shutdown(&mut self) {
         let _ = self.socket.shutdown().await;
     }
 }
 
-impl<S> Ssl for Plain<S> {}
-impl<S> Peek for Plain<S> {}
+impl<S> Ssl for PlainStream<S> {}
+impl<S> Peek for PlainStream<S> {}
 
-impl<S> GetTimingDigest for Plain<S> {
+impl<S> GetTimingDigest for PlainStream<S> {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl<S> GetProxyDigest for Plain<S> {
+impl<S> GetProxyDigest for PlainStream<S> {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl<S: AsRawFd> GetSocketDigest for Plain<S> {
+impl<S: AsRawFd> GetSocketDigest for PlainStream<S> {
     /// Made when asked for: few ask, and those do so once.
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::new(SocketDigest::from_raw_fd(self.socket.as_raw_fd())))

@@ -9,11 +9,12 @@ use rustix::net::SendFlags;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::hang_up::HangUpSocket;
-use super::plain::Plain;
+use super::plain::PlainStream;
 
 /// Whether [`poll_send_file`] can write to this stream: it is a plain socket, neither encrypted nor shared.
 pub fn takes_files(stream: &Stream) -> bool {
-    stream.as_any().is::<Plain<TcpStream>>() || stream.as_any().is::<Plain<UnixStream>>()
+    stream.as_any().is::<PlainStream<TcpStream>>()
+        || stream.as_any().is::<PlainStream<UnixStream>>()
 }
 
 /// Waits until the socket has room.
@@ -22,10 +23,10 @@ pub fn takes_files(stream: &Stream) -> bool {
 /// The connection is broken; [`io::ErrorKind::Unsupported`]: the stream is none that [`takes_files`].
 pub fn poll_file_room(stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     let any = stream.as_any();
-    if let Some(tcp) = any.downcast_ref::<Plain<TcpStream>>() {
+    if let Some(tcp) = any.downcast_ref::<PlainStream<TcpStream>>() {
         return tcp.socket().poll_room(cx);
     }
-    match any.downcast_ref::<Plain<UnixStream>>() {
+    match any.downcast_ref::<PlainStream<UnixStream>>() {
         Some(unix) => unix.socket().poll_room(cx),
         None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
     }
@@ -45,10 +46,10 @@ pub fn poll_send_file(
     count: usize,
 ) -> Poll<io::Result<usize>> {
     let any = stream.as_any();
-    if let Some(tcp) = any.downcast_ref::<Plain<TcpStream>>() {
+    if let Some(tcp) = any.downcast_ref::<PlainStream<TcpStream>>() {
         return poll_send(tcp.socket(), cx, text, file, offset, count);
     }
-    match any.downcast_ref::<Plain<UnixStream>>() {
+    match any.downcast_ref::<PlainStream<UnixStream>>() {
         Some(unix) => poll_send(unix.socket(), cx, text, file, offset, count),
         None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
     }

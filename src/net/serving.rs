@@ -31,14 +31,14 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// The processes that accepted connections on some sockets when it was looked for them. It can be kept, and asked by
 /// another process of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Serving {
+pub struct ServingProcesses {
     #[serde(default)]
     boot: String,
     links: BTreeSet<String>,
     processes: Vec<SocketHolder>,
 }
 
-impl Serving {
+impl ServingProcesses {
     /// Looks for them: at every process of the host, which takes some milliseconds.
     pub fn of(inodes: &[u64]) -> Self {
         let links: BTreeSet<_> = inodes.iter().map(|inode| link(*inode)).collect();
@@ -206,10 +206,10 @@ mod tests {
     }
 
     /// Children of other tests may have the socket for a moment, between fork and exec.
-    fn until_served_by(inodes: &[u64], pid: u32) -> Serving {
+    fn until_served_by(inodes: &[u64], pid: u32) -> ServingProcesses {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            let serving = Serving::of(inodes);
+            let serving = ServingProcesses::of(inodes);
             if serving.pids() == [pid] {
                 return serving;
             }

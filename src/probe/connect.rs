@@ -17,7 +17,7 @@ use crate::core::backend::ProbeResult;
 use crate::net::keepalive::{Keepalive, set_keepalive};
 use crate::net::proxy_protocol::write;
 use crate::registry::Endpoint;
-use crate::registry::endpoint::{Resolved, Ticket};
+use crate::registry::endpoint::{ConnectionTicket, ResolvedAddress};
 use crate::tls::upstream::{Alpn, explain, is_of_tls};
 
 /// An open connection.
@@ -26,7 +26,7 @@ pub(super) struct ProbeConnection {
     /// Declared before the ticket: the descriptor closes first.
     socket: ProbeSocket,
     /// TLS holds the connection that has it.
-    _ticket: Option<Ticket>,
+    _ticket: Option<ConnectionTicket>,
 }
 
 #[derive(Debug)]
@@ -119,12 +119,12 @@ async fn open(
     // Counted before the first packet: a connection in the peer's accept queue is one already.
     let ticket = endpoint.connection_opened();
     let (socket, listener) = match &*resolved {
-        Resolved::Unix(path) => {
+        ResolvedAddress::Unix(path) => {
             own.check_path(path).map_err(io::Error::other)?;
             let stream = UnixStream::connect(path).await?;
             (ProbeSocket::Unix(stream), identity::of_unix(path))
         }
-        Resolved::Socket(address) => {
+        ResolvedAddress::Socket(address) => {
             own.check(*address).map_err(io::Error::other)?;
             let stream = connect_any(endpoint, *address, port, resolver).await?;
             let _ = stream.set_nodelay(true);
@@ -161,7 +161,7 @@ async fn connect_any(
         if address != current
             && let Ok(stream) = TcpStream::connect(with_port(address)).await
         {
-            endpoint.set_resolved(Resolved::Socket(address));
+            endpoint.set_resolved(ResolvedAddress::Socket(address));
             return Ok(stream);
         }
     }

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::ProbeTarget;
 use super::http::{default_host, first_line, took};
-use super::http2::{self, ProbeCall, Reply};
+use super::http2::{self, ProbeCall, ProbeReply};
 use super::resolve::AddressResolver;
-use super::sentinel::Sentinel;
+use super::sentinel::SentinelConnection;
 use super::verdict::ProbeAnswer;
 use crate::config::HealthCheck;
 use crate::core::backend::ProbeResult;
@@ -31,13 +31,13 @@ const UNAVAILABLE: u16 = 14;
 
 /// The call, made once.
 #[derive(Debug)]
-pub(super) struct Grpc {
+pub(super) struct GrpcProbe {
     service: String,
     request: Request<()>,
     message: Bytes,
 }
 
-impl Grpc {
+impl GrpcProbe {
     /// `None` for another kind of check.
     pub(super) fn new(target: &ProbeTarget) -> Option<Self> {
         let HealthCheck::Grpc { service, host } = &target.health.check else {
@@ -67,10 +67,10 @@ impl Grpc {
         &self,
         target: &ProbeTarget,
         resolver: &AddressResolver,
-        sentinel: Option<Sentinel>,
+        sentinel: Option<SentinelConnection>,
         keep: bool,
     ) -> ProbeAnswer {
-        let judge = |reply: &Reply, began| self.verdict(reply, began);
+        let judge = |reply: &ProbeReply, began| self.verdict(reply, began);
         let call = ProbeCall {
             request: &self.request,
             body: &self.message,
@@ -78,7 +78,7 @@ impl Grpc {
         http2::probe(target, resolver, sentinel, keep, call, judge).await
     }
 
-    fn verdict(&self, reply: &Reply, began: Instant) -> (ProbeResult, String) {
+    fn verdict(&self, reply: &ProbeReply, began: Instant) -> (ProbeResult, String) {
         if reply.status != 200 {
             let known = StatusCode::from_u16(reply.status).ok();
             let reason = known.and_then(|status| status.canonical_reason());

@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ProbeTarget;
 use super::connect::{self, ProbeConnection, connect};
-use super::http1::{self, Answered, ExchangeError};
-use super::http2::{self, ProbeCall, Reply};
+use super::http1::{self, ExchangeError, ResponseStart};
+use super::http2::{self, ProbeCall, ProbeReply};
 use super::resolve::AddressResolver;
-use super::sentinel::Sentinel;
+use super::sentinel::SentinelConnection;
 use super::verdict::ProbeAnswer;
 use crate::config::{Address, HealthCheck};
 use crate::core::backend::ProbeResult;
@@ -24,7 +24,7 @@ const AGENT: &str = concat!("lameduck/", env!("CARGO_PKG_VERSION"), " (health pr
 
 /// The request, made once.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(super) struct HttpProbe {
     path: String,
     /// It is a HEAD: no body follows.
     bodiless: bool,
@@ -37,7 +37,7 @@ pub(super) struct Http {
     over_http2: Option<Request<()>>,
 }
 
-impl Http {
+impl HttpProbe {
     /// `None` for another kind of check. What can't be sent is left out with a warning: the configuration's
     /// own checks come first, so that is a safeguard only.
     pub(super) fn new(target: &ProbeTarget) -> Option<Self> {
@@ -103,13 +103,13 @@ impl Http {
         &self,
         target: &ProbeTarget,
         resolver: &AddressResolver,
-        sentinel: Option<Sentinel>,
+        sentinel: Option<SentinelConnection>,
         keep: bool,
     ) -> ProbeAnswer {
         if let Some(request) = &self.over_http2 {
             let body = &Bytes::new();
             let call = ProbeCall { request, body };
-            let judge = |reply: &Reply, began| {
+            let judge = |reply: &ProbeReply, began| {
                 let probe = self.verdict(reply.status);
                 let detail = describe(reply.status, probe, &took(began), &reply.body);
                 (probe, detail)
@@ -118,7 +118,7 @@ impl Http {
         }
         let began = Instant::now();
         let deadline = began + target.health.timeout;
-        let kept = sentinel.and_then(Sentinel::into_http);
+        let kept = sentinel.and_then(SentinelConnection::into_http);
         let reused = kept.is_some();
         if let Some((connection, listener)) = kept {
             match timeout_at(deadline, self.ask(connection, keep)).await {
@@ -154,7 +154,7 @@ impl Http {
         &self,
         connection: ProbeConnection,
         keep: bool,
-    ) -> Result<Answered, ExchangeError> {
+    ) -> Result<ResponseStart, ExchangeError> {
         let request = if keep { &self.keeping } else { &self.closing };
         http1::ask(connection, request, self.bodiless).await
     }
@@ -162,7 +162,7 @@ impl Http {
     async fn judge(
         &self,
         target: &ProbeTarget,
-        mut answered: Answered,
+        mut answered: ResponseStart,
         listener: Option<u64>,
         began: Instant,
         deadline: Instant,
@@ -179,7 +179,8 @@ impl Http {
         let detail = describe(status, probe, &took, answered.body());
         ProbeAnswer {
             listener,
-            kept: (keep && reusable).then(|| Sentinel::http(answered.into_connection(), listener)),
+            kept: (keep && reusable)
+                .then(|| SentinelConnection::http(answered.into_connection(), listener)),
             ..ProbeAnswer::new(probe, detail)
         }
     }

@@ -43,7 +43,7 @@ impl From<io::Error> for ExchangeError {
 
 /// An answer whose head has come.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct ResponseStart {
     /// The status, 101 or 200 and above.
     pub(super) status: u16,
     connection: ProbeConnection,
@@ -76,7 +76,7 @@ pub(super) async fn ask(
     mut connection: ProbeConnection,
     request: &[u8],
     bodiless: bool,
-) -> Result<Answered, ExchangeError> {
+) -> Result<ResponseStart, ExchangeError> {
     connection.write_all(request).await?;
     let mut bytes = Vec::with_capacity(FIRST_READ);
     loop {
@@ -87,7 +87,7 @@ pub(super) async fn ask(
             // A 1xx is not the answer yet; a 101 is the last that is HTTP.
             if head.status >= 200 || head.status == 101 {
                 let status = head.status;
-                return Ok(Answered {
+                return Ok(ResponseStart {
                     status,
                     connection,
                     bytes,
@@ -102,7 +102,7 @@ pub(super) async fn ask(
     }
 }
 
-impl Answered {
+impl ResponseStart {
     /// Whether the server speaks HTTP/1.0.
     pub(super) fn is_http10(&self) -> bool {
         self.head.is_http10

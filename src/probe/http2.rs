@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ProbeTarget;
 use super::connect::{self, ProbeConnection, connect};
 use super::resolve::AddressResolver;
-use super::sentinel::{Sentinel, SentinelTask};
+use super::sentinel::{SentinelConnection, SentinelTask};
 use super::verdict::ProbeAnswer;
 use crate::core::backend::ProbeResult;
 use crate::tls::upstream::Alpn;
@@ -28,7 +28,7 @@ pub(super) struct ProbeSession {
 
 /// A complete answer.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct ProbeReply {
     /// HTTP's status.
     pub(super) status: u16,
     pub(super) head: HeaderMap,
@@ -55,7 +55,7 @@ impl ProbeSession {
     }
 
     /// Sends a request and takes the answer to it.
-    async fn call(&mut self, call: ProbeCall<'_>) -> Result<Reply, h2::Error> {
+    async fn call(&mut self, call: ProbeCall<'_>) -> Result<ProbeReply, h2::Error> {
         let mut sender = self.sender.clone().ready().await?;
         let bodiless = call.body.is_empty();
         let (response, mut stream) = sender.send_request(call.request.clone(), bodiless)?;
@@ -77,7 +77,7 @@ impl ProbeSession {
             true => None,
             false => incoming.trailers().await?,
         };
-        Ok(Reply {
+        Ok(ProbeReply {
             status: head.status.as_u16(),
             head: head.headers,
             body,
@@ -134,22 +134,23 @@ pub(super) fn uri(target: &ProbeTarget, host: &str, path: &str) -> Uri {
 pub(super) async fn probe(
     target: &ProbeTarget,
     resolver: &AddressResolver,
-    sentinel: Option<Sentinel>,
+    sentinel: Option<SentinelConnection>,
     keep: bool,
     call: ProbeCall<'_>,
-    judge: impl Fn(&Reply, Instant) -> (ProbeResult, String),
+    judge: impl Fn(&ProbeReply, Instant) -> (ProbeResult, String),
 ) -> ProbeAnswer {
     let began = Instant::now();
     let deadline = began + target.health.timeout;
-    let judge = |reply: &Reply, session: ProbeSession, listener| {
+    let judge = |reply: &ProbeReply, session: ProbeSession, listener| {
         let (probe, detail) = judge(reply, began);
         ProbeAnswer {
             listener,
-            kept: (keep && session.is_open()).then(|| Sentinel::session(session, listener)),
+            kept: (keep && session.is_open())
+                .then(|| SentinelConnection::session(session, listener)),
             ..ProbeAnswer::new(probe, detail)
         }
     };
-    let kept = sentinel.and_then(Sentinel::into_session);
+    let kept = sentinel.and_then(SentinelConnection::into_session);
     let reused = kept.is_some();
     if let Some((mut session, listener)) = kept {
         match timeout_at(deadline, session.call(call)).await {

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use crate::config;
 use crate::core::backend::BackendEvent;
 use crate::registry::own_listeners::OwnListeners;
-use crate::registry::{BackendKey, Endpoint, Handle};
+use crate::registry::{BackendKey, Endpoint, RegistryHandle};
 use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
 
@@ -46,9 +46,9 @@ pub trait ProbeReport: Send + Sync + 'static {
     fn report(&self, key: BackendKey, event: BackendEvent, detail: String);
 }
 
-impl ProbeReport for Handle {
+impl ProbeReport for RegistryHandle {
     fn report(&self, key: BackendKey, event: BackendEvent, detail: String) {
-        Handle::report(self, key, event, detail);
+        RegistryHandle::report(self, key, event, detail);
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::jitter::jittered;
 use crate::config::Address;
 use crate::registry::Endpoint;
-use crate::registry::endpoint::Resolved;
+use crate::registry::endpoint::ResolvedAddress;
 use crate::registry::own_listeners::OwnListeners;
 use crate::rt::panics;
 
@@ -152,9 +152,9 @@ async fn look_up(
     let current = endpoint.resolved();
     let chosen =
         choose(current.as_deref(), &addresses).ok_or_else(|| unresolved("no address".into()))?;
-    if current.as_deref() != Some(&Resolved::Socket(chosen)) {
+    if current.as_deref() != Some(&ResolvedAddress::Socket(chosen)) {
         tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{host} is now {chosen}");
-        endpoint.set_resolved(Resolved::Socket(chosen));
+        endpoint.set_resolved(ResolvedAddress::Socket(chosen));
         if current.is_some() {
             // Whoever is there now is probed at once.
             endpoint.hint();
@@ -173,9 +173,9 @@ async fn ask(host: &str, port: u16, _state: &Mutex<Lookups>) -> io::Result<Vec<S
 }
 
 /// The current address while the name still leads there, else the first.
-fn choose(current: Option<&Resolved>, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+fn choose(current: Option<&ResolvedAddress>, addresses: &[SocketAddr]) -> Option<SocketAddr> {
     match current {
-        Some(Resolved::Socket(current)) if addresses.contains(current) => Some(*current),
+        Some(ResolvedAddress::Socket(current)) if addresses.contains(current) => Some(*current),
         _ => addresses.first().copied(),
     }
 }
@@ -188,7 +188,7 @@ mod tests {
     fn stays_where_it_is_while_the_name_still_leads_there() {
         let one: SocketAddr = ([192, 0, 2, 1], 80).into();
         let two: SocketAddr = ([192, 0, 2, 2], 80).into();
-        let current = Resolved::Socket(two);
+        let current = ResolvedAddress::Socket(two);
         assert_eq!(choose(None, &[one, two]), Some(one));
         assert_eq!(choose(Some(&current), &[one, two]), Some(two));
         assert_eq!(choose(Some(&current), &[one]), Some(one));
@@ -217,20 +217,20 @@ mod tests {
         let resolver = AddressResolver::over(&endpoint, &OwnListeners::default(), state.clone());
         let address = || endpoint.resolved().map(|found| (*found).clone());
         resolver.first_answer(&endpoint).await.unwrap();
-        assert_eq!(address(), Some(Resolved::Socket(one)));
+        assert_eq!(address(), Some(ResolvedAddress::Socket(one)));
         state.lock().scripted = Some(vec![two]);
         // The prober's own way: too soon, then old enough.
         resolver.ask_again(&endpoint).await;
-        assert_eq!(address(), Some(Resolved::Socket(one)));
+        assert_eq!(address(), Some(ResolvedAddress::Socket(one)));
         tokio::time::sleep(FRESH).await;
         resolver.ask_again(&endpoint).await;
-        assert_eq!(address(), Some(Resolved::Socket(two)));
+        assert_eq!(address(), Some(ResolvedAddress::Socket(two)));
         // A request's: the answer is there as soon as the last one is a second old.
         state.lock().scripted = Some(vec![one]);
         endpoint.address_doubts.notify_one();
         tokio::time::sleep(FRESH / 2).await;
-        assert_eq!(address(), Some(Resolved::Socket(two)));
+        assert_eq!(address(), Some(ResolvedAddress::Socket(two)));
         tokio::time::sleep(FRESH).await;
-        assert_eq!(address(), Some(Resolved::Socket(one)));
+        assert_eq!(address(), Some(ResolvedAddress::Socket(one)));
     }
 }

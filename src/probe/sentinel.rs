@@ -9,7 +9,7 @@ use super::http2::ProbeSession;
 
 /// An open connection that nobody uses; dropping it closes it.
 #[derive(Debug)]
-pub(super) struct Sentinel {
+pub(super) struct SentinelConnection {
     watch: SentinelWatch,
     /// The listening socket it went to.
     pub(super) listener: Option<u64>,
@@ -48,7 +48,7 @@ impl Drop for SentinelTask {
     }
 }
 
-impl Sentinel {
+impl SentinelConnection {
     /// An HTTP connection between two requests.
     pub(super) fn http(connection: ProbeConnection, listener: Option<u64>) -> Self {
         Self {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::grpc::Grpc;
-use super::http::Http;
+use super::grpc::GrpcProbe;
+use super::http::HttpProbe;
 use super::jitter::{in_turn, next_start, sometime};
 use super::resolve::AddressResolver;
-use super::sentinel::Sentinel;
+use super::sentinel::SentinelConnection;
 use super::verdict::ProbeAnswer;
 use super::{ProbeCadence, ProbeReport, ProbeTarget, tcp};
 use crate::core::Time;
@@ -46,14 +46,14 @@ pub(super) struct ProbeTask {
     cadence: watch::Receiver<ProbeCadence>,
     reporter: Arc<dyn ProbeReport>,
     wake: Arc<Notify>,
-    http: Option<Http>,
+    http: Option<HttpProbe>,
     /// Neither of the two: the TCP check.
-    grpc: Option<Grpc>,
+    grpc: Option<GrpcProbe>,
     /// The app knows no health URL: a TCP check takes its place.
     fallen_back: bool,
     told_fallback: bool,
     told_shortage: bool,
-    sentinel: Option<Sentinel>,
+    sentinel: Option<SentinelConnection>,
     short_lives: u32,
     without_until: Option<Instant>,
     /// When the last probe began.
@@ -75,8 +75,8 @@ impl ProbeTask {
         wake: Arc<Notify>,
     ) -> Self {
         Self {
-            http: Http::new(&target),
-            grpc: Grpc::new(&target),
+            http: HttpProbe::new(&target),
+            grpc: GrpcProbe::new(&target),
             target,
             cadence,
             reporter,
@@ -285,7 +285,7 @@ impl ProbeTask {
 }
 
 /// Waits until the peer closes the sentinel; says how long it had been idle. Without one it waits for ever.
-async fn closed(sentinel: &mut Option<Sentinel>) -> Duration {
+async fn closed(sentinel: &mut Option<SentinelConnection>) -> Duration {
     match sentinel {
         Some(sentinel) => {
             sentinel.closed().await;

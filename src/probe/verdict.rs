@@ -4,7 +4,7 @@ use std::io;
 
 use crate::core::backend::ProbeResult;
 
-use super::sentinel::Sentinel;
+use super::sentinel::SentinelConnection;
 use crate::net::connect_fault::ConnectFault;
 
 /// One probe's result.
@@ -17,7 +17,7 @@ pub(super) struct ProbeAnswer {
     /// The listening socket behind the connection that was used, where known.
     pub(super) listener: Option<u64>,
     /// The connection, if it can be kept.
-    pub(super) kept: Option<Sentinel>,
+    pub(super) kept: Option<SentinelConnection>,
     /// The kept connection turned out to be closed by the peer.
     pub(super) sentinel_died: bool,
     /// The connect's failure, if there was one.

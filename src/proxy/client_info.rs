@@ -90,7 +90,7 @@ impl ClientInfo {
     }
 
     /// A client without TLS that speaks HTTP/1. `None`: it has come by a unix socket.
-    pub fn new(address: Option<SocketAddr>, headers: &config::Headers) -> Self {
+    pub fn new(address: Option<SocketAddr>, headers: &config::HeadersConfig) -> Self {
         let ip = address.map(|address| address.ip().to_canonical());
         Self {
             address,

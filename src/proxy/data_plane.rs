@@ -12,17 +12,17 @@ use super::moving::MoveOut;
 use super::per_client::PerClient;
 use crate::config;
 use crate::metrics::{MirrorLoad, PlaneCounters};
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::rt::empty_file::EmptyFile;
-use crate::rt::shutdown_signal::Interrupts;
+use crate::rt::shutdown_signal::InterruptSet;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::spans::Tracer;
-use crate::tls::server::Inventory;
+use crate::tls::server::CertificateInventory;
 
 /// The data plane's shared state: everything a request reads, nothing it has to lock.
 pub struct DataPlane {
     /// Where the snapshot comes from.
-    pub registry: Handle,
+    pub registry: RegistryHandle,
     /// Opens upstream connections.
     pub connector: TransportConnector,
     /// Takes one record per request.
@@ -30,7 +30,7 @@ pub struct DataPlane {
     /// Takes what is recorded of requests.
     pub tracer: Tracer,
     /// The open client connections, and how the shutdown reaches them.
-    pub clients: Interrupts,
+    pub clients: InterruptSet,
     /// Those of each client address, where that is limited.
     pub per_client: PerClient,
     /// What routes ask of their clients, across reloads.
@@ -42,7 +42,7 @@ pub struct DataPlane {
     /// Copies of requests that are under way.
     pub mirrors: MirrorLoad,
     /// The certificates of its listeners.
-    pub certificates: Arc<Inventory>,
+    pub certificates: Arc<CertificateInventory>,
     /// What comes anew, where somebody listens for silence.
     pub arrivals: RequestArrivals,
     /// Of the open client connections, those that are served…
@@ -71,7 +71,7 @@ impl DataPlane {
     /// # Errors
     /// When there is no empty file: neither `/dev/null` nor `/proc`.
     pub fn new(
-        registry: Handle,
+        registry: RegistryHandle,
         access_log: AccessLog,
         counters: Arc<PlaneCounters>,
     ) -> io::Result<Self> {
@@ -80,7 +80,7 @@ impl DataPlane {
             connector: plain_connector()?,
             access_log,
             tracer: Tracer::default(),
-            clients: Interrupts::default(),
+            clients: InterruptSet::default(),
             per_client: PerClient::default(),
             guards: GuardState::default(),
             moving: MoveOut::default(),
@@ -97,7 +97,7 @@ impl DataPlane {
     }
 
     /// The same, telling this inventory of its certificates.
-    pub fn telling(mut self, certificates: Arc<Inventory>) -> Self {
+    pub fn telling(mut self, certificates: Arc<CertificateInventory>) -> Self {
         self.certificates = certificates;
         self
     }

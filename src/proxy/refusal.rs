@@ -1,7 +1,7 @@
 //! Why a client is turned away before there is a request of it.
 
 use super::h1::request::RequestError;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 
 /// Why a connection, or what came on it, is turned away before it is a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,12 +13,12 @@ pub struct ClientRefusal {
     /// Why, as a metric's label.
     pub(super) reason: &'static str,
     /// The limit that was reached, if it was one.
-    pub(super) limit: Option<Limit>,
+    pub(super) limit: Option<ServerLimit>,
 }
 
 impl ClientRefusal {
     /// A limit of `[server]` was reached.
-    pub fn limited(limit: Limit, status: u16, detail: &'static str) -> Self {
+    pub fn limited(limit: ServerLimit, status: u16, detail: &'static str) -> Self {
         Self {
             status,
             detail,
@@ -55,8 +55,10 @@ impl From<RequestError> for ClientRefusal {
             detail: error.reason(),
             reason: error.reason(),
             limit: match error {
-                RequestError::TargetTooLong => Some(Limit::Uri),
-                RequestError::HeadTooLarge | RequestError::TooManyFields => Some(Limit::Header),
+                RequestError::TargetTooLong => Some(ServerLimit::Uri),
+                RequestError::HeadTooLarge | RequestError::TooManyFields => {
+                    Some(ServerLimit::Header)
+                }
                 _ => None,
             },
         }

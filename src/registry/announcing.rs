@@ -8,14 +8,14 @@ use tracing::info;
 
 use super::endpoint::BackendKey;
 use super::view::{EventView, LeaseEvent};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::backend::DerivedState;
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 use crate::rt::clock;
 
-impl Writer {
+impl RegistryWriter {
     /// A drain ended: tells whoever waits for it; a backend that leaves is gone then.
-    pub(super) fn announce(&mut self, key: BackendKey, outcome: Outcome) {
+    pub(super) fn announce(&mut self, key: BackendKey, outcome: DrainOutcome) {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
@@ -49,7 +49,7 @@ impl Writer {
                 && member.is_some_and(|member| member.leaving || !member.waiters.is_empty())
         });
         if drained {
-            self.announce(key, Outcome::Drained);
+            self.announce(key, DrainOutcome::Drained);
         }
     }
 

@@ -13,17 +13,17 @@ use super::endpoint::BackendKey;
 use super::handle::RegistryError;
 use super::lease;
 use super::persist::{self, KeptDrain};
-use super::pool::{Joining, PoolState};
+use super::pool::{JoiningBackend, PoolState};
 use super::request;
 use super::roll;
 use super::view::{ChangedValue, RegisterRequest};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::config::{Config, ConfigChange};
 use crate::core::Time;
 use crate::core::backend::{BackendEvent, DerivedState};
-use crate::core::drain::{Actor, OpenDrain};
+use crate::core::drain::{DrainActor, OpenDrain};
 use crate::registry::routes::RouteTable;
-use crate::rt::clock::{self, Reading};
+use crate::rt::clock::{self, ClockReading};
 
 /// People are told of so many registrations that could not be restored, and how many more there are.
 const TOLD: usize = 10;
@@ -31,7 +31,7 @@ const TOLD: usize = 10;
 /// A kept drain whose backend does not come back is forgotten after this time.
 const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
 
-impl Writer {
+impl RegistryWriter {
     /// Makes pools and backends agree with a configuration; says what changed.
     pub(super) fn apply(&mut self, config: Arc<Config>) -> Vec<ConfigChange> {
         let now = clock::now();
@@ -150,7 +150,7 @@ impl Writer {
             let state = &mut self.pools[index];
             let deadline = clock::now() + state.config.drain.deadline;
             let drains = old.map(|key| state.inheritance(key)).unwrap_or_default();
-            let joining = Joining {
+            let joining = JoiningBackend {
                 name: name.to_owned(),
                 address,
                 weight,
@@ -192,7 +192,7 @@ impl Writer {
     }
 
     /// Adds a backend under the drains that were kept for it; says how it is shown.
-    pub(super) fn add(&mut self, index: usize, mut joining: Joining) -> String {
+    pub(super) fn add(&mut self, index: usize, mut joining: JoiningBackend) -> String {
         let key = BackendKey(self.next_key);
         self.next_key += 1;
         if let Some(owner) = joining.owner {
@@ -238,13 +238,13 @@ impl Writer {
 
     /// Drains a backend and removes it afterwards.
     pub(super) fn leave(&mut self, key: BackendKey, deadline: Time, reason: String) {
-        self.leave_by(Actor::Config, key, deadline, reason);
+        self.leave_by(DrainActor::Config, key, deadline, reason);
     }
 
     /// The same, as `actor` wants it.
     pub(super) fn leave_by(
         &mut self,
-        actor: Actor,
+        actor: DrainActor,
         key: BackendKey,
         deadline: Time,
         reason: String,
@@ -356,7 +356,7 @@ impl Writer {
 
     /// What has to survive a restart of the proxy.
     pub(super) fn keepsake(&self) -> persist::KeptState {
-        let clock = Reading::take();
+        let clock = ClockReading::take();
         let mut state = persist::KeptState {
             drains: self.kept.all().collect(),
             ..persist::KeptState::default()

@@ -13,10 +13,10 @@ use super::restart_watch;
 use super::view::{BackendView, DrainResponse, EjectionView, InFlight};
 use crate::core::Time;
 use crate::core::backend::BackendState;
-use crate::core::drain::{Actor, OpenDrain, Outcome};
+use crate::core::drain::{DrainActor, DrainOutcome, OpenDrain};
 use crate::core::outlier::Ejection;
 use crate::core::restart::RestartRecorder;
-use crate::net::serving::Serving;
+use crate::net::serving::ServingProcesses;
 use crate::rt::clock;
 
 /// Where a backend came from.
@@ -83,7 +83,7 @@ pub(super) struct BackendEntry {
     /// It goes when it has drained, and nothing brings it back.
     pub leaving: bool,
     /// By drain: the processes whose end it waits for.
-    pub awaited: BTreeMap<(Actor, String), Serving>,
+    pub awaited: BTreeMap<(DrainActor, String), ServingProcesses>,
     /// What processes before this one have sent to it.
     pub requests_before: u64,
     /// It gets no new requests for a while, though it is ready.
@@ -100,21 +100,21 @@ impl BackendEntry {
     }
 
     /// The answer for those who wait.
-    pub(super) fn ending(&self, outcome: Outcome) -> DrainResponse {
+    pub(super) fn ending(&self, outcome: DrainOutcome) -> DrainResponse {
         let waited = self
             .draining_since
             .map(|since| clock::now().saturating_sub(since));
         let (cut, lost) = match outcome {
-            Outcome::Drained | Outcome::Resumed => (0, 0),
-            Outcome::TimedOut { cut } => (cut, 0),
-            Outcome::Died { lost } => (0, lost),
+            DrainOutcome::Drained | DrainOutcome::Resumed => (0, 0),
+            DrainOutcome::TimedOut { cut } => (cut, 0),
+            DrainOutcome::Died { lost } => (0, lost),
         };
         DrainResponse {
             outcome: outcome.as_str().to_owned(),
             in_flight: self.endpoint.gate.in_flight(),
             cut,
             cut_by_kind: match outcome {
-                Outcome::TimedOut { .. } => self.cut,
+                DrainOutcome::TimedOut { .. } => self.cut,
                 _ => InFlight::default(),
             },
             lost,
@@ -128,9 +128,9 @@ impl BackendEntry {
     /// a lease's drain end with the process, and so does what its source says of it.
     pub(super) fn outlives(&self, drain: &OpenDrain) -> bool {
         let leases =
-            |tenure: &LeaseRecord| drain.actor == Actor::Supervisor && drain.id == tenure.id();
+            |tenure: &LeaseRecord| drain.actor == DrainActor::Supervisor && drain.id == tenure.id();
         let is_of_source = self.source == BackendSource::Discovery && is_word_of_source(drain);
-        drain.actor != Actor::App && !is_of_source && !self.tenure.as_ref().is_some_and(leases)
+        drain.actor != DrainActor::App && !is_of_source && !self.tenure.as_ref().is_some_and(leases)
     }
 
     /// Requests that were sent to it, by this process and those before it.

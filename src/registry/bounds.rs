@@ -3,7 +3,7 @@
 
 use super::endpoint::BackendKey;
 use super::handle::RegistryError;
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::drain::DrainSpec;
 
 /// Longest reason of a drain, a lame duck or a roll, in characters: it is shown in a line of `status`.
@@ -64,7 +64,7 @@ pub(super) fn check_address(address: &str) -> Result<(), RegistryError> {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     /// Refuses a drain more than one backend may have. One that takes the place of an earlier one is none more.
     pub(super) fn check_drains(
         &self,

@@ -3,7 +3,7 @@
 use super::endpoint::BackendKey;
 use super::live_figures::MOST_LINES;
 use super::view::{ChangeView, ChangedValue};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::config::ConfigChange;
 use crate::config::diff::ChangeOutline;
 use crate::rt::clock;
@@ -37,7 +37,7 @@ pub(super) fn place(pool: &str, name: &str, address: &impl std::fmt::Display) ->
     format!("{pool}/{name} at {address}")
 }
 
-impl Writer {
+impl RegistryWriter {
     /// Remembers a change, when the snapshot is out.
     pub(super) fn remember_change(&mut self, by: ChangeAuthor, mut change: ChangeView) {
         if change.is_empty() {

@@ -23,10 +23,10 @@ use super::view::{
     DrainRequest, DrainResponse, EjectionView, LeaseDrainRequest, LeaseEvent, LeaseRequest,
     PauseRequest, PauseResponse, RegisterRequest, SplitView,
 };
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::config::{self, Config, OnEmptyConfig};
 use crate::core::backend::BackendEvent;
-use crate::net::serving::Serving;
+use crate::net::serving::ServingProcesses;
 use crate::rt::clock;
 
 /// What the registry's task is asked to do.
@@ -38,7 +38,7 @@ pub(super) enum RegistryCommand {
         request: DrainRequest,
         remove: bool,
         /// The processes that serve the backends now, where the drain waits for their end.
-        serving: Vec<(BackendKey, Serving)>,
+        serving: Vec<(BackendKey, ServingProcesses)>,
         owner: Option<u32>,
         reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, RegistryError>>,
     },
@@ -136,7 +136,7 @@ pub(super) enum RegistryCommand {
     },
 }
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn command(&mut self, command: RegistryCommand) {
         let Some(command) = self.hand_over.holds_back(command) else {
             return;

@@ -13,15 +13,15 @@ use super::backend_entry::BackendSource;
 use super::changes::place;
 use super::command::RegistryCommand;
 use super::endpoint::BackendKey;
-use super::handle::{Handle, RegistryError};
-use super::pool::{Joining, PoolState};
+use super::handle::{RegistryError, RegistryHandle};
+use super::pool::{JoiningBackend, PoolState};
 use super::request;
 use super::view::{ChangeView, ChangedValue};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::config::{Address, check_name};
 use crate::core::backend::BackendEvent;
 use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
-use crate::core::drain::{Actor, DrainSpec, OpenDrain, Until};
+use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, OpenDrain};
 use crate::rt::clock;
 
 /// The id of the drain of a backend that terminates or isn't ready, by its source's word.
@@ -49,14 +49,14 @@ pub struct AppliedSet {
     pub refused: Vec<(String, String)>,
 }
 
-impl Handle {
+impl RegistryHandle {
     /// Makes a source's backends agree with `set`. Those that come are probed before they get requests; those that go
     /// drain first; one at another address is another process. With `is_patient`, those that go stay where nobody else is
     /// ready, until one that has come is.
     ///
     /// # Errors
     /// [`RegistryError::UnknownPool`]; [`RegistryError::Conflict`] if the pool's configuration doesn't have the source (any
-    /// more): then only an empty set is taken; those of [`Handle::pools`].
+    /// more): then only an empty set is taken; those of [`RegistryHandle::pools`].
     pub async fn discovered(
         &self,
         pool: &str,
@@ -114,7 +114,7 @@ impl PoolState {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn take_source_set(&mut self, news: SourceSet) {
         let SourceSet {
             pool,
@@ -196,7 +196,7 @@ impl Writer {
                 to: backend.address.to_string(),
             });
             let reason = format!("`{source}` has it at {} now", backend.address);
-            self.leave_by(Actor::Discovery, key, deadline, reason);
+            self.leave_by(DrainActor::Discovery, key, deadline, reason);
         }
         for (name, key) in staying {
             let Some(member) = self.pools[index].members.get(&key) else {
@@ -216,7 +216,7 @@ impl Writer {
         for (key, shown) in leaving {
             change.removed.push(shown);
             let reason = format!("`{source}` no longer names it");
-            self.leave_by(Actor::Discovery, key, deadline, reason);
+            self.leave_by(DrainActor::Discovery, key, deadline, reason);
         }
         let members = self.pools[index].members.values();
         let own =
@@ -242,7 +242,7 @@ impl Writer {
         own.check_address(&backend.address)
             .map_err(|error| format!("`{}`: {error}", backend.address))?;
         self.check_room(None).map_err(|error| error.to_string())?;
-        let joining = Joining {
+        let joining = JoiningBackend {
             name: name.to_owned(),
             address: backend.address.clone(),
             weight: backend.weight,
@@ -303,7 +303,7 @@ impl Writer {
         let drains = state.core.get(&key).into_iter();
         let was = drains
             .flat_map(|backend| backend.drains())
-            .find(|((actor, id), _)| (*actor, &**id) == (Actor::Supervisor, TERMINATING))
+            .find(|((actor, id), _)| (*actor, &**id) == (DrainActor::Supervisor, TERMINATING))
             .map_or(DiscoveredState::Serving, |(_, drain)| {
                 DiscoveredState::of_drain_reason(&drain.reason)
             });
@@ -314,16 +314,16 @@ impl Writer {
         }
         let event = match is.drain_reason() {
             Some(reason) => BackendEvent::Drain(DrainSpec {
-                actor: Actor::Supervisor,
+                actor: DrainActor::Supervisor,
                 id: TERMINATING.to_owned(),
                 reason: reason.to_owned(),
                 deadline: (is == DiscoveredState::Terminating).then_some(deadline),
-                until: Until::Resumed,
+                until: DrainUntil::Resumed,
                 // The source's next word ends it.
                 expires: None,
             }),
             None => BackendEvent::Withdrawn {
-                actor: Actor::Supervisor,
+                actor: DrainActor::Supervisor,
                 id: TERMINATING.to_owned(),
             },
         };
@@ -365,11 +365,15 @@ impl Writer {
 
 /// Whether a drain is the word of a backend's source. It ends with what it was said of.
 pub(super) fn is_word_of_source(drain: &OpenDrain) -> bool {
-    drain.actor == Actor::Supervisor && drain.id == TERMINATING
+    drain.actor == DrainActor::Supervisor && drain.id == TERMINATING
 }
 
 /// The order that ends with the backend's leaving, as `actor` wants it.
-pub(super) fn leaving_by(actor: Actor, reason: String, deadline: crate::core::Time) -> DrainSpec {
+pub(super) fn leaving_by(
+    actor: DrainActor,
+    reason: String,
+    deadline: crate::core::Time,
+) -> DrainSpec {
     DrainSpec {
         actor,
         ..request::leaving(reason, deadline)

@@ -23,16 +23,16 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use census::{CarriedRequest, Census};
+pub use census::{CarriedRequest, ConnectionCensus};
 pub(super) use census::{await_census, begin_census};
-pub use connection::{IdleConnection, Ticket};
+pub use connection::{ConnectionTicket, IdleConnection};
 pub use in_flight::{InFlightByKind, RequestKind, StreamGuard};
 pub use last_probe::LastProbe;
-pub use latency::Latency;
-pub use outcomes::Outcomes;
+pub use latency::LatencyAverage;
+pub use outcomes::OutcomeCounters;
 pub use permit::{Permit, SessionPermit};
 pub use session_holders::{KnownSession, SessionHolders};
-pub use sessions::{BackendSession, Entered, Sessions};
+pub use sessions::{BackendSession, BackendSessions, SessionStream};
 pub use suspicion::ClosingSuspicion;
 pub use transport::Transport;
 
@@ -40,12 +40,12 @@ use super::snapshot::HoldQueue;
 use crate::config::Address;
 use crate::core::Time;
 use crate::core::backend::DerivedState;
-use crate::metrics::backend::Counters;
+use crate::metrics::backend::BackendCounters;
 use crate::metrics::restart_meter::RestartMeter;
 use crate::registry::endpoint::gate::Gate;
-use crate::registry::endpoint::idle::Idle;
+use crate::registry::endpoint::idle::IdleConnections;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupts, Level};
+use crate::rt::shutdown_signal::{InterruptSet, ShutdownLevel};
 
 /// Idle connections kept per backend.
 const IDLE_SLOTS: usize = 512;
@@ -62,7 +62,7 @@ pub struct BackendKey(pub u64);
 
 /// Where to connect to, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resolved {
+pub enum ResolvedAddress {
     /// An IP address and port.
     Socket(std::net::SocketAddr),
     /// A unix socket.
@@ -107,23 +107,23 @@ pub struct Endpoint {
     /// What those in flight have become.
     pub kinds: InFlightByKind,
     /// Who is in flight for longest, asked for when somebody looks.
-    pub census: Census,
+    pub census: ConnectionCensus,
     /// Every connection of ours to it, the probe's included.
-    pub connections: Interrupts,
+    pub connections: InterruptSet,
     /// Idle ones among them, ready for reuse.
-    pub idle: Idle<IdleConnection>,
+    pub idle: IdleConnections<IdleConnection>,
     /// Those that speak HTTP/2.
-    pub sessions: Sessions,
+    pub sessions: BackendSessions,
     /// Sessions of clients that stay with it, where its pool is sticky.
     pub holders: SessionHolders,
     /// What it did so far.
-    pub counters: Counters,
+    pub counters: BackendCounters,
     /// It may be on its way out.
     pub suspicion: ClosingSuspicion,
     /// How attempts on it ended, where its pool judges it by that.
-    pub outcomes: Outcomes,
+    pub outcomes: OutcomeCounters,
     /// How long its answers take, where its pool balances by that.
-    pub latency: Latency,
+    pub latency: LatencyAverage,
     /// What its restart costs, the one under way or the next.
     pub restart: ArcSwap<RestartMeter>,
     /// The same of the last one that is over: attempts from before it may break later.
@@ -138,7 +138,7 @@ pub struct Endpoint {
     ready_since: AtomicU64,
     /// Slow start counts from here: since it became ready, or came back from ejection.
     warm_since: AtomicU64,
-    resolved: ArcSwapOption<Resolved>,
+    resolved: ArcSwapOption<ResolvedAddress>,
     /// A connect failed: its name may lead elsewhere by now.
     pub address_doubts: Notify,
     transport: ArcSwap<Transport>,
@@ -172,8 +172,8 @@ impl Endpoint {
         queue: Arc<HoldQueue>,
     ) -> Self {
         let resolved = match &address {
-            Address::Socket(address) => Some(Arc::new(Resolved::Socket(*address))),
-            Address::Unix(path) => Some(Arc::new(Resolved::Unix(path.clone()))),
+            Address::Socket(address) => Some(Arc::new(ResolvedAddress::Socket(*address))),
+            Address::Unix(path) => Some(Arc::new(ResolvedAddress::Unix(path.clone()))),
             Address::Name(..) => None,
         };
         Self {
@@ -192,15 +192,15 @@ impl Endpoint {
             warm_since: AtomicU64::new(0),
             gate: Gate::new(false),
             kinds: InFlightByKind::default(),
-            census: Census::default(),
-            connections: Interrupts::default(),
-            idle: Idle::new(IDLE_SLOTS),
-            sessions: Sessions::default(),
+            census: ConnectionCensus::default(),
+            connections: InterruptSet::default(),
+            idle: IdleConnections::new(IDLE_SLOTS),
+            sessions: BackendSessions::default(),
             holders: SessionHolders::default(),
-            counters: Counters::default(),
+            counters: BackendCounters::default(),
             suspicion: ClosingSuspicion::default(),
-            outcomes: Outcomes::default(),
-            latency: Latency::default(),
+            outcomes: OutcomeCounters::default(),
+            latency: LatencyAverage::default(),
             restart: ArcSwap::default(),
             past_restart: ArcSwapOption::empty(),
             last_probe: LastProbe::default(),
@@ -284,12 +284,12 @@ impl Endpoint {
     }
 
     /// Where to connect to; `None` while its name has not been resolved.
-    pub fn resolved(&self) -> Option<Arc<Resolved>> {
+    pub fn resolved(&self) -> Option<Arc<ResolvedAddress>> {
         self.resolved.load_full()
     }
 
     /// Notes what its name resolves to.
-    pub fn set_resolved(&self, resolved: Resolved) {
+    pub fn set_resolved(&self, resolved: ResolvedAddress) {
         self.resolved.store(Some(Arc::new(resolved)));
     }
 
@@ -353,12 +353,12 @@ impl Endpoint {
         self.set_last_resort(false);
         self.gate.close();
         self.begin_epoch(u64::MAX);
-        self.connections.raise(Level::Cut);
+        self.connections.raise(ShutdownLevel::Cut);
     }
 
     /// Counts a new connection of ours in. The ticket must be dropped after the descriptor is closed.
-    pub fn connection_opened(self: &Arc<Self>) -> Ticket {
-        Ticket {
+    pub fn connection_opened(self: &Arc<Self>) -> ConnectionTicket {
+        ConnectionTicket {
             interrupt: self.connections.join(),
             endpoint: self.clone(),
         }

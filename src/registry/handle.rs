@@ -15,7 +15,7 @@ use super::own_listeners::OwnListeners;
 use super::owner;
 use super::request::{self, parse_duration};
 use super::restart_board::RestartBoard;
-use super::saves::Saves;
+use super::saves::SaveLedger;
 use super::snapshot::Snapshot;
 use super::supervised::SupervisorBoard;
 use super::view::{
@@ -23,7 +23,7 @@ use super::view::{
 };
 use crate::config::{self, Config};
 use crate::core::backend::BackendEvent;
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 use crate::rt::clock;
 
 /// Why the registry refused. Each says what to do now.
@@ -99,22 +99,22 @@ pub enum RegistryError {
 
 /// Talks to the registry's task. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle {
+pub struct RegistryHandle {
     pub(super) commands: mpsc::UnboundedSender<RegistryCommand>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) events: broadcast::Sender<Arc<EventView>>,
     /// The user whose apps it is for; `None`: everything can be seen and changed.
     pub(super) owner: Option<u32>,
     pub(super) own: OwnListeners,
-    pub(super) saves: Option<Arc<Saves>>,
+    pub(super) saves: Option<Arc<SaveLedger>>,
     pub(super) live: LiveFigures,
     pub(super) restarts: RestartBoard,
     pub(super) supervisors: SupervisorBoard,
 }
 
-impl Handle {
+impl RegistryHandle {
     /// The account of what has to survive the process; `None`: nothing is kept.
-    pub fn saves(&self) -> Option<&Saves> {
+    pub fn saves(&self) -> Option<&SaveLedger> {
         self.saves.as_deref()
     }
 
@@ -187,7 +187,7 @@ impl Handle {
     /// Drains a backend; with `wait` (the default) answers when the drain ended.
     ///
     /// # Errors
-    /// As [`Handle::backends`]; [`RegistryError::Invalid`] for a value that can't be taken.
+    /// As [`RegistryHandle::backends`]; [`RegistryError::Invalid`] for a value that can't be taken.
     pub async fn drain(
         &self,
         pool: &str,
@@ -200,7 +200,7 @@ impl Handle {
     /// Drains a registered backend, then removes it.
     ///
     /// # Errors
-    /// As [`Handle::drain`]; [`RegistryError::Conflict`] for a backend that the configuration names.
+    /// As [`RegistryHandle::drain`]; [`RegistryError::Conflict`] for a backend that the configuration names.
     pub async fn deregister(
         &self,
         pool: &str,
@@ -260,7 +260,7 @@ impl Handle {
     /// Lifts drains; with `wait`, answers when the backend is ready.
     ///
     /// # Errors
-    /// As [`Handle::drain`]; [`RegistryError::NotReady`] when the wait ran out.
+    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] when the wait ran out.
     pub async fn resume(
         &self,
         pool: &str,
@@ -290,7 +290,7 @@ impl Handle {
     /// Registers a backend, or moves it to another address (a new incarnation; the old one drains).
     ///
     /// # Errors
-    /// As [`Handle::resume`]; [`RegistryError::Conflict`] where it contradicts the configuration; [`RegistryError::Full`].
+    /// As [`RegistryHandle::resume`]; [`RegistryError::Conflict`] where it contradicts the configuration; [`RegistryError::Full`].
     pub async fn register(
         &self,
         pool: &str,
@@ -323,7 +323,7 @@ impl Handle {
     /// Makes the registry agree with a configuration; says what changed.
     ///
     /// # Errors
-    /// As [`Handle::pools`].
+    /// As [`RegistryHandle::pools`].
     pub async fn apply(&self, config: Arc<Config>) -> Result<Vec<String>, RegistryError> {
         self.ask(|reply| RegistryCommand::Apply { config, reply })
             .await
@@ -333,7 +333,7 @@ impl Handle {
     /// settings have become others since they were read, or the files say the same.
     ///
     /// # Errors
-    /// As [`Handle::pools`].
+    /// As [`RegistryHandle::pools`].
     pub async fn renew(&self, pool: &str, tls: config::UpstreamTls) -> Result<bool, RegistryError> {
         let pool = pool.to_owned();
         self.ask(|reply| RegistryCommand::Renew { pool, tls, reply })
@@ -408,10 +408,10 @@ fn sum_if_any(one: Option<u32>, other: Option<u32>) -> Option<u32> {
 fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {
     let rank = |response: &DrainResponse| match response.ending() {
         None => 0,
-        Some(Outcome::Drained) => 1,
-        Some(Outcome::Resumed) => 2,
-        Some(Outcome::TimedOut { .. }) => 3,
-        Some(Outcome::Died { .. }) => 4,
+        Some(DrainOutcome::Drained) => 1,
+        Some(DrainOutcome::Resumed) => 2,
+        Some(DrainOutcome::TimedOut { .. }) => 3,
+        Some(DrainOutcome::Died { .. }) => 4,
     };
     let outcome = if rank(&other) > rank(&one) {
         other.outcome.clone()

@@ -7,20 +7,20 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::snapshot::PoolShared;
-use crate::core::hold::Pacer;
+use crate::core::hold::ReleasePacer;
 use crate::rt::clock;
 
 /// How long one that was let go may take to come for its permit. Those that come later are let go again.
 const LEFTOVER: Duration = Duration::from_millis(50);
 
 /// Lets one pool's waiting requests go.
-pub(super) struct Releaser {
+pub(super) struct HoldReleaser {
     shared: Arc<PoolShared>,
     ready: Arc<AtomicUsize>,
     task: Option<JoinHandle<()>>,
 }
 
-impl Releaser {
+impl HoldReleaser {
     /// For this pool.
     pub(super) fn new(shared: Arc<PoolShared>) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl Releaser {
     }
 }
 
-impl Drop for Releaser {
+impl Drop for HoldReleaser {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -62,7 +62,7 @@ impl Drop for Releaser {
 /// whoever makes room tells them.
 async fn release_held(shared: Arc<PoolShared>, ready: Arc<AtomicUsize>) {
     loop {
-        let mut pacer = Pacer::new();
+        let mut pacer = ReleasePacer::new();
         loop {
             let (held, ready) = (
                 shared.held.load(Ordering::SeqCst),

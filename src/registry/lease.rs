@@ -12,15 +12,15 @@ use super::changes::{self, ChangeAuthor};
 use super::command::RegistryCommand;
 use super::discovery;
 use super::endpoint::BackendKey;
-use super::handle::{Handle, RegistryError};
+use super::handle::{RegistryError, RegistryHandle};
 use super::persist::{self, KeptDrain};
-use super::pool::{Joining, PoolState};
+use super::pool::{JoiningBackend, PoolState};
 use super::request;
 use super::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::backend::{BackendEvent, DerivedState};
-use crate::core::drain::{Actor, DrainSpec, Until};
-use crate::rt::clock::{self, Reading};
+use crate::core::drain::{DrainActor, DrainSpec, DrainUntil};
+use crate::rt::clock::{self, ClockReading};
 
 /// Names whose last incarnation is remembered after they have left, per pool.
 const REMEMBERED: usize = 4096;
@@ -66,7 +66,7 @@ pub struct LeaseHandle {
 
 /// Ends the lease on drop.
 struct LeaseHolder {
-    handle: Handle,
+    handle: RegistryHandle,
     key: BackendKey,
 }
 
@@ -88,7 +88,7 @@ impl Drop for LeaseHolder {
 impl LeaseHandle {
     /// Holds the lease of this backend.
     pub(super) fn new(
-        handle: Handle,
+        handle: RegistryHandle,
         key: BackendKey,
         events: mpsc::UnboundedReceiver<LeaseEvent>,
     ) -> Self {
@@ -112,7 +112,7 @@ impl LeaseHandle {
     }
 }
 
-impl Handle {
+impl RegistryHandle {
     /// Registers an instance for as long as the lease is held. Others of its name stay: they may overlap.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ pub(super) fn held(pool: &str, name: &str) -> RegistryError {
     ))
 }
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn lease(
         &mut self,
         pool: &str,
@@ -211,7 +211,7 @@ impl Writer {
         let drains = heir.map(|key| state.inheritance(key)).unwrap_or_default();
         let (sender, events) = mpsc::unbounded_channel();
         let id = format!("{:016x}", fastrand::u64(..));
-        let joining = Joining {
+        let joining = JoiningBackend {
             name: name.to_owned(),
             address,
             weight,
@@ -296,14 +296,14 @@ impl Writer {
         self.step(
             key,
             BackendEvent::Drain(DrainSpec {
-                actor: Actor::Supervisor,
+                actor: DrainActor::Supervisor,
                 id: lease.to_owned(),
                 reason: match &asked.reason {
                     Some(reason) => reason.clone(),
                     None => "its supervisor stops it".to_owned(),
                 },
                 deadline: Some(clock::now() + timeout),
-                until: Until::Resumed,
+                until: DrainUntil::Resumed,
                 // The lease's end is its end. An app that takes its time to stop must not come back.
                 expires: None,
             }),
@@ -425,7 +425,7 @@ impl PoolState {
                 pool: self.name.to_string(),
                 backend: member.base.clone(),
                 address: None,
-                drain: persist::DrainRecord::kept(&drain, &Reading::take()),
+                drain: persist::DrainRecord::kept(&drain, &ClockReading::take()),
             })
             .collect()
     }
@@ -433,9 +433,9 @@ impl PoolState {
 
 /// The last incarnation of each name.
 #[derive(Debug, Default)]
-pub(super) struct Incarnations(HashMap<String, (u64, Option<String>)>);
+pub(super) struct LastIncarnations(HashMap<String, (u64, Option<String>)>);
 
-impl Incarnations {
+impl LastIncarnations {
     /// The number of the next process under this name. `here`: those that are still there. One that comes again
     /// with the same nonce is the same process.
     pub(super) fn next<'a>(

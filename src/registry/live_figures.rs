@@ -11,7 +11,7 @@ use super::view::{ChangeView, DiscoveryView};
 use crate::config::Address;
 use crate::core::Time;
 use crate::core::discovery::{AnswerDoubt, DiscoveredSet};
-use crate::rt::clock::{self, Reading};
+use crate::rt::clock::{self, ClockReading};
 
 /// Changes that are remembered; the oldest makes room.
 pub const MOST_CHANGES: usize = 256;
@@ -91,7 +91,7 @@ impl LiveFigures {
         &self,
         pool: &str,
         source: &str,
-        clock: &Reading,
+        clock: &ClockReading,
     ) -> Option<SystemTime> {
         let key: (String, Arc<str>) = (pool.to_owned(), source.into());
         let sources = self.0.sources.lock();

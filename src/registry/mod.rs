@@ -1,7 +1,7 @@
 //! The registry: the one writer of what is known about backends.
 //!
 //! Events go in (probes, API, configuration, signals of the data plane); a new [`snapshot::Snapshot`], gate
-//! moves, evictions and announcements come out. Everybody else holds a [`handle::Handle`].
+//! moves, evictions and announcements come out. Everybody else holds a [`handle::RegistryHandle`].
 //!
 //! Where a change goes:
 //! - what is asked of the registry: the question in [`handle`], its message in `command`, the texts of both as types in
@@ -65,7 +65,7 @@ mod writer;
 
 pub use discovery::AppliedSet;
 pub use endpoint::{BackendKey, Endpoint};
-pub use handle::{Handle, RegistryError};
-pub use observer::Observer;
+pub use handle::{RegistryError, RegistryHandle};
+pub use observer::RegistryObserver;
 pub use roll::RollPermit;
 pub use writer::{spawn, take_over};

@@ -12,7 +12,7 @@ pub fn matches_name(given: &str, shown: &str) -> bool {
 
 /// The names in use.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct BackendNames {
     /// As shown, `~2` included: each is unique.
     shown: HashMap<String, BackendKey>,
     /// Without their last number: those that have one.
@@ -21,7 +21,7 @@ pub struct Names {
     bases: HashMap<String, usize>,
 }
 
-impl Names {
+impl BackendNames {
     /// How a newcomer of this name is shown: by the name itself, or with the first number that is free.
     pub fn free(&self, base: &str) -> String {
         if !self.shown.contains_key(base) {
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn the_first_free_number_is_given() {
-        let mut names = Names::default();
+        let mut names = BackendNames::default();
         let mut key = 0;
-        let mut join = |names: &mut Names, base: &str| {
+        let mut join = |names: &mut BackendNames, base: &str| {
             let shown = names.free(base);
             key += 1;
             names.join(BackendKey(key), base, &shown);

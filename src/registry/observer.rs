@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::persist;
-use super::saves::Saves;
+use super::saves::SaveLedger;
 use super::view::DrainResponse;
 
 /// What the registry tells the process around it.
-pub trait Observer: Send {
+pub trait RegistryObserver: Send {
     /// Every backend's first probe has ended, and `ready` of `all` take requests.
     fn first_round_finished(&self, ready: usize, all: usize);
     /// A backend registered (an app that restarted alone must not leave the proxy lame).
@@ -15,7 +15,7 @@ pub trait Observer: Send {
     /// Drains or registrations changed: keep them.
     fn persist(&self, state: persist::KeptState);
     /// The account of what was kept; `None`: nothing is.
-    fn saves(&self) -> Option<Arc<Saves>> {
+    fn saves(&self) -> Option<Arc<SaveLedger>> {
         None
     }
     /// A drain ended.

@@ -3,13 +3,13 @@
 use tracing::{info, warn};
 
 use super::endpoint::BackendKey;
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::backend::BackendEvent;
 use crate::core::outlier::OutlierChange;
 use crate::rt::clock;
 
-impl Writer {
+impl RegistryWriter {
     /// A backend has had its errors in a row. A probe may know why: it is asked first.
     pub(super) fn suspect_outlier(&mut self, key: BackendKey) {
         if let Some(pool) = self.home_mut(key) {

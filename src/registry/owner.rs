@@ -4,12 +4,12 @@
 use super::backend_entry::{BackendEntry, BackendSource};
 use super::command::RegistryCommand;
 use super::endpoint::BackendKey;
-use super::handle::{Handle, RegistryError};
+use super::handle::{RegistryError, RegistryHandle};
 use super::lease::LeaseRecord;
 use super::request::ResumeScope;
 use super::view::{DrainRequest, ResumeRequest};
-use super::writer::Writer;
-use crate::core::drain::Actor;
+use super::writer::RegistryWriter;
+use crate::core::drain::DrainActor;
 
 /// The id of a user's drains: no other user's, nor the operator's or another supervisor's, can have it.
 fn drain_id(owner: u32, id: Option<&str>) -> String {
@@ -29,7 +29,7 @@ pub(super) fn is_drain_of(owner: u32, id: &str) -> bool {
 /// A user's drain request as its own: never an operator's, whatever it says.
 pub(super) fn own_drain(owner: u32, asked: DrainRequest) -> DrainRequest {
     DrainRequest {
-        actor: Some(Actor::Supervisor.as_str().to_owned()),
+        actor: Some(DrainActor::Supervisor.as_str().to_owned()),
         id: Some(drain_id(owner, asked.id.as_deref())),
         reason: asked
             .reason
@@ -47,11 +47,11 @@ pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<ResumeScop
     }
     Ok(match &asked.id {
         None => ResumeScope::Owner(owner),
-        Some(id) => ResumeScope::One(Actor::Supervisor, drain_id(owner, Some(id))),
+        Some(id) => ResumeScope::One(DrainActor::Supervisor, drain_id(owner, Some(id))),
     })
 }
 
-impl Handle {
+impl RegistryHandle {
     /// The same registry for one user's apps: it knows their own instances, and nothing else can be done.
     pub fn for_owner(&self, uid: u32) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl BackendEntry {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     /// Of the backends that a name means, those of this owner.
     pub(super) fn find_own(
         &self,

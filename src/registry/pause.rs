@@ -10,15 +10,15 @@ use tracing::{info, warn};
 
 use super::bounds::check_reason;
 use super::command::RegistryCommand;
-use super::handle::{Handle, RegistryError};
+use super::handle::{RegistryError, RegistryHandle};
 use super::persist::KeptPause;
 use super::pool::PoolState;
 use super::request::parse_duration;
 use super::view::{PauseRequest, PauseResponse, PauseView};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::pause::{PauseMode, PauseTerm};
-use crate::rt::clock::{self, Reading};
+use crate::rt::clock::{self, ClockReading};
 
 /// The largest page, in bytes: it is in memory, in the state that is kept, and in a request to the admin API.
 pub const MAX_PAGE: usize = 30 * 1024;
@@ -127,7 +127,7 @@ impl PoolPause {
     }
 
     /// As it is kept over a restart of the proxy.
-    pub(super) fn kept(&self, pool: &str, clock: &Reading) -> KeptPause {
+    pub(super) fn kept(&self, pool: &str, clock: &ClockReading) -> KeptPause {
         KeptPause {
             pool: pool.to_owned(),
             reason: self.reason.clone(),
@@ -138,7 +138,7 @@ impl PoolPause {
     }
 
     fn restored(kept: KeptPause) -> Self {
-        let clock = Reading::take();
+        let clock = ClockReading::take();
         Self {
             term: PauseTerm {
                 mode: match kept.page {
@@ -181,7 +181,7 @@ impl PoolState {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     /// Pauses a pool, or extends its pause.
     pub(super) fn pause(
         &mut self,
@@ -290,12 +290,12 @@ impl Writer {
     }
 }
 
-impl Handle {
+impl RegistryHandle {
     /// Pauses a pool: what comes to it is held, or answered with a page. Who asks again extends the pause.
     ///
     /// # Errors
     /// [`RegistryError::UnknownPool`]; [`RegistryError::Invalid`] for a value that can't be taken; those of
-    /// [`Handle::pools`].
+    /// [`RegistryHandle::pools`].
     pub async fn pause(
         &self,
         pool: &str,
@@ -315,7 +315,7 @@ impl Handle {
     /// Ends a pool's pause; nothing happens where it has none.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownPool`]; those of [`Handle::pools`].
+    /// [`RegistryError::UnknownPool`]; those of [`RegistryHandle::pools`].
     pub async fn end_pause(&self, pool: &str) -> Result<PauseResponse, RegistryError> {
         let pool = pool.to_owned();
         let asked = self.ask(|reply| RegistryCommand::EndPause { pool, reply });

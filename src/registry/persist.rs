@@ -26,8 +26,8 @@ use super::pause::MaintenancePage;
 use super::plan_view::{PlanRequest, PlanStepView};
 use super::pool::PoolState;
 use crate::core::drain;
-use crate::net::serving::Serving;
-use crate::rt::clock::Reading;
+use crate::net::serving::ServingProcesses;
+use crate::rt::clock::ClockReading;
 use crate::rt::files;
 
 /// The file's name in `state_dir`.
@@ -164,7 +164,7 @@ pub struct DrainRecord {
     expires: Option<SystemTime>,
     /// The processes whose end ends it, where it waits for that. Empty: nobody listened when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    awaited: Option<Serving>,
+    awaited: Option<ServingProcesses>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,22 +215,22 @@ impl From<Sign> for drain::RestartSign {
 
 impl DrainRecord {
     /// A drain as it is kept. `clock` is read when it is: a wall clock that was set meanwhile is followed.
-    pub fn kept(drain: &drain::OpenDrain, clock: &Reading) -> Self {
+    pub fn kept(drain: &drain::OpenDrain, clock: &ClockReading) -> Self {
         Self {
             actor: match drain.actor {
-                drain::Actor::App => KeptActor::App,
-                drain::Actor::Supervisor => KeptActor::Supervisor,
-                drain::Actor::Operator => KeptActor::Operator,
-                drain::Actor::Config => KeptActor::Config,
-                drain::Actor::Discovery => KeptActor::Discovery,
+                drain::DrainActor::App => KeptActor::App,
+                drain::DrainActor::Supervisor => KeptActor::Supervisor,
+                drain::DrainActor::Operator => KeptActor::Operator,
+                drain::DrainActor::Config => KeptActor::Config,
+                drain::DrainActor::Discovery => KeptActor::Discovery,
             },
             id: drain.id.clone(),
             reason: drain.reason.clone(),
             since: clock.to_wall(drain.since),
             deadline: drain.deadline.map(|at| clock.to_wall(at)),
             until: match drain.until {
-                drain::Until::Resumed => KeptUntil::Resumed,
-                drain::Until::Restarted(_) => KeptUntil::Restarted,
+                drain::DrainUntil::Resumed => KeptUntil::Resumed,
+                drain::DrainUntil::Restarted(_) => KeptUntil::Restarted,
             },
             restarted_when: drain.until.sign().map(Sign::from),
             expires: drain.expires.map(|at| clock.to_wall(at)),
@@ -239,7 +239,7 @@ impl DrainRecord {
     }
 
     /// The same, with the processes whose end it waits for.
-    pub fn awaiting(self, awaited: Option<&Serving>) -> Self {
+    pub fn awaiting(self, awaited: Option<&ServingProcesses>) -> Self {
         Self {
             awaited: awaited.cloned(),
             ..self
@@ -247,29 +247,29 @@ impl DrainRecord {
     }
 
     /// The processes whose end ends it; `None`: it waits for no end, or a lameduck kept it that did not save them.
-    pub fn awaited(&self) -> Option<&Serving> {
+    pub fn awaited(&self) -> Option<&ServingProcesses> {
         self.awaited.as_ref()
     }
 
     /// The order that asks for it again. What was due while the proxy was away is due at once.
     pub fn order(&self) -> drain::DrainSpec {
-        let clock = Reading::take();
+        let clock = ClockReading::take();
         drain::DrainSpec {
             actor: match self.actor {
-                KeptActor::App => drain::Actor::App,
-                KeptActor::Supervisor => drain::Actor::Supervisor,
-                KeptActor::Operator => drain::Actor::Operator,
-                KeptActor::Config => drain::Actor::Config,
-                KeptActor::Discovery => drain::Actor::Discovery,
+                KeptActor::App => drain::DrainActor::App,
+                KeptActor::Supervisor => drain::DrainActor::Supervisor,
+                KeptActor::Operator => drain::DrainActor::Operator,
+                KeptActor::Config => drain::DrainActor::Config,
+                KeptActor::Discovery => drain::DrainActor::Discovery,
             },
             id: self.id.clone(),
             reason: self.reason.clone(),
             deadline: self.deadline.map(|at| clock.from_wall(at)),
             until: match self.until {
-                KeptUntil::Resumed => drain::Until::Resumed,
-                KeptUntil::Restarted => {
-                    drain::Until::Restarted(self.restarted_when.map(Into::into).unwrap_or_default())
-                }
+                KeptUntil::Resumed => drain::DrainUntil::Resumed,
+                KeptUntil::Restarted => drain::DrainUntil::Restarted(
+                    self.restarted_when.map(Into::into).unwrap_or_default(),
+                ),
             },
             expires: self.expires.map(|at| clock.from_wall(at)),
         }
@@ -431,7 +431,7 @@ fn parse(text: &[u8]) -> Result<KeptState, String> {
 
 impl PoolState {
     /// What has to survive a restart of the proxy.
-    pub(super) fn keep(&self, state: &mut KeptState, clock: &Reading) {
+    pub(super) fn keep(&self, state: &mut KeptState, clock: &ClockReading) {
         let pause = self.pause.as_ref();
         state
             .pauses

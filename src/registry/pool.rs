@@ -21,12 +21,12 @@ use outline::outline;
 use super::backend_entry::{BackendEntry, BackendSource};
 use super::endpoint::{BackendKey, Endpoint, Transport, Wakeup};
 use super::handed::KnownBackend;
-use super::hold_release::Releaser;
-use super::lease::{Incarnations, LeaseRecord};
-use super::names::Names;
+use super::hold_release::HoldReleaser;
+use super::lease::{LastIncarnations, LeaseRecord};
+use super::names::BackendNames;
 use super::own_key::OwnKeySource;
 use super::pause::PoolPause;
-use super::probing::{ProbeCadence, Probing};
+use super::probing::{ProbeCadence, ProbeStarter};
 use super::restart_latency::LatencyReadings;
 use super::snapshot::{HoldQueue, LowerTier, PoolShared, PoolSnapshot};
 use super::sticky::StickyPool;
@@ -34,12 +34,12 @@ use super::view::InFlight;
 use crate::config::{self, Address};
 use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, BackendState, DerivedState};
-use crate::core::balance::{Algorithm, BackendTiers, Balancer};
-use crate::core::drain::{Actor, OpenDrain};
+use crate::core::balance::{BackendTiers, BalanceAlgorithm, Balancer};
+use crate::core::drain::{DrainActor, OpenDrain};
 use crate::core::outlier::OutlierDetector;
 use crate::core::pool as core_pool;
 use crate::core::restart::RestartRecorder;
-use crate::core::retry::{Rates, RetryBudget};
+use crate::core::retry::{RetryBudget, RetryRates};
 use crate::metrics::PoolCounters;
 use crate::rt::clock;
 
@@ -65,15 +65,15 @@ pub(super) struct PoolState {
     pub pause_changed: bool,
     pub(super) shared: Arc<PoolShared>,
     health: Arc<config::HealthConfig>,
-    releaser: Releaser,
-    names: Names,
+    releaser: HoldReleaser,
+    names: BackendNames,
     published: Arc<PoolSnapshot>,
     /// All of them, as snapshots have it; `None` after one has come or gone.
     all: Option<Arc<[Arc<Endpoint>]>>,
     /// Published before, and in use by some request yet. The last one to hold a snapshot frees it, and with it two
     /// counts for each backend: that is to be us, not a request.
     past: Vec<Arc<PoolSnapshot>>,
-    incarnations: Incarnations,
+    incarnations: LastIncarnations,
     own_key: Arc<OwnKeySource>,
     /// Sessions stay with their backends.
     sticky: Option<StickyPool>,
@@ -89,7 +89,7 @@ pub(super) struct PoolState {
 }
 
 /// A backend that is to be added.
-pub(super) struct Joining {
+pub(super) struct JoiningBackend {
     /// Its name without `~2`.
     pub name: String,
     /// Where it listens.
@@ -120,7 +120,7 @@ impl PoolState {
             held: AtomicUsize::new(0),
             held_bytes: AtomicU64::new(0),
             queue: Arc::default(),
-            budget: RetryBudget::new(Rates::with_ratio(config.retry.budget), clock::now()),
+            budget: RetryBudget::new(RetryRates::with_ratio(config.retry.budget), clock::now()),
             counters: PoolCounters::default(),
             restart: ArcSwapOption::empty(),
         });
@@ -134,12 +134,12 @@ impl PoolState {
             pause: None,
             pause_changed: false,
             health: Arc::new(config.health.clone()),
-            releaser: Releaser::new(shared.clone()),
-            incarnations: Incarnations::default(),
+            releaser: HoldReleaser::new(shared.clone()),
+            incarnations: LastIncarnations::default(),
             sticky: sticky::pool(&config, &own_key),
             own_key,
             outlier: outliers::detector(&config),
-            names: Names::default(),
+            names: BackendNames::default(),
             all: None,
             past: Vec::new(),
             published: Arc::new(PoolSnapshot {
@@ -148,7 +148,7 @@ impl PoolState {
                 backends: Arc::default(),
                 ready: Vec::new(),
                 last_resort: Vec::new(),
-                balancer: Balancer::new(Algorithm::Random, &[]),
+                balancer: Balancer::new(BalanceAlgorithm::Random, &[]),
                 other_zones: None,
                 backups: None,
                 sticky: None,
@@ -170,10 +170,10 @@ impl PoolState {
     pub(super) fn add(
         &mut self,
         key: BackendKey,
-        joining: Joining,
+        joining: JoiningBackend,
         known: Option<&KnownBackend>,
         signals: UnboundedSender<Wakeup>,
-        probing: &dyn Probing,
+        probing: &dyn ProbeStarter,
     ) {
         let incarnation = match known {
             Some(known) => known.incarnation,
@@ -240,7 +240,7 @@ impl PoolState {
     }
 
     /// The count of processes under one name goes on, whether they come one after the other or overlap.
-    fn next_incarnation(&self, joining: &Joining) -> u64 {
+    fn next_incarnation(&self, joining: &JoiningBackend) -> u64 {
         let nonce = joining.tenure.as_ref().and_then(LeaseRecord::nonce);
         // Hardly ever is there one: only then all are looked at.
         let namesakes = self.has_name(&joining.name);
@@ -278,7 +278,7 @@ impl PoolState {
         let Some(endpoint) = self.members.get(&key).map(|member| member.endpoint.clone()) else {
             return Vec::new();
         };
-        if matches!(&event, BackendEvent::Drain(order) if order.actor != Actor::App) {
+        if matches!(&event, BackendEvent::Drain(order) if order.actor != DrainActor::App) {
             // Before what is in flight is counted: nobody may slip in afterwards.
             endpoint.set_last_resort(false);
         }

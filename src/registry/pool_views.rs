@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 use super::command::RegistryCommand;
 use super::endpoint::{BackendKey, await_census, begin_census};
-use super::handle::{Handle, RegistryError};
+use super::handle::{RegistryError, RegistryHandle};
 use super::pool::PoolState;
 use super::view::{BackendView, PoolView};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 
 /// Backends that the registry's task writes down before it is the turn of others.
 const PIECE: usize = 512;
@@ -92,7 +92,7 @@ impl PoolState {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn answer_view(&mut self, question: ViewQuestion) {
         match question {
             ViewQuestion::All { reply } => {
@@ -159,7 +159,7 @@ impl Writer {
     }
 }
 
-impl Handle {
+impl RegistryHandle {
     /// All pools.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Handle {
     /// One pool.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownPool`], also for a pool that isn't this caller's; those of [`Handle::pools`].
+    /// [`RegistryError::UnknownPool`], also for a pool that isn't this caller's; those of [`RegistryHandle::pools`].
     pub async fn pool(&self, name: &str) -> Result<PoolView, RegistryError> {
         self.look_up_oldest(Some(name)).await;
         let (name, owner) = (name.to_owned(), self.owner);
@@ -203,7 +203,7 @@ impl Handle {
     /// How many backends of a pool take requests, and how many there are.
     ///
     /// # Errors
-    /// As for [`Handle::pool`].
+    /// As for [`RegistryHandle::pool`].
     pub async fn count_backends(&self, pool: &str) -> Result<(usize, usize), RegistryError> {
         let pool = pool.to_owned();
         self.ask_view(|reply| ViewQuestion::Counts { pool, reply })
@@ -213,7 +213,7 @@ impl Handle {
     /// The backends that `name` means, the newest last: all of that name, or the one `NAME~2`.
     ///
     /// # Errors
-    /// When there is no such pool or backend, or it isn't this caller's; those of [`Handle::pools`].
+    /// When there is no such pool or backend, or it isn't this caller's; those of [`RegistryHandle::pools`].
     pub async fn backends(
         &self,
         pool: &str,

@@ -7,7 +7,7 @@ use super::endpoint::Endpoint;
 use crate::config;
 
 /// Starts a prober for each backend.
-pub trait Probing: Send {
+pub trait ProbeStarter: Send {
     /// Starts probing `endpoint`; results go to the registry's handle. Dropping the result stops it.
     fn start(
         &self,

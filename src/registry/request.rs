@@ -10,7 +10,7 @@ use super::view::{DrainRequest, RegisterRequest, ResumeRequest};
 use crate::config::{Address, check_name, duration};
 use crate::core::Time;
 use crate::core::backend::{BackendEvent, BackendState};
-use crate::core::drain::{Actor, DrainSpec, RestartSign, Until};
+use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, RestartSign};
 
 /// A supervisor's drain ends by itself this long after its deadline (a crashed deploy must not strand a backend).
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(60);
@@ -35,8 +35,8 @@ pub(super) fn order(
         ));
     }
     let until = match request.until.as_deref() {
-        None | Some("resumed") => Until::Resumed,
-        Some("restarted") => Until::Restarted(sign.unwrap_or_default()),
+        None | Some("resumed") => DrainUntil::Resumed,
+        Some("restarted") => DrainUntil::Restarted(sign.unwrap_or_default()),
         Some(other) => {
             return Err(RegistryError::Invalid(format!(
                 "until `{other}` is not known: use \"resumed\" or \"restarted\""
@@ -45,7 +45,7 @@ pub(super) fn order(
     };
     let expires = match duration(&request.expires)? {
         Some(expires) => Some(now + expires),
-        None if actor == Actor::Supervisor => Some(now + timeout + SUPERVISOR_GRACE),
+        None if actor == DrainActor::Supervisor => Some(now + timeout + SUPERVISOR_GRACE),
         None => None,
     };
     let or_actor = |text: &Option<String>| text.clone().unwrap_or_else(|| actor.as_str().into());
@@ -82,19 +82,19 @@ pub(super) enum ResumeScope {
     /// Every operator's.
     Operators,
     /// This one.
-    One(Actor, String),
+    One(DrainActor, String),
     /// Every one that this user has asked for through the socket for apps.
     Owner(u32),
 }
 
 impl ResumeScope {
     /// Whether a drain of this actor and id is meant.
-    pub(super) fn covers_drain(&self, actor: Actor, id: &str) -> bool {
+    pub(super) fn covers_drain(&self, actor: DrainActor, id: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Operators => actor == Actor::Operator,
+            Self::Operators => actor == DrainActor::Operator,
             Self::One(whose, which) => *whose == actor && which == id,
-            Self::Owner(owner) => actor == Actor::Supervisor && owner::is_drain_of(*owner, id),
+            Self::Owner(owner) => actor == DrainActor::Supervisor && owner::is_drain_of(*owner, id),
         }
     }
 
@@ -142,10 +142,10 @@ pub(super) fn which(request: &ResumeRequest) -> Result<ResumeScope, RegistryErro
 }
 
 /// Who asks; an operator, where nobody says.
-fn actor(name: Option<&str>) -> Result<Actor, RegistryError> {
+fn actor(name: Option<&str>) -> Result<DrainActor, RegistryError> {
     match name {
-        None | Some("operator") => Ok(Actor::Operator),
-        Some("supervisor") => Ok(Actor::Supervisor),
+        None | Some("operator") => Ok(DrainActor::Operator),
+        Some("supervisor") => Ok(DrainActor::Supervisor),
         Some(other) => Err(RegistryError::Invalid(format!(
             "actor `{other}` can't drain or resume: use \"operator\" or \"supervisor\""
         ))),
@@ -155,11 +155,11 @@ fn actor(name: Option<&str>) -> Result<Actor, RegistryError> {
 /// The order that ends with the backend's leaving: nothing lifts it.
 pub(super) fn leaving(reason: String, deadline: Time) -> DrainSpec {
     DrainSpec {
-        actor: Actor::Config,
+        actor: DrainActor::Config,
         id: "leaving".to_owned(),
         reason,
         deadline: Some(deadline),
-        until: Until::Resumed,
+        until: DrainUntil::Resumed,
         expires: None,
     }
 }

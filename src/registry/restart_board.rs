@@ -12,7 +12,7 @@ use crate::core::Time;
 use crate::core::restart::role::RestartRole;
 use crate::core::restart::{RestartOutcome, RestartRecord};
 use crate::metrics::restart_meter::RestartMeter;
-use crate::rt::clock::{self, Reading};
+use crate::rt::clock::{self, ClockReading};
 
 /// Restarts that are remembered; the oldest makes room. Each is below 2 KiB.
 pub const MOST_RESTARTS: usize = 512;
@@ -112,7 +112,7 @@ impl RestartBoard {
     pub fn list(&self, limit: usize) -> Vec<RestartView> {
         let board = self.0.lock();
         let skipped = board.entries.len().saturating_sub(limit);
-        let clock = Reading::take();
+        let clock = ClockReading::take();
         let shown = board.entries.iter().skip(skipped);
         shown.map(|entry| entry.view(&clock)).collect()
     }
@@ -123,7 +123,7 @@ impl RestartBoard {
         let mut known = board.entries.iter().rev();
         known
             .find(|entry| entry.has_id(id))
-            .map(|entry| entry.view(&Reading::take()))
+            .map(|entry| entry.view(&ClockReading::take()))
     }
 }
 
@@ -157,7 +157,7 @@ impl BoardEntry {
         }
     }
 
-    fn view(&self, reading: &Reading) -> RestartView {
+    fn view(&self, reading: &ClockReading) -> RestartView {
         match self {
             Self::Own(own) => own.view(reading),
             Self::Handed(view) => RestartView::clone(view),
@@ -172,7 +172,7 @@ impl OwnRestart {
     }
 
     /// All instants by one reading of the clocks, so that they stay in order.
-    fn view(&self, reading: &Reading) -> RestartView {
+    fn view(&self, reading: &ClockReading) -> RestartView {
         let record = &self.record;
         let shown = |at: Time| clock::rfc3339(reading.to_wall(at));
         RestartView {

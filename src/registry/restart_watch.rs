@@ -10,15 +10,15 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::endpoint::BackendKey;
-use super::handle::{Handle, RegistryError};
+use super::handle::{RegistryError, RegistryHandle};
 use super::persist::DrainRecord;
 use super::request;
 use super::view::{DrainRequest, DrainView};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::config::Address;
 use crate::core::backend::BackendEvent;
-use crate::core::drain::{Actor, OpenDrain, RestartSign};
-use crate::net::serving::{Serving, accepting_at, accepting_at_path};
+use crate::core::drain::{DrainActor, OpenDrain, RestartSign};
+use crate::net::serving::{ServingProcesses, accepting_at, accepting_at_path};
 use crate::rt::clock;
 
 /// Between two looks at the processes that are to end.
@@ -35,7 +35,7 @@ static TURN: Semaphore = Semaphore::const_new(1);
 const KEPT_SOCKET: &str =
     "a restart that keeps the listening socket (gunicorn's HUP, socket activation)";
 
-impl Handle {
+impl RegistryHandle {
     /// The processes whose end the drain waits for, where it waits for that.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Handle {
         pool: &str,
         name: &str,
         request: &DrainRequest,
-    ) -> Result<Vec<(BackendKey, Serving)>, RegistryError> {
+    ) -> Result<Vec<(BackendKey, ServingProcesses)>, RegistryError> {
         let mut found = Vec::new();
         if sign(request)? != Some(RestartSign::Exit) {
             return Ok(found);
@@ -69,7 +69,7 @@ impl Handle {
         pool: &str,
         name: &str,
         request: &DrainRequest,
-        found: Vec<(BackendKey, Serving)>,
+        found: Vec<(BackendKey, ServingProcesses)>,
     ) {
         let Ok(order) = request::order(request, Duration::ZERO, clock::now()) else {
             return;
@@ -88,8 +88,8 @@ impl Handle {
         pool: &str,
         name: &str,
         key: BackendKey,
-        (actor, id): (Actor, String),
-        serving: Serving,
+        (actor, id): (DrainActor, String),
+        serving: ServingProcesses,
     ) {
         let pids = serving.pids();
         info!(
@@ -117,7 +117,7 @@ impl Handle {
         pool: &str,
         name: &str,
         key: BackendKey,
-        actor: Actor,
+        actor: DrainActor,
         id: &str,
     ) -> bool {
         let views = self.backends(pool, name).await.unwrap_or_default();
@@ -160,7 +160,7 @@ fn sign(request: &DrainRequest) -> Result<Option<RestartSign>, RegistryError> {
 }
 
 /// The processes behind an address; `None`: nobody listens there, so that whoever does next is a new one.
-async fn serving_at(address: &str) -> Result<Option<Serving>, String> {
+async fn serving_at(address: &str) -> Result<Option<ServingProcesses>, String> {
     let elsewhere = || {
         "its address is not one of this host's, and the processes behind it can't be seen from here"
             .to_owned()
@@ -189,7 +189,7 @@ async fn serving_at(address: &str) -> Result<Option<Serving>, String> {
                 .filter_map(accepting_at)
                 .reduce(|one, other| if one.is_empty() { other } else { one }),
         };
-        inodes.map(|inodes| (!inodes.is_empty()).then(|| Serving::of(&inodes)))
+        inodes.map(|inodes| (!inodes.is_empty()).then(|| ServingProcesses::of(&inodes)))
     });
     match looked.await.ok().flatten() {
         None => Err(elsewhere()),
@@ -217,7 +217,7 @@ pub(super) fn unseen(pool: &str, name: &str, drain: &OpenDrain) -> Option<String
         None => "it stays closed".to_owned(),
     };
     let actor = match drain.actor {
-        Actor::Supervisor => " --actor supervisor",
+        DrainActor::Supervisor => " --actor supervisor",
         _ => "",
     };
     Some(format!(
@@ -242,12 +242,12 @@ pub(super) fn view(pool: &str, name: &str, drain: &OpenDrain) -> DrainView {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     /// Remembers whose end a drain waits for, so that the next run can go on waiting.
     pub(super) fn note_awaited(
         &mut self,
         request: &DrainRequest,
-        serving: Vec<(BackendKey, Serving)>,
+        serving: Vec<(BackendKey, ServingProcesses)>,
     ) {
         let Ok(order) = request::order(request, Duration::ZERO, clock::now()) else {
             return;
@@ -261,7 +261,7 @@ impl Writer {
             else {
                 continue;
             };
-            let is_open = |of: &(Actor, String)| backend.drains().any(|(open, _)| open == of);
+            let is_open = |of: &(DrainActor, String)| backend.drains().any(|(open, _)| open == of);
             member.awaited.retain(|of, _| is_open(of));
             member.awaited.insert(drain.clone(), serving);
         }
@@ -303,7 +303,7 @@ impl Writer {
     }
 
     /// A drain waits for a restart, and for some time none has been seen.
-    pub(super) fn tell_unseen(&mut self, key: BackendKey, actor: Actor, id: &str) {
+    pub(super) fn tell_unseen(&mut self, key: BackendKey, actor: DrainActor, id: &str) {
         let Some(state) = self.home_mut(key) else {
             return;
         };

@@ -8,10 +8,10 @@ use super::endpoint::BackendKey;
 use super::pool::PoolState;
 use super::restart_board::RestartBoard;
 use super::roll;
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, BackendState, DerivedState, ProbeResult};
-use crate::core::drain::{Actor, OpenDrain, Outcome};
+use crate::core::drain::{DrainActor, DrainOutcome, OpenDrain};
 use crate::core::restart::{RestartChange, RestartSight, SeenDrain};
 use crate::metrics::restart_meter::RestartMeter;
 use crate::rt::clock;
@@ -51,7 +51,7 @@ impl StepSigns {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     /// After one step, and before its effects: what it means for the backends' restarts.
     pub(super) fn watch_restarts(
         &mut self,
@@ -280,14 +280,14 @@ fn see_backend(
     member: &BackendEntry,
     backend: &BackendState,
     signs: StepSigns,
-    announced: Option<Outcome>,
+    announced: Option<DrainOutcome>,
     broke: bool,
     capacity: f64,
 ) -> RestartSight {
     let lease = member.tenure.as_ref().map(|tenure| tenure.id());
     let seen = |drain: &OpenDrain| SeenDrain {
         actor: drain.actor,
-        by_lease: drain.actor == Actor::Supervisor && lease == Some(&*drain.id),
+        by_lease: drain.actor == DrainActor::Supervisor && lease == Some(&*drain.id),
         roll: roll::is_id(drain.actor, &drain.id).then(|| drain.id.clone()),
         reason: drain.reason.clone(),
         since: drain.since,

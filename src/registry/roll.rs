@@ -6,11 +6,11 @@ use tracing::info;
 
 use super::bounds;
 use super::command::RegistryCommand;
-use super::handle::{Handle, RegistryError};
-use super::writer::Writer;
+use super::handle::{RegistryError, RegistryHandle};
+use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::backend::BackendEvent;
-use crate::core::drain::{Actor, DrainSpec};
+use crate::core::drain::{DrainActor, DrainSpec};
 use crate::rt::clock;
 
 /// How the ids of rolls, and of their drains, begin.
@@ -21,7 +21,7 @@ pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
 /// One roll under way.
 #[derive(Debug)]
-pub(super) struct Rolling {
+pub(super) struct RollUnderWay {
     id: String,
     /// Who runs it, for people.
     by: String,
@@ -30,7 +30,7 @@ pub(super) struct Rolling {
 
 /// The right to roll a pool; given back on drop, which drains of the roll's don't outlive by much.
 pub struct RollPermit {
-    handle: Handle,
+    handle: RegistryHandle,
     pool: String,
     id: String,
 }
@@ -58,11 +58,11 @@ pub(super) fn is_of_a_roll(order: &DrainSpec) -> bool {
 }
 
 /// Whether a drain of this actor and id is a roll's.
-pub(super) fn is_id(actor: Actor, id: &str) -> bool {
-    actor == Actor::Operator && id.starts_with(PREFIX)
+pub(super) fn is_id(actor: DrainActor, id: &str) -> bool {
+    actor == DrainActor::Operator && id.starts_with(PREFIX)
 }
 
-impl Handle {
+impl RegistryHandle {
     /// Takes the right to roll a pool. `by`: who, for whoever comes second.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Handle {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn begin_roll(&mut self, pool: &str, by: &str) -> Result<String, RegistryError> {
         self.index(pool)?;
         bounds::check_reason(Some(by))?;
@@ -95,7 +95,7 @@ impl Writer {
         let since = clock::since_1970(clock::wall(now));
         let id = format!("{PREFIX}{}", since.as_micros());
         info!(pool, by, id, "roll begins");
-        let rolling = Rolling {
+        let rolling = RollUnderWay {
             id: id.clone(),
             by: by.to_owned(),
             since: now,
@@ -117,7 +117,7 @@ impl Writer {
         let expires = clock::now() + LEFT_BEHIND;
         let keys = self.index(pool).map(|index| self.pools[index].keys());
         for key in keys.unwrap_or_default() {
-            let (actor, id) = (Actor::Operator, id.to_owned());
+            let (actor, id) = (DrainActor::Operator, id.to_owned());
             self.step(key, BackendEvent::Orphaned { actor, id, expires });
         }
         self.event("roll", Some((pool, "")), None, Some("ended"), rolling.by);

@@ -34,7 +34,7 @@ pub struct SaveError {
 
 /// The account of what was saved. Versions are numbered; each has all that has to be kept.
 #[derive(Debug, Default)]
-pub struct Saves {
+pub struct SaveLedger {
     asked: AtomicU64,
     failures: AtomicU64,
     progress: watch::Sender<SaveProgress>,
@@ -47,7 +47,7 @@ struct SaveProgress {
     trouble: Option<SaveError>,
 }
 
-impl Saves {
+impl SaveLedger {
     /// A new version has to be saved: its number.
     pub fn ask(&self) -> u64 {
         self.asked.fetch_add(1, Ordering::AcqRel) + 1
@@ -108,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_waits_for_its_version_and_not_for_ever() {
-        let saves = Saves::default();
+        let saves = SaveLedger::default();
         saves.settled().await.unwrap();
         let first = saves.ask();
         let late = saves.settled().await.unwrap_err();

@@ -3,10 +3,10 @@
 use tracing::info;
 
 use super::endpoint::BackendKey;
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::rt::clock;
 
-impl Writer {
+impl RegistryWriter {
     /// Those who have a session on a backend that drains go on there, or do so no longer: says how many there are.
     pub(super) fn tell_sessions(&mut self, key: BackendKey, go_on: bool) {
         let Some(pool) = self.home_mut(key) else {

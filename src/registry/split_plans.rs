@@ -9,16 +9,16 @@ mod running;
 use tracing::{info, warn};
 
 use super::command::RegistryCommand;
-use super::handle::{Handle, RegistryError};
+use super::handle::{RegistryError, RegistryHandle};
 use super::persist::{KeptPlan, KeptState};
 use super::plan_view::{PlanRequest, PlanState, PlanView};
 use super::routes::RouteRule;
 use super::splits::{MovedSplit, configured, shown, weights_of};
 use super::view::PlanShareView;
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::split_plan::PlanMove;
-use crate::rt::clock::{self, Reading};
+use crate::rt::clock::{self, ClockReading};
 pub(super) use running::RunningPlan;
 use running::{at, percent, planned};
 
@@ -33,7 +33,7 @@ pub(super) enum PlanAct {
     },
 }
 
-impl Writer {
+impl RegistryWriter {
     /// Begins, shows or ends the plan of a route.
     pub(super) fn plan_split(
         &mut self,
@@ -284,7 +284,7 @@ impl Writer {
     }
 
     /// What of it has to survive a restart of the proxy.
-    pub(super) fn keep_running_plans(&self, state: &mut KeptState, clock: &Reading) {
+    pub(super) fn keep_running_plans(&self, state: &mut KeptState, clock: &ClockReading) {
         let running = self.plans.values().filter(|running| running.is_running());
         state.plans = running
             .map(|running| KeptPlan {
@@ -304,12 +304,12 @@ impl Writer {
     }
 }
 
-impl Handle {
+impl RegistryHandle {
     /// Begins to move a pool's share of a route's split in steps.
     ///
     /// # Errors
     /// [`RegistryError::UnknownRoute`]; [`RegistryError::Invalid`] for what makes no plan; [`RegistryError::Conflict`]
-    /// while another one runs; those of [`Handle::pools`].
+    /// while another one runs; those of [`RegistryHandle::pools`].
     pub async fn begin_plan(
         &self,
         route: &str,
@@ -323,7 +323,7 @@ impl Handle {
     /// The plan of a route that runs, or the last one.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownRoute`], [`RegistryError::UnknownPlan`]; those of [`Handle::pools`].
+    /// [`RegistryError::UnknownRoute`], [`RegistryError::UnknownPlan`]; those of [`RegistryHandle::pools`].
     pub async fn plan(&self, route: &str) -> Result<PlanView, RegistryError> {
         self.plan_split(route, PlanAct::Show).await
     }
@@ -331,7 +331,7 @@ impl Handle {
     /// Ends the plan of a route: with the weights that are in force, or with those from before it.
     ///
     /// # Errors
-    /// As [`Handle::plan`].
+    /// As [`RegistryHandle::plan`].
     pub async fn end_plan(&self, route: &str, back: bool) -> Result<PlanView, RegistryError> {
         let mut view = self.plan_split(route, PlanAct::End { back }).await?;
         view.warning = self.unsaved().await;

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use tracing::{info, warn};
 
 use super::command::{RegistryCommand, listed, with_nearest};
-use super::handle::{Handle, RegistryError};
+use super::handle::{RegistryError, RegistryHandle};
 use super::persist::{KeptSplit, KeptState};
 use super::routes::{PoolSplit, RouteRule, RouteTable};
 use super::split_plans::RunningPlan;
 use super::view::{PoolShareView, PoolView, SplitRequest, SplitView};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::config::{MOST_WEIGHT, Route};
 use crate::core::Time;
-use crate::rt::clock::{self, Reading};
+use crate::rt::clock::{self, ClockReading};
 
 /// Weights by pool.
 pub(super) type PoolWeights = BTreeMap<String, u32>;
@@ -103,7 +103,7 @@ fn check(route: &str, configured: &PoolWeights, asked: &PoolWeights) -> Result<(
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     /// The route of this name in a table of routes, if it has a split.
     pub(super) fn find_split<'a>(
         routes: &'a RouteTable,
@@ -259,7 +259,7 @@ impl Writer {
     }
 
     /// What of it has to survive a restart of the proxy.
-    pub(super) fn keep_moved_splits(&self, state: &mut KeptState, clock: &Reading) {
+    pub(super) fn keep_moved_splits(&self, state: &mut KeptState, clock: &ClockReading) {
         let splits = self.splits.iter();
         state.splits = splits
             .map(|(route, moved)| KeptSplit {
@@ -272,11 +272,11 @@ impl Writer {
     }
 }
 
-impl Handle {
+impl RegistryHandle {
     /// The splits of all routes that have a name.
     ///
     /// # Errors
-    /// Those of [`Handle::pools`].
+    /// Those of [`RegistryHandle::pools`].
     pub async fn splits(&self) -> Result<Vec<SplitView>, RegistryError> {
         self.ask(|reply| RegistryCommand::Splits { reply }).await
     }
@@ -284,7 +284,7 @@ impl Handle {
     /// The split of a route.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownRoute`]; those of [`Handle::pools`].
+    /// [`RegistryError::UnknownRoute`]; those of [`RegistryHandle::pools`].
     pub async fn split(&self, route: &str) -> Result<SplitView, RegistryError> {
         self.change_split(route, SplitChange::Nothing).await
     }
@@ -292,7 +292,7 @@ impl Handle {
     /// Moves the weights of a route's split, without a reload.
     ///
     /// # Errors
-    /// As [`Handle::split`]; [`RegistryError::Invalid`] for weights that it can't have; [`RegistryError::Conflict`] while a
+    /// As [`RegistryHandle::split`]; [`RegistryError::Invalid`] for weights that it can't have; [`RegistryError::Conflict`] while a
     /// plan moves them.
     pub async fn move_split(
         &self,
@@ -308,7 +308,7 @@ impl Handle {
     /// Puts the weights of the configuration in force.
     ///
     /// # Errors
-    /// As [`Handle::move_split`].
+    /// As [`RegistryHandle::move_split`].
     pub async fn reset_split(&self, route: &str) -> Result<SplitView, RegistryError> {
         let mut view = self.change_split(route, SplitChange::Reset).await?;
         view.warning = self.unsaved().await;

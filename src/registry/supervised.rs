@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::command::RegistryCommand;
-use super::handle::Handle;
+use super::handle::RegistryHandle;
 use super::view::EventView;
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::backend::BackendEvent;
-use crate::core::drain::{Actor, DrainSpec, RestartSign, Until};
+use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, RestartSign};
 use crate::core::supervisor_word::{ProcessWord, WordEffect};
 use crate::rt::clock;
 
@@ -134,7 +134,7 @@ impl SupervisorBoard {
     }
 }
 
-impl Handle {
+impl RegistryHandle {
     /// What is known of supervisors.
     pub fn supervisors(&self) -> &SupervisorBoard {
         &self.supervisors
@@ -160,7 +160,7 @@ impl Handle {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     /// Does what follows from a supervisor's word, for every backend of that name that no launcher holds: a launcher is
     /// in its place in the process's life already.
     pub(super) fn heed(&mut self, change: SupervisedChange) {
@@ -176,7 +176,7 @@ impl Writer {
         };
         let state = &self.pools[index];
         keys.retain(|key| !state.is_lease(*key));
-        let actor = Actor::Supervisor;
+        let actor = DrainActor::Supervisor;
         let eligible_before = state.core.eligible();
         let deadline = clock::now() + state.config.drain.deadline;
         for key in keys {
@@ -191,7 +191,7 @@ impl Writer {
                     id: id.clone(),
                     reason: reason.clone(),
                     deadline: Some(deadline),
-                    until: Until::Restarted(RestartSign::NewProcess),
+                    until: DrainUntil::Restarted(RestartSign::NewProcess),
                     expires: None,
                 }),
                 WordEffect::Lift if is_drained => BackendEvent::Withdrawn {

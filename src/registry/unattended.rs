@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::probing::{BackendProber, ProbeCadence, Probing};
+use super::probing::{BackendProber, ProbeCadence, ProbeStarter};
 use super::view::DrainResponse;
-use super::{Endpoint, Observer, persist};
+use super::{Endpoint, RegistryObserver, persist};
 use crate::config::HealthConfig;
 
 /// Probes nothing: backends stay as they are, and thousands of them cost nothing but their registration.
 #[derive(Debug, Clone, Copy)]
 pub struct NoProbes;
 
-impl Probing for NoProbes {
+impl ProbeStarter for NoProbes {
     fn start(
         &self,
         _: Arc<Endpoint>,
@@ -31,7 +31,7 @@ impl BackendProber for NoProbes {
 #[derive(Debug, Clone, Copy)]
 pub struct NoObserver;
 
-impl Observer for NoObserver {
+impl RegistryObserver for NoObserver {
     fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
     fn persist(&self, _: persist::KeptState) {}

@@ -8,7 +8,7 @@ pub use super::discovery_view::{ChangeView, ChangedValue, DiscoveryView};
 pub use super::in_flight_view::{InFlight, OldestView};
 use super::plan_view::PlanView;
 use super::supervised::SupervisorView;
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 
 /// One pool.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -314,13 +314,13 @@ impl DrainResponse {
     const ASKED: &str = "asked";
 
     /// How the drain ended. `None`: nobody waited for its end, or it ended in a way that another release knows.
-    pub fn ending(&self) -> Option<Outcome> {
+    pub fn ending(&self) -> Option<DrainOutcome> {
         let (cut, lost) = (self.cut, self.lost);
         let all = [
-            Outcome::Drained,
-            Outcome::TimedOut { cut },
-            Outcome::Died { lost },
-            Outcome::Resumed,
+            DrainOutcome::Drained,
+            DrainOutcome::TimedOut { cut },
+            DrainOutcome::Died { lost },
+            DrainOutcome::Resumed,
         ];
         all.into_iter().find(|one| one.as_str() == self.outcome)
     }

@@ -14,17 +14,17 @@ use super::command::RegistryCommand;
 use super::endpoint::{BackendKey, Endpoint, Wakeup};
 use super::hand_over::{HandOverState, PredecessorDrain};
 use super::handed::HandedRegistry;
-use super::handle::Handle;
+use super::handle::RegistryHandle;
 use super::kept_drains::KeptDrains;
 use super::live_figures::LiveFigures;
-use super::observer::Observer;
+use super::observer::RegistryObserver;
 use super::own_listeners::OwnListeners;
 use super::persist;
 use super::pool::PoolState;
-use super::probing::Probing;
+use super::probing::ProbeStarter;
 use super::restart_board::RestartBoard;
 use super::restarts::{LeftBackends, StepSigns};
-use super::roll::Rolling;
+use super::roll::RollUnderWay;
 use super::snapshot::{HoldQueue, Snapshot};
 use super::split_plans::RunningPlan;
 use super::splits::MovedSplit;
@@ -34,7 +34,7 @@ use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, DerivedState};
 use crate::registry::routes::RouteTable;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// Messages handled before the next snapshot is published…
 const BATCH: usize = 64;
@@ -50,9 +50,9 @@ pub fn spawn(
     config: Arc<Config>,
     restored: persist::KeptState,
     own_key: persist::OwnKeySource,
-    probing: impl FnOnce(&Handle) -> Box<dyn Probing>,
-    observer: Box<dyn Observer>,
-) -> Handle {
+    probing: impl FnOnce(&RegistryHandle) -> Box<dyn ProbeStarter>,
+    observer: Box<dyn RegistryObserver>,
+) -> RegistryHandle {
     let handed = HandedRegistry {
         kept: restored,
         ..HandedRegistry::default()
@@ -66,13 +66,13 @@ pub fn take_over(
     handed: HandedRegistry,
     predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
     own_key: persist::OwnKeySource,
-    probing: impl FnOnce(&Handle) -> Box<dyn Probing>,
-    observer: Box<dyn Observer>,
-) -> Handle {
+    probing: impl FnOnce(&RegistryHandle) -> Box<dyn ProbeStarter>,
+    observer: Box<dyn RegistryObserver>,
+) -> RegistryHandle {
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (signals, signal_queue) = mpsc::unbounded_channel();
     let routes: Arc<RouteTable> = Arc::default();
-    let handle = Handle {
+    let handle = RegistryHandle {
         commands,
         snapshot: Arc::new(ArcSwap::from_pointee(Snapshot {
             config: config.clone(),
@@ -87,7 +87,7 @@ pub fn take_over(
         restarts: RestartBoard::default(),
         supervisors: SupervisorBoard::default(),
     };
-    let mut writer = Writer {
+    let mut writer = RegistryWriter {
         pools: Vec::new(),
         homes: HashMap::new(),
         config: config.clone(),
@@ -120,7 +120,7 @@ pub fn take_over(
 /// What is said after the snapshot is out, so that who hears it finds it there.
 type Message = Box<dyn FnOnce() + Send>;
 
-pub(super) struct Writer {
+pub(super) struct RegistryWriter {
     pub config: Arc<Config>,
     pub routes: Arc<RouteTable>,
     pub pools: Vec<PoolState>,
@@ -131,7 +131,7 @@ pub(super) struct Writer {
     /// How many backends each user's apps have registered.
     pub owned: HashMap<u32, usize>,
     /// Rolls under way, by pool.
-    pub rolls: HashMap<String, Rolling>,
+    pub rolls: HashMap<String, RollUnderWay>,
     /// Weights of splits that were moved at run time, by route.
     pub splits: BTreeMap<String, MovedSplit>,
     /// Plans that move splits, and the last one of each route, by route.
@@ -145,16 +145,16 @@ pub(super) struct Writer {
     pub outbox: Vec<Message>,
     /// Where requests wait that have to hear of another configuration when its snapshot is out.
     pub reconfigured: Vec<Arc<HoldQueue>>,
-    pub probing: Box<dyn Probing>,
-    pub observer: Box<dyn Observer>,
-    pub handle: Handle,
+    pub probing: Box<dyn ProbeStarter>,
+    pub observer: Box<dyn RegistryObserver>,
+    pub handle: RegistryHandle,
     pub signals: mpsc::UnboundedSender<Wakeup>,
     pub hand_over: HandOverState,
     /// Restarts whose backends have left, until others of their names are ready.
     pub left: LeftBackends,
 }
 
-impl Writer {
+impl RegistryWriter {
     async fn process_commands(
         mut self,
         mut commands: mpsc::UnboundedReceiver<RegistryCommand>,
@@ -384,12 +384,12 @@ impl Writer {
                 restarting,
             } => {
                 let level = match restarting {
-                    true => Level::EndRestart,
-                    false => Level::End,
+                    true => ShutdownLevel::EndRestart,
+                    false => ShutdownLevel::End,
                 };
                 endpoint.connections.raise_spread(level, from, until);
             }
-            BackendEffect::Cut => endpoint.connections.raise(Level::Cut),
+            BackendEffect::Cut => endpoint.connections.raise(ShutdownLevel::Cut),
             BackendEffect::Announce(outcome) => self.announce(key, outcome),
             BackendEffect::Unseen { actor, id } => self.tell_unseen(key, actor, &id),
             BackendEffect::Changed {

@@ -77,14 +77,14 @@ pub fn instant(at: Time) -> tokio::time::Instant {
 
 /// Both clocks at one moment: what turns the time of one into the other's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// This clock.
     pub now: Time,
     /// The wall clock.
     pub wall: SystemTime,
 }
 
-impl Reading {
+impl ClockReading {
     /// Now.
     pub fn take() -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Reading {
         wall.unwrap_or(self.wall)
     }
 
-    /// The reverse of [`Reading::to_wall`]; times before the process began become zero.
+    /// The reverse of [`ClockReading::to_wall`]; times before the process began become zero.
     pub fn from_wall(&self, at: SystemTime) -> Time {
         match at.duration_since(self.wall) {
             Ok(ahead) => self.now.saturating_add(ahead),
@@ -122,12 +122,12 @@ impl Reading {
 
 /// A monotonic time as the wall clock's, by what that says now.
 pub fn wall(at: Time) -> SystemTime {
-    Reading::take().to_wall(at)
+    ClockReading::take().to_wall(at)
 }
 
 /// The reverse of [`wall`]; times before the process began become zero.
 pub fn from_wall(at: SystemTime) -> Time {
-    Reading::take().from_wall(at)
+    ClockReading::take().from_wall(at)
 }
 
 /// The time since 1970 began; zero for what lies before.
@@ -169,13 +169,13 @@ pub fn sleep(time: Duration) -> Sleep {
 
 /// It took too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Late;
+pub struct TimeoutError;
 
 /// What a future comes to, unless it takes too long; on any thread.
 ///
 /// # Errors
 /// When the time is over first.
-pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Output, Late> {
+pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Output, TimeoutError> {
     let mut future = pin!(future);
     let mut end: Option<Pin<Box<Sleep>>> = None;
     std::future::poll_fn(|cx| {
@@ -184,7 +184,7 @@ pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Outp
         }
         // What is done at once needs no timer.
         let end = end.get_or_insert_with(|| Box::pin(sleep(patience)));
-        end.as_mut().poll(cx).map(|()| Err(Late))
+        end.as_mut().poll(cx).map(|()| Err(TimeoutError))
     })
     .await
 }
@@ -198,7 +198,7 @@ mod tests {
         let at = now() + Duration::from_secs(5);
         let left = instant(at).into_std() - Instant::now();
         assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(5));
-        let reading = Reading::take();
+        let reading = ClockReading::take();
         assert_eq!(reading.from_wall(reading.to_wall(at)), at);
     }
 
@@ -206,7 +206,7 @@ mod tests {
     fn a_wall_clock_that_was_set_is_followed_from_then_on() {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let seconds = Duration::from_secs;
-        let before = Reading {
+        let before = ClockReading {
             now: seconds(10),
             wall: start,
         };
@@ -218,7 +218,7 @@ mod tests {
             (start + seconds(20) - seconds(7200), seconds(7200)),
             (start + seconds(20), Duration::ZERO),
         ] {
-            let after = Reading {
+            let after = ClockReading {
                 now: seconds(30),
                 wall: later,
             };
@@ -270,7 +270,7 @@ mod tests {
             assert!(now() - began >= short);
             assert_eq!(
                 timeout(short, std::future::pending::<()>()).await,
-                Err(Late)
+                Err(TimeoutError)
             );
             assert_eq!(timeout(short, async { 1 }).await, Ok(1));
         });

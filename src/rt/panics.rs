@@ -191,7 +191,7 @@ impl PanicLedger {
 
 /// A future has panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Panicked;
+pub struct PanicError;
 
 /// What a future comes to, or that it has panicked. What it held is dropped by whoever drops it, as ever.
 ///
@@ -201,14 +201,14 @@ pub struct Panicked;
 /// When it has panicked. Whatever it shared with others, and was changing, may be half-changed.
 pub fn catch<F: Future>(
     mut future: Pin<&mut F>,
-) -> impl Future<Output = Result<F::Output, Panicked>> {
+) -> impl Future<Output = Result<F::Output, PanicError>> {
     // No state of its own around it: every request passes here.
     std::future::poll_fn(move |cx| {
         // Unwind safety is the caller's: it goes on only with what holds by itself (counters, a connection to close).
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(polled) => polled.map(Ok),
             // The payload is an error message; nobody is interested, as the hook has seen it.
-            Err(_payload) => std::task::Poll::Ready(Err(Panicked)),
+            Err(_payload) => std::task::Poll::Ready(Err(PanicError)),
         }
     })
 }
@@ -223,7 +223,7 @@ pub async fn restart<F: Future>(task: &'static str, mut start: impl FnMut() -> F
         let running = std::pin::pin!(start());
         match catch(running).await {
             Ok(output) => return output,
-            Err(Panicked) => {
+            Err(PanicError) => {
                 tracing::warn!(task, "it is started again after a panic");
                 tokio::time::sleep(RESTART).await;
             }
@@ -247,7 +247,7 @@ mod tests {
             tokio::task::yield_now().await;
             assert_eq!(1 + 1, 3, "for the test");
         });
-        assert_eq!(catch(future.as_mut()).await, Err(Panicked));
+        assert_eq!(catch(future.as_mut()).await, Err(PanicError));
         drop(future);
         assert_eq!(Arc::strong_count(&held), 1);
         assert_eq!(catch(pin!(async { 7 })).await, Ok(7));

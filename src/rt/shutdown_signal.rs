@@ -15,39 +15,39 @@ use crate::core::Time;
 /// How urgent it is. Levels only rise, save that a move is no longer asked for when it has come to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Level {
+pub enum ShutdownLevel {
     /// Go on.
     Run = 0,
     /// Go on, and move to another process at the next still point. The one level that is taken back.
     Move = 1,
     /// Finish what is in flight, then close; an idle connection closes now.
     Finish = 2,
-    /// Streams and upgrades end in their orderly way at [`Interrupt::at`].
+    /// Streams and upgrades end in their orderly way at [`ConnectionInterrupt::at`].
     End = 3,
-    /// As [`Level::End`], for a backend that is about to be restarted (WebSocket code 1012 instead of 1001).
+    /// As [`ShutdownLevel::End`], for a backend that is about to be restarted (WebSocket code 1012 instead of 1001).
     EndRestart = 4,
     /// Drop it now.
     Cut = 5,
 }
 
-impl Level {
+impl ShutdownLevel {
     fn from_u8(value: u8) -> Self {
         match value {
-            0 => Level::Run,
-            1 => Level::Move,
-            2 => Level::Finish,
-            3 => Level::End,
-            4 => Level::EndRestart,
-            _ => Level::Cut,
+            0 => ShutdownLevel::Run,
+            1 => ShutdownLevel::Move,
+            2 => ShutdownLevel::Finish,
+            3 => ShutdownLevel::End,
+            4 => ShutdownLevel::EndRestart,
+            _ => ShutdownLevel::Cut,
         }
     }
 }
 
 /// One connection's interrupt.
 #[derive(Debug, Default)]
-pub struct Interrupt {
+pub struct ConnectionInterrupt {
     level: AtomicU8,
-    /// What was answered to [`Level::Move`]: a number of the caller's choosing, with the flags below; 0: nothing yet.
+    /// What was answered to [`ShutdownLevel::Move`]: a number of the caller's choosing, with the flags below; 0: nothing yet.
     answer: AtomicU8,
     at: AtomicU64,
     /// Somebody wants to know what is under way here.
@@ -57,23 +57,23 @@ pub struct Interrupt {
     waker: AtomicWaker,
 }
 
-impl Interrupt {
+impl ConnectionInterrupt {
     /// The level now.
-    pub fn level(&self) -> Level {
-        Level::from_u8(self.level.load(Ordering::Acquire))
+    pub fn level(&self) -> ShutdownLevel {
+        ShutdownLevel::from_u8(self.level.load(Ordering::Acquire))
     }
 
-    /// When [`Level::End`] is to be obeyed.
+    /// When [`ShutdownLevel::End`] is to be obeyed.
     pub fn at(&self) -> Time {
         Time::from_millis(self.at.load(Ordering::Acquire))
     }
 
-    /// The task to wake when the level rises. Check [`Interrupt::level`] after calling it.
+    /// The task to wake when the level rises. Check [`ConnectionInterrupt::level`] after calling it.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
-    /// Whether somebody wants to know what is under way here. To be asked after [`Interrupt::register`].
+    /// Whether somebody wants to know what is under way here. To be asked after [`ConnectionInterrupt::register`].
     #[inline]
     pub fn has_inquiry(&self) -> bool {
         self.inquiry.load(Ordering::Acquire)
@@ -85,7 +85,7 @@ impl Interrupt {
     }
 
     /// Raises the level (never lowers it) and wakes the task, if that is news to it. One raiser at a time.
-    pub fn raise(&self, level: Level, at: Time) {
+    pub fn raise(&self, level: ShutdownLevel, at: Time) {
         let (now, at) = (self.level(), at.as_millis() as u64);
         if level < now || (level == now && at == self.at.load(Ordering::Acquire)) {
             return;
@@ -101,8 +101,8 @@ const DECLINED: u8 = 0x40;
 /// …nor in any later one.
 const LASTING: u8 = 0x80;
 
-impl Interrupt {
-    /// Answers to [`Level::Move`] with a number between 1 and 63. It is still asked.
+impl ConnectionInterrupt {
+    /// Answers to [`ShutdownLevel::Move`] with a number between 1 and 63. It is still asked.
     pub fn answer(&self, answer: u8) {
         self.answer.store(answer, Ordering::Release);
     }
@@ -117,7 +117,7 @@ impl Interrupt {
     /// Asks it to move, unless it has declined, or has to end.
     fn ask_to_move(&self) {
         let has_declined = || self.answer.load(Ordering::SeqCst) & (DECLINED | LASTING) != 0;
-        let (from, to) = (Level::Run as u8, Level::Move as u8);
+        let (from, to) = (ShutdownLevel::Run as u8, ShutdownLevel::Move as u8);
         let is_news = !has_declined()
             && (self.level)
                 .compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed)
@@ -134,7 +134,7 @@ impl Interrupt {
 
     /// It is no longer asked to move.
     fn take_back(&self) {
-        let (from, to) = (Level::Move as u8, Level::Run as u8);
+        let (from, to) = (ShutdownLevel::Move as u8, ShutdownLevel::Run as u8);
         let _ = (self.level).compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed);
     }
 
@@ -146,15 +146,15 @@ impl Interrupt {
 
 /// A set of open connections: counts them and reaches all of them.
 #[derive(Debug, Default)]
-pub struct Interrupts {
+pub struct InterruptSet {
     open: AtomicU32,
-    members: Mutex<Vec<Arc<Interrupt>>>,
+    members: Mutex<Vec<Arc<ConnectionInterrupt>>>,
 }
 
-impl Interrupts {
-    /// Counts a connection in. Count it out ([`Interrupts::leave`]) after its descriptor is closed.
-    pub fn join(&self) -> Arc<Interrupt> {
-        let interrupt = Arc::new(Interrupt::default());
+impl InterruptSet {
+    /// Counts a connection in. Count it out ([`InterruptSet::leave`]) after its descriptor is closed.
+    pub fn join(&self) -> Arc<ConnectionInterrupt> {
+        let interrupt = Arc::new(ConnectionInterrupt::default());
         let mut members = self.members.lock();
         interrupt.slot.store(members.len(), Ordering::Relaxed);
         members.push(interrupt.clone());
@@ -164,7 +164,7 @@ impl Interrupts {
     }
 
     /// Counts it out again.
-    pub fn leave(&self, interrupt: &Arc<Interrupt>) {
+    pub fn leave(&self, interrupt: &Arc<ConnectionInterrupt>) {
         let mut members = self.members.lock();
         let slot = interrupt.slot.load(Ordering::Relaxed);
         if members
@@ -196,7 +196,7 @@ impl Interrupts {
     }
 
     /// Raises everybody's level at once.
-    pub fn raise(&self, level: Level) {
+    pub fn raise(&self, level: ShutdownLevel) {
         for member in self.members.lock().iter() {
             member.raise(level, Time::ZERO);
         }
@@ -232,7 +232,7 @@ impl Interrupts {
     }
 
     /// Raises everybody's level, each to be obeyed at its own moment, evenly spread from `from` to `until`.
-    pub fn raise_spread(&self, level: Level, from: Time, until: Time) {
+    pub fn raise_spread(&self, level: ShutdownLevel, from: Time, until: Time) {
         let members = self.members.lock();
         let step = until.saturating_sub(from) / (members.len().max(1) as u32);
         for (index, member) in members.iter().enumerate() {
@@ -247,10 +247,10 @@ mod tests {
 
     #[test]
     fn levels_only_rise() {
-        let interrupt = Interrupt::default();
-        interrupt.raise(Level::Cut, Time::ZERO);
-        interrupt.raise(Level::Finish, Time::ZERO);
-        assert_eq!(interrupt.level(), Level::Cut);
+        let interrupt = ConnectionInterrupt::default();
+        interrupt.raise(ShutdownLevel::Cut, Time::ZERO);
+        interrupt.raise(ShutdownLevel::Finish, Time::ZERO);
+        assert_eq!(interrupt.level(), ShutdownLevel::Cut);
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
         }
         let count = Arc::new(Count(AtomicU32::new(0)));
         let waker = Waker::from(count.clone());
-        let interrupt = Interrupt::default();
+        let interrupt = ConnectionInterrupt::default();
         let woken_by = |level, at| {
             interrupt.register(&waker);
             let before = count.0.load(Ordering::SeqCst);
@@ -273,35 +273,49 @@ mod tests {
                 interrupt.at().as_secs(),
             )
         };
-        assert_eq!(woken_by(Level::End, 10), (1, 10));
-        assert_eq!(woken_by(Level::Finish, 0), (0, 10));
-        assert_eq!(woken_by(Level::End, 10), (0, 10));
-        assert_eq!(woken_by(Level::End, 20), (1, 20));
+        assert_eq!(woken_by(ShutdownLevel::End, 10), (1, 10));
+        assert_eq!(woken_by(ShutdownLevel::Finish, 0), (0, 10));
+        assert_eq!(woken_by(ShutdownLevel::End, 10), (0, 10));
+        assert_eq!(woken_by(ShutdownLevel::End, 20), (1, 20));
     }
 
     #[test]
     fn move_is_asked_for_and_taken_back_and_hides_no_higher_level() {
-        let set = Interrupts::default();
+        let set = InterruptSet::default();
         let (one, two, three) = (set.join(), set.join(), set.join());
-        two.raise(Level::Finish, Time::ZERO);
+        two.raise(ShutdownLevel::Finish, Time::ZERO);
         three.decline(5, true);
         set.begin_move();
         let levels = || [&one, &two, &three].map(|member| member.level());
-        assert_eq!(levels(), [Level::Move, Level::Finish, Level::Run]);
-        one.raise(Level::End, Time::ZERO);
+        assert_eq!(
+            levels(),
+            [
+                ShutdownLevel::Move,
+                ShutdownLevel::Finish,
+                ShutdownLevel::Run
+            ]
+        );
+        one.raise(ShutdownLevel::End, Time::ZERO);
         set.end_move();
-        assert_eq!(levels(), [Level::End, Level::Finish, Level::Run]);
+        assert_eq!(
+            levels(),
+            [
+                ShutdownLevel::End,
+                ShutdownLevel::Finish,
+                ShutdownLevel::Run
+            ]
+        );
     }
 
     #[test]
     fn one_who_has_declined_is_asked_again_by_the_next_hand_over_only() {
-        let set = Interrupts::default();
+        let set = InterruptSet::default();
         let one = set.join();
         set.begin_move();
         one.decline(7, false);
         set.ask_to_move();
-        assert_eq!(one.level(), Level::Run);
-        let answers = |set: &Interrupts| {
+        assert_eq!(one.level(), ShutdownLevel::Run);
+        let answers = |set: &InterruptSet| {
             let mut answers = Vec::new();
             set.for_each_answer(|answer| answers.push(answer));
             answers
@@ -309,33 +323,33 @@ mod tests {
         assert_eq!(answers(&set), [7]);
         set.end_move();
         set.begin_move();
-        assert_eq!((one.level(), answers(&set)), (Level::Move, vec![0]));
+        assert_eq!((one.level(), answers(&set)), (ShutdownLevel::Move, vec![0]));
     }
 
     #[test]
     fn a_spread_reaches_each_member_at_its_own_moment() {
-        let set = Interrupts::default();
+        let set = InterruptSet::default();
         let members: Vec<_> = (0..4).map(|_| set.join()).collect();
-        set.raise_spread(Level::End, Time::from_secs(10), Time::from_secs(14));
+        set.raise_spread(ShutdownLevel::End, Time::from_secs(10), Time::from_secs(14));
         let at: Vec<_> = members.iter().map(|member| member.at().as_secs()).collect();
         assert_eq!(at, [10, 11, 12, 13]);
     }
 
     #[test]
     fn members_leave_in_any_order() {
-        let set = Interrupts::default();
+        let set = InterruptSet::default();
         let mut members: Vec<_> = (0..50).map(|_| set.join()).collect();
         for left in (0..50).rev() {
             let member = members.swap_remove(left * 7 % (left + 1));
             set.leave(&member);
             assert_eq!(set.open() as usize, left);
         }
-        set.raise(Level::Cut);
+        set.raise(ShutdownLevel::Cut);
     }
 
     #[test]
     fn leaving_twice_counts_once() {
-        let set = Interrupts::default();
+        let set = InterruptSet::default();
         let one = set.join();
         let _two = set.join();
         set.leave(&one);

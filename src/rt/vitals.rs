@@ -20,7 +20,7 @@ const LATE: Duration = Duration::from_secs(3);
 
 /// What is known of the process's life. The control thread beats, another thread looks.
 #[derive(Debug, Default)]
-pub struct Vitals {
+pub struct ProcessVitals {
     beats: AtomicU64,
     stalled: AtomicBool,
     stalls: AtomicU64,
@@ -46,7 +46,11 @@ pub struct StallWatch {
 
 impl StallWatch {
     /// To be called every [`BEAT`]; `passed` is the time since the last call.
-    pub fn check_vitals(&mut self, vitals: &Vitals, passed: Duration) -> Option<VitalChange> {
+    pub fn check_vitals(
+        &mut self,
+        vitals: &ProcessVitals,
+        passed: Duration,
+    ) -> Option<VitalChange> {
         let beats = vitals.beats.load(Ordering::Relaxed);
         if beats != self.seen || passed > LATE {
             (self.seen, self.missed) = (beats, 0);
@@ -62,7 +66,7 @@ impl StallWatch {
     }
 }
 
-impl Vitals {
+impl ProcessVitals {
     /// The control thread turns. To be called on it every [`BEAT`].
     pub fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
@@ -127,7 +131,7 @@ mod tests {
 
     #[test]
     fn stall_is_counted_once_and_ends_with_the_next_beat() {
-        let (vitals, mut watch) = (Vitals::default(), StallWatch::default());
+        let (vitals, mut watch) = (ProcessVitals::default(), StallWatch::default());
         vitals.beat();
         assert_eq!(watch.check_vitals(&vitals, BEAT), None);
         for _ in 1..MISSED {
@@ -151,7 +155,7 @@ mod tests {
 
     #[test]
     fn stopped_process_is_not_a_stalled_thread() {
-        let (vitals, mut watch) = (Vitals::default(), StallWatch::default());
+        let (vitals, mut watch) = (ProcessVitals::default(), StallWatch::default());
         vitals.beat();
         for _ in 0..20 {
             assert_eq!(watch.check_vitals(&vitals, Duration::from_secs(60)), None);
@@ -161,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn panicked_task_makes_the_process_not_alive() {
-        let vitals = Arc::new(Vitals::default());
+        let vitals = Arc::new(ProcessVitals::default());
         let watched = vitals.watch("the scribe", async { panic!("of a test") });
         watched.await.unwrap();
         let why = vitals.check().unwrap_err();

@@ -13,7 +13,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::workers::Threads;
+use super::workers::DataThreads;
 use crate::net::plain;
 use crate::proxy::accept::{self, ListenerContext};
 use crate::rt::clock;
@@ -24,7 +24,7 @@ pub struct AcceptTarget {
     /// Who serves them.
     pub front: Arc<ListenerContext>,
     /// Where.
-    pub threads: Arc<Threads>,
+    pub threads: Arc<DataThreads>,
 }
 
 /// A connection that was just accepted.

@@ -9,7 +9,7 @@ use std::time::Duration;
 // Its functions are linked with it, also where it isn't the allocator.
 use mimalloc as _;
 
-use super::workers::Threads;
+use super::workers::DataThreads;
 use crate::proxy::memory;
 
 /// Between two looks.
@@ -22,7 +22,7 @@ const TASK: usize = 8 << 10;
 const WORTH: usize = 4 << 20;
 
 /// Runs for as long as the process.
-pub async fn collect_memory(threads: Arc<Threads>) {
+pub async fn collect_memory(threads: Arc<DataThreads>) {
     let mut round = tokio::time::interval(ROUND);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut peak = Peak::default();

@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use super::accept::AcceptTarget;
 use super::overlap::{SharedPort, overlap};
-use super::workers::Threads;
+use super::workers::DataThreads;
 use crate::config::{self, ListenAddress};
 use crate::net::kept_socket::SocketStore;
 use crate::net::unix_socket::{
@@ -215,7 +215,7 @@ impl BoundAddress {
     /// When the system is out of descriptors, or a socket that had to wait can't listen now.
     pub fn start(
         mut self,
-        threads: &Arc<Threads>,
+        threads: &Arc<DataThreads>,
         plane: &Arc<DataPlane>,
         tls: Option<ServerFiles>,
     ) -> std::io::Result<PublicListener> {
@@ -351,7 +351,7 @@ fn bound_unsent(_: &TcpListener) {}
 /// A public address that is being served.
 pub struct PublicListener {
     front: Arc<ListenerContext>,
-    threads: Arc<Threads>,
+    threads: Arc<DataThreads>,
     socket: ListeningSocket,
     address: ListenAddress,
     inherited: bool,

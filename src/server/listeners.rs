@@ -8,9 +8,9 @@ use thiserror::Error;
 
 use super::listener::{BoundAddress, ListenerError, PublicListener};
 use super::overlap::SharedPort;
-use super::workers::Threads;
+use super::workers::DataThreads;
 use crate::config::{self, ListenAddress};
-use crate::net::activation::Inherited;
+use crate::net::activation::InheritedSockets;
 use crate::net::keepalive::{Keepalive, set_keepalive};
 use crate::net::kept_socket::{KeptSocketUse, SocketStore};
 use crate::net::unix_socket::UnixSocketError;
@@ -23,11 +23,11 @@ use crate::tls::tickets::HandedTickets;
 pub const LISTENER: &str = "listener";
 
 /// The public addresses that are served.
-pub struct Listeners {
-    threads: Arc<Threads>,
+pub struct PublicListeners {
+    threads: Arc<DataThreads>,
     plane: Arc<DataPlane>,
     open: Vec<PublicListener>,
-    inherited: Arc<Inherited>,
+    inherited: Arc<InheritedSockets>,
     store: Arc<SocketStore>,
     /// What the process before this one lets clients resume by.
     tickets: Vec<HandedTickets>,
@@ -56,9 +56,9 @@ pub enum PrepareError {
     Tls(ListenAddress, String),
 }
 
-impl Listeners {
+impl PublicListeners {
     /// None yet; they will run on these threads.
-    pub fn new(threads: Arc<Threads>, plane: Arc<DataPlane>) -> Self {
+    pub fn new(threads: Arc<DataThreads>, plane: Arc<DataPlane>) -> Self {
         Self {
             threads,
             plane,
@@ -76,7 +76,7 @@ impl Listeners {
     }
 
     /// The same, with sockets that the supervisor has bound: they are used where they fit.
-    pub fn inheriting(mut self, inherited: Arc<Inherited>) -> Self {
+    pub fn inheriting(mut self, inherited: Arc<InheritedSockets>) -> Self {
         self.inherited = inherited;
         self
     }
@@ -238,7 +238,7 @@ impl Listeners {
     }
 
     /// The threads that serve what they accept.
-    pub fn threads(&self) -> &Threads {
+    pub fn threads(&self) -> &DataThreads {
         &self.threads
     }
 

@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What is heard now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
+pub struct HeardTraffic {
     /// Nothing new is expected any more.
     pub is_quiet: bool,
     /// Requests since the lame duck began, health checks aside.
@@ -99,13 +99,13 @@ impl QuietPeriod {
     }
 
     /// What is heard now.
-    pub fn listen(&self, now: Time) -> Heard {
+    pub fn listen(&self, now: Time) -> HeardTraffic {
         let mut state = self.state.lock();
         let (count, last) = self.plane.arrivals.read();
         let new = count - std::mem::replace(&mut state.seen, count).min(count);
         state.watch.note_arrivals(new, last.min(now));
         let verdict = state.watch.judge(now, state.most);
-        Heard {
+        HeardTraffic {
             is_quiet: verdict == QuietVerdict::Quiet,
             arrivals: state.watch.arrivals(),
             silence: state.watch.silence(state.most),
@@ -118,7 +118,7 @@ impl QuietPeriod {
 
     /// Waits until nothing new is expected any more, or until then. By the clock's own timers: the control thread may be
     /// stuck.
-    pub async fn wait(&self, until: Time) -> Heard {
+    pub async fn wait(&self, until: Time) -> HeardTraffic {
         loop {
             let now = clock::now();
             let heard = self.listen(now);

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::listeners::Listeners;
+use super::listeners::PublicListeners;
 use super::quiet::QuietPeriod;
-use super::workers::Threads;
+use super::workers::DataThreads;
 use crate::config;
 use crate::core::Time;
 use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// How often the last connections are counted.
 const LOOK: Duration = Duration::from_millis(1);
@@ -24,7 +24,7 @@ const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// How a shutdown went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Farewell {
+pub struct ShutdownReport {
     /// Connections that were cut at the deadline.
     pub cut: u32,
     /// How long it took, lame duck included.
@@ -45,12 +45,12 @@ pub struct Farewell {
 /// 5. With no client left, HTTP/2 sessions with backends end with GOAWAY.
 pub async fn shut_down(
     plane: &DataPlane,
-    listeners: &mut Listeners,
+    listeners: &mut PublicListeners,
     server: &config::ServerConfig,
     quiet: &QuietPeriod,
     told: Time,
     lame_since: Option<Time>,
-) -> Farewell {
+) -> ShutdownReport {
     let began = told;
     let deadline = began + server.deadline;
     let accept_until = (lame_since.unwrap_or(began) + server.longest_lame_duck()).min(deadline);
@@ -76,7 +76,7 @@ pub async fn shut_down(
     }
     listeners.stop().await;
     plane.set_lame(true);
-    plane.clients.raise(Level::Finish);
+    plane.clients.raise(ShutdownLevel::Finish);
     info!(
         connections = plane.clients.open(),
         "no longer accepting; finishing what is in flight"
@@ -84,7 +84,7 @@ pub async fn shut_down(
 
     let cut = end_connections(plane, listeners, server, deadline).await;
     leave_backends(plane, listeners).await;
-    Farewell {
+    ShutdownReport {
         cut,
         took: clock::now() - began,
     }
@@ -101,11 +101,11 @@ const TIME_TO_MOVE: Duration = Duration::from_secs(1);
 /// not end while `waits` says so, for no longer than the deadline.
 pub async fn finish_handed_over(
     plane: &DataPlane,
-    listeners: &mut Listeners,
+    listeners: &mut PublicListeners,
     server: &config::ServerConfig,
     since: Time,
     waits: impl Fn() -> bool,
-) -> Farewell {
+) -> ShutdownReport {
     let deadline = since + server.deadline;
     let threads = listeners.threads();
     let lame_from = since + TIME_TO_MOVE;
@@ -117,13 +117,13 @@ pub async fn finish_handed_over(
     while threads.have_connections() && clock::now() < idle_until.min(deadline) {
         clock::sleep(LOOK).await;
     }
-    plane.clients.raise(Level::Finish);
+    plane.clients.raise(ShutdownLevel::Finish);
     let cut = end_connections(plane, listeners, server, deadline).await;
     leave_backends(plane, listeners).await;
     while waits() && clock::now() < deadline {
         clock::sleep(LOOK).await;
     }
-    Farewell {
+    ShutdownReport {
         cut,
         took: clock::now() - since,
     }
@@ -131,16 +131,16 @@ pub async fn finish_handed_over(
 
 /// Ends every connection at once, in as good an order as a moment allows: nobody serves any more, and somebody waits for this
 /// process's end.
-pub async fn end_at_once(plane: &DataPlane, threads: &Threads) -> Farewell {
+pub async fn end_at_once(plane: &DataPlane, threads: &DataThreads) -> ShutdownReport {
     let began = clock::now();
-    for level in [Level::End, Level::Cut] {
+    for level in [ShutdownLevel::End, ShutdownLevel::Cut] {
         plane.clients.raise(level);
         let until = clock::now() + LAST_MOMENT;
         while threads.have_connections() && clock::now() < until {
             clock::sleep(LOOK).await;
         }
     }
-    Farewell {
+    ShutdownReport {
         cut: plane.clients.open(),
         took: clock::now() - began,
     }
@@ -149,7 +149,7 @@ pub async fn end_at_once(plane: &DataPlane, threads: &Threads) -> Farewell {
 /// Lets what is in flight finish, ends streams before the deadline, and cuts the rest at it; says how many that were.
 async fn end_connections(
     plane: &DataPlane,
-    listeners: &Listeners,
+    listeners: &PublicListeners,
     server: &config::ServerConfig,
     deadline: Time,
 ) -> u32 {
@@ -158,30 +158,30 @@ async fn end_connections(
     if plane.clients.open() > 0 {
         plane
             .clients
-            .raise_spread(Level::End, clock::now(), deadline);
+            .raise_spread(ShutdownLevel::End, clock::now(), deadline);
         wait(plane, listeners, deadline).await;
     }
     let cut = plane.clients.open();
     if cut > 0 {
         warn!(cut, "the deadline has passed: cutting what is left");
-        plane.clients.raise(Level::Cut);
+        plane.clients.raise(ShutdownLevel::Cut);
         wait(plane, listeners, clock::now() + LAST_MOMENT).await;
     }
     cut
 }
 
 /// Waits until every connection has ended, those too that were accepted and whose task has not run yet.
-async fn wait(plane: &DataPlane, listeners: &Listeners, until: Time) {
+async fn wait(plane: &DataPlane, listeners: &PublicListeners, until: Time) {
     let threads = listeners.threads();
     while threads.have_connections() && clock::now() < until {
         // A connection may have been accepted just when the others were told.
-        plane.clients.raise(Level::Finish);
+        plane.clients.raise(ShutdownLevel::Finish);
         clock::sleep(LOOK).await;
     }
 }
 
 /// Ends the sessions with backends, which nobody uses any more.
-async fn leave_backends(plane: &DataPlane, listeners: &Listeners) {
+async fn leave_backends(plane: &DataPlane, listeners: &PublicListeners) {
     let pools = plane.registry.snapshot().pools.clone();
     for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
         endpoint.sessions.close_idle();

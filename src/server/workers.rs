@@ -15,7 +15,7 @@ use crate::rt::{clock, worker};
 
 /// The threads; they end some time after this is dropped.
 #[derive(Debug)]
-pub struct Threads {
+pub struct DataThreads {
     data: Vec<Handle>,
     accept: Handle,
     next: AtomicUsize,
@@ -24,7 +24,7 @@ pub struct Threads {
     _until: Vec<oneshot::Sender<()>>,
 }
 
-impl Threads {
+impl DataThreads {
     /// Starts so many data threads (0: as many as there are cores) and the one that accepts.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::core::Time;
 use crate::core::supervisor_word::{
     HeardWord, ProcessMark, ProcessWord, WatchedProcess, WordEffect,
 };
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::registry::supervised::{SupervisedChange, WATCH};
 use crate::rt::clock;
 
@@ -24,7 +24,7 @@ pub struct WatchedBackend {
 
 /// Listens to one pool's supervisor.
 pub struct WordListener {
-    handle: Handle,
+    handle: RegistryHandle,
     pool: String,
     kind: &'static str,
     watched: BTreeMap<String, (String, WatchedProcess)>,
@@ -34,7 +34,7 @@ pub struct WordListener {
 
 impl WordListener {
     /// A listener that watches nothing yet.
-    pub fn new(handle: Handle, pool: &str, kind: &'static str) -> Self {
+    pub fn new(handle: RegistryHandle, pool: &str, kind: &'static str) -> Self {
         Self {
             handle,
             pool: pool.to_owned(),

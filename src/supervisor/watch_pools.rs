@@ -11,11 +11,11 @@ use tokio::time::timeout;
 use super::listener::{WatchedBackend, WordListener};
 use super::source_for;
 use crate::config::{Config, SupervisorConfig};
-use crate::core::drain::Actor;
+use crate::core::drain::DrainActor;
 use crate::core::supervisor_word::WordEffect;
 use crate::registry::supervised::{SupervisedChange, WATCH};
 use crate::registry::view::{EventView, PoolView};
-use crate::registry::{Handle, RegistryError};
+use crate::registry::{RegistryError, RegistryHandle};
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
@@ -37,7 +37,7 @@ struct PoolWatch {
 }
 
 /// Watches the supervisors of every pool that names one, for as long as the process.
-pub async fn watch_supervisors(handle: Handle) {
+pub async fn watch_supervisors(handle: RegistryHandle) {
     let mut events = handle.subscribe();
     let mut watches: BTreeMap<String, PoolWatch> = BTreeMap::new();
     let mut seen: Option<Arc<Config>> = None;
@@ -101,7 +101,7 @@ pub async fn watch_supervisors(handle: Handle) {
 /// The pools whose backends matter here: all where the configuration is `is_news`, as drains may be left of a supervisor
 /// that it no longer names; afterwards those with a supervisor. Every other pool may have a hundred thousand backends.
 async fn pools_to_look_at(
-    handle: &Handle,
+    handle: &RegistryHandle,
     is_news: bool,
     watched: impl Iterator<Item = &str>,
 ) -> Result<Vec<PoolView>, RegistryError> {
@@ -140,12 +140,12 @@ fn watched_of(view: &PoolView, supervisor: &SupervisorConfig) -> Vec<WatchedBack
 
 /// Ends drains by the word of a supervisor that is no longer listened to: nobody else would. They may be an earlier
 /// run's.
-fn lift_leftovers(handle: &Handle, view: &PoolView, supervisor: Option<&SupervisorConfig>) {
+fn lift_leftovers(handle: &RegistryHandle, view: &PoolView, supervisor: Option<&SupervisorConfig>) {
     let heard = supervisor.map(|supervisor| format!("{WATCH}{}", supervisor.kind.as_str()));
     for backend in &view.backends {
         let drains = backend.drains.iter();
         let left = drains.filter(|drain| {
-            drain.actor == Actor::Supervisor.as_str()
+            drain.actor == DrainActor::Supervisor.as_str()
                 && drain.id.starts_with(WATCH)
                 && Some(&drain.id) != heard.as_ref()
         });
@@ -172,7 +172,7 @@ async fn change_of_pools(events: &mut broadcast::Receiver<Arc<EventView>>) {
 
 /// Listens to one pool's supervisor, for as long as somebody wants it.
 async fn watch_pool(
-    handle: Handle,
+    handle: RegistryHandle,
     pool: String,
     config: SupervisorConfig,
     mut backends: watch::Receiver<Vec<WatchedBackend>>,
@@ -211,11 +211,11 @@ mod tests {
     use crate::config;
     use crate::registry::unattended::NoProbes;
     use crate::registry::view::DrainResponse;
-    use crate::registry::{Observer, persist};
+    use crate::registry::{RegistryObserver, persist};
 
     struct Silent;
 
-    impl Observer for Silent {
+    impl RegistryObserver for Silent {
         fn first_round_finished(&self, _ready: usize, _all: usize) {}
         fn registered(&self) {}
         fn persist(&self, _: persist::KeptState) {}

@@ -32,7 +32,7 @@ pub use sink::AccessLogError;
 
 use crate::config;
 use layout::LineLayout;
-use sink::Sink;
+use sink::AccessLogSink;
 use writer::WriterShared;
 
 /// How long the last lines may take when the log is dropped; a stuck disk must not keep the process alive.
@@ -54,7 +54,7 @@ impl AccessLog {
     /// # Errors
     /// When its file can't be opened, or the system has no thread left.
     pub fn open(config: &config::AccessLogConfig) -> Result<Self, AccessLogError> {
-        match Sink::open(&config.sink)? {
+        match AccessLogSink::open(&config.sink)? {
             None => Ok(Self::off()),
             Some(sink) => Self::start(sink, LineLayout::new(config)),
         }
@@ -65,7 +65,7 @@ impl AccessLog {
         Self(None)
     }
 
-    fn start(sink: Sink, layout: LineLayout) -> Result<Self, AccessLogError> {
+    fn start(sink: AccessLogSink, layout: LineLayout) -> Result<Self, AccessLogError> {
         let shared = Arc::new(WriterShared::new(layout));
         let writer = std::thread::Builder::new()
             .name("access-log".to_owned())

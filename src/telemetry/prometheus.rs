@@ -22,12 +22,12 @@ use prometheus::TextEncoder;
 use prometheus::process_collector::ProcessCollector;
 
 use crate::metrics::{Histogram, PlaneCounters};
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::registry::view::DrainResponse;
-use crate::rt::vitals::Vitals;
+use crate::rt::vitals::ProcessVitals;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::spans::Tracer;
-use crate::tls::server::Inventory;
+use crate::tls::server::CertificateInventory;
 
 use carried::CarriedCounters;
 
@@ -36,7 +36,7 @@ use carried::CarriedCounters;
 pub struct Metrics(Arc<MetricsInner>);
 
 struct MetricsInner {
-    registry: Handle,
+    registry: RegistryHandle,
     plane: Arc<PlaneCounters>,
     drains: Mutex<BTreeMap<String, EndedDrains>>,
     /// Plans that moved a split and have ended, by outcome.
@@ -44,8 +44,8 @@ struct MetricsInner {
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     attached: OnceLock<Attached>,
-    certificates: Arc<Inventory>,
-    vitals: OnceLock<Arc<Vitals>>,
+    certificates: Arc<CertificateInventory>,
+    vitals: OnceLock<Arc<ProcessVitals>>,
     tracer: OnceLock<Tracer>,
     /// What the process before this one has counted.
     carried: Mutex<CarriedCounters>,
@@ -69,7 +69,7 @@ struct EndedDrains {
 
 impl Metrics {
     /// Metrics of what this registry knows.
-    pub fn new(registry: Handle) -> Self {
+    pub fn new(registry: RegistryHandle) -> Self {
         Self(Arc::new(MetricsInner {
             registry,
             plane: Arc::default(),
@@ -92,7 +92,7 @@ impl Metrics {
     }
 
     /// The certificates in use: whoever serves them says so here.
-    pub fn certificates(&self) -> Arc<Inventory> {
+    pub fn certificates(&self) -> Arc<CertificateInventory> {
         self.0.certificates.clone()
     }
 
@@ -110,7 +110,7 @@ impl Metrics {
     }
 
     /// Adds the control thread's stalls.
-    pub fn watch(&self, vitals: Arc<Vitals>) {
+    pub fn watch(&self, vitals: Arc<ProcessVitals>) {
         let _ = self.0.vitals.set(vitals);
     }
 

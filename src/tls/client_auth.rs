@@ -25,7 +25,7 @@ const MAX_NAMES: usize = 4096;
 
 /// What a file says of revoked certificates.
 #[derive(Debug)]
-pub struct Revoked {
+pub struct RevocationLists {
     /// The lists.
     pub lists: Vec<CertificateRevocationListDer<'static>>,
     /// One of them is out of date: an authority has a newer one by now.
@@ -37,7 +37,7 @@ pub struct Revoked {
 ///
 /// # Errors
 /// It can't be read, has none in it, or one that is damaged.
-pub fn revoked(file: &Path, now: SystemTime) -> Result<Revoked, TlsFileError> {
+pub fn revoked(file: &Path, now: SystemTime) -> Result<RevocationLists, TlsFileError> {
     let lists = pem::revocation_lists(file, &pem::read(file)?)?;
     let mut outdated = None;
     for (n, list) in lists.iter().enumerate() {
@@ -57,7 +57,7 @@ pub fn revoked(file: &Path, now: SystemTime) -> Result<Revoked, TlsFileError> {
             ));
         }
     }
-    Ok(Revoked { lists, outdated })
+    Ok(RevocationLists { lists, outdated })
 }
 
 /// Who may connect, from the text of a file of certificate authorities. With lists of revoked certificates, there has to be

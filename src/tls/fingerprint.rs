@@ -16,7 +16,7 @@ pub type FileFingerprint = Option<(u64, u64, u64, i64, i64)>;
 
 /// Some files that belong together.
 #[derive(Debug)]
-pub struct Files {
+pub struct FileSet {
     paths: Vec<PathBuf>,
     stamps: Vec<FileFingerprint>,
     /// Look again though the stamps are the same.
@@ -25,7 +25,7 @@ pub struct Files {
     failing: Option<(String, bool)>,
 }
 
-impl Files {
+impl FileSet {
     /// As they are now. They may have changed since somebody read them, so the first look finds something.
     pub fn new(paths: Vec<PathBuf>) -> Self {
         let stamps = paths.iter().map(|path| fingerprint_file(path)).collect();
@@ -101,7 +101,7 @@ mod tests {
     fn what_is_bad_twice_is_told_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        let mut files = Files::new(vec![path.clone(), dir.path().join("missing")]);
+        let mut files = FileSet::new(vec![path.clone(), dir.path().join("missing")]);
         assert!(files.have_changed(), "nobody has looked yet");
         assert!(!files.are_good());
         assert!(!files.have_changed());

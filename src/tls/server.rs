@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::TlsFileError;
 use super::challenge::ChallengeAnswers;
-use super::fingerprint::Files;
+use super::fingerprint::FileSet;
 use super::managed::{ManagedCertificates, ManagedStatus};
 use super::server_files::ServerFiles;
 use crate::config::{ListenAddress, ListenerTls};
@@ -25,7 +25,7 @@ pub struct ServerTls {
 struct WatchedListener {
     settings: ListenerTls,
     http2: bool,
-    files: Files,
+    files: FileSet,
 }
 
 /// What became of a look at the files.
@@ -110,7 +110,7 @@ impl WatchedListener {
             .chain(&settings.client_ca)
             .chain(&settings.client_crl);
         Self {
-            files: Files::new(files.cloned().collect()),
+            files: FileSet::new(files.cloned().collect()),
             settings,
             http2,
         }
@@ -138,7 +138,7 @@ pub struct ServedCertificate {
 
 /// All listeners with TLS.
 #[derive(Default)]
-pub struct Inventory {
+pub struct CertificateInventory {
     servers: Mutex<Vec<(ListenAddress, Arc<ServerTls>)>>,
     /// What authorities are answered that sign for us.
     pub challenges: ChallengeAnswers,
@@ -148,7 +148,7 @@ pub struct Inventory {
     refused: AtomicU64,
 }
 
-impl Inventory {
+impl CertificateInventory {
     /// These are all.
     pub fn set(&self, servers: Vec<(ListenAddress, Arc<ServerTls>)>) {
         *self.servers.lock() = servers;

@@ -21,7 +21,7 @@ pub const H2: &[u8] = b"h2";
 
 /// Part of the configuration that a problem is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum TlsConfigPart {
     /// A certificate or its key, by its place.
     Certificate(usize),
     /// The certificate authorities of clients.
@@ -66,14 +66,14 @@ impl ServerFiles {
         settings: &ListenerTls,
         http2: bool,
         before: Option<&ServerFiles>,
-    ) -> Result<Self, Vec<(Part, TlsFileError)>> {
+    ) -> Result<Self, Vec<(TlsConfigPart, TlsFileError)>> {
         let now = SystemTime::now();
         let mut problems = Vec::new();
         let mut certificates = Vec::new();
         for (place, files) in settings.certificates.iter().enumerate() {
             match Certificate::load(files, now) {
                 Ok(certificate) => certificates.push(certificate),
-                Err(problem) => problems.push((Part::Certificate(place), problem)),
+                Err(problem) => problems.push((TlsConfigPart::Certificate(place), problem)),
             }
         }
         for managed in &settings.managed {
@@ -100,12 +100,16 @@ impl ServerFiles {
                     }
                     match client_auth::verifier(settings.client_auth, file, &text, lists, now) {
                         Ok(read) => verifier = Some(read),
-                        Err(problem) => problems.push((Part::ClientCa, problem)),
+                        Err(problem) => problems.push((TlsConfigPart::ClientCa, problem)),
                     }
                 }
                 (text, revoked) => {
-                    problems.extend(text.err().map(|problem| (Part::ClientCa, problem)));
-                    problems.extend(revoked.err().map(|problem| (Part::ClientCrl, problem)));
+                    problems.extend(text.err().map(|problem| (TlsConfigPart::ClientCa, problem)));
+                    problems.extend(
+                        revoked
+                            .err()
+                            .map(|problem| (TlsConfigPart::ClientCrl, problem)),
+                    );
                 }
             }
         }
@@ -205,13 +209,13 @@ fn load_managed(
 }
 
 /// No file is to blame; the first stands for all of them.
-fn whole(settings: &ListenerTls, why: String) -> Vec<(Part, TlsFileError)> {
+fn whole(settings: &ListenerTls, why: String) -> Vec<(TlsConfigPart, TlsFileError)> {
     let file = settings
         .certificates
         .first()
         .map(|files| files.cert.clone());
     let problem = TlsFileError::new(file.unwrap_or_default(), why, "see the reason");
-    vec![(Part::Whole, problem)]
+    vec![(TlsConfigPart::Whole, problem)]
 }
 
 /// What is offered by ALPN (RFC 7301), best first.

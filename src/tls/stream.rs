@@ -19,7 +19,7 @@ const HANDSHAKE: u8 = 22;
 
 /// What TLS stands on: a stream whose first bytes have been looked at.
 #[derive(Debug)]
-pub struct Raw {
+pub struct PeekedStream {
     io: Stream,
     /// Looked at, and not yet taken.
     first: ReplayedBytes,
@@ -28,7 +28,7 @@ pub struct Raw {
     turns: Option<Box<FairQueue>>,
 }
 
-impl Raw {
+impl PeekedStream {
     /// Nothing has been read of it.
     pub fn new(io: Stream) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Raw {
     }
 }
 
-impl AsyncRead for Raw {
+impl AsyncRead for PeekedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl AsyncRead for Raw {
     }
 }
 
-writes_to!(Raw, io);
+writes_to!(PeekedStream, io);
 
 /// Where in the sequence of TLS records a stream is.
 #[derive(Debug, Default)]
@@ -135,14 +135,14 @@ const ENOUGH: usize = 256 * 1024;
 /// are about the connection. What is counted there is TLS records, a little more than what they carry.
 #[derive(Debug)]
 pub struct ClientTlsStream {
-    inner: tokio_rustls::server::TlsStream<Raw>,
+    inner: tokio_rustls::server::TlsStream<PeekedStream>,
     /// What the client has taken, up to [`ENOUGH`].
     taken: usize,
 }
 
 impl ClientTlsStream {
     /// A connection after its handshake.
-    pub fn new(mut inner: tokio_rustls::server::TlsStream<Raw>) -> Self {
+    pub fn new(mut inner: tokio_rustls::server::TlsStream<PeekedStream>) -> Self {
         let (raw, session) = inner.get_mut();
         raw.turns = None;
         session.set_buffer_limit(Some(LITTLE));
@@ -170,7 +170,7 @@ impl ClientTlsStream {
         self.raw().records.is_within()
     }
 
-    fn raw(&self) -> &Raw {
+    fn raw(&self) -> &PeekedStream {
         self.inner.get_ref().0
     }
 }
@@ -230,7 +230,8 @@ mod tests {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let (ours, theirs) = tokio::io::duplex(WIRE);
-        let accepting = TlsAcceptor::from(Arc::new(server)).accept(Raw::new(Box::new(ours)));
+        let accepting =
+            TlsAcceptor::from(Arc::new(server)).accept(PeekedStream::new(Box::new(ours)));
         let name = ServerName::try_from("a").unwrap();
         let connecting = TlsConnector::from(Arc::new(client)).connect(name, theirs);
         let (server, client) = tokio::join!(accepting, connecting);

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::server::Inventory;
+use super::server::CertificateInventory;
 
 /// Between two looks.
 pub const ROUND: Duration = Duration::from_secs(1);
 
 /// Runs for as long as the process.
-pub async fn watch_files(inventory: Arc<Inventory>) {
+pub async fn watch_files(inventory: Arc<CertificateInventory>) {
     let mut round = tokio::time::interval(ROUND);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

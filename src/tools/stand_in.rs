@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::rt::process_signals::{self, STEERING};
 use crate::rt::syscall;
 use crate::upgrade::channel::{ChannelReceiver, open_channel};
-use crate::upgrade::protocol::Frame;
+use crate::upgrade::protocol::UpgradeFrame;
 
 /// The hidden command.
 pub const STAND_IN: &str = "stand-in";
@@ -68,7 +68,9 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
     }
     process_signals::unblock()?;
     // From now on, a signal to this process is one to that which serves.
-    let _ = outgoing.send(&Frame::Farewell { stand_in: true }).await;
+    let _ = outgoing
+        .send(&UpgradeFrame::Farewell { stand_in: true })
+        .await;
     let mut family = WatchedFamily {
         serving: pid,
         ended: HashMap::new(),
@@ -108,7 +110,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
 /// The next process that has taken over; `None`: there is none any more. Safe to drop and call again.
 async fn next_successor(incoming: &mut ChannelReceiver) -> Option<u32> {
     while let Ok(received) = incoming.receive().await {
-        if let Frame::Successor { pid } = received.frame {
+        if let UpgradeFrame::Successor { pid } = received.frame {
             return Some(pid);
         }
     }

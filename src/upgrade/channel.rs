@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
-use super::protocol::Frame;
+use super::protocol::UpgradeFrame;
 use crate::net::passing::{MOST_DESCRIPTORS, receive_with, send_with};
 
 /// Bytes of a frame: four times what the registry's state of the most backends needs.
@@ -63,7 +63,7 @@ pub struct ChannelReceiver {
 #[derive(Debug)]
 pub struct ReceivedFrame {
     /// What was said.
-    pub frame: Frame,
+    pub frame: UpgradeFrame,
     /// What came with it.
     pub descriptors: Vec<OwnedFd>,
 }
@@ -94,7 +94,7 @@ impl ChannelSender {
     ///
     /// # Errors
     /// When nobody is there to hear it.
-    pub async fn send(&self, frame: &Frame) -> Result<(), ChannelError> {
+    pub async fn send(&self, frame: &UpgradeFrame) -> Result<(), ChannelError> {
         self.send_with(frame, &[]).await
     }
 
@@ -104,7 +104,7 @@ impl ChannelSender {
     /// As [`Self::send`].
     pub async fn send_with(
         &self,
-        frame: &Frame,
+        frame: &UpgradeFrame,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), ChannelError> {
         let body = serde_json::to_vec(frame)
@@ -236,12 +236,12 @@ mod tests {
         let (_, mut incoming) = open_channel(there).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         let many = vec![file.as_fd(); 2 * MOST_DESCRIPTORS + 3];
-        let frame = Frame::Refused {
+        let frame = UpgradeFrame::Refused {
             why: "x".repeat(3 << 20),
         };
         let sending = async {
             outgoing.send_with(&frame, &many).await.unwrap();
-            outgoing.send(&Frame::Ready {}).await.unwrap();
+            outgoing.send(&UpgradeFrame::Ready {}).await.unwrap();
         };
         let receiving = async {
             let first = incoming.receive().await.unwrap();
@@ -250,7 +250,7 @@ mod tests {
         let ((), (first, second)) = tokio::join!(sending, receiving);
         assert_eq!(first.frame, frame);
         assert_eq!(first.descriptors.len(), many.len());
-        assert_eq!(second.frame, Frame::Ready {});
+        assert_eq!(second.frame, UpgradeFrame::Ready {});
         drop(outgoing);
     }
 

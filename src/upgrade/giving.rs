@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{ChannelError, ChannelReceiver, ChannelSender, open_channel};
-use super::protocol::{Frame, Greeting, HandedState};
+use super::protocol::{HandedState, UpgradeFrame, UpgradeGreeting};
 use crate::core::Time;
-use crate::core::upgrade::{Giving, GivingEffect, GivingEvent};
+use crate::core::upgrade::{GivingEffect, GivingEvent, UpgradeGiver};
 use crate::rt::children::{StartedChild, start_child};
 use crate::rt::clock;
 use crate::rt::process_signals;
@@ -55,7 +55,7 @@ pub trait OldProcess: Send {
 #[derive(Debug)]
 pub struct Successor {
     /// Its first words.
-    pub greeting: Greeting,
+    pub greeting: UpgradeGreeting,
     /// Sockets that it has no use for, by place.
     pub unused: Vec<usize>,
     /// What is said to it.
@@ -105,11 +105,11 @@ pub async fn hand_over(
         child,
         outgoing,
         incoming,
-        greeting: Greeting::default(),
+        greeting: UpgradeGreeting::default(),
         unused: Vec::new(),
         given: false,
     };
-    let giving = Giving::default().with_patience(patience);
+    let giving = UpgradeGiver::default().with_patience(patience);
     attempt.run(giving, old, stopped).await
 }
 
@@ -118,7 +118,7 @@ struct Attempt {
     child: StartedChild,
     outgoing: ChannelSender,
     incoming: ChannelReceiver,
-    greeting: Greeting,
+    greeting: UpgradeGreeting,
     unused: Vec<usize>,
     given: bool,
 }
@@ -126,7 +126,7 @@ struct Attempt {
 impl Attempt {
     async fn run(
         mut self,
-        mut giving: Giving,
+        mut giving: UpgradeGiver,
         old: &mut dyn OldProcess,
         stopped: impl Future<Output = ()>,
     ) -> Result<Successor, String> {
@@ -148,11 +148,11 @@ impl Attempt {
                 for effect in giving.step(event) {
                     let done = match effect {
                         GivingEffect::Greet => {
-                            let greeting = Greeting::own(old.is_supervised());
-                            self.say(&Frame::Hello(greeting)).await
+                            let greeting = UpgradeGreeting::own(old.is_supervised());
+                            self.say(&UpgradeFrame::Hello(greeting)).await
                         }
                         GivingEffect::Give => self.give(old).await,
-                        GivingEffect::LetAccept => self.say(&Frame::Accept {}).await,
+                        GivingEffect::LetAccept => self.say(&UpgradeFrame::Accept {}).await,
                         GivingEffect::HandOver => {
                             return Ok(Successor {
                                 greeting: self.greeting,
@@ -183,7 +183,7 @@ impl Attempt {
         }
     }
 
-    async fn say(&mut self, frame: &Frame) -> Result<(), GivingEvent> {
+    async fn say(&mut self, frame: &UpgradeFrame) -> Result<(), GivingEvent> {
         match self.outgoing.send(frame).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.gone(error).await),
@@ -193,7 +193,7 @@ impl Attempt {
     async fn give(&mut self, old: &mut dyn OldProcess) -> Result<(), GivingEvent> {
         self.given = true;
         let (state, sockets) = old.give().await.map_err(GivingEvent::Failed)?;
-        let frame = Frame::State(Box::new(state));
+        let frame = UpgradeFrame::State(Box::new(state));
         let borrowed: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
         match self.outgoing.send_with(&frame, &borrowed).await {
             Ok(()) => Ok(()),
@@ -209,17 +209,17 @@ impl Attempt {
                 Err(error) => return self.gone(error).await,
             };
             return match frame {
-                Frame::Hello(greeting) => {
+                UpgradeFrame::Hello(greeting) => {
                     self.greeting = greeting;
                     GivingEvent::Greeted(self.greeting.range())
                 }
-                Frame::Checked {} => GivingEvent::Checked,
-                Frame::Ready {} => GivingEvent::Ready,
-                Frame::Accepting { unused } => {
+                UpgradeFrame::Checked {} => GivingEvent::Checked,
+                UpgradeFrame::Ready {} => GivingEvent::Ready,
+                UpgradeFrame::Accepting { unused } => {
                     self.unused = unused;
                     GivingEvent::Accepting
                 }
-                Frame::Refused { why } => GivingEvent::Refused(why),
+                UpgradeFrame::Refused { why } => GivingEvent::Refused(why),
                 _ => continue,
             };
         }

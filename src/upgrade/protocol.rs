@@ -14,9 +14,9 @@ use crate::tls::tickets::HandedTickets;
 /// One message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Frame {
+pub enum UpgradeFrame {
     /// Both: the first words.
-    Hello(Greeting),
+    Hello(UpgradeGreeting),
     /// New: its configuration is good.
     Checked {},
     /// Both: this end can't go on.
@@ -45,7 +45,7 @@ pub enum Frame {
         /// What is known of it.
         state: serde_json::Value,
     },
-    /// New: it can take that connection, and waits for [`Frame::Moved`].
+    /// New: it can take that connection, and waits for [`UpgradeFrame::Moved`].
     Adopted {
         /// The connection's number, as it was given.
         number: u64,
@@ -89,7 +89,7 @@ pub enum Frame {
     Progress(Finishing),
     /// Old: what it has counted so far; takes the place of what it said before.
     Counters(CarriedCounters),
-    /// New: no more requests to this backend; [`Frame::Quiet`] when none is left.
+    /// New: no more requests to this backend; [`UpgradeFrame::Quiet`] when none is left.
     Drain {
         /// For the answer.
         number: u64,
@@ -130,7 +130,7 @@ pub enum Frame {
 /// The first words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Greeting {
+pub struct UpgradeGreeting {
     /// The release, for people.
     pub version: String,
     /// The oldest protocol that it understands…
@@ -143,7 +143,7 @@ pub struct Greeting {
     pub is_supervised: bool,
 }
 
-impl Greeting {
+impl UpgradeGreeting {
     /// This process's.
     pub fn own(is_supervised: bool) -> Self {
         Self {
@@ -256,53 +256,56 @@ pub struct Finishing {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Frame {
+    fn read(text: &str) -> UpgradeFrame {
         serde_json::from_str(text).unwrap()
     }
 
     #[test]
     fn frame_of_another_release_is_read_as_far_as_it_is_known() {
-        assert_eq!(read(r#"{"kind":"teleport","to":"mars"}"#), Frame::Unknown);
+        assert_eq!(
+            read(r#"{"kind":"teleport","to":"mars"}"#),
+            UpgradeFrame::Unknown
+        );
         let hello = read(r#"{"kind":"hello","version":"9.1","newest":4,"mood":"good"}"#);
-        let Frame::Hello(greeting) = hello else {
+        let UpgradeFrame::Hello(greeting) = hello else {
             panic!("{hello:?}");
         };
         assert_eq!((greeting.oldest, greeting.newest), (0, 4));
         let state = read(r#"{"kind":"state","sockets":[{"role":"quic","name":"x"}],"new":{}}"#);
-        let Frame::State(state) = state else {
+        let UpgradeFrame::State(state) = state else {
             panic!("{state:?}");
         };
         assert_eq!(state.sockets[0].role, SocketUse::Unknown);
         assert_eq!(state.parent, HandedParent::StandIn);
         assert!(state.registry.restarts.is_empty(), "an older one has none");
-        assert_eq!(read(r#"{"kind":"ready","at":1}"#), Frame::Ready {});
+        assert_eq!(read(r#"{"kind":"ready","at":1}"#), UpgradeFrame::Ready {});
     }
 
     #[test]
     fn every_frame_is_what_it_was_after_its_way() {
         for frame in [
-            Frame::Hello(Greeting::own(true)),
-            Frame::Checked {},
-            Frame::State(Box::default()),
-            Frame::Accepting { unused: vec![2] },
-            Frame::Drain {
+            UpgradeFrame::Hello(UpgradeGreeting::own(true)),
+            UpgradeFrame::Checked {},
+            UpgradeFrame::State(Box::default()),
+            UpgradeFrame::Accepting { unused: vec![2] },
+            UpgradeFrame::Drain {
                 number: 1,
                 pool: "app".into(),
                 backend: "a".into(),
                 address: "127.0.0.1:1".into(),
                 deadline_ms: None,
             },
-            Frame::Farewell { stand_in: true },
-            Frame::Progress(Finishing::default()),
-            Frame::Rates {
+            UpgradeFrame::Farewell { stand_in: true },
+            UpgradeFrame::Progress(Finishing::default()),
+            UpgradeFrame::Rates {
                 witness: u64::MAX,
                 buckets: vec![(u64::MAX, 1)],
             },
-            Frame::Requests {
+            UpgradeFrame::Requests {
                 counted: vec![HandedRequests::default()],
             },
-            Frame::Sessions(HandedSessions::default()),
-            Frame::Restarts {
+            UpgradeFrame::Sessions(HandedSessions::default()),
+            UpgradeFrame::Restarts {
                 restarts: vec![RestartView::default()],
             },
         ] {

@@ -7,8 +7,8 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use super::channel::{ChannelError, ChannelReceiver, ChannelSender, open_channel};
-use super::protocol::{Frame, Greeting, HandedState};
-use crate::core::upgrade::{Taking, TakingEffect, TakingEvent};
+use super::protocol::{HandedState, UpgradeFrame, UpgradeGreeting};
+use crate::core::upgrade::{TakingEffect, TakingEvent, UpgradeTaker};
 use crate::net::sd_notify::NOTIFY_SOCKET;
 use crate::rt::empty_file::EmptyFile;
 
@@ -29,8 +29,8 @@ pub enum TakeOverError {
 /// The process that this one takes over from.
 #[derive(Debug)]
 pub struct Predecessor {
-    taking: Taking,
-    greeting: Greeting,
+    taking: UpgradeTaker,
+    greeting: UpgradeGreeting,
     outgoing: ChannelSender,
     incoming: ChannelReceiver,
 }
@@ -56,7 +56,7 @@ pub fn refuse_start(why: &str) {
     runtime.block_on(async {
         if let Ok((outgoing, _)) = open_channel(socket) {
             let why = why.to_owned();
-            let _ = outgoing.send(&Frame::Refused { why }).await;
+            let _ = outgoing.send(&UpgradeFrame::Refused { why }).await;
         }
     });
 }
@@ -70,20 +70,22 @@ impl Predecessor {
         let socket = take_channel().map_err(TakeOverError::NoChannel)?;
         let (outgoing, incoming) = open_channel(socket).map_err(TakeOverError::NoChannel)?;
         // Where it is dead, that is heard next.
-        let _ = outgoing.send(&Frame::Hello(Greeting::own(false))).await;
-        let mut taking = Taking::default();
+        let _ = outgoing
+            .send(&UpgradeFrame::Hello(UpgradeGreeting::own(false)))
+            .await;
+        let mut taking = UpgradeTaker::default();
         // Until the old one says it.
         taking.set_supervised(std::env::var_os(NOTIFY_SOCKET).is_some_and(|at| !at.is_empty()));
         Ok(Self {
             taking,
-            greeting: Greeting::default(),
+            greeting: UpgradeGreeting::default(),
             outgoing,
             incoming,
         })
     }
 
     /// Its first words.
-    pub fn greeting(&self) -> &Greeting {
+    pub fn greeting(&self) -> &UpgradeGreeting {
         &self.greeting
     }
 
@@ -106,16 +108,16 @@ impl Predecessor {
         loop {
             let event = match self.incoming.receive().await {
                 Ok(received) => match received.frame {
-                    Frame::Hello(greeting) => {
+                    UpgradeFrame::Hello(greeting) => {
                         self.greeting = greeting;
                         self.taking.set_supervised(self.greeting.is_supervised);
                         TakingEvent::Greeted(self.greeting.range())
                     }
-                    Frame::State(state) => {
+                    UpgradeFrame::State(state) => {
                         given = Some((*state, received.descriptors));
                         TakingEvent::Given
                     }
-                    Frame::Refused { why } => TakingEvent::Failed(why),
+                    UpgradeFrame::Refused { why } => TakingEvent::Failed(why),
                     _ => continue,
                 },
                 Err(error) => gone(error),
@@ -123,7 +125,7 @@ impl Predecessor {
             for effect in self.taking.step(event) {
                 match effect {
                     TakingEffect::SayChecked => {
-                        let _ = self.outgoing.send(&Frame::Checked {}).await;
+                        let _ = self.outgoing.send(&UpgradeFrame::Checked {}).await;
                     }
                     TakingEffect::Build { given: false } => {
                         warn!("the running lameduck died before it gave anything: starting anew");
@@ -147,7 +149,7 @@ impl Predecessor {
             for effect in self.taking.step(event) {
                 match effect {
                     TakingEffect::SayReady => {
-                        let _ = self.outgoing.send(&Frame::Ready {}).await;
+                        let _ = self.outgoing.send(&UpgradeFrame::Ready {}).await;
                     }
                     TakingEffect::Accept => return Ok(()),
                     TakingEffect::Refuse(why) => return Err(TakeOverError::Refused(why)),
@@ -167,7 +169,10 @@ impl Predecessor {
                 match effect {
                     TakingEffect::SayAccepting => {
                         let unused = unused.clone();
-                        let _ = self.outgoing.send(&Frame::Accepting { unused }).await;
+                        let _ = self
+                            .outgoing
+                            .send(&UpgradeFrame::Accepting { unused })
+                            .await;
                     }
                     TakingEffect::Serve => {
                         if self.taking.is_alone() {
@@ -199,9 +204,9 @@ impl Predecessor {
         loop {
             return match self.incoming.receive().await {
                 Ok(received) => match received.frame {
-                    Frame::Accept {} => TakingEvent::MayAccept,
-                    Frame::HandedOver {} => TakingEvent::HandedOver,
-                    Frame::Refused { why } => TakingEvent::Failed(why),
+                    UpgradeFrame::Accept {} => TakingEvent::MayAccept,
+                    UpgradeFrame::HandedOver {} => TakingEvent::HandedOver,
+                    UpgradeFrame::Refused { why } => TakingEvent::Failed(why),
                     _ => continue,
                 },
                 Err(error) => gone(error),

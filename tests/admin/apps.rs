@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lameduck::registry::unattended::{NoObserver, NoProbes};
 use lameduck::registry::view::{DrainRequest, LeaseRequest, RegisterRequest, ResumeRequest};
-use lameduck::registry::{Handle, RegistryError};
+use lameduck::registry::{RegistryError, RegistryHandle};
 use lameduck::registry::{bounds, persist};
 use lameduck::{config, registry};
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ fn is_refused<T: std::fmt::Debug>(outcome: Result<T, RegistryError>) -> bool {
     )
 }
 
-async fn try_everything(stranger: &Handle, name: &str, lease: &str) {
+async fn try_everything(stranger: &RegistryHandle, name: &str, lease: &str) {
     let drain = DrainRequest {
         wait: Some(false),
         ..DrainRequest::default()

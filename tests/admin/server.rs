@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lameduck::admin::{self, ProxyProcess, Token};
+use lameduck::admin::{self, AdminToken, ProxyProcess};
 use lameduck::core::backend::{BackendEvent, ProbeResult};
 use lameduck::registry::persist;
-use lameduck::registry::probing::{BackendProber, ProbeCadence, Probing};
+use lameduck::registry::probing::{BackendProber, ProbeCadence, ProbeStarter};
 use lameduck::registry::unattended::NoObserver;
-use lameduck::registry::{Endpoint, Handle};
+use lameduck::registry::{Endpoint, RegistryHandle};
 use lameduck::rt::clock;
 use lameduck::{config, registry};
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ pub struct Server {
     pub http: Option<SocketAddr>,
     pub probes: Option<SocketAddr>,
     pub token_file: PathBuf,
-    pub registry: Handle,
+    pub registry: RegistryHandle,
     pub process: Arc<Stage>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -93,7 +93,7 @@ impl Server {
             ..config::AdminConfig::default()
         };
         let bound = admin::bind(&config).unwrap();
-        let token = config.admin.token_file.as_deref().map(Token::load);
+        let token = config.admin.token_file.as_deref().map(AdminToken::load);
         let token = token.transpose().unwrap();
         let registry = registry::spawn(
             Arc::new(config),
@@ -192,11 +192,11 @@ impl Server {
 }
 
 /// A prober that finds every backend fit, again and again.
-struct Fit(Handle);
+struct Fit(RegistryHandle);
 
 struct Probes(JoinHandle<()>);
 
-impl Probing for Fit {
+impl ProbeStarter for Fit {
     fn start(
         &self,
         endpoint: Arc<Endpoint>,

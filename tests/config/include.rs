@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lameduck::app::check::load;
 use lameduck::config::print::print;
-use lameduck::config::{Loaded, diff, load as loading};
+use lameduck::config::{LoadedConfig, diff, load as loading};
 use proptest::prelude::*;
 
 /// A directory with these files; the first is the configuration.
@@ -20,7 +20,7 @@ fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     (dir, first)
 }
 
-fn names(loaded: &Loaded, below: &Path) -> Vec<String> {
+fn names(loaded: &LoadedConfig, below: &Path) -> Vec<String> {
     let names = loaded.warnings.sources.names();
     let relative = |name: &str| Path::new(name).strip_prefix(below).unwrap().to_owned();
     names

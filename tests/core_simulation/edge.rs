@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lameduck::core::Time;
 use lameduck::core::backend::{BackendEffect, BackendEvent, DerivedState, ProbeResult};
-use lameduck::core::drain::Outcome;
+use lameduck::core::drain::DrainOutcome;
 use lameduck::registry::endpoint::gate::Gate;
 
 use crate::process::{Phase, Process};
@@ -127,7 +127,7 @@ impl World {
                 BackendEffect::Cut => self.cut(slot),
                 BackendEffect::Unseen { .. } => {}
                 BackendEffect::Announce(outcome) => {
-                    if outcome == Outcome::Drained {
+                    if outcome == DrainOutcome::Drained {
                         assert!(self.slots[slot].is_quiet(), "drained, but not quiet");
                     }
                     self.tell(slot, outcome);

@@ -2,7 +2,7 @@
 
 use lameduck::core::Time;
 use lameduck::core::backend::{BackendEvent, BackendState, DerivedState};
-use lameduck::core::drain::{Actor, DrainSpec, Outcome, RestartSign, Until};
+use lameduck::core::drain::{DrainActor, DrainOutcome, DrainSpec, DrainUntil, RestartSign};
 
 use crate::process::Ailment;
 use crate::world::{Next, Waiter, World};
@@ -33,11 +33,11 @@ impl World {
     pub fn roll(&mut self, slot: usize, then: bool) {
         let deadline = Some(self.now + Time::from_secs(30));
         let order = DrainSpec {
-            actor: Actor::Supervisor,
+            actor: DrainActor::Supervisor,
             id: format!("deploy-{}", self.waiters.len()),
             reason: "roll".into(),
             deadline,
-            until: Until::Restarted(RestartSign::NewProcess),
+            until: DrainUntil::Restarted(RestartSign::NewProcess),
             expires: deadline.map(|at| at + Time::from_secs(60)),
         };
         self.drain(slot, order, Some(then));
@@ -51,22 +51,22 @@ impl World {
         self.slots[slot].waiters.push(self.waiters.len() - 1);
         self.step(slot, BackendEvent::Drain(order));
         if self.pool.get(&slot).unwrap().state() == DerivedState::Drained {
-            self.tell(slot, Outcome::Drained);
+            self.tell(slot, DrainOutcome::Drained);
         }
     }
 
     /// Tells everybody who waits for this slot's drain.
-    pub fn tell(&mut self, slot: usize, outcome: Outcome) {
+    pub fn tell(&mut self, slot: usize, outcome: DrainOutcome) {
         for waiter in std::mem::take(&mut self.slots[slot].waiters) {
             self.waiters[waiter].told.push(outcome);
             self.tally.outcomes[match outcome {
-                Outcome::Drained => 0,
-                Outcome::Died { .. } => 1,
-                Outcome::TimedOut { .. } => 2,
-                Outcome::Resumed => 3,
+                DrainOutcome::Drained => 0,
+                DrainOutcome::Died { .. } => 1,
+                DrainOutcome::TimedOut { .. } => 2,
+                DrainOutcome::Resumed => 3,
             }] += 1;
             if let Some(then) = self.waiters[waiter].roll
-                && outcome != Outcome::Resumed
+                && outcome != DrainOutcome::Resumed
             {
                 // The script now kills it, in whatever way.
                 self.slots[slot].rolling = then;
@@ -126,12 +126,12 @@ impl World {
             .percent(30)
             .then(|| self.now + self.rng.millis(1000, 30_000));
         let until = if self.rng.percent(30) {
-            Until::Restarted(RestartSign::NewProcess)
+            DrainUntil::Restarted(RestartSign::NewProcess)
         } else {
-            Until::Resumed
+            DrainUntil::Resumed
         };
         let order = DrainSpec {
-            actor: Actor::Operator,
+            actor: DrainActor::Operator,
             id: "operator".into(),
             reason: "chaos".into(),
             deadline,
@@ -150,9 +150,9 @@ impl World {
         for slot in 0..self.slots.len() {
             self.slots[slot].process.ailment = None;
             let forgotten = |backend: &BackendState| {
-                backend
-                    .drains()
-                    .any(|(_, drain)| drain.actor == Actor::Operator && drain.expires.is_none())
+                backend.drains().any(|(_, drain)| {
+                    drain.actor == DrainActor::Operator && drain.expires.is_none()
+                })
             };
             if forgotten(self.pool.get(&slot).unwrap()) {
                 self.step(slot, BackendEvent::Resume { all: false });

@@ -2,7 +2,7 @@
 
 use lameduck::core::Time;
 use lameduck::core::backend::BackendEvent;
-use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
+use lameduck::core::balance::{BalanceAlgorithm, BalanceCandidate, Balancer, PickInput};
 use lameduck::core::hold::{self, HeldTotals, HoldAdmission, HoldLimits};
 use lameduck::core::retry::{self, AttemptFailure, AttemptHistory, RetryOptions, RetryVerdict};
 
@@ -30,7 +30,7 @@ struct Seat {
     in_flight: u32,
 }
 
-impl Candidate for Seat {
+impl BalanceCandidate for Seat {
     fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -84,10 +84,10 @@ impl World {
             .filter(|index| tried.contains(&seats[*index].slot))
             .collect();
         let algorithm = [
-            Algorithm::LeastRequests,
-            Algorithm::RoundRobin,
-            Algorithm::Random,
-            Algorithm::PeakEwma,
+            BalanceAlgorithm::LeastRequests,
+            BalanceAlgorithm::RoundRobin,
+            BalanceAlgorithm::Random,
+            BalanceAlgorithm::PeakEwma,
         ][request % 4];
         let balancer = Balancer::new(algorithm, &vec![1; seats.len()]);
         let input = PickInput {

@@ -5,11 +5,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use lameduck::core::Time;
-use lameduck::core::backend::{BackendEvent, DerivedState, Policy};
-use lameduck::core::drain::Outcome;
-use lameduck::core::hold::Pacer;
+use lameduck::core::backend::{BackendEvent, BackendPolicy, DerivedState};
+use lameduck::core::drain::DrainOutcome;
+use lameduck::core::hold::ReleasePacer;
 use lameduck::core::pool::BackendSet;
-use lameduck::core::retry::{Rates, RetryBudget};
+use lameduck::core::retry::{RetryBudget, RetryRates};
 
 use crate::edge::Slot;
 use crate::process::{Manners, Phase};
@@ -113,7 +113,7 @@ pub struct Tally {
 /// Somebody who asked for a drain and waits.
 #[derive(Debug, Clone)]
 pub struct Waiter {
-    pub told: Vec<Outcome>,
+    pub told: Vec<DrainOutcome>,
     /// A roll that goes on when the drain is complete; the flag: with the next slot after that.
     pub roll: Option<bool>,
 }
@@ -126,7 +126,7 @@ pub struct World {
     pub pool: BackendSet<usize>,
     pub requests: Vec<Request>,
     pub held: VecDeque<usize>,
-    pub pacer: Pacer,
+    pub pacer: ReleasePacer,
     pub budget: RetryBudget,
     pub waiters: Vec<Waiter>,
     pub tally: Tally,
@@ -150,11 +150,11 @@ impl World {
             now: Time::ZERO,
             settings,
             slots: (0..count).map(|_| Slot::new()).collect(),
-            pool: BackendSet::new(Policy::default()),
+            pool: BackendSet::new(BackendPolicy::default()),
             requests: Vec::new(),
             held: VecDeque::new(),
-            pacer: Pacer::new(),
-            budget: RetryBudget::new(Rates::default(), Time::ZERO),
+            pacer: ReleasePacer::new(),
+            budget: RetryBudget::new(RetryRates::default(), Time::ZERO),
             waiters: Vec::new(),
             tally: Tally::default(),
             sees_listeners,

@@ -210,12 +210,12 @@ fn launcher_may_ask_the_socket_for_apps() {
         ("/run/lameduck/apps.sock", 0),
         ("/run/lameduck/others.sock", 1),
     ] {
-        let file = lameduck::tools::doctor::Input {
+        let file = lameduck::tools::doctor::InputFile {
             name: "app.conf".into(),
             text: format!(
                 "[program:api]\nstopwaitsecs=60\ncommand=lameduck exec --pool api --admin {socket} --drain-timeout 30s -- node a.js\n"
             ),
-            ..lameduck::tools::doctor::Input::default()
+            ..lameduck::tools::doctor::InputFile::default()
         };
         let options = lameduck::tools::doctor::DoctorOptions::default();
         let examined = lameduck::tools::doctor::examine(&[file], Some(config.clone()), options);

@@ -15,7 +15,7 @@ mod schemas;
 mod sessions;
 
 use lameduck::config::Config;
-use lameduck::tools::doctor::{DoctorOptions, Examined, discover, examine};
+use lameduck::tools::doctor::{DoctorOptions, Examination, discover, examine};
 use std::path::{Path, PathBuf};
 
 /// lameduck's own configuration, for all of the corpus.
@@ -25,7 +25,7 @@ fn own() -> Config {
         .config
 }
 
-fn examined(paths: &[PathBuf]) -> Examined {
+fn examined(paths: &[PathBuf]) -> Examination {
     let (files, errors) = discover::read(paths);
     assert!(errors.is_empty(), "{errors:?}");
     examine(&files, Some(own()), DoctorOptions::default())

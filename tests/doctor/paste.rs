@@ -6,14 +6,14 @@
 mod tree;
 
 use super::{corpus, own};
-use lameduck::tools::doctor::{DoctorOptions, Input, discover, examine};
+use lameduck::tools::doctor::{DoctorOptions, InputFile, discover, examine};
 use serde_json::Value;
 use std::path::PathBuf;
 
 /// What nobody can paste: the admin socket's own configuration is another file, and files that can't be read.
 const NO_SETTING: [&str; 1] = ["broken-file"];
 
-fn findings(file: &Input) -> Vec<Value> {
+fn findings(file: &InputFile) -> Vec<Value> {
     let reports = examine(
         std::slice::from_ref(file),
         Some(own()),
@@ -24,7 +24,7 @@ fn findings(file: &Input) -> Vec<Value> {
 }
 
 /// Pastes what the findings say, one after the other, until nothing is found.
-fn heal(mut file: Input) -> Result<Input, String> {
+fn heal(mut file: InputFile) -> Result<InputFile, String> {
     for _ in 0..40 {
         let findings = findings(&file);
         let Some(first) = findings
@@ -46,7 +46,7 @@ fn heal(mut file: Input) -> Result<Input, String> {
     Err(format!("{}: still {left:#?}\n{}", file.name, file.text))
 }
 
-fn paste(file: &Input, finding: &Value) -> String {
+fn paste(file: &InputFile, finding: &Value) -> String {
     let help = finding["help"].as_str().unwrap();
     let line = usize::try_from(finding["line"].as_u64().unwrap()).unwrap();
     let column = usize::try_from(finding["column"].as_u64().unwrap()).unwrap();

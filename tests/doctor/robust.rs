@@ -1,13 +1,13 @@
 //! Whatever a file holds: no panic, and an error with a position.
 
 use super::{files, own};
-use lameduck::tools::doctor::{DoctorOptions, Input, discover, examine};
+use lameduck::tools::doctor::{DoctorOptions, InputFile, discover, examine};
 
 fn survives(name: &str, text: String) -> usize {
-    let file = Input {
+    let file = InputFile {
         name: name.into(),
         text,
-        ..Input::default()
+        ..InputFile::default()
     };
     let examined = examine(&[file], Some(own()), DoctorOptions::default());
     let report = &examined.reports[0];
@@ -120,10 +120,10 @@ fn broken_files_say_where() {
         ("a.conf", "[x]\ny=1\n", 1, "no `[program:NAME]`"),
         ("notes.txt", "hello\n", 1, "no known kind"),
     ] {
-        let file = Input {
+        let file = InputFile {
             name: name.into(),
             text: text.into(),
-            ..Input::default()
+            ..InputFile::default()
         };
         let json = examine(&[file], None, DoctorOptions::default()).reports[0].json();
         let first = &json[0];

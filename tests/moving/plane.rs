@@ -5,30 +5,30 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use lameduck::config::{self, AccessLogConfig, LogFormat, LogSink};
-use lameduck::core::drain::{Actor, DrainSpec, Until};
+use lameduck::core::drain::{DrainActor, DrainSpec, DrainUntil};
 use lameduck::core::event::{BackendEvent, ProbeResult};
 use lameduck::proxy::data_plane::DataPlane;
 use lameduck::registry::unattended::{NoObserver, NoProbes};
-use lameduck::registry::{self, Endpoint, Handle, persist};
+use lameduck::registry::{self, Endpoint, RegistryHandle, persist};
 use lameduck::rt::clock;
-use lameduck::server::listeners::Listeners;
-use lameduck::server::workers::Threads;
+use lameduck::server::listeners::PublicListeners;
+use lameduck::server::workers::DataThreads;
 use lameduck::telemetry::access_log::AccessLog;
 
 use super::backend::CountingBackend;
 
 pub struct TestPlane {
     pub plane: Arc<DataPlane>,
-    pub threads: Arc<Threads>,
-    handle: Handle,
-    listeners: Listeners,
+    pub threads: Arc<DataThreads>,
+    handle: RegistryHandle,
+    listeners: PublicListeners,
     dir: tempfile::TempDir,
 }
 
 /// The first threads have the timers of the process: these never end.
 fn keep_timers() {
-    static TIMERS: OnceLock<Threads> = OnceLock::new();
-    TIMERS.get_or_init(|| Threads::start(1).unwrap());
+    static TIMERS: OnceLock<DataThreads> = OnceLock::new();
+    TIMERS.get_or_init(|| DataThreads::start(1).unwrap());
 }
 
 impl TestPlane {
@@ -58,8 +58,8 @@ impl TestPlane {
         );
         let plane = DataPlane::new(handle.clone(), access_log, Arc::default()).unwrap();
         let plane = Arc::new(plane);
-        let threads = Arc::new(Threads::start(2).unwrap());
-        let mut listeners = Listeners::new(threads.clone(), plane.clone());
+        let threads = Arc::new(DataThreads::start(2).unwrap());
+        let mut listeners = PublicListeners::new(threads.clone(), plane.clone());
         let change = listeners.prepare(&config).unwrap();
         listeners.apply(change, &config.server).await.unwrap();
         let plane = Self {
@@ -156,11 +156,11 @@ impl TestPlane {
     /// Has the backend drained, and waits until its gate is closed.
     pub async fn drain(&self) {
         self.report(BackendEvent::Drain(DrainSpec {
-            actor: Actor::Operator,
+            actor: DrainActor::Operator,
             id: "operator".to_owned(),
             reason: String::new(),
             deadline: None,
-            until: Until::Resumed,
+            until: DrainUntil::Resumed,
             expires: None,
         }));
         let endpoint = self.endpoint();

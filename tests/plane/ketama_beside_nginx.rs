@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use lameduck::core::balance::ketama::{KetamaPoints, KetamaServer, hash};
-use lameduck::core::balance::{Balancer, Candidate, PickInput};
+use lameduck::core::balance::{BalanceCandidate, Balancer, PickInput};
 use lameduck_rig::peers::Kind;
 use lameduck_rig::proxy::Rig;
 use lameduck_rig::setting;
@@ -22,7 +22,7 @@ const ASKED: usize = 500;
 
 struct Weight(u32);
 
-impl Candidate for Weight {
+impl BalanceCandidate for Weight {
     fn in_flight(&self) -> u32 {
         0
     }

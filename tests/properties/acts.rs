@@ -1,8 +1,8 @@
 //! What may happen to a backend, at random.
 
 use lameduck::core::Time;
-use lameduck::core::backend::{Policy, ProbeResult};
-use lameduck::core::drain::Actor;
+use lameduck::core::backend::{BackendPolicy, ProbeResult};
+use lameduck::core::drain::DrainActor;
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub enum Act {
     /// So many sessions are there from now on.
     Sessions(u32),
     Drain {
-        actor: Actor,
+        actor: DrainActor,
         id: u8,
         deadline: Option<u64>,
         restarted: bool,
@@ -31,9 +31,9 @@ pub enum Act {
     },
     Resume(bool),
     LeaseEnded(u8),
-    Withdrawn(Actor, u8),
+    Withdrawn(DrainActor, u8),
     /// Expires so many milliseconds from now.
-    Orphaned(Actor, u8, u64),
+    Orphaned(DrainActor, u8, u64),
     Replaced,
     /// Seen so many epochs ago.
     Quiesced(u64),
@@ -51,9 +51,9 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
     let age = prop_oneof![4 => Just(0), 1 => 1..2000_u64];
     let listener = prop_oneof![4 => Just(None), 2 => Just(Some(1)), 1 => Just(Some(2))];
     let actor = prop_oneof![
-        Just(Actor::Supervisor),
-        Just(Actor::Operator),
-        Just(Actor::Config),
+        Just(DrainActor::Supervisor),
+        Just(DrainActor::Operator),
+        Just(DrainActor::Config),
     ];
     let deadline = proptest::option::of(0..40_000_u64);
     let expires = proptest::option::weighted(0.3, 0..60_000_u64);
@@ -81,17 +81,17 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 /// Any numbers; what an app's 503 does stays the default.
-pub fn policies() -> impl Strategy<Value = Policy> {
+pub fn policies() -> impl Strategy<Value = BackendPolicy> {
     let seconds = (1..40_u64, 0..10_u64);
     (1..4_u32, 1..4_u32, 1..6_u32, seconds, any::<bool>()).prop_map(
-        |(rise, fall, fall_timeout, (absent, spread), finishes_sessions)| Policy {
+        |(rise, fall, fall_timeout, (absent, spread), finishes_sessions)| BackendPolicy {
             finishes_sessions,
             rise,
             fall,
             fall_timeout,
             absent_after: Time::from_secs(absent),
             close_spread: Time::from_secs(spread),
-            ..Policy::default()
+            ..BackendPolicy::default()
         },
     )
 }

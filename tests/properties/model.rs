@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use lameduck::core::Time;
 use lameduck::core::backend::{
-    BackendEffect, BackendEvent, BackendState, Context, DerivedState, Health, Policy, ProbeResult,
+    BackendEffect, BackendEvent, BackendHealth, BackendPolicy, BackendState, DerivedState,
+    EventContext, ProbeResult,
 };
-use lameduck::core::drain::{Actor, DrainSpec, OpenDrain, Outcome, RestartSign, Until};
+use lameduck::core::drain::{
+    DrainActor, DrainOutcome, DrainSpec, DrainUntil, OpenDrain, RestartSign,
+};
 use lameduck::registry::endpoint::gate::{Gate, GateLeave, SessionEntry};
 
 use crate::acts::Act;
@@ -30,7 +33,7 @@ fn is_lift(event: &BackendEvent) -> bool {
 
 pub struct Model {
     pub backend: BackendState,
-    pub policy: Policy,
+    pub policy: BackendPolicy,
     gate: Gate,
     now: Time,
     pub in_flight: u32,
@@ -38,7 +41,7 @@ pub struct Model {
     sessions: u32,
     /// Where a hand-over is under way: the process that it began with.
     handed_over: Option<u64>,
-    pub known: BTreeMap<(Actor, String), Known>,
+    pub known: BTreeMap<(DrainActor, String), Known>,
     /// Somebody waits for an announcement.
     pub awaited: bool,
     /// Passes in a row that began since the app drained, a process came, or a drain expired.
@@ -47,7 +50,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(policy: Policy) -> Self {
+    pub fn new(policy: BackendPolicy) -> Self {
         let now = Time::from_secs(100);
         Self {
             backend: BackendState::new(now),
@@ -129,9 +132,9 @@ impl Model {
                     reason: "test".into(),
                     deadline: deadline.map(later),
                     until: if restarted {
-                        Until::Restarted(RestartSign::NewProcess)
+                        DrainUntil::Restarted(RestartSign::NewProcess)
                     } else {
-                        Until::Resumed
+                        DrainUntil::Resumed
                     },
                     expires: expires.map(later),
                 };
@@ -185,7 +188,7 @@ impl Model {
     fn step(&mut self, event: BackendEvent) -> Vec<BackendEffect> {
         let before = self.backend.clone();
         let irreplaceable = before.is_eligible();
-        let context = Context {
+        let context = EventContext {
             in_flight: self.in_flight,
             sessions: self.sessions,
             irreplaceable,
@@ -244,7 +247,8 @@ impl Model {
     }
 
     fn note_row(&mut self, event: &BackendEvent, before: &BackendState) {
-        let app = |backend: &BackendState| backend.drains().any(|(key, _)| key.0 == Actor::App);
+        let app =
+            |backend: &BackendState| backend.drains().any(|(key, _)| key.0 == DrainActor::App);
         let reborn = self.backend.incarnation() != before.incarnation();
         let expired = |known: &Known| {
             known
@@ -292,7 +296,7 @@ impl Model {
                 );
             }
             _ if is_lift(event) => {
-                assert_eq!(before.health(), Health::Up);
+                assert_eq!(before.health(), BackendHealth::Up);
                 assert_eq!(
                     before.state(),
                     DerivedState::Draining,
@@ -304,9 +308,9 @@ impl Model {
     }
 
     /// Nobody is told twice, and "drained" only at zero and behind a closed gate.
-    fn check_announcement(&mut self, outcome: Outcome, context: Context) {
+    fn check_announcement(&mut self, outcome: DrainOutcome, context: EventContext) {
         assert!(std::mem::take(&mut self.awaited), "told twice: {outcome:?}");
-        if outcome == Outcome::Drained {
+        if outcome == DrainOutcome::Drained {
             assert!(self.gate.is_closed_to_all());
             assert_eq!((context.in_flight, self.gate.in_flight()), (0, 0));
         }
@@ -314,7 +318,7 @@ impl Model {
 
     /// Every drain that went, went by one of its own ends.
     fn check_drains(&mut self, event: &BackendEvent, before: &BackendState) {
-        let open: BTreeMap<(Actor, String), OpenDrain> = self
+        let open: BTreeMap<(DrainActor, String), OpenDrain> = self
             .backend
             .drains()
             .map(|(key, drain)| (key.clone(), drain.clone()))
@@ -327,8 +331,8 @@ impl Model {
                 continue;
             }
             let asked = match event {
-                BackendEvent::Resume { all } => *all || key.0 == Actor::Operator,
-                BackendEvent::LeaseEnded { id } => key.0 == Actor::Supervisor && key.1 == *id,
+                BackendEvent::Resume { all } => *all || key.0 == DrainActor::Operator,
+                BackendEvent::LeaseEnded { id } => key.0 == DrainActor::Supervisor && key.1 == *id,
                 BackendEvent::Withdrawn { actor, id } => key.0 == *actor && key.1 == *id,
                 _ => false,
             };
@@ -336,12 +340,12 @@ impl Model {
                 && self.backend.incarnation() > known.incarnation;
             let expired = known.drain.expires.is_some_and(|at| at <= self.now);
             let passed = self.row >= self.policy.rise;
-            let absent = expired && self.backend.health() == Health::Down;
+            let absent = expired && self.backend.health() == BackendHealth::Down;
             let ended = asked || (restarted && passed) || (expired && passed) || absent;
             assert!(ended, "{known:?} went by {event:?}");
         }
         self.known.retain(|key, _| open.contains_key(key));
-        for (key, drain) in open.into_iter().filter(|(key, _)| key.0 != Actor::App) {
+        for (key, drain) in open.into_iter().filter(|(key, _)| key.0 != DrainActor::App) {
             let asked = matches!(event, BackendEvent::Drain(order) if order.actor == key.0 && order.id == key.1);
             let was = self.known.get(&key).filter(|_| !asked);
             let incarnation = was.map_or(self.backend.incarnation(), |known| known.incarnation);
@@ -365,10 +369,10 @@ impl Model {
         let incarnation = *self.handed_over.get_or_insert(self.backend.incarnation());
         assert!(self.policy.finishes_sessions && self.sessions > 0);
         assert_eq!(self.backend.state(), DerivedState::Draining);
-        assert_eq!(self.backend.health(), Health::Up);
+        assert_eq!(self.backend.health(), BackendHealth::Up);
         assert_eq!(self.backend.incarnation(), incarnation);
         for (key, drain) in self.backend.drains() {
-            assert!(key.0 != Actor::App, "it has said itself that it stops");
+            assert!(key.0 != DrainActor::App, "it has said itself that it stops");
             assert!(drain.deadline.is_none_or(|at| at > self.now));
         }
     }
@@ -388,7 +392,10 @@ impl Model {
         if state == DerivedState::Drained {
             assert_eq!(self.in_flight, 0);
         }
-        let others = self.backend.drains().any(|(key, _)| key.0 != Actor::App);
+        let others = self
+            .backend
+            .drains()
+            .any(|(key, _)| key.0 != DrainActor::App);
         assert!(!(others && self.backend.may_fail_open()));
     }
 }

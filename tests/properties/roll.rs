@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lameduck::core::Time;
 use lameduck::core::drain::RestartSign;
-use lameduck::core::roll::{Drained, Roll, RollBackend, RollEffect, RollEvent, RollPlan};
+use lameduck::core::roll::{DrainEnd, PoolRoll, RollBackend, RollEffect, RollEvent, RollPlan};
 use proptest::prelude::*;
 
 const SECOND: Time = Time::from_secs(1);
@@ -21,7 +21,7 @@ fn one(n: usize) -> RollBackend {
 /// What a random world does with the instances of a roll.
 #[derive(Debug, Clone)]
 enum Act {
-    Drained(usize, Drained),
+    Drained(usize, DrainEnd),
     Ran(usize, bool),
     Look(Vec<(bool, u64)>),
     Broke,
@@ -31,10 +31,10 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let outcome = prop_oneof![
-        9 => Just(Drained::Quiet),
-        1 => Just(Drained::Cut(1)),
-        1 => Just(Drained::Died(1)),
-        1 => Just(Drained::Lifted),
+        9 => Just(DrainEnd::Quiet),
+        1 => Just(DrainEnd::Cut(1)),
+        1 => Just(DrainEnd::Died(1)),
+        1 => Just(DrainEnd::Lifted),
     ];
     let look = proptest::collection::vec((proptest::bool::weighted(0.8), 1..4_u64), 5);
     let act = prop_oneof![
@@ -61,7 +61,7 @@ proptest! {
             sign: if by_command { RestartSign::Exit } else { RestartSign::NewProcess },
         };
         let targets: Vec<_> = seen.iter().map(|one| one.name.clone()).collect();
-        let mut roll = Roll::new(plan, &targets, seen.clone()).unwrap();
+        let mut roll = PoolRoll::new(plan, &targets, seen.clone()).unwrap();
         let (mut now, mut finished) = (Time::ZERO, 0);
         let (mut drained, mut running) = (BTreeSet::new(), BTreeSet::new());
         let start = std::iter::once(Act::Wait(0));

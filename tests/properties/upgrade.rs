@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use lameduck::core::upgrade::{
-    Giving, GivingEffect, GivingEvent, GivingPhase, ProtocolRange, Taking, TakingEffect,
-    TakingEvent, TakingPhase,
+    GivingEffect, GivingEvent, GivingPhase, ProtocolRange, TakingEffect, TakingEvent, TakingPhase,
+    UpgradeGiver, UpgradeTaker,
 };
 use proptest::prelude::*;
 
@@ -61,8 +61,8 @@ enum Work {
 }
 
 struct World {
-    old: Giving,
-    new: Taking,
+    old: UpgradeGiver,
+    new: UpgradeTaker,
     old_lives: bool,
     new_lives: bool,
     to_old: VecDeque<Word>,
@@ -76,8 +76,8 @@ struct World {
 impl World {
     fn new(range: ProtocolRange) -> Self {
         Self {
-            old: Giving::default(),
-            new: Taking::default(),
+            old: UpgradeGiver::default(),
+            new: UpgradeTaker::default(),
             old_lives: true,
             new_lives: true,
             to_old: VecDeque::from([Word::Hello]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lameduck::core::backend::ProbeResult;
 use lameduck::registry::RegistryError;
 use lameduck::registry::view::DrainRequest;
-use lameduck::rt::shutdown_signal::Level;
+use lameduck::rt::shutdown_signal::ShutdownLevel;
 use tokio::time::sleep;
 
 use crate::rig::{PATIENCE, Rig, pool, restarted, supervisor, told, within};
@@ -89,16 +89,16 @@ async fn the_deadline_ends_streams_then_cuts_and_says_how_many() {
     let streams = [endpoint.connection_opened(), endpoint.connection_opened()];
     let waiting = rig.draining("a", within("250ms")).await;
     let level = |index: usize| streams[index].interrupt().level();
-    assert_eq!([level(0), level(1)], [Level::Run; 2]);
+    assert_eq!([level(0), level(1)], [ShutdownLevel::Run; 2]);
     sleep(Duration::from_millis(180)).await;
-    assert_eq!([level(0), level(1)], [Level::End; 2]);
+    assert_eq!([level(0), level(1)], [ShutdownLevel::End; 2]);
     assert!(
         streams[0].interrupt().at() < streams[1].interrupt().at(),
         "spread"
     );
     let answer = told(waiting).await;
     assert_eq!((&*answer.outcome, answer.cut), ("timed_out", 2));
-    assert_eq!([level(0), level(1)], [Level::Cut; 2]);
+    assert_eq!([level(0), level(1)], [ShutdownLevel::Cut; 2]);
     assert_eq!(rig.state("a").await, "draining", "they have yet to go");
     drop(streams);
     drop(permits);
@@ -111,7 +111,7 @@ async fn before_a_restart_streams_are_told_so() {
     let rig = Rig::two().await;
     let stream = rig.endpoint("a").connection_opened();
     let waiting = rig.draining("a", restarted("1s")).await;
-    assert_eq!(stream.interrupt().level(), Level::EndRestart);
+    assert_eq!(stream.interrupt().level(), ShutdownLevel::EndRestart);
     drop(stream);
     assert_eq!(told(waiting).await.outcome, "drained");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lameduck::core::backend::ProbeResult;
 use lameduck::core::hold::second_look;
-use lameduck::registry::Handle;
+use lameduck::registry::RegistryHandle;
 use lameduck::registry::snapshot::{PoolShared, PoolSnapshot};
 use tokio::time::{sleep, timeout};
 
@@ -22,7 +22,7 @@ impl Drop for Place {
 
 /// What `proxy::hold` does, without a client: counted first, then a look, then the wait. `stall`: how long the
 /// thread is away in between.
-async fn hold(handle: &Handle, pool: &PoolSnapshot, stall: Duration) {
+async fn hold(handle: &RegistryHandle, pool: &PoolSnapshot, stall: Duration) {
     let shared = &pool.shared;
     shared.held.fetch_add(1, Ordering::SeqCst);
     let _place = Place(shared.clone());
@@ -48,7 +48,7 @@ async fn hold(handle: &Handle, pool: &PoolSnapshot, stall: Duration) {
 }
 
 /// A whole request: tries, waits, tries again; says when it got in.
-async fn request(handle: Handle, mut pool: Arc<PoolSnapshot>, stall: Duration) -> Instant {
+async fn request(handle: RegistryHandle, mut pool: Arc<PoolSnapshot>, stall: Duration) -> Instant {
     loop {
         if pool
             .ready

@@ -8,12 +8,14 @@ use std::time::Duration;
 use lameduck::config::{self, Config};
 use lameduck::core::Time;
 use lameduck::core::backend::{BackendEvent, ProbeResult};
-use lameduck::registry::probing::{BackendProber, ProbeCadence, Probing};
+use lameduck::registry::probing::{BackendProber, ProbeCadence, ProbeStarter};
 use lameduck::registry::snapshot::PoolSnapshot;
 use lameduck::registry::view::{
     BackendView, DrainRequest, DrainResponse, EventView, RegisterRequest, ResumeRequest,
 };
-use lameduck::registry::{self, BackendKey, Endpoint, Handle, Observer, RegistryError, persist};
+use lameduck::registry::{
+    self, BackendKey, Endpoint, RegistryError, RegistryHandle, RegistryObserver, persist,
+};
 use lameduck::rt::clock;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -55,7 +57,7 @@ struct One {
     start: usize,
 }
 
-impl Probing for Probes {
+impl ProbeStarter for Probes {
     fn start(
         &self,
         endpoint: Arc<Endpoint>,
@@ -116,7 +118,7 @@ pub struct Told {
     pub ended: Arc<Mutex<Vec<String>>>,
 }
 
-impl Observer for Told {
+impl RegistryObserver for Told {
     fn first_round_finished(&self, _ready: usize, _all: usize) {
         self.first_rounds.fetch_add(1, Ordering::SeqCst);
     }
@@ -136,7 +138,7 @@ impl Observer for Told {
 }
 
 pub struct Rig {
-    pub handle: Handle,
+    pub handle: RegistryHandle,
     pub probes: Probes,
     pub told: Told,
     pub events: broadcast::Receiver<Arc<EventView>>,

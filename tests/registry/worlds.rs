@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lameduck::core::backend::ProbeResult;
-use lameduck::registry::Handle;
+use lameduck::registry::RegistryHandle;
 
 use crate::rig::{PATIENCE, Rig, TWO, pool, within};
 
@@ -17,7 +17,7 @@ struct Load {
 }
 
 impl Load {
-    fn new(handle: &Handle, threads: usize) -> Self {
+    fn new(handle: &RegistryHandle, threads: usize) -> Self {
         let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let thread = |_| {
             let (handle, stop, served) = (handle.clone(), stop.clone(), Arc::clone(&served));

@@ -104,10 +104,10 @@ fn taken_http_address_is_an_error_where_it_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(Some(dir.path().join("sock")));
     settings.admin.http = Some(taken.local_addr().unwrap());
-    let bound = bind_or_inherit(&settings, true, &Inherited::default()).unwrap();
+    let bound = bind_or_inherit(&settings, true, &InheritedSockets::default()).unwrap();
     assert!(bound.http.is_none() && bound.note.is_some(), "{bound:?}");
     drop(bound);
-    bind_or_inherit(&settings, false, &Inherited::default()).unwrap_err();
+    bind_or_inherit(&settings, false, &InheritedSockets::default()).unwrap_err();
 }
 
 #[test]

@@ -9,29 +9,29 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::super::lifecycle::Lifecycle;
-use super::super::service::Service;
+use super::super::lifecycle::ProcessLifecycle;
+use super::super::service::ServiceNotifier;
 use super::super::state_saver::StateSaver;
-use super::moving::{Offers, give_rates, move_connections};
+use super::moving::{MoveOffers, give_rates, move_connections};
 use crate::admin::listen::DoorCopy;
 use crate::admin::upgrade::{UpgradeReport, UpgradeRequest};
 use crate::admin::{DoorPhase, ProxyProcess as _};
 use crate::core::Time;
-use crate::net::activation::{ADMIN, APPS, Inherited};
+use crate::net::activation::{ADMIN, APPS, InheritedSockets};
 use crate::net::kept_socket;
 use crate::proxy::data_plane::DataPlane;
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::registry::restart_view::ProxyIdentity;
 use crate::rt::clock;
 use crate::rt::syscall;
-use crate::server::listeners::Listeners;
-use crate::server::shutdown::{self, Farewell};
-use crate::server::workers::Threads;
+use crate::server::listeners::PublicListeners;
+use crate::server::shutdown::{self, ShutdownReport};
+use crate::server::workers::DataThreads;
 use crate::telemetry::prometheus::Metrics;
 use crate::upgrade::channel::{ChannelReceiver, ChannelSender};
 use crate::upgrade::giving::{self, OldProcess, Successor};
 use crate::upgrade::protocol::{
-    Finishing, Frame, HandedLameDuck, HandedParent, HandedSocket, HandedState, SocketUse,
+    Finishing, HandedLameDuck, HandedParent, HandedSocket, HandedState, SocketUse, UpgradeFrame,
 };
 
 /// Between two words on how the finishing goes.
@@ -42,17 +42,17 @@ const SPARE: u32 = 20;
 /// What a process has that another one gets.
 pub struct OldProxy<'a> {
     /// The process.
-    pub lifecycle: &'a Arc<Lifecycle>,
+    pub lifecycle: &'a Arc<ProcessLifecycle>,
     /// Its registry.
-    pub registry: &'a Handle,
+    pub registry: &'a RegistryHandle,
     /// Its data plane.
     pub plane: &'a Arc<DataPlane>,
     /// Its counters.
     pub metrics: &'a Metrics,
     /// Its public addresses.
-    pub listeners: &'a mut Listeners,
+    pub listeners: &'a mut PublicListeners,
     /// What a supervisor has bound for it.
-    pub inherited: &'a Inherited,
+    pub inherited: &'a InheritedSockets,
     /// The admin API's sockets.
     pub doors: &'a mut Vec<DoorCopy>,
     /// Whether they take connections.
@@ -60,7 +60,7 @@ pub struct OldProxy<'a> {
     /// What keeps the state.
     pub keeper: Option<&'a Arc<StateSaver>>,
     /// What the supervisor is told.
-    pub service: &'a Service,
+    pub service: &'a ServiceNotifier,
     /// What was given, in order.
     pub given: Vec<HandedSocket>,
 }
@@ -206,13 +206,13 @@ impl OldProxy<'_> {
             }
         }
         self.service.be_silent();
-        let _ = outgoing.send(&Frame::HandedOver {}).await;
+        let _ = outgoing.send(&UpgradeFrame::HandedOver {}).await;
         let counted = self.registry.requests_sent().await;
-        let _ = outgoing.send(&Frame::Requests { counted }).await;
+        let _ = outgoing.send(&UpgradeFrame::Requests { counted }).await;
         // Before those who are counted.
         give_rates(self.plane, &outgoing).await;
         for sessions in self.registry.sessions().await {
-            let _ = outgoing.send(&Frame::Sessions(sessions)).await;
+            let _ = outgoing.send(&UpgradeFrame::Sessions(sessions)).await;
         }
         let server = self.lifecycle.config().server.clone();
         let until = since + server.deadline;
@@ -226,7 +226,7 @@ impl OldProxy<'_> {
             registry: self.registry.clone(),
             plane: self.plane.clone(),
             outgoing: outgoing.clone(),
-            offers: Offers::default(),
+            offers: MoveOffers::default(),
         };
         tokio::spawn(link.clone().hear(incoming));
         let (plane, offers) = (self.plane.clone(), link.offers.clone());
@@ -277,11 +277,11 @@ fn exit_code(status: ExitStatus) -> i32 {
 /// What ties this process to the one that has taken over.
 #[derive(Clone)]
 struct SuccessorLink {
-    lifecycle: Arc<Lifecycle>,
-    registry: Handle,
+    lifecycle: Arc<ProcessLifecycle>,
+    registry: RegistryHandle,
     plane: Arc<DataPlane>,
     outgoing: ChannelSender,
-    offers: Offers,
+    offers: MoveOffers,
 }
 
 impl SuccessorLink {
@@ -297,7 +297,7 @@ impl SuccessorLink {
                 }
             };
             match received.frame {
-                Frame::Drain {
+                UpgradeFrame::Drain {
                     number,
                     pool,
                     backend,
@@ -312,12 +312,14 @@ impl SuccessorLink {
                         registry
                             .follow_drain(pool, backend, address, deadline)
                             .await;
-                        let _ = outgoing.send(&Frame::Quiet { number }).await;
+                        let _ = outgoing.send(&UpgradeFrame::Quiet { number }).await;
                     });
                 }
-                Frame::Adopted { number } => self.offers.adopted(number, &self.outgoing).await,
-                Frame::Declined { number, why } => self.offers.declined(number, &why),
-                Frame::Successor { pid } => self.lifecycle.upgrades().handed_to(pid),
+                UpgradeFrame::Adopted { number } => {
+                    self.offers.adopted(number, &self.outgoing).await
+                }
+                UpgradeFrame::Declined { number, why } => self.offers.declined(number, &why),
+                UpgradeFrame::Successor { pid } => self.lifecycle.upgrades().handed_to(pid),
                 _ => {}
             }
         }
@@ -334,7 +336,7 @@ impl SuccessorLink {
                 connections: self.lifecycle.open_connections(),
                 until: until.clone(),
             };
-            let told = self.outgoing.send(&Frame::Progress(progress)).await;
+            let told = self.outgoing.send(&UpgradeFrame::Progress(progress)).await;
             let begun = clock::now();
             if begun >= counters_due {
                 let of = metrics.clone();
@@ -343,7 +345,7 @@ impl SuccessorLink {
                 let Ok(counters) = counters else { return };
                 if self
                     .outgoing
-                    .send(&Frame::Counters(counters))
+                    .send(&UpgradeFrame::Counters(counters))
                     .await
                     .is_err()
                 {
@@ -353,12 +355,15 @@ impl SuccessorLink {
                 counters_due = clock::now() + took * SPARE;
             }
             let counted = self.registry.requests_sent().await;
-            let sent = Frame::Requests { counted };
+            let sent = UpgradeFrame::Requests { counted };
             let sent = self.outgoing.send(&sent).await;
             let restarts = self.registry.restarts().hand_counted();
             if restarts != told_restarts {
                 told_restarts.clone_from(&restarts);
-                let _ = self.outgoing.send(&Frame::Restarts { restarts }).await;
+                let _ = self
+                    .outgoing
+                    .send(&UpgradeFrame::Restarts { restarts })
+                    .await;
             }
             if told.is_err() || sent.is_err() {
                 return;
@@ -391,11 +396,11 @@ impl HandedOver {
     /// start another: its own end is what a supervisor waits for.
     pub async fn finish(
         &self,
-        lifecycle: &Lifecycle,
+        lifecycle: &ProcessLifecycle,
         plane: &DataPlane,
-        listeners: &mut Listeners,
-        threads: &Threads,
-    ) -> Farewell {
+        listeners: &mut PublicListeners,
+        threads: &DataThreads,
+    ) -> ShutdownReport {
         let server = lifecycle.config().server.clone();
         let waits = || lifecycle.upgrades().has_predecessor();
         tokio::select! {
@@ -422,36 +427,42 @@ impl HandedOver {
     /// Everything is finished: the last words.
     pub async fn end(
         self,
-        lifecycle: &Lifecycle,
+        lifecycle: &ProcessLifecycle,
         metrics: &Metrics,
-        registry: &Handle,
+        registry: &RegistryHandle,
     ) -> ProxyEnd {
         let upgrades = lifecycle.upgrades();
         // Whoever serves is dead: nobody has to be told whom to follow.
         if let Some(code) = *self.ended.borrow() {
             return ProxyEnd::SuccessorEnded(code);
         }
-        let counters = Frame::Counters(metrics.carry());
+        let counters = UpgradeFrame::Counters(metrics.carry());
         let _ = self.outgoing.send(&counters).await;
         let counted = registry.requests_sent().await;
-        let sent = Frame::Requests { counted };
+        let sent = UpgradeFrame::Requests { counted };
         let _ = self.outgoing.send(&sent).await;
         let restarts = registry.restarts().hand_counted();
-        let _ = self.outgoing.send(&Frame::Restarts { restarts }).await;
+        let _ = self
+            .outgoing
+            .send(&UpgradeFrame::Restarts { restarts })
+            .await;
         let above = upgrades.stand_in();
         if let Some(stand_in) = &above {
             // The process that a supervisor knows is another one's: it is told whom to follow from now on.
             let pid = upgrades.successor();
-            let _ = stand_in.send(&Frame::Successor { pid }).await;
+            let _ = stand_in.send(&UpgradeFrame::Successor { pid }).await;
             if let Ok(socket) = stand_in.duplicate() {
                 let beside = [socket.as_fd()];
-                let _ = self.outgoing.send_with(&Frame::StandIn {}, &beside).await;
+                let _ = self
+                    .outgoing
+                    .send_with(&UpgradeFrame::StandIn {}, &beside)
+                    .await;
             }
         }
         let stands_in = above.is_none() && upgrades.parent() == HandedParent::StandIn;
         // A stand-in says it itself, once it hears the signals that are to be passed on.
         if !stands_in {
-            let farewell = Frame::Farewell { stand_in: false };
+            let farewell = UpgradeFrame::Farewell { stand_in: false };
             let _ = self.outgoing.send(&farewell).await;
         }
         match self.outgoing.duplicate() {

@@ -18,9 +18,9 @@ use crate::proxy::accept::adopt::AdoptedConnection;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::moving::{MoveClaim, MoveCount, MovedConnection, OfferedConnection};
 use crate::rt::clock;
-use crate::server::workers::Threads;
+use crate::server::workers::DataThreads;
 use crate::upgrade::channel::ChannelSender;
-use crate::upgrade::protocol::Frame;
+use crate::upgrade::protocol::UpgradeFrame;
 
 /// For those that can move at once.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -30,15 +30,15 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// Connections that were offered and wait for an answer. Cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct Offers(Arc<Mutex<HashMap<u64, MoveClaim>>>);
+pub(super) struct MoveOffers(Arc<Mutex<HashMap<u64, MoveClaim>>>);
 
-impl Offers {
+impl MoveOffers {
     /// The new process can take this one: says the word, and then lets go.
     pub(super) async fn adopted(&self, number: u64, outgoing: &ChannelSender) {
         let claim = self.0.lock().remove(&number);
         let Some(claim) = claim else { return };
         // Where the word can't be written, the claim is dropped, and the connection goes on here.
-        if outgoing.send(&Frame::Moved { number }).await.is_ok() {
+        if outgoing.send(&UpgradeFrame::Moved { number }).await.is_ok() {
             claim.give();
         }
     }
@@ -65,7 +65,7 @@ pub(super) async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
         let buckets = open.iter();
         let buckets = buckets.map(|one| (one.key, clock::to_machine(one.full_at)));
         let buckets = buckets.collect();
-        let frame = Frame::Rates { witness, buckets };
+        let frame = UpgradeFrame::Rates { witness, buckets };
         if outgoing.send(&frame).await.is_err() {
             return;
         }
@@ -90,7 +90,7 @@ pub(super) fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]
 pub(super) fn move_connections(
     plane: Arc<DataPlane>,
     outgoing: ChannelSender,
-    offers: Offers,
+    offers: MoveOffers,
 ) -> oneshot::Receiver<MoveCount> {
     let (offer, offered) = mpsc::unbounded_channel();
     let (tell, told) = oneshot::channel();
@@ -113,7 +113,7 @@ pub(super) fn move_connections(
 async fn carry(
     mut offered: mpsc::UnboundedReceiver<OfferedConnection>,
     outgoing: ChannelSender,
-    offers: Offers,
+    offers: MoveOffers,
 ) {
     let mut number = 0;
     while let Some(OfferedConnection { moved, claim }) = offered.recv().await {
@@ -123,7 +123,7 @@ async fn carry(
         number += 1;
         offers.0.lock().insert(number, claim);
         let beside: Vec<_> = moved.descriptors.iter().map(|one| one.as_fd()).collect();
-        let frame = Frame::Connection { number, state };
+        let frame = UpgradeFrame::Connection { number, state };
         if let Err(error) = outgoing.send_with(&frame, &beside).await {
             offers.declined(number, &error.to_string());
         }
@@ -131,15 +131,15 @@ async fn carry(
 }
 
 /// Connections that have come from the process before this one.
-pub(super) struct Arrivals {
+pub(super) struct MoveArrivals {
     plane: Arc<DataPlane>,
-    threads: Arc<Threads>,
+    threads: Arc<DataThreads>,
     held: HashMap<u64, AdoptedConnection>,
 }
 
-impl Arrivals {
+impl MoveArrivals {
     /// They are to be served here.
-    pub(super) fn new(plane: Arc<DataPlane>, threads: Arc<Threads>) -> Self {
+    pub(super) fn new(plane: Arc<DataPlane>, threads: Arc<DataThreads>) -> Self {
         Self {
             plane,
             threads,
@@ -153,8 +153,8 @@ impl Arrivals {
         number: u64,
         state: Value,
         descriptors: Vec<OwnedFd>,
-    ) -> Frame {
-        let declined = |why: String| Frame::Declined { number, why };
+    ) -> UpgradeFrame {
+        let declined = |why: String| UpgradeFrame::Declined { number, why };
         let state = match serde_json::from_value(state) {
             Ok(state) => state,
             Err(error) => return declined(error.to_string()),
@@ -162,7 +162,7 @@ impl Arrivals {
         match self.plane.adopt(MovedConnection { descriptors, state }) {
             Ok(adopted) => {
                 self.held.insert(number, adopted);
-                Frame::Adopted { number }
+                UpgradeFrame::Adopted { number }
             }
             Err(error) => declined(error.to_string()),
         }

@@ -6,29 +6,29 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 use tracing::{debug, info, warn};
 
-use super::super::lifecycle::Lifecycle;
-use super::super::service::Service;
+use super::super::lifecycle::ProcessLifecycle;
+use super::super::service::ServiceNotifier;
 use super::super::wiring;
-use super::moving::{Arrivals, take_rates};
+use super::moving::{MoveArrivals, take_rates};
 use crate::admin::ProxyProcess as _;
 use crate::admin::upgrade::PredecessorView;
 use crate::config::Config;
-use crate::net::activation::{ADMIN, APPS, HandedListener, Inherited};
+use crate::net::activation::{ADMIN, APPS, HandedListener, InheritedSockets};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::guard_state::CountingSecret;
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::registry::hand_over::PredecessorDrain;
 use crate::registry::handed::{HandedRegistry, from_hex};
 use crate::registry::persist::{self, OwnKeySource};
 use crate::registry::sticky::OwnKey;
 use crate::rt::clock;
 use crate::server::listeners::LISTENER;
-use crate::server::workers::Threads;
+use crate::server::workers::DataThreads;
 use crate::telemetry::prometheus::Metrics;
 use crate::tls::tickets::HandedTickets;
 use crate::upgrade::channel::{ChannelReceiver, ChannelSender, open_channel};
 use crate::upgrade::giving::CLOCK_ORIGIN;
-use crate::upgrade::protocol::{Frame, HandedParent, HandedState, SocketUse};
+use crate::upgrade::protocol::{HandedParent, HandedState, SocketUse, UpgradeFrame};
 use crate::upgrade::taking::{Predecessor, TakeOverError};
 
 /// What this process starts with: everything of another one, or nothing.
@@ -81,13 +81,13 @@ pub async fn take_over(
 pub async fn refuse(refusal: &RefusalChannel, why: &str) {
     if let Some(outgoing) = &*refusal.lock().await {
         let why = why.to_owned();
-        let _ = outgoing.send(&Frame::Refused { why }).await;
+        let _ = outgoing.send(&UpgradeFrame::Refused { why }).await;
     }
 }
 
 impl TakenOver {
     /// Its sockets, beside those that a supervisor has passed.
-    pub fn sockets(&mut self, own: Inherited) -> Inherited {
+    pub fn sockets(&mut self, own: InheritedSockets) -> InheritedSockets {
         let (mut supervised, mut handed) = (Vec::new(), Vec::new());
         let sockets = std::mem::take(&mut self.sockets).into_iter();
         let sockets = sockets.zip(std::mem::take(&mut self.state.sockets));
@@ -177,12 +177,12 @@ impl TakenOver {
     /// This process accepts: waits until the old one has stopped, and goes on from there.
     pub async fn accepts(
         self,
-        inherited: &Inherited,
-        lifecycle: &Arc<Lifecycle>,
-        registry: &Handle,
+        inherited: &InheritedSockets,
+        lifecycle: &Arc<ProcessLifecycle>,
+        registry: &RegistryHandle,
         metrics: &Metrics,
-        service: &Service,
-        (plane, threads): (&Arc<DataPlane>, &Arc<Threads>),
+        service: &ServiceNotifier,
+        (plane, threads): (&Arc<DataPlane>, &Arc<DataThreads>),
     ) {
         let unused = inherited.close_unused();
         let Some(mut predecessor) = self.predecessor else {
@@ -218,7 +218,7 @@ impl TakenOver {
             tokio::spawn(async move {
                 while let Some(drain) = drains.recv().await {
                     let deadline = drain.deadline;
-                    let frame = Frame::Drain {
+                    let frame = UpgradeFrame::Drain {
                         number: drain.number,
                         pool: drain.pool,
                         backend: drain.backend,
@@ -235,7 +235,7 @@ impl TakenOver {
             lifecycle: lifecycle.clone(),
             registry: registry.clone(),
             metrics: metrics.clone(),
-            arrivals: Arrivals::new(plane.clone(), threads.clone()),
+            arrivals: MoveArrivals::new(plane.clone(), threads.clone()),
             plane: plane.clone(),
             outgoing,
             incoming,
@@ -246,10 +246,10 @@ impl TakenOver {
 
 /// What ties this process to the one before it, until that is gone.
 struct PredecessorLink {
-    lifecycle: Arc<Lifecycle>,
-    registry: Handle,
+    lifecycle: Arc<ProcessLifecycle>,
+    registry: RegistryHandle,
     metrics: Metrics,
-    arrivals: Arrivals,
+    arrivals: MoveArrivals,
     plane: Arc<DataPlane>,
     outgoing: ChannelSender,
     incoming: ChannelReceiver,
@@ -282,7 +282,7 @@ impl PredecessorLink {
                 }
             };
             match received.frame {
-                Frame::Progress(finishing) => {
+                UpgradeFrame::Progress(finishing) => {
                     let view = PredecessorView {
                         pid: finishing.pid,
                         version: finishing.version,
@@ -291,23 +291,25 @@ impl PredecessorLink {
                     };
                     self.lifecycle.upgrades().set_predecessor(Some(view));
                 }
-                Frame::Connection { number, state } => {
+                UpgradeFrame::Connection { number, state } => {
                     let descriptors = received.descriptors;
                     let answer = self.arrivals.offered(number, state, descriptors);
                     let _ = self.outgoing.send(&answer).await;
                 }
-                Frame::Moved { number } => self.arrivals.moved(number),
-                Frame::Counters(counters) => self.metrics.go_on_from(counters),
-                Frame::Sessions(sessions) => self.registry.take_sessions(sessions),
-                Frame::Restarts { restarts } => self.registry.restarts().recount(restarts),
-                Frame::Requests { counted } => self.registry.requests_before(counted),
-                Frame::Rates { witness, buckets } => take_rates(&self.plane, witness, &buckets),
-                Frame::Quiet { number } => self.registry.predecessor_is_quiet(number),
-                Frame::StandIn {} => {
+                UpgradeFrame::Moved { number } => self.arrivals.moved(number),
+                UpgradeFrame::Counters(counters) => self.metrics.go_on_from(counters),
+                UpgradeFrame::Sessions(sessions) => self.registry.take_sessions(sessions),
+                UpgradeFrame::Restarts { restarts } => self.registry.restarts().recount(restarts),
+                UpgradeFrame::Requests { counted } => self.registry.requests_before(counted),
+                UpgradeFrame::Rates { witness, buckets } => {
+                    take_rates(&self.plane, witness, &buckets)
+                }
+                UpgradeFrame::Quiet { number } => self.registry.predecessor_is_quiet(number),
+                UpgradeFrame::StandIn {} => {
                     let socket = received.descriptors.into_iter().next();
                     passed_on = socket.and_then(|socket| open_channel(socket.into()).ok());
                 }
-                Frame::Farewell { stand_in } => {
+                UpgradeFrame::Farewell { stand_in } => {
                     info!("the old process has finished");
                     if !stand_in {
                         return passed_on;
@@ -324,7 +326,7 @@ impl PredecessorLink {
 
 /// The small process that keeps the first one's id: whoever waits for that has only it to stop. When it is killed, this
 /// process stops, too.
-async fn watch_stand_in(lifecycle: Arc<Lifecycle>, mut incoming: ChannelReceiver) {
+async fn watch_stand_in(lifecycle: Arc<ProcessLifecycle>, mut incoming: ChannelReceiver) {
     while lifecycle.upgrades().successor() == 0 {
         tokio::select! {
             received = incoming.receive() => {

@@ -15,7 +15,7 @@ use super::super::fleet::stops_answering;
 use super::plan::RollSettings;
 use super::remote::{RemoteChanges, RollRemote};
 use crate::client::http::AdminClient;
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 use crate::registry::view::{DrainResponse, PoolView};
 use crate::rt::output::complain;
 use crate::tools::roll::driver::{RollError, RollProxy, RollWatch, base, is_leaving};
@@ -241,10 +241,10 @@ async fn open(
 /// How the drains of all ended, as one.
 fn together(answers: Vec<DrainResponse>) -> Option<DrainResponse> {
     let rank = |one: &DrainResponse| match one.ending() {
-        Some(Outcome::Died { .. }) => 3,
-        Some(Outcome::TimedOut { .. }) => 2,
-        Some(Outcome::Resumed) | None => 1,
-        Some(Outcome::Drained) => 0,
+        Some(DrainOutcome::Died { .. }) => 3,
+        Some(DrainOutcome::TimedOut { .. }) => 2,
+        Some(DrainOutcome::Resumed) | None => 1,
+        Some(DrainOutcome::Drained) => 0,
     };
     let sum = |of: fn(&DrainResponse) -> u32| answers.iter().map(of).sum();
     let (cut, lost) = (sum(|one| one.cut), sum(|one| one.lost));

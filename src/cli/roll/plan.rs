@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::super::exit::Exit;
 use super::{RollArgs, time};
 use crate::client::http::AdminClient;
-use crate::core::roll::{Roll, RollPlan, RollRefusal};
+use crate::core::roll::{PoolRoll, RollPlan, RollRefusal};
 use crate::registry::view::PoolView;
 use crate::rt::output::{print_answer as say, print_json, printable};
-use crate::tools::roll::command::Template;
+use crate::tools::roll::command::CommandTemplate;
 use crate::tools::roll::driver::{address, base, is_leaving, seen};
 
 /// What a drain of ours may outlive the roll by, where the proxy can't tell that the roll is gone.
@@ -52,7 +52,7 @@ pub(super) async fn settings(client: &AdminClient, args: &RollArgs) -> Result<Ro
 pub(super) fn targets(
     args: &RollArgs,
     pool: &PoolView,
-    template: &Template,
+    template: &CommandTemplate,
 ) -> Result<Vec<String>, Exit> {
     let mut targets: Vec<String> = Vec::new();
     for backend in pool.backends.iter().filter(|one| !is_leaving(one)) {
@@ -103,12 +103,12 @@ pub(super) fn roll(
     targets: &[String],
     pool: &PoolView,
     settings: &RollSettings,
-) -> Result<Roll, Exit> {
+) -> Result<PoolRoll, Exit> {
     let name = &pool.name;
     let out = plan.max_unavailable;
     // Others count for the capacity, and have no turn.
     let all = pool.backends.iter().map(seen).collect();
-    Roll::new(plan, targets, all).map_err(|refusal| {
+    PoolRoll::new(plan, targets, all).map_err(|refusal| {
         Exit::failed(match refusal {
             RollRefusal::Empty => format!(
                 "there is nothing to roll in {name}: it has no backend that stays (`lameduck status {name}`)"
@@ -131,9 +131,9 @@ pub(super) fn roll(
 /// `--dry-run`.
 pub(super) fn print(
     args: &RollArgs,
-    roll: Result<Roll, Exit>,
+    roll: Result<PoolRoll, Exit>,
     pool: &PoolView,
-    template: &Template,
+    template: &CommandTemplate,
     settings: &RollSettings,
 ) -> Result<(), Exit> {
     let roll = roll?;

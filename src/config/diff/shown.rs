@@ -1,12 +1,12 @@
 //! One line for each change, for people.
 
-use super::{ChangedSetting, ConfigChange, Diff};
+use super::{ChangedSetting, ConfigChange, ConfigDiff};
 use crate::config::Route;
 use crate::config::section_traits::ConfigSection as _;
 use std::fmt;
 
 /// One line for each change; nothing for no change.
-impl fmt::Display for Diff {
+impl fmt::Display for ConfigDiff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.changes {
             writeln!(f, "{change}")?;

@@ -3,7 +3,7 @@
 use super::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print::{text, texts_of};
 use crate::config::reader::{ValueError, describe};
-use crate::config::values::{self, Read};
+use crate::config::values::{self, ValueResult};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -15,7 +15,7 @@ impl<T, F: ValueForm<T>> ValueForm<Option<T>> for OrAuto<F> {
         format!("{}, or `{}`", self.0.name(), values::AUTO)
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<T>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<T>> {
         match value {
             DeValue::String(text) if text == values::AUTO => Ok(None),
             value => self.0.read(key, value).map(Some),
@@ -42,7 +42,7 @@ impl<T: Default + PartialEq, F: ValueForm<T>> ValueForm<Option<T>> for ZeroIsNon
         self.0.name()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<T>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<T>> {
         let read = self.0.read(key, value)?;
         Ok(Some(read).filter(|read| *read != T::default()))
     }
@@ -70,7 +70,7 @@ impl<T, F: ValueForm<T>> ValueForm<T> for NamedForm<F> {
         self.0.into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<T> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<T> {
         self.1.read(key, value)
     }
 
@@ -94,7 +94,7 @@ impl<T, F: ValueForm<T>> ValueForm<Option<T>> for EmptyIsNone<F> {
         self.1.name()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<T>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<T>> {
         match values::text(key.name, value, self.0)? {
             "" => Ok(None),
             _ => self.1.read(key, value).map(Some),
@@ -152,7 +152,7 @@ impl<T, F: ValueForm<T>> ValueForm<Vec<T>> for ListForm<F> {
         self.name.into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<T>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Vec<T>> {
         let DeValue::Array(items) = value else {
             let (name, is) = (key.name, describe(value));
             return Err(ValueError::new(

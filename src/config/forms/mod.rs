@@ -13,7 +13,7 @@ pub(super) use single::{
 };
 
 use super::reader::ValueError;
-use super::values::Read;
+use super::values::ValueResult;
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
@@ -45,7 +45,7 @@ pub(super) trait ValueForm<T> {
     fn name(&self) -> String;
 
     /// One value from TOML.
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<T>;
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<T>;
 
     /// A value as TOML, which [`ValueForm::read`] reads back.
     fn print(&self, value: &T) -> String;
@@ -92,7 +92,7 @@ pub(super) trait ConfigValue: Sized {
 /// A form that one key, or a few of one section, has for itself.
 pub(super) struct CustomForm<T> {
     name: &'static str,
-    read: fn(&KeyContext<'_>, &DeValue<'_>) -> Read<T>,
+    read: fn(&KeyContext<'_>, &DeValue<'_>) -> ValueResult<T>,
     print: fn(&T) -> String,
     is_public: bool,
 }
@@ -108,7 +108,7 @@ impl<T> CustomForm<T> {
 /// A form from its name for people, a function that reads it and one that prints it.
 pub(super) fn custom<T>(
     name: &'static str,
-    read: fn(&KeyContext<'_>, &DeValue<'_>) -> Read<T>,
+    read: fn(&KeyContext<'_>, &DeValue<'_>) -> ValueResult<T>,
     print: fn(&T) -> String,
 ) -> CustomForm<T> {
     CustomForm {
@@ -124,7 +124,7 @@ impl<T> ValueForm<T> for CustomForm<T> {
         self.name.into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<T> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<T> {
         (self.read)(key, value)
     }
 

@@ -3,7 +3,7 @@
 use super::{ConfigValue, KeyContext, ValueForm};
 use crate::config::print::{self, text};
 use crate::config::reader::ValueError;
-use crate::config::values::{self, Read};
+use crate::config::values::{self, ValueResult};
 use crate::config::{ListenAddress, duration, size};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -19,7 +19,7 @@ impl ValueForm<bool> for TrueOrFalse {
         "true or false".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<bool> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<bool> {
         values::boolean(key.name, value)
     }
 
@@ -55,7 +55,7 @@ impl ValueForm<Duration> for TimeSpan {
         "duration".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Duration> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Duration> {
         let time = values::duration_of(key.name, value)?;
         if time.is_zero() && !self.can_be_zero {
             let example = duration::parse(key.default_text()).ok();
@@ -97,7 +97,7 @@ impl<T: Copy + PartialEq> ValueForm<T> for WordChoice<T> {
         values::all_words(self.0)
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<T> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<T> {
         values::choice(key.name, value, self.0)
     }
 
@@ -145,7 +145,7 @@ impl<T: TryFrom<i64> + ToString> ValueForm<T> for WholeNumber {
         }
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<T> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<T> {
         let number = values::integer(key.name, value, &self.range)?;
         T::try_from(number)
             .map_err(|_| values::out_of_range(key.name, number, Some(number), &self.range))
@@ -168,7 +168,7 @@ impl ValueForm<u64> for ByteSize {
         "size".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u64> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<u64> {
         values::size_of(key.name, value)
     }
 
@@ -190,7 +190,7 @@ impl ValueForm<usize> for HeadSize {
         ByteSize.name()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<usize> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<usize> {
         let bytes = ByteSize.read(key, value)?;
         match usize::try_from(bytes) {
             Ok(bytes) if (1 << 10..=1 << 20).contains(&bytes) => Ok(bytes),
@@ -227,7 +227,7 @@ impl ValueForm<Option<PathBuf>> for FilePath {
         "path".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<PathBuf>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<PathBuf>> {
         values::path_of(key.name, value, key.base)
     }
 
@@ -248,7 +248,7 @@ impl ValueForm<SocketAddr> for TcpAddressForm {
         "IP address and port".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<SocketAddr> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<SocketAddr> {
         values::listen(key.name, value)
     }
 
@@ -269,7 +269,7 @@ impl ValueForm<ListenAddress> for ListenAddressForm {
         "IP address and port, or unix socket".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<ListenAddress> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<ListenAddress> {
         values::listen_address(key.name, value)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::forms::KeyContext;
 use crate::config::reader::ConfigFindings;
-use crate::config::values::{Read, integer, quoted, text, wrong};
+use crate::config::values::{ValueResult, integer, quoted, text, wrong};
 use crate::config::{FieldRule, Route};
 use toml::de::DeValue;
 
@@ -14,7 +14,7 @@ use super::template::{Placeholder, TextTemplate};
 pub(in crate::config) fn read_redirect_status(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
-) -> Read<u16> {
+) -> ValueResult<u16> {
     let number = integer(key.name, value, &(0..=999))?;
     match u16::try_from(number) {
         Ok(status @ (301 | 302 | 303 | 307 | 308)) => Ok(status),
@@ -31,7 +31,7 @@ pub(in crate::config) fn read_redirect_status(
 pub(in crate::config) fn read_media_type(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
-) -> Read<String> {
+) -> ValueResult<String> {
     let text = text(key.name, value, "text/plain")?;
     let bare = text.split(';').next().unwrap_or_default();
     let mut halves = bare.trim_end().split('/');

@@ -8,7 +8,7 @@ use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::{ConfigFindings, ValueError};
 use crate::config::section_traits::ConfigSection as _;
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use crate::config::{Route, RouteAuth};
 
 /// Where an authentication server is: `http://HOST:PORT/PATH`.
@@ -27,7 +27,7 @@ pub(in crate::config) fn forward_address() -> CustomForm<ForwardAddress> {
     })
 }
 
-fn read_forward(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<ForwardAddress> {
+fn read_forward(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<ForwardAddress> {
     let example = "http://127.0.0.1:4180/verify";
     let url = text(key.name, value, example)?;
     // A password in it is not repeated.
@@ -85,7 +85,10 @@ fn read_forward(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<ForwardAddres
 }
 
 /// A header field that the app gets from lameduck.
-pub(in crate::config) fn copied_name(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(in crate::config) fn copied_name(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<String> {
     let name = text(key.name, value, "X-User")?;
     let problem = |why: &str, remedy: &str| {
         let message = format!("`{}` has {}: {why}", key.name, quoted(name));
@@ -117,7 +120,7 @@ pub(in crate::config) fn realm() -> CustomForm<String> {
     custom("text", read_realm, |realm| print::text(realm))
 }
 
-fn read_realm(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_realm(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let realm = text(key.name, value, "admin")?;
     let is_plain = |b: u8| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
     if realm.is_empty() || realm.len() > 200 || !realm.bytes().all(is_plain) {

@@ -9,7 +9,7 @@ use super::guards::unknown_key;
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print;
 use crate::config::reader::{ValueError, describe};
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 
 /// What a route asks of its clients' certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -35,7 +35,11 @@ impl ValueForm<Option<CertificateDemand>> for CertificateForm {
         "\"off\", \"required\", or table".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<CertificateDemand>> {
+    fn read(
+        &self,
+        key: &KeyContext<'_>,
+        value: &DeValue<'_>,
+    ) -> ValueResult<Option<CertificateDemand>> {
         match text(key.name, value, "required")? {
             "off" => Ok(None),
             "required" => Ok(Some(CertificateDemand::default())),
@@ -107,7 +111,7 @@ impl ValueForm<Option<CertificateDemand>> for CertificateForm {
     }
 }
 
-fn read_subject(value: &DeValue<'_>) -> Read<String> {
+fn read_subject(value: &DeValue<'_>) -> ValueResult<String> {
     let subject = text("subject", value, "CN=admin,O=Example")?;
     let is_one = subject.contains('=') && subject.bytes().all(|b| matches!(b, b' '..=b'~'));
     match is_one {

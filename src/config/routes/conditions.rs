@@ -4,7 +4,7 @@ use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::ValueError;
-use crate::config::values::{Read, no_table, quoted, text, wrong};
+use crate::config::values::{ValueResult, no_table, quoted, text, wrong};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -42,7 +42,10 @@ pub(in crate::config) enum MatchedPlace {
 pub(in crate::config) struct FieldMatches(pub(in crate::config) MatchedPlace);
 
 /// A method.
-pub(in crate::config) fn read_method(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(in crate::config) fn read_method(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<String> {
     let text = text(key.name, value, "GET")?;
     let problem = |why: &str, remedy: String| {
         ValueError::new(
@@ -69,7 +72,10 @@ pub(in crate::config) fn read_method(key: &KeyContext<'_>, value: &DeValue<'_>) 
 }
 
 /// A regular expression.
-pub(in crate::config) fn read_regex(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(in crate::config) fn read_regex(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<String> {
     let pattern = text(key.name, value, "^/v[0-9]+/")?;
     super::regexes::check_regex(pattern)
         .map_err(|(why, remedy)| wrong(key.name, quoted(pattern), why, remedy))?;
@@ -81,7 +87,7 @@ impl ValueForm<Vec<FieldMatch>> for FieldMatches {
         "table of texts".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<FieldMatch>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Vec<FieldMatch>> {
         Err(no_table(key.name, value, "texts", self.example()))
     }
 

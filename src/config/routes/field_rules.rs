@@ -4,7 +4,7 @@ use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::{ValueError, describe};
-use crate::config::values::{Read, no_table, quoted, text, wrong};
+use crate::config::values::{ValueResult, no_table, quoted, text, wrong};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -104,7 +104,7 @@ impl ValueForm<Vec<FieldRule>> for FieldRules {
         "table of texts with placeholders".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<FieldRule>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Vec<FieldRule>> {
         let example = match self.side {
             MessageSide::Request => "{ \"X-Real-IP\" = \"{client}\" }",
             MessageSide::Response => "{ \"X-Frame-Options\" = \"DENY\" }",
@@ -194,7 +194,7 @@ impl ValueForm<Vec<String>> for RemovedFields {
         "list of header fields".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<String>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Vec<String>> {
         let key = key.name;
         Err(ValueError::new(
             format!("`{key}` is {}, but must be a list", describe(value)),

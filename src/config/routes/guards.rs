@@ -11,7 +11,7 @@ use crate::config::forms::{CustomForm, KeyContext, SpannedProblems, ValueForm, c
 use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::{ConfigFindings, ValueError, describe};
-use crate::config::values::{Read, integer, quoted, text, wrong};
+use crate::config::values::{ValueResult, integer, quoted, text, wrong};
 use crate::config::{ClientAuth, Config, Route};
 
 /// So many requests in each second, minute or hour.
@@ -66,7 +66,7 @@ pub(in crate::config) fn request_rate() -> CustomForm<RequestRate> {
     custom("requests per s, m or h", read_rate, print)
 }
 
-fn read_rate(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<RequestRate> {
+fn read_rate(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<RequestRate> {
     let written = text(key.name, value, "10/s")?;
     let wrong = |why: String, remedy: String| Err(wrong(key.name, quoted(written), why, remedy));
     let example = "write a number and a unit, such as \"10/s\", \"300/m\" or \"1000/h\"";
@@ -120,7 +120,7 @@ impl std::fmt::Display for LimitKey {
     }
 }
 
-fn read_limit_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<LimitKey> {
+fn read_limit_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<LimitKey> {
     read_request_key(
         key,
         value,
@@ -133,7 +133,7 @@ pub(in crate::config) fn read_request_key(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
     ways: &str,
-) -> Read<LimitKey> {
+) -> ValueResult<LimitKey> {
     let written = text(key.name, value, "client")?;
     let wrong = |why: &str, remedy: &str| Err(wrong(key.name, quoted(written), why, remedy));
     match written.split_once(':') {
@@ -171,7 +171,11 @@ impl ValueForm<Option<ConnectionLimit>> for ConnectionForm {
         "integer, or table".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<ConnectionLimit>> {
+    fn read(
+        &self,
+        key: &KeyContext<'_>,
+        value: &DeValue<'_>,
+    ) -> ValueResult<Option<ConnectionLimit>> {
         if !matches!(value, DeValue::Integer(_)) {
             return Err(ValueError::new(
                 format!(

@@ -3,7 +3,7 @@
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print;
 use crate::config::reader::{ValueError, describe};
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -34,7 +34,7 @@ impl ValueForm<Option<PathRewrite>> for RewriteForm {
         "text with placeholders, or table of `regex` and `to`".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<PathRewrite>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<PathRewrite>> {
         match value {
             DeValue::String(text) if text.is_empty() => Ok(None),
             DeValue::String(_) => read_to(key.name, value).map(|to| Some(PathRewrite::Whole(to))),
@@ -106,7 +106,7 @@ impl ValueForm<Option<PathRewrite>> for RewriteForm {
     }
 }
 
-fn read_to(key: &str, value: &DeValue<'_>) -> Read<TextTemplate> {
+fn read_to(key: &str, value: &DeValue<'_>) -> ValueResult<TextTemplate> {
     let text = text(key, value, "/v2{rest}")?;
     TextTemplate::parse(text, TemplateUse::Path)
         .map_err(|(why, remedy)| wrong(key, quoted(text), why, remedy))

@@ -4,7 +4,7 @@ use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::{ValueError, describe};
-use crate::config::values::{self, Read, no_table, quoted, text, wrong};
+use crate::config::values::{self, ValueResult, no_table, quoted, text, wrong};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -58,7 +58,7 @@ impl ValueForm<Vec<SplitShare>> for SplitShares {
         "table of weights".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<SplitShare>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Vec<SplitShare>> {
         let content = "pools with their weights";
         Err(no_table(
             key.name,
@@ -153,7 +153,7 @@ impl SplitKey {
 pub(in crate::config) fn read_split_key(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
-) -> Read<SplitKey> {
+) -> ValueResult<SplitKey> {
     const WAYS: &str = "write \"request\", \"client\", \"cookie:NAME\" or \"header:NAME\"";
     let written = text(key.name, value, "client")?;
     let named = |name: &str| match is_token(name) {
@@ -199,7 +199,7 @@ impl ValueForm<Option<MirrorConfig>> for MirrorForm {
         "table".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<MirrorConfig>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<MirrorConfig>> {
         let content = "a pool and a percentage";
         Err(no_table(key.name, value, content, MIRROR))
     }
@@ -271,7 +271,7 @@ impl ValueForm<Option<MirrorConfig>> for MirrorForm {
 }
 
 /// A percentage, in millionths.
-fn read_percent(key: &str, value: &DeValue<'_>) -> Read<u32> {
+fn read_percent(key: &str, value: &DeValue<'_>) -> ValueResult<u32> {
     let number = match value {
         DeValue::Float(float) => float.as_str().replace('_', "").parse::<f64>().ok(),
         other => Some(values::integer(key, other, &(0..=100))? as f64),

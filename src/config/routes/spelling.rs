@@ -3,7 +3,7 @@
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print;
 use crate::config::reader::ValueError;
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -14,7 +14,7 @@ pub(crate) const MAX_PREFIX: usize = 512;
 pub(in crate::config) struct HostList;
 
 impl HostList {
-    fn one(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+    fn one(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
         let text = text(key.name, value, "www.example.org")?;
         host(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
     }
@@ -25,7 +25,7 @@ impl ValueForm<Vec<String>> for HostList {
         "text or list of texts".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<String>> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Vec<String>> {
         Self::one(key, value).map(|host| host.into_iter().collect())
     }
 
@@ -79,13 +79,19 @@ impl ValueForm<Vec<String>> for HostList {
 }
 
 /// The path prefix of a route.
-pub(in crate::config) fn read_prefix(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(in crate::config) fn read_prefix(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<String> {
     let text = text(key.name, value, "/api")?;
     prefix(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }
 
 /// The whole path of a route.
-pub(in crate::config) fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(in crate::config) fn read_path(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> ValueResult<String> {
     let text = text(key.name, value, "/login")?;
     path(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }

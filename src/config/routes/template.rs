@@ -5,7 +5,7 @@
 
 use crate::config::forms::{KeyContext, ValueForm};
 use crate::config::health::is_token;
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use crate::config::{print, suggest};
 use toml::de::DeValue;
 
@@ -418,7 +418,7 @@ impl ValueForm<TextTemplate> for TemplateForm {
         "text with placeholders".into()
     }
 
-    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TextTemplate> {
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<TextTemplate> {
         let text = text(key.name, value, self.example)?;
         TextTemplate::parse(text, self.wanted)
             .map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))

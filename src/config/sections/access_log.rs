@@ -5,7 +5,7 @@ use crate::config::declare::{section, words};
 use crate::config::forms::{KeyContext, ZeroIsNone, custom, list};
 use crate::config::print;
 use crate::config::reader::ConfigFindings;
-use crate::config::values::{Read, file_path, quoted, text, wrong};
+use crate::config::values::{ValueResult, file_path, quoted, text, wrong};
 use http::uri::Authority;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -182,7 +182,7 @@ impl SyslogFacility {
     }
 }
 
-fn read_sink(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<LogSink> {
+fn read_sink(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<LogSink> {
     match text(key.name, value, "stdout")? {
         "off" => Ok(LogSink::Off),
         "stdout" => Ok(LogSink::Stdout),
@@ -210,7 +210,7 @@ fn read_sink(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<LogSink> {
     }
 }
 
-fn read_syslog(key: &KeyContext<'_>, given: &str, target: &str) -> Read<SyslogTarget> {
+fn read_syslog(key: &KeyContext<'_>, given: &str, target: &str) -> ValueResult<SyslogTarget> {
     let server = |text: &str, port: u16| {
         let read = text.parse::<Authority>().ok();
         let read = read.filter(|read| !read.host().is_empty() && !text.contains('@'));

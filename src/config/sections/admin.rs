@@ -7,7 +7,7 @@ use crate::config::forms::{
     CustomForm, EmptyIsNone, FilePath, KeyContext, TcpAddressForm, custom, list,
 };
 use crate::config::print;
-use crate::config::values::{Read, file_path, quoted, text, wrong};
+use crate::config::values::{ValueResult, file_path, quoted, text, wrong};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use toml::de::DeValue;
@@ -59,7 +59,7 @@ fn socket_path() -> CustomForm<Option<PathBuf>> {
     custom("path", read_socket, print::path).public()
 }
 
-fn read_socket(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<PathBuf>> {
+fn read_socket(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<PathBuf>> {
     let example = match key.name {
         "apps_socket" => "/run/lameduck/apps.sock",
         _ => "/run/lameduck/lameduck.sock",
@@ -90,7 +90,7 @@ pub(super) fn file_mode() -> CustomForm<u32> {
     .public()
 }
 
-fn read_mode(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u32> {
+fn read_mode(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<u32> {
     let text = text(key.name, value, "0660")?;
     let octal = text.strip_prefix("0o").unwrap_or(text);
     let octal_digits = !octal.is_empty() && octal.bytes().all(|b| (b'0'..=b'7').contains(&b));
@@ -110,7 +110,7 @@ pub(super) fn group_name() -> CustomForm<Option<String>> {
     custom("text", read_group, |group| print::maybe(group.as_ref())).public()
 }
 
-fn read_group(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+fn read_group(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
     let group = text(key.name, value, "deploy")?;
     if group.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
         return Err(wrong(
@@ -124,7 +124,7 @@ fn read_group(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>>
 }
 
 /// A name as the `Host` field has it, without port: in lower case and without the root's dot.
-fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let text = text(key.name, value, "lameduck.internal")?;
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_address = text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
@@ -143,6 +143,6 @@ fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     Ok(name.to_ascii_lowercase())
 }
 
-fn read_pool(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_pool(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     text(key.name, value, "app").map(str::to_owned)
 }

@@ -6,7 +6,7 @@ use crate::config::forms::{
 };
 use crate::config::print;
 use crate::config::reader::{ConfigFindings, ValueError};
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use toml::de::DeValue;
 
 section! {
@@ -87,7 +87,7 @@ fn fits(pattern: &str, kind: &[u8], subtype: &[u8]) -> bool {
     }
 }
 
-fn read_type(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_type(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let given = text(key.name, value, "text/html")?;
     let refuse = |why: &str, remedy: String| Err(wrong(key.name, quoted(given), why, remedy));
     let lower = given.to_ascii_lowercase();
@@ -128,7 +128,7 @@ fn read_type(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     Ok(lower)
 }
 
-fn read_algorithm(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<CompressionAlgorithm> {
+fn read_algorithm(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<CompressionAlgorithm> {
     let given = text(key.name, value, "gzip")?;
     let meant = match given {
         "brotli" => "br",
@@ -169,7 +169,7 @@ pub(in crate::config) fn validate(compression: &CompressionConfig, f: &mut Confi
 }
 
 /// Whether a route's answers may be compressed.
-pub(super) fn read_route_switch(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<bool> {
+pub(super) fn read_route_switch(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<bool> {
     match value {
         DeValue::Boolean(value) => Ok(*value),
         DeValue::Table(_) => Err(ValueError::new(

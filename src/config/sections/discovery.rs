@@ -9,7 +9,7 @@ use crate::config::forms::{FilePath, custom, integer, some_time};
 use crate::config::print;
 use crate::config::reader::{ConfigFindings, ConfigTable};
 use crate::config::schema::KeySchema;
-use crate::config::section_traits::{ConfigSection as _, Entries, KeyGroup, StandInValue};
+use crate::config::section_traits::{ConfigSection as _, KeyGroup, StandInValue, TomlEntries};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -182,7 +182,7 @@ impl KeyGroup for DiscoverySourceConfig {
         keys
     }
 
-    fn entries(&self) -> Entries {
+    fn entries(&self) -> TomlEntries {
         let all = crate::config::section_traits::ConfigSection::entries(self);
         let known = self.kind.keys().iter();
         known

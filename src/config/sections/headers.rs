@@ -4,7 +4,7 @@ use crate::config::declare::section;
 use crate::config::forms::{CustomForm, KeyContext, ListForm, custom, list};
 use crate::config::print;
 use crate::config::reader::ValueError;
-use crate::config::values::{Read, quoted, text};
+use crate::config::values::{ValueResult, quoted, text};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use toml::de::DeValue;
@@ -13,7 +13,7 @@ section! {
     /// Header fields that are added to requests on their way to the app.
     [headers]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Headers {
+    pub struct HeadersConfig {
         /// Clients whose own `X-Forwarded-*` and `Forwarded` are kept and added to, such as `["10.0.0.0/8"]`; `"unix:"`:
         /// whoever comes by a unix socket. Everybody else's are replaced.
         trusted: Vec<TrustedClient> = [], list("list of networks", "[\"10.0.0.0/8\"]", custom("network", read_trusted, print_trusted).public());
@@ -28,7 +28,7 @@ section! {
     }
 }
 
-impl Headers {
+impl HeadersConfig {
     /// Whether what this address says of others is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -62,7 +62,7 @@ impl From<IpNet> for TrustedClient {
 /// How those of unix sockets are written.
 const UNIX: &str = "unix:";
 
-fn read_trusted(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TrustedClient> {
+fn read_trusted(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<TrustedClient> {
     match value {
         DeValue::String(text) if text == UNIX => Ok(TrustedClient::Unix),
         DeValue::String(text) if text.starts_with(UNIX) => Err(ValueError::new(
@@ -90,7 +90,7 @@ pub(super) fn networks() -> ListForm<CustomForm<IpNet>> {
     list("list of networks", "[\"10.0.0.0/8\"]", network)
 }
 
-fn read_network(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<IpNet> {
+fn read_network(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<IpNet> {
     let text = text(key.name, value, "10.0.0.0/8")?;
     let problem = |why: &str, remedy: String| {
         ValueError::new(

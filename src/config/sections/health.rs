@@ -6,7 +6,7 @@ use crate::config::health::{self, misplaced_keys};
 use crate::config::print;
 use crate::config::reader::{ConfigFindings, ConfigTable};
 use crate::config::schema::KeySchema;
-use crate::config::section_traits::{ConfigSection as _, Entries, KeyGroup};
+use crate::config::section_traits::{ConfigSection as _, KeyGroup, TomlEntries};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -212,7 +212,7 @@ impl KeyGroup for HealthCheck {
         keys.into()
     }
 
-    fn entries(&self) -> Entries {
+    fn entries(&self) -> TomlEntries {
         let keys = CheckKeys::from(self);
         let all = keys.entries();
         let known = keys.kind.keys().iter();

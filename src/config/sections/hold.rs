@@ -5,7 +5,7 @@ use crate::config::forms::{
     ByteSize, COUNT, KeyContext, ValueForm as _, custom, integer, some_time,
 };
 use crate::config::reader::ValueError;
-use crate::config::values::Read;
+use crate::config::values::ValueResult;
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -13,7 +13,7 @@ section! {
     /// What happens to requests while no backend is ready.
     [pool.hold]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Hold {
+    pub struct HoldConfig {
         /// Let them wait; answer 503 at once; or try backends that are down or drain themselves (never those that somebody
         /// else drained).
         on_empty: OnEmptyConfig = "hold";
@@ -40,7 +40,7 @@ words! {
     }
 }
 
-fn read_requests(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<usize> {
+fn read_requests(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<usize> {
     match integer(COUNT).read(key, value)? {
         0 => Err(ValueError::new(
             format!("`{}` can't be 0: no request could wait", key.name),
@@ -50,7 +50,7 @@ fn read_requests(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<usize> {
     }
 }
 
-fn read_bytes(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u64> {
+fn read_bytes(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<u64> {
     match ByteSize.read(key, value)? {
         0 => Err(ValueError::new(
             format!(

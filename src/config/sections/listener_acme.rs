@@ -8,7 +8,7 @@ use crate::config::forms::{
 };
 use crate::config::print;
 use crate::config::reader::ConfigFindings;
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -169,7 +169,7 @@ fn domain_list() -> ListForm<impl crate::config::forms::ValueForm<String>> {
     )
 }
 
-fn read_domain(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_domain(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let name = text(key.name, value, "example.org")?;
     let no = |why: &str, remedy: &str| Err(wrong(key.name, quoted(name), why, remedy));
     if name.contains('*') {
@@ -209,7 +209,7 @@ fn read_domain(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     Ok(lower)
 }
 
-fn read_email(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_email(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let email = text(key.name, value, "ops@example.org")?;
     let plain = email.strip_prefix("mailto:").unwrap_or(email);
     let fits = |byte: u8| byte.is_ascii_graphic() && !b",?<>\"".contains(&byte);
@@ -226,7 +226,7 @@ fn read_email(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-fn read_directory(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_directory(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let directory = text(key.name, value, "letsencrypt")?;
     if AUTHORITIES.iter().any(|(word, _)| *word == directory) {
         return Ok(directory.to_owned());
@@ -250,7 +250,7 @@ fn read_directory(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-fn read_word(key: &KeyContext<'_>, value: &DeValue<'_>, example: &str) -> Read<String> {
+fn read_word(key: &KeyContext<'_>, value: &DeValue<'_>, example: &str) -> ValueResult<String> {
     let word = text(key.name, value, example)?;
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
     match !word.is_empty() && word.len() <= 256 && word.bytes().all(fits) {
@@ -264,15 +264,15 @@ fn read_word(key: &KeyContext<'_>, value: &DeValue<'_>, example: &str) -> Read<S
     }
 }
 
-fn read_profile(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_profile(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     read_word(key, value, "shortlived")
 }
 
-fn read_kid(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_kid(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     read_word(key, value, "kid-1")
 }
 
-fn read_eab_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_eab_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let secret = text(key.name, value, "${EAB_KEY}")?.trim_end_matches('=');
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     match secret.len() >= 8 && secret.len() % 4 != 1 && secret.bytes().all(fits) {

@@ -9,9 +9,9 @@ use crate::config::print;
 use crate::config::reader::{ConfigFindings, ConfigTable};
 use crate::config::schema::KeySchema;
 use crate::config::section_traits::{
-    ConfigSection as _, Entries, KeyGroup, PrintExtent, PrintedSections, Subsection as _,
+    ConfigSection as _, KeyGroup, PrintExtent, PrintedSections, Subsection as _, TomlEntries,
 };
-use crate::config::values::{Read, path_of, quoted, wrong};
+use crate::config::values::{ValueResult, path_of, quoted, wrong};
 use std::path::PathBuf;
 use toml::de::DeValue;
 
@@ -125,7 +125,7 @@ impl KeyGroup for Vec<CertificateFiles> {
         certificates
     }
 
-    fn entries(&self) -> Entries {
+    fn entries(&self) -> TomlEntries {
         self.first()
             .map(CertificateFiles::entries)
             .unwrap_or_default()
@@ -146,7 +146,7 @@ pub(super) fn file() -> CustomForm<PathBuf> {
     .public()
 }
 
-fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<PathBuf> {
+fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<PathBuf> {
     let name = key.name;
     path_of(name, value, key.base)?.ok_or_else(|| {
         let remedy = format!(
@@ -172,7 +172,7 @@ fn version() -> CustomForm<TlsVersion> {
     custom("\"1.2\" or \"1.3\"", read_version, print).public()
 }
 
-fn read_version(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TlsVersion> {
+fn read_version(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<TlsVersion> {
     if let DeValue::String(text) = value
         && ["1.0", "1.1"].contains(&text.as_ref())
     {

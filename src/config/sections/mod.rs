@@ -37,15 +37,15 @@ pub use discovery::{
 };
 pub use drain::DrainConfig;
 pub use files::FilesAction;
-pub use headers::{Headers, TrustedClient};
+pub use headers::{HeadersConfig, TrustedClient};
 pub use health::{HealthCheck, HealthConfig};
-pub use hold::{Hold, OnEmptyConfig};
+pub use hold::{HoldConfig, OnEmptyConfig};
 pub use listener::ListenerConfig;
 pub use listener_acme::{AcmeCertificate, AcmeChallenge, AcmeConfig, ManagedCertificate};
 pub use listener_tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
 pub use outlier::OutlierConfig;
-pub use pool::{BackendConfig, Balance, PoolConfig};
-pub use retry::Retry;
+pub use pool::{BackendConfig, BalanceConfig, PoolConfig};
+pub use retry::RetryConfig;
 pub use route::Route;
 pub use route_actions::{RedirectAction, RedirectScheme, RespondAction};
 pub use route_guards::{RouteAuth, RouteHold, RouteRate, RouteRetry};
@@ -55,7 +55,7 @@ pub use slow_start::SlowStart;
 pub use sticky::{MOST_KEYS, OnDrain, SHORTEST_KEY, SameSite, StickyConfig};
 pub use supervisor::{SupervisorConfig, SupervisorKind};
 pub use tracing::{CollectorEndpoint, TraceTrust, TracingConfig};
-pub use upstream::{ProxyProtocol, Upstream};
+pub use upstream::{ProxyProtocol, UpstreamConfig};
 pub use upstream_tls::UpstreamTls;
 
 pub(super) use access_log::validate as validate_access_log;
@@ -87,7 +87,7 @@ section! {
         /// `[tracing]`; `None`: nothing is recorded, and trace contexts pass as they are.
         tracing: Option<TracingConfig>;
         /// `[headers]`.
-        headers: Headers;
+        headers: HeadersConfig;
         /// `[compression]`; `None`: answers are passed on as they are.
         compression: Option<CompressionConfig>;
         /// `[[listener]]`.
@@ -115,7 +115,7 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         AdminTlsConfig::section(),
         AccessLogConfig::section(),
         TracingConfig::section(),
-        Headers::section(),
+        HeadersConfig::section(),
         CompressionConfig::section(),
         ListenerConfig::section(),
         ListenerTls::section(),
@@ -127,10 +127,10 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         DiscoveryConfig::section(),
         HealthConfig::section(),
         DrainConfig::section(),
-        Upstream::section(),
+        UpstreamConfig::section(),
         UpstreamTls::section(),
-        Retry::section(),
-        Hold::section(),
+        RetryConfig::section(),
+        HoldConfig::section(),
         SlowStart::section(),
         StickyConfig::section(),
         OutlierConfig::section(),

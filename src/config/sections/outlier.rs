@@ -4,7 +4,7 @@ use super::retry::read_share;
 use crate::config::declare::section;
 use crate::config::forms::{KeyContext, custom, integer, some_time};
 use crate::config::reader::{ConfigFindings, ValueError, describe};
-use crate::config::values::{Read, wrong};
+use crate::config::values::{ValueResult, wrong};
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -39,7 +39,7 @@ fn print_number(number: &f64) -> String {
     format!("{number:?}")
 }
 
-fn read_most(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
+fn read_most(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<f64> {
     let is_number = matches!(value, DeValue::Float(_) | DeValue::Integer(_));
     match read_share(key, value) {
         Ok(share) if share > 0.0 => Ok(share),
@@ -57,7 +57,7 @@ fn read_most(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
     }
 }
 
-fn read_factor(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
+fn read_factor(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<f64> {
     let key = key.name;
     let written = match value {
         DeValue::Float(float) => float.as_str(),

@@ -1,8 +1,8 @@
 //! `[[pool]]` and `[[pool.backend]]`.
 
 use super::{
-    DiscoveryConfig, DrainConfig, HealthConfig, Hold, OutlierConfig, Retry, SlowStart,
-    StickyConfig, SupervisorConfig, Upstream, UpstreamTls,
+    DiscoveryConfig, DrainConfig, HealthConfig, HoldConfig, OutlierConfig, RetryConfig, SlowStart,
+    StickyConfig, SupervisorConfig, UpstreamConfig, UpstreamTls,
 };
 use crate::config::Address;
 use crate::config::declare::{section, words};
@@ -22,7 +22,7 @@ section! {
         name: String = "app", name();
         /// How to [choose among backends](balancing.md) that are ready: fewest requests in flight, in turn, by chance,
         /// lowest latency × requests in flight, or by hash, also as nginx does it; all by weight.
-        balance: Balance = "least_requests";
+        balance: BalanceConfig = "least_requests";
         /// With `"hash"` and `"ketama_nginx"`: what requests have in common that the same backend gets. The path with its
         /// query (`"uri"`) or without (`"path"`), as it was sent. A request without that header field or cookie goes
         /// anywhere.
@@ -42,11 +42,11 @@ section! {
         /// `[pool.drain]`.
         drain: DrainConfig;
         /// `[pool.upstream]`.
-        upstream: Upstream;
+        upstream: UpstreamConfig;
         /// `[pool.retry]`.
-        retry: Retry;
+        retry: RetryConfig;
         /// `[pool.hold]`.
-        hold: Hold;
+        hold: HoldConfig;
         /// `[pool.slow_start]`.
         slow_start: SlowStart;
         /// `[pool.sticky]`; `None`: each request goes to the best backend.
@@ -62,7 +62,7 @@ section! {
 
 words! {
     /// Balancing algorithms.
-    pub enum Balance {
+    pub enum BalanceConfig {
         /// Fewest in flight per weight.
         LeastRequests = "least_requests",
         /// Smooth weighted round robin.

@@ -2,14 +2,14 @@
 
 use crate::config::declare::section;
 use crate::config::forms::{KeyContext, custom, integer};
-use crate::config::values::{self, Read, wrong};
+use crate::config::values::{self, ValueResult, wrong};
 use toml::de::DeValue;
 
 section! {
     /// Second tries of requests that failed without an answer. Only what is safe is tried again.
     [pool.retry]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Retry {
+    pub struct RetryConfig {
         /// Tries of one request that may have reached an app, the first included. `1`: no retry. Those that broke after a
         /// second or more don't count, within limits.
         attempts: u32 = 3, integer(1..=100).told();
@@ -21,7 +21,7 @@ section! {
 }
 
 /// A share, from 0 to 1.
-pub(super) fn read_share(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
+pub(super) fn read_share(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<f64> {
     let key = key.name;
     let remedy = format!("write a share from 0 to 1, without quotes: `{key} = 0.2` is 20 %");
     let written = values::decimal(key, value, &remedy)?;

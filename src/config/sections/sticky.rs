@@ -4,7 +4,7 @@ use crate::config::declare::{section, words};
 use crate::config::forms::{EmptyIsNone, FilePath, KeyContext, OrAuto, custom, list, some_time};
 use crate::config::print;
 use crate::config::reader::ConfigFindings;
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -88,7 +88,7 @@ impl StickyConfig {
     }
 }
 
-fn read_token(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_token(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let name = text(key.name, value, key.default.trim_matches('"'))?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || name.len() > 128 || !name.bytes().all(fits) {
@@ -121,7 +121,7 @@ fn read_token(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     Ok(name.to_owned())
 }
 
-fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let path = text(key.name, value, "/")?;
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b';' && byte != b',';
     match path.starts_with('/') && path.bytes().all(fits) {
@@ -135,7 +135,7 @@ fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-fn read_domain(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_domain(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let name = text(key.name, value, "example.org")?;
     let plain = name.strip_prefix('.').unwrap_or(name);
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
@@ -150,7 +150,7 @@ fn read_domain(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-fn read_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let secret = text(key.name, value, "${STICKY_KEY}")?;
     match secret.len() >= SHORTEST_KEY {
         true => Ok(secret.to_owned()),

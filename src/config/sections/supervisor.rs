@@ -5,7 +5,7 @@ use crate::config::forms::{EmptyIsNone, KeyContext, custom, some_time};
 use crate::config::print;
 use crate::config::reader::ConfigFindings;
 use crate::config::section_traits::StandInValue;
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -76,7 +76,7 @@ impl SupervisorConfig {
     }
 }
 
-fn read_process(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_process(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let pattern = text(key.name, value, "app@{name}.service")?;
     let mut rest = pattern;
     let advice = "write it with {name}, {number} or {index}, such as \"app@{name}.service\"";
@@ -110,7 +110,7 @@ fn read_process(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     Ok(pattern.to_owned())
 }
 
-fn read_place(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_place(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let place = text(key.name, value, "unix:/run/supervisor.sock")?;
     let known = ["/", "unix:", "http://", "tcp:"];
     match known.iter().any(|start| place.starts_with(start)) {

@@ -7,7 +7,7 @@ use crate::config::forms::{
 };
 use crate::config::print;
 use crate::config::reader::ConfigFindings;
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use http::Uri;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl CollectorEndpoint {
 /// Where collectors take OTLP over gRPC.
 const GRPC_PORT: u16 = 4317;
 
-fn read_endpoint(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<CollectorEndpoint> {
+fn read_endpoint(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<CollectorEndpoint> {
     let given = text(key.name, value, "http://127.0.0.1:4318/v1/traces")?;
     let refuse = |why: &str, remedy: &str| Err(wrong(key.name, quoted(given), why, remedy));
     let whole = "write the collector's URL, such as \"http://127.0.0.1:4318/v1/traces\"";
@@ -130,7 +130,7 @@ fn read_endpoint(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<CollectorEnd
     })
 }
 
-fn read_name(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+fn read_name(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let given = text(key.name, value, "lameduck")?;
     let (why, remedy) = match given {
         _ if given.trim().is_empty() => ("it is empty", "write a name, or remove the key"),

@@ -8,7 +8,7 @@ section! {
     /// Connections to the backends.
     [pool.upstream]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Upstream {
+    pub struct UpstreamConfig {
         /// For a connect. Nothing was sent then, so another backend is tried.
         connect_timeout: Duration = "1s", some_time();
         /// Longest time without a byte from the backend. Not for upgrades and event streams.

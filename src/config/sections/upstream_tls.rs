@@ -4,7 +4,7 @@ use crate::config::built_client::BuiltClient;
 use crate::config::declare::section;
 use crate::config::forms::{FilePath, KeyContext, custom};
 use crate::config::print;
-use crate::config::values::{Read, quoted, text, wrong};
+use crate::config::values::{ValueResult, quoted, text, wrong};
 use rustls::pki_types::ServerName;
 use std::path::PathBuf;
 use toml::de::DeValue;
@@ -60,7 +60,7 @@ impl UpstreamTls {
     }
 }
 
-fn read_server_name(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+fn read_server_name(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
     let name = text(key.name, value, "app.internal")?;
     if !name.is_empty() && ServerName::try_from(name).is_err() {
         return Err(wrong(

@@ -1,13 +1,13 @@
 //! A drain under which sessions are finished: when it begins, and when it is over.
 
-use super::{Actor, BackendState, Health, Policy, Turn};
+use super::{BackendHealth, BackendPolicy, BackendState, DrainActor, StepEffects};
 use crate::core::Time;
 use crate::core::sticky::hand_over::{HandOver, HandOverFacts};
 
 impl BackendState {
     /// The hand-over that a drain begins with, if the policy wants one. What speaks against it, the look at the end of the
     /// same step finds.
-    pub(super) fn begin_hand_over(&self, policy: &Policy, now: Time) -> Option<HandOver> {
+    pub(super) fn begin_hand_over(&self, policy: &BackendPolicy, now: Time) -> Option<HandOver> {
         (policy.finishes_sessions).then(|| HandOver::new(self.incarnation, now))
     }
 
@@ -17,7 +17,7 @@ impl BackendState {
     }
 
     /// Ends the hand-over where nothing is left of it.
-    pub(super) fn look_at_sessions(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn look_at_sessions(&mut self, turn: &mut StepEffects<'_>) {
         let facts = self.hand_over_facts(turn.policy, turn.context.sessions);
         if let Some(closing) = &mut self.closing
             && closing.look_at_sessions(&facts, turn.now)
@@ -27,17 +27,17 @@ impl BackendState {
     }
 
     /// When sessions are to be looked at again.
-    pub(super) fn next_session_look(&self, policy: &Policy) -> Option<Time> {
+    pub(super) fn next_session_look(&self, policy: &BackendPolicy) -> Option<Time> {
         let closing = self.closing.as_ref()?;
         closing.next_look(&self.hand_over_facts(policy, 0))
     }
 
     /// A process that says itself that it stops, that fails its probes, or that has ended, takes nobody's requests.
-    fn hand_over_facts(&self, policy: &Policy, sessions: u32) -> HandOverFacts {
+    fn hand_over_facts(&self, policy: &BackendPolicy, sessions: u32) -> HandOverFacts {
         HandOverFacts {
             sessions,
-            can_take_requests: self.judge.health() == Health::Up
-                && !self.drains.has(Actor::App)
+            can_take_requests: self.judge.health() == BackendHealth::Up
+                && !self.drains.has(DrainActor::App)
                 && !self.drains.any_ended(),
             incarnation: self.incarnation,
             deadline: self.drains.deadline(),

@@ -13,8 +13,8 @@ use super::*;
 /// came before it.
 struct Rig {
     backend: BackendState,
-    policy: Policy,
-    context: Context,
+    policy: BackendPolicy,
+    context: EventContext,
     now: Time,
     listener: Option<u64>,
 }
@@ -26,8 +26,8 @@ impl Rig {
         let now = Time::from_secs(1000);
         Self {
             backend: BackendState::new(now),
-            policy: Policy::default(),
-            context: Context::default(),
+            policy: BackendPolicy::default(),
+            context: EventContext::default(),
             now,
             listener: None,
         }
@@ -68,18 +68,18 @@ impl Rig {
         }
     }
 
-    fn order(&self, actor: Actor) -> DrainSpec {
+    fn order(&self, actor: DrainActor) -> DrainSpec {
         DrainSpec {
             actor,
             id: "deploy".into(),
             reason: "test".into(),
             deadline: None,
-            until: Until::Resumed,
+            until: DrainUntil::Resumed,
             expires: None,
         }
     }
 
-    fn drain(&mut self, actor: Actor) -> Vec<BackendEffect> {
+    fn drain(&mut self, actor: DrainActor) -> Vec<BackendEffect> {
         let order = self.order(actor);
         self.on(BackendEvent::Drain(order))
     }
@@ -107,7 +107,7 @@ fn alerts(effects: &[BackendEffect]) -> bool {
     effects.iter().any(alert)
 }
 
-fn announced(effects: &[BackendEffect]) -> Vec<Outcome> {
+fn announced(effects: &[BackendEffect]) -> Vec<DrainOutcome> {
     let outcome = |effect: &BackendEffect| match effect {
         BackendEffect::Announce(outcome) => Some(*outcome),
         _ => None,

@@ -1,12 +1,12 @@
 //! What one step of a backend works with.
 
-use super::{BackendEffect, Context, Policy};
+use super::{BackendEffect, BackendPolicy, EventContext};
 use crate::core::Time;
 
 /// What one step collects.
-pub(super) struct Turn<'a> {
-    pub(super) context: &'a Context,
-    pub(super) policy: &'a Policy,
+pub(super) struct StepEffects<'a> {
+    pub(super) context: &'a EventContext,
+    pub(super) policy: &'a BackendPolicy,
     pub(super) now: Time,
     pub(super) acts: Vec<BackendEffect>,
     pub(super) reason: String,
@@ -18,7 +18,7 @@ pub(super) struct Turn<'a> {
     pub(super) alert: bool,
 }
 
-impl Turn<'_> {
+impl StepEffects<'_> {
     pub(super) fn because(&mut self, reason: impl Into<String>) {
         self.reason = reason.into();
     }

@@ -21,7 +21,7 @@ mod points;
 
 use std::sync::Arc;
 
-use super::{Candidate, PickInput, below, remix};
+use super::{BalanceCandidate, PickInput, below, remix};
 use points::{RingLayer, ScaledRing, spread};
 pub use points::{RingMember, RingPoints};
 
@@ -50,7 +50,7 @@ const ABSENT: u32 = u32::MAX;
 
 impl HashRing {
     /// The candidate for the key; of those that are left, where that is excluded or has too much to do.
-    pub(super) fn pick<C: Candidate>(
+    pub(super) fn pick<C: BalanceCandidate>(
         &self,
         candidates: &[C],
         input: PickInput,
@@ -133,7 +133,7 @@ struct LoadBound {
 }
 
 impl LoadBound {
-    fn new<C: Candidate>(candidates: &[C], load: u32, random: u64) -> Self {
+    fn new<C: BalanceCandidate>(candidates: &[C], load: u32, random: u64) -> Self {
         let count = candidates.len();
         let (mut in_flight, mut weights) = (0_u64, 0_u64);
         let mut add = |candidate: &C| {
@@ -156,7 +156,7 @@ impl LoadBound {
     }
 
     /// Whether it has room for one more. Rounded up: of any load, somebody may have the next.
-    fn has_room<C: Candidate>(&self, candidate: &C) -> bool {
+    fn has_room<C: BalanceCandidate>(&self, candidate: &C) -> bool {
         let most = (u128::from(self.allowed) * u128::from(candidate.weight()))
             .div_ceil(u128::from(self.weights));
         u128::from(candidate.in_flight()) < most

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use super::{Candidate, PickInput};
+use super::{BalanceCandidate, PickInput};
 
 /// Points for each unit of weight.
 const POINTS: u32 = 160;
@@ -72,7 +72,7 @@ impl KetamaPoints {
 
 impl KetamaRing {
     /// The candidate of the first point from the key on whose server is left. The key is a [`hash`].
-    pub(super) fn pick<C: Candidate>(
+    pub(super) fn pick<C: BalanceCandidate>(
         &self,
         candidates: &[C],
         input: PickInput,

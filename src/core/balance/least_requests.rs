@@ -4,7 +4,7 @@
 //! that, two random choices: nearly as good, at a cost that doesn't grow (Mitzenmacher, "The power of two
 //! choices in randomized load balancing").
 
-use super::{Candidate, around, below, remix};
+use super::{BalanceCandidate, around, below, remix};
 
 /// Up to this many are all looked at. 16 loads of an atomic are one or two cache misses each at worst.
 const EXACT: usize = 16;
@@ -13,7 +13,7 @@ const EXACT: usize = 16;
 /// of weight 0 cost a draw.
 const DRAWS: usize = 4;
 
-pub(super) fn pick<C: Candidate>(
+pub(super) fn pick<C: BalanceCandidate>(
     candidates: &[C],
     random: u64,
     excluded: &[usize],
@@ -38,7 +38,11 @@ pub(super) fn pick<C: Candidate>(
     best.map(|(index, _, _)| index)
 }
 
-fn better_of_two<C: Candidate>(candidates: &[C], random: u64, excluded: &[usize]) -> Option<usize> {
+fn better_of_two<C: BalanceCandidate>(
+    candidates: &[C],
+    random: u64,
+    excluded: &[usize],
+) -> Option<usize> {
     let mut random = random;
     let mut draw = |other: Option<usize>| {
         for _ in 0..DRAWS {
@@ -60,7 +64,11 @@ fn better_of_two<C: Candidate>(candidates: &[C], random: u64, excluded: &[usize]
     Some(if better { second } else { first })
 }
 
-fn weigh<C: Candidate>(candidates: &[C], index: usize, excluded: &[usize]) -> Option<(u32, u32)> {
+fn weigh<C: BalanceCandidate>(
+    candidates: &[C],
+    index: usize,
+    excluded: &[usize],
+) -> Option<(u32, u32)> {
     let candidate = &candidates[index];
     let weight = candidate.weight();
     (weight > 0 && !excluded.contains(&index)).then(|| (candidate.in_flight(), weight))

@@ -23,7 +23,7 @@ pub use latency::LatencyFigure;
 
 /// How to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Algorithm {
+pub enum BalanceAlgorithm {
     /// Fewest in flight per weight.
     #[default]
     LeastRequests,
@@ -37,12 +37,12 @@ pub enum Algorithm {
 
 /// An eligible backend, as the balancer sees it. For requests, it is implemented in `src/proxy/upstream/pick.rs`; the
 /// numbers are kept in `src/registry/endpoint.rs`.
-pub trait Candidate {
+pub trait BalanceCandidate {
     /// Requests in flight on it now.
     fn in_flight(&self) -> u32;
     /// Its share. 0: none; it is never picked.
     fn weight(&self) -> u32;
-    /// How long its answers take, as far as that is known. Only [`Algorithm::PeakEwma`] asks.
+    /// How long its answers take, as far as that is known. Only [`BalanceAlgorithm::PeakEwma`] asks.
     fn latency(&self) -> Option<Duration> {
         None
     }
@@ -66,7 +66,7 @@ pub enum Balancer {
     /// Looks at loads as they are.
     LeastRequests,
     /// Follows a schedule.
-    RoundRobin(round_robin::Schedule),
+    RoundRobin(round_robin::RoundRobinSchedule),
     /// Draws from a table.
     Random(random::AliasTable),
     /// Looks at loads and latencies as they are.
@@ -80,12 +80,14 @@ pub enum Balancer {
 impl Balancer {
     /// Prepares `algorithm` for candidates of these weights, in this order. Those that hash need names, too, and are
     /// prepared by what keeps their points from one snapshot to the next.
-    pub fn new(algorithm: Algorithm, weights: &[u32]) -> Self {
+    pub fn new(algorithm: BalanceAlgorithm, weights: &[u32]) -> Self {
         match algorithm {
-            Algorithm::LeastRequests => Self::LeastRequests,
-            Algorithm::RoundRobin => Self::RoundRobin(round_robin::Schedule::new(weights)),
-            Algorithm::Random => Self::Random(random::AliasTable::new(weights)),
-            Algorithm::PeakEwma => Self::PeakEwma,
+            BalanceAlgorithm::LeastRequests => Self::LeastRequests,
+            BalanceAlgorithm::RoundRobin => {
+                Self::RoundRobin(round_robin::RoundRobinSchedule::new(weights))
+            }
+            BalanceAlgorithm::Random => Self::Random(random::AliasTable::new(weights)),
+            BalanceAlgorithm::PeakEwma => Self::PeakEwma,
         }
     }
 
@@ -98,7 +100,7 @@ impl Balancer {
     /// The index of the candidate to use, none of `excluded`; `None` where nothing is left.
     ///
     /// `candidates` are those the balancer was built for, in the same order. Candidates of weight 0 are never picked.
-    pub fn pick<C: Candidate>(
+    pub fn pick<C: BalanceCandidate>(
         &self,
         candidates: &[C],
         input: PickInput,

@@ -4,7 +4,7 @@
 //! Finagle), kept by [`LatencyFigure`](super::LatencyFigure) of `src/registry/endpoint/latency.rs`. A candidate that has
 //! none yet gets one request at once: it is preferred while it is idle, and passed over until that one is answered.
 
-use super::{Candidate, around, below, remix};
+use super::{BalanceCandidate, around, below, remix};
 
 /// Draws for each of the two choices before any candidate is taken that is left: only excluded ones cost a draw.
 const DRAWS: usize = 6;
@@ -20,7 +20,7 @@ enum Cost {
     Unanswered(f64),
 }
 
-pub(super) fn pick<C: Candidate>(
+pub(super) fn pick<C: BalanceCandidate>(
     candidates: &[C],
     random: u64,
     excluded: &[usize],
@@ -52,7 +52,7 @@ pub(super) fn pick<C: Candidate>(
     })
 }
 
-fn cost<C: Candidate>(candidate: &C) -> Cost {
+fn cost<C: BalanceCandidate>(candidate: &C) -> Cost {
     let in_flight = candidate.in_flight();
     let load = (f64::from(in_flight) + 1.0) / f64::from(candidate.weight().max(1));
     match candidate.latency() {

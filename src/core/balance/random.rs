@@ -1,7 +1,7 @@
 //! Weighted random: an alias table made beforehand (Vose, "A linear algorithm for generating random numbers
 //! with a given distribution"), so that a draw costs the same for any number of candidates.
 
-use super::{Candidate, below, remix};
+use super::{BalanceCandidate, below, remix};
 
 /// One column per candidate: the odds of staying in it, and where to go otherwise.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ impl AliasTable {
         Self(columns.into())
     }
 
-    pub(super) fn pick<C: Candidate>(
+    pub(super) fn pick<C: BalanceCandidate>(
         &self,
         candidates: &[C],
         random: u64,
@@ -75,7 +75,7 @@ impl AliasTable {
 }
 
 /// After a retry's exclusions: a draw among those left, by their weights.
-fn among_the_rest<C: Candidate>(
+fn among_the_rest<C: BalanceCandidate>(
     candidates: &[C],
     random: u64,
     excluded: &[usize],

@@ -2,7 +2,7 @@
 //!
 //! Weights 5, 1, 1 give `a a b a c a a`, not `a a a a a b c`: the heavy one's turns are spread over the round.
 
-use super::{Candidate, around};
+use super::{BalanceCandidate, around};
 
 /// Entries of a schedule at most. Greater rounds are scaled down: at 4096 a share is off by 1/4096 at most.
 const LONGEST: u64 = 4096;
@@ -12,9 +12,9 @@ const LOOKS: usize = 32;
 
 /// One round of turns.
 #[derive(Debug, Clone)]
-pub struct Schedule(Box<[u32]>);
+pub struct RoundRobinSchedule(Box<[u32]>);
 
-impl Schedule {
+impl RoundRobinSchedule {
     pub(super) fn new(weights: &[u32]) -> Self {
         let weights = reduce(weights);
         let round: i64 = weights.iter().sum();
@@ -35,7 +35,7 @@ impl Schedule {
         Self(turns.into())
     }
 
-    pub(super) fn pick<C: Candidate>(
+    pub(super) fn pick<C: BalanceCandidate>(
         &self,
         candidates: &[C],
         cursor: u64,

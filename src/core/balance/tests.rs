@@ -7,7 +7,7 @@ struct Fake {
     latency: Option<Duration>,
 }
 
-impl Candidate for Fake {
+impl BalanceCandidate for Fake {
     fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -19,11 +19,11 @@ impl Candidate for Fake {
     }
 }
 
-const ALL: [Algorithm; 4] = [
-    Algorithm::LeastRequests,
-    Algorithm::RoundRobin,
-    Algorithm::Random,
-    Algorithm::PeakEwma,
+const ALL: [BalanceAlgorithm; 4] = [
+    BalanceAlgorithm::LeastRequests,
+    BalanceAlgorithm::RoundRobin,
+    BalanceAlgorithm::Random,
+    BalanceAlgorithm::PeakEwma,
 ];
 
 fn input(cursor: u64, random: u64) -> PickInput {
@@ -46,7 +46,7 @@ fn fakes(weights: &[u32]) -> Vec<Fake> {
 }
 
 /// How often each is picked in `rounds`, the load growing with each pick where `keep` says so.
-fn shares(algorithm: Algorithm, weights: &[u32], rounds: u64, keep: bool) -> Vec<u64> {
+fn shares(algorithm: BalanceAlgorithm, weights: &[u32], rounds: u64, keep: bool) -> Vec<u64> {
     let balancer = Balancer::new(algorithm, weights);
     let mut candidates = fakes(weights);
     let mut counts = vec![0; weights.len()];
@@ -125,12 +125,12 @@ fn shares_follow_weights() {
 
 #[test]
 fn ties_spread() {
-    let counts = shares(Algorithm::LeastRequests, &[1; 5], 5000, false);
+    let counts = shares(BalanceAlgorithm::LeastRequests, &[1; 5], 5000, false);
     assert!(
         counts.iter().all(|count| count.abs_diff(1000) < 150),
         "{counts:?}"
     );
-    let counts = shares(Algorithm::LeastRequests, &[1; 50], 50_000, false);
+    let counts = shares(BalanceAlgorithm::LeastRequests, &[1; 50], 50_000, false);
     assert!(
         counts.iter().all(|count| count.abs_diff(1000) < 200),
         "{counts:?}"
@@ -161,7 +161,7 @@ fn two_choices_avoid_the_overloaded() {
 
 #[test]
 fn round_robin_spreads_a_heavy_ones_turns() {
-    let balancer = Balancer::new(Algorithm::RoundRobin, &[5, 1, 1]);
+    let balancer = Balancer::new(BalanceAlgorithm::RoundRobin, &[5, 1, 1]);
     let candidates = fakes(&[5, 1, 1]);
     let turns: Vec<usize> = (0..7)
         .map(|cursor| balancer.pick(&candidates, input(cursor, 0), &[]).unwrap())
@@ -172,16 +172,16 @@ fn round_robin_spreads_a_heavy_ones_turns() {
 #[test]
 fn a_schedule_is_bounded_and_leaves_nobody_out() {
     let weights = [u32::MAX, 1, 1_000_000];
-    let counts = shares(Algorithm::RoundRobin, &weights, 5000, false);
+    let counts = shares(BalanceAlgorithm::RoundRobin, &weights, 5000, false);
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
-    let counts = shares(Algorithm::RoundRobin, &[600, 400], 5, false);
+    let counts = shares(BalanceAlgorithm::RoundRobin, &[600, 400], 5, false);
     assert_eq!(counts, [3, 2], "reduced by the common divisor");
 }
 
 #[test]
 fn a_random_draw_after_exclusions_heeds_weights() {
     let weights = [100, 1, 3];
-    let balancer = Balancer::new(Algorithm::Random, &weights);
+    let balancer = Balancer::new(BalanceAlgorithm::Random, &weights);
     let candidates = fakes(&weights);
     let mut counts = [0_u64; 3];
     for n in 0..4000 {
@@ -198,7 +198,7 @@ fn peak_ewma_prefers_the_lower_expected_wait() {
     let ms = Duration::from_millis;
     let peak = |candidates: &[Fake]| {
         let pick = |random| {
-            let balancer = Balancer::new(Algorithm::PeakEwma, &[]);
+            let balancer = Balancer::new(BalanceAlgorithm::PeakEwma, &[]);
             balancer.pick(candidates, input(0, remix(random)), &[])
         };
         let mut counts = vec![0_u32; candidates.len()];
@@ -233,7 +233,7 @@ fn peak_ewma_avoids_one_slow_among_many() {
     let mut all = fakes(&[1; 100]);
     all[42].latency = Some(Duration::from_secs(1));
     for random in 0..10_000 {
-        let balancer = Balancer::new(Algorithm::PeakEwma, &[]);
+        let balancer = Balancer::new(BalanceAlgorithm::PeakEwma, &[]);
         let picked = balancer.pick(&all, input(0, remix(random)), &[]);
         assert_ne!(picked, Some(42), "two different ones are compared");
     }

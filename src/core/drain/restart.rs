@@ -1,7 +1,7 @@
 //! What shows that a backend has restarted: by the next probe, or by a command's end. One vocabulary for drains that
 //! end with a restart and for rolls.
 
-use super::{Actor, DrainEntry, DrainSet, Until};
+use super::{DrainActor, DrainEntry, DrainSet, DrainUntil};
 use crate::core::Time;
 use crate::core::event::BackendEffect;
 
@@ -60,7 +60,7 @@ pub(in crate::core) struct Probed {
 impl DrainEntry {
     /// Since when its restart may have happened; `None` if it waits for none (any more), or the probe shows nothing.
     fn awaits_since(&self, probed: Probed) -> Option<Time> {
-        let waits = matches!(self.drain.until, Until::Restarted(_));
+        let waits = matches!(self.drain.until, DrainUntil::Restarted(_));
         let same = self.incarnation == probed.incarnation;
         let quiet = probed.quiet.filter(|_| probed.well && waits && same)?;
         Some(quiet.max(self.asked))
@@ -72,14 +72,14 @@ impl DrainEntry {
             return false;
         };
         match self.drain.until {
-            Until::Restarted(RestartSign::Exit) => {
+            DrainUntil::Restarted(RestartSign::Exit) => {
                 self.ended.is_some_and(|ended| ended <= probed.began)
             }
-            Until::Restarted(RestartSign::Probe) => {
+            DrainUntil::Restarted(RestartSign::Probe) => {
                 let gap = probed.gap.is_some_and(|gap| gap >= since);
                 gap || probed.began >= since.saturating_add(UNSEEN_AFTER)
             }
-            Until::Restarted(RestartSign::NewProcess) | Until::Resumed => false,
+            DrainUntil::Restarted(RestartSign::NewProcess) | DrainUntil::Resumed => false,
         }
     }
 }
@@ -91,7 +91,7 @@ impl DrainSet {
     }
 
     /// The processes that were there when this drain was asked for have ended.
-    pub(in crate::core) fn note_end(&mut self, actor: Actor, id: &str, now: Time) {
+    pub(in crate::core) fn note_end(&mut self, actor: DrainActor, id: &str, now: Time) {
         if let Some(entry) = self.0.get_mut(&(actor, id.to_owned())) {
             entry.ended = Some(now);
         }

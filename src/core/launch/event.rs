@@ -1,7 +1,7 @@
 //! What goes into [`AppLaunch::step`](super::Launch::step) and what comes out of it.
 
 use crate::core::Time;
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 
 /// The drain's deadline where nobody chooses one, as people write it: Oxmgr, PM2, Docker and Nomad kill after 5 to
 /// 10 s.
@@ -50,7 +50,7 @@ pub enum LaunchEvent {
     /// Nothing new comes to the proxy any more.
     Quiet,
     /// The drain of the lease ended.
-    Drained(Outcome),
+    Drained(DrainOutcome),
     /// The drain could not be asked for.
     DrainRefused(String),
     /// The lease broke.

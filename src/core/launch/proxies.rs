@@ -5,7 +5,7 @@
 //! never waited for; one that comes late learns what has been asked of the others.
 
 use super::LaunchEvent;
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 
 /// What one proxy tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum ProxyEvent {
     /// Nothing new comes to it any more.
     Quiet,
     /// Its drain of the lease ended.
-    Drained(Outcome),
+    Drained(DrainOutcome),
     /// It could not be asked for the drain.
     DrainRefused(String),
     /// The lease broke.
@@ -52,7 +52,7 @@ enum Holding {
 enum Draining {
     No,
     Asked,
-    Ended(Outcome),
+    Ended(DrainOutcome),
     /// It could not be asked, or nothing more is heard of it.
     Unknown,
 }
@@ -159,9 +159,11 @@ impl LaunchProxies {
                 proxy.is_quiet = true;
                 self.tell_quiet(&mut outcomes);
             }
-            ProxyEvent::Drained(Outcome::Resumed) => {
+            ProxyEvent::Drained(DrainOutcome::Resumed) => {
                 proxy.drain = Draining::No;
-                outcomes.push(ProxyOutcome::Tell(LaunchEvent::Drained(Outcome::Resumed)));
+                outcomes.push(ProxyOutcome::Tell(LaunchEvent::Drained(
+                    DrainOutcome::Resumed,
+                )));
             }
             // Somebody else's drain has ended. Ours is not asked for yet, and has to be.
             ProxyEvent::Drained(_) if proxy.drain != Draining::Asked => {}
@@ -224,7 +226,7 @@ impl LaunchProxies {
         }
     }
 
-    fn ends(&self) -> impl Iterator<Item = Outcome> {
+    fn ends(&self) -> impl Iterator<Item = DrainOutcome> {
         self.proxies.iter().filter_map(|proxy| match proxy.drain {
             Draining::Ended(end) => Some(end),
             _ => None,
@@ -242,9 +244,13 @@ impl LaunchProxies {
         for end in self.ends() {
             ended = true;
             match end {
-                Outcome::Died { lost: more } => (died, lost) = (true, lost.saturating_add(more)),
-                Outcome::TimedOut { cut: more } => (late, cut) = (true, cut.saturating_add(more)),
-                Outcome::Drained | Outcome::Resumed => {}
+                DrainOutcome::Died { lost: more } => {
+                    (died, lost) = (true, lost.saturating_add(more))
+                }
+                DrainOutcome::TimedOut { cut: more } => {
+                    (late, cut) = (true, cut.saturating_add(more))
+                }
+                DrainOutcome::Drained | DrainOutcome::Resumed => {}
             }
         }
         match refused {
@@ -262,9 +268,9 @@ impl LaunchProxies {
             return;
         }
         let end = match (died, late) {
-            (true, _) => Outcome::Died { lost },
-            (false, true) => Outcome::TimedOut { cut },
-            (false, false) => Outcome::Drained,
+            (true, _) => DrainOutcome::Died { lost },
+            (false, true) => DrainOutcome::TimedOut { cut },
+            (false, false) => DrainOutcome::Drained,
         };
         outcomes.push(ProxyOutcome::Tell(LaunchEvent::Drained(end)));
     }
@@ -322,7 +328,7 @@ mod tests {
         assert_eq!(lost, [ProxyOutcome::Tell(LaunchEvent::LeaseLost)]);
         let mut one = held(1);
         one.begin_drain();
-        let cut = Outcome::TimedOut { cut: 2 };
+        let cut = DrainOutcome::TimedOut { cut: 2 };
         assert_eq!(
             told(&one.step(0, ProxyEvent::Drained(cut))),
             [LaunchEvent::Drained(cut)]
@@ -333,12 +339,12 @@ mod tests {
     fn end_of_somebody_else_s_drain_is_no_answer_to_ours() {
         let mut one = held(1);
         assert_eq!(
-            told(&one.step(0, ProxyEvent::Drained(Outcome::Drained))),
+            told(&one.step(0, ProxyEvent::Drained(DrainOutcome::Drained))),
             []
         );
         assert_eq!(one.begin_drain(), (vec![0], vec![]));
-        let ended = told(&one.step(0, ProxyEvent::Drained(Outcome::Drained)));
-        assert_eq!(ended, [LaunchEvent::Drained(Outcome::Drained)]);
+        let ended = told(&one.step(0, ProxyEvent::Drained(DrainOutcome::Drained)));
+        assert_eq!(ended, [LaunchEvent::Drained(DrainOutcome::Drained)]);
     }
 
     #[test]
@@ -359,10 +365,10 @@ mod tests {
     fn drain_is_over_when_all_have_ended_it_and_counts_what_each_has_cut() {
         let mut two = held(2);
         assert_eq!(two.begin_drain().0, [0, 1]);
-        let first = two.step(0, ProxyEvent::Drained(Outcome::TimedOut { cut: 1 }));
+        let first = two.step(0, ProxyEvent::Drained(DrainOutcome::TimedOut { cut: 1 }));
         assert_eq!(told(&first), []);
-        let second = two.step(1, ProxyEvent::Drained(Outcome::TimedOut { cut: 2 }));
-        let whole = Outcome::TimedOut { cut: 3 };
+        let second = two.step(1, ProxyEvent::Drained(DrainOutcome::TimedOut { cut: 2 }));
+        let whole = DrainOutcome::TimedOut { cut: 3 };
         assert_eq!(told(&second), [LaunchEvent::Drained(whole)]);
     }
 
@@ -377,14 +383,14 @@ mod tests {
             two.begin_drain();
             let lost = two.step(1, gone.clone());
             assert!(said(&lost, "p1") && told(&lost).is_empty(), "{lost:?}");
-            let end = two.step(0, ProxyEvent::Drained(Outcome::Drained));
-            assert_eq!(told(&end), [LaunchEvent::Drained(Outcome::Drained)]);
+            let end = two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));
+            assert_eq!(told(&end), [LaunchEvent::Drained(DrainOutcome::Drained)]);
             let mut two = held(2);
             two.begin_drain();
-            two.step(0, ProxyEvent::Drained(Outcome::Drained));
+            two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));
             let lost = two.step(1, gone.clone());
             assert!(said(&lost, "p1"), "{lost:?}");
-            assert_eq!(told(&lost), [LaunchEvent::Drained(Outcome::Drained)]);
+            assert_eq!(told(&lost), [LaunchEvent::Drained(DrainOutcome::Drained)]);
         }
     }
 
@@ -415,7 +421,7 @@ mod tests {
         two.begin_drain();
         let late = two.step(1, ProxyEvent::Registered);
         assert!(late.contains(&ProxyOutcome::AskDrain(1)), "{late:?}");
-        let first = two.step(0, ProxyEvent::Drained(Outcome::Drained));
+        let first = two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));
         assert_eq!(told(&first), [], "the late one has to end, too");
     }
 
@@ -432,9 +438,9 @@ mod tests {
     fn lifted_drain_is_asked_for_again_where_it_was_lifted() {
         let mut two = held(2);
         two.begin_drain();
-        two.step(0, ProxyEvent::Drained(Outcome::Drained));
-        let lifted = two.step(1, ProxyEvent::Drained(Outcome::Resumed));
-        assert_eq!(told(&lifted), [LaunchEvent::Drained(Outcome::Resumed)]);
+        two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));
+        let lifted = two.step(1, ProxyEvent::Drained(DrainOutcome::Resumed));
+        assert_eq!(told(&lifted), [LaunchEvent::Drained(DrainOutcome::Resumed)]);
         assert_eq!(two.begin_drain().0, [1]);
     }
 }

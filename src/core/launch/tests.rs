@@ -64,7 +64,7 @@ fn the_app_is_drained_before_it_is_signalled() {
             &LaunchEffect::AskDrain(s(4))
         ]
     );
-    let drained = launch.step(LaunchEvent::Drained(Outcome::Drained), s(11));
+    let drained = launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
     assert_eq!(deeds(&drained), [&LaunchEffect::Send(15)]);
     let ended = LaunchEvent::Exited {
         fate: ProcessExit::Code(0),
@@ -109,7 +109,7 @@ fn ctrl_c_and_the_group_s_term_are_one_stop_and_do_not_skip_the_drain() {
 fn interrupt_tells_the_group_and_leaves_what_outlives_its_shell_in_peace() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(2), s(10));
-    let drained = launch.step(LaunchEvent::Drained(Outcome::Drained), s(11));
+    let drained = launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
     assert_eq!(deeds(&drained), [&LaunchEffect::SendGroup(2)]);
     // The shell ends at once; its child was told and is stopping.
     let fate = ProcessExit::Signal(2);
@@ -210,7 +210,10 @@ fn the_drain_is_bounded_even_if_the_proxy_says_nothing() {
 fn a_deadline_that_cut_requests_is_told() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
-    let cut = launch.step(LaunchEvent::Drained(Outcome::TimedOut { cut: 3 }), s(14));
+    let cut = launch.step(
+        LaunchEvent::Drained(DrainOutcome::TimedOut { cut: 3 }),
+        s(14),
+    );
     assert_eq!(deeds(&cut), [&LaunchEffect::Send(15)]);
     assert!(said(&cut).contains("3 requests cut"), "{cut:?}");
 }
@@ -219,7 +222,7 @@ fn a_deadline_that_cut_requests_is_told() {
 fn a_lifted_drain_is_asked_for_again() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
-    let lifted = launch.step(LaunchEvent::Drained(Outcome::Resumed), s(11));
+    let lifted = launch.step(LaunchEvent::Drained(DrainOutcome::Resumed), s(11));
     assert_eq!(deeds(&lifted), [&LaunchEffect::AskDrain(s(3))]);
 }
 
@@ -303,7 +306,7 @@ fn an_app_that_dies_in_mid_drain_is_told_with_what_it_took_along() {
     );
     assert!(deeds(&died).is_empty());
     let counted = launch.step(
-        LaunchEvent::Drained(Outcome::Died { lost: 2 }),
+        LaunchEvent::Drained(DrainOutcome::Died { lost: 2 }),
         s(11) + ms(50),
     );
     assert!(said(&counted).contains("2 requests lost"));
@@ -330,7 +333,7 @@ fn the_count_of_losses_is_not_waited_for_for_long() {
 fn what_the_app_leaves_running_is_ended() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
-    launch.step(LaunchEvent::Drained(Outcome::Drained), s(10));
+    launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(10));
     let fate = ProcessExit::Code(0);
     let leftovers = true;
     assert_eq!(
@@ -358,7 +361,7 @@ fn what_the_app_leaves_running_is_ended() {
 fn an_app_that_ignores_its_signal_is_told_once() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
-    launch.step(LaunchEvent::Drained(Outcome::Drained), s(11));
+    launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
     let ignored = launch.step(LaunchEvent::Tick, s(11) + IGNORED);
     assert!(
         said(&ignored).contains("after SIGTERM: it ignores it"),
@@ -428,7 +431,7 @@ fn a_lease_that_is_granted_too_late_is_not_kept_open() {
     launch.step(LaunchEvent::Signal(15), s(10));
     let late = launch.step(LaunchEvent::Registered, s(10) + ms(100));
     assert_eq!(deeds(&late), [&LaunchEffect::AskDrain(s(4))]);
-    launch.step(LaunchEvent::Drained(Outcome::Drained), s(11));
+    launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
     assert_eq!(
         launch.step(LaunchEvent::Registered, s(11)),
         [LaunchEffect::DropLease]

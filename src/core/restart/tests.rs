@@ -15,7 +15,7 @@ fn sight(state: DerivedState) -> RestartSight {
     }
 }
 
-fn drain(actor: Actor, since: u64) -> SeenDrain {
+fn drain(actor: DrainActor, since: u64) -> SeenDrain {
     SeenDrain {
         actor,
         by_lease: false,
@@ -57,12 +57,12 @@ fn first_start_is_no_restart() {
 fn drained_backend_has_all_five_instants() {
     let mut recorder = ready();
     let mut told = sight(DerivedState::Draining);
-    told.drains = vec![drain(Actor::Operator, 10)];
+    told.drains = vec![drain(DrainActor::Operator, 10)];
     told.drains[0].roll = Some("roll-7".to_owned());
     told.capacity = 0.5;
     assert_eq!(recorder.look(&told, 7, at(10)).0, RestartChange::Begun);
     let mut drained = told.clone();
-    (drained.state, drained.announced) = (DerivedState::Drained, Some(Outcome::Drained));
+    (drained.state, drained.announced) = (DerivedState::Drained, Some(DrainOutcome::Drained));
     recorder.look(&drained, 8, at(20));
     let mut gone = drained.clone();
     (gone.probe, gone.announced) = (Some(ProbeResult::Refused), None);
@@ -96,7 +96,7 @@ fn drained_backend_has_all_five_instants() {
 fn drain_that_is_lifted_without_another_process_is_resumed() {
     let mut recorder = ready();
     let mut told = sight(DerivedState::Draining);
-    told.drains = vec![drain(Actor::Operator, 10)];
+    told.drains = vec![drain(DrainActor::Operator, 10)];
     recorder.look(&told, 7, at(10));
     let (_, record) = recorder.look(&sight(DerivedState::Ready), 8, at(20));
     let record = record.unwrap();
@@ -115,25 +115,34 @@ fn first_sign_decides_the_cause() {
     };
     let refused = Some(ProbeResult::Refused);
     assert_eq!(
-        by(Actor::Supervisor, true, None, false),
+        by(DrainActor::Supervisor, true, None, false),
         RestartCause::Launcher
     );
     assert_eq!(
-        by(Actor::Supervisor, false, None, false),
+        by(DrainActor::Supervisor, false, None, false),
         RestartCause::Supervisor
     );
     assert_eq!(
-        by(Actor::Discovery, false, None, false),
+        by(DrainActor::Discovery, false, None, false),
         RestartCause::Discovery
     );
-    assert_eq!(by(Actor::Config, false, None, false), RestartCause::Config);
+    assert_eq!(
+        by(DrainActor::Config, false, None, false),
+        RestartCause::Config
+    );
     let unavailable = Some(ProbeResult::Unavailable);
     assert_eq!(
-        by(Actor::App, false, unavailable, true),
+        by(DrainActor::App, false, unavailable, true),
         RestartCause::Unavailable
     );
-    assert_eq!(by(Actor::App, false, refused, false), RestartCause::Stopped);
-    assert_eq!(by(Actor::App, false, refused, true), RestartCause::Killed);
+    assert_eq!(
+        by(DrainActor::App, false, refused, false),
+        RestartCause::Stopped
+    );
+    assert_eq!(
+        by(DrainActor::App, false, refused, true),
+        RestartCause::Killed
+    );
     let down = ready()
         .look(&sight(DerivedState::Down), 7, at(10))
         .1
@@ -150,7 +159,7 @@ fn first_sign_decides_the_cause() {
 fn backend_that_leaves_is_over_when_its_successor_is_ready() {
     let mut recorder = ready();
     let mut told = sight(DerivedState::Draining);
-    told.drains = vec![drain(Actor::Supervisor, 10)];
+    told.drains = vec![drain(DrainActor::Supervisor, 10)];
     recorder.look(&told, 7, at(10));
     let mut record = recorder.leave(at(20)).unwrap();
     assert_eq!(
@@ -167,7 +176,7 @@ fn backend_that_leaves_is_over_when_its_successor_is_ready() {
 #[test]
 fn long_reasons_are_cut_between_characters() {
     let mut told = sight(DerivedState::Draining);
-    told.drains = vec![drain(Actor::Operator, 10)];
+    told.drains = vec![drain(DrainActor::Operator, 10)];
     told.drains[0].reason = "ä".repeat(1000);
     let record = ready().look(&told, 7, at(10)).1.unwrap();
     assert_eq!(record.reason, "ä".repeat(LONGEST_REASON / 2));
@@ -200,9 +209,9 @@ proptest! {
             let mut seen = sight(states[usize::from(state)]);
             incarnation += u64::from(is_another);
             (seen.incarnation, seen.probe) = (incarnation, probes[usize::from(probe)]);
-            seen.announced = drained.then_some(Outcome::Drained);
+            seen.announced = drained.then_some(DrainOutcome::Drained);
             if matches!(seen.state, DerivedState::Draining | DerivedState::Drained) {
-                let actors = [Actor::App, Actor::Operator, Actor::Supervisor, Actor::Config];
+                let actors = [DrainActor::App, DrainActor::Operator, DrainActor::Supervisor, DrainActor::Config];
                 seen.drains = vec![drain(actors[usize::from(actor)], place as u64 + 1)];
             }
             number += 1;

@@ -29,14 +29,14 @@ fn two() -> Vec<RollBackend> {
 }
 
 /// A roll of all that stay.
-fn new(plan: RollPlan, seen: Vec<RollBackend>) -> Result<Roll, RollRefusal> {
+fn new(plan: RollPlan, seen: Vec<RollBackend>) -> Result<PoolRoll, RollRefusal> {
     let staying = seen.iter().filter(|one| !one.leaving);
     let mut targets: Vec<_> = staying.map(|one| one.name.clone()).collect();
     targets.dedup();
-    Roll::new(plan, &targets, seen)
+    PoolRoll::new(plan, &targets, seen)
 }
 
-fn begun(plan: RollPlan, seen: Vec<RollBackend>) -> Roll {
+fn begun(plan: RollPlan, seen: Vec<RollBackend>) -> PoolRoll {
     let mut roll = new(plan, seen.clone()).unwrap();
     let first = roll.names().next().unwrap().to_owned();
     assert_eq!(
@@ -47,7 +47,7 @@ fn begun(plan: RollPlan, seen: Vec<RollBackend>) -> Roll {
 }
 
 fn quiet(name: &str) -> RollEvent {
-    RollEvent::Drained(name.into(), Drained::Quiet)
+    RollEvent::Drained(name.into(), DrainEnd::Quiet)
 }
 
 fn undo(name: &str) -> RollEffect {
@@ -217,9 +217,9 @@ fn those_that_take_no_requests_go_first() {
 
 #[test]
 fn the_first_failure_ends_it_and_undoes() {
-    let cut = RollEvent::Drained("a".into(), Drained::Cut(3));
-    let died = RollEvent::Drained("a".into(), Drained::Died(2));
-    let lifted = RollEvent::Drained("a".into(), Drained::Lifted);
+    let cut = RollEvent::Drained("a".into(), DrainEnd::Cut(3));
+    let died = RollEvent::Drained("a".into(), DrainEnd::Died(2));
+    let lifted = RollEvent::Drained("a".into(), DrainEnd::Lifted);
     for (event, failure) in [
         (cut, RollFailure::Cut("a".into(), 3)),
         (died, RollFailure::Died("a".into(), 2)),

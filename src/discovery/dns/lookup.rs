@@ -165,7 +165,7 @@ impl RecordClient {
         let why = match looked {
             Ok(Ok(lookup)) => return Ok(Some(lookup)),
             Ok(Err(error)) if error.is_no_records_found() => return Ok(None),
-            Ok(Err(NetError::Timeout)) | Err(clock::Late) => {
+            Ok(Err(NetError::Timeout)) | Err(clock::TimeoutError) => {
                 format!("no answer within {}", duration::format(self.patience))
             }
             Ok(Err(error)) => error.to_string(),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::access::{ApiAccess, ClusterAccessError, with_causes};
 use super::answer_of;
 use super::join::{JoinRules, PortProblem, join_slices};
-use super::slice::Slice;
+use super::slice::ParsedSlice;
 use super::store::{SliceStore, StaleListError};
 use super::version::ResourceVersion;
 use crate::core::discovery::SourceAnswer;
@@ -280,7 +280,7 @@ impl Follower<'_> {
                 let why = format!("a list has more than {MOST_PAGES} pages");
                 return Err(FollowError::Unreadable(why));
             }
-            slices.extend(answer.items.into_iter().map(Slice::read));
+            slices.extend(answer.items.into_iter().map(ParsedSlice::read));
             match answer.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
                 None => break answer.metadata.resource_version.unwrap_or_default(),
@@ -378,11 +378,11 @@ impl Follower<'_> {
     fn take(&mut self, event: WatchEvent<EndpointSlice>) -> Result<bool, FollowError> {
         Ok(match event {
             WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
-                let slice = Slice::read(slice);
+                let slice = ParsedSlice::read(slice);
                 self.ending.extend(slice.ending_pods());
                 self.store.put(slice)
             }
-            WatchEvent::Deleted(slice) => self.store.remove(&Slice::read(slice)),
+            WatchEvent::Deleted(slice) => self.store.remove(&ParsedSlice::read(slice)),
             WatchEvent::Bookmark(bookmark) => {
                 let version = bookmark.metadata.resource_version;
                 self.store.note_version(ResourceVersion::new(version));

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::slice::{AddressFamily, PodReference, Slice, SliceEndpoint, SlicePort};
+use super::slice::{AddressFamily, ParsedSlice, PodReference, SliceEndpoint, SlicePort};
 use crate::config::check_name;
 use crate::discovery::names::name_address;
 
@@ -121,7 +121,7 @@ impl fmt::Display for SlicePort {
 /// An endpoint as one slice has it.
 #[derive(Debug, Clone, Copy)]
 struct Mention<'a> {
-    slice: &'a Slice,
+    slice: &'a ParsedSlice,
     endpoint: &'a SliceEndpoint,
     address: SocketAddr,
     terminating: bool,
@@ -129,7 +129,7 @@ struct Mention<'a> {
 
 /// Brings the slices of a Service together.
 pub(super) fn join_slices<'a>(
-    slices: impl IntoIterator<Item = &'a Slice>,
+    slices: impl IntoIterator<Item = &'a ParsedSlice>,
     rules: &JoinRules,
 ) -> JoinedSlices {
     let slices: Vec<_> = slices.into_iter().collect();
@@ -227,7 +227,7 @@ impl Mention<'_> {
 
 /// IPv4, if anything has such an address. The choice is one for all: a pod whose two slices come one after the other
 /// would otherwise change its address in between.
-fn prevailing_family(slices: &[&Slice]) -> AddressFamily {
+fn prevailing_family(slices: &[&ParsedSlice]) -> AddressFamily {
     let has_v4 = slices
         .iter()
         .any(|slice| slice.family == Some(AddressFamily::V4) && !slice.endpoints.is_empty());

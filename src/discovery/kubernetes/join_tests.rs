@@ -35,9 +35,9 @@ fn ending(address: &str, pod: &str) -> SliceEndpoint {
     }
 }
 
-fn slice(version: u64, endpoints: Vec<SliceEndpoint>) -> Slice {
+fn slice(version: u64, endpoints: Vec<SliceEndpoint>) -> ParsedSlice {
     let is_v6 = endpoints.first().is_some_and(|e| e.address.is_ipv6());
-    Slice {
+    ParsedSlice {
         name: format!("app-{version}"),
         uid: String::new(),
         version: ResourceVersion::new(version.to_string()),
@@ -59,7 +59,7 @@ fn ports(ports: &[(&str, u16)]) -> Vec<SlicePort> {
     ports.iter().map(port).collect()
 }
 
-fn shown(slices: &[Slice], rules: &JoinRules) -> Vec<String> {
+fn shown(slices: &[ParsedSlice], rules: &JoinRules) -> Vec<String> {
     let joined = join_slices(slices, rules);
     let endpoints = joined.endpoints.iter();
     endpoints
@@ -166,14 +166,15 @@ fn both_families_are_one_backend_and_ipv4_goes_first() {
 
 #[test]
 fn a_port_is_found_by_name_number_or_because_it_is_the_only_one() {
-    let two = |number| Slice {
+    let two = |number| ParsedSlice {
         ports: ports(&[("http", number), ("metrics", 9100)]),
         ..slice(
             u64::from(number),
             vec![endpoint("10.0.0.1", &format!("p{number}"))],
         )
     };
-    let by = |port: PortChoice, slices: &[Slice]| shown(slices, &JoinRules { port, family: None });
+    let by =
+        |port: PortChoice, slices: &[ParsedSlice]| shown(slices, &JoinRules { port, family: None });
     let named = PortChoice::Named("http".to_owned());
     assert_eq!(
         by(named, &[two(3000), two(4000)]),
@@ -184,7 +185,7 @@ fn a_port_is_found_by_name_number_or_because_it_is_the_only_one() {
         by(PortChoice::Number(9100), &[two(3000)]),
         ["p3000 10.0.0.1:9100 Serving"]
     );
-    let bare = Slice {
+    let bare = ParsedSlice {
         ports: Vec::new(),
         ..slice(1, vec![endpoint("10.0.0.1", "a")])
     };
@@ -196,7 +197,7 @@ fn a_port_is_found_by_name_number_or_because_it_is_the_only_one() {
 
 #[test]
 fn a_port_that_no_slice_has_is_said_with_those_that_there_are() {
-    let two = Slice {
+    let two = ParsedSlice {
         ports: ports(&[("http", 3000), ("metrics", 9100)]),
         ..slice(1, vec![endpoint("10.0.0.1", "a")])
     };
@@ -222,7 +223,7 @@ fn a_port_that_no_slice_has_is_said_with_those_that_there_are() {
 
 #[test]
 fn a_slice_without_endpoints_has_no_say_about_ports_or_families() {
-    let empty = Slice {
+    let empty = ParsedSlice {
         ports: Vec::new(),
         ..slice(1, Vec::new())
     };
@@ -262,7 +263,7 @@ proptest! {
         order in Just((0..5usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let whole = join_slices([&slice(1, pods.clone())], &rules());
-        let mut parts: Vec<Slice> = (0..5).map(|n| slice(10 + n, Vec::new())).collect();
+        let mut parts: Vec<ParsedSlice> = (0..5).map(|n| slice(10 + n, Vec::new())).collect();
         for (n, pod) in pods.iter().enumerate() {
             parts[places[n]].endpoints.push(pod.clone());
             if let Some(copy) = copies[n].filter(|copy| *copy != places[n]) {

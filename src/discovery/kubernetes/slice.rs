@@ -17,7 +17,7 @@ pub enum AddressFamily {
 
 /// An EndpointSlice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Slice {
+pub(super) struct ParsedSlice {
     /// Its name, unique in its namespace.
     pub name: String,
     /// Tells it from a slice of the same name that came before it.
@@ -65,7 +65,7 @@ pub(super) struct PodReference {
     pub uid: String,
 }
 
-impl Slice {
+impl ParsedSlice {
     /// Reads what the API server says. What can't be an endpoint (no address, or one that is no IP address) is left out.
     pub(super) fn read(slice: EndpointSlice) -> Self {
         let family = match slice.address_type.as_str() {
@@ -97,7 +97,7 @@ impl Slice {
     }
 }
 
-impl Slice {
+impl ParsedSlice {
     /// The names of the pods in it that have been told to end.
     pub(super) fn ending_pods(&self) -> impl Iterator<Item = String> {
         let ending = self
@@ -158,7 +158,7 @@ mod tests {
             "addressType": "IPv4",
             "endpoints": [{ "addresses": ["10.0.0.1"], "conditions": conditions }],
         });
-        let mut slice = Slice::read(serde_json::from_value(slice).unwrap());
+        let mut slice = ParsedSlice::read(serde_json::from_value(slice).unwrap());
         slice.endpoints.remove(0)
     }
 
@@ -207,7 +207,7 @@ mod tests {
                 { "name": "odd", "port": 70000 },
             ],
         });
-        let slice = Slice::read(serde_json::from_value(slice).unwrap());
+        let slice = ParsedSlice::read(serde_json::from_value(slice).unwrap());
         assert_eq!(
             (slice.uid.as_str(), slice.family),
             ("u", Some(AddressFamily::V6))
@@ -245,7 +245,7 @@ mod tests {
             "addressType": "FQDN",
             "endpoints": [{ "addresses": ["10.0.0.1"] }],
         });
-        let slice = Slice::read(serde_json::from_value(slice).unwrap());
+        let slice = ParsedSlice::read(serde_json::from_value(slice).unwrap());
         assert_eq!((slice.family, slice.endpoints.len()), (None, 0));
     }
 }

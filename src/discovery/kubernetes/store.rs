@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::slice::Slice;
+use super::slice::ParsedSlice;
 use super::version::ResourceVersion;
 
 /// A list that is older than what was known already.
@@ -20,7 +20,7 @@ pub(super) struct StaleListError {
 /// All slices, and how far the API server's history is known.
 #[derive(Debug, Default)]
 pub(super) struct SliceStore {
-    slices: BTreeMap<String, Slice>,
+    slices: BTreeMap<String, ParsedSlice>,
     /// The version of the last list, event or bookmark: whatever is no newer is known already.
     known: ResourceVersion,
 }
@@ -33,7 +33,7 @@ impl SliceStore {
     pub(super) fn replace(
         &mut self,
         version: ResourceVersion,
-        slices: Vec<Slice>,
+        slices: Vec<ParsedSlice>,
     ) -> Result<(), StaleListError> {
         if version.is_older_than(&self.known) {
             return Err(StaleListError {
@@ -46,7 +46,7 @@ impl SliceStore {
     }
 
     /// The same, however old the list is: the server may have been set back, by a backup.
-    pub(super) fn replace_anyway(&mut self, version: ResourceVersion, slices: Vec<Slice>) {
+    pub(super) fn replace_anyway(&mut self, version: ResourceVersion, slices: Vec<ParsedSlice>) {
         self.slices = slices
             .into_iter()
             .map(|slice| (slice.name.clone(), slice))
@@ -55,7 +55,7 @@ impl SliceStore {
     }
 
     /// A slice has come or changed. Says whether that is news.
-    pub(super) fn put(&mut self, slice: Slice) -> bool {
+    pub(super) fn put(&mut self, slice: ParsedSlice) -> bool {
         if slice.version.is_no_newer_than(&self.known) {
             return false;
         }
@@ -65,7 +65,7 @@ impl SliceStore {
     }
 
     /// A slice has gone. Says whether that is news: a word about a slice that has come back since is not.
-    pub(super) fn remove(&mut self, slice: &Slice) -> bool {
+    pub(super) fn remove(&mut self, slice: &ParsedSlice) -> bool {
         let here = self.slices.get(&slice.name);
         let is_news = here.is_some_and(|here| !slice.version.is_older_than(&here.version));
         if is_news {
@@ -83,8 +83,8 @@ impl SliceStore {
     }
 
     /// Whether these are the slices that are known.
-    pub(super) fn is_made_of(&self, slices: &[Slice]) -> bool {
-        let is_known = |slice: &Slice| self.slices.get(&slice.name) == Some(slice);
+    pub(super) fn is_made_of(&self, slices: &[ParsedSlice]) -> bool {
+        let is_known = |slice: &ParsedSlice| self.slices.get(&slice.name) == Some(slice);
         self.slices.len() == slices.len() && slices.iter().all(is_known)
     }
 
@@ -94,7 +94,7 @@ impl SliceStore {
     }
 
     /// The slices, by name.
-    pub(super) fn slices(&self) -> impl Iterator<Item = &Slice> {
+    pub(super) fn slices(&self) -> impl Iterator<Item = &ParsedSlice> {
         self.slices.values()
     }
 }
@@ -108,8 +108,8 @@ mod tests {
         ResourceVersion::new(number.to_string())
     }
 
-    fn slice(name: &str, number: u64) -> Slice {
-        Slice {
+    fn slice(name: &str, number: u64) -> ParsedSlice {
+        ParsedSlice {
             name: name.to_owned(),
             uid: name.to_owned(),
             version: version(number),
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_server_without_numbers_is_believed_as_it_comes() {
-        let odd = |name: &str| Slice {
+        let odd = |name: &str| ParsedSlice {
             version: ResourceVersion::new(""),
             ..slice(name, 0)
         };

@@ -33,7 +33,7 @@ pub enum ProxiedSource {
 
 /// A whole header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct ProxyHeader {
     /// Its length: what follows is the client's.
     pub len: usize,
     /// Whom the connection is for.
@@ -42,7 +42,7 @@ pub struct Header {
 
 /// Why something is no header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
+pub enum ProxyHeaderError {
     /// It begins otherwise.
     Missing,
     /// Longer than [`MAX_V1`] or [`MAX_V2`].
@@ -55,7 +55,7 @@ pub enum Malformed {
     Checksum,
 }
 
-impl Malformed {
+impl ProxyHeaderError {
     /// For the log and the metrics.
     pub fn reason(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Malformed {
 ///
 /// # Errors
 /// It is none.
-pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     const TEXT: &[u8] = b"PROXY ";
     let begins = |with: &[u8]| {
         let here = bytes.len().min(with.len());
@@ -83,22 +83,24 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     } else if begins(TEXT) {
         text(bytes)
     } else {
-        Err(Malformed::Missing)
+        Err(ProxyHeaderError::Missing)
     }
 }
 
 /// Version 1: `PROXY TCP4 source destination port port`, and CR LF.
-fn text(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+fn text(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     let here = &bytes[..bytes.len().min(MAX_V1)];
     let Some(end) = memchr::memchr(b'\n', here) else {
         return match here.len() {
-            MAX_V1 => Err(Malformed::TooLong),
+            MAX_V1 => Err(ProxyHeaderError::TooLong),
             _ => Ok(None),
         };
     };
-    let line = here[..end].strip_suffix(b"\r").ok_or(Malformed::Text)?;
-    let source = line_source(line).ok_or(Malformed::Text)?;
-    Ok(Some(Header {
+    let line = here[..end]
+        .strip_suffix(b"\r")
+        .ok_or(ProxyHeaderError::Text)?;
+    let source = line_source(line).ok_or(ProxyHeaderError::Text)?;
+    Ok(Some(ProxyHeader {
         len: end + 1,
         source,
     }))
@@ -141,7 +143,7 @@ fn port(word: &str) -> Option<u16> {
 }
 
 /// Version 2: signature, version and command, family and transport, length; then addresses and TLVs.
-fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     let Some(fixed) = bytes.first_chunk::<FIXED>() else {
         return Ok(None);
     };
@@ -150,10 +152,10 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let local = match version {
         0x20 => true,
         0x21 => false,
-        _ => return Err(Malformed::Binary),
+        _ => return Err(ProxyHeaderError::Binary),
     };
     if len > MAX_V2 {
-        return Err(Malformed::TooLong);
+        return Err(ProxyHeaderError::TooLong);
     }
     // §2.2: what a LOCAL header has in it is none of our business.
     let addresses = match family {
@@ -162,17 +164,17 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         0x11 | 0x12 => 12,
         0x21 | 0x22 => 36,
         0x31 | 0x32 => 216,
-        _ => return Err(Malformed::Binary),
+        _ => return Err(ProxyHeaderError::Binary),
     };
     if len < FIXED + addresses {
-        return Err(Malformed::Binary);
+        return Err(ProxyHeaderError::Binary);
     }
     let Some(header) = bytes.get(..len) else {
         return Ok(None);
     };
     if local {
         let source = ProxiedSource::Local;
-        return Ok(Some(Header { len, source }));
+        return Ok(Some(ProxyHeader { len, source }));
     }
     let (block, _) = header[FIXED..].split_at(addresses);
     let source = match family {
@@ -183,8 +185,8 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if family != 0x00 {
         tlvs(header, FIXED + addresses)?;
     }
-    let source = source.ok_or(Malformed::Binary)?;
-    Ok(Some(Header { len, source }))
+    let source = source.ok_or(ProxyHeaderError::Binary)?;
+    Ok(Some(ProxyHeader { len, source }))
 }
 
 /// Source address, destination address, source port, destination port.
@@ -201,28 +203,28 @@ where
 }
 
 /// Type, length and value, one after the other: only the checksum means something to us.
-fn tlvs(header: &[u8], mut at: usize) -> Result<(), Malformed> {
+fn tlvs(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderError> {
     let mut checked = false;
     while at < header.len() {
         let Some([kind, high, low]) = header[at..].first_chunk().copied() else {
-            return Err(Malformed::Binary);
+            return Err(ProxyHeaderError::Binary);
         };
         let value = at + 3;
         at = value + usize::from(u16::from_be_bytes([high, low]));
         let Some(value) = header.get(value..at) else {
-            return Err(Malformed::Binary);
+            return Err(ProxyHeaderError::Binary);
         };
         if kind != CRC32C {
             continue;
         }
-        let said = value.try_into().map_err(|_| Malformed::Binary)?;
+        let said = value.try_into().map_err(|_| ProxyHeaderError::Binary)?;
         if std::mem::replace(&mut checked, true) {
-            return Err(Malformed::Binary);
+            return Err(ProxyHeaderError::Binary);
         }
         let before = &header[..at - value.len()];
         // Taken over the header with zeros where it stands itself.
         if crc32c([before, &[0; 4], &header[at..]]) != u32::from_be_bytes(said) {
-            return Err(Malformed::Checksum);
+            return Err(ProxyHeaderError::Checksum);
         }
     }
     Ok(())

@@ -19,7 +19,7 @@ use crate::proxy::moving::{AdoptError, MovedConnection, MovedState};
 use crate::proxy::per_client::OneOf;
 use crate::proxy::transaction::moved::ResumedRequest;
 use crate::proxy::upstream::moved::{AdoptedSocket, find_backend, keep_moved};
-use crate::rt::shutdown_signal::Interrupt;
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 /// A connection that stands still here until the word has come that it is ours. Dropped before that, it was never here.
 pub struct AdoptedConnection {
@@ -127,7 +127,7 @@ impl AdoptedConnection {
 /// nobody is one too many for having moved.
 struct MovedRoom<'a> {
     config: Arc<Config>,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     _held_until_closed: (ServedConnection<'a>, Option<OneOf<'a>>),
     _counted: ConnectionGuard<'a>,
 }

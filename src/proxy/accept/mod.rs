@@ -17,12 +17,12 @@ use pingora::protocols::Stream;
 use super::data_plane::{DataPlane, ServedConnection};
 use super::per_client::OneOf;
 use crate::config;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::proxy::client_info::{ClientInfo, ListenerAnswer};
 use crate::proxy::connection::{http2, serve};
 use crate::proxy::moving::{StayReason, note_stay};
 use crate::proxy::refusal::ClientRefusal;
-use crate::rt::shutdown_signal::Interrupt;
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 /// A listener's side of it.
 pub struct ListenerContext {
@@ -43,7 +43,7 @@ pub struct ListenerSettings {
 }
 
 /// Counts a connection out.
-struct ConnectionGuard<'a>(&'a DataPlane, Arc<Interrupt>);
+struct ConnectionGuard<'a>(&'a DataPlane, Arc<ConnectionInterrupt>);
 
 impl Drop for ConnectionGuard<'_> {
     fn drop(&mut self) {
@@ -103,7 +103,7 @@ async fn either(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Arc<config::Config>,
 ) {
     match preface::choose(plane, stream, &interrupt, &config.server).await {
@@ -125,7 +125,7 @@ fn admit<'a>(
     address: Option<SocketAddr>,
 ) -> Result<(ServedConnection<'a>, Option<OneOf<'a>>), ClientRefusal> {
     let Some(served) = plane.admit(limits) else {
-        let refusal = ClientRefusal::limited(Limit::Connections, 503, "too many connections");
+        let refusal = ClientRefusal::limited(ServerLimit::Connections, 503, "too many connections");
         return Err(refusal);
     };
     // All who come by a unix socket would count as one: the proxy in front has bounds of its own.
@@ -136,7 +136,7 @@ fn admit<'a>(
         0 => Ok((served, None)),
         limit => match plane.per_client.enter(address.ip(), limit) {
             None => Err(ClientRefusal::limited(
-                Limit::ConnectionsPerClient,
+                ServerLimit::ConnectionsPerClient,
                 429,
                 "too many connections from this address",
             )),

@@ -3,31 +3,34 @@
 use pingora::protocols::Stream;
 
 use crate::config;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::net::rewound::rewound;
 use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::connection::serve::FIRST_REQUEST;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h2::meter::PREFACE;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
 /// Whether a client speaks HTTP/2 (true) or HTTP/1: known with the first byte that differs from the preface. The stream
 /// still begins with what was read. `None`: there is nobody to be served.
 pub async fn choose(
     plane: &DataPlane,
     stream: Stream,
-    interrupt: &Interrupt,
+    interrupt: &ConnectionInterrupt,
     limits: &config::ServerConfig,
 ) -> Option<(Stream, bool)> {
     let mut stream = stream;
     let since = clock::now();
     let mut seen = Vec::new();
-    let limit = |level: Level, seen: &[u8]| match seen.is_empty() {
+    let limit = |level: ShutdownLevel, seen: &[u8]| match seen.is_empty() {
         // In a shutdown, a connection that has brought nothing yet is waited for as long as any other.
-        true if level >= Level::Finish => (since + FIRST_REQUEST, None),
-        true => (since + limits.idle_timeout, Some(Limit::IdleTimeout)),
-        false => (since + limits.header_timeout, Some(Limit::HeaderTimeout)),
+        true if level >= ShutdownLevel::Finish => (since + FIRST_REQUEST, None),
+        true => (since + limits.idle_timeout, Some(ServerLimit::IdleTimeout)),
+        false => (
+            since + limits.header_timeout,
+            Some(ServerLimit::HeaderTimeout),
+        ),
     };
     let mut wait = BoundedWait::new(interrupt);
     let known = wait.read_until(&mut stream, &mut seen, is_http2, || None, limit);

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use pingora::protocols::Stream;
 
 use crate::config::Config;
-use crate::metrics::Limit;
-use crate::net::proxy_protocol::read::{Header, Malformed, ProxiedSource, parse};
+use crate::metrics::ServerLimit;
+use crate::net::proxy_protocol::read::{ProxiedSource, ProxyHeader, ProxyHeaderError, parse};
 use crate::net::rewound::rewound;
 use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::client_info::ClientInfo;
@@ -18,7 +18,7 @@ use crate::proxy::data_plane::DataPlane;
 use crate::proxy::refusal::ClientRefusal;
 use crate::proxy::transaction::record;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
 /// Why nobody else is served, for the log and the metrics.
 const UNTRUSTED: &str = "PROXY protocol from an address that is not in [headers] trusted";
@@ -29,7 +29,7 @@ pub async fn introduced(
     plane: &DataPlane,
     stream: Stream,
     peer: Option<SocketAddr>,
-    interrupt: &Interrupt,
+    interrupt: &ConnectionInterrupt,
     config: &Config,
 ) -> Option<(Stream, ClientInfo)> {
     let origin = ClientInfo::new(peer, &config.headers);
@@ -47,12 +47,15 @@ pub async fn introduced(
         Err(MissingHeader::Gone) => return None,
         Err(MissingHeader::Late) => {
             let detail = "the PROXY protocol header took too long";
-            return refused(ClientRefusal::limited(Limit::HeaderTimeout, 0, detail), &[]);
+            return refused(
+                ClientRefusal::limited(ServerLimit::HeaderTimeout, 0, detail),
+                &[],
+            );
         }
         Err(MissingHeader::Malformed(why)) => {
             // A request without a header is a mistake in somebody's configuration: its line helps to find whose.
             let request = match why {
-                Malformed::Missing => &seen[..],
+                ProxyHeaderError::Missing => &seen[..],
                 _ => &[],
             };
             return refused(ClientRefusal::silent(why.reason()), request);
@@ -78,23 +81,23 @@ enum MissingHeader {
     Gone,
     /// `header_timeout`.
     Late,
-    Malformed(Malformed),
+    Malformed(ProxyHeaderError),
 }
 
 async fn read(
     stream: &mut Stream,
     seen: &mut Vec<u8>,
-    interrupt: &Interrupt,
+    interrupt: &ConnectionInterrupt,
     config: &Config,
-) -> Result<Header, MissingHeader> {
+) -> Result<ProxyHeader, MissingHeader> {
     let since = clock::now();
     let recognise = |seen: &[u8]| match parse(seen) {
         Ok(header) => header.map(Ok),
         Err(why) => Some(Err(MissingHeader::Malformed(why))),
     };
-    let limit = |level: Level, seen: &[u8]| match seen.is_empty() {
+    let limit = |level: ShutdownLevel, seen: &[u8]| match seen.is_empty() {
         // In a shutdown, a connection that has brought nothing yet is waited for as long as any other.
-        true if level >= Level::Finish => (since + FIRST_REQUEST, MissingHeader::Gone),
+        true if level >= ShutdownLevel::Finish => (since + FIRST_REQUEST, MissingHeader::Gone),
         _ => (since + config.server.header_timeout, MissingHeader::Late),
     };
     BoundedWait::new(interrupt)

@@ -14,19 +14,19 @@ use tracing::debug;
 
 use crate::config::Config;
 use crate::core::Time;
-use crate::metrics::{Handshake, Limit};
+use crate::metrics::{HandshakeOutcome, ServerLimit};
 use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::connection::{http2, serve};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 use crate::tls::challenge::{ACME_TLS, ChallengeAnswers};
 use crate::tls::client_auth::identity;
 use crate::tls::server::ServerTls;
 use crate::tls::server_files::{H2, ServerFiles};
-use crate::tls::stream::{ClientTlsStream, Raw};
+use crate::tls::stream::{ClientTlsStream, PeekedStream};
 
 /// How long a handshake may still take once the proxy no longer accepts: whoever was accepted is served, and whoever
 /// stalls doesn't hold up the exit.
@@ -34,13 +34,13 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// A handshake that came to nothing.
 struct HandshakeError {
-    outcome: Handshake,
+    outcome: HandshakeOutcome,
     /// The connection, where it is still of use.
     stream: Option<Stream>,
 }
 
 impl HandshakeError {
-    fn without(outcome: Handshake) -> Self {
+    fn without(outcome: HandshakeOutcome) -> Self {
         Self {
             outcome,
             stream: None,
@@ -54,7 +54,7 @@ pub(super) async fn serve(
     server: &ServerTls,
     stream: Stream,
     mut origin: ClientInfo,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Arc<Config>,
 ) {
     let mut patience = Patience {
@@ -71,13 +71,13 @@ pub(super) async fn serve(
             let session = stream.session();
             // The handshake was the answer (RFC 8737, section 3): there is nothing to be said over it.
             if session.alpn_protocol() == Some(ACME_TLS) {
-                plane.counters.handshake(Handshake::Challenge);
+                plane.counters.handshake(HandshakeOutcome::Challenge);
                 serve::part(plane, Box::new(stream), origin, interrupt, config).await;
                 return;
             }
             plane.counters.handshake(match session.handshake_kind() {
-                Some(HandshakeKind::Resumed) => Handshake::Resumed,
-                _ => Handshake::Full,
+                Some(HandshakeKind::Resumed) => HandshakeOutcome::Resumed,
+                _ => HandshakeOutcome::Full,
             });
             origin.scheme = "https";
             let certificate = session.peer_certificates().and_then(<[_]>::first);
@@ -92,11 +92,11 @@ pub(super) async fn serve(
         Err(HandshakeError { outcome, stream }) => {
             debug!(client = %origin.ip, outcome = outcome.name(), "a TLS handshake failed");
             plane.counters.handshake(outcome);
-            if outcome == Handshake::Timeout {
-                plane.counters.limited(Limit::HeaderTimeout);
+            if outcome == HandshakeOutcome::Timeout {
+                plane.counters.limited(ServerLimit::HeaderTimeout);
             }
             match (outcome, stream) {
-                (Handshake::PlainHttp, Some(stream)) => {
+                (HandshakeOutcome::PlainHttp, Some(stream)) => {
                     let refusal = ClientRefusal::PLAIN_HTTP;
                     serve::turn_away(plane, stream, origin, interrupt, config, refusal).await;
                 }
@@ -116,7 +116,7 @@ async fn shake_hands(
     stream: Stream,
     patience: &mut Patience<'_>,
 ) -> Result<ClientTlsStream, HandshakeError> {
-    let mut raw = Raw::new(stream);
+    let mut raw = PeekedStream::new(stream);
     let begins = poll_fn(|cx| {
         let begins = raw.poll_begins_tls(cx);
         patience.or(cx, begins)
@@ -125,11 +125,11 @@ async fn shake_hands(
         Ok(true) => {}
         Ok(false) => {
             return Err(HandshakeError {
-                outcome: Handshake::PlainHttp,
+                outcome: HandshakeOutcome::PlainHttp,
                 stream: Some(raw.into_inner()),
             });
         }
-        Err(_) => return Err(HandshakeError::without(Handshake::Closed)),
+        Err(_) => return Err(HandshakeError::without(HandshakeOutcome::Closed)),
     }
     // The newest certificates at this moment; the connection keeps them.
     let material = server.current();
@@ -142,12 +142,12 @@ async fn shake_hands(
         Ok(stream) => Ok(ClientTlsStream::new(stream)),
         Err((error, raw)) => Err(HandshakeError {
             outcome: match judge(&error) {
-                Handshake::Malformed if material.certificates.is_empty() => {
-                    Handshake::NoCertificate
+                HandshakeOutcome::Malformed if material.certificates.is_empty() => {
+                    HandshakeOutcome::NoCertificate
                 }
                 outcome => outcome,
             },
-            stream: raw.map(Raw::into_inner),
+            stream: raw.map(PeekedStream::into_inner),
         }),
     }
 }
@@ -157,8 +157,8 @@ async fn shake_hands(
 async fn accept_client(
     material: &ServerFiles,
     challenges: &ChallengeAnswers,
-    raw: Raw,
-) -> Result<TlsStream<Raw>, (io::Error, Option<Raw>)> {
+    raw: PeekedStream,
+) -> Result<TlsStream<PeekedStream>, (io::Error, Option<PeekedStream>)> {
     if !challenges.has_tls() {
         let acceptor = TlsAcceptor::from(material.config.clone());
         let shaken = acceptor.accept(raw).into_fallible().await;
@@ -172,8 +172,8 @@ async fn accept_client(
 async fn accept_either(
     material: &ServerFiles,
     challenges: &ChallengeAnswers,
-    raw: Raw,
-) -> Result<TlsStream<Raw>, (io::Error, Option<Raw>)> {
+    raw: PeekedStream,
+) -> Result<TlsStream<PeekedStream>, (io::Error, Option<PeekedStream>)> {
     let mut acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), raw);
     let begun = match (&mut acceptor).await {
         Ok(begun) => begun,
@@ -185,16 +185,18 @@ async fn accept_either(
     shaken.map_err(|(error, raw)| (error, Some(raw)))
 }
 
-fn judge(error: &io::Error) -> Handshake {
+fn judge(error: &io::Error) -> HandshakeOutcome {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {
         Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
-            Handshake::ClientCertificate
+            HandshakeOutcome::ClientCertificate
         }
-        Some(Error::AlertReceived(_)) => Handshake::RefusedByClient,
-        Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => Handshake::Unsupported,
-        Some(_) => Handshake::Malformed,
-        None => Handshake::Closed,
+        Some(Error::AlertReceived(_)) => HandshakeOutcome::RefusedByClient,
+        Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => {
+            HandshakeOutcome::Unsupported
+        }
+        Some(_) => HandshakeOutcome::Malformed,
+        None => HandshakeOutcome::Closed,
     }
 }
 
@@ -208,18 +210,22 @@ struct Patience<'a> {
 
 impl Patience<'_> {
     /// What was polled; or why it is no longer waited for.
-    fn or<T>(&mut self, cx: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, Handshake>> {
+    fn or<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<T>,
+    ) -> Poll<Result<T, HandshakeOutcome>> {
         let Self {
             wait,
             ends,
             is_last,
         } = self;
-        wait.poll_or(cx, polled, Handshake::Cut, |level| {
-            if level >= Level::Finish && !*is_last {
+        wait.poll_or(cx, polled, HandshakeOutcome::Cut, |level| {
+            if level >= ShutdownLevel::Finish && !*is_last {
                 *is_last = true;
                 *ends = (*ends).min(clock::now() + LAST);
             }
-            (*ends, Handshake::Timeout)
+            (*ends, HandshakeOutcome::Timeout)
         })
     }
 }

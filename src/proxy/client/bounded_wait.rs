@@ -13,20 +13,20 @@ use tokio::io::ReadBuf;
 
 use super::timer::Timer;
 use crate::core::Time;
-use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
 /// Read at once: what nearly every first request fits in. What a client sends behind that comes along.
 const PIECE: usize = 1024;
 
 /// One wait, or several in a row for one connection.
 pub(crate) struct BoundedWait<'a> {
-    interrupt: &'a Interrupt,
+    interrupt: &'a ConnectionInterrupt,
     timer: Timer,
 }
 
 impl<'a> BoundedWait<'a> {
     /// A wait that obeys `interrupt`.
-    pub(crate) fn new(interrupt: &'a Interrupt) -> Self {
+    pub(crate) fn new(interrupt: &'a ConnectionInterrupt) -> Self {
         Self {
             interrupt,
             timer: Timer::default(),
@@ -40,14 +40,14 @@ impl<'a> BoundedWait<'a> {
         cx: &mut Context<'_>,
         polled: Poll<T>,
         cut: E,
-        limit: impl FnOnce(Level) -> (Time, E),
+        limit: impl FnOnce(ShutdownLevel) -> (Time, E),
     ) -> Poll<Result<T, E>> {
         if let Poll::Ready(value) = polled {
             return Poll::Ready(Ok(value));
         }
         self.interrupt.register(cx.waker());
         let level = self.interrupt.level();
-        if level == Level::Cut {
+        if level == ShutdownLevel::Cut {
             return Poll::Ready(Err(cut));
         }
         let (deadline, end) = limit(level);
@@ -62,7 +62,7 @@ impl<'a> BoundedWait<'a> {
         seen: &mut Vec<u8>,
         recognise: impl Fn(&[u8]) -> Option<T>,
         gone: impl Fn() -> E,
-        limit: impl Fn(Level, &[u8]) -> (Time, E),
+        limit: impl Fn(ShutdownLevel, &[u8]) -> (Time, E),
     ) -> Result<T, E> {
         poll_fn(|cx| {
             loop {

@@ -116,7 +116,7 @@ impl ClientConnection {
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Waited {
+pub(crate) enum WaitEnd {
     /// It has lasted long enough.
     Enough,
     /// Nobody has the client's socket any more.
@@ -125,12 +125,12 @@ pub(crate) enum Waited {
 
 /// The looks at a client from which nothing can be heard.
 #[derive(Debug, Default)]
-pub(crate) struct Looks {
+pub(crate) struct ClientLooks {
     next: Option<Time>,
     pause: Time,
 }
 
-impl Looks {
+impl ClientLooks {
     /// Waits until the deadline; where nothing would be heard of the client's end (`is_deaf`), looks for it now and then.
     pub(crate) fn poll(
         &mut self,
@@ -138,10 +138,10 @@ impl Looks {
         client: &mut ClientConnection,
         is_deaf: bool,
         deadline: Time,
-    ) -> Poll<Waited> {
+    ) -> Poll<WaitEnd> {
         if !is_deaf {
             self.next = None;
-            return client.timer.poll(cx, deadline).map(|()| Waited::Enough);
+            return client.timer.poll(cx, deadline).map(|()| WaitEnd::Enough);
         }
         loop {
             let look = *self.next.get_or_insert_with(|| {
@@ -149,11 +149,11 @@ impl Looks {
                 clock::now() + self.pause
             });
             if deadline <= look {
-                return client.timer.poll(cx, deadline).map(|()| Waited::Enough);
+                return client.timer.poll(cx, deadline).map(|()| WaitEnd::Enough);
             }
             ready!(client.timer.poll(cx, look));
             if client.is_abandoned() {
-                return Poll::Ready(Waited::Abandoned);
+                return Poll::Ready(WaitEnd::Abandoned);
             }
             self.next = None;
         }

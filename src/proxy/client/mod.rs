@@ -26,7 +26,7 @@ use super::client_info::ClientInfo;
 use super::memory::{ConnectionShare, IncompletePlace};
 use crate::config::Config;
 use crate::core::Time;
-use crate::rt::shutdown_signal::Interrupt;
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 use followed::FollowedRequest;
 use timer::Timer;
 
@@ -54,7 +54,7 @@ pub struct ClientConnection {
     /// The connection's one timer.
     pub timer: Timer,
     /// How the shutdown reaches it.
-    pub interrupt: Arc<Interrupt>,
+    pub interrupt: Arc<ConnectionInterrupt>,
     /// The client has finished sending (it may still be reading).
     pub finished: bool,
     /// The client has been sent a part of the current request's answer, if only an interim one.
@@ -119,7 +119,7 @@ impl ClientConnection {
     pub fn new(
         stream: Stream,
         origin: ClientInfo,
-        interrupt: Arc<Interrupt>,
+        interrupt: Arc<ConnectionInterrupt>,
         config: &Config,
     ) -> Self {
         Self {

@@ -13,7 +13,7 @@ use crate::proxy::buffer::Buffer;
 use crate::proxy::client_info::{ClientInfo, ListenerAnswer};
 use crate::proxy::moving::StayReason;
 use crate::proxy::moving::state::{CarriedBytes, MOST_CARRIED, MovedClient};
-use crate::rt::shutdown_signal::Interrupt;
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 impl ClientConnection {
     /// Why the client can't move now; `None`: it can.
@@ -63,7 +63,7 @@ impl ClientConnection {
     pub fn import(
         stream: Stream,
         moved: MovedClient,
-        interrupt: Arc<Interrupt>,
+        interrupt: Arc<ConnectionInterrupt>,
         config: &Config,
     ) -> Self {
         let has_challenges = config

@@ -1,22 +1,22 @@
 //! `Accept-Encoding`: which coding a client gets (RFC 9110, section 12.5.3).
 
 use crate::config::CompressionAlgorithm;
-use crate::core::preference::{Weight, weighed_items};
+use crate::core::preference::{CodingWeight, weighed_items};
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 
 /// What a client accepts of each coding; `None`: it doesn't name it.
 #[derive(Debug, Default, Clone, Copy)]
 struct AcceptedCodings {
-    zstd: Option<Weight>,
-    brotli: Option<Weight>,
-    gzip: Option<Weight>,
-    identity: Option<Weight>,
-    any: Option<Weight>,
+    zstd: Option<CodingWeight>,
+    brotli: Option<CodingWeight>,
+    gzip: Option<CodingWeight>,
+    identity: Option<CodingWeight>,
+    any: Option<CodingWeight>,
 }
 
 impl AcceptedCodings {
-    fn slot(&mut self, coding: &[u8]) -> Option<&mut Option<Weight>> {
+    fn slot(&mut self, coding: &[u8]) -> Option<&mut Option<CodingWeight>> {
         let named = |name: &str| coding.eq_ignore_ascii_case(name.as_bytes());
         if named("gzip") || named("x-gzip") {
             Some(&mut self.gzip)
@@ -43,7 +43,7 @@ impl AcceptedCodings {
         }
     }
 
-    fn weight(&self, algorithm: CompressionAlgorithm) -> Weight {
+    fn weight(&self, algorithm: CompressionAlgorithm) -> CodingWeight {
         let own = match algorithm {
             CompressionAlgorithm::Zstd => self.zstd,
             CompressionAlgorithm::Brotli => self.brotli,
@@ -55,7 +55,7 @@ impl AcceptedCodings {
     /// The algorithm that the client likes best; of those that it likes equally, the first of `preferred`. `None`: no
     /// coding, because it accepts none of them, or likes the plain body better.
     fn choose(&self, preferred: &[CompressionAlgorithm]) -> Option<CompressionAlgorithm> {
-        let mut best: Option<(CompressionAlgorithm, Weight)> = None;
+        let mut best: Option<(CompressionAlgorithm, CodingWeight)> = None;
         for algorithm in preferred {
             let weight = self.weight(*algorithm);
             if weight > best.map_or(0, |(_, best)| best) {

@@ -1,7 +1,7 @@
 //! What an answer's head says about whether its body may be compressed, and what has to change in it.
 
 use crate::proxy::h1::fields::{FieldKind, tokens};
-use crate::proxy::h1::span::{Field, Span};
+use crate::proxy::h1::span::{ByteSpan, HeaderField};
 
 /// Fields that a compressed answer doesn't have: they are about the plain body's bytes (RFC 9530, RFC 1864), or promise
 /// parts of it.
@@ -17,9 +17,9 @@ const OF_THE_PLAIN_BODY: [&[u8]; 5] = [
 #[derive(Debug, Default, Clone, Copy)]
 pub struct AnswerTraits {
     /// The value of `Content-Type`; empty: none.
-    pub content_type: Span,
+    pub content_type: ByteSpan,
     /// The value of `ETag`; empty: none.
-    pub etag: Span,
+    pub etag: ByteSpan,
     /// It must not be compressed: it is encoded already, a part of something, or signed, or somebody forbids it.
     pub is_fixed: bool,
     /// `Vary` names `Accept-Encoding` already, or everything.
@@ -28,7 +28,7 @@ pub struct AnswerTraits {
 
 impl AnswerTraits {
     /// Reads the fields of an answer whose head is in `buffer`.
-    pub fn read(buffer: &[u8], fields: &[Field]) -> Self {
+    pub fn read(buffer: &[u8], fields: &[HeaderField]) -> Self {
         let mut traits = Self::default();
         for field in fields {
             let value = field.value.of(buffer);
@@ -62,7 +62,7 @@ enum KnownField {
     Vary,
 }
 
-fn name_of(buffer: &[u8], field: &Field) -> Option<KnownField> {
+fn name_of(buffer: &[u8], field: &HeaderField) -> Option<KnownField> {
     let name = field.name.of(buffer);
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     Some(match name.len() {

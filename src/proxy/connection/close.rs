@@ -9,7 +9,7 @@ use crate::net::socket;
 use crate::proxy::buffer::SMALL;
 use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// What a client still sends is read and thrown away before its connection is closed: a close with unread bytes
 /// becomes a reset that can destroy the answer (RFC 9112 §9.6). For so long at most…
@@ -47,7 +47,7 @@ async fn linger(client: &mut ClientConnection, mut unread: Unread) {
     let mut shut = false;
     poll_fn(|cx| {
         client.interrupt.register(cx.waker());
-        if client.interrupt.level() == Level::Cut {
+        if client.interrupt.level() == ShutdownLevel::Cut {
             return Poll::Ready(());
         }
         if !shut {

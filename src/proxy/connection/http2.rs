@@ -22,7 +22,7 @@ use super::serve::FIRST_REQUEST;
 use super::serve_one::{WrittenHead, serve_one};
 use crate::config::{self, Config};
 use crate::core::Time;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::client::timer::Timer;
@@ -35,7 +35,7 @@ use crate::proxy::h2::server_stream::ServerStream;
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::memory::ConnectionMemory;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Interrupts, Level};
+use crate::rt::shutdown_signal::{ConnectionInterrupt, InterruptSet, ShutdownLevel};
 
 /// What a client may have on its way of one request's body, and of all of them together.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -62,7 +62,7 @@ pub async fn serve(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Arc<Config>,
 ) {
     let watch = Arc::new(FloodWatch::default());
@@ -83,7 +83,7 @@ pub async fn serve(
                 ..origin
             },
             accepted: 0,
-            raised: (Level::Run, Time::ZERO),
+            raised: (ShutdownLevel::Run, Time::ZERO),
             idle_since: clock::now(),
             written: 0,
             leaving: None,
@@ -106,7 +106,7 @@ fn most_decoded(limits: &config::ServerConfig) -> u32 {
 
 async fn shake_hands(
     watched: SievedStream<WatchedConnection>,
-    interrupt: &Interrupt,
+    interrupt: &ConnectionInterrupt,
     limits: &config::ServerConfig,
 ) -> Option<Connection<SievedStream<WatchedConnection>, Bytes>> {
     let mut builder = Builder::new();
@@ -124,7 +124,7 @@ async fn shake_hands(
     let shaken = poll_fn(|cx| {
         let polled = handshake.as_mut().poll(cx);
         wait.poll_or(cx, polled, (), |level| match level {
-            Level::Run => (since + limits.header_timeout, ()),
+            ShutdownLevel::Run => (since + limits.header_timeout, ()),
             _ => (since + FIRST_REQUEST, ()),
         })
     });
@@ -134,7 +134,7 @@ async fn shake_hands(
 /// The open streams of a connection.
 #[derive(Debug, Default)]
 struct Streams {
-    open: Interrupts,
+    open: InterruptSet,
     /// The connection's task, which waits for the last one, or for room.
     task: AtomicWaker,
     full: AtomicBool,
@@ -154,7 +154,7 @@ impl Streams {
 }
 
 /// One open stream.
-struct OpenStream(Arc<Streams>, Arc<Interrupt>);
+struct OpenStream(Arc<Streams>, Arc<ConnectionInterrupt>);
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
@@ -174,13 +174,13 @@ struct ClientSession<'a> {
     config: &'a Arc<Config>,
     connection: Connection<SievedStream<WatchedConnection>, Bytes>,
     watch: Arc<FloodWatch>,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     streams: Arc<Streams>,
     origin: ClientInfo,
     /// Streams so far.
     accepted: u64,
     /// What the streams were told last.
-    raised: (Level, Time),
+    raised: (ShutdownLevel, Time),
     /// Since when no stream is open.
     idle_since: Time,
     /// What the connection had taken when that was looked at last.
@@ -200,7 +200,7 @@ impl ClientSession<'_> {
             self.accepted += 1;
             let limit = self.config.server.max_requests_per_connection;
             if limit > 0 && self.accepted == limit {
-                self.plane.counters.limited(Limit::Requests);
+                self.plane.counters.limited(ServerLimit::Requests);
                 self.leave();
             }
             self.start(request, response);
@@ -214,7 +214,7 @@ impl ClientSession<'_> {
     /// Serves a stream, in a task of its own, if there is memory for it.
     fn start(&mut self, request: Request<RecvStream>, mut response: SendResponse<Bytes>) {
         let interrupt = self.streams.open.join();
-        if self.raised.0 > Level::Run {
+        if self.raised.0 > ShutdownLevel::Run {
             interrupt.raise(self.raised.0, self.raised.1);
         }
         let open = OpenStream(self.streams.clone(), interrupt.clone());
@@ -229,7 +229,7 @@ impl ClientSession<'_> {
         );
         let Some((buffer, written)) = held else {
             // Little of HPACK can be a lot of header. A client that means well sends it again when others have ended.
-            self.plane.counters.limited(Limit::ConnectionMemory);
+            self.plane.counters.limited(ServerLimit::ConnectionMemory);
             response.send_reset(Reason::REFUSED_STREAM);
             return;
         };
@@ -339,10 +339,10 @@ impl ClientSession<'_> {
     fn obey(&mut self) {
         let level = self.interrupt.level();
         let at = self.interrupt.at();
-        if level >= Level::Finish || (self.accepted > 0 && self.plane.is_lame()) {
+        if level >= ShutdownLevel::Finish || (self.accepted > 0 && self.plane.is_lame()) {
             self.leave();
         }
-        if level > Level::Finish && self.raised != (level, at) {
+        if level > ShutdownLevel::Finish && self.raised != (level, at) {
             self.raised = (level, at);
             self.streams.open.raise_spread(level, at, at);
         }
@@ -351,7 +351,7 @@ impl ClientSession<'_> {
     /// Waits for whatever is due first. Ready: whether to go on.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let limits = &self.config.server;
-        if self.abandoned.is_some() && self.interrupt.level() == Level::Cut {
+        if self.abandoned.is_some() && self.interrupt.level() == ShutdownLevel::Cut {
             return Poll::Ready(false);
         }
         if let Some(since) = self.abandoned {
@@ -366,7 +366,7 @@ impl ClientSession<'_> {
             {
                 return Poll::Pending;
             }
-            self.plane.counters.limited(Limit::HeaderTimeout);
+            self.plane.counters.limited(ServerLimit::HeaderTimeout);
             self.abandon(Reason::ENHANCE_YOUR_CALM);
             return Poll::Ready(true);
         }
@@ -374,7 +374,7 @@ impl ClientSession<'_> {
             self.idle_since = Time::ZERO;
             return Poll::Pending;
         }
-        if self.interrupt.level() == Level::Cut {
+        if self.interrupt.level() == ShutdownLevel::Cut {
             self.abandon(Reason::NO_ERROR);
             return Poll::Ready(true);
         }
@@ -407,10 +407,10 @@ impl ClientSession<'_> {
         if flushing && written != self.written {
             (self.written, self.idle_since) = (written, now);
         } else if flushing {
-            self.plane.counters.limited(Limit::BodyTimeout);
+            self.plane.counters.limited(ServerLimit::BodyTimeout);
             self.abandon(Reason::NO_ERROR);
         } else {
-            self.plane.counters.limited(Limit::IdleTimeout);
+            self.plane.counters.limited(ServerLimit::IdleTimeout);
             self.leave();
         }
         Poll::Ready(true)

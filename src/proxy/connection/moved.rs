@@ -14,7 +14,7 @@ use crate::proxy::moving::MovedConnection;
 use crate::proxy::moving::state::{IdleClient, MovedKind};
 use crate::proxy::transaction::moved::ResumedRequest;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Interrupt;
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 /// Offers a connection that waits for a request to the next process; says whether it is that one's now.
 pub(super) async fn offer_idle(
@@ -47,7 +47,7 @@ pub async fn serve_idle(
     plane: &Arc<DataPlane>,
     stream: Stream,
     idle: IdleClient,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Config,
 ) {
     let mut client = ClientConnection::import(stream, idle.client, interrupt, config);

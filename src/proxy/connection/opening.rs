@@ -11,12 +11,12 @@ use h2::RecvStream;
 use http::{Method, header, request};
 
 use crate::config;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::h2::server_stream::ServerStream;
 use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Interrupt;
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 /// What has come of a body without a length, or with the length 0; empty: nothing. Whether it has ended, the stream
 /// knows then.
@@ -51,7 +51,7 @@ pub(super) enum EmptyEnd {
 /// Waits for it: a request must not be complete before its stream is.
 pub(super) async fn wait_for_end(
     stream: &mut ServerStream,
-    interrupt: &Interrupt,
+    interrupt: &ConnectionInterrupt,
     limits: &config::ServerConfig,
 ) -> EmptyEnd {
     let (since, mut wait) = (clock::now(), BoundedWait::new(interrupt));
@@ -59,7 +59,7 @@ pub(super) async fn wait_for_end(
         let polled = stream.poll_empty(cx);
         wait.poll_or(cx, polled, EmptyEnd::Gone, |_| {
             let detail = "the request's body made no progress";
-            let late = ClientRefusal::limited(Limit::BodyTimeout, 408, detail);
+            let late = ClientRefusal::limited(ServerLimit::BodyTimeout, 408, detail);
             (since + limits.body_timeout, EmptyEnd::Late(late))
         })
     });

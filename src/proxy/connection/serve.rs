@@ -11,7 +11,7 @@ use super::close::close;
 use super::moved::offer_idle;
 use crate::config::{self, Config};
 use crate::core::Time;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::net::socket;
 use crate::proxy::buffer::{Buffer, HEAD_STEP, SMALL};
 use crate::proxy::client::{AfterRequest, ClientConnection};
@@ -24,7 +24,7 @@ use crate::proxy::refusal::ClientRefusal;
 use crate::proxy::transaction;
 use crate::proxy::transaction::record;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 use crate::tls::stream::ClientTlsStream;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
@@ -57,7 +57,7 @@ pub async fn serve(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Config,
 ) {
     let mut client = ClientConnection::new(stream, origin, interrupt, config);
@@ -73,7 +73,7 @@ pub async fn turn_away(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Config,
     refusal: ClientRefusal,
 ) {
@@ -92,7 +92,7 @@ pub async fn part(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Config,
 ) {
     let turned_away = plane.turn_away();
@@ -107,7 +107,7 @@ pub fn dismiss(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Config,
     refusal: ClientRefusal,
 ) {
@@ -180,7 +180,7 @@ async fn next_request(
         HeadRead::Pause => return Ok(false),
         HeadRead::Nothing => return Err(AfterRequest::Close),
         HeadRead::Idle => {
-            plane.counters.limited(Limit::IdleTimeout);
+            plane.counters.limited(ServerLimit::IdleTimeout);
             return Err(AfterRequest::Close);
         }
         HeadRead::Bad(refusal) => return Err(refuse(plane, client, refusal, limits).await),
@@ -188,7 +188,7 @@ async fn next_request(
     client.place = None;
     client.requests += 1;
     if client.requests == limits.max_requests_per_connection && head.keep_alive {
-        plane.counters.limited(Limit::Requests);
+        plane.counters.limited(ServerLimit::Requests);
         head.keep_alive = false;
     }
     Ok(true)
@@ -305,7 +305,7 @@ fn poll_head(
         }
         if growth > 0 && !client.may_grow(growth) {
             let detail = "no memory is left for a request header of this size";
-            let refusal = ClientRefusal::limited(Limit::Memory, 503, detail);
+            let refusal = ClientRefusal::limited(ServerLimit::Memory, 503, detail);
             return Poll::Ready(HeadRead::Bad(refusal));
         }
         let stream = &mut client.stream;
@@ -320,24 +320,24 @@ fn poll_head(
     }
     client.interrupt.register(cx.waker());
     let level = client.interrupt.level();
-    if level != Level::Run {
+    if level != ShutdownLevel::Run {
         match level {
-            Level::Cut => return Poll::Ready(HeadRead::Nothing),
-            Level::Move => return Poll::Ready(HeadRead::AtRest),
+            ShutdownLevel::Cut => return Poll::Ready(HeadRead::Nothing),
+            ShutdownLevel::Move => return Poll::Ready(HeadRead::AtRest),
             _ => {}
         }
     }
     if client.poll_head_evicted(cx) {
         let detail = "the request's head was incomplete, and its memory was needed";
-        let refusal = ClientRefusal::limited(Limit::Memory, 408, detail);
+        let refusal = ClientRefusal::limited(ServerLimit::Memory, 408, detail);
         return Poll::Ready(HeadRead::Bad(refusal));
     }
     let (deadline, end) = if !client.buffer.is_empty() {
         let begun = *client.head_began.get_or_insert_with(clock::now);
         let detail = "the request's head took too long";
-        let late = ClientRefusal::limited(Limit::HeaderTimeout, 408, detail);
+        let late = ClientRefusal::limited(ServerLimit::HeaderTimeout, 408, detail);
         (begun + limits.header_timeout, HeadRead::Bad(late))
-    } else if level < Level::Finish {
+    } else if level < ShutdownLevel::Finish {
         if waiting.resting || limits.idle_timeout <= REST {
             (waiting.since + limits.idle_timeout, HeadRead::Idle)
         } else {

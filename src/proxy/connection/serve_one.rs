@@ -21,7 +21,7 @@ use crate::proxy::h2::server_stream::ServerStream;
 use crate::proxy::memory::ConnectionShare;
 use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
 /// What is taken of a request that has its answer already, in bytes.
 const MOST_RUN_OUT: usize = 64 * 1024 * 1024;
@@ -44,7 +44,7 @@ pub async fn serve_one(
     stream: Stream,
     written: WrittenHead,
     origin: ClientInfo,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<ConnectionInterrupt>,
     config: &Config,
 ) {
     let mut client = ClientConnection::new(stream, origin, interrupt, config);
@@ -92,7 +92,7 @@ async fn run_out(client: &mut ClientConnection) {
     let mut taken = 0;
     poll_fn(|cx| {
         client.interrupt.register(cx.waker());
-        if client.interrupt.level() == Level::Cut {
+        if client.interrupt.level() == ShutdownLevel::Cut {
             return Poll::Ready(());
         }
         loop {

@@ -21,19 +21,19 @@ use super::disk::{DiskBusyError, run_on_disk};
 use super::encoding::EncodedBody;
 use crate::config;
 use crate::core::Time;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::net::send_file::{poll_file_room, poll_send_file, takes_files};
 use crate::net::socket::unsent;
 use crate::proxy::buffer::LARGE;
 use crate::proxy::client::ClientConnection;
 use crate::proxy::compression::BodyEncoder;
-use crate::proxy::forward::min_rate::Pace;
+use crate::proxy::forward::min_rate::MinRatePace;
 use crate::proxy::memory::MemoryCharge;
 use crate::rt::clock;
 use crate::rt::coop::yield_to_reactor;
 use crate::rt::page_cache::{HeldFile, is_in_memory_lately};
 use crate::rt::rooted::{DiskWait, read_at};
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// Bytes that one answer moves before it is the others' turn; as for what is passed on from backends.
 const TURN: usize = 128 * 1024;
@@ -82,7 +82,7 @@ pub enum SendFileError {
     /// The client has gone.
     ClientGone,
     /// A limit of `[server]` was reached.
-    Limited(Limit),
+    Limited(ServerLimit),
     /// The proxy's own end has cut it.
     CutByShutdown,
     /// The file became shorter while it was sent.
@@ -142,7 +142,7 @@ pub async fn send_file(
         reading_since: Time::ZERO,
         progress: clock::now(),
         is_stalled: false,
-        pace: Pace::new(server.response_pace()),
+        pace: MinRatePace::new(server.response_pace()),
         body_timeout: server.body_timeout,
         ends,
         written: 0,
@@ -198,7 +198,7 @@ pub(super) struct SendingFile<'a> {
     progress: Time,
     /// The client did not take all that there was for it.
     is_stalled: bool,
-    pace: Pace,
+    pace: MinRatePace,
     body_timeout: Duration,
     ends: Option<Time>,
     written: u64,
@@ -456,14 +456,14 @@ impl SendingFile<'_> {
     /// Ready: it is over before its end.
     fn poll_interrupted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFileError>> {
         self.client.interrupt.register(cx.waker());
-        if self.client.interrupt.level() == Level::Cut {
+        if self.client.interrupt.level() == ShutdownLevel::Cut {
             return Poll::Ready(Err(SendFileError::CutByShutdown));
         }
         let (mut at, mut failure) = match self.reading {
             Some(_) => (self.reading_since + DISK_PATIENCE, SendFileError::Slow),
             None => (
                 self.progress.saturating_add(self.body_timeout),
-                SendFileError::Limited(Limit::BodyTimeout),
+                SendFileError::Limited(ServerLimit::BodyTimeout),
             ),
         };
         let mut sooner = |end: Option<Time>, limit| {
@@ -473,9 +473,9 @@ impl SendingFile<'_> {
         };
         if self.pace.is_waiting() {
             let taken = self.written.saturating_sub(unsent(&self.client.stream));
-            sooner(self.pace.deadline(taken), Limit::ResponseRate);
+            sooner(self.pace.deadline(taken), ServerLimit::ResponseRate);
         }
-        sooner(self.ends, Limit::TotalTimeout);
+        sooner(self.ends, ServerLimit::TotalTimeout);
         ready!(self.client.timer.poll(cx, at));
         Poll::Ready(Err(failure))
     }

@@ -1,7 +1,7 @@
 //! A head's fields as a route changes them: those of some names end here, and others are written behind the rest.
 
 use crate::core::field_names::FieldNames;
-use crate::proxy::h1::span::Field;
+use crate::proxy::h1::span::HeaderField;
 
 /// What becomes of a head's fields.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct RequestChanges<'a> {
 pub(super) fn copy_changed(
     out: &mut Vec<u8>,
     buf: &[u8],
-    fields: &[Field],
+    fields: &[HeaderField],
     (from, end): (usize, usize),
     drop: u32,
     dropped: &FieldNames,

@@ -9,8 +9,8 @@
 use std::cell::RefCell;
 use std::task::{Context, Poll};
 
-use super::response::{MALFORMED_CHUNK, MAX_TRAILER, Receiving, RemainingBody};
-use super::{Exchange, ForwardFailure, Truncation};
+use super::response::{MALFORMED_CHUNK, MAX_TRAILER, RemainingBody, ResponseProgress};
+use super::{Exchange, ForwardFailure, ResponseTruncation};
 use crate::config::CompressionConfig;
 use crate::proxy::compression::{
     AnswerTraits, BodyEncoder, EncoderError, STEP, VARY, choose_coding, is_weak_form,
@@ -116,7 +116,7 @@ impl CompressedBody {
         received: &[u8],
         is_ending: bool,
         out: &mut Vec<u8>,
-    ) -> Result<CompressedStep, Truncation> {
+    ) -> Result<CompressedStep, ResponseTruncation> {
         let mut step = CompressedStep {
             taken: 0,
             is_complete: false,
@@ -151,7 +151,7 @@ impl CompressedBody {
             }
             self.encoder
                 .push(data, out)
-                .map_err(|_: EncoderError| Truncation::EncoderFailed)?;
+                .map_err(|_: EncoderError| ResponseTruncation::EncoderFailed)?;
             step.taken += framing + data.len();
             content += data.len();
             step.is_complete = step.is_ended
@@ -185,10 +185,10 @@ impl CompressedBody {
         &mut self,
         mut written: Vec<u8>,
         outgoing: &mut Vec<u8>,
-    ) -> Result<Vec<u8>, Truncation> {
+    ) -> Result<Vec<u8>, ResponseTruncation> {
         self.encoder
             .finish(&mut written)
-            .map_err(|_: EncoderError| Truncation::EncoderFailed)?;
+            .map_err(|_: EncoderError| ResponseTruncation::EncoderFailed)?;
         self.emit(&written, outgoing);
         let trailers = self.trailers.split_inclusive(|byte| *byte == b'\n');
         let kept = trailers.filter(|line| {
@@ -343,7 +343,7 @@ impl Exchange<'_> {
 
     /// The head is written, from `head` on, and its body, if there is one, is to go through the plan's encoder.
     pub(super) fn begin_compressed(&mut self, plan: AnswerPlan, head: usize) {
-        let (Some(encoder), Receiving::Body(_)) = (plan.encoder, &self.receiving) else {
+        let (Some(encoder), ResponseProgress::Body(_)) = (plan.encoder, &self.receiving) else {
             return;
         };
         let plain = match self.response.body {
@@ -355,14 +355,15 @@ impl Exchange<'_> {
             ResponseBody::None => return,
         };
         let events = self.response.is_event_stream;
-        self.receiving = Receiving::Body(RemainingBody::Compressed(Box::new(CompressedBody {
-            plain,
-            encoder,
-            events: events.then(EventTracker::default),
-            trailers: Vec::new(),
-            head: self.outgoing.split_off(head),
-            has_paused: false,
-        })));
+        self.receiving =
+            ResponseProgress::Body(RemainingBody::Compressed(Box::new(CompressedBody {
+                plain,
+                encoder,
+                events: events.then(EventTracker::default),
+                trailers: Vec::new(),
+                head: self.outgoing.split_off(head),
+                has_paused: false,
+            })));
     }
 
     /// Receives more of a body that is compressed, unless there is some already.
@@ -376,7 +377,7 @@ impl Exchange<'_> {
             return Ok(Poll::Ready(()));
         }
         let polled = self.poll_receive_upto(cx, PIECE)?;
-        let Receiving::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
+        let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
             return Ok(polled);
         };
         if polled.is_ready() {
@@ -410,7 +411,7 @@ impl Exchange<'_> {
         if step.is_complete {
             self.tally.ended_orderly |= step.is_ended;
             self.finish_compressed()?;
-            self.receiving = Receiving::Done;
+            self.receiving = ResponseProgress::Done;
         }
         Ok(())
     }
@@ -418,10 +419,10 @@ impl Exchange<'_> {
     fn flush_compressed(&mut self) -> Result<(), ForwardFailure> {
         self.write_compressed(|body, _, out| {
             let flushed = body.encoder.flush(out);
-            flushed.map_err(|_: EncoderError| Truncation::EncoderFailed)
+            flushed.map_err(|_: EncoderError| ResponseTruncation::EncoderFailed)
         })?;
         // The head doesn't wait for the body's first byte either.
-        if let Receiving::Body(RemainingBody::Compressed(body)) = &mut self.receiving {
+        if let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving {
             self.outgoing.append(&mut body.head);
         }
         Ok(())
@@ -429,7 +430,7 @@ impl Exchange<'_> {
 
     /// The backend's body is complete.
     pub(super) fn finish_compressed(&mut self) -> Result<(), ForwardFailure> {
-        let Receiving::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
+        let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
             return Ok(());
         };
         let written = WRITTEN.take();
@@ -442,7 +443,7 @@ impl Exchange<'_> {
 
     /// A stream of events is to end: at once, if it is between two of them.
     pub(super) fn end_compressed_events(&mut self) {
-        let Receiving::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
+        let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
             return;
         };
         let is_between = |events: &EventTracker| events.is_between_events();
@@ -450,7 +451,7 @@ impl Exchange<'_> {
             && self.incoming.is_empty()
             && self.finish_compressed().is_ok()
         {
-            self.receiving = Receiving::Done;
+            self.receiving = ResponseProgress::Done;
             self.tally.ended_orderly = true;
         }
     }
@@ -458,9 +459,9 @@ impl Exchange<'_> {
     /// Has `step` write something with the encoder, and puts it into a chunk.
     fn write_compressed<T>(
         &mut self,
-        step: impl FnOnce(&mut CompressedBody, &[u8], &mut Vec<u8>) -> Result<T, Truncation>,
+        step: impl FnOnce(&mut CompressedBody, &[u8], &mut Vec<u8>) -> Result<T, ResponseTruncation>,
     ) -> Result<Option<T>, ForwardFailure> {
-        let Receiving::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
+        let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
             return Ok(None);
         };
         let mut written = WRITTEN.take();

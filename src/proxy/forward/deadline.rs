@@ -2,11 +2,11 @@
 
 use std::task::{Context, Poll};
 
-use super::{Exchange, ForwardEnd, ForwardFailure, Sending, Truncation};
+use super::{Exchange, ForwardEnd, ForwardFailure, ResponseTruncation, Sending};
 use crate::core::Time;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::net::socket::unsent;
-use crate::proxy::client::heard::Waited;
+use crate::proxy::client::heard::WaitEnd;
 use crate::rt::clock;
 
 impl Exchange<'_> {
@@ -34,8 +34,8 @@ impl Exchange<'_> {
         self.looks
             .poll(cx, self.client, self.is_deaf, at)
             .map(|waited| match waited {
-                Waited::Enough => Err(failure),
-                Waited::Abandoned => Err(ForwardFailure::ClientGone),
+                WaitEnd::Enough => Err(failure),
+                WaitEnd::Abandoned => Err(ForwardFailure::ClientGone),
             })
     }
 
@@ -45,18 +45,18 @@ impl Exchange<'_> {
         let for_body = self.waits_for_body();
         let (mut at, mut failure) = if !self.is_delivered() {
             let end = self.progress + server.body_timeout;
-            (end, self.cut(Limit::BodyTimeout))
+            (end, self.cut(ServerLimit::BodyTimeout))
         } else if self.may_be_silent(for_body) {
             return None;
         } else if !self.begun && for_body {
             let end = self.progress + server.body_timeout;
-            (end, self.limited(Limit::BodyTimeout, 408))
+            (end, self.limited(ServerLimit::BodyTimeout, 408))
         } else {
             let end = self.progress + self.order.read_timeout;
             (
                 end,
                 match self.begun {
-                    true => ForwardFailure::Truncated(Truncation::Silent),
+                    true => ForwardFailure::Truncated(ResponseTruncation::Silent),
                     false => ForwardFailure::Timeout,
                 },
             )
@@ -73,24 +73,27 @@ impl Exchange<'_> {
                 .saturating_sub(unsent(&self.client.stream));
             sooner(
                 self.pace_down.deadline(taken),
-                self.cut(Limit::ResponseRate),
+                self.cut(ServerLimit::ResponseRate),
             );
         } else if for_body {
             if self.pace_up.wants_to_know() {
                 self.pace_up.wait(clock::now());
             }
             let end = self.pace_up.deadline(self.upload.total());
-            sooner(end, self.limited(Limit::BodyRate, 408));
+            sooner(end, self.limited(ServerLimit::BodyRate, 408));
         }
         if self.order.ends.is_some() && !(self.begun && self.may_last()) {
             let status = if for_body { 408 } else { 504 };
-            sooner(self.order.ends, self.limited(Limit::TotalTimeout, status));
+            sooner(
+                self.order.ends,
+                self.limited(ServerLimit::TotalTimeout, status),
+            );
         }
         Some((at, failure))
     }
 
     /// A limit was reached: an answer where none has begun.
-    pub(super) fn limited(&self, limit: Limit, status: u16) -> ForwardFailure {
+    pub(super) fn limited(&self, limit: ServerLimit, status: u16) -> ForwardFailure {
         ForwardFailure::Limited {
             limit,
             answer: (!self.begun).then_some(status),
@@ -98,7 +101,7 @@ impl Exchange<'_> {
     }
 
     /// A limit was reached, and nobody is there to be told.
-    fn cut(&self, limit: Limit) -> ForwardFailure {
+    fn cut(&self, limit: ServerLimit) -> ForwardFailure {
         ForwardFailure::Limited {
             limit,
             answer: None,

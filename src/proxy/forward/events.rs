@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use super::response::{MALFORMED_CHUNK, MAX_TRAILER, Receiving, RemainingBody};
+use super::response::{MALFORMED_CHUNK, MAX_TRAILER, RemainingBody, ResponseProgress};
 use super::{Exchange, ForwardEnd, ForwardFailure, Sending, TransferStats};
 use crate::net::plain::bare_socket;
 use crate::proxy::buffer::Buffer;
@@ -12,7 +12,7 @@ use crate::proxy::moving::state::MOST_CARRIED;
 use crate::proxy::moving::{StayReason, note_stay};
 use crate::registry::endpoint::RequestKind;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// A stream of events under way.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ pub(super) enum StreamTurn {
 
 impl Exchange<'_> {
     pub(super) fn digest_events(&mut self) -> Result<(), ForwardFailure> {
-        let Receiving::Body(RemainingBody::Events(events)) = &mut self.receiving else {
+        let ResponseProgress::Body(RemainingBody::Events(events)) = &mut self.receiving else {
             return Ok(());
         };
         events.data.clear();
@@ -99,7 +99,7 @@ impl Exchange<'_> {
         }
         if complete {
             self.outgoing.extend_from_slice(LAST_CHUNK);
-            self.receiving = Receiving::Done;
+            self.receiving = ResponseProgress::Done;
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Exchange<'_> {
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> StreamTurn {
         if !matches!(
             self.receiving,
-            Receiving::Body(
+            ResponseProgress::Body(
                 RemainingBody::Events(_) | RemainingBody::Call(_) | RemainingBody::Compressed(_)
             )
         ) || !self.may_last()
@@ -116,12 +116,12 @@ impl Exchange<'_> {
             return StreamTurn::GoesOn;
         }
         let upstream = self.connection.ticket.interrupt();
-        let at = if upstream.level() >= Level::End {
+        let at = if upstream.level() >= ShutdownLevel::End {
             upstream.at()
-        } else if self.client.interrupt.level() >= Level::End {
+        } else if self.client.interrupt.level() >= ShutdownLevel::End {
             self.client.interrupt.at()
         } else {
-            return match self.client.interrupt.level() == Level::Move && self.is_at_rest() {
+            return match self.client.interrupt.level() == ShutdownLevel::Move && self.is_at_rest() {
                 true => StreamTurn::Rests,
                 false => StreamTurn::GoesOn,
             };
@@ -131,12 +131,12 @@ impl Exchange<'_> {
         }
         self.ending = true;
         self.end_compressed_events();
-        if let Receiving::Body(RemainingBody::Events(events)) = &self.receiving
+        if let ResponseProgress::Body(RemainingBody::Events(events)) = &self.receiving
             && events.tracker.is_between_events()
             && self.is_delivered()
         {
             self.outgoing.extend_from_slice(LAST_CHUNK);
-            self.receiving = Receiving::Done;
+            self.receiving = ResponseProgress::Done;
             self.tally.ended_orderly = true;
         }
         StreamTurn::Ends
@@ -146,7 +146,7 @@ impl Exchange<'_> {
     /// for the client by now, and neither peer has more to say for the moment.
     fn is_at_rest(&self) -> bool {
         let reason = match &self.receiving {
-            Receiving::Body(RemainingBody::Events(events)) => self.stays(events),
+            ResponseProgress::Body(RemainingBody::Events(events)) => self.stays(events),
             _ => Some(StayReason::Stream),
         };
         if let Some(reason) = reason {
@@ -178,7 +178,7 @@ impl Exchange<'_> {
     /// Leaves all that another exchange needs to go on with.
     #[cold]
     pub(super) fn into_rest(self) -> (Result<ForwardEnd, ForwardFailure>, TransferStats, Buffer) {
-        if let Receiving::Body(RemainingBody::Events(stream)) = self.receiving {
+        if let ResponseProgress::Body(RemainingBody::Events(stream)) = self.receiving {
             *self.resting = Some(Box::new(RestingEvents {
                 stream,
                 keep_alive: self.keep_alive,
@@ -205,7 +205,7 @@ impl Exchange<'_> {
         self.client.is_answered = true;
         self.keep_alive = resting.keep_alive;
         self.tally.status = self.response.status;
-        self.receiving = Receiving::Body(RemainingBody::Events(resting.stream));
+        self.receiving = ResponseProgress::Body(RemainingBody::Events(resting.stream));
         self.lasting = Some(self.connection.ticket.lasting(RequestKind::Stream));
         self.progress = clock::now();
     }

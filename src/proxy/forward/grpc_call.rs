@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::response::{MAX_TRAILER, Receiving, RemainingBody};
-use super::{Exchange, ForwardFailure, Truncation};
+use super::response::{MAX_TRAILER, RemainingBody, ResponseProgress};
+use super::{Exchange, ForwardFailure, ResponseTruncation};
 use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::h1::chunked::{ChunkDecoder, ChunkError};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::messages::grpc::{self, MessageTracker};
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// How long the word may take that a call has broken.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -83,7 +83,7 @@ impl Exchange<'_> {
 
     /// Why a call is ended that could go on: the backend is to stop, or we are.
     pub(super) fn why_it_ends(&self) -> &'static str {
-        match self.connection.ticket.interrupt().level() >= Level::End {
+        match self.connection.ticket.interrupt().level() >= ShutdownLevel::End {
             true => grpc::STOPPING,
             false => SHUTTING_DOWN,
         }
@@ -91,7 +91,7 @@ impl Exchange<'_> {
 
     /// Ends a call with UNAVAILABLE, if it is between two messages and the client has all of it.
     pub(super) fn end_call(&mut self, why: &str) -> bool {
-        let Receiving::Body(RemainingBody::Call(call)) = &self.receiving else {
+        let ResponseProgress::Body(RemainingBody::Call(call)) = &self.receiving else {
             return false;
         };
         if !call.may_end() || !self.is_delivered() {
@@ -99,7 +99,7 @@ impl Exchange<'_> {
         }
         grpc::write_end(self.outgoing, why);
         self.client.follow_call(grpc::UNAVAILABLE);
-        self.receiving = Receiving::Done;
+        self.receiving = ResponseProgress::Done;
         self.tally.ended_orderly = true;
         true
     }
@@ -107,11 +107,11 @@ impl Exchange<'_> {
     /// A call breaks off: its client is told so, if it can be, rather than left to guess from a reset.
     pub(super) async fn tell_of(&mut self, failure: ForwardFailure) {
         let why = match failure {
-            ForwardFailure::Truncated(Truncation::UpstreamClosed) => {
+            ForwardFailure::Truncated(ResponseTruncation::UpstreamClosed) => {
                 "the backend closed the connection"
             }
-            ForwardFailure::Truncated(Truncation::CutByShutdown) => SHUTTING_DOWN,
-            ForwardFailure::Truncated(cause @ Truncation::MalformedHttp2) => cause.as_str(),
+            ForwardFailure::Truncated(ResponseTruncation::CutByShutdown) => SHUTTING_DOWN,
+            ForwardFailure::Truncated(cause @ ResponseTruncation::MalformedHttp2) => cause.as_str(),
             ForwardFailure::Truncated(_) => grpc::STOPPING,
             _ => return,
         };

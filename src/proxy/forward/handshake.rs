@@ -2,8 +2,8 @@
 //! of HTTP/2.
 
 use super::{Exchange, ForwardFailure};
-use crate::proxy::h1::method::Upgrade;
-use crate::proxy::h1::span::Field;
+use crate::proxy::h1::method::UpgradeProtocol;
+use crate::proxy::h1::span::HeaderField;
 use crate::proxy::messages::websocket;
 
 impl Exchange<'_> {
@@ -14,7 +14,7 @@ impl Exchange<'_> {
                 "101 to another protocol than was asked for",
             ));
         }
-        if self.response.upgrade == Some(Upgrade::WebSocket) && !self.is_accepted() {
+        if self.response.upgrade == Some(UpgradeProtocol::WebSocket) && !self.is_accepted() {
             return Err(ForwardFailure::BadResponse(
                 "101 without the Sec-WebSocket-Accept that was asked for",
             ));
@@ -47,7 +47,7 @@ impl Exchange<'_> {
 }
 
 /// The value of a field that is there once.
-fn value_of<'a>(fields: &[Field], buffer: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+fn value_of<'a>(fields: &[HeaderField], buffer: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut found = fields
         .iter()
         .filter(|field| field.name.of(buffer).eq_ignore_ascii_case(name));

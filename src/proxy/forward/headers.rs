@@ -19,13 +19,13 @@ use crate::proxy::h1::method::HttpVersion;
 use crate::proxy::h1::request::{RequestBody, RequestHead, TargetForm};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
 use crate::proxy::h1::sections::FieldSection;
-use crate::proxy::h1::span::Field;
+use crate::proxy::h1::span::HeaderField;
 
 /// The edits of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestEdit<'a> {
     /// `[headers]`.
-    pub policy: &'a config::Headers,
+    pub policy: &'a config::HeadersConfig,
     /// The client's address without port; empty where it has none (a unix socket).
     pub client_ip: &'a str,
     /// Whether that address is in `headers.trusted`.
@@ -185,7 +185,7 @@ fn request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
 fn copy_head(
     out: &mut Vec<u8>,
     buf: &[u8],
-    fields: &[Field],
+    fields: &[HeaderField],
     (from, len): (usize, usize),
     drop: u32,
     changed: Option<&ChangedFields<'_>>,
@@ -204,7 +204,7 @@ fn copy_head(
 fn copy_fields(
     out: &mut Vec<u8>,
     buf: &[u8],
-    fields: &[Field],
+    fields: &[HeaderField],
     from: usize,
     len: usize,
     drop: u32,
@@ -430,8 +430,8 @@ pub fn hsts(out: &mut Vec<u8>, max_age: u64) {
     );
 }
 
-fn has_hsts(buf: &[u8], fields: &[Field]) -> bool {
-    let named = |field: &Field| {
+fn has_hsts(buf: &[u8], fields: &[HeaderField]) -> bool {
+    let named = |field: &HeaderField| {
         let name = field.name.of(buf);
         name.eq_ignore_ascii_case(HSTS)
     };

@@ -9,7 +9,7 @@ use crate::core::Time;
 
 /// One direction of one exchange.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct MinRatePace {
     /// Bytes a second; 0: no limit.
     rate: u64,
     grace: Duration,
@@ -19,7 +19,7 @@ pub struct Pace {
     since: Option<Time>,
 }
 
-impl Pace {
+impl MinRatePace {
     /// A slowest rate in bytes a second (0: none), and what is left to the client before it counts.
     pub fn new((rate, grace): (u64, Duration)) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl Pace {
         }
     }
 
-    /// Whether it is to be told, by [`Pace::wait`], that the client is waited for. Without a rate, never: no clock
+    /// Whether it is to be told, by [`MinRatePace::wait`], that the client is waited for. Without a rate, never: no clock
     /// needs to be read.
     pub fn wants_to_know(&self) -> bool {
         self.rate > 0 && self.since.is_none()
@@ -78,14 +78,14 @@ mod tests {
 
     #[test]
     fn off_it_never_asks_for_the_time() {
-        let pace = Pace::new((0, Duration::from_secs(5)));
+        let pace = MinRatePace::new((0, Duration::from_secs(5)));
         assert!(!pace.wants_to_know() && !pace.is_waiting());
         assert_eq!(pace.deadline(0), None);
     }
 
     #[test]
     fn silence_costs_the_grace_and_bytes_earn_time() {
-        let mut pace = Pace::new((100, Duration::from_secs(5)));
+        let mut pace = MinRatePace::new((100, Duration::from_secs(5)));
         assert!(pace.wants_to_know());
         pace.wait(at(0));
         assert_eq!(pace.deadline(0), Some(at(5)));
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn waiting_for_somebody_else_costs_nothing() {
-        let mut pace = Pace::new((100, Duration::from_secs(5)));
+        let mut pace = MinRatePace::new((100, Duration::from_secs(5)));
         pace.wait(at(0));
         pace.moved(at(1));
         assert_eq!(pace.deadline(0), None);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn no_number_is_too_large() {
-        let mut pace = Pace::new((1, Duration::MAX));
+        let mut pace = MinRatePace::new((1, Duration::MAX));
         pace.wait(at(0));
         assert_eq!(pace.deadline(u64::MAX), Some(Time::MAX));
     }

@@ -37,18 +37,18 @@ use pingora::protocols::Stream;
 
 use events::{RestingEvents, StreamTurn};
 pub use grpc_call::patience;
-pub use outcome::{ForwardEnd, ForwardFailure, Truncation};
-use response::Receiving;
+pub use outcome::{ForwardEnd, ForwardFailure, ResponseTruncation};
+use response::ResponseProgress;
 
 use super::buffer::Buffer;
 use crate::config;
 use crate::core::Time;
 use crate::core::outlier::AttemptError;
 use crate::proxy::client::ClientConnection;
-use crate::proxy::client::heard::Looks;
+use crate::proxy::client::heard::ClientLooks;
 use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::forward::min_rate::Pace;
+use crate::proxy::forward::min_rate::MinRatePace;
 use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::h1::request::{RequestBody, RequestHead};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
@@ -56,7 +56,7 @@ use crate::registry::endpoint::outcomes::AttemptWatch;
 use crate::registry::endpoint::{CarriedRequest, IdleConnection, StreamGuard};
 use crate::registry::routes::RouteRule;
 use crate::rt::coop::yield_to_reactor;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 use changed_fields::ChangedFields;
 use session_lines::SessionAnswer;
 
@@ -151,7 +151,7 @@ pub async fn forward_once(
     let mut exchange = Exchange::new(params, plane, client, upload, connection, scratch);
     let mut end = poll_fn(|cx| exchange.poll(cx)).await;
     if exchange.outgoing_sent > 0 && end.is_err_and(ForwardFailure::is_clean) {
-        end = Err(ForwardFailure::Truncated(Truncation::InterimBroken));
+        end = Err(ForwardFailure::Truncated(ResponseTruncation::InterimBroken));
     }
     match end {
         Err(failure) => exchange.tell_of(failure).await,
@@ -208,7 +208,7 @@ struct Exchange<'a> {
     resting: &'a mut Option<Box<RestingEvents>>,
     head_sent: usize,
     sending: Sending,
-    receiving: Receiving,
+    receiving: ResponseProgress,
     interim: u32,
     begun: bool,
     /// The client gets another answer than this one.
@@ -222,16 +222,16 @@ struct Exchange<'a> {
     lasting: Option<StreamGuard>,
     progress: Time,
     /// The client sends no slower than this…
-    pace_up: Pace,
+    pace_up: MinRatePace,
     /// …and takes no slower than this.
-    pace_down: Pace,
+    pace_down: MinRatePace,
     /// The backend has reset a connection that it had not closed.
     reset: bool,
     /// A peer did not take all that there was for it.
     stalled: bool,
     /// Nothing is read from the client at present.
     is_deaf: bool,
-    looks: Looks,
+    looks: ClientLooks,
     /// How many bytes more it may move in this turn.
     turn: usize,
     unflushed_up: bool,
@@ -272,7 +272,7 @@ impl<'a> Exchange<'a> {
             resting,
             head_sent: 0,
             sending: Sending::Active,
-            receiving: Receiving::Head,
+            receiving: ResponseProgress::Head,
             interim: 0,
             begun: false,
             is_intercepted: false,
@@ -281,12 +281,12 @@ impl<'a> Exchange<'a> {
             ending: false,
             lasting: None,
             progress: order.began,
-            pace_up: Pace::new(order.server.body_pace(has_length)),
-            pace_down: Pace::new(order.server.response_pace()),
+            pace_up: MinRatePace::new(order.server.body_pace(has_length)),
+            pace_down: MinRatePace::new(order.server.response_pace()),
             reset: false,
             stalled: false,
             is_deaf: false,
-            looks: Looks::default(),
+            looks: ClientLooks::default(),
             turn: TURN,
             unflushed_up: false,
             unflushed_down: false,
@@ -300,7 +300,7 @@ impl<'a> Exchange<'a> {
         self.turn = TURN;
         self.poll_up(cx)?;
         self.poll_down(cx)?;
-        if let Receiving::Done = self.receiving
+        if let ResponseProgress::Done = self.receiving
             && self.is_delivered()
         {
             return self.poll_end(cx);
@@ -373,19 +373,19 @@ impl<'a> Exchange<'a> {
         if upstream.has_inquiry() {
             self.answer_inquiry();
         }
-        if upstream.level() == Level::Cut {
+        if upstream.level() == ShutdownLevel::Cut {
             return Err(if self.begun {
-                ForwardFailure::Truncated(Truncation::CutByDrain)
+                ForwardFailure::Truncated(ResponseTruncation::CutByDrain)
             } else {
                 ForwardFailure::Cut
             });
         }
         self.client.interrupt.register(cx.waker());
-        if self.client.interrupt.level() == Level::Cut {
+        if self.client.interrupt.level() == ShutdownLevel::Cut {
             // A call can be told; whether the app has seen it, nobody knows.
             return Err(match self.order.request.is_grpc && !self.begun {
                 true => ForwardFailure::ShutDown,
-                false => ForwardFailure::Truncated(Truncation::CutByShutdown),
+                false => ForwardFailure::Truncated(ResponseTruncation::CutByShutdown),
             });
         }
         Ok(())

@@ -1,11 +1,11 @@
 //! How an attempt ends.
 
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::proxy::client::upload::UploadError;
 
 /// Why a response that had begun could not be finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Truncation {
+pub enum ResponseTruncation {
     /// The backend closed in the middle of it.
     UpstreamClosed,
     /// The backend sent what HTTP/2 does not allow.
@@ -26,7 +26,7 @@ pub enum Truncation {
     EncoderFailed,
 }
 
-impl Truncation {
+impl ResponseTruncation {
     /// For the access log.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -90,14 +90,14 @@ pub enum ForwardFailure {
     /// A limit of `[server]` was reached.
     Limited {
         /// The limit, for the log and the metric.
-        limit: Limit,
+        limit: ServerLimit,
         /// What the client can still be told; `None`: it is cut.
         answer: Option<u16>,
     },
     /// The client went away.
     ClientGone,
     /// The response had begun and could not be finished: the connection is cut, so that the client can tell.
-    Truncated(Truncation),
+    Truncated(ResponseTruncation),
 }
 
 impl ForwardFailure {

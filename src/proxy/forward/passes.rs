@@ -34,7 +34,7 @@ pub fn is_circle(buf: &[u8], head: &RequestHead) -> bool {
 }
 
 /// Whether this pass is to leave [`MARK`].
-pub fn is_marked(head: &RequestHead, policy: &config::Headers) -> bool {
+pub fn is_marked(head: &RequestHead, policy: &config::HeadersConfig) -> bool {
     let added = [
         (policy.request_id, FieldKind::XRequestId),
         (policy.x_forwarded, FieldKind::XForwardedFor),
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn only_what_has_come_through_something_is_marked() {
-        let policy = config::Headers::default();
+        let policy = config::HeadersConfig::default();
         assert!(policy.request_id && !policy.via);
         for (fields, is_first) in [
             ("", true),
@@ -123,13 +123,13 @@ mod tests {
             assert_eq!(is_marked(&head, &policy), !is_first, "{fields}");
         }
         let (_, head) = parsed("X-Forwarded-For: 192.0.2.1\r\n");
-        let without = config::Headers {
+        let without = config::HeadersConfig {
             request_id: false,
             ..policy.clone()
         };
         assert!(is_marked(&head, &without));
         let (_, head) = parsed("X-Request-Id: 1\r\nX-Forwarded-For: 192.0.2.1\r\n");
-        let with_via = config::Headers {
+        let with_via = config::HeadersConfig {
             via: true,
             ..policy
         };

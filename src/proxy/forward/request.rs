@@ -3,8 +3,8 @@
 use std::task::{Context, Poll};
 
 use super::super::buffer::LARGE;
-use super::{Exchange, ForwardFailure, Sending, Truncation, is_reset, poll_write_both};
-use crate::metrics::Limit;
+use super::{Exchange, ForwardFailure, ResponseTruncation, Sending, is_reset, poll_write_both};
+use crate::metrics::ServerLimit;
 use crate::proxy::client::upload::UploadError;
 use crate::rt::clock;
 
@@ -48,9 +48,9 @@ impl Exchange<'_> {
                         if let Err(error) = self.upload.absorb(&self.client.buffer) {
                             return Err(match error {
                                 _ if !self.begun => ForwardFailure::BadBody(error),
-                                UploadError::TooLarge => self.limited(Limit::Body, 413),
+                                UploadError::TooLarge => self.limited(ServerLimit::Body, 413),
                                 UploadError::Malformed => {
-                                    ForwardFailure::Truncated(Truncation::BadBody)
+                                    ForwardFailure::Truncated(ResponseTruncation::BadBody)
                                 }
                             });
                         }

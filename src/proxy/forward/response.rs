@@ -6,7 +6,7 @@ use super::super::buffer::LARGE;
 use super::compressed::{AnswerPlan, CompressedBody};
 use super::events::EventStream;
 use super::grpc_call::GrpcResponse;
-use super::{Exchange, ForwardFailure, Truncation, is_reset, poll_write_both};
+use super::{Exchange, ForwardFailure, ResponseTruncation, is_reset, poll_write_both};
 use crate::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::h1::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
 use crate::proxy::h1::method::HttpVersion;
@@ -16,7 +16,7 @@ use crate::proxy::h2::client_stream::{ClientStream, StreamFault};
 use crate::proxy::messages::sse::EventTracker;
 use crate::registry::endpoint::RequestKind;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// Largest trailer section of a response, in bytes.
 pub(super) const MAX_TRAILER: usize = 64 * 1024;
@@ -25,15 +25,15 @@ pub(super) const MAX_TRAILER: usize = 64 * 1024;
 const PIECE: usize = 16 * 1024;
 
 /// A backend's chunk that is none.
-pub(super) const MALFORMED_CHUNK: Truncation =
-    Truncation::Malformed("malformed chunk from upstream");
+pub(super) const MALFORMED_CHUNK: ResponseTruncation =
+    ResponseTruncation::Malformed("malformed chunk from upstream");
 
 /// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
 const MAX_INTERIM: u32 = 16;
 
 /// Which half is where, downwards.
 #[derive(Debug)]
-pub(super) enum Receiving {
+pub(super) enum ResponseProgress {
     Head,
     Body(RemainingBody),
     Done,
@@ -67,7 +67,7 @@ impl Exchange<'_> {
                 }
                 continue;
             }
-            if let Receiving::Done = self.receiving {
+            if let ResponseProgress::Done = self.receiving {
                 return Ok(());
             }
             if self.ending && self.end_call(self.why_it_ends()) {
@@ -135,8 +135,10 @@ impl Exchange<'_> {
         cx: &mut Context<'_>,
     ) -> Result<Poll<()>, ForwardFailure> {
         let most = match self.receiving {
-            Receiving::Head => self.order.server.max_header,
-            Receiving::Body(RemainingBody::Compressed(_)) => return self.poll_compressed(cx),
+            ResponseProgress::Head => self.order.server.max_header,
+            ResponseProgress::Body(RemainingBody::Compressed(_)) => {
+                return self.poll_compressed(cx);
+            }
             _ => self.piece(),
         };
         self.poll_receive_upto(cx, most)
@@ -150,7 +152,7 @@ impl Exchange<'_> {
         most: usize,
     ) -> Result<Poll<()>, ForwardFailure> {
         if self.incoming.len() >= most {
-            return Err(self.broken(Truncation::Malformed("response head too large")));
+            return Err(self.broken(ResponseTruncation::Malformed("response head too large")));
         }
         match self
             .incoming
@@ -165,19 +167,19 @@ impl Exchange<'_> {
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(result) => {
-                let whole =
-                    result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
+                let whole = result.is_ok()
+                    && self.connection.ticket.interrupt().level() < ShutdownLevel::Cut;
                 match self.receiving {
-                    Receiving::Body(RemainingBody::UntilClose) if whole => {}
-                    Receiving::Body(RemainingBody::Rechunked) if whole => {
+                    ResponseProgress::Body(RemainingBody::UntilClose) if whole => {}
+                    ResponseProgress::Body(RemainingBody::Rechunked) if whole => {
                         self.outgoing.extend_from_slice(LAST_CHUNK);
                     }
-                    Receiving::Body(RemainingBody::Events(ref events))
+                    ResponseProgress::Body(RemainingBody::Events(ref events))
                         if whole && events.decoder.is_none() =>
                     {
                         self.outgoing.extend_from_slice(LAST_CHUNK);
                     }
-                    Receiving::Body(RemainingBody::Compressed(ref body))
+                    ResponseProgress::Body(RemainingBody::Compressed(ref body))
                         if whole && body.ends_with_its_connection() =>
                     {
                         self.finish_compressed()?;
@@ -185,7 +187,7 @@ impl Exchange<'_> {
                     _ => {
                         match ClientStream::of(self.connection).and_then(ClientStream::fault) {
                             Some(StreamFault::MalformedResponse) => {
-                                return Err(self.broken(Truncation::MalformedHttp2));
+                                return Err(self.broken(ResponseTruncation::MalformedHttp2));
                             }
                             Some(StreamFault::Untranslatable) => {
                                 return Err(ForwardFailure::Untranslatable);
@@ -196,7 +198,7 @@ impl Exchange<'_> {
                         return Err(self.died());
                     }
                 }
-                self.receiving = Receiving::Done;
+                self.receiving = ResponseProgress::Done;
                 Ok(Poll::Ready(()))
             }
         }
@@ -212,9 +214,9 @@ impl Exchange<'_> {
 
     pub(super) fn died(&self) -> ForwardFailure {
         if self.begun {
-            return ForwardFailure::Truncated(Truncation::UpstreamClosed);
+            return ForwardFailure::Truncated(ResponseTruncation::UpstreamClosed);
         }
-        if self.connection.ticket.interrupt().level() == Level::Cut {
+        if self.connection.ticket.interrupt().level() == ShutdownLevel::Cut {
             return ForwardFailure::Cut;
         }
         if self.incoming.is_empty() {
@@ -224,7 +226,7 @@ impl Exchange<'_> {
         }
     }
 
-    pub(super) fn broken(&self, reason: Truncation) -> ForwardFailure {
+    pub(super) fn broken(&self, reason: ResponseTruncation) -> ForwardFailure {
         if self.begun {
             ForwardFailure::Truncated(reason)
         } else {
@@ -235,8 +237,8 @@ impl Exchange<'_> {
     /// Turns what was read into what can be passed on.
     pub(super) fn process_received(&mut self) -> Result<(), ForwardFailure> {
         match &mut self.receiving {
-            Receiving::Head => self.digest_head(),
-            Receiving::Body(download) => {
+            ResponseProgress::Head => self.digest_head(),
+            ResponseProgress::Body(download) => {
                 let bytes = self.incoming.bytes();
                 let malformed = |_| ForwardFailure::Truncated(MALFORMED_CHUNK);
                 match download {
@@ -245,14 +247,14 @@ impl Exchange<'_> {
                         *left -= taken;
                         self.passable = taken as usize;
                         if *left == 0 {
-                            self.receiving = Receiving::Done;
+                            self.receiving = ResponseProgress::Done;
                         }
                     }
                     RemainingBody::Chunked(decoder) => {
                         let (taken, complete) = decoder.skim(bytes).map_err(malformed)?;
                         self.passable = taken;
                         if complete {
-                            self.receiving = Receiving::Done;
+                            self.receiving = ResponseProgress::Done;
                         }
                     }
                     RemainingBody::Call(call) => {
@@ -261,7 +263,7 @@ impl Exchange<'_> {
                         self.passable = taken;
                         if complete {
                             let status = call.status();
-                            self.receiving = Receiving::Done;
+                            self.receiving = ResponseProgress::Done;
                             self.note_trailers(status);
                         }
                     }
@@ -270,7 +272,7 @@ impl Exchange<'_> {
                             decoder.decode(bytes, self.outgoing).map_err(malformed)?;
                         self.incoming.consume(taken);
                         if complete {
-                            self.receiving = Receiving::Done;
+                            self.receiving = ResponseProgress::Done;
                         }
                     }
                     RemainingBody::Rechunked => {
@@ -285,7 +287,7 @@ impl Exchange<'_> {
                 }
                 Ok(())
             }
-            Receiving::Done => Ok(()),
+            ResponseProgress::Done => Ok(()),
         }
     }
 
@@ -337,7 +339,7 @@ impl Exchange<'_> {
         }
         if self.response.status >= 400 && self.intercepts() {
             self.is_intercepted = true;
-            self.receiving = Receiving::Done;
+            self.receiving = ResponseProgress::Done;
             return Ok(());
         }
         let old_client = self.order.request.version == HttpVersion::Http10;
@@ -385,35 +387,37 @@ impl Exchange<'_> {
         self.incoming.consume(self.response.len);
         self.begun = true;
         self.receiving = match self.response.body {
-            _ if upgraded => Receiving::Done,
-            ResponseBody::None | ResponseBody::Length(0) => Receiving::Done,
-            ResponseBody::Length(length) => Receiving::Body(RemainingBody::Length(length)),
+            _ if upgraded => ResponseProgress::Done,
+            ResponseBody::None | ResponseBody::Length(0) => ResponseProgress::Done,
+            ResponseBody::Length(length) => ResponseProgress::Body(RemainingBody::Length(length)),
             ResponseBody::Chunked | ResponseBody::UntilClose if events => {
                 let chunked = matches!(self.response.body, ResponseBody::Chunked);
-                Receiving::Body(RemainingBody::Events(Box::new(EventStream {
+                ResponseProgress::Body(RemainingBody::Events(Box::new(EventStream {
                     decoder: chunked.then(|| ChunkDecoder::of_response(MAX_TRAILER)),
                     data: Vec::new(),
                     tracker: EventTracker::default(),
                 })))
             }
             ResponseBody::Chunked if self.order.request.is_grpc && !old_client => {
-                Receiving::Body(RemainingBody::Call(Box::default()))
+                ResponseProgress::Body(RemainingBody::Call(Box::default()))
             }
             ResponseBody::Chunked => {
                 let decoder = Box::new(ChunkDecoder::of_response(MAX_TRAILER));
-                Receiving::Body(if old_client {
+                ResponseProgress::Body(if old_client {
                     RemainingBody::Dechunked(decoder)
                 } else {
                     RemainingBody::Chunked(decoder)
                 })
             }
-            ResponseBody::UntilClose if old_client => Receiving::Body(RemainingBody::UntilClose),
-            ResponseBody::UntilClose => Receiving::Body(RemainingBody::Rechunked),
+            ResponseBody::UntilClose if old_client => {
+                ResponseProgress::Body(RemainingBody::UntilClose)
+            }
+            ResponseBody::UntilClose => ResponseProgress::Body(RemainingBody::Rechunked),
         };
         if let Some(plan) = plan {
             self.begin_compressed(plan, before);
         }
-        if self.may_last() && matches!(self.receiving, Receiving::Body(_)) {
+        if self.may_last() && matches!(self.receiving, ResponseProgress::Body(_)) {
             self.lasting = Some(self.connection.ticket.lasting(RequestKind::Stream));
         }
         if self.incoming.is_empty() {

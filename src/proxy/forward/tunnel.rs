@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use direction::Direction;
+use direction::TunnelDirection;
 
 use crate::core::Time;
 use crate::net::plain::bare_socket;
@@ -21,7 +21,7 @@ use crate::proxy::moving::state::{MOST_CARRIED, MovedDirection};
 use crate::proxy::moving::{StayReason, note_stay};
 use crate::registry::endpoint::{CarriedRequest, IdleConnection};
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// How long the peers may take to answer a close frame.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -65,8 +65,8 @@ pub struct TunnelBytes {
 
 /// A tunnel, as far as it is more than its two connections.
 pub struct Tunnel {
-    up: Direction,
-    down: Direction,
+    up: TunnelDirection,
+    down: TunnelDirection,
     silence: Option<Silence>,
 }
 
@@ -79,8 +79,8 @@ impl Tunnel {
         timeout: Option<Duration>,
     ) -> Self {
         Self {
-            up: Direction::new(outgoing, websocket),
-            down: Direction::new(incoming, websocket),
+            up: TunnelDirection::new(outgoing, websocket),
+            down: TunnelDirection::new(incoming, websocket),
             silence: timeout.map(Silence::new),
         }
     }
@@ -102,7 +102,7 @@ impl Tunnel {
         since: Option<u64>,
         timeout: Option<Duration>,
     ) -> Self {
-        let (up, down) = (Direction::import(up), Direction::import(down));
+        let (up, down) = (TunnelDirection::import(up), TunnelDirection::import(down));
         let silence = timeout.map(|longest| Silence {
             longest,
             since: since.map_or_else(clock::now, clock::from_machine),
@@ -328,14 +328,14 @@ enum CloseIntent {
 fn wish(client: &ClientConnection, connection: &IdleConnection) -> CloseIntent {
     let upstream = connection.ticket.interrupt();
     match client.interrupt.level().max(upstream.level()) {
-        Level::Cut => CloseIntent::Cut,
-        Level::EndRestart | Level::End => {
-            let code = if upstream.level() == Level::EndRestart {
+        ShutdownLevel::Cut => CloseIntent::Cut,
+        ShutdownLevel::EndRestart | ShutdownLevel::End => {
+            let code = if upstream.level() == ShutdownLevel::EndRestart {
                 1012
             } else {
                 1001
             };
-            let by_backend = upstream.level() >= Level::End;
+            let by_backend = upstream.level() >= ShutdownLevel::End;
             CloseIntent::EndAt(
                 if by_backend {
                     upstream.at()
@@ -345,7 +345,7 @@ fn wish(client: &ClientConnection, connection: &IdleConnection) -> CloseIntent {
                 code,
             )
         }
-        Level::Move => CloseIntent::Move,
-        Level::Run | Level::Finish => CloseIntent::GoOn,
+        ShutdownLevel::Move => CloseIntent::Move,
+        ShutdownLevel::Run | ShutdownLevel::Finish => CloseIntent::GoOn,
     }
 }

@@ -1,7 +1,7 @@
 //! `Connection` (RFC 9110 §7.6.1): what holds for this hop alone.
 
 use super::fields::{FieldKind, is_tchar, tokens};
-use super::span::Field;
+use super::span::HeaderField;
 
 /// Most options one head may nominate fields with. Nobody needs more than a few; without a bound, a head
 /// full of options times a hundred fields would cost milliseconds.
@@ -55,7 +55,7 @@ impl ConnectionOptions {
 
 /// Marks each field that a `Connection` option names as dropped, unless it is one that is meant for
 /// the other end: a client must not be able to make the proxy strip what the app relies on.
-pub fn drop_nominated(buf: &[u8], fields: &mut [Field]) {
+pub fn drop_nominated(buf: &[u8], fields: &mut [HeaderField]) {
     for at in 0..fields.len() {
         if fields[at].kind != FieldKind::Connection {
             continue;

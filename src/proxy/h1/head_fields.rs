@@ -6,7 +6,7 @@ use super::error::LineEndError;
 use super::fields::{FieldKind, classify};
 use super::framing::{FramingError, FramingFields};
 use super::method::HttpVersion;
-use super::span::{Field, Span};
+use super::span::{ByteSpan, HeaderField};
 
 /// A head whose fields are read.
 pub(super) trait FieldReader {
@@ -16,12 +16,12 @@ pub(super) trait FieldReader {
     type Error: From<LineEndError>;
 
     /// The fields so far, and the kinds that occur among them.
-    fn fields(&mut self) -> (&mut Vec<Field>, &mut u32);
+    fn fields(&mut self) -> (&mut Vec<HeaderField>, &mut u32);
 
     /// Notes what a field says that the proxy acts on; returns the kind to keep it as.
     fn act_on(
         &mut self,
-        field: Field,
+        field: HeaderField,
         value: &[u8],
         seen: &mut Self::Seen,
     ) -> Result<FieldKind, Self::Error>;
@@ -41,9 +41,9 @@ pub(super) fn read_fields<H: FieldReader>(
     *kinds = 0;
     for header in headers {
         let (name, value) = (header.name.as_bytes(), header.value);
-        let mut field = Field {
-            name: Span::within(buf, name),
-            value: Span::within(buf, value),
+        let mut field = HeaderField {
+            name: ByteSpan::within(buf, name),
+            value: ByteSpan::within(buf, value),
             kind: classify(name),
         };
         check_line_end(buf, field.name.start as usize)?;
@@ -102,7 +102,11 @@ impl HopFields {
 
     /// Marks the fields that `Connection` names as dropped.
     #[inline]
-    pub(super) fn drop_nominated(&self, buf: &[u8], (fields, kinds): (&mut Vec<Field>, &mut u32)) {
+    pub(super) fn drop_nominated(
+        &self,
+        buf: &[u8],
+        (fields, kinds): (&mut Vec<HeaderField>, &mut u32),
+    ) {
         if self.options.nominations > 0 {
             connection_options::drop_nominated(buf, fields);
             *kinds |= FieldKind::Dropped.bit();

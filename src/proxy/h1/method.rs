@@ -98,7 +98,7 @@ impl HttpVersion {
 
 /// What an `Upgrade` field leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Upgrade {
+pub enum UpgradeProtocol {
     /// `websocket` (RFC 6455).
     WebSocket,
     /// Another protocol: a blind tunnel after the 101.

@@ -16,8 +16,8 @@ pub use super::error::RequestError;
 use super::fields::{FieldKind, tokens};
 use super::framing::FramedBody;
 use super::head_fields::{FieldReader, HopFields, read_fields};
-pub use super::method::{HttpVersion, Method, Upgrade};
-use super::span::{Field, Span};
+pub use super::method::{HttpVersion, Method, UpgradeProtocol};
+use super::span::{ByteSpan, HeaderField};
 pub use super::target::TargetForm;
 use super::target::{self, TargetError};
 use crate::core::cookies::cookie_values;
@@ -71,23 +71,23 @@ pub struct RequestHead {
     /// The method.
     pub method: Method,
     /// The method as it was sent.
-    pub method_span: Span,
+    pub method_span: ByteSpan,
     /// The target as it was sent.
-    pub target: Span,
+    pub target: ByteSpan,
     /// What to ask the app for; see [`target::RequestTarget::origin`].
-    pub origin: Span,
+    pub origin: ByteSpan,
     /// The form of the target.
     pub form: TargetForm,
     /// The path without the query, for routing; `/` where there is none.
-    pub path: Span,
+    pub path: ByteSpan,
     /// Host without port, for routing; empty if none was given. In the case it was sent in.
-    pub host: Span,
+    pub host: ByteSpan,
     /// Host with port: the target's, if that was in absolute form, else that of `Host`.
-    pub authority: Span,
+    pub authority: ByteSpan,
     /// The version of the request.
     pub version: HttpVersion,
     /// The fields, in order.
-    pub fields: Vec<Field>,
+    pub fields: Vec<HeaderField>,
     /// The kinds that occur, as [`FieldKind::bit`]s.
     pub kinds: u32,
     /// Where the body ends.
@@ -97,7 +97,7 @@ pub struct RequestHead {
     /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
     pub expect_continue: bool,
     /// What the client offers to switch to, if that is passed on: the first of [`RequestHead::offered`].
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<UpgradeProtocol>,
     /// Whether there is an `Idempotency-Key`.
     pub idempotency_key: bool,
     /// Whether it is a call of gRPC.
@@ -114,7 +114,7 @@ pub struct RequestHead {
 #[derive(Default)]
 pub(super) struct RequestFields {
     hop: HopFields,
-    host: Option<Span>,
+    host: Option<ByteSpan>,
 }
 
 impl RequestHead {
@@ -177,8 +177,8 @@ impl RequestHead {
             parsed.path.unwrap_or_default(),
         );
         self.method = Method::from_bytes(method.as_bytes());
-        self.method_span = Span::new(start, start + method.len());
-        self.target = Span::within(window, target.as_bytes());
+        self.method_span = ByteSpan::new(start, start + method.len());
+        self.target = ByteSpan::within(window, target.as_bytes());
         self.version = if parsed.version == Some(0) {
             HttpVersion::Http10
         } else {
@@ -221,7 +221,7 @@ impl RequestHead {
         &mut self,
         buf: &[u8],
         line_end: usize,
-        host: Option<Span>,
+        host: Option<ByteSpan>,
     ) -> Result<(), RequestError> {
         if self.method == Method::Connect {
             return Err(RequestError::ConnectMethod);
@@ -245,7 +245,7 @@ impl RequestHead {
                 target::host_length(authority.of(buf)).map_err(|_| RequestError::BadHost)?;
             self.authority = authority;
         }
-        self.host = Span {
+        self.host = ByteSpan {
             start: self.authority.start,
             end: self.authority.start + host_length as u32,
         };
@@ -287,14 +287,14 @@ impl FieldReader for RequestHead {
     type Error = RequestError;
 
     #[inline(always)]
-    fn fields(&mut self) -> (&mut Vec<Field>, &mut u32) {
+    fn fields(&mut self) -> (&mut Vec<HeaderField>, &mut u32) {
         (&mut self.fields, &mut self.kinds)
     }
 
     #[inline(always)]
     fn act_on(
         &mut self,
-        field: Field,
+        field: HeaderField,
         value: &[u8],
         seen: &mut RequestFields,
     ) -> Result<FieldKind, RequestError> {
@@ -322,11 +322,11 @@ impl FieldReader for RequestHead {
 }
 
 /// What a protocol's token stands for.
-pub(crate) fn upgrade_kind(protocol: &[u8]) -> Upgrade {
+pub(crate) fn upgrade_kind(protocol: &[u8]) -> UpgradeProtocol {
     if protocol.eq_ignore_ascii_case(b"websocket") {
-        Upgrade::WebSocket
+        UpgradeProtocol::WebSocket
     } else {
-        Upgrade::Other
+        UpgradeProtocol::Other
     }
 }
 

@@ -10,9 +10,9 @@ pub use super::error::ResponseError;
 use super::fields::{FieldKind, tokens};
 use super::framing::{FramedBody, FramingFields};
 use super::head_fields::{FieldReader, HopFields, read_fields};
-use super::method::{HttpVersion, Method, Upgrade};
+use super::method::{HttpVersion, Method, UpgradeProtocol};
 use super::request::{HeadProgress, MAX_FIELDS, upgrade_kind};
-use super::span::{Field, Span};
+use super::span::{ByteSpan, HeaderField};
 
 /// Where a response's body ends (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct ResponseHead {
     /// The version of the response.
     pub version: HttpVersion,
     /// The fields, in order.
-    pub fields: Vec<Field>,
+    pub fields: Vec<HeaderField>,
     /// The kinds that occur, as [`FieldKind::bit`]s.
     pub kinds: u32,
     /// Where the body ends.
@@ -58,9 +58,9 @@ pub struct ResponseHead {
     /// Whether this is a stream of server-sent events: no read timeout, orderly end in a drain.
     pub is_event_stream: bool,
     /// For a 101: what it switches to.
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<UpgradeProtocol>,
     /// That protocol's token, or for a 426 the list of those that the backend wants.
-    pub upgrade_protocol: Span,
+    pub upgrade_protocol: ByteSpan,
     /// Where the first field line, or else the blank line, starts.
     pub(crate) fields_start: u32,
     /// Whether `Content-Length` must be written anew.
@@ -71,7 +71,7 @@ pub struct ResponseHead {
 #[derive(Default)]
 pub(super) struct ResponseFields {
     hop: HopFields,
-    upgrade: Span,
+    upgrade: ByteSpan,
     upgrades: u32,
 }
 
@@ -195,7 +195,7 @@ impl ResponseHead {
         asked: bool,
     ) -> Result<(), ResponseError> {
         self.upgrade = None;
-        self.upgrade_protocol = Span::default();
+        self.upgrade_protocol = ByteSpan::default();
         if self.status == 426 {
             self.upgrade_protocol = seen.upgrade;
         }
@@ -211,7 +211,7 @@ impl ResponseHead {
                     && seen.upgrades == 1 =>
             {
                 self.upgrade = Some(upgrade_kind(protocol));
-                self.upgrade_protocol = Span::within(buf, protocol);
+                self.upgrade_protocol = ByteSpan::within(buf, protocol);
                 Ok(())
             }
             _ => Err(ResponseError::UnaskedUpgrade),
@@ -224,14 +224,14 @@ impl FieldReader for ResponseHead {
     type Error = ResponseError;
 
     #[inline(always)]
-    fn fields(&mut self) -> (&mut Vec<Field>, &mut u32) {
+    fn fields(&mut self) -> (&mut Vec<HeaderField>, &mut u32) {
         (&mut self.fields, &mut self.kinds)
     }
 
     #[inline(always)]
     fn act_on(
         &mut self,
-        field: Field,
+        field: HeaderField,
         value: &[u8],
         seen: &mut ResponseFields,
     ) -> Result<FieldKind, ResponseError> {

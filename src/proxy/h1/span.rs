@@ -7,14 +7,14 @@ use super::fields::FieldKind;
 
 /// A range of bytes in the buffer that was parsed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Span {
+pub struct ByteSpan {
     /// Offset of the first byte.
     pub start: u32,
     /// Offset after the last byte.
     pub end: u32,
 }
 
-impl Span {
+impl ByteSpan {
     /// From offsets. A head is far shorter than 4 GiB: the parsers look at no more.
     pub(crate) fn new(start: usize, end: usize) -> Self {
         Self {
@@ -49,11 +49,11 @@ impl Span {
 
 /// One field line of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field {
+pub struct HeaderField {
     /// The name as it was sent.
-    pub name: Span,
+    pub name: ByteSpan,
     /// The value without the whitespace around it.
-    pub value: Span,
+    pub value: ByteSpan,
     /// What the proxy has to do with it.
     pub kind: FieldKind,
 }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn reads_the_bytes_it_was_made_from() {
         let buf = b"Host: example.org";
-        let span = Span::within(buf, &buf[6..]);
+        let span = ByteSpan::within(buf, &buf[6..]);
         assert_eq!(span.of(buf), b"example.org");
         assert_eq!(span.len(), 11);
         assert!(!span.is_empty());
@@ -73,8 +73,8 @@ mod tests {
 
     #[test]
     fn a_shorter_buffer_reads_as_nothing_instead_of_a_panic() {
-        assert_eq!(Span::new(4, 9).of(b"abc"), b"");
-        assert_eq!(Span { start: 3, end: 1 }.of(b"abcd"), b"");
-        assert_eq!(Span { start: 3, end: 1 }.len(), 0);
+        assert_eq!(ByteSpan::new(4, 9).of(b"abc"), b"");
+        assert_eq!(ByteSpan { start: 3, end: 1 }.of(b"abcd"), b"");
+        assert_eq!(ByteSpan { start: 3, end: 1 }.len(), 0);
     }
 }

@@ -1,17 +1,17 @@
 //! The request target (RFC 9112 §3.2) and the authority: whom a request is for.
 
 use super::method::Method;
-use super::span::Span;
+use super::span::ByteSpan;
 
 /// A target, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestTarget {
     /// The path without the query, for routing.
-    pub path: Span,
+    pub path: ByteSpan,
     /// The authority of an absolute-form target, which replaces `Host` (RFC 9112 §3.2.2).
-    pub authority: Option<Span>,
+    pub authority: Option<ByteSpan>,
     /// What to ask the app for, in origin form; starts with `?` where the path is empty.
-    pub origin: Span,
+    pub origin: ByteSpan,
     /// The form it came in.
     pub form: TargetForm,
 }
@@ -46,7 +46,7 @@ pub enum TargetError {
 /// When it is in none of the forms that this method may have, or its authority is no host.
 pub fn parse(
     buf: &[u8],
-    target: Span,
+    target: ByteSpan,
     method: Method,
     line_end: usize,
 ) -> Result<RequestTarget, TargetError> {
@@ -60,7 +60,7 @@ pub fn parse(
     let start = target.start as usize;
     match bytes {
         [b'/', ..] => Ok(RequestTarget {
-            path: Span::new(start, start + query),
+            path: ByteSpan::new(start, start + query),
             authority: None,
             origin: target,
             form: TargetForm::Origin,
@@ -68,7 +68,7 @@ pub fn parse(
         [b'*'] if method == Method::Options => {
             let slash = line_end.saturating_sub(4);
             Ok(RequestTarget {
-                path: Span::new(slash, slash + 1),
+                path: ByteSpan::new(slash, slash + 1),
                 authority: None,
                 origin: target,
                 form: TargetForm::Asterisk,
@@ -97,14 +97,14 @@ fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<RequestTarget,
         return Err(TargetError::Authority);
     }
     let origin_start = start + after_scheme + length;
-    let origin = Span::new(origin_start, start + bytes.len());
+    let origin = ByteSpan::new(origin_start, start + bytes.len());
     let tail = &rest[length..];
     let path = match tail.first() {
         Some(b'/') => {
             let length = memchr::memchr(b'?', tail).unwrap_or(tail.len());
-            Span::new(origin_start, origin_start + length)
+            ByteSpan::new(origin_start, origin_start + length)
         }
-        _ => Span::new(start + after_scheme - 1, start + after_scheme),
+        _ => ByteSpan::new(start + after_scheme - 1, start + after_scheme),
     };
     // RFC 9112 §3.2.4: OPTIONS for a whole server, in absolute form, is `*` for the last hop.
     let form = if tail.is_empty() && method == Method::Options {
@@ -112,7 +112,7 @@ fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<RequestTarget,
     } else {
         TargetForm::Absolute
     };
-    let authority = Some(Span::new(start + after_scheme, origin_start));
+    let authority = Some(ByteSpan::new(start + after_scheme, origin_start));
     Ok(RequestTarget {
         path,
         authority,
@@ -220,8 +220,8 @@ mod tests {
     ) -> Result<(String, String, String, TargetForm), TargetError> {
         let line = format!("X {target} HTTP/1.1");
         let buf = line.as_bytes();
-        let parsed = parse(buf, Span::new(2, 2 + target.len()), method, buf.len())?;
-        let text = |span: Span| String::from_utf8(span.of(buf).to_vec()).unwrap();
+        let parsed = parse(buf, ByteSpan::new(2, 2 + target.len()), method, buf.len())?;
+        let text = |span: ByteSpan| String::from_utf8(span.of(buf).to_vec()).unwrap();
         Ok((
             text(parsed.path),
             parsed.authority.map(text).unwrap_or_default(),

@@ -23,8 +23,8 @@ use crate::core::retry;
 use crate::net::stream::{has_no_socket, poll_write_pieces};
 use crate::proxy::h1::chunked::start_chunk;
 use crate::proxy::messages::grpc;
-use crate::registry::endpoint::{Entered, IdleConnection};
-use request::{Begun, OutgoingRequest};
+use crate::registry::endpoint::{IdleConnection, SessionStream};
+use request::{CompleteHead, OutgoingRequest};
 
 /// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend hears
 /// that nobody waits for it any more.
@@ -41,7 +41,7 @@ pub struct ClientStream {
     /// What is wrong with the request or the response, where that is no lost connection.
     fault: Option<StreamFault>,
     /// The last: who is waiting for the end of the session's streams is told when all of the above is gone.
-    entered: Entered,
+    entered: SessionStream,
 }
 
 /// What is wrong with a request or its response, where that is no lost connection.
@@ -74,7 +74,7 @@ enum BackendBody {
 
 impl ClientStream {
     /// A stream that is opened when the head of its request is complete. `scheme`: of the connection.
-    pub fn new(entered: Entered, scheme: http::uri::Scheme) -> Self {
+    pub fn new(entered: SessionStream, scheme: http::uri::Scheme) -> Self {
         Self {
             request: OutgoingRequest::new(scheme),
             download: BackendBody::Unasked,
@@ -256,7 +256,7 @@ impl ClientStream {
     // ---- towards the backend
 
     /// The head is complete: opens the stream.
-    fn ask(&mut self, begun: Begun) -> io::Result<()> {
+    fn ask(&mut self, begun: CompleteHead) -> io::Result<()> {
         let Some(mut sender) = self.entered.session().sender() else {
             self.unseen = Some(retry::AttemptFailure::GoAway);
             return Err(io::ErrorKind::NotConnected.into());

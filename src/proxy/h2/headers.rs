@@ -34,9 +34,9 @@ pub enum BodyForm {
 
 /// A head or a field that HTTP/2 can't carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Untranslatable;
+pub struct UntranslatableError;
 
-impl<E: Into<http::Error>> From<E> for Untranslatable {
+impl<E: Into<http::Error>> From<E> for UntranslatableError {
     fn from(_: E) -> Self {
         Self
     }
@@ -235,14 +235,16 @@ fn unpadded(value: &HeaderValue) -> Result<&[u8], RequestError> {
 pub fn read_fields(
     head: &Bytes,
     parsed: &[httparse::Header<'_>],
-) -> Result<HeaderMap, Untranslatable> {
+) -> Result<HeaderMap, UntranslatableError> {
     let mut fields = HeaderMap::with_capacity(parsed.len());
     for field in parsed {
         let name = field.name.as_bytes();
         if !is_of_connection(field.name) {
             let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))?;
             let name = HeaderName::from_bytes(name)?;
-            fields.try_append(name, value).map_err(|_| Untranslatable)?;
+            fields
+                .try_append(name, value)
+                .map_err(|_| UntranslatableError)?;
         }
     }
     Ok(fields)
@@ -265,7 +267,7 @@ pub struct ResponseRead {
 ///
 /// # Errors
 /// It isn't one. Our own plane writes none such.
-pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, Untranslatable> {
+pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, UntranslatableError> {
     let Some(len) = memchr::memmem::find(bytes, b"\r\n\r\n").map(|end| end + 4) else {
         return Ok(None);
     };
@@ -280,7 +282,7 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, Untranslatabl
         &mut storage,
     );
     if !matches!(outcome, Ok(httparse::Status::Complete(_))) {
-        return Err(Untranslatable);
+        return Err(UntranslatableError);
     }
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default())?;
     let mut fields = read_fields(&head, parsed.headers)?;

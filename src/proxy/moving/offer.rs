@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 
 use super::MovedConnection;
 use crate::core::moving::GivenConnection;
-use crate::registry::endpoint::{Permit, Ticket};
+use crate::registry::endpoint::{ConnectionTicket, Permit};
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Interrupts};
+use crate::rt::shutdown_signal::{ConnectionInterrupt, InterruptSet};
 
 /// Why a connection does not move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,7 +67,7 @@ impl StayReason {
         }
     }
 
-    /// The number by which an [`Interrupt`] notes it.
+    /// The number by which an [`ConnectionInterrupt`] notes it.
     pub const fn code(self) -> u8 {
         self as u8
     }
@@ -135,7 +135,7 @@ pub struct MoveOut {
 #[derive(Debug)]
 pub struct CountedElsewhere {
     /// Counts the connection. Dropped before the permit.
-    pub ticket: Ticket,
+    pub ticket: ConnectionTicket,
     /// Counts the request, where there is one.
     pub permit: Option<Permit>,
 }
@@ -144,7 +144,7 @@ impl MoveOut {
     /// Begins a hand-over: all of `connections` are asked to move to where `offers` leads, at their next still point.
     pub fn begin<'a>(
         &'a self,
-        connections: &'a Interrupts,
+        connections: &'a InterruptSet,
         offers: UnboundedSender<OfferedConnection>,
     ) -> MoveUnderWay<'a> {
         self.offers.store(Some(Arc::new(offers)));
@@ -175,7 +175,7 @@ impl MoveOut {
     /// Offers a connection that stands still, and waits for the word. True: it is another process's, and nothing more may
     /// be read or written; false: it goes on here. The caller's task does nothing else meanwhile, whatever the proxy is
     /// told: one who might give up on its own would not know whose the connection is.
-    pub async fn offer(&self, interrupt: &Interrupt, moved: MovedConnection) -> bool {
+    pub async fn offer(&self, interrupt: &ConnectionInterrupt, moved: MovedConnection) -> bool {
         interrupt.answer(OFFERED);
         let is_given = match self.announce(moved, Some(self.given.clone())) {
             Some(word) => word.await.is_ok(),
@@ -217,7 +217,7 @@ impl MoveOut {
 /// A hand-over under way. When it is dropped, connections that were not given away go on here, and are asked no more.
 pub struct MoveUnderWay<'a> {
     out: &'a MoveOut,
-    connections: &'a Interrupts,
+    connections: &'a InterruptSet,
     before: u64,
 }
 
@@ -270,7 +270,7 @@ impl Drop for MoveUnderWay<'_> {
     }
 }
 
-/// What an [`Interrupt`] notes of a connection that was offered.
+/// What an [`ConnectionInterrupt`] notes of a connection that was offered.
 const OFFERED: u8 = 63;
 
 /// How a hand-over of open connections stands.
@@ -286,7 +286,7 @@ pub struct MoveCount {
 
 /// Notes that a connection stays, and why. One that stays for good, or that was refused, is asked no more in this
 /// hand-over.
-pub(crate) fn note_stay(interrupt: &Interrupt, reason: StayReason) {
+pub(crate) fn note_stay(interrupt: &ConnectionInterrupt, reason: StayReason) {
     match reason {
         StayReason::Request | StayReason::Buffers | StayReason::Stream | StayReason::Ending => {
             interrupt.answer(reason.code());

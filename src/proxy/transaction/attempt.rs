@@ -14,7 +14,7 @@ use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::forward::{
     ForwardEnd, ForwardFailure, ForwardParams, TransferStats, forward_once, patience,
 };
-use crate::proxy::h1::method::Upgrade;
+use crate::proxy::h1::method::UpgradeProtocol;
 use crate::proxy::h1::request::RequestHead;
 use crate::registry::endpoint::{IdleConnection, Permit};
 use crate::rt::clock;
@@ -57,7 +57,7 @@ pub(super) struct UpgradedAttempt {
     pub(super) connection: Box<IdleConnection>,
     /// What the backend has said of it already.
     pub(super) incoming: Buffer,
-    pub(super) upgrade: Option<Upgrade>,
+    pub(super) upgrade: Option<UpgradeProtocol>,
 }
 
 /// An attempt whose answer is a stream of events at a still point.

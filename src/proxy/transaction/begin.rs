@@ -20,7 +20,7 @@ use crate::proxy::h1::request::RequestHead;
 use crate::registry::snapshot::PoolSnapshot;
 
 /// Why no backend is asked.
-pub(super) enum Unrouted {
+pub(super) enum UnroutedReason {
     /// The listener sends its clients to HTTPS, at this port.
     Redirect(u16),
     /// A certificate authority gets its answer.
@@ -52,7 +52,7 @@ pub(super) fn route_request(
     account: &mut RequestRecord,
     id: &RequestId,
     routed: &mut Option<Arc<PoolSnapshot>>,
-) -> Result<RoutedToPool, Unrouted> {
+) -> Result<RoutedToPool, UnroutedReason> {
     if client.origin.listener_answer != ListenerAnswer::Nothing {
         answer_by_listener(plane, client, head)?;
     }
@@ -62,7 +62,7 @@ pub(super) fn route_request(
         account.rule = rule;
         prepare_changes(&config, client, head, account, id)?;
         if is_to_be_admitted(account) {
-            return Err(Unrouted::Guarded);
+            return Err(UnroutedReason::Guarded);
         }
     }
     let Some(pool) = pool else {
@@ -72,7 +72,7 @@ pub(super) fn route_request(
     if passes::is_circle(client.buffer.bytes(), head) {
         account.occupied = head.len;
         let answer = LocalResponse::new(508, CIRCLE);
-        return Err(Unrouted::Answer(answer, head.body.is_empty()));
+        return Err(UnroutedReason::Answer(answer, head.body.is_empty()));
     }
     match begin_upload(head, account, config.server.max_body) {
         Ok(upload) => Ok(RoutedToPool {
@@ -80,7 +80,7 @@ pub(super) fn route_request(
             pool,
             upload,
         }),
-        Err(error) => Err(Unrouted::Answer(body_answer(error), false)),
+        Err(error) => Err(UnroutedReason::Answer(body_answer(error), false)),
     }
 }
 
@@ -91,18 +91,18 @@ fn answer_by_listener(
     plane: &DataPlane,
     client: &ClientConnection,
     head: &RequestHead,
-) -> Result<(), Unrouted> {
+) -> Result<(), UnroutedReason> {
     let answer = client.origin.listener_answer;
     if matches!(answer, ListenerAnswer::Challenges { .. })
         && matches!(head.method, Method::Get | Method::Head)
     {
         let path = head.path.of(client.buffer.bytes());
         if let Some(answer) = plane.certificates.challenges.http(path) {
-            return Err(Unrouted::Challenge(answer));
+            return Err(UnroutedReason::Challenge(answer));
         }
     }
     match answer.redirect() {
-        Some(port) => Err(Unrouted::Redirect(port)),
+        Some(port) => Err(UnroutedReason::Redirect(port)),
         None => Ok(()),
     }
 }
@@ -114,7 +114,7 @@ pub(super) fn prepare_changes(
     head: &RequestHead,
     account: &mut RequestRecord,
     id: &RequestId,
-) -> Result<(), Unrouted> {
+) -> Result<(), UnroutedReason> {
     // What an earlier route has made is of no use to this one.
     account.made = KeptValues::default();
     let Some(rule) = &account.rule else {
@@ -132,7 +132,7 @@ pub(super) fn prepare_changes(
     account.made = made;
     done.map_err(|answer| {
         account.occupied = head.len;
-        Unrouted::Answer(answer, head.body.is_empty())
+        UnroutedReason::Answer(answer, head.body.is_empty())
     })
 }
 
@@ -141,12 +141,12 @@ pub(super) fn act_without_pool(
     head: &RequestHead,
     account: &mut RequestRecord,
     config: Arc<Config>,
-) -> Unrouted {
+) -> UnroutedReason {
     account.occupied = head.len;
     let rule = account.rule.as_ref();
     match rule.and_then(|rule| OwnAction::of(&rule.route)) {
-        Some(action) => Unrouted::Act(action, config),
-        None => Unrouted::Answer(LocalResponse::NO_ROUTE, head.body.is_empty()),
+        Some(action) => UnroutedReason::Act(action, config),
+        None => UnroutedReason::Answer(LocalResponse::NO_ROUTE, head.body.is_empty()),
     }
 }
 
@@ -189,24 +189,24 @@ pub(super) async fn answer_unrouted(
     head: &RequestHead,
     account: &mut RequestRecord,
     id: &RequestId,
-    why: Unrouted,
+    why: UnroutedReason,
 ) -> AfterRequest {
     match why {
-        Unrouted::Redirect(port) => {
+        UnroutedReason::Redirect(port) => {
             local_response::redirect(plane, client, head, account, port).await
         }
-        Unrouted::Challenge(answer) => {
+        UnroutedReason::Challenge(answer) => {
             local_response::answer_challenge(plane, client, head, account, &answer).await
         }
-        Unrouted::Act(action, config) => {
+        UnroutedReason::Act(action, config) => {
             act(plane, client, head, account, id, (action, &config)).await
         }
         // Whoever asks for an answer has asked the guards.
-        Unrouted::Guarded => {
+        UnroutedReason::Guarded => {
             let answer = LocalResponse::new(503, "the route's guards were not asked");
             answer_locally(plane, client, head, account, answer, head.body.is_empty()).await
         }
-        Unrouted::Answer(answer, is_whole) => {
+        UnroutedReason::Answer(answer, is_whole) => {
             answer_locally(plane, client, head, account, answer, is_whole).await
         }
     }

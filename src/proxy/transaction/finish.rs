@@ -7,7 +7,7 @@ use super::record::RequestEnd;
 use crate::proxy::client::AfterRequest;
 use crate::proxy::forward::tunnel::{Tunnel, TunnelEnd, run_tunnel};
 use crate::proxy::forward::{ForwardEnd, ForwardParams, TransferStats, resume_events};
-use crate::proxy::h1::method::Upgrade;
+use crate::proxy::h1::method::UpgradeProtocol;
 use crate::registry::endpoint::{CarriedRequest, Endpoint, IdleConnection, Permit, RequestKind};
 use crate::rt::clock;
 
@@ -46,7 +46,7 @@ impl Transaction<'_> {
             incoming,
             upgrade,
         } = upgraded;
-        let websocket = upgrade == Some(Upgrade::WebSocket);
+        let websocket = upgrade == Some(UpgradeProtocol::WebSocket);
         // The log still wants to read the head when the tunnel has used the buffer.
         let head = self.client.buffer.bytes()[..self.head.len].to_vec();
         self.client.buffer.consume(self.upload.occupied());

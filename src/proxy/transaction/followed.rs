@@ -18,7 +18,7 @@ use crate::proxy::client::ClientConnection;
 use crate::proxy::client::followed::FollowedRequest;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h1::request::RequestHead;
-use crate::proxy::h1::span::Field;
+use crate::proxy::h1::span::HeaderField;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
@@ -141,7 +141,7 @@ const STATE: &[u8] = b"tracestate";
 /// Whether a request has a field of a trace context, whatever is in it. Lengths first: they need no look at the buffer.
 fn has_context(buffer: &[u8], head: &RequestHead) -> bool {
     // Literals, whose length is known where they are compared: that is a few wide compares, and no call.
-    let is_of_context = |field: &Field| match field.name.len() {
+    let is_of_context = |field: &HeaderField| match field.name.len() {
         11 => (field.name.of(buffer)).eq_ignore_ascii_case(b"traceparent"),
         10 => (field.name.of(buffer)).eq_ignore_ascii_case(b"tracestate"),
         _ => false,
@@ -162,7 +162,7 @@ fn received_parent(buffer: &[u8], head: &RequestHead) -> Option<TraceParent> {
 
 /// The last `User-Agent`.
 fn user_agent<'a>(buffer: &'a [u8], head: &RequestHead) -> &'a [u8] {
-    let is_agent = |field: &&Field| {
+    let is_agent = |field: &&HeaderField| {
         let name = field.name.of(buffer);
         name.eq_ignore_ascii_case(b"user-agent")
     };

@@ -14,14 +14,14 @@ use crate::core::hold::{
 use crate::core::pause::paused_limits;
 use crate::proxy::buffer::LARGE;
 use crate::proxy::client::ClientConnection;
-use crate::proxy::client::heard::{Looks, Waited};
+use crate::proxy::client::heard::{ClientLooks, WaitEnd};
 use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::upstream::pick::{ExcludedBackends, admit_waiter};
-use crate::registry::Handle;
+use crate::registry::RegistryHandle;
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::{PoolShared, PoolSnapshot};
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// Who waits for room looks for itself only in case a reload has just brought the limit.
 const ROOM_ROUND: u32 = 4;
@@ -133,7 +133,7 @@ impl Drop for HoldTicket {
 
 /// Waits until the pool has something eligible, with room.
 pub async fn wait(
-    registry: &Handle,
+    registry: &RegistryHandle,
     pool: &PoolSnapshot,
     client: &mut ClientConnection,
     wish: HoldRequest<'_>,
@@ -210,7 +210,7 @@ pub async fn wait(
         .is_some_and(|newest| wish.for_home || !newest.ready.is_empty())
         .then(|| Box::pin(clock::sleep(second_look(round))));
     let mut released = Box::pin(shared.queue.release.acquire());
-    let mut looks = Looks::default();
+    let mut looks = ClientLooks::default();
     let end = poll_fn(|cx| {
         if !wish.for_home
             && let Poll::Ready(permit) = released.as_mut().poll(cx)
@@ -234,7 +234,7 @@ pub async fn wait(
             }));
         }
         client.interrupt.register(cx.waker());
-        if client.interrupt.level() == Level::Cut {
+        if client.interrupt.level() == ShutdownLevel::Cut {
             return Poll::Ready(Some(HoldEnd::ShutDown));
         }
         // What no room is left for stays in the kernel, and holds the client back.
@@ -246,8 +246,8 @@ pub async fn wait(
         }
         let is_deaf = client.finished || !client.buffer.has_room(most.min(LARGE));
         match ready!(looks.poll(cx, client, is_deaf, deadline)) {
-            Waited::Enough => Poll::Ready(Some(std::mem::replace(&mut late, HoldEnd::ClientGone))),
-            Waited::Abandoned => Poll::Ready(Some(HoldEnd::ClientGone)),
+            WaitEnd::Enough => Poll::Ready(Some(std::mem::replace(&mut late, HoldEnd::ClientGone))),
+            WaitEnd::Abandoned => Poll::Ready(Some(HoldEnd::ClientGone)),
         }
     })
     .await;
@@ -255,7 +255,7 @@ pub async fn wait(
 }
 
 /// The pool as it is now.
-fn newest(registry: &Handle, pool: &PoolSnapshot) -> Option<Arc<PoolSnapshot>> {
+fn newest(registry: &RegistryHandle, pool: &PoolSnapshot) -> Option<Arc<PoolSnapshot>> {
     let snapshot = registry.snapshot();
     let mut pools = snapshot.pools.iter();
     pools

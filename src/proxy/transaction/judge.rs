@@ -9,7 +9,7 @@ use super::record::RequestEnd;
 use crate::core::retry;
 use crate::core::retry::{RetryReason, RetryVerdict};
 use crate::proxy::client::AfterRequest;
-use crate::proxy::forward::{ForwardFailure, Truncation};
+use crate::proxy::forward::{ForwardFailure, ResponseTruncation};
 use crate::proxy::h1::request::RequestBody;
 use crate::proxy::upstream::delivery::undelivered;
 use crate::proxy::upstream::{note_refusal, outcome};
@@ -197,7 +197,7 @@ impl Transaction<'_> {
             | ForwardFailure::LengthRequired => RequestEnd::BadRequest,
             ForwardFailure::Limited { limit, .. } => RequestEnd::Limited(limit),
             ForwardFailure::ClientGone => RequestEnd::ClientClosed,
-            ForwardFailure::Truncated(Truncation::CutByDrain) => RequestEnd::Cut,
+            ForwardFailure::Truncated(ResponseTruncation::CutByDrain) => RequestEnd::Cut,
             ForwardFailure::Truncated(_) => RequestEnd::Truncated,
         };
         match failure {
@@ -226,7 +226,7 @@ impl Transaction<'_> {
             }
             ForwardFailure::Truncated(cause) => {
                 self.account.cause = cause.as_str().into();
-                if cause == Truncation::UpstreamClosed {
+                if cause == ResponseTruncation::UpstreamClosed {
                     endpoint.request_lost();
                 }
             }
@@ -234,7 +234,7 @@ impl Transaction<'_> {
         }
         if matches!(
             failure,
-            ForwardFailure::Cut | ForwardFailure::Truncated(Truncation::CutByDrain)
+            ForwardFailure::Cut | ForwardFailure::Truncated(ResponseTruncation::CutByDrain)
         ) {
             let buffer = self.client.buffer.bytes();
             tracing::warn!(

@@ -9,7 +9,7 @@ use super::record::{RequestEnd, RequestRecord};
 use super::request_id::RequestId;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::upload::UploadError;
 use crate::proxy::client::{AfterRequest, ClientConnection};
@@ -41,7 +41,7 @@ pub(super) struct LocalResponse {
     pub(super) seen: Option<String>,
     pub(super) retry_after: Option<u32>,
     /// The limit of `[server]` that it is about.
-    pub(super) limit: Option<Limit>,
+    pub(super) limit: Option<ServerLimit>,
     /// Further fields, as lines.
     pub(super) fields: Option<String>,
 }
@@ -62,11 +62,11 @@ impl LocalResponse {
     }
 
     /// A limit of `[server]` was reached.
-    pub(super) fn limited(limit: Limit, status: u16) -> Self {
+    pub(super) fn limited(limit: ServerLimit, status: u16) -> Self {
         let cause = match limit {
-            Limit::BodyTimeout => "the request's body made no progress",
-            Limit::BodyRate => "the request's body came too slowly",
-            Limit::Body => "the request's body is too large",
+            ServerLimit::BodyTimeout => "the request's body made no progress",
+            ServerLimit::BodyRate => "the request's body came too slowly",
+            ServerLimit::Body => "the request's body is too large",
             _ if status == 408 => "the request took too long to arrive",
             _ if status == 504 => "the answer took too long",
             _ => "no backend became ready in time",
@@ -194,7 +194,7 @@ pub(super) async fn after_panic(
 
 pub(super) fn body_answer(error: UploadError) -> LocalResponse {
     match error {
-        UploadError::TooLarge => LocalResponse::limited(Limit::Body, 413),
+        UploadError::TooLarge => LocalResponse::limited(ServerLimit::Body, 413),
         UploadError::Malformed => {
             LocalResponse::new(400, "the request's chunked body is malformed")
         }

@@ -47,7 +47,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use attempt::{AttemptEnd, AttemptPurpose};
-use begin::{RoutedToPool, Unrouted, answer_unrouted, route_request};
+use begin::{RoutedToPool, UnroutedReason, answer_unrouted, route_request};
 use changes::MessageChanges;
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
@@ -67,7 +67,7 @@ use crate::proxy::upstream::pick::{self, ExcludedBackends};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
-use crate::rt::panics::{self, Panicked};
+use crate::rt::panics::{self, PanicError};
 
 /// One request under way.
 struct Transaction<'a> {
@@ -117,7 +117,7 @@ pub async fn handle(
                 match route_request(plane, client, head, account, &id, &mut routed) {
                     Ok(found) => break found,
                     // Boxed: most routes have no guards.
-                    Err(Unrouted::Guarded) => {
+                    Err(UnroutedReason::Guarded) => {
                         let admitting = guards::admit(plane, client, head, account);
                         if let Err(next) = Box::pin(admitting).await {
                             return next;
@@ -200,7 +200,7 @@ pub async fn handle(
     };
     let next = match answered {
         Ok(next) => next,
-        Err(Panicked) => after_panic(plane, client, head, &mut account).await,
+        Err(PanicError) => after_panic(plane, client, head, &mut account).await,
     };
     if next == AfterRequest::Moved {
         // The process that goes on with it counts it, and writes its line.

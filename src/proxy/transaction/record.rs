@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::core::Time;
 use crate::core::hold::HoldRefusal;
 use crate::core::retry::RetryReason;
-use crate::metrics::{Limit, RouteRefusal};
+use crate::metrics::{RouteRefusal, ServerLimit};
 use crate::proxy::client::ClientConnection;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::TransferStats;
@@ -54,7 +54,7 @@ pub enum RequestEnd {
     /// The response had begun and broke off.
     Truncated,
     /// A limit of `[server]` was reached.
-    Limited(Limit),
+    Limited(ServerLimit),
     /// It waited for a ready backend in vain.
     NotReady(HoldRefusal),
     /// Its pool was paused, and has answered with a page.
@@ -384,7 +384,7 @@ fn record_refusal(
         method: words.next().unwrap_or_default(),
         target: words.next().unwrap_or_default(),
         status: refusal.status,
-        end: refusal.limit.map_or("refused", Limit::key),
+        end: refusal.limit.map_or("refused", ServerLimit::key),
         cause: refusal.detail,
         ..AccessRecord::default()
     });

@@ -12,13 +12,13 @@ use super::super::buffer::{AHEAD, BODY_STEP, LARGE};
 use super::Transaction;
 use super::local_response::{LocalResponse, body_answer};
 use crate::core::Time;
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::proxy::client::AfterRequest;
 use crate::proxy::error_response::SHUTTING_DOWN;
-use crate::proxy::forward::min_rate::Pace;
+use crate::proxy::forward::min_rate::MinRatePace;
 use crate::proxy::h1::request::RequestBody;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// The slowest body that is waited for here, in bytes a second, once `body_timeout` is used up, where `min_body_rate`
 /// says nothing stricter: nobody keeps a request in the proxy's memory by a byte now and then.
@@ -71,7 +71,7 @@ impl Transaction<'_> {
             most,
             newcomer_until: Some(began + NEWCOMER),
             progress: began,
-            pace: Pace::new(pace),
+            pace: MinRatePace::new(pace),
         };
         wait.goes_on(began);
         let arrival = poll_fn(|cx| self.poll_body(cx, &mut wait)).await;
@@ -135,7 +135,7 @@ impl Transaction<'_> {
             }
         }
         self.client.interrupt.register(cx.waker());
-        if self.client.interrupt.level() == Level::Cut {
+        if self.client.interrupt.level() == ShutdownLevel::Cut {
             return Poll::Ready(BodyRead::Refused(LocalResponse::new(503, SHUTTING_DOWN)));
         }
         let (at, limit) = self.patience(wait);
@@ -149,7 +149,7 @@ impl Transaction<'_> {
             wait.newcomer_until = None;
         }
         if self.client.poll_evicted(cx, WAITING) {
-            let answer = LocalResponse::limited(Limit::Memory, 408);
+            let answer = LocalResponse::limited(ServerLimit::Memory, 408);
             return Poll::Ready(BodyRead::Refused(answer));
         }
         let answer = LocalResponse::limited(limit, 408);
@@ -160,16 +160,19 @@ impl Transaction<'_> {
     }
 
     /// Until when the body is waited for, and by which limit.
-    fn patience(&self, wait: &BodyWait) -> (Time, Limit) {
+    fn patience(&self, wait: &BodyWait) -> (Time, ServerLimit) {
         let silent = wait.progress + self.config.server.body_timeout;
         let slow = wait.pace.deadline(self.upload.total());
         let late = self.ends();
-        [(slow, Limit::BodyRate), (late, Limit::TotalTimeout)]
-            .into_iter()
-            .filter_map(|(at, limit)| Some((at?, limit)))
-            .fold((silent, Limit::BodyTimeout), |first, other| {
-                if other.0 < first.0 { other } else { first }
-            })
+        [
+            (slow, ServerLimit::BodyRate),
+            (late, ServerLimit::TotalTimeout),
+        ]
+        .into_iter()
+        .filter_map(|(at, limit)| Some((at?, limit)))
+        .fold((silent, ServerLimit::BodyTimeout), |first, other| {
+            if other.0 < first.0 { other } else { first }
+        })
     }
 }
 
@@ -180,7 +183,7 @@ struct BodyWait {
     /// Until when it costs nobody anything; `None`: that has passed.
     newcomer_until: Option<Time>,
     progress: Time,
-    pace: Pace,
+    pace: MinRatePace,
 }
 
 impl BodyWait {

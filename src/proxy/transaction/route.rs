@@ -98,7 +98,7 @@ fn choose_pool(
 /// A request as its client has sent it.
 pub(super) struct ReceivedRequest<'a> {
     /// `[headers]`.
-    pub(super) policy: &'a config::Headers,
+    pub(super) policy: &'a config::HeadersConfig,
     pub(super) buffer: &'a [u8],
     pub(super) head: &'a RequestHead,
     pub(super) client: &'a ClientInfo,
@@ -172,7 +172,7 @@ impl RoutedRequest for ReceivedRequest<'_> {
 
 /// The client's address; behind trusted proxies, the one that they tell of. `None`: nobody knows.
 pub(super) fn client_address(
-    headers: &config::Headers,
+    headers: &config::HeadersConfig,
     buffer: &[u8],
     head: &RequestHead,
     client: &ClientInfo,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::actions::act;
-use super::begin::{Unrouted, act_without_pool, is_to_be_admitted, prepare_changes};
+use super::begin::{UnroutedReason, act_without_pool, is_to_be_admitted, prepare_changes};
 use super::hold::{self, HoldEnd, HoldTicket};
 use super::local_response::{LocalResponse, body_answer};
 use super::record::RequestEnd;
@@ -11,7 +11,7 @@ use super::route::find_pool;
 use super::{Transaction, guards};
 use crate::core::Time;
 use crate::core::hold::{self as hold_limits, RETRY_AFTER};
-use crate::metrics::Limit;
+use crate::metrics::ServerLimit;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::AfterRequest;
 use crate::proxy::error_response::SHUTTING_DOWN;
@@ -96,7 +96,7 @@ impl Transaction<'_> {
             HoldEnd::Released(place) => self.leave_hold(place, since).await,
             HoldEnd::TooLate => {
                 let answer = LocalResponse {
-                    limit: Some(Limit::TotalTimeout),
+                    limit: Some(ServerLimit::TotalTimeout),
                     ..self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold)
                 };
                 Err(self.answer(answer).await)
@@ -130,7 +130,7 @@ impl Transaction<'_> {
                 }
                 match routed {
                     Ok(()) => Ok(None),
-                    Err(Unrouted::Act(action, config)) => {
+                    Err(UnroutedReason::Act(action, config)) => {
                         let action = (action, &*config);
                         Err(act(
                             self.plane,
@@ -142,10 +142,12 @@ impl Transaction<'_> {
                         )
                         .await)
                     }
-                    Err(Unrouted::Answer(answer, _)) => Err(self.answer(answer).await),
-                    Err(Unrouted::Redirect(_) | Unrouted::Challenge(_) | Unrouted::Guarded) => {
-                        Err(self.answer(LocalResponse::NO_ROUTE).await)
-                    }
+                    Err(UnroutedReason::Answer(answer, _)) => Err(self.answer(answer).await),
+                    Err(
+                        UnroutedReason::Redirect(_)
+                        | UnroutedReason::Challenge(_)
+                        | UnroutedReason::Guarded,
+                    ) => Err(self.answer(LocalResponse::NO_ROUTE).await),
                 }
             }
             HoldEnd::PauseChanged => {
@@ -190,7 +192,7 @@ impl Transaction<'_> {
     }
 
     /// The configuration has changed while the request waited: finds the pool that it is for now.
-    fn route_anew(&mut self) -> Result<(), Unrouted> {
+    fn route_anew(&mut self) -> Result<(), UnroutedReason> {
         let found = find_pool(self.plane, self.client, self.head);
         self.config = found.config;
         self.account.rule = found.rule;

@@ -25,9 +25,9 @@ use crate::net::keepalive::Keepalive;
 use crate::net::plain;
 use crate::net::socket;
 use crate::proxy::data_plane::DataPlane;
-use crate::registry::endpoint::{IdleConnection, Permit, Resolved, Ticket};
+use crate::registry::endpoint::{ConnectionTicket, IdleConnection, Permit, ResolvedAddress};
 use crate::rt::clock::{self, timeout};
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 use crate::tls::upstream::Alpn;
 
 /// Why there is no connection. Nothing was sent: another backend may be tried, whatever the method.
@@ -89,7 +89,7 @@ impl From<io::Error> for ConnectError {
 pub async fn open_connection(
     plane: &DataPlane,
     permit: &Permit,
-    upstream: &config::Upstream,
+    upstream: &config::UpstreamConfig,
     behalf: ProxiedAddrs,
 ) -> Result<Box<IdleConnection>, ConnectError> {
     let dialled = dial(plane, permit, upstream, behalf, Alpn::Http1).await?;
@@ -113,7 +113,7 @@ pub struct NewConnection {
     /// The number of the transport that it was opened with.
     pub transport: u32,
     /// Counts it.
-    pub ticket: Ticket,
+    pub ticket: ConnectionTicket,
 }
 
 /// Opens what a connection is made of.
@@ -123,7 +123,7 @@ pub struct NewConnection {
 pub async fn dial(
     plane: &DataPlane,
     permit: &Permit,
-    upstream: &config::Upstream,
+    upstream: &config::UpstreamConfig,
     behalf: ProxiedAddrs,
     alpn: Alpn,
 ) -> Result<NewConnection, ConnectError> {
@@ -134,15 +134,17 @@ pub async fn dial(
     let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
     let own = plane.registry.own_listeners();
     let mut peer = match &*resolved {
-        Resolved::Socket(address) => {
+        ResolvedAddress::Socket(address) => {
             own.check(*address)?;
             HttpPeer::new(*address, false, String::new())
         }
-        Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
-            .map_err(|error| failed(&error))?,
+        ResolvedAddress::Unix(path) => {
+            HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
+                .map_err(|error| failed(&error))?
+        }
     };
     let (transport, number) = endpoint.transport();
-    if matches!(*resolved, Resolved::Socket(_)) {
+    if matches!(*resolved, ResolvedAddress::Socket(_)) {
         let idle = plane.registry.snapshot().config.server.tcp_keepalive;
         let keepalive = Keepalive::after(idle, upstream.read_timeout);
         peer.options.tcp_keepalive = keepalive.map(|keepalive| match upstream.http2 {
@@ -160,8 +162,8 @@ pub async fn dial(
     let socket = plain::socket_of(&stream);
     drop(stream);
     let stream = socket.and_then(|socket| match *resolved {
-        Resolved::Socket(_) => plain::tcp(socket),
-        Resolved::Unix(_) => plain::unix(socket),
+        ResolvedAddress::Socket(_) => plain::tcp(socket),
+        ResolvedAddress::Unix(_) => plain::unix(socket),
     });
     let stream = stream?;
     let dressed = match transport.is_plain() {
@@ -178,7 +180,7 @@ pub async fn dial(
                 }
                 ticket.interrupt().register(cx.waker());
                 match ticket.interrupt().level() {
-                    Level::Cut => Poll::Ready(Err(ConnectError::Moved)),
+                    ShutdownLevel::Cut => Poll::Ready(Err(ConnectError::Moved)),
                     _ => Poll::Pending,
                 }
             })

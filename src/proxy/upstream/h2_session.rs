@@ -28,11 +28,11 @@ use crate::proxy::h2::wire::SessionWire;
 use crate::proxy::upstream::ProxiedAddrs;
 use crate::proxy::upstream::connect::{ConnectError, dial};
 use crate::registry::endpoint::{
-    BackendSession, Endpoint, Entered, IdleConnection, Permit, Ticket,
+    BackendSession, ConnectionTicket, Endpoint, IdleConnection, Permit, SessionStream,
 };
 use crate::rt::clock::{sleep, timeout};
 use crate::rt::panics;
-use crate::rt::shutdown_signal::Level;
+use crate::rt::shutdown_signal::ShutdownLevel;
 use crate::tls::upstream::Alpn;
 
 /// What the backend may send of one response before it was read: as much as two buffers of the HTTP/1 plane.
@@ -74,7 +74,7 @@ pub fn reuse(permit: &Permit) -> Option<Box<IdleConnection>> {
 pub async fn connect(
     plane: &DataPlane,
     permit: &Permit,
-    upstream: &config::Upstream,
+    upstream: &config::UpstreamConfig,
 ) -> Result<Box<IdleConnection>, ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     let sessions = &endpoint.sessions;
@@ -114,7 +114,7 @@ pub async fn connect(
     }
 }
 
-fn connection(endpoint: &Arc<Endpoint>, entered: Entered) -> Box<IdleConnection> {
+fn connection(endpoint: &Arc<Endpoint>, entered: SessionStream) -> Box<IdleConnection> {
     if endpoint.gate.is_closed() {
         // Fail-open: it ends with its last stream, or it would keep the app from stopping.
         entered.session().close();
@@ -139,7 +139,7 @@ fn connection(endpoint: &Arc<Endpoint>, entered: Entered) -> Box<IdleConnection>
 async fn open(
     plane: &DataPlane,
     permit: &Permit,
-    upstream: &config::Upstream,
+    upstream: &config::UpstreamConfig,
 ) -> Result<(), ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     let dialled = dial(plane, permit, upstream, ProxiedAddrs::nobody(), Alpn::H2).await?;
@@ -232,7 +232,7 @@ struct SessionDriver {
 }
 
 /// Runs a session to its end. The ticket goes last: the descriptor is closed by then.
-async fn drive(driver: SessionDriver, ticket: Ticket) {
+async fn drive(driver: SessionDriver, ticket: ConnectionTicket) {
     let (session, endpoint) = (driver.session.clone(), driver.endpoint.clone());
     {
         let mut driver = pin!(driver);
@@ -251,10 +251,10 @@ async fn drive(driver: SessionDriver, ticket: Ticket) {
 }
 
 impl SessionDriver {
-    fn poll(&mut self, cx: &mut Context<'_>, ticket: &Ticket) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, ticket: &ConnectionTicket) -> Poll<()> {
         self.session.register(cx.waker());
         ticket.interrupt().register(cx.waker());
-        if ticket.interrupt().level() == Level::Cut && self.last.is_none() {
+        if ticket.interrupt().level() == ShutdownLevel::Cut && self.last.is_none() {
             self.session.close();
             self.last = Some(Box::pin(sleep(LAST_RESETS)));
         }

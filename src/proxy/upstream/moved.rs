@@ -14,7 +14,7 @@ use crate::proxy::moving::state::{MovedBackend, MovedKind};
 use crate::proxy::moving::{
     AdoptError, CountedElsewhere, MoveUnderWay, MovedConnection, OfferedConnection, StayReason,
 };
-use crate::registry::endpoint::{Endpoint, IdleConnection, Ticket};
+use crate::registry::endpoint::{ConnectionTicket, Endpoint, IdleConnection};
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
@@ -76,7 +76,7 @@ pub fn find_backend(
 pub struct AdoptedSocket {
     /// Declared before the ticket: the descriptor closes first.
     socket: OwnedFd,
-    ticket: Ticket,
+    ticket: ConnectionTicket,
 }
 
 impl AdoptedSocket {

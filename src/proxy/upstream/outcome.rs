@@ -8,8 +8,8 @@ use super::connect::ConnectError;
 use crate::core::Time;
 use crate::core::outlier::AttemptError;
 use crate::core::retry;
-use crate::metrics::Limit;
-use crate::proxy::forward::{ForwardFailure, Truncation};
+use crate::metrics::ServerLimit;
+use crate::proxy::forward::{ForwardFailure, ResponseTruncation};
 use crate::registry::endpoint::Permit;
 use crate::registry::endpoint::outcomes::{AttemptOutcome, AttemptWatch};
 use crate::registry::snapshot::PoolSnapshot;
@@ -61,16 +61,18 @@ pub fn note_failure(
         ForwardFailure::Timeout => Some(AttemptError::Timeout),
         // The time for all attempts is over. The one that has used it up is the one to blame.
         ForwardFailure::Limited {
-            limit: Limit::TotalTimeout,
+            limit: ServerLimit::TotalTimeout,
             answer: Some(504),
         } => (took >= age / 2).then_some(AttemptError::Timeout),
         ForwardFailure::BadResponse(_) => Some(AttemptError::BadResponse),
         ForwardFailure::Truncated(
-            Truncation::UpstreamClosed | Truncation::Silent | Truncation::InterimBroken,
+            ResponseTruncation::UpstreamClosed
+            | ResponseTruncation::Silent
+            | ResponseTruncation::InterimBroken,
         ) => Some(AttemptError::Broken),
-        ForwardFailure::Truncated(Truncation::MalformedHttp2 | Truncation::Malformed(_)) => {
-            Some(AttemptError::BadResponse)
-        }
+        ForwardFailure::Truncated(
+            ResponseTruncation::MalformedHttp2 | ResponseTruncation::Malformed(_),
+        ) => Some(AttemptError::BadResponse),
         _ => None,
     };
     match error {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::core::balance::{Candidate, PickInput};
+use crate::core::balance::{BalanceCandidate, PickInput};
 use crate::core::retry;
 use crate::registry::endpoint::{BackendKey, Endpoint, Permit, SessionPermit};
 use crate::registry::snapshot::{LowerTier, PoolSnapshot};
 use crate::rt::clock;
 
-impl Candidate for Arc<Endpoint> {
+impl BalanceCandidate for Arc<Endpoint> {
     fn in_flight(&self) -> u32 {
         self.gate.in_flight()
     }

@@ -11,7 +11,7 @@ use crate::core::Time;
 use crate::core::path_outline::outline_path;
 use crate::registry::view::OldestView;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::Interrupt;
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 /// Connections are asked no more often than this: there may be ten thousand, and each answer is a wake-up.
 const SPACING: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub struct CarriedRequest<'a> {
 
 /// What connections have answered.
 #[derive(Debug, Default)]
-pub struct Census(Mutex<CensusBoard>);
+pub struct ConnectionCensus(Mutex<CensusBoard>);
 
 #[derive(Debug, Default)]
 struct CensusBoard {
@@ -57,7 +57,7 @@ struct CensusBoard {
 #[derive(Debug)]
 struct CensusEntry {
     /// The connection: gone when the request is.
-    carrier: Weak<Interrupt>,
+    carrier: Weak<ConnectionInterrupt>,
     kind: Option<RequestKind>,
     since: Time,
     method: String,
@@ -73,7 +73,7 @@ impl CensusEntry {
     }
 }
 
-impl Census {
+impl ConnectionCensus {
     /// Asks, unless that was done a moment ago. Says whether it has asked.
     fn begin(&self, endpoint: &Endpoint) -> bool {
         let now = clock::now();
@@ -93,7 +93,7 @@ impl Census {
         self.0.lock().answers
     }
 
-    fn note(&self, carrier: &Arc<Interrupt>, carried: CarriedRequest<'_>) {
+    fn note(&self, carrier: &Arc<ConnectionInterrupt>, carried: CarriedRequest<'_>) {
         let mut board = self.0.lock();
         board.answers = board.answers.saturating_add(1);
         board.oldest.retain(|entry| {
@@ -147,7 +147,7 @@ impl Endpoint {
 
     /// A connection answers what it carries.
     #[cold]
-    pub fn answer_inquiry(&self, carrier: &Arc<Interrupt>, carried: CarriedRequest<'_>) {
+    pub fn answer_inquiry(&self, carrier: &Arc<ConnectionInterrupt>, carried: CarriedRequest<'_>) {
         carrier.end_inquiry();
         self.census.note(carrier, carried);
     }
@@ -184,7 +184,7 @@ pub(in crate::registry) async fn await_census(asked: Vec<Arc<Endpoint>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rt::shutdown_signal::Interrupts;
+    use crate::rt::shutdown_signal::InterruptSet;
 
     fn carried(since: u64, kind: Option<RequestKind>) -> CarriedRequest<'static> {
         CarriedRequest {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn oldest_request_comes_before_older_streams_and_its_successor_is_known() {
-        let (census, set) = (Census::default(), Interrupts::default());
+        let (census, set) = (ConnectionCensus::default(), InterruptSet::default());
         let mut carriers: Vec<_> = (0..20).map(|_| set.join()).collect();
         census.note(&carriers[0], carried(1, Some(RequestKind::Upgrade)));
         for (index, carrier) in carriers.iter().enumerate().skip(1) {
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn connection_that_answers_twice_is_kept_once_with_its_last_word() {
-        let (census, set) = (Census::default(), Interrupts::default());
+        let (census, set) = (ConnectionCensus::default(), InterruptSet::default());
         let one = set.join();
         census.note(&one, carried(5, None));
         census.note(&one, carried(7, Some(RequestKind::Stream)));

@@ -7,18 +7,18 @@ use pingora::protocols::Stream;
 use super::Endpoint;
 use super::in_flight::{RequestKind, StreamGuard};
 use crate::core::Time;
-use crate::rt::shutdown_signal::Interrupt;
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 /// One open connection of ours; counted out on drop.
 #[derive(Debug)]
-pub struct Ticket {
-    pub(super) interrupt: Arc<Interrupt>,
+pub struct ConnectionTicket {
+    pub(super) interrupt: Arc<ConnectionInterrupt>,
     pub(super) endpoint: Arc<Endpoint>,
 }
 
-impl Ticket {
+impl ConnectionTicket {
     /// How the outside reaches the one who uses the connection.
-    pub fn interrupt(&self) -> &Arc<Interrupt> {
+    pub fn interrupt(&self) -> &Arc<ConnectionInterrupt> {
         &self.interrupt
     }
 
@@ -36,13 +36,13 @@ impl Ticket {
 impl IdleConnection {
     /// The connection is another process's: our descriptor is closed without a word. What is returned counts the
     /// connection for as long as it is held.
-    pub fn hand_over(self) -> Ticket {
+    pub fn hand_over(self) -> ConnectionTicket {
         drop(self.stream);
         self.ticket
     }
 }
 
-impl Drop for Ticket {
+impl Drop for ConnectionTicket {
     fn drop(&mut self) {
         self.endpoint.connections.leave(&self.interrupt);
         if self.endpoint.gate.is_closed() {
@@ -71,5 +71,5 @@ pub struct IdleConnection {
     /// It is known that the backend's process has accepted it, and that it isn't in the listener's queue.
     pub accepted: bool,
     /// Counts it among the backend's open connections.
-    pub ticket: Ticket,
+    pub ticket: ConnectionTicket,
 }

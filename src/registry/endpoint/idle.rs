@@ -16,7 +16,7 @@ const LEAST: usize = 64;
 
 /// A bag of boxed idle connections.
 #[derive(Debug)]
-pub struct Idle<T>(Box<[IdleLane<T>]>);
+pub struct IdleConnections<T>(Box<[IdleLane<T>]>);
 
 /// One thread's part of it.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ struct IdleLane<T> {
     connections: PhantomData<Mutex<T>>,
 }
 
-impl<T> Idle<T> {
+impl<T> IdleConnections<T> {
     /// Room for `capacity` connections.
     pub fn new(capacity: usize) -> Self {
         let threads = worker::count();
@@ -169,16 +169,16 @@ mod tests {
         }
         impl<T> UnlessSync<()> for T {}
         impl<T: Sync> UnlessSync<u8> for T {}
-        <Idle<std::rc::Rc<()>> as UnlessSend<_>>::holds();
-        <Idle<std::rc::Rc<()>> as UnlessSync<_>>::holds();
+        <IdleConnections<std::rc::Rc<()>> as UnlessSend<_>>::holds();
+        <IdleConnections<std::rc::Rc<()>> as UnlessSync<_>>::holds();
         fn is_shared<T: Send + Sync>() {}
         // Taken by one thread at a time, so it need not be `Sync` itself.
-        is_shared::<Idle<std::cell::Cell<u8>>>();
+        is_shared::<IdleConnections<std::cell::Cell<u8>>>();
     }
 
     #[test]
     fn gives_back_what_does_not_fit() {
-        let idle = Idle::new(1);
+        let idle = IdleConnections::new(1);
         assert!(idle.put(Box::new(1)).is_ok());
         assert_eq!(idle.put(Box::new(2)), Err(Box::new(2)));
         assert_eq!(idle.take(), Some(Box::new(1)));
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn retain_drops_the_refused() {
-        let idle = Idle::new(8);
+        let idle = IdleConnections::new(8);
         for value in 0..6 {
             assert!(idle.put(Box::new(value)).is_ok());
         }
@@ -206,7 +206,7 @@ mod tests {
         // Miri takes a thousand times as long for each.
         let rounds = if cfg!(miri) { 100 } else { 10_000 };
         let live = Arc::new(AtomicI64::new(0));
-        let idle = Arc::new(Idle::new(16));
+        let idle = Arc::new(IdleConnections::new(16));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 let (idle, live) = (idle.clone(), live.clone());

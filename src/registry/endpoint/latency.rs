@@ -9,13 +9,13 @@ use crate::core::balance::LatencyFigure;
 
 /// A moving average, kept only where the pool balances by it.
 #[derive(Debug, Default)]
-pub struct Latency {
+pub struct LatencyAverage {
     /// A [`LatencyFigure`].
     figure: AtomicU64,
     is_kept: AtomicBool,
 }
 
-impl Latency {
+impl LatencyAverage {
     /// Whether it is kept from now on.
     pub fn keep(&self, wanted: bool) {
         self.is_kept.store(wanted, Ordering::Relaxed);
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn latency_is_kept_only_where_it_is_wanted() {
-        let (latency, now) = (Latency::default(), Time::from_secs(5));
+        let (latency, now) = (LatencyAverage::default(), Time::from_secs(5));
         let head = AttemptOutcome::Head { error: None };
         latency.note(head, Some(9 * MS), now);
         assert_eq!(latency.expected(now), None);

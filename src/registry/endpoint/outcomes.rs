@@ -66,7 +66,7 @@ impl Endpoint {
 
 /// Counts of what attempts on one backend showed, since the registry has last taken them.
 #[derive(Debug, Default)]
-pub struct Outcomes {
+pub struct OutcomeCounters {
     /// So many errors in a row are told of at once; 0: none are.
     limit: AtomicU32,
     /// Errors in a row up to now.
@@ -89,7 +89,7 @@ pub struct Outcomes {
     ejections: [AtomicU64; OutlierReason::NAMES.len()],
 }
 
-impl Outcomes {
+impl OutcomeCounters {
     /// Counts from now on. `limit`: so many errors in a row are told of at once (0: none are); `timed`: the times to the
     /// heads are counted, too.
     pub fn turn_on(&self, limit: u32, timed: bool) {

@@ -91,11 +91,11 @@ impl BackendSession {
     }
 
     /// Enters it, unless it is closed or the backend allows no more.
-    fn enter(self: &Arc<Self>) -> Option<Entered> {
+    fn enter(self: &Arc<Self>) -> Option<SessionStream> {
         let limit = self.limit.load(Ordering::Relaxed);
         (limit > 0 && self.gate.try_enter_below(limit)).then(|| {
             self.uses.fetch_add(1, Ordering::Relaxed);
-            Entered(self.clone())
+            SessionStream(self.clone())
         })
     }
 }
@@ -111,16 +111,16 @@ impl fmt::Debug for BackendSession {
 
 /// A stream on a session; counted out on drop.
 #[derive(Debug)]
-pub struct Entered(Arc<BackendSession>);
+pub struct SessionStream(Arc<BackendSession>);
 
-impl Entered {
+impl SessionStream {
     /// The session that the stream is on.
     pub fn session(&self) -> &Arc<BackendSession> {
         &self.0
     }
 }
 
-impl Drop for Entered {
+impl Drop for SessionStream {
     fn drop(&mut self) {
         if self.0.gate.leave() == GateLeave::LastOut {
             self.0.waker.wake();
@@ -130,7 +130,7 @@ impl Drop for Entered {
 
 /// Those of one backend.
 #[derive(Debug, Default)]
-pub struct Sessions {
+pub struct BackendSessions {
     open: ArcSwap<Vec<Arc<BackendSession>>>,
     /// One at a time opens another; the others wait for it.
     pub opening: tokio::sync::Mutex<()>,
@@ -139,9 +139,9 @@ pub struct Sessions {
     broken: AtomicU64,
 }
 
-impl Sessions {
+impl BackendSessions {
     /// A place for a stream on a session of this epoch: on the one with the fewest. `None`: another session is better.
-    pub fn enter(&self, epoch: u64) -> Option<Entered> {
+    pub fn enter(&self, epoch: u64) -> Option<SessionStream> {
         let open = self.open.load();
         let usable =
             |session: &&Arc<BackendSession>| session.epoch == epoch && !session.is_closed();
@@ -162,8 +162,8 @@ impl Sessions {
             })
     }
 
-    /// As [`Sessions::enter`], but on a busy one rather than on none.
-    pub fn enter_any(&self, epoch: u64) -> Option<Entered> {
+    /// As [`BackendSessions::enter`], but on a busy one rather than on none.
+    pub fn enter_any(&self, epoch: u64) -> Option<SessionStream> {
         let open = self.open.load();
         let mut usable = open.iter().filter(|session| session.epoch == epoch);
         usable.find_map(|session| session.enter())

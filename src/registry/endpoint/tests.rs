@@ -130,7 +130,7 @@ fn one_that_has_left_is_shut_for_good() {
     let endpoint = open();
     let (permit, ticket) = (endpoint.permit(0).unwrap(), endpoint.connection_opened());
     endpoint.retire();
-    assert_eq!(ticket.interrupt().level(), Level::Cut);
+    assert_eq!(ticket.interrupt().level(), ShutdownLevel::Cut);
     assert!(endpoint.permit(0).is_none() && endpoint.permit_anyway().is_none());
     drop(ticket);
     drop(permit);

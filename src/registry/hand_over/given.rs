@@ -3,8 +3,8 @@
 use super::ChangeHold;
 use super::outliers::handed as handed_outlier;
 use super::sessions::sessions_of;
-use crate::core::backend::{DerivedState, Health};
-use crate::core::drain::Actor;
+use crate::core::backend::{BackendHealth, DerivedState};
+use crate::core::drain::DrainActor;
 use crate::registry::backend_entry::BackendSource;
 use crate::registry::handed::{
     HandedDiscovered, HandedLease, HandedRegistry, HandedRequests, KnownBackend, hex,
@@ -12,17 +12,17 @@ use crate::registry::handed::{
 use crate::registry::handle::RegistryError;
 use crate::registry::persist::DrainRecord;
 use crate::registry::pool::PoolState;
-use crate::registry::writer::Writer;
-use crate::rt::clock::{self, Reading};
+use crate::registry::writer::RegistryWriter;
+use crate::rt::clock::{self, ClockReading};
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn give(&mut self) -> Result<HandedRegistry, RegistryError> {
         if let Some(pool) = self.rolls.keys().next() {
             return Err(RegistryError::Conflict(format!(
                 "`{pool}` is being rolled (`lameduck roll`): wait for its end, then upgrade again"
             )));
         }
-        let reading = Reading::take();
+        let reading = ClockReading::take();
         let mut handed = HandedRegistry {
             kept: self.keepsake(),
             sticky_key: self.own_key.made().map(|key| hex(key.bytes())),
@@ -49,7 +49,7 @@ impl PoolState {
         })
     }
 
-    pub(super) fn give(&self, handed: &mut HandedRegistry, reading: &Reading) {
+    pub(super) fn give(&self, handed: &mut HandedRegistry, reading: &ClockReading) {
         for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
             let address = member.endpoint.address.to_string();
             let state = backend.state();
@@ -59,8 +59,8 @@ impl PoolState {
                 name: member.base.clone(),
                 address: address.clone(),
                 incarnation: backend.incarnation(),
-                up: backend.health() == Health::Up,
-                down: backend.health() == Health::Down,
+                up: backend.health() == BackendHealth::Up,
+                down: backend.health() == BackendHealth::Down,
                 finishing: match backend.hands_over() {
                     true => sessions_of(&self.name, member).collect(),
                     false => Vec::new(),
@@ -93,8 +93,8 @@ impl PoolState {
                 continue;
             };
             let own = backend.drains().map(|(_, drain)| drain);
-            let own =
-                own.filter(|drain| drain.actor == Actor::Supervisor && drain.id == tenure.id());
+            let own = own
+                .filter(|drain| drain.actor == DrainActor::Supervisor && drain.id == tenure.id());
             handed.leases.push(HandedLease {
                 pool: self.name.to_string(),
                 name: member.base.clone(),

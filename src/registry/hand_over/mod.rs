@@ -20,13 +20,13 @@ use super::backend_entry::BackendEntry;
 use super::command::RegistryCommand;
 use super::endpoint::{BackendKey, Permit};
 use super::handed::{HandedRegistry, HandedRequests, HandedSessions, KnownBackend};
-use super::handle::{Handle, RegistryError};
+use super::handle::{RegistryError, RegistryHandle};
 use super::lease::LeaseHandle;
-use super::pool::{Joining, PoolState};
+use super::pool::{JoiningBackend, PoolState};
 use super::view::{DrainResponse, LeaseRequest};
-use super::writer::Writer;
+use super::writer::RegistryWriter;
 use crate::core::backend::{BackendEvent, DerivedState};
-use crate::core::drain::{Actor, DrainSpec, OpenDrain, Until};
+use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, OpenDrain};
 use crate::core::restart::RestartOutcome;
 use crate::rt::clock;
 
@@ -135,7 +135,11 @@ impl HandOverState {
     }
 
     /// Takes what is known of a backend out.
-    pub(super) fn take_known(&mut self, pool: &str, joining: &Joining) -> Option<KnownBackend> {
+    pub(super) fn take_known(
+        &mut self,
+        pool: &str,
+        joining: &JoiningBackend,
+    ) -> Option<KnownBackend> {
         if self.known.is_empty() {
             return None;
         }
@@ -174,7 +178,7 @@ impl RegistryCommand {
     }
 }
 
-impl Handle {
+impl RegistryHandle {
     fn hand_over(&self, command: HandOverCommand) {
         let _ = self.commands.send(RegistryCommand::HandOver(command));
     }
@@ -242,7 +246,7 @@ impl Handle {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn hand_over_command(&mut self, command: HandOverCommand) {
         match command {
             HandOverCommand::Give { reply } => {
@@ -333,11 +337,11 @@ impl Writer {
         self.step(
             key,
             BackendEvent::Drain(DrainSpec {
-                actor: Actor::Supervisor,
+                actor: DrainActor::Supervisor,
                 id: "upgrade".to_owned(),
                 reason: "the process that has taken over drains it".to_owned(),
                 deadline: deadline.map(|left| clock::now() + left),
-                until: Until::Resumed,
+                until: DrainUntil::Resumed,
                 expires: None,
             }),
         );

@@ -4,10 +4,10 @@ use crate::core::restart::RestartOutcome;
 use crate::registry::endpoint::BackendKey;
 use crate::registry::handed::{HandedLeft, HandedRegistry, KnownBackend};
 use crate::registry::pool::PoolState;
-use crate::registry::writer::Writer;
+use crate::registry::writer::RegistryWriter;
 use crate::rt::clock;
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn give_restarts(&self, handed: &mut HandedRegistry) {
         let board = &self.handle.restarts;
         handed.restarts = board.hand();

@@ -7,8 +7,8 @@ use crate::registry::backend_entry::BackendEntry;
 use crate::registry::command::RegistryCommand;
 use crate::registry::endpoint::{KnownSession, SessionHolders};
 use crate::registry::handed::HandedSessions;
-use crate::registry::handle::Handle;
-use crate::registry::writer::Writer;
+use crate::registry::handle::RegistryHandle;
+use crate::registry::writer::RegistryWriter;
 use crate::rt::clock;
 
 /// The sessions of a backend, in parts that may each be a message of their own.
@@ -46,7 +46,7 @@ pub(super) fn take_sessions(holders: &SessionHolders, handed: &HandedSessions) {
     holders.take(&known, Duration::from_secs(handed.idle));
 }
 
-impl Handle {
+impl RegistryHandle {
     /// The sessions of all backends, in parts.
     pub async fn sessions(&self) -> Vec<HandedSessions> {
         let asked =
@@ -60,7 +60,7 @@ impl Handle {
     }
 }
 
-impl Writer {
+impl RegistryWriter {
     pub(super) fn give_sessions(&self) -> Vec<HandedSessions> {
         let pools = self.pools.iter().filter(|pool| !pool.retired);
         let sticky = pools.filter(|pool| pool.config.sticky.is_some());

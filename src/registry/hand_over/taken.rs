@@ -19,15 +19,15 @@ use crate::registry::handle::RegistryError;
 use crate::registry::lease::{LeaseHandle, LeaseRecord};
 use crate::registry::live_figures::RememberedAnswer;
 use crate::registry::persist::{DrainRecord, KeptBackend, KeptSource};
-use crate::registry::pool::{Joining, PoolState};
+use crate::registry::pool::{JoiningBackend, PoolState};
 use crate::registry::view::LeaseEvent;
-use crate::registry::writer::Writer;
+use crate::registry::writer::RegistryWriter;
 use crate::rt::clock;
 
 /// A launcher whose connection was the old process's asks again at once; one that has not by then is gone.
 const COME_BACK: Duration = Duration::from_secs(10);
 
-impl Writer {
+impl RegistryWriter {
     /// Goes on where another process was, or this one's last run.
     pub(in crate::registry) fn begin_with(
         &mut self,
@@ -167,7 +167,7 @@ impl Writer {
             .map_err(|_| RegistryError::Invalid(format!("`{}` is no address", lease.address)))?;
         let (events, receiver) = mpsc::unbounded_channel();
         let key = BackendKey(self.next_key);
-        let joining = Joining {
+        let joining = JoiningBackend {
             name: lease.name.clone(),
             address,
             weight: lease.weight,

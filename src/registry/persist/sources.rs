@@ -9,7 +9,7 @@ use crate::registry::backend_entry::{BackendEntry, BackendSource};
 use crate::registry::discovery::is_word_of_source;
 use crate::registry::live_figures::LiveFigures;
 use crate::registry::pool::PoolState;
-use crate::rt::clock::Reading;
+use crate::rt::clock::ClockReading;
 
 /// What is in force of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ impl PoolState {
     pub(in crate::registry) fn keep_sources(
         &self,
         live: &LiveFigures,
-        clock: &Reading,
+        clock: &ClockReading,
     ) -> Vec<KeptSource> {
         let labels = self.config.discovery.iter().map(|one| one.label());
         let sources = labels.filter_map(|label| {

@@ -6,11 +6,11 @@ use crate::rt::clock;
 
 fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::OpenDrain {
     drain::OpenDrain {
-        actor: drain::Actor::Operator,
+        actor: drain::DrainActor::Operator,
         id: "deploy \"7\"".into(),
         reason: "new release\n→ 1.2".into(),
         deadline,
-        until: drain::Until::Restarted(drain::RestartSign::Probe),
+        until: drain::DrainUntil::Restarted(drain::RestartSign::Probe),
         expires,
         since: clock::now(),
         unseen: false,
@@ -18,7 +18,7 @@ fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::OpenDr
 }
 
 fn keep(drain: &drain::OpenDrain) -> DrainRecord {
-    DrainRecord::kept(drain, &Reading::take())
+    DrainRecord::kept(drain, &ClockReading::take())
 }
 
 fn state() -> KeptState {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::config::{Balance, PoolConfig};
+use crate::config::{BalanceConfig, PoolConfig};
 use crate::core::balance::hash_ring::{RingMember, RingPoints};
 use crate::core::balance::ketama::{KetamaPoints, KetamaServer};
-use crate::core::balance::{Algorithm, Balancer};
+use crate::core::balance::{BalanceAlgorithm, Balancer};
 use crate::core::split;
 use crate::registry::backend_entry::BackendEntry;
 use crate::registry::endpoint::Endpoint;
@@ -26,11 +26,11 @@ impl PoolBalancers {
         candidates: &[Arc<Endpoint>],
     ) -> Balancer {
         let algorithm = match config.balance {
-            Balance::LeastRequests => Algorithm::LeastRequests,
-            Balance::RoundRobin => Algorithm::RoundRobin,
-            Balance::Random => Algorithm::Random,
-            Balance::PeakEwma => Algorithm::PeakEwma,
-            Balance::Hash => {
+            BalanceConfig::LeastRequests => BalanceAlgorithm::LeastRequests,
+            BalanceConfig::RoundRobin => BalanceAlgorithm::RoundRobin,
+            BalanceConfig::Random => BalanceAlgorithm::Random,
+            BalanceConfig::PeakEwma => BalanceAlgorithm::PeakEwma,
+            BalanceConfig::Hash => {
                 let members: Vec<_> = placed(members, candidates)
                     .map(|(member, place)| RingMember {
                         name: split::hash(member.base.as_bytes()),
@@ -41,7 +41,7 @@ impl PoolBalancers {
                 let percent = (config.hash_load * 100.0).round() as u32;
                 return Balancer::Hash(self.ring.prepare(&members, percent));
             }
-            Balance::KetamaNginx => {
+            BalanceConfig::KetamaNginx => {
                 let (servers, places): (Vec<_>, Vec<_>) = placed(members, candidates)
                     .map(|(member, place)| {
                         let server = KetamaServer {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::PoolState;
 use crate::core::backend::{BackendState, DerivedState};
-use crate::core::drain::Actor;
+use crate::core::drain::DrainActor;
 use crate::registry::backend_entry::{BackendEntry, BackendSource};
 use crate::registry::endpoint::BackendKey;
 use crate::registry::view::PoolView;
@@ -80,7 +80,7 @@ impl PoolState {
             .flat_map(BackendState::drains);
         let told = drains
             .map(|(_, drain)| drain.actor)
-            .any(|actor| actor != Actor::App);
+            .any(|actor| actor != DrainActor::App);
         let actors = self.actors(key).filter(|_| told);
         if let Some(member) = self.members.get(&key)
             && let Some(detail) = &member.last_probe

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Joining, PoolState};
+use super::{JoiningBackend, PoolState};
 use crate::config;
-use crate::core::backend::{BackendState, Policy};
+use crate::core::backend::{BackendPolicy, BackendState};
 use crate::core::balance::BackendRank;
-use crate::core::drain::{Actor, OpenDrain, Until};
+use crate::core::drain::{DrainActor, DrainUntil, OpenDrain};
 use crate::core::outlier::OutlierChange;
 use crate::registry::backend_entry::{BackendEntry, BackendSource};
 use crate::registry::endpoint::{BackendKey, Transport};
-use crate::registry::probing::Probing;
+use crate::registry::probing::ProbeStarter;
 
 /// What a configuration asks of a pool's backends.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(crate) struct PoolDifference {
     /// To be drained and removed, with the reason.
     pub leaving: Vec<(BackendKey, String)>,
     /// To be added.
-    pub joining: Vec<Joining>,
+    pub joining: Vec<JoiningBackend>,
 }
 
 impl PoolState {
@@ -28,7 +28,7 @@ impl PoolState {
     pub(crate) fn reconfigure(
         &mut self,
         config: Arc<config::PoolConfig>,
-        probing: &dyn Probing,
+        probing: &dyn ProbeStarter,
     ) -> Vec<OutlierChange<BackendKey>> {
         let transport = Transport::of(&config);
         self.core.set_policy(policy(&config));
@@ -72,8 +72,8 @@ impl PoolState {
             .flat_map(BackendState::drains);
         drains
             .map(|(_, drain)| drain.clone())
-            .filter(|drain| matches!(drain.actor, Actor::Operator | Actor::Supervisor))
-            .filter(|drain| drain.until == Until::Resumed && outlives(drain))
+            .filter(|drain| matches!(drain.actor, DrainActor::Operator | DrainActor::Supervisor))
+            .filter(|drain| drain.until == DrainUntil::Resumed && outlives(drain))
             .collect()
     }
 
@@ -96,11 +96,11 @@ impl PoolState {
 
     /// Whether its balancer goes by how long answers take.
     pub(super) fn watches_latency(&self) -> bool {
-        self.config.balance == config::Balance::PeakEwma
+        self.config.balance == config::BalanceConfig::PeakEwma
     }
 
     /// Takes what its files for TLS hold now; says whether that is something else.
-    pub(crate) fn renew(&mut self, read: config::UpstreamTls, probing: &dyn Probing) -> bool {
+    pub(crate) fn renew(&mut self, read: config::UpstreamTls, probing: &dyn ProbeStarter) -> bool {
         let mut renewed = config::PoolConfig::clone(&self.config);
         let is_new = |tls: &mut config::UpstreamTls| {
             tls.is_written_like(&read) && std::mem::replace(tls, read.clone()) != read
@@ -139,7 +139,7 @@ impl PoolState {
                 difference.leaving.push((key, reason));
                 drains = self.inheritance(key);
             }
-            difference.joining.push(Joining {
+            difference.joining.push(JoiningBackend {
                 name: backend.name.clone(),
                 address: backend.address.clone(),
                 weight: backend.weight,
@@ -161,9 +161,9 @@ impl PoolState {
 }
 
 /// The core's numbers, from the configuration.
-pub(super) fn policy(config: &config::PoolConfig) -> Policy {
+pub(super) fn policy(config: &config::PoolConfig) -> BackendPolicy {
     let health = &config.health;
-    Policy {
+    BackendPolicy {
         rise: health.rise,
         fall: health.fall,
         fall_timeout: health.fall_timeout,

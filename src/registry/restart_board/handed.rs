@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::{BoardEntry, MOST_RESTARTS, OwnRestart, RestartBoard};
 use crate::core::Time;
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 use crate::core::restart::{RestartCause, RestartOutcome, RestartRecord};
 use crate::metrics::restart_meter::RestartMeter;
 use crate::registry::restart_view::{ProxyIdentity, RestartLatency, RestartView};
-use crate::rt::clock::Reading;
+use crate::rt::clock::ClockReading;
 
 /// Restarts are handed over up to so many bytes, the newest of them.
 const MOST_HANDED: usize = 1 << 20;
@@ -121,7 +121,7 @@ impl RestartBoard {
                 Some(BoardEntry::Handed(view)) => view.requests = told.requests,
                 // It has begun while that process was finishing.
                 None => {
-                    let reading = Reading::take();
+                    let reading = ClockReading::take();
                     let mut entries = board.entries.iter();
                     let later = entries.position(|one| one.view(&reading).began > told.began);
                     let place = later.unwrap_or(board.entries.len());
@@ -143,7 +143,7 @@ impl RestartBoard {
 
 /// A restart as the recorder of its backend goes on with it; `None`: another release has seen what this one doesn't know.
 fn record_of(view: &RestartView, number: u64) -> Option<RestartRecord> {
-    let reading = Reading::take();
+    let reading = ClockReading::take();
     let read = |text: &str| {
         let at = humantime::parse_rfc3339(text).ok()?;
         Some(reading.from_wall(at + HALF))
@@ -152,10 +152,10 @@ fn record_of(view: &RestartView, number: u64) -> Option<RestartRecord> {
     let causes = RestartCause::ALL.into_iter();
     // Nobody is told these numbers again.
     let drains = [
-        Outcome::Drained,
-        Outcome::TimedOut { cut: 0 },
-        Outcome::Died { lost: 0 },
-        Outcome::Resumed,
+        DrainOutcome::Drained,
+        DrainOutcome::TimedOut { cut: 0 },
+        DrainOutcome::Died { lost: 0 },
+        DrainOutcome::Resumed,
     ];
     Some(RestartRecord {
         number,

@@ -11,7 +11,7 @@ use crate::config::{FieldMatch, ListenAddress, Route, TextMatch, compile_regex};
 
 /// The conditions of a route; all of them must hold.
 #[derive(Debug)]
-pub(super) struct Conditions {
+pub(super) struct RouteConditions {
     methods: Vec<Box<[u8]>>,
     headers: Vec<NamedTest>,
     query: Vec<NamedTest>,
@@ -37,7 +37,7 @@ enum ValueTest {
 /// Of two routes with the same host and path, the one with the smaller value comes first.
 pub(super) type ConditionRank = Reverse<(bool, bool, usize, usize, usize, bool)>;
 
-impl Conditions {
+impl RouteConditions {
     pub(super) fn new(route: &Route) -> Self {
         Self {
             methods: route.methods.iter().map(|m| m.as_bytes().into()).collect(),

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 pub use guards::{AtOnceLimit, RateLimit, RouteLimits};
 use hosts::{HostMap, MAX_HOST, lower_host};
-use paths::{Path, PrefixMap};
+use paths::{PrefixMap, RequestPath};
 pub use paths::{compared_path, has_dot_segment, rest_of_path};
 use rules::RuleTable;
 pub use rules::{RouteRule, RoutedRequest};
@@ -119,7 +119,7 @@ impl RouteTable {
     /// [`RouteTable::find_rule`] has to be asked. `host` is in any case and without a port (an IPv6 address in
     /// brackets), empty if there is none; `path` is as on the request line, a query is ignored. Allocates nothing.
     pub fn lookup(&self, host: &[u8], path: &[u8]) -> Option<RouteTarget<'_>> {
-        let mut path = Path::new(path);
+        let mut path = RequestPath::new(path);
         if !self.hosts.is_nameless() {
             let mut lower = [0u8; MAX_HOST];
             if let Some(lower) = lower_host(host, &mut lower) {
@@ -188,7 +188,7 @@ impl Prefixes {
         place.get_or_insert(target);
     }
 
-    fn find(&self, path: &mut Path<'_>) -> RouteMatch {
+    fn find(&self, path: &mut RequestPath<'_>) -> RouteMatch {
         if !self.longer.is_empty() {
             let path = path.normal();
             if path.dotted {

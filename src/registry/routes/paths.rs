@@ -6,19 +6,19 @@ use super::hosts::Map;
 use crate::config::MAX_PREFIX;
 
 /// A request's path. Normalised at most once, and only where a route looks further than `/`.
-pub(super) struct Path<'a> {
+pub(super) struct RequestPath<'a> {
     raw: &'a [u8],
-    normal: Option<Normal>,
+    normal: Option<NormalPath>,
 }
 
-impl<'a> Path<'a> {
+impl<'a> RequestPath<'a> {
     pub(super) fn new(raw: &'a [u8]) -> Self {
-        Path { raw, normal: None }
+        RequestPath { raw, normal: None }
     }
 
     /// As much of its compared form as any prefix is long.
-    pub(super) fn normal(&mut self) -> &Normal {
-        self.normal.get_or_insert_with(|| Normal::new(self.raw))
+    pub(super) fn normal(&mut self) -> &NormalPath {
+        self.normal.get_or_insert_with(|| NormalPath::new(self.raw))
     }
 
     /// The whole of its compared form. Allocates only where that differs from what was sent.
@@ -48,7 +48,7 @@ pub(super) struct PrefixMap<V> {
 impl<V: Default> PrefixMap<V> {
     /// The place of a prefix as the configuration has it; `None`: it is `/`.
     pub(super) fn entry(&mut self, prefix: &str) -> Option<&mut V> {
-        let normal = Normal::new(prefix.as_bytes());
+        let normal = NormalPath::new(prefix.as_bytes());
         let key = normal.text();
         let key = key.strip_suffix(b"/").unwrap_or(key);
         if key.is_empty() {
@@ -88,7 +88,7 @@ impl<V> PrefixMap<V> {
 }
 
 /// A path in the form in which it is compared.
-pub(super) struct Normal {
+pub(super) struct NormalPath {
     /// Its beginning: more of it than any prefix is long.
     buffer: [u8; MAX_PREFIX + 2],
     length: usize,
@@ -96,9 +96,9 @@ pub(super) struct Normal {
     pub(super) dotted: bool,
 }
 
-impl Normal {
+impl NormalPath {
     pub(super) fn new(raw: &[u8]) -> Self {
-        let mut path = Normal {
+        let mut path = NormalPath {
             buffer: [0; MAX_PREFIX + 2],
             length: 0,
             dotted: false,
@@ -119,7 +119,7 @@ impl Normal {
 
 /// The whole of a path's compared form.
 pub fn compared_path(path: &[u8]) -> Cow<'_, [u8]> {
-    Path::new(path).whole()
+    RequestPath::new(path).whole()
 }
 
 /// Whether a segment of a path, which a query may follow, is `.` or `..`, or could be taken for that.
@@ -133,7 +133,7 @@ pub fn rest_of_path<'a>(path: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
     if prefix == "/" {
         return Some(path);
     }
-    let wanted = Normal::new(prefix.as_bytes());
+    let wanted = NormalPath::new(prefix.as_bytes());
     let wanted = wanted.text();
     let (mut matched, mut at) = (0, None);
     normalise(path, |byte, end| {

@@ -20,10 +20,10 @@ use std::sync::{Arc, OnceLock};
 use regex::bytes::{Regex, RegexSet};
 
 use super::changes::RouteChanges;
-use super::conditions::Conditions;
+use super::conditions::RouteConditions;
 use super::guards::{RouteLimits, said_names};
 use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
-use super::paths::{Normal, Path, PrefixMap};
+use super::paths::{NormalPath, PrefixMap, RequestPath};
 use super::split::PoolSplit;
 use crate::config::{ListenAddress, MatchedPath, Route, compile_regex, compile_regexes};
 use crate::core::cookies::cookie_values;
@@ -87,7 +87,7 @@ pub struct RouteRule {
     pub limits: Option<Box<RouteLimits>>,
     /// The directory of its files; without such an action, nobody asks it.
     pub root: ServedRoot,
-    conditions: Conditions,
+    conditions: RouteConditions,
 }
 
 impl RouteRule {
@@ -114,7 +114,7 @@ impl RouteRule {
             is_guarded: route.is_stopped_before_pool(),
             limits: RouteLimits::new(route),
             root: ServedRoot::new(files.map_or_else(PathBuf::new, |files| files.root.clone())),
-            conditions: Conditions::new(route),
+            conditions: RouteConditions::new(route),
         })
     }
 }
@@ -195,7 +195,7 @@ impl RuleTable {
 
     /// The first rule that fits.
     pub(super) fn find(&self, request: &impl RoutedRequest) -> Option<&Arc<RouteRule>> {
-        let mut path = Path::new(request.path());
+        let mut path = RequestPath::new(request.path());
         if !self.hosts.is_nameless() {
             let mut lower = [0u8; MAX_HOST];
             let lower = lower_host(request.host(), &mut lower);
@@ -218,7 +218,7 @@ impl RuleTable {
     fn find_of(
         &self,
         host: &HostRules,
-        path: &mut Path<'_>,
+        path: &mut RequestPath<'_>,
         request: &impl RoutedRequest,
     ) -> RuleSearch<'_> {
         if host.looks_at_paths() && path.normal().dotted {
@@ -250,7 +250,7 @@ impl HostRules {
     fn insert(&mut self, path: MatchedPath<'_>, rule: usize) {
         match path {
             MatchedPath::Exact(path) => {
-                let key = Normal::new(path.as_bytes());
+                let key = NormalPath::new(path.as_bytes());
                 self.exact.entry(key.text().into()).or_default().push(rule);
             }
             MatchedPath::Prefix(prefix) => {
@@ -301,7 +301,7 @@ impl HostRules {
         !(self.exact.is_empty() && self.prefixes.is_empty() && self.regexes.rules.is_empty())
     }
 
-    fn find(&self, path: &mut Path<'_>, fits: impl Fn(&&usize) -> bool) -> Option<usize> {
+    fn find(&self, path: &mut RequestPath<'_>, fits: impl Fn(&&usize) -> bool) -> Option<usize> {
         let first = |list: Option<&RuleList>| list?.iter().find(&fits).copied();
         if self.looks_at_paths() {
             let text = path.normal().text();
@@ -322,7 +322,7 @@ impl HostRules {
     /// that is asked, in the order of kinds, gets the request.
     fn find_highest(
         &self,
-        path: &mut Path<'_>,
+        path: &mut RequestPath<'_>,
         fits: impl Fn(&&usize) -> bool,
         rules: &[Arc<RouteRule>],
     ) -> Option<usize> {
@@ -354,7 +354,7 @@ impl HostRules {
 
 impl RegexRules {
     /// The first rule whose regex has a match in the path.
-    fn find(&self, path: &Path<'_>, fits: &impl Fn(&&usize) -> bool) -> Option<usize> {
+    fn find(&self, path: &RequestPath<'_>, fits: &impl Fn(&&usize) -> bool) -> Option<usize> {
         if self.rules.is_empty() {
             return None;
         }

@@ -11,7 +11,7 @@ use super::escape;
 /// Functions take it by value and give it back. By reference it would have to be in memory, and every write would load
 /// and store what otherwise stays in registers.
 #[derive(Debug)]
-pub(super) struct Out<'a, const ESCAPING: bool> {
+pub(super) struct LineOutput<'a, const ESCAPING: bool> {
     /// What is left. Nothing is left once something didn't fit; so a line that fills its room to the last byte counts as
     /// one that didn't.
     room: &'a mut [u8],
@@ -30,7 +30,7 @@ pub(super) enum LineOutcome {
     Unfit,
 }
 
-impl<'a, const ESCAPING: bool> Out<'a, ESCAPING> {
+impl<'a, const ESCAPING: bool> LineOutput<'a, ESCAPING> {
     #[inline(always)]
     pub(super) fn new(room: &'a mut [u8]) -> Self {
         Self { room, found: 0 }
@@ -77,10 +77,10 @@ impl<'a, const ESCAPING: bool> Out<'a, ESCAPING> {
         &mut self,
         bytes: &[u8],
         limit: usize,
-        escape: fn(Out<'a, true>, &[u8]) -> Out<'a, true>,
+        escape: fn(LineOutput<'a, true>, &[u8]) -> LineOutput<'a, true>,
         more: &[u8],
     ) {
-        let out = Out::new(std::mem::take(&mut self.room));
+        let out = LineOutput::new(std::mem::take(&mut self.room));
         self.room = escape(out, &bytes[..bytes.len().min(limit)]).room;
         if bytes.len() > limit {
             self.put(more);
@@ -120,7 +120,7 @@ impl<'a, const ESCAPING: bool> Out<'a, ESCAPING> {
 /// A number of more than one digit. Most have no more than four.
 #[inline(never)]
 fn put_number(room: &mut [u8], value: u64) -> &mut [u8] {
-    let mut out = Out::<true>::new(room);
+    let mut out = LineOutput::<true>::new(room);
     match value {
         10..100 => out.put(&two_digits(value as u32)),
         100..1000 => out.put(&three_digits(value as u32)),
@@ -135,7 +135,7 @@ fn put_number(room: &mut [u8], value: u64) -> &mut [u8] {
 
 #[inline(never)]
 fn put_thousandths(room: &mut [u8], value: u64) -> &mut [u8] {
-    let mut out = Out::<true>::new(room);
+    let mut out = LineOutput::<true>::new(room);
     // In 32 bits, whose divisions take less, for all that is shorter than an hour in microseconds.
     if let Ok(value) = u32::try_from(value) {
         out.number((value / 1000).into());

@@ -1,6 +1,6 @@
 //! Lines of chosen fields. They cost a little more than lines of all, whose order is known beforehand.
 
-use super::buffer::Out;
+use super::buffer::LineOutput;
 use super::format::{MAX_FIELD, MAX_TARGET, millis, or_dash, quoted, text as escaped, word};
 use super::layout::LineLayout;
 use super::record::AccessRecord;
@@ -81,12 +81,12 @@ fn trace_text(record: &AccessRecord<'_>) -> ([u8; 32], usize) {
 
 /// One object.
 pub(super) fn json<'a, const ESCAPING: bool>(
-    mut out: Out<'a, ESCAPING>,
+    mut out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
     fields: &[LogField],
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) -> Out<'a, ESCAPING> {
+) -> LineOutput<'a, ESCAPING> {
     let (trace, length) = trace_text(record);
     let mut before: &[u8] = b"{\"";
     for field in fields {
@@ -130,11 +130,11 @@ pub(super) fn json<'a, const ESCAPING: bool>(
 
 /// `key=value`, each after a space; what the line has before it already is left out.
 pub(super) fn text<'a, const ESCAPING: bool>(
-    mut out: Out<'a, ESCAPING>,
+    mut out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
     fields: &[LogField],
     record: &AccessRecord<'_>,
-) -> Out<'a, ESCAPING> {
+) -> LineOutput<'a, ESCAPING> {
     let (trace, length) = trace_text(record);
     for field in fields {
         if is_common(*field) {

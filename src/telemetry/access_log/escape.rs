@@ -1,7 +1,7 @@
 //! Bytes from the network, made harmless: a line stays one line, a string stays a string, and a terminal
 //! that shows the log obeys nothing in it.
 
-use super::buffer::Out;
+use super::buffer::LineOutput;
 
 /// One in each byte of a word, and the high bit of each.
 const ONES: u64 = u64::MAX / 255;
@@ -20,7 +20,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends the inside of a JSON string. Bytes that aren't UTF-8 become the text `\xHH`, so the line is always
 /// valid JSON and says what was sent. Control characters (DEL and C1 too) become escapes.
-pub(super) fn json<'a>(mut out: Out<'a, true>, bytes: &[u8]) -> Out<'a, true> {
+pub(super) fn json<'a>(mut out: LineOutput<'a, true>, bytes: &[u8]) -> LineOutput<'a, true> {
     if !bytes.iter().any(|byte| is_special(*byte)) {
         out.put(bytes);
         return out;
@@ -51,7 +51,7 @@ pub(super) fn json<'a>(mut out: Out<'a, true>, bytes: &[u8]) -> Out<'a, true> {
 
 /// Appends the inside of a quoted field of the combined format, as Apache and nginx escape it: `\xHH` for
 /// whatever isn't printable ASCII, and for the quote and the backslash.
-pub(super) fn combined<'a>(mut out: Out<'a, true>, bytes: &[u8]) -> Out<'a, true> {
+pub(super) fn combined<'a>(mut out: LineOutput<'a, true>, bytes: &[u8]) -> LineOutput<'a, true> {
     for byte in bytes {
         if !is_special(*byte) {
             out.put(&[*byte]);
@@ -63,7 +63,7 @@ pub(super) fn combined<'a>(mut out: Out<'a, true>, bytes: &[u8]) -> Out<'a, true
     out
 }
 
-fn hex(out: &mut Out<'_, true>, byte: u8) {
+fn hex(out: &mut LineOutput<'_, true>, byte: u8) {
     out.put(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
 }
 
@@ -164,10 +164,10 @@ mod tests {
     use super::*;
     use crate::telemetry::access_log::buffer::LineOutcome;
 
-    fn written(write: impl FnOnce(Out<'_, true>) -> Out<'_, true>) -> String {
+    fn written(write: impl FnOnce(LineOutput<'_, true>) -> LineOutput<'_, true>) -> String {
         let mut room = [0; 1024];
         let size = room.len();
-        let LineOutcome::Whole(length) = write(Out::new(&mut room)).written(size) else {
+        let LineOutcome::Whole(length) = write(LineOutput::new(&mut room)).written(size) else {
             panic!("it fits");
         };
         String::from_utf8(room[..length].to_vec()).expect("valid UTF-8")

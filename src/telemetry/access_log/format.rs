@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::buffer::{LineOutcome, Out};
+use super::buffer::{LineOutcome, LineOutput};
 use super::chosen;
 use super::escape;
 use super::layout::{LineLayout, LinePrefix};
@@ -83,7 +83,7 @@ fn write_line<const ESCAPING: bool>(
     record: &AccessRecord<'_>,
 ) -> LineOutcome {
     let size = room.len();
-    let mut out = Out::<ESCAPING>::new(room);
+    let mut out = LineOutput::<ESCAPING>::new(room);
     if !matches!(layout.prefix, LinePrefix::None) {
         out = prefix(out, layout, stamp, record);
     }
@@ -101,11 +101,11 @@ fn write_line<const ESCAPING: bool>(
 
 #[inline(never)]
 fn prefix<'a, const ESCAPING: bool>(
-    mut out: Out<'a, ESCAPING>,
+    mut out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) -> Out<'a, ESCAPING> {
+) -> LineOutput<'a, ESCAPING> {
     let severity = layout.severity(record);
     match &layout.prefix {
         LinePrefix::None => {}
@@ -122,11 +122,11 @@ fn prefix<'a, const ESCAPING: bool>(
 }
 
 fn json<'a, const ESCAPING: bool>(
-    mut out: Out<'a, ESCAPING>,
+    mut out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) -> Out<'a, ESCAPING> {
+) -> LineOutput<'a, ESCAPING> {
     out.put(b"{\"time\":\"");
     stamp.iso(&mut out, record.time);
     out.put(b"\",\"client\":\"");
@@ -195,9 +195,9 @@ fn has_notes(record: &AccessRecord<'_>) -> bool {
 
 #[inline(never)]
 fn notes<'a, const ESCAPING: bool>(
-    mut out: Out<'a, ESCAPING>,
+    mut out: LineOutput<'a, ESCAPING>,
     record: &AccessRecord<'_>,
-) -> Out<'a, ESCAPING> {
+) -> LineOutput<'a, ESCAPING> {
     if !record.held.is_zero() {
         out.put(b",\"held_ms\":");
         millis(&mut out, record.held);
@@ -216,7 +216,7 @@ fn notes<'a, const ESCAPING: bool>(
 }
 
 #[inline(always)]
-fn optional<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, key: &[u8], value: &[u8]) {
+fn optional<const ESCAPING: bool>(out: &mut LineOutput<'_, ESCAPING>, key: &[u8], value: &[u8]) {
     if !value.is_empty() {
         out.put(key);
         text(out, value, MAX_FIELD);
@@ -226,7 +226,11 @@ fn optional<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, key: &[u8], value
 
 /// The inside of a string; of a longer one than `limit`, its beginning, marked.
 #[inline(always)]
-pub(super) fn text<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: &[u8], limit: usize) {
+pub(super) fn text<const ESCAPING: bool>(
+    out: &mut LineOutput<'_, ESCAPING>,
+    bytes: &[u8],
+    limit: usize,
+) {
     if ESCAPING {
         out.escape(bytes, limit, escape::json, MORE);
     } else {
@@ -236,11 +240,11 @@ pub(super) fn text<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: &[u
 
 /// `client - - [date] "request" status bytes "referer" "user agent"`, then lameduck's own as `key=value`.
 fn combined<'a, const ESCAPING: bool>(
-    out: Out<'a, ESCAPING>,
+    out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) -> Out<'a, ESCAPING> {
+) -> LineOutput<'a, ESCAPING> {
     let mut out = common(out, stamp, record);
     out.put(b" host=\"");
     or_dash(&mut out, record.host);
@@ -250,10 +254,10 @@ fn combined<'a, const ESCAPING: bool>(
 
 /// What other servers write, too.
 fn common<'a, const ESCAPING: bool>(
-    mut out: Out<'a, ESCAPING>,
+    mut out: LineOutput<'a, ESCAPING>,
     stamp: &mut TimestampText,
     record: &AccessRecord<'_>,
-) -> Out<'a, ESCAPING> {
+) -> LineOutput<'a, ESCAPING> {
     word(&mut out, record.client.as_bytes());
     out.put(b" - ");
     word(&mut out, record.user.as_bytes());
@@ -279,10 +283,10 @@ fn common<'a, const ESCAPING: bool>(
 }
 
 fn own_fields<'a, const ESCAPING: bool>(
-    mut out: Out<'a, ESCAPING>,
+    mut out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
     record: &AccessRecord<'_>,
-) -> Out<'a, ESCAPING> {
+) -> LineOutput<'a, ESCAPING> {
     word(&mut out, record.pool.as_bytes());
     out.put(b" backend=");
     word(&mut out, record.backend.as_bytes());
@@ -332,7 +336,7 @@ fn own_fields<'a, const ESCAPING: bool>(
 }
 
 #[inline(always)]
-pub(super) fn or_dash<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: &[u8]) {
+pub(super) fn or_dash<const ESCAPING: bool>(out: &mut LineOutput<'_, ESCAPING>, bytes: &[u8]) {
     if bytes.is_empty() {
         out.put(b"-");
     } else {
@@ -342,7 +346,7 @@ pub(super) fn or_dash<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: 
 
 /// A value without quotes: its spaces become `_`, so that it can't be taken for two.
 #[inline(always)]
-pub(super) fn word<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: &[u8]) {
+pub(super) fn word<const ESCAPING: bool>(out: &mut LineOutput<'_, ESCAPING>, bytes: &[u8]) {
     if memchr::memchr(b' ', bytes).is_none() {
         or_dash(out, bytes);
     } else {
@@ -351,7 +355,10 @@ pub(super) fn word<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, bytes: &[u
 }
 
 #[cold]
-fn words<'a, const ESCAPING: bool>(mut out: Out<'a, ESCAPING>, bytes: &[u8]) -> Out<'a, ESCAPING> {
+fn words<'a, const ESCAPING: bool>(
+    mut out: LineOutput<'a, ESCAPING>,
+    bytes: &[u8],
+) -> LineOutput<'a, ESCAPING> {
     let mut parts = bytes.split(|byte| *byte == b' ');
     or_dash(&mut out, parts.next().unwrap_or_default());
     for part in parts {
@@ -363,7 +370,7 @@ fn words<'a, const ESCAPING: bool>(mut out: Out<'a, ESCAPING>, bytes: &[u8]) -> 
 
 #[inline(always)]
 pub(super) fn quoted<const ESCAPING: bool>(
-    out: &mut Out<'_, ESCAPING>,
+    out: &mut LineOutput<'_, ESCAPING>,
     bytes: &[u8],
     limit: usize,
 ) {
@@ -376,7 +383,7 @@ pub(super) fn quoted<const ESCAPING: bool>(
 
 /// Milliseconds with three decimals.
 #[inline(always)]
-pub(super) fn millis<const ESCAPING: bool>(out: &mut Out<'_, ESCAPING>, value: Duration) {
+pub(super) fn millis<const ESCAPING: bool>(out: &mut LineOutput<'_, ESCAPING>, value: Duration) {
     let micros = (value.as_secs())
         .saturating_mul(1_000_000)
         .saturating_add(u64::from(value.subsec_micros()));

@@ -40,7 +40,7 @@ pub enum AccessLogError {
 
 /// An open sink.
 #[derive(Debug)]
-pub(super) enum Sink {
+pub(super) enum AccessLogSink {
     /// Standard output, or a file.
     Lines {
         /// What writes.
@@ -61,7 +61,7 @@ pub(super) struct SinkLoss {
     pub(super) error: io::Error,
 }
 
-impl Sink {
+impl AccessLogSink {
     /// `None` where nothing is to be logged.
     pub(super) fn open(sink: &LogSink) -> Result<Option<Self>, AccessLogError> {
         let (file, path) = match sink {

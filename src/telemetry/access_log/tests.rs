@@ -227,7 +227,7 @@ fn every_line_of_many_threads_arrives_whole() {
 #[test]
 fn a_reader_that_stopped_reading_stops_no_request() {
     let (mut reader, pipe) = std::io::pipe().unwrap();
-    let sink = Sink::from_file(File::from(OwnedFd::from(pipe)));
+    let sink = AccessLogSink::from_file(File::from(OwnedFd::from(pipe)));
     let log = AccessLog::start(sink, LineLayout::new(&config::AccessLogConfig::default())).unwrap();
     // 8 MiB of buffers, a pipe and one buffer in the writer's hands take about 20,000 of these lines.
     let long = vec![b'a'; 400];
@@ -258,7 +258,7 @@ fn a_reader_that_stopped_reading_stops_no_request() {
 fn a_writer_that_went_to_sleep_wakes_for_the_next_line() {
     let (reader, pipe) = std::io::pipe().unwrap();
     let log = AccessLog::start(
-        Sink::from_file(File::from(OwnedFd::from(pipe))),
+        AccessLogSink::from_file(File::from(OwnedFd::from(pipe))),
         LineLayout::new(&config::AccessLogConfig::default()),
     )
     .unwrap();

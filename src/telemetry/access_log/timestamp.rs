@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::buffer::Out;
+use super::buffer::LineOutput;
 use crate::core::Time;
 use crate::rt::clock;
 
@@ -39,7 +39,7 @@ impl Default for TimestampText {
 impl TimestampText {
     /// `2026-07-29T12:34:56.789Z`
     #[inline(always)]
-    pub(super) fn iso<const E: bool>(&mut self, out: &mut Out<'_, E>, time: Time) {
+    pub(super) fn iso<const E: bool>(&mut self, out: &mut LineOutput<'_, E>, time: Time) {
         let millis = self.at(time);
         out.put(&self.iso[..19]);
         out.put(b".");
@@ -49,7 +49,7 @@ impl TimestampText {
 
     /// `29/Jul/2026:12:34:56 +0000`
     #[inline(always)]
-    pub(super) fn combined<const E: bool>(&mut self, out: &mut Out<'_, E>, time: Time) {
+    pub(super) fn combined<const E: bool>(&mut self, out: &mut LineOutput<'_, E>, time: Time) {
         self.at(time);
         out.put(&self.combined);
     }
@@ -128,7 +128,7 @@ mod tests {
         for millis in [0, 7, 450, 999, 1_000, 5_250, 0] {
             let mut room = [0; 24];
             let time = now + Duration::from_millis(millis);
-            stamp.iso(&mut Out::<true>::new(&mut room), time);
+            stamp.iso(&mut LineOutput::<true>::new(&mut room), time);
             let text = std::str::from_utf8(&room).expect("ASCII");
             let parsed = humantime::parse_rfc3339(text).expect("RFC 3339");
             let wanted = clock::wall(time);

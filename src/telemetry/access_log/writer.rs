@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::format;
 use super::layout::LineLayout;
 use super::record::AccessRecord;
-use super::sink::Sink;
+use super::sink::AccessLogSink;
 use super::timestamp::TimestampText;
 
 /// All buffers together never hold more (but for the lines that cross it).
@@ -178,7 +178,7 @@ impl WriterShared {
 }
 
 /// The writer's life.
-pub(super) fn write_lines(shared: &WriterShared, mut sink: Sink) {
+pub(super) fn write_lines(shared: &WriterShared, mut sink: AccessLogSink) {
     let mut spare = vec![0; ROOM];
     let mut warning = Warning::default();
     let mut idle = 0;
@@ -220,7 +220,7 @@ fn wait(shared: &WriterShared, idle: u32) {
 
 fn write_all(
     shared: &WriterShared,
-    sink: &mut Sink,
+    sink: &mut AccessLogSink,
     spare: &mut Vec<u8>,
     warning: &mut Warning,
 ) -> bool {

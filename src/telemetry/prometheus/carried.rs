@@ -246,7 +246,7 @@ impl<'a> Present<'a> {
 mod tests {
     use super::*;
     use crate::metrics;
-    use crate::telemetry::prometheus::families::Family;
+    use crate::telemetry::prometheus::families::FamilyBuilder;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -261,19 +261,19 @@ mod tests {
     }
 
     fn scrape(gets: u64, took: &[u64]) -> Vec<MetricFamily> {
-        let mut counter = Family::counter("requests_total", "Requests.");
+        let mut counter = FamilyBuilder::counter("requests_total", "Requests.");
         counter.add(&[("code", "200")], gets);
         counter.add(&[("pool", "gone"), ("code", "200")], gets);
-        let mut gauge = Family::gauge("open", "Open.");
+        let mut gauge = FamilyBuilder::gauge("open", "Open.");
         gauge.add(&[], 7);
         let times = metrics::Histogram::default();
         for millis in took {
             times.observe(Duration::from_millis(*millis));
         }
-        let mut histogram = Family::histogram("seconds", "Times.");
+        let mut histogram = FamilyBuilder::histogram("seconds", "Times.");
         histogram.add_histogram(&[], &times);
         let all = [counter, gauge, histogram];
-        all.into_iter().filter_map(Family::finish).collect()
+        all.into_iter().filter_map(FamilyBuilder::finish).collect()
     }
 
     #[test]

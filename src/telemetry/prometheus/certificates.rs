@@ -1,19 +1,19 @@
 //! TLS with clients, and the certificates on both sides.
 
 use super::MetricsInner;
-use super::families::Family;
+use super::families::FamilyBuilder;
 use crate::config::BuiltClient;
 use crate::registry::snapshot::Snapshot;
 use crate::tls::managed::{ManagedState, ManagedStatus};
 use crate::tls::upstream::BackendTls;
 
 /// Only where a listener has TLS.
-pub(super) fn tls(inner: &MetricsInner) -> [Family; 2] {
-    let mut handshakes = Family::counter(
+pub(super) fn tls(inner: &MetricsInner) -> [FamilyBuilder; 2] {
+    let mut handshakes = FamilyBuilder::counter(
         "lameduck_tls_handshakes_total",
         "TLS handshakes with clients, by outcome: full and resumed are the good ones.",
     );
-    let mut expiry = Family::gauge(
+    let mut expiry = FamilyBuilder::gauge(
         "lameduck_certificate_expiry_timestamp_seconds",
         "When a certificate in use expires, as Unix time, by its first name and its file.",
     );
@@ -32,16 +32,16 @@ pub(super) fn tls(inner: &MetricsInner) -> [Family; 2] {
 }
 
 /// Only where certificates are ordered by themselves.
-pub(super) fn managed_certificates(all: &[ManagedStatus]) -> [Family; 3] {
-    let mut states = Family::gauge(
+pub(super) fn managed_certificates(all: &[ManagedStatus]) -> [FamilyBuilder; 3] {
+    let mut states = FamilyBuilder::gauge(
         "lameduck_certificate_order_state",
         "1 for the state that the order of a certificate is in, by the certificate's first name.",
     );
-    let mut orders = Family::counter(
+    let mut orders = FamilyBuilder::counter(
         "lameduck_certificate_orders_total",
         "Orders of certificates by this process, by first name and outcome: issued or failed.",
     );
-    let mut next = Family::gauge(
+    let mut next = FamilyBuilder::gauge(
         "lameduck_certificate_next_order_timestamp_seconds",
         "When a certificate is ordered next, as Unix time, by its first name.",
     );
@@ -61,8 +61,8 @@ pub(super) fn managed_certificates(all: &[ManagedStatus]) -> [Family; 3] {
 }
 
 /// Only where a pool shows its backends one.
-pub(super) fn own_certificates(snapshot: &Snapshot) -> Family {
-    let mut expiry = Family::gauge(
+pub(super) fn own_certificates(snapshot: &Snapshot) -> FamilyBuilder {
+    let mut expiry = FamilyBuilder::gauge(
         "lameduck_upstream_certificate_expiry_timestamp_seconds",
         "When the certificate that lameduck shows a pool's backends expires, as Unix time.",
     );
@@ -82,8 +82,8 @@ pub(super) fn own_certificates(snapshot: &Snapshot) -> Family {
 }
 
 /// Only where a listener or a pool has TLS.
-pub(super) fn certificate_reloads(inner: &MetricsInner) -> Family {
-    let mut reloads = Family::counter(
+pub(super) fn certificate_reloads(inner: &MetricsInner) -> FamilyBuilder {
+    let mut reloads = FamilyBuilder::counter(
         "lameduck_certificate_reload_total",
         "Times that changed certificate files were noticed, by outcome: applied or refused.",
     );

@@ -9,13 +9,13 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 
 use super::certificates::{certificate_reloads, managed_certificates, own_certificates, tls};
-use super::families::Family;
+use super::families::FamilyBuilder;
 use super::outliers::outliers;
 use super::supervisors::supervisors;
 use super::{EndedDrains, MetricsInner};
 use crate::core::backend::DerivedState;
 use crate::registry::Endpoint;
-use crate::registry::saves::Saves;
+use crate::registry::saves::SaveLedger;
 use crate::registry::snapshot::{PoolSnapshot, Snapshot};
 use crate::rt::output::dropped_errors;
 use crate::rt::panics;
@@ -54,7 +54,10 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
         families.push(certificate_reloads(inner));
         families.push(own_certificates(&snapshot));
     }
-    let mut families: Vec<_> = families.into_iter().filter_map(Family::finish).collect();
+    let mut families: Vec<_> = families
+        .into_iter()
+        .filter_map(FamilyBuilder::finish)
+        .collect();
     families.extend(inner.process.collect());
     families
 }
@@ -67,40 +70,40 @@ fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&PoolSnapshot, &Arc<E
     }
 }
 
-fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
-    let mut answered = Family::counter(
+fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [FamilyBuilder; 9] {
+    let mut answered = FamilyBuilder::counter(
         "lameduck_requests_total",
         "Requests answered by a backend, by status.",
     );
-    let mut local = Family::counter(
+    let mut local = FamilyBuilder::counter(
         "lameduck_local_responses_total",
         "Responses made by lameduck itself, by status; without a pool where the request was for none.",
     );
-    let mut durations = Family::histogram(
+    let mut durations = FamilyBuilder::histogram(
         "lameduck_request_duration_seconds",
         "From a request's first byte to the last of its response, streams included.",
     );
-    let mut retries = Family::counter(
+    let mut retries = FamilyBuilder::counter(
         "lameduck_retries_total",
         "Failed attempts: tried again (retried), or not for want of budget (denied).",
     );
-    let mut connects = Family::counter(
+    let mut connects = FamilyBuilder::counter(
         "lameduck_connect_failures_total",
         "Connects for requests that failed, by what they met.",
     );
-    let mut held = Family::gauge(
+    let mut held = FamilyBuilder::gauge(
         "lameduck_held_requests",
         "Requests that wait because no backend is eligible.",
     );
-    let mut held_bytes = Family::gauge(
+    let mut held_bytes = FamilyBuilder::gauge(
         "lameduck_held_bytes",
         "Request bytes buffered for requests that wait.",
     );
-    let mut paused = Family::gauge(
+    let mut paused = FamilyBuilder::gauge(
         "lameduck_pool_paused",
         "1 while a pool is paused: its requests are held, or answered with a page.",
     );
-    let mut holds = Family::histogram(
+    let mut holds = FamilyBuilder::histogram(
         "lameduck_hold_duration_seconds",
         "How long requests waited because no backend was eligible.",
     );
@@ -142,32 +145,32 @@ fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
     ]
 }
 
-fn backends(snapshot: &Snapshot) -> [Family; 7] {
-    let mut sent = Family::counter(
+fn backends(snapshot: &Snapshot) -> [FamilyBuilder; 7] {
+    let mut sent = FamilyBuilder::counter(
         "lameduck_backend_requests_total",
         "Requests sent to a backend, answered or not, repeated ones included.",
     );
-    let mut in_flight = Family::gauge(
+    let mut in_flight = FamilyBuilder::gauge(
         "lameduck_in_flight",
         "Requests, streams and upgrades in flight on a backend.",
     );
-    let mut kinds = Family::gauge(
+    let mut kinds = FamilyBuilder::gauge(
         "lameduck_in_flight_by_kind",
         "The same by kind: request, stream (of events) or upgrade.",
     );
-    let mut states = Family::gauge(
+    let mut states = FamilyBuilder::gauge(
         "lameduck_backend_state",
         "1 for the state a backend is in, 0 for the others.",
     );
-    let mut open = Family::gauge(
+    let mut open = FamilyBuilder::gauge(
         "lameduck_backend_connections",
         "Open connections to a backend, the probe's included.",
     );
-    let mut idle = Family::gauge(
+    let mut idle = FamilyBuilder::gauge(
         "lameduck_backend_idle_connections",
         "Of those, idle ones that are ready for reuse.",
     );
-    let mut broken = Family::counter(
+    let mut broken = FamilyBuilder::counter(
         "lameduck_backend_sessions_broken_total",
         "Sessions of HTTP/2 that were closed because the backend ended most of their latest requests early, or sent too many frames without use.",
     );
@@ -192,20 +195,20 @@ fn backends(snapshot: &Snapshot) -> [Family; 7] {
 }
 
 /// Only where a route is split or mirrored.
-fn shared_out(snapshot: &Snapshot) -> [Family; 4] {
-    let mut weights = Family::gauge(
+fn shared_out(snapshot: &Snapshot) -> [FamilyBuilder; 4] {
+    let mut weights = FamilyBuilder::gauge(
         "lameduck_split_weight",
         "The weight of a pool in the split of a route that has a name.",
     );
-    let mut planned = Family::gauge(
+    let mut planned = FamilyBuilder::gauge(
         "lameduck_split_plan_running",
         "1 while a plan moves the split of a route, 0 otherwise.",
     );
-    let mut mirrored = Family::counter(
+    let mut mirrored = FamilyBuilder::counter(
         "lameduck_mirrored_total",
         "Copies of requests that a pool was sent and has answered; nobody gets the answers.",
     );
-    let mut dropped = Family::counter(
+    let mut dropped = FamilyBuilder::counter(
         "lameduck_mirror_dropped_total",
         "Copies of requests that were not made or came to nothing, by reason.",
     );
@@ -235,9 +238,9 @@ fn shared_out(snapshot: &Snapshot) -> [Family; 4] {
     [weights, planned, mirrored, dropped]
 }
 
-fn probes(snapshot: &Snapshot) -> [Family; 2] {
-    let mut total = Family::counter("lameduck_probe_total", "Health probes, by result.");
-    let mut durations = Family::histogram(
+fn probes(snapshot: &Snapshot) -> [FamilyBuilder; 2] {
+    let mut total = FamilyBuilder::counter("lameduck_probe_total", "Health probes, by result.");
+    let mut durations = FamilyBuilder::histogram(
         "lameduck_probe_duration_seconds",
         "How long health probes took, connecting included.",
     );
@@ -252,17 +255,18 @@ fn probes(snapshot: &Snapshot) -> [Family; 2] {
     [total, durations]
 }
 
-fn drains(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 4] {
-    let mut total = Family::counter("lameduck_drain_total", "Drains that ended, by outcome.");
-    let mut durations = Family::histogram(
+fn drains(inner: &MetricsInner, snapshot: &Snapshot) -> [FamilyBuilder; 4] {
+    let mut total =
+        FamilyBuilder::counter("lameduck_drain_total", "Drains that ended, by outcome.");
+    let mut durations = FamilyBuilder::histogram(
         "lameduck_drain_duration_seconds",
         "From the request to drain until the drain ended.",
     );
-    let mut cut = Family::counter(
+    let mut cut = FamilyBuilder::counter(
         "lameduck_drain_cut_total",
         "Requests and streams cut at a drain's deadline.",
     );
-    let mut lost = Family::counter(
+    let mut lost = FamilyBuilder::counter(
         "lameduck_drain_lost_total",
         "Requests lost because the backend died while it drained.",
     );
@@ -283,12 +287,12 @@ fn drains(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 4] {
 }
 
 /// Only where a plan has ended.
-fn plans(inner: &MetricsInner) -> Option<Family> {
+fn plans(inner: &MetricsInner) -> Option<FamilyBuilder> {
     let ended = inner.plans.lock();
     if ended.is_empty() {
         return None;
     }
-    let mut total = Family::counter(
+    let mut total = FamilyBuilder::counter(
         "lameduck_split_plan_total",
         "Plans that moved the weights of a split and have ended, by outcome.",
     );
@@ -299,16 +303,16 @@ fn plans(inner: &MetricsInner) -> Option<Family> {
 }
 
 /// Only with `[compression]`.
-fn compression(inner: &MetricsInner) -> [Family; 3] {
-    let mut answers = Family::counter(
+fn compression(inner: &MetricsInner) -> [FamilyBuilder; 3] {
+    let mut answers = FamilyBuilder::counter(
         "lameduck_compressed_responses_total",
         "Responses that were compressed, by content coding.",
     );
-    let mut bytes = Family::counter(
+    let mut bytes = FamilyBuilder::counter(
         "lameduck_compression_bytes_total",
         "Bytes of their bodies, by content coding: in (before) and out (after).",
     );
-    let mut refused = Family::counter(
+    let mut refused = FamilyBuilder::counter(
         "lameduck_compression_refused_total",
         "Responses that went out uncompressed because a limit was reached: max_at_once or max_memory.",
     );
@@ -327,12 +331,12 @@ fn compression(inner: &MetricsInner) -> [Family; 3] {
 }
 
 /// Only with a `state_dir`.
-fn kept(saves: &Saves) -> [Family; 2] {
-    let mut failures = Family::counter(
+fn kept(saves: &SaveLedger) -> [FamilyBuilder; 2] {
+    let mut failures = FamilyBuilder::counter(
         "lameduck_state_save_failures_total",
         "Times that drains and registrations could not be saved in state_dir.",
     );
-    let mut unsaved = Family::gauge(
+    let mut unsaved = FamilyBuilder::gauge(
         "lameduck_state_unsaved",
         "1 while a restart would forget the latest drains and registrations, because saving fails.",
     );
@@ -342,12 +346,12 @@ fn kept(saves: &Saves) -> [Family; 2] {
 }
 
 /// How the process itself does.
-fn vital_signs(inner: &MetricsInner) -> [Family; 2] {
-    let mut dropped = Family::counter(
+fn vital_signs(inner: &MetricsInner) -> [FamilyBuilder; 2] {
+    let mut dropped = FamilyBuilder::counter(
         "lameduck_log_dropped_total",
         "Lines of lameduck's own log lost because standard error was too slow or could not be written.",
     );
-    let mut stalls = Family::counter(
+    let mut stalls = FamilyBuilder::counter(
         "lameduck_control_stalls_total",
         "Times that the control thread did not turn for some seconds.",
     );
@@ -356,44 +360,44 @@ fn vital_signs(inner: &MetricsInner) -> [Family; 2] {
     [dropped, stalls]
 }
 
-fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 10] {
-    let mut connections = Family::gauge(
+fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [FamilyBuilder; 10] {
+    let mut connections = FamilyBuilder::gauge(
         "lameduck_connections",
         "Open connections, by side: client or upstream.",
     );
-    let mut dropped = Family::counter(
+    let mut dropped = FamilyBuilder::counter(
         "lameduck_access_log_dropped_total",
         "Access-log lines lost because the disk or the reader was too slow.",
     );
-    let mut refused = Family::counter(
+    let mut refused = FamilyBuilder::counter(
         "lameduck_refused_total",
         "Connections and requests turned away before they were routed, by reason.",
     );
-    let mut limited = Family::counter(
+    let mut limited = FamilyBuilder::counter(
         "lameduck_limited_total",
         "Connections and requests that ran into a limit of [server], by its key.",
     );
-    let mut routes = Family::counter(
+    let mut routes = FamilyBuilder::counter(
         "lameduck_route_refused_total",
         "Requests refused by a route, by its name and reason.",
     );
-    let mut named = Family::counter(
+    let mut named = FamilyBuilder::counter(
         "lameduck_route_requests_total",
         "Requests of routes that have a name, by it and the class of their answer's status.",
     );
-    let mut forgotten = Family::counter(
+    let mut forgotten = FamilyBuilder::counter(
         "lameduck_rate_keys_forgotten_total",
         "Keys of routes' rates that were forgotten for want of room.",
     );
-    let mut reloads = Family::counter(
+    let mut reloads = FamilyBuilder::counter(
         "lameduck_config_reload_total",
         "Configuration reloads, by outcome: applied or refused.",
     );
-    let mut panics = Family::counter(
+    let mut panics = FamilyBuilder::counter(
         "lameduck_panics_total",
         "Mistakes in lameduck (panics), by the role of the thread: data, accept, control or other.",
     );
-    let mut build = Family::gauge("lameduck_build_info", "1, with the version as a label.");
+    let mut build = FamilyBuilder::gauge("lameduck_build_info", "1, with the version as a label.");
     if let Some(attached) = inner.attached.get() {
         let clients = (attached.clients)();
         connections.add(&[("side", "client")], clients.into());

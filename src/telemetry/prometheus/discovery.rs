@@ -1,31 +1,31 @@
 //! Sources of backends: only of pools that have one. A source is named as the configuration has it.
 
-use super::families::Family;
-use crate::registry::Handle;
+use super::families::FamilyBuilder;
+use crate::registry::RegistryHandle;
 use crate::rt::clock;
 
-pub(super) fn discovery(registry: &Handle) -> [Family; 6] {
-    let mut backends = Family::gauge(
+pub(super) fn discovery(registry: &RegistryHandle) -> [FamilyBuilder; 6] {
+    let mut backends = FamilyBuilder::gauge(
         "lameduck_discovery_backends",
         "Backends of a source that are in force.",
     );
-    let mut answers = Family::counter(
+    let mut answers = FamilyBuilder::counter(
         "lameduck_discovery_answers_total",
         "Answers of a source: taken, doubted (what they lack is kept), or failed (none came).",
     );
-    let mut age = Family::gauge(
+    let mut age = FamilyBuilder::gauge(
         "lameduck_discovery_answer_age_seconds",
         "Time since the last answer of a source.",
     );
-    let mut failing = Family::gauge(
+    let mut failing = FamilyBuilder::gauge(
         "lameduck_discovery_failing",
         "1 while a source can't be asked: what is known stays.",
     );
-    let mut kept = Family::gauge(
+    let mut kept = FamilyBuilder::gauge(
         "lameduck_discovery_kept_backends",
         "Backends that the last answer lacks, and that are kept because it is doubted.",
     );
-    let mut refused = Family::gauge(
+    let mut refused = FamilyBuilder::gauge(
         "lameduck_discovery_refused_backends",
         "Backends of a source that are not taken, because somebody else has their name, for one.",
     );

@@ -8,9 +8,9 @@ use crate::metrics::Histogram;
 type Labels<'a> = [(&'a str, &'a str)];
 
 /// One family in the making.
-pub(super) struct Family(MetricFamily);
+pub(super) struct FamilyBuilder(MetricFamily);
 
-impl Family {
+impl FamilyBuilder {
     pub(super) fn counter(name: &str, help: &str) -> Self {
         Self::new(MetricType::COUNTER, name, help)
     }

@@ -1,14 +1,14 @@
 //! Backends that are ejected: only of pools with `[pool.outlier]`.
 
-use super::families::Family;
+use super::families::FamilyBuilder;
 use crate::registry::snapshot::Snapshot;
 
-pub(super) fn outliers(snapshot: &Snapshot) -> [Family; 2] {
-    let mut ejections = Family::counter(
+pub(super) fn outliers(snapshot: &Snapshot) -> [FamilyBuilder; 2] {
+    let mut ejections = FamilyBuilder::counter(
         "lameduck_outlier_ejections_total",
         "Times that a backend was ejected, by what made the case.",
     );
-    let mut ejected = Family::gauge(
+    let mut ejected = FamilyBuilder::gauge(
         "lameduck_outlier_ejected",
         "1 while a backend is ejected: it gets no new requests, though it is ready.",
     );

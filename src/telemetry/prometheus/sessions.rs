@@ -1,20 +1,20 @@
 //! Sessions of sticky pools.
 
-use super::families::Family;
+use super::families::FamilyBuilder;
 use crate::registry::snapshot::Snapshot;
 use crate::rt::clock;
 
 /// Only where a pool is sticky.
-pub(super) fn collect(snapshot: &Snapshot) -> [Family; 3] {
-    let mut requests = Family::counter(
+pub(super) fn collect(snapshot: &Snapshot) -> [FamilyBuilder; 3] {
+    let mut requests = FamilyBuilder::counter(
         "lameduck_sticky_requests_total",
         "Requests of a sticky pool that a backend has answered, by what became of their session: new, kept or moved.",
     );
-    let mut moved = Family::counter(
+    let mut moved = FamilyBuilder::counter(
         "lameduck_sticky_moved_total",
         "Requests whose session had to go to another backend.",
     );
-    let mut sessions = Family::gauge(
+    let mut sessions = FamilyBuilder::gauge(
         "lameduck_sticky_sessions",
         "Sessions that stay with a backend, idle ones left out.",
     );

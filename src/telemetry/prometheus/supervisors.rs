@@ -1,15 +1,15 @@
 //! Supervisors that are listened to: only of pools with `[pool.supervisor]`.
 
-use super::families::Family;
+use super::families::FamilyBuilder;
 use crate::core::supervisor_word::ProcessWord;
 use crate::registry::supervised::SupervisorBoard;
 
-pub(super) fn supervisors(board: &SupervisorBoard) -> [Family; 2] {
-    let mut up = Family::gauge(
+pub(super) fn supervisors(board: &SupervisorBoard) -> [FamilyBuilder; 2] {
+    let mut up = FamilyBuilder::gauge(
         "lameduck_supervisor_up",
         "1 while a pool's supervisor can be heard.",
     );
-    let mut words = Family::counter(
+    let mut words = FamilyBuilder::counter(
         "lameduck_supervisor_words_total",
         "What supervisors said of processes, by word.",
     );

@@ -4,10 +4,10 @@ use super::*;
 use crate::config::{self, CertificateFiles, ClientAuth, Config, ListenerTls, TlsVersion};
 use crate::core::backend::{BackendEvent, ProbeResult};
 use crate::core::retry::RetryReason;
-use crate::registry::saves::Saves;
+use crate::registry::saves::SaveLedger;
 use crate::registry::unattended::NoProbes;
 use crate::registry::view::{DrainRequest, InFlight, RegisterRequest};
-use crate::registry::{Observer, persist};
+use crate::registry::{RegistryObserver, persist};
 use crate::tls::managed::{ManagedState, ManagedStatus};
 use crate::tls::server::ServerTls;
 use crate::tls::server_files::ServerFiles;
@@ -16,11 +16,11 @@ const SOON: Duration = Duration::from_secs(10);
 
 struct Silent;
 
-impl Observer for Silent {
+impl RegistryObserver for Silent {
     fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
     fn persist(&self, _: persist::KeptState) {}
-    fn saves(&self) -> Option<Arc<Saves>> {
+    fn saves(&self) -> Option<Arc<SaveLedger>> {
         Some(Arc::default())
     }
     fn drain_ended(&self, _: &str, _: &DrainResponse) {}
@@ -44,11 +44,11 @@ const ROUTE: &str = r#"
     backend = [{ address = "127.0.0.1:2" }]
 "#;
 
-fn registry() -> Handle {
+fn registry() -> RegistryHandle {
     registry_of(config::parse("test.toml", POOL).unwrap().config)
 }
 
-fn registry_of(config: Config) -> Handle {
+fn registry_of(config: Config) -> RegistryHandle {
     crate::registry::spawn(
         Arc::new(config),
         persist::KeptState::default(),
@@ -146,7 +146,7 @@ async fn counts_arrive_with_their_labels() {
     metrics.plane().refused("header_timeout");
     metrics
         .plane()
-        .limited(crate::metrics::Limit::HeaderTimeout);
+        .limited(crate::metrics::ServerLimit::HeaderTimeout);
     metrics.reloaded(true);
     metrics.reloaded(false);
     metrics.drain_ended("api", &ended("timed_out", 4));

@@ -1,15 +1,15 @@
 //! Spans on their way to the collector.
 
-use super::families::Family;
+use super::families::FamilyBuilder;
 use crate::telemetry::spans::Tracer;
 
 /// Only where requests are recorded.
-pub(super) fn collect(tracer: Option<&Tracer>) -> [Family; 2] {
-    let mut spans = Family::counter(
+pub(super) fn collect(tracer: Option<&Tracer>) -> [FamilyBuilder; 2] {
+    let mut spans = FamilyBuilder::counter(
         "lameduck_trace_spans_total",
         "Spans by what became of them: exported, rejected by the collector, failed to be delivered, or without room in the queue.",
     );
-    let mut waiting = Family::gauge(
+    let mut waiting = FamilyBuilder::gauge(
         "lameduck_trace_queue_spans",
         "Spans that wait for the collector, or are on their way to it.",
     );

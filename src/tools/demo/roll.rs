@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::instance::DemoInstance;
 use super::proxy::DemoProxy;
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 
 /// How long each step may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ pub async fn restart(
     tell(&name, DemoStep::Draining);
     let drained = proxy.drain(&name, deadline).await?;
     ensure!(
-        drained.ending() == Some(Outcome::Drained),
+        drained.ending() == Some(DrainOutcome::Drained),
         "the drain of {name} ended as {:?} with {} in flight, {} cut and {} lost",
         drained.outcome,
         drained.in_flight,

@@ -7,11 +7,11 @@ use crate::config::duration::format;
 
 /// What a stop takes, part by part. Parts of no time are left out.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sum {
+pub(super) struct StopTimeSum {
     parts: Vec<(Duration, &'static str)>,
 }
 
-impl Sum {
+impl StopTimeSum {
     pub(super) fn and(mut self, time: Duration, what: &'static str) -> Self {
         if !time.is_zero() {
             self.parts.push((time, what));
@@ -26,7 +26,7 @@ impl Sum {
     }
 }
 
-impl fmt::Display for Sum {
+impl fmt::Display for StopTimeSum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (time, what)) in self.parts.iter().enumerate() {
             let plus = if n == 0 { "" } else { " + " };

@@ -11,21 +11,21 @@ use std::time::Duration;
 
 use super::advice::{self, Corrections};
 use super::checks::{self as check, DoctorCheck};
-use super::command_line::{CommandLine, ExecLaunch, Role, base, shell_text};
+use super::command_line::{CommandLine, CommandRole, ExecLaunch, base, shell_text};
 use super::coordination::{fitting_way, with_silence};
 use super::finding::DoctorFindings;
 use super::keep_alive;
-use super::model::{CommandForm, Expected, FindingPlace, SupervisedProcess, Supervisor};
-use super::programs::{self, Serves};
+use super::model::{CommandForm, ExpectedDrain, FindingPlace, SupervisedProcess, Supervisor};
+use super::programs::{self, ServesRequests};
 use super::proxy::ProxySide;
 use super::wrappers;
 use crate::config::duration::format;
 use crate::config::{PoolConfig, Severity};
-use times::Needs;
+use times::StopNeeds;
 
 /// What is assumed where no file tells.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Assumed {
+pub(super) struct AssumedTimes {
     /// What the app takes from its signal to its end, when nothing is in flight.
     pub(super) app_stop: Duration,
 }
@@ -45,7 +45,7 @@ enum Help {
 struct ProcessJudge<'j> {
     process: &'j SupervisedProcess,
     proxy: &'j ProxySide,
-    assumed: Assumed,
+    assumed: AssumedTimes,
     pool: Option<&'j PoolConfig>,
     fix: Corrections,
     pending: Vec<(Severity, DoctorCheck, FindingPlace, String, Help)>,
@@ -55,7 +55,7 @@ struct ProcessJudge<'j> {
 pub(super) fn process(
     process: &SupervisedProcess,
     proxy: &ProxySide,
-    assumed: Assumed,
+    assumed: AssumedTimes,
     scripts: &[(String, String)],
     found: &mut DoctorFindings,
 ) {
@@ -82,7 +82,7 @@ pub(super) fn process(
     };
     judge.signal(launch.is_some());
     match &launch {
-        None if process.role() == Role::Proxy => {
+        None if process.role() == CommandRole::Proxy => {
             times::itself(process, proxy, found);
             return judge.finish(launch.as_ref(), found);
         }
@@ -230,8 +230,8 @@ impl ProcessJudge<'_> {
             .map(|pool| pool.drain.deadline);
         self.fix.admin = self.socket();
         let (place, what) = match process.expected {
-            Expected::Nothing => return,
-            Expected::PodDrain => {
+            ExpectedDrain::Nothing => return,
+            ExpectedDrain::PodDrain => {
                 self.fix.until_silence = process.slept.is_zero();
                 let what = format!(
                     "`{}` gets SIGTERM at once when the pod is deleted, while requests still come",
@@ -246,8 +246,8 @@ impl ProcessJudge<'_> {
                 );
                 return;
             }
-            Expected::Drain if !server => return,
-            Expected::Drain => {
+            ExpectedDrain::Drain if !server => return,
+            ExpectedDrain::Drain => {
                 let place = match process.supervisor {
                     Supervisor::Kubernetes => &process.place,
                     _ => &process.command_place,
@@ -280,7 +280,11 @@ impl ProcessJudge<'_> {
         if let Some(at) = &process.cluster {
             let what = format!("`{}` runs in cluster mode", process.name);
             self.add(Severity::Error, check::CLUSTER, at, what, Help::Launcher);
-        } else if let Some(at) = process.instances.as_ref().filter(|_| serves != Serves::No) {
+        } else if let Some(at) = process
+            .instances
+            .as_ref()
+            .filter(|_| serves != ServesRequests::No)
+        {
             let what = format!(
                 "several instances of `{}` would listen on one port",
                 process.name
@@ -321,7 +325,7 @@ impl ProcessJudge<'_> {
         let process = self.process;
         let launch = process.launch();
         let known =
-            named.is_some() || self.pool.is_some() || process.expected == Expected::PodDrain;
+            named.is_some() || self.pool.is_some() || process.expected == ExpectedDrain::PodDrain;
         for probe in process.probes.iter().filter(|_| known) {
             if !self.proxy.says_503(self.pool, &probe.path) {
                 continue;
@@ -348,8 +352,8 @@ impl ProcessJudge<'_> {
         let process = self.process;
         let concerned = launched
             || self.pool.is_some()
-            || process.expected == Expected::PodDrain
-            || (process.expected == Expected::Drain && process.is_server());
+            || process.expected == ExpectedDrain::PodDrain
+            || (process.expected == ExpectedDrain::Drain && process.is_server());
         if !concerned {
             return;
         }
@@ -389,7 +393,7 @@ impl ProcessJudge<'_> {
 
     /// Gives all findings to `found`, with what to do about them.
     fn finish(self, launch: Option<&ExecLaunch>, found: &mut DoctorFindings) {
-        let needs = Needs::of(self.process, launch, &self.fix, self.proxy, self.assumed);
+        let needs = StopNeeds::of(self.process, launch, &self.fix, self.proxy, self.assumed);
         let kill = self.process.kill_line(needs.enough());
         // A command that drains for longer needs more time as well.
         let more = launch.is_some() && needs.exceed(&self.process.kill);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::programs;
-use super::shell::{Joiner, ShellPiece, split};
+use super::shell::{ShellJoiner, ShellPiece, split};
 use super::wrappers;
 use crate::config::duration;
 use crate::core::launch::{DEFAULT_DRAIN, LONGEST_LAME_DUCK};
@@ -18,7 +18,7 @@ pub(crate) const FLAGS: [&str; 6] = ["no-port", "no-wait", "json", "all", "wait-
 pub(super) struct CommandLine {
     pub(super) commands: Vec<Vec<String>>,
     /// What follows each of them.
-    joiners: Vec<Joiner>,
+    joiners: Vec<ShellJoiner>,
     /// A shell runs it.
     pub(super) shell: bool,
     /// The words of the line itself, shells and wrappers included.
@@ -27,7 +27,7 @@ pub(super) struct CommandLine {
 
 /// What a command is to a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum CommandRole {
     /// `lameduck exec`.
     Launcher(ExecLaunch),
     /// `lameduck run`.
@@ -109,7 +109,7 @@ impl CommandLine {
         Self::of(vec![ShellPiece {
             words,
             span: 0..end,
-            joiner: Joiner::End,
+            joiner: ShellJoiner::End,
         }])
     }
 
@@ -135,7 +135,7 @@ impl CommandLine {
                     // What follows the shell follows the last of its commands.
                     if self.joiners.len() > before
                         && let Some(last) = self.joiners.last_mut()
-                        && *last == Joiner::End
+                        && *last == ShellJoiner::End
                     {
                         *last = joiner;
                     }
@@ -155,13 +155,13 @@ impl CommandLine {
         let beside = |at: usize| {
             matches!(
                 self.joiners.get(at),
-                Some(Joiner::Pipe | Joiner::Background)
+                Some(ShellJoiner::Pipe | ShellJoiner::Background)
             )
         };
         let piped = beside(at)
             || at
                 .checked_sub(1)
-                .is_some_and(|before| self.joiners.get(before) == Some(&Joiner::Pipe));
+                .is_some_and(|before| self.joiners.get(before) == Some(&ShellJoiner::Pipe));
         self.shell && (piped || (self.commands.len() > 1 && !execs))
     }
 
@@ -174,31 +174,31 @@ impl CommandLine {
         };
         let last = self.commands.iter().rposition(|words| !passing(words));
         let mut at = last.or(self.commands.len().checked_sub(1))?;
-        while at > 0 && self.joiners.get(at - 1) == Some(&Joiner::Pipe) {
+        while at > 0 && self.joiners.get(at - 1) == Some(&ShellJoiner::Pipe) {
             at -= 1;
         }
         Some((at, &self.commands[at]))
     }
 
     /// The first command that plays a part; `env` fills in what the line leaves out.
-    pub(super) fn role(&self, env: &[(String, String)]) -> Role {
+    pub(super) fn role(&self, env: &[(String, String)]) -> CommandRole {
         let mut slept = Duration::ZERO;
         for (at, words) in self.commands.iter().enumerate() {
             slept += sleep(words).unwrap_or_default();
             match role(words, env) {
-                Role::Other => {}
-                Role::Launcher(mut launch) => {
+                CommandRole::Other => {}
+                CommandRole::Launcher(mut launch) => {
                     launch.behind_shell = self.is_below_shell(at);
-                    return Role::Launcher(launch);
+                    return CommandRole::Launcher(launch);
                 }
-                Role::Hook(call) => {
+                CommandRole::Hook(call) => {
                     let lame_duck = call.lame_duck + slept;
-                    return Role::Hook(HookCall { lame_duck, ..call });
+                    return CommandRole::Hook(HookCall { lame_duck, ..call });
                 }
                 other => return other,
             }
         }
-        Role::Other
+        CommandRole::Other
     }
 
     /// How long its `sleep`s take together.
@@ -281,7 +281,7 @@ pub(super) fn seconds(text: &str) -> Option<Duration> {
     }
 }
 
-fn role(words: &[String], env: &[(String, String)]) -> Role {
+fn role(words: &[String], env: &[(String, String)]) -> CommandRole {
     let own = words.get(wrappers::skip(words)..).unwrap_or_default();
     // Behind a wrapper that nobody knows: `./start lameduck exec …`, but not `node lameduck exec`.
     let unknown = || {
@@ -297,20 +297,20 @@ fn role(words: &[String], env: &[(String, String)]) -> Role {
         Some(first) if base(first) == "lameduck" => own,
         _ => match unknown() {
             Some(rest) => rest,
-            None => return Role::Other,
+            None => return CommandRole::Other,
         },
     };
     let rest: Vec<&str> = rest.iter().skip(1).map(String::as_str).collect();
     let Some((verb, rest)) = rest.split_first() else {
         // An image's own command goes on; as a command, it is a usage message.
-        return Role::Other;
+        return CommandRole::Other;
     };
     match *verb {
-        "exec" => Role::Launcher(launch(rest, env)),
-        "run" => Role::Proxy,
-        "health" => Role::Health,
-        "drain" | "resume" | "register" | "deregister" => Role::Hook(call(verb, rest, env)),
-        _ => Role::Other,
+        "exec" => CommandRole::Launcher(launch(rest, env)),
+        "run" => CommandRole::Proxy,
+        "health" => CommandRole::Health,
+        "drain" | "resume" | "register" | "deregister" => CommandRole::Hook(call(verb, rest, env)),
+        _ => CommandRole::Other,
     }
 }
 
@@ -411,7 +411,7 @@ mod tests {
 
     fn launch_of(text: &str) -> Option<ExecLaunch> {
         match CommandLine::parse(text).role(&[]) {
-            Role::Launcher(launch) => Some(launch),
+            CommandRole::Launcher(launch) => Some(launch),
             _ => None,
         }
     }
@@ -450,7 +450,7 @@ mod tests {
         let env = [("LAMEDUCK_TIMEOUT".to_owned(), "7s".to_owned())];
         let line =
             CommandLine::script("sleep 5 && lameduck drain api/%i --no-wait --until restarted");
-        let Role::Hook(call) = line.role(&env) else {
+        let CommandRole::Hook(call) = line.role(&env) else {
             panic!("{line:?}")
         };
         assert_eq!(

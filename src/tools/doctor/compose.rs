@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::checks as check;
-use super::command_line::{CommandLine, Role, seconds};
+use super::command_line::{CommandLine, CommandRole, seconds};
 use super::finding::DoctorFindings;
 use super::kubernetes::container_words;
 use super::model::{CommandForm, FindingPlace, SupervisedProcess, Supervisor, kill};
@@ -133,7 +133,7 @@ fn service(
         .map(|text| (signal_name(&filled(text)), at("stop_signal")));
     for hook in service.get("pre_stop").map_or(&[][..], Node::items) {
         let command = CommandLine::from_words(words(hook.get("command")));
-        if matches!(command.role(&process.env), Role::Hook(_)) {
+        if matches!(command.role(&process.env), CommandRole::Hook(_)) {
             let what = format!("the drain of `{name}` is not run when `up` replaces the container");
             let place = hook
                 .entry("command")

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::Input;
+use super::InputFile;
 use super::include;
 use super::node;
 use super::template::rendered_name;
@@ -26,8 +26,8 @@ pub const LOOKED_FOR: &str = "oxfile.toml, ecosystem.config.{js,cjs,json,yaml,ym
 
 /// Reads files (`-`: standard input); with a unit its drop-ins come along, with supervisord's configuration what it
 /// includes. The errors are for people.
-pub fn read(paths: &[PathBuf]) -> (Vec<Input>, Vec<String>) {
-    let (mut files, mut errors) = (Vec::<Input>::new(), Vec::new());
+pub fn read(paths: &[PathBuf]) -> (Vec<InputFile>, Vec<String>) {
+    let (mut files, mut errors) = (Vec::<InputFile>::new(), Vec::new());
     let mut all = Vec::new();
     for path in paths {
         all.push(path.clone());
@@ -60,17 +60,17 @@ fn scripts(path: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-fn standard_input() -> Result<Input, String> {
+fn standard_input() -> Result<InputFile, String> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().take(MAX_SIZE + 1).read_to_end(&mut bytes);
     read.map_err(|error| error.to_string())?;
     if bytes.len() as u64 > MAX_SIZE {
         return Err("it is larger than 4 MiB: is it a configuration?".into());
     }
-    Ok(Input {
+    Ok(InputFile {
         name: STANDARD_INPUT.into(),
         text: decode(bytes)?,
-        ..Input::default()
+        ..InputFile::default()
     })
 }
 
@@ -82,7 +82,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
-fn one(path: &Path) -> Result<Input, String> {
+fn one(path: &Path) -> Result<InputFile, String> {
     if path == Path::new("-") {
         return standard_input();
     }
@@ -112,7 +112,7 @@ fn one(path: &Path) -> Result<Input, String> {
         return Err("it is larger than 4 MiB: is it a configuration?".into());
     }
     if ["js", "cjs", "mjs"].contains(&end) {
-        return Ok(Input {
+        return Ok(InputFile {
             name: name + GENERATED,
             text: node::evaluate(path)?,
             scripts: scripts(path),
@@ -120,7 +120,7 @@ fn one(path: &Path) -> Result<Input, String> {
     }
     // What `/proc` and the like have is longer than it says.
     let bytes = read_lasting_file(path, MAX_SIZE).map_err(|error| error.to_string())?;
-    Ok(Input {
+    Ok(InputFile {
         name,
         text: decode(bytes)?,
         scripts: scripts(path),

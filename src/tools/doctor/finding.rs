@@ -11,7 +11,7 @@ const MOST: usize = 100;
 
 /// One of the files.
 #[derive(Debug, Clone, Default)]
-pub struct Input {
+pub struct InputFile {
     /// As the user named it.
     pub name: String,
     /// Its text.
@@ -29,8 +29,8 @@ pub(super) struct DoctorFindings {
 }
 
 impl DoctorFindings {
-    pub(super) fn new(files: &[Input]) -> Self {
-        let report = |file: &Input| ConfigReport {
+    pub(super) fn new(files: &[InputFile]) -> Self {
+        let report = |file: &InputFile| ConfigReport {
             sources: SourceTexts::one(&file.name, &file.text),
             diagnostics: Vec::new(),
         };

@@ -37,13 +37,13 @@ impl IniSection {
 
 /// A line that is neither a section, a key, nor a comment.
 #[derive(Debug)]
-pub(super) struct Stray {
+pub(super) struct StrayLine {
     pub(super) span: Range<usize>,
     pub(super) message: &'static str,
 }
 
 /// The sections of a text, and the lines that can't be understood.
-pub(super) fn parse(text: &str, dialect: IniDialect) -> (Vec<IniSection>, Vec<Stray>) {
+pub(super) fn parse(text: &str, dialect: IniDialect) -> (Vec<IniSection>, Vec<StrayLine>) {
     let (mut sections, mut strays) = (Vec::<IniSection>::new(), Vec::new());
     let mut at = 0;
     // systemd: the line before ended with a backslash.
@@ -79,7 +79,7 @@ pub(super) fn parse(text: &str, dialect: IniDialect) -> (Vec<IniSection>, Vec<St
             let name = name.split(']').next().unwrap_or_default().to_owned();
             if !trimmed.contains(']') {
                 let message = "the section's name has no `]`";
-                strays.push(Stray {
+                strays.push(StrayLine {
                     span: span.clone(),
                     message,
                 });
@@ -103,13 +103,13 @@ pub(super) fn parse(text: &str, dialect: IniDialect) -> (Vec<IniSection>, Vec<St
             };
             match sections.last_mut() {
                 Some(section) => section.keys.push(key),
-                None => strays.push(Stray {
+                None => strays.push(StrayLine {
                     span,
                     message: "it stands before the first `[section]`",
                 }),
             }
         } else {
-            strays.push(Stray {
+            strays.push(StrayLine {
                 span,
                 message: "it is neither `[section]`, `key = value`, nor a comment",
             });

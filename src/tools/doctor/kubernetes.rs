@@ -1,11 +1,12 @@
 //! Kubernetes manifests: every pod template in them, and the Services.
 
 use super::checks as check;
-use super::command_line::{CommandLine, Role, seconds};
+use super::command_line::{CommandLine, CommandRole, seconds};
 use super::finding::DoctorFindings;
 use super::kubernetes_access::{judge_account, judge_roles};
 use super::model::{
-    CommandForm, Expected, FindingPlace, Hook, SupervisedProcess, Supervisor, SupervisorProbe, kill,
+    CommandForm, ExpectedDrain, FindingPlace, StopHook, SupervisedProcess, Supervisor,
+    SupervisorProbe, kill,
 };
 use super::oxfile::url_in;
 use super::proxy::ProxySide;
@@ -137,7 +138,7 @@ struct Pod<'p> {
 struct Container<'p> {
     node: &'p Node,
     process: SupervisedProcess,
-    role: Role,
+    role: CommandRole,
     /// In `initContainers`, with `restartPolicy: Always`.
     native: bool,
     init: bool,
@@ -210,7 +211,7 @@ impl<'p> Pod<'p> {
             |text| Some(std::time::Duration::from_secs(text.parse().ok()?)),
             grace.map_or(here.clone(), |entry| self.place(entry)),
         );
-        process.expected = Expected::Nothing;
+        process.expected = ExpectedDrain::Nothing;
         self.pre_stop(node, &mut process);
         process.probes = self.liveness(node);
         Container {
@@ -243,7 +244,7 @@ impl<'p> Pod<'p> {
             .map_or(process.place.clone(), |entry| self.place(entry));
         match line.role(&[]) {
             // A sleep in the same line is the hook's lame duck.
-            Role::Hook(call) => process.hooks.push(Hook {
+            CommandRole::Hook(call) => process.hooks.push(StopHook {
                 call,
                 words: line.argv,
                 key: "command",
@@ -263,8 +264,8 @@ impl<'p> Pod<'p> {
         let containers = self.containers();
         let has_proxy = containers
             .iter()
-            .any(|container| container.role == Role::Proxy);
-        let main = |c: &&Container<'_>| !c.init && c.role != Role::Proxy;
+            .any(|container| container.role == CommandRole::Proxy);
+        let main = |c: &&Container<'_>| !c.init && c.role != CommandRole::Proxy;
         let apps: Vec<_> = containers.iter().filter(main).collect();
         let sidecar = has_proxy && !apps.is_empty();
         if has_proxy {
@@ -272,7 +273,7 @@ impl<'p> Pod<'p> {
         }
         for container in &containers {
             self.loopback(container, found);
-            if container.role == Role::Proxy {
+            if container.role == CommandRole::Proxy {
                 self.proxy_probes(container, sidecar, found);
                 if sidecar {
                     self.sidecar(container, found);
@@ -281,9 +282,9 @@ impl<'p> Pod<'p> {
         }
         let mut processes = Vec::new();
         for container in &containers {
-            let is_app = !container.init && container.role != Role::Proxy;
+            let is_app = !container.init && container.role != CommandRole::Proxy;
             // The sidecar's own time is not its config's deadline: it stops when nothing is left to do.
-            if !(is_app || (container.role == Role::Proxy && !sidecar)) {
+            if !(is_app || (container.role == CommandRole::Proxy && !sidecar)) {
                 continue;
             }
             let mut process = container.process.clone();
@@ -293,7 +294,7 @@ impl<'p> Pod<'p> {
             }
             if is_app
                 && !sidecar
-                && process.expected == Expected::Drain
+                && process.expected == ExpectedDrain::Drain
                 && self.proxy.pool_of(&process.name).is_none()
             {
                 process.name = self.owner.to_owned();
@@ -355,7 +356,7 @@ impl<'p> Pod<'p> {
             });
             let exec = node
                 .get("exec")
-                .filter(|exec| matches!(command(exec).role(&[]), Role::Health));
+                .filter(|exec| matches!(command(exec).role(&[]), CommandRole::Health));
             let place = match (through, exec.and_then(|exec| exec.entry("command"))) {
                 (Some(entry), _) | (None, Some(entry)) => self.place(entry),
                 (None, None) => continue,
@@ -428,32 +429,36 @@ impl<'p> Pod<'p> {
         container: &Container<'_>,
         sidecar: bool,
         apps: &[&Container<'_>],
-    ) -> Expected {
+    ) -> ExpectedDrain {
         let process = &container.process;
         // A sleep lets the Services forget the pod, which is all that a plain pod can do.
-        if container.role != Role::Other || !process.hooks.is_empty() || !process.slept.is_zero() {
-            return Expected::Nothing;
+        if container.role != CommandRole::Other
+            || !process.hooks.is_empty()
+            || !process.slept.is_zero()
+        {
+            return ExpectedDrain::Nothing;
         }
         if sidecar {
             // With several main containers, those without a port may be workers.
             let coordinated = |c: &&Container<'_>| {
-                matches!(c.role, Role::Launcher(_))
+                matches!(c.role, CommandRole::Launcher(_))
                     || !c.process.hooks.is_empty()
                     || !c.process.slept.is_zero()
             };
             let alone = apps.len() == 1 || !apps.iter().any(coordinated);
-            let infrastructure = apps.len() > 1 && process.serves() == super::programs::Serves::No;
+            let infrastructure =
+                apps.len() > 1 && process.serves() == super::programs::ServesRequests::No;
             return match alone && !infrastructure {
-                true => Expected::PodDrain,
-                false => Expected::Nothing,
+                true => ExpectedDrain::PodDrain,
+                false => ExpectedDrain::Nothing,
             };
         }
         let named =
             self.proxy.pool_of(&process.name).is_some() || self.proxy.pool_of(self.owner).is_some();
         let told = process.env.iter().any(|(key, _)| key == "PORT");
-        match (named || told) && process.serves() != super::programs::Serves::No {
-            true => Expected::Drain,
-            false => Expected::Nothing,
+        match (named || told) && process.serves() != super::programs::ServesRequests::No {
+            true => ExpectedDrain::Drain,
+            false => ExpectedDrain::Nothing,
         }
     }
 

@@ -39,12 +39,12 @@ mod wrappers;
 
 #[cfg(test)]
 pub(crate) use command_line::FLAGS;
-pub use finding::Input;
+pub use finding::InputFile;
 
 use std::time::Duration;
 
 use crate::config::{Config, ConfigReport, Severity};
-use checks_common::Assumed;
+use checks_common::AssumedTimes;
 use finding::DoctorFindings;
 use model::{FindingPlace, SupervisedProcess};
 use proxy::ProxySide;
@@ -52,7 +52,7 @@ use recognise::RecognisedFile;
 
 /// What an examination found.
 #[derive(Debug)]
-pub struct Examined {
+pub struct Examination {
     /// One for each file, in their order.
     pub reports: Vec<ConfigReport>,
     /// What each file was taken for, such as "Oxmgr's Oxfile".
@@ -77,7 +77,7 @@ impl Default for DoctorOptions {
 }
 
 /// Judges files next to lameduck's own configuration, if there is one. Never panics, whatever the files hold.
-pub fn examine(files: &[Input], config: Option<Config>, options: DoctorOptions) -> Examined {
+pub fn examine(files: &[InputFile], config: Option<Config>, options: DoctorOptions) -> Examination {
     let mut found = DoctorFindings::new(files);
     let mut kinds = Vec::new();
     let mut passed = Vec::new();
@@ -91,7 +91,7 @@ pub fn examine(files: &[Input], config: Option<Config>, options: DoctorOptions) 
         passed.push(matches!(form, RecognisedFile::Passed(_)));
         forms.push(form);
     }
-    let assumed = Assumed {
+    let assumed = AssumedTimes {
         app_stop: options.app_stop,
     };
     let proxy = ProxySide::new(config.or_else(|| embedded(&forms, files, &mut found)));
@@ -123,7 +123,7 @@ pub fn examine(files: &[Input], config: Option<Config>, options: DoctorOptions) 
             .map_or(&[][..], |file| &file.scripts);
         checks_common::process(process, &proxy, assumed, scripts, &mut found);
     }
-    Examined {
+    Examination {
         reports: found.finish(),
         kinds,
         passed,
@@ -131,7 +131,7 @@ pub fn examine(files: &[Input], config: Option<Config>, options: DoctorOptions) 
 }
 
 /// How an ecosystem file is written.
-fn script_form(file: &Input) -> model::CommandForm {
+fn script_form(file: &InputFile) -> model::CommandForm {
     let name = file.name.as_str();
     match file.text.trim_start().starts_with(['{', '[']) {
         _ if name.ends_with(discover::GENERATED) => model::CommandForm::Script { quoted: false },
@@ -143,7 +143,7 @@ fn script_form(file: &Input) -> model::CommandForm {
 /// A manifest may bring the configuration along.
 fn embedded(
     forms: &[RecognisedFile],
-    files: &[Input],
+    files: &[InputFile],
     found: &mut DoctorFindings,
 ) -> Option<Config> {
     let manifests = forms.iter().enumerate().filter_map(|(n, form)| match form {

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::command_line::{CommandLine, ExecLaunch, HookCall, Role};
-use super::programs::{self, KnownCommand, Serves};
+use super::command_line::{CommandLine, CommandRole, ExecLaunch, HookCall};
+use super::programs::{self, KnownCommand, ServesRequests};
 use crate::config::{PoolConfig, SupervisorKind};
 
 /// A place in one of the files.
@@ -29,7 +29,7 @@ pub(super) enum Supervisor {
 
 /// The time between the signal and SIGKILL.
 #[derive(Debug, Clone)]
-pub(super) struct Kill {
+pub(super) struct KillTimeout {
     /// `None`: never, or a placeholder that nobody can read here.
     pub(super) after: Option<Duration>,
     /// Whether the file says so; else it is the supervisor's default.
@@ -39,7 +39,7 @@ pub(super) struct Kill {
 
 /// A command that the supervisor waits for before it sends the signal.
 #[derive(Debug, Clone)]
-pub(super) struct Hook {
+pub(super) struct StopHook {
     pub(super) call: HookCall,
     /// Its command's words.
     pub(super) words: Vec<String>,
@@ -54,7 +54,7 @@ pub(super) struct Hook {
 
 /// What is expected of a process that is under no launcher and has no hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(super) enum ExpectedDrain {
     /// Something that drains it, if it serves.
     Drain,
     /// That, for the proxy is beside it in its pod.
@@ -113,9 +113,9 @@ pub(super) struct SupervisedProcess {
     /// Where its command stands.
     pub(super) command_place: FindingPlace,
     pub(super) env: Vec<(String, String)>,
-    pub(super) kill: Kill,
+    pub(super) kill: KillTimeout,
     pub(super) signal: Option<(String, FindingPlace)>,
-    pub(super) hooks: Vec<Hook>,
+    pub(super) hooks: Vec<StopHook>,
     pub(super) probes: Vec<SupervisorProbe>,
     /// More than one under this name, with the same environment.
     pub(super) instances: Option<FindingPlace>,
@@ -123,7 +123,7 @@ pub(super) struct SupervisedProcess {
     pub(super) several: bool,
     /// Its instances share one port by design: where that is said.
     pub(super) cluster: Option<FindingPlace>,
-    pub(super) expected: Expected,
+    pub(super) expected: ExpectedDrain,
     /// The image of a container.
     pub(super) image: String,
     /// It publishes a port of its container.
@@ -207,7 +207,7 @@ impl SupervisedProcess {
             line: CommandLine::default(),
             command_place: place.clone(),
             env: Vec::new(),
-            kill: Kill {
+            kill: KillTimeout {
                 after: Some(supervisor.default_kill()),
                 written: false,
                 place: place.clone(),
@@ -218,7 +218,7 @@ impl SupervisedProcess {
             instances: None,
             several: false,
             cluster: None,
-            expected: Expected::Drain,
+            expected: ExpectedDrain::Drain,
             image: String::new(),
             publishes: false,
             port: None,
@@ -229,13 +229,13 @@ impl SupervisedProcess {
         }
     }
 
-    pub(super) fn role(&self) -> Role {
+    pub(super) fn role(&self) -> CommandRole {
         self.line.role(&self.env)
     }
 
     pub(super) fn launch(&self) -> Option<ExecLaunch> {
         match self.role() {
-            Role::Launcher(launch) => Some(launch),
+            CommandRole::Launcher(launch) => Some(launch),
             _ => None,
         }
     }
@@ -253,7 +253,7 @@ impl SupervisedProcess {
     }
 
     /// Whether it takes requests.
-    pub(super) fn serves(&self) -> Serves {
+    pub(super) fn serves(&self) -> ServesRequests {
         programs::serves(&KnownCommand {
             name: &self.name,
             argv: &self.app(),
@@ -265,7 +265,7 @@ impl SupervisedProcess {
 
     /// Whether it looks like something that takes requests, rather than a worker.
     pub(super) fn is_server(&self) -> bool {
-        matches!(self.serves(), Serves::Yes | Serves::Perhaps)
+        matches!(self.serves(), ServesRequests::Yes | ServesRequests::Perhaps)
     }
 
     /// Whether it is drained by a hook rather than by the launcher, because it can't be under one.
@@ -324,12 +324,12 @@ pub(super) fn kill(
     written: Option<&str>,
     parse: impl Fn(&str) -> Option<Duration>,
     place: FindingPlace,
-) -> Kill {
+) -> KillTimeout {
     let after = match written {
         None => Some(supervisor.default_kill()),
         Some(text) => parse(text),
     };
-    Kill {
+    KillTimeout {
         after,
         written: written.is_some(),
         place,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::command_line::{CommandLine, Role, seconds};
+use super::command_line::{CommandLine, CommandRole, seconds};
 use super::finding::DoctorFindings;
 use super::model::{
-    CommandForm, FindingPlace, Hook, SupervisedProcess, Supervisor, SupervisorProbe, kill,
+    CommandForm, FindingPlace, StopHook, SupervisedProcess, Supervisor, SupervisorProbe, kill,
 };
 use super::signal_name::signal_name;
 use crate::tools::tree::{Node, TreeEntry};
@@ -104,9 +104,9 @@ fn layered(
     process.instances = many("instances").then(|| at("instances"));
     process.cluster = is("cluster_mode").then(|| at("cluster_mode"));
     if let Some(command) = text("pre_reload_cmd")
-        && let Role::Hook(call) = CommandLine::script(command).role(&process.env)
+        && let CommandRole::Hook(call) = CommandLine::script(command).role(&process.env)
     {
-        process.hooks.push(Hook {
+        process.hooks.push(StopHook {
             words: hook_words(command),
             key: "pre_reload_cmd",
             fails: false,

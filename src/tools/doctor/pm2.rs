@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::checks as check;
-use super::command_line::{CommandLine, Role, base, seconds};
+use super::command_line::{CommandLine, CommandRole, base, seconds};
 use super::finding::DoctorFindings;
 use super::model::{CommandForm, FindingPlace, SupervisedProcess, Supervisor, kill};
 use crate::tools::tree::{Node, TreeEntry, ValueKind};
@@ -165,7 +165,7 @@ fn process(
             "instances"
         }));
     }
-    let ours = launcher.is_some() || process.role() == Role::Proxy;
+    let ours = launcher.is_some() || process.role() == CommandRole::Proxy;
     if app.flag("shutdown_with_message") == Some(true) && ours {
         let what = format!("PM2 tells `{name}` to stop by a message, not a signal");
         let right = process.setting("shutdown_with_message", "false");

@@ -97,7 +97,7 @@ pub(super) fn runner(name: &str) -> bool {
 
 /// Whether a process takes requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Serves {
+pub(super) enum ServesRequests {
     /// Its program, or a port that it is told, says so.
     Yes,
     /// Its name says so.
@@ -119,7 +119,7 @@ pub(super) struct KnownCommand<'k> {
 }
 
 /// Whether it serves, by all that is known of it.
-pub(super) fn serves(known: &KnownCommand<'_>) -> Serves {
+pub(super) fn serves(known: &KnownCommand<'_>) -> ServesRequests {
     let KnownCommand {
         name,
         argv,
@@ -147,18 +147,18 @@ pub(super) fn serves(known: &KnownCommand<'_>) -> Serves {
         || program.ends_with("_exporter")
         || program.ends_with("-exporter")
     {
-        return Serves::No;
+        return ServesRequests::No;
     }
     let subcommands: Vec<&str> = subcommands(rest);
     if subcommands.iter().take(2).any(|word| is(OTHERS, word)) {
-        return Serves::No;
+        return ServesRequests::No;
     }
     if is(SERVERS, program) || is(SERVERS, stem) {
         return match subcommands.first() {
             Some(
                 &("build" | "lint" | "test" | "generate" | "db:migrate" | "db" | "console" | "c"),
-            ) => Serves::No,
-            _ => Serves::Yes,
+            ) => ServesRequests::No,
+            _ => ServesRequests::Yes,
         };
     }
     let words = [name, stem];
@@ -166,16 +166,16 @@ pub(super) fn serves(known: &KnownCommand<'_>) -> Serves {
     let words: Vec<String> = words.flat_map(parts).collect();
     let says = |list: &str| words.iter().any(|word| has(list, word));
     if is_infrastructure(own) && !is(SERVERS, program) {
-        return Serves::No;
+        return ServesRequests::No;
     }
     if says(NO_SERVER) {
-        return Serves::No;
+        return ServesRequests::No;
     }
     let told = env
         .iter()
         .any(|(key, value)| PORTS.contains(&key.as_str()) && !value.is_empty());
     if told || publishes {
-        return Serves::Yes;
+        return ServesRequests::Yes;
     }
     let at = main.map_or(0, |(at, _)| at);
     let listens = port(&argv[at.min(argv.len())..]).is_some_and(|port| match port.value {
@@ -184,12 +184,12 @@ pub(super) fn serves(known: &KnownCommand<'_>) -> Serves {
         Value::Socket => true,
     });
     if listens {
-        return Serves::Yes;
+        return ServesRequests::Yes;
     }
     if says(SERVER) {
-        Serves::Perhaps
+        ServesRequests::Perhaps
     } else {
-        Serves::Unknown
+        ServesRequests::Unknown
     }
 }
 
@@ -264,7 +264,7 @@ pub(super) fn graceful(argv: &[String]) -> Option<(&'static str, Duration)> {
 mod tests {
     use super::*;
 
-    fn of(name: &str, command: &str) -> Serves {
+    fn of(name: &str, command: &str) -> ServesRequests {
         let argv: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         serves(&KnownCommand {
             name,
@@ -279,31 +279,35 @@ mod tests {
             (
                 "x",
                 "gunicorn --workers 4 -k uvicorn.workers.UvicornWorker a:app",
-                Serves::Yes,
+                ServesRequests::Yes,
             ),
-            ("x", "python3 -m uvicorn a:app --workers 2", Serves::Yes),
+            (
+                "x",
+                "python3 -m uvicorn a:app --workers 2",
+                ServesRequests::Yes,
+            ),
             (
                 "x",
                 "node --max-old-space-size=512 dist/main.js",
-                Serves::Perhaps,
+                ServesRequests::Perhaps,
             ),
-            ("x", "node dist/worker.js --port 3000", Serves::No),
-            ("my-bot", "node index.js", Serves::No),
-            ("x", "redis-server --port 6379", Serves::No),
-            ("x", "celery -A app worker", Serves::No),
-            ("x", "mysqldump --port 3306", Serves::No),
+            ("x", "node dist/worker.js --port 3000", ServesRequests::No),
+            ("my-bot", "node index.js", ServesRequests::No),
+            ("x", "redis-server --port 6379", ServesRequests::No),
+            ("x", "celery -A app worker", ServesRequests::No),
+            ("x", "mysqldump --port 3306", ServesRequests::No),
             (
                 "x",
                 "./tool --host db.internal --port 9000",
-                Serves::Unknown,
+                ServesRequests::Unknown,
             ),
-            ("x", "./tool --port 9000", Serves::Yes),
-            ("x", "php artisan queue:work", Serves::No),
-            ("x", "npm start", Serves::Unknown),
-            ("web", "npm start", Serves::Perhaps),
-            ("x", "npx next start -p 3000", Serves::Yes),
-            ("x", "bundle exec puma -C c.rb", Serves::Yes),
-            ("x", "bundle exec sidekiq", Serves::No),
+            ("x", "./tool --port 9000", ServesRequests::Yes),
+            ("x", "php artisan queue:work", ServesRequests::No),
+            ("x", "npm start", ServesRequests::Unknown),
+            ("web", "npm start", ServesRequests::Perhaps),
+            ("x", "npx next start -p 3000", ServesRequests::Yes),
+            ("x", "bundle exec puma -C c.rb", ServesRequests::Yes),
+            ("x", "bundle exec sidekiq", ServesRequests::No),
         ] {
             assert_eq!(of(name, command), expected, "{name}: {command}");
         }

@@ -6,10 +6,10 @@ use toml::de::DeTable;
 
 use super::checks as check;
 use super::discover::{self, GENERATED};
-use super::finding::{DoctorFindings, Input};
+use super::finding::{DoctorFindings, InputFile};
 use super::ini::{self, IniDialect, IniSection};
 use super::model::FindingPlace;
-use super::systemd::Unit;
+use super::systemd::SystemdUnit;
 use super::template::{self, TemplateStrictness, rendered_name};
 use super::toml::from_toml;
 use crate::tools::tree::lenient::without_comments;
@@ -55,7 +55,7 @@ const UNIT_ENDS: [&str; 7] = [
 const KNOWN: &str = "doctor reads oxfile.toml, PM2's ecosystem.config.*, systemd units, supervisord.conf, Kubernetes manifests and Compose files";
 
 /// What this file is. What is wrong with it goes to `found`.
-pub(super) fn form(n: usize, file: &Input, found: &mut DoctorFindings) -> RecognisedFile {
+pub(super) fn form(n: usize, file: &InputFile, found: &mut DoctorFindings) -> RecognisedFile {
     let text = file.text.as_str();
     let path = Path::new(file.name.trim_end_matches(GENERATED));
     let name = path
@@ -96,7 +96,7 @@ pub(super) fn form(n: usize, file: &Input, found: &mut DoctorFindings) -> Recogn
 }
 
 fn is_unit(text: &str) -> bool {
-    has_section(text, &["Unit", "Service", "Install", "Socket"])
+    has_section(text, &["SystemdUnit", "Service", "Install", "Socket"])
 }
 
 /// Where the name doesn't say, as on standard input.
@@ -436,8 +436,8 @@ fn sections(
 
 /// The units among the files, each with its drop-ins: `api@.service.d/x.conf` belongs to `api@.service`, and
 /// `api@1.service.d` to it as well.
-pub(super) fn units(files: &[Input], forms: Vec<RecognisedFile>) -> Vec<Unit> {
-    let mut units: Vec<Unit> = Vec::new();
+pub(super) fn units(files: &[InputFile], forms: Vec<RecognisedFile>) -> Vec<SystemdUnit> {
+    let mut units: Vec<SystemdUnit> = Vec::new();
     let mut drop_ins = Vec::new();
     for (n, (file, form)) in files.iter().zip(forms).enumerate() {
         let RecognisedFile::Systemd(sections) = form else {
@@ -451,7 +451,7 @@ pub(super) fn units(files: &[Input], forms: Vec<RecognisedFile>) -> Vec<Unit> {
             let dir = text(path.parent().and_then(Path::file_name));
             drop_ins.push((n, dir.trim_end_matches(".d").to_owned(), sections));
         } else {
-            units.push(Unit {
+            units.push(SystemdUnit {
                 name: rendered_name(&text(path.file_name())).to_owned(),
                 parts: vec![(n, sections)],
             });
@@ -462,10 +462,11 @@ pub(super) fn units(files: &[Input], forms: Vec<RecognisedFile>) -> Vec<Unit> {
             let end = rest.rsplit_once('.').map_or("", |(_, end)| end);
             format!("{stem}@.{end}")
         });
-        let of = |unit: &&mut Unit| unit.name == name || template.as_ref() == Some(&unit.name);
+        let of =
+            |unit: &&mut SystemdUnit| unit.name == name || template.as_ref() == Some(&unit.name);
         match units.iter_mut().find(of) {
             Some(unit) => unit.parts.push((n, sections)),
-            None => units.push(Unit {
+            None => units.push(SystemdUnit {
                 name,
                 parts: vec![(n, sections)],
             }),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// What stands behind a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Joiner {
+pub(super) enum ShellJoiner {
     /// Nothing more.
     End,
     /// `;`, `&&`, `||` or a new line: another command, after it.
@@ -22,7 +22,7 @@ pub(super) struct ShellPiece {
     pub(super) words: Vec<String>,
     /// Where it stands in the text, redirections included.
     pub(super) span: Range<usize>,
-    pub(super) joiner: Joiner,
+    pub(super) joiner: ShellJoiner,
 }
 
 /// Words of the shell's own that may stand before a command.
@@ -44,7 +44,7 @@ pub(super) fn split(text: &str, shell: bool) -> Vec<ShellPiece> {
     while let Some(c) = splitter.peek() {
         splitter.take(c, shell);
     }
-    splitter.end_piece(Joiner::End, text.len());
+    splitter.end_piece(ShellJoiner::End, text.len());
     splitter.pieces
 }
 
@@ -80,13 +80,13 @@ impl Splitter<'_> {
         self.next();
         match c {
             c if c.is_whitespace() && !(shell && c == '\n') => return self.end_word(),
-            '\n' | ';' if shell => return self.end_piece(Joiner::Then, here),
-            '(' | ')' if shell => return self.end_piece(Joiner::Then, here),
+            '\n' | ';' if shell => return self.end_piece(ShellJoiner::Then, here),
+            '(' | ')' if shell => return self.end_piece(ShellJoiner::Then, here),
             '&' if shell => return self.ampersand(here),
             '|' if shell => {
                 let joiner = match self.peek() {
-                    Some('|') => Joiner::Then,
-                    _ => Joiner::Pipe,
+                    Some('|') => ShellJoiner::Then,
+                    _ => ShellJoiner::Pipe,
                 };
                 if matches!(self.peek(), Some('|' | '&')) {
                     self.next();
@@ -127,14 +127,14 @@ impl Splitter<'_> {
         match self.peek() {
             Some('&') => {
                 self.next();
-                self.end_piece(Joiner::Then, here);
+                self.end_piece(ShellJoiner::Then, here);
             }
             Some('>') => {
                 self.next();
                 self.start.get_or_insert(here);
                 self.redirect();
             }
-            _ => self.end_piece(Joiner::Background, here),
+            _ => self.end_piece(ShellJoiner::Background, here),
         }
     }
 
@@ -211,7 +211,7 @@ impl Splitter<'_> {
         }
     }
 
-    fn end_piece(&mut self, joiner: Joiner, end: usize) {
+    fn end_piece(&mut self, joiner: ShellJoiner, end: usize) {
         self.end_word();
         self.is_target = false;
         let start = self.start.take();
@@ -230,7 +230,7 @@ impl Splitter<'_> {
             }
             // `a &` at the end, `a; ; b`: what joins belongs to the one before.
             _ => {
-                if let (Some(last), Joiner::Background) = (self.pieces.last_mut(), joiner) {
+                if let (Some(last), ShellJoiner::Background) = (self.pieces.last_mut(), joiner) {
                     last.joiner = joiner;
                 }
             }
@@ -257,40 +257,46 @@ pub(super) fn join(words: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn shown(text: &str) -> Vec<(String, Joiner)> {
+    fn shown(text: &str) -> Vec<(String, ShellJoiner)> {
         let pieces = split(text, true).into_iter();
         pieces.map(|p| (p.words.join("_"), p.joiner)).collect()
     }
 
     #[test]
     fn commands_end_at_what_joins_them_and_not_at_redirections() {
-        let cases: [(&str, &[(&str, Joiner)]); 8] = [
-            ("node a.js > /log 2>&1", &[("node_a.js", Joiner::End)]),
+        let cases: [(&str, &[(&str, ShellJoiner)]); 8] = [
+            ("node a.js > /log 2>&1", &[("node_a.js", ShellJoiner::End)]),
             (
                 "cd /srv && . ./env && exec node a",
                 &[
-                    ("cd_/srv", Joiner::Then),
-                    ("._./env", Joiner::Then),
-                    ("exec_node_a", Joiner::End),
+                    ("cd_/srv", ShellJoiner::Then),
+                    ("._./env", ShellJoiner::Then),
+                    ("exec_node_a", ShellJoiner::End),
                 ],
             ),
             (
                 "node a 2>&1 | tee -a x",
-                &[("node_a", Joiner::Pipe), ("tee_-a_x", Joiner::End)],
+                &[
+                    ("node_a", ShellJoiner::Pipe),
+                    ("tee_-a_x", ShellJoiner::End),
+                ],
             ),
-            ("node a &> x", &[("node_a", Joiner::End)]),
+            ("node a &> x", &[("node_a", ShellJoiner::End)]),
             (
                 "a & wait",
-                &[("a", Joiner::Background), ("wait", Joiner::End)],
+                &[("a", ShellJoiner::Background), ("wait", ShellJoiner::End)],
             ),
-            ("echo $(date; id) b", &[("echo_$(date; id)_b", Joiner::End)]),
-            ("a > >(tee x) 2>&1", &[("a", Joiner::End)]),
+            (
+                "echo $(date; id) b",
+                &[("echo_$(date; id)_b", ShellJoiner::End)],
+            ),
+            ("a > >(tee x) 2>&1", &[("a", ShellJoiner::End)]),
             (
                 "if x; then exec y; fi # z",
                 &[
-                    ("x", Joiner::Then),
-                    ("exec_y", Joiner::Then),
-                    ("fi", Joiner::End),
+                    ("x", ShellJoiner::Then),
+                    ("exec_y", ShellJoiner::Then),
+                    ("fi", ShellJoiner::End),
                 ],
             ),
         ];

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use super::checks as check;
-use super::command_line::{CommandLine, Role, base};
+use super::command_line::{CommandLine, CommandRole, base};
 use super::finding::DoctorFindings;
 use super::ini::{IniKey, IniSection};
-use super::model::{CommandForm, Expected, FindingPlace, Hook, SupervisedProcess, Supervisor};
+use super::model::{
+    CommandForm, ExpectedDrain, FindingPlace, StopHook, SupervisedProcess, Supervisor,
+};
 use super::programs;
 use super::signal_name::signal_name;
 use super::wrappers;
 
 /// A unit: the file itself and its drop-ins, in order.
 #[derive(Debug)]
-pub(super) struct Unit {
+pub(super) struct SystemdUnit {
     /// `api@.service`.
     pub(super) name: String,
     /// Each part with its file.
@@ -21,7 +23,7 @@ pub(super) struct Unit {
 }
 
 /// `[Service]`'s values of a key, with the rule that an empty one forgets those before it.
-fn values<'u>(unit: &'u Unit, name: &str) -> Vec<(usize, &'u IniKey)> {
+fn values<'u>(unit: &'u SystemdUnit, name: &str) -> Vec<(usize, &'u IniKey)> {
     let mut values = Vec::new();
     for (file, sections) in &unit.parts {
         for section in sections.iter().filter(|section| section.name == "Service") {
@@ -38,7 +40,7 @@ fn values<'u>(unit: &'u Unit, name: &str) -> Vec<(usize, &'u IniKey)> {
 }
 
 /// The service in a unit; `None`: it has none (a socket, a target).
-pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<SupervisedProcess> {
+pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<SupervisedProcess> {
     let service = unit.parts.iter().find_map(|(file, sections)| {
         let section = sections.iter().find(|section| section.name == "Service")?;
         Some(FindingPlace {
@@ -85,12 +87,12 @@ pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<Supervised
     }
     process.signal = last("KillSignal").map(|key| (signal_name(&key.1.value), place(Some(key))));
     if ["oneshot", "dbus"].contains(&kind) {
-        process.expected = Expected::Nothing;
+        process.expected = ExpectedDrain::Nothing;
     }
     process.instances = template.then(|| one_port(&process)).flatten();
     let env = process.env.clone();
     let calls = |key: &IniKey| match command(&key.value).0.role(&env) {
-        Role::Hook(call) => Some(call),
+        CommandRole::Hook(call) => Some(call),
         _ => None,
     };
     let reopened = values(unit, "ExecStopPost")
@@ -111,7 +113,7 @@ pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<Supervised
             .any(|(.., call)| call.until_restarted || call.verb != "drain");
     for (file, key, call) in stops {
         let (line, ignored) = command(&key.value);
-        process.hooks.push(Hook {
+        process.hooks.push(StopHook {
             call,
             words: line.argv,
             key: "ExecStop",
@@ -124,14 +126,14 @@ pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<Supervised
             },
         });
     }
-    let ours = !process.hooks.is_empty() || process.role() != Role::Other;
-    if ours || process.is_server() && process.expected == Expected::Drain {
+    let ours = !process.hooks.is_empty() || process.role() != CommandRole::Other;
+    if ours || process.is_server() && process.expected == ExpectedDrain::Drain {
         killers(unit, &process, found);
     }
     if process.launch().is_some_and(|launch| !launch.no_port) {
         launched(unit, &process, found);
     }
-    if process.role() == Role::Proxy {
+    if process.role() == CommandRole::Proxy {
         kept_sockets(unit, &process, found);
     }
     Some(process)
@@ -157,7 +159,7 @@ fn one_port(process: &SupervisedProcess) -> Option<FindingPlace> {
 }
 
 /// What ends the process before it can stop in order, or doesn't end it at all.
-fn killers(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
+fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |(file, key): (usize, &IniKey)| FindingPlace {
         file,
@@ -214,7 +216,7 @@ fn kills(words: &[String]) -> bool {
 }
 
 /// What systemd must be told about an app under the launcher.
-fn launched(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
+fn launched(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
         key.map_or(process.command_place.clone(), |(file, key)| FindingPlace {
@@ -241,7 +243,7 @@ fn launched(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings
 }
 
 /// Whether systemd keeps the proxy's listening sockets from one process to the next.
-fn kept_sockets(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
+fn kept_sockets(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
         key.map_or(process.command_place.clone(), |(file, key)| FindingPlace {

@@ -10,12 +10,12 @@ use super::syscall;
 
 /// Watches over one app. Dropping it ends the watch.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct AppGuard {
     pid: u32,
     line: UnixStream,
 }
 
-impl Guard {
+impl AppGuard {
     /// Watches over the process group that `leader` leads.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for AppGuard {
     fn drop(&mut self) {
         // A line that ends without this word means that we were killed.
         let _ = self.line.write_all(b".");

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use super::ExecOptions;
 use super::app::{self, RunningApp};
 use super::footprint;
-use super::guard::Guard;
+use super::guard::AppGuard;
 use super::lease::LeasedInstance;
-use super::links::Links;
-use super::mailbox::{Letterbox, Post};
+use super::links::LeaseLinks;
+use super::mailbox::{EventInbox, EventSender};
 use super::parent::{self, ParentSupervisor};
 use super::process_tree::{self, PortHolder};
-use super::syscall::{self, LauncherSignals, Reaped};
+use super::syscall::{self, LauncherSignals, ReapedChild};
 use crate::client::names::BackendName;
 use crate::core::launch::{AppLaunch, LaunchEffect, LaunchEvent, ProcessExit};
 use crate::rt::output::{complain, retry_errors};
@@ -38,10 +38,10 @@ pub(super) struct Launcher {
     app: RunningApp,
     above: ParentSupervisor,
     signals: LauncherSignals,
-    letterbox: Letterbox,
-    post: Post,
-    links: Option<Links>,
-    guard: Option<Guard>,
+    letterbox: EventInbox,
+    post: EventSender,
+    links: Option<LeaseLinks>,
+    guard: Option<AppGuard>,
     /// When to look for the app's listener; `None`: it was found.
     next_look: Option<Duration>,
     /// When to give systemd's watchdog a sign of life.
@@ -58,8 +58,8 @@ impl Launcher {
         app: RunningApp,
         above: ParentSupervisor,
         signals: LauncherSignals,
-        post: Post,
-        letterbox: Letterbox,
+        post: EventSender,
+        letterbox: EventInbox,
     ) -> Self {
         Self {
             launch: AppLaunch::new(options.plan.clone()),
@@ -168,7 +168,7 @@ impl Launcher {
         }
     }
 
-    fn with_links(&mut self, act: impl FnOnce(&mut Links)) {
+    fn with_links(&mut self, act: impl FnOnce(&mut LeaseLinks)) {
         if let Some(links) = &mut self.links {
             act(links);
         }
@@ -178,10 +178,10 @@ impl Launcher {
         let mut ended = None;
         let left = loop {
             match syscall::reap() {
-                Reaped::Ended(pid, fate) if pid == self.app.pid() => ended = Some(fate),
-                Reaped::Ended(..) => {}
-                Reaped::Running => break true,
-                Reaped::Nobody => break false,
+                ReapedChild::Ended(pid, fate) if pid == self.app.pid() => ended = Some(fate),
+                ReapedChild::Ended(..) => {}
+                ReapedChild::Running => break true,
+                ReapedChild::Nobody => break false,
             }
         };
         match ended {
@@ -199,7 +199,7 @@ impl Launcher {
     }
 
     fn somebody_left(&self) -> bool {
-        let guard = self.guard.as_ref().map(Guard::pid);
+        let guard = self.guard.as_ref().map(AppGuard::pid);
         let mut processes = process_tree::descendants().into_iter();
         processes.any(|process| Some(process) != guard)
     }
@@ -210,7 +210,7 @@ impl Launcher {
         if processes.all(|process| process == self.app.pid()) || self.guard.is_some() {
             return;
         }
-        match Guard::start(self.app.pid()) {
+        match AppGuard::start(self.app.pid()) {
             Ok(guard) => self.guard = Some(guard),
             Err(error) => complain(&format!(
                 "exec: can't start a guard process: {error}; if the launcher is killed, what the app has started \
@@ -298,7 +298,7 @@ impl Launcher {
         self.next_look = None;
         // Before there is another thread, which the fork would lack.
         self.post_guard();
-        let links = Links::new(&self.options.remotes, &self.instance(port), &self.post);
+        let links = LeaseLinks::new(&self.options.remotes, &self.instance(port), &self.post);
         match links.keep(process_tree::reachable(address)) {
             Ok(()) => {
                 self.links = Some(links);

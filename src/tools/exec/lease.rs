@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::mailbox::Post;
+use super::mailbox::EventSender;
 use crate::client::blocking::{AdminCallError, AdminRemote, HangUp};
 use crate::client::names::{BackendName, segment};
-use crate::core::drain::Outcome;
+use crate::core::drain::DrainOutcome;
 use crate::core::launch::proxies::ProxyEvent;
 use crate::registry::view::{LeaseEvent, LeaseRequest};
 use crate::rt::output::complain;
@@ -59,7 +59,7 @@ struct LeaseState {
 
 /// A lease that is kept up.
 #[derive(Debug, Clone)]
-pub(super) struct Link {
+pub(super) struct LeaseLink {
     /// How the proxy is reached.
     remote: AdminRemote,
     /// There is no other proxy.
@@ -67,15 +67,15 @@ pub(super) struct Link {
     instance: Arc<LeasedInstance>,
     held: Arc<Mutex<LeaseState>>,
     stopped: Arc<AtomicBool>,
-    post: Post,
+    post: EventSender,
 }
 
-impl Link {
+impl LeaseLink {
     /// Nothing is asked for yet.
     pub(super) fn new(
         remote: AdminRemote,
         instance: LeasedInstance,
-        post: Post,
+        post: EventSender,
         is_alone: bool,
     ) -> Self {
         Self {
@@ -352,7 +352,7 @@ impl Link {
             }
             LeaseEvent::Drain(ended) => {
                 // In whatever other way another release says that it ended: it has.
-                let ending = ended.ending().unwrap_or(Outcome::Drained);
+                let ending = ended.ending().unwrap_or(DrainOutcome::Drained);
                 self.post.send(ProxyEvent::Drained(ending));
             }
             LeaseEvent::Left => {}

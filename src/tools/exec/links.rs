@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::lease::{LeasedInstance, Link};
-use super::mailbox::Post;
+use super::lease::{LeaseLink, LeasedInstance};
+use super::mailbox::EventSender;
 use crate::client::blocking::AdminRemote;
 use crate::core::launch::LaunchEvent;
 use crate::core::launch::proxies::{LaunchProxies, ProxyEvent, ProxyOutcome};
@@ -12,21 +12,25 @@ use crate::rt::output::complain;
 
 /// A link to each proxy.
 #[derive(Debug)]
-pub(super) struct Links {
-    links: Vec<Link>,
+pub(super) struct LeaseLinks {
+    links: Vec<LeaseLink>,
     proxies: LaunchProxies,
     /// What was asked for, for whoever comes late.
     lame_duck: Option<(String, bool)>,
     drain: Option<(Instant, String)>,
 }
 
-impl Links {
+impl LeaseLinks {
     /// To these proxies; nothing is asked for yet.
-    pub(super) fn new(remotes: &[AdminRemote], instance: &LeasedInstance, post: &Post) -> Self {
+    pub(super) fn new(
+        remotes: &[AdminRemote],
+        instance: &LeasedInstance,
+        post: &EventSender,
+    ) -> Self {
         let names: Vec<_> = remotes.iter().map(AdminRemote::name).collect();
         let is_alone = remotes.len() < 2;
         let links = remotes.iter().enumerate().map(|(number, remote)| {
-            Link::new(remote.clone(), instance.clone(), post.of(number), is_alone)
+            LeaseLink::new(remote.clone(), instance.clone(), post.of(number), is_alone)
         });
         Self {
             links: links.collect(),
@@ -46,12 +50,12 @@ impl Links {
 
     /// From now on, leases that break stay broken.
     pub(super) fn stop(&self) {
-        self.links.iter().for_each(Link::stop);
+        self.links.iter().for_each(LeaseLink::stop);
     }
 
     /// Ends the leases.
     pub(super) fn hang_up(&self) {
-        self.links.iter().for_each(Link::hang_up);
+        self.links.iter().for_each(LeaseLink::hang_up);
     }
 
     /// What the proxies last said, or why there is no lease.

@@ -10,7 +10,7 @@ use crate::core::launch::proxies::ProxyEvent;
 
 /// Where a thread drops its events.
 #[derive(Debug, Clone)]
-pub(super) struct Post {
+pub(super) struct EventSender {
     events: Sender<(usize, ProxyEvent)>,
     bell: Arc<UnixStream>,
     /// Whose events they are.
@@ -19,7 +19,7 @@ pub(super) struct Post {
 
 /// Where the loop finds them.
 #[derive(Debug)]
-pub(super) struct Letterbox {
+pub(super) struct EventInbox {
     events: Receiver<(usize, ProxyEvent)>,
     bell: UnixStream,
 }
@@ -28,25 +28,25 @@ pub(super) struct Letterbox {
 ///
 /// # Errors
 /// When the system is out of descriptors.
-pub(super) fn post() -> std::io::Result<(Post, Letterbox)> {
+pub(super) fn post() -> std::io::Result<(EventSender, EventInbox)> {
     let (events, received) = channel();
     let (ring, bell) = UnixStream::pair()?;
     // A bell that has been rung enough need not be rung again.
     ring.set_nonblocking(true)?;
     bell.set_nonblocking(true)?;
-    let post = Post {
+    let post = EventSender {
         events,
         bell: Arc::new(ring),
         proxy: 0,
     };
-    let letterbox = Letterbox {
+    let letterbox = EventInbox {
         events: received,
         bell,
     };
     Ok((post, letterbox))
 }
 
-impl Post {
+impl EventSender {
     /// The same for the events of the proxy of this number.
     pub(super) fn of(&self, proxy: usize) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Post {
     }
 }
 
-impl Letterbox {
+impl EventInbox {
     /// Everything that has come, with the number of the proxy that tells it.
     pub(super) fn take(&mut self) -> Vec<(usize, ProxyEvent)> {
         let mut rung = [0; 64];
@@ -71,7 +71,7 @@ impl Letterbox {
     }
 }
 
-impl AsFd for Letterbox {
+impl AsFd for EventInbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }

@@ -223,7 +223,7 @@ fn digits_of(mut number: u32, into: &mut [u8; 12]) {
 
 /// What became of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reaped {
+pub(crate) enum ReapedChild {
     /// This one ended.
     Ended(u32, ProcessExit),
     /// All that are left still run.
@@ -233,17 +233,17 @@ pub(crate) enum Reaped {
 }
 
 /// Reaps one child, if one has ended.
-pub(crate) fn reap() -> Reaped {
+pub(crate) fn reap() -> ReapedChild {
     match rustix::process::wait(WaitOptions::NOHANG) {
-        Ok(None) => Reaped::Running,
+        Ok(None) => ReapedChild::Running,
         Ok(Some((pid, status))) => {
             let fate = match status.terminating_signal() {
                 Some(signal) => ProcessExit::Signal(signal),
                 None => ProcessExit::Code(status.exit_status().unwrap_or_default()),
             };
-            Reaped::Ended(pid.as_raw_nonzero().get().unsigned_abs(), fate)
+            ReapedChild::Ended(pid.as_raw_nonzero().get().unsigned_abs(), fate)
         }
-        Err(_) => Reaped::Nobody,
+        Err(_) => ReapedChild::Nobody,
     }
 }
 

@@ -118,8 +118,8 @@ fn hand_down(held: &HeldSockets) -> io::Result<Vec<String>> {
 /// Those that have ended since the last time.
 pub(super) fn reap_all() -> Vec<(u32, ProcessExit)> {
     std::iter::from_fn(|| match syscall::reap() {
-        syscall::Reaped::Ended(pid, end) => Some((pid, end)),
-        syscall::Reaped::Running | syscall::Reaped::Nobody => None,
+        syscall::ReapedChild::Ended(pid, end) => Some((pid, end)),
+        syscall::ReapedChild::Running | syscall::ReapedChild::Nobody => None,
     })
     .collect()
 }

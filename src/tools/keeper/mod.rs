@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::exec::syscall::{self, LauncherSignals};
 use crate::core::launch::{ProcessExit, signal_name};
-use crate::core::revival::{AfterEnd, Revival};
+use crate::core::revival::{AfterEnd, KeptProcess};
 use crate::net::sd_notify::notify;
 use crate::rt::clock;
 use crate::rt::output::{self, complain};
@@ -61,7 +61,7 @@ fn keep_proxy() -> io::Result<ProcessExit> {
         signals: LauncherSignals::take()?,
         held: HeldSockets::open()?,
         command: ProxyCommand::of_this_process()?,
-        revival: Revival::default(),
+        revival: KeptProcess::default(),
         family: ProxyFamily::default(),
         next: None,
     };
@@ -75,7 +75,7 @@ struct ProxyKeeper {
     signals: LauncherSignals,
     held: HeldSockets,
     command: ProxyCommand,
-    revival: Revival,
+    revival: KeptProcess,
     /// The proxy, and what is left of its upgrades.
     family: ProxyFamily,
     /// When it is started again.

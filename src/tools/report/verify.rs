@@ -15,11 +15,11 @@ const NAMED: usize = 20;
 
 /// What came of it.
 #[derive(Debug, Clone, Default, Serialize, PartialEq)]
-pub struct Verdict {
+pub struct ReportVerdict {
     /// Whether all figures agree.
     pub agrees: bool,
     /// Where they don't.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<ReportDifference>,
     /// What is to be known beside.
     pub notes: Vec<String>,
     /// Figures that were recomputed.
@@ -32,7 +32,7 @@ pub struct Verdict {
 
 /// A figure that is another in the log, or a line that contradicts itself.
 #[derive(Debug, Clone, Default, Serialize, PartialEq)]
-pub struct Difference {
+pub struct ReportDifference {
     /// The restart's id, `total`, or the roll's; empty: it is about a line.
     pub of: String,
     /// The figure.
@@ -48,11 +48,11 @@ pub struct Difference {
 }
 
 /// Compares.
-pub fn compare(report: &RestartReport, ledger: &LogLedger, files: &[String]) -> Verdict {
-    let mut verdict = Verdict {
+pub fn compare(report: &RestartReport, ledger: &LogLedger, files: &[String]) -> ReportVerdict {
+    let mut verdict = ReportVerdict {
         lines: ledger.lines,
         not_in_logs: report.not_in_logs.clone(),
-        ..Verdict::default()
+        ..ReportVerdict::default()
     };
     let named = |places: &LinePlaces| name_lines(places, files);
     for (place, one) in report.restarts.iter().enumerate() {
@@ -65,7 +65,7 @@ pub fn compare(report: &RestartReport, ledger: &LogLedger, files: &[String]) -> 
             if told != seen {
                 let places = lines.places.get(name).map(named);
                 let (lines, more) = places.unwrap_or_default();
-                verdict.differences.push(Difference {
+                verdict.differences.push(ReportDifference {
                     of: one.id.clone(),
                     figure: name.to_owned(),
                     report: told.to_string(),
@@ -84,12 +84,12 @@ pub fn compare(report: &RestartReport, ledger: &LogLedger, files: &[String]) -> 
         places.first.push(doubt.place);
         places.count = 1;
         let (lines, more) = named(&places);
-        verdict.differences.push(Difference {
+        verdict.differences.push(ReportDifference {
             figure: "line".to_owned(),
             log: doubt.why.clone(),
             lines,
             more,
-            ..Difference::default()
+            ..ReportDifference::default()
         });
     }
     note_gaps(&mut verdict, report, ledger, files);
@@ -97,21 +97,32 @@ pub fn compare(report: &RestartReport, ledger: &LogLedger, files: &[String]) -> 
     verdict
 }
 
-fn differ(verdict: &mut Verdict, of: &str, figure: &str, told: impl ToString, seen: impl ToString) {
+fn differ(
+    verdict: &mut ReportVerdict,
+    of: &str,
+    figure: &str,
+    told: impl ToString,
+    seen: impl ToString,
+) {
     verdict.figures += 1;
     let (told, seen) = (told.to_string(), seen.to_string());
     if told != seen {
-        verdict.differences.push(Difference {
+        verdict.differences.push(ReportDifference {
             of: of.to_owned(),
             figure: figure.to_owned(),
             report: told,
             log: seen,
-            ..Difference::default()
+            ..ReportDifference::default()
         });
     }
 }
 
-fn compare_latency(verdict: &mut Verdict, place: usize, one: &RestartView, ledger: &LogLedger) {
+fn compare_latency(
+    verdict: &mut ReportVerdict,
+    place: usize,
+    one: &RestartView,
+    ledger: &LogLedger,
+) {
     for (name, window) in one.latency.windows() {
         let Some(window) = window else {
             continue;
@@ -129,12 +140,12 @@ fn compare_latency(verdict: &mut Verdict, place: usize, one: &RestartView, ledge
         verdict.figures += 3;
         let (least, most) = lines.requests();
         let mut wrong = |figure: &str, told: String, seen: String| {
-            verdict.differences.push(Difference {
+            verdict.differences.push(ReportDifference {
                 of: one.id.clone(),
                 figure: format!("latency.{name}.{figure}"),
                 report: told,
                 log: seen,
-                ..Difference::default()
+                ..ReportDifference::default()
             });
         };
         if !(least..=most).contains(&window.requests) {
@@ -157,7 +168,7 @@ fn compare_latency(verdict: &mut Verdict, place: usize, one: &RestartView, ledge
 }
 
 /// Instants are not in the logs, but they have an order, and stand in each other's places.
-fn compare_instants(verdict: &mut Verdict, one: &RestartView) {
+fn compare_instants(verdict: &mut ReportVerdict, one: &RestartView) {
     let read = |text: &str| humantime::parse_rfc3339(text).ok();
     let all = [
         &one.told,
@@ -192,7 +203,7 @@ fn compare_instants(verdict: &mut Verdict, one: &RestartView) {
 }
 
 /// What the report itself adds up.
-fn compare_sums(verdict: &mut Verdict, report: &RestartReport) {
+fn compare_sums(verdict: &mut ReportVerdict, report: &RestartReport) {
     let pairs = |told: &RestartCounts, seen: &RestartCounts| {
         let seen = seen.figures().into_iter().map(|(_, n)| n);
         told.figures()
@@ -266,7 +277,12 @@ fn compare_sums(verdict: &mut Verdict, report: &RestartReport) {
     );
 }
 
-fn note_gaps(verdict: &mut Verdict, report: &RestartReport, ledger: &LogLedger, files: &[String]) {
+fn note_gaps(
+    verdict: &mut ReportVerdict,
+    report: &RestartReport,
+    ledger: &LogLedger,
+    files: &[String],
+) {
     let mut note = |text: String| verdict.notes.push(text);
     let mut say = |places: &LinePlaces, what: &str| {
         if places.count > 0 {
@@ -338,7 +354,7 @@ fn name_lines(places: &LinePlaces, files: &[String]) -> (Vec<String>, u64) {
 }
 
 /// The verdict for people.
-pub fn render_verdict(report: &RestartReport, verdict: &Verdict) -> String {
+pub fn render_verdict(report: &RestartReport, verdict: &ReportVerdict) -> String {
     let mut out = String::new();
     for one in &verdict.differences {
         let lines: Vec<_> = one.lines.iter().map(|line| printable(line)).collect();

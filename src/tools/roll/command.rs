@@ -22,9 +22,9 @@ const PLACEHOLDERS: [&str; 5] = ["{name}", "{address}", "{host}", "{port}", "{po
 
 /// A command with placeholders: `systemctl restart api@{name}`. No shell is involved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(Vec<String>);
+pub struct CommandTemplate(Vec<String>);
 
-impl Template {
+impl CommandTemplate {
     /// From its words, the program first.
     pub fn new(words: Vec<String>) -> Self {
         Self(words)
@@ -115,14 +115,14 @@ fn fill(word: &str, values: &[&str; 5]) -> String {
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandRun {
     /// Its status; an error if it could not even be started.
     pub status: io::Result<ExitStatus>,
     /// The end of what it wrote to standard output and standard error.
     pub output: String,
 }
 
-impl Ran {
+impl CommandRun {
     /// Whether it says that all is well.
     pub fn is_well(&self) -> bool {
         self.status.as_ref().is_ok_and(ExitStatus::success)
@@ -142,12 +142,12 @@ impl Ran {
 /// It has a process group of its own: Ctrl-C in a terminal reaches us alone, and a command is not ended halfway.
 /// Its output goes to a file without a name, not to a pipe: what it may leave running in the background must
 /// neither hold us up nor break when we end.
-pub async fn run_command(words: Vec<String>, kill: oneshot::Receiver<()>) -> Ran {
+pub async fn run_command(words: Vec<String>, kill: oneshot::Receiver<()>) -> CommandRun {
     let started = scratch().and_then(|file| start(&words, &file).map(|child| (child, file)));
     let (mut child, file) = match started {
         Ok(started) => started,
         Err(error) => {
-            return Ran {
+            return CommandRun {
                 status: Err(error),
                 output: String::new(),
             };
@@ -157,7 +157,7 @@ pub async fn run_command(words: Vec<String>, kill: oneshot::Receiver<()>) -> Ran
         status = child.wait() => status,
         _ = kill => end(&mut child).await,
     };
-    Ran {
+    CommandRun {
         status,
         output: tail(file).unwrap_or_default(),
     }
@@ -218,8 +218,8 @@ fn tail(mut file: File) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    fn template(line: &str) -> Template {
-        Template::new(line.split(' ').map(str::to_owned).collect())
+    fn template(line: &str) -> CommandTemplate {
+        CommandTemplate::new(line.split(' ').map(str::to_owned).collect())
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
     fn placeholders_in_a_script_are_found_and_its_arguments_are_none() {
         let scripts = |words: &[&str]| {
             let words = words.iter().map(|word| (*word).to_owned()).collect();
-            Template::new(words).in_scripts()
+            CommandTemplate::new(words).in_scripts()
         };
         for words in [
             &["sh", "-c", "systemctl restart app@{name}"][..],

@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
-use super::command::{self, Ran, Template};
-use crate::core::drain::Outcome;
-use crate::core::roll::{Drained, Roll, RollBackend, RollEffect, RollEnd, RollEvent};
+use super::command::{self, CommandRun, CommandTemplate};
+use crate::core::drain::DrainOutcome;
+use crate::core::roll::{DrainEnd, PoolRoll, RollBackend, RollEffect, RollEnd, RollEvent};
 use crate::registry::view::{BackendView, DrainResponse, PoolView};
 use crate::rt::clock;
 
@@ -53,7 +53,7 @@ pub enum RollStep<'a> {
     /// Its command runs.
     Running(&'a [String]),
     /// Its command ended, after this long.
-    Ran(&'a Ran, Duration),
+    Ran(&'a CommandRun, Duration),
     /// A new process takes requests, this long after the command's end.
     Ready(Duration),
     /// Its command ended a while ago, and no new process is seen.
@@ -88,7 +88,7 @@ pub struct RollReport {
     /// The first trouble with the proxy, if there was any.
     pub trouble: Option<RollError>,
     /// The failed command's name and what became of it.
-    pub failed: Option<(String, Ran)>,
+    pub failed: Option<(String, CommandRun)>,
     /// The pool as it was last seen.
     pub pool: PoolView,
 }
@@ -122,15 +122,15 @@ pub fn address<'a>(pool: &'a PoolView, name: &str) -> Option<&'a str> {
 
 enum Done {
     Drained(String, Result<DrainResponse, RollError>),
-    Ran(String, Ran, Duration),
+    Ran(String, CommandRun, Duration),
 }
 
 type Work = Pin<Box<dyn Future<Output = Done>>>;
 
 /// Everything that [`drive_roll`] needs.
-pub struct Job<'a, P, W> {
+pub struct RollJob<'a, P, W> {
     /// What decides.
-    pub roll: Roll,
+    pub roll: PoolRoll,
     /// What it was planned by.
     pub pool: PoolView,
     /// The proxy.
@@ -140,7 +140,7 @@ pub struct Job<'a, P, W> {
     /// The id of this roll's drains.
     pub id: &'a str,
     /// The command.
-    pub template: &'a Template,
+    pub template: &'a CommandTemplate,
     /// Who is told.
     pub teller: &'a mut dyn RollTeller,
     /// Each message is one Ctrl-C.
@@ -148,10 +148,10 @@ pub struct Job<'a, P, W> {
 }
 
 struct RollDriver<'a, P> {
-    roll: Roll,
+    roll: PoolRoll,
     proxy: &'a P,
     id: &'a str,
-    template: &'a Template,
+    template: &'a CommandTemplate,
     teller: &'a mut dyn RollTeller,
     events: VecDeque<RollEvent>,
     work: FuturesUnordered<Work>,
@@ -161,12 +161,12 @@ struct RollDriver<'a, P> {
     killed: HashSet<String>,
     pool: PoolView,
     trouble: Option<RollError>,
-    failed: Option<(String, Ran)>,
+    failed: Option<(String, CommandRun)>,
 }
 
 /// Runs a roll to its end.
-pub async fn drive_roll<P: RollProxy, W: RollWatch>(job: Job<'_, P, W>) -> RollReport {
-    let Job {
+pub async fn drive_roll<P: RollProxy, W: RollWatch>(job: RollJob<'_, P, W>) -> RollReport {
+    let RollJob {
         watch,
         mut interrupts,
         ..
@@ -309,12 +309,12 @@ impl<P: RollProxy> RollDriver<'_, P> {
                 };
                 let held = self.pool.backends.iter().any(|backend| ours(&backend));
                 let drained = match answer.ending() {
-                    Some(Outcome::Drained) if held => Drained::Quiet,
-                    Some(Outcome::TimedOut { cut }) => Drained::Cut(cut),
-                    Some(Outcome::Died { lost }) => Drained::Died(lost),
-                    Some(Outcome::Drained | Outcome::Resumed) | None => Drained::Lifted,
+                    Some(DrainOutcome::Drained) if held => DrainEnd::Quiet,
+                    Some(DrainOutcome::TimedOut { cut }) => DrainEnd::Cut(cut),
+                    Some(DrainOutcome::Died { lost }) => DrainEnd::Died(lost),
+                    Some(DrainOutcome::Drained | DrainOutcome::Resumed) | None => DrainEnd::Lifted,
                 };
-                if drained == Drained::Quiet {
+                if drained == DrainEnd::Quiet {
                     self.teller.step(&name, RollStep::Drained(&answer));
                 }
                 self.events.push_back(RollEvent::Drained(name, drained));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lameduck::registry::restart_view::RestartCounts;
 use lameduck::tools::report::document::{self, RestartReport};
-use lameduck::tools::report::verify::Difference;
+use lameduck::tools::report::verify::ReportDifference;
 
 use super::commands::verify;
 
@@ -42,7 +42,7 @@ pub fn find_changes(made: &RestartReport, log: &Path, changes: usize) {
         let what = change(&mut lie, &mut random);
         let found = verify(&lie, log);
         assert!(!found.agrees, "{what} was not found out");
-        let is_named = |one: &Difference| {
+        let is_named = |one: &ReportDifference| {
             what.starts_with(&one.of)
                 && (what.ends_with(" id")
                     || what.split(' ').any(|word| one.figure.starts_with(word)))

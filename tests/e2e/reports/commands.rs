@@ -7,7 +7,7 @@ use lameduck::tools::demo::proxy::DemoProxy;
 use lameduck::tools::report::document::RestartReport;
 use lameduck::tools::report::ledger::{LinePlace, LogLedger};
 use lameduck::tools::report::log_file::read_lines;
-use lameduck::tools::report::verify::{Verdict, compare};
+use lameduck::tools::report::verify::{ReportVerdict, compare};
 use tokio::process::Command;
 
 use super::PATIENCE;
@@ -41,7 +41,7 @@ pub async fn report(proxy: &DemoProxy, path: &Path) -> RestartReport {
     RestartReport::read(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-pub fn verify(report: &RestartReport, log: &Path) -> Verdict {
+pub fn verify(report: &RestartReport, log: &Path) -> ReportVerdict {
     let mut ledger = LogLedger::new(report);
     read_lines(log, |line, text, end| {
         ledger.take(LinePlace { file: 0, line }, text, end)

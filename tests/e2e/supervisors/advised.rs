@@ -1,7 +1,7 @@
 //! What `lameduck doctor` says to write instead, pasted into files that know nothing of lameduck: the real supervisors
 //! start it, and restart every instance under load.
 
-use lameduck::tools::doctor::{DoctorOptions, Input, examine};
+use lameduck::tools::doctor::{DoctorOptions, InputFile, examine};
 
 use super::oxmgr::StandIn;
 use super::processes::{Pm2, Supervisord};
@@ -31,10 +31,10 @@ pub(super) fn clean(name: &str, text: &str) {
 }
 
 fn examined(name: &str, text: &str) -> serde_json::Value {
-    let file = Input {
+    let file = InputFile {
         name: name.into(),
         text: text.into(),
-        ..Input::default()
+        ..InputFile::default()
     };
     examine(&[file], None, DoctorOptions::default()).reports[0].json()
 }

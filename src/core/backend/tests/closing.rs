@@ -4,7 +4,7 @@ use super::*;
 fn a_drain_closes_at_once_and_quiesced_completes_it_once() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
-    let effects = rig.drain(Actor::Operator);
+    let effects = rig.drain(DrainActor::Operator);
     assert_eq!(
         effects[..2],
         [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
@@ -27,7 +27,7 @@ fn a_drain_closes_at_once_and_quiesced_completes_it_once() {
     );
     assert_eq!(
         announced(&rig.on(BackendEvent::Quiesced { epoch })),
-        [Outcome::Drained]
+        [DrainOutcome::Drained]
     );
     assert_eq!(rig.state(), DerivedState::Drained);
     assert!(rig.on(BackendEvent::Quiesced { epoch }).is_empty());
@@ -36,31 +36,35 @@ fn a_drain_closes_at_once_and_quiesced_completes_it_once() {
 #[test]
 fn quiesced_counts_although_a_new_process_came_meanwhile() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     let epoch = rig.backend.epoch();
     rig.on(BackendEvent::Replaced);
     assert_eq!(rig.backend.epoch(), epoch + 1);
     assert_eq!(
         announced(&rig.on(BackendEvent::Quiesced { epoch })),
-        [Outcome::Drained]
+        [DrainOutcome::Drained]
     );
 }
 
 #[test]
 fn a_new_closing_for_each_first_drain_only() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Operator);
-    assert!(rig.drain(Actor::Supervisor).is_empty());
-    assert!(rig.drain(Actor::Config).is_empty());
+    rig.drain(DrainActor::Operator);
+    assert!(rig.drain(DrainActor::Supervisor).is_empty());
+    assert!(rig.drain(DrainActor::Config).is_empty());
     assert_eq!(rig.backend.epoch(), 1);
     rig.on(BackendEvent::Resume { all: true });
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     assert_eq!(rig.backend.epoch(), 2);
 }
 
 #[test]
 fn no_probe_reopens_what_others_have_closed() {
-    for actor in [Actor::Supervisor, Actor::Operator, Actor::Config] {
+    for actor in [
+        DrainActor::Supervisor,
+        DrainActor::Operator,
+        DrainActor::Config,
+    ] {
         let mut rig = Rig::ready();
         rig.drain(actor);
         rig.passes(50);
@@ -75,7 +79,11 @@ fn no_probe_reopens_what_others_have_closed() {
 #[test]
 fn each_lifts_its_own() {
     let mut rig = Rig::ready();
-    for actor in [Actor::Supervisor, Actor::Operator, Actor::Config] {
+    for actor in [
+        DrainActor::Supervisor,
+        DrainActor::Operator,
+        DrainActor::Config,
+    ] {
         rig.drain(actor);
     }
     rig.on(BackendEvent::Resume { all: false });
@@ -88,34 +96,34 @@ fn each_lifts_its_own() {
     });
     assert_eq!(rig.backend.drains().count(), 1);
     let effects = rig.on(BackendEvent::Resume { all: true });
-    assert_eq!(announced(&effects), [Outcome::Resumed]);
+    assert_eq!(announced(&effects), [DrainOutcome::Resumed]);
     assert!(effects.contains(&BackendEffect::OpenGate));
 }
 
 #[test]
 fn one_drain_can_be_taken_back_alone() {
     let mut rig = Rig::ready();
-    for actor in [Actor::Supervisor, Actor::Operator] {
+    for actor in [DrainActor::Supervisor, DrainActor::Operator] {
         rig.drain(actor);
     }
     let taken = |actor, id: &str| BackendEvent::Withdrawn {
         actor,
         id: id.into(),
     };
-    rig.on(taken(Actor::Operator, "another"));
+    rig.on(taken(DrainActor::Operator, "another"));
     assert_eq!(rig.backend.drains().count(), 2);
-    rig.on(taken(Actor::Operator, "deploy"));
+    rig.on(taken(DrainActor::Operator, "deploy"));
     let left: Vec<_> = rig.backend.drains().map(|(key, _)| key.0).collect();
-    assert_eq!(left, [Actor::Supervisor]);
+    assert_eq!(left, [DrainActor::Supervisor]);
 }
 
 #[test]
 fn a_drain_that_nobody_will_lift_expires_and_asks_for_passes() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     let expires = rig.now + Time::from_secs(10);
     rig.on(BackendEvent::Orphaned {
-        actor: Actor::Operator,
+        actor: DrainActor::Operator,
         id: "deploy".into(),
         expires,
     });
@@ -141,7 +149,7 @@ fn resume_all_asks_a_process_that_says_503_for_passes() {
 #[test]
 fn resumed_after_drained_is_told_nobody_and_asks_for_fresh_passes() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     rig.quiesce();
     rig.passes(20);
     let before = rig.now;
@@ -163,9 +171,9 @@ fn resumed_after_drained_is_told_nobody_and_asks_for_fresh_passes() {
 fn resumed_before_drained_opens_at_once() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     let effects = rig.on(BackendEvent::Resume { all: false });
-    assert_eq!(announced(&effects), [Outcome::Resumed]);
+    assert_eq!(announced(&effects), [DrainOutcome::Resumed]);
     assert!(
         effects.contains(&BackendEffect::OpenGate) && !effects.contains(&BackendEffect::ProbeNow)
     );
@@ -174,8 +182,8 @@ fn resumed_before_drained_opens_at_once() {
 #[test]
 fn a_lease_that_ends_after_drained_asks_for_fresh_passes_too() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Supervisor);
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Supervisor);
+    rig.drain(DrainActor::Operator);
     rig.quiesce();
     rig.on(BackendEvent::LeaseEnded {
         id: "deploy".into(),
@@ -192,10 +200,10 @@ fn a_lease_that_ends_after_drained_asks_for_fresh_passes_too() {
 #[test]
 fn a_resume_that_lifts_nothing_doubts_nothing() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Supervisor);
+    rig.drain(DrainActor::Supervisor);
     rig.quiesce();
     assert!(rig.on(BackendEvent::Resume { all: false }).is_empty());
-    assert_eq!(rig.backend.health(), Health::Up);
+    assert_eq!(rig.backend.health(), BackendHealth::Up);
 }
 
 #[test]
@@ -211,8 +219,8 @@ fn a_pass_from_before_the_app_drained_lifts_nothing() {
 
 fn restarted(rig: &Rig) -> DrainSpec {
     DrainSpec {
-        until: Until::Restarted(crate::core::drain::RestartSign::NewProcess),
-        ..rig.order(Actor::Supervisor)
+        until: DrainUntil::Restarted(crate::core::drain::RestartSign::NewProcess),
+        ..rig.order(DrainActor::Supervisor)
     }
 }
 
@@ -293,7 +301,7 @@ fn the_deadline_ends_streams_then_cuts() {
     assert!(rig.tick_at(deadline - TICK).is_empty());
     let cut = [
         BackendEffect::Cut,
-        BackendEffect::Announce(Outcome::TimedOut { cut: 4 }),
+        BackendEffect::Announce(DrainOutcome::TimedOut { cut: 4 }),
     ];
     assert_eq!(rig.tick_at(deadline), cut);
     assert_eq!(rig.backend.next_deadline(&rig.policy), None);
@@ -307,7 +315,7 @@ fn connections_that_linger_end_at_the_deadline_too() {
     let deadline = rig.now + Time::from_secs(1);
     let order = DrainSpec {
         deadline: Some(deadline),
-        ..rig.order(Actor::Operator)
+        ..rig.order(DrainActor::Operator)
     };
     // Shorter than the spread: streams begin to end at once.
     let effects = rig.on(BackendEvent::Drain(order));
@@ -319,7 +327,7 @@ fn connections_that_linger_end_at_the_deadline_too() {
     }));
     assert_eq!(
         announced(&rig.tick_at(deadline)),
-        [Outcome::TimedOut { cut: 0 }]
+        [DrainOutcome::TimedOut { cut: 0 }]
     );
     rig.quiesce();
     assert_eq!(rig.state(), DerivedState::Drained);
@@ -329,7 +337,7 @@ fn connections_that_linger_end_at_the_deadline_too() {
 fn the_earliest_deadline_counts_and_a_complete_drain_cuts_nothing() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
-    for (actor, seconds) in [(Actor::Operator, 60), (Actor::Supervisor, 20)] {
+    for (actor, seconds) in [(DrainActor::Operator, 60), (DrainActor::Supervisor, 20)] {
         let deadline = Some(rig.now + Time::from_secs(seconds));
         let order = DrainSpec {
             deadline,
@@ -340,7 +348,7 @@ fn the_earliest_deadline_counts_and_a_complete_drain_cuts_nothing() {
     let supervisors = rig
         .backend
         .drains()
-        .find(|(key, _)| key.0 == Actor::Supervisor);
+        .find(|(key, _)| key.0 == DrainActor::Supervisor);
     let begin = supervisors.unwrap().1.deadline.unwrap() - rig.policy.close_spread;
     assert_eq!(rig.backend.next_deadline(&rig.policy), Some(begin));
     rig.quiesce();
@@ -354,7 +362,7 @@ fn a_second_order_moves_the_deadline() {
     rig.context.in_flight = 1;
     let sooner = DrainSpec {
         deadline: Some(rig.now + Time::from_secs(2)),
-        ..rig.order(Actor::Operator)
+        ..rig.order(DrainActor::Operator)
     };
     rig.on(BackendEvent::Drain(sooner.clone()));
     let later = rig.now + Time::from_secs(50);
@@ -366,7 +374,7 @@ fn a_second_order_moves_the_deadline() {
     assert!(rig.tick_at(later - Time::from_secs(6)).is_empty());
     assert_eq!(
         announced(&rig.tick_at(later)),
-        [Outcome::TimedOut { cut: 1 }]
+        [DrainOutcome::TimedOut { cut: 1 }]
     );
 }
 
@@ -376,14 +384,14 @@ fn who_asks_after_a_time_out_gets_an_answer_of_its_own() {
     rig.context.in_flight = 1;
     let order = DrainSpec {
         deadline: Some(rig.now),
-        ..rig.order(Actor::Operator)
+        ..rig.order(DrainActor::Operator)
     };
     assert_eq!(
         announced(&rig.on(BackendEvent::Drain(order))),
-        [Outcome::TimedOut { cut: 1 }]
+        [DrainOutcome::TimedOut { cut: 1 }]
     );
-    rig.drain(Actor::Supervisor);
-    assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
+    rig.drain(DrainActor::Supervisor);
+    assert_eq!(announced(&rig.quiesce()), [DrainOutcome::Drained]);
 }
 
 #[test]
@@ -392,7 +400,7 @@ fn an_expiry_reopens_only_after_fresh_passes() {
     let expires = rig.now + Time::from_secs(90);
     let order = DrainSpec {
         expires: Some(expires),
-        ..rig.order(Actor::Operator)
+        ..rig.order(DrainActor::Operator)
     };
     rig.on(BackendEvent::Drain(order));
     rig.quiesce();
@@ -413,7 +421,7 @@ fn an_expired_drain_over_a_dead_process_becomes_down_with_an_alert() {
     let expires = rig.now + Time::from_secs(9);
     let order = DrainSpec {
         expires: Some(expires),
-        ..rig.order(Actor::Supervisor)
+        ..rig.order(DrainActor::Supervisor)
     };
     rig.on(BackendEvent::Drain(order));
     rig.quiesce();
@@ -466,20 +474,20 @@ fn a_drain_waits_for_requests_that_fail_open_has_sent() {
     rig.quiesce();
     assert_eq!(rig.state(), DerivedState::Drained);
     rig.context.in_flight = 1;
-    let effects = rig.drain(Actor::Operator);
+    let effects = rig.drain(DrainActor::Operator);
     assert_eq!(
         effects[..2],
         [BackendEffect::CloseGate, BackendEffect::NewEpoch(2)]
     );
     assert_eq!(rig.state(), DerivedState::Draining);
-    assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
+    assert_eq!(announced(&rig.quiesce()), [DrainOutcome::Drained]);
 }
 
 #[test]
 fn a_drain_while_starting_or_down_closes_too() {
     let mut rig = Rig::new();
     assert_eq!(
-        rig.drain(Actor::Operator)[..2],
+        rig.drain(DrainActor::Operator)[..2],
         [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
     );
     rig.passes(2);

@@ -108,7 +108,7 @@ fn a_503_before_the_end_makes_no_difference_to_absence() {
 #[test]
 fn a_planned_absence_alarms_nobody() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Supervisor);
+    rig.drain(DrainActor::Supervisor);
     rig.quiesce();
     for _ in 0..100 {
         rig.now += Time::from_secs(1);
@@ -116,7 +116,7 @@ fn a_planned_absence_alarms_nobody() {
     }
     assert_eq!(
         (rig.state(), rig.backend.health()),
-        (DerivedState::Drained, Health::Down)
+        (DerivedState::Drained, BackendHealth::Down)
     );
     let effects = rig.on(BackendEvent::LeaseEnded {
         id: "deploy".into(),
@@ -131,13 +131,13 @@ fn a_stopping_process_that_finishes_its_work_has_drained() {
     rig.context.in_flight = 3;
     rig.on(BackendEvent::PeerClosed);
     rig.probe(ProbeResult::Refused);
-    assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
+    assert_eq!(announced(&rig.quiesce()), [DrainOutcome::Drained]);
 }
 
 #[test]
 fn requests_that_broke_and_a_refusal_mean_that_it_died() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Supervisor);
+    rig.drain(DrainActor::Supervisor);
     rig.context.in_flight = 3;
     rig.on(BackendEvent::Lost { requests: 2 });
     rig.on(BackendEvent::Lost { requests: 1 });
@@ -145,7 +145,7 @@ fn requests_that_broke_and_a_refusal_mean_that_it_died() {
     assert_eq!(rig.quiesce(), [BackendEffect::ProbeNow]);
     assert_eq!(rig.state(), DerivedState::Draining);
     let effects = rig.probe(ProbeResult::Refused);
-    assert_eq!(announced(&effects), [Outcome::Died { lost: 3 }]);
+    assert_eq!(announced(&effects), [DrainOutcome::Died { lost: 3 }]);
     assert!(alerts(&effects), "nobody planned that");
     assert_eq!(rig.state(), DerivedState::Drained);
 }
@@ -157,7 +157,7 @@ fn a_refusal_before_the_last_request_broke_counts_too() {
     rig.on(BackendEvent::Lost { requests: 1 });
     rig.on(BackendEvent::PeerClosed);
     rig.probe(ProbeResult::Refused);
-    assert_eq!(announced(&rig.quiesce()), [Outcome::Died { lost: 1 }]);
+    assert_eq!(announced(&rig.quiesce()), [DrainOutcome::Died { lost: 1 }]);
 }
 
 #[test]
@@ -165,20 +165,20 @@ fn a_successor_proves_that_it_died_too() {
     let mut rig = Rig::new();
     rig.listener = Some(1);
     rig.passes(2);
-    rig.drain(Actor::Supervisor);
+    rig.drain(DrainActor::Supervisor);
     rig.on(BackendEvent::Lost { requests: 1 });
     rig.quiesce();
     rig.listener = Some(2);
     assert_eq!(
         announced(&rig.probe(ProbeResult::Pass)),
-        [Outcome::Died { lost: 1 }]
+        [DrainOutcome::Died { lost: 1 }]
     );
 }
 
 #[test]
 fn a_broken_request_on_a_living_process_is_no_death() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     let before = rig.now;
     rig.on(BackendEvent::Lost { requests: 1 });
     rig.quiesce();
@@ -186,7 +186,10 @@ fn a_broken_request_on_a_living_process_is_no_death() {
         announced(&rig.probe_begun(ProbeResult::Pass, before)).is_empty(),
         "too old to tell"
     );
-    assert_eq!(announced(&rig.probe(ProbeResult::Pass)), [Outcome::Drained]);
+    assert_eq!(
+        announced(&rig.probe(ProbeResult::Pass)),
+        [DrainOutcome::Drained]
+    );
 }
 
 #[test]
@@ -195,13 +198,13 @@ fn who_waits_is_told_even_if_no_probe_can_tell() {
     let deadline = rig.now + Time::from_secs(10);
     let order = DrainSpec {
         deadline: Some(deadline),
-        ..rig.order(Actor::Operator)
+        ..rig.order(DrainActor::Operator)
     };
     rig.on(BackendEvent::Drain(order));
     rig.on(BackendEvent::Lost { requests: 1 });
     rig.quiesce();
     let effects = rig.tick_at(deadline);
-    assert_eq!(announced(&effects), [Outcome::TimedOut { cut: 0 }]);
+    assert_eq!(announced(&effects), [DrainOutcome::TimedOut { cut: 0 }]);
     assert_eq!(rig.state(), DerivedState::Draining);
     assert!(announced(&rig.probe(ProbeResult::Pass)).is_empty());
     assert_eq!(rig.state(), DerivedState::Drained);
@@ -212,6 +215,6 @@ fn losses_of_better_days_are_forgotten() {
     let mut rig = Rig::ready();
     rig.on(BackendEvent::Lost { requests: 5 });
     rig.passes(1);
-    rig.drain(Actor::Operator);
-    assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
+    rig.drain(DrainActor::Operator);
+    assert_eq!(announced(&rig.quiesce()), [DrainOutcome::Drained]);
 }

@@ -13,7 +13,7 @@ fn with_sessions(sessions: u32) -> Rig {
 fn drain_for(rig: &mut Rig, seconds: u64) -> Vec<BackendEffect> {
     let order = DrainSpec {
         deadline: Some(rig.now + Time::from_secs(seconds)),
-        ..rig.order(Actor::Operator)
+        ..rig.order(DrainActor::Operator)
     };
     rig.on(BackendEvent::Drain(order))
 }
@@ -36,7 +36,7 @@ fn drain_of_a_backend_without_sessions_closes_the_gate_to_all() {
     let effects = drain_for(&mut rig, 30);
     assert_eq!(effects[0], BackendEffect::CloseGate);
     assert!(!rig.backend.hands_over());
-    assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
+    assert_eq!(announced(&rig.quiesce()), [DrainOutcome::Drained]);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn hand_over_ends_with_the_last_session() {
     rig.context.sessions = 0;
     let next = rig.backend.next_deadline(&rig.policy).unwrap();
     assert_eq!(rig.tick_at(next), [BackendEffect::CloseGate]);
-    assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
+    assert_eq!(announced(&rig.quiesce()), [DrainOutcome::Drained]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn process_that_fails_its_probes_or_is_another_one_gets_no_sessions() {
     let mut rig = with_sessions(3);
     drain_for(&mut rig, 30);
     rig.on(BackendEvent::Ended {
-        actor: Actor::Operator,
+        actor: DrainActor::Operator,
         id: "deploy".into(),
     });
     assert!(!rig.backend.hands_over());

@@ -77,7 +77,7 @@ fn a_503_drains_at_once_without_alert_or_deadline() {
     let drains: Vec<_> = rig.backend.drains().collect();
     assert_eq!(
         (drains[0].1.actor, drains[0].1.deadline),
-        (Actor::App, None)
+        (DrainActor::App, None)
     );
     assert_eq!(rig.backend.next_deadline(&rig.policy), None);
 }
@@ -118,7 +118,7 @@ fn cut_on_503_sets_the_deadline_of_the_pool() {
     );
     assert_eq!(
         announced(&rig.tick_at(deadline)),
-        [Outcome::TimedOut { cut: 2 }]
+        [DrainOutcome::TimedOut { cut: 2 }]
     );
 }
 
@@ -188,7 +188,7 @@ fn timeouts_spare_the_irreplaceable_but_failures_do_not() {
 #[test]
 fn probes_are_fast_in_transition_only() {
     let mut rig = Rig::new();
-    let policy = Policy::default();
+    let policy = BackendPolicy::default();
     let fast = |rig: &Rig| rig.backend.probe_interval(&policy) == policy.fast_interval;
     assert!(fast(&rig), "starting");
     rig.passes(2);

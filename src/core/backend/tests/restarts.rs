@@ -5,8 +5,8 @@ use crate::core::drain::{RestartSign, UNSEEN_AFTER};
 
 fn until(rig: &Rig, sign: RestartSign) -> DrainSpec {
     DrainSpec {
-        until: Until::Restarted(sign),
-        ..rig.order(Actor::Supervisor)
+        until: DrainUntil::Restarted(sign),
+        ..rig.order(DrainActor::Supervisor)
     }
 }
 
@@ -33,7 +33,7 @@ fn told(effects: &[BackendEffect]) -> bool {
 
 fn ended(rig: &mut Rig) -> Vec<BackendEffect> {
     rig.on(BackendEvent::Ended {
-        actor: Actor::Supervisor,
+        actor: DrainActor::Supervisor,
         id: "deploy".into(),
     })
 }
@@ -76,7 +76,7 @@ fn while_requests_are_in_flight_no_restart_is_missed() {
 #[test]
 fn a_drain_that_somebody_lifts_by_hand_is_never_told() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     rig.quiesce();
     wait(&mut rig);
     assert!(!told(&rig.probe(ProbeResult::Pass)));
@@ -155,7 +155,7 @@ fn by_exit_the_end_of_another_drain_s_processes_says_nothing() {
 #[test]
 fn what_a_person_has_drained_stays_whatever_the_sign_says() {
     let mut rig = drained(RestartSign::Probe);
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     wait(&mut rig);
     rig.passes(5);
     assert_eq!(rig.backend.drains().count(), 1);

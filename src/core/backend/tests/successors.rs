@@ -4,7 +4,7 @@ use super::*;
 
 fn runs_again(rig: &mut Rig) -> Vec<BackendEffect> {
     rig.on(BackendEvent::RunsAgain {
-        actor: Actor::Supervisor,
+        actor: DrainActor::Supervisor,
         id: "deploy".into(),
     })
 }
@@ -12,7 +12,7 @@ fn runs_again(rig: &mut Rig) -> Vec<BackendEffect> {
 #[test]
 fn word_of_a_new_process_is_a_new_incarnation_and_its_probes_open_it() {
     let mut rig = Rig::ready();
-    rig.drain(Actor::Supervisor);
+    rig.drain(DrainActor::Supervisor);
     rig.quiesce();
     let effects = runs_again(&mut rig);
     assert_eq!(rig.backend.incarnation(), 2);
@@ -27,7 +27,7 @@ fn word_of_a_new_process_that_probes_have_seen_already_counts_no_other_one() {
     let mut rig = Rig::new();
     rig.listener = Some(1);
     rig.passes(2);
-    rig.drain(Actor::Supervisor);
+    rig.drain(DrainActor::Supervisor);
     rig.quiesce();
     rig.listener = Some(2);
     rig.probe(ProbeResult::Pass);
@@ -46,7 +46,7 @@ fn word_of_a_new_process_lifts_nobody_elses_drain_and_opens_none_without_its_own
         (rig.state(), rig.backend.incarnation()),
         (DerivedState::Ready, 1)
     );
-    rig.drain(Actor::Operator);
+    rig.drain(DrainActor::Operator);
     runs_again(&mut rig);
     assert_eq!(rig.state(), DerivedState::Draining);
 }

@@ -9,7 +9,7 @@ struct Fake {
     weight: u32,
 }
 
-impl Candidate for Fake {
+impl BalanceCandidate for Fake {
     fn in_flight(&self) -> u32 {
         self.in_flight
     }

@@ -76,7 +76,7 @@ fn whole_headers() {
         (v2(0x20, 0x77, &[9; 5]), ProxiedSource::Local),
     ] {
         let len = bytes.len();
-        let whole = Ok(Some(Header { len, source }));
+        let whole = Ok(Some(ProxyHeader { len, source }));
         let more = [&bytes[..], b"GET / HTTP/1.1\r\n"].concat();
         assert_eq!(parse(&more), whole, "{}", bytes.escape_ascii());
         for part in 0..len {
@@ -92,51 +92,90 @@ fn what_is_none() {
     *wrong.last_mut().unwrap() ^= 1;
     let twice = [CRC32C, 0, 4, 0, 0, 0, 0];
     for (bytes, why) in [
-        (&b"GET / HTTP/1.1\r\n"[..], Malformed::Missing),
-        (b"PROXIES", Malformed::Missing),
-        (b"proxy TCP4 1.1.1.1 2.2.2.2 1 2\r\n", Malformed::Missing),
-        (b"\r\n\r\n\0\r\nQUIT\r", Malformed::Missing),
-        (b"\x16\x03\x01", Malformed::Missing),
-        (too_long.as_bytes(), Malformed::TooLong),
-        (b"PROXY \r\n", Malformed::Text),
-        (b"PROXY UNKNOWNX\r\n", Malformed::Text),
-        (b"PROXY UNKNOWN\n", Malformed::Text),
-        (b"PROXY TCP4\r\n", Malformed::Text),
-        (b"PROXY TCP5 1.1.1.1 2.2.2.2 1 2\r\n", Malformed::Text),
-        (b"PROXY TCP4 ::1 ::1 1 2\r\n", Malformed::Text),
-        (b"PROXY TCP6 1.1.1.1 2.2.2.2 1 2\r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1\r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2 3\r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2 \r\n", Malformed::Text),
-        (b"PROXY TCP4  1.1.1.1 2.2.2.2 1 2\r\n", Malformed::Text),
-        (b"PROXY TCP4 01.1.1.1 2.2.2.2 1 2\r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 01 2\r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 +1 2\r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 65536 2\r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1 \r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\r\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\n", Malformed::Text),
-        (b"PROXY TCP4 1.1.1.1\0 2.2.2.2 1 2\r\n", Malformed::Text),
-        (&v2(0x11, 0x11, &TCP4), Malformed::Binary),
-        (&v2(0x22, 0x11, &TCP4), Malformed::Binary),
-        (&v2(0x21, 0x10, &TCP4), Malformed::Binary),
-        (&v2(0x21, 0x01, &TCP4), Malformed::Binary),
-        (&v2(0x21, 0x41, &TCP4), Malformed::Binary),
-        (&v2(0x21, 0x11, &TCP4[..11]), Malformed::Binary),
-        (&v2(0x21, 0x21, &TCP4), Malformed::Binary),
-        (&v2(0x21, 0x31, &[0; 215]), Malformed::Binary),
-        (&tcp4_with(&[4, 0]), Malformed::Binary),
-        (&tcp4_with(&[4, 0, 1]), Malformed::Binary),
-        (&tcp4_with(&[CRC32C, 0, 3, 0, 0, 0]), Malformed::Binary),
-        (&tcp4_with(&twice), Malformed::Checksum),
-        (&wrong, Malformed::Checksum),
+        (&b"GET / HTTP/1.1\r\n"[..], ProxyHeaderError::Missing),
+        (b"PROXIES", ProxyHeaderError::Missing),
+        (
+            b"proxy TCP4 1.1.1.1 2.2.2.2 1 2\r\n",
+            ProxyHeaderError::Missing,
+        ),
+        (b"\r\n\r\n\0\r\nQUIT\r", ProxyHeaderError::Missing),
+        (b"\x16\x03\x01", ProxyHeaderError::Missing),
+        (too_long.as_bytes(), ProxyHeaderError::TooLong),
+        (b"PROXY \r\n", ProxyHeaderError::Text),
+        (b"PROXY UNKNOWNX\r\n", ProxyHeaderError::Text),
+        (b"PROXY UNKNOWN\n", ProxyHeaderError::Text),
+        (b"PROXY TCP4\r\n", ProxyHeaderError::Text),
+        (
+            b"PROXY TCP5 1.1.1.1 2.2.2.2 1 2\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (b"PROXY TCP4 ::1 ::1 1 2\r\n", ProxyHeaderError::Text),
+        (
+            b"PROXY TCP6 1.1.1.1 2.2.2.2 1 2\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1\r\n", ProxyHeaderError::Text),
+        (
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2 3\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2 \r\n",
+            ProxyHeaderError::Text,
+        ),
+        (
+            b"PROXY TCP4  1.1.1.1 2.2.2.2 1 2\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (
+            b"PROXY TCP4 01.1.1.1 2.2.2.2 1 2\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 01 2\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 +1 2\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 65536 2\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1 \r\n", ProxyHeaderError::Text),
+        (
+            b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\n", ProxyHeaderError::Text),
+        (
+            b"PROXY TCP4 1.1.1.1\0 2.2.2.2 1 2\r\n",
+            ProxyHeaderError::Text,
+        ),
+        (&v2(0x11, 0x11, &TCP4), ProxyHeaderError::Binary),
+        (&v2(0x22, 0x11, &TCP4), ProxyHeaderError::Binary),
+        (&v2(0x21, 0x10, &TCP4), ProxyHeaderError::Binary),
+        (&v2(0x21, 0x01, &TCP4), ProxyHeaderError::Binary),
+        (&v2(0x21, 0x41, &TCP4), ProxyHeaderError::Binary),
+        (&v2(0x21, 0x11, &TCP4[..11]), ProxyHeaderError::Binary),
+        (&v2(0x21, 0x21, &TCP4), ProxyHeaderError::Binary),
+        (&v2(0x21, 0x31, &[0; 215]), ProxyHeaderError::Binary),
+        (&tcp4_with(&[4, 0]), ProxyHeaderError::Binary),
+        (&tcp4_with(&[4, 0, 1]), ProxyHeaderError::Binary),
+        (
+            &tcp4_with(&[CRC32C, 0, 3, 0, 0, 0]),
+            ProxyHeaderError::Binary,
+        ),
+        (&tcp4_with(&twice), ProxyHeaderError::Checksum),
+        (&wrong, ProxyHeaderError::Checksum),
         (
             &v2(0x21, 0x11, &[0; MAX_V2 - FIXED + 1]),
-            Malformed::TooLong,
+            ProxyHeaderError::TooLong,
         ),
         (
             &v2(0x20, 0x00, &[0; MAX_V2 - FIXED + 1]),
-            Malformed::TooLong,
+            ProxyHeaderError::TooLong,
         ),
     ] {
         assert_eq!(parse(bytes), Err(why), "{}", bytes.escape_ascii());

@@ -8,8 +8,13 @@ const LIMITS: HeadLimits = HeadLimits {
     max_uri: 4096,
 };
 
-fn policy(x_forwarded: bool, forwarded: bool, via: bool, request_id: bool) -> config::Headers {
-    config::Headers {
+fn policy(
+    x_forwarded: bool,
+    forwarded: bool,
+    via: bool,
+    request_id: bool,
+) -> config::HeadersConfig {
+    config::HeadersConfig {
         trusted: vec![],
         x_forwarded,
         forwarded,
@@ -18,7 +23,7 @@ fn policy(x_forwarded: bool, forwarded: bool, via: bool, request_id: bool) -> co
     }
 }
 
-fn edit(policy: &config::Headers, trusted: bool) -> RequestEdit<'_> {
+fn edit(policy: &config::HeadersConfig, trusted: bool) -> RequestEdit<'_> {
     RequestEdit {
         policy,
         client_ip: "192.0.2.1",

@@ -11,7 +11,7 @@ use crate::proxy::messages::websocket::FrameTracker;
 use crate::proxy::moving::state::{CarriedBytes, MovedDirection};
 
 /// One direction.
-pub(super) struct Direction {
+pub(super) struct TunnelDirection {
     pub(super) buffer: Buffer,
     /// Frames seen in it; `None` where the protocol isn't WebSocket.
     pub(super) frames: Option<FrameTracker>,
@@ -34,7 +34,7 @@ pub(super) struct Direction {
     pub(super) written: u64,
 }
 
-impl Direction {
+impl TunnelDirection {
     pub(super) fn new(buffer: Buffer, websocket: bool) -> Self {
         Self {
             read: buffer.len() as u64,

@@ -186,7 +186,7 @@ fn trailers() {
         "content_length",
         "Host",
         "Connection",
-        "Upgrade",
+        "UpgradeProtocol",
         "TE",
         "Trailer",
         "Authorization",

@@ -266,7 +266,7 @@ fn a_101_must_be_asked_for() {
     let head = switch(good, true).unwrap();
     assert_eq!(
         (head.upgrade, head.body, head.interim()),
-        (Some(Upgrade::WebSocket), ResponseBody::None, false)
+        (Some(UpgradeProtocol::WebSocket), ResponseBody::None, false)
     );
     let text = format!("HTTP/1.1 101 X\r\n{good}\r\n");
     let agrees = |offered: &[&'static str]| {
@@ -278,7 +278,7 @@ fn a_101_must_be_asked_for() {
     assert_eq!(switch(good, false), Err(ResponseError::UnaskedUpgrade));
     for bad in [
         "",
-        "Upgrade: websocket\r\n",
+        "UpgradeProtocol: websocket\r\n",
         "Connection: upgrade\r\n",
         "Connection: upgrade\r\nUpgrade: a, b\r\n",
         "Connection: upgrade\r\nUpgrade: a\r\nUpgrade: a\r\n",

@@ -33,7 +33,7 @@ enum OutgoingBody {
 }
 
 /// A head that is complete.
-pub(super) struct Begun {
+pub(super) struct CompleteHead {
     pub(super) request: http::Request<()>,
     /// Nothing follows it.
     pub(super) whole: bool,
@@ -63,7 +63,10 @@ impl OutgoingRequest {
     }
 
     /// Takes what belongs to the head, and how much that was; `None`: the head was complete before.
-    pub(super) fn take_head(&mut self, bytes: &[u8]) -> io::Result<Option<(usize, Option<Begun>)>> {
+    pub(super) fn take_head(
+        &mut self,
+        bytes: &[u8],
+    ) -> io::Result<Option<(usize, Option<CompleteHead>)>> {
         let OutgoingBody::Head(here) = &mut self.upload else {
             return Ok(None);
         };
@@ -80,7 +83,7 @@ impl OutgoingRequest {
         self.begin(&head).map(|begun| Some((taken, Some(begun))))
     }
 
-    fn begin(&mut self, head: &Bytes) -> io::Result<Begun> {
+    fn begin(&mut self, head: &Bytes) -> io::Result<CompleteHead> {
         let ours = || io::Error::from(io::ErrorKind::InvalidInput);
         // As many as a client's head may have, and those that the plane and the route add.
         let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS + 16 + 2 * MAX_RULES];
@@ -113,7 +116,7 @@ impl OutgoingRequest {
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = fields;
-        Ok(Begun {
+        Ok(CompleteHead {
             request,
             whole: matches!(self.upload, OutgoingBody::Done),
             bodiless,

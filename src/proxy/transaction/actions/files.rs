@@ -202,7 +202,7 @@ impl FileRequest<'_> {
                 match clock::timeout(DISK_PATIENCE, looking).await {
                     Ok(Ok(found)) => found,
                     Ok(Err(_)) => return Err("too many wait for the disk"),
-                    Err(clock::Late) => return Err("the disk took too long"),
+                    Err(clock::TimeoutError) => return Err("the disk took too long"),
                 }
             }
             found => found,

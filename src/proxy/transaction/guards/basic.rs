@@ -72,7 +72,7 @@ impl GuardedRequest<'_> {
                     Ok(Some(found)) => return found.ok_or_else(|| is_wrong(auth)),
                     // Its client has gone, or has too many others under way.
                     Ok(None) => {}
-                    Err(clock::Late) => return Err(is_busy(503)),
+                    Err(clock::TimeoutError) => return Err(is_busy(503)),
                 },
             }
         }

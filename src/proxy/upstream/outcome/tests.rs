@@ -48,18 +48,21 @@ fn failed_attempt_counts_only_where_the_backend_is_to_blame() {
             Some(AttemptError::BadResponse),
         ),
         (
-            truncated(Truncation::UpstreamClosed),
+            truncated(ResponseTruncation::UpstreamClosed),
             Some(AttemptError::Broken),
         ),
-        (truncated(Truncation::Silent), Some(AttemptError::Broken)),
         (
-            truncated(Truncation::MalformedHttp2),
+            truncated(ResponseTruncation::Silent),
+            Some(AttemptError::Broken),
+        ),
+        (
+            truncated(ResponseTruncation::MalformedHttp2),
             Some(AttemptError::BadResponse),
         ),
-        (truncated(Truncation::BadBody), None),
-        (truncated(Truncation::CutByDrain), None),
-        (truncated(Truncation::CutByShutdown), None),
-        (truncated(Truncation::EncoderFailed), None),
+        (truncated(ResponseTruncation::BadBody), None),
+        (truncated(ResponseTruncation::CutByDrain), None),
+        (truncated(ResponseTruncation::CutByShutdown), None),
+        (truncated(ResponseTruncation::EncoderFailed), None),
         (ForwardFailure::ClientGone, None),
         (ForwardFailure::Cut, None),
         (ForwardFailure::ShutDown, None),
@@ -111,7 +114,7 @@ fn attempt_of_an_earlier_epoch_tells_nothing() {
 #[test]
 fn total_timeout_is_the_fault_of_the_attempt_that_used_it_up() {
     let limited = ForwardFailure::Limited {
-        limit: Limit::TotalTimeout,
+        limit: ServerLimit::TotalTimeout,
         answer: Some(504),
     };
     let age = Time::from_secs(3600);

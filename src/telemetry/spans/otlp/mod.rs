@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::record::RequestTrace;
 use super::{BATCH, QueueMessage, QueueShared, TracingError};
 use crate::config::{TracingConfig, plain_file};
-use crate::rt::clock::{self, Reading};
+use crate::rt::clock::{self, ClockReading};
 use client::CollectorClient;
 
 /// A batch is sent when it has waited for so long, or has [`BATCH`] spans.
@@ -191,7 +191,7 @@ impl BatchSender {
         if batch.is_empty() {
             return;
         }
-        let reading = Reading::take();
+        let reading = ClockReading::take();
         let made: Vec<_> = batch
             .iter()
             .flat_map(|trace| spans::make_spans(trace, &reading))

@@ -14,7 +14,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use super::super::record::{AttemptSpan, HoldSpan, RequestTrace};
 use crate::core::Time;
 use crate::core::call_status::CallStatus;
-use crate::rt::clock::Reading;
+use crate::rt::clock::ClockReading;
 
 /// The longest text of an attribute, in bytes.
 const LONGEST_TEXT: usize = 2048;
@@ -90,7 +90,7 @@ impl Attributes {
 }
 
 /// All spans of a request, the server's first.
-pub(super) fn make_spans(trace: &RequestTrace, reading: &Reading) -> Vec<SpanData> {
+pub(super) fn make_spans(trace: &RequestTrace, reading: &ClockReading) -> Vec<SpanData> {
     let made = SpanMaker {
         trace,
         reading,
@@ -107,7 +107,7 @@ pub(super) fn make_spans(trace: &RequestTrace, reading: &Reading) -> Vec<SpanDat
 
 struct SpanMaker<'a> {
     trace: &'a RequestTrace,
-    reading: &'a Reading,
+    reading: &'a ClockReading,
     state: TraceState,
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::command_line::{CommandLine, base};
 use super::super::programs;
-use super::super::shell::{Joiner, ShellPiece, join, split};
+use super::super::shell::{ShellJoiner, ShellPiece, join, split};
 use super::super::wrappers;
 
 /// The text with its main command started by `exec`, with `before` in front of it (the launcher, or nothing), and the
@@ -12,7 +12,7 @@ pub(super) fn exec_main(
     text: &str,
     before: &str,
     change: impl FnOnce(&str, &[String]) -> String,
-) -> Option<Changed> {
+) -> Option<ChangedText> {
     let pieces = split(text, true);
     let line = CommandLine::script(text);
     let (at, _) = line.main()?;
@@ -20,7 +20,7 @@ pub(super) fn exec_main(
     let piece = pieces
         .get(at)
         .filter(|_| pieces.len() == line.commands.len())?;
-    if piece.joiner == Joiner::Background {
+    if piece.joiner == ShellJoiner::Background {
         return None;
     }
     let end = pipeline_end(&pieces, at);
@@ -50,21 +50,21 @@ pub(super) fn exec_main(
     if head.trim_end().ends_with('(') || head.trim_end().ends_with('{') {
         head = head.trim_end().trim_end_matches(['(', '{']).to_owned();
     }
-    Some(Changed {
+    Some(ChangedText {
         text: format!("{head}exec {before}{env}{changed}"),
         needs_bash,
     })
 }
 
 /// A text that was changed.
-pub(super) struct Changed {
+pub(super) struct ChangedText {
     pub(super) text: String,
     pub(super) needs_bash: bool,
 }
 
 fn pipeline_end(pieces: &[ShellPiece], start: usize) -> usize {
     let mut end = start + 1;
-    while end < pieces.len() && pieces[end - 1].joiner == Joiner::Pipe {
+    while end < pieces.len() && pieces[end - 1].joiner == ShellJoiner::Pipe {
         end += 1;
     }
     end

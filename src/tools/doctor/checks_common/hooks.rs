@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::checks as check;
 use super::super::command_line::base;
 use super::super::coordination::with_silence;
-use super::super::model::{CommandForm, FindingPlace, Hook, SupervisedProcess, Supervisor};
+use super::super::model::{CommandForm, FindingPlace, StopHook, SupervisedProcess, Supervisor};
 use super::super::shell;
 use super::{Help, ProcessJudge};
 use crate::config::Severity;
@@ -22,7 +22,7 @@ impl ProcessJudge<'_> {
     }
 
     /// One hook: all that is wrong with it is answered by one line.
-    fn hook(&mut self, hook: &Hook) {
+    fn hook(&mut self, hook: &StopHook) {
         let process = self.process;
         let before = self.pending.len();
         let mut words = hook.words.clone();
@@ -184,8 +184,8 @@ impl ProcessJudge<'_> {
 }
 
 /// A hook as its file writes it.
-fn hook_line(process: &SupervisedProcess, hook: &Hook, words: &[String]) -> String {
-    let Hook { key, .. } = hook;
+fn hook_line(process: &SupervisedProcess, hook: &StopHook, words: &[String]) -> String {
+    let StopHook { key, .. } = hook;
     match process.form {
         CommandForm::Unit { .. } => {
             let quoted: Vec<_> = words

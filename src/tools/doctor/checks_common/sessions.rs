@@ -1,7 +1,7 @@
 //! Sessions that a drain lets finish, against the time that their process has.
 
 use super::super::checks as check;
-use super::super::model::{Expected, Supervisor};
+use super::super::model::{ExpectedDrain, Supervisor};
 use super::times::SIGTERM_CAP;
 use super::{Help, ProcessJudge};
 use crate::config::duration::format;
@@ -30,7 +30,7 @@ impl ProcessJudge<'_> {
         let is_other = launch.is_some_and(|launch| launch.no_port || launch.is_unknown);
         let is_told = (self.pending.iter()).any(|(_, check, ..)| TIMES.contains(&check.code));
         // A hook's drain has the time that the hook says, before the signal comes.
-        let is_hooked = !process.hooks.is_empty() || process.expected == Expected::Nothing;
+        let is_hooked = !process.hooks.is_empty() || process.expected == ExpectedDrain::Nothing;
         if is_other || is_told || (is_hooked && process.launch().is_none()) {
             return;
         }

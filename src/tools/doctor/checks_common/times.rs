@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::super::arithmetic::Sum;
+use super::super::arithmetic::StopTimeSum;
 use super::super::checks as check;
 use super::super::command_line::ExecLaunch;
 use super::super::finding::DoctorFindings;
-use super::super::model::{Expected, Kill, SupervisedProcess, Supervisor};
+use super::super::model::{ExpectedDrain, KillTimeout, SupervisedProcess, Supervisor};
 use super::super::programs;
 use super::super::proxy::ProxySide;
 use super::sessions::finishes;
-use super::{Assumed, Corrections, Help, ProcessJudge};
+use super::{AssumedTimes, Corrections, Help, ProcessJudge};
 use crate::config::Severity;
 use crate::config::duration::format;
 
@@ -22,23 +22,23 @@ pub(super) const INT: &str = "stop_signal = \"SIGINT\"";
 
 /// What a stop takes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Needs {
+pub(super) struct StopNeeds {
     /// Less than this cuts requests.
-    must: Sum,
+    must: StopTimeSum,
     /// Less than this may.
-    all: Sum,
+    all: StopTimeSum,
 }
 
-impl Needs {
+impl StopNeeds {
     /// With everything put right that is to be: a longer drain takes longer.
     pub(super) fn of(
         process: &SupervisedProcess,
         launch: Option<&ExecLaunch>,
         fix: &Corrections,
         proxy: &ProxySide,
-        assumed: Assumed,
+        assumed: AssumedTimes,
     ) -> Self {
-        let mut must = Sum::default().and(process.slept, "sleep before the signal");
+        let mut must = StopTimeSum::default().and(process.slept, "sleep before the signal");
         match launch {
             Some(launch) if launch.no_port => {}
             Some(launch) => {
@@ -85,7 +85,7 @@ impl Needs {
                 _ => all.and(assumed.app_stop, "for the app to stop"),
             };
         }
-        Needs {
+        StopNeeds {
             must,
             all: all.and(slack, "slack"),
         }
@@ -96,7 +96,7 @@ impl Needs {
         self.all.total()
     }
 
-    pub(super) fn exceed(&self, kill: &Kill) -> bool {
+    pub(super) fn exceed(&self, kill: &KillTimeout) -> bool {
         kill.after.is_some_and(|after| after < self.all.total())
     }
 }
@@ -138,7 +138,7 @@ impl ProcessJudge<'_> {
         if launch.is_none() && !waits {
             return self.program_time();
         }
-        let needs = Needs::of(
+        let needs = StopNeeds::of(
             process,
             launch,
             &Corrections::default(),
@@ -173,11 +173,11 @@ impl ProcessJudge<'_> {
             let place = process.kill.place.clone();
             return self.add(Severity::Error, check::GRACE, &place, what, Help::Time(""));
         }
-        let concerned = process.hooks.is_empty() && process.expected != Expected::Nothing;
+        let concerned = process.hooks.is_empty() && process.expected != ExpectedDrain::Nothing;
         let Some((option, time)) = programs::graceful(&process.app()).filter(|_| concerned) else {
             return;
         };
-        let sum = Sum::default()
+        let sum = StopTimeSum::default()
             .and(process.slept, "sleep before the signal")
             .and(time, option);
         let all = sum.and(Duration::from_secs(1), "slack");
@@ -196,11 +196,11 @@ impl ProcessJudge<'_> {
 /// One place decides whether a kill timeout is long enough: the finding, and what must be said beside the time.
 fn too_short(
     process: &SupervisedProcess,
-    needs: &Needs,
+    needs: &StopNeeds,
 ) -> Option<(Severity, check::DoctorCheck, String, &'static str)> {
     let supervisor = process.supervisor;
     let written = process.kill.after?;
-    let Needs { must, all } = needs;
+    let StopNeeds { must, all } = needs;
     let term = process.stop_signal() == "TERM";
     let capped = supervisor == Supervisor::Oxmgr && term && written > SIGTERM_CAP;
     let after = if capped { SIGTERM_CAP } else { written };
@@ -231,8 +231,9 @@ fn too_short(
 
 /// lameduck's own process.
 pub(super) fn itself(process: &SupervisedProcess, proxy: &ProxySide, found: &mut DoctorFindings) {
-    let must = Sum::default().and(proxy.deadline(), "of [server] deadline, lame duck included");
-    let needs = Needs {
+    let must =
+        StopTimeSum::default().and(proxy.deadline(), "of [server] deadline, lame duck included");
+    let needs = StopNeeds {
         all: must.clone().and(Duration::from_secs(1), "slack"),
         must,
     };

@@ -111,7 +111,7 @@ fn world(restarts: &[Vec<u8>]) -> (RestartReport, Vec<String>) {
     (RestartReport::new(list, &scope, None, now), lines)
 }
 
-fn verdict(report: &RestartReport, lines: &[String]) -> Verdict {
+fn verdict(report: &RestartReport, lines: &[String]) -> ReportVerdict {
     let mut ledger = LogLedger::new(report);
     for (number, line) in lines.iter().enumerate() {
         let place = LinePlace {

@@ -154,18 +154,18 @@ fn upgrades() {
     let upgrade = |fields: &str| get(fields).unwrap().upgrade;
     assert_eq!(
         upgrade("Connection: Upgrade\r\nUpgrade: WebSocket\r\n"),
-        Some(Upgrade::WebSocket)
+        Some(UpgradeProtocol::WebSocket)
     );
     assert_eq!(
         upgrade("Connection: keep-alive, upgrade\r\nUpgrade: tcp\r\n"),
-        Some(Upgrade::Other)
+        Some(UpgradeProtocol::Other)
     );
     assert_eq!(
         upgrade("Connection: upgrade\r\nUpgrade: h2c, websocket\r\n"),
-        Some(Upgrade::WebSocket)
+        Some(UpgradeProtocol::WebSocket)
     );
     for none in [
-        "Upgrade: websocket\r\n",
+        "UpgradeProtocol: websocket\r\n",
         "Connection: upgrade\r\n",
         "Connection: upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\n",
         "Connection: upgrade\r\nUpgrade: HTTP/2.0\r\n",
@@ -178,7 +178,7 @@ fn upgrades() {
     }
     for lengths in ["", "Content-Length: 0\r\n"] {
         let fields = format!("Connection: upgrade\r\nUpgrade: SPDY/3.1\r\n{lengths}");
-        assert_eq!(post(&fields).unwrap().upgrade, Some(Upgrade::Other));
+        assert_eq!(post(&fields).unwrap().upgrade, Some(UpgradeProtocol::Other));
     }
     let body = "Connection: upgrade\r\nUpgrade: tcp\r\nContent-Length: 1\r\n";
     assert_eq!(post(body).unwrap().upgrade, None);

@@ -12,7 +12,7 @@ use crate::tools::import::notice::{ImportNotice, NoticeKind, NoticeList};
 use crate::tools::import::offered;
 
 /// One address with its servers.
-pub(super) struct Door<'s, 'a> {
+pub(super) struct AddressServers<'s, 'a> {
     pub address: ListenPlace,
     pub directive: &'a NginxDirective,
     pub listen: NginxListen,
@@ -23,14 +23,14 @@ pub(super) struct Door<'s, 'a> {
     named: bool,
 }
 
-impl Door<'_, '_> {
+impl AddressServers<'_, '_> {
     /// The indexes of its servers, in order.
     fn indexes(&self) -> Vec<usize> {
         self.servers.iter().map(|(index, _)| *index).collect()
     }
 
     /// Whether another address answers as this one does.
-    fn answers_as(&self, other: &Door<'_, '_>) -> bool {
+    fn answers_as(&self, other: &AddressServers<'_, '_>) -> bool {
         self.default == other.default && self.indexes() == other.indexes()
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn plan(
     draft: &mut ConfigDraft,
 ) -> Vec<ServedServers> {
     let mut doors = collect(site);
-    let is_any = |door: &Door<'_, '_>| door.address.is_wide();
+    let is_any = |door: &AddressServers<'_, '_>| door.address.is_wide();
     let (both, narrow): (Vec<_>, Vec<_>) = doors
         .iter()
         .filter(|door| is_any(door))
@@ -190,7 +190,10 @@ pub(super) fn plan(
 }
 
 /// The addresses that have the servers of this one.
-fn group_of<'g>(door: &Door<'_, '_>, groups: &'g mut Vec<ServedServers>) -> &'g mut ServedServers {
+fn group_of<'g>(
+    door: &AddressServers<'_, '_>,
+    groups: &'g mut Vec<ServedServers>,
+) -> &'g mut ServedServers {
     let servers = door.indexes();
     let is_same =
         |group: &ServedServers| group.servers == servers && group.default == Some(door.default);
@@ -206,7 +209,7 @@ fn group_of<'g>(door: &Door<'_, '_>, groups: &'g mut Vec<ServedServers>) -> &'g 
 }
 
 /// Whether an address takes the clients of another one, too.
-fn covers(wide: &Door<'_, '_>, narrow: &Door<'_, '_>) -> bool {
+fn covers(wide: &AddressServers<'_, '_>, narrow: &AddressServers<'_, '_>) -> bool {
     wide.address != narrow.address
         && wide.address.is_wide()
         && !narrow.address.is_wide()
@@ -214,7 +217,7 @@ fn covers(wide: &Door<'_, '_>, narrow: &Door<'_, '_>) -> bool {
         && (wide.address.is_ipv4() == narrow.address.is_ipv4() || wide.listen.both_families)
 }
 
-fn left_out(door: &Door<'_, '_>, why: &str) -> ImportNotice {
+fn left_out(door: &AddressServers<'_, '_>, why: &str) -> ImportNotice {
     let names: Vec<_> = door
         .servers
         .iter()
@@ -226,15 +229,15 @@ fn left_out(door: &Door<'_, '_>, why: &str) -> ImportNotice {
     ImportNotice::left_out(&door.directive.place, text.replace(" ()", ""))
 }
 
-fn collect<'s, 'a>(site: &'s NginxSite<'a>) -> Vec<Door<'s, 'a>> {
-    let mut doors: Vec<Door<'s, 'a>> = Vec::new();
+fn collect<'s, 'a>(site: &'s NginxSite<'a>) -> Vec<AddressServers<'s, 'a>> {
+    let mut doors: Vec<AddressServers<'s, 'a>> = Vec::new();
     for (index, server) in site.servers.iter().enumerate() {
         for (directive, listen) in &server.listens {
             let at = doors.iter().position(|door| door.address == listen.address);
             let door = match at {
                 Some(at) => &mut doors[at],
                 None => {
-                    doors.push(Door {
+                    doors.push(AddressServers {
                         address: listen.address.clone(),
                         directive,
                         listen: listen.clone(),
@@ -262,7 +265,7 @@ fn collect<'s, 'a>(site: &'s NginxSite<'a>) -> Vec<Door<'s, 'a>> {
 }
 
 /// `10.0.0.1:80` beside `0.0.0.0:80` with the same servers: one listener takes both.
-fn drop_covered(doors: &mut Vec<Door<'_, '_>>) {
+fn drop_covered(doors: &mut Vec<AddressServers<'_, '_>>) {
     let wide: Vec<_> = doors
         .iter()
         .filter(|door| door.address.is_wide())
@@ -279,7 +282,7 @@ fn drop_covered(doors: &mut Vec<Door<'_, '_>>) {
 }
 
 /// What all servers of an address amount to, if that is a redirect to HTTPS.
-fn whole_redirect(door: &Door<'_, '_>) -> Option<HttpsRedirect> {
+fn whole_redirect(door: &AddressServers<'_, '_>) -> Option<HttpsRedirect> {
     if door.listen.ssl {
         return None;
     }
@@ -312,7 +315,7 @@ fn whole_redirect(door: &Door<'_, '_>) -> Option<HttpsRedirect> {
     Some(whole)
 }
 
-fn listener_of(door: &Door<'_, '_>, trusted: bool) -> ListenerDraft {
+fn listener_of(door: &AddressServers<'_, '_>, trusted: bool) -> ListenerDraft {
     let mut listener = ListenerDraft::default();
     if door.listen.proxy_protocol && !trusted {
         listener.notices.push(left_out(
@@ -338,7 +341,7 @@ fn listener_of(door: &Door<'_, '_>, trusted: bool) -> ListenerDraft {
     listener
 }
 
-fn plan_tls(door: &Door<'_, '_>, listener: &mut ListenerDraft) {
+fn plan_tls(door: &AddressServers<'_, '_>, listener: &mut ListenerDraft) {
     let mut certificates: Vec<(String, String)> = Vec::new();
     let default = door
         .servers
@@ -410,7 +413,11 @@ fn plan_tls(door: &Door<'_, '_>, listener: &mut ListenerDraft) {
     }
 }
 
-fn plan_client_auth(door: &Door<'_, '_>, default: &NginxServer<'_>, listener: &mut ListenerDraft) {
+fn plan_client_auth(
+    door: &AddressServers<'_, '_>,
+    default: &NginxServer<'_>,
+    listener: &mut ListenerDraft,
+) {
     let verify = |server: &NginxServer<'_>| match server.scope.value("ssl_verify_client") {
         "on" => "required",
         "optional" => "optional",
@@ -464,7 +471,7 @@ fn plan_client_auth(door: &Door<'_, '_>, default: &NginxServer<'_>, listener: &m
     }
 }
 
-fn plan_hsts(door: &Door<'_, '_>, listener: &mut ListenerDraft) {
+fn plan_hsts(door: &AddressServers<'_, '_>, listener: &mut ListenerDraft) {
     let hsts = |server: &NginxServer<'_>| {
         let all = server.scope.all("add_header");
         let found = all

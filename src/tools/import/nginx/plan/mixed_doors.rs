@@ -1,7 +1,7 @@
 //! A door without TLS that sends some hosts to HTTPS and serves others, beside the door with TLS: routes hold on both, and
 //! those of the hosts that are sent there say so (`redirect_https`).
 
-use super::listeners::Door;
+use super::listeners::AddressServers;
 use super::redirect::{HttpsRedirect, read_redirect, turns_away};
 use crate::tools::import::nginx::model::NginxServer;
 use crate::tools::import::notice::{ImportNotice, NoticeKind, NoticeList};
@@ -25,14 +25,18 @@ impl MixedDoors {
 }
 
 /// Reads an open door beside one with TLS. `None`: routes that hold on both can't say what nginx does there.
-pub(super) fn read_mixed(open: &Door<'_, '_>, secure: &Door<'_, '_>) -> Option<MixedDoors> {
+pub(super) fn read_mixed(
+    open: &AddressServers<'_, '_>,
+    secure: &AddressServers<'_, '_>,
+) -> Option<MixedDoors> {
     if open.listen.ssl || !secure.listen.ssl {
         return None;
     }
     let mut mixed = MixedDoors::default();
     let mut sent: Vec<(&NginxServer<'_>, HttpsRedirect)> = Vec::new();
     let mut sends_strangers = None;
-    let is_on = |door: &Door<'_, '_>, index: usize| door.servers.iter().any(|(i, _)| *i == index);
+    let is_on =
+        |door: &AddressServers<'_, '_>, index: usize| door.servers.iter().any(|(i, _)| *i == index);
     for (index, server) in &open.servers {
         if is_on(secure, *index) {
             continue;
