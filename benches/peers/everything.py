@@ -1,10 +1,13 @@
 """What it costs to see everything: traces at 1 % to a collector that takes them, metrics scraped each second, the access
 log, against nothing of it."""
 
+import collections
 import contextlib
+import random
 import statistics
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import measures
 import proxies
@@ -81,32 +84,51 @@ def instructions(lab, connections, requests):
 
 
 def cpu(lab, options):
-    """CPU time per request, in rounds that alternate between nothing and everything."""
-    with collector() as address:
-        chosen = {name: setup for name, setup in setups(address).items()
-                  if name in ("nothing", "everything, traces at 1 %")}
-        running, rounds = {}, {name: [] for name in chosen}
-        try:
-            for name, setup in chosen.items():
-                running[name] = lab.proxy("lameduck", setup).start(lab.core)
-                lab.load(running[name], options.cpu_connections, options.cpu_requests // 4)
-            for number in range(options.rounds):
-                # Whoever comes first has the same chance of a bad moment as the other.
-                for name in sorted(running, reverse=number % 2 == 1):
-                    proxy = running[name]
-                    watched = scraped(proxy) if name != "nothing" else contextlib.nullcontext()
-                    with watched:
-                        before = measures.cpu_seconds(proxy.process.pid)
-                        lab.load(proxy, options.cpu_connections, options.cpu_requests)
-                        spent = measures.cpu_seconds(proxy.process.pid) - before
-                    rounds[name].append(spent * 1e6 / options.cpu_requests)
-        finally:
-            for proxy in running.values():
-                proxy.stop()
-    off, on = (rounds[name] for name in chosen)
-    ratios = [b / a for a, b in zip(off, on)]
-    quartiles = statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 1 else ratios * 2
-    return {"cpu_us": {name: round(statistics.median(figures), 2) for name, figures in rounds.items()},
-            "ratio": round(statistics.median(ratios), 4), "quartiles": [round(ratio, 4) for ratio in quartiles],
-            "ratio_of_sums": round(sum(on) / sum(off), 4), "ratios": [round(ratio, 4) for ratio in ratios],
-            "trace_bytes": Collector.taken}
+    """CPU time per request with nothing and with everything: both run all the time, the load goes from one to the other.
+
+    A pair of rounds is short, so that whatever else the machine does meets both of them, and each pair's ratio is one
+    figure of many. The clocks are read between pairs, not between rounds: what a log's writer or an exporter does a
+    moment after the last request is counted with the requests that it is for.
+    """
+    running, spent = {}, {}
+    with collector() as address, contextlib.ExitStack() as over:
+        for name in ("nothing", "everything, traces at 1 %"):
+            proxy = lab.proxy("lameduck", setups(address)[name]).start(lab.core)
+            over.callback(proxy.stop)
+            lab.load(proxy, options.cpu_connections, options.pair_requests)
+            running[name] = proxy
+        off, on = running.values()
+        over.enter_context(scraped(on))
+        clocks = {name: measures.cpu_seconds(proxy.process.pid) for name, proxy in running.items()}
+        threads = {name: thread_seconds(proxy.process.pid) for name, proxy in running.items()}
+        for number in range(options.pairs):
+            # Whoever comes first has the same chance of a bad moment as the other.
+            for proxy in (off, on) if number % 2 else (on, off):
+                lab.load(proxy, options.cpu_connections, options.pair_requests)
+            for name, proxy in running.items():
+                now = measures.cpu_seconds(proxy.process.pid)
+                spent.setdefault(name, []).append((now - clocks[name]) * 1e6 / options.pair_requests)
+                clocks[name] = now
+        requests = options.pairs * options.pair_requests
+        threads = {name: {thread: round((seconds - threads[name].get(thread, 0)) * 1e6 / requests, 3)
+                          for thread, seconds in thread_seconds(proxy.process.pid).items()}
+                   for name, proxy in running.items()}
+    ratios = [after / before for before, after in zip(*spent.values())]
+    return {"cpu_us": {name: round(statistics.median(figures), 2) for name, figures in spent.items()},
+            "ratio": round(statistics.median(ratios), 4), "interval": interval(ratios),
+            "threads_us": threads, "ratios": [round(ratio, 4) for ratio in ratios], "trace_bytes": Collector.taken}
+
+
+def interval(ratios, draws=2000):
+    """Where the median of all such pairs is, with a probability of 95 % (bootstrap)."""
+    chance = random.Random(1)
+    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(draws))
+    return [round(medians[int(draws * share)], 4) for share in (0.025, 0.975)]
+
+
+def thread_seconds(pid):
+    """CPU time of a process's threads, by name."""
+    seconds = collections.defaultdict(float)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        seconds[(task / "comm").read_text().strip()] += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return seconds

@@ -66,7 +66,7 @@ impl AccessLog {
     }
 
     fn start(sink: AccessLogSink, layout: LineLayout) -> Result<Self, AccessLogError> {
-        let shared = Arc::new(WriterShared::new(layout));
+        let shared = Arc::new(WriterShared::new(layout, sink.lot()));
         let writer = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn({

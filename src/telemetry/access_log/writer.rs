@@ -14,10 +14,8 @@ use super::timestamp::TimestampText;
 
 /// All buffers together never hold more (but for the lines that cross it).
 const MAX_BUFFERED: usize = 8 << 20;
-/// A buffer this full is written at once.
-const WAKE_AT: usize = 32 << 10;
-/// What a buffer has room for without growing: the mark above and a few long lines.
-const ROOM: usize = 64 << 10;
+/// What a buffer has room for without growing. Of this, only what was ever used is resident.
+const ROOM: usize = 256 << 10;
 /// Longest time a line waits for company.
 const LINGER: Duration = Duration::from_millis(100);
 /// Passes without a line before the writer sleeps until it is woken.
@@ -73,6 +71,8 @@ pub(super) struct WriterShared {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     /// The bound of one buffer.
     limit: usize,
+    /// A buffer this full is written at once.
+    wake_at: usize,
     dropped: AtomicU64,
     /// The writer sleeps without a timer: the next line must wake it.
     asleep: AtomicBool,
@@ -84,16 +84,19 @@ pub(super) struct WriterShared {
 }
 
 impl WriterShared {
-    pub(super) fn new(layout: LineLayout) -> Self {
+    /// Buffers that are handed over when they have a `lot`, or half of what they may hold.
+    pub(super) fn new(layout: LineLayout, lot: usize) -> Self {
         // Twice as many as threads that record, so that one held by a preempted thread leaves a free one.
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
         let count = (cores * 2).clamp(4, 64).next_power_of_two();
+        let limit = MAX_BUFFERED / count;
         Self {
             layout,
             shards: (0..count)
                 .map(|_| CachePadded::new(Mutex::new(Shard::new())))
                 .collect(),
-            limit: MAX_BUFFERED / count,
+            limit,
+            wake_at: lot.min(limit / 2),
             dropped: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             reopen: AtomicBool::new(false),
@@ -123,7 +126,7 @@ impl WriterShared {
             if !shard.add(&self.layout, record) {
                 break;
             }
-            let crossed = before < WAKE_AT && shard.used >= WAKE_AT;
+            let crossed = before < self.wake_at && shard.used >= self.wake_at;
             // Read under the lock. The writer sets it first and looks at every buffer after: either it sees
             // this line, or this sees it asleep.
             let asleep = self.asleep.load(Ordering::Relaxed);
@@ -244,7 +247,7 @@ fn write_all(
             shared.dropped.fetch_add(lines, Ordering::Relaxed);
             warning.error = Some(loss.error);
         }
-        if spare.len() > 4 * ROOM {
+        if spare.len() > ROOM {
             spare.truncate(ROOM);
             spare.shrink_to_fit();
         }
