@@ -4,6 +4,9 @@ use lameduck_rig::backend::backends;
 use lameduck_rig::proxy::Rig;
 use lameduck_rig::wire::{Message, Wire};
 
+/// Longer than what the kernel takes for a client that reads nothing.
+const LONG: usize = 250 * 1024;
+
 const BROWSER: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
 /// A proxy with one pool, these keys of `[server]` and these tables; `{pages}` in both is a directory with pages.
@@ -16,6 +19,7 @@ async fn rig(server: &str, tables: &str) -> Rig {
         )
         .unwrap();
     }
+    std::fs::write(dir.path().join("long.html"), vec![b'x'; LONG]).unwrap();
     let pages = dir.path().display().to_string();
     let (backends, port) = backends(1).await;
     let pool = format!(
@@ -276,4 +280,44 @@ async fn page_that_has_changed_is_read_at_a_reload_and_a_missing_one_refuses_it(
         ask(&mut client, "GET /", BROWSER).await.text(),
         "<h1>new</h1>"
     );
+}
+
+/// A client that takes nothing keeps its page, and a crowd of them no more than half of `max_memory` of pages.
+#[tokio::test]
+async fn pages_that_are_not_taken_are_bounded_by_max_memory() {
+    let rig = rig(
+        "max_memory = \"4MiB\"\n",
+        "[[route]]\nhost = \"a.test\"\npath = \"/long\"\nrespond = { status = 404 }\nerror_pages = { \"404\" = \"{pages}/long.html\" }\n\
+         [[route]]\nhost = \"a.test\"\npath = \"/short\"\nrespond = { body = \"short\" }\n",
+    )
+    .await;
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        let client = rig.ask("GET /long HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        idle.push(client.await);
+    }
+    let mut client = rig.client().await;
+    let mut refused = ask(&mut client, "GET /long", "").await;
+    for _ in 0..100 {
+        if refused.status() == 503 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        refused = ask(&mut client, "GET /long", "").await;
+    }
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.field("retry-after"), Some("2"));
+    assert_eq!(refused.text(), "no memory is left for this answer\n");
+    assert_eq!(ask(&mut client, "GET /short", "").await.text(), "short");
+    let log = rig.access_log(1).await;
+    assert!(log.iter().any(|line| line["status"] == 503), "{log:?}");
+    // Those who go give theirs back.
+    drop(idle);
+    for _ in 0..100 {
+        if ask(&mut client, "GET /long", "").await.body.len() == LONG {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the memory of pages is not given back");
 }

@@ -11,16 +11,18 @@ use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
 use crate::metrics::ServerLimit;
 use crate::net::connect_fault::ConnectFault;
+use crate::proxy::buffer::SMALL;
 use crate::proxy::client::upload::UploadError;
 use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::error_pages::{ToldError, choose_form, write_error};
-use crate::proxy::error_response::SHUTTING_DOWN;
+use crate::proxy::error_response::{SHUTTING_DOWN, write_local_response};
 use crate::proxy::forward::ForwardFailure;
 use crate::proxy::forward::changed_fields::ChangedFields;
 use crate::proxy::forward::headers::{HSTS, hsts};
 use crate::proxy::h1::method::{HttpVersion, Method};
 use crate::proxy::h1::request::RequestHead;
+use crate::proxy::memory::{self, MemoryCharge};
 use crate::proxy::messages::grpc;
 use crate::proxy::transaction::maintenance::{PAUSED, PageAnswer};
 use crate::proxy::transaction::redirect;
@@ -30,6 +32,9 @@ use crate::rt::panics;
 
 /// How long a client may take to take an answer of ours.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is told in the place of an answer that finds no memory.
+const NO_MEMORY: &str = "no memory is left for this answer";
 
 /// An answer that we give ourselves.
 #[derive(Debug, Clone)]
@@ -378,14 +383,30 @@ pub(super) fn may_be_kept(
 /// An answer of our own as the route changes it.
 #[cold]
 fn changed_head(answer: &[u8], changes: &ChangedFields<'_>) -> Vec<u8> {
-    let end = memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
+    let end = head_length(answer);
     let mut changed = Vec::with_capacity(answer.len() + changes.lines.len());
     changes.apply(&answer[..end], &mut changed);
     changed.extend_from_slice(&answer[end..]);
     changed
 }
 
-/// Sends an answer of our own.
+/// Where the body of an answer of our own begins.
+fn head_length(answer: &[u8]) -> usize {
+    memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |end| end + 4)
+}
+
+/// The short answer in the place of a long one that `max_memory` has no room for.
+#[cold]
+fn answer_without_memory(account: &mut RequestRecord, close: bool) -> Vec<u8> {
+    let cause = format!("{NO_MEMORY}, whose status is {}", account.status());
+    account.local(503, Cow::Owned(cause));
+    let mut out = Vec::new();
+    write_local_response(&mut out, 503, NO_MEMORY, close, false, Some(RETRY_AFTER));
+    out
+}
+
+/// Sends an answer of our own. Long ones are counted in `max_memory` until the client has taken them, and use half of it
+/// at most: the other half is for requests.
 pub(super) async fn send(
     client: &mut ClientConnection,
     account: &mut RequestRecord,
@@ -393,7 +414,18 @@ pub(super) async fn send(
     keep_alive: bool,
     body_complete: bool,
 ) -> AfterRequest {
-    let head = memchr::memmem::find(&out, b"\r\n\r\n").map_or(out.len(), |end| end + 4);
+    let mut head = head_length(&out);
+    // The client decides for how long it is kept.
+    let mut charge = MemoryCharge::default();
+    if out.len() - head > SMALL {
+        match memory::fits_part(out.len(), 2) {
+            true => charge.set(out.len()),
+            false => {
+                out = answer_without_memory(account, !keep_alive);
+                head = head_length(&out);
+            }
+        }
+    }
     account.local_bytes((out.len() - head) as u64);
     let changes = account.response_changes();
     if client.origin.hsts > 0 && !changes.is_some_and(|changes| changes.dropped.has(HSTS)) {

@@ -127,6 +127,8 @@ pub(super) async fn act(
     let mut out = Vec::with_capacity(256 + answer.content.len());
     answer.write(&mut out, !keep_alive, head.method == Method::Head);
     account.local(answer.status, Cow::Borrowed(""));
+    // A client that takes its time keeps one copy, and not two.
+    drop(answer);
     let out = compress_answer(plane, client, head, account, out).await;
     let next = send(client, account, out, keep_alive, is_whole).await;
     if next == AfterRequest::Abort {

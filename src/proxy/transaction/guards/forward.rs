@@ -90,7 +90,7 @@ impl GuardedRequest<'_> {
         };
         match self.ask(question, clock::now() + auth.timeout).await {
             Ok((answer, _)) if answer.status().is_success() => Ok(copied(&answer, &auth.copy)),
-            Ok((answer, body)) => Err(self.pass_on(&answer, &body).await),
+            Ok((answer, body)) => Err(self.pass_on(&answer, body).await),
             Err(why) => {
                 let (status, cause) = match &why {
                     NoAnswer::Late => (504, "the authentication server did not answer in time"),
@@ -231,7 +231,7 @@ impl GuardedRequest<'_> {
     }
 
     /// Gives the client the authentication server's answer.
-    async fn pass_on(&mut self, answer: &Response<()>, body: &[u8]) -> AfterRequest {
+    async fn pass_on(&mut self, answer: &Response<()>, body: Bytes) -> AfterRequest {
         let status = answer.status().as_u16();
         debug!(status, "the authentication server has refused a request");
         self.count(RouteRefusal::Unauthorized);
@@ -243,8 +243,10 @@ impl GuardedRequest<'_> {
             grpc::write_answer(&mut out, status, cause, !keep_alive);
         } else {
             let head_only = self.head.method == AskedMethod::Head;
-            write_answer(&mut out, answer, body, !keep_alive, head_only);
+            write_answer(&mut out, answer, &body, !keep_alive, head_only);
         }
+        // A client that takes its time keeps one copy, and not two.
+        drop(body);
         let cause = "the authentication server does not let the request pass".into();
         self.account.local(status, cause);
         let next = send(self.client, self.account, out, keep_alive, is_whole).await;
