@@ -124,9 +124,7 @@ impl ProblemKind {
             ProblemKind::BadJson => (S::BAD_REQUEST, "bad-json", "Bad JSON"),
             ProblemKind::BadQuery => (S::BAD_REQUEST, "bad-query", "Bad query"),
             ProblemKind::BadPath => (S::BAD_REQUEST, "bad-path", "Bad path"),
-            ProblemKind::TokenRequired => {
-                (S::UNAUTHORIZED, "token-required", "AdminToken required")
-            }
+            ProblemKind::TokenRequired => (S::UNAUTHORIZED, "token-required", "Token required"),
             ProblemKind::NoTokenConfigured => (
                 S::FORBIDDEN,
                 "no-token-configured",

@@ -224,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn pools_without_supervisor_are_looked_at_once_for_each_configuration() {
-        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"watched\"\n[[pool]]\nname = \"other\"";
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"watched\"\n[[pool]]\nname = \"other\"\n[[route]]\npool = \"watched\"";
         let config = config::parse("test.toml", text).unwrap().config;
         let handle = crate::registry::spawn(
             Arc::new(config),

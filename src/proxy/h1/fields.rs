@@ -202,7 +202,7 @@ mod tests {
             ("Proxy-Connection", FieldKind::ProxyConnection),
             ("TE", FieldKind::Te),
             ("trailer", FieldKind::Trailer),
-            ("UpgradeProtocol", FieldKind::Upgrade),
+            ("Upgrade", FieldKind::Upgrade),
             ("HTTP2-Settings", FieldKind::Http2Settings),
             ("Expect", FieldKind::Expect),
             ("Forwarded", FieldKind::Forwarded),

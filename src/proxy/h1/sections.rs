@@ -154,7 +154,7 @@ mod tests {
             "Content-Range",
             "Trailer",
             "TE",
-            "UpgradeProtocol",
+            "Upgrade",
             "Keep_Alive",
             "HTTP2-Settings",
             "Connection",

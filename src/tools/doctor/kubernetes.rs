@@ -9,6 +9,7 @@ use super::model::{
     SupervisorProbe, kill,
 };
 use super::oxfile::url_in;
+use super::programs::ServesRequests;
 use super::proxy::ProxySide;
 use crate::tools::tree::{Node, TreeEntry};
 
@@ -432,10 +433,8 @@ impl<'p> Pod<'p> {
     ) -> ExpectedDrain {
         let process = &container.process;
         // A sleep lets the Services forget the pod, which is all that a plain pod can do.
-        if container.role != CommandRole::Other
-            || !process.hooks.is_empty()
-            || !process.slept.is_zero()
-        {
+        let is_ours = container.role != CommandRole::Other;
+        if is_ours || !process.hooks.is_empty() || !process.slept.is_zero() {
             return ExpectedDrain::Nothing;
         }
         if sidecar {
@@ -446,8 +445,7 @@ impl<'p> Pod<'p> {
                     || !c.process.slept.is_zero()
             };
             let alone = apps.len() == 1 || !apps.iter().any(coordinated);
-            let infrastructure =
-                apps.len() > 1 && process.serves() == super::programs::ServesRequests::No;
+            let infrastructure = apps.len() > 1 && process.serves() == ServesRequests::No;
             return match alone && !infrastructure {
                 true => ExpectedDrain::PodDrain,
                 false => ExpectedDrain::Nothing,
@@ -456,7 +454,7 @@ impl<'p> Pod<'p> {
         let named =
             self.proxy.pool_of(&process.name).is_some() || self.proxy.pool_of(self.owner).is_some();
         let told = process.env.iter().any(|(key, _)| key == "PORT");
-        match (named || told) && process.serves() != super::programs::ServesRequests::No {
+        match (named || told) && process.serves() != ServesRequests::No {
             true => ExpectedDrain::Drain,
             false => ExpectedDrain::Nothing,
         }

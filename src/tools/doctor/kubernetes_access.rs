@@ -29,7 +29,7 @@ pub(super) fn asks_cluster(proxy: &ProxySide) -> bool {
 
 /// A Role or ClusterRole.
 fn is_role(object: &&&Node) -> bool {
-    matches!(object.text_of("kind"), Some("CommandRole" | "ClusterRole"))
+    matches!(object.text_of("kind"), Some("Role" | "ClusterRole"))
 }
 
 fn has(rule: &Node, key: &str, wanted: &str) -> bool {

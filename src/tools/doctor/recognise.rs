@@ -96,7 +96,7 @@ pub(super) fn form(n: usize, file: &InputFile, found: &mut DoctorFindings) -> Re
 }
 
 fn is_unit(text: &str) -> bool {
-    has_section(text, &["SystemdUnit", "Service", "Install", "Socket"])
+    has_section(text, &["Unit", "Service", "Install", "Socket"])
 }
 
 /// Where the name doesn't say, as on standard input.

@@ -186,7 +186,7 @@ fn trailers() {
         "content_length",
         "Host",
         "Connection",
-        "UpgradeProtocol",
+        "Upgrade",
         "TE",
         "Trailer",
         "Authorization",

@@ -278,7 +278,7 @@ fn a_101_must_be_asked_for() {
     assert_eq!(switch(good, false), Err(ResponseError::UnaskedUpgrade));
     for bad in [
         "",
-        "UpgradeProtocol: websocket\r\n",
+        "Upgrade: websocket\r\n",
         "Connection: upgrade\r\n",
         "Connection: upgrade\r\nUpgrade: a, b\r\n",
         "Connection: upgrade\r\nUpgrade: a\r\nUpgrade: a\r\n",

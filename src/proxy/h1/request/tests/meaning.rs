@@ -165,7 +165,7 @@ fn upgrades() {
         Some(UpgradeProtocol::WebSocket)
     );
     for none in [
-        "UpgradeProtocol: websocket\r\n",
+        "Upgrade: websocket\r\n",
         "Connection: upgrade\r\n",
         "Connection: upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\n",
         "Connection: upgrade\r\nUpgrade: HTTP/2.0\r\n",
