@@ -1,5 +1,5 @@
 //! What is counted: plain atomics that hang where the request already is ([a pool](PoolCounters),
-//! [a backend](backend::Counters), [the data plane](PlaneCounters)).
+//! [a backend](backend::BackendCounters), [the data plane](PlaneCounters)).
 //!
 //! Their names and labels are put to them when somebody scrapes, in [`crate::telemetry::prometheus`].
 

@@ -101,7 +101,7 @@ words! {
 }
 
 section! {
-    /// The keys that make a [`Check`]. Which of them a kind knows is in `CheckKind::keys`.
+    /// The keys that make a [`HealthCheck`]. Which of them a kind knows is in `CheckKind::keys`.
     [pool.health]
     #[derive(Debug, Clone, PartialEq)]
     struct CheckKeys {

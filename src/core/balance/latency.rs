@@ -1,4 +1,4 @@
-//! The moving average of a backend's latency, for [`peak_ewma`](super::Algorithm::PeakEwma).
+//! The moving average of a backend's latency, for [`peak_ewma`](super::BalanceAlgorithm::PeakEwma).
 
 use std::time::Duration;
 

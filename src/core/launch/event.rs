@@ -1,4 +1,4 @@
-//! What goes into [`AppLaunch::step`](super::Launch::step) and what comes out of it.
+//! What goes into [`AppLaunch::step`](super::AppLaunch::step) and what comes out of it.
 
 use crate::core::Time;
 use crate::core::drain::DrainOutcome;

@@ -86,7 +86,7 @@ pub struct HoldTicket {
 }
 
 impl HoldTicket {
-    /// The second value: see [`CapacityWaiters::wait`](crate::registry::endpoint::waiters::Room::wait).
+    /// The second value: see [`CapacityWaiters::wait`](crate::registry::endpoint::waiters::CapacityWaiters::wait).
     fn new(shared: Arc<PoolShared>, bytes: u64, for_room: bool) -> (Self, bool) {
         shared.held.fetch_add(1, Ordering::SeqCst);
         shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);

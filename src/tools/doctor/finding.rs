@@ -58,7 +58,7 @@ impl DoctorFindings {
         self.add(Severity::Error, check, place, what.into(), instead.into());
     }
 
-    /// It may cut requests. `instead` as for [`Findings::error`].
+    /// It may cut requests. `instead` as for [`DoctorFindings::error`].
     pub(super) fn warning(
         &mut self,
         check: DoctorCheck,
