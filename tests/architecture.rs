@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+#[path = "architecture/lines.rs"]
+mod lines;
 #[path = "architecture/sources.rs"]
 mod sources;
 
@@ -101,9 +103,6 @@ const STATIONS: [&str; 22] = [
     "connection",
     "accept",
 ];
-
-/// Lines that a file may have.
-const SITTING: usize = 500;
 
 /// What the core must not know, although `std` has it: sockets, files, threads, the time of day.
 const IMPURE: [&str; 10] = [
@@ -389,87 +388,6 @@ fn names_given_twice(sources: &[Source]) -> BTreeMap<&str, Vec<String>> {
 fn each_type_has_a_name_of_its_own() {
     let twice = names_given_twice(product());
     assert!(twice.is_empty(), "give one of them another: {twice:#?}");
-}
-
-/// The data plane's threads have no timers: what asks tokio for one there panics. [`lameduck::rt::clock`] has some.
-#[test]
-fn the_data_plane_has_its_timers_from_the_clock() {
-    for path in files_below("src/proxy") {
-        if path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests") {
-            continue;
-        }
-        let is_test = |line: &(usize, String)| line.1.contains("#[cfg(test)]");
-        for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
-            let asks = [
-                "tokio::time::sleep",
-                "tokio::time::timeout",
-                "tokio::time::interval",
-                // Pingora's own timers take tokio's above 15 minutes.
-                "connection_timeout =",
-                "pingora_timeout",
-            ];
-            let imports = line.contains("use tokio::time") && !line.contains("Sleep;");
-            assert!(
-                !imports && !asks.iter().any(|call| line.contains(call)),
-                "{}:{n}: crate::clock has timers that work on every thread",
-                path.display()
-            );
-        }
-    }
-}
-
-/// Whoever prints by itself waits for a reader that may never come, or panics where it has gone.
-#[test]
-fn only_the_output_module_knows_the_standard_streams() {
-    let prints = ["println!", "print!", "dbg!", "io::stdout", "io::stderr"];
-    let mut found = 0;
-    for path in files_below("src") {
-        let is_output = path.starts_with("src/rt/output") || path == Path::new("src/rt/output.rs");
-        let is_test = |line: &(usize, String)| line.1.contains("#[cfg(test)]");
-        for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
-            let prints = prints.iter().any(|call| line.contains(call));
-            found += usize::from(prints);
-            let place = format!("{}:{n}: {}", path.display(), line.trim());
-            assert!(
-                !prints || is_output,
-                "{place}: use crate::output, which never waits and never panics"
-            );
-        }
-    }
-    assert!(found > 0, "does this test see anything?");
-}
-
-#[test]
-fn a_file_can_be_read_in_one_sitting() {
-    let mut long = Vec::new();
-    for path in files_below("src") {
-        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        let name = path.to_str().unwrap().to_owned();
-        if lines > SITTING {
-            long.push(format!("{name} ({lines})"));
-        }
-    }
-    assert!(long.is_empty(), "more than {SITTING} lines: {long:?}");
-}
-
-/// Everything speaks TLS by rustls with ring. A dependency that brings another library along would link both.
-#[test]
-fn one_library_does_all_cryptography() {
-    let lock = std::fs::read_to_string("Cargo.lock").unwrap();
-    for other in [
-        "aws-lc-rs",
-        "aws-lc-sys",
-        "openssl",
-        "openssl-sys",
-        "native-tls",
-        "boring-sys",
-    ] {
-        assert!(
-            !lock.contains(&format!("name = \"{other}\"\n")),
-            "{other} is in Cargo.lock"
-        );
-    }
-    assert!(lock.contains("name = \"ring\"\n"));
 }
 
 /// The map of docs/architecture.md: what it names is there, and what is there stands on it.
