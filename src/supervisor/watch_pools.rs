@@ -209,18 +209,8 @@ async fn watch_pool(
 mod tests {
     use super::*;
     use crate::config;
-    use crate::registry::unattended::NoProbes;
-    use crate::registry::view::DrainResponse;
-    use crate::registry::{RegistryObserver, persist};
-
-    struct Silent;
-
-    impl RegistryObserver for Silent {
-        fn first_round_finished(&self, _ready: usize, _all: usize) {}
-        fn registered(&self) {}
-        fn persist(&self, _: persist::KeptState) {}
-        fn drain_ended(&self, _: &str, _: &DrainResponse) {}
-    }
+    use crate::registry::persist;
+    use crate::registry::unattended::{NoObserver, NoProbes};
 
     #[tokio::test]
     async fn pools_without_supervisor_are_looked_at_once_for_each_configuration() {
@@ -231,7 +221,7 @@ mod tests {
             persist::KeptState::default(),
             persist::OwnKeySource::default(),
             |_| Box::new(NoProbes),
-            Box::new(Silent),
+            Box::new(NoObserver),
         );
         for (is_news, expected) in [(true, &["watched", "other"][..]), (false, &["watched"])] {
             // One that a reload has just taken away is passed over.
