@@ -61,7 +61,7 @@ async fn authority_that_wants_a_renewal_gets_it_and_is_told_what_it_replaces() {
     let ports = Ports::free();
     let authority = TestAuthority::start(dir.path(), &[ports.plain]).await;
     // It has to revoke the first one; the second one has time.
-    authority.script.lock().windows = Some(vec![(-2 * DAY, -DAY), (60 * DAY, 61 * DAY)]);
+    authority.script.lock().windows = Some(vec![(-2 * DAY, -DAY), (40 * DAY, 41 * DAY)]);
     let acme = authority.keys(&["a.test"]);
     let proxy = Proxy::start(&dir.path().join("proxy"), ports, "", &acme).await;
     until("the second order", async || authority.orders() == 2).await;
@@ -69,7 +69,7 @@ async fn authority_that_wants_a_renewal_gets_it_and_is_told_what_it_replaces() {
     let (signer, serial) = replaces.as_str().unwrap().split_once('.').unwrap();
     assert!(signer.len() > 10 && serial == "AQ", "{replaces}");
     assert!(authority.heard.lock().orders[0].get("replaces").is_none());
-    // In the window, and not a third before the end of its 90 days.
+    // In the window, and not a third before the end of its 90 days: that is the date until the authority has told its window.
     let days_left = |good: &serde_json::Value| {
         let next = humantime::parse_rfc3339(good["next_order"].as_str()?).ok()?;
         let left = next.duration_since(std::time::SystemTime::now()).ok()?;
@@ -77,7 +77,7 @@ async fn authority_that_wants_a_renewal_gets_it_and_is_told_what_it_replaces() {
     };
     until("the second window", async || {
         let good = proxy.until_state("good").await;
-        days_left(&good).is_some_and(|days| (59..=61).contains(&days))
+        days_left(&good).is_some_and(|days| (39..=41).contains(&days))
     })
     .await;
     assert_eq!(authority.asked("ari"), 2);
