@@ -1,23 +1,19 @@
-//! One attempt of a request: a connection to the backend that was entered for it, the request on that connection, and
-//! what comes back. Copies of requests are sent the same way (`mirror`).
+//! What an attempt is made for, what it sends, and what it comes to.
 
 use super::Transaction;
-use super::intercept::{interceptable, kept_fields};
+use super::changes::MessageChanges;
+use super::intercept::interceptable;
 use super::judge::FailedAttempt;
-use super::mirror::{LONGEST_COPY, mark_copy};
 use super::record::RequestRecord;
-use super::sticky::StickySession;
 use crate::config::Config;
 use crate::core::Time;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::forward::headers::{RequestEdit, write_request};
 use crate::proxy::forward::scratch::AttemptScratch;
-use crate::proxy::forward::{
-    ForwardEnd, ForwardFailure, ForwardParams, TransferStats, forward_once, patience,
-};
+use crate::proxy::forward::{ForwardFailure, ForwardParams, TransferStats};
 use crate::proxy::h1::method::UpgradeProtocol;
 use crate::proxy::h1::request::RequestHead;
-use crate::registry::endpoint::{IdleConnection, Permit};
-use crate::rt::clock;
+use crate::registry::endpoint::{Endpoint, IdleConnection};
 
 /// Whom an attempt is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,137 +74,50 @@ pub(super) struct BrokenAttempt {
 }
 
 impl Transaction<'_> {
-    /// Makes one attempt. The permit may be changed for that of another backend, see
-    /// [`Transaction::reuse_connection`].
-    pub(super) async fn attempt(
-        &mut self,
-        permit: &mut Permit,
-        purpose: AttemptPurpose,
-    ) -> AttemptEnd {
-        let began = clock::now();
-        self.account.attempts += 1;
-        let kept = self.reuse_connection(permit, began);
-        let endpoint = permit.endpoint();
-        self.account.backend = Some(endpoint.clone());
-        let watch = match purpose {
-            AttemptPurpose::Answer => self.watch_attempt(permit, began),
-            AttemptPurpose::Copy => None,
+    /// Writes the request's head as the backend is to get it.
+    pub(super) fn write_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
+        out.clear();
+        let preserve = self.pool.config.upstream.preserve_host;
+        let changes = self.account.changes();
+        let host = changes.and_then(MessageChanges::host);
+        let changes = changes.map(MessageChanges::request);
+        let edit = RequestEdit {
+            policy: &self.config.headers,
+            client_ip: self.client.origin.forwarded_ip(),
+            trusted: self.client.origin.trusted,
+            scheme: self.client.origin.scheme,
+            identity: self.client.origin.identity.as_deref().unwrap_or_default(),
+            request_id: self.id.as_bytes(),
+            host_override: host.or((!preserve).then_some(&*endpoint.authority)),
+            fallback_host: &endpoint.authority,
+            changes: changes.as_ref(),
         };
-        // Connect.
-        let mut connection = match kept {
-            _ if self.lacks_length_for(endpoint) => {
-                return AttemptEnd::Unsent(self.refuse_chunks(endpoint));
-            }
-            Some(connection) => connection,
-            // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
-            None => match Box::pin(self.open_connection(permit, watch)).await {
-                Ok(connection) => connection,
-                Err(failed) => return AttemptEnd::Unsent(failed),
-            },
-        };
-        // Forward.
-        let mut scratch = AttemptScratch::take();
-        self.write_head(endpoint, &mut scratch.head);
-        endpoint.counters.sent();
-        connection.requests += 1;
-        if self.session.is_some() {
-            self.enter_session(permit.endpoint());
+        write_request(out, self.client.buffer.bytes(), self.head, &edit);
+        // One test for all of them: most requests have none.
+        let is_guarded = self.account.admission.is_some();
+        if is_guarded | self.session.is_some() | self.client.followed.is_some() {
+            self.edit_head(endpoint, out);
         }
-        let mut params = ForwardParams {
-            request: self.head,
-            began,
-            since: self.account.began,
-            rule: self.account.rule.as_deref(),
-            read_timeout: self.pool.config.upstream.read_timeout,
-            ends: (self.config.server.total_timeout)
-                .map(|total| self.account.complete.saturating_add(total)),
-            server: &self.config.server,
-            changes: None,
-            compression: self.config.compression.as_ref(),
-            intercept: None,
-            watch,
-            session: self.session.as_deref().map(StickySession::answer),
-        };
-        match purpose {
-            AttemptPurpose::Answer if self.account.rule.is_none() => {}
-            AttemptPurpose::Answer => {
-                follow_route(&mut params, self.account, self.head, &self.config);
-            }
-            AttemptPurpose::Copy => {
-                mark_copy(&mut scratch.head, self.account.rule.as_deref());
-                params.ends = Some(began.saturating_add(LONGEST_COPY));
-                params.compression = None;
-            }
+    }
+
+    /// What guards, the session and the trace have to say in the written head.
+    #[inline(never)]
+    fn edit_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
+        if let Some(admission) = &self.account.admission {
+            admission.edit_head(out);
         }
-        let buffer = self.client.buffer.bytes();
-        params.read_timeout = patience(self.head, buffer, params.read_timeout);
-        let (end, stats, incoming) = forward_once(
-            params,
-            self.plane,
-            self.client,
-            &mut self.upload,
-            &mut connection,
-            &mut scratch,
-        )
-        .await;
-        self.note_stats(endpoint, stats);
-        let promised = scratch.response.keep_alive_timeout;
-        match end {
-            Ok(ForwardEnd::Complete {
-                reusable,
-                keep_alive,
-            }) => {
-                scratch.give_back();
-                incoming.give_back();
-                if reusable {
-                    self.keep_connection(endpoint, connection, promised, stats.bytes_up);
-                }
-                AttemptEnd::Delivered { keep_alive }
-            }
-            Ok(ForwardEnd::Intercepted { reusable }) => {
-                let mut fields = kept_fields(&scratch.response, incoming.bytes());
-                if self.session.is_some() {
-                    fields.push_str(&self.session_lines(&scratch.response, incoming.bytes()));
-                }
-                scratch.give_back();
-                incoming.give_back();
-                if reusable {
-                    self.keep_connection(endpoint, connection, promised, stats.bytes_up);
-                }
-                let status = stats.status;
-                AttemptEnd::Intercepted { status, fields }
-            }
-            Ok(ForwardEnd::Upgraded) => {
-                let upgrade = scratch.response.upgrade;
-                scratch.give_back();
-                AttemptEnd::Upgraded(UpgradedAttempt {
-                    connection,
-                    incoming,
-                    upgrade,
-                })
-            }
-            Ok(ForwardEnd::AtRest) => AttemptEnd::AtRest(RestingAttempt {
-                connection,
-                incoming,
-                scratch,
-            }),
-            Err(failure) => {
-                scratch.give_back();
-                incoming.give_back();
-                AttemptEnd::Broken(BrokenAttempt {
-                    failure,
-                    connection,
-                    stats,
-                    began,
-                })
-            }
+        if let Some(session) = &self.session {
+            session.edit_head(out);
+        }
+        if self.client.followed.is_some() {
+            self.edit_context(endpoint, out);
         }
     }
 }
 
 /// What the request's route has of its own for an attempt.
 #[inline(never)]
-fn follow_route<'a>(
+pub(super) fn follow_route<'a>(
     params: &mut ForwardParams<'a>,
     account: &'a RequestRecord,
     head: &RequestHead,

@@ -4,9 +4,9 @@
 use super::Transaction;
 use super::guards::replace_fields;
 use super::judge::FailedAttempt;
+use super::received_request::client_address;
 use super::record::{RequestEnd, RequestRecord};
 use super::request_id::RequestId;
-use super::route::client_address;
 use crate::config::{Route, TraceTrust};
 use crate::core::Time;
 use crate::core::retry::RetryReason;

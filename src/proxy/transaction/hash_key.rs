@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::Transaction;
-use super::route::ReceivedRequest;
+use super::received_request::ReceivedRequest;
 use crate::config::HashKey;
 use crate::core::balance::{Balancer, ketama};
 use crate::core::split;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::Transaction;
 use super::attempt::{AttemptEnd, AttemptPurpose};
-use super::begin::{RoutedToPool, begin_upload, prepare_changes};
 use super::guards::RouteAdmission;
 use super::judge::FailedAttempt;
 use super::record::RequestRecord;
+use super::route::{RoutedToPool, begin_upload, prepare_changes};
 use crate::config::{Config, MirrorConfig};
 use crate::metrics::MirrorDrop;
 use crate::proxy::buffer::{Buffer, LARGE};

@@ -3,10 +3,11 @@
 //! [`handle`] is its way: find the route, wait for a short body, pick, attempt and judge until it has ended, and write
 //! the log line. What its steps do is in the files beside it, in their order:
 //!
-//! - `begin` and `route` find the pool, `guards` ask who may come, `request_buffering` waits for a short body;
+//! - `route` finds the pool, by what `received_request` shows of the request; `guards` ask who may come;
+//!   `request_buffering` waits for a short body;
 //! - `wait` and [`hold`] wait for a backend; `hash_key` and `sticky` say which one the request would have;
-//! - `attempt` makes one attempt, `connect` has its connection; `changes` and `placeholders` make what a route changes on
-//!   the way;
+//! - `connect` has an attempt's connection, `attempt` what is sent on it and what it comes to; `changes` and `placeholders`
+//!   make what a route changes on the way;
 //! - `finish` is what follows a whole answer, `judge` what follows a failed attempt;
 //! - `actions`, `redirect`, `maintenance` and `local_response` answer without a backend, through `compressed_answer` where
 //!   that is on; `intercept` puts a page in the place of an app's answer.
@@ -18,7 +19,6 @@
 mod actions;
 mod arrival;
 mod attempt;
-mod begin;
 mod changes;
 mod compressed_answer;
 mod connect;
@@ -34,6 +34,7 @@ mod maintenance;
 mod mirror;
 pub mod moved;
 mod placeholders;
+mod received_request;
 pub mod record;
 mod redirect;
 mod request_buffering;
@@ -46,11 +47,14 @@ mod wait;
 use std::pin::pin;
 use std::sync::Arc;
 
-use attempt::{AttemptEnd, AttemptPurpose};
-use begin::{RoutedToPool, UnroutedReason, answer_unrouted, route_request};
-use changes::MessageChanges;
+use attempt::{
+    AttemptEnd, AttemptPurpose, BrokenAttempt, RestingAttempt, UpgradedAttempt, follow_route,
+};
+use intercept::kept_fields;
 use local_response::{after_panic, body_answer};
+use mirror::{LONGEST_COPY, mark_copy};
 use record::{RequestEnd, RequestRecord};
+use route::{RoutedToPool, UnroutedReason, answer_unrouted, route_request};
 use sticky::StickySession;
 
 use crate::config::{Config, Route};
@@ -60,11 +64,13 @@ use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::forward::headers::{RequestEdit, incoming_request_id, write_request};
+use crate::proxy::forward::headers::incoming_request_id;
+use crate::proxy::forward::scratch::AttemptScratch;
+use crate::proxy::forward::{ForwardEnd, ForwardParams, forward_once, patience};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::proxy::upstream::pick::{self, ExcludedBackends};
-use crate::registry::endpoint::Endpoint;
+use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::rt::panics::{self, PanicError};
@@ -250,43 +256,130 @@ impl<'a> Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Writes the request's head as the backend is to get it.
-    fn write_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
-        out.clear();
-        let preserve = self.pool.config.upstream.preserve_host;
-        let changes = self.account.changes();
-        let host = changes.and_then(MessageChanges::host);
-        let changes = changes.map(MessageChanges::request);
-        let edit = RequestEdit {
-            policy: &self.config.headers,
-            client_ip: self.client.origin.forwarded_ip(),
-            trusted: self.client.origin.trusted,
-            scheme: self.client.origin.scheme,
-            identity: self.client.origin.identity.as_deref().unwrap_or_default(),
-            request_id: self.id.as_bytes(),
-            host_override: host.or((!preserve).then_some(&*endpoint.authority)),
-            fallback_host: &endpoint.authority,
-            changes: changes.as_ref(),
+    /// Makes one attempt. The permit may be changed for that of another backend, see
+    /// [`Transaction::reuse_connection`].
+    pub(super) async fn attempt(
+        &mut self,
+        permit: &mut Permit,
+        purpose: AttemptPurpose,
+    ) -> AttemptEnd {
+        let began = clock::now();
+        self.account.attempts += 1;
+        let kept = self.reuse_connection(permit, began);
+        let endpoint = permit.endpoint();
+        self.account.backend = Some(endpoint.clone());
+        let watch = match purpose {
+            AttemptPurpose::Answer => self.watch_attempt(permit, began),
+            AttemptPurpose::Copy => None,
         };
-        write_request(out, self.client.buffer.bytes(), self.head, &edit);
-        // One test for all of them: most requests have none.
-        let is_guarded = self.account.admission.is_some();
-        if is_guarded | self.session.is_some() | self.client.followed.is_some() {
-            self.edit_head(endpoint, out);
+        // Connect.
+        let mut connection = match kept {
+            _ if self.lacks_length_for(endpoint) => {
+                return AttemptEnd::Unsent(self.refuse_chunks(endpoint));
+            }
+            Some(connection) => connection,
+            // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
+            None => match Box::pin(self.open_connection(permit, watch)).await {
+                Ok(connection) => connection,
+                Err(failed) => return AttemptEnd::Unsent(failed),
+            },
+        };
+        // Forward.
+        let mut scratch = AttemptScratch::take();
+        self.write_head(endpoint, &mut scratch.head);
+        endpoint.counters.sent();
+        connection.requests += 1;
+        if self.session.is_some() {
+            self.enter_session(permit.endpoint());
         }
-    }
-
-    /// What guards, the session and the trace have to say in the written head.
-    #[inline(never)]
-    fn edit_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
-        if let Some(admission) = &self.account.admission {
-            admission.edit_head(out);
+        let mut params = ForwardParams {
+            request: self.head,
+            began,
+            since: self.account.began,
+            rule: self.account.rule.as_deref(),
+            read_timeout: self.pool.config.upstream.read_timeout,
+            ends: (self.config.server.total_timeout)
+                .map(|total| self.account.complete.saturating_add(total)),
+            server: &self.config.server,
+            changes: None,
+            compression: self.config.compression.as_ref(),
+            intercept: None,
+            watch,
+            session: self.session.as_deref().map(StickySession::answer),
+        };
+        match purpose {
+            AttemptPurpose::Answer if self.account.rule.is_none() => {}
+            AttemptPurpose::Answer => {
+                follow_route(&mut params, self.account, self.head, &self.config);
+            }
+            AttemptPurpose::Copy => {
+                mark_copy(&mut scratch.head, self.account.rule.as_deref());
+                params.ends = Some(began.saturating_add(LONGEST_COPY));
+                params.compression = None;
+            }
         }
-        if let Some(session) = &self.session {
-            session.edit_head(out);
-        }
-        if self.client.followed.is_some() {
-            self.edit_context(endpoint, out);
+        let buffer = self.client.buffer.bytes();
+        params.read_timeout = patience(self.head, buffer, params.read_timeout);
+        let (end, stats, incoming) = forward_once(
+            params,
+            self.plane,
+            self.client,
+            &mut self.upload,
+            &mut connection,
+            &mut scratch,
+        )
+        .await;
+        self.note_stats(endpoint, stats);
+        let promised = scratch.response.keep_alive_timeout;
+        match end {
+            Ok(ForwardEnd::Complete {
+                reusable,
+                keep_alive,
+            }) => {
+                scratch.give_back();
+                incoming.give_back();
+                if reusable {
+                    self.keep_connection(endpoint, connection, promised, stats.bytes_up);
+                }
+                AttemptEnd::Delivered { keep_alive }
+            }
+            Ok(ForwardEnd::Intercepted { reusable }) => {
+                let mut fields = kept_fields(&scratch.response, incoming.bytes());
+                if self.session.is_some() {
+                    fields.push_str(&self.session_lines(&scratch.response, incoming.bytes()));
+                }
+                scratch.give_back();
+                incoming.give_back();
+                if reusable {
+                    self.keep_connection(endpoint, connection, promised, stats.bytes_up);
+                }
+                let status = stats.status;
+                AttemptEnd::Intercepted { status, fields }
+            }
+            Ok(ForwardEnd::Upgraded) => {
+                let upgrade = scratch.response.upgrade;
+                scratch.give_back();
+                AttemptEnd::Upgraded(UpgradedAttempt {
+                    connection,
+                    incoming,
+                    upgrade,
+                })
+            }
+            Ok(ForwardEnd::AtRest) => AttemptEnd::AtRest(RestingAttempt {
+                connection,
+                incoming,
+                scratch,
+            }),
+            Err(failure) => {
+                scratch.give_back();
+                incoming.give_back();
+                AttemptEnd::Broken(BrokenAttempt {
+                    failure,
+                    connection,
+                    stats,
+                    began,
+                })
+            }
         }
     }
 

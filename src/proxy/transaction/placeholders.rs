@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use regex::bytes::Captures;
 
 use super::local_response::LocalResponse;
+use super::received_request::ReceivedRequest;
 use super::request_id::RequestId;
-use super::route::ReceivedRequest;
 use crate::config::{MatchedPath, Placeholder, TemplatePiece, TextTemplate};
 use crate::registry::routes::{RouteRule, RoutedRequest, compared_path, rest_of_path};
 

@@ -1,17 +1,187 @@
-//! Which pool a request is for: asks the table of routes, with as much of the request as it looks at.
+//! What a request is before its first attempt: routed to a pool, or answered at once.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{self, Config, ListenAddress};
-use crate::proxy::client::ClientConnection;
-use crate::proxy::client_info::ClientInfo;
+use super::actions::{OwnAction, act};
+use super::changes::KeptValues;
+use super::local_response::{self, LocalResponse, answer_locally, body_answer};
+use super::placeholders::RequestValues;
+use super::received_request::ReceivedRequest;
+use super::record::RequestRecord;
+use super::request_id::RequestId;
+use crate::config::Config;
+use crate::proxy::client::upload::{RequestUpload, UploadError};
+use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::client_info::ListenerAnswer;
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::forward::forwarded;
-use crate::proxy::h1::fields::FieldKind;
+use crate::proxy::forward::passes;
+use crate::proxy::h1::method::Method;
 use crate::proxy::h1::request::RequestHead;
-use crate::registry::routes::{PoolSplit, RouteRule, RouteTarget, RoutedRequest};
+use crate::registry::routes::{PoolSplit, RouteRule, RouteTarget};
 use crate::registry::snapshot::{PoolSnapshot, Snapshot};
+
+/// Why no backend is asked.
+pub(super) enum UnroutedReason {
+    /// The listener sends its clients to HTTPS, at this port.
+    Redirect(u16),
+    /// A certificate authority gets its answer.
+    Challenge(String),
+    /// The route has an action of its own, by this configuration.
+    Act(OwnAction, Arc<Config>),
+    /// The route's guards have to be asked first.
+    Guarded,
+    /// An answer of our own, and whether the request is here to its end.
+    Answer(LocalResponse, bool),
+}
+
+/// A request that a pool is to answer.
+pub(super) struct RoutedToPool {
+    pub(super) config: Arc<Config>,
+    pub(super) pool: Arc<PoolSnapshot>,
+    pub(super) upload: RequestUpload,
+}
+
+/// What somebody has configured who sends requests back to where they come from.
+const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
+
+/// Finds what a request needs for its first attempt: its configuration, its pool, and the account of its body. `routed`
+/// is the pool that has it in its account, even if no backend is asked.
+pub(super) fn route_request(
+    plane: &DataPlane,
+    client: &ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    id: &RequestId,
+    routed: &mut Option<Arc<PoolSnapshot>>,
+) -> Result<RoutedToPool, UnroutedReason> {
+    if client.origin.listener_answer != ListenerAnswer::Nothing {
+        answer_by_listener(plane, client, head)?;
+    }
+    let FoundRoute { config, pool, rule } = find_pool(plane, client, head);
+    // The one test for all that only routes with rules have.
+    if rule.is_some() || account.rule.is_some() {
+        account.rule = rule;
+        prepare_changes(&config, client, head, account, id)?;
+        if is_to_be_admitted(account) {
+            return Err(UnroutedReason::Guarded);
+        }
+    }
+    let Some(pool) = pool else {
+        return Err(act_without_pool(head, account, config));
+    };
+    *routed = Some(pool.clone());
+    if passes::is_circle(client.buffer.bytes(), head) {
+        account.occupied = head.len;
+        let answer = LocalResponse::new(508, CIRCLE);
+        return Err(UnroutedReason::Answer(answer, head.body.is_empty()));
+    }
+    match begin_upload(head, account, config.server.max_body) {
+        Ok(upload) => Ok(RoutedToPool {
+            config,
+            pool,
+            upload,
+        }),
+        Err(error) => Err(UnroutedReason::Answer(body_answer(error), false)),
+    }
+}
+
+/// What the listener itself answers.
+#[cold]
+#[inline(never)]
+fn answer_by_listener(
+    plane: &DataPlane,
+    client: &ClientConnection,
+    head: &RequestHead,
+) -> Result<(), UnroutedReason> {
+    let answer = client.origin.listener_answer;
+    if matches!(answer, ListenerAnswer::Challenges { .. })
+        && matches!(head.method, Method::Get | Method::Head)
+    {
+        let path = head.path.of(client.buffer.bytes());
+        if let Some(answer) = plane.certificates.challenges.http(path) {
+            return Err(UnroutedReason::Challenge(answer));
+        }
+    }
+    match answer.redirect() {
+        Some(port) => Err(UnroutedReason::Redirect(port)),
+        None => Ok(()),
+    }
+}
+
+/// Makes what the route changes of the request and its answer.
+pub(super) fn prepare_changes(
+    config: &Config,
+    client: &ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    id: &RequestId,
+) -> Result<(), UnroutedReason> {
+    // What an earlier route has made is of no use to this one.
+    account.made = KeptValues::default();
+    let Some(rule) = &account.rule else {
+        return Ok(());
+    };
+    let Some(changes) = rule.changes.as_deref().filter(|changes| !changes.is_fixed) else {
+        return Ok(());
+    };
+    let values = RequestValues {
+        request: ReceivedRequest::new(config, client, head),
+        id,
+        rule,
+    };
+    let (made, done) = KeptValues::make(changes, &values);
+    account.made = made;
+    done.map_err(|answer| {
+        account.occupied = head.len;
+        UnroutedReason::Answer(answer, head.body.is_empty())
+    })
+}
+
+/// What becomes of a request that has no pool.
+pub(super) fn act_without_pool(
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    config: Arc<Config>,
+) -> UnroutedReason {
+    account.occupied = head.len;
+    let rule = account.rule.as_ref();
+    match rule.and_then(|rule| OwnAction::of(&rule.route)) {
+        Some(action) => UnroutedReason::Act(action, config),
+        None => UnroutedReason::Answer(LocalResponse::NO_ROUTE, head.body.is_empty()),
+    }
+}
+
+/// Whether the route asks something of its clients, and hasn't yet asked this request.
+pub(super) fn is_to_be_admitted(account: &RequestRecord) -> bool {
+    let Some(rule) = &account.rule else {
+        return false;
+    };
+    rule.is_guarded && !(account.admission.as_ref()).is_some_and(|admission| admission.is_for(rule))
+}
+
+/// The account of the request's body, by what its route has of its own.
+#[inline]
+pub(super) fn begin_upload(
+    head: &RequestHead,
+    account: &RequestRecord,
+    max_body: u64,
+) -> Result<RequestUpload, UploadError> {
+    match &account.rule {
+        None => RequestUpload::new(head.body, head.len, max_body),
+        Some(rule) => {
+            let max_body = rule.route.max_body.unwrap_or(max_body);
+            let mut upload = RequestUpload::new(head.body, head.len, max_body)?;
+            if let Some(changes) = account.changes() {
+                changes.guard_trailers(&mut upload);
+            }
+            // With those that the changes have.
+            if let Some(names) = &rule.said_names {
+                upload.forbid_trailers(names);
+            }
+            Ok(upload)
+        }
+    }
+}
 
 /// Where a request goes.
 pub(super) struct FoundRoute {
@@ -95,92 +265,32 @@ fn choose_pool(
     split.choose(&request, fastrand::u64(..))
 }
 
-/// A request as its client has sent it.
-pub(super) struct ReceivedRequest<'a> {
-    /// `[headers]`.
-    pub(super) policy: &'a config::HeadersConfig,
-    pub(super) buffer: &'a [u8],
-    pub(super) head: &'a RequestHead,
-    pub(super) client: &'a ClientInfo,
-}
-
-impl<'a> ReceivedRequest<'a> {
-    /// The request at the start of the client's buffer.
-    pub(super) fn new(
-        config: &'a Config,
-        client: &'a ClientConnection,
-        head: &'a RequestHead,
-    ) -> Self {
-        Self {
-            policy: &config.headers,
-            buffer: client.buffer.bytes(),
-            head,
-            client: &client.origin,
+/// Answers a request for which no backend is asked.
+pub(super) async fn answer_unrouted(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    id: &RequestId,
+    why: UnroutedReason,
+) -> AfterRequest {
+    match why {
+        UnroutedReason::Redirect(port) => {
+            local_response::redirect(plane, client, head, account, port).await
+        }
+        UnroutedReason::Challenge(answer) => {
+            local_response::answer_challenge(plane, client, head, account, &answer).await
+        }
+        UnroutedReason::Act(action, config) => {
+            act(plane, client, head, account, id, (action, &config)).await
+        }
+        // Whoever asks for an answer has asked the guards.
+        UnroutedReason::Guarded => {
+            let answer = LocalResponse::new(503, "the route's guards were not asked");
+            answer_locally(plane, client, head, account, answer, head.body.is_empty()).await
+        }
+        UnroutedReason::Answer(answer, is_whole) => {
+            answer_locally(plane, client, head, account, answer, is_whole).await
         }
     }
-
-    /// The values of the lines with this name, as far as they count. Fields that the app is not sent don't: what a client
-    /// claims of others without being trusted, and what it has named in `Connection`.
-    pub(super) fn lines(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let (buffer, trusted) = (self.buffer, self.client.trusted);
-        let counts = move |kind: FieldKind| match kind {
-            FieldKind::Dropped | FieldKind::Identity => false,
-            FieldKind::Forwarded
-            | FieldKind::XForwardedFor
-            | FieldKind::XForwardedProto
-            | FieldKind::XForwardedHost
-            | FieldKind::Claim => trusted,
-            _ => true,
-        };
-        let fields = self.head.fields.iter().filter(move |field| {
-            counts(field.kind) && field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes())
-        });
-        fields.map(move |field| field.value.of(buffer))
-    }
-}
-
-impl RoutedRequest for ReceivedRequest<'_> {
-    fn host(&self) -> &[u8] {
-        self.head.host.of(self.buffer)
-    }
-
-    fn path(&self) -> &[u8] {
-        self.head.path.of(self.buffer)
-    }
-
-    fn method(&self) -> &[u8] {
-        self.head.method_span.of(self.buffer)
-    }
-
-    fn query(&self) -> &[u8] {
-        let origin = self.head.origin.of(self.buffer);
-        memchr::memchr(b'?', origin).map_or(&b""[..], |at| &origin[at + 1..])
-    }
-
-    fn has_field(&self, name: &str, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.lines(name).any(fits)
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        client_address(self.policy, self.buffer, self.head, self.client)
-    }
-
-    fn listener(&self) -> Option<&ListenAddress> {
-        self.client.listener.as_deref()
-    }
-}
-
-/// The client's address; behind trusted proxies, the one that they tell of. `None`: nobody knows.
-pub(super) fn client_address(
-    headers: &config::HeadersConfig,
-    buffer: &[u8],
-    head: &RequestHead,
-    client: &ClientInfo,
-) -> Option<IpAddr> {
-    let told = client
-        .trusted
-        .then(|| forwarded::client(buffer, head, |address| headers.trusts(address)));
-    let own = client.address.filter(|_| client.known);
-    told.flatten()
-        .or_else(|| own.map(|own| own.ip().to_canonical()))
 }

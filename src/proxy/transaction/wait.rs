@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::actions::act;
-use super::begin::{UnroutedReason, act_without_pool, is_to_be_admitted, prepare_changes};
 use super::hold::{self, HoldEnd, HoldTicket};
 use super::local_response::{LocalResponse, body_answer};
 use super::record::RequestEnd;
 use super::route::find_pool;
+use super::route::{UnroutedReason, act_without_pool, is_to_be_admitted, prepare_changes};
 use super::{Transaction, guards};
 use crate::core::Time;
 use crate::core::hold::{self as hold_limits, RETRY_AFTER};

@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::super::attempt::RestingAttempt;
-use super::super::begin::RoutedToPool;
 use super::super::record::RequestRecord;
 use super::super::request_id::RequestId;
+use super::super::route::RoutedToPool;
 use super::super::route::find_pool;
 use super::super::{Transaction, guards};
 use crate::config::Config;
