@@ -48,6 +48,15 @@ async fn ended(child: &mut Child, what: &str) -> ExitStatus {
         .unwrap()
 }
 
+/// Whether it has a handler for the signal, so that it does not just end by it.
+fn catches(child: &Child, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id().unwrap()));
+    let caught = status.unwrap_or_default();
+    let caught = caught.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
 fn send(child: &Child, signal: i32) {
     lameduck::rt::syscall::kill(child.id().unwrap(), signal).unwrap();
 }
@@ -329,7 +338,10 @@ async fn long_commands_are_interrupted_whatever_their_streams_are() {
             for words in [&["status", "--watch"][..], &["status", "--watch", "--json"]] {
                 let mut child = start(words, proxy.socket(), &out, &err);
                 if kind.is_unread() {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    until("it catches signals", PATIENCE, async || {
+                        catches(&child, libc::SIGINT)
+                    })
+                    .await;
                     send(&child, libc::SIGINT);
                     let status = ended(&mut child, "status --watch").await;
                     assert_eq!(status.code(), Some(130), "{words:?} with {kind:?}");
@@ -380,11 +392,18 @@ async fn long_commands_are_interrupted_whatever_their_streams_are() {
                 })
                 .await;
                 // Once leaves the command to its end, twice ends it.
-                send(&child, signal);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                send(&child, signal);
-                let status = ended(&mut child, "roll").await;
-                assert_eq!(status.code(), Some(130), "{kind:?}");
+                // Two that come before the first was read are one: so they go on.
+                let mut status = None;
+                until("the roll's end", PATIENCE, async || {
+                    if child.id().is_some() {
+                        send(&child, signal);
+                    }
+                    let ending = timeout(Duration::from_millis(50), child.wait()).await;
+                    status = ending.ok().map(Result::unwrap);
+                    status.is_some()
+                })
+                .await;
+                assert_eq!(status.unwrap().code(), Some(130), "{kind:?}");
                 let pool = proxy.pool().await.unwrap();
                 let drained = pool.backends.iter().any(|one| !one.drains.is_empty());
                 assert!(!drained, "{kind:?}: {pool:?}");

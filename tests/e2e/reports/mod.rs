@@ -63,7 +63,7 @@ async fn report_has_the_oracles_figures_and_verify_agrees_and_names_each_change(
         let victim = slow
             .first()
             .map_or_else(|| format!("app-{}", round % 3 + 1), |one| one.app.clone());
-        restart(way, &victim, &mut bench, &mut launched, &proxy).await;
+        restart(way, &victim, &mut bench, &mut launched, &proxy, readers).await;
         restarts += way.restarts();
         for reader in slow {
             lost += u64::from(reader.finish().await);

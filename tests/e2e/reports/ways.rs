@@ -125,24 +125,32 @@ pub async fn ready(proxy: &DemoProxy, count: usize) {
     .await;
 }
 
-/// Restarts the instance of this name, and others where the way does that; ends when all take requests.
+/// Restarts the instance of this name, and others where the way does that; ends when all take requests. So many slow
+/// `readers` have begun before.
 pub async fn restart(
     way: Way,
     victim: &str,
     bench: &mut Bench,
     launched: &mut LaunchedApp,
     proxy: &DemoProxy,
+    readers: usize,
 ) {
     let count = bench.instances.len();
     match way {
         Way::Rolled => roll_all(bench, proxy).await,
         Way::Launched => launched.restart(proxy).await,
-        _ => restart_one(way, victim, bench, proxy).await,
+        _ => restart_one(way, victim, bench, proxy, readers).await,
     }
     ready(proxy, count).await;
 }
 
-async fn restart_one(way: Way, victim: &str, bench: &mut Bench, proxy: &DemoProxy) {
+async fn in_flight(proxy: &DemoProxy, name: &str) -> usize {
+    let backends = proxy.pool().await.unwrap().backends;
+    let found = backends.iter().find(|one| one.name == name);
+    found.map_or(0, |one| one.in_flight as usize)
+}
+
+async fn restart_one(way: Way, victim: &str, bench: &mut Bench, proxy: &DemoProxy, readers: usize) {
     let names = bench.instances.iter().map(|one| one.name().to_owned());
     let others: Vec<String> = names.filter(|name| name != victim).collect();
     let mut instances = bench.instances.iter_mut();
@@ -163,6 +171,13 @@ async fn restart_one(way: Way, victim: &str, bench: &mut Bench, proxy: &DemoProx
         }
         Way::Terminated => roll::stop_and_start(instance, &|_, _| {}).await.unwrap(),
         Way::Killed => {
+            // The readers' requests break when they read on; only others tell lameduck at once that it was killed.
+            until(
+                "a request that waits for its answer",
+                PATIENCE,
+                async || in_flight(proxy, name).await > readers,
+            )
+            .await;
             instance.signal_end(libc::SIGKILL).unwrap();
             instance.exited(PATIENCE).await.unwrap();
             instance.start_again().await.unwrap();

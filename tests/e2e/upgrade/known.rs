@@ -216,16 +216,26 @@ async fn start(config: &Path, socket: &Path, before: u32) -> tokio::process::Chi
         !lameduck_rig::process::is_running(before)
     })
     .await;
-    let child = tokio::process::Command::new(exe())
-        .args(["run", "-c", text(config)])
-        .env_remove("LAMEDUCK_ADMIN")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let errors = config.with_extension("errors");
+    let begin = || {
+        tokio::process::Command::new(exe())
+            .args(["run", "-c", text(config)])
+            .env_remove("LAMEDUCK_ADMIN")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&errors).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    };
+    let mut child = begin();
     until("the next one to be ready", PATIENCE, async || {
+        // Somebody else may have had its port for a moment: nobody held it since the kill.
+        if child.try_wait().unwrap().is_some() {
+            let said = std::fs::read_to_string(&errors).unwrap();
+            assert!(said.contains("in use"), "{said}");
+            child = begin();
+        }
         let answer = admin::request(socket, "GET", "/-/ready", None).await;
         matches!(answer, Ok((200, _)))
     })
