@@ -10,6 +10,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +27,12 @@ struct ClockOrigin {
 }
 
 static ORIGIN: OnceLock<ClockOrigin> = OnceLock::new();
+
+/// How far the wall clock is ahead of this one, in nanoseconds, as the readings agree.
+static AGREED: AtomicI64 = AtomicI64::new(0);
+
+/// A wall clock that is off by less has not been set: it is steered, or the reader was held up.
+const SLACK: Duration = Duration::from_millis(50);
 
 static TIMERS: OnceLock<Handle> = OnceLock::new();
 
@@ -85,11 +92,21 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
-    /// Now.
+    /// Now. As long as nobody sets the wall clock, all readings agree on what a moment is called: what is shown of one
+    /// moment is the same each time, whatever comes between the two looks at the clocks.
     pub fn take() -> Self {
+        let (now, wall) = (now(), SystemTime::now());
+        let whole = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let apart = whole(since_1970(wall)).saturating_sub(whole(now));
+        let agreed = AGREED.load(Ordering::Relaxed);
+        if agreed.abs_diff(apart) > SLACK.as_nanos() as u64 {
+            AGREED.store(apart, Ordering::Relaxed);
+            return Self { now, wall };
+        }
+        let agreed = Duration::from_nanos(u64::try_from(agreed).unwrap_or_default());
         Self {
-            now: now(),
-            wall: SystemTime::now(),
+            now,
+            wall: SystemTime::UNIX_EPOCH + agreed + now,
         }
     }
 
@@ -200,6 +217,17 @@ mod tests {
         assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(5));
         let reading = ClockReading::take();
         assert_eq!(reading.from_wall(reading.to_wall(at)), at);
+    }
+
+    #[test]
+    fn moment_is_called_the_same_each_time() {
+        let at = now();
+        let first = wall(at);
+        for _ in 0..10_000 {
+            assert_eq!(wall(at), first);
+        }
+        let off = SystemTime::now().duration_since(wall(now()));
+        assert!(off.unwrap_or_default() < 2 * SLACK);
     }
 
     #[test]

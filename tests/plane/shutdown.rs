@@ -60,7 +60,7 @@ async fn wait_until_lame(rig: &Rig) {
     for _ in 0..1000 {
         let ready =
             lameduck::tools::demo::admin::request(&rig.socket, "GET", "/-/ready", None).await;
-        if !matches!(ready, Ok((200, _))) {
+        if matches!(ready, Ok((503, _))) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
