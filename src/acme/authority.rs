@@ -107,7 +107,10 @@ impl AuthorityClient {
             Error::Api(problem) => {
                 let status = problem.status.unwrap_or(0);
                 let kind = problem.r#type.as_deref();
-                (AuthorityFault::of_problem(kind, status), told(&problem))
+                (
+                    AuthorityFault::of_problem(kind, status),
+                    describe_problem(&problem),
+                )
             }
             Error::Other(error) => match error.downcast::<AuthorityRequestError>() {
                 Ok(error) => {
@@ -270,7 +273,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
 }
 
 /// What an authority says, in one line of bounded length.
-pub(super) fn told(problem: &Problem) -> String {
+pub(super) fn describe_problem(problem: &Problem) -> String {
     let mut text = problem.detail.clone().unwrap_or_default();
     if text.is_empty() {
         text = "the authority gives no reason".to_owned();

@@ -116,7 +116,9 @@ impl CertificateManager {
             account.plan = plan;
             self.accounts.push(account);
         }
-        self.inventory.challenges.want(!self.accounts.is_empty());
+        self.inventory
+            .challenges
+            .set_wanted(!self.accounts.is_empty());
         if self.accounts.is_empty() {
             self.inventory.challenges.set(OpenChallenges::default());
             self.inventory.managed.set(Vec::new());
@@ -234,7 +236,7 @@ impl CertificateManager {
             inventory: self.inventory.clone(),
         };
         // It waits for the disk again and again, which the control thread must not.
-        let running = move || Handle::current().block_on(order.run());
+        let running = move || Handle::current().block_on(order.run_order());
         let name = due.plan.name().to_owned();
         account.running = Some((name, tokio::task::spawn_blocking(running)));
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::account_plan::{AccountPlan, CertificatePlan};
-use super::authority::{AuthorityClient, told};
+use super::authority::{AuthorityClient, describe_problem};
 use super::challenge_files::ChallengeFile;
 use super::record::{BegunOrder, OrderRecord, note_order};
 use super::renewal_info::{AuthorityDirectory, CertificateId};
@@ -382,7 +382,7 @@ impl OrderRun<'_> {
     async fn explain_invalid(&self, order: &mut Order) -> AcmeError {
         let mut reasons = Vec::new();
         if let Some(problem) = &order.state().error {
-            reasons.push(told(problem));
+            reasons.push(describe_problem(problem));
         }
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -395,7 +395,7 @@ impl OrderRun<'_> {
             let name = authorization.identifier().to_string();
             for challenge in &authorization.challenges {
                 if let Some(problem) = &challenge.error {
-                    reasons.push(format!("{name}: {}", told(problem)));
+                    reasons.push(format!("{name}: {}", describe_problem(problem)));
                 }
             }
         }

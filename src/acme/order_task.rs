@@ -52,8 +52,8 @@ pub(super) struct OrderTask {
 }
 
 impl OrderTask {
-    /// Tries it.
-    pub(super) async fn run(self) -> OrderEnd {
+    /// Makes one attempt at the order.
+    pub(super) async fn run_order(self) -> OrderEnd {
         let failed = |error: std::io::Error| OrderEnd::NoDisk(crate::config::plain(&error));
         let store = match AccountStore::open(&self.account.dir) {
             Ok(store) => store,
@@ -118,7 +118,7 @@ impl OrderTask {
             Ok(()) => {
                 let _ = OrderRecord::default().save(&store, name);
                 close_challenges(&store, &self.plan.managed.names);
-                self.inventory.look();
+                self.inventory.check_all_files();
                 let expires = load_certificate(&self.plan).ok().flatten();
                 let expires = expires.map_or_else(String::new, |issued| issued.expires());
                 info!(name, expires, "certificate issued");

@@ -9,12 +9,12 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tracing::{debug, warn};
 
 use super::lifecycle::ProcessLifecycle;
-use crate::net::kept_socket::keeper;
+use crate::net::kept_socket::keeper_pid;
 use crate::rt::syscall::poll_for;
 
 /// Stops this process when its keeper ends, if it has one. A thread of its own waits: it needs nothing that may be stuck.
 pub(super) fn follow_keeper(lifecycle: Arc<ProcessLifecycle>) {
-    let pid = keeper().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    let pid = keeper_pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let Some(pid) = pid else { return };
     let end = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(end) => end,

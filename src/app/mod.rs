@@ -222,7 +222,7 @@ pub fn run_proxy(
             Box::new(observer),
         );
         if let Some(saver) = &saver {
-            saver.attend(handle.clone());
+            saver.set_registry(handle.clone());
         }
         let metrics = Metrics::new(handle.clone());
         let plane = DataPlane::new(handle.clone(), access_log.clone(), metrics.plane());
@@ -233,7 +233,7 @@ pub fn run_proxy(
         let plane = plane.serving_at_most(capacity::default_connections());
         let plane = plane.counting_by(taken.counting_secret());
         let plane = plane.traced_by(tracer.clone());
-        let plane = Arc::new(plane.telling(metrics.certificates()));
+        let plane = Arc::new(plane.with_certificates(metrics.certificates()));
 
         let clients = plane.clone();
         metrics.attach(access_log.clone(), move || clients.clients.open());
@@ -297,7 +297,7 @@ pub fn run_proxy(
                 (&plane, &threads),
             )
             .await;
-        store.speak();
+        store.send_waiting_sockets();
         service.ready(&handle, threads.data(), vitals);
         let mut handed_over = None;
         while let Some(order) = order_queue.recv().await {

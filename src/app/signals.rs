@@ -82,7 +82,7 @@ impl SignalThread {
 
     /// Reads no more of them: what comes from now on waits for the program that this process becomes. Each that was read
     /// before has been taken up.
-    pub fn rest(&self) {
+    pub fn stop_reading(&self) {
         let (resting, rests) = channel();
         if self.rests.send(resting).is_ok() {
             // An error: the thread has ended, and reads nothing.
@@ -171,7 +171,7 @@ async fn handle_signals(
                 let passed = looked.elapsed();
                 looked = Instant::now();
                 if let Some(change) = watch.check_vitals(vitals, passed) {
-                    tell(change);
+                    log_vital_change(change);
                 }
             }
         }
@@ -204,7 +204,7 @@ fn last_moment(lifecycle: &ProcessLifecycle) -> Option<Time> {
     })
 }
 
-fn tell(change: VitalChange) {
+fn log_vital_change(change: VitalChange) {
     match change {
         VitalChange::Stalled(time) => error!(
             seconds = time.as_secs(),

@@ -63,8 +63,8 @@ impl StateSaver {
         saver
     }
 
-    /// Whom to ask for a new version when the wall clock was set.
-    pub fn attend(&self, registry: RegistryHandle) {
+    /// Sets the registry that is asked for a new version when the wall clock was set.
+    pub fn set_registry(&self, registry: RegistryHandle) {
         let _ = self.registry.set(registry);
     }
 
@@ -139,7 +139,7 @@ impl StateSaver {
     }
 
     /// Writes nothing any more: another process is about to. When this returns, nothing is being written.
-    pub async fn rest(self: &Arc<Self>) {
+    pub async fn stop_saving(self: &Arc<Self>) {
         self.rests.store(true, Ordering::Release);
         let saver = self.clone();
         // A disk that has stopped answering keeps nobody from taking over: what it is given is newer.

@@ -55,7 +55,7 @@ impl PasswordChecker {
         user: Vec<u8>,
         password: Vec<u8>,
     ) -> Result<oneshot::Receiver<Option<Arc<str>>>, CheckRefusal> {
-        let queue = self.queue.get_or_init(start).as_ref();
+        let queue = self.queue.get_or_init(start_threads).as_ref();
         let (told, answer) = oneshot::channel();
         let job = CheckJob {
             file,
@@ -80,7 +80,7 @@ impl PasswordChecker {
 }
 
 /// Half as many threads as there are cores.
-fn start() -> Option<SyncSender<CheckJob>> {
+fn start_threads() -> Option<SyncSender<CheckJob>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (queue, jobs) = sync_channel(WAITING);
     let jobs = Arc::new(Mutex::new(jobs));
@@ -88,12 +88,12 @@ fn start() -> Option<SyncSender<CheckJob>> {
     for _ in 0..(cores / 2).max(1) {
         let jobs = jobs.clone();
         let builder = thread::Builder::new().name("passwords".into());
-        started += usize::from(builder.spawn(move || work(&jobs)).is_ok());
+        started += usize::from(builder.spawn(move || check_passwords(&jobs)).is_ok());
     }
     (started > 0).then_some(queue)
 }
 
-fn work(jobs: &Mutex<Receiver<CheckJob>>) {
+fn check_passwords(jobs: &Mutex<Receiver<CheckJob>>) {
     // On Linux this is about the thread alone. Where it is refused, passwords are checked all the same.
     let _ = rustix::process::nice(NICENESS);
     loop {

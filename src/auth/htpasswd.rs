@@ -135,8 +135,8 @@ impl UserFile {
         }
     }
 
-    /// Which text it was read from.
-    pub fn digest(&self) -> &[u8; 32] {
+    /// The SHA-256 of the text that it was read from.
+    pub fn text_digest(&self) -> &[u8; 32] {
         &self.digest
     }
 

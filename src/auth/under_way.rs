@@ -58,8 +58,8 @@ impl ChecksUnderWay {
 }
 
 impl OwnCheck<'_> {
-    /// Tells those who wait.
-    pub fn tell(self, outcome: CheckOutcome) {
+    /// Gives the outcome to the requests that wait.
+    pub fn publish_outcome(self, outcome: CheckOutcome) {
         self.sender.send_replace(Some(outcome));
     }
 }
@@ -117,7 +117,7 @@ mod tests {
         let first = own(checks.join([1; 16]));
         let waiting = [others(checks.join([1; 16])), others(checks.join([1; 16]))];
         let other = own(checks.join([2; 16]));
-        first.tell(Some("ann".into()));
+        first.publish_outcome(Some("ann".into()));
         for waiting in waiting {
             assert_eq!(waiting.wait().await, Some(Some("ann".into())));
         }

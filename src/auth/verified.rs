@@ -48,7 +48,7 @@ impl VerifiedCredentials {
     /// What these credentials are remembered by; `None`: they can't be.
     pub fn tag(&self, file: &UserFile, user: &[u8], password: &[u8]) -> Option<CredentialTag> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
-        context.update(file.digest());
+        context.update(file.text_digest());
         context.update(&(user.len() as u64).to_le_bytes());
         context.update(user);
         context.update(password);

@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::drain::{backends_of, warn};
+use super::drain::{backends_of, print_warning};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use super::status::{back_in, shown_state};
@@ -66,7 +66,7 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
 
 async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> Result<(), Exit> {
     let asked = args.ready.asked();
-    let wait = patience(asked.as_deref());
+    let wait = resume_answer_wait(asked.as_deref());
     let actor = args.actor.filter(|actor| *actor == ActorArg::Supervisor);
     let request = ResumeRequest {
         all: args.all,
@@ -139,7 +139,7 @@ impl ReadyWait {
 }
 
 /// How long the answer may take.
-pub(super) fn patience(wait: Option<&str>) -> AnswerWait {
+pub(super) fn resume_answer_wait(wait: Option<&str>) -> AnswerWait {
     match wait.and_then(|wait| crate::config::duration::parse(wait).ok()) {
         Some(time) => AnswerWait::For(time),
         None => AnswerWait::Short,
@@ -194,7 +194,7 @@ pub(super) fn report(voice: &ProxyVoice, backend: &BackendName, view: &BackendVi
     } else {
         voice.print(&describe(backend, view, SystemTime::now()));
     }
-    warn(voice, view.warning.as_deref());
+    print_warning(voice, view.warning.as_deref());
 }
 
 fn describe(backend: &BackendName, view: &BackendView, now: SystemTime) -> String {

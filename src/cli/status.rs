@@ -17,7 +17,7 @@ use self::in_flight::{in_flight, oldest_in_flight};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use super::supervised;
-use super::upgrade::told;
+use super::upgrade::describe_upgrade;
 use crate::admin::upgrade::UpgradeView;
 use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
@@ -211,7 +211,7 @@ async fn shown(
         text.push_str(&certificates(&listeners));
         // An older proxy has no such path.
         let upgrade = client.get::<UpgradeView>("/v1/upgrade").await;
-        text.push_str(&upgrade.map_or_else(|_| String::new(), |view| told(&view)));
+        text.push_str(&upgrade.map_or_else(|_| String::new(), |view| describe_upgrade(&view)));
     }
     Ok(text)
 }

@@ -9,7 +9,7 @@ use super::{Config, DrainConfig, HealthConfig, OutlierConfig, PoolConfig, Server
 const MAX_HEADER: usize = 1 << 20;
 
 /// Fits the defaults in `config` to the values that were written, as `found` knows them.
-pub(super) fn settle(config: &mut Config, found: &ConfigFindings) {
+pub(super) fn settle_defaults(config: &mut Config, found: &ConfigFindings) {
     settle_server(&mut config.server, found);
     settle_admin_address(config, found);
     let state_dir = config.server.state_dir.clone();

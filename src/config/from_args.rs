@@ -173,7 +173,7 @@ fn build(flags: CommandLineFlags<'_>) -> Result<(Config, ConfigReport), ConfigEr
         hidden: HiddenTexts::default(),
     };
     let mut found = ConfigFindings::default();
-    dependent_defaults::settle(&mut config, &found);
+    dependent_defaults::settle_defaults(&mut config, &found);
     validate::config(&config, &mut found);
     match found
         .diagnostics

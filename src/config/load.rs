@@ -149,7 +149,7 @@ fn read(
                 .collect();
         }
         is_http_default = !found.written("admin.http");
-        dependent_defaults::settle(&mut read, &found);
+        dependent_defaults::settle_defaults(&mut read, &found);
         validate::config(&read, &mut found);
         if let Some(checks) = checks {
             checks(&mut read, &mut found);

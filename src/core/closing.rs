@@ -100,18 +100,22 @@ impl ClosingProgress {
         false
     }
 
-    /// Whether "quiesced" in this epoch is news.
-    pub(super) fn hears(&self, epoch: u64, current: u64) -> bool {
+    /// Whether "quiesced" for this epoch concerns this closing, and was not known yet.
+    pub(super) fn accepts_quiesced(&self, epoch: u64, current: u64) -> bool {
         !self.is_quiet() && (self.epoch..=current).contains(&epoch)
     }
 
-    /// It is quiet; whether the process died is to be found out first.
-    pub(super) fn postpone(&mut self) {
+    /// The backend is quiet; the next probe has to show first whether its process died.
+    pub(super) fn await_decision(&mut self) {
         self.undecided = true;
     }
 
-    /// It is quiet, and this is how it ended for those who have not been told.
-    pub(super) fn settle(&mut self, outcome: DrainOutcome, now: Time) -> Option<BackendEffect> {
+    /// The backend is quiet: `outcome` is how the drain ended for the requests that still wait for it.
+    pub(super) fn settle_outcome(
+        &mut self,
+        outcome: DrainOutcome,
+        now: Time,
+    ) -> Option<BackendEffect> {
         self.quiet.get_or_insert(now);
         self.undecided = false;
         self.announce(outcome)
@@ -158,7 +162,7 @@ impl ClosingProgress {
             if deadline > now {
                 return effects;
             }
-            drains.spend(now);
+            drains.mark_deadlines_spent(now);
             effects.push(BackendEffect::Cut);
             effects.extend(self.announce(DrainOutcome::TimedOut { cut: in_flight }));
         }

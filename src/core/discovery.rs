@@ -233,7 +233,7 @@ impl<A: Clone + Eq + Hash> AnswerJudge<A> {
     /// `min_healthy`, and it lacks some that serve without a word of the source about them. These stay until every answer
     /// for `confirm_after` has lacked them, and where fewer than `min_healthy` would be left, for good. Time goes by with
     /// answers only: a source that is silent confirms nothing. A backend that is there under another name isn't lacking.
-    pub fn take(&mut self, answer: SourceAnswer<A>, policy: &DoubtPolicy, now: Time) {
+    pub fn take_answer(&mut self, answer: SourceAnswer<A>, policy: &DoubtPolicy, now: Time) {
         let SourceAnswer { mut set, deleted } = answer;
         let addresses: HashSet<&A> = set.0.values().map(|one| &one.address).collect();
         let lacking: Vec<String> = self

@@ -322,7 +322,7 @@ impl DrainSet {
     }
 
     /// Deadlines up to `now` have been dealt with.
-    pub(super) fn spend(&mut self, now: Time) {
+    pub(super) fn mark_deadlines_spent(&mut self, now: Time) {
         for entry in self.0.values_mut() {
             entry.spent |= entry.drain.deadline.is_some_and(|at| at <= now);
         }

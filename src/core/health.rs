@@ -148,8 +148,8 @@ impl HealthJudge {
         self.failing_since = self.failing_since.map(|_| now);
     }
 
-    /// Nobody can vouch for it: its health is unknown until a new row of passes.
-    pub(super) fn doubt(&mut self, now: Time) {
+    /// Its health counts as unknown until a new row of passes.
+    pub(super) fn reset_health(&mut self, now: Time) {
         if self.health == BackendHealth::Up {
             self.health = BackendHealth::Starting;
         }
@@ -230,7 +230,7 @@ impl HealthJudge {
                 self.timeouts = self.timeouts.saturating_add(1);
                 self.failing_since.get_or_insert(now);
                 let long = self.timeouts >= policy.fall_timeout && !setting.irreplaceable;
-                finding.fell = long && self.fall(setting);
+                finding.fell = long && self.take_down(setting);
             }
         }
         finding
@@ -270,7 +270,7 @@ impl HealthJudge {
         self.passes = 0;
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
-        self.failures >= policy.fall && self.fall(setting)
+        self.failures >= policy.fall && self.take_down(setting)
     }
 
     /// No connection, or one that was closed at once: some apps go on accepting while they stop, and close what comes.
@@ -290,8 +290,8 @@ impl HealthJudge {
         finding.fell = self.failed(setting, policy, now);
     }
 
-    /// One that stops by itself is given `absent_after`; one that starts is not down.
-    fn fall(&mut self, setting: JudgeContext) -> bool {
+    /// Takes a backend as down. One that stops by itself gets `absent_after` first, and one that starts is not down.
+    fn take_down(&mut self, setting: JudgeContext) -> bool {
         if self.health != BackendHealth::Up || setting.drained_by_app {
             return false;
         }

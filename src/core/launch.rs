@@ -123,7 +123,7 @@ impl AppLaunch {
     }
 
     /// Whether the app is gone, and some of its processes are not.
-    pub fn buries(&self) -> bool {
+    pub fn has_leftovers(&self) -> bool {
         matches!(self.phase, LaunchPhase::Leftovers { .. })
     }
 
@@ -347,7 +347,7 @@ impl AppLaunch {
                         requests(lost)
                     )));
                 }
-                self.bury(fate, leftovers, now, todo);
+                self.end_launch(fate, leftovers, now, todo);
             }
             _ => {}
         }
@@ -375,7 +375,7 @@ impl AppLaunch {
             }
             LaunchPhase::Counting {
                 fate, leftovers, ..
-            } => self.bury(fate, leftovers, now, todo),
+            } => self.end_launch(fate, leftovers, now, todo),
             _ => {}
         }
     }
@@ -414,8 +414,10 @@ impl AppLaunch {
             }
             LaunchPhase::Counting {
                 fate, leftovers, ..
-            } => self.bury(fate, leftovers, now, todo),
-            LaunchPhase::Leftovers { fate, told, .. } if !told => self.bury(fate, true, now, todo),
+            } => self.end_launch(fate, leftovers, now, todo),
+            LaunchPhase::Leftovers { fate, told, .. } if !told => {
+                self.end_launch(fate, true, now, todo)
+            }
             LaunchPhase::Leftovers { fate, .. } => {
                 todo.push(LaunchEffect::Say(format!(
                     "some of the app's processes still run {LEFTOVERS:?} after it ended: killing them"

@@ -165,8 +165,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         known.is_some_and(|backend| backend.ejection.is_some())
     }
 
-    /// Takes one back before its time. Says whether it was left out.
-    pub fn lift(&mut self, key: K, now: Time) -> bool {
+    /// Ends a backend's ejection before its time. True: it was left out.
+    pub fn return_early(&mut self, key: K, now: Time) -> bool {
         let Some(backend) = self.backends.get_mut(&key) else {
             return false;
         };
@@ -241,8 +241,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         changes
     }
 
-    /// Takes everybody back where no other one is left. To be asked whenever one went away.
-    pub fn relieve(
+    /// Ends all ejections where no other backend is left. Call it whenever a backend went away.
+    pub fn return_if_none_left(
         &mut self,
         standings: &[(K, BackendStanding)],
         now: Time,
@@ -256,7 +256,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         if !rest.is_empty() {
             return Vec::new();
         }
-        let returned = out.into_iter().filter(|key| self.lift(*key, now));
+        let returned = out.into_iter().filter(|key| self.return_early(*key, now));
         returned
             .map(|key| OutlierChange::Returned(key, ReturnCause::LastReady))
             .collect()
@@ -278,11 +278,11 @@ impl<K: Ord + Copy> OutlierDetector<K> {
             .filter(|(_, backend)| is_over(backend))
             .map(|(key, _)| *key)
             .collect();
-        let returned = due.into_iter().filter(|key| self.lift(*key, now));
+        let returned = due.into_iter().filter(|key| self.return_early(*key, now));
         let mut changes: Vec<_> = returned
             .map(|key| OutlierChange::Returned(key, ReturnCause::Over))
             .collect();
-        changes.extend(self.relieve(standings, now));
+        changes.extend(self.return_if_none_left(standings, now));
         changes
     }
 

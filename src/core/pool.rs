@@ -100,18 +100,18 @@ impl<K: Ord + Clone> BackendSet<K> {
         former
     }
 
-    /// Takes it as up, as whoever judged before has found it. What closes it stays.
-    pub fn vouch(&mut self, key: &K, now: Time, listener: Option<u64>) {
+    /// Takes a backend as up, as another process has found it. Its drains stay.
+    pub fn take_as_up(&mut self, key: &K, now: Time, listener: Option<u64>) {
         if let Some(mut backend) = self.remove(key) {
-            backend.vouch(now, listener);
+            backend.take_as_up(now, listener);
             self.put(key.clone(), backend);
         }
     }
 
-    /// Takes it as down, as whoever judged before has found it.
-    pub fn denounce(&mut self, key: &K, now: Time) {
+    /// Takes a backend as down, as another process has found it.
+    pub fn take_as_down(&mut self, key: &K, now: Time) {
         if let Some(mut backend) = self.remove(key) {
-            backend.denounce(now);
+            backend.take_as_down(now);
             self.put(key.clone(), backend);
         }
     }

@@ -236,9 +236,9 @@ impl RestartRecorder {
             || incarnation != self.incarnation
     }
 
-    /// Takes in how the backend is. `number`: for the restart that may begin with it. The record, where there is one, is
-    /// to be read before the next look.
-    pub fn look(
+    /// Takes in the backend's state after a step. `number`: for the restart that may begin with it. Read the returned
+    /// record, if there is one, before the next call.
+    pub fn observe_backend(
         &mut self,
         sight: &RestartSight,
         number: u64,
@@ -254,14 +254,14 @@ impl RestartRecorder {
                 self.was_ready |= sight.state == DerivedState::Ready;
                 return (RestartChange::Nothing, None);
             }
-            self.open = Some(Box::new(begin(sight, number, is_another, now)));
+            self.open = Some(Box::new(begin_record(sight, number, is_another, now)));
             change = RestartChange::Begun;
         }
         let Some(record) = &mut self.open else {
             return (RestartChange::Nothing, None);
         };
         let before = record.clone();
-        note(record, sight, is_another, now);
+        update_record(record, sight, is_another, now);
         self.incarnation = sight.incarnation;
         if sight.state == DerivedState::Ready {
             record.ready = Some(now);
@@ -301,7 +301,7 @@ impl RestartRecord {
     }
 }
 
-fn begin(sight: &RestartSight, number: u64, is_another: bool, now: Time) -> RestartRecord {
+fn begin_record(sight: &RestartSight, number: u64, is_another: bool, now: Time) -> RestartRecord {
     let first = sight.drains.iter().min_by_key(|drain| drain.since);
     let cause = match first.map(|drain| (drain.actor, drain.by_lease)) {
         Some((DrainActor::Supervisor, true)) => RestartCause::Launcher,
@@ -340,7 +340,7 @@ fn begin(sight: &RestartSight, number: u64, is_another: bool, now: Time) -> Rest
     }
 }
 
-fn note(record: &mut RestartRecord, sight: &RestartSight, is_another: bool, now: Time) {
+fn update_record(record: &mut RestartRecord, sight: &RestartSight, is_another: bool, now: Time) {
     record.capacity = record.capacity.min(sight.capacity);
     for drain in &sight.drains {
         if drain.actor != DrainActor::App {

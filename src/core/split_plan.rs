@@ -273,8 +273,8 @@ impl SplitPlan {
         });
     }
 
-    /// Looks at what was counted until now.
-    pub fn look(&mut self, now: Time, pools: &[PoolObservation]) -> PlanMove {
+    /// Judges the figures that were counted until `now`.
+    pub fn judge_figures(&mut self, now: Time, pools: &[PoolObservation]) -> PlanMove {
         if self.is_over {
             return PlanMove::Stay;
         }

@@ -149,7 +149,7 @@ impl FollowedSource {
     async fn look_again(&mut self) {
         if let Some(answer) = self.answer.clone().filter(|_| !self.fails) {
             let mut judge = self.judge.lock();
-            judge.take(answer, &self.policy, clock::now());
+            judge.take_answer(answer, &self.policy, clock::now());
         }
         self.hand_over().await;
     }
@@ -170,7 +170,7 @@ impl FollowedSource {
         let (was_doubted, doubt) = {
             let mut judge = self.judge.lock();
             let was_doubted = judge.doubt().is_some();
-            judge.take(answer.clone(), &self.policy, clock::now());
+            judge.take_answer(answer.clone(), &self.policy, clock::now());
             (was_doubted, judge.doubt().cloned())
         };
         self.answer = Some(answer);

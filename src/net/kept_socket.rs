@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 use tracing::{debug, warn};
 
-use super::sd_notify::{NOTIFY_SOCKET, tell, tell_with};
+use super::sd_notify::{NOTIFY_SOCKET, notify_at, tell_with};
 use crate::rt::files::FileIdentity;
 use crate::rt::syscall::poll_for;
 
@@ -158,7 +158,7 @@ impl KeptSocket {
 }
 
 /// The process id of the keeper above this process, if there is one.
-pub fn keeper() -> Option<u32> {
+pub fn keeper_pid() -> Option<u32> {
     std::env::var(KEPT).ok()?.trim().parse().ok()
 }
 
@@ -223,8 +223,8 @@ impl SocketStore {
         self
     }
 
-    /// The supervisor listens to this process from now on.
-    pub fn speak(&self) {
+    /// Sends the sockets that have waited: from now on the supervisor accepts messages from this process.
+    pub fn send_waiting_sockets(&self) {
         let waiting = self.waiting.lock().take();
         for (socket, descriptor) in waiting.into_iter().flatten() {
             self.keep(&socket, descriptor);
@@ -287,7 +287,7 @@ impl SocketStore {
         };
         let name = socket.to_name();
         self.names.lock().remove(&name);
-        if let Err(error) = tell(address, &format!("FDSTOREREMOVE=1\nFDNAME={name}")) {
+        if let Err(error) = notify_at(address, &format!("FDSTOREREMOVE=1\nFDNAME={name}")) {
             warn!(
                 %error, address = socket.address,
                 "the supervisor can't be told to close its copy of this socket: clients that connect there wait in vain"
@@ -428,7 +428,7 @@ mod tests {
         drop(listener);
         let mut buffer = [0; 512];
         assert!(supervisor.recv(&mut buffer).is_err(), "too early");
-        store.speak();
+        store.send_waiting_sockets();
         let length = supervisor.recv(&mut buffer).unwrap();
         assert!(buffer[..length].starts_with(b"FDSTORE=1"));
     }

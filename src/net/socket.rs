@@ -56,18 +56,18 @@ fn peek_into(stream: &Stream, bytes: &mut [u8]) -> usize {
 /// Whether the peer's end of a TCP connection is nobody's any more: its process has closed it, or is gone. Known only of
 /// peers on this host.
 pub fn is_abandoned(stream: &Stream) -> bool {
-    ends(stream).is_some_and(|(ours, theirs)| accept_queue::is_abandoned(ours, theirs))
+    both_addresses(stream).is_some_and(|(ours, theirs)| accept_queue::is_abandoned(ours, theirs))
 }
 
 /// Where the peer's end of a TCP connection is: in its listener's queue, or a process's. `None` where this can't be
 /// known.
-pub fn place(stream: &Stream) -> Option<AcceptState> {
-    let (ours, theirs) = ends(stream)?;
-    accept_queue::place(ours, theirs)
+pub fn peer_accept_state(stream: &Stream) -> Option<AcceptState> {
+    let (ours, theirs) = both_addresses(stream)?;
+    accept_queue::peer_accept_state(ours, theirs)
 }
 
 /// The addresses of both ends of a TCP connection.
-fn ends(stream: &Stream) -> Option<(SocketAddr, SocketAddr)> {
+fn both_addresses(stream: &Stream) -> Option<(SocketAddr, SocketAddr)> {
     let descriptor = descriptor_of(stream)?;
     let socket = SockRef::from(&descriptor);
     let ours = socket.local_addr().ok()?.as_socket()?;

@@ -62,7 +62,7 @@ pub(super) async fn connect(
     let (transport, _) = endpoint.transport();
     // Another port is another server: it need not know the header.
     if port.is_none() {
-        let header = write::own(transport.proxy_protocol);
+        let header = write::for_own_connection(transport.proxy_protocol);
         let written = connection.write_all(&header).await;
         written.map_err(|error| ProbeAnswer::of_connect(&error))?;
     }

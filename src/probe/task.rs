@@ -129,11 +129,11 @@ impl ProbeTask {
                     }
                     next = in_turn(self.next_turn(), &cadence, clock::now());
                 }
-                idle = closed(&mut self.sentinel) => {
+                idle = sentinel_closed(&mut self.sentinel) => {
                     self.sentinel_closed(idle);
-                    next = self.soonest();
+                    next = self.soonest_start();
                 }
-                () = self.wake.notified() => next = next.min(self.soonest()),
+                () = self.wake.notified() => next = next.min(self.soonest_start()),
                 () = sleep_until(clock::instant(next)) => return NextProbe::Probe,
             }
         }
@@ -196,7 +196,7 @@ impl ProbeTask {
             return;
         };
         self.told_shortage = false;
-        let (probe, detail) = self.reconsider(probe, answer.detail);
+        let (probe, detail) = self.fall_back_to_connect(probe, answer.detail);
         let took = clock::now().saturating_sub(began);
         self.target.endpoint.counters.probes.ended(probe, took);
         match probe {
@@ -219,7 +219,11 @@ impl ProbeTask {
     }
 
     /// Without a `[pool.health]` section, an app that knows no `/health` is checked by connecting to it.
-    fn reconsider(&mut self, probe: ProbeResult, detail: String) -> (ProbeResult, String) {
+    fn fall_back_to_connect(
+        &mut self,
+        probe: ProbeResult,
+        detail: String,
+    ) -> (ProbeResult, String) {
         match (probe, &self.http) {
             // The process is gone. The next one may know the health URL.
             (ProbeResult::Refused, _) => self.fallen_back = false,
@@ -278,14 +282,14 @@ impl ProbeTask {
             .map_or_else(clock::now, |last| next_start(last, interval))
     }
 
-    fn soonest(&self) -> Time {
+    fn soonest_start(&self) -> Time {
         let now = clock::now();
         self.last.map_or(now, |last| now.max(last + SPACING))
     }
 }
 
 /// Waits until the peer closes the sentinel; says how long it had been idle. Without one it waits for ever.
-async fn closed(sentinel: &mut Option<SentinelConnection>) -> Duration {
+async fn sentinel_closed(sentinel: &mut Option<SentinelConnection>) -> Duration {
     match sentinel {
         Some(sentinel) => {
             sentinel.closed().await;

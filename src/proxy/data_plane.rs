@@ -96,8 +96,8 @@ impl DataPlane {
         })
     }
 
-    /// The same, telling this inventory of its certificates.
-    pub fn telling(mut self, certificates: Arc<CertificateInventory>) -> Self {
+    /// The same data plane, with this inventory of certificates.
+    pub fn with_certificates(mut self, certificates: Arc<CertificateInventory>) -> Self {
         self.certificates = certificates;
         self
     }

@@ -99,8 +99,8 @@ impl GuardState {
         hasher.finish()
     }
 
-    /// Tells apart who hashes in another way: another release may.
-    pub fn witness(&self) -> u64 {
+    /// A value that differs where another process hashes in another way, as another release may.
+    pub fn hash_witness(&self) -> u64 {
         self.key(("witness", 1_u64))
     }
 

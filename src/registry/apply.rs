@@ -270,7 +270,7 @@ impl RegistryWriter {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
-        let inherited = pool.bequest(key);
+        let inherited = pool.drains_left_behind(key);
         let member = pool.remove(key);
         self.homes.remove(&key);
         if let Some(member) = member {
@@ -311,14 +311,14 @@ impl RegistryWriter {
         }
     }
 
-    /// Remembers the drains that the last run kept, for backends that are about to be added, and for those that
-    /// come later: a restart of the proxy must not open what somebody has closed.
-    pub(super) fn recall(&mut self, mut drains: Vec<KeptDrain>) {
+    /// Remembers the drains that the last run kept, for backends that are about to be added, and for those that come
+    /// later: a restart of the proxy must not open what an operator has closed.
+    pub(super) fn remember_kept_drains(&mut self, mut drains: Vec<KeptDrain>) {
         let (now, wall) = (clock::now(), SystemTime::now());
         // Who ran a roll has lost the right to it with the last run, and may be gone.
         for kept in &mut drains {
             if roll::is_of_a_roll(&kept.drain.order()) {
-                kept.drain.hasten(wall + roll::LEFT_BEHIND);
+                kept.drain.limit_expiry(wall + roll::LEFT_BEHIND);
             }
         }
         drains.retain(|kept| {
@@ -355,7 +355,7 @@ impl RegistryWriter {
     }
 
     /// What has to survive a restart of the proxy.
-    pub(super) fn keepsake(&self) -> persist::KeptState {
+    pub(super) fn state_to_keep(&self) -> persist::KeptState {
         let clock = ClockReading::take();
         let mut state = persist::KeptState {
             drains: self.kept.all().collect(),

@@ -313,7 +313,7 @@ impl Endpoint {
         self.transport.store(Arc::new(transport.for_one()));
         self.transports.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        self.weed(|_| true);
+        self.close_outdated_idle(|_| true);
         self.sessions.close_all_but(u64::MAX);
         true
     }
@@ -327,15 +327,15 @@ impl Endpoint {
     pub fn begin_epoch(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::Release);
         fence(Ordering::SeqCst);
-        self.weed(|_| true);
+        self.close_outdated_idle(|_| true);
         self.sessions.close_all_but(epoch);
     }
 
     /// Closes idle connections of earlier epochs and transports, and those that `keep` refuses.
     ///
-    /// Who looks at a connection has it in hand for that time, where the eviction of a new epoch can't see it. So
-    /// each one looks at the epoch again after putting back: of two that meet, one sees the other.
-    pub fn weed(&self, mut keep: impl FnMut(&mut IdleConnection) -> bool) {
+    /// While a connection is looked at, it is out of its slot, and the eviction of a new epoch can't see it. So the
+    /// epoch is checked again after it was put back: if the two overlap, one of them sees the other.
+    pub fn close_outdated_idle(&self, mut keep: impl FnMut(&mut IdleConnection) -> bool) {
         loop {
             let now = (self.epoch(), self.transports());
             self.idle.retain(|connection| {
@@ -384,7 +384,7 @@ impl Endpoint {
         if self.gate.is_closed() {
             self.idle.retain(|_| false);
         } else if !is_current(of) {
-            self.weed(|_| true);
+            self.close_outdated_idle(|_| true);
         }
     }
 
@@ -402,7 +402,7 @@ impl Endpoint {
     /// Traffic saw something odd: asks for a probe. Many hints make one.
     pub fn hint(&self) {
         self.hinted.store(true, Ordering::Release);
-        self.tell();
+        self.wake_registry();
     }
 
     /// A request broke on it. To be said before its permit is given back: a drain that waits must not be told
@@ -410,14 +410,14 @@ impl Endpoint {
     pub fn request_lost(&self) {
         self.suspicion.raise();
         self.lost.fetch_add(1, Ordering::AcqRel);
-        self.tell();
+        self.wake_registry();
     }
 
     /// A pooled connection was found closed by its peer.
     pub fn peer_closed(&self) {
         self.suspicion.raise();
         self.peer_closed.store(true, Ordering::Release);
-        self.tell();
+        self.wake_registry();
     }
 
     /// Whether the gate is closed to all, nothing is in flight and no connection of ours is open.
@@ -434,12 +434,12 @@ impl Endpoint {
         if self.is_quiet() {
             self.quiet
                 .fetch_max(epoch.saturating_add(1), Ordering::AcqRel);
-            self.tell();
+            self.wake_registry();
         }
     }
 
-    fn tell(&self) {
-        // What is told of was noted before; the registry takes the mark away before it reads.
+    fn wake_registry(&self) {
+        // Events are noted before the mark is set; the registry takes the mark away before it reads them.
         if !self.told.swap(true, Ordering::AcqRel) {
             let _ = self.signals.send(Wakeup(self.key));
         }

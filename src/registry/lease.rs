@@ -406,9 +406,9 @@ impl PoolState {
         members.map(|(key, _)| *key).collect()
     }
 
-    /// What a leased or discovered backend leaves behind for the next one of its name: what an operator has closed stays closed
-    /// when the app is restarted, as it does for a configured backend.
-    pub(super) fn bequest(&self, key: BackendKey) -> Vec<KeptDrain> {
+    /// Drains of a leased or discovered backend that stay for the next one of its name: an operator's drain outlasts
+    /// a restart of the app, as it does for a configured backend.
+    pub(super) fn drains_left_behind(&self, key: BackendKey) -> Vec<KeptDrain> {
         let Some(member) = self.members.get(&key) else {
             return Vec::new();
         };

@@ -95,7 +95,7 @@ impl RegistryWriter {
         }
         let index = self.index_for(pool, owner)?;
         let state = &self.pools[index];
-        let mut keys = state.meant(name);
+        let mut keys = state.keys_meant(name);
         let is_own = |key: &BackendKey| state.members.get(key).is_some_and(|one| one.is_of(owner));
         keys.retain(is_own);
         match keys.is_empty() {

@@ -275,8 +275,8 @@ impl DrainRecord {
         }
     }
 
-    /// It ends then, if not earlier.
-    pub fn hasten(&mut self, expires: SystemTime) {
+    /// Makes it expire at `expires`, if not earlier.
+    pub fn limit_expiry(&mut self, expires: SystemTime) {
         self.expires = Some(self.expires.map_or(expires, |at| at.min(expires)));
     }
 

@@ -225,7 +225,7 @@ impl PoolState {
         self.members.insert(key, member);
         self.all = None;
         if let Some(known) = known {
-            self.vouch(key, known);
+            self.adopt_health(key, known);
         }
         self.show_state(key);
         self.refresh_cadence(key, false);

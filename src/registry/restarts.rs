@@ -130,7 +130,7 @@ impl RegistryWriter {
         let Some(member) = pool.members.get_mut(&key) else {
             return;
         };
-        let (change, record) = member.recorder.look(&sight, meter.number(), now);
+        let (change, record) = member.recorder.observe_backend(&sight, meter.number(), now);
         let endpoint = member.endpoint.clone();
         if change == RestartChange::Begun {
             meter.begin(now);

@@ -187,8 +187,8 @@ impl InterruptSet {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Asks all what is under way on them. Those with nothing under way don't answer.
-    pub fn inquire(&self) {
+    /// Asks all connections what is in flight on them. Those with nothing in flight don't answer.
+    pub fn ask_all_connections(&self) {
         for member in self.members.lock().iter() {
             member.inquiry.store(true, Ordering::Release);
             member.waker.wake();

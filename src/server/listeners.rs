@@ -15,7 +15,7 @@ use crate::net::keepalive::{Keepalive, set_keepalive};
 use crate::net::kept_socket::{KeptSocketUse, SocketStore};
 use crate::net::unix_socket::UnixSocketError;
 use crate::proxy::data_plane::DataPlane;
-use crate::tls::server::told;
+use crate::tls::server::join_problems;
 use crate::tls::server_files::ServerFiles;
 use crate::tls::tickets::HandedTickets;
 
@@ -107,7 +107,7 @@ impl PublicListeners {
                 .map(|server| server.current());
             let material = listener.tls.as_ref().map(|settings| {
                 ServerFiles::load(settings, listener.http2, before.as_deref()).map_err(|problems| {
-                    let all = told(problems.into_iter().map(|(_, problem)| problem));
+                    let all = join_problems(problems.into_iter().map(|(_, problem)| problem));
                     PrepareError::Tls(listener.address.clone(), all)
                 })
             });

@@ -141,8 +141,8 @@ impl QuietPeriod {
             .note_second(u32::try_from(new).unwrap_or(u32::MAX));
     }
 
-    /// How long until the next look; `None`: until something changes.
-    fn pace(&self) -> Option<Duration> {
+    /// How long until the next check; `None`: until something changes.
+    fn look_interval(&self) -> Option<Duration> {
         let (is_lame, is_auto) = {
             let state = self.state.lock();
             (state.watch.is_lame(), state.is_auto)
@@ -160,7 +160,7 @@ impl QuietPeriod {
 pub async fn keep_listening(quiet: Arc<QuietPeriod>) {
     let mut next = clock::now();
     loop {
-        let Some(pace) = quiet.pace() else {
+        let Some(pace) = quiet.look_interval() else {
             quiet.changed.notified().await;
             next = clock::now();
             continue;

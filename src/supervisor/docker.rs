@@ -97,7 +97,7 @@ impl SupervisorSource for DockerEventSource {
         let mut seen = BTreeMap::new();
         let kills = recent_kills(&docker, None).await;
         for process in listener.processes() {
-            look(&docker, &process, &mut seen, &kills, listener).await?;
+            report_container(&docker, &process, &mut seen, &kills, listener).await?;
         }
         listener.catch_up();
         loop {
@@ -122,7 +122,7 @@ impl SupervisorSource for DockerEventSource {
                     }
                 }
                 "start" | "restart" | "die" | "destroy" | "create" | "rename" | "unpause" => {
-                    look(&docker, &process, &mut seen, &[], listener).await?;
+                    report_container(&docker, &process, &mut seen, &[], listener).await?;
                 }
                 _ => {}
             }
@@ -149,8 +149,9 @@ fn stops(event: &EventMessage, container: &SeenContainer) -> bool {
     is_stop && event.time_nano.is_none_or(|at| at >= container.since)
 }
 
-/// Tells how a container is now. Where one of `kills` has stopped its process, it is being stopped, though it runs.
-async fn look(
+/// Reports the state of a container. Where one of `kills` has signalled its process, it counts as stopping, though it
+/// still runs.
+async fn report_container(
     docker: &Docker,
     process: &str,
     seen: &mut BTreeMap<String, SeenContainer>,

@@ -121,7 +121,7 @@ impl SupervisorSource for Pm2Source {
                 while messages.try_recv().is_ok() {}
                 at = clock::now();
                 let processes = self.processes().await?;
-                known = assign(listener, processes);
+                known = processes_by_name(listener, processes);
                 if messages.is_empty() {
                     break;
                 }
@@ -163,8 +163,8 @@ impl SupervisorSource for Pm2Source {
     }
 }
 
-/// Which of PM2's processes has which of our names, by PM2's number: `NAME`, where only one has it, or `NAME:INSTANCE`.
-fn assign(
+/// Our name for each of PM2's processes, by PM2's number: `NAME`, where only one process has it, or `NAME:INSTANCE`.
+fn processes_by_name(
     listener: &WordListener,
     processes: Vec<Pm2Process>,
 ) -> BTreeMap<u64, (String, Pm2Process)> {

@@ -111,15 +111,15 @@ impl SupervisorSource for ServiceFiles {
                     all.clone()
                 }
             };
-            self.look(listener, touched).await?;
+            self.report_services(listener, touched).await?;
             listener.catch_up();
         }
     }
 }
 
 impl ServiceFiles {
-    /// Reads how these are. On a thread that may wait for a disk.
-    async fn look(
+    /// Reads the state of these services, on a thread that may wait for a disk.
+    async fn report_services(
         &self,
         listener: &mut WordListener,
         processes: BTreeSet<String>,
@@ -137,13 +137,18 @@ impl ServiceFiles {
         let looked = looked.await;
         let looked = looked.map_err(|error| SupervisorError::of("reading status files", error))?;
         for (status, process) in looked {
-            told(listener, &process, status, at);
+            report_service_status(listener, &process, status, at);
         }
         Ok(())
     }
 }
 
-fn told(listener: &mut WordListener, process: &str, status: Result<Status, String>, at: Time) {
+fn report_service_status(
+    listener: &mut WordListener,
+    process: &str,
+    status: Result<Status, String>,
+    at: Time,
+) {
     match status {
         Ok((word, mark)) => listener.hear(process, word, mark, at),
         Err(why) => listener.silent(process, &why),

@@ -183,7 +183,7 @@ impl SupervisorSource for SystemdSource {
             paths.insert(path.as_str().to_owned(), process);
         }
         for (path, process) in &paths {
-            look(&connection, path, process, listener).await?;
+            report_unit(&connection, path, process, listener).await?;
         }
         listener.catch_up();
         loop {
@@ -206,7 +206,7 @@ impl SupervisorSource for SystemdSource {
                 Err(_) => touched.extend(paths.iter()),
             }
             for (path, process) in touched {
-                look(&connection, path, process, listener).await?;
+                report_unit(&connection, path, process, listener).await?;
             }
         }
     }
@@ -225,8 +225,8 @@ async fn load_unit(connection: &Connection, unit: &str) -> zbus::Result<OwnedObj
     answer.body().deserialize()
 }
 
-/// Tells how a unit is now.
-async fn look(
+/// Reports the state of a unit.
+async fn report_unit(
     connection: &Connection,
     path: &str,
     process: &str,
@@ -257,11 +257,11 @@ async fn look(
         Some(job) => job_type(connection, &job).await?,
         None => None,
     };
-    tell(listener, process, &unit_state(&properties, job), at);
+    report_unit_state(listener, process, &unit_state(&properties, job), at);
     Ok(())
 }
 
-fn tell(listener: &mut WordListener, process: &str, state: &UnitState, at: Time) {
+fn report_unit_state(listener: &mut WordListener, process: &str, state: &UnitState, at: Time) {
     match state.word() {
         Some((ProcessWord::Unknown, _)) => {
             listener.unknown(process, "systemd has no such unit", at);

@@ -40,7 +40,7 @@ impl ChallengeAnswers {
     }
 
     /// A configuration asks for certificates, or no longer does.
-    pub fn want(&self, is_wanted: bool) {
+    pub fn set_wanted(&self, is_wanted: bool) {
         self.is_wanted.store(is_wanted, Ordering::Relaxed);
     }
 

@@ -144,8 +144,8 @@ pub struct UpgradeGreeting {
 }
 
 impl UpgradeGreeting {
-    /// This process's.
-    pub fn own(is_supervised: bool) -> Self {
+    /// The greeting of this process.
+    pub fn of_this_process(is_supervised: bool) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             oldest: ProtocolRange::OWN.oldest,
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn every_frame_is_what_it_was_after_its_way() {
         for frame in [
-            UpgradeFrame::Hello(UpgradeGreeting::own(true)),
+            UpgradeFrame::Hello(UpgradeGreeting::of_this_process(true)),
             UpgradeFrame::Checked {},
             UpgradeFrame::State(Box::default()),
             UpgradeFrame::Accepting { unused: vec![2] },

@@ -71,7 +71,9 @@ impl Predecessor {
         let (outgoing, incoming) = open_channel(socket).map_err(TakeOverError::NoChannel)?;
         // Where it is dead, that is heard next.
         let _ = outgoing
-            .send(&UpgradeFrame::Hello(UpgradeGreeting::own(false)))
+            .send(&UpgradeFrame::Hello(UpgradeGreeting::of_this_process(
+                false,
+            )))
             .await;
         let mut taking = UpgradeTaker::default();
         // Until the old one says it.
@@ -103,7 +105,9 @@ impl Predecessor {
     ///
     /// # Errors
     /// When the two can't agree.
-    pub async fn take(&mut self) -> Result<Option<(HandedState, Vec<OwnedFd>)>, TakeOverError> {
+    pub async fn receive_state(
+        &mut self,
+    ) -> Result<Option<(HandedState, Vec<OwnedFd>)>, TakeOverError> {
         let mut given = None;
         loop {
             let event = match self.incoming.receive().await {
@@ -120,7 +124,7 @@ impl Predecessor {
                     UpgradeFrame::Refused { why } => TakingEvent::Failed(why),
                     _ => continue,
                 },
-                Err(error) => gone(error),
+                Err(error) => event_of_error(error),
             };
             for effect in self.taking.step(event) {
                 match effect {
@@ -156,7 +160,7 @@ impl Predecessor {
                     _ => {}
                 }
             }
-            event = self.hear().await;
+            event = self.next_event().await;
         }
     }
 
@@ -191,7 +195,7 @@ impl Predecessor {
                     _ => {}
                 }
             }
-            event = self.hear().await;
+            event = self.next_event().await;
         }
     }
 
@@ -200,7 +204,7 @@ impl Predecessor {
         (!self.taking.is_alone()).then_some((self.outgoing, self.incoming))
     }
 
-    async fn hear(&mut self) -> TakingEvent {
+    async fn next_event(&mut self) -> TakingEvent {
         loop {
             return match self.incoming.receive().await {
                 Ok(received) => match received.frame {
@@ -209,13 +213,13 @@ impl Predecessor {
                     UpgradeFrame::Refused { why } => TakingEvent::Failed(why),
                     _ => continue,
                 },
-                Err(error) => gone(error),
+                Err(error) => event_of_error(error),
             };
         }
     }
 }
 
-fn gone(error: ChannelError) -> TakingEvent {
+fn event_of_error(error: ChannelError) -> TakingEvent {
     match error {
         ChannelError::Closed => TakingEvent::Gone,
         other => TakingEvent::Failed(other.to_string()),

@@ -77,14 +77,14 @@ pub struct HandedOver {
 
 #[async_trait]
 impl OldProcess for OldProxy<'_> {
-    async fn give(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String> {
+    async fn give_state(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String> {
         self.phase.send_replace(DoorPhase::Held);
         let registry = self.registry.give().await;
         let mut registry = registry.map_err(|error| error.to_string())?;
         let own = ProxyIdentity::own(&self.lifecycle.config_json());
         registry.processes.push(own);
         if let Some(keeper) = self.keeper {
-            keeper.rest().await;
+            keeper.stop_saving().await;
         }
         let sockets = self.copy_sockets().map_err(|error| {
             format!("its sockets can't be copied: {error}; raise the limit of open files")
@@ -228,7 +228,7 @@ impl OldProxy<'_> {
             outgoing: outgoing.clone(),
             offers: MoveOffers::default(),
         };
-        tokio::spawn(link.clone().hear(incoming));
+        tokio::spawn(link.clone().receive_frames(incoming));
         let (plane, offers) = (self.plane.clone(), link.offers.clone());
         let moved = move_connections(plane, outgoing.clone(), offers).await;
         let moved = moved.map_or(0, |count| u32::try_from(count.given).unwrap_or(u32::MAX));
@@ -257,7 +257,7 @@ impl OldProxy<'_> {
             }
             .to_owned(),
         };
-        tokio::spawn(link.tell(self.metrics.clone(), report.until.clone()));
+        tokio::spawn(link.report_progress(self.metrics.clone(), report.until.clone()));
         HandedOver {
             report,
             since,
@@ -285,7 +285,7 @@ struct SuccessorLink {
 }
 
 impl SuccessorLink {
-    async fn hear(self, mut incoming: ChannelReceiver) {
+    async fn receive_frames(self, mut incoming: ChannelReceiver) {
         loop {
             let received = match incoming.receive().await {
                 Ok(received) => received,
@@ -326,7 +326,7 @@ impl SuccessorLink {
     }
 
     /// Says how it goes, as long as there is something to say.
-    async fn tell(self, metrics: Metrics, until: String) {
+    async fn report_progress(self, metrics: Metrics, until: String) {
         let mut told_restarts = Vec::new();
         let mut counters_due = clock::now();
         loop {
@@ -419,7 +419,7 @@ impl HandedOver {
         let died = ended
             .wait_for(|code| code.is_some_and(|code| code != 0))
             .await;
-        if died.is_err() || kept_socket::keeper().is_some() {
+        if died.is_err() || kept_socket::keeper_pid().is_some() {
             std::future::pending::<()>().await;
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::RunOptions;
 use crate::admin::upgrade::{PredecessorView, UpgradeReport, UpgradeRequest, UpgradeView};
-use crate::net::kept_socket::keeper;
+use crate::net::kept_socket::keeper_pid;
 use crate::net::sd_notify::NOTIFY_SOCKET;
 use crate::rt::clock;
 use crate::upgrade::channel::ChannelSender;
@@ -157,7 +157,7 @@ impl UpgradeState {
             let elsewhere =
                 set("SYSTEMD_EXEC_PID").is_some_and(|pid| pid != std::process::id().to_string());
             // A keeper speaks for itself, whoever has started it.
-            let is_heard = keeper().is_some() || !elsewhere;
+            let is_heard = keeper_pid().is_some() || !elsewhere;
             match set(NOTIFY_SOCKET).is_some() && is_heard {
                 true => HandedParent::Systemd,
                 false => HandedParent::StandIn,

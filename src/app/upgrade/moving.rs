@@ -39,7 +39,7 @@ impl MoveOffers {
         let Some(claim) = claim else { return };
         // Where the word can't be written, the claim is dropped, and the connection goes on here.
         if outgoing.send(&UpgradeFrame::Moved { number }).await.is_ok() {
-            claim.give();
+            claim.confirm_given();
         }
     }
 
@@ -57,7 +57,7 @@ impl MoveOffers {
 
 /// Tells what is counted of clients whose requests are limited.
 pub(super) async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
-    let witness = plane.guards.witness();
+    let witness = plane.guards.hash_witness();
     for open in plane.guards.open_buckets(clock::now()) {
         if open.is_empty() {
             continue;
@@ -74,8 +74,8 @@ pub(super) async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
 
 /// Takes that from the process before this one.
 pub(super) fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]) {
-    // Another release may count by other numbers: they would be nobody's.
-    if witness != plane.guards.witness() {
+    // Another release may hash clients in another way: its counts would match none.
+    if witness != plane.guards.hash_witness() {
         debug!("what clients have used of their rates begins anew");
         return;
     }

@@ -66,7 +66,7 @@ pub async fn take_over(
     }
     let mut predecessor = Predecessor::greet().await?;
     *refusal.lock().await = Some(predecessor.outgoing());
-    let Some((state, sockets)) = predecessor.take().await? else {
+    let Some((state, sockets)) = predecessor.receive_state().await? else {
         return Ok(TakenOver::default());
     };
     Ok(TakenOver {

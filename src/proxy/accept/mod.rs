@@ -90,7 +90,7 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
         },
         // An answer would cost a handshake: too much for one who is one too many.
         Err(refusal) if settings.tls.is_some() => {
-            serve::dismiss(plane, stream, origin, interrupt, &config, refusal);
+            serve::record_unserved(plane, stream, origin, interrupt, &config, refusal);
         }
         Err(refusal) => {
             serve::turn_away(plane, stream, origin, interrupt, &config, refusal).await;

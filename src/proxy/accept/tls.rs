@@ -72,7 +72,7 @@ pub(super) async fn serve(
             // The handshake was the answer (RFC 8737, section 3): there is nothing to be said over it.
             if session.alpn_protocol() == Some(ACME_TLS) {
                 plane.counters.handshake(HandshakeOutcome::Challenge);
-                serve::part(plane, Box::new(stream), origin, interrupt, config).await;
+                serve::close_unserved(plane, Box::new(stream), origin, interrupt, config).await;
                 return;
             }
             plane.counters.handshake(match session.handshake_kind() {
@@ -102,7 +102,7 @@ pub(super) async fn serve(
                 }
                 // The alert that says why is on its way.
                 (_, Some(stream)) => {
-                    serve::part(plane, stream, origin, interrupt, config).await;
+                    serve::close_unserved(plane, stream, origin, interrupt, config).await;
                 }
                 (_, None) => {}
             }

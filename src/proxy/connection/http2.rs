@@ -287,8 +287,9 @@ impl ClientSession<'_> {
         loop {
             self.streams.task.register(cx.waker());
             self.interrupt.register(cx.waker());
-            self.obey();
-            // Streams that the client has reset count here until they have noticed, which the crate's limit does not.
+            self.follow_interrupt();
+            // Streams that the client has reset count here until their tasks have ended; the crate's limit doesn't
+            // count them.
             let full = u64::from(self.streams.open.open())
                 >= 2 * u64::from(self.config.server.max_concurrent_streams);
             self.streams.full.store(full, Ordering::Relaxed);
@@ -335,8 +336,8 @@ impl ClientSession<'_> {
         }
     }
 
-    /// What the outside wants of it.
-    fn obey(&mut self) {
+    /// Applies the shutdown level of this connection, and the lame-duck state of the process.
+    fn follow_interrupt(&mut self) {
         let level = self.interrupt.level();
         let at = self.interrupt.at();
         if level >= ShutdownLevel::Finish || (self.accepted > 0 && self.plane.is_lame()) {

@@ -86,9 +86,9 @@ pub async fn turn_away(
     close(&mut client, next).await;
 }
 
-/// Closes a connection that is not spoken to: with patience, so that the last bytes that were sent to the client are not
-/// destroyed by a reset, unless many are being turned away.
-pub async fn part(
+/// Closes a connection without an answer. Unless many are being turned away, it lingers, so that a reset doesn't
+/// destroy the last bytes that were sent to the client.
+pub async fn close_unserved(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
@@ -102,8 +102,8 @@ pub async fn part(
     }
 }
 
-/// Counts and logs a client that is not served, without a word to it.
-pub fn dismiss(
+/// Counts and logs a client that is not served, and sends it nothing.
+pub fn record_unserved(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
@@ -251,10 +251,10 @@ impl HeadWait {
             || memchr::memchr(b'\n', fresh).is_some()
     }
 
-    /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
-    /// opens one for nothing, a busy client sends the next request soon, and what the kernel has already was sent before
-    /// the client could know.
-    fn reprieve(&mut self, client: &ClientConnection) -> Option<Time> {
+    /// Until when a connection that is to be closed still waits, because a request may be on its way: a new
+    /// connection was opened for one, a busy client sends the next soon, and bytes in the kernel were sent before the
+    /// client could know of the close.
+    fn wait_before_close(&mut self, client: &ClientConnection) -> Option<Time> {
         let now = clock::now();
         let leaving = *self.leaving.get_or_insert(now);
         let until = match self.first {
@@ -343,7 +343,7 @@ fn poll_head(
         } else {
             (waiting.since + REST, HeadRead::Pause)
         }
-    } else if let Some(reprieve) = waiting.reprieve(client) {
+    } else if let Some(reprieve) = waiting.wait_before_close(client) {
         (reprieve, HeadRead::Nothing)
     } else {
         return Poll::Ready(HeadRead::Nothing);

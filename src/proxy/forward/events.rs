@@ -146,7 +146,7 @@ impl Exchange<'_> {
     /// for the client by now, and neither peer has more to say for the moment.
     fn is_at_rest(&self) -> bool {
         let reason = match &self.receiving {
-            ResponseProgress::Body(RemainingBody::Events(events)) => self.stays(events),
+            ResponseProgress::Body(RemainingBody::Events(events)) => self.stay_reason(events),
             _ => Some(StayReason::Stream),
         };
         if let Some(reason) = reason {
@@ -155,7 +155,7 @@ impl Exchange<'_> {
         reason.is_none()
     }
 
-    fn stays(&self, events: &EventStream) -> Option<StayReason> {
+    fn stay_reason(&self, events: &EventStream) -> Option<StayReason> {
         let position = events.decoder.as_ref().map(ChunkDecoder::position);
         if self.ending || position == Some(None) {
             return Some(StayReason::Ending);

@@ -130,9 +130,9 @@ impl Exchange<'_> {
     }
 }
 
-/// For how long a call's answer may keep its client waiting: what the client has said, if that is longer than
-/// `otherwise`. It looks at its clock itself.
-pub fn patience(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Duration {
+/// For how long a call's answer may keep its client waiting: `grpc-timeout`, if that is longer than `otherwise`. The
+/// client watches its own deadline.
+pub fn answer_timeout(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Duration {
     if !head.is_grpc {
         return otherwise;
     }

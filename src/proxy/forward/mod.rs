@@ -36,7 +36,7 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 
 use events::{RestingEvents, StreamTurn};
-pub use grpc_call::patience;
+pub use grpc_call::answer_timeout;
 pub use outcome::{ForwardEnd, ForwardFailure, ResponseTruncation};
 use response::ResponseProgress;
 
@@ -111,8 +111,8 @@ pub struct InterceptedAnswers<'a> {
 }
 
 impl InterceptedAnswers<'_> {
-    /// Whether answers with this status are.
-    pub fn have(&self, status: u16) -> bool {
+    /// Whether answers with this status are replaced by a page.
+    pub fn intercept_status(&self, status: u16) -> bool {
         self.config.error_page(status, Some(self.route)).is_some()
     }
 }

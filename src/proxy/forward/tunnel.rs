@@ -123,7 +123,7 @@ impl Tunnel {
     }
 
     /// Why it can't move now; `None`: it can.
-    fn stays(
+    fn stay_reason(
         &self,
         client: &ClientConnection,
         connection: &IdleConnection,
@@ -163,7 +163,7 @@ pub async fn run_tunnel(
         if ticket.interrupt().has_inquiry() {
             (ticket.endpoint()).answer_inquiry(ticket.interrupt(), carried);
         }
-        let wish = wish(client, connection);
+        let wish = close_intent(client, connection);
         if wish == CloseIntent::Cut {
             return Poll::Ready(Some(TunnelEnd::Cut));
         }
@@ -197,7 +197,7 @@ pub async fn run_tunnel(
             return Poll::Ready(Some(TunnelEnd::Peers));
         }
         if wish == CloseIntent::Move {
-            match tunnel.stays(client, connection, ending.is_some()) {
+            match tunnel.stay_reason(client, connection, ending.is_some()) {
                 None => return Poll::Ready(None),
                 Some(reason) => note_stay(&client.interrupt, reason),
             }
@@ -325,7 +325,7 @@ enum CloseIntent {
     Cut,
 }
 
-fn wish(client: &ClientConnection, connection: &IdleConnection) -> CloseIntent {
+fn close_intent(client: &ClientConnection, connection: &IdleConnection) -> CloseIntent {
     let upstream = connection.ticket.interrupt();
     match client.interrupt.level().max(upstream.level()) {
         ShutdownLevel::Cut => CloseIntent::Cut,

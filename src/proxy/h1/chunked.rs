@@ -206,7 +206,7 @@ impl ChunkDecoder {
     ///
     /// # Errors
     /// Why these bytes are no chunked encoding. The decoder stays in that state: every later call says the same.
-    pub fn skim(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
+    pub fn skip_body(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
         self.run(input, |_| {})
     }
 

@@ -103,8 +103,8 @@ pub struct MoveClaim {
 }
 
 impl MoveClaim {
-    /// The word was written: the connection is the next process's. To be called after that, and not before.
-    pub fn give(mut self) {
+    /// The word was written: the connection now belongs to the next process. Call this only after that.
+    pub fn confirm_given(mut self) {
         if self.state.give()
             && let Some(word) = self.word.take()
             && word.send(()).is_ok()

@@ -12,7 +12,7 @@ use crate::core::Time;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::forward::{
-    ForwardEnd, ForwardFailure, ForwardParams, TransferStats, forward_once, patience,
+    ForwardEnd, ForwardFailure, ForwardParams, TransferStats, answer_timeout, forward_once,
 };
 use crate::proxy::h1::method::UpgradeProtocol;
 use crate::proxy::h1::request::RequestHead;
@@ -141,7 +141,7 @@ impl Transaction<'_> {
             }
         }
         let buffer = self.client.buffer.bytes();
-        params.read_timeout = patience(self.head, buffer, params.read_timeout);
+        params.read_timeout = answer_timeout(self.head, buffer, params.read_timeout);
         let (end, stats, incoming) = forward_once(
             params,
             self.plane,

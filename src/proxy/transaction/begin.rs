@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::actions::{OwnAction, act};
+use super::actions::{OwnAction, perform_action};
 use super::changes::KeptValues;
 use super::local_response::{self, LocalResponse, answer_locally, body_answer};
 use super::placeholders::RequestValues;
@@ -199,7 +199,7 @@ pub(super) async fn answer_unrouted(
             local_response::answer_challenge(plane, client, head, account, &answer).await
         }
         UnroutedReason::Act(action, config) => {
-            act(plane, client, head, account, id, (action, &config)).await
+            perform_action(plane, client, head, account, id, (action, &config)).await
         }
         // Whoever asks for an answer has asked the guards.
         UnroutedReason::Guarded => {

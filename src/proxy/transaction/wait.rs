@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::actions::act;
+use super::actions::perform_action;
 use super::begin::{UnroutedReason, act_without_pool, is_to_be_admitted, prepare_changes};
 use super::hold::{self, HoldEnd, HoldTicket};
 use super::local_response::{LocalResponse, body_answer};
@@ -132,7 +132,7 @@ impl Transaction<'_> {
                     Ok(()) => Ok(None),
                     Err(UnroutedReason::Act(action, config)) => {
                         let action = (action, &*config);
-                        Err(act(
+                        Err(perform_action(
                             self.plane,
                             self.client,
                             self.head,

@@ -14,7 +14,7 @@ use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 
-use super::handshake::{Established, ProxiedAddrs, dressed};
+use super::handshake::{Established, ProxiedAddrs, establish};
 use super::reuse::{IdleState, check_idle};
 use crate::config;
 use crate::config::own_address::OwnAddressError;
@@ -167,11 +167,11 @@ pub async fn dial(
     });
     let stream = stream?;
     let dressed = match transport.is_plain() {
-        true => Established::plainly(stream),
+        true => Established::without_handshake(stream),
         // Boxed: most connections go without.
         false => {
             let patience = upstream.connect_timeout;
-            let dressing = dressed(stream, endpoint, &transport, alpn, patience, behalf);
+            let dressing = establish(stream, endpoint, &transport, alpn, patience, behalf);
             let mut dressing = Box::pin(dressing);
             // A backend that stalls must not hold up a drain beyond its deadline.
             poll_fn(|cx| {
@@ -219,7 +219,7 @@ pub async fn wait_for_acceptance(
         return Ok(());
     }
     loop {
-        match socket::place(&connection.stream) {
+        match socket::peer_accept_state(&connection.stream) {
             Some(AcceptState::Process) => {
                 connection.accepted = true;
                 return Ok(());

@@ -85,7 +85,7 @@ impl ConnectionCensus {
             }
             (board.asked, board.answers) = (Some(now), 0);
         }
-        endpoint.connections.inquire();
+        endpoint.connections.ask_all_connections();
         true
     }
 

@@ -59,7 +59,7 @@ impl Endpoint {
     fn note_outcome(&self, outcome: AttemptOutcome, took: Option<Duration>, now: Time) {
         self.latency.note(outcome, took, now);
         if self.outcomes.note(outcome, took) {
-            self.tell();
+            self.wake_registry();
         }
     }
 }

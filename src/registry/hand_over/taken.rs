@@ -37,7 +37,7 @@ impl RegistryWriter {
     ) {
         let restored = handed.kept;
         (self.handle.restarts).take(handed.restarts, handed.processes);
-        self.recall(restored.drains);
+        self.remember_kept_drains(restored.drains);
         self.recall_splits(restored.splits);
         self.expect(handed.known, predecessor);
         self.apply(config);
@@ -207,7 +207,7 @@ impl RegistryWriter {
 
 impl PoolState {
     /// Takes a backend's health as it was found by another process.
-    pub(in crate::registry) fn vouch(&mut self, key: BackendKey, known: &KnownBackend) {
+    pub(in crate::registry) fn adopt_health(&mut self, key: BackendKey, known: &KnownBackend) {
         let Some(member) = self.members.get_mut(&key) else {
             return;
         };
@@ -220,11 +220,11 @@ impl PoolState {
         member.probed = known.up || known.probed;
         if !known.up {
             if known.down {
-                self.core.denounce(&key, clock::now());
+                self.core.take_as_down(&key, clock::now());
             }
             return;
         }
-        self.core.vouch(&key, clock::now(), known.listener);
+        self.core.take_as_up(&key, clock::now(), known.listener);
         if let Some(outlier) = &known.outlier {
             self.restore_outlier(key, taken(outlier));
         }

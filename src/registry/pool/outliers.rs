@@ -105,7 +105,8 @@ impl PoolState {
         }
         let standings = self.standings();
         let detector = self.outlier.as_mut();
-        let changes = detector.map_or_else(Vec::new, |one| one.relieve(&standings, now));
+        let changes =
+            detector.map_or_else(Vec::new, |one| one.return_if_none_left(&standings, now));
         self.take_over(&changes);
         changes
     }
@@ -113,7 +114,7 @@ impl PoolState {
     /// Takes one back that somebody wants back.
     pub(crate) fn lift_ejection(&mut self, key: BackendKey) -> Vec<OutlierChange<BackendKey>> {
         let detector = self.outlier.as_mut();
-        if !detector.is_some_and(|detector| detector.lift(key, clock::now())) {
+        if !detector.is_some_and(|detector| detector.return_early(key, clock::now())) {
             return Vec::new();
         }
         let changes = vec![OutlierChange::Returned(key, ReturnCause::Resumed)];

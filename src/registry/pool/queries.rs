@@ -44,8 +44,8 @@ impl PoolState {
     }
 
     /// The backends that a name as given means.
-    pub(crate) fn meant(&self, name: &str) -> Vec<BackendKey> {
-        self.names.meant(name)
+    pub(crate) fn keys_meant(&self, name: &str) -> Vec<BackendKey> {
+        self.names.keys_meant(name)
     }
 
     /// The backend of that name that stays.

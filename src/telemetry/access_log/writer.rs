@@ -199,7 +199,7 @@ pub(super) fn write_lines(shared: &WriterShared, mut sink: AccessLogSink) {
         if stopping {
             return;
         }
-        warning.tell(shared.dropped());
+        warning.warn_of_drops(shared.dropped());
         idle = if wrote { 0 } else { idle + 1 };
         wait(shared, idle);
     }
@@ -264,7 +264,7 @@ struct Warning {
 }
 
 impl Warning {
-    fn tell(&mut self, dropped: u64) {
+    fn warn_of_drops(&mut self, dropped: u64) {
         if dropped == self.told || self.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
             return;
         }

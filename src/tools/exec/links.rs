@@ -100,8 +100,12 @@ impl LeaseLinks {
         }
     }
 
-    /// One of them tells something; what that means for the launcher.
-    pub(super) fn heard(&mut self, number: usize, event: ProxyEvent) -> Vec<LaunchEvent> {
+    /// Takes in an event of one proxy, and returns the launcher's events that follow.
+    pub(super) fn handle_proxy_event(
+        &mut self,
+        number: usize,
+        event: ProxyEvent,
+    ) -> Vec<LaunchEvent> {
         let outcomes = self.proxies.step(number, event);
         self.carry_out(outcomes)
     }

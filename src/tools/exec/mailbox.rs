@@ -28,7 +28,7 @@ pub(super) struct EventInbox {
 ///
 /// # Errors
 /// When the system is out of descriptors.
-pub(super) fn post() -> std::io::Result<(EventSender, EventInbox)> {
+pub(super) fn open_mailbox() -> std::io::Result<(EventSender, EventInbox)> {
     let (events, received) = channel();
     let (ring, bell) = UnixStream::pair()?;
     // A bell that has been rung enough need not be rung again.

@@ -103,7 +103,7 @@ impl ParentSupervisor {
     pub fn notify(&self, state: &str) {
         if let Some(socket) = &self.socket {
             // A supervisor that does not listen must not keep us from what we do.
-            let _ = sd_notify::tell(socket, state);
+            let _ = sd_notify::notify_at(socket, state);
         }
     }
 }

@@ -137,7 +137,7 @@ impl ProxyKeeper {
             self.wait(patience);
             // What it said before it ended comes first.
             while let Some(message) = self.held.receive() {
-                self.heed(message);
+                self.apply_message(message);
             }
             while let Some(signal) = self.signals.read() {
                 if signal != libc::SIGCHLD {
@@ -199,7 +199,7 @@ impl ProxyKeeper {
         let _ = poll_for(&mut polled, Some(patience));
     }
 
-    fn heed(&mut self, message: SupervisorMessage) {
+    fn apply_message(&mut self, message: SupervisorMessage) {
         if message.ready {
             self.revival.note_serving();
         }

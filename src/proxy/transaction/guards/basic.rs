@@ -65,7 +65,7 @@ impl GuardedRequest<'_> {
                     if let Some(user) = &found {
                         verified.remember(tag, user.clone(), clock::now());
                     }
-                    check.tell(found.clone());
+                    check.publish_outcome(found.clone());
                     return found.ok_or_else(|| is_wrong(auth));
                 }
                 CheckTurn::Others(check) => match clock::timeout(PATIENCE, check.wait()).await {

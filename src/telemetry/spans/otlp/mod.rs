@@ -183,7 +183,7 @@ impl BatchSender {
                 // Who has asked may have gone.
                 let _ = done.send(());
             }
-            self.losses.tell(&self.shared, &self.endpoint);
+            self.losses.warn_of_losses(&self.shared, &self.endpoint);
         }
     }
 
@@ -228,7 +228,7 @@ struct LossReport {
 }
 
 impl LossReport {
-    fn tell(&mut self, shared: &QueueShared, endpoint: &str) {
+    fn warn_of_losses(&mut self, shared: &QueueShared, endpoint: &str) {
         let lost = [&shared.failed, &shared.queue_full, &shared.rejected]
             .iter()
             .map(|counter| counter.load(Ordering::Relaxed))

@@ -179,7 +179,10 @@ impl<'a> NginxServer<'a> {
                 (path, _) => (LocationKind::Prefix, path),
             };
             let scope = around.enter(directive.inner());
-            let has_root = scope.own("root").or_else(|| scope.own("alias")).is_some();
+            let has_root = scope
+                .own_directive("root")
+                .or_else(|| scope.own_directive("alias"))
+                .is_some();
             let root_path = if has_root { path } else { root_path };
             self.locations.push(NginxLocation {
                 directive,

@@ -215,7 +215,7 @@ fn forward_auth(
         .ok_or("there is no location for it")?;
     let pass = location
         .scope
-        .own("proxy_pass")
+        .own_directive("proxy_pass")
         .ok_or("its location passes requests to nobody")?;
     let target = PassTarget::read(pass)?;
     let address = match site.upstream(&target.to) {
