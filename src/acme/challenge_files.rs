@@ -20,7 +20,7 @@ use crate::tls::{self, digest_file};
 /// The directory below the account's.
 const DIRECTORY: &str = "challenges";
 
-/// How long a challenge is answered, in seconds, if nobody takes it back.
+/// How long a challenge is answered, in seconds, if it is not withdrawn.
 const LONGEST: i64 = 3600;
 
 /// A challenge to be answered.

@@ -1,5 +1,5 @@
 //! One order, from the account to the certificate on the disk. What the next step needs is on the disk before it is
-//! taken, so that whoever comes after a crash goes on: the account's key, the order's URL, the challenges, the
+//! taken, so that after a crash any process can go on: the account's key, the order's URL, the challenges, the
 //! certificate's key.
 
 use std::time::{Duration, SystemTime};
@@ -276,7 +276,7 @@ impl OrderRun<'_> {
         made.map_err(|error| self.client.judge(error))
     }
 
-    /// Opens a challenge for each name that the authority has yet to see, and says so.
+    /// Opens a challenge for each name that the authority has yet to validate, and tells the authority.
     async fn answer_challenges(&self, order: &mut Order) -> Result<(), AcmeError> {
         let failed = |error| self.client.judge(error);
         let local = |error: std::io::Error| AcmeError::local("a challenge", &error);
@@ -406,7 +406,7 @@ impl OrderRun<'_> {
         AcmeError::new(AuthorityFault::Validation, why)
     }
 
-    /// The new certificate's key, which is on the disk before anybody has heard of it.
+    /// The new certificate's key, which is on the disk before it is sent anywhere.
     fn certificate_key(&self) -> Result<KeyPair, AcmeError> {
         let local = |error: std::io::Error| AcmeError::local("the certificate's key", &error);
         let file = self.key_file();

@@ -65,7 +65,7 @@ impl OrderTask {
             Ok(None) => return OrderEnd::Busy,
             Err(error) => return failed(error),
         };
-        // Now that nobody else writes: another proxy may have been here in between.
+        // Read under the lease: another proxy may have ordered in between.
         let name = self.plan.name();
         let mut record = match OrderRecord::load(&store, name) {
             Ok(record) => record,

@@ -67,8 +67,8 @@ impl AccountStore {
         }
     }
 
-    /// What a file of JSON holds; `None`: it is not there, or damaged. A damaged one is told, and moved aside for who
-    /// wants to see it: what it held is begun anew.
+    /// What a file of JSON holds; `None`: it is not there, or damaged. A damaged file is logged and moved aside, and
+    /// what it held is begun anew.
     pub(super) fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         let Some(bytes) = self.read(name)? else {
             return Ok(None);
