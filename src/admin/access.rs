@@ -1,4 +1,4 @@
-//! `GET /v1/access`: what the one who asks may do, so that a page can say so before anybody clicks.
+//! `GET /v1/access`: what the caller may do, so that the dashboard can show it beforehand.
 
 use axum::Extension;
 use axum::extract::State;
@@ -9,7 +9,7 @@ use super::AdminState;
 use super::auth::{AccessToken, judge_token};
 use super::encrypted::ShownCertificate;
 
-/// What the one who asks may do here.
+/// What the caller may do here.
 #[derive(Debug, Serialize)]
 pub(super) struct AccessView {
     /// Whether it may read.

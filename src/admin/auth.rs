@@ -26,7 +26,7 @@ use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState, dashboard};
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 
-/// Who asks there is told what it may do.
+/// The path at which a caller learns what it may do.
 const ACCESS: &str = "/v1/access";
 
 /// The bearer token, in a file. It is read at each use, so a new one counts from the next request on.
@@ -113,7 +113,7 @@ pub(super) enum AccessToken {
     Accepted,
     /// It is not the right one.
     Wrong,
-    /// No token is configured, so nobody can have one.
+    /// No token is configured, so no caller can have one.
     NoneConfigured,
 }
 
@@ -167,7 +167,7 @@ async fn authorize(admin: &AdminState, headers: &HeaderMap) -> Result<(), Proble
             "Bearer realm=\"lameduck\", error=\"invalid_token\"",
         )),
         Err(error) => {
-            // The path goes to the log, not to a stranger.
+            // The path goes to the log, and not to an unauthorised client.
             tracing::warn!(path = %token.path.display(), %error, "can't read the admin token file");
             Err(ProblemDocument::new(
                 ProblemKind::NoTokenConfigured,

@@ -1,5 +1,5 @@
-//! The dashboard: one page at `/`, with its style and its script. It holds nothing but code: all that it shows, it asks the
-//! API for, with the token that somebody types into it.
+//! The dashboard: one page at `/`, with its style and its script. It holds nothing but code: all that it shows comes
+//! from the API, with the token that the user types in.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::IntoResponse;
@@ -65,7 +65,7 @@ pub(super) fn paths() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         .collect()
 }
 
-/// Whether this is a part of the page. Anybody may read those: there is nothing of this proxy in them.
+/// Whether this is a part of the page. Every client may read those: they contain nothing of this proxy.
 pub(super) fn is_page(path: &str) -> bool {
     FILES.iter().any(|(known, ..)| *known == path)
 }

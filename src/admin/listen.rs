@@ -131,7 +131,7 @@ impl BoundDoors {
     }
 }
 
-/// Where the socket is looked for and bound when nobody names a path, in this order.
+/// Where the socket is looked for and bound by default, in this order.
 pub fn default_sockets() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let mut paths = vec![PathBuf::from("/run/lameduck/lameduck.sock")];
@@ -346,8 +346,8 @@ fn bind_default(
     None
 }
 
-/// The default address may be another lameduck's on the same host. Nobody asked for it, and the socket does all that it
-/// does: that is a note, no warning at each start.
+/// The default address may be another lameduck's on the same host. It was not asked for explicitly, and the socket
+/// offers the same: so this is a note, and not a warning at each start.
 fn bind_default_http(
     config: &Config,
     warnings: &mut Vec<String>,
