@@ -1,5 +1,6 @@
-//! `lameduck run --keeper` seen from the proxy: when the keeper is killed, the proxy stops in order, whichever process of an
-//! upgrade it is. The first one is told by the kernel (its parent's death); one that has taken over has another parent.
+//! `lameduck run --keeper` seen from the proxy: when the keeper is killed, the proxy stops in order, whichever
+//! process of an upgrade it is. The first one learns it from the kernel (its parent's death); one that has taken over
+//! has another parent.
 
 use std::sync::Arc;
 

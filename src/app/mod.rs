@@ -58,7 +58,7 @@ use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_clock, take_o
 /// How long the last access-log lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How long the last traces may take: a collector that is away holds nobody up.
+/// How long the last traces may take: an unreachable collector doesn't delay the exit for longer.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// How long the admin API may take to end.
@@ -106,8 +106,8 @@ impl RunOptions {
         Ok(loaded)
     }
 
-    /// What the environment puts in the place of what a file says: whoever reads that file would not expect it. A flag
-    /// was typed for this start, and needs no comment.
+    /// Notes about values of the environment that override a file's: a reader of that file would not expect them. A
+    /// flag was typed for this start, and needs no comment.
     fn notes(&self, loaded: &LoadedConfig) -> Vec<String> {
         let set = |name| self.variables.contains(&name);
         let mut notes = Vec::new();
@@ -372,7 +372,7 @@ pub fn run_proxy(
             "bye"
         );
         let _ = stop_admin.send(true);
-        // The socket's file goes with it, so that nobody knocks at a door without a house.
+        // The socket's file is removed with it, so that clients don't connect to a socket without a process.
         let _ = clock::timeout(LAST_ANSWERS, admin).await;
         if let Some(saver) = saver {
             saver.finish().await;
@@ -391,7 +391,7 @@ pub fn run_proxy(
     if let Err(error) = &ended {
         control.block_on(refuse(&refusal, &format!("{error:#}")));
     }
-    // What is stuck there holds nobody up.
+    // Tasks that are stuck there don't delay the exit.
     control.shutdown_background();
     ended
 }

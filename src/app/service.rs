@@ -142,7 +142,7 @@ async fn status(registry: RegistryHandle, stopping: Arc<AtomicBool>) {
     let mut events = registry.subscribe();
     let mut told = String::new();
     loop {
-        // What is told already is in the snapshot by then.
+        // By then, earlier changes are in the snapshot.
         if registry.answers().await.is_err() {
             return;
         }

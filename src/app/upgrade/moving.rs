@@ -1,7 +1,7 @@
 //! Open connections on their way to the process that has taken over, and here from the one before.
 //!
-//! Each is offered with its descriptors, and stays the old process's until that has written the word: so one whose carrying
-//! failed goes on where it was.
+//! Each is offered with its descriptors, and stays the old process's until that has written the word (see
+//! [`crate::core::moving`]): so one that could not be moved goes on where it was.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(super) struct MoveOffers(Arc<Mutex<HashMap<u64, MoveClaim>>>);
 
 impl MoveOffers {
-    /// The new process can take this one: says the word, and then lets go.
+    /// The new process can take this connection: writes the word, and then lets go of it.
     pub(super) async fn adopted(&self, number: u64, outgoing: &ChannelSender) {
         let claim = self.0.lock().remove(&number);
         let Some(claim) = claim else { return };
@@ -104,7 +104,7 @@ pub(super) fn move_connections(
             count = under_way.count();
         }
         let _ = tell.send(count);
-        // Whoever has a request under way moves when it has been answered.
+        // A connection with a request under way moves when that has been answered.
         std::future::pending::<()>().await;
     });
     told
@@ -147,7 +147,7 @@ impl MoveArrivals {
         }
     }
 
-    /// One is offered: it stands still until the word has come.
+    /// A connection is offered: nothing is read or written on it until the word has come.
     pub(super) fn offered(
         &mut self,
         number: u64,
