@@ -1,8 +1,8 @@
 //! The threads on which passwords are checked, away from those that carry traffic, and no more than they can take.
 //!
-//! A check with bcrypt takes a core for a tenth of a second or longer, and anybody can ask for one. So there are few
-//! threads for them, with less of a claim to a core than the others; few checks wait; and of one client fewer still, so
-//! that whoever tries passwords keeps nobody else out.
+//! A check with bcrypt takes a core for a tenth of a second or longer, and every client can cause one. So there are
+//! few threads for them, with a lower priority than the others; few checks may wait, and fewer still of one client,
+//! so that a client that tries passwords doesn't lock out others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -45,7 +45,7 @@ pub struct PasswordChecker {
 }
 
 impl PasswordChecker {
-    /// Checks a password; the receiver is told the user's name where it is right.
+    /// Checks a password; the receiver gets the user's name where it is right.
     ///
     /// # Errors
     /// There is no room for another check.
@@ -100,7 +100,7 @@ fn check_passwords(jobs: &Mutex<Receiver<CheckJob>>) {
         let Ok(job) = jobs.lock().recv() else {
             return;
         };
-        // Nobody waits for it any more.
+        // The client does not wait for it any more.
         if job.told.is_closed() {
             continue;
         }

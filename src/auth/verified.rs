@@ -12,7 +12,8 @@ use ring::rand::SystemRandom;
 use super::UserFile;
 use crate::core::Time;
 
-/// How long it is remembered. Another text of the file is another file: who was removed is out with the reload.
+/// How long it is remembered. A changed file counts as another file, so that a removed user is locked out with the
+/// reload.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// Locks to spread them over.
