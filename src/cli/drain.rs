@@ -217,7 +217,7 @@ async fn warn_if_last(client: &AdminClient, voice: &ProxyVoice, drained: &[Backe
         return;
     };
     let path = format!("/v1/pools/{}", segment(pool));
-    // A proxy that doesn't answer is told about by the drain itself.
+    // The drain itself reports a proxy that doesn't answer.
     let Ok(view) = client.get::<PoolView>(&path).await else {
         return;
     };

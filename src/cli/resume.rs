@@ -77,7 +77,7 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
     let backends = match args.target {
         TargetName::Backend(backend) => vec![backend],
         TargetName::Pool(pool) => {
-            // A hook lifts its own drains; a pause is somebody's who looks after the pool.
+            // A hook lifts its own drains; a pause was set by an operator.
             let may_end = actor.is_none();
             if may_end && end_pause(client, voice, &pool, args.all, args.json).await? {
                 return Ok(());
@@ -96,8 +96,8 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
     ended.into_iter().collect()
 }
 
-/// Ends a pool's pause, if it has one; says whether that was all there was to do. Drains are another matter, and of
-/// others: who ends a pause does not lift them, unless with `--all`.
+/// Ends a pool's pause, if it has one; says whether that was all there was to do. Ending a pause doesn't lift drains,
+/// unless with `--all`.
 async fn end_pause(
     client: &AdminClient,
     voice: &ProxyVoice,

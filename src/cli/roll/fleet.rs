@@ -194,7 +194,7 @@ impl RollFleet {
         Ok((fleet, changes))
     }
 
-    /// The id that drains of this roll bear, as they are told here.
+    /// The id that drains of this roll have in messages.
     pub(super) fn id(&self) -> &str {
         &self.id
     }

@@ -90,7 +90,7 @@ impl RollRemote {
         }
     }
 
-    /// Asks for a drain whose end nobody waits for: others have it already.
+    /// Asks for a drain without waiting for its end.
     pub(super) async fn ask_drain(&self, name: &str) -> Result<(), ClientError> {
         let request = self.request(RestartSign::NewProcess, false);
         let path = self.path(name, "drain");

@@ -1,4 +1,4 @@
-//! Follows a plan to its end: a line for each step, and the report. The plan runs in the proxy, whoever follows it.
+//! Follows a plan to its end: a line for each step, and the report. The plan itself runs in the proxy.
 
 use std::time::{Duration, Instant};
 
