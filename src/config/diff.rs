@@ -398,7 +398,7 @@ fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
             });
         }
         for mut setting in all_settings(from, route) {
-            // What it matches is the same, in whatever order it is written; where it leads is told above.
+            // What it matches is the same, in whatever order it is written; a change of its action is reported above.
             let is_own = setting.section == Route::section().header;
             if is_own && setting.key == "name" {
                 let name = |route: &Route| route.name.clone().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `config/lameduck.toml`, the example with every key: what it lacks is written from the declarations.
 //!
-//! What stands in it already stays as somebody wrote it, since an example may use other words than the reference.
+//! Entries that it has already are left unchanged, since an example may use other words than the reference.
 
 use super::schema::{KeySchema, SECTIONS};
 

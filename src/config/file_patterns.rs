@@ -49,7 +49,7 @@ pub(crate) fn find_files(base: &Path, pattern: &str) -> FoundFiles {
         }
         places = next;
     }
-    // What is no directory and is not there either, such as a link to nowhere, is told by whoever reads it.
+    // A dangling link is reported by the code that reads it.
     places.retain(|path| !path.is_dir() && path.symlink_metadata().is_ok());
     found.files = places;
     found

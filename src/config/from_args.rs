@@ -20,7 +20,7 @@ pub struct CommandLineFlags<'a> {
     pub listen: Option<&'a str>,
     /// `--backend [NAME=]ADDR`, each.
     pub backends: &'a [String],
-    /// `--health-path PATH`: the health check is then explicit, and taken at its word.
+    /// `--health-path PATH`: the health check is then explicit, without the fall-back to TCP.
     pub health_path: Option<&'a str>,
 }
 
