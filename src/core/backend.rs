@@ -44,8 +44,9 @@ impl BackendState {
         }
     }
 
-    /// A backend as it was before the proxy restarted: closed by these drains, with nothing in flight. A drain
-    /// that ends with a restart waits for one that this proxy sees; one that nobody saw is left to its expiry.
+    /// A backend as it was before the proxy restarted: closed by these drains, with nothing in flight. A drain that
+    /// ends with a restart waits for a restart that this proxy sees; one that happened unseen leaves the drain to its
+    /// expiry.
     pub fn restore(now: Time, drains: impl IntoIterator<Item = OpenDrain>) -> Self {
         let mut backend = Self::new(now);
         for drain in drains {
@@ -57,8 +58,8 @@ impl BackendState {
         backend
     }
 
-    /// The same, as one process in a row behind one name: the count goes on at `incarnation`. A drain that ends
-    /// with a restart waits for a later one.
+    /// The same backend, whose count of processes behind its name goes on at `incarnation`. A drain that ends with a
+    /// restart waits for a later one.
     pub fn counted_from(mut self, incarnation: u64) -> Self {
         self.incarnation = incarnation.max(1);
         self.drains.count_from(self.incarnation);
@@ -135,7 +136,7 @@ impl BackendState {
         }
     }
 
-    /// Takes in one event; says what the edge has to do, in this order.
+    /// Takes in one event, and returns what the edge (the code around the core) has to do, in this order.
     pub fn step(
         &mut self,
         event: BackendEvent,

@@ -1,4 +1,5 @@
-//! One closing: from the first drain to the moment when the set is empty again. Those who wait are told once.
+//! One closing: from the first drain to the moment when the set is empty again. Requests that wait for the drain are
+//! answered once.
 
 use super::Time;
 use super::drain::{DrainOutcome, DrainSet};
@@ -14,11 +15,11 @@ pub(super) struct ClosingProgress {
     quiet: Option<Time>,
     /// It is quiet, but requests broke on the way: the next probe tells whether the process died.
     undecided: bool,
-    /// Those who wait have been told.
+    /// Requests that wait for the drain have been answered.
     announced: bool,
     /// The deadline for which streams have been asked to end.
     ending: Option<Time>,
-    /// Those who have a session still go there.
+    /// Clients with a session still go there.
     hand_over: Option<HandOver>,
 }
 
@@ -40,19 +41,19 @@ impl ClosingProgress {
         self
     }
 
-    /// Whether those who have a session still go there.
+    /// Whether clients with a session still go there.
     pub(super) fn hands_over(&self) -> bool {
         self.hand_over.is_some()
     }
 
-    /// Looks whether sessions are still finished; says whether that has ended now.
+    /// Checks whether sessions are still finished. True: that has ended now.
     pub(super) fn look_at_sessions(&mut self, facts: &HandOverFacts, now: Time) -> bool {
         let Some(hand_over) = &mut self.hand_over else {
             return false;
         };
         if hand_over.is_over(facts, now) {
             self.hand_over = None;
-            // Streams have come meanwhile that nobody has asked to end.
+            // Streams have come meanwhile that have not been asked to end.
             self.ending = None;
             return true;
         }
@@ -65,7 +66,7 @@ impl ClosingProgress {
         Some(self.hand_over?.next_look(facts))
     }
 
-    /// A closing from before the proxy started: nothing of it is in flight here, and nobody waits.
+    /// A closing from before the proxy started: nothing is in flight, and no request waits for it.
     pub(super) fn quiet(epoch: u64, now: Time) -> Self {
         Self {
             quiet: Some(now),
@@ -121,7 +122,7 @@ impl ClosingProgress {
         self.announce(outcome)
     }
 
-    /// Tells those who wait, once.
+    /// Answers the requests that wait for the drain, once.
     pub(super) fn announce(&mut self, outcome: DrainOutcome) -> Option<BackendEffect> {
         (!std::mem::replace(&mut self.announced, true)).then_some(BackendEffect::Announce(outcome))
     }

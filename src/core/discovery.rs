@@ -1,4 +1,4 @@
-//! Backends that a source outside names: sets, what changes from one to the next, and when an answer is doubted.
+//! Backends that an external source names: sets, what changes from one to the next, and when an answer is doubted.
 //!
 //! A source (a file, DNS, Docker, Kubernetes) answers with all that it knows, again and again. What it names is taken at
 //! once. What it no longer names is taken away, unless the answer looks like a fault of the source: then it is kept until
@@ -294,7 +294,7 @@ pub enum SetChange<A> {
         /// What it was.
         backend: DiscoveredBackend<A>,
     },
-    /// It is there in both, and not the same.
+    /// It is in both sets, and differs.
     Changed {
         /// Its name.
         name: String,

@@ -19,10 +19,10 @@
 //! * [`launch`] is what a launcher does about its app;
 //! * [`revival`] is what a keeper does about the proxy;
 //! * [`supervisor_word`] makes of what supervisors say what a backend is told;
-//! * [`discovery`] judges what sources outside say of which backends there are;
+//! * [`discovery`] judges which backends external sources name;
 //! * [`trace_context`] reads whose trace a request is part of, and decides which are recorded;
 //! * [`call_status`] names what became of a gRPC call;
-//! * [`moving`] says who goes on with a connection that changes its process;
+//! * [`moving`] decides which process goes on with a connection that moves;
 //! * [`upgrade`] is how one lameduck takes over from another.
 
 pub mod backend;

@@ -18,7 +18,7 @@ pub struct BackendSet<K> {
     eligible: usize,
     /// How many of those answered their last probe in time.
     answering: usize,
-    /// Who wants its tick when: the deadline of each entry that has one.
+    /// The deadline of each entry that has one.
     due: BTreeSet<(Time, K)>,
 }
 
@@ -116,7 +116,7 @@ impl<K: Ord + Clone> BackendSet<K> {
         }
     }
 
-    /// Takes a backend out. Who waits for its drain has to be told by the caller.
+    /// Takes a backend out. The caller has to answer the requests that wait for its drain.
     pub fn remove(&mut self, key: &K) -> Option<BackendState> {
         let PoolEntry { backend, deadline } = self.backends.remove(key)?;
         if let Some(at) = deadline {
