@@ -2,7 +2,7 @@
 //!
 //! A connect succeeds as soon as the listener's kernel has room for it; the process may take it much later, or die
 //! before it does, and then its kernel resets a connection whose bytes it has acknowledged. Where both ends are in
-//! one network namespace, the kernel knows better: an end that nobody has accepted belongs to no file, and so has no
+//! one network namespace, the kernel knows better: an end that was not accepted belongs to no file, and so has no
 //! inode. That takes one question over netlink, which the kernel answers within the call: a few microseconds.
 
 use std::io::{self, Read as _};
@@ -27,8 +27,8 @@ pub fn peer_accept_state(ours: SocketAddr, theirs: SocketAddr) -> Option<AcceptS
         .flatten()
 }
 
-/// Whether the other end of the connection between these addresses was closed by whoever had it, for good and not only
-/// for sending. `false` where this can't be known: see [`place`].
+/// Whether the other end of the connection between these addresses was closed by its process, for good and not only
+/// for sending. `false` where this can't be known: see [`peer_accept_state`].
 pub fn is_abandoned(ours: SocketAddr, theirs: SocketAddr) -> bool {
     query_socket(ours, theirs, |bytes| {
         let (state, inode) = parse_state_and_inode(bytes)?;
@@ -49,7 +49,7 @@ fn query_socket<T>(
         return Ok(None);
     }
     let socket = netlink::open()?;
-    // The kernel has answered when `send` returns: nobody ever waits here.
+    // The kernel has answered when `send` returns: this never waits.
     socket.set_nonblocking(true)?;
     socket.send(&socket_query(ours, theirs))?;
     let mut buffer = [0; 1024];

@@ -1,6 +1,6 @@
-//! Listening sockets that outlive this process, because whoever watches over it keeps copies of their descriptors:
-//! systemd's store (`FDSTORE=1`, sd_notify(3)), or `lameduck run --keeper`, which speaks the same. After a `kill -9` the
-//! next process gets them back by sd_listen_fds(3). In between nobody is refused: who connects waits in their queues.
+//! Listening sockets that outlive this process, because its supervisor keeps copies of their descriptors: systemd's
+//! store (`FDSTORE=1`, sd_notify(3)), or `lameduck run --keeper`, which speaks the same. After a `kill -9` the next
+//! process gets them back by sd_listen_fds(3). In between no client is refused: connections wait in their queues.
 //!
 //! A name says what a socket is for, so that the next process knows its own again, and can tell it from one that the
 //! supervisor has bound by itself ([`super::activation`]).
@@ -73,7 +73,7 @@ pub enum KeptKind {
     Tcp,
     /// TCP on `[::]` without IPv4.
     TcpIpv6Alone,
-    /// A unix socket, by the file that leads to it: once that is gone or another one, nobody can come any more.
+    /// A unix socket, by the file that leads to it: once that is gone or replaced, no client can connect any more.
     Unix(FileIdentity),
 }
 
@@ -216,8 +216,9 @@ impl SocketStore {
         }
     }
 
-    /// The same for a process that takes over: the supervisor listens to the one before it (`NotifyAccess=main`) until that
-    /// has told of this one. What is to be kept waits for [`Self::speak`].
+    /// The same for a process that takes over: the supervisor accepts messages only from the process before it
+    /// (`NotifyAccess=main`) until that has announced this one. Sockets to be kept wait for
+    /// [`Self::send_waiting_sockets`].
     pub fn in_waiting(self, waits: bool) -> Self {
         *self.waiting.lock() = (waits && self.is_there()).then(Vec::new);
         self

@@ -1,7 +1,7 @@
 //! sd_notify(3): telling the supervisor above us that we are ready, alive or about to stop.
 //!
 //! The protocol is one datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names: a path, or with a
-//! leading `@` a name in Linux's abstract namespace. Nobody answers. Descriptors may go with it: [`tell_with`].
+//! leading `@` a name in Linux's abstract namespace. There is no answer. Descriptors may go with it: [`tell_with`].
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
@@ -24,8 +24,7 @@ const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Tells the supervisor that `NOTIFY_SOCKET` names `state`: one or more lines such as `READY=1`. `false`: there
 /// is none to tell (the variable is unset or empty).
 ///
-/// # Errors
-/// When the variable names no socket address, or nobody reads there.
+/// # Errors When the variable names no socket address, or no process reads there.
 pub fn notify(state: &str) -> io::Result<bool> {
     match std::env::var_os(NOTIFY_SOCKET) {
         Some(address) if !address.is_empty() => notify_at(&address, state).map(|()| true),
@@ -44,7 +43,7 @@ pub fn notify_at(address: &OsStr, state: &str) -> io::Result<()> {
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-/// As [`tell`], with a descriptor that the supervisor gets a copy of.
+/// As [`notify_at`], with a descriptor that the supervisor gets a copy of.
 ///
 /// # Errors
 /// As there.

@@ -6,9 +6,9 @@ use crate::config::ProxyProtocol;
 
 /// How every header of version 2 begins (§2.2).
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2, nobody's connection but ours.
+/// Version 2: a connection of the proxy's own.
 const LOCAL: u8 = 0x20;
-/// Version 2, on somebody's behalf.
+/// Version 2: a connection on behalf of a client.
 const PROXY: u8 = 0x21;
 const UNSPECIFIED: u8 = 0;
 const TCP4: u8 = 0x11;
