@@ -1,5 +1,5 @@
-//! How often a request has come through lameduck already: one that goes round in a circle, through whatever other
-//! proxies, is ended before it has taken every connection there is.
+//! How often a request has passed through lameduck already: a request in a loop, through whatever other proxies, is
+//! ended before it uses up all connections.
 //!
 //! Each pass leaves a mark on what the backend gets: `Via`, where that is on, else `CDN-Loop` (RFC 8586, made for this;
 //! proxies pass it on). The latter is only left where the request has come with every field that a pass adds
@@ -27,7 +27,7 @@ const NAME: &[u8] = b"lameduck";
 
 const MARKS: u32 = FieldKind::Via.bit() | FieldKind::CdnLoop.bit();
 
-/// Whether a request goes round in a circle.
+/// Whether a request is in a loop.
 pub fn is_circle(buf: &[u8], head: &RequestHead) -> bool {
     // The only test for nearly every request.
     head.kinds & MARKS != 0 && count_marks(buf, head) >= MOST

@@ -11,9 +11,9 @@
 //! - `actions`, `redirect`, `maintenance` and `local_response` answer without a backend, through `compressed_answer` where
 //!   that is on; `intercept` puts a page in the place of an app's answer.
 //!
-//! Beside the way: [`record`] is what is remembered for the log, [`request_id`] the request's name there, `arrival` counts requests where somebody listens for
-//! silence, `followed` tells plans of splits and traces of them, `restarts` counts what they were to restarts of backends,
-//! `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process.
+//! Beside the way: [`record`] is what is remembered for the log, [`request_id`] the request's name there, `arrival`
+//! counts new requests, `followed` follows them for split plans and traces, `restarts` counts those that met a
+//! restart of a backend, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process.
 
 mod actions;
 mod arrival;
@@ -79,7 +79,7 @@ struct Transaction<'a> {
     id: &'a RequestId,
     account: &'a mut RequestRecord,
     upload: RequestUpload,
-    /// Where it is not sent to again.
+    /// Backends that the request is not sent to again.
     excluded: ExcludedBackends,
     tried: AttemptHistory,
     /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
@@ -173,7 +173,7 @@ pub async fn handle(
                             break 'answered request.carry_tunnel(permit, upgraded).await;
                         }
                         AttemptEnd::AtRest(resting) => {
-                            // Boxed: nothing else comes to that.
+                            // Boxed: only event streams get here.
                             let carrying = request.carry_events(permit, resting);
                             break 'answered Box::pin(carrying).await;
                         }
@@ -191,11 +191,11 @@ pub async fn handle(
             };
             request.account.bytes_in += request.upload.total();
             request.account.occupied = request.upload.occupied();
-            // Where it is for another pool at its end, that one has it in its account.
+            // Where the request has changed its pool, it counts for the last one.
             routed = (!transaction.is_unrouted).then_some(transaction.pool);
             next
         });
-        // A mistake of ours costs this one request, and its client gets an answer.
+        // A panic costs only this one request, and its client gets an answer.
         panics::catch(answering).await
     };
     let next = match answered {
@@ -290,7 +290,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Nobody is left to be answered.
+    /// The client has gone: there is no answer to send.
     fn client_gone(&mut self) -> AfterRequest {
         self.account.end = RequestEnd::ClientClosed;
         AfterRequest::Close

@@ -20,14 +20,14 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// On whose behalf a connection is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct ProxiedAddrs {
-    /// The client; `None`: nobody knows.
+    /// The client's address; `None`: unknown.
     pub client: Option<SocketAddr>,
     /// Where it has connected to; `None`: that is not known.
     pub local: Option<SocketAddr>,
 }
 
 impl ProxiedAddrs {
-    /// Nobody's: for connections that many clients share.
+    /// No client's: for connections that many clients share.
     pub fn nobody() -> Self {
         Self {
             client: None,
@@ -116,7 +116,7 @@ async fn shake_hands(
     }
 }
 
-/// People hear of it: where probes don't go through the same handshake, nothing else would tell them.
+/// Logs a handshake that the backend refused: where probes don't do the same handshake, nothing else would report it.
 fn refused(endpoint: &Endpoint, error: &io::Error) -> ConnectError {
     let why = explain(error);
     complain(endpoint, &why);
