@@ -1,4 +1,4 @@
-//! What the registry is asked to do: probe results, and what people want to know or to change.
+//! The registry's messages: probe results, questions and changes.
 
 use std::sync::Arc;
 
