@@ -69,7 +69,7 @@ impl PublicListeners {
         }
     }
 
-    /// The same, letting clients resume whom the process before this one has let in.
+    /// The same, with session tickets of the process before this one, so that its clients can resume.
     pub fn resuming(mut self, tickets: Vec<HandedTickets>) -> Self {
         self.tickets = tickets;
         self
@@ -81,7 +81,7 @@ impl PublicListeners {
         self
     }
 
-    /// The same, with somebody who keeps the sockets beyond the process's end.
+    /// The same, with a store that keeps the sockets beyond the process's end.
     pub fn kept_in(mut self, store: Arc<SocketStore>) -> Self {
         self.store = store;
         self

@@ -156,7 +156,7 @@ impl QuietPeriod {
     }
 }
 
-/// Looks again and again, for as long as the process runs. Where nobody wants to know, it sleeps.
+/// Checks again and again, for as long as the process runs. It sleeps while the answer isn't needed.
 pub async fn keep_listening(quiet: Arc<QuietPeriod>) {
     let mut next = clock::now();
     loop {
