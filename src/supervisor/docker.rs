@@ -22,7 +22,7 @@ use crate::rt::signal_number::signal_number;
 
 /// Events from so long before the look are asked for, too: the daemon's clock may be behind ours.
 const OVERLAP: Duration = Duration::from_secs(2);
-/// Events that wait to be looked at. Whoever falls behind by more has the daemon wait.
+/// Events that wait to be read. If more come, the daemon has to wait.
 const QUEUE: usize = 1024;
 /// The longest that a request may take, in seconds; the event stream has no end.
 const REQUEST: u64 = 10;

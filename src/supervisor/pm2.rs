@@ -1,8 +1,8 @@
 //! PM2, by its bus (`pub.sock`) and its remote calls (`rpc.sock`).
 //!
-//! `process:event` tells of an exit and of a start, after them. What comes before the signal is a line of PM2's own log,
-//! which it puts on the bus, too: `Stopping app:NAME id:ID`. An app's own lines come as other kinds of message, so that no
-//! app can say it for another.
+//! `process:event` reports exits and starts after they happened. What comes before the signal is a line of PM2's own
+//! log, which it puts on the bus, too: `Stopping app:NAME id:ID`. An app's own lines come as other kinds of message,
+//! so that no app can forge one for another.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -156,7 +156,7 @@ fn report_service_status(
 }
 
 impl ServiceDialect {
-    /// How the service in this directory is; or why nobody says.
+    /// The state of the service in this directory; or why it is unknown.
     fn status_of(&self, service: &Path) -> Result<Status, String> {
         let supervise = service.join("supervise");
         // Without a reader, opening a FIFO for writing fails: then the file is what the last supervisor left behind.
@@ -192,7 +192,7 @@ impl WatchedServices {
         for process in all.difference(&watched) {
             let dir = self.root.join(process).join("supervise");
             let flags = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
-            // One that can't be watched is told of by the look.
+            // A service that can't be watched is reported when its state is read.
             if let Ok(number) = inotify::add_watch(notify.get_ref(), &dir, flags) {
                 self.by_watch.insert(number, process.clone());
             }
@@ -261,7 +261,7 @@ fn read_s6(status: &[u8]) -> Option<Status> {
     })
 }
 
-/// A process: its pid, and since when it runs.
+/// The mark of a process: its pid, and since when it runs.
 fn mark(pid: u64, since: &[u8]) -> String {
     let since: String = since.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{pid}@{since}")

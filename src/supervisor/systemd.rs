@@ -1,8 +1,8 @@
 //! systemd, over D-Bus. What it is about to do is known before it does it: a job of type `stop` or `restart` is announced
 //! (`JobNew`) before it runs, and `deactivating` comes with its run.
 //!
-//! Signals say only where to look: what is told is always what a look finds, which was begun after the signal. So no signal
-//! that was read late can say what is no longer true.
+//! Signals say only which unit to look at: what is reported is always read after the signal. So a signal that comes
+//! late can't report an outdated state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -28,7 +28,7 @@ const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 const JOB_INTERFACE: &str = "org.freedesktop.systemd1.Job";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// Signals of one kind that wait to be looked at. Whoever falls behind by more waits for us, on the bus.
+/// Signals of one kind that wait to be read. If more come, they wait on the bus.
 const QUEUE: usize = 1024;
 /// Units that are looked at even if no signal names them: a bus may lose what it can't deliver.
 const LOOK: Duration = Duration::from_secs(30);
