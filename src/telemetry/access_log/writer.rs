@@ -205,7 +205,7 @@ pub(super) fn write_lines(shared: &WriterShared, mut sink: AccessLogSink) {
     }
 }
 
-/// Waits for the next pass: a short while, or, after a quiet time, until somebody wakes it.
+/// Waits for the next pass: a short while, or, after a quiet time, until it is woken.
 fn wait(shared: &WriterShared, idle: u32) {
     if shared.has_order() {
         return;

@@ -38,7 +38,7 @@ pub(super) struct CollectorClient {
     heard: Arc<Mutex<CollectorAnswers>>,
 }
 
-/// What the collector has said since somebody asked.
+/// What the collector has answered since that was last read.
 #[derive(Debug, Default)]
 struct CollectorAnswers {
     problem: Option<String>,
