@@ -35,7 +35,7 @@ pub enum ReloadOutcome {
     Same,
     /// New files are in use.
     Taken,
-    /// They are bad, which is told now; the old ones stay in use.
+    /// They are bad, which is logged now; the old ones stay in use.
     Refused,
 }
 
