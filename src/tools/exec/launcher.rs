@@ -154,7 +154,7 @@ impl Launcher {
             LaunchEffect::AskDrain(timeout) => {
                 self.with_links(|links| links.drain(timeout, "its supervisor stops it"));
             }
-            // One that has just ended is told soon enough.
+            // The end of a process that has just ended is reported soon.
             LaunchEffect::Send(signal) => drop(kill(self.app.pid(), signal)),
             LaunchEffect::SendGroup(signal) => drop(kill_group(self.app.pid(), signal)),
             LaunchEffect::SendAll(signal) => self.app.signal_all(signal),

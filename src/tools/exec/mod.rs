@@ -57,7 +57,7 @@ pub struct ExecOptions {
     pub notify_fd: Option<RawFd>,
     /// What to decide by.
     pub plan: LaunchPlan,
-    /// Nobody chose the drain's deadline.
+    /// The drain's deadline is the default.
     pub default_timeout: bool,
     /// The app.
     pub command: Vec<OsString>,

@@ -11,9 +11,9 @@ use crate::net::listening;
 pub(super) enum PortHolder {
     /// The app listens there.
     Ours(SocketAddr),
-    /// Somebody listens there, and the app's descriptors can't be read (it runs as another user).
+    /// A process listens there, and the app's descriptors can't be read (it runs as another user).
     Unknown(SocketAddr),
-    /// Somebody else listens there.
+    /// Another process listens there.
     Foreign,
     /// Nobody listens there.
     Nobody,

@@ -49,7 +49,7 @@ impl HeldSockets {
         );
         let notify = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         notify.set_nonblocking(true)?;
-        // Anybody can send to such a name: whose message it is, the kernel says.
+        // Every process can send to such a name: the kernel identifies the sender.
         set_socket_passcred(&notify, true)?;
         Ok(Self {
             notify,

@@ -147,7 +147,7 @@ impl LogLedger {
     pub fn add_line(&mut self, place: LinePlace, text: &[u8], end: LineEnd) {
         let line = match (LogLine::read(text), end) {
             (Ok(line), LineEnd::Whole) => line,
-            // Without its end, nobody knows what else it would have said.
+            // Without its end, the rest of the line is unknown.
             (_, LineEnd::Torn) => return self.torn.add(place),
             (Err(LineFault::BadRestarts), _) => {
                 return self.add_doubt(

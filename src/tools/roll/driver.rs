@@ -37,7 +37,7 @@ pub trait RollProxy {
     fn fetch_pool(&self) -> impl Future<Output = Result<PoolView, RollError>>;
 }
 
-/// Says when it is worth looking.
+/// Says when to look at the pool again.
 pub trait RollWatch {
     /// Waits until something may have changed. It may be dropped and called again without missing anything.
     fn changed(&mut self) -> impl Future<Output = Result<(), RollError>>;

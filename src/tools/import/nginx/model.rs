@@ -137,7 +137,7 @@ impl<'a> NginxServer<'a> {
         for name in directive.args() {
             let lower = name.to_ascii_lowercase();
             let why = match lower.as_str() {
-                // What nobody asks for: such a server is there by being the default one.
+                // Names that no client sends: such a server is only a default one.
                 "" | "_" | "-" | "!" => continue,
                 other if other.starts_with('~') => "lameduck has no regular expressions for hosts",
                 other if other.ends_with(".*") => "a host's wildcard stands at its beginning",

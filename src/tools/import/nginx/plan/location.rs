@@ -1,4 +1,4 @@
-//! What a location does with a request: its action, what happens on the way, and who is kept out.
+//! What a location does with a request: its action, its changes, and its restrictions of access.
 
 use super::conditions::RequestTest;
 use super::fallback::tested_steps;
@@ -35,7 +35,7 @@ pub(super) struct LocationPlan {
     pub notices: Vec<ImportNotice>,
     /// Whether it answers 503, because it can't be carried over.
     pub is_closed: bool,
-    /// Whether nginx sends who leaves out its last slash there.
+    /// Whether nginx redirects requests without the last slash there.
     pub adds_slash: bool,
 }
 
@@ -62,7 +62,7 @@ pub(super) enum PathChange {
 }
 
 impl LocationPlan {
-    /// Whether somebody is kept out, or everybody.
+    /// Whether some or all clients are refused.
     pub(super) fn keeps_out(&self) -> bool {
         let guards = ["auth", "allow", "deny"];
         let is_open = |key: &str| ["pool", "split", "files"].contains(&key);

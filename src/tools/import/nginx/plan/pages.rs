@@ -249,7 +249,7 @@ impl<'a> LocationPlanner<'_, 'a> {
     }
 }
 
-/// Whether a location sends files to whoever asks.
+/// Whether a location sends files to clients.
 fn sends_files(location: &NginxLocation<'_>) -> bool {
     let other = [
         "return",

@@ -73,7 +73,7 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     Some(redirect)
 }
 
-/// An `if` that sends all to HTTPS who come without it, by what a balancer says or by themselves.
+/// An `if` that redirects to HTTPS all requests without TLS, by a balancer's header field or by the connection.
 pub(super) fn read_test(test: &NginxDirective, server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     let words = test.args().join(" ");
     let words = words.trim_start_matches('(').trim_end_matches(')').trim();

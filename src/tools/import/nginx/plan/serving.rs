@@ -1,4 +1,4 @@
-//! Locations that pass requests on to nobody: files, or nothing.
+//! Locations that don't pass requests on: files, or nothing.
 
 use super::files::{FilesEnd, read_files};
 use super::guards::{contentless, foreign_content};
