@@ -44,7 +44,7 @@ pub trait OldProcess: Send {
     /// Why that can't be given now.
     async fn give_state(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String>;
 
-    /// Whether somebody starts another process when this one dies.
+    /// Whether a supervisor starts another process when this one dies.
     fn is_supervised(&self) -> bool;
 
     /// Takes up changes again: nothing was handed over.
@@ -78,8 +78,8 @@ fn spawn_successor(mut command: Command) -> io::Result<(StartedChild, UnixStream
     Ok((start_child(&mut command)?, ours))
 }
 
-/// Has `command` take over from this process. `patience`: how long each step may last at
-/// most. `stopped` ends when this process is told to stop, which comes first.
+/// Has `command` take over from this process. `patience`: how long each step may last at most. `stopped` ends when
+/// this process is told to stop, which takes precedence.
 ///
 /// # Errors
 /// Why it didn't, for people: the new process is dead, and this one goes on as if nothing had been.

@@ -69,14 +69,14 @@ impl Predecessor {
     pub async fn greet() -> Result<Self, TakeOverError> {
         let socket = take_channel().map_err(TakeOverError::NoChannel)?;
         let (outgoing, incoming) = open_channel(socket).map_err(TakeOverError::NoChannel)?;
-        // Where it is dead, that is heard next.
+        // If that process is dead, the next read shows it.
         let _ = outgoing
             .send(&UpgradeFrame::Hello(UpgradeGreeting::of_this_process(
                 false,
             )))
             .await;
         let mut taking = UpgradeTaker::default();
-        // Until the old one says it.
+        // Assumed until the old process reports it.
         taking.set_supervised(std::env::var_os(NOTIFY_SOCKET).is_some_and(|at| !at.is_empty()));
         Ok(Self {
             taking,
@@ -86,7 +86,7 @@ impl Predecessor {
         })
     }
 
-    /// Its first words.
+    /// The greeting of the old process.
     pub fn greeting(&self) -> &UpgradeGreeting {
         &self.greeting
     }
@@ -96,12 +96,13 @@ impl Predecessor {
         self.taking.is_alone()
     }
 
-    /// What is said to it.
+    /// The channel to it.
     pub fn outgoing(&self) -> ChannelSender {
         self.outgoing.clone()
     }
 
-    /// Waits for what it gives. `None`: it is dead and has given nothing, so this process starts as any other.
+    /// Waits for the state and the sockets. `None`: the old process died before it sent them, so this one starts as
+    /// any other.
     ///
     /// # Errors
     /// When the two can't agree.
@@ -164,8 +165,8 @@ impl Predecessor {
         }
     }
 
-    /// Says that this process accepts, and waits until the old one has stopped. Whoever is served then stays served,
-    /// whatever becomes of the old one.
+    /// Says that this process accepts, and waits until the old one has stopped. Clients that are served from then on
+    /// stay served, whatever becomes of the old one.
     pub async fn accepts(&mut self, unused: Vec<usize>) {
         let mut event = TakingEvent::Accepts;
         loop {
