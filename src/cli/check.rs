@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_for_whoever_asks() {
+    fn colour_is_used_only_where_it_is_asked_for() {
         let error = ConfigError::NotFound {
             searched: vec!["a".into()],
         };

@@ -273,7 +273,7 @@ mod tests {
 
     /// A starved machine: probes time out everywhere, and nobody is better than the others.
     #[test]
-    fn timeouts_take_out_nobody_where_nobody_answers() {
+    fn timeouts_evict_no_backend_where_none_answers() {
         let mut pool = up(&["a", "b", "c"]);
         let names = ["a", "b", "c"];
         for n in 1..=20 {

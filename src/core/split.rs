@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_chosen_where_nobody_has_a_weight() {
+    fn nothing_is_chosen_where_all_weights_are_zero() {
         assert_eq!(by_chance(&[0, 0], u64::MAX), None);
         assert_eq!(by_chance(&[], 0), None);
         assert_eq!(for_key([(1, 0)], 5), None);

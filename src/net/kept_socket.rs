@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_others_are_none() {
+    fn other_names_are_no_kept_sockets() {
         for name in [
             "",
             "admin",

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_told() {
+    fn path_address_receives_the_message() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -110,7 +110,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn an_abstract_name_is_told() {
+    fn abstract_address_receives_the_message() {
         use std::os::linux::net::SocketAddrExt;
         let name = format!("lameduck-notify-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_and_nonsense_are_errors() {
+    fn missing_socket_and_malformed_address_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
         let error = notify_at(missing.as_os_str(), "READY=1").unwrap_err();

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn form_goes_by_what_the_client_accepts() {
+    fn error_form_follows_the_accept_field() {
         let page = page();
         for (fields, without, with) in [
             ("", "text", "page"),

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_has_declined_is_asked_again_by_the_next_hand_over_only() {
+    fn connection_that_declined_is_asked_again_only_by_the_next_hand_over() {
         let set = InterruptSet::default();
         let one = set.join();
         set.begin_move();

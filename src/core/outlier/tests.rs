@@ -84,7 +84,7 @@ fn errors_in_a_row_eject_when_no_probe_has_said_more() {
 
 /// Figures come to it when it asks for them: it asks though nobody is suspected.
 #[test]
-fn detector_that_knows_nobody_wants_to_judge_at_the_end_of_each_slice() {
+fn detector_without_backends_is_due_at_the_end_of_each_slice() {
     let mut detector = OutlierDetector::new(policy(), Time::ZERO);
     assert_eq!(detector.next_deadline(), SECOND * 2);
     assert_eq!(detector.judge(&eligible(3), SECOND * 2), []);

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_another_pool_or_key_is_none() {
+    fn token_of_another_pool_or_key_is_refused() {
         let keys = MixingKeys(vec![7]);
         let text = write_token(&keys, "app", &token());
         assert_eq!(read_token(&keys, "app2", &text, NOW, HOUR), None);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn token_with_any_letter_changed_added_or_missing_is_none() {
+    fn token_with_any_letter_changed_added_or_missing_is_refused() {
         let keys = MixingKeys(vec![7]);
         let text = write_token(&keys, "app", &token());
         let read = |text: &[u8]| read_token(&keys, "app", text, NOW, HOUR);

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_has_no_address() {
+    fn header_for_an_unknown_client_has_no_address() {
         assert_eq!(for_unknown_client(ProxyProtocol::V1), b"PROXY UNKNOWN\r\n");
         let header = for_unknown_client(ProxyProtocol::V2);
         assert_eq!(

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_one_is_kept() {
+    fn request_id_of_the_client_is_kept() {
         assert_eq!(RequestId::given(b"abc-1").as_str(), "abc-1");
     }
 
