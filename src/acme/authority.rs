@@ -30,14 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// No answer is longer, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// So much of what an authority says is passed on to people, in characters.
+/// Most characters of an authority's message that are shown.
 const MOST_TEXT: usize = 400;
 
 /// Asks an authority.
 #[derive(Clone)]
 pub(super) struct AuthorityClient {
     tls: TlsConnector,
-    /// What the last answer said of waiting, in seconds.
+    /// The `Retry-After` of the last answer, in seconds.
     asked: Arc<Mutex<Option<i64>>>,
 }
 
@@ -95,7 +95,7 @@ impl AuthorityClient {
         })
     }
 
-    /// What the last answer said of waiting, once.
+    /// Takes the `Retry-After` of the last answer.
     pub(super) fn take_asked(&self) -> Option<i64> {
         self.asked.lock().take()
     }
@@ -176,7 +176,7 @@ impl AuthorityClient {
         match has_problem {
             Ok(problem) if is_post && problem.status.is_some() => Ok(answer),
             Ok(problem) if is_post => {
-                // Not every authority repeats its status there.
+                // Not every authority repeats the status in the problem document.
                 let (parts, _) = answer.into_parts();
                 let body = serde_json::json!({
                     "type": problem.r#type,
@@ -226,7 +226,7 @@ impl AuthorityClient {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed("no HTTP with", &error))?;
-        // It ends with the sender.
+        // The task ends when the sender is dropped.
         tokio::spawn(connection);
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let target = uri.path_and_query().map_or("/", |path| path.as_str());

@@ -1,10 +1,9 @@
 //! Certificates by ACME (RFC 8555): ordered, renewed and kept on the disk, apart from everything that serves. What is due,
 //! and what a failure means, is decided in [`core::renewal`](crate::core::renewal).
 //!
-//! Nothing here stands in a client's way. `[listener.tls]` reads the files that this folder writes, as it reads any
-//! others, and [`tls::challenge`](crate::tls::challenge) answers authorities from the files in the directory. So it
-//! does not matter which of several proxies orders: the others see challenge and certificate in the directory they
-//! share.
+//! Nothing here delays a client. `[listener.tls]` reads the files that this folder writes, as it reads any others,
+//! and [`tls::challenge`](crate::tls::challenge) answers authorities from the files in the directory. So it does not
+//! matter which of several proxies orders: the others see challenge and certificate in the directory they share.
 //!
 //! - [`account_plan`]: the configuration as accounts and certificates;
 //! - [`manager`]: the loop that checks what is due, and starts one order at a time for each account;

@@ -17,7 +17,7 @@ const LOCK: &str = "lock";
 /// Held for a moment by a process that takes the lease of a holder that hangs.
 const STEAL: &str = "lock.steal";
 
-/// How long a lease holds, in seconds, unless it is moved on.
+/// How long a lease lasts, in seconds, unless it is extended.
 pub(super) const LEASE_TIME: i64 = 60;
 
 /// The right to order, until it is dropped.
@@ -75,7 +75,7 @@ impl OrderLease {
         Ok(None)
     }
 
-    /// Moves its end on. `false`: it has gone to another proxy, and nothing more may be done with it.
+    /// Extends the lease. `false`: another proxy has it now, and this one must stop.
     pub(super) fn extend(&mut self, now: i64) -> io::Result<bool> {
         let own = read_text(&mut self.file).is_some_and(|text| text.holder == self.holder);
         if !own || !is_at(&self.file, &self.path) {

@@ -24,7 +24,7 @@ use crate::tls::server::CertificateInventory;
 /// How long one try may take in all.
 const LONGEST_TRY: Duration = Duration::from_secs(180);
 
-/// The lease is moved on so often.
+/// How often the lease is extended.
 const EXTEND_EVERY: Duration = Duration::from_secs(15);
 
 /// How a try ended.
@@ -32,7 +32,7 @@ const EXTEND_EVERY: Duration = Duration::from_secs(15);
 pub(super) enum OrderEnd {
     Issued,
     Failed,
-    /// Another proxy was sooner.
+    /// Another proxy has ordered it already.
     NotDue,
     /// Another proxy orders.
     Busy,
