@@ -16,11 +16,11 @@ pub(super) struct AccessView {
     read: bool,
     /// Whether it may change something.
     change: bool,
-    /// What there is to be said of its token.
+    /// The state of the caller's token.
     token: &'static str,
 }
 
-/// `GET /v1/access`. Free, wherever there is an API: it tells nothing that a refusal wouldn't.
+/// `GET /v1/access`. Needs no token on any door: it reveals nothing that a refusal wouldn't.
 pub(super) async fn access(
     State(admin): State<AdminState>,
     shown: Option<Extension<ShownCertificate>>,

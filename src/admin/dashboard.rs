@@ -11,7 +11,7 @@ use super::AdminState;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
-/// A file of the page: where it is, what it is, its content.
+/// A file of the page: its path, its media type, its content.
 type PageFile = (&'static str, &'static str, &'static str);
 
 const FILES: [PageFile; 8] = [
@@ -86,7 +86,7 @@ fn answer((_, kind, content): PageFile) -> impl IntoResponse {
             HeaderName::from_static("cross-origin-resource-policy"),
             "same-origin",
         ),
-        // A page of another version would not fit the API.
+        // A cached page of another version would not fit the API.
         fixed(header::CACHE_CONTROL, "no-store"),
     ];
     (fields, content)

@@ -38,10 +38,9 @@ pub(super) fn names_of(tls: &ServerTls) -> Vec<String> {
     names.filter(|name| !name.contains('*')).cloned().collect()
 }
 
-/// Shakes hands; says whether the client has shown a certificate.
+/// Does the handshake, and returns whether the client has shown a certificate.
 ///
-/// # Errors
-/// No connection came of it.
+/// # Errors The handshake has failed.
 pub(super) async fn shake_hands(
     tls: &ServerTls,
     stream: ReservedConnection,

@@ -178,7 +178,7 @@ fn certificate(served: &ServedCertificate) -> Value {
     })
 }
 
-/// One that is ordered and renewed by itself, there or not.
+/// A certificate that is ordered and renewed automatically, whether or not it exists yet.
 fn managed(status: &ManagedStatus) -> Value {
     json!({
         "names": status.names,

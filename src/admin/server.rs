@@ -181,7 +181,7 @@ pub async fn serve(
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
-    // A sender that is gone is a process that is going.
+    // If the sender is gone, the process is exiting.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
