@@ -1,4 +1,4 @@
-//! What the edge has made of a section, carried beside it.
+//! What other code has built from a section, carried beside it.
 
 use std::any::Any;
 use std::fmt;

@@ -1,5 +1,5 @@
 //! Defaults that depend on what the user wrote: a default must never make a value invalid that the user wrote. Each
-//! pair of keys that bound each other has its line here; `validate` judges what is left, which was written.
+//! pair of keys that bound each other has its line here; `validate` judges the values that were written.
 
 use super::ports::{clash, takes_all, takes_ipv4_of};
 use super::reader::ConfigFindings;

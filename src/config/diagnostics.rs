@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// It works, and probably not as meant.
+    /// It works, but probably not as intended.
     Warning,
 }
 
@@ -286,7 +286,7 @@ fn grouped(number: usize) -> String {
 const LONGEST_WORD: usize = 200;
 const LONGEST_MESSAGE: usize = 1200;
 
-/// A message whose long words, and which itself, are left out in the middle.
+/// A message without the middle of its long words, and without its own middle if it is too long.
 fn shorten(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST_WORD {
         return Cow::Borrowed(text);
@@ -313,7 +313,7 @@ fn without_middle(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// Values end up in messages: none of them may break the line or play tricks on a terminal.
+/// Values end up in messages: none of them may break the line or control a terminal.
 pub(crate) fn tame(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

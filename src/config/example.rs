@@ -14,7 +14,7 @@ pub fn complete(text: &str) -> String {
     for section in &SECTIONS[1..] {
         let begin = header_of(&lines, section.header).unwrap_or_else(|| {
             let mut new = comment(section.doc);
-            // Without a gap the key above would be taken for a part of this comment.
+            // Without an empty line the key above would look like a part of this comment.
             if lines[..end].last().is_some_and(|line| !line.is_empty()) {
                 new.insert(0, String::new());
             }

@@ -13,7 +13,7 @@ use std::path::Path;
 /// The pool of `run --backend`.
 pub const POOL: &str = "app";
 
-/// What `lameduck run` may be told without a file.
+/// What the command line of `lameduck run` can set without a file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CommandLineFlags<'a> {
     /// `--listen ADDR`. Default 127.0.0.1:8080 without a file, and the file's listeners with one.
@@ -191,7 +191,7 @@ fn build(flags: CommandLineFlags<'_>) -> Result<(Config, ConfigReport), ConfigEr
     }
 }
 
-/// A flag's value, so that it can't play tricks on a terminal.
+/// A flag's value, made safe for a terminal.
 fn shown(value: &str) -> String {
     value.escape_debug().to_string()
 }

@@ -17,7 +17,7 @@ fn time_with_origin(f: &ConfigFindings, path: &str, value: std::time::Duration) 
     format!("{}{by_default}", time(value))
 }
 
-/// Check everything that takes more than one value to judge.
+/// Checks everything that needs more than one value.
 pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
     server(&config.server, f);
     limits(&config.server, f);
