@@ -69,7 +69,8 @@ pub fn has_room() -> bool {
     kept() < LIMIT.load(Ordering::Relaxed)
 }
 
-/// Whether `bytes` more fit into one of `parts` equal parts of the budget, for memory that is optional.
+/// Whether all memory that is kept, with `bytes` more of an optional kind, stays within one of `parts` equal parts of
+/// the budget.
 pub fn fits_part(bytes: usize, parts: usize) -> bool {
     kept().saturating_add(bytes) <= LIMIT.load(Ordering::Relaxed) / parts
 }

@@ -251,7 +251,7 @@ impl FileSearch<'_> {
         match self.root.open_file(relative, self.wanted.wait) {
             Ok(opened) => Ok(Some(opened)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            // A shortage of descriptors is logged again only for a later request.
+            // A shortage of descriptors fails this request only; a later one may find the file.
             Err(error) if error.raw_os_error().is_some_and(is_shortage) => Err(error),
             Err(error) => {
                 *is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied;

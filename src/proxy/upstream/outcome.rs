@@ -60,7 +60,7 @@ pub fn note_failure(
         ForwardFailure::Died { .. } if proof.is_some() => None,
         ForwardFailure::Died { .. } => Some(AttemptError::Reset),
         ForwardFailure::Timeout => Some(AttemptError::Timeout),
-        // The time for all attempts is over: only an attempt that has used up most of it is counted.
+        // The time for all attempts is over: an attempt counts only if it has used at least half of it.
         ForwardFailure::Limited {
             limit: ServerLimit::TotalTimeout,
             answer: Some(504),
