@@ -255,7 +255,7 @@ impl PublicListeners {
         copies.collect()
     }
 
-    /// What lets clients resume, for the process that takes over.
+    /// Session tickets' keys, with which clients resume, for the process that takes over.
     pub fn hand_tickets(&self) -> Vec<HandedTickets> {
         let with_tls = self.open.iter().filter_map(PublicListener::tls);
         with_tls.map(|tls| tls.current().hand_tickets()).collect()

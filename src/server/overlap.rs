@@ -49,7 +49,7 @@ impl SharedPort {
 impl Drop for SharedPort {
     fn drop(&mut self) {
         for socket in &self.0 {
-            // It was refused to others before.
+            // Other processes could not bind this port before, and shall not be able to afterwards.
             if let Err(error) = SockRef::from(socket).set_reuse_port(false) {
                 debug!(%error, "a listener goes on sharing its port");
             }

@@ -1,4 +1,5 @@
-//! Listens for silence, for a lame duck that lasts until nothing new comes: [`crate::core::quiet`] judges.
+//! Watches the arrival of requests, for a lame duck that lasts until no new ones come: [`crate::core::quiet`]
+//! decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::core::quiet::{QuietVerdict, QuietWatch};
 use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
 
-/// How often it is looked while something new is still expected…
+/// How often arrivals are checked while new ones are still expected…
 const LOOK: Duration = Duration::from_millis(10);
 /// …and after that.
 const LOOK_LATER: Duration = Duration::from_millis(100);
@@ -32,7 +33,7 @@ pub struct HeardTraffic {
     pub until: Time,
 }
 
-/// The ear of a data plane.
+/// Watches the arrivals of a data plane.
 pub struct QuietPeriod {
     plane: Arc<DataPlane>,
     state: Mutex<QuietListeners>,
@@ -43,14 +44,14 @@ struct QuietListeners {
     watch: QuietWatch,
     /// Arrivals that the watch knows of.
     seen: u64,
-    /// `[server] lame_duck = "auto"`: earlier traffic is worth knowing.
+    /// `[server] lame_duck = "auto"`: earlier traffic has to be recorded.
     is_auto: bool,
     /// `lame_duck_max`.
     most: Duration,
 }
 
 impl QuietPeriod {
-    /// Of this data plane, by this configuration.
+    /// A watch of this data plane, by this configuration.
     pub fn new(plane: Arc<DataPlane>, server: &ServerConfig) -> Arc<Self> {
         let quiet = Self {
             plane,
@@ -165,7 +166,7 @@ pub async fn keep_listening(quiet: Arc<QuietPeriod>) {
             next = clock::now();
             continue;
         };
-        // A second is a second, whatever the looks take.
+        // Exactly one second later, however long a check took.
         next = (next + pace).max(clock::now());
         tokio::select! {
             () = clock::sleep_until(next) => {

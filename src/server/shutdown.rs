@@ -176,7 +176,7 @@ async fn end_connections(
 async fn wait(plane: &DataPlane, listeners: &PublicListeners, until: Time) {
     let threads = listeners.threads();
     while threads.have_connections() && clock::now() < until {
-        // A connection may have been accepted just when the others were told.
+        // A connection may have been accepted just after the level was raised for the others.
         plane.clients.raise(ShutdownLevel::Finish);
         clock::sleep(LOOK).await;
     }
