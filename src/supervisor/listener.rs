@@ -1,4 +1,4 @@
-//! What a source tells: takes its words, has the core judge them, and hands on what follows.
+//! Takes the words of a source, has the core judge them, and passes on what follows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct WordListener {
     pool: String,
     kind: &'static str,
     watched: BTreeMap<String, (String, WatchedProcess)>,
-    /// Whether the source has said how everything is, on this connection.
+    /// Whether the source has reported the state of every process, on this connection.
     caught_up: bool,
 }
 

@@ -20,7 +20,7 @@ use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
-/// Looks at the state until none was overtaken by an event.
+/// How often the state is read at most, until no event comes during the read.
 const LOOKS: usize = 5;
 
 /// PM2.
@@ -114,7 +114,7 @@ impl SupervisorSource for Pm2Source {
         });
         let ended = |error: std::io::Error| SupervisorError::of("PM2's bus", error);
         loop {
-            // What came before the look is in it.
+            // Events from before the read are included in it.
             let mut known = BTreeMap::new();
             let mut at = clock::now();
             for _ in 0..LOOKS {

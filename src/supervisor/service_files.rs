@@ -1,5 +1,5 @@
-//! runit and s6: each process has a supervisor of its own, which writes how it is into `supervise/status`, by rename.
-//! inotify says when.
+//! runit and s6: each process has a supervisor of its own, which writes its state into `supervise/status`, by rename.
+//! inotify reports the change.
 //!
 //! - runit writes "TERM has been sent" at the signal, for `sv down`, `sv restart` and `sv term` alike.
 //! - s6 writes "is not wanted up" at the signal, for `s6-svc -d`. Of `s6-svc -r` and `-t` it says nothing until the process
@@ -23,7 +23,7 @@ use crate::core::Time;
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 
-/// Between two looks at whether the supervisors themselves are there, which no file says.
+/// Between two checks whether the supervisors themselves run, which no file shows.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Longer than what either writes, in bytes.
