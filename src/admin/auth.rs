@@ -38,7 +38,8 @@ pub struct AdminToken {
 impl AdminToken {
     /// The token in this file.
     ///
-    /// # Errors When it can't be read or is empty: the cause and the remedy, for people.
+    /// # Errors
+    /// When it can't be read or is empty: the cause and the remedy, for people.
     pub fn load(path: &Path) -> Result<Self, String> {
         let token = Self {
             path: path.to_owned(),

@@ -40,7 +40,8 @@ pub(super) fn names_of(tls: &ServerTls) -> Vec<String> {
 
 /// Does the handshake, and returns whether the client has shown a certificate.
 ///
-/// # Errors The handshake has failed.
+/// # Errors
+/// The handshake has failed.
 pub(super) async fn shake_hands(
     tls: &ServerTls,
     stream: ReservedConnection,

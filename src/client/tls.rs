@@ -49,7 +49,8 @@ impl AdminTls {
 
     /// Shakes hands.
     ///
-    /// # Errors The server's certificate can't be trusted, or the handshake fails.
+    /// # Errors
+    /// The server's certificate can't be trusted, or the handshake fails.
     pub(super) async fn connect<S>(&self, authority: &str, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -190,7 +190,8 @@ impl DockerSource {
     /// Whether a `kill` is one that stops the process that there is now, by the signal that its image names: an event
     /// from before the list may be about an earlier one.
     ///
-    /// # Errors The daemon can't be asked: an event that may be true must not be dropped for that.
+    /// # Errors
+    /// The daemon can't be asked: an event that may be true must not be dropped for that.
     async fn stops_present(
         &self,
         docker: &Docker,

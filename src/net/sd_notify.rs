@@ -24,7 +24,8 @@ const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Tells the supervisor that `NOTIFY_SOCKET` names `state`: one or more lines such as `READY=1`. `false`: there
 /// is none to tell (the variable is unset or empty).
 ///
-/// # Errors When the variable names no socket address, or no process reads there.
+/// # Errors
+/// When the variable names no socket address, or no process reads there.
 pub fn notify(state: &str) -> io::Result<bool> {
     match std::env::var_os(NOTIFY_SOCKET) {
         Some(address) if !address.is_empty() => notify_at(&address, state).map(|()| true),

@@ -310,7 +310,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Persis
 
 /// Reads what was kept; nothing, if there is no file (yet).
 ///
-/// # Errors The directory or the file can't be read at all. A malformed file is moved aside, with a warning.
+/// # Errors
+/// The directory or the file can't be read at all. A malformed file is moved aside, with a warning.
 pub fn load(dir: &Path) -> Result<KeptState, PersistError> {
     let path = dir.join(FILE);
     let why = match read(&path).map_err(failed("read", &path))? {

@@ -78,8 +78,8 @@ pub fn is_in_memory_lately(
 /// (`RWF_NOWAIT`): pages that a disk is about to fill are there, too, and are filled in their order. Between this
 /// check and the sending, the kernel may still evict a page; that costs one read.
 ///
-/// # Errors It can't be known of this file: the kernel is older, or this process is neither the file's owner nor may
-/// write it.
+/// # Errors
+/// It can't be known of this file: the kernel is older, or this process is neither the file's owner nor may write it.
 pub fn is_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<bool> {
     if range.is_empty() {
         return Ok(true);

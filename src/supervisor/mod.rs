@@ -46,7 +46,8 @@ pub trait SupervisorSource: Send {
     /// Connects, reports the state of each process of the listener, then that it has caught up, and goes on reporting
     /// what happens. Ends with its connection.
     ///
-    /// # Errors Why the supervisor can't be reached (any more). It ends in no other way.
+    /// # Errors
+    /// Why the supervisor can't be reached (any more). It ends in no other way.
     async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError>;
 }
 

@@ -63,7 +63,8 @@ pub fn revoked(file: &Path, now: SystemTime) -> Result<RevocationLists, TlsFileE
 /// Who may connect, from the text of a file of certificate authorities. With lists of revoked certificates, there has
 /// to be one of each authority in a client's chain: a client whose revocation status is unknown is refused.
 ///
-/// # Errors None of the certificates is valid now, or the file can't be used.
+/// # Errors
+/// None of the certificates is valid now, or the file can't be used.
 pub fn verifier(
     auth: ClientAuth,
     file: &Path,

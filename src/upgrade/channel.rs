@@ -92,7 +92,8 @@ pub fn open_channel(
 impl ChannelSender {
     /// Sends a frame.
     ///
-    /// # Errors When the other process is gone.
+    /// # Errors
+    /// When the other process is gone.
     pub async fn send(&self, frame: &UpgradeFrame) -> Result<(), ChannelError> {
         self.send_with(frame, &[]).await
     }

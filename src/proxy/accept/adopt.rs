@@ -39,8 +39,8 @@ impl DataPlane {
     /// Takes a connection that another process has offered. Nothing is read or written on it until
     /// [`AdoptedConnection::serve`].
     ///
-    /// # Errors Why the connection can't go on here. The caller reports this to the other process, which goes on with
-    /// it.
+    /// # Errors
+    /// Why the connection can't go on here. The caller reports this to the other process, which goes on with it.
     pub fn adopt(
         self: &Arc<Self>,
         moved: MovedConnection,

@@ -212,7 +212,8 @@ impl ChunkDecoder {
 
     /// As [`ChunkDecoder::skip_body`], and appends the content to `out`. Trailers are dropped.
     ///
-    /// # Errors As [`ChunkDecoder::skip_body`]. `out` has what came before the mistake.
+    /// # Errors
+    /// As [`ChunkDecoder::skip_body`]. `out` has what came before the mistake.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), ChunkError> {
         self.run(input, |data| out.extend_from_slice(data))
     }
@@ -221,7 +222,8 @@ impl ChunkDecoder {
     /// trailers, with the blank line behind them, are appended to `trailers` as they were sent. What is taken of the
     /// content is then reported with [`ChunkDecoder::took`].
     ///
-    /// # Errors As [`ChunkDecoder::skip_body`].
+    /// # Errors
+    /// As [`ChunkDecoder::skip_body`].
     pub fn next_piece(
         &mut self,
         input: &[u8],

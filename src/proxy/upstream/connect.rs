@@ -205,9 +205,9 @@ const AT_ONCE: Duration = Duration::from_micros(100);
 /// listener's queue: nothing is sent before, so that any method can go elsewhere. Where the kernel can't tell (another
 /// host or network namespace, unix sockets, systems other than Linux), nothing is waited for.
 ///
-/// # Errors When the connection died in the queue, the backend began to drain, or nobody accepted it within
-/// `patience`, and `others` might. Where there are no others, a connection that no process accepts yet is the best
-/// there is.
+/// # Errors
+/// When the connection died in the queue, the backend began to drain, or nobody accepted it within `patience`, and
+/// `others` might. Where there are no others, a connection that no process accepts yet is the best there is.
 pub async fn wait_for_acceptance(
     connection: &mut IdleConnection,
     permit: &Permit,

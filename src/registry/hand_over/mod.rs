@@ -186,7 +186,8 @@ impl RegistryHandle {
 
     /// Holds changes back from here on, and gives what is known.
     ///
-    /// # Errors While a pool is being rolled: the client that does it would lose the right to it in the middle.
+    /// # Errors
+    /// While a pool is being rolled: the client that does it would lose the right to it in the middle.
     pub async fn give(&self) -> Result<HandedRegistry, RegistryError> {
         self.ask(|reply| RegistryCommand::HandOver(HandOverCommand::Give { reply }))
             .await?

@@ -164,7 +164,8 @@ pub fn print_json(value: &impl Serialize) {
 
 /// Prints text and a newline on standard output, and waits until it is written.
 ///
-/// # Errors When it can't be written, [`io::ErrorKind::BrokenPipe`] where it has no reader any more.
+/// # Errors
+/// When it can't be written, [`io::ErrorKind::BrokenPipe`] where it has no reader any more.
 pub fn answer(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;

@@ -89,7 +89,8 @@ struct LoadHead {
 impl LoadConnection {
     /// Connects.
     ///
-    /// # Errors [`Loss::Refused`] when the connection was not accepted.
+    /// # Errors
+    /// [`Loss::Refused`] when the connection was not accepted.
     pub async fn open(address: SocketAddr) -> Result<Self, Loss> {
         let stream = TcpStream::connect(address)
             .await
@@ -100,7 +101,8 @@ impl LoadConnection {
 
     /// Connects with TLS, to a server whose certificate has the name `localhost`.
     ///
-    /// # Errors [`Loss::Refused`] when the connection was not accepted, or the handshake failed.
+    /// # Errors
+    /// [`Loss::Refused`] when the connection was not accepted, or the handshake failed.
     pub async fn open_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Self, Loss> {
         let stream = TcpStream::connect(address)
             .await

@@ -273,7 +273,8 @@ pub(crate) fn die_of(signal: i32) {
 
 /// Writes to a descriptor that was handed to us.
 ///
-/// # Errors Those of write(2); [`io::ErrorKind::WouldBlock`] where it is not read.
+/// # Errors
+/// Those of write(2); [`io::ErrorKind::WouldBlock`] where it is not read.
 pub(crate) fn write_to(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     if !is_writable(&descriptor, NOTIFY_TIMEOUT) {
         return Err(io::ErrorKind::WouldBlock.into());

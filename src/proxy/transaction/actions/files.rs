@@ -152,7 +152,8 @@ impl FileRequest<'_> {
 
     /// Looks for the file.
     ///
-    /// # Errors Why the file can't be looked for now.
+    /// # Errors
+    /// Why the file can't be looked for now.
     async fn find(&self, files: &FilesAction) -> Result<SoughtFile, &'static str> {
         let buffer = self.client.buffer.bytes();
         let changes = self.account.changes();

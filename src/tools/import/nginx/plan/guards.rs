@@ -39,7 +39,8 @@ pub(super) struct GuardKeys {
 
 /// The guards of a location with restricted access, which must not be left open.
 ///
-/// # Errors lameduck can't restrict access in this way.
+/// # Errors
+/// lameduck can't restrict access in this way.
 pub(super) fn read_guards(
     site: &NginxSite<'_>,
     server: &NginxServer<'_>,
