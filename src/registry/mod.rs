@@ -6,8 +6,8 @@
 //! Where a change goes:
 //! - what is asked of the registry: the question in [`handle`], its message in `command`, the texts of both as types in
 //!   `request`, within the bounds of [`bounds`];
-//! - what it does with it: `writer` is the task that takes one message after the other; `apply` is how pools and
-//!   backends come and go, [`lease`], `discovery` and [`supervised`] are what makes them come and go;
+//! - what it does with it: `writer` is the task that takes one message after the other; `apply` adds and removes
+//!   pools and backends, as the configuration, [`lease`], `discovery` or [`supervised`] ask for;
 //! - what it keeps: `pool` and, in it, `backend_entry`; [`persist`] of that what outlives the process, [`hand_over`] what
 //!   another lameduck gets;
 //! - what a request reads: [`snapshot`], with [`routes`] and [`splits`]; what it shares with the data plane, in

@@ -161,7 +161,7 @@ fn lift_leftovers(handle: &RegistryHandle, view: &PoolView, supervisor: Option<&
     }
 }
 
-/// Waits for news of which pools and backends there are. Lagging behind is as good a reason to look.
+/// Waits until pools or backends may have changed. If this receiver lags behind, the caller should look, too.
 async fn change_of_pools(events: &mut broadcast::Receiver<Arc<EventView>>) {
     while let Ok(event) = events.recv().await {
         if !["state", "drain", "supervisor", "sessions", "outlier"].contains(&&*event.kind) {
