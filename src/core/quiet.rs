@@ -5,14 +5,14 @@
 //! second without any is no accident; where one comes in a minute, it says nothing. So the silence that counts is
 //! derived from what was seen, and it is bounded: by [`FLOOR`] from below, by the longest lame duck from above.
 //!
-//! The rule. Of `n` arrivals in a time `w`, the next `q` seconds bring none by accident with the probability `(w / (w
-//! + q))^n` (arrivals at random, their rate known from these `n` alone). There are about `1 + most * n / w` silences
-//! before the end, and none of them may be as long, so each may be with `RISK` divided by that. Solved for `q`, that
-//! is the silence that counts. `n` is corrected for arrivals that come in clusters (a page and its pictures), and the
-//! silence is never shorter than [`LONGEST_TIMES`] the longest pause that was seen before. Where the routers stop one
-//! after the other, the rate falls. The last [`RECENT`] arrivals since the lame duck began show it; then the same
-//! formula is applied to them, and the silence that counts grows with the square of the fall: the router that is left
-//! sends less than the last few together. Where nothing is known, the silence that counts is the whole time.
+//! The rule. Of `n` arrivals in a time `w`, the next `q` seconds bring none by accident with the probability
+//! `(w / (w + q))^n` (arrivals at random, their rate known from these `n` alone). There are about `1 + most * n / w`
+//! silences before the end, and none of them may be as long, so each may be with `RISK` divided by that. Solved for
+//! `q`, that is the silence that counts. `n` is corrected for arrivals that come in clusters (a page and its pictures),
+//! and the silence is never shorter than [`LONGEST_TIMES`] the longest pause that was seen before. Where the routers
+//! stop one after the other, the rate falls. The last [`RECENT`] arrivals since the lame duck began show it; then the
+//! same formula is applied to them, and the silence that counts grows with the square of the fall: the router that is
+//! left sends less than the last few together. Where nothing is known, the silence that counts is the whole time.
 //!
 //! What no rule can do better: at a rate `r`, silences as long as `q` come by accident with `exp(-r * q)` after each
 //! arrival, so that one in a million ends takes about `20 / r`, a second from some 25 arrivals a second on. And of
