@@ -57,7 +57,7 @@ proptest! {
 
     /// Left alone with a healthy process, everything but what people have closed for good opens again.
     #[test]
-    fn passes_open_what_nobody_keeps_closed(policy in policies(), acts in acts()) {
+    fn passes_open_a_backend_without_other_drains(policy in policies(), acts in acts()) {
         let mut model = Model::new(policy);
         for act in acts {
             model.act(act);

@@ -30,14 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// No answer is longer, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// So much of what an authority says is passed on to people, in characters.
+/// Most characters of an authority's message that are shown.
 const MOST_TEXT: usize = 400;
 
 /// Asks an authority.
 #[derive(Clone)]
 pub(super) struct AuthorityClient {
     tls: TlsConnector,
-    /// What the last answer said of waiting, in seconds.
+    /// The `Retry-After` of the last answer, in seconds.
     asked: Arc<Mutex<Option<i64>>>,
 }
 
@@ -95,7 +95,7 @@ impl AuthorityClient {
         })
     }
 
-    /// What the last answer said of waiting, once.
+    /// Takes the `Retry-After` of the last answer.
     pub(super) fn take_asked(&self) -> Option<i64> {
         self.asked.lock().take()
     }
@@ -107,7 +107,10 @@ impl AuthorityClient {
             Error::Api(problem) => {
                 let status = problem.status.unwrap_or(0);
                 let kind = problem.r#type.as_deref();
-                (AuthorityFault::of_problem(kind, status), told(&problem))
+                (
+                    AuthorityFault::of_problem(kind, status),
+                    describe_problem(&problem),
+                )
             }
             Error::Other(error) => match error.downcast::<AuthorityRequestError>() {
                 Ok(error) => {
@@ -173,7 +176,7 @@ impl AuthorityClient {
         match has_problem {
             Ok(problem) if is_post && problem.status.is_some() => Ok(answer),
             Ok(problem) if is_post => {
-                // Not every authority repeats its status there.
+                // Not every authority repeats the status in the problem document.
                 let (parts, _) = answer.into_parts();
                 let body = serde_json::json!({
                     "type": problem.r#type,
@@ -223,7 +226,7 @@ impl AuthorityClient {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed("no HTTP with", &error))?;
-        // It ends with the sender.
+        // The task ends when the sender is dropped.
         tokio::spawn(connection);
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let target = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -270,7 +273,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
 }
 
 /// What an authority says, in one line of bounded length.
-pub(super) fn told(problem: &Problem) -> String {
+pub(super) fn describe_problem(problem: &Problem) -> String {
     let mut text = problem.detail.clone().unwrap_or_default();
     if text.is_empty() {
         text = "the authority gives no reason".to_owned();

@@ -1,5 +1,5 @@
-//! Challenges as files in the account's directory: what one proxy has been given to answer, all that share the directory
-//! answer, since an authority may come to any of them.
+//! Challenges as files in the account's directory: all proxies that share the directory answer the challenges of
+//! each, since an authority may reach any of them.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +20,7 @@ use crate::tls::{self, digest_file};
 /// The directory below the account's.
 const DIRECTORY: &str = "challenges";
 
-/// How long a challenge is answered, in seconds, if nobody takes it back.
+/// How long a challenge is answered, in seconds, if it is not withdrawn.
 const LONGEST: i64 = 3600;
 
 /// A challenge to be answered.
@@ -28,18 +28,18 @@ const LONGEST: i64 = 3600;
 pub(super) struct ChallengeFile {
     /// `http-01` or `tls-alpn-01`.
     kind: String,
-    /// The name that the authority wants to see.
+    /// The name that the authority validates.
     name: String,
     /// The token: the file's name, too.
     token: String,
     /// What is answered (the key authorization of RFC 8555, section 8.1).
     answer: String,
-    /// No longer than that, as Unix time.
+    /// When the challenge ends, as Unix time.
     until: i64,
 }
 
 impl ChallengeFile {
-    /// A challenge for this name; `None`: the token is none (RFC 8555, section 8.3: base64url).
+    /// A challenge for this name; `None`: the token is malformed (RFC 8555, section 8.3: base64url).
     pub(super) fn new(
         kind: ChallengeKind,
         name: &str,
@@ -69,7 +69,7 @@ impl ChallengeFile {
     }
 }
 
-/// Takes back the challenges for these names.
+/// Withdraws the challenges for these names.
 pub(super) fn close_challenges(account: &AccountStore, names: &[String]) {
     let store = AccountStore::at(&account.path(DIRECTORY));
     for file in store.list() {
@@ -134,7 +134,7 @@ impl ChallengeReader {
     }
 }
 
-/// A handshake that shows an authority what it wants to see (RFC 8737, section 3).
+/// The TLS configuration for an authority's validation handshake (RFC 8737, section 3).
 fn challenge_config(name: &str, answer: &str) -> Result<ServerConfig, String> {
     let told = |error: rcgen::Error| error.to_string();
     let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(told)?;
@@ -156,7 +156,7 @@ fn challenge_config(name: &str, answer: &str) -> Result<ServerConfig, String> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
     config.alpn_protocols = vec![ACME_TLS.to_vec()];
-    // What it shows is for one handshake.
+    // The certificate is for one handshake only.
     config.send_tls13_tickets = 0;
     Ok(config)
 }

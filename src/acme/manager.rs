@@ -26,13 +26,13 @@ use crate::tls::server::CertificateInventory;
 /// Between two looks.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Until an account is looked at again that another proxy orders with, in seconds.
+/// Until an account with which another proxy orders is checked again, in seconds.
 const OTHERS_TURN: i64 = 2;
 
-/// Until a directory is tried again that can't be used, in seconds.
+/// Until a directory that can't be used is tried again, in seconds.
 const DISK_PAUSE: i64 = 10;
 
-/// An account, and what it is about at the moment.
+/// An account, and what it does at the moment.
 struct AccountState {
     plan: AccountPlan,
     certificates: Vec<CertificateState>,
@@ -42,7 +42,7 @@ struct AccountState {
     asking: Option<(String, JoinHandle<Result<AdvisedWindow, AcmeError>>)>,
     /// Nothing is tried before that, as Unix time.
     not_before: i64,
-    /// And no new order is made before that: there were too many.
+    /// No new order is made before that, because there were too many.
     limited_until: i64,
     /// Why the directory can't be used, if it can't.
     disk_fault: Option<String>,
@@ -116,7 +116,9 @@ impl CertificateManager {
             account.plan = plan;
             self.accounts.push(account);
         }
-        self.inventory.challenges.want(!self.accounts.is_empty());
+        self.inventory
+            .challenges
+            .set_wanted(!self.accounts.is_empty());
         if self.accounts.is_empty() {
             self.inventory.challenges.set(OpenChallenges::default());
             self.inventory.managed.set(Vec::new());
@@ -234,7 +236,7 @@ impl CertificateManager {
             inventory: self.inventory.clone(),
         };
         // It waits for the disk again and again, which the control thread must not.
-        let running = move || Handle::current().block_on(order.run());
+        let running = move || Handle::current().block_on(order.run_order());
         let name = due.plan.name().to_owned();
         account.running = Some((name, tokio::task::spawn_blocking(running)));
     }
@@ -274,7 +276,7 @@ impl CertificateManager {
         account.asking = Some((name, tokio::task::spawn_blocking(asking)));
     }
 
-    /// Tells people and monitors.
+    /// Publishes the state for the API and the metrics.
     fn publish(&self, now: i64) {
         let mut all = Vec::new();
         for account in &self.accounts {

@@ -1,16 +1,16 @@
 //! Certificates by ACME (RFC 8555): ordered, renewed and kept on the disk, apart from everything that serves. What is due,
 //! and what a failure means, is decided in [`core::renewal`](crate::core::renewal).
 //!
-//! Nothing here stands in a client's way. `[listener.tls]` reads the files that this folder writes, as it reads any
-//! others, and [`tls::challenge`](crate::tls::challenge) answers authorities by what lies in the directory. So it does not
+//! Nothing here delays a client. `[listener.tls]` reads the files that this folder writes, as it reads any others,
+//! and [`tls::challenge`](crate::tls::challenge) answers authorities from the files in the directory. So it does not
 //! matter which of several proxies orders: the others see challenge and certificate in the directory they share.
 //!
 //! - [`account_plan`]: the configuration as accounts and certificates;
-//! - [`manager`]: the round that looks what is due, and starts one order at a time for each account;
+//! - [`manager`]: the loop that checks what is due, and starts one order at a time for each account;
 //! - `certificate_state`: a certificate as it is; `order_task`: one try, under the lease and with its note;
 //! - `order`: from the account to the certificate; each step is on the disk before the next one;
 //! - `authority`: requests to the authority; `renewal_info`: when it wants a renewal (ARI);
-//! - `store`, `record`, `order_lease`: the directory, and who of several proxies may order;
+//! - `store`, `record`, `order_lease`: the directory, and which of several proxies may order;
 //! - `challenge_files`: challenges in the directory, as what is answered.
 
 pub mod account_plan;

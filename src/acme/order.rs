@@ -1,5 +1,5 @@
 //! One order, from the account to the certificate on the disk. What the next step needs is on the disk before it is
-//! taken, so that whoever comes after a crash goes on: the account's key, the order's URL, the challenges, the
+//! taken, so that after a crash any process can go on: the account's key, the order's URL, the challenges, the
 //! certificate's key.
 
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::account_plan::{AccountPlan, CertificatePlan};
-use super::authority::{AuthorityClient, told};
+use super::authority::{AuthorityClient, describe_problem};
 use super::challenge_files::ChallengeFile;
 use super::record::{BegunOrder, OrderRecord, note_order};
 use super::renewal_info::{AuthorityDirectory, CertificateId};
@@ -32,14 +32,14 @@ use crate::tls::challenge::ChallengeAnswers;
 const ACCOUNT_KEY: &str = "account.key";
 const ACCOUNT: &str = "account.json";
 
-/// How long a try waits for the authority to look, or to sign. The order goes on at the next try.
+/// How long an attempt waits for the authority to validate, or to sign. The order goes on at the next attempt.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Between two looks at an order: the first time, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(3);
 
-/// Until other proxies that share the directory have seen a challenge: they look once a second.
+/// Until other proxies that share the directory have read a challenge: they check once a second.
 const SHARED_AFTER: Duration = Duration::from_millis(1500);
 
 /// An order under way.
@@ -56,7 +56,7 @@ pub(super) struct OrderRun<'a> {
 }
 
 impl OrderRun<'_> {
-    /// Has the certificate on the disk when it returns well.
+    /// Gets the certificate and writes it to the disk.
     pub(super) async fn obtain(&mut self) -> Result<(), AcmeError> {
         let account = self.sign_in().await?;
         let mut order = self.begin_or_resume(&account).await?;
@@ -148,7 +148,8 @@ impl OrderRun<'_> {
         Ok(account)
     }
 
-    /// A key that is on the disk: an account that was made with it and not noted is found by it.
+    /// The account's key, which is written to the disk first: if the account was made but not recorded, the authority
+    /// finds it by this key.
     fn account_key(&self) -> Result<(Key, PrivateKeyDer<'static>), AcmeError> {
         let local = |error: std::io::Error| AcmeError::local("the account's key", &error);
         let broken = || AcmeError::new(AuthorityFault::Local, "no key can be made for the account");
@@ -171,7 +172,7 @@ impl OrderRun<'_> {
         Ok((key, PrivateKeyDer::Pkcs8(der)))
     }
 
-    /// The account is of no more use.
+    /// Drops an account that can't be used any more.
     pub(super) fn forget_account(&self) {
         self.store
             .set_aside(ACCOUNT, "the authority knows the account no longer");
@@ -276,7 +277,7 @@ impl OrderRun<'_> {
         made.map_err(|error| self.client.judge(error))
     }
 
-    /// Opens a challenge for each name that the authority has yet to see, and says so.
+    /// Opens a challenge for each name that the authority has yet to validate, and tells the authority.
     async fn answer_challenges(&self, order: &mut Order) -> Result<(), AcmeError> {
         let failed = |error| self.client.judge(error);
         let local = |error: std::io::Error| AcmeError::local("a challenge", &error);
@@ -324,7 +325,7 @@ impl OrderRun<'_> {
         Ok(())
     }
 
-    /// Waits until this proxy answers them; where its disk is slow, that takes longer than usual.
+    /// Waits until this proxy answers the challenges; where its disk is slow, that takes longer than usual.
     async fn see_answers(&self, kind: ChallengeKind, opened: &[(String, String)]) {
         let ends = Instant::now() + PATIENCE;
         while Instant::now() < ends {
@@ -378,11 +379,11 @@ impl OrderRun<'_> {
         }
     }
 
-    /// Why an order has failed: what the authority says of the names.
+    /// Why an order has failed: the authority's errors for its names.
     async fn explain_invalid(&self, order: &mut Order) -> AcmeError {
         let mut reasons = Vec::new();
         if let Some(problem) = &order.state().error {
-            reasons.push(told(problem));
+            reasons.push(describe_problem(problem));
         }
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -395,7 +396,7 @@ impl OrderRun<'_> {
             let name = authorization.identifier().to_string();
             for challenge in &authorization.challenges {
                 if let Some(problem) = &challenge.error {
-                    reasons.push(format!("{name}: {}", told(problem)));
+                    reasons.push(format!("{name}: {}", describe_problem(problem)));
                 }
             }
         }
@@ -406,7 +407,7 @@ impl OrderRun<'_> {
         AcmeError::new(AuthorityFault::Validation, why)
     }
 
-    /// The new certificate's key, which is on the disk before anybody has heard of it.
+    /// The new certificate's key, which is on the disk before it is sent anywhere.
     fn certificate_key(&self) -> Result<KeyPair, AcmeError> {
         let local = |error: std::io::Error| AcmeError::local("the certificate's key", &error);
         let file = self.key_file();
@@ -431,7 +432,7 @@ impl OrderRun<'_> {
         Ok(request.der().to_vec())
     }
 
-    /// Puts chain and key in the place of those that are served, in one step, if they are what was ordered.
+    /// Replaces the served chain and key in one step, if the new ones are what was ordered.
     fn keep_certificate(&self, chain: &str, key: &KeyPair) -> Result<(), AcmeError> {
         let key = key.serialize_pem();
         let pieces: [&[u8]; 3] = [chain.trim_end().as_bytes(), b"\n", key.as_bytes()];

@@ -1,8 +1,8 @@
-//! Who of several proxies may order: one at a time for each account.
+//! Which of several proxies may order: one at a time for each account.
 //!
-//! The lease is a file with a lock of the kernel's, which goes with its holder, killed or not. Its text is for those whom
-//! that lock does not reach: a proxy on another machine, on a file system that keeps locks to each machine, and a holder
-//! that is stopped and not dead. It has an end, which the holder moves on while it works.
+//! The lease is a file with a lock of the kernel's, which goes with its holder, killed or not. Its text is for
+//! processes that the lock does not reach: a proxy on another machine, on a file system that keeps locks to each
+//! machine, and a holder that is stopped and not dead. It has an end, which the holder moves on while it works.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 /// The file.
 const LOCK: &str = "lock";
-/// Held for a moment by who takes the lease of a holder that does not move.
+/// Held for a moment by a process that takes the lease of a holder that hangs.
 const STEAL: &str = "lock.steal";
 
-/// How long a lease holds, in seconds, unless it is moved on.
+/// How long a lease lasts, in seconds, unless it is extended.
 pub(super) const LEASE_TIME: i64 = 60;
 
 /// The right to order, until it is dropped.
@@ -56,7 +56,7 @@ impl OrderLease {
                 }
                 Err(error) => return Err(error.into()),
             }
-            // Somebody has put another file in its place meanwhile.
+            // Another process has put another file in its place meanwhile.
             if !is_at(&file, &path) {
                 continue;
             }
@@ -75,7 +75,7 @@ impl OrderLease {
         Ok(None)
     }
 
-    /// Moves its end on. `false`: it has gone to another proxy, and nothing more may be done with it.
+    /// Extends the lease. `false`: another proxy has it now, and this one must stop.
     pub(super) fn extend(&mut self, now: i64) -> io::Result<bool> {
         let own = read_text(&mut self.file).is_some_and(|text| text.holder == self.holder);
         if !own || !is_at(&self.file, &self.path) {
@@ -101,7 +101,7 @@ impl OrderLease {
 impl Drop for OrderLease {
     fn drop(&mut self) {
         if is_at(&self.file, &self.path) {
-            // Without a text it is nobody's, on other machines too.
+            // A lease without text has no holder, on other machines too.
             let _ = self.file.set_len(0);
         }
     }
@@ -128,8 +128,8 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Removes the lease of a holder that stands still. One at a time, so that nobody removes the lease that another one has
-/// taken in its place.
+/// Removes the lease of a holder that hangs. Only one process at a time may do so, so that none removes the lease
+/// that another has taken in its place.
 fn displace(dir: &Path, path: &Path, now: i64) -> io::Result<bool> {
     let guard = open(&dir.join(STEAL))?;
     if flock(&guard, FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -24,7 +24,7 @@ use crate::tls::server::CertificateInventory;
 /// How long one try may take in all.
 const LONGEST_TRY: Duration = Duration::from_secs(180);
 
-/// The lease is moved on so often.
+/// How often the lease is extended.
 const EXTEND_EVERY: Duration = Duration::from_secs(15);
 
 /// How a try ended.
@@ -32,7 +32,7 @@ const EXTEND_EVERY: Duration = Duration::from_secs(15);
 pub(super) enum OrderEnd {
     Issued,
     Failed,
-    /// Another proxy was sooner.
+    /// Another proxy has ordered it already.
     NotDue,
     /// Another proxy orders.
     Busy,
@@ -52,8 +52,8 @@ pub(super) struct OrderTask {
 }
 
 impl OrderTask {
-    /// Tries it.
-    pub(super) async fn run(self) -> OrderEnd {
+    /// Makes one attempt at the order.
+    pub(super) async fn run_order(self) -> OrderEnd {
         let failed = |error: std::io::Error| OrderEnd::NoDisk(crate::config::plain(&error));
         let store = match AccountStore::open(&self.account.dir) {
             Ok(store) => store,
@@ -65,7 +65,7 @@ impl OrderTask {
             Ok(None) => return OrderEnd::Busy,
             Err(error) => return failed(error),
         };
-        // Now that nobody else writes: another proxy may have been here in between.
+        // Read under the lease: another proxy may have ordered in between.
         let name = self.plan.name();
         let mut record = match OrderRecord::load(&store, name) {
             Ok(record) => record,
@@ -118,7 +118,7 @@ impl OrderTask {
             Ok(()) => {
                 let _ = OrderRecord::default().save(&store, name);
                 close_challenges(&store, &self.plan.managed.names);
-                self.inventory.look();
+                self.inventory.check_all_files();
                 let expires = load_certificate(&self.plan).ok().flatten();
                 let expires = expires.map_or_else(String::new, |issued| issued.expires());
                 info!(name, expires, "certificate issued");

@@ -17,7 +17,7 @@ const ORDERS: &str = "orders.json";
 pub(super) struct OrderRecord {
     /// Tries in a row that have failed.
     pub(super) failures: u32,
-    /// No sooner, as Unix time.
+    /// The earliest time of the next attempt, as Unix time.
     pub(super) retry_at: Option<i64>,
     /// What went wrong at the last one.
     pub(super) last_error: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct BegunOrder {
     pub(super) began: i64,
 }
 
-/// An order is not gone on with after so long: authorities forget them (Let's Encrypt after a week).
+/// An older order is not continued: authorities forget them (Let's Encrypt after a week).
 const LONGEST_ORDER: i64 = 24 * 3600;
 
 impl OrderRecord {
@@ -48,7 +48,7 @@ impl OrderRecord {
         Ok(store.read_json(&Self::file(name))?.unwrap_or_default())
     }
 
-    /// Keeps it; one that says nothing leaves no file.
+    /// Writes the record; an empty one removes the file.
     pub(super) fn save(&self, store: &AccountStore, name: &str) -> io::Result<()> {
         match *self == Self::default() {
             true => store.remove(&Self::file(name)),

@@ -14,7 +14,7 @@ use super::authority::AuthorityClient;
 use crate::core::renewal::RenewalWindow;
 use crate::tls::certificate::Certificate;
 
-/// How an authority knows a certificate again (RFC 9773, section 4.1).
+/// How an authority identifies a certificate (RFC 9773, section 4.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CertificateId {
     /// Its signer's key.

@@ -67,8 +67,8 @@ impl AccountStore {
         }
     }
 
-    /// What a file of JSON holds; `None`: it is not there, or damaged. A damaged one is told, and moved aside for who
-    /// wants to see it: what it held is begun anew.
+    /// What a file of JSON holds; `None`: it is not there, or damaged. A damaged file is logged and moved aside, and
+    /// what it held is begun anew.
     pub(super) fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         let Some(bytes) = self.read(name)? else {
             return Ok(None);
@@ -82,7 +82,7 @@ impl AccountStore {
         }
     }
 
-    /// Tells of a damaged file, and moves it aside.
+    /// Logs a damaged file, and moves it aside.
     pub(super) fn set_aside(&self, name: &str, why: &str) {
         let bad = format!("{name}.bad");
         let moved = std::fs::rename(self.path(name), self.path(&bad));
@@ -102,7 +102,7 @@ impl AccountStore {
         self.write_as(name, contents, |_| Ok(()))
     }
 
-    /// Replaces a file if it is found good before it takes the other one's place.
+    /// Replaces a file, if the new content passes a check before that.
     pub(super) fn write_as<E: From<io::Error>>(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! `GET /v1/access`: what the one who asks may do, so that a page can say so before anybody clicks.
+//! `GET /v1/access`: what the caller may do, so that the dashboard can show it beforehand.
 
 use axum::Extension;
 use axum::extract::State;
@@ -9,18 +9,18 @@ use super::AdminState;
 use super::auth::{AccessToken, judge_token};
 use super::encrypted::ShownCertificate;
 
-/// What the one who asks may do here.
+/// What the caller may do here.
 #[derive(Debug, Serialize)]
 pub(super) struct AccessView {
     /// Whether it may read.
     read: bool,
     /// Whether it may change something.
     change: bool,
-    /// What there is to be said of its token.
+    /// The state of the caller's token.
     token: &'static str,
 }
 
-/// `GET /v1/access`. Free, wherever there is an API: it tells nothing that a refusal wouldn't.
+/// `GET /v1/access`. Needs no token on any door: it reveals nothing that a refusal wouldn't.
 pub(super) async fn access(
     State(admin): State<AdminState>,
     shown: Option<Extension<ShownCertificate>>,

@@ -46,7 +46,7 @@ pub(super) async fn guard(
     }
 }
 
-/// The registry, as whoever asks may see and change it.
+/// The registry, limited to what the caller may see and change.
 pub(super) struct CallersRegistry(pub RegistryHandle);
 
 impl FromRequestParts<AdminState> for CallersRegistry {

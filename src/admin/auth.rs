@@ -26,7 +26,7 @@ use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState, dashboard};
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 
-/// Who asks there is told what it may do.
+/// The path at which a caller learns what it may do.
 const ACCESS: &str = "/v1/access";
 
 /// The bearer token, in a file. It is read at each use, so a new one counts from the next request on.
@@ -39,7 +39,7 @@ impl AdminToken {
     /// The token in this file.
     ///
     /// # Errors
-    /// When it can't be read or is empty: what and what to do, for people.
+    /// When it can't be read or is empty: the cause and the remedy, for people.
     pub fn load(path: &Path) -> Result<Self, String> {
         let token = Self {
             path: path.to_owned(),
@@ -84,7 +84,7 @@ pub(super) async fn guard(
     }
     if let AdminDoor::Http { loopback } = admin.door {
         let free = is_free(request.method(), request.uri().path(), loopback);
-        // A certificate that we take stands for the token.
+        // A client certificate of `client_ca` stands for the token.
         let shown = request.extensions().get::<ShownCertificate>().is_some();
         if !free
             && !shown
@@ -102,7 +102,7 @@ fn is_free(method: &Method, path: &str, loopback: bool) -> bool {
     reads && (loopback || tells_nothing)
 }
 
-/// What there is to be said of the token of a request.
+/// The state of a request's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AccessToken {
     /// Everything is allowed without one.
@@ -111,9 +111,9 @@ pub(super) enum AccessToken {
     Missing,
     /// It is the right one.
     Accepted,
-    /// It is not the right one.
+    /// The token is wrong.
     Wrong,
-    /// No token is configured, so nobody can have one.
+    /// No token is configured, so no caller can have one.
     NoneConfigured,
 }
 
@@ -130,7 +130,7 @@ impl AccessToken {
     }
 }
 
-/// What there is to be said of a request's token. `shown`: it came with a certificate that stands for one.
+/// Judges a request's token. `shown`: the request came with a certificate that stands for one.
 pub(super) async fn judge_token(
     admin: &AdminState,
     headers: &HeaderMap,
@@ -167,7 +167,7 @@ async fn authorize(admin: &AdminState, headers: &HeaderMap) -> Result<(), Proble
             "Bearer realm=\"lameduck\", error=\"invalid_token\"",
         )),
         Err(error) => {
-            // The path goes to the log, not to a stranger.
+            // The path goes to the log, and not to an unauthorised client.
             tracing::warn!(path = %token.path.display(), %error, "can't read the admin token file");
             Err(ProblemDocument::new(
                 ProblemKind::NoTokenConfigured,

@@ -1,5 +1,5 @@
-//! The dashboard: one page at `/`, with its style and its script. It holds nothing but code: all that it shows, it asks the
-//! API for, with the token that somebody types into it.
+//! The dashboard: one page at `/`, with its style and its script. It holds nothing but code: all that it shows comes
+//! from the API, with the token that the user types in.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::IntoResponse;
@@ -11,7 +11,7 @@ use super::AdminState;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
-/// A file of the page: where it is, what it is, its content.
+/// A file of the page: its path, its media type, its content.
 type PageFile = (&'static str, &'static str, &'static str);
 
 const FILES: [PageFile; 8] = [
@@ -65,7 +65,7 @@ pub(super) fn paths() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         .collect()
 }
 
-/// Whether this is a part of the page. Anybody may read those: there is nothing of this proxy in them.
+/// Whether this is a part of the page. Every client may read those: they contain nothing of this proxy.
 pub(super) fn is_page(path: &str) -> bool {
     FILES.iter().any(|(known, ..)| *known == path)
 }
@@ -86,7 +86,7 @@ fn answer((_, kind, content): PageFile) -> impl IntoResponse {
             HeaderName::from_static("cross-origin-resource-policy"),
             "same-origin",
         ),
-        // A page of another version would not fit the API.
+        // A cached page of another version would not fit the API.
         fixed(header::CACHE_CONTROL, "no-store"),
     ];
     (fields, content)

@@ -9,7 +9,7 @@ use tokio_rustls::server::TlsStream;
 use super::reserve::ReservedConnection;
 use crate::config::{AdminConfig, ListenAddress};
 use crate::rt::panics;
-use crate::tls::server::{ServerTls, told};
+use crate::tls::server::{ServerTls, join_problems};
 use crate::tls::server_files::ServerFiles;
 use crate::tls::watch::ROUND;
 
@@ -27,7 +27,7 @@ pub fn load_tls(admin: &AdminConfig) -> Result<Option<Arc<ServerTls>>, String> {
     };
     let settings = tls.of_listener();
     let files = ServerFiles::load(&settings, false, None)
-        .map_err(|problems| told(problems.into_iter().map(|(_, problem)| problem)))?;
+        .map_err(|problems| join_problems(problems.into_iter().map(|(_, problem)| problem)))?;
     Ok(Some(Arc::new(ServerTls::new(settings, false, files))))
 }
 
@@ -38,10 +38,10 @@ pub(super) fn names_of(tls: &ServerTls) -> Vec<String> {
     names.filter(|name| !name.contains('*')).cloned().collect()
 }
 
-/// Shakes hands; says whether the client has shown a certificate.
+/// Does the handshake, and returns whether the client has shown a certificate.
 ///
 /// # Errors
-/// No connection came of it.
+/// The handshake has failed.
 pub(super) async fn shake_hands(
     tls: &ServerTls,
     stream: ReservedConnection,

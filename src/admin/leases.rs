@@ -89,7 +89,7 @@ impl HeldLease {
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone is a process that is going.
+    // If the sender is gone, the process is exiting.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

@@ -73,7 +73,7 @@ pub(super) async fn ready(
         .map_err(|why| ProblemDocument::new(ProblemKind::NotReady, why))?;
     if let Some(name) = query.pool {
         admin.check_pool(&name)?;
-        // The answer to most, and it asks nobody: a flood of them must not keep the registry busy.
+        // The usual answer, made without asking the registry, so that a flood of such requests doesn't keep it busy.
         let snapshot = admin.registry.snapshot();
         let mut pools = snapshot.pools.iter();
         if pools.any(|pool| *pool.name == *name && !pool.ready.is_empty()) {
@@ -178,7 +178,7 @@ fn certificate(served: &ServedCertificate) -> Value {
     })
 }
 
-/// One that is ordered and renewed by itself, there or not.
+/// A certificate that is ordered and renewed automatically, whether or not it exists yet.
 fn managed(status: &ManagedStatus) -> Value {
     json!({
         "names": status.names,

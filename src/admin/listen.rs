@@ -34,11 +34,11 @@ pub struct BoundDoors {
     pub(super) http: Option<TcpListener>,
     /// `admin.probes`.
     pub(super) probes: Option<TcpListener>,
-    /// Taken before traffic can have come: a flood at the start must not shut the doors.
+    /// Reserved before traffic can come, so that a flood at the start doesn't use up the doors' descriptors.
     pub(super) reserve: Arc<DescriptorReserve>,
     /// How those over TCP that aren't the supervisor's are kept beyond this process.
     pub(super) kept: Vec<KeptSocket>,
-    /// What works, but not as one would expect; for the log.
+    /// Warnings for the log: what works, but not as expected.
     pub warnings: Vec<String>,
     /// What is usual beside another lameduck on the same host; for the log.
     pub note: Option<String>,
@@ -131,7 +131,7 @@ impl BoundDoors {
     }
 }
 
-/// Where the socket is looked for and bound when nobody names a path, in this order.
+/// Where the socket is looked for and bound by default, in this order.
 pub fn default_sockets() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let mut paths = vec![PathBuf::from("/run/lameduck/lameduck.sock")];
@@ -155,8 +155,8 @@ pub fn bind(config: &Config) -> Result<BoundDoors, DoorError> {
     bind_or_inherit(config, false, &InheritedSockets::default())
 }
 
-/// The same, with sockets that the supervisor has bound: they are used where they fit. `is_http_default`: nobody wrote
-/// the `http` address, and it need not be bound.
+/// The same, with sockets that the supervisor has bound: they are used where they fit. `is_http_default`: the `http`
+/// address is the default, and need not be bound.
 ///
 /// # Errors
 /// As [`bind`].
@@ -346,8 +346,8 @@ fn bind_default(
     None
 }
 
-/// The default address may be another lameduck's on the same host. Nobody asked for it, and the socket does all that it
-/// does: that is a note, no warning at each start.
+/// The default address may be another lameduck's on the same host. It was not asked for explicitly, and the socket
+/// offers the same: so this is a note, and not a warning at each start.
 fn bind_default_http(
     config: &Config,
     warnings: &mut Vec<String>,

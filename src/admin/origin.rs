@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, heade
 use super::dashboard::is_page;
 use super::problem::{ProblemDocument, ProblemKind};
 
-/// Set by browsers: how the page that asks is related to whom it asks.
+/// Set by browsers: how the requesting page's origin is related to the requested one.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// By what names a TCP address of the API may be asked.
@@ -79,8 +79,8 @@ impl HostNames {
         }
     }
 
-    /// Whether a name in a `Host` field means this address. What is spelt as an address needs no resolver, so nobody
-    /// can have made it point here.
+    /// Whether a name in a `Host` field means this address. A literal address needs no resolver, so that no DNS
+    /// record can have made it point here.
     fn knows(&self, host: &str) -> bool {
         if host == "localhost" || self.lists(host) {
             return true;

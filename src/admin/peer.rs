@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection: what the log calls the actor of a change.
+//! The peer of a connection, which the log names as the actor of a change.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::problem::ProblemDocument;
 /// The other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AdminPeer {
-    /// A process of this host, by the kernel's word when it connected (`SO_PEERCRED`).
+    /// A process of this host, as the kernel has identified it when it connected (`SO_PEERCRED`).
     Process {
         /// Its user.
         uid: u32,
@@ -59,14 +59,14 @@ impl fmt::Display for AdminPeer {
 }
 
 /// Layer around the handlers: every change that is let in is logged with its actor, and so is what came of it where
-/// it was refused. Nobody can fill the log from outside: who may not ask is not logged.
+/// it was refused. Unauthorised callers are not logged, so that they can't fill the log.
 pub(super) async fn record(
     State(door): State<AdminDoor>,
     request: Request,
     next: Next,
 ) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    // Nothing can be changed through the listener for probes, and anybody may try.
+    // Nothing can be changed through the listener for probes, and every client may try.
     let quiet = reads || door == AdminDoor::Probes;
     let peer = request.extensions().get::<AdminPeer>().copied();
     let Some(peer) = peer.filter(|_| !quiet) else {

@@ -1,9 +1,10 @@
-//! Who may keep a connection to a door, and who has to go when there are too many.
+//! Which connections a door keeps, and which are closed when there are too many.
 //!
-//! A connection that has not sent a whole request yet, or that idles between two, keeps a place that it can lose: when
-//! all are taken, the newcomer gets the place of the oldest one of whoever has most. So half-open sockets push out each
-//! other, and a probe, which is answered as soon as it is read, always finds a place. What takes time (a drain, an
-//! event stream, a lease) is counted apart, by class, and can't be pushed out; a class that is full refuses.
+//! A connection that has not sent a whole request yet, or that idles between two, keeps a place that it can lose:
+//! when all are taken, the newcomer gets the place of the oldest connection of the client that has most. So half-open
+//! sockets push out each other, and a probe, which is answered as soon as it is read, always finds a place. What
+//! takes time (a drain, an event stream, a lease) is counted apart, by class, and can't be pushed out; a class that
+//! is full refuses.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -131,7 +132,7 @@ impl PlaceTable {
         true
     }
 
-    /// The oldest one of whoever would have most, with the newcomer.
+    /// Closes the oldest connection of the client that would have most, with the newcomer.
     fn push_one_out(&mut self, newcomer: ConnectionSource) -> bool {
         let count = |source: &ConnectionSource| {
             self.crowd.get(source).copied().unwrap_or_default() + usize::from(*source == newcomer)
@@ -177,8 +178,8 @@ impl DoorPlaces {
         }))
     }
 
-    /// Lets one go that waits, so that there is a descriptor for somebody else; says whether there was any. A single one
-    /// is let alone: without descriptors, accepting fails even where nobody is there to be accepted.
+    /// Closes one that waits, so that there is a descriptor for another client. True: there was one. A single one is
+    /// kept: without descriptors, accepting fails even where no connection is queued.
     pub(super) fn push_one_out(&self) -> bool {
         let mut table = self.table.lock();
         if table.waiting.len() < 2 {
@@ -232,7 +233,7 @@ impl Drop for PlacesInner {
 }
 
 impl ConnectionSlot {
-    /// Waits until somebody else needs the place.
+    /// Waits until another client needs the place.
     pub(super) async fn pushed_out(&self) {
         self.0.pushed_out.notified().await;
     }

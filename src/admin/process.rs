@@ -9,7 +9,7 @@ use crate::config::ListenAddress;
 use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
 
-/// What a lame duck hears.
+/// The traffic that a lame duck sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuietView {
     /// Nothing new is expected any more.
@@ -68,7 +68,7 @@ pub trait ProxyProcess: Send + Sync {
     /// Whether it is lame duck.
     fn is_lame_duck(&self) -> bool;
 
-    /// What it hears while it is lame duck; `None`: it isn't.
+    /// The traffic that it sees while it is a lame duck; `None`: it isn't one.
     fn quiet(&self) -> Option<QuietView> {
         None
     }

@@ -46,8 +46,8 @@ impl DescriptorReserve {
         }
     }
 
-    /// Polls `accept`, with a descriptor of the reserve where there is no other. The kernel looks for a descriptor before it
-    /// looks whether anybody has come: if nobody has, the reserve takes it back at once.
+    /// Polls `accept`, with a descriptor of the reserve where there is no other. The kernel takes a descriptor before
+    /// it checks the queue: if no connection is queued, the reserve gets it back at once.
     pub(super) fn accept<T>(
         &self,
         mut accept: impl FnMut() -> Poll<io::Result<T>>,

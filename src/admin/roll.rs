@@ -12,7 +12,7 @@ use super::body::{JsonBody, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::view::RollRequest;
 
-/// Between two comments: a roll whose machine has gone is noticed by the writes that nobody acknowledges.
+/// Between two comments: a client whose machine has gone is noticed by writes that are not acknowledged.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Holds the right until the client hangs up; the first event has the roll's id.

@@ -1,4 +1,4 @@
-//! The map: every path of the API and who answers it.
+//! The map: every path of the API and its handler.
 
 use axum::extract::State;
 use axum::routing::{MethodRouter, get, post};
@@ -11,7 +11,7 @@ use super::{
     upgrade,
 };
 
-/// Paths, each with who answers it.
+/// Paths, each with its handler.
 type AdminPaths = Vec<(&'static str, MethodRouter<AdminState>)>;
 
 /// What each door serves.
@@ -30,8 +30,8 @@ fn probes() -> AdminPaths {
     paths
 }
 
-/// What whoever runs an instance does with it: through the admin socket with each, through the one for apps with one's own
-/// (see [`apps`]).
+/// What the operator of an instance does with it: through the admin socket with every instance, through the socket
+/// for apps with one's own (see [`apps`]).
 fn instances() -> AdminPaths {
     vec![
         ("/v1/pools/{pool}", get(pools::one)),

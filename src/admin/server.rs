@@ -54,7 +54,7 @@ pub enum DoorPhase {
     Open,
     /// Connections wait in the sockets' queues: for this process, or for the one that takes over.
     Held,
-    /// The sockets are another process's. Whoever waits for something here still gets it.
+    /// Another process has the sockets. Requests that wait for something here are still answered.
     Left,
 }
 
@@ -115,7 +115,7 @@ pub async fn serve(
         file.serve();
         let listener = AdminListener::Unix(UnixListener::from_std(listener)?);
         socket_files.push(file);
-        // On the main socket everybody has the same right; among apps, one must not shut out the others.
+        // On the main socket all clients have the same rights; among apps, one must not shut out the others.
         let places = DoorPlaces::new(door == AdminDoor::Apps);
         let hosts = HostNames::for_socket(settings.hosts.clone());
         let router = router(AdminState {
@@ -181,11 +181,11 @@ pub async fn serve(
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
-    // A sender that is gone is a process that is going.
+    // If the sender is gone, the process is exiting.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Waits until the doors' phase is such a one; for ever where nobody changes it any more.
+/// Waits until the doors' phase fulfils `is_it`; for ever where the phase can't change any more.
 async fn reached(mut phase: watch::Receiver<DoorPhase>, is_it: impl Fn(DoorPhase) -> bool) {
     if phase.wait_for(|phase| is_it(*phase)).await.is_err() {
         std::future::pending().await
@@ -212,7 +212,7 @@ impl AdminListener {
             AdminListener::Tcp(listener) => {
                 let accept = poll_fn(|cx| reserve.accept(|| listener.poll_accept(cx)));
                 let (stream, address) = accept.await?;
-                // A socket that is gone already says so when it is read.
+                // A socket that is gone already reports that when it is read.
                 let _ = stream.set_nodelay(true);
                 #[cfg(target_os = "linux")]
                 let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE));
@@ -274,7 +274,7 @@ async fn open(
                     tokio::time::sleep(PAUSE).await;
                     reserve.fill();
                 }
-                // Whoever was pushed out goes now.
+                // Connections that were pushed out close now.
                 tokio::task::yield_now().await;
             }
         }
@@ -361,7 +361,7 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        // Whoever comes back meets the process that is there then.
+        // A client that reconnects meets the process that serves by then.
         () = reached(phase, |phase| phase != DoorPhase::Open) => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -1,4 +1,5 @@
-//! Answers that take a while to write: all who ask at the same time get one, and it is gone when the last of them has it.
+//! Answers that take a while to write: all requests at the same time share one, which is freed when the last of them
+//! has it.
 
 use std::sync::{Arc, Weak};
 
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::problem::ProblemDocument;
 use crate::registry::RegistryError;
 
-/// The last answer and when its writing began: whoever asked before that may have it, too.
+/// The last answer and when its writing began: requests that came before that may have it, too.
 type LastAnswer = Option<(Instant, Weak<Vec<u8>>)>;
 
 /// One kind of answer. A flood of questions costs no more than one after the other, and keeps no text of its own for each.
@@ -17,7 +18,7 @@ type LastAnswer = Option<(Instant, Weak<Vec<u8>>)>;
 pub(super) struct SharedAnswer(Arc<Mutex<LastAnswer>>);
 
 impl SharedAnswer {
-    /// The answer, written by `write` unless somebody else has done so since this was asked.
+    /// The answer, written by `write` unless another request has had it written since this one came.
     ///
     /// # Errors
     /// Those of `write`.
@@ -33,7 +34,7 @@ impl SharedAnswer {
         {
             return Ok(shared(answer));
         }
-        // The lock goes along: whoever hangs up meanwhile does not make the next one write beside this one.
+        // The lock goes along: if this client hangs up meanwhile, the next one doesn't start a second write.
         let writing = tokio::spawn(async move {
             let begun = Instant::now();
             let answer = Arc::new(write.await?);

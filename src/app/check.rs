@@ -159,10 +159,10 @@ fn users(routes: &mut [Route], f: &mut ConfigFindings) {
     }
 }
 
-/// So many problems of one file are told.
+/// Most problems of one file that are reported.
 const MOST_PROBLEMS: usize = 20;
 
-/// Where lameduck makes files or trusts one, nobody else should be able to put another in its place.
+/// Where lameduck makes files or trusts one, no other user should be able to put another in its place.
 fn directories(config: &Config, f: &mut ConfigFindings) {
     let log = match &config.access_log.sink {
         LogSink::File(path) => Some(path.as_path()),
@@ -201,7 +201,7 @@ fn directories(config: &Config, f: &mut ConfigFindings) {
                 "replace what is in",
                 format!("{choose}, or close this one: `chmod o-w {name}`"),
             ),
-            // Nobody is to close `/tmp`.
+            // `/tmp` is meant to be open.
             Some(OpenDirectory::Make) => {
                 ("make files, before lameduck does, in", choose.to_owned())
             }
@@ -291,7 +291,7 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut ConfigFindings) {
     }
 }
 
-/// The token must be there and not empty, or the admin API would be locked, or open, without anybody noticing.
+/// The token must be there and not empty, or the admin API would be locked, or open, unnoticed.
 fn token(path: &Path, f: &mut ConfigFindings) {
     let at = f.place("admin.token_file");
     let name = path.display();

@@ -365,7 +365,7 @@ impl ProxyProcess for ProcessLifecycle {
     }
 
     fn lame_duck_of_lease(&self, lease: &str, reason: &str) {
-        // Somebody else's lasts longer.
+        // A lame duck that another caller has begun lasts longer.
         if self.stopping.get().is_none() && self.lame.lock().is_none() {
             self.set_lame(true, reason);
             *self.lame_lease.lock() = Some(lease.to_owned());

@@ -58,7 +58,7 @@ use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_clock, take_o
 /// How long the last access-log lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How long the last traces may take: a collector that is away holds nobody up.
+/// How long the last traces may take: an unreachable collector doesn't delay the exit for longer.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// How long the admin API may take to end.
@@ -106,8 +106,8 @@ impl RunOptions {
         Ok(loaded)
     }
 
-    /// What the environment puts in the place of what a file says: whoever reads that file would not expect it. A flag
-    /// was typed for this start, and needs no comment.
+    /// Notes about values of the environment that override a file's: a reader of that file would not expect them. A
+    /// flag was typed for this start, and needs no comment.
     fn notes(&self, loaded: &LoadedConfig) -> Vec<String> {
         let set = |name| self.variables.contains(&name);
         let mut notes = Vec::new();
@@ -222,7 +222,7 @@ pub fn run_proxy(
             Box::new(observer),
         );
         if let Some(saver) = &saver {
-            saver.attend(handle.clone());
+            saver.set_registry(handle.clone());
         }
         let metrics = Metrics::new(handle.clone());
         let plane = DataPlane::new(handle.clone(), access_log.clone(), metrics.plane());
@@ -233,7 +233,7 @@ pub fn run_proxy(
         let plane = plane.serving_at_most(capacity::default_connections());
         let plane = plane.counting_by(taken.counting_secret());
         let plane = plane.traced_by(tracer.clone());
-        let plane = Arc::new(plane.telling(metrics.certificates()));
+        let plane = Arc::new(plane.with_certificates(metrics.certificates()));
 
         let clients = plane.clone();
         metrics.attach(access_log.clone(), move || clients.clients.open());
@@ -297,7 +297,7 @@ pub fn run_proxy(
                 (&plane, &threads),
             )
             .await;
-        store.speak();
+        store.send_waiting_sockets();
         service.ready(&handle, threads.data(), vitals);
         let mut handed_over = None;
         while let Some(order) = order_queue.recv().await {
@@ -372,7 +372,7 @@ pub fn run_proxy(
             "bye"
         );
         let _ = stop_admin.send(true);
-        // The socket's file goes with it, so that nobody knocks at a door without a house.
+        // The socket's file is removed with it, so that clients don't connect to a socket without a process.
         let _ = clock::timeout(LAST_ANSWERS, admin).await;
         if let Some(saver) = saver {
             saver.finish().await;
@@ -391,7 +391,7 @@ pub fn run_proxy(
     if let Err(error) = &ended {
         control.block_on(refuse(&refusal, &format!("{error:#}")));
     }
-    // What is stuck there holds nobody up.
+    // Tasks that are stuck there don't delay the exit.
     control.shutdown_background();
     ended
 }

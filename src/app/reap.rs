@@ -1,5 +1,5 @@
 //! The duties of process 1: in a container, processes that lose their parent become ours, and stay zombies until
-//! somebody asks for their exit status.
+//! their exit status is read.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};

@@ -1,4 +1,4 @@
-//! A reload in order, whoever has asked for it: a signal, the API, or an upgrade that needs no more.
+//! A reload, whether asked for by a signal, by the API, or by an upgrade that needs no more.
 
 use super::lifecycle::ProcessLifecycle;
 use super::service::ServiceNotifier;

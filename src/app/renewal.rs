@@ -64,7 +64,9 @@ pub(super) async fn renew_clients(
                 continue;
             };
             if let Some(seen) = seen {
-                counted.note(take(&registry, &pool.name, &mut one, seen).await);
+                counted.count_outcome(
+                    apply_renewed_client(&registry, &pool.name, &mut one, seen).await,
+                );
             }
             still.insert(pool.name.clone(), one);
         }
@@ -72,7 +74,7 @@ pub(super) async fn renew_clients(
     }
 }
 
-async fn take(
+async fn apply_renewed_client(
     registry: &RegistryHandle,
     pool: &str,
     one: &mut WatchedPool,

@@ -43,7 +43,7 @@ impl ServiceNotifier {
         if std::env::var_os(NOTIFY_SOCKET).is_none_or(|address| address.is_empty()) {
             return;
         }
-        tell("READY=1");
+        notify_supervisor("READY=1");
         tokio::spawn(status(registry.clone(), self.stopping.clone()));
         if let Some(time) = watchdog_time() {
             let pulse = Pulse {
@@ -57,12 +57,12 @@ impl ServiceNotifier {
 
     /// Another process is the service's main one from now on.
     pub fn hand_over_to(&self, pid: u32) {
-        tell(&format!("MAINPID={pid}"));
+        notify_supervisor(&format!("MAINPID={pid}"));
     }
 
     /// This process is the service's main one, though the one before it may not have said so.
     pub fn is_main(&self) {
-        tell(&format!("MAINPID={}", std::process::id()));
+        notify_supervisor(&format!("MAINPID={}", std::process::id()));
     }
 
     /// Says nothing any more: another process does.
@@ -73,7 +73,7 @@ impl ServiceNotifier {
 
     /// About to read the configuration again.
     pub fn reloading(&self) {
-        tell(&format!(
+        notify_supervisor(&format!(
             "RELOADING=1\nMONOTONIC_USEC={}",
             monotonic_ns() / 1000
         ));
@@ -81,36 +81,36 @@ impl ServiceNotifier {
 
     /// Done with it, well or not.
     pub fn reloaded(&self) {
-        tell("READY=1");
+        notify_supervisor("READY=1");
     }
 
     /// About to end; `deadline` is when it will have ended, whatever is in flight.
     pub fn stopping(&self, deadline: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
-        if !tell("STOPPING=1\nSTATUS=stopping: finishing what is in flight") {
+        if !notify_supervisor("STOPPING=1\nSTATUS=stopping: finishing what is in flight") {
             return;
         }
         let end = Instant::now() + deadline;
         tokio::spawn(async move {
             while Instant::now() < end {
-                tell(&format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
+                notify_supervisor(&format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
                 sleep(EXTEND_EVERY).await;
             }
         });
     }
 }
 
-/// Says whether somebody was told.
-fn tell(state: &str) -> bool {
+/// Notifies the supervisor of `state`. True: there is one, and it got the message.
+fn notify_supervisor(state: &str) -> bool {
     notify(state).unwrap_or_else(|error| {
         warn!(%error, "the supervisor could not be told: {}", state.lines().next().unwrap_or_default());
         false
     })
 }
 
-/// As [`tell`], from a loop: a supervisor that doesn't read must not hold up what else runs here.
-async fn tell_aside(state: String) {
-    let _ = tokio::task::spawn_blocking(move || tell(&state)).await;
+/// As [`notify_supervisor`], from a loop: a supervisor that doesn't read must not hold up what else runs here.
+async fn notify_supervisor_aside(state: String) {
+    let _ = tokio::task::spawn_blocking(move || notify_supervisor(&state)).await;
 }
 
 /// `app: 3 ready, 1 draining; web: 2 ready`.
@@ -142,7 +142,7 @@ async fn status(registry: RegistryHandle, stopping: Arc<AtomicBool>) {
     let mut events = registry.subscribe();
     let mut told = String::new();
     loop {
-        // What is told already is in the snapshot by then.
+        // By then, earlier changes are in the snapshot.
         if registry.answers().await.is_err() {
             return;
         }
@@ -155,7 +155,7 @@ async fn status(registry: RegistryHandle, stopping: Arc<AtomicBool>) {
             }))
         };
         if text != told && !stopping.load(Ordering::Relaxed) {
-            tell_aside(format!("STATUS={text}")).await;
+            notify_supervisor_aside(format!("STATUS={text}")).await;
             told = text;
         }
         sleep(STATUS_SPACING).await;
@@ -213,7 +213,7 @@ async fn watchdog(pulse: Pulse, every: Duration, silent: Arc<AtomicBool>) {
             return;
         }
         if pulse.is_there(every).await {
-            tell_aside("WATCHDOG=1".to_owned()).await;
+            notify_supervisor_aside("WATCHDOG=1".to_owned()).await;
         } else {
             warn!(
                 "registry or data plane don't answer, or a task has died: the watchdog is not told"

@@ -1,5 +1,5 @@
-//! Signals, and the watch over the control thread. Both have a thread of their own: a signal to stop must work whatever
-//! else is stuck, and whoever is stuck can't say so.
+//! Signals, and the watch over the control thread. Both have a thread of their own: a signal to stop must work
+//! whatever else is stuck, and a stuck thread can't report itself.
 
 use std::io;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use crate::rt::syscall;
 use crate::rt::vitals::{BEAT, ProcessVitals, StallWatch, VitalChange};
 use crate::upgrade::protocol::HandedParent;
 
-/// What an end in order may take over its deadline: what is cut is told so, backends get their GOAWAY, the admin API its
-/// last answers, the logs their last lines.
+/// How long an orderly exit may take beyond its deadline: clients that are cut get their answers, backends GOAWAY,
+/// the admin API its last answers, the logs their last lines.
 const FAREWELL: Duration = Duration::from_secs(4);
 
 /// A proxy that is stuck so badly that this thread doesn't answer becomes no other program either.
 const LAST_SIGNAL: Duration = Duration::from_secs(1);
 
-/// The thread that hears signals, and no other does. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs, USR2 has
+/// The only thread that receives signals. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs, USR2 has
 /// another process take over.
 pub struct SignalThread {
     proxies: Sender<WatchedProxy>,
@@ -41,13 +41,13 @@ pub struct SignalThread {
 struct WatchedProxy {
     lifecycle: Arc<ProcessLifecycle>,
     vitals: Arc<ProcessVitals>,
-    /// To be told whether they are heard.
+    /// Gets the result of starting to receive signals.
     is_heard: Sender<io::Result<()>>,
 }
 
 impl SignalThread {
-    /// Starts it, before any other: those that are started later must not hear signals. Until there is a proxy, a signal does
-    /// what it does by default.
+    /// Starts it, before any other thread: those that are started later must not receive signals. Until there is a
+    /// proxy, a signal does what it does by default.
     ///
     /// # Errors
     /// When there can't be another thread.
@@ -82,7 +82,7 @@ impl SignalThread {
 
     /// Reads no more of them: what comes from now on waits for the program that this process becomes. Each that was read
     /// before has been taken up.
-    pub fn rest(&self) {
+    pub fn stop_reading(&self) {
         let (resting, rests) = channel();
         if self.rests.send(resting).is_ok() {
             // An error: the thread has ended, and reads nothing.
@@ -171,7 +171,7 @@ async fn handle_signals(
                 let passed = looked.elapsed();
                 looked = Instant::now();
                 if let Some(change) = watch.check_vitals(vitals, passed) {
-                    tell(change);
+                    log_vital_change(change);
                 }
             }
         }
@@ -204,7 +204,7 @@ fn last_moment(lifecycle: &ProcessLifecycle) -> Option<Time> {
     })
 }
 
-fn tell(change: VitalChange) {
+fn log_vital_change(change: VitalChange) {
     match change {
         VitalChange::Stalled(time) => error!(
             seconds = time.as_secs(),

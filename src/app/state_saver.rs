@@ -63,8 +63,8 @@ impl StateSaver {
         saver
     }
 
-    /// Whom to ask for a new version when the wall clock was set.
-    pub fn attend(&self, registry: RegistryHandle) {
+    /// Sets the registry that is asked for a new version when the wall clock was set.
+    pub fn set_registry(&self, registry: RegistryHandle) {
         let _ = self.registry.set(registry);
     }
 
@@ -139,10 +139,10 @@ impl StateSaver {
     }
 
     /// Writes nothing any more: another process is about to. When this returns, nothing is being written.
-    pub async fn rest(self: &Arc<Self>) {
+    pub async fn stop_saving(self: &Arc<Self>) {
         self.rests.store(true, Ordering::Release);
         let saver = self.clone();
-        // A disk that has stopped answering keeps nobody from taking over: what it is given is newer.
+        // A disk that hangs doesn't stop the hand-over: the successor gets newer state anyway.
         let idle = tokio::task::spawn_blocking(move || drop(saver.saving.lock()));
         let _ = tokio::time::timeout(FAREWELL, idle).await;
     }
@@ -153,8 +153,7 @@ impl StateSaver {
         self.newest.send_modify(|_| {});
     }
 
-    /// The last save: the last change may be younger than the one before. A disk that has stopped answering keeps
-    /// nobody from ending.
+    /// The last save: the last change may be younger than the one before. A disk that hangs doesn't stop the exit.
     pub async fn finish(self: Arc<Self>) {
         let saving = tokio::task::spawn_blocking(move || self.save());
         if !matches!(tokio::time::timeout(FAREWELL, saving).await, Ok(Ok(true))) {

@@ -1,8 +1,8 @@
 //! The threads on which passwords are checked, away from those that carry traffic, and no more than they can take.
 //!
-//! A check with bcrypt takes a core for a tenth of a second or longer, and anybody can ask for one. So there are few
-//! threads for them, with less of a claim to a core than the others; few checks wait; and of one client fewer still, so
-//! that whoever tries passwords keeps nobody else out.
+//! A check with bcrypt takes a core for a tenth of a second or longer, and every client can cause one. So there are
+//! few threads for them, with a lower priority than the others; few checks may wait, and fewer still of one client,
+//! so that a client that tries passwords doesn't lock out others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -45,7 +45,7 @@ pub struct PasswordChecker {
 }
 
 impl PasswordChecker {
-    /// Checks a password; the receiver is told the user's name where it is right.
+    /// Checks a password; the receiver gets the user's name where it is right.
     ///
     /// # Errors
     /// There is no room for another check.
@@ -55,7 +55,7 @@ impl PasswordChecker {
         user: Vec<u8>,
         password: Vec<u8>,
     ) -> Result<oneshot::Receiver<Option<Arc<str>>>, CheckRefusal> {
-        let queue = self.queue.get_or_init(start).as_ref();
+        let queue = self.queue.get_or_init(start_threads).as_ref();
         let (told, answer) = oneshot::channel();
         let job = CheckJob {
             file,
@@ -80,7 +80,7 @@ impl PasswordChecker {
 }
 
 /// Half as many threads as there are cores.
-fn start() -> Option<SyncSender<CheckJob>> {
+fn start_threads() -> Option<SyncSender<CheckJob>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (queue, jobs) = sync_channel(WAITING);
     let jobs = Arc::new(Mutex::new(jobs));
@@ -88,19 +88,19 @@ fn start() -> Option<SyncSender<CheckJob>> {
     for _ in 0..(cores / 2).max(1) {
         let jobs = jobs.clone();
         let builder = thread::Builder::new().name("passwords".into());
-        started += usize::from(builder.spawn(move || work(&jobs)).is_ok());
+        started += usize::from(builder.spawn(move || check_passwords(&jobs)).is_ok());
     }
     (started > 0).then_some(queue)
 }
 
-fn work(jobs: &Mutex<Receiver<CheckJob>>) {
+fn check_passwords(jobs: &Mutex<Receiver<CheckJob>>) {
     // On Linux this is about the thread alone. Where it is refused, passwords are checked all the same.
     let _ = rustix::process::nice(NICENESS);
     loop {
         let Ok(job) = jobs.lock().recv() else {
             return;
         };
-        // Nobody waits for it any more.
+        // The client does not wait for it any more.
         if job.told.is_closed() {
             continue;
         }

@@ -135,13 +135,13 @@ impl UserFile {
         }
     }
 
-    /// Which text it was read from.
-    pub fn digest(&self) -> &[u8; 32] {
+    /// The SHA-256 of the text that it was read from.
+    pub fn text_digest(&self) -> &[u8; 32] {
         &self.digest
     }
 
-    /// The user's name, if there is one of this name and the password is theirs. Takes as long whoever asks: a name that
-    /// is not in the file is checked against the hash of one that is, always the same.
+    /// The user's name, if there is one of this name and the password is theirs. Takes equally long for every name:
+    /// one that is not in the file is checked against the hash of one that is, always the same.
     pub fn check(&self, user: &[u8], password: &[u8]) -> Option<Arc<str>> {
         static DISGUISE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let stand_in = DISGUISE.hash_one(user) as usize % self.entries.len();

@@ -1,8 +1,8 @@
 //! Passwords: the file of users, and what is remembered of those that were right.
 //!
-//! [`htpasswd`] reads the file and checks a password, [`verified`] spares the check to those who have passed it a moment
-//! ago, [`under_way`] to those who bring what is being checked already, [`checker`] has the threads on which checks run, and the
-//! bounds of what they take.
+//! [`htpasswd`] reads the file and checks a password, [`verified`] skips the check for credentials that have passed
+//! it a moment ago, [`under_way`] shares one that is under way, [`checker`] has the threads on which checks run, and
+//! their limits.
 
 pub mod checker;
 pub mod htpasswd;

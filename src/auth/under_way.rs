@@ -1,5 +1,6 @@
-//! Checks of passwords that are under way: who brings the same credentials waits for the one check, and makes no second one. A
-//! browser that opens a page asks for six parts of it at once, all with one password that nobody has checked yet.
+//! Checks of passwords that are under way: a request with the same credentials waits for the one check instead of
+//! making a second one. A browser that opens a page asks for six parts of it at once, all with one password that has
+//! not been checked yet.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 
 use super::verified::CredentialTag;
 
-/// What a check said: whose the credentials are; `None`: nobody's.
+/// The result of a check: the user; `None`: the credentials are wrong.
 pub type CheckOutcome = Option<Arc<str>>;
 
 /// The last place is empty until it is known.
@@ -24,13 +25,13 @@ pub struct ChecksUnderWay {
 
 /// Who checks.
 pub enum CheckTurn<'a> {
-    /// Whoever asks; others wait for it.
+    /// This request makes the check; others wait for it.
     Own(OwnCheck<'a>),
-    /// Somebody else already does.
+    /// Another request makes it already.
     Others(OthersCheck),
 }
 
-/// A check that others may wait for. Dropped without a word, it lets them check for themselves.
+/// A check that others may wait for. Dropped without an outcome, it lets them check for themselves.
 pub struct OwnCheck<'a> {
     checks: &'a ChecksUnderWay,
     tag: CredentialTag,
@@ -58,8 +59,8 @@ impl ChecksUnderWay {
 }
 
 impl OwnCheck<'_> {
-    /// Tells those who wait.
-    pub fn tell(self, outcome: CheckOutcome) {
+    /// Gives the outcome to the requests that wait.
+    pub fn publish_outcome(self, outcome: CheckOutcome) {
         self.sender.send_replace(Some(outcome));
     }
 }
@@ -117,7 +118,7 @@ mod tests {
         let first = own(checks.join([1; 16]));
         let waiting = [others(checks.join([1; 16])), others(checks.join([1; 16]))];
         let other = own(checks.join([2; 16]));
-        first.tell(Some("ann".into()));
+        first.publish_outcome(Some("ann".into()));
         for waiting in waiting {
             assert_eq!(waiting.wait().await, Some(Some("ann".into())));
         }

@@ -12,7 +12,8 @@ use ring::rand::SystemRandom;
 use super::UserFile;
 use crate::core::Time;
 
-/// How long it is remembered. Another text of the file is another file: who was removed is out with the reload.
+/// How long it is remembered. A changed file counts as another file, so that a removed user is locked out with the
+/// reload.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// Locks to spread them over.
@@ -48,7 +49,7 @@ impl VerifiedCredentials {
     /// What these credentials are remembered by; `None`: they can't be.
     pub fn tag(&self, file: &UserFile, user: &[u8], password: &[u8]) -> Option<CredentialTag> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
-        context.update(file.digest());
+        context.update(file.text_digest());
         context.update(&(user.len() as u64).to_le_bytes());
         context.update(user);
         context.update(password);

@@ -21,7 +21,7 @@ pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new(), conflicts_with = "print")]
     pub json: bool,
-    /// Colours in messages; set by whoever knows what `err` is.
+    /// Colours in messages; set by the caller, who knows what `err` is.
     #[arg(skip)]
     pub colour: bool,
 }
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_for_whoever_asks() {
+    fn colour_is_used_only_where_it_is_asked_for() {
         let error = ConfigError::NotFound {
             searched: vec!["a".into()],
         };

@@ -13,7 +13,7 @@ pub struct CopyArgs {
     pub to: PathBuf,
 }
 
-/// Copies. Who runs an older copy at the moment keeps it.
+/// Copies the executable. A process that runs an older copy at the moment keeps it.
 ///
 /// # Errors
 /// When it can't be read or written.
@@ -33,7 +33,8 @@ pub fn run_copy(args: &CopyArgs) -> Result<(), Exit> {
 fn copy(to: &Path) -> std::io::Result<()> {
     let mut fresh = to.as_os_str().to_owned();
     fresh.push(".new");
-    // What an earlier copy left there, or what somebody has put there for us: it is not written through.
+    // A file that an earlier copy left there, or that another user has put there: it is replaced, never written
+    // through.
     match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -5,7 +5,7 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::drain::{DrainCall, patience, who};
+use super::drain::{DrainCall, drain_answer_wait, reason_by_default};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all, check_alive};
 use crate::client::admin_args::AdminArgs;
@@ -32,8 +32,8 @@ pub struct DeregisterArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run_deregister(args: DeregisterArgs) -> Result<(), Exit> {
-    let patience = patience(args.timeout.as_deref());
-    let query: Vec<String> = [("timeout", args.timeout), ("reason", who())]
+    let patience = drain_answer_wait(args.timeout.as_deref());
+    let query: Vec<String> = [("timeout", args.timeout), ("reason", reason_by_default())]
         .into_iter()
         .filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))))
         .collect();

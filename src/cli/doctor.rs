@@ -31,7 +31,7 @@ pub struct DoctorArgs {
     /// Print the findings as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
-    /// Colours in findings; set by whoever knows what `out` is.
+    /// Colours in findings; set by the caller, who knows what `out` is.
     #[arg(skip)]
     pub colour: bool,
 }

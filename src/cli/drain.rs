@@ -106,7 +106,7 @@ async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Res
     };
     // A drain until the next restart must not take the place of a person's that has no end.
     let once = args.actor == ActorArg::Operator && args.until == UntilArg::Restarted;
-    let patience = patience(args.timeout.as_deref());
+    let patience = drain_answer_wait(args.timeout.as_deref());
     let request = DrainRequest {
         actor: Some(args.actor.as_str().to_owned()),
         id: once.then(|| "restart".to_owned()),
@@ -116,7 +116,7 @@ async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Res
             .restarted_when
             .map(|when| RestartSign::from(when).as_str().to_owned()),
         expires: args.expires,
-        reason: args.reason.or_else(who),
+        reason: args.reason.or_else(reason_by_default),
         wait: Some(!args.no_wait),
     };
     if let Some(lame_duck) = args.lame_duck {
@@ -217,7 +217,7 @@ async fn warn_if_last(client: &AdminClient, voice: &ProxyVoice, drained: &[Backe
         return;
     };
     let path = format!("/v1/pools/{}", segment(pool));
-    // A proxy that doesn't answer is told about by the drain itself.
+    // The drain itself reports a proxy that doesn't answer.
     let Ok(view) = client.get::<PoolView>(&path).await else {
         return;
     };
@@ -234,21 +234,21 @@ async fn warn_if_last(client: &AdminClient, voice: &ProxyVoice, drained: &[Backe
     }
 }
 
-/// The reason where none is given: at least who it was.
-pub(super) fn who() -> Option<String> {
+/// The reason where none is given: the user's name.
+pub(super) fn reason_by_default() -> Option<String> {
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty())?;
     Some(format!("asked for by {user}"))
 }
 
 /// Says that what was done may not last.
-pub(super) fn warn(voice: &ProxyVoice, warning: Option<&str>) {
+pub(super) fn print_warning(voice: &ProxyVoice, warning: Option<&str>) {
     if let Some(warning) = warning {
         voice.complain(&format!("warning: {}", printable(warning)));
     }
 }
 
 /// How long a drain's answer may take: where no time is given, that is the pool's to say.
-pub(super) fn patience(timeout: Option<&str>) -> AnswerWait {
+pub(super) fn drain_answer_wait(timeout: Option<&str>) -> AnswerWait {
     let time = timeout.and_then(|timeout| crate::config::duration::parse(timeout).ok());
     time.map_or(AnswerWait::Ever, AnswerWait::For)
 }
@@ -288,7 +288,7 @@ impl DrainCall<'_> {
         let progress = ProgressLine::new(!self.json && !self.voice.is_one_of_several());
         tokio::select! {
             answer = self.client.call(method, path, body, patience) => answer.map_err(Exit::from),
-            () = self.lose() => Err(Exit::unreachable(
+            () = self.wait_until_unreachable() => Err(Exit::unreachable(
                 "it was asked, and has stopped answering since; whether it still sends requests can't be told.",
             )),
             () = self.show(progress) => Err(Exit::failed("the progress display ended")),
@@ -309,8 +309,8 @@ impl DrainCall<'_> {
         })
     }
 
-    /// Ends when one of several proxies has stopped answering: the others' end must not wait for it.
-    async fn lose(&self) {
+    /// Ends when one of several proxies has stopped answering, so that the command doesn't wait for it.
+    async fn wait_until_unreachable(&self) {
         if !self.voice.is_one_of_several() {
             std::future::pending::<()>().await;
         }
@@ -353,7 +353,7 @@ impl DrainCall<'_> {
         if self.json {
             self.voice.print_json(answer);
         }
-        warn(self.voice, answer.warning.as_deref());
+        print_warning(self.voice, answer.warning.as_deref());
         let backend = self.backend;
         let done = match self.verb {
             "deregister" => "drained and removed",

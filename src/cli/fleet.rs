@@ -1,4 +1,5 @@
-//! One command, several proxies: it is asked of all at once, each says who it is, and one that can't be reached is named.
+//! One command for several proxies: it is sent to all at once, each answer has its proxy's name, and one that can't
+//! be reached is named.
 //!
 //! With one proxy nothing of this shows: a command prints and ends as if there were no others.
 
@@ -182,7 +183,7 @@ pub async fn check_alive(client: &AdminClient) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Ends when a proxy has stopped answering: whoever waits for others, too, need not wait for it.
+/// Ends when a proxy has stopped answering, so that a command for several proxies need not wait for it.
 pub async fn stops_answering(client: &AdminClient) {
     let mut silent = 0;
     while silent < 2 {
@@ -194,7 +195,7 @@ pub async fn stops_answering(client: &AdminClient) {
     }
 }
 
-/// The exit code of those who can't be reached.
+/// The exit code for proxies that can't be reached.
 const UNREACHABLE: u8 = 5;
 
 fn conclude(

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
 
-use super::drain::{warn, who};
+use super::drain::{print_warning, reason_by_default};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use crate::client::admin_args::AdminArgs;
@@ -57,7 +57,7 @@ pub async fn run_pause(args: PauseArgs) -> Result<(), Exit> {
         status: args.status,
         media_type: args.r#type.or_else(|| by_name.map(str::to_owned)),
         page,
-        reason: args.reason.or_else(who),
+        reason: args.reason.or_else(reason_by_default),
     };
     let path = format!("/v1/pools/{}/pause", segment(&args.pool));
     ask_all(
@@ -101,7 +101,7 @@ pub(super) fn report(voice: &ProxyVoice, pool: &str, response: &PauseResponse, j
     } else {
         voice.print(&describe(pool, response));
     }
-    warn(voice, response.warning.as_deref());
+    print_warning(voice, response.warning.as_deref());
 }
 
 fn describe(pool: &str, response: &PauseResponse) -> String {

@@ -6,7 +6,7 @@ use hyper::Method;
 
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all};
-use super::resume::{ReadyWait, patience, report, say_what_holds_up};
+use super::resume::{ReadyWait, report, resume_answer_wait, say_what_holds_up};
 use crate::client::admin_args::AdminArgs;
 use crate::client::names::{BackendName, backend};
 use crate::registry::view::{BackendView, RegisterRequest};
@@ -44,7 +44,7 @@ pub struct RegisterArgs {
 /// How it ended, if not well.
 pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
     let asked = args.ready.asked();
-    let wait = patience(asked.as_deref());
+    let wait = resume_answer_wait(asked.as_deref());
     let request = RegisterRequest {
         address: args.address,
         weight: args.weight,

@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::drain::{backends_of, warn};
+use super::drain::{backends_of, print_warning};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use super::status::{back_in, shown_state};
@@ -66,7 +66,7 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
 
 async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> Result<(), Exit> {
     let asked = args.ready.asked();
-    let wait = patience(asked.as_deref());
+    let wait = resume_answer_wait(asked.as_deref());
     let actor = args.actor.filter(|actor| *actor == ActorArg::Supervisor);
     let request = ResumeRequest {
         all: args.all,
@@ -77,7 +77,7 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
     let backends = match args.target {
         TargetName::Backend(backend) => vec![backend],
         TargetName::Pool(pool) => {
-            // A hook lifts its own drains; a pause is somebody's who looks after the pool.
+            // A hook lifts its own drains; a pause was set by an operator.
             let may_end = actor.is_none();
             if may_end && end_pause(client, voice, &pool, args.all, args.json).await? {
                 return Ok(());
@@ -96,8 +96,8 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
     ended.into_iter().collect()
 }
 
-/// Ends a pool's pause, if it has one; says whether that was all there was to do. Drains are another matter, and of
-/// others: who ends a pause does not lift them, unless with `--all`.
+/// Ends a pool's pause, if it has one; says whether that was all there was to do. Ending a pause doesn't lift drains,
+/// unless with `--all`.
 async fn end_pause(
     client: &AdminClient,
     voice: &ProxyVoice,
@@ -139,7 +139,7 @@ impl ReadyWait {
 }
 
 /// How long the answer may take.
-pub(super) fn patience(wait: Option<&str>) -> AnswerWait {
+pub(super) fn resume_answer_wait(wait: Option<&str>) -> AnswerWait {
     match wait.and_then(|wait| crate::config::duration::parse(wait).ok()) {
         Some(time) => AnswerWait::For(time),
         None => AnswerWait::Short,
@@ -194,7 +194,7 @@ pub(super) fn report(voice: &ProxyVoice, backend: &BackendName, view: &BackendVi
     } else {
         voice.print(&describe(backend, view, SystemTime::now()));
     }
-    warn(voice, view.warning.as_deref());
+    print_warning(voice, view.warning.as_deref());
 }
 
 fn describe(backend: &BackendName, view: &BackendView, now: SystemTime) -> String {

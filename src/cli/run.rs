@@ -118,7 +118,7 @@ pub fn run_server(args: RunArgs) -> u8 {
         Ok(ProxyEnd::Stopped | ProxyEnd::HandedOver) => 0,
         Ok(ProxyEnd::SuccessorEnded(code)) => u8::try_from(code).unwrap_or(1),
         Ok(ProxyEnd::StandIn { pid, channel }) => {
-            signals.rest();
+            signals.stop_reading();
             // What is still to be written is, before this process becomes another.
             let code = crate::rt::output::finish(0);
             let error = become_stand_in(pid, &channel);

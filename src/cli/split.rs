@@ -10,7 +10,7 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::drain::warn;
+use super::drain::print_warning;
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use crate::client::admin_args::AdminArgs;
@@ -139,7 +139,7 @@ async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Res
         let view: PlanView = client
             .call(Method::POST, &plan_path, Some(&request), AnswerWait::Short)
             .await?;
-        warn(voice, view.warning.as_deref());
+        print_warning(voice, view.warning.as_deref());
         if args.detach {
             return shown(voice, &view, args.json);
         }
@@ -151,7 +151,7 @@ async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Res
         let view: PlanView = client
             .call(Method::DELETE, &path, None::<&Value>, AnswerWait::Short)
             .await?;
-        warn(voice, view.warning.as_deref());
+        print_warning(voice, view.warning.as_deref());
         return shown(voice, &view, args.json);
     }
     if args.wait && args.weights.is_empty() && !args.reset {
@@ -175,7 +175,7 @@ async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Res
     } else {
         voice.print(&describe(&view));
     }
-    warn(voice, view.warning.as_deref());
+    print_warning(voice, view.warning.as_deref());
     Ok(())
 }
 

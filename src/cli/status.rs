@@ -17,7 +17,7 @@ use self::in_flight::{in_flight, oldest_in_flight};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use super::supervised;
-use super::upgrade::told;
+use super::upgrade::describe_upgrade;
 use crate::admin::upgrade::UpgradeView;
 use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
@@ -133,7 +133,7 @@ async fn watch(clients: &[AdminClient], args: &StatusArgs) -> Result<(), Exit> {
                 _ = &mut interrupt => return Err(Exit::interrupted("")),
                 drawn = drawn => drawn.unwrap_or_else(|error| Err(std::io::Error::other(error))),
             };
-            // Nobody looks any more: that is how watching ends in a pipe.
+            // The reader has gone: that is how watching ends in a pipe.
             if drawn.is_err() {
                 return Exit::answered(drawn);
             }
@@ -211,7 +211,7 @@ async fn shown(
         text.push_str(&certificates(&listeners));
         // An older proxy has no such path.
         let upgrade = client.get::<UpgradeView>("/v1/upgrade").await;
-        text.push_str(&upgrade.map_or_else(|_| String::new(), |view| told(&view)));
+        text.push_str(&upgrade.map_or_else(|_| String::new(), |view| describe_upgrade(&view)));
     }
     Ok(text)
 }
@@ -223,7 +223,8 @@ async fn changed(events: &mut Option<AdminEvents>) -> Result<(), Exit> {
     }
 }
 
-/// What to print for the picture to be `text`; nothing where it has not changed and nobody would see it drawn anew.
+/// What to print for the picture to be `text`; nothing where it has not changed and drawing it again would have no
+/// effect.
 fn drawing(text: &str, last: Option<&String>, json: bool) -> Option<String> {
     let terminal = stdout_is_terminal() && !json;
     if !terminal {
@@ -242,7 +243,7 @@ fn render(pools: &[PoolView], unready: Option<&str>, now: SystemTime, colour: bo
     if let Some(why) = unready {
         blocks.push(format!("Proxy not ready: {why}"));
     }
-    // It is the whole proxy's, and each pool says so.
+    // It concerns the whole proxy, and each pool reports it.
     if let Some(why) = pools.iter().find_map(|pool| pool.unsaved.as_deref()) {
         blocks.push(format!(
             "Drains and registrations are {}; a restart of lameduck would forget the latest of them. It goes on trying.",
@@ -438,7 +439,7 @@ fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {
     }
     match (drain.until.as_str(), drain.actor.as_str()) {
         ("restarted", _) => match drain.restarted_when.as_deref() {
-            // Who chose no sign knows of none.
+            // Without a chosen sign, none is named.
             None | Some("new-process") => parts.push("until restarted".to_owned()),
             Some(sign) => parts.push(format!("until restarted, seen by {}", printable(sign))),
         },

@@ -6,7 +6,7 @@ use crate::rt::output::printable;
 /// Unheard processes that are named.
 const NAMED: usize = 5;
 
-/// Its lines; the first one says whether it can be heard.
+/// Its lines; the first one says whether the supervisor can be reached.
 pub(super) fn lines(supervisor: &SupervisorView) -> Vec<String> {
     let kind = printable(&supervisor.kind);
     let mut lines = vec![match &supervisor.why {

@@ -77,7 +77,7 @@ async fn upgrade(
 }
 
 /// For `lameduck status`: an upgrade that is under way, and what the process before this one still has.
-pub(super) fn told(view: &UpgradeView) -> String {
+pub(super) fn describe_upgrade(view: &UpgradeView) -> String {
     let mut text = String::new();
     if view.under_way {
         text.push_str("\n\nan upgrade is under way");

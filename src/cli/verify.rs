@@ -49,7 +49,7 @@ fn verify(args: &VerifyArgs) -> Result<(), Exit> {
             if line == 1 {
                 head = text.to_vec();
             }
-            ledger.take(LinePlace { file, line }, text, end);
+            ledger.add_line(LinePlace { file, line }, text, end);
         });
         read.map_err(|error| Exit::failed(format!("can't read {}: {error}", path.display())))?;
         if let Some(twin) = heads

@@ -35,7 +35,7 @@ pub struct AdminRemote {
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum AdminCallError {
-    /// Nobody answers: what was tried, and why it failed.
+    /// No proxy answers: what was tried, and why it failed.
     Unreachable(String),
     /// The proxy refuses: the status, the problem's slug, and its text.
     Refused {
@@ -123,7 +123,7 @@ impl ResponseLines {
     }
 }
 
-/// Ends a connection that somebody else reads from.
+/// Ends a connection that another thread reads from.
 #[derive(Debug)]
 pub enum HangUp {
     /// On this host.

@@ -271,8 +271,8 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
     }
 }
 
-/// The API names its own paths; whoever sits at a terminal has commands for them. A configuration's diagnostics
-/// bring their own "error:".
+/// Replaces the API's paths by the commands that a user at a terminal has for them. A configuration's diagnostics
+/// have their own "error:".
 fn in_our_words(detail: &str) -> String {
     if detail.starts_with("error:") {
         return format!("the configuration is refused, the old one stays in force\n{detail}");

@@ -226,7 +226,7 @@ impl fmt::Display for AdminEndpoint {
     }
 }
 
-/// What to tell somebody when none of these answers: each with its reason, and what to do.
+/// The message when none of these proxies answers: each with its reason, and what to do.
 pub fn unreachable(failures: &[(&AdminEndpoint, io::Error)]) -> String {
     let tried: Vec<String> = failures
         .iter()

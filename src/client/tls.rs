@@ -1,4 +1,4 @@
-//! TLS with the admin APIs of proxies elsewhere: whom we believe, and what we show of ourselves.
+//! TLS with the admin APIs of remote proxies: which authorities are trusted, and which certificate the client shows.
 
 use std::io;
 use std::path::Path;
@@ -50,7 +50,7 @@ impl AdminTls {
     /// Shakes hands.
     ///
     /// # Errors
-    /// Nobody that can be believed.
+    /// The server's certificate can't be trusted, or the handshake fails.
     pub(super) async fn connect<S>(&self, authority: &str, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -60,7 +60,7 @@ impl AdminTls {
         shaken.map_err(in_words)
     }
 
-    /// A session of our own making, for those who read and write without a runtime.
+    /// A TLS session for code that reads and writes without a runtime.
     ///
     /// # Errors
     /// The address has no name to verify a certificate by.

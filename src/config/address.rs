@@ -185,7 +185,7 @@ fn host_port(text: &str) -> Result<(Host, u16), AddressError> {
         });
     }
     if text.parse::<Ipv6Addr>().is_ok() {
-        // `::1:3000` is an address by itself, and hardly meant as one.
+        // `::1:3000` is a valid IPv6 address, but the user hardly means that.
         let split = text
             .rsplit_once(':')
             .filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok());

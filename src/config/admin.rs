@@ -4,7 +4,7 @@ use super::ports::clash;
 use super::reader::ConfigFindings;
 use super::{AdminConfig, Config};
 
-/// Check what takes more than one value to judge.
+/// Checks that need more than one value.
 pub(super) fn check(config: &Config, f: &mut ConfigFindings) {
     doors(&config.admin, f);
     apps_socket(config, f);

@@ -1,5 +1,5 @@
-//! Which name a backend has that the file gives none: one that stays with its address, wherever it stands in the file.
-//! Names by place alone would move with each line that is removed above, and a reload would drain every backend below.
+//! Names of backends that the file doesn't name: each stays with its address, wherever that stands in the file. Names
+//! by place alone would move with each line that is removed above, and a reload would drain every backend below.
 
 use std::collections::{HashMap, HashSet};
 

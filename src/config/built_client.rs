@@ -1,11 +1,11 @@
-//! What the edge has made of a section, carried beside it.
+//! What other code has built from a section, carried beside it.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A client for TLS, built from the files of a `[pool.tls]`. The configuration carries it to whoever uses it, and knows
-/// nothing of it but whether it is another one.
+/// A client for TLS, built from the files of a `[pool.tls]`. The configuration only passes it on, and can tell only
+/// whether two of them are the same.
 #[derive(Clone)]
 pub struct BuiltClient {
     client: Arc<dyn Any + Send + Sync>,

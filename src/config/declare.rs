@@ -4,19 +4,13 @@
 //! section! {
 //!     /// What the section is for: the reference's words.
 //!     [pool.retry]
-//!     #[derive(Debug, Clone, PartialEq)]
-//!     pub struct Retry {
-//!         /// What the key means: the reference's words.
-//!         ///
-//!         /// What only readers of the code want to know.
-//!         attempts: u32 = 3, integer(1..=100);
-//!     }
-//! }
+//!     #[derive(Debug, Clone, PartialEq)] pub struct Retry { /// What the key means: the reference's words. /// /// Notes
+//!         that only readers of the code need. attempts: u32 = 3, integer(1..=100); } }
 //! ```
 //!
-//! From it come the struct and its documentation, the default (the text after `=` is what somebody would write in the
-//! file, read as the file is), the reader with its messages, the printer, the row of the reference in
-//! `docs/configuration.md` and the line in `config/lameduck.toml`, and what a reload compares.
+//! From it come the struct and its documentation, the default (the text after `=` is written as in the file, and read
+//! in the same way), the reader with its messages, the printer, the row of the reference in `docs/configuration.md`
+//! and the line in `config/lameduck.toml`, and what a reload compares.
 //!
 //! After the type stand the value and, where the type alone doesn't say it, the form ([`forms`](super::forms)). Marks
 //! above a key, in this order:
@@ -272,7 +266,7 @@ macro_rules! needs {
     };
 }
 
-/// `Default` for a section that there is one of: who writes another one has to name something.
+/// `Default` for a section that exists once: one in a list needs a value without a default, such as a name.
 macro_rules! default_impl {
     ([] $Section:ident) => {};
     ([[$($header:tt)*]] $Section:ident) => {};

@@ -1,5 +1,5 @@
-//! Defaults that depend on what the user wrote: a default that nobody wrote must not make a value wrong that somebody
-//! did. Each pair of keys that bound each other has its line here; `validate` judges what is left, which was written.
+//! Defaults that depend on what the user wrote: a default must never make a value invalid that the user wrote. Each
+//! pair of keys that bound each other has its line here; `validate` judges the values that were written.
 
 use super::ports::{clash, takes_all, takes_ipv4_of};
 use super::reader::ConfigFindings;
@@ -9,7 +9,7 @@ use super::{Config, DrainConfig, HealthConfig, OutlierConfig, PoolConfig, Server
 const MAX_HEADER: usize = 1 << 20;
 
 /// Fits the defaults in `config` to the values that were written, as `found` knows them.
-pub(super) fn settle(config: &mut Config, found: &ConfigFindings) {
+pub(super) fn settle_defaults(config: &mut Config, found: &ConfigFindings) {
     settle_server(&mut config.server, found);
     settle_admin_address(config, found);
     let state_dir = config.server.state_dir.clone();
@@ -62,13 +62,13 @@ fn settle_server(server: &mut ServerConfig, found: &ConfigFindings) {
     }
 }
 
-/// The default TCP address of the admin API gives way to whoever asks for that port by name.
+/// The default TCP address of the admin API yields to a listener on the same port.
 fn settle_admin_address(config: &mut Config, found: &ConfigFindings) {
     let Some(http) = config.admin.http.filter(|_| !found.written("admin.http")) else {
         return;
     };
     let others = config.tcp_listeners().chain(config.admin.probes);
-    // `[::]` without IPv4 would be what nobody asked for, too.
+    // `[::]` without IPv4 would be a surprise, too.
     let takes_port = |other| takes_all(other) && takes_ipv4_of(other.port(), http);
     let gives_way = { others }.any(|other| clash(http, other) || takes_port(other));
     if gives_way {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// It works, and probably not as meant.
+    /// It works, but probably not as intended.
     Warning,
 }
 
@@ -100,7 +100,7 @@ struct JsonDiagnostic<'a> {
     why: &'a str,
 }
 
-/// Findings that are shown of one text. Who has more has one mistake many times, or the wrong file.
+/// Findings that are shown of one text. More mean one mistake repeated many times, or the wrong file.
 const MOST_SHOWN: usize = 100;
 
 impl ConfigReport {
@@ -282,11 +282,11 @@ fn grouped(number: usize) -> String {
     out
 }
 
-/// The longest word of a message, in characters, and the longest message: what is longer is a value that nobody reads.
+/// The longest word of a message, in characters, and the longest message: a longer value would not be read.
 const LONGEST_WORD: usize = 200;
 const LONGEST_MESSAGE: usize = 1200;
 
-/// A message whose long words, and which itself, are left out in the middle.
+/// A message without the middle of its long words, and without its own middle if it is too long.
 fn shorten(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST_WORD {
         return Cow::Borrowed(text);
@@ -313,7 +313,7 @@ fn without_middle(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// Values end up in messages: none of them may break the line or play tricks on a terminal.
+/// Values end up in messages: none of them may break the line or control a terminal.
 pub(crate) fn tame(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -394,7 +394,7 @@ impl ConfigError {
     }
 }
 
-/// Whether messages to this stream should have colours: a terminal that can, and nobody who objects
+/// Whether messages to this stream should have colours: it is a terminal with colours, and `NO_COLOR` is not set
 /// (<https://no-color.org>).
 pub fn wants_colour(stream: &impl std::io::IsTerminal) -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());

@@ -75,7 +75,7 @@ pub enum ConfigChange {
         name: String,
         backup: bool,
     },
-    /// Same backend, said to be somewhere else.
+    /// Same backend, in another zone.
     BackendZone {
         pool: String,
         name: String,
@@ -121,7 +121,7 @@ pub enum ConfigChange {
 /// All changes from one configuration to another.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfigDiff {
-    /// In the order in which they are best told: server, listeners, pools, routes.
+    /// In the order for display: server, listeners, pools, routes.
     pub changes: Vec<ConfigChange>,
 }
 
@@ -176,7 +176,7 @@ pub fn diff(old: &Config, new: &Config) -> ConfigDiff {
         }
     }
     routes(&old.routes, &new.routes, &mut changes);
-    // Compared as they are, and told without what may be a secret.
+    // Compared with their real values, and shown without what may be a secret.
     for change in &mut changes {
         if let ConfigChange::PoolSetting { setting, .. }
         | ConfigChange::DiscoverySetting { setting, .. }
@@ -191,8 +191,8 @@ pub fn diff(old: &Config, new: &Config) -> ConfigDiff {
     ConfigDiff { changes }
 }
 
-/// A list by what its items are found by. Not searched for each of the other list's: that would be a million
-/// comparisons for a thousand backends, in the registry's turn.
+/// A list by what its items are found by. An index, because a search for each item of the other list would take a
+/// million comparisons for a thousand backends.
 fn index<'a, T, K: Eq + Hash>(list: &'a [T], key: impl Fn(&'a T) -> K) -> HashMap<K, &'a T> {
     list.iter().map(|item| (key(item), item)).collect()
 }
@@ -398,7 +398,7 @@ fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
             });
         }
         for mut setting in all_settings(from, route) {
-            // What it matches is the same, in whatever order it is written; where it leads is told above.
+            // What it matches is the same, in whatever order it is written; a change of its action is reported above.
             let is_own = setting.section == Route::section().header;
             if is_own && setting.key == "name" {
                 let name = |route: &Route| route.name.clone().unwrap_or_default();

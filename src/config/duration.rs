@@ -14,10 +14,10 @@ const UNITS: [(&str, u64); 6] = [
     ("us", 1),
 ];
 
-/// The longest that is accepted: a year. More is a slip of the pen, and would overflow timers.
+/// The longest that is accepted: a year. More is surely a typing error, and would overflow timers.
 pub const MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// The form that [`parse`] reads, as a regular expression (ECMA-262, as JSON Schema has them). What it can't say is that
+/// The form that [`parse`] reads, as a regular expression (ECMA-262, as JSON Schema has them). It can't express that
 /// a year is the most.
 pub const PATTERN: &str = "^\\s*(0|([0-9]+(\\.[0-9]{1,8}0*)?\\s*[dh]\\s*|[0-9]+(\\.[0-9]{1,7}0*)?\\s*m\\s*|[0-9]+(\\.[0-9]{1,6}0*)?\\s*s\\s*|[0-9]+(\\.[0-9]{1,3}0*)?\\s*ms\\s*|[0-9]+(\\.0+)?\\s*us\\s*)+)\\s*$";
 

@@ -148,7 +148,7 @@ impl ValueForm<ErrorPages> for PageTable {
     }
 }
 
-/// Whether `intercept` has something to put in the place of the app's answers.
+/// Checks that `intercept` has pages to replace the app's answers by.
 pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
     for (i, route) in config.routes.iter().enumerate() {
         let at = |key: &str| format!("route[{i}].{key}");

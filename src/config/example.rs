@@ -1,6 +1,6 @@
 //! `config/lameduck.toml`, the example with every key: what it lacks is written from the declarations.
 //!
-//! What stands in it already stays as somebody wrote it, since an example may use other words than the reference.
+//! Entries that it has already are left unchanged, since an example may use other words than the reference.
 
 use super::schema::{KeySchema, SECTIONS};
 
@@ -14,7 +14,7 @@ pub fn complete(text: &str) -> String {
     for section in &SECTIONS[1..] {
         let begin = header_of(&lines, section.header).unwrap_or_else(|| {
             let mut new = comment(section.doc);
-            // Without a gap the key above would be taken for a part of this comment.
+            // Without an empty line the key above would look like a part of this comment.
             if lines[..end].last().is_some_and(|line| !line.is_empty()) {
                 new.insert(0, String::new());
             }

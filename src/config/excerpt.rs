@@ -65,7 +65,7 @@ impl<'t> LineStarts<'t> {
     }
 
     /// A span that lies within the text, on character boundaries, and on one line: carets under ten lines of a
-    /// multi-line value help nobody.
+    /// multi-line value would not help.
     fn clip(&self, span: &Range<usize>) -> Range<usize> {
         let start = floor(self.text, span.start);
         let end = self.span(self.number(start)).end;

@@ -11,8 +11,8 @@ use super::variables::ExpandedText;
 /// Texts of one value that are tried as numbers.
 const MOST_TRIED: usize = 64;
 
-/// Reads a value by its form. A text that is wrong there is read again as the number, `true` or `false` that it would be
-/// without quotes. What is wrong is told without what may be a secret.
+/// Reads a value by its form. A text that is wrong there is read again as the number, `true` or `false` that it would
+/// be without quotes. Errors are reported without the text that may be a secret.
 pub(super) fn read<T>(
     form: &impl ValueForm<T>,
     context: &KeyContext<'_>,
@@ -21,7 +21,7 @@ pub(super) fn read<T>(
     header: &'static str,
     found: &mut ConfigFindings,
 ) -> Option<T> {
-    // What could not be had was said; anything else would be an echo.
+    // A variable that is missing was reported already; a second message would only repeat that.
     let known: Option<Vec<_>> = texts
         .iter()
         .map(|(place, text)| Some((*place, *text, text.value.as_deref()?)))
@@ -41,7 +41,7 @@ pub(super) fn read<T>(
         replace_at(&mut next, *place, &scalar);
         let mut left = SpannedProblems::new();
         let again = form.read_whole(context, &next, &mut left);
-        // A number that is too large tells more than a text where a number is wanted.
+        // "The number is too large" tells more than "a text where a number is wanted".
         let of_wrong_type = |problems: &SpannedProblems| {
             let wrong = problems.iter().filter(|(_, one)| one.is_of_wrong_type);
             wrong.count()
@@ -111,7 +111,7 @@ fn replace_at<'t>(value: &mut Spanned<DeValue<'t>>, place: usize, with: &DeValue
     }
 }
 
-/// Shorter values are in other words, too.
+/// Shorter values may occur by chance in other words.
 const SHORTEST_HIDDEN: usize = 4;
 
 /// A message without a value.

@@ -12,7 +12,7 @@ const MAX_PLACES: usize = 10_000;
 pub(crate) struct FoundFiles {
     /// In the order of their names, level by level.
     pub(crate) files: Vec<PathBuf>,
-    /// Directories that could not be looked into, and why. One that is not there has nothing that could match.
+    /// Directories that could not be read, and why. A missing directory is not among them.
     pub(crate) unreadable: Vec<(PathBuf, io::Error)>,
 }
 
@@ -21,7 +21,8 @@ pub(crate) fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 
-/// The plain files that a name or pattern means, taken from `base`. A name that is no pattern means itself, there or not.
+/// The plain files that a name or pattern means, taken from `base`. A name that is no pattern stands for itself, even
+/// if the file is missing.
 pub(crate) fn find_files(base: &Path, pattern: &str) -> FoundFiles {
     let mut found = FoundFiles::default();
     if !is_pattern(pattern) {
@@ -49,7 +50,7 @@ pub(crate) fn find_files(base: &Path, pattern: &str) -> FoundFiles {
         }
         places = next;
     }
-    // What is no directory and is not there either, such as a link to nowhere, is told by whoever reads it.
+    // A dangling link is reported by the code that reads it.
     places.retain(|path| !path.is_dir() && path.symlink_metadata().is_ok());
     found.files = places;
     found
@@ -57,7 +58,7 @@ pub(crate) fn find_files(base: &Path, pattern: &str) -> FoundFiles {
 
 /// The names in a directory that fit, sorted.
 fn names_in(directory: &Path, part: &str) -> io::Result<Vec<String>> {
-    // `""` is where the process is, and no name of a directory.
+    // `""` stands for the working directory.
     let directory = match directory.as_os_str().is_empty() {
         true => Path::new("."),
         false => directory,

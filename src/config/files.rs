@@ -18,7 +18,7 @@ pub enum TryStep {
     File(PathPattern),
     /// A directory of this path that has an index.
     Directory(PathPattern),
-    /// Nothing more is looked for: this status.
+    /// The search ends with this status.
     Status(u16),
 }
 
@@ -219,7 +219,7 @@ pub enum CachePolicy {
     Age(Duration),
     /// Keep it for a year, and never ask: another version has another name.
     Immutable,
-    /// Keep it, and ask each time.
+    /// Keep it, and revalidate each time.
     Ask,
     /// Don't keep it.
     Never,
@@ -233,7 +233,7 @@ pub struct CacheRule {
     pub pattern: String,
     /// What holds.
     pub policy: CachePolicy,
-    /// It as the field's value; empty: the field is not sent.
+    /// The value of `Cache-Control`; empty: the field is not sent.
     pub field: String,
 }
 

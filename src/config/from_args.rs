@@ -13,14 +13,14 @@ use std::path::Path;
 /// The pool of `run --backend`.
 pub const POOL: &str = "app";
 
-/// What `lameduck run` may be told without a file.
+/// What the command line of `lameduck run` can set without a file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CommandLineFlags<'a> {
     /// `--listen ADDR`. Default 127.0.0.1:8080 without a file, and the file's listeners with one.
     pub listen: Option<&'a str>,
     /// `--backend [NAME=]ADDR`, each.
     pub backends: &'a [String],
-    /// `--health-path PATH`: the health check is then explicit, and taken at its word.
+    /// `--health-path PATH`: the health check is then explicit, without the fall-back to TCP.
     pub health_path: Option<&'a str>,
 }
 
@@ -173,7 +173,7 @@ fn build(flags: CommandLineFlags<'_>) -> Result<(Config, ConfigReport), ConfigEr
         hidden: HiddenTexts::default(),
     };
     let mut found = ConfigFindings::default();
-    dependent_defaults::settle(&mut config, &found);
+    dependent_defaults::settle_defaults(&mut config, &found);
     validate::config(&config, &mut found);
     match found
         .diagnostics
@@ -191,7 +191,7 @@ fn build(flags: CommandLineFlags<'_>) -> Result<(Config, ConfigReport), ConfigEr
     }
 }
 
-/// A flag's value, so that it can't play tricks on a terminal.
+/// A flag's value, made safe for a terminal.
 fn shown(value: &str) -> String {
     value.escape_debug().to_string()
 }

@@ -1,4 +1,4 @@
-//! Texts that came from the environment and may be secrets: whoever prints a configuration shows the reference in place of
+//! Texts that came from the environment and may be secrets: a printed configuration shows the reference in place of
 //! the value.
 
 use super::print::{text, verbatim};

@@ -29,7 +29,7 @@ pub struct LoadedConfig {
     pub path: Option<PathBuf>,
     /// The addresses of the file's listeners, where `--listen` takes their place; else empty.
     pub unused_listeners: Vec<ListenAddress>,
-    /// Whether `[admin] http` is what nobody wrote: then another process may have that address.
+    /// Whether `[admin] http` has its default: then another process may have that address.
     pub is_http_default: bool,
     /// What variables of the environment put in the file's place, a sentence each; for the log.
     pub notes: Vec<String>,
@@ -149,7 +149,7 @@ fn read(
                 .collect();
         }
         is_http_default = !found.written("admin.http");
-        dependent_defaults::settle(&mut read, &found);
+        dependent_defaults::settle_defaults(&mut read, &found);
         validate::config(&read, &mut found);
         if let Some(checks) = checks {
             checks(&mut read, &mut found);

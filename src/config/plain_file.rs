@@ -1,4 +1,5 @@
-//! Files that people name, read without trust in what they are: a pipe that nobody writes to, a disk, `/dev/zero`.
+//! Files that users name, read without assuming that they are plain files: a pipe without a writer, a disk,
+//! `/dev/zero`.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::size;
 
-/// How long a pipe or terminal may be silent. A shell's `<(command)` writes at once; whoever waits longer has named a
-/// pipe that nobody writes to.
+/// How long a pipe or terminal may be silent. A shell's `<(command)` writes at once; a longer silence means a pipe
+/// without a writer.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Longest file with a token, in bytes: a mistaken path must not make us read gigabytes.

@@ -8,8 +8,8 @@ use super::Config;
 impl Config {
     /// Whether a socket on `address` is to take IPv6 alone (`IPV6_V6ONLY`).
     ///
-    /// `[::]:8080` takes IPv4 as well, as people expect who write nothing else; but where something else of ours is to
-    /// listen on an IPv4 address of that port, as in nginx's `listen 80; listen [::]:80;`, each takes its own family.
+    /// `[::]:8080` takes IPv4 as well, as users expect by default; but where something else of ours is to listen on
+    /// an IPv4 address of that port, as in nginx's `listen 80; listen [::]:80;`, each takes its own family.
     pub fn takes_ipv6_alone(&self, address: SocketAddr) -> bool {
         let mut others = self
             .tcp_listeners()

@@ -5,8 +5,8 @@ use super::hidden_texts::HiddenTexts;
 use super::section_traits::{ConfigSection, PrintExtent, PrintedSections, TomlEntries};
 use super::sections::{Config, HealthConfig};
 
-/// The whole configuration as TOML. A pool whose file has no `[pool.health]` shows the values of it as
-/// comments: written out, the section would be taken at its word and lose its fall-back to TCP.
+/// The whole configuration as TOML. A pool whose file has no `[pool.health]` shows the values of it as comments:
+/// written out, the section would count as configured and lose its fall-back to TCP.
 pub fn print(config: &Config) -> String {
     let printed = print_sections(config, PrintExtent::Whole);
     let mut out = String::new();

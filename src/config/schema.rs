@@ -117,8 +117,8 @@ impl SectionSchema {
     }
 }
 
-/// Where a key or sub-section of this name is, for people: `[pool.health] or [pool.hold]`. Who writes the name of a
-/// section means that.
+/// Where a key or sub-section of this name is, for people: `[pool.health] or [pool.hold]`. The name of a section
+/// means that section.
 pub(super) fn elsewhere(name: &str) -> Option<String> {
     let sections = SECTIONS
         .iter()

@@ -23,7 +23,7 @@ pub(super) trait ConfigSection: Clone + 'static {
     /// Its name, its text and its keys.
     fn section() -> &'static SectionSchema;
 
-    /// As it is where nobody wrote it: every default, and a stand-in for each key that has none.
+    /// The section when it is not written: every default, and a stand-in for each key that has none.
     fn unwritten() -> &'static Self;
 
     /// Reads it, and the sections below it.
@@ -38,7 +38,7 @@ pub(super) trait ConfigSection: Clone + 'static {
 
 /// A field of a section that is a section itself, may be one, or is any number of them.
 pub(super) trait Subsection: Sized {
-    /// As it is where nobody wrote it.
+    /// The section when it is not written.
     fn absent() -> Self;
 
     /// Reads it from below its parent.
@@ -104,7 +104,7 @@ pub(super) trait KeyGroup: Sized {
     /// The keys.
     fn keys() -> &'static [KeySchema];
 
-    /// As it is where nobody wrote any of them.
+    /// The group when none of its keys is written.
     fn unwritten() -> Self;
 
     /// Reads them.
@@ -117,8 +117,8 @@ pub(super) trait KeyGroup: Sized {
     fn print_below(&self, _out: &mut PrintedSections) {}
 }
 
-/// What a field holds when a key without a default is missing or wrong, so that reading can go on. Nobody gets to see
-/// it where the key is needed: the configuration is refused.
+/// What a field holds when a key without a default is missing or wrong, so that reading can go on. It is never used
+/// where the key is needed: the configuration is refused.
 pub(super) trait StandInValue {
     /// A value that no check takes offence at.
     fn stand_in() -> Self;

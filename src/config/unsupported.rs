@@ -1,4 +1,5 @@
-//! What people may look for and this version does not have. Named, so that nobody hunts for a spelling.
+//! Keys that users may look for and this version does not have. They are named, so that a user doesn't search for
+//! another spelling.
 
 /// Something that is planned.
 pub(super) struct UnsupportedKey {

@@ -11,13 +11,13 @@ use super::sections::*;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A duration with where it comes from: somebody who wrote one of two values should see why the other is there.
-fn told(f: &ConfigFindings, path: &str, value: std::time::Duration) -> String {
+/// A duration, marked if it is a default: a user who wrote one of two values should see where the other comes from.
+fn time_with_origin(f: &ConfigFindings, path: &str, value: std::time::Duration) -> String {
     let by_default = if f.written(path) { "" } else { " by default" };
     format!("{}{by_default}", time(value))
 }
 
-/// Check everything that takes more than one value to judge.
+/// Checks everything that needs more than one value.
 pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
     server(&config.server, f);
     limits(&config.server, f);
@@ -60,8 +60,8 @@ fn server(server: &ServerConfig, f: &mut ConfigFindings) {
         );
         let message = format!(
             "`deadline` ({}) is not longer than `{name}` ({}): every shutdown would cut requests",
-            told(f, deadline, server.deadline),
-            told(f, lame_duck, longest)
+            time_with_origin(f, deadline, server.deadline),
+            time_with_origin(f, lame_duck, longest)
         );
         let (at, also) = (
             f.place(at),
@@ -374,8 +374,8 @@ fn health(path: &str, health: &HealthConfig, f: &mut ConfigFindings) {
             f.place(place),
             format!(
                 "`timeout` ({}) is longer than `interval` ({}): a backend that hangs is probed less often than `interval` says",
-                told(f, &timeout, health.timeout),
-                told(f, &interval, health.interval)
+                time_with_origin(f, &timeout, health.timeout),
+                time_with_origin(f, &interval, health.interval)
             ),
             format!("write `timeout = \"{}\"` or less", time(health.interval)),
         );
@@ -386,8 +386,8 @@ fn health(path: &str, health: &HealthConfig, f: &mut ConfigFindings) {
             f.place(place),
             format!(
                 "`fast_interval` ({}) is longer than `interval` ({}): probes would slow down when they should hurry",
-                told(f, &fast, health.fast_interval),
-                told(f, &interval, health.interval)
+                time_with_origin(f, &fast, health.fast_interval),
+                time_with_origin(f, &interval, health.interval)
             ),
             format!("write `fast_interval = \"{}\"` or less", time(health.interval)),
         );
@@ -409,8 +409,8 @@ fn drain(path: &str, drain: &DrainConfig, f: &mut ConfigFindings) {
             f.place(place),
             format!(
                 "`close_spread` ({}) is longer than `deadline` ({}): closing would have to begin before the drain does",
-                told(f, &spread, drain.close_spread),
-                told(f, &deadline, drain.deadline)
+                time_with_origin(f, &spread, drain.close_spread),
+                time_with_origin(f, &deadline, drain.deadline)
             ),
             format!("write `close_spread = \"{}\"` or less, or a longer `deadline`", time(drain.deadline)),
         );

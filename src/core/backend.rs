@@ -44,8 +44,9 @@ impl BackendState {
         }
     }
 
-    /// A backend as it was before the proxy restarted: closed by these drains, with nothing in flight. A drain
-    /// that ends with a restart waits for one that this proxy sees; one that nobody saw is left to its expiry.
+    /// A backend as it was before the proxy restarted: closed by these drains, with nothing in flight. A drain that
+    /// ends with a restart waits for a restart that this proxy sees; one that happened unseen leaves the drain to its
+    /// expiry.
     pub fn restore(now: Time, drains: impl IntoIterator<Item = OpenDrain>) -> Self {
         let mut backend = Self::new(now);
         for drain in drains {
@@ -57,8 +58,8 @@ impl BackendState {
         backend
     }
 
-    /// The same, as one process in a row behind one name: the count goes on at `incarnation`. A drain that ends
-    /// with a restart waits for a later one.
+    /// The same backend, whose count of processes behind its name goes on at `incarnation`. A drain that ends with a
+    /// restart waits for a later one.
     pub fn counted_from(mut self, incarnation: u64) -> Self {
         self.incarnation = incarnation.max(1);
         self.drains.count_from(self.incarnation);
@@ -135,7 +136,7 @@ impl BackendState {
         }
     }
 
-    /// Takes in one event; says what the edge has to do, in this order.
+    /// Takes in one event, and returns what the edge (the code around the core) has to do, in this order.
     pub fn step(
         &mut self,
         event: BackendEvent,
@@ -187,8 +188,8 @@ impl BackendState {
             BackendEvent::Drain(order) => self.close(order, &mut turn),
             BackendEvent::Resume { all } => self.resume(all, &mut turn),
             BackendEvent::Withdrawn { actor, id } => {
-                turn.because("whoever drained it took that back");
-                self.lift(|drain| drain.actor == actor && drain.id == id, &mut turn);
+                turn.set_reason("whoever drained it took that back");
+                self.lift_drains(|drain| drain.actor == actor && drain.id == id, &mut turn);
             }
             BackendEvent::Orphaned { actor, id, expires } => {
                 self.drains.hasten(actor, &id, expires)
@@ -199,8 +200,8 @@ impl BackendState {
             }
             BackendEvent::RunsAgain { actor, id } => self.runs_again(actor, &id, &mut turn),
             BackendEvent::LeaseEnded { id } => {
-                turn.because("its lease ended");
-                self.lift(
+                turn.set_reason("its lease ended");
+                self.lift_drains(
                     |drain| drain.actor == DrainActor::Supervisor && drain.id == id,
                     &mut turn,
                 );
@@ -208,7 +209,7 @@ impl BackendState {
             BackendEvent::Quiesced { epoch } => self.quiesced(epoch, &mut turn),
             BackendEvent::Replaced => {
                 self.judge = HealthJudge::new(now);
-                self.reborn(&mut turn);
+                self.begin_incarnation(&mut turn);
                 turn.probe = true;
             }
             BackendEvent::Tick => {}
@@ -236,7 +237,7 @@ impl BackendState {
             return;
         }
         if finding.reborn {
-            self.reborn(turn);
+            self.begin_incarnation(turn);
         } else {
             let given_up = self.judge.failures() >= turn.policy.fall;
             self.losses.weigh(sample, given_up);
@@ -261,10 +262,10 @@ impl BackendState {
             } else {
                 self.judge.failures()
             };
-            turn.because(format!("{row} probes failed"));
+            turn.set_reason(format!("{row} probes failed"));
         } else if finding.risen {
             self.drains.lift_passed(self.incarnation);
-            turn.because(format!("passed {} probes in a row", turn.policy.rise));
+            turn.set_reason(format!("passed {} probes in a row", turn.policy.rise));
         }
     }
 
@@ -287,7 +288,7 @@ impl BackendState {
             expires: None,
         };
         self.close(order, turn);
-        turn.because(reason);
+        turn.set_reason(reason);
     }
 
     fn close(&mut self, order: DrainSpec, turn: &mut StepEffects<'_>) {
@@ -296,7 +297,7 @@ impl BackendState {
         } else {
             &order.reason
         };
-        turn.because(format!("drain by {}: {told}", order.actor.as_str()));
+        turn.set_reason(format!("drain by {}: {told}", order.actor.as_str()));
         if order.actor == DrainActor::App {
             self.judge.ask_again(turn.now);
         }
@@ -321,18 +322,18 @@ impl BackendState {
     }
 
     fn resume(&mut self, all: bool, turn: &mut StepEffects<'_>) {
-        turn.because(if all {
+        turn.set_reason(if all {
             "every drain lifted"
         } else {
             "resumed by operator"
         });
-        self.lift(|drain| all || drain.actor == DrainActor::Operator, turn);
+        self.lift_drains(|drain| all || drain.actor == DrainActor::Operator, turn);
     }
 
-    /// Somebody takes drains back. What was known of the process counts only if it can't have been replaced
-    /// unseen: not while it was drained (none of our connections was open, so none could break), and not if the
-    /// app's own word is overruled. Then it opens after `rise` passes begun from now on.
-    fn lift(&mut self, which: impl Fn(&OpenDrain) -> bool, turn: &mut StepEffects<'_>) {
+    /// Lifts drains. What was known of the process counts only if the process can't have been replaced unseen. It can
+    /// have been while the backend was drained (no connection was open that could have broken), and where the app's
+    /// own drain is overruled: then the backend opens after `rise` passes begun from now on.
+    fn lift_drains(&mut self, which: impl Fn(&OpenDrain) -> bool, turn: &mut StepEffects<'_>) {
         let apps_own = self.drains.has(DrainActor::App);
         turn.planned = true;
         if !self.drains.lift(which) {
@@ -340,7 +341,7 @@ impl BackendState {
         }
         let overruled = apps_own && !self.drains.has(DrainActor::App);
         if overruled || self.state() == DerivedState::Drained {
-            self.judge.doubt(turn.now);
+            self.judge.reset_health(turn.now);
             turn.probe = true;
         }
     }
@@ -350,22 +351,22 @@ impl BackendState {
             return;
         };
         let is_in_use = turn.context.in_flight > 0 || closing.hands_over();
-        if is_in_use || !closing.hears(epoch, self.epoch) {
+        if is_in_use || !closing.accepts_quiesced(epoch, self.epoch) {
             return;
         }
         if !self.losses.is_decided() {
-            closing.postpone();
+            closing.await_decision();
             turn.probe = true;
             return;
         }
-        self.settle(turn);
+        self.settle_closing(turn);
     }
 
     /// Another process is behind it. What the old one has in flight goes on.
-    fn reborn(&mut self, turn: &mut StepEffects<'_>) {
+    fn begin_incarnation(&mut self, turn: &mut StepEffects<'_>) {
         self.incarnation = self.incarnation.saturating_add(1);
         self.bump(turn);
-        turn.because(format!(
+        turn.set_reason(format!(
             "another process is behind it (incarnation {})",
             self.incarnation
         ));
@@ -382,11 +383,11 @@ impl BackendState {
             .as_ref()
             .is_some_and(ClosingProgress::is_undecided);
         if undecided && self.losses.is_decided() {
-            self.settle(turn);
+            self.settle_closing(turn);
         }
     }
 
-    fn settle(&mut self, turn: &mut StepEffects<'_>) {
+    fn settle_closing(&mut self, turn: &mut StepEffects<'_>) {
         let Some(closing) = &mut self.closing else {
             return;
         };
@@ -396,12 +397,12 @@ impl BackendState {
         } else {
             DrainOutcome::Drained
         };
-        turn.acts.extend(closing.settle(outcome, turn.now));
+        turn.acts.extend(closing.settle_outcome(outcome, turn.now));
         if lost > 0 {
-            turn.because(format!("its process died and took {lost} requests along"));
+            turn.set_reason(format!("its process died and took {lost} requests along"));
             turn.alert = true;
         } else {
-            turn.because("nothing is in flight and no connection is open");
+            turn.set_reason("nothing is in flight and no connection is open");
         }
         self.losses = RequestLosses::default();
     }
@@ -416,7 +417,7 @@ impl BackendState {
         if absent.is_some_and(|at| at <= turn.now) {
             self.drains.lift_absent();
             self.judge.give_up();
-            turn.because(format!(
+            turn.set_reason(format!(
                 "no probe passed for {:?}",
                 turn.policy.absent_after
             ));

@@ -97,7 +97,7 @@ impl RetryBudget {
     /// Whether there is a token. Another thread may be quicker to take it.
     pub fn available(&self, now: Time) -> bool {
         let now = millis(now);
-        // Who moves the time forward fills in what has passed: nobody fills in the same time twice.
+        // Only the thread that moves the time forward adds what it is worth, so that no time counts twice.
         let last = self.filled.fetch_max(now, Ordering::Relaxed);
         self.add(self.rates.floor(last, now));
         self.thousandths.load(Ordering::Relaxed) >= TOKEN

@@ -32,12 +32,12 @@ impl CallStatus {
         NAMES.get(usize::from(self.0)).unwrap_or(&NAMES[2])
     }
 
-    /// Whether the call failed, as whoever has made it sees it.
+    /// Whether the call failed from the client's point of view.
     pub fn is_client_error(self) -> bool {
         self.0 != 0
     }
 
-    /// Whether it failed by a fault of whoever has answered it: the list of OpenTelemetry's conventions for gRPC.
+    /// Whether the call failed by a fault of the server, by the list of OpenTelemetry's conventions for gRPC.
     pub fn is_server_error(self) -> bool {
         matches!(
             self.as_str(),

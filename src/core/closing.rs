@@ -1,4 +1,5 @@
-//! One closing: from the first drain to the moment when the set is empty again. Those who wait are told once.
+//! One closing: from the first drain to the moment when the set is empty again. Requests that wait for the drain are
+//! answered once.
 
 use super::Time;
 use super::drain::{DrainOutcome, DrainSet};
@@ -14,11 +15,11 @@ pub(super) struct ClosingProgress {
     quiet: Option<Time>,
     /// It is quiet, but requests broke on the way: the next probe tells whether the process died.
     undecided: bool,
-    /// Those who wait have been told.
+    /// Requests that wait for the drain have been answered.
     announced: bool,
     /// The deadline for which streams have been asked to end.
     ending: Option<Time>,
-    /// Those who have a session still go there.
+    /// Clients with a session still go there.
     hand_over: Option<HandOver>,
 }
 
@@ -40,19 +41,19 @@ impl ClosingProgress {
         self
     }
 
-    /// Whether those who have a session still go there.
+    /// Whether clients with a session still go there.
     pub(super) fn hands_over(&self) -> bool {
         self.hand_over.is_some()
     }
 
-    /// Looks whether sessions are still finished; says whether that has ended now.
+    /// Checks whether sessions are still finished. True: that has ended now.
     pub(super) fn look_at_sessions(&mut self, facts: &HandOverFacts, now: Time) -> bool {
         let Some(hand_over) = &mut self.hand_over else {
             return false;
         };
         if hand_over.is_over(facts, now) {
             self.hand_over = None;
-            // Streams have come meanwhile that nobody has asked to end.
+            // Streams have come meanwhile that have not been asked to end.
             self.ending = None;
             return true;
         }
@@ -65,7 +66,7 @@ impl ClosingProgress {
         Some(self.hand_over?.next_look(facts))
     }
 
-    /// A closing from before the proxy started: nothing of it is in flight here, and nobody waits.
+    /// A closing from before the proxy started: nothing is in flight, and no request waits for it.
     pub(super) fn quiet(epoch: u64, now: Time) -> Self {
         Self {
             quiet: Some(now),
@@ -100,24 +101,28 @@ impl ClosingProgress {
         false
     }
 
-    /// Whether "quiesced" in this epoch is news.
-    pub(super) fn hears(&self, epoch: u64, current: u64) -> bool {
+    /// Whether "quiesced" for this epoch concerns this closing, and was not known yet.
+    pub(super) fn accepts_quiesced(&self, epoch: u64, current: u64) -> bool {
         !self.is_quiet() && (self.epoch..=current).contains(&epoch)
     }
 
-    /// It is quiet; whether the process died is to be found out first.
-    pub(super) fn postpone(&mut self) {
+    /// The backend is quiet; the next probe has to show first whether its process died.
+    pub(super) fn await_decision(&mut self) {
         self.undecided = true;
     }
 
-    /// It is quiet, and this is how it ended for those who have not been told.
-    pub(super) fn settle(&mut self, outcome: DrainOutcome, now: Time) -> Option<BackendEffect> {
+    /// The backend is quiet: `outcome` is how the drain ended for the requests that still wait for it.
+    pub(super) fn settle_outcome(
+        &mut self,
+        outcome: DrainOutcome,
+        now: Time,
+    ) -> Option<BackendEffect> {
         self.quiet.get_or_insert(now);
         self.undecided = false;
         self.announce(outcome)
     }
 
-    /// Tells those who wait, once.
+    /// Answers the requests that wait for the drain, once.
     pub(super) fn announce(&mut self, outcome: DrainOutcome) -> Option<BackendEffect> {
         (!std::mem::replace(&mut self.announced, true)).then_some(BackendEffect::Announce(outcome))
     }
@@ -158,7 +163,7 @@ impl ClosingProgress {
             if deadline > now {
                 return effects;
             }
-            drains.spend(now);
+            drains.mark_deadlines_spent(now);
             effects.push(BackendEffect::Cut);
             effects.extend(self.announce(DrainOutcome::TimedOut { cut: in_flight }));
         }

@@ -6,8 +6,9 @@
 //! - Blanks around a name and around a value don't count. Quotes belong to the value.
 //! - What has no `=` is no cookie, for it has no name. Names are compared with case.
 //!
-//! What several cookies of one name mean, the asking place decides: any of them may be the one that a route wants, a split
-//! and a hash take the first with a value, a placeholder the first, and a limit and a session believe only a single one.
+//! What several cookies of one name mean, the caller decides: any of them may be the one that a route wants, a split
+//! and a hash take the first with a value, a placeholder the first, and a limit and a session believe only a single
+//! one.
 
 /// The values that a `Cookie` field gives for this name, in their order.
 pub fn cookie_values<'a, 'n>(

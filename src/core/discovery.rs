@@ -1,4 +1,4 @@
-//! Backends that a source outside names: sets, what changes from one to the next, and when an answer is doubted.
+//! Backends that an external source names: sets, what changes from one to the next, and when an answer is doubted.
 //!
 //! A source (a file, DNS, Docker, Kubernetes) answers with all that it knows, again and again. What it names is taken at
 //! once. What it no longer names is taken away, unless the answer looks like a fault of the source: then it is kept until
@@ -233,7 +233,7 @@ impl<A: Clone + Eq + Hash> AnswerJudge<A> {
     /// `min_healthy`, and it lacks some that serve without a word of the source about them. These stay until every answer
     /// for `confirm_after` has lacked them, and where fewer than `min_healthy` would be left, for good. Time goes by with
     /// answers only: a source that is silent confirms nothing. A backend that is there under another name isn't lacking.
-    pub fn take(&mut self, answer: SourceAnswer<A>, policy: &DoubtPolicy, now: Time) {
+    pub fn take_answer(&mut self, answer: SourceAnswer<A>, policy: &DoubtPolicy, now: Time) {
         let SourceAnswer { mut set, deleted } = answer;
         let addresses: HashSet<&A> = set.0.values().map(|one| &one.address).collect();
         let lacking: Vec<String> = self
@@ -294,7 +294,7 @@ pub enum SetChange<A> {
         /// What it was.
         backend: DiscoveredBackend<A>,
     },
-    /// It is there in both, and not the same.
+    /// It is in both sets, and differs.
     Changed {
         /// Its name.
         name: String,

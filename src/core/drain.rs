@@ -1,4 +1,5 @@
-//! Drains: what we were told about a backend. Kept as a set, keyed by actor and id; open means empty.
+//! Drains: orders to stop sending requests to a backend. Kept as a set, keyed by actor and id; a backend is open when
+//! the set is empty.
 
 mod restart;
 
@@ -29,7 +30,8 @@ pub enum DrainUntil {
     /// Only `resume` (or its expiry) ends it.
     #[default]
     Resumed,
-    /// It ends when a new incarnation has passed its probes. What shows a new one, besides what always does.
+    /// It ends when a new incarnation has passed its probes. The sign is what shows a new one, besides what always
+    /// does ([`RestartSign::NewProcess`]).
     Restarted(RestartSign),
 }
 
@@ -47,7 +49,7 @@ pub struct DrainSpec {
     pub deadline: Option<Time>,
     /// What ends it by itself.
     pub until: DrainUntil,
-    /// When it ends by itself even so; it then reopens only after `rise` fresh passes.
+    /// When it ends by itself in any case; the backend then opens only after `rise` fresh passes.
     pub expires: Option<Time>,
 }
 
@@ -158,7 +160,7 @@ struct DrainEntry {
     incarnation: u64,
     /// When the last order with this actor and id came.
     asked: Time,
-    /// When every process that it was asked for had ended, where somebody watches them.
+    /// When every process that it was asked for had ended, where these can be watched.
     ended: Option<Time>,
     /// Its expiry has passed: fresh passes lift it.
     expired: bool,
@@ -271,7 +273,7 @@ impl DrainSet {
         self.0.len() != before
     }
 
-    /// Takes out what only fresh passes could have lifted, when those will not come.
+    /// Takes out the drains that only fresh passes could have lifted, when no such passes will come.
     pub(super) fn lift_absent(&mut self) -> bool {
         let before = self.0.len();
         self.0
@@ -322,7 +324,7 @@ impl DrainSet {
     }
 
     /// Deadlines up to `now` have been dealt with.
-    pub(super) fn spend(&mut self, now: Time) {
+    pub(super) fn mark_deadlines_spent(&mut self, now: Time) {
         for entry in self.0.values_mut() {
             entry.spent |= entry.drain.deadline.is_some_and(|at| at <= now);
         }

@@ -42,7 +42,7 @@ pub struct BackendPolicy {
     pub drain_deadline: Time,
     /// Streams and upgrades end this long before the deadline, spread over it.
     pub close_spread: Time,
-    /// Those who have a session go on to a backend that drains ([`HandOver`](super::sticky::hand_over::HandOver)).
+    /// Clients with a session still go to a backend that drains ([`HandOver`](super::sticky::hand_over::HandOver)).
     pub finishes_sessions: bool,
 }
 
@@ -91,7 +91,7 @@ pub enum BackendEvent {
     PeerClosed,
     /// Traffic saw 503, refused or reset. Asks for a probe, evicts nothing.
     Hint,
-    /// Requests broke on it: their connections died before the responses were complete, whether or not they
+    /// Requests broke on the backend: their connections died before the responses were complete, whether or not they
     /// could be retried elsewhere. Asks for a probe; if that finds the process gone, a drain that waits ends as
     /// [`DrainOutcome::Died`] with these.
     Lost {
@@ -101,8 +101,8 @@ pub enum BackendEvent {
     /// Somebody asks for a drain.
     Drain(DrainSpec),
     /// The operator's drains are lifted; with `all`, everybody's. Where `all` lifts the app's own, or where the
-    /// backend was drained, `rise` new passes are asked for: nobody can vouch for a process that says 503 or
-    /// refuses, nor for one that nobody watched.
+    /// backend was drained, `rise` new passes are asked for: a process that answers 503 or refuses may not be
+    /// healthy, nor may one that was not watched.
     Resume {
         /// Lift every actor's drains.
         all: bool,
@@ -163,7 +163,7 @@ pub enum BackendEffect {
     OpenGate,
     /// Close the gate; idle connections of older epochs are evicted, pooled ones no longer picked.
     CloseGate,
-    /// The same, but let those in who have a session, until [`BackendEffect::CloseGate`] says otherwise.
+    /// Close the gate to all but clients with a session, until [`BackendEffect::CloseGate`] comes.
     CloseGateToNew,
     /// A new epoch: connections of earlier ones are evicted and never picked again.
     NewEpoch(u64),
@@ -181,7 +181,7 @@ pub enum BackendEffect {
     },
     /// The deadline: cut what is in flight.
     Cut,
-    /// Tell everybody who waits for this backend's drain.
+    /// Answer the requests that wait for this backend's drain.
     Announce(DrainOutcome),
     /// Warn: this drain waits for a restart, and the same process goes on passing its probes.
     Unseen {
@@ -198,7 +198,7 @@ pub enum BackendEffect {
         to: DerivedState,
         /// Why, for people.
         reason: String,
-        /// Somebody should look at it (planned drains never alert).
+        /// The change deserves an operator's attention (planned drains never alert).
         alert: bool,
     },
 }

@@ -1,10 +1,10 @@
 //! Names of header fields, looked up in any spelling.
 
-/// A set of field names. Case makes no difference, and neither does `_` for `-`, which apps that speak CGI or WSGI can't
-/// tell apart: who sends `X_User` shall not get around a rule for `X-User`.
+/// A set of field names. Case makes no difference, and neither does `_` for `-`, which apps that speak CGI or WSGI
+/// can't tell apart: a client that sends `X_User` shall not get around a rule for `X-User`.
 #[derive(Debug, Default)]
 pub struct FieldNames {
-    /// A bit for each length that a name of it has, modulo 64: most fields of a head are told by it.
+    /// A bit for each length of a name, modulo 64: it rules out most fields of a head.
     lengths: u64,
     names: Vec<Box<[u8]>>,
 }

@@ -13,7 +13,7 @@ pub(super) struct JudgeContext {
     pub drained_by_app: bool,
     /// No other eligible one answers in time.
     pub irreplaceable: bool,
-    /// Some drain's sign says that what passes probes now is another process.
+    /// By the sign of some drain, the process that passes probes now is another one.
     pub replaced: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct ProbeSample {
 /// What a probe changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ProbeFinding {
-    /// It began too early to say anything. Nothing else is set then.
+    /// The probe began too early to count. Nothing else is set then.
     pub stale: bool,
     /// Another process answers.
     pub reborn: bool,
@@ -51,18 +51,18 @@ pub(super) struct HealthJudge {
     timeouts: u32,
     /// Probes that began earlier say nothing.
     fresh_since: Time,
-    /// No answer worth the name since.
+    /// Since when no probe was answered.
     failing_since: Option<Time>,
     /// A connect was refused and none has been accepted since.
     refused: bool,
-    /// This incarnation has answered.
+    /// This incarnation has answered a probe.
     met: bool,
     listener: Option<u64>,
     /// The peer closed a connection then, and no later probe was answered.
     closed_by_peer: Option<Time>,
     /// When the last probe was begun that did not pass.
     gap: Option<Time>,
-    /// Something asked for a closer look.
+    /// A hint asked for a probe soon.
     hinted: bool,
 }
 
@@ -84,7 +84,7 @@ impl HealthJudge {
         }
     }
 
-    /// Whoever judged before found it up, and met this listening socket.
+    /// A judge that starts from the findings of another one: up, with this listening socket.
     pub(super) fn known(now: Time, listener: Option<u64>) -> Self {
         Self {
             health: BackendHealth::Up,
@@ -94,7 +94,7 @@ impl HealthJudge {
         }
     }
 
-    /// Whoever judged before found it down.
+    /// A judge that starts from the findings of another one: down.
     pub(super) fn known_down(now: Time) -> Self {
         Self {
             health: BackendHealth::Down,
@@ -125,7 +125,7 @@ impl HealthJudge {
         self.gap
     }
 
-    /// Traffic or a connection asks for a closer look.
+    /// Traffic or a broken connection asks for a probe soon.
     pub(super) fn hint(&mut self) {
         self.hinted = true;
     }
@@ -148,8 +148,8 @@ impl HealthJudge {
         self.failing_since = self.failing_since.map(|_| now);
     }
 
-    /// Nobody can vouch for it: its health is unknown until a new row of passes.
-    pub(super) fn doubt(&mut self, now: Time) {
+    /// Its health counts as unknown until a new row of passes.
+    pub(super) fn reset_health(&mut self, now: Time) {
         if self.health == BackendHealth::Up {
             self.health = BackendHealth::Starting;
         }
@@ -230,7 +230,7 @@ impl HealthJudge {
                 self.timeouts = self.timeouts.saturating_add(1);
                 self.failing_since.get_or_insert(now);
                 let long = self.timeouts >= policy.fall_timeout && !setting.irreplaceable;
-                finding.fell = long && self.fall(setting);
+                finding.fell = long && self.take_down(setting);
             }
         }
         finding
@@ -270,11 +270,11 @@ impl HealthJudge {
         self.passes = 0;
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
-        self.failures >= policy.fall && self.fall(setting)
+        self.failures >= policy.fall && self.take_down(setting)
     }
 
-    /// No connection, or one that was closed at once: some apps go on accepting while they stop, and close what comes.
-    /// Where they have just closed another one, too, they are stopping.
+    /// The probe got no connection, or one that was closed at once. Some apps go on accepting while they stop, and
+    /// close each connection: one that has just closed another connection, too, is stopping.
     fn turned_away(
         &mut self,
         finding: &mut ProbeFinding,
@@ -290,8 +290,8 @@ impl HealthJudge {
         finding.fell = self.failed(setting, policy, now);
     }
 
-    /// One that stops by itself is given `absent_after`; one that starts is not down.
-    fn fall(&mut self, setting: JudgeContext) -> bool {
+    /// Takes a backend as down. One that stops by itself gets `absent_after` first, and one that starts is not down.
+    fn take_down(&mut self, setting: JudgeContext) -> bool {
         if self.health != BackendHealth::Up || setting.drained_by_app {
             return false;
         }

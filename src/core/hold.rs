@@ -155,7 +155,7 @@ const PACE: Time = Time::from_millis(10);
 pub struct HoldRelease {
     /// This many, the oldest first.
     pub count: usize,
-    /// Ask again then (or when something became eligible); `None`: nobody has to wait any more, or nothing is
+    /// When to ask again (or as soon as something becomes eligible); `None`: no request waits any more, or nothing is
     /// eligible.
     pub again: Option<Time>,
 }
@@ -175,8 +175,8 @@ impl ReleasePacer {
         Self::default()
     }
 
-    /// How many of `waiting` may go now, with so many backends `eligible`. Over when nobody waits or nothing is
-    /// eligible: the next one begins small again.
+    /// How many of `waiting` may go now, with so many backends `eligible`. The release is over when no request waits
+    /// or nothing is eligible: the next one begins small again.
     pub fn release(&mut self, waiting: usize, eligible: usize, now: Time) -> HoldRelease {
         if waiting == 0 || eligible == 0 {
             *self = Self::new();

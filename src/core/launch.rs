@@ -18,7 +18,7 @@ pub mod proxies;
 
 /// SIGHUP and its like go to the app as they come; these three are drained for first.
 const STOPS: [i32; 3] = [2, 3, 15];
-/// SIGINT, of which a terminal tells the whole group: wrappers such as npm and shells count on it.
+/// SIGINT, which a terminal sends to the whole group: wrappers such as npm and shells rely on it.
 const INT: i32 = 2;
 /// SIGTERM, for what the launcher stops of its own accord.
 const TERM: i32 = 15;
@@ -29,15 +29,16 @@ const KILL: i32 = 9;
 /// another of the three while there is a drain: Ctrl-C reaches the whole group as SIGINT, and what runs the group
 /// answers it with SIGTERM to each.
 const SAME_SIGNAL: Time = Time::from_secs(1);
-/// Without a lease nothing is known of what is in flight: it gets this long, or the drain's time if that is less.
+/// Without a lease the number of requests in flight is unknown: they get this long, or the drain's time if that is
+/// less.
 const UNKNOWN: Time = Time::from_secs(1);
 /// The proxy tells of the drain's deadline itself; it may be this late.
 const SLACK: Time = Time::from_millis(500);
 /// An app that failed to become ready gets this long after SIGTERM.
 const FAILED: Time = Time::from_secs(5);
-/// After this long without readiness, and again after twice the time, it is said why.
+/// After this long without readiness, and again after twice the time, the launcher says why.
 const SLOW: Time = Time::from_secs(10);
-/// After this long without an exit, it is said that the app ignores its signal.
+/// After this long without an exit, the launcher says that the app ignores its signal.
 const IGNORED: Time = Time::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ enum LaunchPhase {
         signal: i32,
         deadline: Time,
     },
-    /// Nobody can be asked: a pause.
+    /// No proxy can be asked for a drain: a short pause instead.
     Pause {
         signal: i32,
         until: Time,
@@ -123,7 +124,7 @@ impl AppLaunch {
     }
 
     /// Whether the app is gone, and some of its processes are not.
-    pub fn buries(&self) -> bool {
+    pub fn has_leftovers(&self) -> bool {
         matches!(self.phase, LaunchPhase::Leftovers { .. })
     }
 
@@ -146,7 +147,7 @@ impl AppLaunch {
         }
     }
 
-    /// Takes in one event; says what has to be done.
+    /// Takes in one event, and returns what has to be done.
     pub fn step(&mut self, event: LaunchEvent, now: Time) -> Vec<LaunchEffect> {
         let mut todo = Vec::new();
         match event {
@@ -274,7 +275,7 @@ impl AppLaunch {
         }
     }
 
-    /// Whoever has not noticed yet would have come.
+    /// A client that had not noticed the lame duck yet would have sent a request.
     fn quiet(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         if let LaunchPhase::LameDuck { signal, .. } = self.phase {
             self.drain(signal, now, todo);
@@ -287,7 +288,7 @@ impl AppLaunch {
         self.phase = LaunchPhase::Draining { signal, deadline };
     }
 
-    /// Nobody says what is in flight: what there may be gets a moment.
+    /// The number of requests in flight is unknown: what there may be gets a moment.
     fn pause(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
         let pause = self.plan.drain_timeout.min(UNKNOWN);
         todo.push(LaunchEffect::TellStopping(pause));
@@ -347,7 +348,7 @@ impl AppLaunch {
                         requests(lost)
                     )));
                 }
-                self.bury(fate, leftovers, now, todo);
+                self.end_launch(fate, leftovers, now, todo);
             }
             _ => {}
         }
@@ -375,7 +376,7 @@ impl AppLaunch {
             }
             LaunchPhase::Counting {
                 fate, leftovers, ..
-            } => self.bury(fate, leftovers, now, todo),
+            } => self.end_launch(fate, leftovers, now, todo),
             _ => {}
         }
     }
@@ -414,8 +415,10 @@ impl AppLaunch {
             }
             LaunchPhase::Counting {
                 fate, leftovers, ..
-            } => self.bury(fate, leftovers, now, todo),
-            LaunchPhase::Leftovers { fate, told, .. } if !told => self.bury(fate, true, now, todo),
+            } => self.end_launch(fate, leftovers, now, todo),
+            LaunchPhase::Leftovers { fate, told, .. } if !told => {
+                self.end_launch(fate, true, now, todo)
+            }
             LaunchPhase::Leftovers { fate, .. } => {
                 todo.push(LaunchEffect::Say(format!(
                     "some of the app's processes still run {LEFTOVERS:?} after it ended: killing them"

@@ -1,8 +1,7 @@
 //! The decisions, pure: `std` only, no async, no socket, no clock. Time and randomness are arguments.
 //!
-//! [`backend`] is the heart: one backend's health × drains and the single function that derives its state; the
-//! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
-//! deadlines.
+//! [`backend`] is the centre: one backend's health × drains and the single function that derives its state; what goes
+//! in and comes out of it is in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their deadlines.
 //!
 //! A request:
 //! * [`split`] shares requests out over pools, and [`split_plan`] moves the shares, and goes back;
@@ -14,15 +13,15 @@
 //! * [`field_names`] knows a header field in any spelling, [`cookies`] reads `Cookie`.
 //!
 //! Beside the proxy:
-//! * [`restart`] is the account of a restart;
+//! * [`restart`] records what happened in a restart;
 //! * [`roll`] restarts backends one after the other;
 //! * [`launch`] is what a launcher does about its app;
 //! * [`revival`] is what a keeper does about the proxy;
-//! * [`supervisor_word`] makes of what supervisors say what a backend is told;
-//! * [`discovery`] judges what sources outside say of which backends there are;
-//! * [`trace_context`] reads whose trace a request is part of, and decides which are recorded;
-//! * [`call_status`] names what became of a gRPC call;
-//! * [`moving`] says who goes on with a connection that changes its process;
+//! * [`supervisor_word`] derives drains of backends from what supervisors report;
+//! * [`discovery`] judges which backends external sources name;
+//! * [`trace_context`] reads which trace a request is part of, and decides which are recorded;
+//! * [`call_status`] names the status of a gRPC call;
+//! * [`moving`] decides which process goes on with a connection that moves;
 //! * [`upgrade`] is how one lameduck takes over from another.
 
 pub mod backend;

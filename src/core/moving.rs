@@ -1,9 +1,9 @@
-//! Who goes on with an open connection that one process hands to another, when either may die at any step.
+//! Which process goes on with an open connection that one hands to another, when either may die at any step.
 //!
-//! The rule: the giver stops reading and writing before it offers a connection, and nobody touches it from then on. It
-//! is the giver's until the giver has written its word ("go"), and the taker's from when that has read it. What the giver has
-//! written stays readable when it dies; what it could not write, the taker never reads. So one of the two goes on with a
-//! connection and never both, unless the one that it belongs to dies, and then neither does.
+//! The rule: the giver stops reading and writing before it offers a connection, and neither process uses it from then
+//! on. The giver has it until it has written a message, *the word* ("go"), and the taker from the moment when it has
+//! read that. A written word stays readable when the giver dies; a word that was not written is never read. So one of
+//! the two goes on with a connection and never both, unless the one that it belongs to dies, and then neither does.
 
 /// The giver's side of one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum GivenConnection {
     Served,
     /// It stands still, and was offered.
     Offered,
-    /// The word was written: it is the taker's.
+    /// The word was written: the taker has it.
     Given,
 }
 
@@ -39,7 +39,7 @@ impl GivenConnection {
         is_offered
     }
 
-    /// The taker doesn't want it, or can't be told: it is served here again, unless the word was written.
+    /// The taker refuses it, or can't be reached: it is served here again, unless the word was written.
     pub fn withdraw(&mut self) {
         if *self == Self::Offered {
             *self = Self::Served;
@@ -55,7 +55,7 @@ pub enum TakenConnection {
     Held,
     /// The word was read: it is served here.
     Served,
-    /// It was never ours: its descriptors are closed, and nothing was said on them.
+    /// The word never came: its descriptors are closed, and nothing was written to them.
     Dropped,
 }
 

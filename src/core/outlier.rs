@@ -5,7 +5,7 @@
 //! load the rest. However good a case is, no more than a share of the pool is left out, together with what is drained,
 //! down or starting, and never the last one that takes requests.
 //!
-//! Who is left out comes back by itself. The next time it stays away longer.
+//! A backend that is left out comes back by itself. The next time it is left out for longer.
 
 mod ejection;
 mod figures;
@@ -17,7 +17,7 @@ pub use figures::{AttemptError, LATENCY_STEPS, OutcomeCounts, latency_step};
 
 use super::Time;
 
-/// A window has so many slices; one after the other is forgotten.
+/// Slices of a window; the oldest one is dropped when a new one begins.
 const SLICES: usize = 5;
 
 /// Errors in a row are acted on after this time: a backend that has died or stops is found by a probe sooner, and is no
@@ -27,7 +27,7 @@ const PROBE_FIRST: Time = Time::from_millis(250);
 /// A latency that is worse by less than this is no case, whatever its factor.
 const LEAST_LAG: Time = Time::from_millis(20);
 
-/// Backends that a latency is compared with, itself included, are so many at least: of two, nobody can say which is odd.
+/// Fewest backends among which latencies are compared: of two, it can't be said which is the odd one.
 const LEAST_COMPARED: usize = 3;
 
 /// What makes an outlier, and what becomes of it.
@@ -124,7 +124,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         }
     }
 
-    /// Judges by this from now on. Who is left out stays so for as long as it was told.
+    /// Judges by this policy from now on. Backends that are left out stay so for the time that was set.
     pub fn set_policy(&mut self, policy: OutlierPolicy, now: Time) {
         self.slice_ends = now.saturating_add(policy.window / SLICES as u32);
         self.policy = policy;
@@ -135,7 +135,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         &self.policy
     }
 
-    /// Takes what was counted of one since it was told last. Of one that is left out, that is of before, and no news.
+    /// Adds what was counted of one backend since the last call. Counts of a backend that is left out are from before
+    /// its ejection, and are ignored.
     pub fn note(&mut self, key: K, counts: &OutcomeCounts) {
         let backend = self.backends.entry(key).or_default();
         if backend.ejection.is_some() {
@@ -165,8 +166,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         known.is_some_and(|backend| backend.ejection.is_some())
     }
 
-    /// Takes one back before its time. Says whether it was left out.
-    pub fn lift(&mut self, key: K, now: Time) -> bool {
+    /// Ends a backend's ejection before its time. True: it was left out.
+    pub fn return_early(&mut self, key: K, now: Time) -> bool {
         let Some(backend) = self.backends.get_mut(&key) else {
             return false;
         };
@@ -227,7 +228,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         let slice_is_over = now >= self.slice_ends;
         let compared = self.compared(standings);
         let mut cases = self.cases(&compared, slice_is_over, now);
-        // The worst first: the room may not be enough for all.
+        // The worst first: fewer may be left out than there are cases.
         cases.sort_by(|a, b| b.1.total_cmp(&a.1));
         let room = self.room(standings, compared.len());
         for (key, _, reason) in cases.into_iter().take(room) {
@@ -241,8 +242,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         changes
     }
 
-    /// Takes everybody back where no other one is left. To be asked whenever one went away.
-    pub fn relieve(
+    /// Ends all ejections where no other backend is left. Call it whenever a backend went away.
+    pub fn return_if_none_left(
         &mut self,
         standings: &[(K, BackendStanding)],
         now: Time,
@@ -256,13 +257,13 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         if !rest.is_empty() {
             return Vec::new();
         }
-        let returned = out.into_iter().filter(|key| self.lift(*key, now));
+        let returned = out.into_iter().filter(|key| self.return_early(*key, now));
         returned
             .map(|key| OutlierChange::Returned(key, ReturnCause::LastReady))
             .collect()
     }
 
-    /// Those whose time is over.
+    /// Takes back the backends whose time is over.
     fn take_back(
         &mut self,
         standings: &[(K, BackendStanding)],
@@ -278,11 +279,11 @@ impl<K: Ord + Copy> OutlierDetector<K> {
             .filter(|(_, backend)| is_over(backend))
             .map(|(key, _)| *key)
             .collect();
-        let returned = due.into_iter().filter(|key| self.lift(*key, now));
+        let returned = due.into_iter().filter(|key| self.return_early(*key, now));
         let mut changes: Vec<_> = returned
             .map(|key| OutlierChange::Returned(key, ReturnCause::Over))
             .collect();
-        changes.extend(self.relieve(standings, now));
+        changes.extend(self.return_if_none_left(standings, now));
         changes
     }
 
@@ -328,7 +329,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
                 }
                 None => None,
             };
-            // Half as many errors in a row, and it is on the same way.
+            // Half as many errors in a row: another backend is failing in the same way.
             let another_is_well = || others().any(|other| other.sum.streak * 2 < limit);
             if let Some((row, last)) = row
                 && another_is_well()
@@ -381,7 +382,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         }
     }
 
-    /// How many more may be left out. `taking`: so many take requests now.
+    /// How many more may be left out, where `taking` backends take requests now.
     fn room(&self, standings: &[(K, BackendStanding)], taking: usize) -> usize {
         // 0.29 × 100 is a bit less than 29.
         let share = self.policy.max_ejected * standings.len() as f64 + 1e-9;

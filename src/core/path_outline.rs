@@ -1,4 +1,4 @@
-//! What a path looks like, without what it may give away: for people who look at requests that are not theirs.
+//! A path without what may be private in it, to be shown to operators who look at requests in flight.
 
 /// Segments that are shown; what follows them is left out.
 const MOST_SEGMENTS: usize = 8;

@@ -3,10 +3,10 @@
 use super::Time;
 use super::hold::{HoldLimits, OnEmpty};
 
-/// How long requests are held where nobody says.
+/// How long requests are held where no time is given.
 pub const DEFAULT_HOLD: Time = Time::from_secs(5 * 60);
 
-/// The longest time that requests can be held: who needs more wants a page.
+/// The longest time that requests can be held: for longer pauses there is the page.
 pub const LONGEST_HOLD: Time = Time::from_secs(3600);
 
 /// What becomes of the requests that come to a paused pool.
@@ -38,7 +38,7 @@ pub struct PauseTerm {
 }
 
 impl PauseTerm {
-    /// A pause for so long from now; `None`: nobody has said. The error is the longest time that there is.
+    /// A pause of `length` from now; `None`: the default. The error is the longest time that there is.
     ///
     /// # Errors
     /// Requests can't be held for so long.

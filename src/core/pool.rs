@@ -18,7 +18,7 @@ pub struct BackendSet<K> {
     eligible: usize,
     /// How many of those answered their last probe in time.
     answering: usize,
-    /// Who wants its tick when: the deadline of each entry that has one.
+    /// The deadline of each entry that has one.
     due: BTreeSet<(Time, K)>,
 }
 
@@ -100,23 +100,23 @@ impl<K: Ord + Clone> BackendSet<K> {
         former
     }
 
-    /// Takes it as up, as whoever judged before has found it. What closes it stays.
-    pub fn vouch(&mut self, key: &K, now: Time, listener: Option<u64>) {
+    /// Takes a backend as up, as another process has found it. Its drains stay.
+    pub fn take_as_up(&mut self, key: &K, now: Time, listener: Option<u64>) {
         if let Some(mut backend) = self.remove(key) {
-            backend.vouch(now, listener);
+            backend.take_as_up(now, listener);
             self.put(key.clone(), backend);
         }
     }
 
-    /// Takes it as down, as whoever judged before has found it.
-    pub fn denounce(&mut self, key: &K, now: Time) {
+    /// Takes a backend as down, as another process has found it.
+    pub fn take_as_down(&mut self, key: &K, now: Time) {
         if let Some(mut backend) = self.remove(key) {
-            backend.denounce(now);
+            backend.take_as_down(now);
             self.put(key.clone(), backend);
         }
     }
 
-    /// Takes a backend out. Who waits for its drain has to be told by the caller.
+    /// Takes a backend out. The caller has to answer the requests that wait for its drain.
     pub fn remove(&mut self, key: &K) -> Option<BackendState> {
         let PoolEntry { backend, deadline } = self.backends.remove(key)?;
         if let Some(at) = deadline {
@@ -273,7 +273,7 @@ mod tests {
 
     /// A starved machine: probes time out everywhere, and nobody is better than the others.
     #[test]
-    fn timeouts_take_out_nobody_where_nobody_answers() {
+    fn timeouts_evict_no_backend_where_none_answers() {
         let mut pool = up(&["a", "b", "c"]);
         let names = ["a", "b", "c"];
         for n in 1..=20 {

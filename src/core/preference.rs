@@ -37,7 +37,7 @@ pub fn weigh_type(accept: &[u8], media_type: &str) -> Option<(CodingWeight, u8)>
     best
 }
 
-/// The items of a list with their weights. One whose weight is malformed is not acceptable: nobody knows what was meant.
+/// The items of a list with their weights. One whose weight is malformed is not acceptable: its meaning is unknown.
 pub fn weighed_items(list: &[u8]) -> impl Iterator<Item = (&[u8], CodingWeight)> {
     list.split(|byte| *byte == b',').filter_map(|item| {
         let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);

@@ -1,22 +1,22 @@
 //! When nothing new comes any more: how long a proxy that is about to stop goes on accepting (`lame_duck = "auto"`).
 //!
-//! Nobody tells a pod that the last of those who route to it has taken it off their lists; it can only be heard: nothing
-//! new comes. How much silence says so depends on the traffic. Where 100 requests come in a second, a second without any
-//! is no accident; where one comes in a minute, it says nothing. So the silence that counts is derived from what was
-//! seen, and it is bounded: by [`FLOOR`] from below, by the longest lame duck from above.
+//! A pod is not notified when the last router has taken it off its list; the only sign is that no new requests come.
+//! How long a silence has to be to count as that sign depends on the traffic. Where 100 requests come in a second, a
+//! second without any is no accident; where one comes in a minute, it says nothing. So the silence that counts is
+//! derived from what was seen, and it is bounded: by [`FLOOR`] from below, by the longest lame duck from above.
 //!
 //! The rule. Of `n` arrivals in a time `w`, the next `q` seconds bring none by accident with the probability
 //! `(w / (w + q))^n` (arrivals at random, their rate known from these `n` alone). There are about `1 + most * n / w`
-//! silences before the end, and none of them may be as long, so each may be with `RISK` divided by that. Solved for `q`,
-//! that is the silence that counts. `n` is corrected for arrivals that come in clusters (a page and its pictures), and
-//! the silence is never shorter than [`LONGEST_TIMES`] the longest pause that was seen before. Where those who route stop one
-//! after the other, the rate falls. The last [`RECENT`] arrivals since the lame duck began say so, and then the same is asked of
-//! them, and the silence that counts grows with the fall, twice over: the one who is left sends less than the last few
-//! together. Where nothing is known, it is the whole time.
+//! silences before the end, and none of them may be as long, so each may be with `RISK` divided by that. Solved for
+//! `q`, that is the silence that counts. `n` is corrected for arrivals that come in clusters (a page and its pictures),
+//! and the silence is never shorter than [`LONGEST_TIMES`] the longest pause that was seen before. Where the routers
+//! stop one after the other, the rate falls. The last [`RECENT`] arrivals since the lame duck began show it; then the
+//! same formula is applied to them, and the silence that counts grows with the square of the fall: the router that is
+//! left sends less than the last few together. Where nothing is known, the silence that counts is the whole time.
 //!
-//! What no rule can do better: at a rate `r`, silences as long as `q` come by accident with `exp(-r * q)` after each arrival, so
-//! that one in a million ends takes about `20 / r`, a second from some 25 arrivals a second on. And of several who route, the
-//! last may send so little that its silence lasts longer than what is left of the time.
+//! What no rule can do better: at a rate `r`, silences as long as `q` come by accident with `exp(-r * q)` after each
+//! arrival, so that one in a million ends takes about `20 / r`, a second from some 25 arrivals a second on. And of
+//! several routers, the last may send so little that its pauses last longer than the time that is left.
 
 use std::collections::VecDeque;
 
@@ -31,14 +31,14 @@ pub const RISK: f64 = 1e-6;
 pub const LONGEST_TIMES: f64 = 1.5;
 /// So many arrivals since the lame duck began are judged by themselves.
 pub const RECENT: usize = 32;
-/// By so much the rate has to have fallen since the lame duck began to say that those who route notice one after the
-/// other. Who is left then sends less still: the silence that counts grows by as much.
+/// The factor by which the rate has to have fallen since the lame duck began to show that routers stop one after the
+/// other. The router that is left sends less still, so the silence that counts grows by as much.
 const FALLEN: f64 = 1.2;
 /// Fewer say nothing.
 const FEWEST: usize = 8;
 /// So many seconds before the lame duck are remembered.
 pub const REMEMBERED: usize = 300;
-/// A shorter memory says nothing.
+/// Fewer seconds than this are too few to derive a rate from.
 const SHORTEST: usize = 10;
 
 /// What is known of traffic from the time before: arrivals in each second.
@@ -75,7 +75,7 @@ pub enum QuietVerdict {
     Until(Time),
 }
 
-/// Listens for silence. Time is given to it; it reads no clock.
+/// Decides when no more new requests come. It reads no clock: times are arguments.
 #[derive(Debug, Default)]
 pub struct QuietWatch {
     /// Arrivals in each of the last seconds, while there is no lame duck.
@@ -112,7 +112,8 @@ impl QuietWatch {
         });
     }
 
-    /// It was lifted. What came meanwhile is forgotten: it came from those who had not noticed yet.
+    /// The lame duck was lifted. Arrivals during it are forgotten: they came from clients that had not noticed it
+    /// yet.
     pub fn end(&mut self) {
         self.lame = None;
     }
@@ -142,7 +143,7 @@ impl QuietWatch {
         lame.recent.push_back(last);
     }
 
-    /// How many have come since the lame duck began.
+    /// How many requests have come since the lame duck began.
     pub fn arrivals(&self) -> u64 {
         self.lame.as_ref().map_or(0, |lame| lame.arrivals)
     }

@@ -15,7 +15,7 @@ pub const ORDER_PERIOD: i64 = HOUR;
 /// A wait that an authority asks for is believed up to here.
 const LONGEST_WAIT: i64 = 7 * DAY;
 
-/// From when to when a certificate is good.
+/// The time in which a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateLife {
     /// From then on.
@@ -25,7 +25,7 @@ pub struct CertificateLife {
 }
 
 impl CertificateLife {
-    /// How long it is good in all, in seconds.
+    /// The length of that time, in seconds.
     pub fn length(&self) -> i64 {
         self.not_after.saturating_sub(self.not_before).max(0)
     }
@@ -174,7 +174,7 @@ pub enum AuthorityFault {
     AccountGone,
     /// It knows the order no longer, or the order has ended without a certificate.
     OrderGone,
-    /// Somebody has to do something first: sign terms, pay, name another account.
+    /// An operator has to act first: accept terms, pay, name another account.
     NeedsOperator,
     /// What it issued is not what was ordered.
     WrongCertificate,
@@ -308,8 +308,8 @@ pub struct ChallengeListeners {
     pub is_on_443: bool,
 }
 
-/// How to answer, where the configuration leaves it open: in the way that needs nobody to forward a port, and after a
-/// failure in the other one.
+/// Which challenge to use where the configuration leaves it open: one whose port this host listens on, and after a
+/// failure the other one.
 pub fn choose_challenge(listeners: ChallengeListeners, failures: u32) -> ChallengeKind {
     if !listeners.is_plain {
         return ChallengeKind::TlsAlpn01;

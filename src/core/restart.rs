@@ -1,7 +1,7 @@
-//! What happened to a backend from the first sign of a restart until it took requests again. Looks at the backend after
-//! each step go in, a record comes out.
+//! What happened to a backend from the first sign of a restart until it took requests again. The input is the
+//! backend's state after each step, the output a record.
 //!
-//! [`role`] says what a request was to a restart, and which of them are lost.
+//! [`role`] says which part a request had in a restart, and which requests are lost.
 
 pub mod role;
 
@@ -107,7 +107,7 @@ impl RestartOutcome {
     }
 }
 
-/// One restart. Instants that nobody saw are `None`.
+/// One restart. Instants that were not observed are `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestartRecord {
     /// Its number: log lines bear it.
@@ -120,7 +120,7 @@ pub struct RestartRecord {
     pub reason: String,
     /// The first sign.
     pub began: Time,
-    /// When somebody asked for a drain.
+    /// When a drain was asked for.
     pub told: Option<Time>,
     /// When nothing was in flight any more, and no connection open.
     pub drained: Option<Time>,
@@ -178,7 +178,7 @@ pub struct RestartSight {
     pub capacity: f64,
 }
 
-/// What a look has brought.
+/// What a call of [`RestartRecorder::observe_backend`] has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartChange {
     /// Nothing new.
@@ -228,7 +228,7 @@ impl RestartRecorder {
         self.joined
     }
 
-    /// Whether a look at such a backend can bring anything.
+    /// Whether [`Self::observe_backend`] can have a result for a backend in this state.
     pub fn is_concerned(&self, state: DerivedState, incarnation: u64) -> bool {
         self.open.is_some()
             || state != DerivedState::Ready
@@ -236,9 +236,9 @@ impl RestartRecorder {
             || incarnation != self.incarnation
     }
 
-    /// Takes in how the backend is. `number`: for the restart that may begin with it. The record, where there is one, is
-    /// to be read before the next look.
-    pub fn look(
+    /// Takes in the backend's state after a step. `number`: for the restart that may begin with it. Read the returned
+    /// record, if there is one, before the next call.
+    pub fn observe_backend(
         &mut self,
         sight: &RestartSight,
         number: u64,
@@ -254,14 +254,14 @@ impl RestartRecorder {
                 self.was_ready |= sight.state == DerivedState::Ready;
                 return (RestartChange::Nothing, None);
             }
-            self.open = Some(Box::new(begin(sight, number, is_another, now)));
+            self.open = Some(Box::new(begin_record(sight, number, is_another, now)));
             change = RestartChange::Begun;
         }
         let Some(record) = &mut self.open else {
             return (RestartChange::Nothing, None);
         };
         let before = record.clone();
-        note(record, sight, is_another, now);
+        update_record(record, sight, is_another, now);
         self.incarnation = sight.incarnation;
         if sight.state == DerivedState::Ready {
             record.ready = Some(now);
@@ -301,7 +301,7 @@ impl RestartRecord {
     }
 }
 
-fn begin(sight: &RestartSight, number: u64, is_another: bool, now: Time) -> RestartRecord {
+fn begin_record(sight: &RestartSight, number: u64, is_another: bool, now: Time) -> RestartRecord {
     let first = sight.drains.iter().min_by_key(|drain| drain.since);
     let cause = match first.map(|drain| (drain.actor, drain.by_lease)) {
         Some((DrainActor::Supervisor, true)) => RestartCause::Launcher,
@@ -340,7 +340,7 @@ fn begin(sight: &RestartSight, number: u64, is_another: bool, now: Time) -> Rest
     }
 }
 
-fn note(record: &mut RestartRecord, sight: &RestartSight, is_another: bool, now: Time) {
+fn update_record(record: &mut RestartRecord, sight: &RestartSight, is_another: bool, now: Time) {
     record.capacity = record.capacity.min(sight.capacity);
     for drain in &sight.drains {
         if drain.actor != DrainActor::App {
@@ -358,7 +358,7 @@ fn note(record: &mut RestartRecord, sight: &RestartSight, is_another: bool, now:
             (one, other) => one.or(other),
         };
     }
-    // What broke may be told after what the prober saw.
+    // Broken requests may be reported after the prober's findings.
     if record.cause == RestartCause::Stopped && sight.broke && record.started.is_none() {
         record.cause = RestartCause::Killed;
     }

@@ -79,7 +79,7 @@ pub enum RetryReason {
     BodyGone,
     /// Not tried again: `attempts` are used up.
     Attempts,
-    /// Not tried again: it might have been, were there a token left in the retry budget.
+    /// Not tried again: the retry budget has no token left.
     Budget,
 }
 

@@ -1,12 +1,13 @@
 //! When a keeper starts the proxy again, and when it ends with it.
 //!
-//! What was served once comes back, whatever killed it, with pauses that grow while it keeps dying young. What ends by
-//! itself before it served is not helped by another try: the configuration is bad, or an address is taken.
+//! A proxy that has served is started again, whatever killed it, with pauses that grow while it keeps dying soon
+//! after its start. One that exits by itself before it served is not started again: its configuration is bad, or an
+//! address is taken.
 
 use super::Time;
 use super::launch::ProcessExit;
 
-/// One that has lived this long was well: what kills it next is another matter.
+/// A process that has lived this long counts as healthy: the next death is unrelated to earlier ones.
 const WELL: Time = Time::from_secs(10);
 /// The first pause after a life that was shorter than that; none before the first new start…
 const FIRST_PAUSE: Time = Time::from_millis(100);
@@ -49,12 +50,12 @@ impl KeptProcess {
         self.unborn = 0;
     }
 
-    /// Somebody wants it to end: whatever it ends with, that is all.
+    /// It was told to stop: whatever its exit status, it isn't started again.
     pub fn note_stop(&mut self) {
         self.told_to_stop = true;
     }
 
-    /// Whether somebody wants it to end.
+    /// Whether it was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.told_to_stop
     }

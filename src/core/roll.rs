@@ -62,7 +62,7 @@ pub enum RollEvent {
     Ran(String, bool),
     /// Something that the roll needs can't be done (the proxy refuses, say). The text is for people.
     Broke(String),
-    /// Somebody wants it to end. The second time: at once.
+    /// The user interrupts it. The second time: at once.
     Interrupted,
     /// Time passed.
     Tick,
@@ -205,7 +205,7 @@ impl PoolRoll {
     pub fn next_deadline(&self) -> Option<Time> {
         let turns = self.turns.iter().filter_map(|(_, phase)| match phase {
             RollPhase::Running(since, _) => Some(since.saturating_add(self.plan.command_timeout)),
-            // A look that finds the new process wants no word about its absence.
+            // A look that finds the new process needs no message about its absence.
             RollPhase::Returning(since, old, false) if !old.is_empty() => {
                 Some(since.saturating_add(UNSEEN_AFTER.min(self.plan.ready_timeout)))
             }
@@ -292,7 +292,7 @@ impl PoolRoll {
                     std::mem::take(old)
                 }
                 RestartSign::Exit => {
-                    // Whoever answers fresh probes from now on counts as the new one.
+                    // The process that answers fresh probes from now on counts as the new one.
                     acts.push(RollEffect::Undo(name.to_owned()));
                     BTreeSet::new()
                 }
@@ -325,7 +325,7 @@ impl PoolRoll {
         }
     }
 
-    /// Nobody waits any more for those that have been restarted.
+    /// The roll no longer waits for those that have been restarted.
     fn give_up(&mut self, acts: &mut Vec<RollEffect>) {
         for (name, phase) in &mut self.turns {
             if let RollPhase::Returning(_, old, _) = phase {
@@ -338,7 +338,8 @@ impl PoolRoll {
         }
     }
 
-    /// No new turns, and what has not been touched yet opens again. The first reason counts, but people overrule.
+    /// No new turns, and what has not been touched yet opens again. The first reason counts, but an interrupt
+    /// overrules it.
     fn stop(&mut self, end: RollEnd, acts: &mut Vec<RollEffect>) {
         if self.ending.is_none() || end == RollEnd::Interrupted {
             self.ending = Some(end);
@@ -352,7 +353,7 @@ impl PoolRoll {
         }
     }
 
-    /// What came back, what is late, what left.
+    /// Checks which backends came back, which are late, and which left.
     fn look_after(&mut self, now: Time, acts: &mut Vec<RollEffect>) {
         for index in 0..self.turns.len() {
             let (name, phase) = &self.turns[index];

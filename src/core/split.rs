@@ -1,6 +1,6 @@
 //! Which of several pools gets a request, by weight: by chance, or always the same for one key.
 
-/// By chance: `random` is a fresh random number. `None`: nobody has a weight.
+/// By chance: `random` is a fresh random number. `None`: all weights are 0.
 pub fn by_chance(weights: &[u32], random: u64) -> Option<usize> {
     let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
     // The upper half, scaled: as even as 32 bits are, and a sum of 16 weights has 24.
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_chosen_where_nobody_has_a_weight() {
+    fn nothing_is_chosen_where_all_weights_are_zero() {
         assert_eq!(by_chance(&[0, 0], u64::MAX), None);
         assert_eq!(by_chance(&[], 0), None);
         assert_eq!(for_key([(1, 0)], 5), None);

@@ -1,7 +1,8 @@
 //! A plan that moves the weights of a split in steps, and goes back by itself.
 //!
-//! [`SplitPlan`] decides: when the next step is due, whether a [`condition`] holds by the [`figures`] that were seen, and
-//! whether the pool whose share grows is there at all. Time and figures are arguments; who asks moves the weights.
+//! [`SplitPlan`] decides: when the next step is due, whether a [`condition`] holds by the [`figures`] that were seen,
+//! and whether the pool whose share grows is there at all. Time and figures are arguments; the caller moves the
+//! weights.
 //!
 //! A condition is judged over a sliding window of [`WINDOW`]. Where too few requests came in it, the window reaches
 //! further back, until there are enough or the plan's memory ends.
@@ -27,10 +28,10 @@ pub const LOOK: Time = Time::from_millis(250);
 /// Without an eligible backend for so long, the pool whose share grows is unavailable: longer than a restart takes.
 pub const GRACE: Time = Time::from_secs(5);
 
-/// Fewer requests are not judged, where nobody says.
+/// Fewer requests than this are not judged, by default.
 pub const DEFAULT_MIN_REQUESTS: u64 = 20;
 
-/// Steps, where nobody says.
+/// The number of steps, by default.
 pub const DEFAULT_STEPS: u32 = 10;
 
 /// The most steps.
@@ -151,7 +152,7 @@ pub struct PoolObservation {
     pub is_available: bool,
 }
 
-/// What is to be done after a look.
+/// What to do after [`SplitPlan::judge_figures`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanMove {
     /// Nothing.
@@ -260,7 +261,7 @@ impl SplitPlan {
     }
 
     fn enter(&mut self, step: u32, now: Time, base: Vec<PoolFigures>) {
-        // After a look that came late, the next step comes sooner, but not so soon that nobody has seen this one.
+        // After a late look, the next step comes sooner, but not before this one was observed for half its length.
         let length = self.spec.step_length();
         self.due = (self.due + length).max(now + length / 2);
         self.records.push(StepRecord {
@@ -273,8 +274,8 @@ impl SplitPlan {
         });
     }
 
-    /// Looks at what was counted until now.
-    pub fn look(&mut self, now: Time, pools: &[PoolObservation]) -> PlanMove {
+    /// Judges the figures that were counted until `now`.
+    pub fn judge_figures(&mut self, now: Time, pools: &[PoolObservation]) -> PlanMove {
         if self.is_over {
             return PlanMove::Stay;
         }
@@ -289,7 +290,7 @@ impl SplitPlan {
             self.is_over = true;
             return PlanMove::Back(reason);
         }
-        // While nobody is there, nobody gets more.
+        // While the pool is unavailable, its share doesn't grow.
         if now < self.due || self.unavailable_since.is_some() {
             return PlanMove::Stay;
         }

@@ -1,13 +1,14 @@
-//! What a supervisor says of one process, and what follows for the backend. Words come doubled, late and with gaps; each
-//! says which process it is about where the supervisor tells them apart, and when it was true.
+//! What a supervisor reports about one process, here called a *word*, and what follows for the backend. Words come
+//! twice, late and with gaps; each has the time at which it was true, and names its process where the supervisor
+//! distinguishes processes.
 //!
-//! A supervisor that is silent says nothing: neither drains nor resumes follow from that.
+//! A supervisor's silence means nothing: neither drains nor resumes follow from it.
 
 use std::collections::VecDeque;
 
 use super::Time;
 
-/// Processes that have ended, remembered so that late words about them are known for what they are.
+/// Processes that have ended, remembered so that late words about them are recognised.
 const REMEMBERED: usize = 8;
 
 /// What tells one process from the next one under the same name: an invocation's id, a pid with its start, a count.
@@ -71,7 +72,7 @@ pub enum WordEffect {
     Lift,
     /// End that drain: another process runs.
     RunsAgain,
-    /// Look at it now: it has ended, or it is another one, without a word before.
+    /// Probe the backend now: the process has ended, or is another one, without an earlier word.
     Look,
 }
 
@@ -115,11 +116,11 @@ impl WatchedProcess {
         matches!(self.known, ProcessKnowledge::Stopping { .. })
     }
 
-    /// Takes in one word. One that was true before the last one, or that is about a process that has ended, says nothing.
+    /// Takes in one word. A word that is older than the last one, or about a process that has ended, is ignored.
     pub fn hear(&mut self, heard: HeardWord) -> Option<WordEffect> {
         let HeardWord { word, process, at } = heard;
         let late = at < self.last;
-        // That there is no process of this name is about the name, whichever had it last.
+        // "No such process" is about the name, whichever process had it last.
         let of_past = word != ProcessWord::Unknown
             && process.as_ref().is_some_and(|of| self.past.contains(of));
         if late || of_past {

@@ -1,7 +1,7 @@
 //! `type = "docker"`: containers with a label, for as long as they run.
 //!
 //! The daemon's event stream says when something changes; what there is, a list says, which is asked for after each
-//! change. `kill` with a signal that stops is the word that a container terminates: it comes with the signal.
+//! change. A `kill` event with a stop signal says that a container terminates: it comes with the signal.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -191,7 +191,7 @@ impl DockerSource {
     /// from before the list may be about an earlier one.
     ///
     /// # Errors
-    /// The daemon doesn't say: a word that may be true must not be dropped for that.
+    /// The daemon can't be asked: an event that may be true must not be dropped for that.
     async fn stops_present(
         &self,
         docker: &Docker,
@@ -227,7 +227,7 @@ impl DockerSource {
         listed.map_err(|error| self.failed(error))
     }
 
-    /// The backends that these containers are. Those that can't be one are told of once, in `told`.
+    /// The backends that these containers are. Containers that can't be one are reported once; `told` remembers them.
     fn backends(
         &self,
         containers: &[ContainerSummary],

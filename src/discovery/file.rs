@@ -73,7 +73,7 @@ type SeenFile = Result<DiscoveredSet<Address>, SourceError>;
 impl FileWatch {
     /// Reads the file, if it is another one than at the last look. A file that is being written in its place is read when
     /// nothing has changed for a round: half of a list may be a list, too. Waits for the disk.
-    fn look(&mut self, path: &Path) -> Option<SeenFile> {
+    fn read_if_changed(&mut self, path: &Path) -> Option<SeenFile> {
         let now = fingerprint_file(path);
         let before = std::mem::replace(&mut self.seen, now);
         if self.last.is_some() && now == self.read && !self.is_unsettled {
@@ -111,7 +111,7 @@ impl DiscoverySource for FileSource {
             let path = self.path.clone();
             let look = move || {
                 let mut watch = watch;
-                (watch.look(&path), watch)
+                (watch.read_if_changed(&path), watch)
             };
             // A disk may be slow.
             let (seen, looked) = match tokio::task::spawn_blocking(look).await {
@@ -150,25 +150,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("backends.json");
         let mut watch = FileWatch::default();
-        let error = watch.look(&path).unwrap().unwrap_err().to_string();
+        let error = watch
+            .read_if_changed(&path)
+            .unwrap()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("backends.json: no such file"), "{error}");
-        assert!(watch.look(&path).is_none(), "that was told");
+        assert!(watch.read_if_changed(&path).is_none(), "that was told");
         std::fs::write(&path, list(&["a", "b"])).unwrap();
-        assert_eq!(names(watch.look(&path)), ["a", "b"]);
-        assert!(watch.look(&path).is_none());
+        assert_eq!(names(watch.read_if_changed(&path)), ["a", "b"]);
+        assert!(watch.read_if_changed(&path).is_none());
         let other = dir.path().join("new");
         std::fs::write(&other, list(&["c"])).unwrap();
         std::fs::rename(&other, &path).unwrap();
-        assert_eq!(names(watch.look(&path)), ["c"]);
+        assert_eq!(names(watch.read_if_changed(&path)), ["c"]);
         // In its place: it may be half of what is to come.
         std::fs::write(&path, list(&["c", "d", "e"])).unwrap();
-        assert!(watch.look(&path).is_none());
-        assert_eq!(names(watch.look(&path)), ["c", "d", "e"]);
+        assert!(watch.read_if_changed(&path).is_none());
+        assert_eq!(names(watch.read_if_changed(&path)), ["c", "d", "e"]);
         std::fs::write(&path, "").unwrap();
-        assert!(watch.look(&path).is_none());
-        let error = watch.look(&path).unwrap().unwrap_err().to_string();
+        assert!(watch.read_if_changed(&path).is_none());
+        let error = watch
+            .read_if_changed(&path)
+            .unwrap()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("backends.json:1: "), "{error}");
         std::fs::remove_file(&path).unwrap();
-        assert!(watch.look(&path).unwrap().is_err());
+        assert!(watch.read_if_changed(&path).unwrap().is_err());
     }
 }

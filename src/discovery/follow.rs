@@ -17,10 +17,10 @@ use crate::registry::live_figures::SourceStatus;
 use crate::registry::{AppliedSet, RegistryError, RegistryHandle};
 use crate::rt::{clock, panics};
 
-/// Backends that one source may name. Nobody has so many, and a file that has gone wrong must not fill the memory.
+/// Backends that one source may name. Real pools have fewer, and a broken file must not fill the memory.
 pub(super) const MOST_BACKENDS: usize = 20_000;
 
-/// Where somebody goes as soon as another one is ready, this is how often that is looked for.
+/// How often it is checked whether a new backend is ready, where an old one waits for that.
 const SUCCESSOR: Duration = Duration::from_millis(200);
 /// A name that was refused may be free later: this is how often it is tried again.
 const REFUSED: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ pub(super) struct FollowedSource {
 }
 
 impl FollowedSource {
-    /// A source of which nothing has been heard yet; `judge` may know what it said before its section was changed.
+    /// A source that has not answered yet; `judge` may know what it said before its section was changed.
     pub(super) fn new(
         registry: RegistryHandle,
         pool: String,
@@ -97,8 +97,8 @@ impl FollowedSource {
         }
     }
 
-    /// Follows it for ever. `again`: what the registry would make of it may be another now. `heard` is told whenever
-    /// something was heard of it, and is in force.
+    /// Follows it for ever. `again`: what the registry would make of it may be another now. `heard` is notified after
+    /// each answer or failure of the source, once that is in force.
     pub(super) async fn follow(mut self, again: Arc<Notify>, heard: Arc<Notify>) {
         let (reporter, mut reports) = SourceReporter::new();
         let (pool, config) = (self.pool.clone(), self.config.clone());
@@ -128,7 +128,7 @@ impl FollowedSource {
         }
     }
 
-    /// When something has to be done though nothing is heard.
+    /// When something has to be done even without an answer.
     fn next_look(&self) -> Option<Time> {
         let now = clock::now();
         let judge = self.judge.lock();
@@ -149,7 +149,7 @@ impl FollowedSource {
     async fn look_again(&mut self) {
         if let Some(answer) = self.answer.clone().filter(|_| !self.fails) {
             let mut judge = self.judge.lock();
-            judge.take(answer, &self.policy, clock::now());
+            judge.take_answer(answer, &self.policy, clock::now());
         }
         self.hand_over().await;
     }
@@ -170,7 +170,7 @@ impl FollowedSource {
         let (was_doubted, doubt) = {
             let mut judge = self.judge.lock();
             let was_doubted = judge.doubt().is_some();
-            judge.take(answer.clone(), &self.policy, clock::now());
+            judge.take_answer(answer.clone(), &self.policy, clock::now());
             (was_doubted, judge.doubt().cloned())
         };
         self.answer = Some(answer);
@@ -239,7 +239,7 @@ impl FollowedSource {
             status.failing = Some((since.unwrap_or_else(clock::now), error.to_string()));
             status.counts.failed += 1;
         });
-        // The end of the first round of probes may wait for a word of it.
+        // The end of the first round of probes may wait for the source's answer.
         let _ = self.registry.answers().await;
     }
 
@@ -308,7 +308,7 @@ impl FollowedSource {
     }
 }
 
-/// So many refused names are told each time.
+/// Most refused names that are logged each time.
 const TOLD: usize = 10;
 
 /// Follows a source again and again, with pauses where it fails.

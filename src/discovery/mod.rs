@@ -1,10 +1,10 @@
-//! Backends that come by themselves: sources outside (a file, DNS, Docker, Kubernetes) are followed, and what they say
-//! goes to the registry.
+//! Backends from external sources: a file, DNS, Docker and Kubernetes are followed, and what they say goes to the
+//! registry.
 //!
-//! A source is a [`DiscoverySource`]: it follows whoever knows the backends, and reports each answer as a whole, through a
-//! [`SourceReporter`]. It decides nothing. `follow` judges the answers ([`core::discovery`](crate::core::discovery)),
-//! hands what is in force to the registry, and starts a source again that has failed or panicked; what was known stays.
-//! `sources` starts and stops them as the configuration has it.
+//! A source is a [`DiscoverySource`]: it follows the file or service that knows the backends, and reports each answer
+//! as a whole, through a [`SourceReporter`]. It decides nothing. `follow` judges the answers
+//! ([`core::discovery`](crate::core::discovery)), hands what is in force to the registry, and starts a source again
+//! that has failed or panicked; what was known stays. `sources` starts and stops them as the configuration has it.
 
 mod backoff;
 #[cfg(feature = "dns")]
@@ -27,7 +27,7 @@ pub use sources::keep_sources;
 
 use crate::config::{DiscoveryConfig, DiscoveryKind};
 
-/// Longest reason of a source that is kept and shown, in characters: it may hold what a stranger has sent.
+/// Longest reason of a source that is kept and shown, in characters: it may contain text from an untrusted peer.
 const MAX_REASON: usize = 500;
 
 /// Why a source can't say which backends there are: what, where and why, in one line for people.
@@ -44,7 +44,7 @@ impl SourceError {
     }
 }
 
-/// Whoever knows which backends there are.
+/// A source of backends.
 #[async_trait]
 pub trait DiscoverySource: Send + Sync {
     /// Follows the source for as long as it can be followed, and reports each answer: all backends that there are, each
@@ -88,7 +88,7 @@ pub fn open_source(
     }
 }
 
-/// Nobody gets this far: such a configuration is refused.
+/// Never reached: such a configuration is refused.
 #[cfg(not(all(feature = "dns", feature = "docker", feature = "kubernetes")))]
 fn not_built(config: &DiscoveryConfig) -> SourceError {
     let kind = config.source.kind;

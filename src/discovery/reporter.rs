@@ -1,4 +1,4 @@
-//! What a source says, on its way to whoever judges it.
+//! What a source reports, on its way to the code that judges it.
 
 use tokio::sync::mpsc;
 
@@ -34,7 +34,7 @@ impl SourceReporter {
     ///
     /// A [`DiscoveredSet`](crate::core::discovery::DiscoveredSet) is an answer, too.
     pub async fn answer(&self, answer: impl Into<SourceAnswer<Address>>) {
-        // Nobody listens any more: the source is about to be dropped.
+        // The receiver is gone: the source is about to be dropped.
         let _ = self.0.send(SourceReport::Answer(answer.into())).await;
     }
 

@@ -29,7 +29,7 @@ type SourceKey = (String, Arc<str>);
 struct RunningSources {
     registry: RegistryHandle,
     running: HashMap<SourceKey, RunningSource>,
-    /// No longer configured. Their backends stay until each source that has come for the same pool has been heard of: it
+    /// No longer configured. Their backends stay until each new source of the same pool has answered or failed: it
     /// may name the same ones.
     ended: Vec<SourceKey>,
 }
@@ -118,7 +118,7 @@ impl RunningSources {
         }
     }
 
-    /// Waits until a source is heard for the first time whose word others wait for.
+    /// Waits for the first answer of a source that others wait for.
     async fn is_heard(&mut self) {
         if self.ended.is_empty() {
             return std::future::pending().await;
@@ -138,7 +138,7 @@ impl RunningSources {
         }
     }
 
-    /// Lets the backends go of sources that are gone, where all that have come for their pool were heard of.
+    /// Withdraws the backends of sources that are gone, where all new sources of their pool have answered or failed.
     async fn withdraw_ended(&mut self) {
         let is_waited_for = |ended: &SourceKey| {
             let mut running = self.running.iter();

@@ -13,7 +13,7 @@ pub enum ServerLimit {
     Requests,
     /// `header_timeout`: 408.
     HeaderTimeout,
-    /// `idle_timeout`: closed without a word.
+    /// `idle_timeout`: closed without an answer.
     IdleTimeout,
     /// `body_timeout`: 408, or cut.
     BodyTimeout,

@@ -1,7 +1,7 @@
 //! What is counted: plain atomics that hang where the request already is ([a pool](PoolCounters),
 //! [a backend](backend::BackendCounters), [the data plane](PlaneCounters)).
 //!
-//! Their names and labels are put to them when somebody scrapes, in [`crate::telemetry::prometheus`].
+//! Names and labels are added when the metrics are scraped, in [`crate::telemetry::prometheus`].
 
 pub mod backend;
 mod compression;

@@ -39,7 +39,7 @@ impl RouteRefusal {
     }
 }
 
-/// A count for each route and reason. Behind a lock: refusals are told one by one, and a request that passes counts nothing.
+/// A count for each route and reason. Behind a lock: each refusal takes the lock, and a request that passes does not.
 #[derive(Debug, Default)]
 pub(crate) struct RouteRefusals(Mutex<BTreeMap<Box<str>, BTreeMap<RouteRefusal, u64>>>);
 

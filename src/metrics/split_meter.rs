@@ -53,7 +53,7 @@ impl PoolMeter {
         if let Some(latency) = self.latencies.get(bucket) {
             latency.fetch_add(1, Ordering::Relaxed);
         }
-        // Last: whoever reads it first sees no error without its request.
+        // Last: a reader that reads it first sees no error without its request.
         self.requests.fetch_add(1, Ordering::Release);
     }
 }
@@ -148,7 +148,7 @@ impl MeteredRequest {
         &self.meter.pools[self.pool].1
     }
 
-    /// No backend is eligible, so it waits: that is nobody's latency.
+    /// No backend is eligible, so it waits: that time is no backend's latency.
     pub fn hold(&mut self) {
         if let Some(slot) = self.slot.take() {
             self.pool().open[slot].fetch_sub(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 //!
 //! A connect succeeds as soon as the listener's kernel has room for it; the process may take it much later, or die
 //! before it does, and then its kernel resets a connection whose bytes it has acknowledged. Where both ends are in
-//! one network namespace, the kernel knows better: an end that nobody has accepted belongs to no file, and so has no
+//! one network namespace, the kernel knows better: an end that was not accepted belongs to no file, and so has no
 //! inode. That takes one question over netlink, which the kernel answers within the call: a few microseconds.
 
 use std::io::{self, Read as _};
@@ -21,15 +21,17 @@ pub enum AcceptState {
 
 /// Where the other end of the connection between these addresses is; `None` where that can't be known: it is closed,
 /// it is not in this network namespace, or netlink is shut off.
-pub fn place(ours: SocketAddr, theirs: SocketAddr) -> Option<AcceptState> {
-    ask(ours, theirs, answer).ok().flatten()
+pub fn peer_accept_state(ours: SocketAddr, theirs: SocketAddr) -> Option<AcceptState> {
+    query_socket(ours, theirs, parse_accept_state)
+        .ok()
+        .flatten()
 }
 
-/// Whether the other end of the connection between these addresses was closed by whoever had it, for good and not only
-/// for sending. `false` where this can't be known: see [`place`].
+/// Whether the other end of the connection between these addresses was closed by its process, for good and not only
+/// for sending. `false` where this can't be known: see [`peer_accept_state`].
 pub fn is_abandoned(ours: SocketAddr, theirs: SocketAddr) -> bool {
-    ask(ours, theirs, |bytes| {
-        let (state, inode) = describe(bytes)?;
+    query_socket(ours, theirs, |bytes| {
+        let (state, inode) = parse_state_and_inode(bytes)?;
         Some(inode == 0 && CLOSING.contains(&state))
     })
     .is_ok_and(|answer| answer == Some(true))
@@ -38,7 +40,7 @@ pub fn is_abandoned(ours: SocketAddr, theirs: SocketAddr) -> bool {
 /// States of a socket that has sent its FIN: FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING.
 const CLOSING: [u8; 5] = [4, 5, 6, 9, 11];
 
-fn ask<T>(
+fn query_socket<T>(
     ours: SocketAddr,
     theirs: SocketAddr,
     read: impl FnOnce(&[u8]) -> Option<T>,
@@ -47,16 +49,16 @@ fn ask<T>(
         return Ok(None);
     }
     let socket = netlink::open()?;
-    // The kernel has answered when `send` returns: nobody ever waits here.
+    // The kernel has answered when `send` returns: this never waits.
     socket.set_nonblocking(true)?;
-    socket.send(&question(ours, theirs))?;
+    socket.send(&socket_query(ours, theirs))?;
     let mut buffer = [0; 1024];
     let count = (&socket).read(&mut buffer)?;
     Ok(read(&buffer[..count]))
 }
 
 /// `struct nlmsghdr`, `struct inet_diag_req_v2`: this one socket, seen from its own side.
-fn question(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
+fn socket_query(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
     let family = match theirs {
         SocketAddr::V4(_) => libc::AF_INET,
         SocketAddr::V6(_) => libc::AF_INET6,
@@ -75,12 +77,12 @@ fn question(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
     bytes
 }
 
-/// What the kernel says of that socket. One that is being closed is nobody's, and in no queue either; where no such
-/// connection is left, the kernel may describe the listener; and a listener that wants to hear of a connection only
-/// when something has come on it (`TCP_DEFER_ACCEPT`) leaves it in SYN_RECV until then.
-fn answer(bytes: &[u8]) -> Option<AcceptState> {
+/// What the kernel says of that socket. A socket that is being closed belongs to no process and to no queue; where no
+/// such connection is left, the kernel may describe the listener; and a listener with `TCP_DEFER_ACCEPT` leaves a
+/// connection in SYN_RECV until data has come on it.
+fn parse_accept_state(bytes: &[u8]) -> Option<AcceptState> {
     const ESTABLISHED: u8 = 1;
-    match describe(bytes)? {
+    match parse_state_and_inode(bytes)? {
         (ESTABLISHED, 0) => Some(AcceptState::Queue),
         (ESTABLISHED, _) => Some(AcceptState::Process),
         _ => None,
@@ -88,7 +90,7 @@ fn answer(bytes: &[u8]) -> Option<AcceptState> {
 }
 
 /// A socket's state and inode.
-fn describe(bytes: &[u8]) -> Option<(u8, u32)> {
+fn parse_state_and_inode(bytes: &[u8]) -> Option<(u8, u32)> {
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     if kind != netlink::BY_FAMILY {
         return None;
@@ -121,7 +123,7 @@ mod tests {
                 let ends = (ours.local_addr().unwrap(), ours.peer_addr().unwrap());
                 (ours, ends)
             };
-            let place_of = |ends: (SocketAddr, SocketAddr)| place(ends.0, ends.1);
+            let place_of = |ends: (SocketAddr, SocketAddr)| peer_accept_state(ends.0, ends.1);
             let (_ours, ends) = connect();
             if netlink::open().is_err() {
                 return;
@@ -155,9 +157,9 @@ mod tests {
 
     #[test]
     fn no_answer_is_no_knowledge() {
-        assert_eq!(answer(&[]), None);
-        assert_eq!(answer(&[0; 88]), None);
+        assert_eq!(parse_accept_state(&[]), None);
+        assert_eq!(parse_accept_state(&[0; 88]), None);
         let nobody = "127.0.0.1:1".parse().unwrap();
-        assert_eq!(place(nobody, nobody), None);
+        assert_eq!(peer_accept_state(nobody, nobody), None);
     }
 }

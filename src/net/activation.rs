@@ -1,5 +1,5 @@
 //! Socket activation, sd_listen_fds(3): sockets that the supervisor has bound for us. They outlive the process, so
-//! that a restart of the proxy refuses nobody: who comes in between waits in the socket's queue.
+//! that a restart of the proxy refuses no client: connections that come in between wait in the socket's queue.
 //!
 //! Among them may be sockets that an earlier process of ours had kept ([`super::kept_socket`]). Those are as if this
 //! process had bound them.
@@ -228,7 +228,8 @@ impl InheritedSockets {
         Some((fd.into(), file))
     }
 
-    /// Closes the sockets of earlier processes that nobody wants any more, or that nobody can reach; says which.
+    /// Closes the sockets of earlier processes that are no longer configured, or that no client can reach; returns
+    /// which.
     pub fn close_unwanted(&self, is_wanted: impl Fn(&KeptSocket) -> bool) -> Vec<KeptSocket> {
         let mut gone = Vec::new();
         self.kept.lock().retain(|(socket, fd)| {

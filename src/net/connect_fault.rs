@@ -5,7 +5,7 @@ use std::io;
 /// What a failed connect has really met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectFault {
-    /// Nobody listens (ECONNREFUSED).
+    /// No process listens (ECONNREFUSED).
     Refused,
     /// The unix socket's file does not exist (ENOENT).
     NoSocket,
@@ -27,7 +27,7 @@ pub enum ConnectFault {
     OwnAddress,
     /// The TLS handshake failed.
     Handshake,
-    /// The backend closed the connection without a word of HTTP/2.
+    /// The backend closed the connection without sending HTTP/2.
     NotHttp2,
     /// The listener closed the connection before a process had accepted it.
     NotAccepted,

@@ -1,7 +1,7 @@
 //! What Docker's daemon still knows of the signals that it has sent to containers.
 //!
-//! A container that was told to stop looks like every other one until its process has ended: the event alone says it. So
-//! whoever connects anew, after a broken connection or a restart of lameduck, reads the events of the last minutes too.
+//! A container that was told to stop looks like every other one until its process has ended: the event alone says it.
+//! So after a broken connection or a restart of lameduck, the events of the last minutes are read again.
 
 use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,7 +1,8 @@
-//! Hearing that a peer has hung up while what it has sent stays unread.
+//! Notices that a peer has hung up while what it has sent stays unread.
 //!
-//! Whoever has no room for more of a client's bytes leaves them in the kernel, which holds the client back. Its end
-//! stands behind them, where a read would not come to it; the kernel tells of it all the same (`EPOLLRDHUP`, `EPOLLERR`).
+//! A proxy without room for more of a client's bytes leaves them in the kernel, which holds the client back. The
+//! client's end comes after them, where a read would not get; the kernel reports it even so (`EPOLLRDHUP`,
+//! `EPOLLERR`).
 
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
@@ -26,7 +27,7 @@ pub trait HangUpSocket: AsyncRead + AsFd + Unpin + Sized {
     fn write_with(&self, write: &mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>;
 
     /// Waits for the peer's end, whatever stands unread before it: `Ok` where it has finished sending, an error where
-    /// the connection is broken. After the first `Ok` nothing more is heard.
+    /// the connection is broken. After the first `Ok` nothing more is reported.
     ///
     /// For this the runtime has to forget what has come, so the next read has to [`HangUpSocket::receive`].
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -49,7 +49,7 @@ impl Keepalive {
         })
     }
 
-    /// The default, for connections whose settings nobody can change: probes' and the admin API's.
+    /// The default, for connections without settings of their own: probes' and the admin API's.
     pub fn standard() -> Self {
         let idle = Duration::from_secs(60);
         let interval = Duration::from_secs(10);

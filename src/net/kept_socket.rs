@@ -1,6 +1,6 @@
-//! Listening sockets that outlive this process, because whoever watches over it keeps copies of their descriptors:
-//! systemd's store (`FDSTORE=1`, sd_notify(3)), or `lameduck run --keeper`, which speaks the same. After a `kill -9` the
-//! next process gets them back by sd_listen_fds(3). In between nobody is refused: who connects waits in their queues.
+//! Listening sockets that outlive this process, because its supervisor keeps copies of their descriptors: systemd's
+//! store (`FDSTORE=1`, sd_notify(3)), or `lameduck run --keeper`, which speaks the same. After a `kill -9` the next
+//! process gets them back by sd_listen_fds(3). In between no client is refused: connections wait in their queues.
 //!
 //! A name says what a socket is for, so that the next process knows its own again, and can tell it from one that the
 //! supervisor has bound by itself ([`super::activation`]).
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 use tracing::{debug, warn};
 
-use super::sd_notify::{NOTIFY_SOCKET, tell, tell_with};
+use super::sd_notify::{NOTIFY_SOCKET, notify_at, tell_with};
 use crate::rt::files::FileIdentity;
 use crate::rt::syscall::poll_for;
 
@@ -73,7 +73,7 @@ pub enum KeptKind {
     Tcp,
     /// TCP on `[::]` without IPv4.
     TcpIpv6Alone,
-    /// A unix socket, by the file that leads to it: once that is gone or another one, nobody can come any more.
+    /// A unix socket, by the file that leads to it: once that is gone or replaced, no client can connect any more.
     Unix(FileIdentity),
 }
 
@@ -158,7 +158,7 @@ impl KeptSocket {
 }
 
 /// The process id of the keeper above this process, if there is one.
-pub fn keeper() -> Option<u32> {
+pub fn keeper_pid() -> Option<u32> {
     std::env::var(KEPT).ok()?.trim().parse().ok()
 }
 
@@ -216,15 +216,16 @@ impl SocketStore {
         }
     }
 
-    /// The same for a process that takes over: the supervisor listens to the one before it (`NotifyAccess=main`) until that
-    /// has told of this one. What is to be kept waits for [`Self::speak`].
+    /// The same for a process that takes over: the supervisor accepts messages only from the process before it
+    /// (`NotifyAccess=main`) until that has announced this one. Sockets to be kept wait for
+    /// [`Self::send_waiting_sockets`].
     pub fn in_waiting(self, waits: bool) -> Self {
         *self.waiting.lock() = (waits && self.is_there()).then(Vec::new);
         self
     }
 
-    /// The supervisor listens to this process from now on.
-    pub fn speak(&self) {
+    /// Sends the sockets that have waited: from now on the supervisor accepts messages from this process.
+    pub fn send_waiting_sockets(&self) {
         let waiting = self.waiting.lock().take();
         for (socket, descriptor) in waiting.into_iter().flatten() {
             self.keep(&socket, descriptor);
@@ -287,7 +288,7 @@ impl SocketStore {
         };
         let name = socket.to_name();
         self.names.lock().remove(&name);
-        if let Err(error) = tell(address, &format!("FDSTOREREMOVE=1\nFDNAME={name}")) {
+        if let Err(error) = notify_at(address, &format!("FDSTOREREMOVE=1\nFDNAME={name}")) {
             warn!(
                 %error, address = socket.address,
                 "the supervisor can't be told to close its copy of this socket: clients that connect there wait in vain"
@@ -358,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_others_are_none() {
+    fn other_names_are_no_kept_sockets() {
         for name in [
             "",
             "admin",
@@ -428,7 +429,7 @@ mod tests {
         drop(listener);
         let mut buffer = [0; 512];
         assert!(supervisor.recv(&mut buffer).is_err(), "too early");
-        store.speak();
+        store.send_waiting_sockets();
         let length = supervisor.recv(&mut buffer).unwrap();
         assert!(buffer[..length].starts_with(b"FDSTORE=1"));
     }

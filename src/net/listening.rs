@@ -1,9 +1,9 @@
 //! The listening TCP sockets of this host, with their inodes.
 //!
-//! Asked of the kernel over netlink (`sock_diag(7)`), which looks at nothing but listeners. `/proc/net/tcp` would
-//! do as well, and takes its place where netlink is shut off; but whoever reads it to the end of the listeners has
-//! the kernel walk through its whole table of connections, a millisecond of CPU time and more, and a thousand
-//! backends that start at once ask ten thousand times a second.
+//! Asked of the kernel over netlink (`sock_diag(7)`), which looks at nothing but listeners. `/proc/net/tcp` would do
+//! as well, and takes its place where netlink is shut off; but reading it has the kernel walk through its whole table
+//! of connections, a millisecond of CPU time and more, and a thousand backends that start at once ask ten thousand
+//! times a second.
 //!
 //! [`accept_queue`](super::accept_queue) asks the same way after one connection; [`serving`](super::serving) finds the
 //! processes behind a listener.
@@ -79,7 +79,7 @@ pub(super) mod netlink {
     }
 }
 
-/// Where nobody answers in this time, nobody will.
+/// Without an answer in this time, none will come.
 const LISTEN_TIMEOUT: Duration = Duration::from_millis(100);
 
 fn by_netlink(port: u16) -> io::Result<Vec<Listening>> {

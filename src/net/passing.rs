@@ -12,8 +12,8 @@ use rustix::net::{
 /// Descriptors that one message may carry: below the 253 that Linux allows.
 pub const MOST_DESCRIPTORS: usize = 128;
 
-/// Sends what the socket takes at once, with the descriptors beside the first byte; says how many bytes that were. Whoever
-/// sends the rest has sent the descriptors.
+/// Sends what the socket takes at once, with the descriptors beside the first byte; says how many bytes that were.
+/// The rest is sent without descriptors.
 ///
 /// # Errors
 /// Those of sendmsg(2); [`io::ErrorKind::InvalidInput`] for more than [`MOST_DESCRIPTORS`].

@@ -27,12 +27,12 @@ pub fn rewound(stream: Stream, seen: &[u8]) -> Stream {
     }
 }
 
-/// The stream below, where all was read that was to be read first; another stream as it is. There may be several such
-/// above each other: behind a PROXY header, for one, it is looked which protocol is spoken.
-pub fn below(stream: &Stream) -> Option<&Stream> {
+/// The stream below a rewound one, where all replayed bytes were read (else `None`); any other stream unchanged.
+/// There may be several layers: behind a PROXY header, for example, the protocol is detected in the same way.
+pub fn stream_below(stream: &Stream) -> Option<&Stream> {
     match stream.as_any().downcast_ref::<Rewound>() {
         None => Some(stream),
-        Some(rewound) if rewound.seen.left().is_empty() => below(&rewound.stream),
+        Some(rewound) if rewound.seen.left().is_empty() => stream_below(&rewound.stream),
         Some(_) => None,
     }
 }
@@ -64,11 +64,11 @@ mod tests {
         let mut stream = rewound(rewound(Box::new(ours), b"x"), b"y");
         let mut one = [0];
         for seen in [b'y', b'x'] {
-            assert!(below(&stream).is_none());
+            assert!(stream_below(&stream).is_none());
             stream.read_exact(&mut one).await.unwrap();
             assert_eq!(one[0], seen);
         }
-        let found = below(&stream).unwrap();
+        let found = stream_below(&stream).unwrap();
         assert!(found.as_any().is::<tokio::io::DuplexStream>());
     }
 

@@ -1,7 +1,7 @@
 //! sd_notify(3): telling the supervisor above us that we are ready, alive or about to stop.
 //!
 //! The protocol is one datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names: a path, or with a
-//! leading `@` a name in Linux's abstract namespace. Nobody answers. Descriptors may go with it: [`tell_with`].
+//! leading `@` a name in Linux's abstract namespace. There is no answer. Descriptors may go with it: [`tell_with`].
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
@@ -25,10 +25,10 @@ const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// is none to tell (the variable is unset or empty).
 ///
 /// # Errors
-/// When the variable names no socket address, or nobody reads there.
+/// When the variable names no socket address, or no process reads there.
 pub fn notify(state: &str) -> io::Result<bool> {
     match std::env::var_os(NOTIFY_SOCKET) {
-        Some(address) if !address.is_empty() => tell(&address, state).map(|()| true),
+        Some(address) if !address.is_empty() => notify_at(&address, state).map(|()| true),
         _ => Ok(false),
     }
 }
@@ -37,14 +37,14 @@ pub fn notify(state: &str) -> io::Result<bool> {
 ///
 /// # Errors
 /// As there.
-pub fn tell(address: &OsStr, state: &str) -> io::Result<()> {
+pub fn notify_at(address: &OsStr, state: &str) -> io::Result<()> {
     let address = resolve(address)?;
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-/// As [`tell`], with a descriptor that the supervisor gets a copy of.
+/// As [`notify_at`], with a descriptor that the supervisor gets a copy of.
 ///
 /// # Errors
 /// As there.
@@ -101,32 +101,32 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_told() {
+    fn path_address_receives_the_message() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        tell(path.as_os_str(), "READY=1\nSTATUS=here").unwrap();
+        notify_at(path.as_os_str(), "READY=1\nSTATUS=here").unwrap();
         assert_eq!(received(&socket), "READY=1\nSTATUS=here");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn an_abstract_name_is_told() {
+    fn abstract_address_receives_the_message() {
         use std::os::linux::net::SocketAddrExt;
         let name = format!("lameduck-notify-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
-        tell(OsStr::new(&format!("@{name}")), "STOPPING=1").unwrap();
+        notify_at(OsStr::new(&format!("@{name}")), "STOPPING=1").unwrap();
         assert_eq!(received(&socket), "STOPPING=1");
     }
 
     #[test]
-    fn nobody_there_and_nonsense_are_errors() {
+    fn missing_socket_and_malformed_address_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
-        let error = tell(missing.as_os_str(), "READY=1").unwrap_err();
+        let error = notify_at(missing.as_os_str(), "READY=1").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        let error = tell(OsStr::new("vsock:2:1"), "READY=1").unwrap_err();
+        let error = notify_at(OsStr::new("vsock:2:1"), "READY=1").unwrap_err();
         assert!(error.to_string().contains("vsock:2:1"), "{error}");
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deaf");
         let _deaf = UnixDatagram::bind(&path).unwrap();
-        let full = (0..10_000).find_map(|_| tell(path.as_os_str(), "STATUS=again").err());
+        let full = (0..10_000).find_map(|_| notify_at(path.as_os_str(), "STATUS=again").err());
         assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -93,7 +93,7 @@ fn send_once(
     let mut offset = offset;
     match rustix::fs::sendfile(socket, file, Some(&mut offset), count) {
         Ok(of_file) => Ok(of_text + of_file),
-        // What was taken of the text is told first; what is wrong, the next time.
+        // The bytes taken of the text are returned first; the error comes with the next call.
         Err(_) if of_text > 0 => Ok(of_text),
         Err(error) => Err(error.into()),
     }

@@ -26,18 +26,18 @@ pub fn reset_on_close(stream: &Stream) {
 }
 
 /// Whether something has arrived that nobody has read: asked of the kernel itself, because the runtime may not have
-/// heard of it yet.
+/// been notified yet.
 pub fn has_unread(stream: &Stream) -> bool {
     peek_into(stream, &mut [0]) > 0
 }
 
-/// How many bytes have arrived that nobody has read (`FIONREAD`); 0 where this can't be known.
+/// How many unread bytes have arrived (`FIONREAD`); 0 where this can't be known.
 pub fn unread(stream: &Stream) -> u64 {
     let count = descriptor_of(stream).map(rustix::io::ioctl_fionread);
     count.and_then(Result::ok).unwrap_or(0)
 }
 
-/// The first `count` bytes that nobody has read, or as many of them as there are; they stay unread.
+/// The first `count` unread bytes, or as many as there are; they stay unread.
 pub fn peek(stream: &Stream, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     let got = peek_into(stream, &mut bytes);
@@ -53,21 +53,21 @@ fn peek_into(stream: &Stream, bytes: &mut [u8]) -> usize {
     got.and_then(Result::ok).map_or(0, |(got, _)| got)
 }
 
-/// Whether the peer's end of a TCP connection is nobody's any more: its process has closed it, or is gone. Known only of
-/// peers on this host.
+/// Whether no process has the peer's end of a TCP connection any more: its process has closed it, or is gone. Known
+/// only of peers on this host.
 pub fn is_abandoned(stream: &Stream) -> bool {
-    ends(stream).is_some_and(|(ours, theirs)| accept_queue::is_abandoned(ours, theirs))
+    both_addresses(stream).is_some_and(|(ours, theirs)| accept_queue::is_abandoned(ours, theirs))
 }
 
 /// Where the peer's end of a TCP connection is: in its listener's queue, or a process's. `None` where this can't be
 /// known.
-pub fn place(stream: &Stream) -> Option<AcceptState> {
-    let (ours, theirs) = ends(stream)?;
-    accept_queue::place(ours, theirs)
+pub fn peer_accept_state(stream: &Stream) -> Option<AcceptState> {
+    let (ours, theirs) = both_addresses(stream)?;
+    accept_queue::peer_accept_state(ours, theirs)
 }
 
 /// The addresses of both ends of a TCP connection.
-fn ends(stream: &Stream) -> Option<(SocketAddr, SocketAddr)> {
+fn both_addresses(stream: &Stream) -> Option<(SocketAddr, SocketAddr)> {
     let descriptor = descriptor_of(stream)?;
     let socket = SockRef::from(&descriptor);
     let ours = socket.local_addr().ok()?.as_socket()?;

@@ -1,9 +1,9 @@
 //! What Pingora wants of a stream besides bytes, written once for the types that stand on another stream, and for those
 //! that stand on no socket of their own; and what several of them do with bytes.
 //!
-//! A read into no space, which other streams answer at once, asks a client's stream whether the client is still there
-//! while nobody reads what it sends: pending as long as it is, ready when it has finished sending, an error when it is
-//! gone. (Pingora's trait of streams has no method for it, and what stands on another stream can pass it on.)
+//! A read into no space, which other streams answer at once, asks a client's stream whether the client is still
+//! there, while its bytes stay unread: pending as long as it is, ready when it has finished sending, an error when it
+//! is gone. (Pingora's trait of streams has no method for it, and what stands on another stream can pass it on.)
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

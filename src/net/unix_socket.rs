@@ -55,12 +55,12 @@ pub struct SocketFile {
     made: Option<(FilePlace, FileIdentity)>,
     /// It stays when this process ends.
     stays: bool,
-    /// It is another process's as long as nobody is served here.
+    /// Another process uses it as long as no client is served here.
     waits: bool,
 }
 
 impl SocketFile {
-    /// The file of a socket that somebody else has made, and will remove.
+    /// The file of a socket that another process has made, and will remove.
     pub fn foreign(path: PathBuf) -> Self {
         Self {
             path,
@@ -140,7 +140,7 @@ impl SocketFile {
         &self.path
     }
 
-    /// Lets others connect than those who may now. Somebody else's file is left as it is.
+    /// Changes who may connect. Another process's file is left unchanged.
     ///
     /// # Errors
     /// This user may not, or something else is in its place.
@@ -189,8 +189,8 @@ pub fn bind_socket(
     Ok((listener, file))
 }
 
-/// The same in the place of a socket that a running process listens on: whoever connects from then on comes here, and the
-/// other process goes on with those that it has. There is no moment without a socket.
+/// The same in the place of a socket that a running process listens on: new connections come here from then on, and
+/// the other process goes on with those that it has. There is no moment without a socket.
 ///
 /// # Errors
 /// As [`bind_socket`].
@@ -312,7 +312,7 @@ fn make_room(path: &Path, role: &SocketRole) -> Result<(), UnixSocketError> {
     })
 }
 
-/// Whether nobody listens: only a refused connect proves it.
+/// Whether no process listens: only a refused connect proves it.
 fn is_dead(path: &Path) -> bool {
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;

@@ -62,7 +62,7 @@ pub(super) async fn connect(
     let (transport, _) = endpoint.transport();
     // Another port is another server: it need not know the header.
     if port.is_none() {
-        let header = write::own(transport.proxy_protocol);
+        let header = write::for_own_connection(transport.proxy_protocol);
         let written = connection.write_all(&header).await;
         written.map_err(|error| ProbeAnswer::of_connect(&error))?;
     }
@@ -128,7 +128,7 @@ async fn open(
             own.check(*address).map_err(io::Error::other)?;
             let stream = connect_any(endpoint, *address, port, resolver).await?;
             let _ = stream.set_nodelay(true);
-            // It may become the sentinel, whose end is the first that is heard of a process that stops.
+            // It may become the sentinel, whose end is the first sign of a process that stops.
             set_keepalive(&stream, Some(Keepalive::standard()));
             let listener = identity::of_tcp(&stream);
             (ProbeSocket::Tcp(stream), listener)
@@ -141,8 +141,8 @@ async fn open(
     Ok((connection, listener))
 }
 
-/// The current address first. Where a name has more (`localhost` is `::1` and `127.0.0.1`) and nobody listens
-/// on this one, the next is tried, and becomes the current one if it answers.
+/// The current address first. Where a name has more (`localhost` is `::1` and `127.0.0.1`) and no process listens on
+/// this one, the next is tried, and becomes the current one if it answers.
 async fn connect_any(
     endpoint: &Endpoint,
     current: SocketAddr,
@@ -155,7 +155,7 @@ async fn connect_any(
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
         other => return other,
     };
-    // Where the name leads elsewhere by now, nobody will ever listen here again.
+    // The name may lead elsewhere by now: this address may never be served again.
     resolver.ask_again(endpoint).await;
     for address in resolver.addresses() {
         if address != current

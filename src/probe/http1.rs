@@ -132,7 +132,7 @@ impl ResponseStart {
         let mut at = self.head.length;
         loop {
             match progress(&self.bytes, &mut at, self.head.body) {
-                // Bytes after the end: nobody asked for them.
+                // Bytes after the end, which no request asked for.
                 BodyProgress::End(end) => return self.head.keeps && end == self.bytes.len(),
                 BodyProgress::Broken => return false,
                 BodyProgress::Partial if self.bytes.len() - self.head.length > MAX_BODY => {

@@ -1,5 +1,5 @@
-//! Probes: one task per backend asks it how it is, and keeps one idle connection open, the *sentinel*, because
-//! its end is the first that is heard of a process that stops.
+//! Probes: one task per backend checks it, and keeps one idle connection open, the *sentinel*, because its end is the
+//! first sign of a process that stops.
 //!
 //! The probes decide nothing: each result goes to one method, [`ProbeReport::report`].
 
@@ -79,7 +79,7 @@ pub fn spawn(
         let (target, cadence) = (target.clone(), cadence.clone());
         task::ProbeTask::new(target, cadence, reporter.clone(), woken.clone()).run_probes()
     };
-    // A backend that nobody probes would keep its state for ever.
+    // Restarted after a panic: a backend without a prober would keep its state for ever.
     RunningProber {
         wake,
         _task: OwnedTask::spawn(panics::restart("prober", start)),

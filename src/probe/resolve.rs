@@ -156,7 +156,7 @@ async fn look_up(
         tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{host} is now {chosen}");
         endpoint.set_resolved(ResolvedAddress::Socket(chosen));
         if current.is_some() {
-            // Whoever is there now is probed at once.
+            // The process at the new address is probed at once.
             endpoint.hint();
         }
     }

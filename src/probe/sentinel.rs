@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use super::connect::ProbeConnection;
 use super::http2::ProbeSession;
 
-/// An open connection that nobody uses; dropping it closes it.
+/// An open connection that is not used; dropping it closes it.
 #[derive(Debug)]
 pub(super) struct SentinelConnection {
     watch: SentinelWatch,
     /// The listening socket it went to.
     pub(super) listener: Option<u64>,
-    /// Since when nobody uses it.
+    /// Since when it is unused.
     pub(super) idle_since: Instant,
 }
 
@@ -67,7 +67,7 @@ impl SentinelConnection {
         }
     }
 
-    /// Waits until it is of no use any more: the peer has closed it, or says what nobody asked for.
+    /// Waits until it is of no use any more: the peer has closed it, or has sent bytes without a request.
     pub(super) async fn closed(&mut self) {
         match &mut self.watch {
             SentinelWatch::Http(connection) => {

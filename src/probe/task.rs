@@ -1,4 +1,4 @@
-//! The life of one prober: wait, probe, report; hear the sentinel's end in between.
+//! The life of one prober: wait, probe, report; notice the sentinel's end in between.
 
 use std::future::pending;
 use std::sync::{Arc, LazyLock};
@@ -32,7 +32,7 @@ static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
 /// No fewer than this, however few descriptors there are.
 const LEAST: usize = 128;
 
-/// Between the starts of two probes, whoever asks for them.
+/// The least time between the starts of two probes, whatever asks for them.
 const SPACING: Duration = Duration::from_millis(20);
 /// A sentinel that the peer closes sooner than this is of no use…
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -105,8 +105,8 @@ impl ProbeTask {
         }
     }
 
-    /// A backend that nobody knows yet is probed at once. One that takes requests has only got another prober, as all of
-    /// its pool have: they take their turns within the first interval, not all at the same moment.
+    /// A new backend is probed at once. One that takes requests has only got another prober, as all of its pool have:
+    /// they take their turns within the first interval, not all at the same moment.
     fn first_turn(&self) -> Time {
         match self.target.endpoint.gate.is_closed() {
             true => clock::now(),
@@ -129,11 +129,11 @@ impl ProbeTask {
                     }
                     next = in_turn(self.next_turn(), &cadence, clock::now());
                 }
-                idle = closed(&mut self.sentinel) => {
+                idle = sentinel_closed(&mut self.sentinel) => {
                     self.sentinel_closed(idle);
-                    next = self.soonest();
+                    next = self.soonest_start();
                 }
-                () = self.wake.notified() => next = next.min(self.soonest()),
+                () = self.wake.notified() => next = next.min(self.soonest_start()),
                 () = sleep_until(clock::instant(next)) => return NextProbe::Probe,
             }
         }
@@ -196,7 +196,7 @@ impl ProbeTask {
             return;
         };
         self.told_shortage = false;
-        let (probe, detail) = self.reconsider(probe, answer.detail);
+        let (probe, detail) = self.fall_back_to_connect(probe, answer.detail);
         let took = clock::now().saturating_sub(began);
         self.target.endpoint.counters.probes.ended(probe, took);
         match probe {
@@ -219,7 +219,11 @@ impl ProbeTask {
     }
 
     /// Without a `[pool.health]` section, an app that knows no `/health` is checked by connecting to it.
-    fn reconsider(&mut self, probe: ProbeResult, detail: String) -> (ProbeResult, String) {
+    fn fall_back_to_connect(
+        &mut self,
+        probe: ProbeResult,
+        detail: String,
+    ) -> (ProbeResult, String) {
         match (probe, &self.http) {
             // The process is gone. The next one may know the health URL.
             (ProbeResult::Refused, _) => self.fallen_back = false,
@@ -261,7 +265,7 @@ impl ProbeTask {
     }
 
     fn report_closed(&mut self) {
-        // Before the registry hears of it, which takes longer.
+        // Before the registry is notified, which takes longer.
         self.target.endpoint.suspicion.raise();
         // Perhaps the process goes, and the next one knows the health URL.
         self.fallen_back = false;
@@ -278,14 +282,14 @@ impl ProbeTask {
             .map_or_else(clock::now, |last| next_start(last, interval))
     }
 
-    fn soonest(&self) -> Time {
+    fn soonest_start(&self) -> Time {
         let now = clock::now();
         self.last.map_or(now, |last| now.max(last + SPACING))
     }
 }
 
 /// Waits until the peer closes the sentinel; says how long it had been idle. Without one it waits for ever.
-async fn closed(sentinel: &mut Option<SentinelConnection>) -> Duration {
+async fn sentinel_closed(sentinel: &mut Option<SentinelConnection>) -> Duration {
     match sentinel {
         Some(sentinel) => {
             sentinel.closed().await;
@@ -298,7 +302,7 @@ async fn closed(sentinel: &mut Option<SentinelConnection>) -> Duration {
 /// Waits until no connection may be kept any more.
 async fn keeping_ends(cadence: &mut watch::Receiver<ProbeCadence>) {
     if cadence.wait_for(|cadence| !cadence.keep).await.is_err() {
-        // Nobody changes it any more; the wait between probes sees that and stops.
+        // The sender is gone; the wait between probes sees that and stops.
         pending::<()>().await;
     }
 }

@@ -362,7 +362,7 @@ async fn tcp_check_leaves_no_connection_open() {
 }
 
 #[tokio::test]
-async fn a_new_listener_is_told() {
+async fn new_listener_is_reported() {
     let first = app(&[OK]).await;
     let mut rig = Rig::new(Address::Socket(first.address), |_| {});
     let listener = |event| match event {

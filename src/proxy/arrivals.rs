@@ -1,4 +1,4 @@
-//! Who wants to know of each request as it comes: a lame duck that lasts until no more do, which counts them
+//! Counts requests as they come, for those that need it: a lame duck that lasts until no more requests come
 //! ([`crate::core::quiet`]), and the tracer.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::core::Time;
 
-/// What has come, health checks aside.
+/// The requests that have come, without health checks.
 #[derive(Debug, Default)]
 pub struct RequestArrivals {
-    /// Who wants to know: one test for all of them, on every request's way.
+    /// Bits of those that watch requests: one load decides for all of them, on every request.
     watchers: AtomicU8,
     count: AtomicU64,
     /// When the last one came, in nanoseconds of the clock.
@@ -23,7 +23,7 @@ const COUNTED: u8 = 1;
 const TRACED: u8 = 2;
 
 impl RequestArrivals {
-    /// Whether anybody wants to know.
+    /// Whether anything watches requests.
     #[inline]
     pub fn are_watched(&self) -> bool {
         self.watchers.load(Ordering::Relaxed) != 0
@@ -47,11 +47,11 @@ impl RequestArrivals {
         self.watchers.fetch_or(TRACED, Ordering::Relaxed);
     }
 
-    /// A request has come then.
+    /// Counts a request that came at `now`.
     pub fn note(&self, now: Time) {
         let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.last.fetch_max(nanos, Ordering::Relaxed);
-        // After its time: who sees the one sees the other.
+        // Stored after the time: a reader that sees the new count also sees the new time.
         self.count.fetch_add(1, Ordering::Release);
     }
 

@@ -19,14 +19,15 @@ pub const LARGE: usize = 64 * 1024;
 /// How many times its size a full buffer takes: for a head, which most clients end soon…
 pub const HEAD_STEP: usize = 2;
 
-/// …for a body that is received whole, of which a stranger may have sent no more than its beginning…
+/// …for a body that is received whole, of which an untrusted client may have sent no more than the beginning…
 pub const BODY_STEP: usize = 4;
 
-/// …and for one that streams through. In few steps: whoever fills it is sending a body, and each step is a read.
+/// …and for one that streams through, in few steps: a client that fills it is sending a body, and each step is a
+/// read.
 const STREAM_STEP: usize = 8;
 
-/// Left behind what a buffer holds: whoever looks whether the client is still there reads into it, and a full buffer would
-/// be grown for that.
+/// Free bytes left behind a buffer's content: the check whether the client is still there reads into them; without
+/// them a full buffer would grow for it.
 pub const AHEAD: usize = 256;
 
 /// Buffers kept per thread for the next connection that needs one.
@@ -34,7 +35,7 @@ const SPARE: usize = 64;
 
 thread_local! {
     static SPARES: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
-    /// What is being written, before it is known how much it is.
+    /// Scratch space for content whose length is not known yet.
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -46,7 +47,7 @@ pub struct Buffer {
     end: usize,
     /// The last read left no room: more is on its way, and fewer, larger reads would fetch it.
     filled: bool,
-    /// Its share of `max_memory`, once it is larger than small.
+    /// The buffer's share of `max_memory`, once it is larger than [`SMALL`].
     charge: MemoryCharge,
 }
 
@@ -102,8 +103,8 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// A buffer that holds what `write` writes, unless it wouldn't `fit`, which is asked with the memory that the buffer
-    /// would have beyond the ordinary.
+    /// A buffer that holds what `write` writes, unless `fit` refuses the bytes that the buffer would have beyond
+    /// [`SMALL`].
     pub fn holding<T>(
         write: impl FnOnce(&mut Vec<u8>) -> T,
         fit: impl FnOnce(usize) -> bool,
@@ -111,7 +112,7 @@ impl Buffer {
         WRITTEN.with_borrow_mut(|bytes| {
             bytes.clear();
             let written = write(bytes);
-            // No larger than it has to be: not what a vector has grown to on the way there.
+            // Exactly as large as needed: not the capacity that the vector has grown to.
             let size = bytes.len() + AHEAD;
             let held = fit(surplus_of(size)).then(|| {
                 let mut buffer = Self::default();
@@ -127,7 +128,7 @@ impl Buffer {
         })
     }
 
-    /// A buffer with bytes that were in another process's.
+    /// A buffer with bytes that another process had in its own.
     pub fn of_carried(bytes: &[u8]) -> Self {
         match bytes.is_empty() {
             true => Self::default(),
@@ -164,7 +165,7 @@ impl Buffer {
         self.len() < most && (self.len() < self.data.len().max(SMALL) || memory::has_room())
     }
 
-    /// How much memory it has beyond the ordinary.
+    /// Bytes of memory beyond those that every connection may have.
     pub fn surplus(&self) -> usize {
         surplus_of(self.data.capacity())
     }
@@ -205,7 +206,7 @@ impl Buffer {
         self.poll_fill_by(cx, stream, most, STREAM_STEP)
     }
 
-    /// The same, in steps of its own.
+    /// As [`Buffer::poll_fill`], growing by `step`.
     pub fn poll_fill_by(
         &mut self,
         cx: &mut Context<'_>,
@@ -241,7 +242,8 @@ impl Buffer {
     }
 }
 
-/// What counts of so much memory: all of it, if it is more than for a small head and what is left behind it.
+/// How many of `size` bytes count towards `max_memory`: all of them if they are more than [`SMALL`] and [`AHEAD`],
+/// else none.
 fn surplus_of(size: usize) -> usize {
     if size > SMALL + AHEAD { size } else { 0 }
 }

@@ -29,13 +29,13 @@ pub struct DataPlane {
     pub access_log: AccessLog,
     /// Takes what is recorded of requests.
     pub tracer: Tracer,
-    /// The open client connections, and how the shutdown reaches them.
+    /// The open client connections, through which a shutdown interrupts them.
     pub clients: InterruptSet,
-    /// Those of each client address, where that is limited.
+    /// How many connections each client address has, where that is limited.
     pub per_client: PerClient,
     /// What routes ask of their clients, across reloads.
     pub guards: GuardState,
-    /// Where connections go that move to another process.
+    /// Through which open connections move to another process.
     pub moving: MoveOut,
     /// What is counted for the whole plane.
     pub counters: Arc<PlaneCounters>,
@@ -43,21 +43,21 @@ pub struct DataPlane {
     pub mirrors: MirrorLoad,
     /// The certificates of its listeners.
     pub certificates: Arc<CertificateInventory>,
-    /// What comes anew, where somebody listens for silence.
+    /// Counts new requests for a lame duck that lasts until no more come.
     pub arrivals: RequestArrivals,
     /// Of the open client connections, those that are served…
     served: AtomicU32,
     /// (at most so many where `max_connections` isn't configured; 0: no limit)…
     default_connections: usize,
-    /// …and those that are only being told to go away.
+    /// …and those that are only being turned away.
     turned_away: AtomicU32,
     lame: AtomicBool,
-    /// The last answer's time, for the shutdown's account.
+    /// When the last answer ended, for the shutdown's summary.
     requests: AtomicU64,
 }
 
-/// For backends that speak no TLS. Pingora reads a file of authorities all the same, and panics where it can't: without
-/// one named, the system's certificates, which an image made from scratch has not.
+/// A connector for backends without TLS. Pingora reads a file of authorities even so, and panics if it can't: by
+/// default the system's certificates, which a container image made from scratch lacks.
 fn plain_connector() -> io::Result<TransportConnector> {
     let empty = EmptyFile::open()?;
     let mut options = ConnectorOptions::new(0);
@@ -96,19 +96,19 @@ impl DataPlane {
         })
     }
 
-    /// The same, telling this inventory of its certificates.
-    pub fn telling(mut self, certificates: Arc<CertificateInventory>) -> Self {
+    /// The same data plane, with this inventory of certificates.
+    pub fn with_certificates(mut self, certificates: Arc<CertificateInventory>) -> Self {
         self.certificates = certificates;
         self
     }
 
-    /// The same, serving so many connections at once where `max_connections` isn't configured.
+    /// The same data plane, with a limit on its connections for configurations without `max_connections`.
     pub fn serving_at_most(mut self, default_connections: usize) -> Self {
         self.default_connections = default_connections;
         self
     }
 
-    /// The same, counting clients by the numbers of the process before this one.
+    /// The same data plane, hashing clients with the secret of the process that it takes over from.
     pub fn counting_by(mut self, secret: Option<CountingSecret>) -> Self {
         if let Some(secret) = secret {
             self.guards = GuardState::counting_by(secret);
@@ -116,7 +116,7 @@ impl DataPlane {
         self
     }
 
-    /// The same, recording requests for this tracer.
+    /// The same data plane, with this tracer.
     pub fn traced_by(mut self, tracer: Tracer) -> Self {
         if tracer.is_on() {
             self.arrivals.trace();
@@ -140,8 +140,8 @@ impl DataPlane {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts a client connection in that is to be served; `None`: it is one too many. Those that are being turned
-    /// away don't count: whoever opens more than it may takes no room from others.
+    /// Counts a client connection in that is to be served; `None`: the limit is reached. Connections that are being
+    /// turned away don't count, so that a client over its limit takes no room from others.
     pub fn admit(&self, limits: &config::ServerConfig) -> Option<ServedConnection<'_>> {
         let others = self.served.fetch_add(1, Ordering::Relaxed) as usize;
         let served = ServedConnection(self);
@@ -149,13 +149,13 @@ impl DataPlane {
         (most == 0 || others < most).then_some(served)
     }
 
-    /// The same for one that another process has served before: it is never one too many.
+    /// As [`Self::admit`], for a connection that another process has served before: no limit refuses it.
     pub fn admit_moved(&self) -> ServedConnection<'_> {
         self.served.fetch_add(1, Ordering::Relaxed);
         ServedConnection(self)
     }
 
-    /// Counts a connection that is told to go away, for as long as that takes.
+    /// Counts a connection that is being turned away, until that is done.
     pub fn turn_away(&self) -> TurnedAway<'_> {
         let others = self.turned_away.fetch_add(1, Ordering::Relaxed);
         TurnedAway {
@@ -165,8 +165,8 @@ impl DataPlane {
     }
 }
 
-/// So many connections that are turned away are closed with patience; further ones at once, so that a flood of them
-/// holds no descriptors.
+/// How many connections may linger at once while they are turned away; further ones are closed at once, so that a
+/// flood of them holds no descriptors.
 const PATIENT: u32 = 256;
 
 /// A connection that is served; counted out on drop.
@@ -178,7 +178,7 @@ impl Drop for ServedConnection<'_> {
     }
 }
 
-/// A connection that is told to go away.
+/// A connection that is being turned away.
 pub struct TurnedAway<'a> {
     plane: &'a DataPlane,
     /// There are many of them now.

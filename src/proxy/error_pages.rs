@@ -26,7 +26,7 @@ pub enum ErrorForm<'a> {
 pub struct ToldError<'a> {
     /// The status.
     pub status: u16,
-    /// Why, for people; one line. Empty: nothing is known but the status.
+    /// The cause for people, in one line. Empty: only the status is known.
     pub detail: &'a str,
     /// The request's id.
     pub request_id: &'a str,
@@ -34,20 +34,21 @@ pub struct ToldError<'a> {
     pub close: bool,
     /// The same head, and no body.
     pub head_only: bool,
-    /// When it is worth to ask again, in seconds.
+    /// After how many seconds a retry is worthwhile (`Retry-After`).
     pub retry_after: Option<u32>,
 }
 
 /// Chooses the form by what the client accepts.
 ///
-/// Who names `text/html` or a JSON type gets that, the one that weighs more. Who takes anything, or does not say, gets a
-/// configured page, and without one the line of text: that is a script or a person with a command line.
+/// A client that names `text/html` or a JSON type gets that; of both, the one with more weight. A client that accepts
+/// anything, or sends no `Accept`, gets a configured page, or else the line of text: it is a script, or a person with
+/// a command line.
 pub fn choose_form<'a>(
     buffer: &[u8],
     head: &RequestHead,
     page: Option<&'a ErrorPage>,
 ) -> ErrorForm<'a> {
-    // Whoever wants to switch protocols reads no pages.
+    // A client that wants to switch protocols shows no pages.
     if head.upgrade.is_some() {
         return ErrorForm::Text;
     }
@@ -168,7 +169,7 @@ fn problem_document(told: &ToldError<'_>) -> String {
     format!("{document}\n")
 }
 
-/// What people can make of a class of errors.
+/// What a person can do about a class of errors.
 fn advice(status: u16) -> &'static str {
     match status {
         401 => "You have to sign in to see this.",
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn form_goes_by_what_the_client_accepts() {
+    fn error_form_follows_the_accept_field() {
         let page = page();
         for (fields, without, with) in [
             ("", "text", "page"),

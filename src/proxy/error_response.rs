@@ -1,13 +1,13 @@
 //! Answers that the proxy makes itself.
 
-/// What is said to those who are left at our own shutdown's deadline.
+/// The detail for requests that are still unanswered at the deadline of the proxy's shutdown.
 pub const SHUTTING_DOWN: &str = "lameduck is shutting down";
 
 /// Appends a whole response: status line, `text/plain` body of one line, `Content-Length`.
 ///
-/// `detail` is one line for people: what is wrong and what to do; line breaks and other controls in it become
-/// spaces. `close` says `Connection: close` (always say so to HTTP/1.0). `head_only`, for HEAD: the same
-/// head, no body. `retry_after`, in seconds: when it is worth to ask again.
+/// `detail` is one line for people: what is wrong and what to do; line breaks and other controls in it become spaces.
+/// `close` says `Connection: close` (always say so to HTTP/1.0). `head_only`, for HEAD: the same head, no body.
+/// `retry_after`: after how many seconds a retry is worthwhile.
 ///
 /// The answer is never cacheable: what it says is true of this moment only.
 pub fn write_local_response(

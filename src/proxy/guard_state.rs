@@ -1,5 +1,5 @@
-//! What routes ask of their clients, as far as it outlives a request: who has sent how much, which passwords were right, and
-//! the connections to authentication servers. A reload leaves it as it is.
+//! State of the routes' guards that outlives a request: request counts by client, passwords that were right, and
+//! connections to authentication servers. A reload leaves it as it is.
 
 use std::hash::{BuildHasher as _, DefaultHasher, Hash, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
@@ -38,7 +38,7 @@ pub type AuthClient = Client<HttpConnector, Empty<Bytes>>;
 pub struct CountingSecret(pub [u64; 2]);
 
 impl CountingSecret {
-    /// One that nobody can guess.
+    /// A random secret.
     fn random() -> Self {
         let random = RandomState::new();
         Self([random.hash_one(1), random.hash_one(2)])
@@ -48,7 +48,7 @@ impl CountingSecret {
 /// Across requests and reloads.
 pub struct GuardState {
     secret: CountingSecret,
-    /// It has taken in the secret.
+    /// A hasher that starts with the secret.
     hasher: DefaultHasher,
     rates: OnceLock<Box<[Mutex<RateTable>]>>,
     connections: Arc<KeyCounts<u64>>,
@@ -69,7 +69,7 @@ impl Default for GuardState {
 }
 
 impl GuardState {
-    /// One whose keys are those of whoever else has this secret.
+    /// State whose keys equal those of every process with this secret.
     pub fn counting_by(secret: CountingSecret) -> Self {
         let mut hasher = DefaultHasher::new();
         secret.0.hash(&mut hasher);
@@ -99,8 +99,8 @@ impl GuardState {
         hasher.finish()
     }
 
-    /// Tells apart who hashes in another way: another release may.
-    pub fn witness(&self) -> u64 {
+    /// A value that differs where another process hashes in another way, as another release may.
+    pub fn hash_witness(&self) -> u64 {
         self.key(("witness", 1_u64))
     }
 
@@ -144,12 +144,12 @@ impl GuardState {
         KeyCounts::count(&self.checks, client, CHECKS_OF_A_CLIENT)
     }
 
-    /// What asks authentication servers.
+    /// The HTTP client for authentication servers.
     pub fn auth_client(&self) -> &AuthClient {
         self.auth_client.get_or_init(|| {
             let mut connector = HttpConnector::new();
             connector.set_nodelay(true);
-            // The data plane's threads have no timers: who asks gives up by its own clock.
+            // The data plane's threads have no Tokio timers; the caller has its own time-out.
             connector.set_connect_timeout(None);
             connector.set_happy_eyeballs_timeout(None);
             Client::builder(TokioExecutor::new())

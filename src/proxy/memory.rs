@@ -1,12 +1,12 @@
-//! What strangers may make the process keep: a bound on all of their buffers together (`[server] max_memory`).
+//! A bound on the memory of all buffers that peers can make grow, together (`[server] max_memory`).
 //!
-//! Counted is what a [`Buffer`](super::buffer::Buffer) has beyond its ordinary small size: long heads, bodies on their
-//! way, what is read of a response. A small request allocates nothing of that kind, and so it is neither counted nor
-//! refused, however full the budget is.
+//! What counts is the memory that a [`Buffer`](super::buffer::Buffer) has beyond its small initial size: long heads,
+//! bodies on their way, what is read of a response. A small request allocates nothing of that kind, and so it is
+//! neither counted nor refused, however full the budget is.
 //!
-//! Where the budget is used up, buffers that could do without more don't grow, and whoever can't do without takes the
-//! place of the request that has been incomplete for longest: that one is answered with 408. The process has one budget,
-//! like it has one memory. Of large heads that are incomplete, only 64 are kept, however much room there is.
+//! Where the budget is used up, buffers that can wait don't grow. A request that needs more memory evicts the one
+//! that has been incomplete for longest, which is answered with 408. The process has one budget, like it has one
+//! memory. Of large heads that are incomplete, only 64 are kept, however much room there is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::task::Waker;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-/// Bytes that are kept now, by all buffers that are larger than small.
+/// Bytes in all buffers that are larger than small.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 /// The most that they may be.
@@ -44,9 +44,9 @@ struct IncompleteQueue {
     waiting: BTreeMap<u64, (usize, Arc<Eviction>)>,
     /// Those of `waiting` that are large heads.
     large_heads: BTreeSet<u64>,
-    /// Large heads that were told to go and haven't yet.
+    /// Large heads that were evicted and haven't gone yet.
     leaving_heads: BTreeSet<u64>,
-    /// Bytes of those that were told to go and haven't yet.
+    /// Bytes of requests that were evicted and haven't gone yet.
     leaving: usize,
 }
 
@@ -64,19 +64,19 @@ pub fn kept() -> usize {
     KEPT.load(Ordering::Relaxed)
 }
 
-/// Whether a buffer may grow that could do without.
+/// Whether a buffer may grow that could also wait.
 pub fn has_room() -> bool {
     kept() < LIMIT.load(Ordering::Relaxed)
 }
 
-/// Whether so many bytes more, of what could be done without, leave all of the budget to everything else but one part of
-/// so many.
+/// Whether all memory that is kept, with `bytes` more of an optional kind, stays within one of `parts` equal parts of
+/// the budget.
 pub fn fits_part(bytes: usize, parts: usize) -> bool {
     kept().saturating_add(bytes) <= LIMIT.load(Ordering::Relaxed) / parts
 }
 
-/// Makes room for so many bytes more that an incomplete request can't do without, if need be by evicting those that have
-/// been incomplete for longest. False: there is no room, and nobody to evict.
+/// Makes room for so many bytes more that an incomplete request can't do without, if need be by evicting requests
+/// that have been incomplete for longest. False: there is no room, and none to evict.
 pub fn make_room(bytes: usize) -> bool {
     let over = kept()
         .saturating_add(bytes)
@@ -84,8 +84,8 @@ pub fn make_room(bytes: usize) -> bool {
     over == 0 || evict(over)
 }
 
-/// Whether a head may become large now, or has to wait until some of those have gone that were told to: a thousand that
-/// come in one moment would all be kept for that moment.
+/// Whether a head may become large now, or has to wait until evicted ones have gone: otherwise a thousand that come
+/// at once would all be kept for that moment.
 pub fn may_head_become_large() -> bool {
     INCOMPLETE.lock().leaving_heads.len() < MOST_LARGE_HEADS
 }
@@ -101,7 +101,7 @@ fn evict(bytes: usize) -> bool {
         evicted.extend(queue.evict_request(oldest));
     }
     let enough = queue.leaving >= bytes;
-    // Whoever is woken may want the lock.
+    // The woken task may take the lock.
     drop(queue);
     for eviction in evicted {
         eviction.waker.wake();
@@ -110,7 +110,7 @@ fn evict(bytes: usize) -> bool {
 }
 
 impl IncompleteQueue {
-    /// Tells a request to go. Its task is to be woken when the lock is free again.
+    /// Evicts a request. The caller wakes its task when the lock is free again.
     fn evict_request(&mut self, number: u64) -> Option<Arc<Eviction>> {
         let (size, eviction) = self.waiting.remove(&number)?;
         if self.large_heads.remove(&number) {
@@ -122,7 +122,7 @@ impl IncompleteQueue {
     }
 }
 
-/// Whether a request was told to go.
+/// Whether a request was evicted.
 #[derive(Debug, Default)]
 struct Eviction {
     evicted: AtomicBool,
@@ -287,7 +287,7 @@ impl ConnectionShare {
         if bytes == self.bytes {
             return true;
         }
-        // One thread serves a connection with all its streams, so nobody is in between.
+        // One thread serves a connection with all its streams, so nothing changes in between.
         let others = self.memory.kept.load(Ordering::Relaxed) - self.bytes;
         if bytes > self.bytes && others.saturating_add(bytes) > limit {
             return false;

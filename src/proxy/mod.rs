@@ -7,12 +7,11 @@
 //! 4. [`upstream`]: a connection to the backend that was picked.
 //! 5. [`forward`]: one attempt on it, both directions live.
 //!
-//! Below them: [`client`] is the client's end, [`h1`] the HTTP/1 codec, [`h2`] dresses HTTP/2 streams, of clients and of
-//! backends, as HTTP/1, and [`messages`] knows where a stream may end. [`data_plane`] is what all connections share;
-//! [`arrivals`] counts what comes where somebody listens for silence,
-//! [`compression`] makes bodies smaller for clients that can read that, [`guard_state`] is what routes know of their clients
-//! across requests, [`memory`] bounds what strangers make the process keep, and [`per_client`] what one of them may have.
-//! [`moving`] is how open connections go on in another process.
+//! Below them: [`client`] is the client's end, [`h1`] the HTTP/1 codec, [`h2`] presents HTTP/2 streams, of clients
+//! and of backends, as HTTP/1, and [`messages`] finds where a stream may end. [`data_plane`] is what all connections
+//! share; [`arrivals`] counts requests for those that watch them, [`compression`] compresses bodies, [`guard_state`]
+//! is what routes remember of their clients across requests, [`memory`] bounds the memory of buffers, and
+//! [`per_client`] the connections of one client. [`moving`] is how open connections go on in another process.
 
 pub mod accept;
 pub mod arrivals;

@@ -27,7 +27,7 @@ impl ClientRefusal {
         }
     }
 
-    /// One that the client isn't told: it is not known what it speaks, or it is not to know.
+    /// A refusal without an answer: the client's protocol is unknown, or it shall not learn of the refusal.
     pub fn silent(detail: &'static str) -> Self {
         Self {
             status: 0,

@@ -1,5 +1,5 @@
-//! What the registry says: to whoever waits for an answer or for a drain's end, and to everybody who listens. All of it
-//! when the snapshot is out.
+//! What the registry reports: answers to requests, the ends of drains, and events. All of it goes out after the
+//! snapshot is published.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::core::drain::DrainOutcome;
 use crate::rt::clock;
 
 impl RegistryWriter {
-    /// A drain ended: tells whoever waits for it; a backend that leaves is gone then.
+    /// A drain ended: answers the requests that wait for it, and removes a backend that leaves.
     pub(super) fn announce(&mut self, key: BackendKey, outcome: DrainOutcome) {
         let Some(pool) = self.home_mut(key) else {
             return;
@@ -41,7 +41,7 @@ impl RegistryWriter {
         }
     }
 
-    /// The end of a drain is announced when it comes; who asks afterwards is told at once.
+    /// The end of a drain is announced when it comes; a later request is answered at once.
     pub(super) fn answer_if_drained(&mut self, key: BackendKey) {
         let drained = self.home_mut(key).is_some_and(|pool| {
             let member = pool.members.get(&key);
@@ -53,12 +53,12 @@ impl RegistryWriter {
         }
     }
 
-    /// Answers when the snapshot is out. Nobody may be listening any more.
+    /// Answers when the snapshot is out. The receiver may be gone by then.
     pub(super) fn reply<T: Send + 'static>(&mut self, to: oneshot::Sender<T>, answer: T) {
         self.outbox.push(Box::new(move || drop(to.send(answer))));
     }
 
-    /// Tells everybody who listens, when the snapshot is out.
+    /// Sends an event to all subscribers, when the snapshot is out.
     pub(super) fn event(
         &mut self,
         kind: &str,

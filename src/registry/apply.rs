@@ -32,10 +32,10 @@ const TOLD: usize = 10;
 const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl RegistryWriter {
-    /// Makes pools and backends agree with a configuration; says what changed.
+    /// Makes pools and backends agree with a configuration, and returns what changed.
     pub(super) fn apply(&mut self, config: Arc<Config>) -> Vec<ConfigChange> {
         let now = clock::now();
-        // Before any is forgotten: those who wait in it have to look where they belong now.
+        // Before any pool is forgotten: requests that wait in it have to be routed again.
         let queues = self.pools.iter().map(|pool| pool.queue().clone());
         self.reconfigured.extend(queues);
         self.handle.own.configure(&config);
@@ -48,7 +48,7 @@ impl RegistryWriter {
                 .position(|state| *state.name == *pool.name)
             {
                 Some(index) => {
-                    // A pool that was about to go stays the same pool: who waits in it need not know.
+                    // A pool that was about to go stays the same pool: requests that wait in it are not affected.
                     let back = self.pools[index].reconfigure(wanted, &*self.probing);
                     self.tell_outliers(index, back);
                     index
@@ -61,7 +61,7 @@ impl RegistryWriter {
             };
             self.pools[index].set_zone(config.server.zone.as_deref());
             let difference = self.pools[index].compare(pool);
-            // First those that come: a name must not be without a backend in between.
+            // New backends first: a name must not be without a backend in between.
             for joining in difference.joining {
                 self.add(index, joining);
             }
@@ -132,7 +132,7 @@ impl RegistryWriter {
                 member.zone.clone_from(&request.zone);
             }
             (state.dirty, state.unsaved) = (true, true);
-            // One that is ready, or about to be, has said nothing new.
+            // A registration of a backend that is ready, or about to be, changes nothing.
             if !matches!(
                 state.state(key),
                 Some(DerivedState::Ready | DerivedState::Starting)
@@ -160,7 +160,7 @@ impl RegistryWriter {
                 discovery: None,
                 drains,
                 tenure: None,
-                // Who may change all takes nothing away from whose it is.
+                // A caller who may change every backend doesn't become the owner.
                 owner: owner.or(old.and_then(|key| state.members.get(&key)?.owner)),
             };
             let shown = self.add(index, joining);
@@ -206,9 +206,9 @@ impl RegistryWriter {
             .drains
             .extend(kept.iter().map(persist::DrainRecord::restored));
         let known = self.hand_over.take_known(&name, &joining);
-        // What the process before this one has in flight there is to be waited for.
+        // Requests that the process before this one has in flight there are waited for.
         let busy = known.as_ref().is_some_and(|known| known.busy) && self.has_predecessor();
-        // And so are those who still have a session there.
+        // And so are clients that still have a session there.
         let finishes = known
             .as_ref()
             .is_some_and(|known| known.up && !known.finishing.is_empty());
@@ -260,7 +260,7 @@ impl RegistryWriter {
         self.answer_if_drained(key);
     }
 
-    /// It has left; who waited has been told.
+    /// Removes a backend that has left; requests that waited for it have been answered.
     pub(super) fn remove(&mut self, key: BackendKey) {
         let Some(pool) = self.home_mut(key) else {
             return;
@@ -270,7 +270,7 @@ impl RegistryWriter {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
-        let inherited = pool.bequest(key);
+        let inherited = pool.drains_left_behind(key);
         let member = pool.remove(key);
         self.homes.remove(&key);
         if let Some(member) = member {
@@ -311,14 +311,14 @@ impl RegistryWriter {
         }
     }
 
-    /// Remembers the drains that the last run kept, for backends that are about to be added, and for those that
-    /// come later: a restart of the proxy must not open what somebody has closed.
-    pub(super) fn recall(&mut self, mut drains: Vec<KeptDrain>) {
+    /// Remembers the drains that the last run kept, for backends that are about to be added, and for those that come
+    /// later: a restart of the proxy must not open what an operator has closed.
+    pub(super) fn remember_kept_drains(&mut self, mut drains: Vec<KeptDrain>) {
         let (now, wall) = (clock::now(), SystemTime::now());
-        // Who ran a roll has lost the right to it with the last run, and may be gone.
+        // The right to a roll ended with the last run, and the client that ran it may be gone.
         for kept in &mut drains {
             if roll::is_of_a_roll(&kept.drain.order()) {
-                kept.drain.hasten(wall + roll::LEFT_BEHIND);
+                kept.drain.limit_expiry(wall + roll::LEFT_BEHIND);
             }
         }
         drains.retain(|kept| {
@@ -355,7 +355,7 @@ impl RegistryWriter {
     }
 
     /// What has to survive a restart of the proxy.
-    pub(super) fn keepsake(&self) -> persist::KeptState {
+    pub(super) fn state_to_keep(&self) -> persist::KeptState {
         let clock = ClockReading::take();
         let mut state = persist::KeptState {
             drains: self.kept.all().collect(),

@@ -1,4 +1,4 @@
-//! One backend as the registry keeps it: where it came from, who probes it, who waits for it.
+//! One backend as the registry keeps it: its source, its prober, and the requests that wait for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl BackendSource {
     }
 }
 
-/// Somebody who waits for a drain's end.
+/// A request that waits for a drain's end.
 pub(super) type DrainWaiter = oneshot::Sender<DrainResponse>;
 
 /// One backend, with what the core does not need to know.
@@ -93,13 +93,13 @@ pub(super) struct BackendEntry {
 }
 
 impl BackendEntry {
-    /// Somebody waits for the drain's end. Those who have hung up are forgotten.
+    /// Adds a request that waits for the drain's end. Those whose clients have gone are dropped.
     pub(super) fn wait(&mut self, waiter: DrainWaiter) {
         self.waiters.retain(|waiter| !waiter.is_closed());
         self.waiters.push(waiter);
     }
 
-    /// The answer for those who wait.
+    /// The answer for the requests that wait.
     pub(super) fn ending(&self, outcome: DrainOutcome) -> DrainResponse {
         let waited = self
             .draining_since

@@ -1,4 +1,4 @@
-//! What changed, for people: remembered, logged, and told to those who listen.
+//! What changed, for operators: remembered, logged, and sent to subscribers.
 
 use super::endpoint::BackendKey;
 use super::live_figures::MOST_LINES;
@@ -71,7 +71,7 @@ impl RegistryWriter {
         self.remember_change(by, change);
     }
 
-    /// The same, of one that is still here; nothing where that has been said already.
+    /// The same, of a backend that is still here; nothing where that was remembered already.
     pub(super) fn remember_leaving(&mut self, by: ChangeAuthor, key: BackendKey) {
         let Some(pool) = self.home_mut(key) else {
             return;

@@ -1,4 +1,4 @@
-//! What the registry is asked to do: probe results, and what people want to know or to change.
+//! The registry's messages: probe results, questions and changes.
 
 use std::sync::Arc;
 
@@ -214,7 +214,7 @@ impl RegistryWriter {
                 self.reply(reply, outcome);
             }
             RegistryCommand::SaveAgain => self.unsaved = true,
-            RegistryCommand::Heed(change) => self.heed(change),
+            RegistryCommand::Heed(change) => self.apply_supervised_change(change),
             RegistryCommand::EndRoll { pool, id } => self.end_roll(&pool, &id),
             RegistryCommand::Lease {
                 pool,
@@ -406,7 +406,7 @@ impl RegistryWriter {
         name: &str,
     ) -> Result<(usize, Vec<BackendKey>), RegistryError> {
         let index = self.index(pool)?;
-        let keys = self.pools[index].meant(name);
+        let keys = self.pools[index].keys_meant(name);
         if keys.is_empty() {
             let members = &self.pools[index].members;
             return Err(RegistryError::UnknownBackend {

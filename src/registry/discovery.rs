@@ -1,7 +1,7 @@
-//! Backends of sources outside: one command makes a source's backends agree with what is in force of it.
+//! Backends of external sources: one command makes a source's backends agree with its set in force.
 //!
-//! Who owns which backend is plain: a source changes its own ones only. A name that the configuration, a registration, a
-//! lease or another source has is refused to it, for as long as that one stays. A source that the configuration no longer
+//! Every backend has one owner: a source changes only its own. A name that the configuration, a registration, a lease
+//! or another source has is refused to it, for as long as that one stays. A source that the configuration no longer
 //! has leaves its backends behind until they are withdrawn, or another source of the pool names them.
 
 use std::collections::{HashMap, HashSet};
@@ -24,7 +24,7 @@ use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
 use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, OpenDrain};
 use crate::rt::clock;
 
-/// The id of the drain of a backend that terminates or isn't ready, by its source's word.
+/// The id of the drain of a backend that terminates or isn't ready, according to its source.
 pub(super) const TERMINATING: &str = "discovery";
 
 /// What is in force of a source.
@@ -33,7 +33,7 @@ pub(super) struct SourceSet {
     pub pool: String,
     pub source: Arc<str>,
     pub set: Arc<DiscoveredSet<Address>>,
-    /// Whether those that go may stay until one that has come is ready, where nobody else is.
+    /// Whether backends that go stay until a new one is ready, where no other is.
     pub is_patient: bool,
     pub reply: oneshot::Sender<Result<AppliedSet, RegistryError>>,
 }
@@ -78,7 +78,7 @@ impl RegistryHandle {
     }
 }
 
-/// Whose a name is that a source would like to have.
+/// The owner of a name that a source asks for.
 fn holder(source: BackendSource, of: Option<&Arc<str>>) -> String {
     match (source, of) {
         (BackendSource::Config, _) => {
@@ -319,7 +319,7 @@ impl RegistryWriter {
                 reason: reason.to_owned(),
                 deadline: (is == DiscoveredState::Terminating).then_some(deadline),
                 until: DrainUntil::Resumed,
-                // The source's next word ends it.
+                // The source's next answer ends it.
                 expires: None,
             }),
             None => BackendEvent::Withdrawn {
@@ -330,8 +330,8 @@ impl RegistryWriter {
         self.step(key, event);
     }
 
-    /// Whether nobody would be left that takes requests if those that leave did, while somebody of the same source is
-    /// about to.
+    /// Whether no backend would take requests if those that leave did so now, while a new one of the same source is
+    /// about to become ready.
     fn has_no_successor_yet(
         &self,
         index: usize,
@@ -352,7 +352,7 @@ impl RegistryWriter {
         others.any(|(_, member)| !member.leaving && member.discovery.as_ref() == Some(source))
     }
 
-    /// Whether each source of the configuration has been heard of: it has answered, or can't.
+    /// Whether each source of the configuration has answered, or has failed to.
     pub(super) fn has_heard_all_sources(&self) -> bool {
         let mut pools = self.config.pools.iter();
         pools.all(|pool| {
@@ -363,7 +363,7 @@ impl RegistryWriter {
     }
 }
 
-/// Whether a drain is the word of a backend's source. It ends with what it was said of.
+/// Whether a drain came from a backend's source. It ends with the backend that it was for.
 pub(super) fn is_word_of_source(drain: &OpenDrain) -> bool {
     drain.actor == DrainActor::Supervisor && drain.id == TERMINATING
 }

@@ -1,4 +1,4 @@
-//! What people are told of sources of backends, and of what has changed.
+//! The view of sources of backends, and of changes, for operators.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ pub struct DiscoveryView {
     /// When they go, if the answers go on lacking them; absent: not by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_until: Option<String>,
-    /// Names that it can't have, because somebody else has them.
+    /// Names that it can't have, because they have another owner.
     #[serde(default)]
     pub refused: usize,
     /// The first of them, each with the reason.

@@ -50,10 +50,10 @@ use crate::rt::shutdown_signal::{InterruptSet, ShutdownLevel};
 /// Idle connections kept per backend.
 const IDLE_SLOTS: usize = 512;
 
-/// People are told of a backend's failed handshakes no more often than this.
+/// A backend's failed handshakes are logged no more often than this.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
-/// It was warm before this process was there.
+/// The backend was warm before this process started.
 const ALWAYS: u64 = u64::MAX;
 
 /// Identity of a backend for the life of the process: never used twice.
@@ -69,8 +69,8 @@ pub enum ResolvedAddress {
     Unix(std::path::PathBuf),
 }
 
-/// There is news of a backend. One stands for all until the registry looks: however fast connections break, the
-/// queue holds one entry per backend.
+/// Events of a backend are waiting. One entry stands for all until the registry looks: however fast connections
+/// break, the queue holds one entry per backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wakeup(pub BackendKey);
 
@@ -106,7 +106,7 @@ pub struct Endpoint {
     pub gate: Gate,
     /// What those in flight have become.
     pub kinds: InFlightByKind,
-    /// Who is in flight for longest, asked for when somebody looks.
+    /// What is in flight for longest, determined only on request.
     pub census: ConnectionCensus,
     /// Every connection of ours to it, the probe's included.
     pub connections: InterruptSet,
@@ -132,7 +132,7 @@ pub struct Endpoint {
     pub last_probe: LastProbe,
     /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
     pub is_http10: AtomicBool,
-    /// As [`DerivedState`] counts, for those who don't ask the registry's task.
+    /// The number of its [`DerivedState`], for readers outside of the registry's task.
     state: AtomicU8,
     weight: AtomicU32,
     ready_since: AtomicU64,
@@ -146,9 +146,9 @@ pub struct Endpoint {
     transports: AtomicU32,
     epoch: AtomicU64,
     last_resort: AtomicBool,
-    /// When people were last told of a failure, in milliseconds plus one; 0: never.
+    /// When a failure was last logged, in milliseconds plus one; 0: never.
     complained: AtomicU64,
-    /// A signal is on its way: what is noted below will be seen.
+    /// A wake-up is on its way: what is noted below will be seen.
     told: AtomicBool,
     lost: AtomicU32,
     hinted: AtomicBool,
@@ -156,7 +156,7 @@ pub struct Endpoint {
     /// One more than the epoch; 0: not quiet.
     quiet: AtomicU64,
     signals: UnboundedSender<Wakeup>,
-    /// Its pool's: who waits there is told of room here.
+    /// Its pool's queue: requests that wait there are woken when there is room here.
     queue: Arc<HoldQueue>,
 }
 
@@ -222,7 +222,7 @@ impl Endpoint {
         }
     }
 
-    /// What it is to people: what the registry's task has found last.
+    /// Its state, as the registry's task has last determined it.
     pub fn state(&self) -> DerivedState {
         let number = usize::from(self.state.load(Ordering::Relaxed));
         let state = DerivedState::ALL.get(number).copied();
@@ -313,7 +313,7 @@ impl Endpoint {
         self.transport.store(Arc::new(transport.for_one()));
         self.transports.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        self.weed(|_| true);
+        self.close_outdated_idle(|_| true);
         self.sessions.close_all_but(u64::MAX);
         true
     }
@@ -327,15 +327,15 @@ impl Endpoint {
     pub fn begin_epoch(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::Release);
         fence(Ordering::SeqCst);
-        self.weed(|_| true);
+        self.close_outdated_idle(|_| true);
         self.sessions.close_all_but(epoch);
     }
 
     /// Closes idle connections of earlier epochs and transports, and those that `keep` refuses.
     ///
-    /// Who looks at a connection has it in hand for that time, where the eviction of a new epoch can't see it. So
-    /// each one looks at the epoch again after putting back: of two that meet, one sees the other.
-    pub fn weed(&self, mut keep: impl FnMut(&mut IdleConnection) -> bool) {
+    /// While a connection is looked at, it is out of its slot, and the eviction of a new epoch can't see it. So the
+    /// epoch is checked again after it was put back: if the two overlap, one of them sees the other.
+    pub fn close_outdated_idle(&self, mut keep: impl FnMut(&mut IdleConnection) -> bool) {
         loop {
             let now = (self.epoch(), self.transports());
             self.idle.retain(|connection| {
@@ -364,7 +364,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether fail-open may use it. Once this is false, whoever is still let in is in the gate's count.
+    /// Whether fail-open may use it. Once this is false, a request that still enters is in the gate's count.
     pub(super) fn set_last_resort(&self, may: bool) {
         self.last_resort.store(may, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -384,11 +384,11 @@ impl Endpoint {
         if self.gate.is_closed() {
             self.idle.retain(|_| false);
         } else if !is_current(of) {
-            self.weed(|_| true);
+            self.close_outdated_idle(|_| true);
         }
     }
 
-    /// Whether people may be told of a failure now: not of each one in a row of many.
+    /// Whether a failure may be logged now: not each one in a row of many.
     pub fn may_complain(&self) -> bool {
         let now = clock::now().as_millis() as u64 + 1;
         let last = self.complained.load(Ordering::Relaxed);
@@ -402,22 +402,22 @@ impl Endpoint {
     /// Traffic saw something odd: asks for a probe. Many hints make one.
     pub fn hint(&self) {
         self.hinted.store(true, Ordering::Release);
-        self.tell();
+        self.wake_registry();
     }
 
-    /// A request broke on it. To be said before its permit is given back: a drain that waits must not be told
-    /// "drained" first.
+    /// A request broke on it. Call this before its permit is given back: a drain that waits must not end as "drained"
+    /// first.
     pub fn request_lost(&self) {
         self.suspicion.raise();
         self.lost.fetch_add(1, Ordering::AcqRel);
-        self.tell();
+        self.wake_registry();
     }
 
     /// A pooled connection was found closed by its peer.
     pub fn peer_closed(&self) {
         self.suspicion.raise();
         self.peer_closed.store(true, Ordering::Release);
-        self.tell();
+        self.wake_registry();
     }
 
     /// Whether the gate is closed to all, nothing is in flight and no connection of ours is open.
@@ -426,27 +426,27 @@ impl Endpoint {
         self.gate.is_closed_to_all() && self.gate.in_flight() == 0 && self.connections.open() == 0
     }
 
-    /// Tells the registry if it is quiet. The epoch is read first: an epoch that begins in between will be told
-    /// of by whoever begins it, and quiet in the old one is no news there.
+    /// Tells the registry if it is quiet. The epoch is read first: an epoch that begins in between is reported by the
+    /// code that begins it, where quiet in the old one doesn't count.
     pub(super) fn tell_if_quiet(&self) {
         fence(Ordering::SeqCst);
         let epoch = self.epoch();
         if self.is_quiet() {
             self.quiet
                 .fetch_max(epoch.saturating_add(1), Ordering::AcqRel);
-            self.tell();
+            self.wake_registry();
         }
     }
 
-    fn tell(&self) {
-        // What is told of was noted before; the registry takes the mark away before it reads.
+    fn wake_registry(&self) {
+        // Events are noted before the mark is set; the registry takes the mark away before it reads them.
         if !self.told.swap(true, Ordering::AcqRel) {
             let _ = self.signals.send(Wakeup(self.key));
         }
     }
 
-    /// What there is to tell, once. "Quiet" is read before "lost": a request that broke gave its permit back after
-    /// saying so, so quiet never comes without the losses before it.
+    /// Takes the events that were noted. "Quiet" is read before "lost": a request that broke reports that before it
+    /// gives its permit back, so quiet never comes without the losses before it.
     pub(super) fn take_news(&self) -> EndpointEvents {
         self.told.swap(false, Ordering::AcqRel);
         let quiet = self.quiet.swap(0, Ordering::AcqRel).checked_sub(1);

@@ -170,7 +170,7 @@ pub struct HandedRequests {
     pub requests: u64,
 }
 
-/// A backend that a source outside has named: it is there until that source says otherwise.
+/// A backend that an external source has named: it stays until that source answers otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedDiscovered {

@@ -1,4 +1,4 @@
-//! The handle: how everybody else talks to the registry.
+//! The handle, through which all other code uses the registry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::core::backend::BackendEvent;
 use crate::core::drain::DrainOutcome;
 use crate::rt::clock;
 
-/// Why the registry refused. Each says what to do now.
+/// Why the registry refused. Each message says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RegistryError {
     /// No such pool.
@@ -69,7 +69,7 @@ pub enum RegistryError {
     /// It would contradict the configuration.
     #[error("{0}")]
     Conflict(String),
-    /// It belongs to somebody else.
+    /// It belongs to another owner.
     #[error("{0}")]
     NotYours(String),
     /// There are as many as there may be.
@@ -113,7 +113,7 @@ pub struct RegistryHandle {
 }
 
 impl RegistryHandle {
-    /// The account of what has to survive the process; `None`: nothing is kept.
+    /// The record of what was saved for the next process; `None`: nothing is kept.
     pub fn saves(&self) -> Option<&SaveLedger> {
         self.saves.as_deref()
     }
@@ -154,7 +154,7 @@ impl RegistryHandle {
         &self.own
     }
 
-    /// The data plane's view of the world. Never blocks.
+    /// The data plane's view of pools and routes. Never blocks.
     pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }
@@ -320,7 +320,7 @@ impl RegistryHandle {
         Ok(view)
     }
 
-    /// Makes the registry agree with a configuration; says what changed.
+    /// Makes the registry agree with a configuration, and returns what changed.
     ///
     /// # Errors
     /// As [`RegistryHandle::pools`].
@@ -388,7 +388,7 @@ impl RegistryHandle {
     }
 }
 
-/// Waits until something is said about these backends. Lagging behind is as good a reason to look again.
+/// Waits for an event about these backends. If this receiver lags behind, the caller should look again, too.
 async fn change(events: &mut broadcast::Receiver<Arc<EventView>>, pool: &str, name: &str) {
     while let Ok(event) = events.recv().await {
         let shown = event.backend.as_deref().unwrap_or_default();

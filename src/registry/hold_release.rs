@@ -1,4 +1,4 @@
-//! Lets waiting requests go when something becomes eligible, at a pace that does not run a cold instance over.
+//! Releases waiting requests when something becomes eligible, at a pace that does not overload a cold instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,8 +30,8 @@ impl HoldReleaser {
         }
     }
 
-    /// A snapshot with so many eligible backends was published. To be called after the publication: who waits is
-    /// counted first and looks at the snapshot afterwards, so that one of the two sees the other.
+    /// A snapshot with so many eligible backends was published. To be called after the publication: a waiting request
+    /// counts itself first and looks at the snapshot afterwards, so that one of the two sees the other.
     pub(super) fn published(&mut self, ready: usize) {
         self.ready.store(ready, Ordering::SeqCst);
         if ready == 0 {
@@ -57,9 +57,9 @@ impl Drop for HoldReleaser {
     }
 }
 
-/// Goes on for as long as somebody waits: one that was slow to ask for its permit gets another. Those that wait for
-/// room on full backends are let go once, because there is another backend now, or a higher limit; from then on
-/// whoever makes room tells them.
+/// Goes on for as long as a request waits: one that was slow to ask for its permit is released again. Those that wait
+/// for room on full backends are let go once, because there is another backend now, or a higher limit; from then on
+/// they are woken by requests that leave.
 async fn release_held(shared: Arc<PoolShared>, ready: Arc<AtomicUsize>) {
     loop {
         let mut pacer = ReleasePacer::new();

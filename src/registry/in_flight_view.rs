@@ -1,4 +1,4 @@
-//! What the registry tells people of requests in flight.
+//! The view of requests in flight, for operators.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! Drains whose backends have not come back, by pool and name, so that each of thousands that come finds its own at once.
+//! Drains whose backends have not come back, by pool and name, so that each of thousands of new backends finds its
+//! own at once.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,7 @@ impl KeptDrains {
         taken
     }
 
-    /// Drops those of a backend that `lifted` says so of; whether there were any.
+    /// Drops the drains of a backend for which `lifted` holds. True: there were any.
     pub(super) fn lift(
         &mut self,
         pool: &str,

@@ -1,5 +1,5 @@
-//! Leases: a launcher's open connection stands for a running instance. While it holds, the instance is
-//! registered; when it breaks, the instance leaves.
+//! Leases: a launcher's open connection stands for a running instance. While the connection is open, the instance is
+//! registered; when it closes, the instance leaves.
 
 use std::collections::HashMap;
 
@@ -165,7 +165,7 @@ impl RegistryHandle {
     }
 }
 
-/// Why somebody else's lease can't be changed.
+/// The error for a lease of another owner.
 pub(super) fn held(pool: &str, name: &str) -> RegistryError {
     RegistryError::Conflict(format!(
         "`{pool}/{name}` is registered by its launcher (`lameduck exec`) for as long as it runs: stop it through its \
@@ -406,9 +406,9 @@ impl PoolState {
         members.map(|(key, _)| *key).collect()
     }
 
-    /// What a leased or discovered backend leaves behind for the next one of its name: what an operator has closed stays closed
-    /// when the app is restarted, as it does for a configured backend.
-    pub(super) fn bequest(&self, key: BackendKey) -> Vec<KeptDrain> {
+    /// Drains of a leased or discovered backend that stay for the next one of its name: an operator's drain outlasts
+    /// a restart of the app, as it does for a configured backend.
+    pub(super) fn drains_left_behind(&self, key: BackendKey) -> Vec<KeptDrain> {
         let Some(member) = self.members.get(&key) else {
             return Vec::new();
         };
@@ -456,7 +456,7 @@ impl LastIncarnations {
 
     /// One has left.
     pub(super) fn note(&mut self, name: &str, number: u64, nonce: Option<&str>) {
-        // Names that are made up anew each time must not fill the memory.
+        // Names that are new each time must not fill the memory.
         if self.0.len() >= REMEMBERED && !self.0.contains_key(name) {
             self.0.clear();
         }

@@ -1,5 +1,5 @@
-//! What people can look up without asking the registry's task: the sources of discovered backends, and what has changed
-//! lately.
+//! Figures that can be read without asking the registry's task: the sources of discovered backends, and recent
+//! changes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -122,7 +122,7 @@ impl LiveFigures {
             .collect()
     }
 
-    /// The pool's sources that have answered, or can't.
+    /// The pool's sources that have answered, or have failed to.
     pub fn heard_of_pool(&self, pool: &str) -> Vec<String> {
         let sources = self.0.sources.lock();
         let own = sources.iter().filter(|((of, _), _)| of == pool);

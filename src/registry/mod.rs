@@ -1,19 +1,19 @@
 //! The registry: the one writer of what is known about backends.
 //!
-//! Events go in (probes, API, configuration, signals of the data plane); a new [`snapshot::Snapshot`], gate
-//! moves, evictions and announcements come out. Everybody else holds a [`handle::RegistryHandle`].
+//! Events go in (probes, API, configuration, signals of the data plane); a new [`snapshot::Snapshot`], gate moves,
+//! evictions and announcements come out. All other code holds a [`handle::RegistryHandle`].
 //!
 //! Where a change goes:
 //! - what is asked of the registry: the question in [`handle`], its message in `command`, the texts of both as types in
 //!   `request`, within the bounds of [`bounds`];
-//! - what it does with it: `writer` is the task that takes one message after the other; `apply` is how pools and backends
-//!   come and go, [`lease`], `discovery` and [`supervised`] on whose word;
+//! - what it does with it: `writer` is the task that takes one message after the other; `apply` adds and removes
+//!   pools and backends, as the configuration, [`lease`], `discovery` or [`supervised`] ask for;
 //! - what it keeps: `pool` and, in it, `backend_entry`; [`persist`] of that what outlives the process, [`hand_over`] what
 //!   another lameduck gets;
-//! - what a request reads: [`snapshot`], with [`routes`] and [`splits`]; what it shares with others, each in one atomic
-//!   step, in [`endpoint`];
-//! - what people are shown: [`view`] and its like (`…_view`), `changes`, [`restart_board`]; `announcing` tells those who
-//!   wait.
+//! - what a request reads: [`snapshot`], with [`routes`] and [`splits`]; what it shares with the data plane, in
+//!   atomics, in [`endpoint`];
+//! - what operators see: [`view`] and the other `…_view`, `changes`, [`restart_board`]; `announcing` answers requests
+//!   that wait.
 
 mod announcing;
 mod apply;

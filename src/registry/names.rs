@@ -40,7 +40,7 @@ impl BackendNames {
 
     /// Those that a name as given means, in the order in which they came: `api-0` the one shown so and each
     /// `api-0~2`, and that one only itself.
-    pub fn meant(&self, given: &str) -> Vec<BackendKey> {
+    pub fn keys_meant(&self, given: &str) -> Vec<BackendKey> {
         let mut keys = self.numbered.get(given).cloned().unwrap_or_default();
         keys.extend(self.shown.get(given));
         keys.sort_unstable();
@@ -95,16 +95,16 @@ mod tests {
         names.leave("a", "a~2");
         assert_eq!(join(&mut names, "a"), "a~2");
         assert_eq!(join(&mut names, "a~2"), "a~2~2", "somebody's own name");
-        assert_eq!(names.meant("a"), [1, 3, 4].map(BackendKey));
-        assert_eq!(names.meant("a~2"), [4, 5].map(BackendKey));
-        assert!(names.meant("b").is_empty());
+        assert_eq!(names.keys_meant("a"), [1, 3, 4].map(BackendKey));
+        assert_eq!(names.keys_meant("a~2"), [4, 5].map(BackendKey));
+        assert!(names.keys_meant("b").is_empty());
         for shown in ["a", "a~2", "a~3"] {
             assert!(names.has("a"));
             names.leave("a", shown);
         }
         assert!(!names.has("a") && names.has("a~2"));
-        assert!(names.meant("a").is_empty());
-        assert_eq!(names.meant("a~2"), [BackendKey(5)]);
+        assert!(names.keys_meant("a").is_empty());
+        assert_eq!(names.keys_meant("a~2"), [BackendKey(5)]);
         assert_eq!(names.free("a"), "a");
     }
 }

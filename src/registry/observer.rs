@@ -10,11 +10,11 @@ use super::view::DrainResponse;
 pub trait RegistryObserver: Send {
     /// Every backend's first probe has ended, and `ready` of `all` take requests.
     fn first_round_finished(&self, ready: usize, all: usize);
-    /// A backend registered (an app that restarted alone must not leave the proxy lame).
+    /// A backend registered (an app that restarted alone must not leave the proxy a lame duck).
     fn registered(&self);
     /// Drains or registrations changed: keep them.
     fn persist(&self, state: persist::KeptState);
-    /// The account of what was kept; `None`: nothing is.
+    /// The record of what was saved; `None`: nothing is kept.
     fn saves(&self) -> Option<Arc<SaveLedger>> {
         None
     }

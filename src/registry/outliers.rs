@@ -1,4 +1,4 @@
-//! Backends that are left out because of how their attempts ended: carried out, and told.
+//! Outlier detection: ejects and returns backends as the core decides, and reports it.
 
 use tracing::{info, warn};
 
@@ -10,7 +10,7 @@ use crate::core::outlier::OutlierChange;
 use crate::rt::clock;
 
 impl RegistryWriter {
-    /// A backend has had its errors in a row. A probe may know why: it is asked first.
+    /// A backend has had its errors in a row. A probe is made first, which may show the cause.
     pub(super) fn suspect_outlier(&mut self, key: BackendKey) {
         if let Some(pool) = self.home_mut(key) {
             pool.suspect_outlier(key);
@@ -29,8 +29,8 @@ impl RegistryWriter {
         }
     }
 
-    /// Before a snapshot: takes back those that were left out where nobody else is left, whatever has taken the others
-    /// away: a drain, a failed health check, a weight of 0, or that they have left.
+    /// Before a snapshot: takes back those that were left out where no other backend is left, whatever has taken the
+    /// others away: a drain, a failed health check, a weight of 0, or that they have left.
     pub(super) fn relieve_outliers(&mut self) {
         for index in 0..self.pools.len() {
             let pool = &mut self.pools[index];
@@ -41,7 +41,7 @@ impl RegistryWriter {
         }
     }
 
-    /// Takes one back that somebody wants back.
+    /// Takes back a backend that an operator has resumed.
     pub(super) fn lift_ejection(&mut self, index: usize, key: BackendKey) {
         let changes = self.pools[index].lift_ejection(key);
         self.tell_outliers(index, changes);

@@ -14,7 +14,7 @@ const FILE: &str = "sticky.key";
 /// Written first, then renamed.
 const NEW: &str = "sticky.key.new";
 
-/// Where the key comes from: a file, once somebody needs it.
+/// Where the key comes from: a file, once it is needed.
 #[derive(Debug)]
 pub struct OwnKeySource {
     /// Where it is kept; `None`: nowhere.
@@ -47,8 +47,8 @@ impl OwnKeySource {
         })
     }
 
-    /// This one, which another process has given. It is kept in this directory, if there is one: the next start without
-    /// anybody to take over from goes on with it.
+    /// This one, which another process has given. It is kept in this directory, if there is one, for a later start
+    /// without a process to take over from.
     pub fn known(key: OwnKey, dir: Option<&Path>) -> Self {
         if let Some(dir) = dir {
             let is_kept =
@@ -68,7 +68,7 @@ impl OwnKeySource {
         }
     }
 
-    /// The key, if somebody has needed it.
+    /// The key, if it was needed so far.
     pub fn made(&self) -> Option<&OwnKey> {
         self.key.get()
     }
@@ -82,7 +82,7 @@ impl OwnKeySource {
     }
 }
 
-/// Reads the key, or keeps the fresh one. Where that fails, sessions end with the process, and people are told.
+/// Reads the key, or keeps the fresh one. Where that fails, sessions end with the process, and a warning is logged.
 fn load_own_key(dir: &Path, fresh: &OwnKey) -> OwnKey {
     let kept = match read(dir) {
         Ok(Some(key)) => return key,

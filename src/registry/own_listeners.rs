@@ -1,4 +1,4 @@
-//! Where this process listens, for whoever has to know that an address leads back here.
+//! Where this process listens, so that addresses that lead back here can be recognised.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -52,7 +52,7 @@ pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<ResumeScop
 }
 
 impl RegistryHandle {
-    /// The same registry for one user's apps: it knows their own instances, and nothing else can be done.
+    /// The same registry for one user's apps: it can see and change only their own instances.
     pub fn for_owner(&self, uid: u32) -> Self {
         Self {
             owner: Some(uid),
@@ -76,7 +76,7 @@ impl RegistryHandle {
 }
 
 impl BackendEntry {
-    /// Whether it is this owner's to change; everything is, for who is none.
+    /// Whether this owner may change it; `None` may change everything.
     pub(super) fn is_of(&self, owner: Option<u32>) -> bool {
         owner.is_none() || (self.owner == owner && self.source != BackendSource::Config)
     }
@@ -95,7 +95,7 @@ impl RegistryWriter {
         }
         let index = self.index_for(pool, owner)?;
         let state = &self.pools[index];
-        let mut keys = state.meant(name);
+        let mut keys = state.keys_meant(name);
         let is_own = |key: &BackendKey| state.members.get(key).is_some_and(|one| one.is_of(owner));
         keys.retain(is_own);
         match keys.is_empty() {
@@ -104,7 +104,7 @@ impl RegistryWriter {
         }
     }
 
-    /// The pool of this name. Who may not look around is not told the others'.
+    /// The pool of this name. A restricted owner doesn't learn the names of other pools.
     pub(super) fn index_for(&self, pool: &str, owner: Option<u32>) -> Result<usize, RegistryError> {
         self.index(pool).map_err(|refusal| match refusal {
             RegistryError::UnknownPool { name, .. } if owner.is_some() => {
@@ -117,7 +117,7 @@ impl RegistryWriter {
         })
     }
 
-    /// Refuses a name that somebody else's backend has.
+    /// Refuses a name that a backend of another owner has.
     pub(super) fn check_name_is_free(
         &self,
         index: usize,

@@ -1,7 +1,7 @@
-//! Pools that are paused: what comes to them is held, or answered with a page, while their backends go on being probed,
+//! Pools that are paused: their requests are held, or answered with a page, while their backends go on being probed,
 //! drained and restarted.
 //!
-//! A paused pool's snapshot has nothing to pick from. Whoever finds that looks at [`PoolPause`] for the reason.
+//! A paused pool's snapshot has no backends to pick from; [`PoolPause`] has the reason.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub const MAX_PAGE: usize = 30 * 1024;
 /// The longest media type, in bytes.
 const MAX_MEDIA_TYPE: usize = 100;
 
-/// What a page is where nobody says.
+/// The default media type of a page.
 const HTML: &str = "text/html; charset=utf-8";
 
 /// One pool's pause.
@@ -291,7 +291,7 @@ impl RegistryWriter {
 }
 
 impl RegistryHandle {
-    /// Pauses a pool: what comes to it is held, or answered with a page. Who asks again extends the pause.
+    /// Pauses a pool: what comes to it is held, or answered with a page. A second call extends the pause.
     ///
     /// # Errors
     /// [`RegistryError::UnknownPool`]; [`RegistryError::Invalid`] for a value that can't be taken; those of

@@ -1,9 +1,10 @@
-//! What survives a restart of the proxy, in `[server] state_dir`: drains that somebody asked for, backends
-//! that were registered, and those that sources outside have named. What the app itself says (its 503) is not kept: the next probe finds it again.
+//! What survives a restart of the proxy, in `[server] state_dir`: drains that were asked for, backends that were
+//! registered, and those that external sources have named. What the app itself says (its 503) is not kept: the next
+//! probe finds it again.
 //!
-//! Times are the wall clock's, because the file outlives the process. One file, replaced as a whole: a crash
-//! leaves the old one or the new one. One that can't be read is moved aside and told about; it never keeps the
-//! proxy from starting.
+//! Times are the wall clock's, because the file outlives the process. One file, replaced as a whole: a crash leaves
+//! the old one or the new one. A file that can't be read is moved aside with a warning; it never keeps the proxy from
+//! starting.
 
 mod sources;
 mod wall_clock;
@@ -109,7 +110,7 @@ pub struct KeptPause {
     pub page: Option<MaintenancePage>,
 }
 
-/// The weights of one route's split, as somebody has moved them.
+/// The weights of one route's split, as an operator has moved them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptSplit {
     /// The route's name.
@@ -162,7 +163,7 @@ pub struct DrainRecord {
     restarted_when: Option<Sign>,
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     expires: Option<SystemTime>,
-    /// The processes whose end ends it, where it waits for that. Empty: nobody listened when it was asked for.
+    /// The processes whose end ends it, where it waits for that. Empty: no process listened when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     awaited: Option<ServingProcesses>,
 }
@@ -275,8 +276,8 @@ impl DrainRecord {
         }
     }
 
-    /// It ends then, if not earlier.
-    pub fn hasten(&mut self, expires: SystemTime) {
+    /// Makes it expire at `expires`, if not earlier.
+    pub fn limit_expiry(&mut self, expires: SystemTime) {
         self.expires = Some(self.expires.map_or(expires, |at| at.min(expires)));
     }
 
@@ -310,7 +311,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Persis
 /// Reads what was kept; nothing, if there is no file (yet).
 ///
 /// # Errors
-/// The directory or the file can't be read at all. A file without sense is moved aside, with a warning.
+/// The directory or the file can't be read at all. A malformed file is moved aside, with a warning.
 pub fn load(dir: &Path) -> Result<KeptState, PersistError> {
     let path = dir.join(FILE);
     let why = match read(&path).map_err(failed("read", &path))? {
@@ -342,8 +343,7 @@ enum StateFile {
     Unfit(String),
 }
 
-/// Reads what is a plain file of a size that we write, and waits for nothing else: whoever opens a pipe waits until
-/// somebody writes to it.
+/// Reads a plain file of at most [`MOST_BYTES`], and nothing else: opening a pipe would wait for a writer.
 fn read(path: &Path) -> io::Result<StateFile> {
     let file = File::options()
         .read(true)
@@ -390,17 +390,17 @@ pub fn save(dir: &Path, state: &KeptState) -> Result<(), PersistError> {
     if bytes.len() as u64 >= MOST_BYTES {
         return Err(failed("write", &new)(io::ErrorKind::FileTooLarge.into()));
     }
-    // Addresses and reasons are nobody else's business.
+    // Only this user may read addresses and reasons.
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o750)
         .create(dir)
         .map_err(failed("make", dir))?;
     let directory = files::open_directory(dir).map_err(failed("open", dir))?;
-    // Not what somebody may have put there for us: a link to another file, a pipe.
+    // Never through something that another user may have put there: a link to another file, a pipe.
     files::write_fresh(&directory, NEW, 0o640, &[&bytes, b"\n"]).map_err(failed("write", &new))?;
     files::rename_within(&directory, NEW, FILE).map_err(failed("replace", &dir.join(FILE)))?;
-    // The name is in the directory, which has its own buffers.
+    // The directory has to be synced, too, for the new name.
     File::from(directory)
         .sync_all()
         .map_err(failed("sync", dir))
@@ -449,7 +449,7 @@ impl PoolState {
                 let awaited = member.awaited.get(key);
                 KeptDrain {
                     pool: self.name.to_string(),
-                    // Not as shown: the next run finds nobody else of that name.
+                    // Not the shown name: in the next run no other backend has that name.
                     backend: member.base.clone(),
                     address: (member.source == BackendSource::Config)
                         .then(|| member.endpoint.address.to_string()),

@@ -39,7 +39,7 @@ pub enum PlanState {
     Reached,
     /// The weights from before it are in force again.
     WentBack,
-    /// Somebody has ended it; the weights of its last step are in force.
+    /// An operator has ended it; the weights of its last step are in force.
     Stopped,
     /// The configuration says something else of the split.
     Dropped,
@@ -122,7 +122,7 @@ pub struct PlanStepView {
 pub struct PlanPoolView {
     /// The pool.
     pub pool: String,
-    /// Requests that were answered, or that nobody waits for any more.
+    /// Requests that were answered, or whose clients have gone.
     pub requests: u64,
     /// Of those, answered with 400 to 499.
     pub status_4xx: u64,

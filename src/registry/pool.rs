@@ -61,7 +61,7 @@ pub(super) struct PoolState {
     pub unsaved: bool,
     /// Nothing new goes to its backends.
     pub pause: Option<Arc<PoolPause>>,
-    /// It was paused, or is no longer, and those who wait have not been told.
+    /// It was paused or resumed, and waiting requests have not been woken yet.
     pub pause_changed: bool,
     pub(super) shared: Arc<PoolShared>,
     health: Arc<config::HealthConfig>,
@@ -70,8 +70,8 @@ pub(super) struct PoolState {
     published: Arc<PoolSnapshot>,
     /// All of them, as snapshots have it; `None` after one has come or gone.
     all: Option<Arc<[Arc<Endpoint>]>>,
-    /// Published before, and in use by some request yet. The last one to hold a snapshot frees it, and with it two
-    /// counts for each backend: that is to be us, not a request.
+    /// Published before, and in use by some request yet. The last holder of a snapshot frees it, and decrements two
+    /// counts for each backend: that work should be done here, and not by a request.
     past: Vec<Arc<PoolSnapshot>>,
     incarnations: LastIncarnations,
     own_key: Arc<OwnKeySource>,
@@ -225,14 +225,14 @@ impl PoolState {
         self.members.insert(key, member);
         self.all = None;
         if let Some(known) = known {
-            self.vouch(key, known);
+            self.adopt_health(key, known);
         }
         self.show_state(key);
         self.refresh_cadence(key, false);
         (self.dirty, self.unsaved) = (true, true);
     }
 
-    /// Has those know its state who don't ask here.
+    /// Publishes its state to the endpoint, for readers outside of the registry's task.
     fn show_state(&self, key: BackendKey) {
         if let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get(&key)) {
             member.endpoint.set_state(backend.state());
@@ -279,7 +279,7 @@ impl PoolState {
             return Vec::new();
         };
         if matches!(&event, BackendEvent::Drain(order) if order.actor != DrainActor::App) {
-            // Before what is in flight is counted: nobody may slip in afterwards.
+            // Before what is in flight is counted: no request may enter afterwards.
             endpoint.set_last_resort(false);
         }
         let before = self.core.get(&key).map(outline);
@@ -377,7 +377,7 @@ impl PoolState {
         });
         let mut ready = Vec::with_capacity(all.len());
         let mut last_resort = Vec::new();
-        // Whoever finds nothing to pick looks why; so a pool that is not paused pays nothing for those that are.
+        // A request that finds nothing to pick checks for a pause, so that pools that are not paused pay nothing.
         let open = self.both().filter(|_| self.pause.is_none());
         for (member, backend) in open {
             if takes_requests((member, backend)) {
@@ -421,7 +421,7 @@ impl PoolState {
         }
     }
 
-    /// Forgets snapshots that nobody uses any more.
+    /// Forgets snapshots that are no longer used.
     pub(super) fn forget_past(&mut self) {
         self.past.retain(|pool| Arc::strong_count(pool) > 1);
     }
@@ -434,7 +434,7 @@ impl PoolState {
     /// The snapshot is out: requests that wait may go if there is somewhere to go.
     pub(super) fn published(&mut self) {
         self.releaser.published(self.published.ready.len());
-        // Where something is ready, the releaser lets them go, one after the other.
+        // Where something is ready, the releaser releases them gradually.
         if std::mem::take(&mut self.pause_changed) && self.published.ready.is_empty() {
             self.shared.queue.reconfigured.notify_waiters();
         }

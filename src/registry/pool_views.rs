@@ -1,5 +1,5 @@
-//! Pools as people see them, in pieces: where there are a hundred thousand backends, to write down all takes a while, and
-//! probes, drains and registrations must not wait for that.
+//! Pools as people see them, in pieces: where there are a hundred thousand backends, writing all of them takes a
+//! while, and probes, drains and registrations must not wait for that.
 
 use std::ops::Bound;
 
@@ -12,7 +12,7 @@ use super::pool::PoolState;
 use super::view::{BackendView, PoolView};
 use super::writer::RegistryWriter;
 
-/// Backends that the registry's task writes down before it is the turn of others.
+/// Backends that the registry's task writes before other messages have their turn.
 const PIECE: usize = 512;
 
 /// What is asked.
@@ -257,7 +257,7 @@ impl RegistryHandle {
         Ok(view)
     }
 
-    /// What the registry's task isn't asked for.
+    /// Adds figures that are read without asking the registry's task.
     fn add_figures(&self, pool: &mut PoolView) {
         pool.unsaved = self.trouble();
         pool.discovery = self.live.of_pool(&pool.name);

@@ -32,7 +32,7 @@ pub struct ProbeCadence {
     pub interval: Duration,
     /// False while draining: nothing of ours may keep the app from stopping.
     pub keep: bool,
-    /// The whole pool hears this at the same moment, and nobody is in doubt: whose next probe is overdue by the new
-    /// interval takes its turn within it, so that not all probe at once.
+    /// The whole pool gets this at the same moment, without a doubt about any backend: a prober whose next probe is
+    /// overdue by the new interval takes its turn within it, so that not all probe at once.
     pub in_turn: bool,
 }

@@ -1,4 +1,4 @@
-//! What people ask for, as the core takes it: names become types, durations become times.
+//! Requests of operators, in the form that the core takes: names become types, durations become times.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl ResumeScope {
         }
     }
 
-    /// Whether a backend that is ejected comes back, too: whoever lifts one drain means that one.
+    /// Whether an ejected backend comes back, too: not if only one drain is to be lifted.
     pub(super) fn covers_ejections(&self) -> bool {
         matches!(self, Self::All | Self::Operators)
     }
@@ -141,7 +141,7 @@ pub(super) fn which(request: &ResumeRequest) -> Result<ResumeScope, RegistryErro
     ))
 }
 
-/// Who asks; an operator, where nobody says.
+/// The actor; an operator by default.
 fn actor(name: Option<&str>) -> Result<DrainActor, RegistryError> {
     match name {
         None | Some("operator") => Ok(DrainActor::Operator),

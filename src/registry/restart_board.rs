@@ -1,4 +1,4 @@
-//! The last restarts, for whoever asks: the registry writes them down, everybody reads them.
+//! The last restarts: the registry records them, and API and metrics read them.
 
 mod handed;
 
@@ -88,7 +88,7 @@ impl RestartBoard {
         }
     }
 
-    /// The restarts of a pool that are under way have seen this little, too.
+    /// Lowers the capacity that the restarts under way of a pool have seen.
     pub(super) fn lower_capacity(&self, pool: &str, capacity: f64) {
         let mut board = self.0.lock();
         for entry in board

@@ -1,5 +1,4 @@
-//! Drains that end with a restart: who watches the processes that are to end, and what people are told where no restart
-//! is seen.
+//! Drains that end with a restart: watches the processes that are to end, and warns where no restart is seen.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -39,7 +38,8 @@ impl RegistryHandle {
     /// The processes whose end the drain waits for, where it waits for that.
     ///
     /// # Errors
-    /// The request makes no sense, or these processes can't be seen: nobody would ever notice their end.
+    /// The request makes no sense, or these processes can't be seen, so that their end would never be
+    /// noticed.
     pub(super) async fn find_serving(
         &self,
         pool: &str,
@@ -63,7 +63,7 @@ impl RegistryHandle {
         Ok(found)
     }
 
-    /// Tells the registry when these have ended, for as long as the drain waits for it.
+    /// Notifies the registry when these processes have ended, for as long as the drain waits for it.
     pub(super) fn watch_serving(
         &self,
         pool: &str,
@@ -75,7 +75,7 @@ impl RegistryHandle {
             return;
         };
         for (key, serving) in found {
-            // Where nobody listens, whoever does next is a new one.
+            // Where no process listens, the next one that does is a new one.
             if !serving.is_empty() {
                 let drain = (order.actor, order.id.clone());
                 self.watch_one(pool, name, key, drain, serving);
@@ -131,7 +131,7 @@ impl RegistryHandle {
         })
     }
 
-    /// What whoever asked for this drain has to know, though it is in force.
+    /// A warning for the client that asked for this drain, though it is in force.
     pub(super) async fn warning(
         &self,
         pool: &str,
@@ -159,7 +159,7 @@ fn sign(request: &DrainRequest) -> Result<Option<RestartSign>, RegistryError> {
     Ok(order.until.sign())
 }
 
-/// The processes behind an address; `None`: nobody listens there, so that whoever does next is a new one.
+/// The processes behind an address; `None`: no process listens there, so that the next one that does is a new one.
 async fn serving_at(address: &str) -> Result<Option<ServingProcesses>, String> {
     let elsewhere = || {
         "its address is not one of this host's, and the processes behind it can't be seen from here"
@@ -243,7 +243,7 @@ pub(super) fn view(pool: &str, name: &str, drain: &OpenDrain) -> DrainView {
 }
 
 impl RegistryWriter {
-    /// Remembers whose end a drain waits for, so that the next run can go on waiting.
+    /// Remembers for which processes' end a drain waits, so that the next run can go on waiting.
     pub(super) fn note_awaited(
         &mut self,
         request: &DrainRequest,
@@ -289,7 +289,8 @@ impl RegistryWriter {
                     member.awaited.insert(drain.clone(), serving.clone());
                     handle.watch_one(&pool_name, &name, key, drain, serving.clone());
                 }
-                // Kept by a lameduck that did not save whom it waited for: those who are there now, then.
+                // Kept by a lameduck that did not save the processes that it waited for: take those that are there
+                // now.
                 None => {
                     let (handle, pool) = (handle.clone(), pool_name.clone());
                     tokio::spawn(async move {

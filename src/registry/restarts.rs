@@ -16,11 +16,11 @@ use crate::core::restart::{RestartChange, RestartSight, SeenDrain};
 use crate::metrics::restart_meter::RestartMeter;
 use crate::rt::clock;
 
-/// Restarts whose backends have left that are waited with for a successor; further ones are not.
+/// Most restarts of backends that have left that wait for a successor; further ones don't.
 const MOST_LEFT: usize = 1024;
 
-/// In a pool of more backends than this, one of them is next to nothing, and nobody looks at all of them for each that
-/// changes: when all change at once, that would be work without end.
+/// In a pool of more backends than this, one backend hardly matters, and not all of them are looked at for each
+/// change: when all change at once, that would be far too much work.
 const MOST_LOOKED_AT: usize = 1024;
 
 /// Restarts whose backends have left, by pool and name.
@@ -130,7 +130,7 @@ impl RegistryWriter {
         let Some(member) = pool.members.get_mut(&key) else {
             return;
         };
-        let (change, record) = member.recorder.look(&sight, meter.number(), now);
+        let (change, record) = member.recorder.observe_backend(&sight, meter.number(), now);
         let endpoint = member.endpoint.clone();
         if change == RestartChange::Begun {
             meter.begin(now);
@@ -140,7 +140,7 @@ impl RegistryWriter {
             meter.end(now);
             endpoint.past_restart.store(Some(meter.clone()));
             endpoint.restart.store(Arc::default());
-            // Who waits from now on waits for another one that is under way.
+            // Requests that wait from now on wait because of another restart that is under way.
             if let Some(other) = pool.other_restart(meter.number(), &board) {
                 pool.shared.restart.store(Some(other));
             }
@@ -253,7 +253,7 @@ impl PoolState {
         }
     }
 
-    /// Other restarts under way have seen this little, too.
+    /// Lowers the capacity that other restarts under way have seen.
     fn note_capacity(&self, capacity: f64, board: &RestartBoard) {
         if self.members.len() > MOST_LOOKED_AT {
             return board.lower_capacity(&self.name, capacity);

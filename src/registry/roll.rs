@@ -1,4 +1,4 @@
-//! Rolls under way: one for each pool, held by whoever runs it for as long as it lives.
+//! Rolls under way: one for each pool, held by the client that runs it for as long as it is connected.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub(super) fn is_id(actor: DrainActor, id: &str) -> bool {
 }
 
 impl RegistryHandle {
-    /// Takes the right to roll a pool. `by`: who, for whoever comes second.
+    /// Takes the right to roll a pool. `by`: the user who runs it, for the error of a second one.
     ///
     /// # Errors
     /// When there is no such pool, or it is being rolled: by whom, and since when.
@@ -105,7 +105,7 @@ impl RegistryWriter {
         Ok(id)
     }
 
-    /// Whoever ran it has let go. What it has not lifted it won't lift any more.
+    /// The client that ran it has let go, and won't lift its remaining drains any more.
     pub(super) fn end_roll(&mut self, pool: &str, id: &str) {
         if self.rolls.get(pool).is_none_or(|rolling| rolling.id != id) {
             return;

@@ -168,7 +168,7 @@ impl RegistryWriter {
                 continue;
             };
             let seen = running.meter.read(now, is_available);
-            match running.plan.look(now, &seen) {
+            match running.plan.judge_figures(now, &seen) {
                 PlanMove::Stay => {}
                 PlanMove::Step(_) => self.put_step(&route),
                 PlanMove::Back(reason) => {

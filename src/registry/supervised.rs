@@ -163,7 +163,7 @@ impl RegistryHandle {
 impl RegistryWriter {
     /// Does what follows from a supervisor's word, for every backend of that name that no launcher holds: a launcher is
     /// in its place in the process's life already.
-    pub(super) fn heed(&mut self, change: SupervisedChange) {
+    pub(super) fn apply_supervised_change(&mut self, change: SupervisedChange) {
         let SupervisedChange {
             pool,
             backend,

@@ -163,7 +163,7 @@ impl RegistryWriter {
         let mut not_before = Time::ZERO;
         loop {
             let published = self.guarded(Self::publish_if_changed);
-            if !self.guarded(Self::settle) || !published {
+            if !self.guarded(Self::save_and_announce) || !published {
                 not_before = clock::now() + RECOVERY;
             }
             let deadline = self.next_deadline().map(|at| at.max(not_before));
@@ -238,13 +238,13 @@ impl RegistryWriter {
     }
 
     /// After a batch, when its snapshot is out: keeps what has to be kept, and tells.
-    fn settle(&mut self) {
+    fn save_and_announce(&mut self) {
         let mut unsaved = std::mem::take(&mut self.unsaved);
         for pool in &mut self.pools {
             unsaved |= std::mem::take(&mut pool.unsaved);
         }
         if unsaved {
-            self.observer.persist(self.keepsake());
+            self.observer.persist(self.state_to_keep());
         }
         self.pools.iter_mut().for_each(PoolState::forget_past);
         for message in std::mem::take(&mut self.outbox) {

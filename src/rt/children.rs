@@ -1,8 +1,8 @@
 //! Child processes: those that this one starts, and those that become its own when their parents end (it is process 1 of a
 //! container, or a child subreaper).
 //!
-//! Whoever asks the kernel for any exit status gets the next one, whosever it is. So there is one place that asks, under one
-//! lock: an exit status that somebody here waits for is kept for them, whoever has met it.
+//! A call for any exit status gets the next one, of whichever child. So only this code asks, under one lock: an exit
+//! status that other code here waits for is kept for it.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,13 +20,13 @@ static CHILDREN: Mutex<Option<KnownChildren>> = Mutex::new(None);
 /// Those that were started here, by process id.
 #[derive(Default)]
 struct KnownChildren {
-    /// Somebody waits for these; how they ended, if they have.
+    /// Processes that code here waits for, and how they ended, if they have.
     awaited: HashMap<u32, Option<ExitStatus>>,
-    /// Nobody does any more, and they have not ended yet.
+    /// Processes that no code waits for any more, and that have not ended yet.
     abandoned: Vec<u32>,
 }
 
-/// A process that was started here. Its exit status is this one's, whoever else reaps.
+/// A process that was started here. Its exit status goes to this value, even if other code reaps.
 #[derive(Debug)]
 pub struct StartedChild {
     pid: u32,
@@ -44,7 +44,7 @@ pub fn start_child(command: &mut Command) -> io::Result<StartedChild> {
     let mut known = CHILDREN.lock();
     let known = known.get_or_insert_default();
     known.abandoned.retain(|pid| take_status(*pid).is_none());
-    // Under the lock: nobody meets its end before it is known, that of a program that can't be run neither.
+    // Under the lock: its end is not reaped before it is registered, not even if the program can't be run.
     let pid = command.spawn()?.id();
     known.awaited.insert(pid, None);
     Ok(StartedChild {
@@ -54,7 +54,8 @@ pub fn start_child(command: &mut Command) -> io::Result<StartedChild> {
     })
 }
 
-/// Takes one exit status that nobody waits for, or puts one that somebody waits for aside; the process. `None`: none has ended.
+/// Reaps one process, and keeps its exit status if code here waits for it. Returns its process id; `None`: none has
+/// ended.
 pub fn reap_one() -> Option<u32> {
     let mut known = CHILDREN.lock();
     let (pid, status) = wait(WaitOptions::NOHANG).ok().flatten()?;
@@ -86,7 +87,7 @@ impl StartedChild {
 
     /// Kills it, if it has not ended.
     pub fn kill(&mut self) {
-        // Its id is nobody else's as long as nobody has its status.
+        // Its id is not reused until its exit status is read.
         if self.ended().is_none() {
             let _ = syscall::kill(self.pid, libc::SIGKILL);
         }

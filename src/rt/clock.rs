@@ -1,11 +1,11 @@
 //! The one clock: time since the process began, for decisions; the wall clock, for people; and timers that work on
 //! every thread.
 //!
-//! Decisions never follow the wall clock: it can be set, and then a drain of an hour would end at once or never. What is
-//! shown to people and what outlives the process is turned into the wall clock's time when it is shown or written, by
-//! what that clock says then. While the machine is suspended, time stands still here (`CLOCK_MONOTONIC`): a drain that
-//! ends in an hour ends after an hour in which the machine ran, and its end on the wall clock moves accordingly. A
-//! suspended proxy answers nobody, so nothing that it waits for could have happened.
+//! Decisions never follow the wall clock: it can be set, and then a drain of an hour would end at once or never. What
+//! is shown to people and what outlives the process is turned into the wall clock's time when it is shown or written,
+//! by what that clock says then. While the machine is suspended, time stands still here (`CLOCK_MONOTONIC`): a drain
+//! that ends in an hour ends after an hour in which the machine ran, and its end on the wall clock moves accordingly.
+//! A suspended proxy answers no requests, so nothing that it waits for could have happened.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -61,9 +61,9 @@ pub fn from_machine(ns: u64) -> Time {
     Time::from_nanos(ns.saturating_sub(origin().ns))
 }
 
-/// Has this clock begin when that of another process of this machine did (its [`to_machine`] of zero): for one that takes
-/// over what the other has begun, so that times before its own start are times all the same. Says whether it does:
-/// too late, once somebody has read the clock.
+/// Has this clock begin when that of another process of this machine did (its [`to_machine`] of zero): for one that
+/// takes over what the other has begun, so that times before its own start are times all the same. False: too late,
+/// the clock has been read already.
 pub fn begin_as(ns: u64) -> bool {
     let now = monotonic_ns();
     let Some(instant) = Instant::now().checked_sub(Duration::from_nanos(now.saturating_sub(ns)))
@@ -158,7 +158,7 @@ pub fn unix_seconds(at: SystemTime) -> i64 {
     i64::try_from(since_1970(at).as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The last millisecond that RFC 3339 has a word for: it ends the year 9999. In milliseconds since 1970 began.
+/// The last millisecond that RFC 3339 can express: the end of the year 9999. In milliseconds since 1970 began.
 const LAST_DATE: Duration = Duration::from_millis(253_402_300_799_999);
 
 /// RFC 3339 with milliseconds, UTC. What lies outside of the years 1970 to 9999 is shown as their beginning or end.

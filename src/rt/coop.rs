@@ -23,8 +23,8 @@ thread_local! {
 }
 
 /// A place in the queue of those whose steps are long, as those of a TLS handshake are: a quarter of a millisecond of
-/// arithmetic. Of all of them on a thread, one goes a step; then it is everybody else's turn, and only then the next
-/// one's. When thousands of clients come back at once, the others wait for one handshake and not for all.
+/// arithmetic. On each thread, one of them makes a step; then all other tasks run, and only then the next one makes a
+/// step. When thousands of clients come back at once, the others wait for one handshake and not for all.
 #[derive(Debug)]
 pub(crate) struct FairQueue {
     queue: PollSemaphore,
@@ -43,8 +43,8 @@ impl Default for FairQueue {
 }
 
 impl FairQueue {
-    /// Has `step` look for something to do when it is this one's turn. Where there is nothing yet (pending), the turn is
-    /// the next one's; else it is everybody else's when the task has dealt with what it got, and has been left.
+    /// Has `step` look for something to do when it is this one's turn. Where there is nothing yet (pending), the next
+    /// one has its turn; otherwise the other tasks run first, once this task has dealt with its result and yielded.
     pub(crate) fn poll_step<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -64,8 +64,8 @@ impl FairQueue {
     }
 }
 
-/// Everybody else's turn, after which it is the next one's. Whoever asks for a step may ask more than once in one poll,
-/// so that being asked again doesn't mean that it is over.
+/// A round of all other tasks, after which the next one has its turn. A task may ask for several steps in one poll,
+/// so a second call doesn't mean that the round is over.
 #[derive(Debug)]
 struct Round {
     turn: Mutex<Option<OwnedSemaphorePermit>>,

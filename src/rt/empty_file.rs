@@ -25,7 +25,7 @@ impl EmptyFile {
     }
 
     fn open_or_make(null: &Path) -> io::Result<Self> {
-        // Looked at before it is opened: a FIFO would wait for somebody at its other end.
+        // Checked before it is opened: opening a FIFO would wait for its other end.
         let kind = std::fs::metadata(null).map(|metadata| metadata.file_type());
         let opened = match kind {
             Ok(kind) if kind.is_char_device() => File::open(null),

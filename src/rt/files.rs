@@ -1,8 +1,10 @@
-//! Files that lameduck makes or changes where others may have prepared something: a link in their place, another file.
+//! Files that lameduck makes or changes where another user may have put something in their place: a link, another
+//! file.
 //!
-//! lameduck is often started by root, and root may open what whoever made a link may not. So the last component of a
-//! path is never followed without a look at whose link it is; what comes after the look is done relative to a descriptor
-//! of the directory, or of the file itself, and so to what was looked at, whatever the path leads to by then.
+//! lameduck is often started by root, and root may open what the maker of a link may not. So a link in the last
+//! component of a path is never followed without checking its owner; everything after the check is done through a
+//! descriptor of the directory, or of the file itself, and so concerns what was checked, whatever the path leads to
+//! by then.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -171,9 +173,10 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-/// Opens a file to append to it, and makes it with this mode where there is none. A pipe that nobody reads is refused, as
-/// opening it would wait for its reader; one that is read is written without waiting. A link is followed if it is root's or
-/// our own (`/dev/stdout`, a log on another disk), as anybody else may mean to have lameduck write what he may not.
+/// Opens a file to append to it, and makes it with this mode where there is none. A pipe without a reader is refused,
+/// as opening it would wait for one; one that is read is written without waiting. A link is followed if it is root's
+/// or our own (`/dev/stdout`, a log on another disk), as another user could have lameduck write to a file that he may
+/// not write himself.
 ///
 /// # Errors
 /// Those of open(2); of kind [`io::ErrorKind::PermissionDenied`], with a sentence, for somebody else's link.
@@ -205,7 +208,7 @@ pub fn append_to(path: &Path, mode: u32) -> io::Result<File> {
     Err(rustix::io::Errno::LOOP.into())
 }
 
-/// Why a file can't be opened for writing, where the system's word for it says too little.
+/// Why a file can't be opened for writing, where the system's message says too little.
 fn refusal(path: &Path, error: rustix::io::Errno) -> io::Error {
     use std::os::unix::fs::FileTypeExt as _;
     let is_pipe = || std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
@@ -262,7 +265,7 @@ pub fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// What everybody on this machine may do in a directory.
+/// What every user of this machine may do in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenDirectory {
     /// Make files, and remove and replace those of others.
@@ -272,7 +275,7 @@ pub enum OpenDirectory {
 }
 
 impl OpenDirectory {
-    /// What everybody may do in the directory there; `None`: nothing, or there is none.
+    /// What every user may do in this directory; `None`: nothing, or it doesn't exist.
     pub fn at(directory: &Path) -> Option<Self> {
         let mode = std::fs::metadata(directory).ok()?.permissions().mode();
         match (mode & 0o002 != 0, mode & 0o1000 != 0) {

@@ -1,4 +1,4 @@
-//! Text in pages: error pages and reports show what strangers have sent.
+//! Text in pages: error pages and reports show text from untrusted clients.
 
 use std::fmt::{self, Write as _};
 

@@ -10,7 +10,7 @@ const PLACES: usize = 256;
 /// Paths below one directory.
 #[derive(Debug)]
 pub(super) struct KnownFiles {
-    /// With a secret of its own: nobody can choose a name that passes for another one.
+    /// With a random secret, so that a client can't choose a name that is taken for another one.
     hasher: RandomState,
     /// 0: none.
     marks: [AtomicU64; PLACES],

@@ -88,7 +88,7 @@ impl ProgressLine {
         }
     }
 
-    /// Whether anybody sees it.
+    /// Whether it is printed.
     pub fn is_visible(&self) -> bool {
         self.terminal
     }

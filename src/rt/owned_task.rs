@@ -2,7 +2,7 @@
 
 use tokio::task::JoinHandle;
 
-/// A task that is ended when this is dropped: whoever starts it keeps this for as long as it is needed.
+/// A task that is aborted when this is dropped: keep it for as long as the task is needed.
 #[derive(Debug)]
 pub struct OwnedTask(JoinHandle<()>);
 

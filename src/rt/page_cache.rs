@@ -1,5 +1,5 @@
-//! What the kernel has of a file in memory. For whoever lets the kernel send a file by itself (`sendfile`): it would wait
-//! for a disk without a word, and there is no flag against that.
+//! What the kernel has of a file in memory. Needed before the kernel sends a file by itself (`sendfile`), which would
+//! wait for a disk, and has no flag against that.
 
 use std::cell::RefCell;
 use std::io;
@@ -75,11 +75,11 @@ pub fn is_in_memory_lately(
 /// Whether all of these bytes of a file can be sent without waiting for a disk.
 ///
 /// Both have to say so: that each page is there (`cachestat`, Linux 6.5), and that the last one can be read
-/// (`RWF_NOWAIT`): pages that a disk is about to fill are there, too, and are filled in their order. Between this look and
-/// the sending, the kernel may still take a page back; that costs one read.
+/// (`RWF_NOWAIT`): pages that a disk is about to fill are there, too, and are filled in their order. Between this
+/// check and the sending, the kernel may still evict a page; that costs one read.
 ///
 /// # Errors
-/// It is never told of this file: the kernel is older, or neither the file's owner nor anybody who may write it asks.
+/// It can't be known of this file: the kernel is older, or this process is neither the file's owner nor may write it.
 pub fn is_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<bool> {
     if range.is_empty() {
         return Ok(true);

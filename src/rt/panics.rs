@@ -1,11 +1,11 @@
-//! Panics of the running proxy: each is counted, told once for each place in the code, and kept from taking down more
-//! than what it happened in.
+//! Panics of the running proxy: each is counted, logged once for each place in the code, and ends no more than the
+//! request or task that it happened in.
 //!
 //! A panic is a mistake of ours. It must cost one request, not a thread: [`catch`] stands around each request, and
 //! [`restart`] around the tasks that have to live as long as the process.
 //!
-//! The hook never writes anywhere: whoever reads standard error may be slow, or gone. It hands a short report to a thread
-//! of its own, which logs it; where that one is behind, the report is dropped, and still counted.
+//! The hook itself never writes: the reader of standard error may be slow, or gone. It hands a short report to a
+//! thread of its own, which logs it; where that one is behind, the report is dropped, and still counted.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -107,7 +107,7 @@ const WAITING: usize = 64;
 /// How long a place that has been logged is silent, however often it panics.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Places that are told apart. What comes from further ones is counted only.
+/// Most places that are distinguished. Panics in further ones are only counted.
 const MAX_PLACES: usize = 100;
 
 /// Counts every panic from now on, and logs it from a thread of its own. Panics of the main thread, with which the process
@@ -193,7 +193,7 @@ impl PanicLedger {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PanicError;
 
-/// What a future comes to, or that it has panicked. What it held is dropped by whoever drops it, as ever.
+/// The result of a future, or that it has panicked. The future is dropped by its owner, as usual.
 ///
 /// It takes the future pinned, so that a large one isn't moved.
 ///
@@ -207,7 +207,7 @@ pub fn catch<F: Future>(
         // Unwind safety is the caller's: it goes on only with what holds by itself (counters, a connection to close).
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(polled) => polled.map(Ok),
-            // The payload is an error message; nobody is interested, as the hook has seen it.
+            // The payload is an error message, which the hook has seen already.
             Err(_payload) => std::task::Poll::Ready(Err(PanicError)),
         }
     })
@@ -216,7 +216,7 @@ pub fn catch<F: Future>(
 /// Between a panic of a task and its next start.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// Runs a task that has to live as long as whoever owns it: after a panic it is started anew. Must be polled on a runtime
+/// Runs a task that has to live as long as its owner: after a panic it is started again. Must be polled on a runtime
 /// that has timers.
 pub async fn restart<F: Future>(task: &'static str, mut start: impl FnMut() -> F) -> F::Output {
     loop {

@@ -1,8 +1,8 @@
 //! Signals that steer the proxy. They are blocked in all of its threads and read from a descriptor.
 //!
-//! A handler would run on whichever thread the kernel chooses, and what it has noted is lost when the process becomes another
-//! program before anybody has looked. A signal that is blocked waits in the kernel, until it is read here or the next
-//! program takes it.
+//! A handler would run on whichever thread the kernel chooses, and what it has noted is lost when the process becomes
+//! another program (exec) before that was read. A signal that is blocked waits in the kernel, until it is read here
+//! or the next program takes it.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -49,7 +49,7 @@ pub fn open_queue() -> io::Result<SignalFd> {
     queue_of(&steering())
 }
 
-/// The same of other signals, which somebody has blocked.
+/// A queue of other signals, which the caller has blocked.
 ///
 /// # Errors
 /// Those of signalfd(2).
@@ -58,7 +58,7 @@ pub fn queue_of(blocked: &SigSet) -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(blocked, flags)?)
 }
 
-/// Has the program hear them that `command` starts: a mask is inherited, and not every program looks at it.
+/// Unblocks the signals in the program that `command` starts: a mask is inherited, and not every program resets it.
 #[allow(unsafe_code, reason = "pre_exec is unsafe by itself")]
 pub fn unblock_in(command: &mut Command) {
     // SAFETY: sigmask is async-signal-safe, and the closure neither allocates nor takes a lock.

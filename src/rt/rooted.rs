@@ -1,10 +1,10 @@
 //! Directories whose files are served, opened so that nothing outside of them is ever reached, and looked at without
 //! waiting for a disk where the caller can't wait.
 //!
-//! The kernel keeps a path below its root (`openat2` with `RESOLVE_BENEATH`): it follows symbolic links that stay below
-//! it, and refuses those that lead out, absolute ones too, at the very moment of opening, so that nobody can swap a
-//! directory for a link in between. Where there is no `openat2` (kernels before 5.6, sandboxes that refuse it), the path
-//! is walked name by name and no link is followed.
+//! The kernel keeps a path below its root (`openat2` with `RESOLVE_BENEATH`): it follows symbolic links that stay
+//! below it, and refuses those that lead out, absolute ones too, at the very moment of opening, so that a directory
+//! can't be swapped for a link in between. Where there is no `openat2` (kernels before 5.6, sandboxes that refuse
+//! it), the path is walked name by name and no link is followed.
 //!
 //! Without waiting ([`DiskWait::Never`]) means: the kernel answers from what it has in memory (`RESOLVE_CACHED`,
 //! `RWF_NOWAIT`), on file systems of this machine only, or says that it can't.

@@ -1,7 +1,7 @@
-//! How the outside reaches a connection's task without a lock or a channel on its way: one word and one waker.
+//! How a connection's task is interrupted without a lock or a channel: one atomic word and one waker.
 //!
-//! A connection registers once, when it is opened; a request costs a relaxed load and, when it has to wait,
-//! one waker registration. The one who raises the level wakes the task, which then decides for itself.
+//! A connection registers once, when it is opened; a request costs a relaxed load and, when it has to wait, one waker
+//! registration. Raising the level wakes the task, which then decides for itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::core::Time;
 
-/// How urgent it is. Levels only rise, save that a move is no longer asked for when it has come to nothing.
+/// How urgent it is. Levels only rise; only the request to move is withdrawn when the hand-over has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ShutdownLevel {
@@ -50,7 +50,7 @@ pub struct ConnectionInterrupt {
     /// What was answered to [`ShutdownLevel::Move`]: a number of the caller's choosing, with the flags below; 0: nothing yet.
     answer: AtomicU8,
     at: AtomicU64,
-    /// Somebody wants to know what is under way here.
+    /// An inquiry asks what is in flight here.
     inquiry: AtomicBool,
     /// Its place in the set, kept under the set's lock: leaving must not search among ten thousand.
     slot: AtomicUsize,
@@ -73,7 +73,7 @@ impl ConnectionInterrupt {
         self.waker.register(waker);
     }
 
-    /// Whether somebody wants to know what is under way here. To be asked after [`ConnectionInterrupt::register`].
+    /// Whether an inquiry asks what is in flight here. Call it after [`ConnectionInterrupt::register`].
     #[inline]
     pub fn has_inquiry(&self) -> bool {
         self.inquiry.load(Ordering::Acquire)
@@ -178,7 +178,7 @@ impl InterruptSet {
             self.open.fetch_sub(1, Ordering::AcqRel);
         }
         drop(members);
-        // Pairs with the gate's own read-modify-write: whoever leaves last sees both counts at zero.
+        // Pairs with the gate's own read-modify-write: the last one to leave sees both counts at zero.
         fence(Ordering::SeqCst);
     }
 
@@ -187,15 +187,15 @@ impl InterruptSet {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Asks all what is under way on them. Those with nothing under way don't answer.
-    pub fn inquire(&self) {
+    /// Asks all connections what is in flight on them. Those with nothing in flight don't answer.
+    pub fn ask_all_connections(&self) {
         for member in self.members.lock().iter() {
             member.inquiry.store(true, Ordering::Release);
             member.waker.wake();
         }
     }
 
-    /// Raises everybody's level at once.
+    /// Raises the level of all connections at once.
     pub fn raise(&self, level: ShutdownLevel) {
         for member in self.members.lock().iter() {
             member.raise(level, Time::ZERO);
@@ -210,14 +210,14 @@ impl InterruptSet {
         }
     }
 
-    /// Asks all to move who have come since.
+    /// Asks connections that have come since to move, too.
     pub fn ask_to_move(&self) {
         for member in self.members.lock().iter() {
             member.ask_to_move();
         }
     }
 
-    /// Asks nobody to move any more.
+    /// Withdraws the request to move.
     pub fn end_move(&self) {
         for member in self.members.lock().iter() {
             member.take_back();
@@ -231,7 +231,7 @@ impl InterruptSet {
         }
     }
 
-    /// Raises everybody's level, each to be obeyed at its own moment, evenly spread from `from` to `until`.
+    /// Raises the level of all connections, each to act at its own moment, evenly spread from `from` to `until`.
     pub fn raise_spread(&self, level: ShutdownLevel, from: Time, until: Time) {
         let members = self.members.lock();
         let step = until.saturating_sub(from) / (members.len().max(1) as u32);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_has_declined_is_asked_again_by_the_next_hand_over_only() {
+    fn connection_that_declined_is_asked_again_only_by_the_next_hand_over() {
         let set = InterruptSet::default();
         let one = set.join();
         set.begin_move();

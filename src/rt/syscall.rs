@@ -112,7 +112,7 @@ pub fn exit_now(code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
-/// Writes to a descriptor that somebody else owns.
+/// Writes to a descriptor that other code owns.
 ///
 /// # Errors
 /// Those of write(2).
@@ -120,7 +120,7 @@ pub fn write(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::io::write(descriptor, bytes)?)
 }
 
-/// Writes to a socket that somebody else owns what it takes at once.
+/// Writes to a socket that other code owns, as much as it takes at once.
 ///
 /// # Errors
 /// Those of send(2).

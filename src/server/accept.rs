@@ -45,7 +45,7 @@ impl ServerApp for AcceptTarget {
                 let socket = TcpStream::from(socket);
                 match socket.peer_addr() {
                     Ok(peer) => self.hand_over(AcceptedSocket::Tcp(socket, peer)),
-                    // It has nothing to be served.
+                    // The connection can't be served.
                     Err(error) => {
                         debug!(%error, "a client was gone before its address could be read")
                     }

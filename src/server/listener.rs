@@ -63,7 +63,7 @@ enum ListeningSocket {
     Unix(UnixListener, SocketFile),
 }
 
-/// A bound address that nobody serves yet.
+/// A bound address that is not served yet.
 #[derive(Debug)]
 pub struct BoundAddress {
     config: config::ListenerConfig,
@@ -332,7 +332,7 @@ fn bind(address: SocketAddr, shares_port: bool, takes_ipv6_alone: bool) -> std::
 /// What the kernel takes for a client beyond what is on its way, in bytes.
 ///
 /// Its own bound is 4 MiB a connection. A few hundred clients that read nothing come to the limit of what all
-/// connections of the machine may hold (`tcp_mem`), and from there on the kernel is slow with everybody.
+/// connections of the machine may hold (`tcp_mem`), and from there on the kernel slows down all connections.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 64 * 1024;
 
@@ -419,7 +419,8 @@ impl PublicListener {
         }))
     }
 
-    /// Stops accepting: the process that has taken over does, on the same socket, and who waits in its queue is its.
+    /// Stops accepting: the process that has taken over accepts on the same socket, also the connections in its
+    /// queue.
     pub async fn leave(mut self) {
         if let ListeningSocket::Unix(_, file) = &mut self.socket {
             file.leave();
@@ -428,7 +429,7 @@ impl PublicListener {
         ended(self.accepting.await, &self.address);
     }
 
-    /// Stops accepting. Whoever is connected already, accepted or not, is still served.
+    /// Stops accepting. Clients that are connected already, accepted or not, are still served.
     pub(super) async fn stop(self, store: &SocketStore) {
         if self.inherited {
             // The queue is the next process's: nothing is reset, as the supervisor keeps the socket. A filter, on
@@ -444,11 +445,11 @@ impl PublicListener {
             front: self.front,
             threads: self.threads,
         };
-        // A connection that the kernel has established but nobody accepted would be reset by the close. So new
-        // ones are turned away first, those in the queue are accepted, and only then is the socket closed.
+        // The close would reset connections that the kernel has established but that were not accepted. So new ones
+        // are turned away first, those in the queue are accepted, and only then is the socket closed.
         match self.socket {
             ListeningSocket::Tcp(socket) => {
-                // Their SYN is dropped: the client's kernel asks again, and finds whoever listens then.
+                // Their SYN is dropped: the client's kernel repeats it, and reaches the process that listens by then.
                 if let Err(error) = drop_syns(&socket) {
                     debug!(%error, "can't turn new connections away before closing");
                 }
@@ -458,7 +459,7 @@ impl PublicListener {
                 door.empty(&socket);
             }
             ListeningSocket::Unix(socket, file) => {
-                // Without its file nobody finds it.
+                // Without its file no client finds it.
                 drop(file);
                 clock::sleep(SETTLE).await;
                 let _ = self.stop.send(true);

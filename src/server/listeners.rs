@@ -15,7 +15,7 @@ use crate::net::keepalive::{Keepalive, set_keepalive};
 use crate::net::kept_socket::{KeptSocketUse, SocketStore};
 use crate::net::unix_socket::UnixSocketError;
 use crate::proxy::data_plane::DataPlane;
-use crate::tls::server::told;
+use crate::tls::server::join_problems;
 use crate::tls::server_files::ServerFiles;
 use crate::tls::tickets::HandedTickets;
 
@@ -69,7 +69,7 @@ impl PublicListeners {
         }
     }
 
-    /// The same, letting clients resume whom the process before this one has let in.
+    /// The same, with session tickets of the process before this one, so that its clients can resume.
     pub fn resuming(mut self, tickets: Vec<HandedTickets>) -> Self {
         self.tickets = tickets;
         self
@@ -81,7 +81,7 @@ impl PublicListeners {
         self
     }
 
-    /// The same, with somebody who keeps the sockets beyond the process's end.
+    /// The same, with a store that keeps the sockets beyond the process's end.
     pub fn kept_in(mut self, store: Arc<SocketStore>) -> Self {
         self.store = store;
         self
@@ -107,7 +107,7 @@ impl PublicListeners {
                 .map(|server| server.current());
             let material = listener.tls.as_ref().map(|settings| {
                 ServerFiles::load(settings, listener.http2, before.as_deref()).map_err(|problems| {
-                    let all = told(problems.into_iter().map(|(_, problem)| problem));
+                    let all = join_problems(problems.into_iter().map(|(_, problem)| problem));
                     PrepareError::Tls(listener.address.clone(), all)
                 })
             });
@@ -255,7 +255,7 @@ impl PublicListeners {
         copies.collect()
     }
 
-    /// What lets clients resume, for the process that takes over.
+    /// Session tickets' keys, with which clients resume, for the process that takes over.
     pub fn hand_tickets(&self) -> Vec<HandedTickets> {
         let with_tls = self.open.iter().filter_map(PublicListener::tls);
         with_tls.map(|tls| tls.current().hand_tickets()).collect()

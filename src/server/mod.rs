@@ -1,10 +1,10 @@
 //! Sockets, threads and the end of it all.
 //!
-//! [`workers`]: one runtime for each data thread, and one thread that accepts for all. [`listener`] binds and runs one
-//! public address on Pingora's accept loop; [`accept`] gives its connections to the data threads. [`listeners`] is the
-//! set of them, as the configuration has it; [`shutdown`] is the order in which everything ends, and [`quiet`] hears when
-//! nothing new comes any more; [`reaper`] closes idle upstream connections, [`collector`] gives memory back behind a rush,
-//! [`capacity`] is what there is to be used.
+//! [`workers`]: one runtime for each data thread, and one thread that accepts for all. [`listener`] binds and runs
+//! one public address on Pingora's accept loop; [`accept`] gives its connections to the data threads. [`listeners`]
+//! is the set of them, as the configuration has it; [`shutdown`] is the order in which everything ends, and [`quiet`]
+//! notices when no new requests come any more; [`reaper`] closes idle upstream connections, [`collector`] gives
+//! memory back behind a rush, [`capacity`] is what there is to be used.
 
 pub mod accept;
 pub mod capacity;

@@ -4,8 +4,8 @@
 //! begins to listen. The old one gets it for that moment. It goes on accepting until the new one does, and is closed in
 //! its orderly way.
 //!
-//! Linux remembers of a port that it was shared: until nobody listens there any more, another process of the same user
-//! that asks for `SO_REUSEPORT` can listen there, too. That user could as well stop this process.
+//! Linux remembers of a port that it was shared: until no process listens there any more, another process of the same
+//! user that asks for `SO_REUSEPORT` can listen there, too. That user could as well stop this process.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -49,7 +49,7 @@ impl SharedPort {
 impl Drop for SharedPort {
     fn drop(&mut self) {
         for socket in &self.0 {
-            // It was refused to others before.
+            // Other processes could not bind this port before, and shall not be able to afterwards.
             if let Err(error) = SockRef::from(socket).set_reuse_port(false) {
                 debug!(%error, "a listener goes on sharing its port");
             }

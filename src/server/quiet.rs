@@ -1,4 +1,5 @@
-//! Listens for silence, for a lame duck that lasts until nothing new comes: [`crate::core::quiet`] judges.
+//! Watches the arrival of requests, for a lame duck that lasts until no new ones come: [`crate::core::quiet`]
+//! decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::core::quiet::{QuietVerdict, QuietWatch};
 use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
 
-/// How often it is looked while something new is still expected…
+/// How often arrivals are checked while new ones are still expected…
 const LOOK: Duration = Duration::from_millis(10);
 /// …and after that.
 const LOOK_LATER: Duration = Duration::from_millis(100);
@@ -32,7 +33,7 @@ pub struct HeardTraffic {
     pub until: Time,
 }
 
-/// The ear of a data plane.
+/// Watches the arrivals of a data plane.
 pub struct QuietPeriod {
     plane: Arc<DataPlane>,
     state: Mutex<QuietListeners>,
@@ -43,14 +44,14 @@ struct QuietListeners {
     watch: QuietWatch,
     /// Arrivals that the watch knows of.
     seen: u64,
-    /// `[server] lame_duck = "auto"`: earlier traffic is worth knowing.
+    /// `[server] lame_duck = "auto"`: earlier traffic has to be recorded.
     is_auto: bool,
     /// `lame_duck_max`.
     most: Duration,
 }
 
 impl QuietPeriod {
-    /// Of this data plane, by this configuration.
+    /// A watch of this data plane, by this configuration.
     pub fn new(plane: Arc<DataPlane>, server: &ServerConfig) -> Arc<Self> {
         let quiet = Self {
             plane,
@@ -141,8 +142,8 @@ impl QuietPeriod {
             .note_second(u32::try_from(new).unwrap_or(u32::MAX));
     }
 
-    /// How long until the next look; `None`: until something changes.
-    fn pace(&self) -> Option<Duration> {
+    /// How long until the next check; `None`: until something changes.
+    fn look_interval(&self) -> Option<Duration> {
         let (is_lame, is_auto) = {
             let state = self.state.lock();
             (state.watch.is_lame(), state.is_auto)
@@ -156,16 +157,16 @@ impl QuietPeriod {
     }
 }
 
-/// Looks again and again, for as long as the process runs. Where nobody wants to know, it sleeps.
+/// Checks again and again, for as long as the process runs. It sleeps while the answer isn't needed.
 pub async fn keep_listening(quiet: Arc<QuietPeriod>) {
     let mut next = clock::now();
     loop {
-        let Some(pace) = quiet.pace() else {
+        let Some(pace) = quiet.look_interval() else {
             quiet.changed.notified().await;
             next = clock::now();
             continue;
         };
-        // A second is a second, whatever the looks take.
+        // Exactly one second later, however long a check took.
         next = (next + pace).max(clock::now());
         tokio::select! {
             () = clock::sleep_until(next) => {

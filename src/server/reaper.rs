@@ -21,7 +21,7 @@ pub async fn reap_idle(plane: Arc<DataPlane>) {
         let pools = plane.registry.snapshot().pools.clone();
         for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
             let now = clock::now();
-            endpoint.weed(|connection| {
+            endpoint.close_outdated_idle(|connection| {
                 if connection.expires <= now {
                     return false;
                 }

@@ -32,13 +32,13 @@ pub struct ShutdownReport {
 }
 
 /// Ends the data plane in order. `told`: when the process was told to stop, which its deadline counts from.
-/// `lame_since`: when the lame duck began, if somebody asked for it before.
+/// `lame_since`: when the lame duck began, if it was asked for before.
 ///
 /// It waits by the clock's own timers: the control thread may be stuck.
 ///
-/// 1. Each response says `Connection: close`, and everybody is still accepted, for `lame_duck` (`"auto"`: until nothing new
-///    comes). Without one, nobody is told before the listeners are closed: who was would come back at once, and might meet
-///    us again.
+/// 1. Each response says `Connection: close`, and new connections are still accepted, for `lame_duck` (`"auto"`:
+///    until nothing new comes). Without a lame duck, no response says so before the listeners are closed: its client
+///    would reconnect at once, perhaps to this process.
 /// 2. The listeners close; connections that the kernel had queued are still served.
 /// 3. Idle connections close; requests in flight finish; it ends the instant nothing is left.
 /// 4. Before `deadline`, streams and upgrades end in their orderly way; at it, the rest is cut.
@@ -93,12 +93,14 @@ pub async fn shut_down(
 /// An idle client that sends something when its connection is just being closed loses it: it has at least so long to send it.
 const LEAST_LAME_DUCK: Duration = Duration::from_secs(1);
 
-/// For requests under way: whoever is answered in this time moves to the other process, and is not told to go.
+/// For requests under way: a connection whose request is answered in this time moves to the other process instead of
+/// being closed.
 const TIME_TO_MOVE: Duration = Duration::from_secs(1);
 
-/// Finishes what a process has left when another one has taken over at `since`: nobody is accepted here any more. After
-/// a second, each response says `Connection: close` (or GOAWAY), idle connections close after `lame_duck`, and the rest is as in [`shut_down`]. It does
-/// not end while `waits` says so, for no longer than the deadline.
+/// Finishes what a process has left when another one has taken over at `since`: no connection is accepted here any
+/// more. After a second, each response says `Connection: close` (or GOAWAY), idle connections close after
+/// `lame_duck`, and the rest is as in [`shut_down`]. It does not end while `waits` says so, for no longer than the
+/// deadline.
 pub async fn finish_handed_over(
     plane: &DataPlane,
     listeners: &mut PublicListeners,
@@ -129,8 +131,8 @@ pub async fn finish_handed_over(
     }
 }
 
-/// Ends every connection at once, in as good an order as a moment allows: nobody serves any more, and somebody waits for this
-/// process's end.
+/// Ends every connection at once, in as good an order as a moment allows: no process serves any more, and a
+/// supervisor waits for this one's end.
 pub async fn end_at_once(plane: &DataPlane, threads: &DataThreads) -> ShutdownReport {
     let began = clock::now();
     for level in [ShutdownLevel::End, ShutdownLevel::Cut] {
@@ -174,13 +176,13 @@ async fn end_connections(
 async fn wait(plane: &DataPlane, listeners: &PublicListeners, until: Time) {
     let threads = listeners.threads();
     while threads.have_connections() && clock::now() < until {
-        // A connection may have been accepted just when the others were told.
+        // A connection may have been accepted just after the level was raised for the others.
         plane.clients.raise(ShutdownLevel::Finish);
         clock::sleep(LOOK).await;
     }
 }
 
-/// Ends the sessions with backends, which nobody uses any more.
+/// Ends the sessions with backends, which are no longer used.
 async fn leave_backends(plane: &DataPlane, listeners: &PublicListeners) {
     let pools = plane.registry.snapshot().pools.clone();
     for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {

@@ -6,7 +6,7 @@ use std::io;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// No frame that means anything to us is longer.
+/// Longest frame that is read, in bytes.
 const LONGEST: usize = 64 << 20;
 
 /// An argument of a frame.

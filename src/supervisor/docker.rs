@@ -22,7 +22,7 @@ use crate::rt::signal_number::signal_number;
 
 /// Events from so long before the look are asked for, too: the daemon's clock may be behind ours.
 const OVERLAP: Duration = Duration::from_secs(2);
-/// Events that wait to be looked at. Whoever falls behind by more has the daemon wait.
+/// Events that wait to be read. If more come, the daemon has to wait.
 const QUEUE: usize = 1024;
 /// The longest that a request may take, in seconds; the event stream has no end.
 const REQUEST: u64 = 10;
@@ -97,7 +97,7 @@ impl SupervisorSource for DockerEventSource {
         let mut seen = BTreeMap::new();
         let kills = recent_kills(&docker, None).await;
         for process in listener.processes() {
-            look(&docker, &process, &mut seen, &kills, listener).await?;
+            report_container(&docker, &process, &mut seen, &kills, listener).await?;
         }
         listener.catch_up();
         loop {
@@ -122,7 +122,7 @@ impl SupervisorSource for DockerEventSource {
                     }
                 }
                 "start" | "restart" | "die" | "destroy" | "create" | "rename" | "unpause" => {
-                    look(&docker, &process, &mut seen, &[], listener).await?;
+                    report_container(&docker, &process, &mut seen, &[], listener).await?;
                 }
                 _ => {}
             }
@@ -149,8 +149,9 @@ fn stops(event: &EventMessage, container: &SeenContainer) -> bool {
     is_stop && event.time_nano.is_none_or(|at| at >= container.since)
 }
 
-/// Tells how a container is now. Where one of `kills` has stopped its process, it is being stopped, though it runs.
-async fn look(
+/// Reports the state of a container. Where one of `kills` has signalled its process, it counts as stopping, though it
+/// still runs.
+async fn report_container(
     docker: &Docker,
     process: &str,
     seen: &mut BTreeMap<String, SeenContainer>,

@@ -1,4 +1,4 @@
-//! What a source tells: takes its words, has the core judge them, and hands on what follows.
+//! Takes the words of a source, has the core judge them, and passes on what follows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct WordListener {
     pool: String,
     kind: &'static str,
     watched: BTreeMap<String, (String, WatchedProcess)>,
-    /// Whether the source has said how everything is, on this connection.
+    /// Whether the source has reported the state of every process, on this connection.
     caught_up: bool,
 }
 
@@ -68,7 +68,7 @@ impl WordListener {
             });
     }
 
-    /// Lifts what was drained by words: nobody listens any more.
+    /// Lifts the drains that words have caused: the supervisor is no longer listened to.
     pub fn stop(&mut self) {
         self.watch(&[]);
         self.handle.supervisors().forget(&self.pool);
@@ -131,7 +131,7 @@ impl WordListener {
         self.silent(process, why);
     }
 
-    /// Nobody says how this process is, for this reason. Nothing follows from that for its backend.
+    /// The state of this process is unknown, for this reason. Nothing follows from that for its backend.
     pub fn silent(&mut self, process: &str, why: &str) {
         if !self.watches(process) {
             return;
@@ -151,7 +151,7 @@ impl WordListener {
         }
     }
 
-    /// Each process has been told of: the supervisor is heard.
+    /// The state of every process is known: the source has caught up.
     pub fn catch_up(&mut self) {
         if std::mem::replace(&mut self.caught_up, true) {
             return;
@@ -176,7 +176,7 @@ impl WordListener {
         }
     }
 
-    /// The supervisor can't be heard.
+    /// The supervisor can't be reached.
     pub fn lose(&mut self, why: &str, next: Duration) {
         self.caught_up = false;
         let mut was_heard = false;

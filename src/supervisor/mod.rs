@@ -1,10 +1,11 @@
-//! Watching supervisors: `[pool.supervisor]`. One task for each pool listens to what its supervisor says of the
-//! backends' processes; [`core::supervisor_word`](crate::core::supervisor_word) decides what follows, and the registry does
-//! it.
+//! Watching supervisors: `[pool.supervisor]`. One task for each pool follows what its supervisor reports about the
+//! backends' processes; [`core::supervisor_word`](crate::core::supervisor_word) decides what follows, and the
+//! registry does it.
 //!
-//! A [`SupervisorSource`] is one connection's life: connect, subscribe, look at how each process is, and then say what
-//! comes. Subscribing comes before looking, so that nothing falls in between. When the connection is lost, the pool's task
-//! says so, waits, and begins anew: the look makes up for what was missed meanwhile.
+//! A [`SupervisorSource`] is one connection's life: connect, subscribe, read the state of each process, and then
+//! report what comes. It subscribes before it reads, so that nothing is missed in between. When the connection is
+//! lost, the pool's task reports that, waits, and begins anew: reading the state makes up for what was missed
+//! meanwhile.
 
 mod axon;
 #[cfg(feature = "docker")]
@@ -27,7 +28,7 @@ use crate::config::{SupervisorConfig, SupervisorKind};
 pub use listener::WordListener;
 pub use watch_pools::watch_supervisors;
 
-/// Why a supervisor can't be heard.
+/// Why a supervisor can't be reached.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct SupervisorError(pub String);
@@ -42,11 +43,11 @@ impl SupervisorError {
 /// A supervisor that can be listened to.
 #[async_trait]
 pub trait SupervisorSource: Send {
-    /// Connects, says how each process of the listener's is now, then that it has caught up, and goes on saying what
-    /// happens. Ends with its connection.
+    /// Connects, reports the state of each process of the listener, then that it has caught up, and goes on reporting
+    /// what happens. Ends with its connection.
     ///
     /// # Errors
-    /// Why the supervisor can't be heard (any more). It ends in no other way.
+    /// Why the supervisor can't be reached (any more). It ends in no other way.
     async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError>;
 }
 

@@ -1,8 +1,8 @@
 //! PM2, by its bus (`pub.sock`) and its remote calls (`rpc.sock`).
 //!
-//! `process:event` tells of an exit and of a start, after them. What comes before the signal is a line of PM2's own log,
-//! which it puts on the bus, too: `Stopping app:NAME id:ID`. An app's own lines come as other kinds of message, so that no
-//! app can say it for another.
+//! `process:event` reports exits and starts after they happened. What comes before the signal is a line of PM2's own
+//! log, which it puts on the bus, too: `Stopping app:NAME id:ID`. An app's own lines come as other kinds of message,
+//! so that no app can forge one for another.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
-/// Looks at the state until none was overtaken by an event.
+/// How often the state is read at most, until no event comes during the read.
 const LOOKS: usize = 5;
 
 /// PM2.
@@ -114,14 +114,14 @@ impl SupervisorSource for Pm2Source {
         });
         let ended = |error: std::io::Error| SupervisorError::of("PM2's bus", error);
         loop {
-            // What came before the look is in it.
+            // Events from before the read are included in it.
             let mut known = BTreeMap::new();
             let mut at = clock::now();
             for _ in 0..LOOKS {
                 while messages.try_recv().is_ok() {}
                 at = clock::now();
                 let processes = self.processes().await?;
-                known = assign(listener, processes);
+                known = processes_by_name(listener, processes);
                 if messages.is_empty() {
                     break;
                 }
@@ -163,8 +163,8 @@ impl SupervisorSource for Pm2Source {
     }
 }
 
-/// Which of PM2's processes has which of our names, by PM2's number: `NAME`, where only one has it, or `NAME:INSTANCE`.
-fn assign(
+/// Our name for each of PM2's processes, by PM2's number: `NAME`, where only one process has it, or `NAME:INSTANCE`.
+fn processes_by_name(
     listener: &WordListener,
     processes: Vec<Pm2Process>,
 ) -> BTreeMap<u64, (String, Pm2Process)> {

@@ -1,5 +1,5 @@
-//! runit and s6: each process has a supervisor of its own, which writes how it is into `supervise/status`, by rename.
-//! inotify says when.
+//! runit and s6: each process has a supervisor of its own, which writes its state into `supervise/status`, by rename.
+//! inotify reports the change.
 //!
 //! - runit writes "TERM has been sent" at the signal, for `sv down`, `sv restart` and `sv term` alike.
 //! - s6 writes "is not wanted up" at the signal, for `s6-svc -d`. Of `s6-svc -r` and `-t` it says nothing until the process
@@ -23,7 +23,7 @@ use crate::core::Time;
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 
-/// Between two looks at whether the supervisors themselves are there, which no file says.
+/// Between two checks whether the supervisors themselves run, which no file shows.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Longer than what either writes, in bytes.
@@ -111,15 +111,15 @@ impl SupervisorSource for ServiceFiles {
                     all.clone()
                 }
             };
-            self.look(listener, touched).await?;
+            self.report_services(listener, touched).await?;
             listener.catch_up();
         }
     }
 }
 
 impl ServiceFiles {
-    /// Reads how these are. On a thread that may wait for a disk.
-    async fn look(
+    /// Reads the state of these services, on a thread that may wait for a disk.
+    async fn report_services(
         &self,
         listener: &mut WordListener,
         processes: BTreeSet<String>,
@@ -137,13 +137,18 @@ impl ServiceFiles {
         let looked = looked.await;
         let looked = looked.map_err(|error| SupervisorError::of("reading status files", error))?;
         for (status, process) in looked {
-            told(listener, &process, status, at);
+            report_service_status(listener, &process, status, at);
         }
         Ok(())
     }
 }
 
-fn told(listener: &mut WordListener, process: &str, status: Result<Status, String>, at: Time) {
+fn report_service_status(
+    listener: &mut WordListener,
+    process: &str,
+    status: Result<Status, String>,
+    at: Time,
+) {
     match status {
         Ok((word, mark)) => listener.hear(process, word, mark, at),
         Err(why) => listener.silent(process, &why),
@@ -151,7 +156,7 @@ fn told(listener: &mut WordListener, process: &str, status: Result<Status, Strin
 }
 
 impl ServiceDialect {
-    /// How the service in this directory is; or why nobody says.
+    /// The state of the service in this directory; or why it is unknown.
     fn status_of(&self, service: &Path) -> Result<Status, String> {
         let supervise = service.join("supervise");
         // Without a reader, opening a FIFO for writing fails: then the file is what the last supervisor left behind.
@@ -187,7 +192,7 @@ impl WatchedServices {
         for process in all.difference(&watched) {
             let dir = self.root.join(process).join("supervise");
             let flags = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
-            // One that can't be watched is told of by the look.
+            // A service that can't be watched is reported when its state is read.
             if let Ok(number) = inotify::add_watch(notify.get_ref(), &dir, flags) {
                 self.by_watch.insert(number, process.clone());
             }
@@ -256,7 +261,7 @@ fn read_s6(status: &[u8]) -> Option<Status> {
     })
 }
 
-/// A process: its pid, and since when it runs.
+/// The mark of a process: its pid, and since when it runs.
 fn mark(pid: u64, since: &[u8]) -> String {
     let since: String = since.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{pid}@{since}")

@@ -1,5 +1,5 @@
-//! supervisord, over XML-RPC. It tells its event listeners, which are its own children, and nobody else: so it is asked
-//! again and again. It says `STOPPING` from just before the signal until the process has ended.
+//! supervisord, over XML-RPC. It sends events only to its own children (event listeners): so it is polled. It reports
+//! `STOPPING` from just before the signal until the process has ended.
 
 use std::collections::HashMap;
 use std::time::Duration;

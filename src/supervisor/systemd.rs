@@ -1,8 +1,8 @@
 //! systemd, over D-Bus. What it is about to do is known before it does it: a job of type `stop` or `restart` is announced
 //! (`JobNew`) before it runs, and `deactivating` comes with its run.
 //!
-//! Signals say only where to look: what is told is always what a look finds, which was begun after the signal. So no signal
-//! that was read late can say what is no longer true.
+//! Signals say only which unit to look at: what is reported is always read after the signal. So a signal that comes
+//! late can't report an outdated state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -28,7 +28,7 @@ const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 const JOB_INTERFACE: &str = "org.freedesktop.systemd1.Job";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// Signals of one kind that wait to be looked at. Whoever falls behind by more waits for us, on the bus.
+/// Signals of one kind that wait to be read. If more come, they wait on the bus.
 const QUEUE: usize = 1024;
 /// Units that are looked at even if no signal names them: a bus may lose what it can't deliver.
 const LOOK: Duration = Duration::from_secs(30);
@@ -183,7 +183,7 @@ impl SupervisorSource for SystemdSource {
             paths.insert(path.as_str().to_owned(), process);
         }
         for (path, process) in &paths {
-            look(&connection, path, process, listener).await?;
+            report_unit(&connection, path, process, listener).await?;
         }
         listener.catch_up();
         loop {
@@ -206,7 +206,7 @@ impl SupervisorSource for SystemdSource {
                 Err(_) => touched.extend(paths.iter()),
             }
             for (path, process) in touched {
-                look(&connection, path, process, listener).await?;
+                report_unit(&connection, path, process, listener).await?;
             }
         }
     }
@@ -225,8 +225,8 @@ async fn load_unit(connection: &Connection, unit: &str) -> zbus::Result<OwnedObj
     answer.body().deserialize()
 }
 
-/// Tells how a unit is now.
-async fn look(
+/// Reports the state of a unit.
+async fn report_unit(
     connection: &Connection,
     path: &str,
     process: &str,
@@ -257,11 +257,11 @@ async fn look(
         Some(job) => job_type(connection, &job).await?,
         None => None,
     };
-    tell(listener, process, &unit_state(&properties, job), at);
+    report_unit_state(listener, process, &unit_state(&properties, job), at);
     Ok(())
 }
 
-fn tell(listener: &mut WordListener, process: &str, state: &UnitState, at: Time) {
+fn report_unit_state(listener: &mut WordListener, process: &str, state: &UnitState, at: Time) {
     match state.word() {
         Some((ProcessWord::Unknown, _)) => {
             listener.unknown(process, "systemd has no such unit", at);

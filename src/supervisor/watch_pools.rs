@@ -24,7 +24,7 @@ use crate::rt::panics;
 const LOOK: Duration = Duration::from_secs(10);
 /// After a look, for events of the same burst.
 const SETTLE: Duration = Duration::from_millis(100);
-/// The wait before the first new attempt to hear a supervisor…
+/// The wait before the first new attempt to reach a supervisor…
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// …which doubles up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -138,8 +138,8 @@ fn watched_of(view: &PoolView, supervisor: &SupervisorConfig) -> Vec<WatchedBack
     watched
 }
 
-/// Ends drains by the word of a supervisor that is no longer listened to: nobody else would. They may be an earlier
-/// run's.
+/// Ends drains that came from a supervisor which is no longer listened to: nothing else would end them. They may be
+/// from an earlier run.
 fn lift_leftovers(handle: &RegistryHandle, view: &PoolView, supervisor: Option<&SupervisorConfig>) {
     let heard = supervisor.map(|supervisor| format!("{WATCH}{}", supervisor.kind.as_str()));
     for backend in &view.backends {
@@ -161,7 +161,7 @@ fn lift_leftovers(handle: &RegistryHandle, view: &PoolView, supervisor: Option<&
     }
 }
 
-/// Waits for news of which pools and backends there are. Lagging behind is as good a reason to look.
+/// Waits until pools or backends may have changed. If this receiver lags behind, the caller should look, too.
 async fn change_of_pools(events: &mut broadcast::Receiver<Arc<EventView>>) {
     while let Ok(event) = events.recv().await {
         if !["state", "drain", "supervisor", "sessions", "outlier"].contains(&&*event.kind) {
@@ -170,7 +170,7 @@ async fn change_of_pools(events: &mut broadcast::Receiver<Arc<EventView>>) {
     }
 }
 
-/// Listens to one pool's supervisor, for as long as somebody wants it.
+/// Listens to one pool's supervisor, for as long as that is configured.
 async fn watch_pool(
     handle: RegistryHandle,
     pool: String,

@@ -136,7 +136,7 @@ impl Drop for OpenSink {
         let flushed = self.flush(LAST_FLUSH);
         self.shared.ask_stop();
         self.wake();
-        // A writer that is stuck in `write` is left behind: it holds no lock that anybody waits for.
+        // A writer that is stuck in `write` is left behind: it holds no lock that other code waits for.
         if let Some(writer) = self.writer.take()
             && flushed
         {

@@ -1,8 +1,8 @@
-//! What is told about the proxy's work: the access log, metrics, traces, and the process's own log.
+//! Reports about the proxy's work: the access log, metrics, traces, and the process's own log.
 //!
-//! Each only says what others have noted: a field of the access log begins in `proxy/transaction/record.rs`, a metric in
-//! [`metrics`](crate::metrics). [`access_log`] writes lines, [`prometheus`] answers scrapes, [`spans`] makes traces and
-//! sends them to a collector, [`mod@tracing`] is lameduck's own log.
+//! They only format what other code has recorded: a field of the access log begins in `proxy/transaction/record.rs`,
+//! a metric in [`metrics`](crate::metrics). [`access_log`] writes lines, [`prometheus`] answers scrapes, [`spans`]
+//! makes traces and sends them to a collector, [`mod@tracing`] is lameduck's own log.
 
 pub mod access_log;
 pub mod prometheus;

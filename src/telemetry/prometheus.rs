@@ -1,6 +1,6 @@
-//! Metrics for Prometheus. The request path adds to plain atomics that hang where it already is (a pool, a
-//! backend, the plane); labels are put to them when somebody scrapes. Series of a backend that has left are gone
-//! because its counters are.
+//! Metrics for Prometheus. The request path adds to plain atomics that hang where it already is (a pool, a backend,
+//! the plane); labels are added when the metrics are scraped. Series of a backend that has left disappear with its
+//! counters.
 
 pub mod carried;
 mod certificates;
@@ -91,7 +91,7 @@ impl Metrics {
         self.0.plane.clone()
     }
 
-    /// The certificates in use: whoever serves them says so here.
+    /// The certificates in use, which the code that serves them adds here.
     pub fn certificates(&self) -> Arc<CertificateInventory> {
         self.0.certificates.clone()
     }

@@ -16,7 +16,7 @@ const QUIET: &str = "pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_p
      kube_client=off,hickory_resolver=off,hickory_net=off,hickory_proto=off";
 
 /// Starts it, as the environment says. Records of the `log` crate (Pingora's) come along. A second call changes
-/// nothing. Lines go through the queue in front of standard error: whoever logs never waits for a reader or a disk.
+/// nothing. Lines go through the queue in front of standard error: logging never waits for a reader or a disk.
 pub fn init() {
     let asked = std::env::var(FILTER).unwrap_or_default();
     let (filter, complaint) = filter(&asked);

@@ -58,7 +58,8 @@ impl Certificate {
         Self::read(files, Some(now))
     }
 
-    /// The same whenever it is good: a certificate that has expired is still better than none for who orders the next one.
+    /// The same, whether or not it is valid now: for ordering the next one, an expired certificate is better than
+    /// none.
     ///
     /// # Errors
     /// As [`Certificate::load`].

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
-/// The protocol that an authority offers by ALPN, and nobody else (RFC 8737, section 3).
+/// The protocol that only an authority offers by ALPN (RFC 8737, section 3).
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// Where an authority looks for its token (RFC 8555, section 8.3).
@@ -33,14 +33,14 @@ pub struct ChallengeAnswers {
 }
 
 impl ChallengeAnswers {
-    /// Whether there may be challenges at all. Listeners ask once for each connection, so that the requests of those who
-    /// order no certificates are not looked at.
+    /// Whether there may be challenges at all. Listeners ask once for each connection, so that requests cost nothing
+    /// where no certificates are ordered.
     pub fn is_wanted(&self) -> bool {
         self.is_wanted.load(Ordering::Relaxed)
     }
 
     /// A configuration asks for certificates, or no longer does.
-    pub fn want(&self, is_wanted: bool) {
+    pub fn set_wanted(&self, is_wanted: bool) {
         self.is_wanted.store(is_wanted, Ordering::Relaxed);
     }
 

@@ -1,4 +1,4 @@
-//! Clients' certificates: who may have signed them, and what the app learns of them.
+//! Clients' certificates: which authorities may have signed them, and what the app learns of them.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -32,8 +32,8 @@ pub struct RevocationLists {
     pub outdated: Option<TlsFileError>,
 }
 
-/// Reads a file of revocation lists. One that is out of date still says who is revoked: it must not keep a certificate from
-/// being renewed, nor lock everybody out.
+/// Reads a file of revocation lists. One that is out of date still says who is revoked: it must not keep a
+/// certificate from being renewed, nor lock all clients out.
 ///
 /// # Errors
 /// It can't be read, has none in it, or one that is damaged.
@@ -60,11 +60,11 @@ pub fn revoked(file: &Path, now: SystemTime) -> Result<RevocationLists, TlsFileE
     Ok(RevocationLists { lists, outdated })
 }
 
-/// Who may connect, from the text of a file of certificate authorities. With lists of revoked certificates, there has to be
-/// one of each authority in a client's chain: nobody is let in of whom it isn't known.
+/// Who may connect, from the text of a file of certificate authorities. With lists of revoked certificates, there has
+/// to be one of each authority in a client's chain: a client whose revocation status is unknown is refused.
 ///
 /// # Errors
-/// None of it is good now, or it can't be used.
+/// None of the certificates is valid now, or the file can't be used.
 pub fn verifier(
     auth: ClientAuth,
     file: &Path,

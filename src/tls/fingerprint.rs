@@ -1,4 +1,4 @@
-//! Files that are looked at again and again: whether they have changed, and whom to tell that they are bad.
+//! Files that are checked again and again: whether they have changed, and whether a bad one was reported already.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::rt::clock;
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// What tells one version of a file from another: number, size and time of the last change. The change time and not
-/// the modification time, which those who copy files set as they like.
+/// the modification time, which copying tools may set to any value.
 pub type FileFingerprint = Option<(u64, u64, u64, i64, i64)>;
 
 /// Some files that belong together.
@@ -26,7 +26,7 @@ pub struct FileSet {
 }
 
 impl FileSet {
-    /// As they are now. They may have changed since somebody read them, so the first look finds something.
+    /// As they are now. They may have changed since they were read, so the first check always reports a change.
     pub fn new(paths: Vec<PathBuf>) -> Self {
         let stamps = paths.iter().map(|path| fingerprint_file(path)).collect();
         Self {

@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 
 use super::TlsFileError;
 
-/// More than any chain or bundle has: whoever names a disk or `/dev/zero` is told so.
+/// More bytes than any chain or bundle has: a user who names a disk or `/dev/zero` gets an error.
 const MAX: u64 = 4 << 20;
 
 /// Reads a file of PEM.

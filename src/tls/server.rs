@@ -35,7 +35,7 @@ pub enum ReloadOutcome {
     Same,
     /// New files are in use.
     Taken,
-    /// They are bad, which is told now; the old ones stay in use.
+    /// They are bad, which is logged now; the old ones stay in use.
     Refused,
 }
 
@@ -84,7 +84,7 @@ impl ServerTls {
                 ReloadOutcome::Taken
             }
             Err(problems) => {
-                let text = told(problems.into_iter().map(|(_, problem)| problem));
+                let text = join_problems(problems.into_iter().map(|(_, problem)| problem));
                 if !watched.files.are_bad(text.clone()) {
                     return ReloadOutcome::Same;
                 }
@@ -95,8 +95,8 @@ impl ServerTls {
     }
 }
 
-/// Several problems in one line.
-pub fn told(problems: impl Iterator<Item = TlsFileError>) -> String {
+/// Several problems in one line, for the log.
+pub fn join_problems(problems: impl Iterator<Item = TlsFileError>) -> String {
     let all: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     all.join("; ")
 }
@@ -190,16 +190,16 @@ impl CertificateInventory {
         of_it.cloned().collect()
     }
 
-    /// Looks at every file. May wait for the disk.
-    pub fn look(&self) {
+    /// Checks every file for changes. May wait for the disk.
+    pub fn check_all_files(&self) {
         let servers = self.servers.lock().clone();
         for (address, server) in servers {
-            self.note(server.check_files(&address));
+            self.count_outcome(server.check_files(&address));
         }
     }
 
-    /// Counts what became of a look.
-    pub fn note(&self, look: ReloadOutcome) {
+    /// Counts the outcome of a check.
+    pub fn count_outcome(&self, look: ReloadOutcome) {
         match look {
             ReloadOutcome::Same => {}
             ReloadOutcome::Taken => drop(self.taken.fetch_add(1, Ordering::Relaxed)),
@@ -208,7 +208,7 @@ impl CertificateInventory {
     }
 
     /// How often changed files were taken, and refused.
-    pub fn looks(&self) -> (u64, u64) {
+    pub fn reload_counts(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.taken), read(&self.refused))
     }

@@ -32,8 +32,8 @@ pub enum TlsConfigPart {
     Whole,
 }
 
-/// What lets clients resume. It goes on from one set of files to the next, but not past a change of who may connect: a
-/// resumed session is not asked for its certificate again.
+/// What lets clients resume. It goes on from one set of files to the next, but not past a change of the clients that
+/// may connect: a resumed session is not asked for its certificate again.
 #[derive(Clone)]
 struct Tickets {
     ticketer: Arc<TicketKeys>,
@@ -169,7 +169,7 @@ impl ServerFiles {
         }
     }
 
-    /// Lets those resume whom the process before this one has let in by the same rules.
+    /// Lets clients resume that the process before this one has admitted by the same rules.
     pub fn adopt_tickets(&self, handed: &[HandedTickets]) {
         let same = |handed: &&HandedTickets| handed.admission == self.tickets.admission;
         if let Some(handed) = handed.iter().find(same) {

@@ -164,8 +164,8 @@ impl ClientTlsStream {
         }
     }
 
-    /// A part of a record has been read, and nobody has seen it: the kernel has nothing more, and yet something is on
-    /// its way.
+    /// Whether part of a record has been read and not been decrypted yet: the kernel has nothing more, and yet
+    /// something is on its way.
     pub fn is_within_record(&self) -> bool {
         self.raw().records.is_within()
     }

@@ -110,7 +110,7 @@ impl BackendTls {
         let name = match address {
             Address::Socket(address) => return Ok(ServerName::from(address.ip())),
             Address::Name(host, _) => parse_name(host),
-            // Nobody looks at the name then, and the handshake needs one.
+            // The name is not verified then, but the handshake needs one.
             Address::Unix(_) if !self.verify => parse_name("localhost"),
             Address::Unix(_) => Err(()),
         };
@@ -122,7 +122,7 @@ impl BackendTls {
         })
     }
 
-    /// A session with the backend, for those who read and write by themselves.
+    /// A TLS session with the backend, for code that reads and writes by itself.
     ///
     /// # Errors
     /// The address has no name to verify a certificate by.

@@ -20,6 +20,6 @@ pub async fn watch_files(inventory: Arc<CertificateInventory>) {
         }
         let inventory = inventory.clone();
         // A disk may be slow.
-        let _ = tokio::task::spawn_blocking(move || inventory.look()).await;
+        let _ = tokio::task::spawn_blocking(move || inventory.check_all_files()).await;
     }
 }

@@ -1,5 +1,6 @@
-//! The stand-in: what is left of a process that has handed over to another one, where somebody waits for its process id (PM2,
-//! supervisord, a container's runtime). It passes signals on to the process that serves, and ends as that one does.
+//! The stand-in: what is left of a process that has handed over to another one, where a supervisor watches its
+//! process id (PM2, supervisord, a container's runtime). It passes signals on to the process that serves, and ends as
+//! that one does.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -31,9 +32,9 @@ const MOST_REMEMBERED: usize = 64;
 /// After the last lameduck has let go of the channel, for its exit status to arrive.
 const LAST_STATUS: Duration = Duration::from_secs(2);
 
-/// Puts a stand-in in the place of this process, under its id: memory and descriptors are given back. Signals are blocked in
-/// all threads by now, and nobody reads them any more: those that come while the program is exchanged wait for the stand-in.
-/// Returns only where that fails.
+/// Puts a stand-in in the place of this process, under its id: memory and descriptors are given back. Signals are
+/// blocked in all threads by now, and not read any more: those that come while the program is exchanged wait for the
+/// stand-in. Returns only where that fails.
 pub fn become_stand_in(pid: u32, channel: &OwnedFd) -> io::Error {
     if let Err(error) = rustix::stdio::dup2_stdin(channel.as_fd()) {
         return error.into();
@@ -94,7 +95,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
             },
         }
     }
-    // Nobody serves any more. How it ended may be heard in a moment.
+    // No process serves any more. How it ended may be known in a moment.
     let deadline = tokio::time::Instant::now() + LAST_STATUS;
     loop {
         if let Some(code) = family.reap() {
@@ -120,7 +121,7 @@ async fn next_successor(incoming: &mut ChannelReceiver) -> Option<u32> {
 /// The process that serves, and how its relatives ended.
 struct WatchedFamily {
     serving: u32,
-    /// Of a process that ends soon after it has taken over, that is heard later than its end is seen.
+    /// For a process that ends soon after it has taken over, the exit code comes later than its end is noticed.
     ended: HashMap<u32, u8>,
 }
 
@@ -140,7 +141,7 @@ impl WatchedFamily {
     /// Another process serves.
     fn follow(&mut self, successor: u32) {
         self.serving = successor;
-        // Somebody else may have had its id before.
+        // Another process may have had its id before.
         if syscall::kill(successor, 0).is_ok() {
             self.ended.remove(&successor);
         }

@@ -90,10 +90,10 @@ pub fn open_channel(
 }
 
 impl ChannelSender {
-    /// Says something.
+    /// Sends a frame.
     ///
     /// # Errors
-    /// When nobody is there to hear it.
+    /// When the other process is gone.
     pub async fn send(&self, frame: &UpgradeFrame) -> Result<(), ChannelError> {
         self.send_with(frame, &[]).await
     }
@@ -142,7 +142,7 @@ impl ChannelSender {
         Ok(())
     }
 
-    /// The socket itself, for whoever gets it next.
+    /// Another descriptor of the socket, to be passed on.
     ///
     /// # Errors
     /// When the process is out of descriptors.
@@ -160,7 +160,7 @@ fn header(length: usize, descriptors: usize) -> [u8; HEADER] {
 }
 
 impl ChannelReceiver {
-    /// The same socket's other direction, from where whoever reads it now has come to.
+    /// The receiving direction of the same socket. It continues where the present receiver has stopped.
     pub fn of(outgoing: &ChannelSender) -> Self {
         Self {
             socket: outgoing.socket.clone(),

@@ -42,9 +42,9 @@ pub trait OldProcess: Send {
     ///
     /// # Errors
     /// Why that can't be given now.
-    async fn give(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String>;
+    async fn give_state(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String>;
 
-    /// Whether somebody starts another process when this one dies.
+    /// Whether a supervisor starts another process when this one dies.
     fn is_supervised(&self) -> bool;
 
     /// Takes up changes again: nothing was handed over.
@@ -78,8 +78,8 @@ fn spawn_successor(mut command: Command) -> io::Result<(StartedChild, UnixStream
     Ok((start_child(&mut command)?, ours))
 }
 
-/// Has `command` take over from this process. `patience`: how long each step may last at
-/// most. `stopped` ends when this process is told to stop, which comes first.
+/// Has `command` take over from this process. `patience`: how long each step may last at most. `stopped` ends when
+/// this process is told to stop, which takes precedence.
 ///
 /// # Errors
 /// Why it didn't, for people: the new process is dead, and this one goes on as if nothing had been.
@@ -110,7 +110,7 @@ pub async fn hand_over(
         given: false,
     };
     let giving = UpgradeGiver::default().with_patience(patience);
-    attempt.run(giving, old, stopped).await
+    attempt.run_handover(giving, old, stopped).await
 }
 
 struct Attempt {
@@ -124,7 +124,7 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn run(
+    async fn run_handover(
         mut self,
         mut giving: UpgradeGiver,
         old: &mut dyn OldProcess,
@@ -140,7 +140,7 @@ impl Attempt {
             let event = tokio::select! {
                 biased;
                 () = &mut stopped => GivingEvent::Stopped,
-                heard = self.hear() => heard,
+                heard = self.next_event() => heard,
                 () = sleep_until(limit) => GivingEvent::TimeOver,
             };
             let mut events = vec![event];
@@ -148,10 +148,10 @@ impl Attempt {
                 for effect in giving.step(event) {
                     let done = match effect {
                         GivingEffect::Greet => {
-                            let greeting = UpgradeGreeting::own(old.is_supervised());
+                            let greeting = UpgradeGreeting::of_this_process(old.is_supervised());
                             self.say(&UpgradeFrame::Hello(greeting)).await
                         }
-                        GivingEffect::Give => self.give(old).await,
+                        GivingEffect::Give => self.send_state(old).await,
                         GivingEffect::LetAccept => self.say(&UpgradeFrame::Accept {}).await,
                         GivingEffect::HandOver => {
                             return Ok(Successor {
@@ -190,9 +190,9 @@ impl Attempt {
         }
     }
 
-    async fn give(&mut self, old: &mut dyn OldProcess) -> Result<(), GivingEvent> {
+    async fn send_state(&mut self, old: &mut dyn OldProcess) -> Result<(), GivingEvent> {
         self.given = true;
-        let (state, sockets) = old.give().await.map_err(GivingEvent::Failed)?;
+        let (state, sockets) = old.give_state().await.map_err(GivingEvent::Failed)?;
         let frame = UpgradeFrame::State(Box::new(state));
         let borrowed: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
         match self.outgoing.send_with(&frame, &borrowed).await {
@@ -201,8 +201,8 @@ impl Attempt {
         }
     }
 
-    /// The next thing that the new process says, as far as it is one of this dialogue.
-    async fn hear(&mut self) -> GivingEvent {
+    /// The next message of the new process that belongs to this dialogue.
+    async fn next_event(&mut self) -> GivingEvent {
         loop {
             let frame = match self.incoming.receive().await {
                 Ok(received) => received.frame,

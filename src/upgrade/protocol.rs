@@ -110,8 +110,8 @@ pub enum UpgradeFrame {
     },
     /// Old: it ends now.
     Farewell {
-        /// A small process stays in its place, for whoever waits for its process id. When that is killed, this one is to
-        /// stop.
+        /// A stand-in keeps its process id for a supervisor that watches it. When the stand-in is killed, this
+        /// process has to stop.
         #[serde(default)]
         stand_in: bool,
     },
@@ -139,13 +139,13 @@ pub struct UpgradeGreeting {
     pub newest: u32,
     /// Its process.
     pub pid: u32,
-    /// When it dies, whoever supervises it starts another one.
+    /// When it dies, its supervisor starts another one.
     pub is_supervised: bool,
 }
 
 impl UpgradeGreeting {
-    /// This process's.
-    pub fn own(is_supervised: bool) -> Self {
+    /// The greeting of this process.
+    pub fn of_this_process(is_supervised: bool) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             oldest: ProtocolRange::OWN.oldest,
@@ -180,7 +180,7 @@ pub struct HandedState {
     pub lame_duck: Option<HandedLameDuck>,
     /// What clients are counted by.
     pub counting_secret: Option<[u64; 2]>,
-    /// Who waits for which process id.
+    /// Which process id the supervisor watches.
     pub parent: HandedParent,
 }
 
@@ -226,13 +226,13 @@ pub struct HandedLameDuck {
     pub lease: Option<String>,
 }
 
-/// Who waits for the process id.
+/// Which supervisor watches the process id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HandedParent {
-    /// systemd, which is told of another one.
+    /// systemd, which can be told to watch another process id.
     Systemd,
-    /// Whoever it is can't be told: a stand-in keeps the id.
+    /// A supervisor that can't be told: a stand-in keeps the id.
     #[default]
     #[serde(other)]
     StandIn,
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn every_frame_is_what_it_was_after_its_way() {
         for frame in [
-            UpgradeFrame::Hello(UpgradeGreeting::own(true)),
+            UpgradeFrame::Hello(UpgradeGreeting::of_this_process(true)),
             UpgradeFrame::Checked {},
             UpgradeFrame::State(Box::default()),
             UpgradeFrame::Accepting { unused: vec![2] },

@@ -69,12 +69,14 @@ impl Predecessor {
     pub async fn greet() -> Result<Self, TakeOverError> {
         let socket = take_channel().map_err(TakeOverError::NoChannel)?;
         let (outgoing, incoming) = open_channel(socket).map_err(TakeOverError::NoChannel)?;
-        // Where it is dead, that is heard next.
+        // If that process is dead, the next read shows it.
         let _ = outgoing
-            .send(&UpgradeFrame::Hello(UpgradeGreeting::own(false)))
+            .send(&UpgradeFrame::Hello(UpgradeGreeting::of_this_process(
+                false,
+            )))
             .await;
         let mut taking = UpgradeTaker::default();
-        // Until the old one says it.
+        // Assumed until the old process reports it.
         taking.set_supervised(std::env::var_os(NOTIFY_SOCKET).is_some_and(|at| !at.is_empty()));
         Ok(Self {
             taking,
@@ -84,7 +86,7 @@ impl Predecessor {
         })
     }
 
-    /// Its first words.
+    /// The greeting of the old process.
     pub fn greeting(&self) -> &UpgradeGreeting {
         &self.greeting
     }
@@ -94,16 +96,19 @@ impl Predecessor {
         self.taking.is_alone()
     }
 
-    /// What is said to it.
+    /// The channel to it.
     pub fn outgoing(&self) -> ChannelSender {
         self.outgoing.clone()
     }
 
-    /// Waits for what it gives. `None`: it is dead and has given nothing, so this process starts as any other.
+    /// Waits for the state and the sockets. `None`: the old process died before it sent them, so this one starts as
+    /// any other.
     ///
     /// # Errors
     /// When the two can't agree.
-    pub async fn take(&mut self) -> Result<Option<(HandedState, Vec<OwnedFd>)>, TakeOverError> {
+    pub async fn receive_state(
+        &mut self,
+    ) -> Result<Option<(HandedState, Vec<OwnedFd>)>, TakeOverError> {
         let mut given = None;
         loop {
             let event = match self.incoming.receive().await {
@@ -120,7 +125,7 @@ impl Predecessor {
                     UpgradeFrame::Refused { why } => TakingEvent::Failed(why),
                     _ => continue,
                 },
-                Err(error) => gone(error),
+                Err(error) => event_of_error(error),
             };
             for effect in self.taking.step(event) {
                 match effect {
@@ -156,12 +161,12 @@ impl Predecessor {
                     _ => {}
                 }
             }
-            event = self.hear().await;
+            event = self.next_event().await;
         }
     }
 
-    /// Says that this process accepts, and waits until the old one has stopped. Whoever is served then stays served,
-    /// whatever becomes of the old one.
+    /// Says that this process accepts, and waits until the old one has stopped. Clients that are served from then on
+    /// stay served, whatever becomes of the old one.
     pub async fn accepts(&mut self, unused: Vec<usize>) {
         let mut event = TakingEvent::Accepts;
         loop {
@@ -191,7 +196,7 @@ impl Predecessor {
                     _ => {}
                 }
             }
-            event = self.hear().await;
+            event = self.next_event().await;
         }
     }
 
@@ -200,7 +205,7 @@ impl Predecessor {
         (!self.taking.is_alone()).then_some((self.outgoing, self.incoming))
     }
 
-    async fn hear(&mut self) -> TakingEvent {
+    async fn next_event(&mut self) -> TakingEvent {
         loop {
             return match self.incoming.receive().await {
                 Ok(received) => match received.frame {
@@ -209,13 +214,13 @@ impl Predecessor {
                     UpgradeFrame::Refused { why } => TakingEvent::Failed(why),
                     _ => continue,
                 },
-                Err(error) => gone(error),
+                Err(error) => event_of_error(error),
             };
         }
     }
 }
 
-fn gone(error: ChannelError) -> TakingEvent {
+fn event_of_error(error: ChannelError) -> TakingEvent {
     match error {
         ChannelError::Closed => TakingEvent::Gone,
         other => TakingEvent::Failed(other.to_string()),

@@ -76,7 +76,7 @@ pub async fn hand_over(
         if rng.u8(..4) == 0 {
             tokio::time::sleep(Duration::from_millis(rng.u64(..5))).await;
         }
-        offered.claim.give();
+        offered.claim.confirm_given();
         given += 1;
         next.threads.deal(adopted.serve());
     }

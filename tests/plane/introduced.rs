@@ -93,7 +93,7 @@ async fn the_binary_header_says_who_the_client_is() {
 
 /// Behind another proxy: a client whom it does not know has no address, and a request of its own has its own.
 #[tokio::test]
-async fn somebody_whom_nobody_knows_has_no_address() {
+async fn unknown_client_has_no_address() {
     for (version, text) in [("v1", true), ("v2", false)] {
         let pool = format!("[pool.upstream]\nproxy_protocol = {version:?}");
         let rig = Rig::new(Setup {

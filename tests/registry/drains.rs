@@ -47,7 +47,7 @@ async fn the_last_permit_ends_it_too() {
 }
 
 #[tokio::test]
-async fn everybody_who_waits_is_told() {
+async fn every_waiting_request_is_answered() {
     let rig = Rig::two().await;
     let permit = rig.endpoint("a").permit(0).unwrap();
     let one = rig.draining("a", DrainRequest::default()).await;
@@ -294,7 +294,7 @@ async fn refusals_say_what_there_is() {
 }
 
 #[tokio::test]
-async fn those_who_hang_up_are_forgotten() {
+async fn waiters_that_hang_up_are_dropped() {
     let rig = Rig::two().await;
     let permit = rig.endpoint("a").permit(0).unwrap();
     for _ in 0..3 {

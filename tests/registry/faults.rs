@@ -105,7 +105,7 @@ async fn many_hints_make_one_look() {
 }
 
 #[tokio::test]
-async fn nobody_else_than_the_app_leaves_a_last_resort() {
+async fn only_the_apps_own_drain_leaves_a_last_resort() {
     let settings = "[pool.hold]\non_empty = \"fail_open\"\n";
     let rig = Rig::new(&pool(settings, &TWO));
     rig.ready("a").await;

@@ -77,7 +77,7 @@ async fn all_held(rig: &Rig, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn they_go_at_a_pace() {
+async fn held_requests_are_released_gradually() {
     let rig = Rig::new(&pool("", &TWO));
     let requests = requests(&rig, 200, Duration::ZERO);
     all_held(&rig, 200).await;

@@ -59,7 +59,7 @@ pub struct OldProxy<'a> {
     pub phase: &'a watch::Sender<DoorPhase>,
     /// What keeps the state.
     pub keeper: Option<&'a Arc<StateSaver>>,
-    /// What the supervisor is told.
+    /// Notifies the supervisor.
     pub service: &'a ServiceNotifier,
     /// What was given, in order.
     pub given: Vec<HandedSocket>,
@@ -67,7 +67,7 @@ pub struct OldProxy<'a> {
 
 /// Another process serves: what is left to do here.
 pub struct HandedOver {
-    /// What is said to whoever asked.
+    /// The report for the caller who asked for the upgrade.
     pub report: UpgradeReport,
     /// Since when.
     pub since: Time,
@@ -77,14 +77,14 @@ pub struct HandedOver {
 
 #[async_trait]
 impl OldProcess for OldProxy<'_> {
-    async fn give(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String> {
+    async fn give_state(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String> {
         self.phase.send_replace(DoorPhase::Held);
         let registry = self.registry.give().await;
         let mut registry = registry.map_err(|error| error.to_string())?;
         let own = ProxyIdentity::own(&self.lifecycle.config_json());
         registry.processes.push(own);
         if let Some(keeper) = self.keeper {
-            keeper.rest().await;
+            keeper.stop_saving().await;
         }
         let sockets = self.copy_sockets().map_err(|error| {
             format!("its sockets can't be copied: {error}; raise the limit of open files")
@@ -209,7 +209,7 @@ impl OldProxy<'_> {
         let _ = outgoing.send(&UpgradeFrame::HandedOver {}).await;
         let counted = self.registry.requests_sent().await;
         let _ = outgoing.send(&UpgradeFrame::Requests { counted }).await;
-        // Before those who are counted.
+        // Sent before the clients that these counts are about.
         give_rates(self.plane, &outgoing).await;
         for sessions in self.registry.sessions().await {
             let _ = outgoing.send(&UpgradeFrame::Sessions(sessions)).await;
@@ -228,7 +228,7 @@ impl OldProxy<'_> {
             outgoing: outgoing.clone(),
             offers: MoveOffers::default(),
         };
-        tokio::spawn(link.clone().hear(incoming));
+        tokio::spawn(link.clone().receive_frames(incoming));
         let (plane, offers) = (self.plane.clone(), link.offers.clone());
         let moved = move_connections(plane, outgoing.clone(), offers).await;
         let moved = moved.map_or(0, |count| u32::try_from(count.given).unwrap_or(u32::MAX));
@@ -257,7 +257,7 @@ impl OldProxy<'_> {
             }
             .to_owned(),
         };
-        tokio::spawn(link.tell(self.metrics.clone(), report.until.clone()));
+        tokio::spawn(link.report_progress(self.metrics.clone(), report.until.clone()));
         HandedOver {
             report,
             since,
@@ -285,7 +285,7 @@ struct SuccessorLink {
 }
 
 impl SuccessorLink {
-    async fn hear(self, mut incoming: ChannelReceiver) {
+    async fn receive_frames(self, mut incoming: ChannelReceiver) {
         loop {
             let received = match incoming.receive().await {
                 Ok(received) => received,
@@ -326,7 +326,7 @@ impl SuccessorLink {
     }
 
     /// Says how it goes, as long as there is something to say.
-    async fn tell(self, metrics: Metrics, until: String) {
+    async fn report_progress(self, metrics: Metrics, until: String) {
         let mut told_restarts = Vec::new();
         let mut counters_due = clock::now();
         loop {
@@ -378,9 +378,9 @@ impl SuccessorLink {
 pub enum ProxyEnd {
     /// It was told to stop, and has.
     Stopped,
-    /// Another one serves, and whoever knew this one's id was told.
+    /// Another process serves, and the supervisor knows its process id.
     HandedOver,
-    /// Another one serves, and somebody waits for this one's id: a small process is to keep it.
+    /// Another process serves, and a supervisor waits for this one's process id: a small process has to keep it.
     StandIn {
         /// The process that serves.
         pid: u32,
@@ -392,8 +392,8 @@ pub enum ProxyEnd {
 }
 
 impl HandedOver {
-    /// Finishes what this process has left. Where the one that serves dies meanwhile, this one keeps nobody waiting who would
-    /// start another: its own end is what a supervisor waits for.
+    /// Finishes what this process has left. Where the process that serves dies meanwhile, this one exits at once: a
+    /// supervisor may be waiting for its end before it starts another.
     pub async fn finish(
         &self,
         lifecycle: &ProcessLifecycle,
@@ -419,7 +419,7 @@ impl HandedOver {
         let died = ended
             .wait_for(|code| code.is_some_and(|code| code != 0))
             .await;
-        if died.is_err() || kept_socket::keeper().is_some() {
+        if died.is_err() || kept_socket::keeper_pid().is_some() {
             std::future::pending::<()>().await;
         }
     }
@@ -432,7 +432,7 @@ impl HandedOver {
         registry: &RegistryHandle,
     ) -> ProxyEnd {
         let upgrades = lifecycle.upgrades();
-        // Whoever serves is dead: nobody has to be told whom to follow.
+        // The process that serves is dead: the supervisor need not be told to follow it.
         if let Some(code) = *self.ended.borrow() {
             return ProxyEnd::SuccessorEnded(code);
         }
@@ -448,7 +448,7 @@ impl HandedOver {
             .await;
         let above = upgrades.stand_in();
         if let Some(stand_in) = &above {
-            // The process that a supervisor knows is another one's: it is told whom to follow from now on.
+            // The supervisor is told which process to follow from now on.
             let pid = upgrades.successor();
             let _ = stand_in.send(&UpgradeFrame::Successor { pid }).await;
             if let Ok(socket) = stand_in.duplicate() {
@@ -460,7 +460,7 @@ impl HandedOver {
             }
         }
         let stands_in = above.is_none() && upgrades.parent() == HandedParent::StandIn;
-        // A stand-in says it itself, once it hears the signals that are to be passed on.
+        // A stand-in reports it itself, once it receives the signals that it has to pass on.
         if !stands_in {
             let farewell = UpgradeFrame::Farewell { stand_in: false };
             let _ = self.outgoing.send(&farewell).await;

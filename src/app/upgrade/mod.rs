@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::RunOptions;
 use crate::admin::upgrade::{PredecessorView, UpgradeReport, UpgradeRequest, UpgradeView};
-use crate::net::kept_socket::keeper;
+use crate::net::kept_socket::keeper_pid;
 use crate::net::sd_notify::NOTIFY_SOCKET;
 use crate::rt::clock;
 use crate::upgrade::channel::ChannelSender;
@@ -107,7 +107,7 @@ impl UpgradeState {
         self.under_way.store(false, Ordering::Release);
     }
 
-    /// This process has taken over; `parent`: who waits for which process id.
+    /// This process has taken over; `parent`: which process id the supervisor watches.
     pub fn took_over(&self, parent: HandedParent) {
         *self.parent.lock() = Some(parent);
     }
@@ -149,15 +149,16 @@ impl UpgradeState {
         self.stand_in.get().cloned()
     }
 
-    /// Who waits for this process's id.
+    /// Which process id the supervisor watches.
     pub fn parent(&self) -> HandedParent {
         self.parent.lock().unwrap_or_else(|| {
             let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-            // systemd's own word for whom it has started (since 248): a variable may come from further up.
+            // The process id that systemd itself has started (since 248): the other variable may be inherited from
+            // further up.
             let elsewhere =
                 set("SYSTEMD_EXEC_PID").is_some_and(|pid| pid != std::process::id().to_string());
             // A keeper speaks for itself, whoever has started it.
-            let is_heard = keeper().is_some() || !elsewhere;
+            let is_heard = keeper_pid().is_some() || !elsewhere;
             match set(NOTIFY_SOCKET).is_some() && is_heard {
                 true => HandedParent::Systemd,
                 false => HandedParent::StandIn,

@@ -1,7 +1,7 @@
 //! Open connections on their way to the process that has taken over, and here from the one before.
 //!
-//! Each is offered with its descriptors, and stays the old process's until that has written the word: so one whose carrying
-//! failed goes on where it was.
+//! Each is offered with its descriptors, and stays the old process's until that has written the word (see
+//! [`crate::core::moving`]): so one that could not be moved goes on where it was.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -33,13 +33,13 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(super) struct MoveOffers(Arc<Mutex<HashMap<u64, MoveClaim>>>);
 
 impl MoveOffers {
-    /// The new process can take this one: says the word, and then lets go.
+    /// The new process can take this connection: writes the word, and then lets go of it.
     pub(super) async fn adopted(&self, number: u64, outgoing: &ChannelSender) {
         let claim = self.0.lock().remove(&number);
         let Some(claim) = claim else { return };
         // Where the word can't be written, the claim is dropped, and the connection goes on here.
         if outgoing.send(&UpgradeFrame::Moved { number }).await.is_ok() {
-            claim.give();
+            claim.confirm_given();
         }
     }
 
@@ -57,7 +57,7 @@ impl MoveOffers {
 
 /// Tells what is counted of clients whose requests are limited.
 pub(super) async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
-    let witness = plane.guards.witness();
+    let witness = plane.guards.hash_witness();
     for open in plane.guards.open_buckets(clock::now()) {
         if open.is_empty() {
             continue;
@@ -74,8 +74,8 @@ pub(super) async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
 
 /// Takes that from the process before this one.
 pub(super) fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]) {
-    // Another release may count by other numbers: they would be nobody's.
-    if witness != plane.guards.witness() {
+    // Another release may hash clients in another way: its counts would match none.
+    if witness != plane.guards.hash_witness() {
         debug!("what clients have used of their rates begins anew");
         return;
     }
@@ -104,7 +104,7 @@ pub(super) fn move_connections(
             count = under_way.count();
         }
         let _ = tell.send(count);
-        // Whoever has a request under way moves when it has been answered.
+        // A connection with a request under way moves when that has been answered.
         std::future::pending::<()>().await;
     });
     told
@@ -147,7 +147,7 @@ impl MoveArrivals {
         }
     }
 
-    /// One is offered: it stands still until the word has come.
+    /// A connection is offered: nothing is read or written on it until the word has come.
     pub(super) fn offered(
         &mut self,
         number: u64,

@@ -43,7 +43,7 @@ pub struct TakenOver {
 /// The channel over which a start that fails is refused.
 pub type RefusalChannel = Mutex<Option<ChannelSender>>;
 
-/// Has the clock go on from that of the process that is taken over. Before anybody reads it.
+/// Has the clock go on from that of the process that is taken over. Call it before the clock is first read.
 pub fn take_clock(is_asked: bool) {
     let origin = std::env::var(CLOCK_ORIGIN).ok().filter(|_| is_asked);
     if let Some(ns) = origin.and_then(|origin| origin.parse().ok())
@@ -66,7 +66,7 @@ pub async fn take_over(
     }
     let mut predecessor = Predecessor::greet().await?;
     *refusal.lock().await = Some(predecessor.outgoing());
-    let Some((state, sockets)) = predecessor.take().await? else {
+    let Some((state, sockets)) = predecessor.receive_state().await? else {
         return Ok(TakenOver::default());
     };
     Ok(TakenOver {
@@ -77,7 +77,7 @@ pub async fn take_over(
     })
 }
 
-/// Says why this process can't take over, if there is somebody to be told.
+/// Tells the old process why this one can't take over, if there is an old process.
 pub async fn refuse(refusal: &RefusalChannel, why: &str) {
     if let Some(outgoing) = &*refusal.lock().await {
         let why = why.to_owned();
@@ -145,7 +145,7 @@ impl TakenOver {
         }
     }
 
-    /// Where the predecessor hears of drains.
+    /// Channel through which the predecessor learns of drains.
     pub fn drains(&mut self) -> Option<mpsc::UnboundedSender<PredecessorDrain>> {
         self.predecessor.as_ref()?;
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -270,7 +270,7 @@ impl PredecessorLink {
         }
     }
 
-    /// Hears the old process out; the channel to whoever stands in for the first one.
+    /// Follows the old process to its end; returns the channel to a stand-in, if there is one.
     async fn until_gone(&mut self) -> Option<(ChannelSender, ChannelReceiver)> {
         let mut passed_on = None;
         loop {
@@ -324,8 +324,8 @@ impl PredecessorLink {
     }
 }
 
-/// The small process that keeps the first one's id: whoever waits for that has only it to stop. When it is killed, this
-/// process stops, too.
+/// Watches the stand-in, which keeps the first process's id: a supervisor can stop only that one. When it is killed,
+/// this process stops, too.
 async fn watch_stand_in(lifecycle: Arc<ProcessLifecycle>, mut incoming: ChannelReceiver) {
     while lifecycle.upgrades().successor() == 0 {
         tokio::select! {

@@ -59,7 +59,7 @@ pub(super) struct FleetChanges {
 }
 
 impl FleetState {
-    fn lose(&mut self, number: usize, why: &str) {
+    fn drop_proxy(&mut self, number: usize, why: &str) {
         let member = &mut self.members[number];
         if member.remote.take().is_some() {
             let name = member.client.name();
@@ -131,7 +131,7 @@ impl FleetState {
     }
 }
 
-fn nobody() -> RollError {
+fn no_proxy_left() -> RollError {
     RollError {
         gone: true,
         text: "none of the proxies can be reached any more".to_owned(),
@@ -170,7 +170,7 @@ impl RollFleet {
         let lead = members.iter().position(|member| member.remote.is_some());
         let first = lead.and_then(|lead| members[lead].remote.clone());
         let (Some(lead), Some(first)) = (lead, first) else {
-            return Err(away.unwrap_or_else(|| Exit::unreachable(nobody().text)));
+            return Err(away.unwrap_or_else(|| Exit::unreachable(no_proxy_left().text)));
         };
         let state = Rc::new(RefCell::new(FleetState {
             pool: pool.to_owned(),
@@ -194,17 +194,17 @@ impl RollFleet {
         Ok((fleet, changes))
     }
 
-    /// The id that drains of this roll bear, as they are told here.
+    /// The id that drains of this roll have in messages.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    fn lose(&self, number: usize, why: &str) {
-        self.state.borrow_mut().lose(number, why);
+    fn drop_proxy(&self, number: usize, why: &str) {
+        self.state.borrow_mut().drop_proxy(number, why);
     }
 
-    /// Asks each that can be reached for something that waits for nothing; fails where none has done it.
-    async fn each<T>(
+    /// Calls `ask` for each proxy that can be reached, which must answer at once; fails where none has done it.
+    async fn ask_each_proxy<T>(
         &self,
         ask: impl AsyncFn(&RollRemote) -> Result<T, RollError>,
     ) -> Result<Vec<(usize, String, T)>, RollError> {
@@ -217,14 +217,14 @@ impl RollFleet {
             match answer {
                 Ok(Ok(answer)) => done.push((*number, remote.id().to_owned(), answer)),
                 Ok(Err(trouble)) if !trouble.gone => drop(refused.get_or_insert(trouble)),
-                Ok(Err(trouble)) => self.lose(*number, &trouble.text),
-                Err(_elapsed) => self.lose(*number, "it does not answer."),
+                Ok(Err(trouble)) => self.drop_proxy(*number, &trouble.text),
+                Err(_elapsed) => self.drop_proxy(*number, "it does not answer."),
             }
         }
         match (done.is_empty(), refused) {
             (false, _) => Ok(done),
             (true, Some(trouble)) => Err(trouble),
-            (true, None) => Err(nobody()),
+            (true, None) => Err(no_proxy_left()),
         }
     }
 }
@@ -287,7 +287,7 @@ impl RollProxy for RollFleet {
                 match answer {
                     Ok(answer) => answers.push(answer),
                     Err(trouble) if trouble.gone => {
-                        state.borrow_mut().lose(number, &trouble.text);
+                        state.borrow_mut().drop_proxy(number, &trouble.text);
                     }
                     Err(trouble) => {
                         let name = state.borrow().members[number].client.name();
@@ -298,27 +298,28 @@ impl RollProxy for RollFleet {
             }
             match together(answers) {
                 Some(answer) => Ok(answer),
-                None => Err(refused.unwrap_or_else(nobody)),
+                None => Err(refused.unwrap_or_else(no_proxy_left)),
             }
         }
     }
 
     async fn await_probes(&self, name: &str) -> Result<(), RollError> {
-        let asked = self.each(async |remote: &RollRemote| remote.await_probes(name).await);
+        let asked =
+            self.ask_each_proxy(async |remote: &RollRemote| remote.await_probes(name).await);
         asked.await.map(drop)
     }
 
-    async fn lift(&self, name: &str) -> Result<(), RollError> {
+    async fn lift_drain(&self, name: &str) -> Result<(), RollError> {
         self.state.borrow_mut().out.remove(name);
-        let lifted = self.each(async |remote: &RollRemote| remote.lift(name).await);
+        let lifted = self.ask_each_proxy(async |remote: &RollRemote| remote.lift_drain(name).await);
         lifted.await.map(drop)
     }
 
     async fn fetch_pool(&self) -> Result<PoolView, RollError> {
-        let views = self.each(async |remote: &RollRemote| remote.fetch_pool().await);
+        let views = self.ask_each_proxy(async |remote: &RollRemote| remote.fetch_pool().await);
         let views = views.await?;
         let mut state = self.state.borrow_mut();
-        let merged = state.merge(views, &self.id).ok_or_else(nobody)?;
+        let merged = state.merge(views, &self.id).ok_or_else(no_proxy_left)?;
         // One that takes requests everywhere has come back.
         let back = merged.backends.iter().filter(|one| one.state == "ready");
         let back: Vec<_> = back.map(|one| base(&one.name).to_owned()).collect();
@@ -375,7 +376,7 @@ impl RollWatch for FleetChanges {
                 })
                 .collect();
             if watched.is_empty() {
-                return Err(nobody());
+                return Err(no_proxy_left());
             }
             tokio::select! {
                 (ended, ..) = select_all(watched) => ended,
@@ -384,7 +385,7 @@ impl RollWatch for FleetChanges {
         };
         if let (number, Err(trouble)) = ended {
             self.changes[number] = None;
-            self.state.borrow_mut().lose(number, &trouble.text);
+            self.state.borrow_mut().drop_proxy(number, &trouble.text);
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ impl RollRemote {
         pool: &str,
         settings: &RollSettings,
     ) -> Result<(Self, RemoteChanges), Exit> {
-        let by = who();
+        let by = roll_owner();
         let path = format!("/v1/pools/{}/roll", segment(pool));
         let request = RollRequest { by: by.clone() };
         let mut held = client.stream(Method::POST, &path, Some(&request)).await?;
@@ -90,7 +90,7 @@ impl RollRemote {
         }
     }
 
-    /// Asks for a drain whose end nobody waits for: others have it already.
+    /// Asks for a drain without waiting for its end.
     pub(super) async fn ask_drain(&self, name: &str) -> Result<(), ClientError> {
         let request = self.request(RestartSign::NewProcess, false);
         let path = self.path(name, "drain");
@@ -117,16 +117,16 @@ fn id(event: &[u8]) -> Option<String> {
     Some(data["id"].as_str()?.to_owned())
 }
 
-/// Who rolls, for whoever comes second: `alice on web-1 (pid 4242)`. Where the environment has no user's name (cron,
-/// containers, units), the kernel's number stands for it: `uid 1000 on web-1 (pid 4242)`.
-fn who() -> String {
+/// Who runs the roll, for the message to a second user: `alice on web-1 (pid 4242)`. Where the environment has no
+/// user's name (cron, containers, units), the kernel's number stands for it: `uid 1000 on web-1 (pid 4242)`.
+fn roll_owner() -> String {
     let name = ["USER", "LOGNAME"].map(|variable| std::env::var(variable).unwrap_or_default());
     let uid = std::fs::metadata("/proc/self").map(|own| own.uid()).ok();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    person(&name, uid, host.trim(), std::process::id())
+    owner_text(&name, uid, host.trim(), std::process::id())
 }
 
-fn person(names: &[String], uid: Option<u32>, host: &str, pid: u32) -> String {
+fn owner_text(names: &[String], uid: Option<u32>, host: &str, pid: u32) -> String {
     let name = names.iter().map(|name| name.trim());
     let name = name.clone().find(|name| !name.is_empty());
     let user = match (name, uid) {
@@ -141,7 +141,7 @@ fn person(names: &[String], uid: Option<u32>, host: &str, pid: u32) -> String {
     format!("{user}{host}(pid {pid})")
 }
 
-fn trouble(error: ClientError) -> RollError {
+fn roll_error(error: ClientError) -> RollError {
     RollError {
         gone: error.kind == ClientErrorKind::Unreachable,
         text: error.message,
@@ -165,7 +165,7 @@ impl RollProxy for RollRemote {
         );
         async move {
             let answer = client.call(Method::POST, &path, Some(&request), wait);
-            answer.await.map_err(trouble)
+            answer.await.map_err(roll_error)
         }
     }
 
@@ -176,10 +176,10 @@ impl RollProxy for RollRemote {
             .client
             .call(Method::POST, &path, Some(&request), AnswerWait::Short);
         let asked: Result<DrainResponse, ClientError> = asked.await;
-        asked.map(drop).map_err(trouble)
+        asked.map(drop).map_err(roll_error)
     }
 
-    async fn lift(&self, name: &str) -> Result<(), RollError> {
+    async fn lift_drain(&self, name: &str) -> Result<(), RollError> {
         let request = ResumeRequest {
             actor: Some("operator".to_owned()),
             id: Some(self.id.clone()),
@@ -196,16 +196,16 @@ impl RollProxy for RollRemote {
             Err(error) if error.kind != ClientErrorKind::Unreachable => {
                 match self.fetch_pool().await {
                     Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
-                    _ => Err(trouble(error)),
+                    _ => Err(roll_error(error)),
                 }
             }
-            Err(error) => Err(trouble(error)),
+            Err(error) => Err(roll_error(error)),
         }
     }
 
     async fn fetch_pool(&self) -> Result<PoolView, RollError> {
         let path = format!("/v1/pools/{}", segment(&self.pool));
-        self.client.get(&path).await.map_err(trouble)
+        self.client.get(&path).await.map_err(roll_error)
     }
 }
 
@@ -217,7 +217,7 @@ fn still_ours(pool: &PoolView, id: &str) -> bool {
 impl RollWatch for RemoteChanges {
     async fn changed(&mut self) -> Result<(), RollError> {
         tokio::select! {
-            changed = self.events.changed() => changed.map_err(trouble)?,
+            changed = self.events.changed() => changed.map_err(roll_error)?,
             ended = self.held.next() => {
                 let text = match ended {
                     Ok(_) => "it is stopping".to_owned(),
@@ -247,13 +247,13 @@ mod tests {
     fn a_roll_without_a_users_name_is_told_by_uid() {
         let name = |names: &[&str], uid| {
             let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-            person(&names, uid, "web-1", 7)
+            owner_text(&names, uid, "web-1", 7)
         };
         assert_eq!(name(&["alice", "bob"], Some(1)), "alice on web-1 (pid 7)");
         assert_eq!(name(&["", "bob"], Some(1)), "bob on web-1 (pid 7)");
         assert_eq!(name(&["", " "], Some(1000)), "uid 1000 on web-1 (pid 7)");
         assert_eq!(name(&["", ""], None), "on web-1 (pid 7)");
-        assert_eq!(person(&[], Some(0), "", 7), "uid 0 (pid 7)");
-        assert!(who().contains("(pid "));
+        assert_eq!(owner_text(&[], Some(0), "", 7), "uid 0 (pid 7)");
+        assert!(roll_owner().contains("(pid "));
     }
 }

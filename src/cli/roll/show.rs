@@ -209,7 +209,7 @@ impl RollTeller for RollScreen {
         }
     }
 
-    fn looked(&mut self, pool: &PoolView) {
+    fn pool_seen(&mut self, pool: &PoolView) {
         if self.form != RollDisplay::Terminal {
             return;
         }

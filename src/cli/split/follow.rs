@@ -1,4 +1,4 @@
-//! Follows a plan to its end: a line for each step, and the report. The plan runs in the proxy, whoever follows it.
+//! Follows a plan to its end: a line for each step, and the report. The plan itself runs in the proxy.
 
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,8 @@ pub(super) async fn follow_plan(
             return conclude(voice, &view, json);
         }
         tokio::select! {
-            _ = &mut interrupt => return Err(left(&view)),
-            looked = look(client, path) => view = looked?,
+            _ = &mut interrupt => return Err(interrupted_exit(&view)),
+            looked = fetch_plan(client, path) => view = looked?,
         }
     }
 }
@@ -70,7 +70,7 @@ fn tell_steps(voice: &ProxyVoice, view: &PlanView, begun: &mut usize, ended: &mu
     }
 }
 
-async fn look(client: &AdminClient, path: &str) -> Result<PlanView, ClientError> {
+async fn fetch_plan(client: &AdminClient, path: &str) -> Result<PlanView, ClientError> {
     tokio::time::sleep(LOOK).await;
     let since = Instant::now();
     loop {
@@ -87,8 +87,8 @@ fn is_away(error: &ClientError) -> bool {
     matches!(error.kind, ClientErrorKind::Unreachable)
 }
 
-/// Whoever follows it goes, and it stays.
-fn left(view: &PlanView) -> Exit {
+/// The exit of a command that was interrupted while it followed a plan, which goes on.
+fn interrupted_exit(view: &PlanView) -> Exit {
     let route = printable(&view.route);
     Exit::interrupted(format!(
         "the plan goes on in the proxy: `lameduck split {route} --wait` follows it, `--stop` ends it where it is, \

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::registry::view::{BackendView, OldestView};
 use crate::rt::output::{count, printable};
 
-/// How much is in flight, and how much of it lasts: streams and upgrades end when a drain's deadline comes near, so
-/// who waits for a drain wants to know.
+/// How much is in flight, and how much of it lasts: streams and upgrades end when a drain's deadline comes near,
+/// which matters to a user who waits for a drain.
 pub(super) fn in_flight(backend: &BackendView) -> String {
     let kinds = &backend.in_flight_by_kind;
     let lasting: Vec<_> = [(kinds.stream, "stream"), (kinds.upgrade, "upgrade")]

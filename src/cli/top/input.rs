@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use super::picture::TopPicture;
 use super::screen::{AskedChange, BackendChange, TopScreen};
 
-/// What a key asks of whoever runs the loop.
+/// What a key asks the main loop to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TopWish {
     /// Nothing but to draw anew.

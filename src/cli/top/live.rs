@@ -218,7 +218,7 @@ impl LiveTop {
     }
 }
 
-/// Gives the terminal back, stops until somebody continues the process, and takes the terminal again.
+/// Gives the terminal back, stops until the process is continued (SIGCONT), and takes the terminal again.
 fn suspend(terminal: &mut TopTerminal) -> std::io::Result<()> {
     terminal.give_back()?;
     let own = rustix::process::getpid();

@@ -11,8 +11,7 @@ use tokio::task::JoinHandle;
 /// Events that wait to be read.
 const QUEUE: usize = 64;
 
-/// A terminal that is drawn on by a thread of its own: one that nobody reads from any more must keep neither a signal nor
-/// the end from us.
+/// A terminal with a thread of its own that draws: a terminal that blocks must delay neither signals nor the exit.
 pub(super) struct TopTerminal {
     /// `None` while a thread draws.
     idle: Option<DefaultTerminal>,
@@ -70,7 +69,7 @@ impl TopTerminal {
     pub(super) fn give_back(&mut self) -> io::Result<()> {
         match &mut self.idle {
             Some(_) => ratatui::try_restore(),
-            // Whoever waits for a thread that draws would wait for ever: what needs no writing has to do.
+            // The drawing thread may be blocked for ever: only restore what needs no writing.
             None => disable_raw_mode(),
         }
     }
@@ -88,7 +87,7 @@ impl TopTerminal {
 
 impl Drop for TopTerminal {
     fn drop(&mut self) {
-        // That it is gone is nobody's trouble any more.
+        // An error here doesn't matter any more.
         let _ = self.give_back();
     }
 }

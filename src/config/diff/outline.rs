@@ -1,8 +1,8 @@
-//! What a change comes to: something has come, has gone, or is another now.
+//! The outline of a change: something was added, removed, or changed.
 
 use super::ConfigChange;
 
-/// What a change comes to, for people.
+/// The outline of a change, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeOutline {
     /// It was not there.
@@ -21,7 +21,7 @@ pub enum ChangeOutline {
 }
 
 impl ConfigChange {
-    /// What it comes to. A pool with several changes has one outline for each.
+    /// The outline of this change. A pool with several changes has one outline for each.
     pub fn outline(&self) -> ChangeOutline {
         let added = ChangeOutline::Added;
         let removed = ChangeOutline::Removed;

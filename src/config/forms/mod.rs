@@ -56,8 +56,8 @@ pub(super) trait ValueForm<T> {
         false
     }
 
-    /// As [`ValueForm::read`]; a form that is made of several values may tell several problems, each with its place.
-    /// `None`: there is nothing of use in it.
+    /// As [`ValueForm::read`]; a form that is made of several values may report several problems, each with its
+    /// place. `None`: no part of it can be used.
     fn read_whole(
         &self,
         key: &KeyContext<'_>,
@@ -80,7 +80,7 @@ pub(super) trait ValueForm<T> {
     }
 }
 
-/// A type with a form that goes without saying.
+/// A type with a default form.
 pub(super) trait ConfigValue: Sized {
     /// Of which type the form is.
     type Form: ValueForm<Self>;

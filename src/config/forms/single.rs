@@ -40,7 +40,7 @@ impl ConfigValue for bool {
     }
 }
 
-/// A length of time. Zero is one unless it is refused.
+/// A length of time. Zero is allowed unless it is refused.
 pub(in crate::config) struct TimeSpan {
     can_be_zero: bool,
 }
@@ -129,7 +129,7 @@ pub(in crate::config) fn integer(range: RangeInclusive<i64>) -> WholeNumber {
 }
 
 impl WholeNumber {
-    /// The reference tells the range, too.
+    /// Shows the range in the reference.
     pub(in crate::config) fn told(mut self) -> Self {
         self.tells_range = true;
         self

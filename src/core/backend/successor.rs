@@ -12,9 +12,9 @@ impl BackendState {
         };
         if asked_for == self.incarnation {
             self.judge = HealthJudge::new(turn.now);
-            self.reborn(turn);
+            self.begin_incarnation(turn);
             turn.probe = true;
         }
-        self.lift(|drain| drain.actor == actor && drain.id == id, turn);
+        self.lift_drains(|drain| drain.actor == actor && drain.id == id, turn);
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct StepEffects<'a> {
 }
 
 impl StepEffects<'_> {
-    pub(super) fn because(&mut self, reason: impl Into<String>) {
+    pub(super) fn set_reason(&mut self, reason: impl Into<String>) {
         self.reason = reason.into();
     }
 }

@@ -6,12 +6,12 @@ use crate::core::health::HealthJudge;
 
 impl BackendState {
     /// Takes it as up, as whoever judged before has found it: it needs no further row of passes, and what closes it stays.
-    pub fn vouch(&mut self, now: Time, listener: Option<u64>) {
+    pub fn take_as_up(&mut self, now: Time, listener: Option<u64>) {
         self.judge = HealthJudge::known(now, listener);
     }
 
     /// Takes it as down, as whoever judged before has found it: as ever, it takes a row of passes to be up.
-    pub fn denounce(&mut self, now: Time) {
+    pub fn take_as_down(&mut self, now: Time) {
         self.judge = HealthJudge::known_down(now);
     }
 

@@ -73,7 +73,7 @@ impl HashRing {
             return Some(first);
         }
         let free = |index: usize| usable(index) && bound.has_room(&candidates[index]);
-        // Of a load that was not summed up, nobody may be left.
+        // If the load was estimated, it may be that no candidate has room.
         self.find(input.key, free).or(Some(first))
     }
 
@@ -155,7 +155,7 @@ impl LoadBound {
         }
     }
 
-    /// Whether it has room for one more. Rounded up: of any load, somebody may have the next.
+    /// Whether it has room for one more. Rounded up, so that at any load some candidate has room.
     fn has_room<C: BalanceCandidate>(&self, candidate: &C) -> bool {
         let most = (u128::from(self.allowed) * u128::from(candidate.weight()))
             .div_ceil(u128::from(self.weights));

@@ -1,4 +1,4 @@
-//! The mapping of nginx's `hash KEY consistent`, point by point: for those who move and want to keep it.
+//! The mapping of nginx's `hash KEY consistent`, point by point, for moving from nginx without remapping keys.
 //!
 //! nginx gives each server 160 points for each unit of weight: CRC-32 (as in zip) of `HOST`, a zero byte, `PORT`, and the
 //! point before it as four bytes, the least significant first; 0 before the first. Host and port are those of the

@@ -15,7 +15,7 @@ struct Column {
 }
 
 impl AliasTable {
-    /// Empty where nobody has a weight.
+    /// Empty where all weights are 0.
     pub(super) fn new(weights: &[u32]) -> Self {
         let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
         if total == 0 {

@@ -20,7 +20,8 @@ impl RoundRobinSchedule {
         let round: i64 = weights.iter().sum();
         let mut credit = vec![0_i64; weights.len()];
         let mut turns = Vec::with_capacity(usize::try_from(round).unwrap_or_default());
-        // At each turn everybody earns his weight, and the richest goes and pays a whole round.
+        // At each turn every candidate's credit grows by its weight; the one with the most is picked, and pays the
+        // sum of all weights.
         for _ in 0..round {
             let mut richest = 0;
             for index in 0..weights.len() {
@@ -57,8 +58,7 @@ impl RoundRobinSchedule {
     }
 }
 
-/// Weights over their greatest common divisor, and scaled down to [`LONGEST`] in sum. Nobody who had a share
-/// is left without.
+/// Weights over their greatest common divisor, and scaled down to [`LONGEST`] in sum. A weight above 0 stays above 0.
 fn reduce(weights: &[u32]) -> Vec<i64> {
     let divisor = weights
         .iter()

@@ -25,16 +25,16 @@ fn terminating(mut set: DiscoveredSet<u32>, number: u32) -> DiscoveredSet<u32> {
 
 fn judge(first: DiscoveredSet<u32>) -> AnswerJudge<u32> {
     let mut judge = AnswerJudge::default();
-    judge.take(first.into(), &policy(), Time::ZERO);
+    judge.take_answer(first.into(), &policy(), Time::ZERO);
     judge
 }
 
 #[test]
 fn a_set_that_grows_or_loses_up_to_half_is_believed_at_once() {
     let mut judge = judge(set(0..4));
-    judge.take(set(0..1000).into(), &policy(), SECOND);
+    judge.take_answer(set(0..1000).into(), &policy(), SECOND);
     assert_eq!(judge.in_force().len(), 1000);
-    judge.take(set(500..1000).into(), &policy(), SECOND);
+    judge.take_answer(set(500..1000).into(), &policy(), SECOND);
     assert_eq!(*judge.in_force(), set(500..1000));
     assert_eq!(judge.doubt(), None);
 }
@@ -43,10 +43,10 @@ fn a_set_that_grows_or_loses_up_to_half_is_believed_at_once() {
 fn first_answer_of_a_run_is_judged_by_what_the_one_before_had() {
     let mut judge = AnswerJudge::resume(set(0..10));
     assert_eq!(*judge.in_force(), set(0..10));
-    judge.take(set(0..1).into(), &policy(), SECOND);
+    judge.take_answer(set(0..1).into(), &policy(), SECOND);
     assert_eq!(judge.in_force().len(), 10);
     assert_eq!(judge.doubt().map(|doubt| doubt.kept), Some(9));
-    judge.take(set(0..12).into(), &policy(), 2 * SECOND);
+    judge.take_answer(set(0..12).into(), &policy(), 2 * SECOND);
     assert_eq!(*judge.in_force(), set(0..12));
     assert_eq!(judge.doubt(), None);
 }
@@ -54,14 +54,14 @@ fn first_answer_of_a_run_is_judged_by_what_the_one_before_had() {
 #[test]
 fn a_set_that_loses_more_than_half_is_kept_until_it_is_confirmed() {
     let mut judge = judge(set(0..1000));
-    judge.take(set(0..3).into(), &policy(), SECOND);
+    judge.take_answer(set(0..3).into(), &policy(), SECOND);
     assert_eq!(judge.in_force().len(), 1000);
     let doubt = judge.doubt().unwrap();
     assert_eq!((doubt.kept, doubt.named), (997, 3));
     assert_eq!((doubt.since, doubt.until), (SECOND, Some(31 * SECOND)));
-    judge.take(set(0..3).into(), &policy(), 30 * SECOND);
+    judge.take_answer(set(0..3).into(), &policy(), 30 * SECOND);
     assert_eq!(judge.in_force().len(), 1000);
-    judge.take(set(0..3).into(), &policy(), 31 * SECOND);
+    judge.take_answer(set(0..3).into(), &policy(), 31 * SECOND);
     assert_eq!(*judge.in_force(), set(0..3));
     assert_eq!(judge.doubt(), None);
 }
@@ -69,17 +69,17 @@ fn a_set_that_loses_more_than_half_is_kept_until_it_is_confirmed() {
 #[test]
 fn newcomers_of_a_doubted_answer_are_taken_at_once() {
     let mut judge = judge(set(0..10));
-    judge.take(set([100]).into(), &policy(), SECOND);
+    judge.take_answer(set([100]).into(), &policy(), SECOND);
     assert_eq!(*judge.in_force(), set((0..10).chain([100])));
 }
 
 #[test]
 fn an_answer_that_is_whole_again_ends_the_doubt_and_its_time_begins_anew() {
     let mut judge = judge(set(0..10));
-    judge.take(set(0..1).into(), &policy(), SECOND);
-    judge.take(set(0..10).into(), &policy(), 20 * SECOND);
+    judge.take_answer(set(0..1).into(), &policy(), SECOND);
+    judge.take_answer(set(0..10).into(), &policy(), 20 * SECOND);
     assert_eq!(judge.doubt(), None);
-    judge.take(set(0..1).into(), &policy(), 40 * SECOND);
+    judge.take_answer(set(0..1).into(), &policy(), 40 * SECOND);
     assert_eq!(judge.in_force().len(), 10);
     assert_eq!(judge.doubt().unwrap().until, Some(70 * SECOND));
 }
@@ -87,14 +87,14 @@ fn an_answer_that_is_whole_again_ends_the_doubt_and_its_time_begins_anew() {
 #[test]
 fn each_backend_has_to_be_missing_for_the_whole_time() {
     let mut judge = judge(set(0..10));
-    judge.take(set(0..1).into(), &policy(), SECOND);
+    judge.take_answer(set(0..1).into(), &policy(), SECOND);
     // Named once more in between: its time begins anew.
-    judge.take(set([0, 5]).into(), &policy(), 20 * SECOND);
-    judge.take(set(0..1).into(), &policy(), 21 * SECOND);
-    judge.take(set(0..1).into(), &policy(), 31 * SECOND);
+    judge.take_answer(set([0, 5]).into(), &policy(), 20 * SECOND);
+    judge.take_answer(set(0..1).into(), &policy(), 21 * SECOND);
+    judge.take_answer(set(0..1).into(), &policy(), 31 * SECOND);
     assert_eq!(*judge.in_force(), set([0, 5]));
     // Half of two is no reason for doubt any more.
-    judge.take(set(0..1).into(), &policy(), 32 * SECOND);
+    judge.take_answer(set(0..1).into(), &policy(), 32 * SECOND);
     assert_eq!(*judge.in_force(), set(0..1));
 }
 
@@ -102,7 +102,7 @@ fn each_backend_has_to_be_missing_for_the_whole_time() {
 fn an_empty_answer_is_never_confirmed_unless_no_backend_is_asked_for() {
     let mut judge = judge(set(0..2));
     for second in 1..1000 {
-        judge.take(set([]).into(), &policy(), second * SECOND);
+        judge.take_answer(set([]).into(), &policy(), second * SECOND);
         assert_eq!(judge.in_force().len(), 2);
     }
     assert_eq!(judge.doubt().unwrap().until, None);
@@ -110,7 +110,7 @@ fn an_empty_answer_is_never_confirmed_unless_no_backend_is_asked_for() {
         min_healthy: 0,
         ..policy()
     };
-    judge.take(set([]).into(), &policy, 1000 * SECOND);
+    judge.take_answer(set([]).into(), &policy, 1000 * SECOND);
     assert!(judge.in_force().is_empty());
 }
 
@@ -121,12 +121,12 @@ fn fewer_than_the_floor_are_not_left_by_silence() {
         ..policy()
     };
     let mut judge = judge(set(0..4));
-    judge.take(set(0..3).into(), &policy, SECOND);
+    judge.take_answer(set(0..3).into(), &policy, SECOND);
     assert_eq!(judge.in_force().len(), 3);
-    judge.take(set(0..2).into(), &policy, 1000 * SECOND);
+    judge.take_answer(set(0..2).into(), &policy, 1000 * SECOND);
     assert_eq!(judge.in_force().len(), 3);
     // Another one in its place: then it may go.
-    judge.take(set([0, 1, 7]).into(), &policy, 1001 * SECOND);
+    judge.take_answer(set([0, 1, 7]).into(), &policy, 1001 * SECOND);
     assert_eq!(*judge.in_force(), set([0, 1, 7]));
 }
 
@@ -134,18 +134,18 @@ fn fewer_than_the_floor_are_not_left_by_silence() {
 fn what_the_source_says_is_never_doubted() {
     let mut judge = judge(set(0..3));
     let ending = (0..3).fold(set([]), terminating);
-    judge.take(ending.clone().into(), &policy(), SECOND);
+    judge.take_answer(ending.clone().into(), &policy(), SECOND);
     assert_eq!(*judge.in_force(), ending);
-    judge.take(set([]).into(), &policy(), 2 * SECOND);
+    judge.take_answer(set([]).into(), &policy(), 2 * SECOND);
     assert!(judge.in_force().is_empty(), "they were terminating");
 
     let mut judge = AnswerJudge::default();
-    judge.take(set(0..3).into(), &policy(), SECOND);
+    judge.take_answer(set(0..3).into(), &policy(), SECOND);
     let answer = SourceAnswer {
         set: set([]),
         deleted: ["b0", "b1"].map(str::to_owned).into(),
     };
-    judge.take(answer, &policy(), 2 * SECOND);
+    judge.take_answer(answer, &policy(), 2 * SECOND);
     assert_eq!(*judge.in_force(), set([2]), "nobody said anything of b2");
 }
 
@@ -155,7 +155,7 @@ fn a_backend_under_another_name_is_not_missing() {
     let renamed: DiscoveredSet<u32> = (0..3)
         .map(|number| (format!("new{number}"), DiscoveredBackend::at(number)))
         .collect();
-    judge.take(renamed.clone().into(), &policy(), SECOND);
+    judge.take_answer(renamed.clone().into(), &policy(), SECOND);
     assert_eq!(*judge.in_force(), renamed);
 }
 
@@ -166,7 +166,7 @@ fn time_to_confirm_may_be_none() {
         ..policy()
     };
     let mut judge = judge(set(0..1000));
-    judge.take(set(0..1).into(), &policy, SECOND);
+    judge.take_answer(set(0..1).into(), &policy, SECOND);
     assert_eq!(*judge.in_force(), set(0..1));
 }
 
@@ -240,7 +240,7 @@ fn random_sets_never_lose_a_backend_without_a_word_or_time_to_confirm() {
                 set: answer.clone(),
                 deleted: deleted.clone(),
             };
-            judge.take(sent, &policy, now);
+            judge.take_answer(sent, &policy, now);
             let after = judge.in_force();
             for (name, backend) in answer.iter() {
                 assert_eq!(after.get(name), Some(backend), "{place}: {name} is named");

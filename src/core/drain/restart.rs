@@ -5,7 +5,7 @@ use super::{DrainActor, DrainEntry, DrainSet, DrainUntil};
 use crate::core::Time;
 use crate::core::event::BackendEffect;
 
-/// After this long without a sign of a restart, people are told that none is seen, and how that may be. A restart that
+/// After this long without a sign of a restart, a warning says that none is seen, and why that may be. A restart that
 /// no probe can show at all ([`RestartSign::Probe`]) is given the same time to happen.
 pub const UNSEEN_AFTER: Time = Time::from_secs(5);
 
@@ -97,7 +97,8 @@ impl DrainSet {
         }
     }
 
-    /// Notes those that have waited too long for a restart, while the same process goes on passing its probes; each once.
+    /// Notes the drains that have waited too long for a restart while the same process goes on passing its probes;
+    /// each once.
     pub(in crate::core) fn note_unseen(&mut self, probed: Probed) -> Vec<BackendEffect> {
         let mut noted = Vec::new();
         for ((actor, id), entry) in &mut self.0 {

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn path_that_leads_out_or_is_none_is_refused() {
+    fn path_outside_the_root_or_malformed_is_refused() {
         for path in [
             "",
             "*",

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-/// After so many seconds without a change, a file's tag can be told by whole seconds.
+/// After so many seconds without a change, whole seconds are enough for a file's tag.
 const SETTLED: i64 = 2;
 
 /// What tells one state of a file from another.
 ///
-/// The tag is nginx's, `"seconds-size"` in hexadecimal, so that what clients and caches have of an nginx before us stays
-/// valid. A file that was changed within the last two seconds may change again within the same second: its tag has the
-/// nanoseconds, too, and is another one once the file has settled.
+/// The tag is nginx's, `"seconds-size"` in hexadecimal, so that copies in clients and caches from an nginx that ran
+/// here before stay valid. A file that was changed within the last two seconds may change again within the same
+/// second: its tag has the nanoseconds, too, and is another one once the file has settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileValidators {
     /// When it was changed last, in seconds since 1970.
@@ -44,7 +44,7 @@ pub enum PreconditionAnswer {
     Serve,
     /// 304: the client has it.
     NotModified,
-    /// 412: it isn't what the client thought.
+    /// 412: the file isn't in the state that the client expects.
     Failed,
 }
 

@@ -32,10 +32,12 @@ impl AppLaunch {
                         until,
                     };
                 } else {
-                    self.bury(fate, leftovers, now, todo);
+                    self.end_launch(fate, leftovers, now, todo);
                 }
             }
-            LaunchPhase::Failing { .. } => self.bury(ProcessExit::GivenUp, leftovers, now, todo),
+            LaunchPhase::Failing { .. } => {
+                self.end_launch(ProcessExit::GivenUp, leftovers, now, todo)
+            }
             LaunchPhase::Running => {
                 if self.plan.port && !self.ready && fate != ProcessExit::Code(0) {
                     todo.push(LaunchEffect::Say(format!(
@@ -49,14 +51,14 @@ impl AppLaunch {
                          server with `exec`"
                     )));
                 }
-                self.bury(fate, leftovers, now, todo);
+                self.end_launch(fate, leftovers, now, todo);
             }
-            LaunchPhase::Forwarded { .. } => self.bury(fate, leftovers, now, todo),
+            LaunchPhase::Forwarded { .. } => self.end_launch(fate, leftovers, now, todo),
             LaunchPhase::Counting { .. } | LaunchPhase::Leftovers { .. } | LaunchPhase::Over => {}
         }
     }
 
-    pub(super) fn bury(
+    pub(super) fn end_launch(
         &mut self,
         fate: ProcessExit,
         leftovers: bool,

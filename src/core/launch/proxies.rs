@@ -1,4 +1,4 @@
-//! A launcher's proxies as one: what each of them tells becomes what [`AppLaunch`](super::AppLaunch) takes in.
+//! Combines the events of a launcher's proxies into those that [`AppLaunch`](super::AppLaunch) takes in.
 //!
 //! With one proxy, everything goes through as it comes. With several, an instance is ready when all say so that can be
 //! reached, and its drain is over when all have ended it that could be asked. One that can't be reached is named, and
@@ -53,7 +53,7 @@ enum Draining {
     No,
     Asked,
     Ended(DrainOutcome),
-    /// It could not be asked, or nothing more is heard of it.
+    /// It could not be asked, or no longer answers.
     Unknown,
 }
 
@@ -128,7 +128,7 @@ impl LaunchProxies {
         meant.map(|(number, _)| number).collect()
     }
 
-    /// One of them, by its number, tells something.
+    /// Takes in an event of the proxy with this number.
     pub fn step(&mut self, number: usize, event: ProxyEvent) -> Vec<ProxyOutcome> {
         let mut outcomes = Vec::new();
         let Some(proxy) = self.proxies.get_mut(number) else {
@@ -165,7 +165,7 @@ impl LaunchProxies {
                     DrainOutcome::Resumed,
                 )));
             }
-            // Somebody else's drain has ended. Ours is not asked for yet, and has to be.
+            // A drain that this launcher did not ask for has ended. Its own has still to be asked for.
             ProxyEvent::Drained(_) if proxy.drain != Draining::Asked => {}
             ProxyEvent::Drained(end) => {
                 proxy.drain = Draining::Ended(end);

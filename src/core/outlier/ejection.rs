@@ -112,9 +112,9 @@ pub enum ReturnCause {
     Over,
     /// No other one is left.
     LastReady,
-    /// Somebody wants it back.
+    /// An operator has resumed it.
     Resumed,
-    /// Nobody is judged any more.
+    /// Outlier detection was switched off.
     SwitchedOff,
 }
 

@@ -34,7 +34,7 @@ impl AttemptError {
         }
     }
 
-    /// As a number, for a place that holds no more.
+    /// The error as a number, to be kept in an atomic.
     pub const fn number(self) -> u32 {
         match self {
             Self::Connect => 1,
@@ -47,7 +47,7 @@ impl AttemptError {
         }
     }
 
-    /// Back from that; `None`: there was no error.
+    /// The error of a number; `None`: there was no error.
     pub const fn from_number(number: u32) -> Option<Self> {
         match number {
             0 => None,

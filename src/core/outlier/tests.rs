@@ -84,7 +84,7 @@ fn errors_in_a_row_eject_when_no_probe_has_said_more() {
 
 /// Figures come to it when it asks for them: it asks though nobody is suspected.
 #[test]
-fn detector_that_knows_nobody_wants_to_judge_at_the_end_of_each_slice() {
+fn detector_without_backends_is_due_at_the_end_of_each_slice() {
     let mut detector = OutlierDetector::new(policy(), Time::ZERO);
     assert_eq!(detector.next_deadline(), SECOND * 2);
     assert_eq!(detector.judge(&eligible(3), SECOND * 2), []);
@@ -251,10 +251,10 @@ fn last_one_is_taken_back_when_the_others_go_away() {
     assert_eq!(ejected(&changes).len(), 1);
     let mut standings = eligible(3);
     standings[1].1 = BackendStanding::Away;
-    assert_eq!(detector.relieve(&standings, SECOND * 3), []);
+    assert_eq!(detector.return_if_none_left(&standings, SECOND * 3), []);
     standings[2].1 = BackendStanding::Away;
     let back = [OutlierChange::Returned(0, ReturnCause::LastReady)];
-    assert_eq!(detector.relieve(&standings, SECOND * 3), back);
+    assert_eq!(detector.return_if_none_left(&standings, SECOND * 3), back);
     assert_eq!(detector.ejected().count(), 0);
 }
 
@@ -329,7 +329,7 @@ fn simulate(seed: u64) {
                 out.remove(&one).is_some(),
                 "seed {seed}"
             );
-            changes.extend(detector.relieve(&standings, now));
+            changes.extend(detector.return_if_none_left(&standings, now));
         }
         now = match random.chance(0.5) {
             true => detector.next_deadline().max(now),

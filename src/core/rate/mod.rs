@@ -1,4 +1,4 @@
-//! How many requests of one key may pass: a bucket that holds `burst` requests and is filled at a steady rate.
+//! A limit on the requests of one key: a bucket that holds `burst` requests and is filled at a steady rate.
 //!
 //! The algorithm is GCRA, the generic cell rate algorithm: of each key only the time is kept at which its bucket will be
 //! full again. That is a number, needs no timer, and of a key whose bucket is full there is nothing to keep. The crate

@@ -1,9 +1,9 @@
 //! The buckets of many keys in a table of a fixed size.
 //!
-//! A key is a number: whoever asks has hashed it with a secret, so nobody can choose where it is kept. It has a place in
-//! one row of the table. Where a row is full, the key whose bucket is full first is forgotten: if it was full already,
-//! nothing is lost; otherwise that key begins anew, and may send a burst earlier than its rate allows. So a flood of keys
-//! makes limits laxer, and refuses nobody.
+//! A key is a number: the caller has hashed it with a secret, so that a client can't choose where it is kept. It has
+//! a place in one row of the table. Where a row is full, the key whose bucket is full first is forgotten: if it was
+//! full already, nothing is lost; otherwise that key begins anew, and may send a burst earlier than its rate allows.
+//! So a flood of keys makes limits laxer, and refuses no request.
 
 use super::{FillTime, RateRule, RateVerdict};
 use crate::core::Time;
@@ -90,7 +90,7 @@ impl RateTable {
         })
     }
 
-    /// Takes out of a key's bucket what is missing in one that was kept elsewhere: what has passed there and here has passed.
+    /// Merges a bucket that was kept elsewhere: requests that have passed there and here both count.
     pub fn add(&mut self, bucket: OpenBucket, now: Time) {
         let missing = bucket.full_at.saturating_sub(now).as_nanos();
         let Some(missing) = u64::try_from(missing).ok().filter(|missing| *missing > 0) else {

@@ -1,9 +1,9 @@
-//! What a request was to a restart. The proxy counts by these and writes them into the access log; whoever recomputes
-//! an account from the log goes by the same words.
+//! The part that a request had in a restart. The proxy counts by these and writes them into the access log; `lameduck
+//! report` recomputes the counts from the log by the same names.
 
 use std::fmt;
 
-/// What a request was to one restart.
+/// The part that a request had in one restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RestartRole {
     /// The backend answered it while it took no new requests.

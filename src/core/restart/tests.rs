@@ -32,7 +32,7 @@ fn at(millis: u64) -> Time {
 
 fn ready() -> RestartRecorder {
     let mut recorder = RestartRecorder::new(1, at(0));
-    let seen = recorder.look(&sight(DerivedState::Ready), 1, at(1));
+    let seen = recorder.observe_backend(&sight(DerivedState::Ready), 1, at(1));
     assert_eq!(seen, (RestartChange::Nothing, None));
     recorder
 }
@@ -47,7 +47,7 @@ fn first_start_is_no_restart() {
         DerivedState::Ready,
     ] {
         assert_eq!(
-            recorder.look(&sight(state), 1, at(1)).0,
+            recorder.observe_backend(&sight(state), 1, at(1)).0,
             RestartChange::Nothing
         );
     }
@@ -60,19 +60,22 @@ fn drained_backend_has_all_five_instants() {
     told.drains = vec![drain(DrainActor::Operator, 10)];
     told.drains[0].roll = Some("roll-7".to_owned());
     told.capacity = 0.5;
-    assert_eq!(recorder.look(&told, 7, at(10)).0, RestartChange::Begun);
+    assert_eq!(
+        recorder.observe_backend(&told, 7, at(10)).0,
+        RestartChange::Begun
+    );
     let mut drained = told.clone();
     (drained.state, drained.announced) = (DerivedState::Drained, Some(DrainOutcome::Drained));
-    recorder.look(&drained, 8, at(20));
+    recorder.observe_backend(&drained, 8, at(20));
     let mut gone = drained.clone();
     (gone.probe, gone.announced) = (Some(ProbeResult::Refused), None);
-    recorder.look(&gone, 8, at(30));
+    recorder.observe_backend(&gone, 8, at(30));
     let mut back = gone.clone();
     (back.probe, back.incarnation) = (Some(ProbeResult::Pass), 2);
-    recorder.look(&back, 8, at(40));
+    recorder.observe_backend(&back, 8, at(40));
     let mut open = sight(DerivedState::Ready);
     open.incarnation = 2;
-    let (change, record) = recorder.look(&open, 8, at(50));
+    let (change, record) = recorder.observe_backend(&open, 8, at(50));
     let record = record.unwrap();
     assert_eq!(change, RestartChange::Over);
     assert_eq!(record.number, 7);
@@ -97,8 +100,8 @@ fn drain_that_is_lifted_without_another_process_is_resumed() {
     let mut recorder = ready();
     let mut told = sight(DerivedState::Draining);
     told.drains = vec![drain(DrainActor::Operator, 10)];
-    recorder.look(&told, 7, at(10));
-    let (_, record) = recorder.look(&sight(DerivedState::Ready), 8, at(20));
+    recorder.observe_backend(&told, 7, at(10));
+    let (_, record) = recorder.observe_backend(&sight(DerivedState::Ready), 8, at(20));
     let record = record.unwrap();
     assert_eq!(record.outcome, RestartOutcome::Resumed);
     assert_eq!((record.stopped, record.started), (None, None));
@@ -111,7 +114,7 @@ fn first_sign_decides_the_cause() {
         told.drains = vec![drain(actor, 10)];
         told.drains[0].by_lease = by_lease;
         (told.probe, told.broke) = (probe, broke);
-        ready().look(&told, 7, at(10)).1.unwrap().cause
+        ready().observe_backend(&told, 7, at(10)).1.unwrap().cause
     };
     let refused = Some(ProbeResult::Refused);
     assert_eq!(
@@ -144,13 +147,13 @@ fn first_sign_decides_the_cause() {
         RestartCause::Killed
     );
     let down = ready()
-        .look(&sight(DerivedState::Down), 7, at(10))
+        .observe_backend(&sight(DerivedState::Down), 7, at(10))
         .1
         .unwrap();
     assert_eq!(down.cause, RestartCause::ProbeFailed);
     let mut another = sight(DerivedState::Starting);
     another.incarnation = 2;
-    let replaced = ready().look(&another, 7, at(10)).1.unwrap();
+    let replaced = ready().observe_backend(&another, 7, at(10)).1.unwrap();
     assert_eq!(replaced.cause, RestartCause::Replaced);
     assert_eq!(replaced.started, Some(at(10)));
 }
@@ -160,7 +163,7 @@ fn backend_that_leaves_is_over_when_its_successor_is_ready() {
     let mut recorder = ready();
     let mut told = sight(DerivedState::Draining);
     told.drains = vec![drain(DrainActor::Supervisor, 10)];
-    recorder.look(&told, 7, at(10));
+    recorder.observe_backend(&told, 7, at(10));
     let mut record = recorder.leave(at(20)).unwrap();
     assert_eq!(
         (record.outcome, record.stopped),
@@ -178,7 +181,7 @@ fn long_reasons_are_cut_between_characters() {
     let mut told = sight(DerivedState::Draining);
     told.drains = vec![drain(DrainActor::Operator, 10)];
     told.drains[0].reason = "ä".repeat(1000);
-    let record = ready().look(&told, 7, at(10)).1.unwrap();
+    let record = ready().observe_backend(&told, 7, at(10)).1.unwrap();
     assert_eq!(record.reason, "ä".repeat(LONGEST_REASON / 2));
 }
 
@@ -215,7 +218,7 @@ proptest! {
                 seen.drains = vec![drain(actors[usize::from(actor)], place as u64 + 1)];
             }
             number += 1;
-            let (change, record) = recorder.look(&seen, number, now);
+            let (change, record) = recorder.observe_backend(&seen, number, now);
             match change {
                 RestartChange::Begun => {
                     prop_assert_eq!(open, None);

@@ -57,7 +57,7 @@ fn micros(time: Time) -> u64 {
 /// What was counted of the requests of one pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolFigures {
-    /// Requests that were answered, or that nobody waits for any more.
+    /// Requests that were answered, or whose clients have gone.
     pub requests: u64,
     /// Of those, answered with 400 to 499.
     pub client_errors: u64,

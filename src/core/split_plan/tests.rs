@@ -140,7 +140,7 @@ fn run(plan: &mut SplitPlan, mut request: impl FnMut(Time) -> (u16, u64)) -> Vec
             counted.request(1, status, latency);
             counted.request(0, 200, 10);
         }
-        match plan.look(now, &counted.pools) {
+        match plan.judge_figures(now, &counted.pools) {
             PlanMove::Stay => {}
             other => moves.push((now, other)),
         }
@@ -215,7 +215,7 @@ fn too_few_requests_are_not_judged() {
         let mut counted = Counted::of(&plan);
         (0..good).for_each(|_| counted.request(1, 200, 0));
         (0..bad).for_each(|_| counted.request(1, 500, 0));
-        let moved = plan.look(Time::from_secs(1), &counted.pools);
+        let moved = plan.judge_figures(Time::from_secs(1), &counted.pools);
         assert_eq!(
             matches!(moved, PlanMove::Back(_)),
             is_back,
@@ -233,7 +233,7 @@ fn window_reaches_back_until_there_are_enough_requests() {
     let mut counted = Counted::of(&plan);
     for second in 1..=20 {
         counted.request(1, 500, 1);
-        let moved = plan.look(Time::from_secs(second), &counted.pools);
+        let moved = plan.judge_figures(Time::from_secs(second), &counted.pools);
         assert_eq!(matches!(moved, PlanMove::Back(_)), second == 20, "{second}");
     }
 }
@@ -262,11 +262,11 @@ fn requests_that_hang_count_before_they_end() {
     let mut counted = Counted::of(&plan);
     counted.pools[1].open = vec![(Time::from_millis(500), 100)];
     assert_eq!(
-        plan.look(Time::from_secs(1), &counted.pools),
+        plan.judge_figures(Time::from_secs(1), &counted.pools),
         PlanMove::Stay
     );
     counted.pools[1].open = vec![(Time::from_millis(750), 20), (Time::ZERO, 7)];
-    let PlanMove::Back(reason) = plan.look(Time::from_secs(1), &counted.pools) else {
+    let PlanMove::Back(reason) = plan.judge_figures(Time::from_secs(1), &counted.pools) else {
         panic!("it stays");
     };
     assert!(
@@ -283,36 +283,36 @@ fn pool_without_a_backend_is_a_reason_after_the_time_of_a_restart() {
     for tenth in 1..=60 {
         let now = Time::from_millis(tenth * 100);
         counted.pools[1].is_available = false;
-        let moved = away.look(now, &counted.pools);
+        let moved = away.judge_figures(now, &counted.pools);
         assert_eq!(
             matches!(moved, PlanMove::Back(_)),
             tenth == 51,
             "{tenth}: {moved:?}"
         );
         counted.pools[1].is_available = tenth % 49 == 0;
-        assert_eq!(restarted.look(now, &counted.pools), PlanMove::Stay);
+        assert_eq!(restarted.judge_figures(now, &counted.pools), PlanMove::Stay);
     }
     // While it is away, it gets no more.
     let mut waiting = plan();
     counted.pools[1].is_available = false;
     assert_eq!(
-        waiting.look(Time::from_secs(9), &counted.pools),
+        waiting.judge_figures(Time::from_secs(9), &counted.pools),
         PlanMove::Stay
     );
     assert_eq!(
-        waiting.look(Time::from_secs(11), &counted.pools),
+        waiting.judge_figures(Time::from_secs(11), &counted.pools),
         PlanMove::Stay
     );
     assert_eq!(waiting.next_look(), Some(Time::from_secs(11) + LOOK));
     counted.pools[1].is_available = true;
-    let moved = waiting.look(Time::from_secs(12), &counted.pools);
+    let moved = waiting.judge_figures(Time::from_secs(12), &counted.pools);
     assert!(matches!(moved, PlanMove::Step(_)));
     // The other one, which gets less and less, is somebody else's concern.
     let mut other = plan();
     counted.pools[1].is_available = true;
     counted.pools[0].is_available = false;
     for second in 1..10 {
-        let moved = other.look(Time::from_secs(second), &counted.pools);
+        let moved = other.judge_figures(Time::from_secs(second), &counted.pools);
         assert_eq!(moved, PlanMove::Stay);
     }
 }
@@ -328,7 +328,7 @@ fn others_are_watched_where_the_share_shrinks() {
     let mut plan = SplitPlan::begin(wanted, 1, Time::ZERO);
     let mut counted = Counted::of(&plan);
     (0..20).for_each(|_| counted.request(0, 502, 1));
-    let moved = plan.look(Time::from_secs(1), &counted.pools);
+    let moved = plan.judge_figures(Time::from_secs(1), &counted.pools);
     assert!(matches!(moved, PlanMove::Back(_)));
 }
 
@@ -412,7 +412,7 @@ fn random_plans_end_and_never_leave_their_way() {
             for pool in &mut counted.pools {
                 pool.is_available = dice.below(10) > 0;
             }
-            match plan.look(now, &counted.pools) {
+            match plan.judge_figures(now, &counted.pools) {
                 PlanMove::Stay => {}
                 PlanMove::Step(next) => weights = next,
                 PlanMove::Back(reason) => {
@@ -437,7 +437,7 @@ fn random_plans_end_and_never_leave_their_way() {
             );
         }
         assert_eq!(
-            plan.look(now, &counted.pools),
+            plan.judge_figures(now, &counted.pools),
             PlanMove::Stay,
             "seed {seed}"
         );
@@ -455,7 +455,7 @@ fn plan_goes_on_at_a_later_step() {
     assert_eq!((plan.step(), plan.spec().weights(7)), (7, vec![30, 70]));
     assert_eq!(plan.ends(), Time::from_secs(45));
     let counted = Counted::of(&plan);
-    let moved = plan.look(Time::from_secs(15), &counted.pools);
+    let moved = plan.judge_figures(Time::from_secs(15), &counted.pools);
     assert_eq!(moved, PlanMove::Step(vec![20, 80]));
     plan.stop();
     assert_eq!(plan.next_look(), None);

@@ -1,4 +1,4 @@
-//! `on_drain = "finish"`: while a backend drains, those who have a session there still go to it, and nobody else does.
+//! `on_drain = "finish"`: while a backend drains, clients with a session there still go to it, and no others.
 
 use crate::core::Time;
 
@@ -41,15 +41,15 @@ impl HandOver {
         }
     }
 
-    /// When those who have a session go elsewhere, whatever is left: what is in flight then has the rest of the time. At
-    /// most half of the time is kept for that.
+    /// When clients with a session are sent elsewhere, however many are left: requests in flight then have the rest
+    /// of the time. At most half of the time is kept for that.
     fn end(&self, facts: &HandOverFacts) -> Option<Time> {
         let deadline = facts.deadline?;
         let half = deadline.saturating_sub(self.began) / 2;
         Some(deadline.saturating_sub(facts.reserve.min(half)))
     }
 
-    /// Whether everybody goes elsewhere from now on.
+    /// Whether all clients go elsewhere from now on.
     pub fn is_over(&self, facts: &HandOverFacts, now: Time) -> bool {
         facts.sessions == 0
             || !facts.can_take_requests

@@ -1,12 +1,12 @@
-//! The token of a session. It is written by whoever signs with the pool's keys, and read by whoever has them.
+//! The token of a session. Every proxy that has the pool's keys can write and read it.
 //!
 //! ```text
 //! 1 BASE64URL( backend: 8 | issued: 6 | session: 8 | tag: 20 )
 //! ```
 //!
-//! `backend` is a keyed digest of the pool's and the backend's name, so that a token names no address and tells nobody how
-//! many backends there are; `issued` is Unix time in seconds; `tag` signs all of it for one pool. All tokens have the same
-//! length: whatever has another is none.
+//! `backend` is a keyed digest of the pool's and the backend's name, so that a token reveals neither an address nor
+//! the number of backends; `issued` is Unix time in seconds; `tag` signs all of it for one pool. All tokens have the
+//! same length: whatever has another is none.
 
 /// Characters of a token.
 pub const TOKEN_LENGTH: usize = 57;
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_another_pool_or_key_is_none() {
+    fn token_of_another_pool_or_key_is_refused() {
         let keys = MixingKeys(vec![7]);
         let text = write_token(&keys, "app", &token());
         assert_eq!(read_token(&keys, "app2", &text, NOW, HOUR), None);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn token_with_any_letter_changed_added_or_missing_is_none() {
+    fn token_with_any_letter_changed_added_or_missing_is_refused() {
         let keys = MixingKeys(vec![7]);
         let text = write_token(&keys, "app", &token());
         let read = |text: &[u8]| read_token(&keys, "app", text, NOW, HOUR);

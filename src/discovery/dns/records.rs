@@ -31,8 +31,8 @@ pub(super) fn address_backends(addresses: &[IpAddr], port: u16) -> DiscoveredSet
     backends.collect()
 }
 
-/// The address as one that a host has: mapped IPv4 is IPv4. `None`: it is nobody's. Servers that block a name answer with
-/// 0.0.0.0, and a connect to that reaches this host.
+/// The address as one that a host has: mapped IPv4 is IPv4. `None`: no host has it. Servers that block a name answer
+/// with 0.0.0.0, and a connect to that reaches this host.
 fn host_address(ip: &IpAddr) -> Option<IpAddr> {
     let ip = ip.to_canonical();
     let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);

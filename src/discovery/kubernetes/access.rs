@@ -10,14 +10,14 @@ use kube::{Client, Config};
 /// Longest wait for a connection to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The API server's place, and who asks.
+/// The API server's address, and the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiAccess {
     /// The cluster that lameduck runs in, by the pod's service account.
     InCluster,
     /// As a kubeconfig says.
     Kubeconfig(PathBuf),
-    /// This URL, as nobody in particular: `kubectl proxy`.
+    /// This URL, without credentials: `kubectl proxy`.
     Url(String),
 }
 
@@ -59,7 +59,7 @@ impl ApiAccess {
         let built = tokio::task::spawn_blocking(move || {
             let mut config = runtime.block_on(access.config())?;
             config.connect_timeout = Some(CONNECT_TIMEOUT);
-            // Who follows has its own deadlines and pauses.
+            // The caller has its own deadlines and pauses.
             config.read_timeout = None;
             config.default_retry = false;
             let name = HeaderValue::from_static(concat!("lameduck/", env!("CARGO_PKG_VERSION")));

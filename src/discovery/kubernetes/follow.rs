@@ -47,8 +47,8 @@ pub struct FollowedSlices {
 /// How long what may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FollowTimes {
-    /// A watch is asked for so long, up to a quarter less, and begun again: so a connection that has died without a
-    /// word is found out, and an account that may no longer watch.
+    /// A watch is asked for so long, up to a quarter less, and begun again: this detects a connection that has died
+    /// silently, and an account that may no longer watch.
     pub watch: Duration,
     /// So much later than asked for, a watch that hasn't ended is given up.
     pub grace: Duration,
@@ -164,7 +164,7 @@ impl FollowError {
         )
     }
 
-    /// Whether it is worth a word: a version that has become too old is none of anybody's business.
+    /// Whether it should be logged: a resource version that has become too old is normal.
     fn is_trouble(&self) -> bool {
         !matches!(self, Self::Gone(_))
     }
@@ -227,7 +227,7 @@ impl Follower<'_> {
         let api = self.connect().await?;
         if !self.is_listed {
             let is_news = self.list(&api).await?;
-            // Where only lists can be had, it stays a failure that watches can't, and is told once.
+            // Where only lists are possible, the missing watch stays a failure, and is logged once.
             if is_news || !self.lacks_watch {
                 self.report().await;
             }

@@ -1,8 +1,8 @@
 //! All slices of a Service → its endpoints, each once.
 //!
-//! An endpoint may stand in several slices for a while (the controller moves it), in one slice for each address family,
-//! and with an older word in one of them. What comes out depends on what is said, and not on the order or on how it is
-//! split.
+//! An endpoint may stand in several slices for a while (the controller moves it), in one slice for each address
+//! family, and with an older state in one of them. What comes out depends on what is said, and not on the order or on
+//! how it is split.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, btree_map};

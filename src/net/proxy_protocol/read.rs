@@ -25,7 +25,7 @@ const CRC32C: u8 = 0x03;
 pub enum ProxiedSource {
     /// A client with this address.
     Client(SocketAddr),
-    /// Somebody whose address the sender doesn't know or can't say (`UNKNOWN`, unix sockets).
+    /// A client whose address the sender doesn't know or can't express (`UNKNOWN`, unix sockets).
     Unknown,
     /// The sender itself (`LOCAL`), which asks whether we are well.
     Local,

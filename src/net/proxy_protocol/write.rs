@@ -6,9 +6,9 @@ use crate::config::ProxyProtocol;
 
 /// How every header of version 2 begins (§2.2).
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2, nobody's connection but ours.
+/// Version 2: a connection of the proxy's own.
 const LOCAL: u8 = 0x20;
-/// Version 2, on somebody's behalf.
+/// Version 2: a connection on behalf of a client.
 const PROXY: u8 = 0x21;
 const UNSPECIFIED: u8 = 0;
 const TCP4: u8 = 0x11;
@@ -41,9 +41,9 @@ pub fn on_behalf(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) 
     }
 }
 
-/// For a connection on behalf of somebody whom nobody knows, such as one that the proxy in front has introduced so: our own
-/// address, or that proxy's, would be a lie (§2.1 `UNKNOWN`, §2.2 `AF_UNSPEC`).
-pub fn for_somebody(version: ProxyProtocol) -> Vec<u8> {
+/// The header for a connection on behalf of an unknown client, such as one that the proxy in front announced without
+/// an address: our own address, or that proxy's, would be a lie (§2.1 `UNKNOWN`, §2.2 `AF_UNSPEC`).
+pub fn for_unknown_client(version: ProxyProtocol) -> Vec<u8> {
     match version {
         ProxyProtocol::Off => Vec::new(),
         ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
@@ -51,8 +51,8 @@ pub fn for_somebody(version: ProxyProtocol) -> Vec<u8> {
     }
 }
 
-/// For a connection of our own, such as a probe's: the backend takes the connection's addresses.
-pub fn own(version: ProxyProtocol) -> Vec<u8> {
+/// The header for a connection of the proxy's own, such as a probe's: the backend takes the connection's addresses.
+pub fn for_own_connection(version: ProxyProtocol) -> Vec<u8> {
     match version {
         ProxyProtocol::Off => Vec::new(),
         ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(mapped, "PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n");
         let mixed = line("192.0.2.7:1", "[2001:db8::1]:2");
         assert_eq!(mixed, "PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 1 2\r\n");
-        assert_eq!(own(ProxyProtocol::V1), b"PROXY UNKNOWN\r\n");
+        assert_eq!(for_own_connection(ProxyProtocol::V1), b"PROXY UNKNOWN\r\n");
     }
 
     #[test]
@@ -119,7 +119,7 @@ mod tests {
         let v6 = header(ProxyProtocol::V2, "[2001:db8::7]:1", "[2001:db8::1]:2");
         assert_eq!(v6[12..16], [0x21, 0x21, 0, 36]);
         assert_eq!((v6.len(), &v6[48..]), (52, &[0, 1, 0, 2][..]));
-        let own = own(ProxyProtocol::V2);
+        let own = for_own_connection(ProxyProtocol::V2);
         assert_eq!(
             (&own[..12], &own[12..]),
             (&SIGNATURE[..], &[0x20, 0, 0, 0][..])
@@ -127,19 +127,19 @@ mod tests {
     }
 
     #[test]
-    fn somebody_has_no_address() {
-        assert_eq!(for_somebody(ProxyProtocol::V1), b"PROXY UNKNOWN\r\n");
-        let header = for_somebody(ProxyProtocol::V2);
+    fn header_for_an_unknown_client_has_no_address() {
+        assert_eq!(for_unknown_client(ProxyProtocol::V1), b"PROXY UNKNOWN\r\n");
+        let header = for_unknown_client(ProxyProtocol::V2);
         assert_eq!(
             (&header[..12], &header[12..]),
             (&SIGNATURE[..], &[0x21, 0, 0, 0][..])
         );
-        assert!(for_somebody(ProxyProtocol::Off).is_empty());
+        assert!(for_unknown_client(ProxyProtocol::Off).is_empty());
     }
 
     #[test]
     fn off_is_nothing() {
         assert!(header(ProxyProtocol::Off, "192.0.2.7:1", "192.0.2.1:2").is_empty());
-        assert!(own(ProxyProtocol::Off).is_empty());
+        assert!(for_own_connection(ProxyProtocol::Off).is_empty());
     }
 }

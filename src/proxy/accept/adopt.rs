@@ -21,7 +21,8 @@ use crate::proxy::transaction::moved::ResumedRequest;
 use crate::proxy::upstream::moved::{AdoptedSocket, find_backend, keep_moved};
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// A connection that stands still here until the word has come that it is ours. Dropped before that, it was never here.
+/// A connection taken from another process, on which nothing is read or written until that process confirms that it
+/// has let go. Dropped before that, it stays the other process's.
 pub struct AdoptedConnection {
     state: TakenConnection,
     plane: Arc<DataPlane>,
@@ -35,10 +36,11 @@ enum AdoptedKind {
 }
 
 impl DataPlane {
-    /// Takes a connection that another process has offered. It stands still until [`AdoptedConnection::serve`].
+    /// Takes a connection that another process has offered. Nothing is read or written on it until
+    /// [`AdoptedConnection::serve`].
     ///
     /// # Errors
-    /// Why it can't go on here: the other process is to be told, and goes on with it.
+    /// Why the connection can't go on here. The caller reports this to the other process, which goes on with it.
     pub fn adopt(
         self: &Arc<Self>,
         moved: MovedConnection,
@@ -85,7 +87,7 @@ impl DataPlane {
     }
 }
 
-/// As many as there have to be.
+/// The descriptors as an array; an error if their number is not `COUNT`.
 fn descriptors_of<const COUNT: usize>(
     descriptors: Vec<OwnedFd>,
 ) -> Result<[OwnedFd; COUNT], AdoptError> {
@@ -95,7 +97,8 @@ fn descriptors_of<const COUNT: usize>(
 }
 
 impl AdoptedConnection {
-    /// The word was read: serves the connection until it ends. To be run on a data thread.
+    /// Serves the connection until it ends. Call it on a data thread, and only when the other process has confirmed
+    /// that it has let go.
     pub async fn serve(mut self) {
         if !self.state.take() {
             return;
@@ -123,8 +126,8 @@ impl AdoptedConnection {
     }
 }
 
-/// What a client's connection counts as while it is served, as in [`super::receive`]. It was admitted where it came from:
-/// nobody is one too many for having moved.
+/// What a client's connection counts as while it is served, as in [`super::receive`]. It was admitted by the process
+/// that it comes from, so no limit on connections refuses it here.
 struct MovedRoom<'a> {
     config: Arc<Config>,
     interrupt: Arc<ConnectionInterrupt>,

@@ -1,7 +1,7 @@
 //! Between a listener's accept and the first request: who the client is, and what it speaks.
 //!
-//! Each step takes a stream and leaves one behind, so that what follows needs not know of it. From here on a client is
-//! a stream of HTTP/1 messages with an [`ClientInfo`].
+//! Each step takes a stream and returns one, so that later steps need not know of it. From here on a client is a
+//! stream of HTTP/1 messages with a [`ClientInfo`].
 
 pub mod adopt;
 pub mod preface;
@@ -24,7 +24,7 @@ use crate::proxy::moving::{StayReason, note_stay};
 use crate::proxy::refusal::ClientRefusal;
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// A listener's side of it.
+/// What a listener needs to serve the connections that it accepts.
 pub struct ListenerContext {
     /// The data plane behind it.
     pub plane: Arc<DataPlane>,
@@ -34,7 +34,7 @@ pub struct ListenerContext {
 
 /// What a reload may change of a listener.
 pub struct ListenerSettings {
-    /// Where it is, as configured: each of its connections has it.
+    /// The listener's address, as configured. Each of its connections refers to it.
     pub address: Arc<config::ListenAddress>,
     /// As configured.
     pub listener: config::ListenerConfig,
@@ -42,7 +42,7 @@ pub struct ListenerSettings {
     pub tls: Option<Arc<crate::tls::server::ServerTls>>,
 }
 
-/// Counts a connection out.
+/// Takes a connection off the count of open ones when dropped.
 struct ConnectionGuard<'a>(&'a DataPlane, Arc<ConnectionInterrupt>);
 
 impl Drop for ConnectionGuard<'_> {
@@ -88,9 +88,9 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
             }
             None => serve::serve(plane, stream, origin, interrupt, &config).await,
         },
-        // An answer would cost a handshake: too much for one who is one too many.
+        // An answer would cost a handshake, which is too much for a client over the limit.
         Err(refusal) if settings.tls.is_some() => {
-            serve::dismiss(plane, stream, origin, interrupt, &config, refusal);
+            serve::record_unserved(plane, stream, origin, interrupt, &config, refusal);
         }
         Err(refusal) => {
             serve::turn_away(plane, stream, origin, interrupt, &config, refusal).await;
@@ -128,7 +128,8 @@ fn admit<'a>(
         let refusal = ClientRefusal::limited(ServerLimit::Connections, 503, "too many connections");
         return Err(refusal);
     };
-    // All who come by a unix socket would count as one: the proxy in front has bounds of its own.
+    // Clients on a unix socket have no address and would all count as one; the proxy in front of them has its own
+    // limits.
     let Some(address) = address else {
         return Ok((served, None));
     };

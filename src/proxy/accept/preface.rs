@@ -12,8 +12,8 @@ use crate::proxy::h2::meter::PREFACE;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
-/// Whether a client speaks HTTP/2 (true) or HTTP/1: known with the first byte that differs from the preface. The stream
-/// still begins with what was read. `None`: there is nobody to be served.
+/// Whether a client speaks HTTP/2 (true) or HTTP/1: known with the first byte that differs from the preface. The
+/// stream still begins with what was read. `None`: the client has gone, or is not to be served.
 pub async fn choose(
     plane: &DataPlane,
     stream: Stream,
@@ -24,7 +24,7 @@ pub async fn choose(
     let since = clock::now();
     let mut seen = Vec::new();
     let limit = |level: ShutdownLevel, seen: &[u8]| match seen.is_empty() {
-        // In a shutdown, a connection that has brought nothing yet is waited for as long as any other.
+        // In a shutdown, a connection without a byte yet gets as long as any other.
         true if level >= ShutdownLevel::Finish => (since + FIRST_REQUEST, None),
         true => (since + limits.idle_timeout, Some(ServerLimit::IdleTimeout)),
         false => (

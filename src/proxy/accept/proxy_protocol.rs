@@ -1,7 +1,7 @@
 //! The PROXY protocol, on its way in: the proxy in front of us says for whom it has opened a connection.
 //!
-//! Only `[headers] trusted` may say so. On a listener with `proxy_protocol = true` nobody else is served: whoever could
-//! go round the proxy in front would choose its own address.
+//! Only `[headers] trusted` may say so. A listener with `proxy_protocol = true` serves no other peer: a client that
+//! could bypass the proxy in front would choose its own address.
 
 use std::net::SocketAddr;
 
@@ -20,11 +20,11 @@ use crate::proxy::transaction::record;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
-/// Why nobody else is served, for the log and the metrics.
+/// Why an untrusted peer is not served, for the log and the metrics.
 const UNTRUSTED: &str = "PROXY protocol from an address that is not in [headers] trusted";
 
-/// Reads the header: the stream begins behind it, and the origin is the client's. `None`: nobody is to be served; it
-/// has been counted and logged, and the connection is closed.
+/// Reads the header: the stream begins behind it, and the origin is the client's. `None`: the client is not served;
+/// that has been counted and logged, and the connection is closed.
 pub async fn introduced(
     plane: &DataPlane,
     stream: Stream,
@@ -53,7 +53,8 @@ pub async fn introduced(
             );
         }
         Err(MissingHeader::Malformed(why)) => {
-            // A request without a header is a mistake in somebody's configuration: its line helps to find whose.
+            // A request without a PROXY header is a mistake in some configuration; logging its request line helps to
+            // find which.
             let request = match why {
                 ProxyHeaderError::Missing => &seen[..],
                 _ => &[],
@@ -65,7 +66,7 @@ pub async fn introduced(
     let origin = match found.source {
         ProxiedSource::Client(address) => ClientInfo::new(Some(address), &config.headers),
         ProxiedSource::Local => origin,
-        // It comes for somebody whom nobody knows, so nothing that it says of itself is believed.
+        // The proxy in front does not say who the client is, so no field that names the client is believed.
         ProxiedSource::Unknown => ClientInfo {
             trusted: false,
             known: false,
@@ -77,7 +78,7 @@ pub async fn introduced(
 
 /// Why there is no header.
 enum MissingHeader {
-    /// The peer has gone, or is to go.
+    /// The peer has closed the connection, or the proxy is to close it.
     Gone,
     /// `header_timeout`.
     Late,
@@ -96,7 +97,7 @@ async fn read(
         Err(why) => Some(Err(MissingHeader::Malformed(why))),
     };
     let limit = |level: ShutdownLevel, seen: &[u8]| match seen.is_empty() {
-        // In a shutdown, a connection that has brought nothing yet is waited for as long as any other.
+        // In a shutdown, a connection without a byte yet gets as long as any other.
         true if level >= ShutdownLevel::Finish => (since + FIRST_REQUEST, MissingHeader::Gone),
         _ => (since + config.server.header_timeout, MissingHeader::Late),
     };

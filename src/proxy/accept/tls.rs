@@ -28,8 +28,8 @@ use crate::tls::server::ServerTls;
 use crate::tls::server_files::{H2, ServerFiles};
 use crate::tls::stream::{ClientTlsStream, PeekedStream};
 
-/// How long a handshake may still take once the proxy no longer accepts: whoever was accepted is served, and whoever
-/// stalls doesn't hold up the exit.
+/// How long a handshake may still take once the proxy no longer accepts: a client that was accepted is served, and
+/// one that stalls doesn't delay the exit.
 const LAST: Duration = Duration::from_secs(2);
 
 /// A handshake that came to nothing.
@@ -62,17 +62,18 @@ pub(super) async fn serve(
         ends: clock::now() + config.server.header_timeout,
         is_last: false,
     };
-    // Boxed: what a handshake needs is given back when it is over.
+    // Boxed, so that the memory of a handshake is freed when it is over.
     let challenges = &plane.certificates.challenges;
     let shaken = Box::pin(shake_hands(server, challenges, stream, &mut patience)).await;
     match shaken {
         Ok(stream) => {
             drop(patience);
             let session = stream.session();
-            // The handshake was the answer (RFC 8737, section 3): there is nothing to be said over it.
+            // The handshake itself was the answer to the challenge (RFC 8737, section 3): no data follows on this
+            // connection.
             if session.alpn_protocol() == Some(ACME_TLS) {
                 plane.counters.handshake(HandshakeOutcome::Challenge);
-                serve::part(plane, Box::new(stream), origin, interrupt, config).await;
+                serve::close_unserved(plane, Box::new(stream), origin, interrupt, config).await;
                 return;
             }
             plane.counters.handshake(match session.handshake_kind() {
@@ -100,9 +101,9 @@ pub(super) async fn serve(
                     let refusal = ClientRefusal::PLAIN_HTTP;
                     serve::turn_away(plane, stream, origin, interrupt, config, refusal).await;
                 }
-                // The alert that says why is on its way.
+                // rustls has written the alert that says why.
                 (_, Some(stream)) => {
-                    serve::part(plane, stream, origin, interrupt, config).await;
+                    serve::close_unserved(plane, stream, origin, interrupt, config).await;
                 }
                 (_, None) => {}
             }
@@ -152,8 +153,9 @@ async fn shake_hands(
     }
 }
 
-/// Shakes hands with a client, who may be a certificate authority while a challenge is open: then what it has to offer
-/// decides with what. A handshake of its own needs neither a client's certificate nor a session to resume.
+/// Does the handshake with a client. While a challenge is open, the client may be a certificate authority: the
+/// protocols that it offers (ALPN) decide which certificate it gets. An authority's handshake needs neither a client
+/// certificate nor a session to resume.
 async fn accept_client(
     material: &ServerFiles,
     challenges: &ChallengeAnswers,
@@ -164,7 +166,7 @@ async fn accept_client(
         let shaken = acceptor.accept(raw).into_fallible().await;
         return shaken.map_err(|(error, raw)| (error, Some(raw)));
     }
-    // Boxed: seldom is there one.
+    // Boxed, because there seldom is a challenge.
     Box::pin(accept_either(material, challenges, raw)).await
 }
 
@@ -204,12 +206,12 @@ fn judge(error: &io::Error) -> HandshakeOutcome {
 struct Patience<'a> {
     wait: BoundedWait<'a>,
     ends: Time,
-    /// The end has been drawn nearer.
+    /// A shutdown has shortened the time-out.
     is_last: bool,
 }
 
 impl Patience<'_> {
-    /// What was polled; or why it is no longer waited for.
+    /// The result of the poll, or the reason why the wait is over.
     fn or<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -15,7 +15,7 @@ use super::timer::Timer;
 use crate::core::Time;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
-/// Read at once: what nearly every first request fits in. What a client sends behind that comes along.
+/// Bytes per read: nearly every first request fits. Bytes that a client sends behind what is recognised are kept.
 const PIECE: usize = 1024;
 
 /// One wait, or several in a row for one connection.
@@ -25,7 +25,7 @@ pub(crate) struct BoundedWait<'a> {
 }
 
 impl<'a> BoundedWait<'a> {
-    /// A wait that obeys `interrupt`.
+    /// A wait that `interrupt` ends.
     pub(crate) fn new(interrupt: &'a ConnectionInterrupt) -> Self {
         Self {
             interrupt,
@@ -33,8 +33,8 @@ impl<'a> BoundedWait<'a> {
         }
     }
 
-    /// What was polled, or why it is no longer waited for. `cut`: the proxy must exit now. `limit`: until when to wait at
-    /// this level of a shutdown, and what it means when that has passed.
+    /// The result of `poll`, or the reason why the wait is over. `cut`: the error if the proxy must exit now.
+    /// `limit`: for a level of the shutdown, until when to wait, and the error when that time has passed.
     pub(crate) fn poll_or<T, E>(
         &mut self,
         cx: &mut Context<'_>,
@@ -54,8 +54,8 @@ impl<'a> BoundedWait<'a> {
         self.timer.poll(cx, deadline).map(|()| Err(end))
     }
 
-    /// Reads into `seen` until `recognise` knows what it is. `gone`: the client has gone, or is to go. `limit`: as in
-    /// [`BoundedWait::poll_or`], by what was read so far.
+    /// Reads into `seen` until `recognise` returns a result. `gone`: the error if the client has closed the
+    /// connection, or the proxy is to close it. `limit`: as in [`BoundedWait::poll_or`], by what was read so far.
     pub(crate) async fn read_until<T, E>(
         &mut self,
         stream: &mut Stream,

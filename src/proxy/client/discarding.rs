@@ -1,5 +1,5 @@
-//! A client that nobody is: the other end of a copied request. It has sent its request already, is there to the end, and
-//! throws away what it is answered.
+//! A stand-in for a client, at the other end of a copied (mirrored) request: its request is complete, it never
+//! disconnects, and it throws the answer away.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::net::stream::has_no_socket;
 pub(crate) struct DiscardingStream;
 
 impl AsyncRead for DiscardingStream {
-    /// It says nothing, and doesn't go.
+    /// It sends nothing, and doesn't close the connection.
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

@@ -1,5 +1,5 @@
-//! What follows a request to its end besides its record, where somebody wants to know: a plan that moves a split, and its
-//! trace. Most requests have none of it, and pay for one pointer.
+//! What follows a request to its end besides its record: the figures of a split plan, and a trace. Most requests have
+//! neither, and pay for one pointer.
 
 use super::ClientConnection;
 use crate::core::call_status::CallStatus;
@@ -10,9 +10,9 @@ use crate::telemetry::spans::record::{AttemptSpan, RequestTrace};
 /// What follows a request.
 #[derive(Debug, Default)]
 pub struct FollowedRequest {
-    /// Counts it, where a plan moves its route's split.
+    /// Counts the request where a plan moves its route's split.
     pub metered: Option<MeteredRequest>,
-    /// What is recorded of it, where its trace is.
+    /// The request's part of its trace, where that is recorded.
     pub trace: Option<Box<RequestTrace>>,
     /// The trace that it belongs to, for the log; 0: none.
     pub trace_id: u128,
@@ -28,7 +28,7 @@ impl FollowedRequest {
 }
 
 impl ClientConnection {
-    /// The current request is another process's, and belongs to this trace; empty: to none.
+    /// Sets the trace of a request that another process has begun; empty: none.
     pub fn follow_trace(&mut self, trace_id: &str) {
         if let Ok(trace_id) = u128::from_str_radix(trace_id, 16) {
             self.followed = Some(Box::new(FollowedRequest {
@@ -38,7 +38,7 @@ impl ClientConnection {
         }
     }
 
-    /// The client was told here what has become of its call.
+    /// Notes the gRPC status that the client was sent.
     pub fn follow_call(&mut self, code: u8) {
         let followed = self.followed.as_mut();
         if let Some(trace) = followed.and_then(|followed| followed.trace.as_mut()) {

@@ -1,13 +1,14 @@
-//! What is heard of a client that waits for its answer: nothing, its half-close, or that it has gone.
+//! What the proxy notices of a client that waits for its answer: nothing, its half-close, or that it has gone.
 //!
-//! Where there is no room for what it sends, its end is heard all the same, as long as the kernel had room for what
-//! stands before it. Else the client's FIN waits in its own kernel, for good if nobody reads; and only of a client on this
-//! host can it be known that nobody has its socket any more. That has to be looked for.
+//! Where the buffer has no room for what the client sends, its end is noticed as long as the kernel had room for the
+//! bytes before it. Otherwise the client's FIN waits in the client's kernel for as long as nothing is read. Then only
+//! for a client on this host can the proxy find out that no process has the socket any more, by looking at it now and
+//! then.
 //!
-//! A client that has finished sending may still be reading (`nc -N`, and RFC 9112, section 9.6), and one that has gone
-//! looks the same from here: the kernel says of both that they have sent their FIN. What tells them apart is whether
-//! the request is whole, since one that is not never will be; and where the client is on this host, whether any process
-//! still has its socket.
+//! A client that has finished sending may still be reading (`nc -N`, and RFC 9112, section 9.6), and one that has
+//! gone looks the same: the kernel reports a FIN for both. Two things tell them apart: whether the request is
+//! complete, since an incomplete one can't become so any more; and where the client is on this host, whether any
+//! process still has its socket.
 
 use std::io;
 use std::pin::Pin;
@@ -23,10 +24,11 @@ use crate::proxy::buffer::LARGE;
 use crate::rt::clock;
 use crate::tls::stream::ClientTlsStream;
 
-/// No more of an unread body is looked through for its end: more than what a client may have on its way by default.
+/// Most bytes of an unread body that are searched for its end: more than a client may have in flight by default.
 const LOOKED_THROUGH: usize = 1024 * 1024;
 
-/// When it is first looked whether a client of which nothing can be heard is still there; each look doubles the time…
+/// After how long the first check is made whether a client whose end would not be noticed is still there; each check
+/// doubles the time…
 const FIRST_LOOK: Time = Time::from_millis(20);
 /// …up to this.
 const LAST_LOOK: Time = Time::from_secs(1);
@@ -35,8 +37,8 @@ const LAST_LOOK: Time = Time::from_secs(1);
 const WITHIN_TLS: u64 = 64 * 1024;
 
 impl ClientConnection {
-    /// Whether the client has gone while nothing of its answer was on the way. What it sends is kept, as far as
-    /// `most` bytes of it; what there is no room for stays in the kernel.
+    /// Whether the client has gone before its answer began. Up to `most` bytes of what it sends are kept; the rest
+    /// stays in the kernel.
     pub fn poll_gone(
         &mut self,
         cx: &mut Context<'_>,
@@ -72,7 +74,7 @@ impl ClientConnection {
         }
     }
 
-    /// Waits for the client's end, whatever it has sent before that nobody reads.
+    /// Waits for the client's end, and throws away what it has sent before.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut nothing = ReadBuf::new(&mut []);
         Poll::Ready(ready!(
@@ -80,8 +82,8 @@ impl ClientConnection {
         ))
     }
 
-    /// The client has finished sending: whether it may still wait for the answer. `unread`: something of the request may
-    /// be in the kernel yet.
+    /// Whether a client that has finished sending may still wait for the answer. `unread`: part of the request may
+    /// still be in the kernel.
     fn is_answer_wanted(&mut self, upload: &mut RequestUpload, unread: bool) -> bool {
         self.finished = true;
         let is_whole = match upload.absorb(&self.buffer) {
@@ -92,14 +94,14 @@ impl ClientConnection {
         is_whole && !self.is_abandoned()
     }
 
-    /// Whether what is missing of the request may be what the kernel has.
+    /// Whether the rest of the request may be among the kernel's unread bytes.
     fn has_the_rest(&self, upload: &RequestUpload) -> bool {
         let count = socket::unread(&self.stream);
         let is_tls = self.stream.as_any().is::<ClientTlsStream>();
         match upload.left() {
             Some(left) if is_tls => count + WITHIN_TLS >= left,
             Some(left) => count >= left,
-            // Nobody can look into the records; and who closes a TLS connection hardly ever waits for more.
+            // TLS records can't be searched; and a client that closes a TLS connection hardly ever waits for more.
             None if is_tls => false,
             None => match usize::try_from(count) {
                 Ok(count @ ..=LOOKED_THROUGH) => upload.ends_in(&socket::peek(&self.stream, count)),
@@ -119,11 +121,11 @@ impl ClientConnection {
 pub(crate) enum WaitEnd {
     /// It has lasted long enough.
     Enough,
-    /// Nobody has the client's socket any more.
+    /// No process has the client's socket any more.
     Abandoned,
 }
 
-/// The looks at a client from which nothing can be heard.
+/// The checks on a client whose end would not be noticed otherwise.
 #[derive(Debug, Default)]
 pub(crate) struct ClientLooks {
     next: Option<Time>,
@@ -131,7 +133,7 @@ pub(crate) struct ClientLooks {
 }
 
 impl ClientLooks {
-    /// Waits until the deadline; where nothing would be heard of the client's end (`is_deaf`), looks for it now and then.
+    /// Waits until the deadline. Where the client's end would not be noticed (`is_deaf`), checks for it now and then.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,

@@ -37,8 +37,8 @@ impl ClientConnection {
     }
 
     /// Whether a stream of HTTP/2 that has sent its whole request was reset while a backend was being connected to: a
-    /// reset costs its sender next to nothing, and so nothing is to be done for it that can be left undone. On a
-    /// connection of HTTP/1 it isn't looked for, and what a half-closed one has asked for is answered.
+    /// reset costs its sender next to nothing, so no avoidable work is done for it. Connections of HTTP/1 are not
+    /// checked: a half-closed one gets its answer.
     pub async fn has_reset(&mut self, upload: &mut RequestUpload) -> bool {
         self.share.is_some()
             && upload.is_complete()

@@ -1,8 +1,9 @@
 //! The client's end of a request: its stream, and what was read of it.
 //!
-//! `heard` is what is heard of a client while it waits for its answer, `kept` what its request keeps of the memory for
-//! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer, `bounded_wait` a
-//! wait for what comes before its first request, `moved` the client on its way to another process, [`followed`] what follows a request for others, `discarding` the client that a copied request has.
+//! `heard` notices the end of a client that waits for its answer, `kept` what its request keeps of the memory for
+//! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer, `bounded_wait` a wait
+//! for what comes before its first request, `moved` the client on its way to another process, [`followed`] what
+//! follows a request for others, `discarding` the client that a copied request has.
 
 pub(super) mod bounded_wait;
 pub(super) mod discarding;
@@ -35,13 +36,13 @@ use timer::Timer;
 pub enum AfterRequest {
     /// Another request may follow.
     KeepAlive,
-    /// It is closed; the client has nothing more to say.
+    /// It is closed; the client sends nothing more.
     Close,
     /// It is closed, but the client may still be sending.
     Linger,
-    /// It is cut off: the client must be able to tell that its answer is not whole.
+    /// It is cut off, so that the client can tell that its answer is incomplete.
     Abort,
-    /// It is another process's: nothing more is said on it here.
+    /// Another process has taken it: nothing more is written to it here.
     Moved,
 }
 
@@ -53,7 +54,7 @@ pub struct ClientConnection {
     pub buffer: Buffer,
     /// The connection's one timer.
     pub timer: Timer,
-    /// How the shutdown reaches it.
+    /// Through which a shutdown interrupts the connection.
     pub interrupt: Arc<ConnectionInterrupt>,
     /// The client has finished sending (it may still be reading).
     pub finished: bool,
@@ -67,11 +68,11 @@ pub struct ClientConnection {
     pub origin: ClientInfo,
     /// Whether responses get a `Via`.
     pub via: bool,
-    /// Its place among the requests that are incomplete and kept all the same.
+    /// Its place among the incomplete requests that are kept in memory.
     pub place: Option<IncompletePlace>,
-    /// What it may keep of its HTTP/2 connection's part of the memory.
+    /// Its share of its HTTP/2 connection's memory.
     pub share: Option<ConnectionShare>,
-    /// What follows the current request, where somebody wants to know of it.
+    /// What follows the current request (split plan, trace), where anything does.
     pub followed: Option<Box<FollowedRequest>>,
 }
 
@@ -115,7 +116,7 @@ impl ClientConnection {
 }
 
 impl ClientConnection {
-    /// A client that has said nothing yet.
+    /// A client that has sent nothing yet.
     pub fn new(
         stream: Stream,
         origin: ClientInfo,

@@ -8,7 +8,7 @@ use pingora::protocols::Stream;
 use super::ClientConnection;
 use crate::config::Config;
 use crate::net::plain::bare_socket;
-use crate::net::rewound::below;
+use crate::net::rewound::stream_below;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::client_info::{ClientInfo, ListenerAnswer};
 use crate::proxy::moving::StayReason;
@@ -31,8 +31,8 @@ impl ClientConnection {
         if self.buffer.len() > MOST_CARRIED {
             return Err(StayReason::Buffers);
         }
-        // Behind a PROXY header, what has come with it is read first.
-        let socket = below(&self.stream).ok_or(StayReason::Buffers)?;
+        // Bytes that came together with a PROXY header have to be read first.
+        let socket = stream_below(&self.stream).ok_or(StayReason::Buffers)?;
         bare_socket(socket).ok_or(StayReason::Stream)
     }
 

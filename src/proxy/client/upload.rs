@@ -111,7 +111,9 @@ impl RequestUpload {
                 taken as usize
             }
             UploadFraming::Chunked(decoder) => {
-                let (taken, complete) = decoder.skim(fresh).map_err(|_| UploadError::Malformed)?;
+                let (taken, complete) = decoder
+                    .skip_body(fresh)
+                    .map_err(|_| UploadError::Malformed)?;
                 self.complete = complete;
                 taken
             }
@@ -142,7 +144,7 @@ impl RequestUpload {
             UploadFraming::Length(left) => *left <= next.len() as u64,
             UploadFraming::Chunked(decoder) => {
                 let mut decoder = decoder.clone();
-                decoder.skim(next).is_ok_and(|(_, complete)| complete)
+                decoder.skip_body(next).is_ok_and(|(_, complete)| complete)
             }
         }
     }

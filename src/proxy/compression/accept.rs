@@ -63,7 +63,7 @@ impl AcceptedCodings {
             }
         }
         let (algorithm, weight) = best?;
-        // Where it isn't named, it is acceptable, and nothing is said of how much.
+        // An `identity` that isn't named is acceptable, with no weight of its own.
         (weight >= self.identity.unwrap_or(0)).then_some(algorithm)
     }
 }

@@ -15,8 +15,8 @@ use crate::metrics::PlaneCounters;
 /// of gzip a tenth of that; brotli's can't be used again. At most 10 MiB a thread, which `max_memory` doesn't count.
 const SPARE: usize = 4;
 
-/// What an encoder may keep to itself before it writes: what it gathers, it later works off in one go, and everybody else
-/// on the thread waits for that.
+/// What an encoder may keep to itself before it writes: it compresses all that it has gathered in one go, and the
+/// other tasks of the thread wait for that.
 const MOST_GATHERED: usize = 64 * 1024;
 
 thread_local! {
@@ -24,7 +24,7 @@ thread_local! {
     static SPARE_ZSTD: RefCell<Vec<ZstdEncoder>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An encoder has failed: there is no memory for it, or a mistake in it. The body can't go on.
+/// An encoder has failed, for lack of memory or by a defect. The body can't go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncoderError;
 
@@ -107,7 +107,7 @@ pub struct BodyEncoder {
     bytes_in: u64,
     bytes_out: u64,
     counters: Arc<PlaneCounters>,
-    /// Until the body is complete.
+    /// The encoder's place, held until the body is complete.
     place: Option<CompressionPlace>,
 }
 

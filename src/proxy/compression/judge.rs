@@ -13,7 +13,7 @@ const OF_THE_PLAIN_BODY: [&[u8]; 5] = [
     b"repr-digest",
 ];
 
-/// What counts of an answer's fields.
+/// The fields of an answer that decide about its compression.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct AnswerTraits {
     /// The value of `Content-Type`; empty: none.

@@ -10,9 +10,9 @@
 //! 3. The head has `Content-Encoding` with the algorithm's name, no `Content-Length` of the plain body, no
 //!    `Accept-Ranges`, and a weak `ETag` ([`weaken_etag`]).
 //! 4. [`BodyEncoder::push`] takes the body in any pieces, of [`STEP`] bytes at most where others wait for the thread.
-//!    [`BodyEncoder::flush`] makes all that was pushed readable for the client: whoever has nothing more for now calls it.
-//!    [`BodyEncoder::finish`] ends the body; without it, every decoder can tell that the body was cut, so it is never
-//!    called for one that broke off.
+//!    [`BodyEncoder::flush`] makes all that was pushed readable for the client: call it when there is nothing more to
+//!    push for now. [`BodyEncoder::finish`] ends the body; without it, every decoder can tell that the body was cut,
+//!    so it is never called for one that broke off.
 //!
 //! A body that is there as a whole is compressed by [`compress_whole`].
 //!
@@ -49,8 +49,8 @@ pub fn is_worthwhile(config: &CompressionConfig, content_type: &[u8], length: Op
     length.is_none_or(|length| length >= config.min_size.max(1)) && config.covers(content_type)
 }
 
-/// A body that lameduck has as a whole, compressed. `None`: it is sent as it is. Others on the thread have their turn in
-/// between.
+/// Compresses a body that lameduck has as a whole. `None`: it is sent uncompressed. Other tasks of the thread run
+/// between steps.
 pub async fn compress_whole(
     config: &CompressionConfig,
     algorithm: CompressionAlgorithm,

@@ -15,8 +15,8 @@ pub(super) struct CompressionPlace {
 }
 
 impl CompressionPlace {
-    /// Takes a place among `most`, for an encoder of so many bytes. What `lasts`, as event streams do, gets half of the
-    /// places and of the memory only: else a crowd of them would leave none to all others.
+    /// Takes a place among `most`, for an encoder of so many bytes. A body that `lasts`, such as an event stream,
+    /// gets only half of the places and of the memory, so that many of them leave some to other answers.
     pub(super) fn take(most: usize, bytes: usize, lasts: bool) -> Result<Self, CompressionRefusal> {
         let (most, parts) = match lasts {
             true => ((most / 2).max(1), 4),

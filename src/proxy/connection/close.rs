@@ -24,7 +24,7 @@ pub(super) async fn close(client: &mut ClientConnection, next: AfterRequest) {
     match next {
         AfterRequest::KeepAlive | AfterRequest::Close => linger(client, Unread::Ignored).await,
         AfterRequest::Linger => linger(client, Unread::Expected).await,
-        // Its socket is another process's, too: nothing may be said on it here.
+        // Another process has the socket too: nothing may be written to it here.
         AfterRequest::Moved => {}
         // A reset instead of an orderly end: even a body without a length can't be mistaken for a whole one.
         AfterRequest::Abort => socket::reset_on_close(&client.stream),
@@ -34,7 +34,7 @@ pub(super) async fn close(client: &mut ClientConnection, next: AfterRequest) {
 /// What is known of bytes that the client has sent and nobody will read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unread {
-    /// There may be some here already (requests behind the last one); none is waited for.
+    /// Some may be here already (requests behind the last one); the close doesn't wait for more.
     Ignored,
     /// It may still be sending.
     Expected,

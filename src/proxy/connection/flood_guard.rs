@@ -1,8 +1,9 @@
 //! What a client's frames cost, watched from outside the `h2` crate: each frame's header is looked at as it is read.
 //!
-//! The crate bounds what piles up in memory. What is cheap to send and costs the proxy work without end (RFC 9113 §10.5)
-//! is bounded here: frames that carry no request and no content, streams that are reset as soon as they are opened, by the
-//! client or because of it, and header blocks that never end. Whoever goes too far is told so (GOAWAY, ENHANCE_YOUR_CALM) by the connection's task.
+//! The crate bounds what piles up in memory. What is cheap to send and costs the proxy work without end (RFC 9113
+//! §10.5) is bounded here: frames that carry no request and no content, streams that are reset as soon as they are
+//! opened, by the client or because of it, and header blocks that never end. A client that exceeds a bound gets
+//! GOAWAY with ENHANCE_YOUR_CALM from the connection's task.
 
 use std::io;
 use std::pin::Pin;
@@ -21,13 +22,14 @@ use crate::proxy::h2::meter::Meter;
 use crate::rt::clock;
 use crate::rt::coop::yield_to_reactor;
 
-/// Bytes that are read of a connection before it is the others' turn: thousands of frames, if they are small.
+/// Bytes read from a connection before the thread turns to others: thousands of frames, if they are small.
 const TURN: usize = 32 * 1024;
 
-/// What a client may send that is told to stop sending, so that it hears that; who sends more doesn't listen.
+/// Bytes that are read and thrown away after GOAWAY, so that a client that is still sending can read it. A client
+/// that sends more is not reading.
 const MOST_DISCARDED: usize = 1024 * 1024;
 
-/// What the connection's task is told.
+/// What the connection's task reads about its frames.
 #[derive(Debug, Default)]
 pub struct FloodWatch {
     excess: AtomicBool,
@@ -75,7 +77,7 @@ impl FloodWatch {
         self.block.store(since, Ordering::Relaxed);
     }
 
-    /// Requests that were answered with a reset because they are malformed, since the last time.
+    /// How many requests were answered with a reset because they are malformed, since the last call.
     pub fn take_malformed(&self) -> u32 {
         self.malformed.swap(0, Ordering::Relaxed)
     }
@@ -104,7 +106,7 @@ pub struct WatchedConnection {
 struct DirectionEnd {
     timer: Timer,
     end: Time,
-    /// The client is still sending, and is given a pause until then.
+    /// Until when a client that is still sending is read from.
     patience: Option<Time>,
 }
 
@@ -139,7 +141,7 @@ impl WatchedConnection {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and throws away. Ready: the client has ended its direction, or doesn't listen.
+    /// Reads and throws away. Ready: the client has ended its direction, or has sent more than [`MOST_DISCARDED`].
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.watch.is_excess() && self.discarded > MOST_DISCARDED {
@@ -163,7 +165,7 @@ impl WatchedConnection {
         }
     }
 
-    /// Takes note of what the connection has taken of these pieces.
+    /// Counts the bytes of these pieces that the connection has written.
     fn wrote<'a>(
         &mut self,
         result: &Poll<io::Result<usize>>,

@@ -44,8 +44,8 @@ const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// What is kept of one response while the client takes no more of it: two frames.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// Streams that a connection begins before it is the others' turn: a client may ask for hundreds of things at once, and
-/// each is a pick, a connection and an answer.
+/// Streams that a connection begins before the thread turns to others: a client may send hundreds of requests at
+/// once, and each costs a pick, a connection and an answer.
 const STREAMS_A_TURN: u64 = 8;
 
 /// How long a client without streams may take to take note of a GOAWAY.
@@ -115,7 +115,8 @@ async fn shake_hands(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(limits.max_concurrent_streams)
-        // What is opened and reset within one read: not much on a busy connection. The meter counts all resets.
+        // This limit covers only streams that are opened and reset within one read, which are few on a busy
+        // connection. The meter counts all resets.
         .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
         .max_header_list_size(most_decoded(limits))
         .enable_connect_protocol();
@@ -179,15 +180,15 @@ struct ClientSession<'a> {
     origin: ClientInfo,
     /// Streams so far.
     accepted: u64,
-    /// What the streams were told last.
+    /// The shutdown level that the streams got last, and its time.
     raised: (ShutdownLevel, Time),
     /// Since when no stream is open.
     idle_since: Time,
-    /// What the connection had taken when that was looked at last.
+    /// Bytes that the connection had written at the last check.
     written: u64,
-    /// Since when the client knows that it is to go.
+    /// When the client got the final GOAWAY.
     leaving: Option<Time>,
-    /// Since when nothing of it is waited for any more.
+    /// Since when nothing more is read from the client.
     abandoned: Option<Time>,
     timer: Timer,
     /// What its streams keep.
@@ -205,7 +206,7 @@ impl ClientSession<'_> {
             }
             self.start(request, response);
             if self.accepted.is_multiple_of(STREAMS_A_TURN) {
-                // Until the thread has looked what else has come.
+                // Lets the thread's other tasks run first.
                 tokio::task::yield_now().await;
             }
         }
@@ -228,7 +229,8 @@ impl ClientSession<'_> {
             |surplus| share.set(surplus),
         );
         let Some((buffer, written)) = held else {
-            // Little of HPACK can be a lot of header. A client that means well sends it again when others have ended.
+            // A few bytes of HPACK can expand to a large header. A well-behaved client repeats the request when
+            // others have ended.
             self.plane.counters.limited(ServerLimit::ConnectionMemory);
             response.send_reset(Reason::REFUSED_STREAM);
             return;
@@ -249,7 +251,7 @@ impl ClientSession<'_> {
         let origin = self.origin.clone();
         tokio::spawn(async move {
             let _open = open;
-            // Whoever resets a stream as soon as it is open, or has us do it, gets no work done for it.
+            // A stream that is reset as soon as it is open, by either side, costs no further work.
             if stream.is_reset().await {
                 return;
             }
@@ -287,8 +289,9 @@ impl ClientSession<'_> {
         loop {
             self.streams.task.register(cx.waker());
             self.interrupt.register(cx.waker());
-            self.obey();
-            // Streams that the client has reset count here until they have noticed, which the crate's limit does not.
+            self.follow_interrupt();
+            // Streams that the client has reset count here until their tasks have ended; the crate's limit doesn't
+            // count them.
             let full = u64::from(self.streams.open.open())
                 >= 2 * u64::from(self.config.server.max_concurrent_streams);
             self.streams.full.store(full, Ordering::Relaxed);
@@ -327,7 +330,7 @@ impl ClientSession<'_> {
         }
     }
 
-    /// The crate answers requests by itself that are none, and tells nobody.
+    /// The `h2` crate resets malformed requests itself without reporting them.
     fn count_malformed(&self) {
         for _ in 0..self.watch.take_malformed() {
             self.plane.counters.refused(MALFORMED);
@@ -335,8 +338,8 @@ impl ClientSession<'_> {
         }
     }
 
-    /// What the outside wants of it.
-    fn obey(&mut self) {
+    /// Applies the shutdown level of this connection, and the lame-duck state of the process.
+    fn follow_interrupt(&mut self) {
         let level = self.interrupt.level();
         let at = self.interrupt.at();
         if level >= ShutdownLevel::Finish || (self.accepted > 0 && self.plane.is_lame()) {
@@ -348,7 +351,7 @@ impl ClientSession<'_> {
         }
     }
 
-    /// Waits for whatever is due first. Ready: whether to go on.
+    /// Waits for the earliest of the connection's deadlines. Ready: whether to go on.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let limits = &self.config.server;
         if self.abandoned.is_some() && self.interrupt.level() == ShutdownLevel::Cut {

@@ -16,7 +16,7 @@ use crate::proxy::transaction::moved::ResumedRequest;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// Offers a connection that waits for a request to the next process; says whether it is that one's now.
+/// Offers a connection that waits for a request to the next process. True: the connection is now that process's.
 pub(super) async fn offer_idle(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -25,7 +25,7 @@ pub(super) async fn offer_idle(
     let (socket, moved) = match client.export() {
         Ok(exported) => exported,
         Err(reason) => {
-            // With what is left to be read it is asked again by the next hand-over.
+            // With bytes left to read, the next hand-over asks this connection again.
             client.interrupt.decline(reason.code(), reason.is_lasting());
             return false;
         }
@@ -59,7 +59,7 @@ pub async fn serve_idle(
     std::mem::take(&mut client.buffer).give_back();
 }
 
-/// The same from within a request.
+/// As [`serve_idle`], for a connection that moved in the middle of a request.
 pub async fn serve_resumed(
     plane: &Arc<DataPlane>,
     mut client: ClientConnection,
@@ -67,7 +67,7 @@ pub async fn serve_resumed(
     config: &Arc<Config>,
 ) {
     let mut head = RequestHead::new();
-    // Boxed: it is given back before the connection rests.
+    // Boxed, so that its memory is freed before the connection is idle.
     let resuming = Box::pin(request.resume(plane, &mut client, &mut head, config));
     let next = match resuming.await {
         AfterRequest::KeepAlive => {

@@ -1,7 +1,7 @@
 //! A stream's beginning: what of its body is here together with its head.
 //!
-//! Many clients say with a frame of its own that nothing follows the head. For HTTP/1.1 that has to be known before the
-//! head is written: a GET in chunks is refused by servers, and a length that was said gets lost in them.
+//! Many clients end the stream with a separate frame behind the head. For HTTP/1.1 that has to be known before the
+//! head is written: servers refuse a GET with a chunked body, and chunks would replace a `Content-Length`.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -18,15 +18,15 @@ use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// What has come of a body without a length, or with the length 0; empty: nothing. Whether it has ended, the stream
-/// knows then.
+/// What has come of a body without a length, or with the length 0; empty: nothing. After that, the stream knows
+/// whether the body has ended.
 pub(super) fn read_first(parts: &request::Parts, body: &mut RecvStream) -> Bytes {
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let has_length = length.is_some_and(|length| length.as_bytes() != b"0");
     if has_length || parts.method == Method::CONNECT {
         return Bytes::new();
     }
-    // Nobody waits: whoever reads the body asks again.
+    // This poll never waits, so it needs no waker: the reader of the body polls again.
     let mut cx = Context::from_waker(Waker::noop());
     while !body.is_end_stream() {
         match body.poll_data(&mut cx) {
@@ -39,16 +39,16 @@ pub(super) fn read_first(parts: &request::Parts, body: &mut RecvStream) -> Bytes
     Bytes::new()
 }
 
-/// How the wait ended for the end of a body that says that it is empty.
+/// How the wait for the end of a body that is declared empty has ended.
 pub(super) enum EmptyEnd {
     Here,
     /// It took too long.
     Late(ClientRefusal),
-    /// Nobody is left to be answered, or we are.
+    /// The client has gone, or the proxy is to close the connection.
     Gone,
 }
 
-/// Waits for it: a request must not be complete before its stream is.
+/// Waits for the end of the body: a request must not be complete before its stream is.
 pub(super) async fn wait_for_end(
     stream: &mut ServerStream,
     interrupt: &ConnectionInterrupt,

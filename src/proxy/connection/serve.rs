@@ -27,16 +27,16 @@ use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 use crate::tls::stream::ClientTlsStream;
 
-/// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
+/// Most bytes before a request target (method and space) for which a target that is too long is noticed at once.
 const METHOD: usize = 16;
 
-/// How long after it was opened a connection may bring its first request, though the proxy is about to end. A client on a
-/// busy machine, or far away, takes a second between the two; whoever opens a connection in advance, as browsers do, holds the
-/// end up for no longer than this.
+/// How long after it was opened a connection may bring its first request, though the proxy is about to end. A client
+/// on a busy machine, or far away, takes a second between the two; connections opened in advance, as browsers do,
+/// delay the exit by no more than this.
 pub const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// A connection that is to be closed and was in use a moment ago ([`REST`]) gets this long for one more request. Its
-/// answer says `Connection: close`; a close without a word would meet the next request of a busy client on its way.
+/// answer says `Connection: close`; a close without that header would cross the next request of a busy client.
 const ONCE_MORE: Duration = Duration::from_millis(100);
 
 /// A connection that was idle for this long gives up all memory that only requests need. A busy one never comes to
@@ -86,9 +86,9 @@ pub async fn turn_away(
     close(&mut client, next).await;
 }
 
-/// Closes a connection that is not spoken to: with patience, so that the last bytes that were sent to the client are not
-/// destroyed by a reset, unless many are being turned away.
-pub async fn part(
+/// Closes a connection without an answer. Unless many are being turned away, it lingers, so that a reset doesn't
+/// destroy the last bytes that were sent to the client.
+pub async fn close_unserved(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
@@ -102,8 +102,8 @@ pub async fn part(
     }
 }
 
-/// Counts and logs a client that is not served, without a word to it.
-pub fn dismiss(
+/// Counts and logs a client that is not served, and sends it nothing.
+pub fn record_unserved(
     plane: &Arc<DataPlane>,
     stream: Stream,
     origin: ClientInfo,
@@ -115,7 +115,7 @@ pub fn dismiss(
     record::refused(plane, &client, &refusal);
 }
 
-/// Keeps a connection. While it waits for a request, it is small.
+/// The loop of a kept connection. While it waits for a request, it holds little memory.
 pub(super) async fn serve_requests(
     plane: &Arc<DataPlane>,
     client: &mut ClientConnection,
@@ -198,9 +198,9 @@ enum HeadRead {
     Request,
     /// Nothing for a moment.
     Pause,
-    /// It is to move to another process.
+    /// The connection is to move to another process.
     AtRest,
-    /// It has gone, or is to go.
+    /// The client has gone, or the proxy is to close the connection.
     Nothing,
     /// `idle_timeout`.
     Idle,
@@ -251,10 +251,10 @@ impl HeadWait {
             || memchr::memchr(b'\n', fresh).is_some()
     }
 
-    /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
-    /// opens one for nothing, a busy client sends the next request soon, and what the kernel has already was sent before
-    /// the client could know.
-    fn reprieve(&mut self, client: &ClientConnection) -> Option<Time> {
+    /// Until when a connection that is to be closed still waits, because a request may be on its way: a new
+    /// connection was opened for one, a busy client sends the next soon, and bytes in the kernel were sent before the
+    /// client could know of the close.
+    fn wait_before_close(&mut self, client: &ClientConnection) -> Option<Time> {
         let now = clock::now();
         let leaving = *self.leaving.get_or_insert(now);
         let until = match self.first {
@@ -265,8 +265,8 @@ impl HeadWait {
         if now < until {
             return Some(until);
         }
-        // The runtime is about to hear of it, too.
-        // And of a TLS record, a part may have been read that nobody could make sense of yet.
+        // The kernel may have bytes that the runtime has not reported yet. And part of a TLS record may have been
+        // read that can't be decrypted yet.
         let tls = client.stream.as_any().downcast_ref::<ClientTlsStream>();
         (socket::has_unread(&client.stream) || tls.is_some_and(ClientTlsStream::is_within_record))
             .then(|| now + FIRST_REQUEST)
@@ -343,7 +343,7 @@ fn poll_head(
         } else {
             (waiting.since + REST, HeadRead::Pause)
         }
-    } else if let Some(reprieve) = waiting.reprieve(client) {
+    } else if let Some(reprieve) = waiting.wait_before_close(client) {
         (reprieve, HeadRead::Nothing)
     } else {
         return Poll::Ready(HeadRead::Nothing);
@@ -361,7 +361,7 @@ pub(super) async fn refuse(
     let mut out = Vec::with_capacity(256);
     write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
     record::refused(plane, client, &refusal);
-    // Nobody reads it any more, and the client may take its time with the answer.
+    // The request is not read any more, and the client may take long to read the answer.
     client.place = None;
     client.buffer.clear();
     client.buffer.shrink();

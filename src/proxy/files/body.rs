@@ -35,17 +35,17 @@ use crate::rt::page_cache::{HeldFile, is_in_memory_lately};
 use crate::rt::rooted::{DiskWait, read_at};
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// Bytes that one answer moves before it is the others' turn; as for what is passed on from backends.
+/// Bytes that one answer moves before the thread turns to others; the same as for answers of backends.
 const TURN: usize = 128 * 1024;
 
 /// Bytes that the kernel is told to send by itself at once: four turns in one, since it copies nothing. Half a mebibyte
 /// takes a processor a tenth of a millisecond.
 const SENT_PART: u64 = 512 * 1024;
 
-/// Fewer bytes are copied sooner than the kernel is asked whether it has them.
+/// Fewer bytes than this are copied: that is quicker than asking the kernel whether it has them in memory.
 const LEAST_SENT: u64 = 16 * 1024;
 
-/// A disk that takes longer than this for one piece is taken for broken.
+/// A disk that takes longer than this for one piece counts as broken.
 const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A part of a file, and what stands before it.
@@ -72,7 +72,7 @@ pub struct FileBody {
     pub parts: Vec<BodyPart>,
     /// The end.
     pub after: Vec<u8>,
-    /// What the file goes through, and its parts have nothing before them then.
+    /// The encoder that the file goes through. With one, no part has text before it.
     pub encoder: Option<BodyEncoder>,
 }
 
@@ -165,7 +165,7 @@ impl HeldPiece {
         (self.bytes, self.start) = (bytes, start);
     }
 
-    /// What there is of it from here on.
+    /// The piece's bytes from offset `at` of the file on.
     pub(super) fn from(&self, at: u64) -> &[u8] {
         let skip = at
             .checked_sub(self.start)
@@ -182,7 +182,7 @@ pub(super) struct SendingFile<'a> {
     pub(super) file: Arc<OwnedFd>,
     identity: HeldFile,
     size: u64,
-    /// Until its end, `range` goes into `text` only by way of it.
+    /// The encoder at work: until its end, bytes of `range` reach `text` only through it.
     pub(super) encoded: Option<EncodedBody>,
     /// What is sent before `range`…
     pub(super) text: Vec<u8>,
@@ -204,7 +204,7 @@ pub(super) struct SendingFile<'a> {
     written: u64,
 }
 
-/// What a piece was written for.
+/// How the writing of a piece ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PieceWritten {
     /// All of it.
@@ -221,7 +221,7 @@ impl SendingFile<'_> {
         loop {
             if turn == 0 {
                 yield_to_reactor(cx);
-                // It is not the client that is waited for.
+                // Not the client is waited for, but the disk.
                 if !self.is_stalled {
                     self.progress = clock::now();
                 }
@@ -321,13 +321,13 @@ impl SendingFile<'_> {
         if !self.sends || left < LEAST_SENT || !self.held.bytes.is_empty() {
             return Ok(None);
         }
-        // Before it is looked for the bytes: it is for nothing while the client takes none.
+        // Before looking for the bytes in memory, which would be useless while the client takes none.
         match poll_file_room(&self.client.stream, cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => return Err(SendFileError::ClientGone),
             Poll::Pending => return Ok(Some(PieceWritten::Stalled)),
         }
-        // By parts of the file, the same for everybody who wants it: one look serves them all.
+        // In aligned parts of the file, the same for all clients: one check serves all of them.
         let part = self.range.start - self.range.start % SENT_PART;
         let part = part..(part + SENT_PART).min(self.size.max(self.range.end));
         let count = left.min(part.end - self.range.start);
@@ -355,7 +355,7 @@ impl SendingFile<'_> {
                 self.note_written(sent, length, turn);
                 Ok(Some(PieceWritten::Whole))
             }
-            // Not of this file system: then as ever. A broken connection is found broken there.
+            // This file system can't do it: read and write instead. That way also reports a broken connection.
             Poll::Ready(Err(_)) => {
                 self.sends = false;
                 Ok(None)
@@ -432,7 +432,7 @@ impl SendingFile<'_> {
             return Ok(Poll::Pending);
         };
         self.reading = None;
-        // It was not the client that was waited for.
+        // The time spent waiting for the disk doesn't count against the client.
         self.progress = clock::now();
         match read {
             Ok(Ok(bytes)) if bytes.is_empty() => Err(SendFileError::Shortened),

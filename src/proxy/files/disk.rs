@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 /// answers too soon to need them.
 const THREADS: usize = 16;
 
-/// Requests that wait for one of those threads. One more is told to come back later.
+/// Requests that wait for one of those threads. One more gets an error with `Retry-After`.
 const MOST_QUEUED: usize = 1024;
 
 static TURNS: Semaphore = Semaphore::const_new(THREADS);
@@ -19,7 +19,7 @@ static QUEUED: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskBusyError;
 
-/// Counted out on drop, also where its request is given up.
+/// One place in the queue, free again on drop, also where the request is given up.
 struct QueuedRequest;
 
 impl QueuedRequest {
@@ -36,7 +36,8 @@ impl Drop for QueuedRequest {
     }
 }
 
-/// Does what may have to wait for a disk. Whoever gives up waiting leaves the thread to its disk, and its place with it.
+/// Runs work that may have to wait for a disk. When the caller gives up, the thread goes on waiting for its disk, and
+/// its place stays taken.
 ///
 /// # Errors
 /// Too many wait already.

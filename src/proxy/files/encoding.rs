@@ -1,7 +1,8 @@
 //! A file on its way through an encoder: read in small pieces, and sent as chunks.
 //!
-//! A step is 8 KiB, and then it is everybody else's turn on the thread: a large file holds up nobody. No more is made ahead
-//! of the client than fits a few packets, so that one who takes nothing costs no more than that and the encoder.
+//! After a step of 8 KiB, the thread's other tasks run, so that a large file delays none of them. No more is
+//! compressed ahead of the client than fits a few packets, so that a client that reads nothing costs no more than
+//! that and the encoder.
 
 use std::io;
 
@@ -21,7 +22,7 @@ const WEIGHT: usize = 16;
 #[derive(Debug)]
 pub(super) struct EncodedBody {
     encoder: BodyEncoder,
-    /// What it has just made, before it is known how much that is.
+    /// Scratch space for the encoder's output, whose length is not known beforehand.
     made: Vec<u8>,
     charge: MemoryCharge,
 }
@@ -47,7 +48,7 @@ impl EncodedBody {
 }
 
 impl SendingFile<'_> {
-    /// Whether more of the file is to be made into what is sent.
+    /// Whether more of the file is to be compressed now.
     pub(super) fn is_to_encode(&self) -> bool {
         self.encoded.is_some() && self.text.len() - self.text_sent < AHEAD
     }

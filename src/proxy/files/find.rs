@@ -16,7 +16,7 @@ pub enum FoundFile {
     File(OpenedFile),
     /// A directory that was asked for without the slash at its end.
     Directory,
-    /// Nothing; the status that says so.
+    /// No file; the status to answer with.
     Nothing(u16),
 }
 
@@ -25,7 +25,7 @@ pub enum FoundFile {
 pub struct OpenedFile {
     /// For reading.
     pub file: Arc<OwnedFd>,
-    /// As it was when it was opened.
+    /// The file's state when it was opened.
     pub state: EntryState,
     /// Its path below the root, without what a coding adds to its name.
     pub relative: Vec<u8>,
@@ -67,7 +67,7 @@ pub struct WantedFile<'a> {
     pub path: &'a ServedPath,
     /// `Accept-Encoding`.
     pub accepted: Option<&'a [u8]>,
-    /// A pool gets what is no file: a directory without an index, too.
+    /// The route has a pool, which gets requests for no file, also for a directory without an index.
     pub has_pool: bool,
     /// Whether a disk may be waited for.
     pub wait: DiskWait,
@@ -196,12 +196,12 @@ impl FileSearch<'_> {
             Ok(state) => Ok(Looked::Entry(state)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Looked::Forbidden),
-            // Not there, through a file, in a circle, out of the root, too long: nothing that is served.
+            // Missing, below a file, a symlink loop, outside of the root, or too long: nothing to serve.
             Err(_) => Ok(Looked::Nothing),
         }
     }
 
-    /// The file, where it was served a moment ago. Where neighbours have to be looked for, that takes no less than ever.
+    /// The file, if it was served a moment ago. Looking for compressed neighbours takes as long as without this.
     fn open_known(&self, relative: &[u8]) -> Option<OpenedFile> {
         if self.wanted.files.precompressed || (!self.wanted.files.hidden && is_hidden(relative)) {
             return None;
@@ -251,7 +251,7 @@ impl FileSearch<'_> {
         match self.root.open_file(relative, self.wanted.wait) {
             Ok(opened) => Ok(Some(opened)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            // Of too many open files, the next request may be told again.
+            // A shortage of descriptors fails this request only; a later one may find the file.
             Err(error) if error.raw_os_error().is_some_and(is_shortage) => Err(error),
             Err(error) => {
                 *is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
@@ -281,7 +281,7 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The codings that a client takes, the one that it likes best first, and none that it likes less than none at all.
+/// The codings that a client accepts, by weight, without those that weigh less than `identity`.
 fn accepted_codings(accepted: Option<&[u8]>) -> impl Iterator<Item = &'static FileCoding> {
     let accepted = accepted.unwrap_or_default();
     let plain = weigh_coding(accepted, "identity").filter(|_| accepted_names_identity(accepted));

@@ -1,4 +1,4 @@
-//! What is said of a file: the status, the fields, and which of its bytes follow.
+//! The head of an answer with a file: the status, the fields, and which of the file's bytes follow.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,7 +31,7 @@ pub struct FileAnswer {
 /// How files may be compressed while they are sent.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct FileCompression {
-    /// Somebody may get this file compressed: its answers depend on `Accept-Encoding`.
+    /// Some clients get this file compressed, so its answers vary with `Accept-Encoding`.
     pub varies: bool,
     /// The coding that this client gets.
     pub coding: Option<CompressionAlgorithm>,
@@ -99,8 +99,9 @@ const LAST_DATE: u64 = 253_402_300_799;
 
 /// Decides what is answered with a file that was found.
 ///
-/// Parts of it are always sent as they are: of a body that is made while it is sent, nobody knows the bytes before. Its
-/// tag is weak, and its date is no strong validator either, since the plain file has the same (RFC 9110, section 8.8).
+/// Ranges are always sent uncompressed: the bytes of a body that is compressed while it is sent are not known
+/// beforehand. Its tag is weak, and its date is no strong validator either, since the plain file has the same (RFC
+/// 9110, section 8.8).
 pub fn answer_with(
     found: &OpenedFile,
     files: &FilesAction,

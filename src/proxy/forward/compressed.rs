@@ -30,11 +30,11 @@ const PIECE: usize = 32 * 1024;
 /// A byte that is compressed counts as much in an exchange's turn as so many that are passed on.
 const WEIGHT: usize = 16;
 
-/// What is written at a time keeps no more memory than this between two uses.
+/// Most memory that the scratch space keeps between two uses, in bytes.
 const LARGEST_KEPT: usize = 128 * 1024;
 
 thread_local! {
-    /// What an encoder has just written, before it is known how much it is.
+    /// Scratch space for an encoder's output, whose length is not known beforehand.
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -85,7 +85,7 @@ pub(super) struct CompressedBody {
     trailers: Vec<u8>,
     /// The response's head, until there is something of the body to be sent with it.
     head: Vec<u8>,
-    /// The backend has paused, and everybody else on the thread has had a turn meanwhile.
+    /// The backend has paused, and the thread's other tasks have run meanwhile.
     has_paused: bool,
 }
 
@@ -95,7 +95,7 @@ struct CompressedStep {
     taken: usize,
     /// The body ends with them.
     is_complete: bool,
-    /// It ends because it was to: between two events.
+    /// The stream was ended on purpose, between two events.
     is_ended: bool,
 }
 
@@ -105,7 +105,7 @@ impl CompressedBody {
         matches!(self.plain, PlainBody::UntilClose)
     }
 
-    /// Whether something waits for more.
+    /// Whether the encoder holds data back until more comes.
     fn holds_back(&self) -> bool {
         self.encoder.is_unflushed() || !self.head.is_empty()
     }

@@ -1,4 +1,4 @@
-//! How long an attempt waits, for whom, and what it means when nothing comes.
+//! How long an attempt waits for which peer, and how it fails when nothing comes.
 
 use std::task::{Context, Poll};
 
@@ -21,7 +21,7 @@ impl Exchange<'_> {
             && !(asked_first && self.interim == 0 && self.upload.total() == 0)
     }
 
-    /// Ready: somebody has been waited for too long.
+    /// Ready: a peer has kept the attempt waiting for too long.
     pub(super) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
@@ -39,7 +39,7 @@ impl Exchange<'_> {
             })
     }
 
-    /// Whoever is waited for now: until when, and what it means if nothing has come by then.
+    /// The deadline of the peer that is waited for now, and the failure if nothing has come by then.
     fn deadline(&mut self) -> Option<(Time, ForwardFailure)> {
         let server = self.order.server;
         let for_body = self.waits_for_body();
@@ -92,7 +92,7 @@ impl Exchange<'_> {
         Some((at, failure))
     }
 
-    /// A limit was reached: an answer where none has begun.
+    /// The failure when a limit is reached: answered with `status` if no answer has begun.
     pub(super) fn limited(&self, limit: ServerLimit, status: u16) -> ForwardFailure {
         ForwardFailure::Limited {
             limit,
@@ -100,7 +100,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// A limit was reached, and nobody is there to be told.
+    /// The failure when a limit is reached and no answer can be sent: the client is cut.
     fn cut(&self, limit: ServerLimit) -> ForwardFailure {
         ForwardFailure::Limited {
             limit,

@@ -58,9 +58,9 @@ impl RestingEvents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamTurn {
     GoesOn,
-    /// It is to end in its orderly way.
+    /// The stream is to end between two events.
     Ends,
-    /// It stands still, and may move to another process.
+    /// The stream is at a still point, and may move to another process.
     Rests,
 }
 
@@ -146,7 +146,7 @@ impl Exchange<'_> {
     /// for the client by now, and neither peer has more to say for the moment.
     fn is_at_rest(&self) -> bool {
         let reason = match &self.receiving {
-            ResponseProgress::Body(RemainingBody::Events(events)) => self.stays(events),
+            ResponseProgress::Body(RemainingBody::Events(events)) => self.stay_reason(events),
             _ => Some(StayReason::Stream),
         };
         if let Some(reason) = reason {
@@ -155,7 +155,7 @@ impl Exchange<'_> {
         reason.is_none()
     }
 
-    fn stays(&self, events: &EventStream) -> Option<StayReason> {
+    fn stay_reason(&self, events: &EventStream) -> Option<StayReason> {
         let position = events.decoder.as_ref().map(ChunkDecoder::position);
         if self.ending || position == Some(None) {
             return Some(StayReason::Ending);
@@ -164,7 +164,7 @@ impl Exchange<'_> {
             return Some(StayReason::Request);
         }
         let unsent = self.outgoing.len() - self.outgoing_sent;
-        // Until its head has gone out, nobody could say how much of what is sent is body.
+        // Until the head has gone out, it is unknown how many of the bytes sent are body.
         let is_head_sent = self.tally.bytes_out >= self.tally.head_out;
         if !is_head_sent || unsent.max(self.incoming.len()) > MOST_CARRIED {
             return Some(StayReason::Buffers);
@@ -175,7 +175,7 @@ impl Exchange<'_> {
         })
     }
 
-    /// Leaves all that another exchange needs to go on with.
+    /// Stores everything that another exchange needs to continue this one.
     #[cold]
     pub(super) fn into_rest(self) -> (Result<ForwardEnd, ForwardFailure>, TransferStats, Buffer) {
         if let ResponseProgress::Body(RemainingBody::Events(stream)) = self.receiving {
@@ -190,7 +190,7 @@ impl Exchange<'_> {
         (Ok(ForwardEnd::AtRest), self.tally, self.incoming)
     }
 
-    /// Goes on from there. The answer's head is in its place already.
+    /// Continues a stream from its still point. The answer's head is in its place already.
     pub(super) fn come_from_rest(
         &mut self,
         resting: RestingEvents,

@@ -1,4 +1,4 @@
-//! Notes an answer, where somebody follows its request: a plan that moves a split, or its trace.
+//! Notes an answer, where its request is followed by a split plan or a trace.
 
 use super::Exchange;
 use crate::core::call_status::CallStatus;

@@ -1,15 +1,15 @@
-//! Who a request comes from, where trusted proxies stand between: their words, and nobody else's.
+//! The address of the client behind trusted proxies, as only those proxies report it.
 //!
-//! Each proxy appends the address that it got the request from, so the list is read from its right end, for as long as
-//! the one who wrote an entry is trusted. What stands further left may be anybody's invention. The connection's own
-//! address comes before the list's right end: callers ask only where that one is trusted.
+//! Each proxy appends the address that it got the request from, so the list is read from its right end, for as long
+//! as the one who wrote an entry is trusted. Entries further left may be forged. The connection's own address comes
+//! before the list's right end: callers ask only where that one is trusted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 
-/// More proxies than stand in a row.
+/// Most entries that are read; real chains of proxies are shorter.
 const MAX_HOPS: usize = 64;
 
 /// The address of the client: the rightmost one that is not trusted; where all are, the leftmost. An entry that is no

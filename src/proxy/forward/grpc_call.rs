@@ -11,7 +11,7 @@ use crate::proxy::messages::grpc::{self, MessageTracker};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// How long the word may take that a call has broken.
+/// How long writing the status of a call that has broken may take.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// A call's response under way.
@@ -81,7 +81,7 @@ impl Exchange<'_> {
         calls || (self.begun && self.may_last())
     }
 
-    /// Why a call is ended that could go on: the backend is to stop, or we are.
+    /// Why a call that could go on is ended: the backend is about to stop, or the proxy is.
     pub(super) fn why_it_ends(&self) -> &'static str {
         match self.connection.ticket.interrupt().level() >= ShutdownLevel::End {
             true => grpc::STOPPING,
@@ -104,7 +104,7 @@ impl Exchange<'_> {
         true
     }
 
-    /// A call breaks off: its client is told so, if it can be, rather than left to guess from a reset.
+    /// Sends the client of a call that breaks off a status, where that is possible, rather than a bare reset.
     pub(super) async fn tell_of(&mut self, failure: ForwardFailure) {
         let why = match failure {
             ForwardFailure::Truncated(ResponseTruncation::UpstreamClosed) => {
@@ -130,9 +130,9 @@ impl Exchange<'_> {
     }
 }
 
-/// For how long a call's answer may keep its client waiting: what the client has said, if that is longer than
-/// `otherwise`. It looks at its clock itself.
-pub fn patience(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Duration {
+/// For how long a call's answer may keep its client waiting: `grpc-timeout`, if that is longer than `otherwise`. The
+/// client watches its own deadline.
+pub fn answer_timeout(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Duration {
     if !head.is_grpc {
         return otherwise;
     }

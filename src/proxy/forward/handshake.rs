@@ -29,8 +29,8 @@ impl Exchange<'_> {
         self.response.agrees(self.incoming.bytes(), offered)
     }
 
-    /// Whether a WebSocket's backend has understood the handshake. A client of HTTP/1 looks at that by itself; for one
-    /// of HTTP/2 the key was made here, and it is on us (RFC 6455 §4.1).
+    /// Whether a WebSocket's backend has understood the handshake. A client of HTTP/1 checks that itself; for one of
+    /// HTTP/2 the proxy made the key, and so has to check the answer (RFC 6455 §4.1).
     fn is_accepted(&self) -> bool {
         if !self.client.origin.is_http2() {
             return true;

@@ -224,8 +224,8 @@ fn copy_fields(
     out.extend_from_slice(buf.get(run..end).unwrap_or(&[]));
 }
 
-/// `X-Forwarded-For`, `-Proto` and `-Host`. A trusted client's chain goes on; its scheme and host, which it
-/// knows from its own client, stay.
+/// `X-Forwarded-For`, `-Proto` and `-Host`. A trusted client's chain is extended; its scheme and host, which it has
+/// from its own client, stay.
 fn x_forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
     let said = if edit.trusted { head.kinds } else { 0 };
     out.extend_from_slice(b"X-Forwarded-For: ");
@@ -275,8 +275,8 @@ fn forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEd
     put(out, &[b";proto=", edit.scheme.as_bytes(), b"\r\n"]);
 }
 
-/// What a client without an address adds to a chain that begins at `chain`: nothing, where a trusted one has said already
-/// who it comes for, since whoever reads a chain from its end would stop at an unknown one.
+/// What a client without an address adds to a chain that begins at `chain`: nothing, where a trusted client has sent
+/// a chain already, since a reader that starts at the chain's end would stop at an unknown entry.
 #[cold]
 fn nobody<'a>(out: &mut Vec<u8>, chain: usize, unknown: &'a [u8]) -> &'a [u8] {
     if out.len() == chain {
@@ -451,7 +451,7 @@ fn connection_line(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &Re
         (true, true) => b"close, upgrade",
         (true, false) => b"close",
         (false, true) => b"upgrade",
-        // RFC 9112 §9.3: an HTTP/1.0 client takes silence for close.
+        // RFC 9112 §9.3: without the field, an HTTP/1.0 client expects a close.
         (false, false) if edit.client_version == HttpVersion::Http10 => b"keep-alive",
         (false, false) => return,
     };

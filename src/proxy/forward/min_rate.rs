@@ -1,7 +1,7 @@
-//! A slowest rate, as a bound on the time that a client may make us wait.
+//! A minimum rate, as a bound on the time that a client may keep the proxy waiting.
 //!
-//! Only waiting for the client counts: a backend that is slow to take a body, or to send one, costs it nothing.
-//! It may make us wait for the grace, and one second more for each `rate` bytes that it has moved.
+//! Only time spent waiting for the client counts, and not for a backend that is slow to take or send a body. The
+//! client may keep the proxy waiting for the grace, and one second more for each `rate` bytes that it has moved.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ pub struct MinRatePace {
     /// Bytes a second; 0: no limit.
     rate: u64,
     grace: Duration,
-    /// How long it was waited for, up to the last time that it moved.
+    /// How long the client was waited for, up to the last time that it moved bytes.
     waited: Duration,
-    /// Since when it is waited for now.
+    /// Since when the client is waited for now.
     since: Option<Time>,
 }
 
 impl MinRatePace {
-    /// A slowest rate in bytes a second (0: none), and what is left to the client before it counts.
+    /// A minimum rate in bytes a second (0: none), and the grace before it counts.
     pub fn new((rate, grace): (u64, Duration)) -> Self {
         Self {
             rate,
@@ -30,8 +30,7 @@ impl MinRatePace {
         }
     }
 
-    /// Whether it is to be told, by [`MinRatePace::wait`], that the client is waited for. Without a rate, never: no clock
-    /// needs to be read.
+    /// Whether the caller has to call [`MinRatePace::wait`]. Without a rate it need not, and reads no clock.
     pub fn wants_to_know(&self) -> bool {
         self.rate > 0 && self.since.is_none()
     }
@@ -46,14 +45,14 @@ impl MinRatePace {
         self.since.is_some()
     }
 
-    /// It is not waited for any more.
+    /// The client has moved bytes, and is not waited for any more.
     pub fn moved(&mut self, now: Time) {
         if let Some(since) = self.since.take() {
             self.waited += now.saturating_sub(since);
         }
     }
 
-    /// When the patience ends with a client that has moved so many bytes; `None` while it is not waited for.
+    /// Until when a client that has moved `bytes` bytes may keep the proxy waiting; `None` while it isn't waited for.
     pub fn deadline(&self, bytes: u64) -> Option<Time> {
         let since = self.since?;
         let earned = u128::from(bytes) * 1000 / u128::from(self.rate.max(1));

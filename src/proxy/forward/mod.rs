@@ -36,7 +36,7 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 
 use events::{RestingEvents, StreamTurn};
-pub use grpc_call::patience;
+pub use grpc_call::answer_timeout;
 pub use outcome::{ForwardEnd, ForwardFailure, ResponseTruncation};
 use response::ResponseProgress;
 
@@ -60,8 +60,8 @@ use crate::rt::shutdown_signal::ShutdownLevel;
 use changed_fields::ChangedFields;
 use session_lines::SessionAnswer;
 
-/// Bytes that one exchange moves before it is the others' turn: some tens of microseconds. A large body between two
-/// fast peers would else occupy its thread for milliseconds, and quick requests would wait for it.
+/// Bytes that one exchange moves before the thread turns to others: some tens of microseconds. A large body between
+/// two fast peers would else occupy its thread for milliseconds, and quick requests would wait for it.
 const TURN: usize = 128 * 1024;
 
 /// Which half is where, upwards.
@@ -81,7 +81,7 @@ pub struct ForwardParams<'a> {
     pub began: Time,
     /// When the request did.
     pub since: Time,
-    /// What its route is, where that is more than a pool.
+    /// The request's route, where that has more than a pool.
     pub rule: Option<&'a RouteRule>,
     /// `[server]`.
     pub server: &'a config::ServerConfig,
@@ -95,7 +95,7 @@ pub struct ForwardParams<'a> {
     pub changes: Option<ChangedFields<'a>>,
     /// How the answer may be compressed.
     pub compression: Option<&'a config::CompressionConfig>,
-    /// Who wants to hear how it goes, if anybody does.
+    /// Watches the attempt, for pools that judge their backends by it.
     pub watch: Option<AttemptWatch<'a>>,
     /// What the answer tells the client of its session.
     pub session: Option<SessionAnswer<'a>>,
@@ -111,13 +111,13 @@ pub struct InterceptedAnswers<'a> {
 }
 
 impl InterceptedAnswers<'_> {
-    /// Whether answers with this status are.
-    pub fn have(&self, status: u16) -> bool {
+    /// Whether answers with this status are replaced by a page.
+    pub fn intercept_status(&self, status: u16) -> bool {
         self.config.error_page(status, Some(self.route)).is_some()
     }
 }
 
-/// What the log wants to know afterwards.
+/// What the access log and the counters need of a transfer.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct TransferStats {
     /// Final status, once it is known.
@@ -204,7 +204,7 @@ struct Exchange<'a> {
     /// What we wrote ourselves for the client: heads, and unchunked data.
     outgoing: &'a mut Vec<u8>,
     outgoing_sent: usize,
-    /// Where a stream of events is left that comes to a still point.
+    /// Receives a stream of events that comes to a still point.
     resting: &'a mut Option<Box<RestingEvents>>,
     head_sent: usize,
     sending: Sending,
@@ -240,7 +240,7 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    // Made where it stays: it is large.
+    // Constructed in place, because it is large.
     #[inline(always)]
     fn new(
         order: ForwardParams<'a>,
@@ -382,7 +382,7 @@ impl<'a> Exchange<'a> {
         }
         self.client.interrupt.register(cx.waker());
         if self.client.interrupt.level() == ShutdownLevel::Cut {
-            // A call can be told; whether the app has seen it, nobody knows.
+            // A call's client can still get a status; whether the app has seen the call is unknown.
             return Err(match self.order.request.is_grpc && !self.begun {
                 true => ForwardFailure::ShutDown,
                 false => ForwardFailure::Truncated(ResponseTruncation::CutByShutdown),
@@ -393,7 +393,7 @@ impl<'a> Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Says what is under way here, to somebody who looks at its backend.
+    /// Answers an inquiry about what is in flight on the backend.
     #[cold]
     fn answer_inquiry(&self) {
         let ticket = &self.connection.ticket;

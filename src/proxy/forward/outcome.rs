@@ -70,7 +70,7 @@ pub enum ForwardEnd {
 pub enum ForwardFailure {
     /// The backend closed or reset before a byte of response.
     Died {
-        /// By a reset that no close came before.
+        /// It was a reset, with no close before it.
         reset: bool,
     },
     /// No byte of response within `read_timeout`.

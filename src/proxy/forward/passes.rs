@@ -1,5 +1,5 @@
-//! How often a request has come through lameduck already: one that goes round in a circle, through whatever other
-//! proxies, is ended before it has taken every connection there is.
+//! How often a request has passed through lameduck already: a request in a loop, through whatever other proxies, is
+//! ended before it uses up all connections.
 //!
 //! Each pass leaves a mark on what the backend gets: `Via`, where that is on, else `CDN-Loop` (RFC 8586, made for this;
 //! proxies pass it on). The latter is only left where the request has come with every field that a pass adds
@@ -27,10 +27,10 @@ const NAME: &[u8] = b"lameduck";
 
 const MARKS: u32 = FieldKind::Via.bit() | FieldKind::CdnLoop.bit();
 
-/// Whether a request goes round in a circle.
+/// Whether a request is in a loop.
 pub fn is_circle(buf: &[u8], head: &RequestHead) -> bool {
-    // What nearly every request costs.
-    head.kinds & MARKS != 0 && count(buf, head) >= MOST
+    // The only test for nearly every request.
+    head.kinds & MARKS != 0 && count_marks(buf, head) >= MOST
 }
 
 /// Whether this pass is to leave [`MARK`].
@@ -48,22 +48,22 @@ pub fn is_marked(head: &RequestHead, policy: &config::HeadersConfig) -> bool {
 
 /// How many marks of ours a request has. A chain in which some have `via` on and others not has both.
 #[cold]
-fn count(buf: &[u8], head: &RequestHead) -> usize {
+fn count_marks(buf: &[u8], head: &RequestHead) -> usize {
     let entries = |kind| {
         let of_kind = head.fields.iter().filter(move |field| field.kind == kind);
         of_kind.flat_map(|field| field.value.of(buf).split(|byte| *byte == b','))
     };
     // `1.1 lameduck (comment)`: what was spoken, then by whom.
-    let via = entries(FieldKind::Via).filter(|entry| word(entry, 1) == NAME);
+    let via = entries(FieldKind::Via).filter(|entry| nth_word(entry, 1) == NAME);
     // `lameduck; parameter=…`.
     let cdn_loop = entries(FieldKind::CdnLoop).filter(|entry| {
         let name = entry.split(|byte| *byte == b';').next();
-        word(name.unwrap_or_default(), 0) == NAME
+        nth_word(name.unwrap_or_default(), 0) == NAME
     });
     via.count() + cdn_loop.count()
 }
 
-fn word(entry: &[u8], index: usize) -> &[u8] {
+fn nth_word(entry: &[u8], index: usize) -> &[u8] {
     let words = entry.split(|byte| matches!(byte, b' ' | b'\t'));
     let mut words = words.filter(|word| !word.is_empty());
     words.nth(index).unwrap_or_default()
@@ -99,7 +99,7 @@ mod tests {
             ("CDN-Loop: lameduck\r\nVia: 1.1 lameduck\r\n", 2),
         ] {
             let (text, head) = parsed(fields);
-            assert_eq!(count(&text, &head), marks, "{fields}");
+            assert_eq!(count_marks(&text, &head), marks, "{fields}");
             assert!(!is_circle(&text, &head));
         }
         let (text, head) = parsed(&"CDN-Loop: lameduck\r\n".repeat(MOST - 1));

@@ -1,4 +1,5 @@
-//! Towards the backend: the request's head and its body; and the look at the client when there is nothing left to read.
+//! Towards the backend: the request's head and body, and the check whether the client is still there when there is
+//! nothing left to read.
 
 use std::task::{Context, Poll};
 
@@ -73,7 +74,7 @@ impl Exchange<'_> {
             && self.client.buffer.has_room(LARGE)
         {
             match self.client.poll_read(cx, LARGE) {
-                // Nobody listens to events on a connection it has half closed; this client has left.
+                // A client doesn't read events on a connection that it has half closed: this one has left.
                 Poll::Ready(Ok(0)) if self.begun && self.response.is_event_stream => {
                     return Err(ForwardFailure::ClientGone);
                 }

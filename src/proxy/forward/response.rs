@@ -195,7 +195,7 @@ impl Exchange<'_> {
                             None => {}
                         }
                         self.reset |= result.is_err_and(|error| is_reset(&error));
-                        return Err(self.died());
+                        return Err(self.failure_of_upstream_close());
                     }
                 }
                 self.receiving = ResponseProgress::Done;
@@ -212,7 +212,7 @@ impl Exchange<'_> {
         (taken / 4).clamp(PIECE, LARGE)
     }
 
-    pub(super) fn died(&self) -> ForwardFailure {
+    pub(super) fn failure_of_upstream_close(&self) -> ForwardFailure {
         if self.begun {
             return ForwardFailure::Truncated(ResponseTruncation::UpstreamClosed);
         }
@@ -251,7 +251,7 @@ impl Exchange<'_> {
                         }
                     }
                     RemainingBody::Chunked(decoder) => {
-                        let (taken, complete) = decoder.skim(bytes).map_err(malformed)?;
+                        let (taken, complete) = decoder.skip_body(bytes).map_err(malformed)?;
                         self.passable = taken;
                         if complete {
                             self.receiving = ResponseProgress::Done;
@@ -441,7 +441,7 @@ impl Exchange<'_> {
     fn intercepts(&self) -> bool {
         let status = self.response.status;
         let intercept = self.order.intercept.filter(|_| self.interim == 0);
-        intercept.is_some_and(|intercept| intercept.have(status))
+        intercept.is_some_and(|intercept| intercept.intercept_status(status))
     }
 
     /// Whether all of a short answer was read with its head, and nothing behind it.

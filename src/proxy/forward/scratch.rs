@@ -1,4 +1,5 @@
-//! Reused memory of an attempt: the head that goes up, the response's head, what we write down ourselves.
+//! Reused memory of an attempt: the request's head for the backend, the response's head, and what the proxy writes
+//! itself.
 
 use std::cell::RefCell;
 

@@ -14,14 +14,14 @@ pub struct SessionAnswer<'a> {
     pub lines: &'a [u8],
 }
 
-/// What an app says by the name of the token.
+/// What an app sends under the token's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AppsWord {
     Nothing,
     /// The session is over: it clears the cookie, or sends the field without a value.
     Ended,
-    /// Something of its own: another proxy stands there that uses the same name, or the app doesn't know of ours. In the
-    /// client's hands it would replace the token.
+    /// The app sets the name itself: another proxy in between uses it, or the app doesn't know that lameduck does. If
+    /// passed on, it would replace the client's token.
     Foreign,
 }
 

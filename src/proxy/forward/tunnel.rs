@@ -42,7 +42,7 @@ pub enum TunnelEnd {
 }
 
 impl TunnelEnd {
-    /// For the log; empty where it ended well.
+    /// The cause for the log; empty where the tunnel ended well.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Peers => "",
@@ -123,7 +123,7 @@ impl Tunnel {
     }
 
     /// Why it can't move now; `None`: it can.
-    fn stays(
+    fn stay_reason(
         &self,
         client: &ClientConnection,
         connection: &IdleConnection,
@@ -163,7 +163,7 @@ pub async fn run_tunnel(
         if ticket.interrupt().has_inquiry() {
             (ticket.endpoint()).answer_inquiry(ticket.interrupt(), carried);
         }
-        let wish = wish(client, connection);
+        let wish = close_intent(client, connection);
         if wish == CloseIntent::Cut {
             return Poll::Ready(Some(TunnelEnd::Cut));
         }
@@ -197,7 +197,7 @@ pub async fn run_tunnel(
             return Poll::Ready(Some(TunnelEnd::Peers));
         }
         if wish == CloseIntent::Move {
-            match tunnel.stays(client, connection, ending.is_some()) {
+            match tunnel.stay_reason(client, connection, ending.is_some()) {
                 None => return Poll::Ready(None),
                 Some(reason) => note_stay(&client.interrupt, reason),
             }
@@ -238,7 +238,7 @@ pub async fn run_tunnel(
         if up.is_broken() || down.is_broken() {
             return Poll::Ready(Some(TunnelEnd::Cut));
         }
-        // Of a peer that has taken nothing for so long, nothing is hoped for.
+        // A peer that has read nothing for so long won't answer a close frame.
         let is_said = up.has_said_farewell() && down.has_said_farewell();
         if !is_said && !ending.by_silence {
             // A frame is on its way. It may take as long as the drain's deadline lets it.
@@ -258,7 +258,7 @@ pub async fn run_tunnel(
 struct TunnelEnding {
     to_client: Vec<u8>,
     to_backend: Vec<u8>,
-    /// How long the answers are waited for, from when both peers have been told.
+    /// How long the answers are waited for, from when both peers have got a close frame.
     until: Option<Time>,
     /// Because nothing has passed for too long.
     by_silence: bool,
@@ -315,7 +315,7 @@ impl Silence {
     }
 }
 
-/// What the outside wants of the tunnel.
+/// What a shutdown or drain demands of the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CloseIntent {
     GoOn,
@@ -325,7 +325,7 @@ enum CloseIntent {
     Cut,
 }
 
-fn wish(client: &ClientConnection, connection: &IdleConnection) -> CloseIntent {
+fn close_intent(client: &ClientConnection, connection: &IdleConnection) -> CloseIntent {
     let upstream = connection.ticket.interrupt();
     match client.interrupt.level().max(upstream.level()) {
         ShutdownLevel::Cut => CloseIntent::Cut,

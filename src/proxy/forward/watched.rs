@@ -18,7 +18,7 @@ impl Exchange<'_> {
         let error = match self.order.request.is_grpc && self.response.status == 200 {
             true => self.judge_call_head().and_then(call_error),
             false => AttemptError::of_status(self.response.status)
-                // Its answer for now, by plan: it says itself when it will be back.
+                // A planned answer, with `Retry-After`: it doesn't speak against the backend.
                 .filter(|_| self.response.status != 503 || self.field(b"retry-after").is_none()),
         };
         self.tally.error = error;

@@ -1,9 +1,9 @@
 //! Chunked bodies (RFC 9112 §7.1), read strictly.
 //!
-//! How to use: one [`ChunkDecoder`] per body. [`ChunkDecoder::skim`] finds where the body ends while its raw
-//! bytes are passed on as they are; [`ChunkDecoder::decode`] takes the chunks' content out. Feed each byte
-//! once, in any pieces; the first number returned says how many bytes of this piece belong to the body.
-//! When it is complete, the rest of the piece belongs to the next message.
+//! How to use: one [`ChunkDecoder`] per body. [`ChunkDecoder::skip_body`] finds where the body ends while its raw
+//! bytes are passed on as they are; [`ChunkDecoder::decode`] takes the chunks' content out. Feed each byte once, in
+//! any pieces; the first number returned says how many bytes of this piece belong to the body. When it is complete,
+//! the rest of the piece belongs to the next message.
 //!
 //! Every line must end in CR LF, sizes are at most 16 hex digits and below 2^63, extensions and trailers are bounded in
 //! total, and no trailer may change where a message ends, where it goes or who sent it.
@@ -110,7 +110,7 @@ pub struct ChunkDecoder {
     of_response: bool,
     name: [u8; NAME_ROOM],
     name_len: usize,
-    /// Names that the head must have from nobody but the proxy, and the trailers neither.
+    /// Names of fields that only the proxy may set, in the head and in trailers.
     forbidden: Option<Arc<FieldNames>>,
 }
 
@@ -206,24 +206,24 @@ impl ChunkDecoder {
     ///
     /// # Errors
     /// Why these bytes are no chunked encoding. The decoder stays in that state: every later call says the same.
-    pub fn skim(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
+    pub fn skip_body(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
         self.run(input, |_| {})
     }
 
-    /// As [`ChunkDecoder::skim`], and appends the content to `out`. Trailers are dropped.
+    /// As [`ChunkDecoder::skip_body`], and appends the content to `out`. Trailers are dropped.
     ///
     /// # Errors
-    /// As [`ChunkDecoder::skim`]. `out` has what came before the mistake.
+    /// As [`ChunkDecoder::skip_body`]. `out` has what came before the mistake.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), ChunkError> {
         self.run(input, |data| out.extend_from_slice(data))
     }
 
-    /// For who takes content and trailers out at their own pace: goes over framing, up to the next content. Lines of
+    /// For callers that take content and trailers at their own pace: skips framing, up to the next content. Lines of
     /// trailers, with the blank line behind them, are appended to `trailers` as they were sent. What is taken of the
     /// content is then reported with [`ChunkDecoder::took`].
     ///
     /// # Errors
-    /// As [`ChunkDecoder::skim`].
+    /// As [`ChunkDecoder::skip_body`].
     pub fn next_piece(
         &mut self,
         input: &[u8],

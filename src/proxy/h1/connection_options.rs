@@ -30,7 +30,7 @@ impl ConnectionOptions {
     /// # Errors
     /// When more fields are named than will be kept from the backend.
     pub fn read(&mut self, value: &[u8]) -> Result<(), TooManyOptions> {
-        // What nearly everybody sends.
+        // What nearly all clients send.
         if value.eq_ignore_ascii_case(b"keep-alive") {
             self.keep_alive = true;
             return Ok(());

@@ -72,7 +72,7 @@ impl FramingFields {
     /// # Errors
     /// When it is no length, or differs from one that came before.
     pub fn content_length(&mut self, value: &[u8]) -> Result<(), FramingError> {
-        // What everybody sends: one number.
+        // The usual case: one number.
         if let [b'1'..=b'9', ..] = value
             && self.length.is_none()
             && let Ok(length) = parse_length(value)

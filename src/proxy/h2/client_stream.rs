@@ -26,8 +26,8 @@ use crate::proxy::messages::grpc;
 use crate::registry::endpoint::{IdleConnection, SessionStream};
 use request::{CompleteHead, OutgoingRequest};
 
-/// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend hears
-/// that nobody waits for it any more.
+/// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend
+/// learns that the response is no longer wanted.
 #[derive(Debug)]
 pub struct ClientStream {
     request: OutgoingRequest,
@@ -40,14 +40,14 @@ pub struct ClientStream {
     unseen: Option<retry::AttemptFailure>,
     /// What is wrong with the request or the response, where that is no lost connection.
     fault: Option<StreamFault>,
-    /// The last: who is waiting for the end of the session's streams is told when all of the above is gone.
+    /// Last, so that it is dropped last: the end of a stream is signalled when all of the above is gone.
     entered: SessionStream,
 }
 
 /// What is wrong with a request or its response, where that is no lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamFault {
-    /// HTTP/2 can't say the request. Nothing was sent.
+    /// The request can't be expressed in HTTP/2. Nothing was sent.
     Untranslatable,
     /// The response breaks HTTP/2.
     MalformedResponse,
@@ -116,7 +116,7 @@ impl ClientStream {
             if error.is_reset() && is_refusal {
                 self.unseen = Some(retry::AttemptFailure::RefusedStream);
             } else if error.is_go_away() {
-                // The crate says so of streams beyond the last one that the backend has taken, and only of them.
+                // The crate reports this only for streams beyond the last one that the backend has accepted.
                 self.unseen = Some(retry::AttemptFailure::GoAway);
             }
         }

@@ -1,4 +1,4 @@
-//! A peer's frames, counted: what is useful earns credit, what is mere overhead costs it. [`Meter`] follows a client; what
+//! Counts a peer's frames: useful ones earn credit, mere overhead costs credit. [`Meter`] follows a client; what
 //! follows a backend is [`super::session_watch`].
 //!
 //! Only the nine bytes of each frame's header are looked at (RFC 9113 §4.1), and the code of each RST_STREAM that we
@@ -17,7 +17,7 @@ const CREDIT: i64 = 2_000;
 /// …and at most, however much it has earned.
 const MOST_CREDIT: i64 = 20_000;
 
-/// What comes back each second…
+/// Credit that comes back each second…
 const PER_SECOND: i64 = 100;
 
 /// …is earned by a request: it may be prioritised, have windows opened, and be reset.
@@ -49,7 +49,7 @@ const END_HEADERS: u8 = 4;
 /// Of SETTINGS.
 const ACK: u8 = 1;
 
-/// What a peer may still cause of overhead.
+/// How much overhead a peer may still cause.
 #[derive(Debug)]
 pub(super) struct OverheadCredit {
     credit: i64,
@@ -103,7 +103,7 @@ impl OverheadCredit {
         if self.credit >= 0 {
             return true;
         }
-        // Only who is about to run out is worth reading the clock for.
+        // The clock is read only when the credit is about to run out.
         let now = clock::now();
         let earned = now.saturating_sub(self.since).as_millis() as i64 * PER_SECOND / 1000;
         if earned > 0 {

@@ -1,4 +1,4 @@
-//! HTTP/2, dressed as HTTP/1: each stream is a stream of bytes that speaks HTTP/1.1, so that everything which is
+//! HTTP/2, presented as HTTP/1: each stream is a stream of bytes that speaks HTTP/1.1, so that everything which is
 //! decided about a request exists once, in [`super::transaction`].
 //!
 //! - [`headers`]: heads and trailers from one protocol to the other, both ways.

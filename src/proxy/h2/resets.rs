@@ -1,8 +1,8 @@
-//! Streams that end early by a peer's doing.
+//! Streams that end early because of a peer.
 //!
-//! A peer that makes us reset its streams (CVE-2025-8671, "MadeYouReset") has ended them as surely as one that resets them
-//! itself (CVE-2023-44487, "Rapid Reset"). So both directions of a connection are looked at, and there is one quota for
-//! what either of them says. Clients are judged by [`super::meter`], backends by [`super::session_watch`].
+//! A peer that makes us reset its streams (CVE-2025-8671, "MadeYouReset") has ended them as surely as one that resets
+//! them itself (CVE-2023-44487, "Rapid Reset"). So resets in both directions of a connection count towards one quota.
+//! Clients are judged by [`super::meter`], backends by [`super::session_watch`].
 
 use std::time::Duration;
 

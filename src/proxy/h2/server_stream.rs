@@ -46,7 +46,7 @@ enum StreamUpload {
     Length(u64),
     Chunked,
     Tunnel,
-    /// Nothing, and the client is no less there for that: HTTP/2 has no half-closed connections.
+    /// Nothing more. The client still waits for its answer: HTTP/2 has no half-closed connections.
     Done,
     /// Nothing, and that is to be seen: the other end of a tunnel.
     Ended,

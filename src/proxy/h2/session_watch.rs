@@ -1,10 +1,10 @@
 //! A session with a backend under watch: streams that the backend ends early, or has us end by frames that break
 //! HTTP/2.
 //!
-//! Each costs its own request and no other, so a few are nothing. In bulk they are work without end on a connection that
-//! all clients share: such a session takes no new streams and is closed behind those under way. One that goes on all the
-//! same is closed at once. So is one that floods us with frames that carry nothing, by the same account as a client's
-//! ([`super::meter`]).
+//! Each costs its own request and no other, so a few are nothing. Many of them cause unlimited work on a connection
+//! that all clients share: such a session takes no new streams and is closed behind those under way. One that goes on
+//! all the same is closed at once. So is one that floods us with frames that carry nothing, by the same account as a
+//! client's ([`super::meter`]).
 
 use std::io;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use crate::net::stream::taken_of;
 /// GOAWAY on the connection, no stream of the backend's taken, ENHANCE_YOUR_CALM.
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
-/// What the session's task is told. It looks before it sleeps.
+/// What the session's task reads about its frames, each time before it waits.
 #[derive(Debug, Default)]
 pub struct SessionWatch {
     /// How often too many streams have ended early.
@@ -29,7 +29,7 @@ pub struct SessionWatch {
     is_flood: AtomicBool,
 }
 
-/// What a backend does too much of.
+/// What a backend has exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionExcess {
     /// It ends streams early.
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedSession<S> {
         let this = self.get_mut();
         if this.watch.is_hopeless() {
             if this.written.is_between_frames() {
-                // Whether the backend hears why changes nothing.
+                // Whether the backend gets this GOAWAY makes no difference.
                 let _ = Pin::new(&mut this.stream).poll_write(cx, &GOAWAY);
             }
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));

@@ -67,7 +67,7 @@ impl SessionWire {
         WriteStep::Plain(bytes.len())
     }
 
-    /// Of `bytes`, which were offered, so many have gone as they are.
+    /// Follows the first `gone` of the offered `bytes`, which were written unchanged.
     fn follow(&mut self, bytes: &[u8], gone: usize) {
         let mut at = self.skip;
         while at < gone {
@@ -94,7 +94,7 @@ impl SessionWire {
         }
     }
 
-    /// Writes what stands in a block's stead. Ready: there is nothing left of it.
+    /// Writes the replacement of a block. Ready: all of it is written.
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(sent) = self.sent {
             let rest = &self.block[sent..];

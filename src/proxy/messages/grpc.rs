@@ -1,4 +1,5 @@
-//! gRPC, as far as a proxy needs to know it: how a call is recognised, where one message ends, and how an error is said.
+//! gRPC, as far as a proxy needs to know it: how a call is recognised, where one message ends, and how an error is
+//! sent.
 //!
 //! gRPC over HTTP/2: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
@@ -13,7 +14,7 @@ pub const DEADLINE_EXCEEDED: u8 = 4;
 /// UNAVAILABLE: clients may try again.
 pub const UNAVAILABLE: u8 = 14;
 
-/// What a client is told whose call is ended because the backend is about to stop.
+/// The message for a client whose call is ended because the backend is about to stop.
 pub const STOPPING: &str = "the backend is stopping; try again";
 
 /// Whether a status speaks against the backend that has sent it: its process failed, or it can't serve. That a call was

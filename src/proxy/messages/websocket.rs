@@ -66,7 +66,7 @@ impl FrameTracker {
         Self::default()
     }
 
-    /// Whether it can be a tracker's, wherever it has come from.
+    /// Whether these values, received from another process, are those of a possible tracker.
     pub fn is_sound(&self) -> bool {
         usize::from(self.header_len) < MAX_HEADER && (self.payload == 0 || self.header_len == 0)
     }

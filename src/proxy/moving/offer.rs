@@ -1,4 +1,5 @@
-//! The hand-over from the inside: connections at a still point are offered, and one word decides about each.
+//! The side of a hand-over that gives connections away: at a still point each is offered, and *the word* (see
+//! [`super`]) decides about it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,7 +73,7 @@ impl StayReason {
         self as u8
     }
 
-    /// The reverse of [`StayReason::code`]. One who hasn't answered has a request, or is about to.
+    /// The reverse of [`StayReason::code`]. A connection that hasn't answered has a request, or is about to have one.
     fn of_code(code: u8) -> Self {
         let mut all = Self::ALL.into_iter();
         all.find(|reason| reason.code() == code)
@@ -90,7 +91,7 @@ impl StayReason {
 pub struct OfferedConnection {
     /// What the next process gets. It may be dropped as soon as it was sent.
     pub moved: MovedConnection,
-    /// Decides whose it is. To be kept until the word was written, or not.
+    /// Decides which process has the connection. Keep it until the word was written or has failed.
     pub claim: MoveClaim,
 }
 
@@ -103,8 +104,8 @@ pub struct MoveClaim {
 }
 
 impl MoveClaim {
-    /// The word was written: the connection is the next process's. To be called after that, and not before.
-    pub fn give(mut self) {
+    /// The word was written: the connection now belongs to the next process. Call this only after that.
+    pub fn confirm_given(mut self) {
         if self.state.give()
             && let Some(word) = self.word.take()
             && word.send(()).is_ok()
@@ -130,8 +131,8 @@ pub struct MoveOut {
     counted: Mutex<Vec<CountedElsewhere>>,
 }
 
-/// A connection to a backend that another process has by now: it is open, and a request may be in flight on it. As long as
-/// this process is asked whether its backend is quiet, it must not say that it is.
+/// A connection to a backend that another process has by now: it is open, and a request may be in flight on it. As
+/// long as this process reports whether the backend is quiet, it must not report that it is.
 #[derive(Debug)]
 pub struct CountedElsewhere {
     /// Counts the connection. Dropped before the permit.
@@ -172,9 +173,9 @@ impl MoveOut {
         drop(counted);
     }
 
-    /// Offers a connection that stands still, and waits for the word. True: it is another process's, and nothing more may
-    /// be read or written; false: it goes on here. The caller's task does nothing else meanwhile, whatever the proxy is
-    /// told: one who might give up on its own would not know whose the connection is.
+    /// Offers a connection that stands still, and waits for the word. True: it is another process's, and nothing more
+    /// may be read or written; false: it goes on here. The caller's task does nothing else meanwhile, not even in a
+    /// shutdown: if it gave up by itself, it would not know which process has the connection.
     pub async fn offer(&self, interrupt: &ConnectionInterrupt, moved: MovedConnection) -> bool {
         interrupt.answer(OFFERED);
         let is_given = match self.announce(moved, Some(self.given.clone())) {
@@ -187,8 +188,8 @@ impl MoveOut {
         is_given
     }
 
-    /// The same without waiting, for a kept connection to a backend, which is nobody's that is counted: what is received
-    /// is the word, or that there will be none. `None`: nobody wants it.
+    /// As [`Self::offer`] without waiting, for an idle connection to a backend, which no client counts for: the
+    /// receiver gets the word, or an error if there will be none. `None`: no hand-over is under way.
     pub fn announce_kept(&self, moved: MovedConnection) -> Option<oneshot::Receiver<()>> {
         self.announce(moved, None)
     }
@@ -224,12 +225,12 @@ pub struct MoveUnderWay<'a> {
 /// Between two looks at who has answered.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Who has not answered for so long after somebody else has is at work where nothing of it is heard.
+/// A connection that has not answered for so long after another has is in work that doesn't check for the question.
 const SILENCE: Duration = Duration::from_millis(20);
 
 impl MoveUnderWay<'_> {
-    /// Waits until each connection has offered itself, has gone, or has said why it stays, but no longer than `patience`,
-    /// and not for those that are at work where they don't hear it.
+    /// Waits until each connection has offered itself, has gone, or has given its reason to stay, but no longer than
+    /// `patience`, and not for those that don't check for the question (see [`SILENCE`]).
     pub async fn settled(&self, patience: Duration) -> MoveCount {
         let until = clock::now().saturating_add(patience);
         let mut quiet = (0, clock::now());
@@ -276,11 +277,11 @@ const OFFERED: u8 = 63;
 /// How a hand-over of open connections stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MoveCount {
-    /// They are the next process's.
+    /// Connections that the next process has.
     pub given: u64,
-    /// They wait for the word.
+    /// Connections that wait for the word.
     pub offered: u32,
-    /// They are served here, and why.
+    /// Connections that stay here, by reason.
     pub stay: BTreeMap<StayReason, u32>,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of a connection that moves, as it stands on the wire between two processes.
+//! The state of a connection that moves, as it is sent between two processes.
 //!
 //! Both may be of different releases. Fields that one of them doesn't know are passed over, and those that are missing
 //! have their defaults; [`VERSION`] changes only when an older reader would take something for what it isn't. A reader

@@ -1,5 +1,5 @@
-//! What is to be known of a request as it comes: whether it is new traffic, for a lame duck that lasts until none comes,
-//! and whose trace it is part of.
+//! What is noted of a request as it comes: whether it is new traffic, for a lame duck that lasts until none comes,
+//! and which trace it is part of.
 
 use super::followed::begin_trace;
 use crate::config::{Config, HealthCheck};

@@ -203,7 +203,7 @@ fn write_lines(
             out.truncate(line);
             return Err(answer);
         }
-        // A field without a value says nothing, and some apps take it for something.
+        // A field without a value means nothing, but some apps act on it.
         match out.len() == value {
             true => out.truncate(line),
             false => out.extend_from_slice(b"\r\n"),

@@ -11,7 +11,7 @@ use crate::proxy::forward::changed_fields::ChangedFields;
 use crate::proxy::h1::method::{HttpVersion, Method};
 use crate::proxy::h1::request::RequestHead;
 
-/// The coding of an answer of our own that is worth it. `None`: it goes as it is.
+/// The coding for an answer of our own that is worth compressing. `None`: it is sent uncompressed.
 pub(super) fn choose_own_coding(
     config: &CompressionConfig,
     buffer: &[u8],
@@ -118,7 +118,7 @@ pub(super) async fn compress_answer(
             out.extend_from_slice(encoded);
             out
         }
-        // How long it would be nobody knows without making it.
+        // Its compressed length would be known only by compressing it.
         (None, Method::Head) => with_coding(answer_head, coding, None),
         (None, _) => {
             let mut out = with_coding(answer_head, None, None);
@@ -128,7 +128,7 @@ pub(super) async fn compress_answer(
     }
 }
 
-/// The head of an answer whose content depends on what the client likes.
+/// The head of an answer whose content depends on the client's `Accept-Encoding`.
 fn with_coding(
     answer_head: &[u8],
     coding: Option<CompressionAlgorithm>,

@@ -26,8 +26,8 @@ const UNANNOUNCED: Duration = Duration::from_millis(750);
 
 impl Transaction<'_> {
     /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
-    /// closed them, it may be stopping, and a new one would end in a listener's queue that nobody serves any more:
-    /// then another backend is better, if there is one.
+    /// closed them, it may be stopping, and a new one would stay in a listener's queue from which no process accepts
+    /// any more: then another backend is better, if there is one.
     pub(super) fn reuse_connection(
         &self,
         permit: &mut Permit,
@@ -61,7 +61,7 @@ impl Transaction<'_> {
         self.pool.config.upstream.http2 && self.head.upgrade.is_none()
     }
 
-    /// Has the pool hear of an attempt, where it wants to.
+    /// Watches an attempt, where the pool judges its backends by attempts.
     pub(super) fn watch_attempt<'p>(
         &self,
         permit: &'p Permit,
@@ -91,7 +91,7 @@ impl Transaction<'_> {
         if matches!(error, ConnectError::Unwanted) {
             return Err(FailedAttempt::Over(self.client_gone()));
         }
-        // A drain is known already, and slow is not dead.
+        // A drain is known already, and a slow backend is not a dead one.
         let fault = error.fault();
         self.pool.shared.counters.connect_failed(fault);
         if fault.is_own_shortage() {
@@ -106,9 +106,9 @@ impl Transaction<'_> {
         Err(FailedAttempt::Failed(retry::AttemptFailure::ConnectFailed))
     }
 
-    /// A new connection: one that the backend has accepted, as far as that can be known, for a request that must not be
-    /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts. A
-    /// client that goes meanwhile holds no place on the backend.
+    /// A new connection. For a request that must not be sent twice, or whose backend has died once already, it is one
+    /// that the backend has accepted, as far as that can be known. A connection that was not accepted uses up none of
+    /// the request's attempts. A client that goes meanwhile holds no place on the backend.
     async fn connect(&mut self, permit: &Permit) -> Result<Box<IdleConnection>, ConnectError> {
         let is_for_session = self.is_for_session();
         let is_delicate = self.tried.unproven > 0 || !self.may_be_repeated();
@@ -155,7 +155,7 @@ impl Transaction<'_> {
         note_written(&mut connection, written);
         let settings = &self.pool.config.upstream;
         if settings.proxy_protocol != ProxyProtocol::Off {
-            // It is this client's. To the backend, every request on it would be.
+            // Its PROXY header names this client, and the backend would take every further request for this client's.
             return;
         }
         let mut idle = settings.idle_timeout;

@@ -56,7 +56,7 @@ impl Transaction<'_> {
         self.follow_tunnel(permit, connection, tunnel, head).await
     }
 
-    /// The same from wherever the tunnel stands. `head` is the request's.
+    /// As [`Self::carry_tunnel`], from any point of the tunnel's life. `head` is the request's.
     pub(super) async fn follow_tunnel(
         &mut self,
         permit: Permit,
@@ -170,7 +170,7 @@ impl Transaction<'_> {
                     }
                     return self.after_answer(keep_alive);
                 }
-                // Neither can come of an answer that has begun.
+                // An answer that has begun can end in neither way.
                 Ok(ForwardEnd::Upgraded | ForwardEnd::Intercepted { .. }) => {
                     return AfterRequest::Abort;
                 }

@@ -1,5 +1,5 @@
-//! Follows a request through its life, where somebody wants to know: for a plan that moves the split that it has come by,
-//! and for its trace. Nothing here runs for other requests.
+//! Follows a request through its life for a plan that moves its split, and for its trace. Nothing here runs for other
+//! requests.
 
 use super::Transaction;
 use super::guards::replace_fields;
@@ -29,7 +29,7 @@ use crate::telemetry::spans::record::{
 /// So much of a text that the client has sent is recorded, in bytes.
 const LONGEST_TEXT: usize = 2048;
 
-/// The same for what there may be many of: attempts and times on hold.
+/// Most entries of one kind that are recorded: attempts, and times on hold.
 const MOST_CHILDREN: usize = 64;
 
 /// Decides about the trace of a request whose head has come, and begins to record it.
@@ -149,8 +149,8 @@ fn has_context(buffer: &[u8], head: &RequestHead) -> bool {
     head.fields.iter().any(is_of_context)
 }
 
-/// What a request's trace context tells, if it is whole: exactly one, for nobody knows which of two is meant (section
-/// 3.2), and not broken.
+/// A request's trace context, if there is exactly one (section 3.2: of two, it is unknown which is meant) and it is
+/// well-formed.
 fn received_parent(buffer: &[u8], head: &RequestHead) -> Option<TraceParent> {
     let mut parents =
         (head.fields.iter()).filter(|field| field.name.of(buffer).eq_ignore_ascii_case(PARENT));
@@ -192,7 +192,7 @@ fn join_states(buffer: &[u8], head: &RequestHead, out: &mut Vec<u8>) {
 }
 
 impl Transaction<'_> {
-    /// The request is here as far as it has to be, and goes to a backend now: counts it, where a plan wants to.
+    /// Counts a request that goes to a backend now, where a split plan counts requests.
     #[cold]
     pub(super) fn begin_metering(&mut self) {
         let rule = self.account.rule.as_ref();
@@ -353,7 +353,7 @@ fn is_draining(account: &RequestRecord) -> bool {
     backend.is_some_and(|endpoint| endpoint.gate.is_closed())
 }
 
-/// The request is over: tells whoever has followed it.
+/// The request is over: completes its trace and its share of the plan's figures.
 #[cold]
 #[inline(never)]
 pub(super) fn end_following(
@@ -368,7 +368,7 @@ pub(super) fn end_following(
         return;
     };
     if let Some(metered) = followed.metered.filter(|_| !is_moved) {
-        // Who was cut by a deadline of ours, or has gone, says nothing about the backend.
+        // A client that was cut by a deadline of ours, or has gone, says nothing about the backend.
         let is_broken = matches!(
             account.end,
             RequestEnd::UpstreamDied

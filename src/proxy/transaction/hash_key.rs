@@ -1,4 +1,4 @@
-//! What a pool that balances by hash goes by: `hash_on` of the pool, found in the request.
+//! The hash key of a request: `hash_on` of its pool, found in the request.
 
 use std::io::Write as _;
 

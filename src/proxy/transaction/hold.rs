@@ -23,7 +23,8 @@ use crate::registry::snapshot::{PoolShared, PoolSnapshot};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// Who waits for room looks for itself only in case a reload has just brought the limit.
+/// A request that waits for room is woken when there is some; it checks by itself only in case a reload has just set
+/// the limit.
 const ROOM_ROUND: u32 = 4;
 
 /// How a wait ended.
@@ -31,7 +32,7 @@ const ROOM_ROUND: u32 = 4;
 pub enum HoldEnd {
     /// Try again, and let go of the place afterwards.
     Released(HoldTicket),
-    /// There was room after all.
+    /// A backend had room after all.
     Admitted(Permit),
     /// It may not wait, or has waited long enough: 503. The text is for the client.
     GaveUp(HoldRefusal, &'static str),
@@ -62,8 +63,8 @@ pub struct HoldRequest<'a> {
     pub may_fail_open: bool,
     /// Something is eligible, and only full.
     pub for_room: bool,
-    /// And only its session's own backend will do: room on others is for others, so that it takes no place in their queue
-    /// and looks for itself.
+    /// Only the backend of its session will do. Such a request takes no place in the queue for room on the others,
+    /// and checks by itself.
     pub for_home: bool,
     /// Backends that it is not sent to again.
     pub excluded: &'a ExcludedBackends,
@@ -81,7 +82,7 @@ pub struct HoldTicket {
     shared: Arc<PoolShared>,
     bytes: u64,
     for_room: bool,
-    /// It was let go, and has not tried its luck yet.
+    /// It was released, and has not tried a backend yet.
     granted: bool,
 }
 
@@ -109,7 +110,7 @@ impl HoldTicket {
         usize::try_from(buffered.saturating_add(left)).unwrap_or(usize::MAX)
     }
 
-    /// It has tried: what it was let go for is taken, by this request or by another.
+    /// The request has tried: the room that it was released for is taken, by this request or by another.
     pub fn used(&mut self) {
         self.granted = false;
     }
@@ -124,7 +125,7 @@ impl Drop for HoldTicket {
         if self.for_room {
             self.shared.queue.room.leave();
         }
-        // Let go, and it came to nothing: the next one may.
+        // Released without success: the next request may try.
         if self.granted {
             self.shared.queue.on_room(true);
         }
@@ -139,7 +140,7 @@ pub async fn wait(
     wish: HoldRequest<'_>,
 ) -> HoldEnd {
     let is_current = || Arc::ptr_eq(&registry.snapshot().config, wish.config);
-    // By the rules of a pool that is gone, it might try backends for ever that nobody lets it in to.
+    // By the rules of a pool that is gone, it might try for ever to enter backends that no longer admit requests.
     if !is_current() {
         return HoldEnd::Reconfigured;
     }

@@ -30,8 +30,7 @@ pub(super) fn kept_fields(response: &ResponseHead, buffer: &[u8]) -> String {
     lines
 }
 
-/// What is intercepted of the answers to a request. A page would be none to HEAD, and a break to calls of gRPC and those
-/// who switch protocols.
+/// What is intercepted of the answers to a request. HEAD requests, calls of gRPC and upgrades get no page.
 pub(super) fn interceptable<'a>(
     head: &RequestHead,
     route: &'a Route,
@@ -42,7 +41,7 @@ pub(super) fn interceptable<'a>(
 }
 
 impl Transaction<'_> {
-    /// Answers in the app's place. It stays the app's answer for whoever counts.
+    /// Answers in the app's place. It stays the app's answer in all counts.
     pub(super) async fn answer_instead(&mut self, status: u16, fields: String) -> AfterRequest {
         self.answer(LocalResponse {
             fields: Some(fields),

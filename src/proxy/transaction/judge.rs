@@ -1,4 +1,4 @@
-//! What becomes of a failed attempt: it is told to the log and to the prober, and the request is tried again, held, or
+//! What becomes of a failed attempt: it is logged, the prober gets a hint, and the request is tried again, held, or
 //! given up.
 
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::rt::clock;
 
 /// How an attempt failed.
 pub(super) enum FailedAttempt {
-    /// Nobody can be answered any more.
+    /// No answer can be sent any more.
     Over(AfterRequest),
     /// Another attempt would fail in the same way.
     Final(ForwardFailure),
@@ -201,7 +201,7 @@ impl Transaction<'_> {
             ForwardFailure::Truncated(_) => RequestEnd::Truncated,
         };
         match failure {
-            // It has said so itself: nothing has broken.
+            // The backend has refused the request itself: nothing has broken.
             ForwardFailure::Died { .. }
                 if matches!(
                     proof,

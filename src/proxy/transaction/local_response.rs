@@ -33,7 +33,7 @@ use crate::rt::panics;
 /// How long a client may take to take an answer of ours.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is told in the place of an answer that finds no memory.
+/// The detail of the short answer in place of one for which there is no memory.
 const NO_MEMORY: &str = "no memory is left for this answer";
 
 /// An answer that we give ourselves.
@@ -52,7 +52,7 @@ pub(super) struct LocalResponse {
 }
 
 impl LocalResponse {
-    /// Nobody is configured to answer it.
+    /// No route fits the request.
     pub(super) const NO_ROUTE: Self = Self::new(404, "no route matches this host and path");
 
     pub(super) const fn new(status: u16, cause: &'static str) -> Self {
@@ -175,8 +175,8 @@ fn last_seen(pool: &PoolSnapshot) -> String {
     }
 }
 
-/// A mistake of ours has ended the request: its client gets 500 where it has seen nothing of another answer, else it is
-/// cut off. Either way its connection is closed, as nobody knows how far the request was read.
+/// A panic has ended the request: its client gets 500 if no other answer has begun, else it is cut off. Either way
+/// its connection is closed, since it is unknown how far the request was read.
 pub(super) async fn after_panic(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -371,8 +371,8 @@ pub(super) fn may_be_kept(
     head: &RequestHead,
     body_complete: bool,
 ) -> bool {
-    // What is left of the body would be taken for the next request.
-    // And an HTTP/1.0 client wants to be told that its connection stays open, which such an answer does not do.
+    // What is left of the body would be taken for the next request. And an HTTP/1.0 client needs a field that says
+    // that its connection stays open, which such an answer lacks.
     head.keep_alive
         && head.version == HttpVersion::Http11
         && body_complete

@@ -1,4 +1,4 @@
-//! The answer of a paused pool that has a page: the page, or its meaning for programs.
+//! The answer of a paused pool that has a page: the page, or a problem document for programs.
 
 use super::Transaction;
 use super::local_response::send_page;
@@ -11,7 +11,7 @@ use crate::proxy::h1::request::RequestHead;
 use crate::registry::pause::{MaintenancePage, PoolPause};
 use crate::rt::clock;
 
-/// When to ask again where nobody has said when the pause ends, in seconds.
+/// `Retry-After` for a pause without an end, in seconds.
 const RETRY_AFTER: u64 = 60;
 
 /// What the log says.
@@ -87,7 +87,7 @@ impl PageAnswer<'_> {
     }
 }
 
-/// Where the status says that it is worth to ask again: when the pause ends, rounded up, and never 0.
+/// For a status that invites a retry: the seconds until the pause ends, rounded up, and never 0.
 fn retry_after(status: u16, until: Option<Time>, now: Time) -> Option<u64> {
     let asks_again = matches!(status, 429 | 503);
     asks_again.then(|| match until {

@@ -1,5 +1,5 @@
-//! Copies of requests for a pool of shadows: made when the request has been received, sent by a task of their own, and
-//! forgotten. The request itself never waits for its copy, and never hears of it.
+//! Copies of requests for a pool of shadows: made when the request has been received, sent by a task of their own,
+//! and forgotten. The request itself never waits for its copy, and is not affected by it.
 //!
 //! A copy is a request like any other to the backend that gets it: by the pool's balancer, with a permit (so that a drain
 //! waits for it and its deadline cuts it), on kept connections. It is tried once, and it is not held.
@@ -40,7 +40,7 @@ const MOST_BYTES: usize = 16 << 20;
 /// A copy's head and body. What is larger is passed on as it comes, and nobody has it whole.
 const MOST_OF_ONE: usize = LARGE + 16 * 1024;
 
-/// A copy may take so long.
+/// Longest time that a copy may take.
 pub(super) const LONGEST_COPY: Duration = Duration::from_secs(30);
 
 /// A copy on its way to its task.
@@ -120,7 +120,7 @@ impl Transaction<'_> {
             rule: rule.clone(),
             id: self.id.clone(),
             origin: ClientInfo {
-                // However its answer was to be dressed, nobody gets it.
+                // The protocol of the client doesn't matter, since no client gets the answer.
                 protocol: None,
                 ..self.client.origin.clone()
             },
@@ -145,7 +145,8 @@ impl Transaction<'_> {
         bytes
     }
 
-    /// Whether the request is a copy itself: those that two proxies make of each other's would have no end.
+    /// Whether the request is a copy itself. Copies are not copied again: two proxies that mirror to each other would
+    /// never stop.
     fn is_copy(&self) -> bool {
         let buffer = self.client.buffer.bytes();
         let mut fields = self.head.fields.iter();

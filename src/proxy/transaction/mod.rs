@@ -12,9 +12,9 @@
 //! - `actions`, `redirect`, `maintenance` and `local_response` answer without a backend, through `compressed_answer` where
 //!   that is on; `intercept` puts a page in the place of an app's answer.
 //!
-//! Beside the way: [`record`] is what is remembered for the log, [`request_id`] the request's name there, `arrival` counts requests where somebody listens for
-//! silence, `followed` tells plans of splits and traces of them, `restarts` counts what they were to restarts of backends,
-//! `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process.
+//! Beside the way: [`record`] is what is remembered for the log, [`request_id`] the request's name there, `arrival`
+//! counts new requests, `followed` follows them for split plans and traces, `restarts` counts those that met a
+//! restart of a backend, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process.
 
 mod actions;
 mod arrival;
@@ -66,7 +66,7 @@ use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::headers::incoming_request_id;
 use crate::proxy::forward::scratch::AttemptScratch;
-use crate::proxy::forward::{ForwardEnd, ForwardParams, forward_once, patience};
+use crate::proxy::forward::{ForwardEnd, ForwardParams, answer_timeout, forward_once};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::proxy::upstream::pick::{self, ExcludedBackends};
@@ -85,7 +85,7 @@ struct Transaction<'a> {
     id: &'a RequestId,
     account: &'a mut RequestRecord,
     upload: RequestUpload,
-    /// Where it is not sent to again.
+    /// Backends that the request is not sent to again.
     excluded: ExcludedBackends,
     tried: AttemptHistory,
     /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
@@ -179,7 +179,7 @@ pub async fn handle(
                             break 'answered request.carry_tunnel(permit, upgraded).await;
                         }
                         AttemptEnd::AtRest(resting) => {
-                            // Boxed: nothing else comes to that.
+                            // Boxed: only event streams get here.
                             let carrying = request.carry_events(permit, resting);
                             break 'answered Box::pin(carrying).await;
                         }
@@ -197,11 +197,11 @@ pub async fn handle(
             };
             request.account.bytes_in += request.upload.total();
             request.account.occupied = request.upload.occupied();
-            // Where it is for another pool at its end, that one has it in its account.
+            // Where the request has changed its pool, it counts for the last one.
             routed = (!transaction.is_unrouted).then_some(transaction.pool);
             next
         });
-        // A mistake of ours costs this one request, and its client gets an answer.
+        // A panic costs only this one request, and its client gets an answer.
         panics::catch(answering).await
     };
     let next = match answered {
@@ -319,7 +319,7 @@ impl Transaction<'_> {
             }
         }
         let buffer = self.client.buffer.bytes();
-        params.read_timeout = patience(self.head, buffer, params.read_timeout);
+        params.read_timeout = answer_timeout(self.head, buffer, params.read_timeout);
         let (end, stats, incoming) = forward_once(
             params,
             self.plane,
@@ -383,7 +383,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Nobody is left to be answered.
+    /// The client has gone: there is no answer to send.
     fn client_gone(&mut self) -> AfterRequest {
         self.account.end = RequestEnd::ClientClosed;
         AfterRequest::Close

@@ -1,7 +1,7 @@
 //! What placeholders of a configuration's texts stand for, for one request.
 //!
-//! A value never gets further than its place: whatever a client sends, it adds no line to a head, no segment to a path
-//! and no markup to a page. What a client says of others without being trusted counts as little here as for routes.
+//! A value stays within its place: whatever a client sends, it adds no line to a head, no segment to a path and no
+//! markup to a page. Fields about other hops from an untrusted client don't count, as for routes.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub(super) enum ValueEncoding {
     Field,
     /// A path and maybe a query: what can't be in one is percent-encoded.
     Path,
-    /// A host: as it is, and looked at by whoever uses it.
+    /// A host: unchanged; the caller checks it.
     Host,
     /// Text of no syntax.
     Plain,
@@ -147,7 +147,7 @@ impl RequestValues<'_> {
             Placeholder::Rest => self.rest().into(),
             Placeholder::Query => request.query().into(),
             Placeholder::Scheme => self.scheme().as_bytes().into(),
-            // Its address is text already, unless somebody else is told of.
+            // The client's address exists as text, unless a trusted proxy has named another client.
             Placeholder::Client if request.client.known && !request.client.trusted => {
                 request.client.ip.as_bytes().into()
             }

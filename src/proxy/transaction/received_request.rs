@@ -85,7 +85,7 @@ impl RoutedRequest for ReceivedRequest<'_> {
     }
 }
 
-/// The client's address; behind trusted proxies, the one that they tell of. `None`: nobody knows.
+/// The client's address; behind trusted proxies, the one that they report. `None`: it is unknown.
 pub(super) fn client_address(
     headers: &config::HeadersConfig,
     buffer: &[u8],

@@ -1,4 +1,4 @@
-//! What is remembered of a request for its log line and the metrics, and the same for what never became one.
+//! The record of a request for its log line and the metrics, and of connections that never sent one.
 //!
 //! The request's stations note here what they learn. What an attempt notes replaces what the one before it noted; bytes
 //! and attempts add up. At the end it becomes a line's fields, as `src/telemetry/access_log/record.rs` has them.
@@ -61,7 +61,7 @@ pub enum RequestEnd {
     Paused,
     /// Its tunnel ended.
     Tunnel(TunnelEnd),
-    /// A mistake of ours has ended it.
+    /// A panic has ended it.
     Panicked,
     /// Its route has refused it.
     Refused(RouteRefusal),
@@ -117,11 +117,11 @@ pub struct RequestRecord {
     pub(super) made: KeptValues,
     /// What its route's guards have let it in with.
     pub admission: Option<Box<RouteAdmission>>,
-    /// Who it comes from, where a password has told.
+    /// The user, where a password was checked.
     pub user: Option<Arc<str>>,
     /// How it ended, where not well.
     pub end: RequestEnd,
-    /// Why we answered by ourselves.
+    /// Why the proxy answered by itself.
     pub cause: Cow<'static, str>,
     /// Body bytes read from the client.
     pub bytes_in: u64,
@@ -181,7 +181,7 @@ impl RequestRecord {
         }
     }
 
-    /// The client was told `status`, and then so much has passed.
+    /// Notes a tunnel: the `status` that the client got, and the bytes that passed.
     pub fn tunnelled(&mut self, status: u16, passed: TunnelBytes) {
         self.status = status;
         self.bytes_in += passed.from_client;
@@ -194,12 +194,12 @@ impl RequestRecord {
         self.cause = cause;
     }
 
-    /// So much body of an answer of our own.
+    /// Counts body bytes of an answer of our own.
     pub fn local_bytes(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
-    /// What its client was told; 0: nothing.
+    /// The status that the client got; 0: none.
     pub(super) fn status(&self) -> u16 {
         self.status
     }
@@ -353,7 +353,7 @@ pub fn refused(plane: &DataPlane, client: &ClientConnection, refusal: &ClientRef
     record_refusal(plane, &client.origin.ip, seen, client.head_began, refusal);
 }
 
-/// The same for one that never became a client: `seen` is what it has sent.
+/// As [`refused`], for a connection that never became a client: `seen` is what it has sent.
 pub fn turned_away(plane: &DataPlane, ip: &str, seen: &[u8], refusal: &ClientRefusal) {
     record_refusal(plane, ip, seen, None, refusal);
 }

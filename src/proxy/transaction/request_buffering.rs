@@ -21,14 +21,15 @@ use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// The slowest body that is waited for here, in bytes a second, once `body_timeout` is used up, where `min_body_rate`
-/// says nothing stricter: nobody keeps a request in the proxy's memory by a byte now and then.
+/// says nothing stricter: otherwise a client could keep a request in the proxy's memory by sending a byte now and
+/// then.
 const SLOWEST: u64 = 1024;
 
 /// What a waiting request costs besides its buffer's surplus, in bytes: its task, its stream, a small buffer.
 const WAITING: usize = 8 * 1024;
 
-/// For so long a request waits before it counts as one that others may take the place of, unless it is large: most bodies
-/// come right behind their heads.
+/// How long a request may wait before others may evict it, unless it is large: most bodies come right behind their
+/// heads.
 const NEWCOMER: Duration = Duration::from_millis(500);
 
 /// How the wait for the body ended.
@@ -52,7 +53,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// The same question: how large the buffer may become, if the body is waited for now.
+    /// How large the buffer may become, if the body is waited for now.
     #[inline]
     pub(super) fn worth_buffering(&self) -> Option<usize> {
         let most = self.worth_waiting()?;
@@ -78,7 +79,7 @@ impl Transaction<'_> {
         self.client.place = None;
         match arrival {
             BodyRead::Whole | BodyRead::NoRoom => {
-                // It may have taken long: the world may be another.
+                // The wait may have been long, and the pool may have changed.
                 self.refresh_snapshot();
                 Ok(())
             }
@@ -180,7 +181,7 @@ impl Transaction<'_> {
 struct BodyWait {
     /// The buffer becomes no larger.
     most: usize,
-    /// Until when it costs nobody anything; `None`: that has passed.
+    /// Until when the request can't be evicted; `None`: that time has passed.
     newcomer_until: Option<Time>,
     progress: Time,
     pace: MinRatePace,

@@ -21,7 +21,7 @@ impl RequestId {
         Self { bytes, length }
     }
 
-    /// A new one: 32 hexadecimal digits, of which the first half is the process's own.
+    /// A new id: 32 hexadecimal digits, of which the first half identifies the process.
     pub fn made(number: u64) -> Self {
         static PROCESS: OnceLock<(u64, [u8; 16])> = OnceLock::new();
         let (process, name) = PROCESS.get_or_init(|| {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_one_is_kept() {
+    fn request_id_of_the_client_is_kept() {
         assert_eq!(RequestId::given(b"abc-1").as_str(), "abc-1");
     }
 

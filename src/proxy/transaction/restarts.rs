@@ -1,5 +1,6 @@
-//! What a request was to restarts of backends: counted, and said in its log line. Only requests come here that lost an
-//! attempt, waited, changed their backend, or were answered by one that takes no new requests.
+//! The part that a request had in restarts of backends (`served`, `retried`, `lost`, …): counted, and written to its
+//! log line. Only requests come here that lost an attempt, waited, changed their backend, or were answered by one
+//! that takes no new requests.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::rt::clock;
 #[derive(Debug, Default)]
 pub(super) struct BrokenAttempts(Vec<(Arc<RestartMeter>, u32)>);
 
-/// Restarts, and what the request was to each.
+/// Restarts, and the request's part in each.
 #[derive(Debug, Default)]
 struct CountedRoles(Vec<(Arc<RestartMeter>, RestartRoles)>);
 
@@ -32,8 +33,8 @@ impl CountedRoles {
 }
 
 impl RequestRecord {
-    /// The attempt under way has broken on this backend. What says nothing of the backend's process is passed over,
-    /// unless the backend is leaving.
+    /// The attempt under way has broken on this backend. Failures that say nothing about the backend's process are
+    /// ignored, unless the backend is leaving.
     #[cold]
     pub(super) fn note_broken(&mut self, permit: &Permit) {
         let endpoint = permit.endpoint();
@@ -60,7 +61,7 @@ impl RequestRecord {
             || (self.backend.as_ref()).is_some_and(|endpoint| endpoint.gate.is_closed())
     }
 
-    /// Counts what the request was to restarts, and says it in the words of the log: `ID:served,ID:retried+lost`.
+    /// Counts the request's part in each restart, and returns it in the log's format: `ID:served,ID:retried+lost`.
     #[cold]
     pub(super) fn count_restarts(&self, pool: Option<&PoolSnapshot>, now: Time) -> String {
         let counted = self.restart_roles(pool);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::actions::{OwnAction, act};
+use super::actions::{OwnAction, perform_action};
 use super::changes::KeptValues;
 use super::local_response::{self, LocalResponse, answer_locally, body_answer};
 use super::placeholders::RequestValues;
@@ -41,7 +41,7 @@ pub(super) struct RoutedToPool {
     pub(super) upload: RequestUpload,
 }
 
-/// What somebody has configured who sends requests back to where they come from.
+/// The detail for a request in a loop, which is a mistake in the configuration.
 const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
 
 /// Finds what a request needs for its first attempt: its configuration, its pool, and the account of its body. `routed`
@@ -151,7 +151,7 @@ pub(super) fn act_without_pool(
     }
 }
 
-/// Whether the route asks something of its clients, and hasn't yet asked this request.
+/// Whether the route has guards that this request has not passed yet.
 pub(super) fn is_to_be_admitted(account: &RequestRecord) -> bool {
     let Some(rule) = &account.rule else {
         return false;
@@ -282,9 +282,9 @@ pub(super) async fn answer_unrouted(
             local_response::answer_challenge(plane, client, head, account, &answer).await
         }
         UnroutedReason::Act(action, config) => {
-            act(plane, client, head, account, id, (action, &config)).await
+            perform_action(plane, client, head, account, id, (action, &config)).await
         }
-        // Whoever asks for an answer has asked the guards.
+        // The guards have been asked before an answer is asked for.
         UnroutedReason::Guarded => {
             let answer = LocalResponse::new(503, "the route's guards were not asked");
             answer_locally(plane, client, head, account, answer, head.body.is_empty()).await

@@ -1,4 +1,5 @@
-//! A request's session: which token its client has sent, which backend it is for, and what the client is told.
+//! A request's session: the token that its client has sent, the backend that it belongs to, and the lines that the
+//! client gets.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,7 +27,7 @@ pub(super) struct StickySession {
     session: u64,
     /// The client has sent something by the name of ours, whatever it is.
     is_in_head: bool,
-    /// What the client is told, as lines.
+    /// Lines for the head of the client's answer.
     lines: Vec<u8>,
     /// Where it is counted.
     counted: Option<Arc<Endpoint>>,
@@ -37,7 +38,7 @@ pub(super) struct StickySession {
 enum SentToken<'a> {
     Nothing,
     One(&'a [u8]),
-    /// No browser that means well sends two.
+    /// Several tokens: no well-behaved browser sends two.
     Several,
 }
 
@@ -204,7 +205,7 @@ impl StickySession {
         }
     }
 
-    /// A cache that keeps the answer would hand one client's token to others.
+    /// A cache that stored the answer would give one client's token to others.
     fn write_lines(&mut self, config: &StickyConfig, token: &[u8; TOKEN_LENGTH], is_secure: bool) {
         let out = &mut self.lines;
         out.reserve(256);
@@ -250,7 +251,7 @@ impl StickySession {
         }
     }
 
-    /// Takes the token out of the head that the app gets: what it does not know, it can neither log nor lose.
+    /// Takes the token out of the head that the app gets, so that the app can't log it or leak it.
     pub(super) fn edit_head(&self, head: &mut Vec<u8>) {
         let Some(config) = self.pool.config.sticky.as_ref().filter(|_| self.is_in_head) else {
             return;

@@ -1,8 +1,8 @@
-//! A request that no backend takes at once: it waits for something eligible, or is told that there is nothing.
+//! A request that no backend takes at once: it waits for an eligible one, or is answered that there is none.
 
 use std::sync::Arc;
 
-use super::actions::act;
+use super::actions::perform_action;
 use super::hold::{self, HoldEnd, HoldTicket};
 use super::local_response::{LocalResponse, body_answer};
 use super::record::RequestEnd;
@@ -20,10 +20,10 @@ use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
-/// What a request is told that has waited in vain.
+/// The detail for a request that has waited in vain.
 const NONE_IN_TIME: &str = "no backend became ready in time";
 
-/// What a request is told that a paused pool has no place for.
+/// The detail for a request that a paused pool can't hold.
 const PAUSED_AND_FULL: &str = "the service is paused, and too many requests wait";
 
 impl Transaction<'_> {
@@ -86,7 +86,7 @@ impl Transaction<'_> {
                 }
                 let permit = pick::admit_anyway(&self.pool, &self.excluded);
                 if permit.is_none() {
-                    // It was closed by somebody just now; the snapshot that says so is on its way.
+                    // The backend was closed just now, and the snapshot that shows it is not published yet.
                     tokio::task::yield_now().await;
                     self.refresh_snapshot();
                 }
@@ -132,7 +132,7 @@ impl Transaction<'_> {
                     Ok(()) => Ok(None),
                     Err(UnroutedReason::Act(action, config)) => {
                         let action = (action, &*config);
-                        Err(act(
+                        Err(perform_action(
                             self.plane,
                             self.client,
                             self.head,
@@ -151,7 +151,7 @@ impl Transaction<'_> {
                 }
             }
             HoldEnd::PauseChanged => {
-                // The time of a pause is not held against it.
+                // The time of a pause is not counted against the wait.
                 *since = None;
                 Ok(None)
             }
@@ -166,7 +166,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Let go: its place in the queue is kept until it has been tried whether there is room.
+    /// Released: the request keeps its place in the queue until it has tried whether there is room.
     async fn leave_hold(
         &mut self,
         mut place: HoldTicket,
@@ -176,14 +176,14 @@ impl Transaction<'_> {
             drop(place);
             return Err(self.answer(body_answer(error)).await);
         }
-        // The world has changed: those that refused may take it now.
+        // The pool has changed: backends that refused the request may take it now.
         self.excluded.clear();
         self.refresh_snapshot();
         if self.worth_waiting().is_some() {
             // It has nothing to send yet: the next one may.
             drop(place);
             self.buffer_body().await?;
-            // What its client took is not held against it, should nothing be ready by then.
+            // The time that the client took is not counted against the wait, should nothing be ready by then.
             *since = None;
             return Ok(None);
         }
@@ -216,8 +216,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Where its route is split, and the pool that it was given still has a part: that pool as it is now. Another draw
-    /// would move it for no reason.
+    /// Where its route is split, and the pool that it was given still has a part: that pool as it is now. Drawing
+    /// again would move it to another pool for no reason.
     fn kept_pool(&self) -> Option<Arc<PoolSnapshot>> {
         let split = self.account.rule.as_ref()?.split.as_ref()?;
         if !split.keeps(&self.pool.name) {

@@ -1,5 +1,5 @@
-//! A new connection: Pingora opens it, then it is dressed as the backend wants it, and, where that matters, it is waited
-//! for until the backend's process has accepted it.
+//! A new connection: Pingora opens it, `handshake` sends the PROXY header and does TLS where the backend has them,
+//! and, where that matters, the request waits until the backend's process has accepted the connection.
 //!
 //! The time for a connect is kept by our own timer. Pingora's are of no use on the data plane's threads: above 15 minutes
 //! it takes tokio's, which these threads don't have, and panics; below a millisecond its own wraps around.
@@ -14,7 +14,7 @@ use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 
-use super::handshake::{Established, ProxiedAddrs, dressed};
+use super::handshake::{Established, ProxiedAddrs, establish};
 use super::reuse::{IdleState, check_idle};
 use crate::config;
 use crate::config::own_address::OwnAddressError;
@@ -36,7 +36,7 @@ pub enum ConnectError {
     /// The address did not take the connection: why, and in the system's words.
     #[error("{1}")]
     Failed(ConnectFault, String),
-    /// It would come back to us.
+    /// The address is one of our own listeners: the request would come back.
     #[error("{0}")]
     Own(#[from] OwnAddressError),
     /// There is no TLS with it.
@@ -45,7 +45,7 @@ pub enum ConnectError {
     /// The backend's name has not been resolved yet.
     #[error("its name is not resolved")]
     Unresolved,
-    /// The client has gone in the meantime.
+    /// The client has gone meanwhile.
     #[error("the client has gone")]
     Unwanted,
     /// It began to drain, or restarted, in the meantime.
@@ -167,11 +167,11 @@ pub async fn dial(
     });
     let stream = stream?;
     let dressed = match transport.is_plain() {
-        true => Established::plainly(stream),
+        true => Established::without_handshake(stream),
         // Boxed: most connections go without.
         false => {
             let patience = upstream.connect_timeout;
-            let dressing = dressed(stream, endpoint, &transport, alpn, patience, behalf);
+            let dressing = establish(stream, endpoint, &transport, alpn, patience, behalf);
             let mut dressing = Box::pin(dressing);
             // A backend that stalls must not hold up a drain beyond its deadline.
             poll_fn(|cx| {
@@ -197,7 +197,8 @@ pub async fn dial(
     })
 }
 
-/// For so long the look for the acceptance is repeated as often as others let us; after that, each millisecond.
+/// For how long the check whether the connection was accepted is repeated at once; after that, it is made each
+/// millisecond.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
 /// Waits until the backend's process has accepted a new connection, for a request that must not be lost with a
@@ -206,7 +207,7 @@ const AT_ONCE: Duration = Duration::from_micros(100);
 ///
 /// # Errors
 /// When the connection died in the queue, the backend began to drain, or nobody accepted it within `patience`, and
-/// `others` might. Where there are no others, a connection that nobody accepts is as good as one can get.
+/// `others` might. Where there are no others, a connection that no process accepts yet is the best there is.
 pub async fn wait_for_acceptance(
     connection: &mut IdleConnection,
     permit: &Permit,
@@ -219,7 +220,7 @@ pub async fn wait_for_acceptance(
         return Ok(());
     }
     loop {
-        match socket::place(&connection.stream) {
+        match socket::peer_accept_state(&connection.stream) {
             Some(AcceptState::Process) => {
                 connection.accepted = true;
                 return Ok(());

@@ -1,5 +1,5 @@
-//! Sessions with backends: opened when there is none with room, driven by a task of their own, and closed in HTTP/2's
-//! orderly way.
+//! Sessions with backends: opened when there is none with room, driven by a task of their own, and closed with
+//! GOAWAY.
 //!
 //! A session is a connection of its epoch like any other: it holds a ticket, so "drained" waits until it is closed.
 //! When its epoch is over it takes no new streams and closes the instant the last one ends.
@@ -91,7 +91,7 @@ pub async fn connect(
             return Err(ConnectError::Moved);
         }
         if sessions.failed.load(Ordering::Acquire) != failed {
-            // The one that was waited for came to nothing. What that means for the backend, its own request has said.
+            // The session that this one waited for has failed; the request that opened it has reported that.
             return match sessions.enter_any(epoch) {
                 Some(entered) => Ok(connection(endpoint, entered)),
                 None => Err(ConnectError::Ignored),
@@ -128,7 +128,7 @@ fn connection(endpoint: &Arc<Endpoint>, entered: SessionStream) -> Box<IdleConne
         safe_until: Time::MAX,
         requests: 0,
         sent: 0,
-        // Or there would be no SETTINGS.
+        // The process has accepted it: it has sent SETTINGS.
         accepted: true,
         ticket: endpoint.connection_opened(),
     })
@@ -163,7 +163,7 @@ async fn open(
         .enable_push(false)
         // An answer that is malformed fails its own request and no other, however many there are: see `watch`.
         .max_local_error_reset_streams(None)
-        // None before its SETTINGS are here: this is how one learns that they are.
+        // No stream before the backend's SETTINGS are here; the number changing shows that they are.
         .initial_max_send_streams(0)
         .handshake::<_, Bytes>(stream)
         .await
@@ -215,13 +215,13 @@ struct SessionDriver {
     /// To be told of the backend's SETTINGS.
     settled: Option<oneshot::Sender<()>>,
     ping: Option<PingPong>,
-    /// Without a stream for so long, it is closed.
+    /// For how long the session may be without a stream before it is closed.
     idle: Duration,
     /// Streams at the last look.
     uses: u64,
     /// It takes no new streams.
     is_leaving: bool,
-    /// That there was too much of something was told.
+    /// An excess was logged already.
     is_excess: bool,
     /// The next look.
     timer: Pin<Box<Sleep>>,
@@ -237,7 +237,7 @@ async fn drive(driver: SessionDriver, ticket: ConnectionTicket) {
     {
         let mut driver = pin!(driver);
         let driving = pin!(poll_fn(|cx| driver.poll(cx, &ticket)));
-        // Whatever ends it, it must not stay in the list of those that take requests.
+        // However the session ends, it must not stay in the list of those that take requests.
         let _ = panics::catch(driving).await;
     }
     let was_ours = session.is_closed();
@@ -264,7 +264,7 @@ impl SessionDriver {
                     && error.is_library()
                     && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
                 {
-                    // The crate has lost its patience first.
+                    // The `h2` crate has ended the connection for that reason already.
                     self.watch.note_flood();
                 }
                 self.judge_excess();
@@ -324,7 +324,7 @@ impl SessionDriver {
             && !self.session.is_closed()
         {
             self.session.close();
-            // A backend that says so may be stopping.
+            // A backend that sends GOAWAY may be stopping.
             self.endpoint.peer_closed();
         }
     }
@@ -366,7 +366,7 @@ impl SessionDriver {
             self.is_waiting_for_pong = false;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            // Not less than this, or it would never rest.
+            // At least this long, so that the task doesn't spin.
             let next = self.idle.max(Duration::from_millis(10));
             self.timer
                 .as_mut()

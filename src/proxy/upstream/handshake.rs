@@ -20,14 +20,14 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// On whose behalf a connection is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct ProxiedAddrs {
-    /// The client; `None`: nobody knows.
+    /// The client's address; `None`: unknown.
     pub client: Option<SocketAddr>,
     /// Where it has connected to; `None`: that is not known.
     pub local: Option<SocketAddr>,
 }
 
 impl ProxiedAddrs {
-    /// Nobody's: for connections that many clients share.
+    /// No client's: for connections that many clients share.
     pub fn nobody() -> Self {
         Self {
             client: None,
@@ -47,8 +47,8 @@ pub struct Established {
 }
 
 impl Established {
-    /// As the backend wants it that has no wishes.
-    pub(super) fn plainly(stream: Stream) -> Self {
+    /// A connection to a backend with neither PROXY header nor TLS.
+    pub(super) fn without_handshake(stream: Stream) -> Self {
         Self {
             stream,
             sent: 0,
@@ -57,8 +57,9 @@ impl Established {
     }
 }
 
-/// Makes a new connection what the backend's transport wants it to be.
-pub(super) async fn dressed(
+/// Sends the PROXY header on a new connection, and does the TLS handshake, as far as the backend's transport has
+/// them.
+pub(super) async fn establish(
     mut stream: Stream,
     endpoint: &Endpoint,
     transport: &Transport,
@@ -69,10 +70,10 @@ pub(super) async fn dressed(
     let version = transport.proxy_protocol;
     let header = match behalf.client {
         Some(client) => {
-            let local = behalf.local.unwrap_or_else(|| unknown(client));
+            let local = behalf.local.unwrap_or_else(|| any_address(client));
             write::on_behalf(version, client, local)
         }
-        None => write::for_somebody(version),
+        None => write::for_unknown_client(version),
     };
     if !header.is_empty() {
         // A new connection has room for it.
@@ -84,7 +85,7 @@ pub(super) async fn dressed(
     match tls {
         None => Ok(Established {
             sent,
-            ..Established::plainly(stream)
+            ..Established::without_handshake(stream)
         }),
         Some(client) => {
             let stream = CountingStream::new(stream, sent);
@@ -115,7 +116,7 @@ async fn shake_hands(
     }
 }
 
-/// People hear of it: where probes don't go through the same handshake, nothing else would tell them.
+/// Logs a handshake that the backend refused: where probes don't do the same handshake, nothing else would report it.
 fn refused(endpoint: &Endpoint, error: &io::Error) -> ConnectError {
     let why = explain(error);
     complain(endpoint, &why);
@@ -150,7 +151,7 @@ pub fn note_refusal(connection: &IdleConnection, endpoint: &Endpoint) {
 }
 
 /// "Any address", of the client's family.
-fn unknown(client: SocketAddr) -> SocketAddr {
+fn any_address(client: SocketAddr) -> SocketAddr {
     let any: IpAddr = match client.ip().to_canonical() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

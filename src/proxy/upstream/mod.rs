@@ -2,10 +2,10 @@
 //!
 //! - [`pick`] chooses a backend and enters its gate.
 //! - [`reuse`] takes one of its kept connections, if one is still good.
-//! - [`connect`] opens a new one, and `handshake` says on it what the backend wants to hear first.
+//! - [`connect`] opens a new one, and `handshake` does what comes before its first request: PROXY header and TLS.
 //! - [`h2_session`] has streams of HTTP/2 sessions instead, kept and new.
 //! - [`moved`] hands connections to another process, and takes them from one.
-//! - [`outcome`] tells what an attempt says about its backend, to pools that want to know.
+//! - [`outcome`] reports what an attempt says about its backend, to pools that judge their backends by it.
 //! - [`delivery`] says whether a request on a connection that failed surely never reached the backend.
 
 pub mod connect;

@@ -124,8 +124,8 @@ pub fn import_connection(
 }
 
 impl DataPlane {
-    /// Has open connections move to another process: each is offered to `offers` at its next still point, until what is
-    /// returned is dropped. See [`crate::proxy::moving`]. To be called on a runtime.
+    /// Has open connections move to another process: each is offered to `offers` at its next still point, until the
+    /// returned guard is dropped. See [`crate::proxy::moving`]. Call it on a runtime.
     pub fn move_out(
         self: &Arc<Self>,
         offers: UnboundedSender<OfferedConnection>,

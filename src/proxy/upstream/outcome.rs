@@ -1,8 +1,8 @@
 //! What an attempt says about its backend, for pools that judge their backends by that.
 //!
-//! Answers are told of where they come ([`crate::proxy::forward`]), failures here; both go to
-//! [`Endpoint::note_outcome`](crate::registry::endpoint::outcomes), the one place where a pool hears of its attempts. Where
-//! a pool wants to hear nothing, there is no [`AttemptWatch`], and nothing is done.
+//! Answers are reported where they come ([`crate::proxy::forward`]), failures here; both go to
+//! [`Endpoint::note_outcome`](crate::registry::endpoint::outcomes), the only place where a pool counts its attempts.
+//! A pool that counts none has no [`AttemptWatch`], and pays nothing.
 
 use super::connect::ConnectError;
 use crate::core::Time;
@@ -15,7 +15,7 @@ use crate::registry::endpoint::outcomes::{AttemptOutcome, AttemptWatch};
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
-/// The watch of an attempt; `None` where the pool wants to know nothing of it. `is_prompt`: all of the request is here.
+/// The watch of an attempt; `None` where the pool counts no attempts. `is_prompt`: all of the request is here.
 pub fn watch_attempt<'a>(
     pool: &PoolSnapshot,
     permit: &'a Permit,
@@ -55,11 +55,12 @@ pub fn note_failure(
     let now = clock::now();
     let took = now.saturating_sub(watch.began);
     let error = match failure {
-        // A kept connection that was closed when the request came, or a stream that was refused: it has said so itself.
+        // A kept connection that was closed when the request came, or a stream that was refused: no fault of the
+        // backend.
         ForwardFailure::Died { .. } if proof.is_some() => None,
         ForwardFailure::Died { .. } => Some(AttemptError::Reset),
         ForwardFailure::Timeout => Some(AttemptError::Timeout),
-        // The time for all attempts is over. The one that has used it up is the one to blame.
+        // The time for all attempts is over: an attempt counts only if it has used at least half of it.
         ForwardFailure::Limited {
             limit: ServerLimit::TotalTimeout,
             answer: Some(504),

@@ -29,7 +29,7 @@ impl BalanceCandidate for Arc<Endpoint> {
 pub struct ExcludedBackends {
     /// Backends that it is not sent to again, and in which epoch: a process that was restarted meanwhile is another.
     tried: Vec<(BackendKey, u64)>,
-    /// A backend has died under it: see [`retry::youngest`].
+    /// A backend has died during the request: see [`retry::youngest`].
     prefer_youngest: bool,
     /// Where its session is.
     session: Option<SessionHome>,
@@ -67,7 +67,7 @@ impl ExcludedBackends {
         self.tried.push((key, epoch));
     }
 
-    /// Its backend has died under it: the others may be next.
+    /// Its backend has died during the request, so in a rolling restart the others may be next.
     pub fn prefer_youngest(&mut self) {
         self.prefer_youngest = true;
     }
@@ -89,8 +89,8 @@ impl ExcludedBackends {
         self.session.is_some() && self.home(pool).is_some_and(|home| home.key == endpoint.key)
     }
 
-    /// What its session says. Slow start and suspicion are for those who have no session yet: one that has is lost
-    /// elsewhere.
+    /// What its session says. Slow start and suspicion hold only for clients without a session: one with a session
+    /// would lose it elsewhere.
     fn pick_home(&self, pool: &PoolSnapshot) -> SessionPick {
         let Some(home) = self.home(pool) else {
             return SessionPick::Free;
@@ -111,7 +111,7 @@ impl ExcludedBackends {
                 .is_some_and(|home| home.gate.in_flight() >= limit && !home.gate.is_closed_to_all())
     }
 
-    /// All may be tried again (the world has changed).
+    /// All backends may be tried again (the pool has changed).
     pub fn clear(&mut self) {
         self.tried.clear();
     }
@@ -221,7 +221,7 @@ pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Op
 /// Enters a backup of a request that none of the others takes: it has tried all of them, or they have just closed. As
 /// long as one of them is only full, it is waited for: a backup is for those that fail, and not for more load.
 ///
-/// To be asked after [`admit`]: whoever gets a permit there has nothing to do with backups.
+/// Call this only when [`admit`] has given no permit.
 pub fn admit_backup(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     let backups = pool.backups.as_ref()?;
     if excluded.leaves_any_first(pool) || excluded.waits_for_home(pool) {
@@ -254,7 +254,7 @@ fn enter_lower(
 /// Which ones will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// Those against which nothing speaks.
+    /// Only backends that neither warm up nor may be on their way out.
     Best,
     /// If need be, those that still warm up, or may be on their way out.
     Any,

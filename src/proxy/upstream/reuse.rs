@@ -1,4 +1,4 @@
-//! A kept connection for the next request: looked at before it is used.
+//! A kept connection for the next request: checked before it is used.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,11 +57,11 @@ pub enum IdleState {
     Quiet,
     /// The backend has closed it.
     Closed,
-    /// The backend says something that nobody asked for: nothing good can come of it.
+    /// The backend has sent bytes without a request: the connection can't be used.
     Talking,
 }
 
-/// Looks at an idle connection without waiting.
+/// Checks an idle connection without waiting.
 pub fn check_idle(connection: &mut IdleConnection) -> IdleState {
     let mut byte = [0u8; 1];
     let mut space = ReadBuf::new(&mut byte);

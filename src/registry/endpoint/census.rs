@@ -1,5 +1,5 @@
-//! Who is in flight for longest on a backend that drains. Nobody keeps a list: who looks asks the connections, and those
-//! that carry a request answer. So a request costs nothing of this until somebody looks.
+//! What is in flight for longest on a backend that drains. There is no list: on request, the connections are asked,
+//! and those that carry a request answer. So requests cost nothing extra until that is asked.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::rt::shutdown_signal::ConnectionInterrupt;
 /// Connections are asked no more often than this: there may be ten thousand, and each answer is a wake-up.
 const SPACING: Duration = Duration::from_secs(1);
 
-/// Answers are waited for no longer than this. Those that come later are there for the next who looks.
+/// Answers are waited for no longer than this. Later ones are there for the next call.
 const PATIENCE: Duration = Duration::from_millis(25);
 
 /// Between two looks at how many have answered.
@@ -66,7 +66,7 @@ struct CensusEntry {
 }
 
 impl CensusEntry {
-    /// What of two is the older. Streams and upgrades come last: they are ended in time, and say nothing about how long
+    /// Orders entries by age. Streams and upgrades come last: they are ended in time, and say nothing about how long
     /// the drain will take.
     fn rank(&self) -> (bool, Time) {
         (self.kind.is_some(), self.since)
@@ -85,7 +85,7 @@ impl ConnectionCensus {
             }
             (board.asked, board.answers) = (Some(now), 0);
         }
-        endpoint.connections.inquire();
+        endpoint.connections.ask_all_connections();
         true
     }
 

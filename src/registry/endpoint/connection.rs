@@ -17,7 +17,7 @@ pub struct ConnectionTicket {
 }
 
 impl ConnectionTicket {
-    /// How the outside reaches the one who uses the connection.
+    /// Through which the user of the connection is interrupted.
     pub fn interrupt(&self) -> &Arc<ConnectionInterrupt> {
         &self.interrupt
     }
@@ -34,8 +34,8 @@ impl ConnectionTicket {
 }
 
 impl IdleConnection {
-    /// The connection is another process's: our descriptor is closed without a word. What is returned counts the
-    /// connection for as long as it is held.
+    /// Another process has taken the connection: our descriptor is closed without writing to it. The returned ticket
+    /// counts the connection for as long as it is held.
     pub fn hand_over(self) -> ConnectionTicket {
         drop(self.stream);
         self.ticket

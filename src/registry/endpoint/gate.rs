@@ -1,8 +1,8 @@
 //! The gate: two bits that close it and the number in flight, in one atomic word.
 //!
-//! Choosing a backend and counting the request is one step, so no request can slip in after "closed" was
-//! read as "drained". One bit closes it to everybody who is new; while the other one is set beside it, those who have a
-//! session still enter, and nobody who leaves is the last. Checked with loom (`cargo test --manifest-path tests/loom/Cargo.toml`).
+//! Choosing a backend and counting the request is one step, so no request can slip in after "closed" was read as
+//! "drained". One bit closes it to new clients; while the other one is set too, clients with a session still enter,
+//! and no leave counts as the last. Checked with loom (`cargo test --manifest-path tests/loom/Cargo.toml`).
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -18,16 +18,16 @@ const COUNT: u64 = SESSIONS - 1;
 #[derive(Debug)]
 pub struct Gate(AtomicU64);
 
-/// What leaving the gate found.
+/// The result of leaving the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateLeave {
-    /// Nobody waits for this one.
+    /// Others are in flight, or the gate is open.
     Busy,
     /// The gate is closed to everybody and this was the last in flight.
     LastOut,
 }
 
-/// What became of somebody who has a session.
+/// Whether a request with a session could enter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEntry {
     /// It has entered, and is counted.
@@ -104,14 +104,14 @@ impl Gate {
 
     /// Closes it to everybody; says how many are still in flight.
     pub fn close(&self) -> u32 {
-        // In one step: whoever leaves meanwhile is in this count, or has left an open gate.
+        // In one step: a request that leaves meanwhile is in this count, or has left an open gate.
         let closed = |word: u64| Some((word | CLOSED) & !SESSIONS);
         match (self.0).fetch_update(Ordering::AcqRel, Ordering::Acquire, closed) {
             Ok(before) | Err(before) => (before & COUNT) as u32,
         }
     }
 
-    /// Closes it to those who are new: those who have a session still enter.
+    /// Closes it to new clients; those with a session still enter.
     pub fn close_to_new(&self) {
         self.0.fetch_or(CLOSED | SESSIONS, Ordering::AcqRel);
     }

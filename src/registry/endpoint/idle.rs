@@ -106,7 +106,7 @@ impl<T> IdleLane<T> {
                 return Ok(());
             }
         }
-        Err(Self::own(raw))
+        Err(Self::box_of_raw(raw))
     }
 
     fn retain(&self, mut keep: impl FnMut(&mut T) -> bool) {
@@ -133,11 +133,11 @@ impl<T> IdleLane<T> {
             return None;
         }
         let raw = slot.swap(ptr::null_mut(), Ordering::Acquire);
-        (!raw.is_null()).then(|| Self::own(raw))
+        (!raw.is_null()).then(|| Self::box_of_raw(raw))
     }
 
     #[allow(unsafe_code, reason = "std has no atomic box")]
-    fn own(raw: *mut T) -> Box<T> {
+    fn box_of_raw(raw: *mut T) -> Box<T> {
         // SAFETY: a pointer gets here either straight from `Box::into_raw` or out of a slot by an atomic
         // swap with null, so exactly one caller ever holds it.
         unsafe { Box::from_raw(raw) }

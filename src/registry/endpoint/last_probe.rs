@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use crate::core::Time;
 use crate::rt::clock;
 
-/// More of a probe's result is not told to clients.
+/// Most characters of a probe's result that clients get.
 const LONGEST: usize = 200;
 
 /// One probe's result.
@@ -25,7 +25,7 @@ pub struct SeenProbe {
 pub struct LastProbe(ArcSwapOption<SeenProbe>);
 
 impl LastProbe {
-    /// A probe ended like this; `drained_by`: who keeps requests away whatever probes say.
+    /// Notes the result of a probe; `drained_by`: the actor whose drain keeps requests away whatever probes say.
     pub fn note(&self, detail: &str, drained_by: Option<&str>) {
         let mut detail: String = detail.chars().take(LONGEST).collect();
         if let Some(actors) = drained_by {

@@ -1,8 +1,8 @@
 //! How attempts on a backend ended, for pools that judge their backends by that.
 //!
-//! `Endpoint::note_outcome` is the one place where such a pool hears of an attempt: when the head of its answer has come,
-//! when it is over, and when it has failed. It is called through an [`AttemptWatch`], which attempts on other pools don't
-//! have: these read no clock for it and count nothing.
+//! `Endpoint::note_outcome` is the only place where such a pool counts an attempt: when the head of its answer has
+//! come, when it is over, and when it has failed. It is called through an [`AttemptWatch`], which attempts on other
+//! pools don't have: these read no clock for it and count nothing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -30,12 +30,12 @@ pub enum AttemptOutcome {
     Abandoned,
 }
 
-/// An attempt on a backend whose pool wants to know how it ends.
+/// An attempt on a backend whose pool judges by attempts.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptWatch<'a> {
     /// The backend.
     pub endpoint: &'a Endpoint,
-    /// The epoch in which its gate was entered: of a process that has been replaced nobody wants to know.
+    /// The epoch in which its gate was entered: outcomes of a process that has been replaced don't count.
     pub epoch: u64,
     /// When the attempt began.
     pub began: Time,
@@ -59,7 +59,7 @@ impl Endpoint {
     fn note_outcome(&self, outcome: AttemptOutcome, took: Option<Duration>, now: Time) {
         self.latency.note(outcome, took, now);
         if self.outcomes.note(outcome, took) {
-            self.tell();
+            self.wake_registry();
         }
     }
 }
@@ -75,7 +75,7 @@ pub struct OutcomeCounters {
     failed: AtomicU32,
     /// The last error, as [`AttemptError::number`].
     last: AtomicU32,
-    /// The limit was reached, and nobody has taken note yet.
+    /// The limit was reached, and the registry has not read that yet.
     crossed: AtomicBool,
     /// Times to the head, by step; made when they are first wanted.
     latencies: OnceLock<Box<[AtomicU32; LATENCY_STEPS]>>,
@@ -108,7 +108,7 @@ impl OutcomeCounters {
         self.forget();
     }
 
-    /// Whatever there was is no news any more.
+    /// Drops everything that was counted so far.
     pub fn forget(&self) {
         self.streak.store(0, Ordering::Relaxed);
         self.crossed.store(false, Ordering::Relaxed);
@@ -190,7 +190,7 @@ impl OutcomeCounters {
                 Some(error)
             }
             AttemptOutcome::Abandoned => {
-                // At least that long: who hangs is not better for it that clients don't wait.
+                // At least that long: a backend that hangs doesn't look faster because clients give up.
                 self.note_latency(took);
                 None
             }

@@ -18,7 +18,7 @@ impl Endpoint {
         })
     }
 
-    /// The same for one who has a session here: also where it is closed only to those who are new.
+    /// As [`Endpoint::permit`], for a client with a session here: also where the gate is closed only to new clients.
     pub fn permit_for_session(self: &Arc<Self>, max_in_flight: u32) -> SessionPermit {
         let epoch = self.epoch();
         match self.gate.try_enter_with_session(max_in_flight) {
@@ -32,8 +32,8 @@ impl Endpoint {
         }
     }
 
-    /// Counts a request in although the gate is closed: for `fail_open`, and for nobody else. `None`: it may not
-    /// be used, not even as a last resort, because somebody other than the app has closed it meanwhile.
+    /// Counts a request in although the gate is closed, for `fail_open` only. `None`: the backend may not be used
+    /// even as a last resort, because another actor than the app has closed it meanwhile.
     pub fn permit_anyway(self: &Arc<Self>) -> Option<Permit> {
         self.gate.enter_anyway();
         let permit = Permit {

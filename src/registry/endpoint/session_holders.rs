@@ -1,9 +1,10 @@
 //! Sessions that a backend has: which, and when each was last seen.
 //!
-//! The count is exact as long as there is room. A process keeps [`MOST`] of them, some 64 MiB; beyond that an old one makes
-//! room for each new one, so that the count is of those seen last. A client that never comes back with its token is taken
-//! for one that keeps none, and counts for [`TRIAL`] only. While a request of a session is under way, be it a WebSocket
-//! that has been open for hours, the session is there: its idle time begins with the end of its last request.
+//! The count is exact as long as there is room. A process keeps [`MOST`] of them, some 64 MiB; beyond that an old one
+//! makes room for each new one, so that the count is of those seen last. A client that never sends its token back
+//! counts for [`TRIAL`] only, as one that keeps no cookies. While a request of a session is under way, be it a
+//! WebSocket that has been open for hours, the session is there: its idle time begins with the end of its last
+//! request.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,7 +1,7 @@
 //! The HTTP/2 sessions of one backend: connections that carry many requests at a time.
 //!
-//! Looking one up takes no lock. A session's own gate makes "still open?" and "one more stream" a single step, so that
-//! nobody enters a session that is about to close.
+//! Looking one up takes no lock. A session's own gate makes "still open?" and "one more stream" a single step, so
+//! that no stream enters a session that is about to close.
 
 use std::fmt;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ pub struct BackendSessions {
     open: ArcSwap<Vec<Arc<BackendSession>>>,
     /// One at a time opens another; the others wait for it.
     pub opening: tokio::sync::Mutex<()>,
-    /// Attempts to open one that have failed: who has waited for one of them need not try again.
+    /// Attempts to open one that have failed: a request that has waited for one of them need not try again.
     pub failed: AtomicU64,
     broken: AtomicU64,
 }

@@ -78,7 +78,7 @@ async fn an_eviction_misses_nothing_that_somebody_has_in_hand() {
     endpoint.release(connection(&endpoint));
     let mut looks = 0;
     // A new epoch begins while the reaper looks at a connection, which is in no slot then.
-    endpoint.weed(|_| {
+    endpoint.close_outdated_idle(|_| {
         looks += 1;
         endpoint.begin_epoch(1);
         true

@@ -1,8 +1,9 @@
-//! Requests that wait until a full backend has room again: counted, so that a permit that is given back costs one
-//! look at a number while nobody waits.
+//! Requests that wait until a full backend has room again: counted, so that giving back a permit costs only one
+//! atomic read while no request waits.
 //!
-//! No wake-up is lost: who waits counts itself first and looks at the gates afterwards; who leaves a gate leaves
-//! first and looks at the count afterwards. Of two that meet, one sees the other. Checked with loom, like the gate.
+//! No wake-up is lost: a waiting request counts itself first and checks the gates afterwards; a leaving one leaves
+//! its gate first and checks the count afterwards. If the two overlap, one of them sees the other. Checked with loom,
+//! like the gate.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -19,8 +20,8 @@ impl CapacityWaiters {
         Self(AtomicUsize::new(0))
     }
 
-    /// One more waits. `true`: nobody waited before, so nobody else will tell it of room that there is already; it
-    /// has to look for itself now.
+    /// Counts one more waiting request. `true`: it is the only one, so no other will report room that exists already;
+    /// the caller has to check now.
     pub fn wait(&self) -> bool {
         let before = self.0.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
@@ -32,13 +33,13 @@ impl CapacityWaiters {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// To be asked after a gate was left: whether somebody waits for that.
+    /// Whether a request waits for room. Call it after leaving a gate.
     pub fn is_wanted(&self) -> bool {
         fence(Ordering::SeqCst);
         self.is_waited_for()
     }
 
-    /// Whether somebody waits, as far as this thread has heard.
+    /// Whether a request waits, as far as this thread has seen (a relaxed read).
     pub fn is_waited_for(&self) -> bool {
         self.waiting() > 0
     }

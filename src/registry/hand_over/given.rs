@@ -24,7 +24,7 @@ impl RegistryWriter {
         }
         let reading = ClockReading::take();
         let mut handed = HandedRegistry {
-            kept: self.keepsake(),
+            kept: self.state_to_keep(),
             sticky_key: self.own_key.made().map(|key| hex(key.bytes())),
             ..HandedRegistry::default()
         };

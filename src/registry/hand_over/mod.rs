@@ -1,8 +1,9 @@
 //! What the registry gives to another lameduck that takes over, and what it takes from one.
 //!
-//! From the moment at which it gives, changes wait: they are taken up again if the hand-over fails, and refused once it has
-//! succeeded. What the old process still has in flight counts for the new one, too: a backend that is drained there is asked
-//! for here, and its gate has a guest until the old process says that nothing of its own is left.
+//! From the moment at which it gives, changes wait: they are taken up again if the hand-over fails, and refused once
+//! it has succeeded. What the old process still has in flight counts for the new one, too: a backend that is drained
+//! there is asked for here, and its gate counts a guest (a permit for the old process) until that process reports
+//! that it has nothing left there.
 
 mod given;
 mod outliers;
@@ -66,7 +67,7 @@ pub(super) enum HandOverCommand {
     },
     /// The predecessor has nothing left on this backend.
     Quiet { key: BackendKey },
-    /// Whose sessions are where.
+    /// Which sessions are on which backends.
     GiveSessions {
         reply: oneshot::Sender<Vec<HandedSessions>>,
     },
@@ -113,7 +114,7 @@ pub(super) struct HandOverState {
     /// What is known of backends that are about to be added.
     known: HashMap<(String, String), Vec<KnownBackend>>,
     orphans: Vec<OrphanedLease>,
-    /// Where the predecessor hears of drains; `None`: there is none.
+    /// Channel to the predecessor for drains; `None`: there is no predecessor.
     predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
     /// What it has in flight on backends that drain.
     guests: HashMap<BackendKey, Permit>,
@@ -129,7 +130,7 @@ impl HandOverState {
                 waiting.push(command);
                 None
             }
-            // Whoever asked is told that this process is going.
+            // The caller is answered that this process is exiting.
             ChangeHold::Gone => None,
         }
     }
@@ -186,7 +187,7 @@ impl RegistryHandle {
     /// Holds changes back from here on, and gives what is known.
     ///
     /// # Errors
-    /// While a pool is being rolled: whoever does it would lose the right to it in the middle.
+    /// While a pool is being rolled: the client that does it would lose the right to it in the middle.
     pub async fn give(&self) -> Result<HandedRegistry, RegistryError> {
         self.ask(|reply| RegistryCommand::HandOver(HandOverCommand::Give { reply }))
             .await?

@@ -74,7 +74,8 @@ impl RegistryWriter {
 }
 
 impl PoolState {
-    /// A backend that is in the state that the process before this one has seen has been in it for as long.
+    /// Keeps the time since when a backend is in its state, where the process before this one has seen it in the same
+    /// state.
     pub(in crate::registry) fn keep_since(&mut self, key: BackendKey, known: &KnownBackend) {
         let state = self.state(key);
         let Some(since) = known.since.map(clock::from_machine) else {

@@ -1,4 +1,5 @@
-//! Sessions of sticky pools on their way to another registry: who finishes where, and how many there are to be waited for.
+//! Sessions of sticky pools on their way to another registry: on which backends they are, and how many there are to
+//! wait for.
 
 use std::time::Duration;
 

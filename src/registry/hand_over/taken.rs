@@ -24,7 +24,7 @@ use crate::registry::view::LeaseEvent;
 use crate::registry::writer::RegistryWriter;
 use crate::rt::clock;
 
-/// A launcher whose connection was the old process's asks again at once; one that has not by then is gone.
+/// A launcher that was connected to the old process connects again at once; one that has not by this time is gone.
 const COME_BACK: Duration = Duration::from_secs(10);
 
 impl RegistryWriter {
@@ -37,7 +37,7 @@ impl RegistryWriter {
     ) {
         let restored = handed.kept;
         (self.handle.restarts).take(handed.restarts, handed.processes);
-        self.recall(restored.drains);
+        self.remember_kept_drains(restored.drains);
         self.recall_splits(restored.splits);
         self.expect(handed.known, predecessor);
         self.apply(config);
@@ -64,8 +64,8 @@ impl RegistryWriter {
         self.hand_over.predecessor = predecessor;
     }
 
-    /// Puts the backends of sources outside back, as far as the configuration has their sources: those soon say what is
-    /// true.
+    /// Puts the backends of external sources back, as far as the configuration has their sources, which will soon
+    /// answer anew.
     fn take_discovered(&mut self, discovered: Vec<HandedDiscovered>) {
         for one in discovered {
             let backend = KeptBackend {
@@ -144,7 +144,7 @@ impl RegistryWriter {
                 warn!(pool, backend = name, %refusal, "a lease was not taken over");
             }
         }
-        // Whatever is not there any more is not worth remembering.
+        // Backends that are gone need not be remembered.
         self.hand_over.known.clear();
         if !self.hand_over.orphans.is_empty() {
             let handle = self.handle.clone();
@@ -207,7 +207,7 @@ impl RegistryWriter {
 
 impl PoolState {
     /// Takes a backend's health as it was found by another process.
-    pub(in crate::registry) fn vouch(&mut self, key: BackendKey, known: &KnownBackend) {
+    pub(in crate::registry) fn adopt_health(&mut self, key: BackendKey, known: &KnownBackend) {
         let Some(member) = self.members.get_mut(&key) else {
             return;
         };
@@ -220,11 +220,11 @@ impl PoolState {
         member.probed = known.up || known.probed;
         if !known.up {
             if known.down {
-                self.core.denounce(&key, clock::now());
+                self.core.take_as_down(&key, clock::now());
             }
             return;
         }
-        self.core.vouch(&key, clock::now(), known.listener);
+        self.core.take_as_up(&key, clock::now(), known.listener);
         if let Some(outlier) = &known.outlier {
             self.restore_outlier(key, taken(outlier));
         }

@@ -1,4 +1,4 @@
-//! Backends that sources outside have named, for a proxy that starts while its source is away.
+//! Backends that external sources have named, for a proxy that starts while its source is away.
 
 use std::time::SystemTime;
 
@@ -21,7 +21,7 @@ pub struct KeptSource {
     /// When its last answer came, to the minute: answers that change nothing are not written each time.
     #[serde(with = "wall")]
     pub answered: SystemTime,
-    /// Those that serve. One that terminates, or isn't ready, comes back by the source's next word only.
+    /// Those that serve. One that terminates, or isn't ready, comes back only by the source's next answer.
     pub backends: Vec<KeptBackend>,
 }
 

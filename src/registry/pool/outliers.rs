@@ -1,4 +1,4 @@
-//! How attempts on a pool's backends end, and who is left out for that.
+//! Judges how attempts on a pool's backends end, and which backends are left out for that.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl PoolState {
         }
     }
 
-    /// Judges as the configuration in force says. Says who takes requests again because nobody is judged any more.
+    /// Applies the policy of the configuration in force. Returns the backends that come back because detection was
+    /// switched off.
     pub(super) fn reconfigure_outliers(&mut self) -> Vec<OutlierChange<BackendKey>> {
         let mut changes = Vec::new();
         match (&mut self.outlier, &self.config.outlier) {
@@ -68,7 +69,7 @@ impl PoolState {
         changes
     }
 
-    /// When somebody is to be judged, or is to come back.
+    /// When backends are to be judged, or one is to come back.
     pub(crate) fn outlier_deadline(&self) -> Option<Time> {
         self.outlier.as_ref().map(OutlierDetector::next_deadline)
     }
@@ -81,7 +82,7 @@ impl PoolState {
         }
     }
 
-    /// Says who is left out now, and who comes back.
+    /// Returns the backends that are left out from now on, and those that come back.
     pub(crate) fn judge_outliers(&mut self, now: Time) -> Vec<OutlierChange<BackendKey>> {
         let standings = self.standings();
         let Some(detector) = &mut self.outlier else {
@@ -97,7 +98,7 @@ impl PoolState {
         changes
     }
 
-    /// Says who comes back because nobody else is left.
+    /// Returns the backends that come back because no other is left.
     pub(crate) fn relieve_outliers(&mut self, now: Time) -> Vec<OutlierChange<BackendKey>> {
         let is_any_out = |detector: &OutlierDetector<_>| detector.ejected().next().is_some();
         if !self.outlier.as_ref().is_some_and(is_any_out) {
@@ -105,15 +106,16 @@ impl PoolState {
         }
         let standings = self.standings();
         let detector = self.outlier.as_mut();
-        let changes = detector.map_or_else(Vec::new, |one| one.relieve(&standings, now));
+        let changes =
+            detector.map_or_else(Vec::new, |one| one.return_if_none_left(&standings, now));
         self.take_over(&changes);
         changes
     }
 
-    /// Takes one back that somebody wants back.
+    /// Takes back a backend that an operator has resumed.
     pub(crate) fn lift_ejection(&mut self, key: BackendKey) -> Vec<OutlierChange<BackendKey>> {
         let detector = self.outlier.as_mut();
-        if !detector.is_some_and(|detector| detector.lift(key, clock::now())) {
+        if !detector.is_some_and(|detector| detector.return_early(key, clock::now())) {
             return Vec::new();
         }
         let changes = vec![OutlierChange::Returned(key, ReturnCause::Resumed)];
@@ -198,7 +200,7 @@ impl PoolState {
         standing.collect()
     }
 
-    /// A backend's run-time side, with the pool's name: for who tells of it.
+    /// A backend's run-time side, with the pool's name, for reports.
     pub(crate) fn endpoint_of(&self, key: BackendKey) -> Option<Arc<Endpoint>> {
         self.members.get(&key).map(|member| member.endpoint.clone())
     }

@@ -44,8 +44,8 @@ impl PoolState {
     }
 
     /// The backends that a name as given means.
-    pub(crate) fn meant(&self, name: &str) -> Vec<BackendKey> {
-        self.names.meant(name)
+    pub(crate) fn keys_meant(&self, name: &str) -> Vec<BackendKey> {
+        self.names.keys_meant(name)
     }
 
     /// The backend of that name that stays.
@@ -60,7 +60,7 @@ impl PoolState {
             .map(|(key, _)| *key)
     }
 
-    /// Who drains it, for the log; `None`: nobody does, and the log has no field for it.
+    /// The actors that drain it, for the log; `None`: there are none, and the log has no field for them.
     pub(crate) fn actors(&self, key: BackendKey) -> Option<String> {
         let drains = self
             .core
@@ -71,7 +71,8 @@ impl PoolState {
         (!actors.is_empty()).then(|| actors.join(","))
     }
 
-    /// Has requests that end without a backend know what its last probe saw, and who keeps it closed even so.
+    /// Publishes the result of its last probe, and the actors that keep it closed, for requests that end without a
+    /// backend.
     pub(crate) fn note_last_probe(&self, key: BackendKey) {
         let drains = self
             .core
@@ -101,7 +102,7 @@ impl PoolState {
         eligible.count()
     }
 
-    /// As people see it, but for its backends.
+    /// Its view for operators, without its backends.
     pub(crate) fn view(&self) -> PoolView {
         PoolView {
             name: self.name.to_string(),

@@ -23,8 +23,8 @@ pub(crate) struct PoolDifference {
 }
 
 impl PoolState {
-    /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to. Says
-    /// who is ejected no more, because nobody is judged.
+    /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to.
+    /// Returns the backends whose ejection ends because outlier detection is off.
     pub(crate) fn reconfigure(
         &mut self,
         config: Arc<config::PoolConfig>,
@@ -77,7 +77,7 @@ impl PoolState {
             .collect()
     }
 
-    /// Takes where the proxy is.
+    /// Sets the zone of the proxy.
     pub(crate) fn set_zone(&mut self, zone: Option<&str>) {
         if self.zone.as_deref() != zone {
             self.zone = zone.map(str::to_owned);
@@ -85,7 +85,7 @@ impl PoolState {
         }
     }
 
-    /// When a backend's turn comes.
+    /// The rank of a backend: local zone, other zones, backups.
     pub(super) fn rank(&self, member: &BackendEntry) -> BackendRank {
         match &self.zone {
             _ if member.is_backup => BackendRank::Backup,
@@ -117,7 +117,7 @@ impl PoolState {
     pub(crate) fn compare(&mut self, wanted: &config::PoolConfig) -> PoolDifference {
         let mut difference = PoolDifference::default();
         let mut stay: HashMap<String, BackendKey> = HashMap::new();
-        // Leases are none of the configuration's business: a launcher holds them.
+        // Leased backends are not the configuration's: a launcher holds them.
         let ours = |member: &BackendEntry| !member.leaving && member.source != BackendSource::Lease;
         for (key, member) in self.members.iter().filter(|(_, member)| ours(member)) {
             stay.insert(member.base.clone(), *key);

@@ -97,7 +97,7 @@ impl RestartBoard {
         Some((record, meter))
     }
 
-    /// Nobody goes on with what processes before this one have not seen the end of: says why.
+    /// Ends the restarts of earlier processes that no process follows any more, with this outcome.
     pub(in crate::registry) fn end_handed(&self, outcome: RestartOutcome) {
         for entry in &mut self.0.lock().entries {
             if let BoardEntry::Handed(view) = entry
@@ -150,7 +150,7 @@ fn record_of(view: &RestartView, number: u64) -> Option<RestartRecord> {
     };
     let instant = |text: &Option<String>| -> Option<Time> { read(text.as_deref()?) };
     let causes = RestartCause::ALL.into_iter();
-    // Nobody is told these numbers again.
+    // These counts are not reported again.
     let drains = [
         DrainOutcome::Drained,
         DrainOutcome::TimedOut { cut: 0 },

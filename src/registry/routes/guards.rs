@@ -1,4 +1,4 @@
-//! What a route asks of its clients, ready for use.
+//! A route's guards, ready for use.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
@@ -61,7 +61,7 @@ impl RouteLimits {
     }
 }
 
-/// The names of fields by which the app learns who asks, and of those that the route changes anyway.
+/// The names of fields that tell the app who the user is, and of those that the route changes.
 pub(super) fn said_names(route: &Route, changes: Option<&RouteChanges>) -> Option<Arc<FieldNames>> {
     let auth = route.auth.as_ref()?;
     let said = auth.user_header.iter().chain(&auth.copy);
@@ -76,7 +76,7 @@ pub(super) fn said_names(route: &Route, changes: Option<&RouteChanges>) -> Optio
 
 /// A number for a limit of a route, from what the route matches and what the limit is.
 fn limit_id(route: &Route, limit: impl Hash) -> u64 {
-    // The key that nobody may guess is added where requests are counted.
+    // The secret is added where requests are counted.
     let mut hasher = DefaultHasher::new();
     route.to_string().hash(&mut hasher);
     limit.hash(&mut hasher);

@@ -68,7 +68,7 @@ pub(super) fn lower_host<'a>(host: &[u8], lower: &'a mut [u8; MAX_HOST]) -> Opti
 
 pub(super) type Map<V> = HashMap<Box<[u8]>, V, BuildHasherDefault<Fnv>>;
 
-/// FNV-1a. The keys come from the configuration, so nobody can aim collisions at the table, and for keys this
+/// FNV-1a. The keys come from the configuration, so clients can't cause collisions in the table, and for keys this
 /// short it is several times faster than the standard hasher.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fnv(u64);

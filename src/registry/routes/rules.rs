@@ -183,7 +183,7 @@ impl RuleTable {
         }
         let mut automata = HashMap::new();
         for host in table.hosts.values_mut() {
-            host.arrange(&table.rules, &mut automata);
+            host.sort_rules(&table.rules, &mut automata);
         }
         table
     }
@@ -274,7 +274,7 @@ impl HostRules {
 
     /// Brings all lists into the order in which they are tried, and builds the automaton, or takes the one of another
     /// host with the same regexes.
-    fn arrange(
+    fn sort_rules(
         &mut self,
         rules: &[Arc<RouteRule>],
         automata: &mut HashMap<Vec<Arc<str>>, Arc<RegexSet>>,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// Between two tries at a descriptor that somebody made non-blocking and that takes no more.
+/// Between two tries at a descriptor that another process made non-blocking and that takes no more.
 const RETRY: Duration = Duration::from_millis(5);
 
 /// Writes whole lines, and remembers where a write stopped within one.
@@ -44,8 +44,8 @@ impl<W: Write> LineWriter<W> {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => return Ok(written),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Somebody made a shared standard output non-blocking. No readiness to wait for that would
-                // be worth a reactor: this thread has nothing else to do.
+                // Another process made the shared standard output non-blocking. This thread has nothing else to do,
+                // so it sleeps and tries again.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !give_up() => {
                     std::thread::sleep(RETRY);
                 }

@@ -1,4 +1,4 @@
-//! A bounded queue in front of a standard stream: whoever has something to say never waits for its reader.
+//! A bounded queue in front of a standard stream: writers never wait for its reader.
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -89,7 +89,7 @@ fn duplicate(stream: impl AsFd) -> io::Result<File> {
     Ok(File::from(stream.as_fd().try_clone_to_owned()?))
 }
 
-/// Another descriptor of standard output, for who has a thread of its own to write to it.
+/// Another descriptor of standard output, for code with a thread of its own to write to it.
 ///
 /// # Errors
 /// When the system is out of descriptors.
@@ -103,8 +103,7 @@ pub fn use_no_thread() {
     let _ = ERRORS.set(Outlet::Unblocked(output));
 }
 
-/// How it is told that lines for standard error were lost, when one could be written again; without this, as a plain
-/// line.
+/// Sets how lost lines of standard error are reported, once it can be written again; by default, as a plain line.
 pub fn tell_losses_by(tell: fn(u64)) {
     let _ = LOSS_TELLER.set(tell);
 }
@@ -139,8 +138,7 @@ pub fn retry_errors() -> bool {
     }
 }
 
-/// Prints text and a newline on standard output. If nobody reads it, so be it: what a command did is told by
-/// its exit code.
+/// Prints text and a newline on standard output. A missing reader is ignored: the exit code says what a command did.
 pub fn print(text: &str) {
     push_print(format!("{text}\n").as_bytes());
 }
@@ -167,7 +165,7 @@ pub fn print_json(value: &impl Serialize) {
 /// Prints text and a newline on standard output, and waits until it is written.
 ///
 /// # Errors
-/// When it can't be written, [`io::ErrorKind::BrokenPipe`] where nobody reads it any more.
+/// When it can't be written, [`io::ErrorKind::BrokenPipe`] where it has no reader any more.
 pub fn answer(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -216,8 +214,8 @@ pub fn finish(code: u8) -> u8 {
     code
 }
 
-/// From now on, a panic is told like everything else. The hook that every program has writes to standard error itself,
-/// and waits for its reader for ever.
+/// From now on, panics are reported through the queue. The default hook writes to standard error directly, and waits
+/// for its reader for ever.
 pub fn take_panics() {
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload();

@@ -21,7 +21,7 @@ impl BoundAddress {
         socket: TcpListener,
         takes_ipv6_alone: bool,
     ) -> Self {
-        // It may have been changed meanwhile.
+        // Another process may have changed the socket's options meanwhile.
         if let Err(error) = SockRef::from(&socket).set_reuse_port(config.reuse_port) {
             debug!(%error, "a kept socket shares its port as before");
         }

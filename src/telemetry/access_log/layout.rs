@@ -13,7 +13,7 @@ pub(super) struct LineLayout {
     pub(super) format: LogFormat,
     /// The fields, in their order; `None`: all, which is the way that costs least.
     pub(super) fields: Option<Box<[LogField]>>,
-    /// Who takes as long is slow.
+    /// A request that takes at least this long is slow.
     pub(super) slow: Duration,
     /// The share of plain successes that is logged.
     share: SampleShare,
@@ -23,7 +23,7 @@ pub(super) struct LineLayout {
     pub(super) prefix: LinePrefix,
 }
 
-/// What stands before a line, for whoever gets it.
+/// What stands before a line, depending on its destination.
 #[derive(Debug, Clone)]
 pub(super) enum LinePrefix {
     /// Nothing.
@@ -107,7 +107,7 @@ impl LineLayout {
     }
 }
 
-/// As RFC 5424, section 6.2.4 has it: no blanks, and `-` where nobody knows.
+/// As RFC 5424, section 6.2.4 has it: no blanks, and `-` where it is unknown.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {

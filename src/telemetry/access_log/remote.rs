@@ -1,6 +1,6 @@
 //! Lines to a daemon: syslog by a socket of this machine, by UDP or TCP, or systemd's journal.
 //!
-//! Who listens there may come late, go, or take nothing. A line waits a second at most; what isn't taken by then is lost,
+//! The daemon may start late, stop, or read nothing. A line waits a second at most; what isn't taken by then is lost,
 //! and counted. Only the log's own thread waits.
 
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ use crate::config::SyslogTarget;
 /// The longest that one line waits, or a connection to be made.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Between attempts to reach who could not be reached.
+/// Between attempts to reach a daemon that could not be reached.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The longest datagram to a server of syslog, in bytes: what UDP carries, less some room. Longer lines are cut.

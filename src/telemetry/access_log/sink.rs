@@ -151,5 +151,5 @@ const LOT: usize = 32 << 10;
 /// the log's thread nearly twice the time.
 const FILE_LOT: usize = 128 << 10;
 
-/// Requests carry personal data: not for everybody's eyes by default.
+/// Log lines contain personal data: not readable for all users by default.
 const MODE: u32 = 0o640;

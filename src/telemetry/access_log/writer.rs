@@ -199,13 +199,13 @@ pub(super) fn write_lines(shared: &WriterShared, mut sink: AccessLogSink) {
         if stopping {
             return;
         }
-        warning.tell(shared.dropped());
+        warning.warn_of_drops(shared.dropped());
         idle = if wrote { 0 } else { idle + 1 };
         wait(shared, idle);
     }
 }
 
-/// Waits for the next pass: a short while, or, after a quiet time, until somebody wakes it.
+/// Waits for the next pass: a short while, or, after a quiet time, until it is woken.
 fn wait(shared: &WriterShared, idle: u32) {
     if shared.has_order() {
         return;
@@ -264,7 +264,7 @@ struct Warning {
 }
 
 impl Warning {
-    fn tell(&mut self, dropped: u64) {
+    fn warn_of_drops(&mut self, dropped: u64) {
         if dropped == self.told || self.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
             return;
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::snapshot::Snapshot;
 
-/// What the process collector tells of one process; another's is no part of ours.
+/// The prefix of the process collector's metrics: those of another process are not carried over.
 const OF_ONE_PROCESS: &str = "process_";
 
 /// Every counter and histogram of a process.
@@ -187,7 +187,7 @@ fn carried_histogram(histogram: &Histogram) -> CarriedValue {
     }
 }
 
-/// In one order, whoever wrote them.
+/// Sorted, since different releases may write them in different orders.
 fn labels(metric: &Metric) -> Vec<(String, String)> {
     let pairs = metric.get_label().iter();
     let mut labels: Vec<_> = pairs

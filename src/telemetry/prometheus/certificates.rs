@@ -87,7 +87,7 @@ pub(super) fn certificate_reloads(inner: &MetricsInner) -> FamilyBuilder {
         "lameduck_certificate_reload_total",
         "Times that changed certificate files were noticed, by outcome: applied or refused.",
     );
-    let (taken, refused) = inner.certificates.looks();
+    let (taken, refused) = inner.certificates.reload_counts();
     reloads.add(&[("outcome", "applied")], taken);
     reloads.add(&[("outcome", "refused")], refused);
     reloads

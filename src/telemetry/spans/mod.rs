@@ -63,7 +63,7 @@ struct OpenTracer {
     shared: Arc<QueueShared>,
 }
 
-/// What the exporter is told.
+/// Messages to the exporter.
 enum QueueMessage {
     /// A request that is over.
     Trace(Box<RequestTrace>),
@@ -89,8 +89,8 @@ struct QueueShared {
     bytes: AtomicUsize,
     /// Of the spans, those that the exporter hasn't taken from the queue.
     queued: AtomicUsize,
-    /// Tells the exporter that there is a whole batch, or that somebody waits. It is told of nothing else while it
-    /// gathers one.
+    /// Wakes the exporter when there is a whole batch, or when a flush waits. Nothing else wakes it while it gathers
+    /// one.
     hurry: Notify,
     exported: AtomicU64,
     rejected: AtomicU64,

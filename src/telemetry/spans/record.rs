@@ -55,7 +55,7 @@ pub struct RequestTrace {
     pub request_id: String,
     /// The status that was sent; 0: none.
     pub status: u16,
-    /// What the client was told of a call; `None`: nothing.
+    /// The gRPC status that the client got; `None`: none.
     pub call_status: Option<CallStatus>,
     /// Body bytes read from the client.
     pub bytes_in: u64,
@@ -115,7 +115,7 @@ impl HoldReason {
 /// An attempt on a backend.
 #[derive(Debug, Clone)]
 pub struct AttemptSpan {
-    /// The span, which the backend is told of.
+    /// The span's id, which the backend gets.
     pub span: u64,
     /// When it began.
     pub began: Time,
@@ -144,7 +144,7 @@ pub struct AttemptSpan {
 }
 
 impl RequestTrace {
-    /// What the next one is told: the backend, whose caller is `span`.
+    /// The trace context for the backend, whose parent is `span`.
     pub fn context(&self, span: u64) -> TraceParent {
         TraceParent {
             trace: self.trace,

@@ -32,7 +32,7 @@ impl UpstreamFileError {
     }
 }
 
-/// The authorities, and who we are.
+/// The authorities, and the proxy's own certificate.
 pub(super) struct UpstreamFiles {
     authorities: Vec<CertificateDer<'static>>,
     pub(super) identity: Option<Certificate>,

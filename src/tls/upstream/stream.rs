@@ -66,8 +66,9 @@ impl BackendTlsStream {
         self.inner.get_ref().0.written
     }
 
-    /// Why the backend has refused us instead of answering, if it has. In TLS 1.3 a client that has sent its certificate may
-    /// go on at once, and hears of the refusal later (RFC 8446 §4.4.2.4); what it has sent meanwhile, nobody reads.
+    /// Why the backend has refused us instead of answering, if it has. In TLS 1.3 a client that has sent its
+    /// certificate may go on at once, and learns of the refusal later (RFC 8446 §4.4.2.4); what it has sent meanwhile
+    /// is not read.
     pub fn refusal(&self) -> Option<&str> {
         self.refused.as_deref()
     }

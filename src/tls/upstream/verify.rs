@@ -1,4 +1,4 @@
-//! `verify = false`: whoever answers is believed.
+//! `verify = false`: the backend's certificate is not checked.
 
 use std::sync::Arc;
 

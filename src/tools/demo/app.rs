@@ -101,7 +101,7 @@ struct DemoApp {
     slow_health: AtomicBool,
     /// True once the app no longer wants connections.
     closing: watch::Receiver<bool>,
-    /// Whoever still works holds a clone; the exit waits for all of them.
+    /// Tasks at work hold a clone; the exit waits for all of them.
     busy: mpsc::WeakSender<Infallible>,
 }
 
@@ -109,7 +109,7 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
     let journal = Journal::open(args.journal().as_deref())?;
     let mut outage = signal(SignalKind::user_defined1())?;
     let mut slow_health = signal(SignalKind::user_defined2())?;
-    // Before the address is known to anybody: a signal must find its handler. PM2 stops with SIGINT.
+    // Before the address is published: a signal must find its handler. PM2 stops with SIGINT.
     let mut stop = match args.stop {
         Stop::Abrupt => None,
         Stop::Graceful | Stop::Linger => Some([
@@ -316,7 +316,7 @@ async fn events(State(app): State<Arc<DemoApp>>) -> Response {
 }
 
 async fn websocket(State(app): State<Arc<DemoApp>>, upgrade: WebSocketUpgrade) -> Response {
-    // Taken here: between this answer and the conversation, nobody else would keep the app alive.
+    // Taken here: between this answer and the conversation, nothing else would keep the app alive.
     let busy = app.busy.upgrade();
     upgrade.on_upgrade(move |socket| async move {
         converse(socket, app).await;

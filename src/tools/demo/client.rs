@@ -90,7 +90,7 @@ impl LoadConnection {
     /// Connects.
     ///
     /// # Errors
-    /// [`Loss::Refused`] when nobody accepted.
+    /// [`Loss::Refused`] when the connection was not accepted.
     pub async fn open(address: SocketAddr) -> Result<Self, Loss> {
         let stream = TcpStream::connect(address)
             .await
@@ -102,7 +102,7 @@ impl LoadConnection {
     /// Connects with TLS, to a server whose certificate has the name `localhost`.
     ///
     /// # Errors
-    /// [`Loss::Refused`] when nobody accepted, or the handshake failed.
+    /// [`Loss::Refused`] when the connection was not accepted, or the handshake failed.
     pub async fn open_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Self, Loss> {
         let stream = TcpStream::connect(address)
             .await

@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_refused() {
+    async fn missing_server_counts_as_refused() {
         let address = TcpListener::bind("127.0.0.1:0")
             .await
             .unwrap()

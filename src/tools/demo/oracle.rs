@@ -1,4 +1,4 @@
-//! The oracle: who was signalled when, which request arrived where, and what the client saw. Pure.
+//! The oracle: which process was signalled when, which request arrived where, and what the client saw. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// Nobody accepted the connection.
+    /// The connection was not accepted.
     Refused,
     /// Reset before a byte of the response.
     Reset,
@@ -23,7 +23,7 @@ pub enum Loss {
     Corrupted,
     /// An error that the proxy made (4xx or 5xx without `x-demo-app`).
     ProxyError(u16),
-    /// Sent, and never heard of again: the load ended first.
+    /// Sent and not answered: the load ended first.
     Unfinished,
 }
 
@@ -67,7 +67,7 @@ pub struct Sent {
     pub latency: u64,
     /// The app's status, or how it was lost.
     pub outcome: Result<u16, Loss>,
-    /// Whether the answer said `Connection: close`: who answered wants to go.
+    /// Whether the answer said `Connection: close`.
     pub closing: bool,
     /// The answer's `Retry-After`, in seconds.
     pub retry_after: Option<u64>,

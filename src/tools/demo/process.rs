@@ -105,7 +105,7 @@ impl ChildProcess {
     /// # Errors
     /// When it is gone already.
     pub fn signal(&mut self, signal: i32) -> Result<u64> {
-        // Reaped processes' ids may belong to somebody else by now.
+        // A reaped process's id may belong to another process by now.
         if let Some(status) = self.child.try_wait()? {
             bail!(
                 "{} has exited already ({status}){}",

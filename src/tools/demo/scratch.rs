@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// A directory of our own, readable by nobody else, removed on drop.
+/// A private directory (mode 0700), removed on drop.
 #[derive(Debug)]
 pub struct ScratchDir(PathBuf);
 

@@ -23,7 +23,7 @@ pub struct Picture {
     pub pool: Option<PoolView>,
 }
 
-/// One restart as it is told: filled in step by step.
+/// One restart as it is printed: filled in step by step.
 #[derive(Debug, Default, Clone)]
 struct Story {
     doing: &'static str,

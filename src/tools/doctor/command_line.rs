@@ -103,7 +103,7 @@ impl CommandLine {
         Self::from_words(vec!["sh".into(), "-c".into(), text.to_owned()])
     }
 
-    /// From words that somebody has split already.
+    /// A command line of words that are split already.
     pub(super) fn from_words(words: Vec<String>) -> Self {
         let end = words.len();
         Self::of(vec![ShellPiece {
@@ -283,7 +283,7 @@ pub(super) fn seconds(text: &str) -> Option<Duration> {
 
 fn role(words: &[String], env: &[(String, String)]) -> CommandRole {
     let own = words.get(wrappers::skip(words)..).unwrap_or_default();
-    // Behind a wrapper that nobody knows: `./start lameduck exec …`, but not `node lameduck exec`.
+    // Behind an unknown wrapper: `./start lameduck exec …`, but not `node lameduck exec`.
     let unknown = || {
         let known = own
             .first()

@@ -6,7 +6,7 @@ use super::checks::DoctorCheck;
 use super::model::FindingPlace;
 use crate::config::{ConfigReport, Diagnostic, Severity, SourceTexts, tame};
 
-/// More findings than this in one file help nobody; it keeps a hostile file from taking for ever.
+/// More findings than this in one file would not help; the limit keeps a hostile file from taking for ever.
 const MOST: usize = 100;
 
 /// One of the files.

@@ -30,7 +30,7 @@ pub(super) enum Supervisor {
 /// The time between the signal and SIGKILL.
 #[derive(Debug, Clone)]
 pub(super) struct KillTimeout {
-    /// `None`: never, or a placeholder that nobody can read here.
+    /// `None`: never, or a placeholder that can't be read here.
     pub(super) after: Option<Duration>,
     /// Whether the file says so; else it is the supervisor's default.
     pub(super) written: bool,

@@ -1,7 +1,7 @@
 //! What Node makes of a `.js` ecosystem file, as JSON.
 //!
-//! The file is the user's program: it may print, wait for ever, or export what is no configuration. So the result comes
-//! between two marks that nobody can guess, its printing goes nowhere, and time and size are bounded.
+//! The file is the user's program: it may print, wait for ever, or export what is no configuration. So the result
+//! comes between two random marks, its printing goes nowhere, and time and size are bounded.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -88,7 +88,7 @@ pub(super) fn evaluate(path: &Path) -> Result<String, String> {
         let mut bytes = Vec::new();
         // What can't be read is as good as not said.
         let _ = pipe.map(|pipe| pipe.take(MAX_SIZE + 1).read_to_end(&mut bytes));
-        // Nobody waits any more: the time is up.
+        // The receiver has gone: the time is up.
         let _ = sender.send(bytes);
     });
     let end = Instant::now() + TIME;

@@ -239,7 +239,7 @@ pub(super) fn abrupt(argv: &[String], signal: &str) -> Option<&'static str> {
     }
 }
 
-/// How long the program itself is told to let requests finish, with the option that says so.
+/// How long the program itself lets requests finish, with the option that sets it.
 pub(super) fn graceful(argv: &[String]) -> Option<(&'static str, Duration)> {
     let (_, program) = main(argv)?;
     let names: &[&'static str] = match program {

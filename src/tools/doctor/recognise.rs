@@ -192,7 +192,7 @@ fn passed(name: &str, text: &str) -> Option<&'static str> {
     (text.starts_with("#!") && !name.ends_with("js")).then_some("script")
 }
 
-/// A finding for a template that nobody has rendered.
+/// A finding for a template that is not rendered.
 fn template_of(
     n: usize,
     text: &str,

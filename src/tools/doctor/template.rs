@@ -1,4 +1,4 @@
-//! Templates that nobody has rendered yet: Helm's and Go's `{{ }}`, Jinja's `{% %}`, ERB's `<% %>`.
+//! Templates that are not rendered yet: Helm's and Go's `{{ }}`, Jinja's `{% %}`, ERB's `<% %>`.
 
 use std::ops::Range;
 

@@ -104,7 +104,7 @@ impl RunningApp {
     }
 }
 
-/// A port that is free on every address of this host. Somebody may take it before the app does.
+/// A port that is free on every address of this host. Another process may take it before the app does.
 fn free() -> io::Result<u16> {
     let mut last = io::ErrorKind::AddrInUse.into();
     for _ in 0..16 {
@@ -119,7 +119,7 @@ fn free() -> io::Result<u16> {
     Err(last)
 }
 
-/// Whether somebody keeps the app from listening there.
+/// Whether another process keeps the app from listening there.
 pub(super) fn is_taken(port: u16) -> bool {
     let taken = |bound: io::Result<TcpListener>| {
         bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)

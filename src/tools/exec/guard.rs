@@ -34,7 +34,7 @@ impl AppGuard {
 
 impl Drop for AppGuard {
     fn drop(&mut self) {
-        // A line that ends without this word means that we were killed.
+        // If the line ends without this byte, the launcher was killed.
         let _ = self.line.write_all(b".");
     }
 }

@@ -86,7 +86,7 @@ impl Launcher {
 
     /// Lives until the app has ended; how it did.
     pub(super) fn live(&mut self) -> ProcessExit {
-        self.happened(LaunchEvent::Started);
+        self.handle_event(LaunchEvent::Started);
         loop {
             if let Some(fate) = self.end {
                 return fate;
@@ -101,24 +101,24 @@ impl Launcher {
             while let Some(signal) = self.signals.read() {
                 match signal {
                     libc::SIGCHLD => {}
-                    signal => self.happened(LaunchEvent::Signal(signal)),
+                    signal => self.handle_event(LaunchEvent::Signal(signal)),
                 }
             }
             for (proxy, event) in self.letterbox.take() {
                 let links = self.links.as_mut();
-                let told = links.map(|links| links.heard(proxy, event));
+                let told = links.map(|links| links.handle_proxy_event(proxy, event));
                 told.into_iter()
                     .flatten()
-                    .for_each(|event| self.happened(event));
+                    .for_each(|event| self.handle_event(event));
             }
             self.reap();
-            self.look();
+            self.look_for_listener();
             self.give_sign();
-            self.happened(LaunchEvent::Tick);
+            self.handle_event(LaunchEvent::Tick);
         }
     }
 
-    fn happened(&mut self, event: LaunchEvent) {
+    fn handle_event(&mut self, event: LaunchEvent) {
         if self.end.is_some() {
             return;
         }
@@ -154,7 +154,7 @@ impl Launcher {
             LaunchEffect::AskDrain(timeout) => {
                 self.with_links(|links| links.drain(timeout, "its supervisor stops it"));
             }
-            // One that has just ended is told soon enough.
+            // The end of a process that has just ended is reported soon.
             LaunchEffect::Send(signal) => drop(kill(self.app.pid(), signal)),
             LaunchEffect::SendGroup(signal) => drop(kill_group(self.app.pid(), signal)),
             LaunchEffect::SendAll(signal) => self.app.signal_all(signal),
@@ -189,10 +189,10 @@ impl Launcher {
             Some(fate) => {
                 self.next_look = None;
                 let leftovers = left && self.somebody_left();
-                self.happened(LaunchEvent::Exited { fate, leftovers });
+                self.handle_event(LaunchEvent::Exited { fate, leftovers });
             }
-            None if self.launch.buries() && !(left && self.somebody_left()) => {
-                self.happened(LaunchEvent::NobodyLeft);
+            None if self.launch.has_leftovers() && !(left && self.somebody_left()) => {
+                self.handle_event(LaunchEvent::NobodyLeft);
             }
             None => {}
         }
@@ -262,8 +262,8 @@ impl Launcher {
         }
     }
 
-    /// Looks for the app's listener, and registers it.
-    fn look(&mut self) {
+    /// Looks for the app's listener, and registers the app when it is there.
+    fn look_for_listener(&mut self) {
         let now = self.now();
         if self.next_look.is_none_or(|at| at > now) {
             return;
@@ -302,7 +302,7 @@ impl Launcher {
         match links.keep(process_tree::reachable(address)) {
             Ok(()) => {
                 self.links = Some(links);
-                self.happened(LaunchEvent::Listening);
+                self.handle_event(LaunchEvent::Listening);
             }
             Err(error) => {
                 complain(&format!(
@@ -365,7 +365,10 @@ impl Launcher {
             ));
             return;
         }
-        let open: Vec<String> = process_tree::ports().iter().map(u16::to_string).collect();
+        let open: Vec<String> = process_tree::app_ports()
+            .iter()
+            .map(u16::to_string)
+            .collect();
         let variable = &self.options.port_env;
         complain(&match open.as_slice() {
             [] => format!(

@@ -164,7 +164,7 @@ impl LeaseLink {
                     Ok(state) if state["quiet"] == true => {
                         return link.post.send(ProxyEvent::Quiet);
                     }
-                    // Somebody has lifted it: there is nothing to wait for.
+                    // The lame duck was lifted: there is nothing to wait for.
                     Ok(state) if is_lame && state["lame_duck"] == false => {
                         return link.post.send(ProxyEvent::Quiet);
                     }

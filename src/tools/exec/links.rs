@@ -15,7 +15,7 @@ use crate::rt::output::complain;
 pub(super) struct LeaseLinks {
     links: Vec<LeaseLink>,
     proxies: LaunchProxies,
-    /// What was asked for, for whoever comes late.
+    /// The lame duck that was asked for, for proxies that connect later.
     lame_duck: Option<(String, bool)>,
     drain: Option<(Instant, String)>,
 }
@@ -70,7 +70,7 @@ impl LeaseLinks {
         }
     }
 
-    /// Asks all for the drain; how it ended is told when all have said so.
+    /// Asks all proxies for the drain; its outcome is reported when all have answered.
     pub(super) fn drain(&mut self, timeout: Duration, reason: &str) {
         let (asked, said) = self.proxies.begin_drain();
         self.drain = Some((Instant::now() + timeout, reason.to_owned()));
@@ -78,7 +78,7 @@ impl LeaseLinks {
         drop(self.carry_out(said));
     }
 
-    /// Asks all to be lame duck; `until_quiet`: it is told when nothing new comes to any of them.
+    /// Asks all to be lame duck; `until_quiet`: they report when no new requests come to any of them.
     pub(super) fn lame_duck(&mut self, reason: &str, until_quiet: bool) {
         let asked = self.proxies.begin_lame_duck();
         self.lame_duck = Some((reason.to_owned(), until_quiet));
@@ -100,8 +100,12 @@ impl LeaseLinks {
         }
     }
 
-    /// One of them tells something; what that means for the launcher.
-    pub(super) fn heard(&mut self, number: usize, event: ProxyEvent) -> Vec<LaunchEvent> {
+    /// Takes in an event of one proxy, and returns the launcher's events that follow.
+    pub(super) fn handle_proxy_event(
+        &mut self,
+        number: usize,
+        event: ProxyEvent,
+    ) -> Vec<LaunchEvent> {
         let outcomes = self.proxies.step(number, event);
         self.carry_out(outcomes)
     }

@@ -24,11 +24,11 @@ pub(super) struct EventInbox {
     bell: UnixStream,
 }
 
-/// A post and its letterbox.
+/// A mailbox: both ends of a channel for events, with a descriptor that becomes readable with each event.
 ///
 /// # Errors
 /// When the system is out of descriptors.
-pub(super) fn post() -> std::io::Result<(EventSender, EventInbox)> {
+pub(super) fn open_mailbox() -> std::io::Result<(EventSender, EventInbox)> {
     let (events, received) = channel();
     let (ring, bell) = UnixStream::pair()?;
     // A bell that has been rung enough need not be rung again.
@@ -47,7 +47,7 @@ pub(super) fn post() -> std::io::Result<(EventSender, EventInbox)> {
 }
 
 impl EventSender {
-    /// The same for the events of the proxy of this number.
+    /// A sender for the events of the proxy with this number.
     pub(super) fn of(&self, proxy: usize) -> Self {
         Self {
             proxy,
@@ -55,7 +55,7 @@ impl EventSender {
         }
     }
 
-    /// Tells the loop.
+    /// Sends an event to the loop.
     pub(super) fn send(&self, event: ProxyEvent) {
         let _ = self.events.send((self.proxy, event));
         let _ = (&*self.bell).write(&[1]);
@@ -63,7 +63,7 @@ impl EventSender {
 }
 
 impl EventInbox {
-    /// Everything that has come, with the number of the proxy that tells it.
+    /// All events that have come, with the number of their proxy.
     pub(super) fn take(&mut self) -> Vec<(usize, ProxyEvent)> {
         let mut rung = [0; 64];
         while matches!(self.bell.read(&mut rung), Ok(1..)) {}

@@ -21,7 +21,7 @@ use std::os::fd::RawFd;
 use crate::client::blocking::{AdminCallError, AdminRemote};
 use app::{LaunchError, RunningApp};
 use launcher::Launcher;
-use mailbox::post;
+use mailbox::open_mailbox;
 use parent::ParentSupervisor;
 use syscall::LauncherSignals;
 
@@ -57,7 +57,7 @@ pub struct ExecOptions {
     pub notify_fd: Option<RawFd>,
     /// What to decide by.
     pub plan: LaunchPlan,
-    /// Nobody chose the drain's deadline.
+    /// The drain's deadline is the default.
     pub default_timeout: bool,
     /// The app.
     pub command: Vec<OsString>,
@@ -90,8 +90,8 @@ fn try_run(options: ExecOptions) -> Result<ProcessExit, LaunchError> {
     if options.plan.port {
         check_pool(&options)?;
     }
-    let (post, letterbox) =
-        post().map_err(|error| LaunchError::own(format!("can't make a socket pair: {error}")))?;
+    let (post, letterbox) = open_mailbox()
+        .map_err(|error| LaunchError::own(format!("can't make a socket pair: {error}")))?;
     let app = RunningApp::start(
         &options.command,
         options

@@ -1,4 +1,4 @@
-//! The supervisor above: what it told us in the environment, and how it is told that the app is ready.
+//! The launcher's supervisor: what it set in the environment, and how it is notified that the app is ready.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,19 +11,19 @@ use crate::net::sd_notify;
 use crate::rt::output::complain;
 use crate::rt::syscall::{adopt_descriptor, duplicate_descriptor};
 
-/// What PM2 does where nobody says otherwise.
+/// PM2's default.
 const PM2_KILL: Duration = Duration::from_millis(1600);
 
 /// The ways to tell it.
 #[derive(Debug)]
 pub struct ParentSupervisor {
-    /// systemd, or who speaks like it.
+    /// systemd, or another supervisor with its protocol.
     socket: Option<OsString>,
     /// s6, and the number under which it was handed down.
     descriptor: Option<(RawFd, OwnedFd)>,
     /// Another descriptor of Node's channel, as PM2 opens it.
     channel: Option<OwnedFd>,
-    /// How often systemd wants to hear from us.
+    /// How often systemd expects a notification.
     pub watchdog: Option<Duration>,
 }
 
@@ -77,7 +77,7 @@ impl ParentSupervisor {
     /// The app takes requests.
     pub fn ready(&mut self, status: &str) {
         self.notify(&format!("READY=1\nSTATUS={status}"));
-        // Closed afterwards: whoever waits at its other end shall not wait for more.
+        // Closed afterwards, so that the reader doesn't wait for more.
         if let Some((number, descriptor)) = self.descriptor.take()
             && let Err(error) = syscall::write_to(descriptor, b"\n")
         {
@@ -103,12 +103,12 @@ impl ParentSupervisor {
     pub fn notify(&self, state: &str) {
         if let Some(socket) = &self.socket {
             // A supervisor that does not listen must not keep us from what we do.
-            let _ = sd_notify::tell(socket, state);
+            let _ = sd_notify::notify_at(socket, state);
         }
     }
 }
 
-/// The instance's name where nobody gives one: as its supervisor calls it.
+/// The instance's default name: as its supervisor calls it.
 pub fn name(pool: &str) -> Option<String> {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -152,7 +152,7 @@ fn named(
 /// The instance of `api@INSTANCE.service`, or the unit's name.
 fn unit(cgroup: &str) -> Option<String> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
-    // A login's or a terminal's: nobody restarts that one.
+    // A scope belongs to a login or a terminal, and is not restarted.
     if path.ends_with(".scope") {
         return None;
     }

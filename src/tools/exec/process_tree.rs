@@ -11,9 +11,9 @@ use crate::net::listening;
 pub(super) enum PortHolder {
     /// The app listens there.
     Ours(SocketAddr),
-    /// Somebody listens there, and the app's descriptors can't be read (it runs as another user).
+    /// A process listens there, and the app's descriptors can't be read (it runs as another user).
     Unknown(SocketAddr),
-    /// Somebody else listens there.
+    /// Another process listens there.
     Foreign,
     /// Nobody listens there.
     Nobody,
@@ -42,7 +42,7 @@ pub(super) fn find_port_holder(port: u16) -> PortHolder {
 }
 
 /// The ports that the app does listen on.
-pub(super) fn ports() -> BTreeSet<u16> {
+pub(super) fn app_ports() -> BTreeSet<u16> {
     let sockets = Sockets::of_app();
     let there = listening::all().into_iter();
     let ours = there.filter(|found| sockets.inodes.contains(&found.inode));

@@ -28,7 +28,7 @@ const TAKEN: [Signal; 8] = [
     Signal::SIGCHLD,
 ];
 
-/// A supervisor that does not read what it is told must not hold us up for longer.
+/// A supervisor that does not read its socket must not delay the launcher for longer.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A launcher has opened fewer before it forks, wherever its limit may be.
@@ -103,7 +103,7 @@ pub(crate) unsafe fn set_variable(name: &str, value: Option<&str>) {
     }
 }
 
-/// Lets go of pages of a file that nothing was written to: whoever touches one gets it from the page cache again.
+/// Lets go of pages of a file that nothing was written to: the next access reads them from the page cache again.
 ///
 /// # Safety
 /// Whatever is mapped there is of files and can't be written to, so that no content is lost.
@@ -170,7 +170,7 @@ fn guard(line: impl AsFd, leader: u32) -> ! {
     // Whatever is sent to the launcher's group must not reach this one.
     let _ = rustix::process::setsid();
     let _ = SigSet::all().thread_set_mask();
-    // Nobody may wait for our end of a descriptor that was handed to the app.
+    // No other process may wait for our end of a descriptor that was handed to the app.
     let _ = rustix::stdio::dup2_stdin(line);
     close_from(1);
     let mut byte = [0u8];
@@ -274,7 +274,7 @@ pub(crate) fn die_of(signal: i32) {
 /// Writes to a descriptor that was handed to us.
 ///
 /// # Errors
-/// Those of write(2); [`io::ErrorKind::WouldBlock`] where nobody reads it.
+/// Those of write(2); [`io::ErrorKind::WouldBlock`] where it is not read.
 pub(crate) fn write_to(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     if !is_writable(&descriptor, NOTIFY_TIMEOUT) {
         return Err(io::ErrorKind::WouldBlock.into());

@@ -42,7 +42,7 @@ impl ProxyCommand {
 
     /// Starts it; its process id.
     ///
-    /// It gets SIGTERM if the keeper is killed: whoever starts another keeper then finds the addresses free soon.
+    /// It gets SIGTERM if the keeper is killed: another keeper that is started then finds the addresses free soon.
     #[allow(unsafe_code, reason = "std can't fork")]
     pub(super) fn start(&self, held: &HeldSockets) -> io::Result<u32> {
         // SAFETY: this process has one thread, so that the child may do whatever it likes.
@@ -107,7 +107,8 @@ fn hand_down(held: &HeldSockets) -> io::Result<Vec<String>> {
         aside.push(fcntl_dupfd_cloexec(descriptor, FIRST + count)?);
     }
     for (number, descriptor) in (FIRST..).zip(&aside) {
-        // SAFETY: whatever has this number, nobody here uses it any more: this process becomes another program, or exits.
+        // SAFETY: whatever has this number, no code here uses it any more: this process becomes another program, or
+        // exits.
         if unsafe { libc::dup2(descriptor.as_raw_fd(), number) } < 0 {
             return Err(io::Error::last_os_error());
         }

@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 
 use crate::rt::syscall::{is_readable, kill};
 
-/// Whom the keeper follows.
+/// The proxy processes that the keeper follows.
 #[derive(Default)]
 pub(super) struct ProxyFamily {
     main: Option<u32>,

@@ -49,7 +49,7 @@ impl HeldSockets {
         );
         let notify = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         notify.set_nonblocking(true)?;
-        // Anybody can send to such a name: whose message it is, the kernel says.
+        // Every process can send to such a name: the kernel identifies the sender.
         set_socket_passcred(&notify, true)?;
         Ok(Self {
             notify,
@@ -151,7 +151,7 @@ impl AsFd for HeldSockets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::sd_notify::{tell, tell_with};
+    use crate::net::sd_notify::{notify_at, tell_with};
     use std::ffi::OsStr;
     use std::net::{TcpListener, TcpStream};
 
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(held.receive(), Some(SupervisorMessage::default()));
         assert_eq!(names(&held), ["web"]);
         assert!(TcpStream::connect(at).is_ok());
-        tell(address, "FDSTOREREMOVE=1\nFDNAME=web").unwrap();
+        notify_at(address, "FDSTOREREMOVE=1\nFDNAME=web").unwrap();
         held.receive().unwrap();
         assert_eq!(held.count(), 0);
         assert!(TcpStream::connect(at).is_err());
@@ -182,7 +182,7 @@ mod tests {
     fn what_is_for_the_supervisor_above_is_told_apart() {
         let mut held = HeldSockets::open().unwrap();
         let address = held.address().to_owned();
-        tell(
+        notify_at(
             OsStr::new(&address),
             "READY=1\nMAINPID=7\nSTATUS=two\nFDPOLL=0",
         )

@@ -1,5 +1,6 @@
-//! `lameduck run --keeper`: a small process that keeps the proxy's listening sockets and starts the proxy again when it is
-//! killed, so that nobody is refused meanwhile. For where there is no systemd, which does the same by itself.
+//! `lameduck run --keeper`: a small process that keeps the proxy's listening sockets and starts the proxy again when
+//! it is killed, so that no client is refused meanwhile. Meant for hosts without systemd, which does the same by
+//! itself.
 //!
 //! To the proxy it is a supervisor with a store of descriptors, as systemd is one: [`crate::net::kept_socket`] has that side.
 //! [`crate::core::revival`] decides; `held` is the store; `child` starts the process. One thread, no runtime, and nothing
@@ -137,7 +138,7 @@ impl ProxyKeeper {
             self.wait(patience);
             // What it said before it ended comes first.
             while let Some(message) = self.held.receive() {
-                self.heed(message);
+                self.apply_message(message);
             }
             while let Some(signal) = self.signals.read() {
                 if signal != libc::SIGCHLD {
@@ -199,7 +200,7 @@ impl ProxyKeeper {
         let _ = poll_for(&mut polled, Some(patience));
     }
 
-    fn heed(&mut self, message: SupervisorMessage) {
+    fn apply_message(&mut self, message: SupervisorMessage) {
         if message.ready {
             self.revival.note_serving();
         }

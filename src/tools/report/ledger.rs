@@ -144,13 +144,13 @@ impl LogLedger {
     }
 
     /// Takes one line in.
-    pub fn take(&mut self, place: LinePlace, text: &[u8], end: LineEnd) {
+    pub fn add_line(&mut self, place: LinePlace, text: &[u8], end: LineEnd) {
         let line = match (LogLine::read(text), end) {
             (Ok(line), LineEnd::Whole) => line,
-            // Without its end, nobody knows what else it would have said.
+            // Without its end, the rest of the line is unknown.
             (_, LineEnd::Torn) => return self.torn.add(place),
             (Err(LineFault::BadRestarts), _) => {
-                return self.doubt(
+                return self.add_doubt(
                     place,
                     "its field `restarts` is not what lameduck writes".to_owned(),
                 );
@@ -189,19 +189,19 @@ impl LogLedger {
                 .filter_map(|role| Some((role, line.doubt(role)?)));
             let doubts: Vec<_> = doubts.collect();
             for (role, why) in doubts {
-                self.doubt(
+                self.add_doubt(
                     place,
                     format!("it says `{}` of {id}, but {why}", role.as_str()),
                 );
             }
             if strays {
-                self.doubt(
+                self.add_doubt(
                     place,
                     format!("it names {id}, which the report has at another time"),
                 );
             }
             if roles.has(RestartRole::Cut) && !roles.has(RestartRole::Lost) {
-                self.doubt(place, format!("it says `cut` of {id}, and not `lost`"));
+                self.add_doubt(place, format!("it says `cut` of {id}, and not `lost`"));
             }
         }
         let near = |(pool, from, to): &(String, SystemTime, SystemTime)| {
@@ -221,7 +221,7 @@ impl LogLedger {
         self.strangers.entry(process).or_default().add(place);
     }
 
-    fn doubt(&mut self, place: LinePlace, why: String) {
+    fn add_doubt(&mut self, place: LinePlace, why: String) {
         if self.doubts.len() < MOST_PLACES {
             self.doubts.push(LineDoubt { place, why });
         }

@@ -203,8 +203,8 @@ impl LogLine {
     }
 }
 
-/// No request takes longer than this. A line that says so is somebody else's, and no time that is reckoned with it may be
-/// one that the clock lacks.
+/// No request takes longer than this. A line with a longer time is not lameduck's, and times derived from it could be
+/// beyond the clock's range.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 fn millis(value: f64) -> Result<Duration, LineFault> {

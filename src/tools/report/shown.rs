@@ -49,7 +49,7 @@ pub(super) fn figures(one: &RestartView) -> [String; 2] {
     ]
 }
 
-/// The instants of a restart with their names, those that somebody saw.
+/// The instants of a restart with their names, as far as they were observed.
 pub(super) fn instants(one: &RestartView) -> Vec<(&'static str, &str)> {
     let all = [
         ("told", &one.told),
@@ -66,7 +66,7 @@ pub(super) fn instants(one: &RestartView) -> Vec<(&'static str, &str)> {
         .collect()
 }
 
-/// Why and by whom, and what came of it.
+/// The cause of a restart, its author, and its outcome.
 pub(super) fn story(one: &RestartView) -> String {
     let mut text = one.cause.clone();
     if !one.reason.is_empty() {

@@ -188,7 +188,7 @@ async fn end(child: &mut Child) -> io::Result<ExitStatus> {
     child.wait().await
 }
 
-/// A file for output that nobody else can open.
+/// A private file for output.
 fn scratch() -> io::Result<File> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

@@ -32,12 +32,12 @@ pub trait RollProxy {
     /// Has the drain that this roll has asked for end when fresh probes pass (`restarted_when: probe`, from now on).
     fn await_probes(&self, name: &str) -> impl Future<Output = Result<(), RollError>>;
     /// Lifts the drain that this roll has asked for, if it is still there.
-    fn lift(&self, name: &str) -> impl Future<Output = Result<(), RollError>>;
+    fn lift_drain(&self, name: &str) -> impl Future<Output = Result<(), RollError>>;
     /// The pool as it is now.
     fn fetch_pool(&self) -> impl Future<Output = Result<PoolView, RollError>>;
 }
 
-/// Says when it is worth looking.
+/// Says when to look at the pool again.
 pub trait RollWatch {
     /// Waits until something may have changed. It may be dropped and called again without missing anything.
     fn changed(&mut self) -> impl Future<Output = Result<(), RollError>>;
@@ -75,8 +75,8 @@ pub trait RollTeller {
     /// A step of one backend.
     fn step(&mut self, name: &str, step: RollStep<'_>);
     /// The pool as it is now.
-    fn looked(&mut self, pool: &PoolView);
-    /// Somebody interrupted; `again`: for the second time.
+    fn pool_seen(&mut self, pool: &PoolView);
+    /// The user interrupted; `again`: for the second time.
     fn interrupted(&mut self, again: bool);
 }
 
@@ -187,7 +187,7 @@ pub async fn drive_roll<P: RollProxy, W: RollWatch>(job: RollJob<'_, P, W>) -> R
     };
     let (mut interrupted, mut watching) = (false, true);
     let end = loop {
-        if let Some(end) = driver.settle().await {
+        if let Some(end) = driver.process_events().await {
             break end;
         }
         let alarm = driver.roll.next_deadline().map(clock::instant);
@@ -199,7 +199,7 @@ pub async fn drive_roll<P: RollProxy, W: RollWatch>(job: RollJob<'_, P, W>) -> R
             }
             Some(done) = driver.work.next() => driver.done(done).await,
             changed = watch.changed(), if watching => match changed {
-                Ok(()) => driver.look().await,
+                Ok(()) => driver.observe_pool().await,
                 Err(trouble) => {
                     watching = false;
                     driver.broke(trouble);
@@ -232,20 +232,20 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 }
 
 impl<P: RollProxy> RollDriver<'_, P> {
-    /// Takes in what has happened, and does what follows. Says when it is over.
-    async fn settle(&mut self) -> Option<RollEnd> {
+    /// Takes in the waiting events, and performs what follows. Returns how the roll ended, if it did.
+    async fn process_events(&mut self) -> Option<RollEnd> {
         while let Some(event) = self.events.pop_front() {
             for effect in self.roll.step(event, clock::now()) {
                 if let RollEffect::Finish(end) = effect {
                     return Some(end);
                 }
-                self.act(effect).await;
+                self.perform_effect(effect).await;
             }
         }
         None
     }
 
-    async fn act(&mut self, effect: RollEffect) {
+    async fn perform_effect(&mut self, effect: RollEffect) {
         match effect {
             RollEffect::Drain(name) => {
                 self.teller.step(&name, RollStep::Draining);
@@ -265,7 +265,7 @@ impl<P: RollProxy> RollDriver<'_, P> {
                     self.broke(trouble);
                 }
             }
-            RollEffect::Undo(name) => match self.proxy.lift(&name).await {
+            RollEffect::Undo(name) => match self.proxy.lift_drain(&name).await {
                 Ok(()) => self.teller.step(&name, RollStep::Undone),
                 Err(trouble) => {
                     self.teller.step(&name, RollStep::NotUndone(&trouble));
@@ -301,8 +301,8 @@ impl<P: RollProxy> RollDriver<'_, P> {
         match done {
             Done::Drained(_, Err(trouble)) => self.broke(trouble),
             Done::Drained(name, Ok(answer)) => {
-                // Who is behind it now is who the command will stop.
-                self.look().await;
+                // The process that is behind it now is the one that the command will stop.
+                self.observe_pool().await;
                 let ours = |backend: &&BackendView| {
                     base(&backend.name) == name
                         && backend.drains.iter().any(|drain| drain.id == self.id)
@@ -329,15 +329,15 @@ impl<P: RollProxy> RollDriver<'_, P> {
                 if !ran.is_well() {
                     self.failed.get_or_insert((name, ran));
                 }
-                self.look().await;
+                self.observe_pool().await;
             }
         }
     }
 
-    async fn look(&mut self) {
+    async fn observe_pool(&mut self) {
         match self.proxy.fetch_pool().await {
             Ok(pool) => {
-                self.teller.looked(&pool);
+                self.teller.pool_seen(&pool);
                 let seen = pool.backends.iter().map(seen).collect();
                 self.pool = pool;
                 self.events.push_back(RollEvent::Looked(seen));

@@ -1,5 +1,5 @@
-//! What everybody writes and the parser of YAML refuses, made acceptable without losing a place: brackets that close in
-//! their key's column, and comments in JSON.
+//! Makes common spellings that the parser of YAML refuses acceptable, without moving positions: brackets that close
+//! in their key's column, and comments in JSON.
 
 use super::{Node, ValueKind};
 

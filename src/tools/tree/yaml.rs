@@ -26,7 +26,7 @@ struct OpenCollection {
     is_map: bool,
 }
 
-/// The documents of a text, with what everybody writes and the standard forbids. Positions are in bytes.
+/// The documents of a text, including common spellings that the standard forbids. Positions are in bytes.
 pub(in crate::tools) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
     strict(text).or_else(|broken| {
         let Some(moved) = lenient::indent_flow(text) else {

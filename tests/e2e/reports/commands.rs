@@ -44,7 +44,7 @@ pub async fn report(proxy: &DemoProxy, path: &Path) -> RestartReport {
 pub fn verify(report: &RestartReport, log: &Path) -> ReportVerdict {
     let mut ledger = LogLedger::new(report);
     read_lines(log, |line, text, end| {
-        ledger.take(LinePlace { file: 0, line }, text, end)
+        ledger.add_line(LinePlace { file: 0, line }, text, end)
     })
     .unwrap();
     compare(report, &ledger, &[log.display().to_string()])

@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_enters_after_close_has_returned() {
+    fn no_request_enters_after_close_has_returned() {
         loom::model(|| {
             let gate = Arc::new(Gate::new(true));
             let returned = Arc::new(AtomicBool::new(false));

@@ -81,7 +81,7 @@ fn row(restart: &Value, began: SystemTime, now: SystemTime) -> RestartRow {
     let mut from = began;
     for (n, (phase, end)) in ends.iter().enumerate() {
         let later = ends[n + 1..].iter().find_map(|(_, end)| *end);
-        // What nobody saw the end of lasts until the next thing that somebody saw, or until now.
+        // A phase whose end was not observed lasts until the next observation, or until now.
         let to = end.or(later).unwrap_or(if is_over { from } else { now });
         if let Ok(time) = to.duration_since(from)
             && !time.is_zero()

@@ -217,7 +217,7 @@ fn an_untrusted_client_claims_nothing() {
 
 /// RFC 9440, section 2.4, too: not even a trusted client may say what only a handshake proves.
 #[test]
-fn nobody_claims_a_certificate() {
+fn certificate_fields_of_a_client_are_dropped() {
     let claiming = "GET / HTTP/1.1\r\nHost: a\r\nX-Client-Cert-Subject: CN=root\r\nx_client_cert_san: DNS:a\r\nX-CLIENT-CERT: x\r\nX-Client-Certificate: x\r\nClient-Cert: :MII=:\r\nclient_cert_chain: x\r\nClient-Certain: x\r\n\r\n";
     let policy = policy(false, false, false, false);
     for trusted in [false, true] {

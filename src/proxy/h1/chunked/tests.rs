@@ -8,7 +8,7 @@ fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), ChunkErro
     let mut used = 0;
     for piece in input.chunks(step) {
         let decoded = decoder.decode(piece, &mut out);
-        assert_eq!(skimmer.skim(piece), decoded);
+        assert_eq!(skimmer.skip_body(piece), decoded);
         used += decoded?.0;
     }
     assert_eq!(decoder.payload(), out.len() as u64);
@@ -74,9 +74,9 @@ fn the_next_message_is_left_alone() {
         assert_eq!(decode(input, step), Ok((b"x".to_vec(), 11, true)));
     }
     let mut done = ChunkDecoder::new(0);
-    assert_eq!(done.skim(b"0\r\n\r\n"), Ok((5, true)));
-    assert_eq!(done.skim(b"0\r\n\r\n"), Ok((0, true)));
-    assert_eq!(done.skim(b""), Ok((0, true)));
+    assert_eq!(done.skip_body(b"0\r\n\r\n"), Ok((5, true)));
+    assert_eq!(done.skip_body(b"0\r\n\r\n"), Ok((0, true)));
+    assert_eq!(done.skip_body(b""), Ok((0, true)));
 }
 
 /// RFC 9112 §7.1: `chunk-size = 1*HEXDIG`, and an overflow must be noticed.
@@ -101,7 +101,10 @@ fn sizes() {
         refused(bad, ChunkError::BadSize);
     }
     let mut decoder = ChunkDecoder::new(0);
-    assert_eq!(decoder.skim(b"7FFFFFFFFFFFFFFF\r\nabc"), Ok((21, false)));
+    assert_eq!(
+        decoder.skip_body(b"7FFFFFFFFFFFFFFF\r\nabc"),
+        Ok((21, false))
+    );
     assert_eq!(decoder.payload(), 3);
     refused("8000000000000000\r\n", ChunkError::BadSize);
 }
@@ -111,12 +114,12 @@ fn sizes() {
 fn padded_sizes() {
     let body = "1    \r\nx\r\n".repeat(10_000) + "0 \t\r\n\r\n";
     let mut decoder = ChunkDecoder::of_response(0);
-    assert_eq!(decoder.skim(body.as_bytes()), Ok((body.len(), true)));
+    assert_eq!(decoder.skip_body(body.as_bytes()), Ok((body.len(), true)));
     assert_eq!(decoder.payload(), 10_000);
     let endless = format!("1{}", " ".repeat(300));
     for bad in ["1 x\r\n", "1 \n", " 1\r\n", &endless] {
         ChunkDecoder::of_response(0)
-            .skim(bad.as_bytes())
+            .skip_body(bad.as_bytes())
             .unwrap_err();
     }
 }
@@ -232,9 +235,9 @@ fn trailers() {
 #[test]
 fn an_error_stays() {
     let mut decoder = ChunkDecoder::new(0);
-    assert_eq!(decoder.skim(b"x"), Err(ChunkError::BadSize));
-    assert_eq!(decoder.skim(b"0\r\n\r\n"), Err(ChunkError::BadSize));
-    assert_eq!(decoder.skim(b""), Err(ChunkError::BadSize));
+    assert_eq!(decoder.skip_body(b"x"), Err(ChunkError::BadSize));
+    assert_eq!(decoder.skip_body(b"0\r\n\r\n"), Err(ChunkError::BadSize));
+    assert_eq!(decoder.skip_body(b""), Err(ChunkError::BadSize));
     assert!(!decoder.is_complete());
 }
 
@@ -263,7 +266,7 @@ proptest! {
         for cut in cuts.iter().cycle() {
             let (piece, after) = rest.split_at((*cut).min(rest.len()));
             let decoded = decoder.decode(piece, &mut out).unwrap();
-            prop_assert_eq!(skimmer.skim(piece).unwrap(), decoded);
+            prop_assert_eq!(skimmer.skip_body(piece).unwrap(), decoded);
             prop_assert_eq!(decoded, (piece.len(), after.is_empty()));
             rest = after;
             if rest.is_empty() { break; }

@@ -149,7 +149,7 @@ proptest! {
 
 /// The example of RFC 6455 §1.3.
 #[test]
-fn accept_is_what_the_key_asks_for() {
+fn accept_field_is_derived_from_the_key() {
     let (key, answer) = (b"dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     assert!(accepts(key, answer));
     assert!(!accepts(b"dGhlIHNhbXBsZSBub25jZQ=", answer));

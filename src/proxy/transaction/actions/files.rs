@@ -1,4 +1,4 @@
-//! A route's `files`: the request's file is found, told of and sent.
+//! A route's `files`: finds the request's file, and sends it.
 
 use std::borrow::Cow;
 use std::io;
@@ -32,7 +32,7 @@ use crate::rt::rooted::DiskWait;
 /// The methods that files are for.
 const ALLOW: &str = "Allow: GET, HEAD\r\n";
 
-/// A disk that takes longer than this to look for a file is taken for broken.
+/// A disk that takes longer than this to look for a file counts as broken.
 const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One request for a file.
@@ -64,12 +64,12 @@ pub(in crate::proxy::transaction) async fn answer_if_file(
     }
     let is_whole = head.body.is_empty();
     let mut request = FileRequest::new(plane, client, head, account, config, rule, is_whole);
-    // Boxed, as that of files alone.
+    // Boxed, as the future of a route with files alone.
     Box::pin(async move {
         match request.find(files).await {
             Ok(SoughtFile::Found(found)) => Some(request.answer_found(found, files).await),
             Ok(SoughtFile::Directory) => Some(request.redirect().await),
-            // Whatever else it is: without the files the pool would get it as it is.
+            // Any other error: the pool gets the request, as it would without the files.
             Ok(SoughtFile::Nothing(403)) => Some(request.answer_nothing(403).await),
             Ok(SoughtFile::Nothing(_) | SoughtFile::Refused(_)) => None,
             Err(cause) => Some(request.refuse_busy(cause).await),
@@ -153,7 +153,7 @@ impl FileRequest<'_> {
     /// Looks for the file.
     ///
     /// # Errors
-    /// Why nobody can say now.
+    /// Why the file can't be looked for now.
     async fn find(&self, files: &FilesAction) -> Result<SoughtFile, &'static str> {
         let buffer = self.client.buffer.bytes();
         let changes = self.account.changes();
@@ -381,7 +381,7 @@ impl FileRequest<'_> {
         out.extend_from_slice(&answer.fields);
         match (self.keeps, self.head.version) {
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
-            // RFC 9112, section 9.3: such a client takes silence for close.
+            // RFC 9112, section 9.3: without the field, such a client expects a close.
             (true, HttpVersion::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             (true, HttpVersion::Http11) => {}
         }

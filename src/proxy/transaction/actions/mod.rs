@@ -86,8 +86,8 @@ impl ActionAnswer {
     }
 }
 
-/// Does what the route does, which is no pool.
-pub(super) async fn act(
+/// Performs the action of a route without a pool.
+pub(super) async fn perform_action(
     plane: &DataPlane,
     client: &mut ClientConnection,
     head: &RequestHead,

@@ -1,4 +1,4 @@
-//! From where a client comes, and which certificate it has shown.
+//! Guards by the client's network, and by its certificate.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::config::CertificateDemand;
 use crate::metrics::RouteRefusal;
 
 impl GuardedRequest<'_> {
-    /// `deny` wins. A client that nobody knows is in no network, and so not in `allow`.
+    /// `deny` wins. A client without a known address is in no network, and so not in `allow`.
     pub(super) fn check_network(&self) -> Result<(), Refusal> {
         let route = &self.rule.route;
         if route.allow.is_empty() && route.deny.is_empty() {
@@ -24,8 +24,8 @@ impl GuardedRequest<'_> {
         }
     }
 
-    /// Only what the client has proven in this connection's own handshake counts: what it says of certificates in fields is
-    /// looked at nowhere, and without TLS there is nothing to look at.
+    /// Only the certificate of this connection's own handshake counts. Header fields about certificates are never
+    /// read, and without TLS there is no certificate.
     pub(super) fn check_certificate(&self) -> Result<(), Refusal> {
         let Some(demand) = &self.rule.route.client_certificate else {
             return Ok(());
@@ -52,7 +52,7 @@ fn may_come(allow: &[IpNet], deny: &[IpNet], address: Option<IpAddr>) -> bool {
     !has(deny) && (allow.is_empty() || has(allow))
 }
 
-/// Whether the certificate that these lines tell of is one that is asked for.
+/// Whether the certificate that these lines describe meets the demand.
 fn fits(demand: &CertificateDemand, identity: &str) -> bool {
     let line = |name: &str| {
         let mut lines = identity.split("\r\n");

@@ -14,7 +14,7 @@ impl GuardedRequest<'_> {
             .enter(self.counted_as(limit.id, &limit.key), u32::MAX)
     }
 
-    /// A place among them, which is kept until the request is over.
+    /// Takes a place among the requests that are served at once, until the request is over.
     pub(super) fn take_place(&self) -> Result<Option<CountedKey<u64>>, Refusal> {
         let limits = self.rule.limits.as_ref();
         let Some(limit) = limits.and_then(|limits| limits.connections.as_ref()) else {

@@ -18,7 +18,7 @@ use crate::rt::clock;
 /// The longest that a password is waited for to be checked.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longer credentials are nobody's, in bytes of their base64.
+/// Longest credentials that are checked, in bytes of base64.
 const LONGEST: usize = 4096;
 
 /// Base64, with or without its padding: clients differ.
@@ -28,7 +28,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 impl GuardedRequest<'_> {
-    /// Lets in who has a password of the file; says which fields the app gets.
+    /// Lets requests with a right password in, and returns the fields that the app gets.
     pub(super) async fn check_password(&mut self, auth: &RouteAuth) -> Result<Vec<u8>, Refusal> {
         let user = self.find_user(auth).await?;
         let mut lines = Vec::new();
@@ -65,7 +65,7 @@ impl GuardedRequest<'_> {
                     if let Some(user) = &found {
                         verified.remember(tag, user.clone(), clock::now());
                     }
-                    check.tell(found.clone());
+                    check.publish_outcome(found.clone());
                     return found.ok_or_else(|| is_wrong(auth));
                 }
                 CheckTurn::Others(check) => match clock::timeout(PATIENCE, check.wait()).await {
@@ -78,7 +78,7 @@ impl GuardedRequest<'_> {
         }
     }
 
-    /// Whose they are; `None`: nobody's.
+    /// The user whose credentials these are; `None`: no user's.
     async fn check_credentials(
         &self,
         file: Arc<UserFile>,
@@ -101,7 +101,8 @@ impl GuardedRequest<'_> {
         }
     }
 
-    /// The user and the password. Of two fields, nobody knows which one the app would take: they are none.
+    /// The user and the password. Two `Authorization` fields count as none, since it is unknown which one the app
+    /// would take.
     fn credentials(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let buffer = self.client.buffer.bytes();
         let mut fields = self.head.fields.iter().filter(|field| {

@@ -1,4 +1,4 @@
-//! What the app gets other than its client has sent it, because of who that client is.
+//! Changes of the head for the app that depend on who the client is.
 
 use super::{RouteAdmission, same_name};
 

@@ -1,5 +1,5 @@
-//! Another server is asked who a client is and what it may: forward authentication, as oauth2-proxy, Authelia and others
-//! offer it.
+//! Forward authentication: another server is asked who a client is and what it may do, as oauth2-proxy, Authelia and
+//! others offer it.
 //!
 //! It gets the request's header without its body, as a GET, and learns what was asked for from `X-Forwarded-…` and
 //! `X-Original-…`. With 2xx the request goes on; any other answer is the client's. Where there is none in time, nothing
@@ -46,7 +46,7 @@ const PASSED_ON: [&str; 11] = [
     "vary",
 ];
 
-/// What is not asked of the authentication server: about the body, a cached copy, or another protocol.
+/// Fields that the authentication server does not get: those about the body, a cached copy, or another protocol.
 const NOT_ASKED: [&str; 9] = [
     "accept-encoding",
     "range",
@@ -113,7 +113,7 @@ impl GuardedRequest<'_> {
         let client = self.plane.guards.auth_client();
         let asking = async {
             let mut asked = client.request(question.clone()).await;
-            // A kept connection may have been closed while the question was on its way: it can be asked twice.
+            // A kept connection may have been closed while the question was on its way; the question can be repeated.
             if asked.as_ref().is_err_and(|error| !error.is_connect()) {
                 asked = client.request(question).await;
             }
@@ -217,7 +217,7 @@ impl GuardedRequest<'_> {
         for (name, value) in written {
             fields.insert(name, HeaderValue::from_bytes(value).ok()?);
         }
-        // Should it be lameduck again that is asked, and that asks once more, it ends.
+        // The mark ends a loop in which the server asked is lameduck, and asks again.
         let (name, mark) = passes::mark();
         fields.append(name, HeaderValue::from_static(mark));
         Some(question)

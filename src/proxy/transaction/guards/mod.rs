@@ -1,9 +1,10 @@
 //! What a route asks of its clients before anything is done for them.
 //!
-//! `admit` is asked once, after the route is found: first whether the client has to come by HTTPS, then, in this order, for networks and certificates (`access`), how many
-//! requests of a key are under way (`at_once`), how fast they come (`rate`), and who it is: `basic` by a password,
-//! `forward` by another server's word. `edit` is what the app then gets other than the client has sent it. Last
-//! come files: what is one is answered here, and what is none goes on to the route's pool.
+//! `admit` is asked once, after the route is found: first whether the client has to come by HTTPS, then, in this
+//! order, for networks and certificates (`access`), how many requests of a key are under way (`at_once`), how fast
+//! they come (`rate`), and who it is: `basic` by a password, `forward` by the answer of another server. `edit` is
+//! what the app then gets other than the client has sent it. Last come files: what is one is answered here, and what
+//! is none goes on to the route's pool.
 
 mod access;
 mod at_once;
@@ -81,7 +82,7 @@ struct GuardedRequest<'a> {
     address: Option<IpAddr>,
 }
 
-/// What is refused, and how its client is told.
+/// A refusal: its reason, and the answer for the client.
 struct Refusal {
     reason: RouteRefusal,
     answer: LocalResponse,

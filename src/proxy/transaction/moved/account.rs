@@ -8,7 +8,7 @@ use crate::proxy::transaction::request_id::RequestId;
 use crate::rt::clock;
 
 impl RequestRecord {
-    /// As another process goes on with it. `head` is the request's.
+    /// The record in the form that another process continues it from. `head` is the request's.
     pub(super) fn export(&self, id: &RequestId, head: &[u8]) -> MovedRequest {
         let rule = self.rule.as_ref();
         MovedRequest {
@@ -31,7 +31,7 @@ impl RequestRecord {
         }
     }
 
-    /// The reverse, as far as it needs no registry: its backend and its route are to be found.
+    /// The reverse of [`Self::export`], without backend and route, which the caller has to look up in the registry.
     pub(super) fn import(moved: &MovedRequest) -> Self {
         let mut account = Self::new(
             clock::from_machine(moved.began_ns),

@@ -24,7 +24,7 @@ use crate::registry::endpoint::{IdleConnection, Permit};
 type MovedEnds = (Vec<OwnedFd>, MovedClient, MovedBackend);
 
 impl Transaction<'_> {
-    /// Offers a tunnel that stands still to the next process; says whether it is that one's now.
+    /// Offers a tunnel at a still point to the next process. True: it is now that process's.
     pub(super) async fn offer_tunnel(
         &mut self,
         connection: &IdleConnection,
@@ -53,7 +53,7 @@ impl Transaction<'_> {
             .await
     }
 
-    /// Offers a stream of events that stands still to the next process; says whether it is that one's now.
+    /// Offers a stream of events at a still point to the next process. True: it is now that process's.
     pub(super) async fn offer_events(&mut self, resting: &RestingAttempt) -> bool {
         let (descriptors, client, backend) = match self.export_ends(&resting.connection) {
             Ok(ends) => ends,
@@ -105,7 +105,7 @@ impl Transaction<'_> {
         false
     }
 
-    /// It is another process's now. It is in flight all the same: here, too, a drain must not be told that it isn't.
+    /// Another process has it now. It is still in flight, and a drain in this process must count it, too.
     pub(super) fn leave_to_another(
         &self,
         connection: IdleConnection,

@@ -30,7 +30,8 @@ use crate::proxy::upstream::moved::{AdoptedSocket, find_backend, import_connecti
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 
-/// A request that stands still here until it is ours to go on with. It is in flight from now on: a drain waits for it.
+/// A request taken from another process that is not continued until that process has let go of it. It counts as in
+/// flight from now on, so that a drain waits for it.
 pub struct ResumedRequest {
     socket: AdoptedSocket,
     permit: Permit,
@@ -137,7 +138,7 @@ impl ResumedRequest {
     ) -> Result<Self, AdoptError> {
         let mut head = RequestHead::new();
         let bytes = &request.head.0;
-        // It was taken by the limits of its day.
+        // The request was accepted by the limits that held when it came.
         let limits = HeadLimits {
             max_header: bytes.len(),
             max_uri: bytes.len(),
@@ -160,8 +161,8 @@ impl ResumedRequest {
         })
     }
 
-    /// Goes on with it to its end; then the client's connection is what is returned says. `head` becomes that of the
-    /// request. To be called on a data thread.
+    /// Continues the request to its end, and returns what becomes of the client's connection. `head` becomes that of
+    /// the request. Call it on a data thread.
     pub async fn resume(
         self,
         plane: &Arc<DataPlane>,
@@ -189,7 +190,7 @@ impl ResumedRequest {
         };
         let head_bytes = request.head.0.clone();
         if let RestOfRequest::Tunnel { .. } = rest {
-            // For those who look at the request.
+            // For code that reads the request's head.
             client.buffer = Buffer::of_carried(&head_bytes);
         }
         let id = RequestId::given(request.id.as_bytes());

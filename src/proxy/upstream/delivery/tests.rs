@@ -120,7 +120,7 @@ async fn a_first_request_on_an_accepted_connection_is_proven() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut connection = open(listener.local_addr().unwrap()).await;
         let (mut theirs, _) = listener.accept().await.unwrap();
-        let Some(place) = socket::place(&connection.stream) else {
+        let Some(place) = socket::peer_accept_state(&connection.stream) else {
             return;
         };
         connection.accepted = place == AcceptState::Process;

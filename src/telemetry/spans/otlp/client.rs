@@ -38,7 +38,7 @@ pub(super) struct CollectorClient {
     heard: Arc<Mutex<CollectorAnswers>>,
 }
 
-/// What the collector has said since somebody asked.
+/// What the collector has answered since that was last read.
 #[derive(Debug, Default)]
 struct CollectorAnswers {
     problem: Option<String>,
@@ -118,7 +118,7 @@ impl HttpClient for CollectorClient {
                 heard.problem = Some(format!(
                     "it answered {}{}",
                     answer.status(),
-                    told(answer.body())
+                    describe_answer(answer.body())
                 ));
             }
         }
@@ -143,7 +143,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// What a collector says in an answer that is no success, if it is text: a `Status` in protobuf has its message in plain
 /// bytes, too.
-fn told(body: &Bytes) -> String {
+fn describe_answer(body: &Bytes) -> String {
     let text = String::from_utf8_lossy(body);
     let plain: String = text
         .chars()

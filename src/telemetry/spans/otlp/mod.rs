@@ -1,4 +1,4 @@
-//! The thread that sends traces: it gathers a batch, makes spans of it, and waits for the collector's word.
+//! The thread that sends traces: it gathers a batch, makes spans of it, and waits for the collector's answer.
 //!
 //! OpenTelemetry's crate encodes and tries again; `client` is what it sends by, `spans` makes its spans of our records.
 
@@ -40,7 +40,7 @@ pub(super) fn check(config: &TracingConfig) -> Result<(), TracingError> {
     CollectorClient::new(config).map(drop)
 }
 
-/// Starts the thread. It ends when nobody can hand over traces any more.
+/// Starts the thread. It ends when the last sender of traces is dropped.
 pub(super) fn start(
     config: &TracingConfig,
     queue: UnboundedReceiver<QueueMessage>,
@@ -174,16 +174,16 @@ impl BatchSender {
                 if left.is_zero() {
                     break;
                 }
-                // Not `recv`, which each trace would wake: whoever hands one over would pay for that.
+                // Not `recv`, which each trace would wake, at a cost for the request that hands it over.
                 let _ = clock::timeout(left, self.shared.hurry.notified()).await;
             }
             self.send(&batch).await;
             batch.clear();
             for done in flushes.drain(..) {
-                // Who has asked may have gone.
+                // The caller may have gone.
                 let _ = done.send(());
             }
-            self.losses.tell(&self.shared, &self.endpoint);
+            self.losses.warn_of_losses(&self.shared, &self.endpoint);
         }
     }
 
@@ -228,7 +228,7 @@ struct LossReport {
 }
 
 impl LossReport {
-    fn tell(&mut self, shared: &QueueShared, endpoint: &str) {
+    fn warn_of_losses(&mut self, shared: &QueueShared, endpoint: &str) {
         let lost = [&shared.failed, &shared.queue_full, &shared.rejected]
             .iter()
             .map(|counter| counter.load(Ordering::Relaxed))

@@ -19,7 +19,7 @@ use crate::rt::clock::ClockReading;
 /// The longest text of an attribute, in bytes.
 const LONGEST_TEXT: usize = 2048;
 
-/// Methods that the conventions know; others are `_OTHER`, since anybody can make up more.
+/// Methods that the conventions know; others are `_OTHER`, since clients can make up more.
 const METHODS: [&str; 10] = [
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE",
 ];

@@ -58,7 +58,7 @@ impl AdvisedCommand {
     const WHOLE: usize = usize::MAX;
 }
 
-/// The command as it should be, in as many lines as the file needs; `None`: nobody can say.
+/// The command as it should be, in as many lines as the file needs; `None`: it can't be derived.
 pub(super) fn command(process: &SupervisedProcess, fix: &Corrections) -> Option<String> {
     let command = match fix.wrap && !process.has_hook_form() {
         true => wrapped(process, fix)?,

@@ -11,7 +11,7 @@ fn port_variable(process: &SupervisedProcess) -> &'static str {
     }
 }
 
-/// What the launcher is told about the port, and what in the app's command must be replaced.
+/// The launcher's option for the port, and what in the app's command must be replaced.
 pub(super) fn port(
     process: &SupervisedProcess,
     argv: &[String],

@@ -6,8 +6,8 @@ use super::super::shell::{ShellJoiner, ShellPiece, join, split};
 use super::super::wrappers;
 
 /// The text with its main command started by `exec`, with `before` in front of it (the launcher, or nothing), and the
-/// command changed by `change`. Whatever came after it is left out; what it was piped into is kept, which takes
-/// bash (`needs_bash`). `None`: it starts several things at once, and nobody can say which of them is meant.
+/// command changed by `change`. Whatever came after it is left out; what it was piped into is kept, which takes bash
+/// (`needs_bash`). `None`: it starts several things at once, and it is unclear which of them is meant.
 pub(super) fn exec_main(
     text: &str,
     before: &str,

@@ -10,7 +10,7 @@ use super::super::shell;
 use super::{Help, ProcessJudge};
 use crate::config::Severity;
 
-/// Where the proxy listens, and commands ask, if nobody says otherwise.
+/// Where the proxy listens, and commands connect, by default.
 pub(super) const DEFAULT_SOCKET: &str = "/run/lameduck/lameduck.sock";
 
 impl ProcessJudge<'_> {

@@ -158,7 +158,7 @@ impl ProcessJudge<'_> {
         self.add(severity, check, &place, what, help);
     }
 
-    /// What the app's own server is told to wait for, and what its pod sleeps.
+    /// The graceful time-out of the app's own server, and the sleep of its pod's hook.
     fn program_time(&mut self) {
         let process = self.process;
         let Some(after) = process.kill.after else {

@@ -2,14 +2,14 @@
 
 use super::main;
 
-/// Ports of data stores, brokers and mail: who names one of them connects to it.
+/// Ports of data stores, brokers and mail: a command that names one of them connects to it.
 const FOREIGN: [u16; 39] = [
     22, 25, 53, 465, 587, 993, 1433, 1521, 1883, 2181, 2379, 3306, 4222, 5432, 5672, 6379, 6380,
     8883, 9042, 9092, 11211, 27017, 27018, 61613, 21, 69, 110, 123, 143, 161, 389, 445, 554, 636,
     995, 3389, 5060, 25565, 51820,
 ];
 
-/// Whether nobody speaks HTTP there.
+/// Whether no HTTP is spoken there.
 pub(in super::super) fn is_foreign(port: u16) -> bool {
     FOREIGN.contains(&port)
 }

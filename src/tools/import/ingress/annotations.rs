@@ -17,7 +17,7 @@ pub enum AnnotationFate {
     Harmless,
     /// It is named as left out, unless it says what is the case anyway.
     LeftOut,
-    /// It keeps somebody out and can't be carried over: what it is about answers 503.
+    /// It restricts access and can't be carried over: its paths answer 503.
     Closed,
 }
 

@@ -3,8 +3,8 @@
 //! `model` reads the objects from YAML, `annotations` is the table of what becomes of each annotation, `plan`
 //! decides, into a [`super::draft`], and [`super::writer`] writes that down.
 //!
-//! What somebody is kept out of and can't be carried over leads to a pool without backends that answers 503, as in
-//! [`super::nginx`]. Where not even its path can be said, the whole host is closed.
+//! Paths whose access is restricted in a way that can't be carried over lead to a pool without backends that answers
+//! 503, as in [`super::nginx`]. Where not even its path can be said, the whole host is closed.
 
 pub mod annotations;
 mod model;

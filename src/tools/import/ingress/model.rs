@@ -8,7 +8,7 @@ use super::annotations::PREFIX;
 use crate::tools::import::notice::SourcePlace;
 use crate::tools::tree::{Node, ValueKind, yaml};
 
-/// Lists in one another: nobody writes more.
+/// Most lists in one another; real objects have fewer.
 const MAX_LISTS: usize = 8;
 
 /// What a file has.

@@ -8,10 +8,10 @@
 //!
 //! # Locations
 //!
-//! nginx's order of locations is not that of routes; [`plan`] has the mapping (`paths.rs`), with priorities. What can't be
-//! carried over is routed to a pool without backends that answers 503: without it, a guarded path would fall to a less
-//! specific, open route. Regular expressions are translated ([`pcre`]); where one that keeps somebody out can't be, one
-//! that fits more takes its place.
+//! nginx's order of locations is not that of routes; [`plan`] has the mapping (`paths.rs`), with priorities. What
+//! can't be carried over is routed to a pool without backends that answers 503: without it, a guarded path would fall
+//! to a less specific, open route. Regular expressions are translated ([`pcre`]); where one that restricts access
+//! can't be, one that fits more takes its place.
 //!
 //! # Keys
 //!

@@ -137,7 +137,7 @@ impl<'a> NginxServer<'a> {
         for name in directive.args() {
             let lower = name.to_ascii_lowercase();
             let why = match lower.as_str() {
-                // What nobody asks for: such a server is there by being the default one.
+                // Names that no client sends: such a server is only a default one.
                 "" | "_" | "-" | "!" => continue,
                 other if other.starts_with('~') => "lameduck has no regular expressions for hosts",
                 other if other.ends_with(".*") => "a host's wildcard stands at its beginning",
@@ -179,7 +179,10 @@ impl<'a> NginxServer<'a> {
                 (path, _) => (LocationKind::Prefix, path),
             };
             let scope = around.enter(directive.inner());
-            let has_root = scope.own("root").or_else(|| scope.own("alias")).is_some();
+            let has_root = scope
+                .own_directive("root")
+                .or_else(|| scope.own_directive("alias"))
+                .is_some();
             let root_path = if has_root { path } else { root_path };
             self.locations.push(NginxLocation {
                 directive,

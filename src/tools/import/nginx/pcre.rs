@@ -1,7 +1,7 @@
 //! Regular expressions as nginx has them (PCRE), in the syntax of lameduck's.
 //!
-//! What needs backtracking is refused by name: look-around, back-references, atomic groups, possessive quantifiers. Where
-//! somebody is kept out by such an expression, [`widen_regex`] gives one that fits at least as much.
+//! What needs backtracking is refused by name: look-around, back-references, atomic groups, possessive quantifiers.
+//! Where such an expression restricts access, [`widen_regex`] gives one that fits at least as much.
 
 use crate::tools::import::draft::toml_text;
 use crate::tools::import::offered;

@@ -86,7 +86,7 @@ impl<'a> NginxScope<'a> {
     }
 
     /// The directive of that name on this level alone: for what is not inherited.
-    pub fn own(&self, name: &str) -> Option<&'a NginxDirective> {
+    pub fn own_directive(&self, name: &str) -> Option<&'a NginxDirective> {
         self.levels.last()?.iter().rfind(|d| d.name() == name)
     }
 }
@@ -158,7 +158,7 @@ mod tests {
         let scope = NginxScope::default().enter(&tree).enter(tree[3].inner());
         assert_eq!(scope.all("s").len(), 1);
         assert_eq!((scope.value("s"), scope.value("t")), ("c", "x"));
-        assert!(scope.own("t").is_none() && scope.last("u").is_none());
+        assert!(scope.own_directive("t").is_none() && scope.last("u").is_none());
     }
 
     #[test]

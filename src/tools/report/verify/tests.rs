@@ -118,7 +118,7 @@ fn verdict(report: &RestartReport, lines: &[String]) -> ReportVerdict {
             file: 0,
             line: number as u64 + 1,
         };
-        ledger.take(place, line.as_bytes(), LineEnd::Whole);
+        ledger.add_line(place, line.as_bytes(), LineEnd::Whole);
     }
     compare(report, &ledger, &["access.log".to_owned()])
 }
@@ -234,10 +234,10 @@ fn gaps_strangers_and_foreign_lines_are_noted() {
             file: 0,
             line: number as u64 + 1,
         };
-        ledger.take(place, line.as_bytes(), LineEnd::Whole);
+        ledger.add_line(place, line.as_bytes(), LineEnd::Whole);
     }
     let last = LinePlace { file: 0, line: 99 };
-    ledger.take(last, b"{\"time\":\"2026", LineEnd::Torn);
+    ledger.add_line(last, b"{\"time\":\"2026", LineEnd::Torn);
     let found = compare(&report, &ledger, &["a.log".to_owned()]);
     let notes = found.notes.join("\n");
     for said in [
@@ -272,7 +272,7 @@ fn lines_of_a_hostile_log_are_passed_over_in_a_bounded_account() {
     }
     let mut ledger = LogLedger::new(&report);
     for (number, line) in (1..).zip(&lines) {
-        ledger.take(
+        ledger.add_line(
             LinePlace {
                 file: 0,
                 line: number,

@@ -2,7 +2,7 @@
 
 use tokio_rustls::TlsAcceptor;
 
-use super::super::super::handshake::{ProxiedAddrs, dressed, note_written};
+use super::super::super::handshake::{ProxiedAddrs, establish, note_written};
 use super::super::super::reuse::{IdleState, check_idle};
 use super::*;
 use crate::config::{self, UpstreamTls};
@@ -56,7 +56,7 @@ async fn opened() -> (Box<IdleConnection>, Theirs) {
         let IdleConnection { stream, .. } = *plain;
         let patience = Duration::from_secs(5);
         let transport = transport();
-        let dressed = dressed(stream, &endpoint, &transport, Alpn::Http1, patience, behalf);
+        let dressed = establish(stream, &endpoint, &transport, Alpn::Http1, patience, behalf);
         let dressed = dressed.await.unwrap();
         Box::new(IdleConnection {
             stream: dressed.stream,

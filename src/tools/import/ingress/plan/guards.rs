@@ -1,11 +1,11 @@
-//! Who is kept out, and how much of it anybody gets: as keys of routes, or as the reason why they stay closed.
+//! Restrictions of access and rate: as keys of routes, or as the reason why the routes stay closed.
 
 use super::settings::{AnnotationReader, plain_text, split_url};
 use crate::tools::import::draft::{toml_list, toml_table, toml_text};
 use crate::tools::import::ingress::model::Annotation;
 use crate::tools::import::offered;
 
-/// Directives of snippets that keep nobody out.
+/// Directives of snippets that restrict no access.
 const HARMLESS_DIRECTIVES: [&str; 22] = [
     "more_set_headers",
     "more_clear_headers",
@@ -31,7 +31,7 @@ const HARMLESS_DIRECTIVES: [&str; 22] = [
     "proxy_cookie_path",
 ];
 
-/// Reads who may come and how often.
+/// Reads the restrictions of access and rate.
 pub(super) fn read_guards(reader: &mut AnnotationReader<'_>) {
     read_snippets(reader);
     read_addresses(reader);
@@ -57,9 +57,9 @@ fn read_snippets(reader: &mut AnnotationReader<'_>) {
     }
 }
 
-/// Whether all statements of a snippet are known to keep nobody out.
+/// Whether all statements of a snippet are known to restrict no access.
 fn is_harmless(snippet: &str) -> bool {
-    // A `;` in quotes makes a statement that begins with a word nobody knows: on the safe side.
+    // A `;` in quotes makes a statement that begins with an unknown word: that errs on the safe side.
     let lines = snippet
         .lines()
         .map(str::trim)
@@ -121,7 +121,7 @@ fn read_auth(reader: &mut AnnotationReader<'_>) {
     let kind = reader.get("auth-type");
     let url = reader.get("auth-url");
     let Some(first) = kind.or(url) else {
-        // Half of it is a mistake that may have been meant to keep somebody out.
+        // Only one of the two is a mistake, which may have been meant to restrict access.
         if let Some(secret) = reader.get("auth-secret") {
             reader.close(secret, "there is no `auth-type` beside it");
         }

@@ -24,7 +24,7 @@ fn folder(ingress: &IngressObject, tls: &IngressTls) -> String {
     }
 }
 
-/// Plans both, and closes what asks for client certificates where nobody can show one.
+/// Plans both, and closes what asks for client certificates where no client can show one.
 pub(super) fn plan_listeners(planned: &mut [PlannedIngress<'_>], draft: &mut ConfigDraft) {
     let mut open = ListenerDraft {
         keys: vec![("address", toml_text("0.0.0.0:80"))],

@@ -44,7 +44,7 @@ struct Location<'o> {
     pub backend: &'o IngressBackend,
     pub place: SourcePlace,
     pub canary: Option<(&'o IngressObject, &'o IngressBackend)>,
-    /// Another one of the same path keeps somebody out.
+    /// Another one of the same path restricts access.
     pub is_closed: bool,
     /// Another one is the same for lameduck, and comes first.
     pub is_hidden: bool,

@@ -14,7 +14,7 @@ use crate::tools::import::nginx::scope::{read_size, read_time};
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 use crate::tools::import::offered;
 
-/// Words in names of annotations that nobody here knows: what they are about is closed.
+/// Words in names of unknown annotations that suggest a restriction of access: their paths are closed.
 const GUARDING_WORDS: [&str; 10] = [
     "auth", "allow", "deny", "white", "black", "block", "secur", "jwt", "oidc", "waf",
 ];
@@ -37,7 +37,7 @@ pub(super) struct IngressSettings {
     pub is_closed: bool,
     /// It keeps somebody out.
     pub is_guarded: bool,
-    /// The whole host answers 503: what ingress-nginx does for all of it keeps somebody out.
+    /// The whole host answers 503: ingress-nginx restricts access to all of it.
     pub closes_host: bool,
     /// An action that takes the place of the backend.
     pub redirect: Option<DraftKeys>,
@@ -108,14 +108,14 @@ impl<'o> AnnotationReader<'o> {
             .tell_difference(&annotation.place, format!("`{}`: {how}", annotation.line()));
     }
 
-    /// Says that one keeps somebody out, and closes all paths.
+    /// Reports an annotation that restricts access, and closes all paths.
     pub(super) fn close(&mut self, annotation: &Annotation, why: &str) {
         self.refuse(annotation, &format!("{why}; its paths answer 503"));
         self.out.is_closed = true;
         self.out.is_guarded = true;
     }
 
-    /// Says that one keeps somebody out of a whole host, and closes it.
+    /// Reports an annotation that restricts access to a whole host, and closes the host.
     pub(super) fn close_host(&mut self, annotation: &Annotation, why: &str) {
         self.refuse(annotation, &format!("{why}; the whole host answers 503"));
         self.out.closes_host = true;
@@ -145,7 +145,7 @@ impl<'o> AnnotationReader<'o> {
         time
     }
 
-    /// What the table leaves out or closes, and what nobody knows.
+    /// Reports annotations that the table leaves out or closes, and unknown ones.
     fn name_unused(&mut self) {
         if let Some((class, place)) = &self.ingress.class
             && !class.contains("nginx")

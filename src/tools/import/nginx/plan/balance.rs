@@ -5,7 +5,7 @@ use crate::tools::import::draft::{PoolDraft, toml_text};
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 
-/// What may be hashed, for who asks for something else.
+/// The advice for a key that can't be hashed.
 const WAYS: &str = "lameduck hashes the client's address, the path with or without its query, one header field or one \
                     cookie (`hash_on`)";
 

@@ -215,7 +215,7 @@ fn methods_that(holds: impl Fn(&str) -> bool) -> Vec<String> {
     found.map(|method| (*method).to_owned()).collect()
 }
 
-/// Why a test can't be said that holds for who sends no such field.
+/// Why a test can't be carried over that also holds for clients without the field.
 const HOLDS_WITHOUT: &str =
     "it holds where there is no such field, too, and lameduck can't ask for that";
 

@@ -114,7 +114,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         &'s self,
         scope: &NginxScope<'a>,
     ) -> Option<(&'a NginxDirective, &'s NginxLocation<'a>)> {
-        let (files, name) = match scope.own("try_files") {
+        let (files, name) = match scope.own_directive("try_files") {
             Some(tried) => (tried, tried.args().last()?),
             None => fallback_page(scope)?,
         };

@@ -79,7 +79,7 @@ pub(super) fn read_files(
         change,
         single,
     } = FileRoot::read(location, values)?;
-    if let Some(alias) = scope.own("alias") {
+    if let Some(alias) = scope.own_directive("alias") {
         let ending = |name: &str| name.rsplit_once('.').map(|(_, ending)| ending.to_owned());
         if single
             .as_ref()
@@ -116,7 +116,7 @@ pub(super) fn read_files(
             return Err(format!("`{program}` is a program"));
         }
         fields.push(("try".to_owned(), toml_list(&steps)));
-    } else if let Some(tried) = scope.own("try_files") {
+    } else if let Some(tried) = scope.own_directive("try_files") {
         fields.push((
             "try".to_owned(),
             toml_list(&read_try(tried, end, &mut notices)?),
@@ -226,7 +226,7 @@ impl FileRoot {
             return Ok(in_dir(bare(&dir), PathChange::None));
         }
         let alias = directive.arg(0);
-        let is_own = location.scope.own("alias").is_some();
+        let is_own = location.scope.own_directive("alias").is_some();
         if location.kind == LocationKind::Regex && is_own {
             // The whole name of the file, of what the expression has found.
             let read = values.read(alias)?;

@@ -1,4 +1,4 @@
-//! What lameduck has once for all: limits and times of clients, the access log, whom it trusts.
+//! Settings that lameduck has once for all routes: limits and times of clients, the access log, trusted proxies.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Who is kept out of a place, and how much of it anybody gets: as keys of its routes, or as the reason why it stays
-//! closed.
+//! Restrictions of access and rate of a location: as keys of its routes, or as the reason why it stays closed.
 
 use super::pools::PassTarget;
 use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
@@ -38,10 +37,10 @@ pub(super) struct GuardKeys {
     pub passed: Vec<String>,
 }
 
-/// What must not be left open: a place that somebody is kept out of.
+/// The guards of a location with restricted access, which must not be left open.
 ///
 /// # Errors
-/// lameduck can't keep them out.
+/// lameduck can't restrict access in this way.
 pub(super) fn read_guards(
     site: &NginxSite<'_>,
     server: &NginxServer<'_>,
@@ -137,7 +136,7 @@ pub(super) fn read_guards(
     Ok(guards)
 }
 
-/// Whether a directive is of a module of others that decides who may come.
+/// Whether a directive belongs to a third-party module that restricts access.
 fn is_foreign_guard(name: &str) -> bool {
     let scripts = ["access_by_lua", "rewrite_by_lua"];
     scripts.iter().any(|script| name.starts_with(script))
@@ -184,17 +183,17 @@ fn read_addresses(rules: &[&NginxDirective]) -> Option<DraftKeys> {
             _ => denied.push(network),
         }
     }
-    // Who is not named may come.
+    // Clients that are not named may come.
     (allowed.is_empty() && !denied.is_empty()).then(|| vec![("deny", toml_list(&denied))])
 }
 
-/// Whether a guard keeps everybody out.
+/// Whether a guard refuses all clients.
 pub(super) fn is_for_nobody(key: &(&'static str, String)) -> bool {
     let everybody = toml_list(&["0.0.0.0/0".to_owned(), "::/0".to_owned()]);
     key.0 == "deny" && key.1 == everybody
 }
 
-/// `auth_request` to a location that passes requests on to who checks them.
+/// `auth_request` to a location that passes requests on to an authentication server.
 fn forward_auth(
     site: &NginxSite<'_>,
     server: &NginxServer<'_>,
@@ -215,7 +214,7 @@ fn forward_auth(
         .ok_or("there is no location for it")?;
     let pass = location
         .scope
-        .own("proxy_pass")
+        .own_directive("proxy_pass")
         .ok_or("its location passes requests to nobody")?;
     let target = PassTarget::read(pass)?;
     let address = match site.upstream(&target.to) {

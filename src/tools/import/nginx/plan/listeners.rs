@@ -171,7 +171,7 @@ pub(super) fn plan(
         served.servers.extend(mixed.open);
         served.redirected = mixed.redirected;
     }
-    // Without any, nothing could be checked: a place that nobody else can reach.
+    // Without any, nothing could be checked: a listener that other hosts can't reach.
     if draft
         .listeners
         .iter()

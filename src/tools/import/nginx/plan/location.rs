@@ -1,4 +1,4 @@
-//! What a location does with a request: its action, what happens on the way, and who is kept out.
+//! What a location does with a request: its action, its changes, and its restrictions of access.
 
 use super::conditions::RequestTest;
 use super::fallback::tested_steps;
@@ -35,7 +35,7 @@ pub(super) struct LocationPlan {
     pub notices: Vec<ImportNotice>,
     /// Whether it answers 503, because it can't be carried over.
     pub is_closed: bool,
-    /// Whether nginx sends who leaves out its last slash there.
+    /// Whether nginx redirects requests without the last slash there.
     pub adds_slash: bool,
 }
 
@@ -62,7 +62,7 @@ pub(super) enum PathChange {
 }
 
 impl LocationPlan {
-    /// Whether somebody is kept out, or everybody.
+    /// Whether some or all clients are refused.
     pub(super) fn keeps_out(&self) -> bool {
         let guards = ["auth", "allow", "deny"];
         let is_open = |key: &str| ["pool", "split", "files"].contains(&key);
@@ -159,7 +159,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         if let Some(directive) = scope.last("internal")
             && offered::has_route_key("respond")
         {
-            return Ok(self.hide(location, directive));
+            return Ok(self.plan_internal(location, directive));
         }
         let mut plan = LocationPlan::default();
         plan.notices.extend(inner.iter().filter_map(super::judge));
@@ -221,7 +221,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             return Ok(plan);
         }
         let (mut content, mut content_scope) = (pass_of(scope), scope.clone());
-        if let (Some(_), Some(tried)) = (content, scope.own("try_files")) {
+        if let (Some(_), Some(tried)) = (content, scope.own_directive("try_files")) {
             let why =
                 "it decides which requests `proxy_pass` gets, and lameduck passes all of them on";
             return Err(refuse(tried, why));
@@ -413,7 +413,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         head: &str,
         plan: &mut LocationPlan,
     ) -> Result<(), ImportNotice> {
-        let Some(limit) = location.scope.own("limit_except") else {
+        let Some(limit) = location.scope.own_directive("limit_except") else {
             return Ok(());
         };
         let is_deny = matches!(limit.inner(), [only] if only.line() == "deny all");
@@ -489,5 +489,7 @@ pub(super) fn trim_request(url: &str) -> &str {
 
 /// What passes requests on at a place.
 pub(super) fn pass_of<'a>(scope: &NginxScope<'a>) -> Option<&'a NginxDirective> {
-    scope.own("proxy_pass").or_else(|| scope.own("grpc_pass"))
+    scope
+        .own_directive("proxy_pass")
+        .or_else(|| scope.own_directive("grpc_pass"))
 }

@@ -46,7 +46,7 @@ const READ_ELSEWHERE: [&str; 28] = [
     "events",
     "map",
     "types",
-    // By whoever plans a location, which says what it could not carry over.
+    // Read by the planner of locations, which reports what it could not carry over.
     "add_header",
     "proxy_set_header",
     "grpc_set_header",
@@ -205,7 +205,7 @@ fn hold_at(listeners: &[String], group: &mut RouteGroup) {
     }
 }
 
-/// What is to be said of one directive wherever it stands; `None`: nothing, or whoever reads it says it.
+/// The notice for a directive, wherever it stands; `None`: none, or the code that reads the directive makes it.
 fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
     let name = directive.name();
     if READ_ELSEWHERE.contains(&name) {

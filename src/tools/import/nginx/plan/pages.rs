@@ -14,8 +14,8 @@ use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
 impl<'a> LocationPlanner<'_, 'a> {
-    /// `internal`: for clients there is nothing.
-    pub(super) fn hide(
+    /// `internal`: clients get 404.
+    pub(super) fn plan_internal(
         &self,
         location: &NginxLocation<'a>,
         directive: &NginxDirective,
@@ -187,7 +187,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             LocationKind::Prefix | LocationKind::FirmPrefix => location.path.trim_end_matches('/'),
             _ => "",
         };
-        let tried = location.scope.own("try_files");
+        let tried = location.scope.own_directive("try_files");
         let has_step = tried.is_none_or(|d| d.args().iter().any(|step| step.ends_with('/')));
         let can_be_directory = match location.kind {
             LocationKind::Exact => location.path.ends_with('/'),
@@ -206,7 +206,7 @@ impl<'a> LocationPlanner<'_, 'a> {
                 return true;
             }
             let line = other.directive.line();
-            let has_root = other.scope.own("root").or_else(|| other.scope.own("alias"));
+            let has_root = other.scope.own_directive("root").or_else(|| other.scope.own_directive("alias"));
             if !sends_files(other) || has_root.is_some() {
                 let says = format!(
                     "`index {name}`: it is not a file here: `{line}` answers it, and a directory without another one gets 403"
@@ -235,7 +235,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         if !uri.starts_with('/') || uri.contains('$') || !is_file {
             return None;
         }
-        let (root, rest) = match scope.own("alias") {
+        let (root, rest) = match scope.own_directive("alias") {
             Some(alias) => (alias.arg(0), uri.strip_prefix(location?.path)?),
             None => (scope.value("root"), uri),
         };
@@ -249,7 +249,7 @@ impl<'a> LocationPlanner<'_, 'a> {
     }
 }
 
-/// Whether a location sends files to whoever asks.
+/// Whether a location sends files to clients.
 fn sends_files(location: &NginxLocation<'_>) -> bool {
     let other = [
         "return",
@@ -261,8 +261,8 @@ fn sends_files(location: &NginxLocation<'_>) -> bool {
         "auth_request",
     ];
     let inner = location.directive.inner();
-    // Behind the file itself, whoever comes next does not matter.
-    let tried = location.scope.own("try_files");
+    // After the file itself, what comes next does not matter.
+    let tried = location.scope.own_directive("try_files");
     let is_passed = tried.is_some_and(|tried| {
         let is_app = tried
             .args()

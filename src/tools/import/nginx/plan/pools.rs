@@ -399,7 +399,7 @@ fn read_upstream(upstream: &NginxDirective, draft: &mut PoolDraft) {
             _ => draft.notices.extend(super::judge(directive)),
         }
     }
-    // Where nobody else is left, they take all requests in nginx, too.
+    // Where no other server is left, they take all requests in nginx, too.
     let is_backup = |key: &(&'static str, String)| key.0 == "backup";
     let mut taken = draft.backends.iter().filter(|b| !b.keys.is_empty());
     if taken.all(|backend| backend.keys.iter().any(is_backup)) {

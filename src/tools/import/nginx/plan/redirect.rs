@@ -21,8 +21,12 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     if level.iter().any(|d| d.name() == "if" && !is_host_test(d)) {
         return None;
     }
-    if let Some(end) = server.scope.own("return").or_else(|| whole_rewrite(level)) {
-        // certbot's: an `if` for each name, and 404 for whoever asks for another.
+    if let Some(end) = server
+        .scope
+        .own_directive("return")
+        .or_else(|| whole_rewrite(level))
+    {
+        // certbot's form: an `if` for each name, and 404 for other names.
         if end.name() == "return" && read_target(end, server).is_none() {
             let mut ends = level
                 .iter()
@@ -47,14 +51,14 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     for location in &server.locations {
         let end = location
             .scope
-            .own("return")
+            .own_directive("return")
             .or_else(|| whole_rewrite(location.directive.inner()));
         match end.and_then(|end| read_target(end, server)) {
             Some(found) if location.path == "/" && location.kind != LocationKind::Exact => {
                 redirect = Some(found)
             }
             Some(_) => {}
-            None if location.scope.own("proxy_pass").is_some() => return None,
+            None if location.scope.own_directive("proxy_pass").is_some() => return None,
             None => others.push(ImportNotice::left_out(
                 &location.directive.place,
                 format!(
@@ -69,7 +73,7 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     Some(redirect)
 }
 
-/// An `if` that sends all to HTTPS who come without it, by what a balancer says or by themselves.
+/// An `if` that redirects to HTTPS all requests without TLS, by a balancer's header field or by the connection.
 pub(super) fn read_test(test: &NginxDirective, server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     let words = test.args().join(" ");
     let words = words.trim_start_matches('(').trim_end_matches(')').trim();
@@ -107,7 +111,7 @@ pub(super) fn send_to_https(group: &mut RouteGroup, port: u16) {
 
 /// A server that only turns clients away: `return 444`.
 pub(super) fn turns_away<'a>(server: &NginxServer<'a>) -> Option<&'a NginxDirective> {
-    let end = server.scope.own("return")?;
+    let end = server.scope.own_directive("return")?;
     let code: u16 = end.arg(0).parse().ok()?;
     (400..600).contains(&code).then_some(end)
 }

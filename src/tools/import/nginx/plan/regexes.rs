@@ -51,7 +51,7 @@ impl<'a> ServerPlanner<'_, 'a> {
             }
             return;
         }
-        // Somebody is kept out: rather too much than too little.
+        // Access is restricted: rather fit too much than too little.
         match widen_regex(location.path, is_caseless) {
             Some(pattern) => {
                 let spared = spared_by_look_ahead(location.path);

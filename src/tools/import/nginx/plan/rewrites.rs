@@ -230,7 +230,7 @@ pub(super) fn narrow_variants(
     Ok(narrowed)
 }
 
-/// Says whose word a condition takes, where it is about what proxies tell.
+/// Notes which proxies a condition trusts, where it tests a field that proxies set.
 pub(super) fn judge_trust(directive: &NginxDirective) -> Option<ImportNotice> {
     let line = directive.line().to_ascii_lowercase();
     let told = ["$http_x_forwarded_", "$http_x_real_ip"];
@@ -242,7 +242,8 @@ pub(super) fn judge_trust(directive: &NginxDirective) -> Option<ImportNotice> {
     })
 }
 
-/// What is said of an `if` that is carried over: whose word it takes, and where it holds for less or more than in nginx.
+/// Notices for an `if` that is carried over: which proxies it trusts, and where it holds for less or more than in
+/// nginx.
 pub(super) fn judge_condition(directive: &NginxDirective) -> Vec<ImportNotice> {
     let mut notices: Vec<_> = judge_trust(directive).into_iter().collect();
     let test = directive.args().join(" ");
@@ -272,8 +273,8 @@ pub(super) fn judge_condition(directive: &NginxDirective) -> Vec<ImportNotice> {
     notices
 }
 
-/// What an `if` that can't be said is told as; `level`: where it stands. One that only sets variables is told of where they
-/// are used, and one that ends what is rewritten matters to what follows.
+/// The notice for an `if` that can't be carried over; `level`: where it stands. One that only sets variables is
+/// reported where they are used, and one that ends a rewrite matters to what follows.
 pub(super) fn judge_if(
     level: &[NginxDirective],
     directive: &NginxDirective,

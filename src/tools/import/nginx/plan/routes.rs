@@ -61,7 +61,7 @@ pub(super) struct ServerPlanner<'p, 'a> {
     pub routes: RouteOrder,
     /// About the server.
     pub said: Vec<ImportNotice>,
-    /// The port of HTTPS, where an `if` sends all there who come without.
+    /// The port of HTTPS, where an `if` redirects all requests without TLS there.
     pub https_port: Option<u16>,
 }
 

@@ -1,4 +1,4 @@
-//! Locations that pass requests on to nobody: files, or nothing.
+//! Locations that don't pass requests on: files, or nothing.
 
 use super::files::{FilesEnd, read_files};
 use super::guards::{contentless, foreign_content};
@@ -33,7 +33,8 @@ impl<'a> LocationPlanner<'_, 'a> {
             return Err(contentless(location, head));
         }
         let scope = &location.scope;
-        if scope.all_of(&["root", "alias"]).is_empty() && scope.own("try_files").is_none() {
+        if scope.all_of(&["root", "alias"]).is_empty() && scope.own_directive("try_files").is_none()
+        {
             plan.keys.push(("respond", "{ status = 404 }".into()));
             let says = format!("{head}: there is no `root`: 404, and no directory of nginx's own");
             let place = &location.directive.place;
@@ -47,7 +48,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         plan.keys.extend(files.keys);
         plan.notices.extend(files.notices);
         // nginx looks for the location of the last word anew.
-        let tried = location.scope.own("try_files");
+        let tried = location.scope.own_directive("try_files");
         let last = tried.and_then(|tried| tried.args().last());
         if let (Some(tried), Some(last)) = (tried, last)
             && let Some(other) = self.answering(last)

@@ -11,7 +11,8 @@ use crate::tools::import::notice::NoticeList;
 use crate::tools::import::offered;
 
 impl<'a> ServerPlanner<'_, 'a> {
-    /// nginx sends who leaves out the last slash of a location that passes requests on to the same with the slash.
+    /// nginx redirects requests without the last slash of a location that passes requests on, to the same path with
+    /// the slash.
     pub(super) fn add_slashes(
         &mut self,
         prefixes: &[PlannedPrefix<'_, '_>],
