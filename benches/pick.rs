@@ -13,22 +13,15 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use lameduck::config::BalanceConfig;
 use lameduck::core::balance::hash_ring::{RingMember, RingPoints};
 use lameduck::core::balance::ketama::{KetamaPoints, KetamaServer};
 use lameduck::core::balance::{BalanceAlgorithm, BalanceCandidate, Balancer, PickInput};
 
 const BACKENDS: [usize; 3] = [3, 100, 10_000];
 
-/// `nothing` is what goes round them all.
-const ALGORITHMS: [&str; 7] = [
-    "nothing",
-    "least_requests",
-    "round_robin",
-    "random",
-    "peak_ewma",
-    "hash",
-    "ketama_nginx",
-];
+/// The loop around the picks alone.
+const NOTHING: &str = "nothing";
 
 /// As `hash_load = 1.25`.
 const HASH_LOAD: u32 = 125;
@@ -81,14 +74,16 @@ impl BalanceCandidate for Loaded {
 
 /// `None`: no balancer at all.
 fn balancer(algorithm: &str, backends: usize) -> Option<Balancer> {
+    let mut words = BalanceConfig::WORDS.iter();
+    let (_, balance) = words.find(|(word, _)| *word == algorithm)?;
     let weights = vec![1; backends];
     let places = (0..backends as u32).map(Some);
-    Some(match algorithm {
-        "least_requests" => Balancer::new(BalanceAlgorithm::LeastRequests, &weights),
-        "round_robin" => Balancer::new(BalanceAlgorithm::RoundRobin, &weights),
-        "random" => Balancer::new(BalanceAlgorithm::Random, &weights),
-        "peak_ewma" => Balancer::new(BalanceAlgorithm::PeakEwma, &weights),
-        "hash" => {
+    Some(match balance {
+        BalanceConfig::LeastRequests => Balancer::new(BalanceAlgorithm::LeastRequests, &weights),
+        BalanceConfig::RoundRobin => Balancer::new(BalanceAlgorithm::RoundRobin, &weights),
+        BalanceConfig::Random => Balancer::new(BalanceAlgorithm::Random, &weights),
+        BalanceConfig::PeakEwma => Balancer::new(BalanceAlgorithm::PeakEwma, &weights),
+        BalanceConfig::Hash => {
             let mut names = Numbers(0x1234_5678_9abc_def1);
             let member = |place| RingMember {
                 name: names.next(),
@@ -98,7 +93,7 @@ fn balancer(algorithm: &str, backends: usize) -> Option<Balancer> {
             let members: Vec<_> = places.map(member).collect();
             Balancer::Hash(RingPoints::default().prepare(&members, HASH_LOAD))
         }
-        "ketama_nginx" => {
+        BalanceConfig::KetamaNginx => {
             let server = |n: usize| KetamaServer {
                 address: format!("10.0.{}.{}:3000", n / 250, n % 250 + 1).into(),
                 weight: 1,
@@ -107,7 +102,6 @@ fn balancer(algorithm: &str, backends: usize) -> Option<Balancer> {
             let places: Vec<_> = places.collect();
             Balancer::KetamaNginx(KetamaPoints::default().prepare(&servers, &places))
         }
-        _ => return None,
     })
 }
 
@@ -197,7 +191,8 @@ fn main() {
     ) {
         return Pool::new(&algorithm, backends as usize).pick(picks);
     }
-    for algorithm in ALGORITHMS {
+    let words = BalanceConfig::WORDS.iter().map(|(word, _)| *word);
+    for algorithm in std::iter::once(NOTHING).chain(words) {
         for backends in BACKENDS {
             measure(algorithm, backends);
         }

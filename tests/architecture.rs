@@ -326,9 +326,9 @@ fn no_two_folders_import_each_other() {
     assert!(circles.is_empty(), "{circles:?}");
 }
 
-/// What docs/architecture.md has side by side. `docs/measure-house` runs it for a directory of sources.
+/// What docs/architecture.md has side by side. `benches/measure-house` runs it for a directory of sources.
 #[test]
-#[ignore = "prints figures: docs/measure-house"]
+#[ignore = "prints figures: benches/measure-house"]
 fn figures_of_the_house() {
     let root =
         PathBuf::from(std::env::var("LAMEDUCK_SOURCES").unwrap_or_else(|_| "src".to_owned()));

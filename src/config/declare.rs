@@ -294,6 +294,9 @@ macro_rules! words {
         }
 
         impl $Enum {
+            /// Each with its word in the file, in the order of their declaration.
+            $visible const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$Case)),+];
+
             /// The word for it in the file.
             $visible fn as_str(self) -> &'static str {
                 match self {
@@ -312,7 +315,7 @@ macro_rules! words {
             type Form = $crate::config::forms::WordChoice<Self>;
 
             fn form() -> Self::Form {
-                $crate::config::forms::WordChoice(&[$(($word, Self::$Case)),+])
+                $crate::config::forms::WordChoice(Self::WORDS)
             }
         }
     };

@@ -11,6 +11,7 @@ const path = require('node:path');
 
 const packages = path.join(__dirname, '../apps/node_modules');
 const { chromium } = require(path.join(packages, 'playwright-core'));
+const picture = require('./dashboard_picture.js');
 const axe = fs.readFileSync(path.join(packages, 'axe-core/axe.min.js'), 'utf8');
 
 const [, , program, admin, token, pictures] = process.argv;
@@ -355,6 +356,7 @@ async function isAccessible(browser) {
     console.log(`compared ${await showsWhatTheApiSays(browser)}`);
     await showsHostileNames(browser);
     await isAccessible(browser);
+    if (pictures) await picture.draw(browser, admin, pictures);
     console.log('done');
   } finally {
     await browser.close();

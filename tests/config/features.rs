@@ -1,5 +1,5 @@
 //! What was left out of a build is refused by name. Which features this one has, the tests are built with: the suite runs with
-//! all of them, `docs/measure-features` and `cargo test --no-default-features --test config` without.
+//! all of them, `benches/measure-features` and `cargo test --no-default-features --test config` without.
 
 use std::path::Path;
 

@@ -83,12 +83,7 @@ impl World {
         let excluded: Vec<usize> = (0..seats.len())
             .filter(|index| tried.contains(&seats[*index].slot))
             .collect();
-        let algorithm = [
-            BalanceAlgorithm::LeastRequests,
-            BalanceAlgorithm::RoundRobin,
-            BalanceAlgorithm::Random,
-            BalanceAlgorithm::PeakEwma,
-        ][request % 4];
+        let algorithm = BalanceAlgorithm::ALL[request % BalanceAlgorithm::ALL.len()];
         let balancer = Balancer::new(algorithm, &vec![1; seats.len()]);
         let input = PickInput {
             cursor: request as u64,

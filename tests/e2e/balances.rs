@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lameduck::config::BalanceConfig;
 use lameduck::tools::demo::load::{Load, LoadPlan};
 use lameduck::tools::demo::proxy::ProxySettings;
 
@@ -16,15 +17,16 @@ use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Each, with what it is set to: a slow start for those that treat it in a way of their own.
-const BALANCES: [&str; 6] = [
-    "balance = \"least_requests\"",
-    "balance = \"round_robin\"",
-    "balance = \"random\"",
-    "balance = \"peak_ewma\"\nslow_start = { window = \"1s\" }",
-    "balance = \"hash\"\nhash_on = \"uri\"\nslow_start = { window = \"1s\" }",
-    "balance = \"ketama_nginx\"\nhash_on = \"uri\"",
-];
+/// The keys that set it: with a slow start for those that treat it in a way of their own.
+fn settings_of(balance: BalanceConfig) -> String {
+    let more = match balance {
+        BalanceConfig::PeakEwma => "slow_start = { window = \"1s\" }",
+        BalanceConfig::Hash => "hash_on = \"uri\"\nslow_start = { window = \"1s\" }",
+        BalanceConfig::KetamaNginx => "hash_on = \"uri\"",
+        _ => "",
+    };
+    format!("balance = \"{balance}\"\n{more}")
+}
 
 #[tokio::test]
 async fn rolls_cost_no_request_whatever_the_balance() {
@@ -58,9 +60,9 @@ async fn rolls_cost_no_request_whatever_the_balance() {
         .collect();
     let load = Load::start(LoadPlan::new(proxy.address(), scale().rate));
     let rounds = if proving() { 5 } else { 1 };
-    for balance in BALANCES {
+    for (name, balance) in BalanceConfig::WORDS {
         let settings = ProxySettings {
-            pool: balance.into(),
+            pool: settings_of(*balance),
             ..ProxySettings::default()
         };
         let text = reordered(&settings, proxy.socket(), &backends);
@@ -72,10 +74,7 @@ async fn rolls_cost_no_request_whatever_the_balance() {
         })
         .await;
         let pool = proxy.pool().await.unwrap();
-        assert!(
-            balance.contains(&format!("\"{}\"", pool.balance)),
-            "{balance}"
-        );
+        assert_eq!(pool.balance, *name);
         for _ in 0..rounds {
             until("both ready", PATIENCE, async || {
                 proxy.pool().await.unwrap().eligible == 2
@@ -104,6 +103,6 @@ async fn rolls_cost_no_request_whatever_the_balance() {
         proxy: "lameduck".into(),
         app: App::BuiltIn.name().into(),
         account,
-        notes: vec![format!("{} balances", BALANCES.len())],
+        notes: vec![format!("{} balances", BalanceConfig::WORDS.len())],
     });
 }

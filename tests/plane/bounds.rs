@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lameduck::config::BalanceConfig;
 use lameduck::config::schema::SECTIONS;
 use lameduck::telemetry::access_log::{AccessLog, AccessRecord};
 use lameduck_rig::proxy::Rig;
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use keys::{
-    Bound, WITHOUT_NUMBER, backend_and_tables, bounds, candidates, is_tried, needs_tls, pool_keys,
+    Bound, backend_and_tables, bounds, candidates, has_no_number, is_tried, needs_tls, pool_keys,
     route_with,
 };
 pub use traffic::app;
@@ -33,7 +34,7 @@ fn every_key_with_a_number_is_tried() {
             let has_candidates = !candidates(key).is_empty();
             assert_ne!(
                 has_candidates,
-                WITHOUT_NUMBER.contains(&form),
+                has_no_number(form),
                 "{place} is `{form}`: give it candidates, or name its form among those without a number"
             );
             assert!(
@@ -288,14 +289,7 @@ async fn listener_keys_at_their_bounds_run_without_a_panic() {
 #[tokio::test]
 async fn very_many_backends_of_the_greatest_weight_are_balanced() {
     let app = app().await;
-    for balance in [
-        "least_requests",
-        "round_robin",
-        "random",
-        "peak_ewma",
-        "hash",
-        "ketama_nginx",
-    ] {
+    for (balance, _) in BalanceConfig::WORDS {
         let mut pool = format!("balance = \"{balance}\"\n");
         for _ in 0..300 {
             let _ = writeln!(pool, "[[pool.backend]]\naddress = \"{app}\"\nweight = 1000");

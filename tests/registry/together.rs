@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lameduck::config::BalanceConfig;
 use lameduck::core::backend::ProbeResult;
 use lameduck::core::outlier::AttemptError;
 use lameduck::proxy::upstream::pick::{ExcludedBackends, SessionHome, admit, admit_backup};
@@ -15,15 +16,6 @@ use lameduck::registry::view::{BackendView, DrainRequest};
 use lameduck::rt::clock;
 
 use crate::rig::Rig;
-
-const BALANCES: [&str; 6] = [
-    "least_requests",
-    "round_robin",
-    "random",
-    "peak_ewma",
-    "hash",
-    "ketama_nginx",
-];
 
 /// Any moment will do: tokens go by what the caller says.
 const NOW: u64 = 1_800_000_000;
@@ -116,7 +108,7 @@ impl World {
             .collect();
         let finishes = numbers.below(2) == 0;
         let max_ejected = [0.3, 0.6, 1.0][numbers.below(3)];
-        let balance = BALANCES[seed as usize % BALANCES.len()];
+        let (balance, _) = BalanceConfig::WORDS[seed as usize % BalanceConfig::WORDS.len()];
         let on_drain = if finishes { "finish" } else { "move" };
         let settings = format!(
             "[pool.sticky]\non_drain = \"{on_drain}\"\n[pool.drain]\nclose_spread = \"0s\"\n\

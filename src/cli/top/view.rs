@@ -187,6 +187,10 @@ fn draw_below(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScre
                 strips.push((pane, strip));
             }
         }
+        // The heading and the backends.
+        let wanted = screen.lines(picture).len().saturating_add(1);
+        let free = usize::from(rest.height).saturating_sub(wanted) as u16;
+        rest.height -= raise_strips(&mut strips, picture, free);
         backends::draw_backends(canvas, picture, screen, rest);
     } else {
         panes::draw_pane(canvas, picture, screen, screen.pane, rest);
@@ -196,6 +200,26 @@ fn draw_below(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScre
         canvas.heading(head, pane.title(), false);
         panes::draw_pane(canvas, picture, screen, pane, body);
     }
+}
+
+/// Gives strips the lines that their texts need, as many as are free, the upper ones first. They stay at the bottom of
+/// the screen; how many lines they have been given.
+fn raise_strips(strips: &mut [(TopPane, Rect)], picture: &TopPicture, free: u16) -> u16 {
+    // The first one is the lowest.
+    let mut end = strips.first().map_or(0, |(_, strip)| strip.bottom());
+    let mut left = free;
+    for (pane, strip) in strips.iter_mut().rev() {
+        let rows = usize::from(strip.height - 1);
+        let whole = panes::height(*pane, picture, rows, strip.width) + 1;
+        let more = whole.saturating_sub(strip.height).min(left);
+        left -= more;
+        strip.height += more;
+    }
+    for (_, strip) in strips {
+        strip.y = end - strip.height;
+        end = strip.y;
+    }
+    free - left
 }
 
 /// The backends at the left, the others below each other at the right.
@@ -219,7 +243,7 @@ fn draw_beside(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScr
     let mut rest = right;
     for (n, pane) in shown.iter().enumerate() {
         // A heading, its lines and an empty one; nobody takes the room that the others need for a few lines.
-        let wanted = panes::height(*pane, picture) + 2;
+        let wanted = panes::height(*pane, picture, usize::MAX, right.width) + 2;
         let others = (shown.len() - n - 1) as u16 * 5;
         let most = rest.height.saturating_sub(others).max(3);
         let part;

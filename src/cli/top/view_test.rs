@@ -63,6 +63,27 @@ fn every_state_is_drawn_as_it_was() {
 }
 
 #[test]
+fn text_at_the_end_of_a_row_goes_on_below_it_while_lines_are_free() {
+    let picture = sample::every_state();
+    let mut screen = TopScreen::new(None);
+    let area = |pane, screen: &mut TopScreen, size| {
+        screen.pane = pane;
+        text(&drawn(&picture, screen, size, true))
+    };
+    let whole = [
+        (TopPane::Drains, "operator: deploy 42"),
+        (TopPane::Restarts, "retried, deploy 41"),
+    ];
+    for (pane, end) in whole {
+        let shown = area(pane, &mut screen, (80, 24));
+        assert!(shown.contains(end) && !shown.contains('…'), "{shown}");
+    }
+    // One line for each of three restarts: the texts are cut, and none of the rows is missing.
+    let shown = area(TopPane::Restarts, &mut screen, (80, 9));
+    assert_eq!(shown.matches('…').count(), 3, "{shown}");
+}
+
+#[test]
 fn proxy_without_a_pool_is_drawn_as_it_was() {
     let empty = sample::picture(|_| ProxyAnswers::default());
     compare("empty", &empty, &TopScreen::new(None));

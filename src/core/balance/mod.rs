@@ -35,6 +35,16 @@ pub enum BalanceAlgorithm {
     PeakEwma,
 }
 
+impl BalanceAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::LeastRequests,
+        Self::RoundRobin,
+        Self::Random,
+        Self::PeakEwma,
+    ];
+}
+
 /// An eligible backend, as the balancer sees it. For requests, it is implemented in `src/proxy/upstream/pick.rs`; the
 /// numbers are kept in `src/registry/endpoint.rs`.
 pub trait BalanceCandidate {

@@ -19,13 +19,6 @@ impl BalanceCandidate for Fake {
     }
 }
 
-const ALL: [BalanceAlgorithm; 4] = [
-    BalanceAlgorithm::LeastRequests,
-    BalanceAlgorithm::RoundRobin,
-    BalanceAlgorithm::Random,
-    BalanceAlgorithm::PeakEwma,
-];
-
 fn input(cursor: u64, random: u64) -> PickInput {
     PickInput {
         cursor,
@@ -64,7 +57,7 @@ fn shares(algorithm: BalanceAlgorithm, weights: &[u32], rounds: u64, keep: bool)
 
 #[test]
 fn nothing_to_pick_from() {
-    for algorithm in ALL {
+    for algorithm in BalanceAlgorithm::ALL {
         assert_eq!(
             Balancer::new(algorithm, &[]).pick::<Fake>(&[], input(7, 7), &[]),
             None
@@ -80,7 +73,7 @@ fn nothing_to_pick_from() {
 #[test]
 fn the_excluded_are_never_picked_and_what_is_left_always_is() {
     let weights: Vec<u32> = (0..40).map(|n| n % 4).collect();
-    for algorithm in ALL {
+    for algorithm in BalanceAlgorithm::ALL {
         for count in [2, 3, 17, 40] {
             let weights = &weights[..count];
             let balancer = Balancer::new(algorithm, weights);
@@ -99,7 +92,7 @@ fn the_excluded_are_never_picked_and_what_is_left_always_is() {
 
 #[test]
 fn weight_zero_is_never_picked() {
-    for algorithm in ALL {
+    for algorithm in BalanceAlgorithm::ALL {
         let counts = shares(algorithm, &[0, 1, 0, 2], 1000, false);
         assert_eq!((counts[0], counts[2]), (0, 0), "{algorithm:?}");
         for (weights, excluded) in [(&[0, 0, 0][..], &[][..]), (&[0, 1, 0], &[1])] {
@@ -114,7 +107,7 @@ fn weight_zero_is_never_picked() {
 
 #[test]
 fn shares_follow_weights() {
-    for algorithm in ALL {
+    for algorithm in BalanceAlgorithm::ALL {
         // The load stays, as with long requests; least_requests has nothing else to go by.
         let counts = shares(algorithm, &[1, 2, 5], 8000, true);
         for (count, expected) in counts.iter().zip([1000, 2000, 5000]) {

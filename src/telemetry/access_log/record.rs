@@ -1,6 +1,7 @@
 //! What a line tells. `src/proxy/transaction/record.rs` fills it, `format.rs` writes it.
 //!
-//! The compiler asks for a new field in the former, for requests. A field that `format.rs` leaves out, it passes over.
+//! The compiler asks for a new field in the former, for requests, and in `room` of the latter. A field that `format.rs`
+//! does not write, it passes over; the tests don't.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::config::{LogFormat, LogSink};
+use crate::config::{LogField, LogFormat, LogSink};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -100,10 +100,7 @@ fn a_json_line_has_every_field() {
 #[test]
 fn the_documentation_names_every_field() {
     let document = include_str!("../../../docs/access-log.md");
-    let out = line_of(LogFormat::Json, &full());
-    let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
-    assert_eq!(line.len(), 25);
-    for field in line.keys() {
+    for (field, _) in LogField::WORDS {
         assert!(document.contains(&format!("| `{field}` |")), "{field}");
     }
 }
@@ -112,21 +109,26 @@ fn the_documentation_names_every_field() {
 fn what_is_not_known_is_left_out() {
     let out = line_of(LogFormat::Json, &AccessRecord::default());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
-    for absent in [
-        "held_ms",
-        "route",
-        "retry_reason",
-        "end",
-        "cause",
-        "request_id",
-        "user_agent",
-        "referer",
-        "trace_id",
-        "slow",
-        "sample",
-    ] {
-        assert!(!line.contains_key(absent), "{absent}");
-    }
+    let mut told: Vec<_> = line.keys().map(String::as_str).collect();
+    let mut always = [
+        "time",
+        "client",
+        "method",
+        "host",
+        "target",
+        "version",
+        "status",
+        "bytes_in",
+        "bytes_out",
+        "duration_ms",
+        "upstream_ms",
+        "pool",
+        "backend",
+        "attempts",
+    ];
+    told.sort_unstable();
+    always.sort_unstable();
+    assert_eq!(told, always);
 }
 
 #[test]

@@ -135,7 +135,13 @@ impl ProcessJudge<'_> {
         if launch.behind_shell {
             self.fix.exec = true;
             let what = format!("`{}` runs the launcher below a shell", process.name);
-            self.add(Severity::Error, check::SHELL, place, what, Help::Command);
+            self.add(
+                Severity::Error,
+                check::BEHIND_SHELL,
+                place,
+                what,
+                Help::Command,
+            );
         }
         if launch.no_port {
             return;
@@ -148,7 +154,7 @@ impl ProcessJudge<'_> {
             );
             self.add(
                 Severity::Warning,
-                check::WRAPPER,
+                check::APP_WRAPPER,
                 place,
                 what,
                 Help::Command,
@@ -157,7 +163,7 @@ impl ProcessJudge<'_> {
         if let Some(at) = &process.cluster {
             let what = format!("`{}` runs in cluster mode", process.name);
             let help = Help::Text(cluster_line(process));
-            self.add(Severity::Error, check::CLUSTER, at, what, help);
+            self.add(Severity::Error, check::PM2_CLUSTER, at, what, help);
         }
         if process.sidecar && launch.lame_duck.is_zero() && process.slept.is_zero() {
             self.fix.until_silence = true;
@@ -279,7 +285,13 @@ impl ProcessJudge<'_> {
         }
         if let Some(at) = &process.cluster {
             let what = format!("`{}` runs in cluster mode", process.name);
-            self.add(Severity::Error, check::CLUSTER, at, what, Help::Launcher);
+            self.add(
+                Severity::Error,
+                check::PM2_CLUSTER,
+                at,
+                what,
+                Help::Launcher,
+            );
         } else if let Some(at) = process
             .instances
             .as_ref()

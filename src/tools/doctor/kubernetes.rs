@@ -329,7 +329,7 @@ impl<'p> Pod<'p> {
                     "# move it to `initContainers:` (a native sidecar, Kubernetes 1.29 and later), with\nrestartPolicy: Always"
                 }
             };
-            found.error(check::NOT_NATIVE, &process.place, what, right);
+            found.error(check::SIDECAR_NOT_NATIVE, &process.place, what, right);
         }
         for hook in &process.hooks {
             let what = format!("`{}` drains in its own preStop hook", process.name);
@@ -419,7 +419,7 @@ impl<'p> Pod<'p> {
                 let what = format!(
                     "the kubelet can't reach port {port}: the admin API listens on loopback only"
                 );
-                found.error(check::LOOPBACK, &self.place(entry), what, "port: 9902\n# with `probes = \"0.0.0.0:9902\"` below [admin]; a hook is an `exec` of `lameduck drain`");
+                found.error(check::LOOPBACK_ADMIN, &self.place(entry), what, "port: 9902\n# with `probes = \"0.0.0.0:9902\"` below [admin]; a hook is an `exec` of `lameduck drain`");
             }
         }
     }

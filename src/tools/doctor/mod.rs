@@ -166,7 +166,7 @@ fn embedded(
                 let what = format!("the lameduck.toml in it is refused: {first}");
                 found.add(
                     Severity::Error,
-                    checks::BROKEN,
+                    checks::BROKEN_FILE,
                     &place,
                     what,
                     "`lameduck check -c lameduck.toml` says everything that is wrong with it"

@@ -169,7 +169,12 @@ fn process(
     if app.flag("shutdown_with_message") == Some(true) && ours {
         let what = format!("PM2 tells `{name}` to stop by a message, not a signal");
         let right = process.setting("shutdown_with_message", "false");
-        found.error(check::MESSAGE, &at("shutdown_with_message"), what, right);
+        found.error(
+            check::SHUTDOWN_MESSAGE,
+            &at("shutdown_with_message"),
+            what,
+            right,
+        );
     }
     if launcher.is_some_and(|launch| !launch.no_port) {
         launched(&process, app, &at, found);

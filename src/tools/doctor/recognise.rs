@@ -201,7 +201,7 @@ fn template_of(
 ) -> Option<RecognisedFile> {
     let (span, how) = template::find(text, look)?;
     found.error(
-        check::BROKEN,
+        check::BROKEN_FILE,
         &FindingPlace { file: n, span },
         "this is a template that is not rendered",
         how,
@@ -211,7 +211,7 @@ fn template_of(
 
 fn unknown(n: usize, what: String, instead: String, found: &mut DoctorFindings) -> RecognisedFile {
     found.error(
-        check::BROKEN,
+        check::BROKEN_FILE,
         &FindingPlace {
             file: n,
             span: 0..0,
@@ -253,7 +253,7 @@ fn toml(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
         let span = error.span().unwrap_or(0..0);
         let what = format!("this is no TOML: {}", error.message());
         found.error(
-            check::BROKEN,
+            check::BROKEN_FILE,
             &FindingPlace { file: n, span },
             what,
             "mend the line; doctor has read nothing of this file",
@@ -299,7 +299,7 @@ fn tree(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
                 span: broken.span,
             };
             let right = "mend the line; doctor has read nothing of this file";
-            found.error(check::BROKEN, &place, what, right);
+            found.error(check::BROKEN_FILE, &place, what, right);
             return RecognisedFile::Unknown;
         }
     };
@@ -397,7 +397,7 @@ fn sections(
     for stray in strays {
         let what = format!("this line can't be understood: {}", stray.message);
         found.error(
-            check::BROKEN,
+            check::BROKEN_FILE,
             &FindingPlace {
                 file: n,
                 span: stray.span,

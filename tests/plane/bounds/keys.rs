@@ -61,18 +61,11 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 }
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
-/// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 61] = [
-    "\"a\" or \"srv\"",
-    "\"any\", \"ipv4\" or \"ipv6\"",
-    "\"auto\", \"http-01\" or \"tls-alpn-01\"",
-    "\"file\", \"dns\", \"docker\" or \"kubernetes\"",
+/// `every_key_with_a_number_is_tried` fails. Those of words alone need no line: see [`has_no_number`].
+const WITHOUT_NUMBER: [&str; 42] = [
     "\"letsencrypt\", \"staging\" or URL",
-    "\"systemd\", \"oxmgr\", \"pm2\", \"supervisord\", \"docker\", \"s6\" or \"runit\"",
     "mail address",
-    "\"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
     "\"hold\", \"fail\" or \"fail_open\", or `auto`",
-    "\"http\" or \"https\"",
     "\"off\", \"required\", or table",
     "URL",
     "header field",
@@ -85,26 +78,14 @@ pub(super) const WITHOUT_NUMBER: [&str; 61] = [
     "301, 302, 303, 307 or 308",
     "table of texts with placeholders",
     "text with placeholders",
-    "\"move\" or \"finish\"",
-    "\"lax\", \"strict\", \"none\" or \"off\"",
     "token",
     "field name",
     "host name",
     "list of texts",
     "text with placeholders, or table of `regex` and `to`",
     "true or false, or `auto`",
-    "\"1.2\" or \"1.3\"",
-    "\"hold\", \"fail\" or \"fail_open\"",
-    "\"http\", \"tcp\" or \"grpc\"",
-    "\"json\" or \"combined\"",
     "factor, 1 to 100, or 0",
-    "\"client\", \"uri\", \"path\", \"header:NAME\" or \"cookie:NAME\"",
-    "\"least_requests\", \"round_robin\", \"random\", \"peak_ewma\", \"hash\" or \"ketama_nginx\"",
-    "\"off\", \"optional\" or \"required\"",
-    "\"off\", \"v1\" or \"v2\"",
     "\"stdout\", \"off\", \"syslog\", \"journald\" or path",
-    "\"daemon\", \"user\", \"local0\", \"local1\", \"local2\", \"local3\", \"local4\", \"local5\", \"local6\" or \"local7\"",
-    "\"all\", \"trusted\" or \"none\"",
     "list of fields",
     "IP address and port",
     "IP address and port, or unix socket",
@@ -126,6 +107,13 @@ pub(super) const WITHOUT_NUMBER: [&str; 61] = [
     "regular expression",
     "text or list of texts",
 ];
+
+/// Whether a key of this form is not tried: it is a choice among words, such as `"json" or "combined"`, or listed.
+pub(super) fn has_no_number(form: &str) -> bool {
+    let mut words = form.split(" or ").flat_map(|words| words.split(", "));
+    let is_word = |word: &str| word.len() > 2 && word.starts_with('"') && word.ends_with('"');
+    words.all(is_word) || WITHOUT_NUMBER.contains(&form)
+}
 
 /// A key at one of its bounds.
 #[derive(Debug, Clone)]

@@ -189,6 +189,30 @@ pub(super) fn fit(text: &str, room: u16) -> String {
     kept
 }
 
+/// The text in lines of so many columns, broken between words, and within a word that has no room in a line.
+pub(super) fn wrap(text: &str, room: u16) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let gap = u16::from(!line.is_empty());
+        if width(&line) + gap + width(word) > room && !line.is_empty() {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for letter in word.chars() {
+            let own = width(letter.encode_utf8(&mut [0; 4]));
+            if width(&line) + own > room && !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(letter);
+        }
+    }
+    lines.push(line);
+    lines
+}
+
 /// The line `n` lines below the top of `area`; empty where it has not so many.
 pub(super) fn line(area: Rect, n: u16) -> Rect {
     Rect {
@@ -201,6 +225,15 @@ pub(super) fn line(area: Rect, n: u16) -> Rect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrapped_text_has_each_word_and_no_line_that_is_too_long() {
+        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("2 cut, 2 lost", 13), ["2 cut, 2 lost"]);
+        assert_eq!(wrap("2 cut, 2 lost", 12), ["2 cut, 2", "lost"]);
+        assert_eq!(wrap("GET /a/long/path x", 8), ["GET", "/a/long/", "path x"]);
+        assert_eq!(wrap("日本語", 4), ["日本", "語"]);
+    }
 
     #[test]
     fn text_that_is_too_long_is_cut_at_whole_letters() {

@@ -1,9 +1,10 @@
 //! Drains, restarts, splits and certificates.
 
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 
 use super::bars::{progress_bar, share_columns};
-use super::canvas::{TableColumn, TopCanvas, fit, line, width};
+use super::canvas::{TopCanvas, fit, line, width, wrap};
 use crate::cli::top::picture::{
     CertificateRow, DrainRow, RestartPhase, RestartRow, SplitRow, TopPicture,
 };
@@ -15,10 +16,63 @@ use crate::rt::output::count;
 /// Days from which on a certificate is nothing to think about.
 const DISTANT: i64 = 14;
 
-/// The lines that a pane would take.
-pub(super) fn height(pane: TopPane, picture: &TopPicture) -> u16 {
-    let rows = pane.len(picture).max(1);
-    u16::try_from(rows).unwrap_or(u16::MAX / 2)
+/// A text at the end of a row is wrapped from this width on.
+const NARROWEST_TEXT: u16 = 12;
+
+/// The lines that the first `rows` rows of a pane would take, if nothing of them were left out.
+pub(super) fn height(pane: TopPane, picture: &TopPicture, rows: usize, width: u16) -> u16 {
+    let rows = 0..pane.len(picture).min(rows);
+    let lines = rows.map(|n| usize::from(row_height(pane, picture, n, width)));
+    u16::try_from(lines.sum::<usize>().max(1)).unwrap_or(u16::MAX / 2)
+}
+
+/// The lines that a row would take.
+fn row_height(pane: TopPane, picture: &TopPicture, n: usize, width: u16) -> u16 {
+    let (x, text) = row_end(pane, picture, n, width);
+    match width.saturating_sub(x) {
+        room if room < NARROWEST_TEXT => 1,
+        room => u16::try_from(wrap(&text, room).len()).unwrap_or(u16::MAX),
+    }
+}
+
+/// The text at the end of a row, and the column where it begins.
+fn row_end(pane: TopPane, picture: &TopPicture, n: usize, width: u16) -> (u16, String) {
+    match pane {
+        TopPane::Backends => (0, String::new()),
+        TopPane::Drains => {
+            let several = picture.has_several_proxies();
+            let (name, gauge) = drain_columns(width);
+            (name + gauge + 17, drain_text(&picture.drains[n], several))
+        }
+        TopPane::Restarts => {
+            let row = &picture.restarts[n];
+            (restart_columns(row, width), row.account.clone())
+        }
+        TopPane::Splits => {
+            let row = &picture.splits[n];
+            (split_columns(row, width), row.note.clone())
+        }
+        TopPane::Certificates => {
+            let row = &picture.certificates[n];
+            let trouble = row.trouble.clone().unwrap_or_default();
+            (certificate_columns(row, width), trouble)
+        }
+    }
+}
+
+/// Writes the end of a row into all of its lines.
+fn draw_row_end(canvas: &mut TopCanvas<'_>, at: Rect, (x, text): (u16, String), style: Style) {
+    if at.height < 2 {
+        canvas.text(at, x, &text, style);
+        return;
+    }
+    let mut lines = wrap(&text, at.width.saturating_sub(x));
+    // What has no line of its own is marked at the end of the last one.
+    let rest = lines.split_off(lines.len().min(usize::from(at.height) - 1));
+    lines.push(rest.join(" "));
+    for (n, text) in lines.iter().enumerate() {
+        canvas.text(line(at, n as u16), x, text, style);
+    }
 }
 
 /// Draws one, scrolled as it is.
@@ -45,16 +99,28 @@ pub(super) fn draw_pane(
     let scrolled = screen.scrolled[pane as usize];
     // The last lines stay at the bottom.
     let first = scrolled.min(all.saturating_sub(height));
-    let several = picture.has_several_proxies();
-    for n in first..all.min(first + height) {
-        let at = line(area, (n - first) as u16);
-        match pane {
-            TopPane::Backends => {}
-            TopPane::Drains => draw_drain(canvas, &picture.drains[n], several, at),
+    let last = all.min(first + height);
+    // Each row has a line; those that are left go to texts that need more, from the top.
+    let mut spare = (height - (last - first)) as u16;
+    let mut y = 0;
+    for n in first..last {
+        let more = (row_height(pane, picture, n, area.width) - 1).min(spare);
+        spare -= more;
+        let at = Rect {
+            y: area.y + y,
+            height: more + 1,
+            ..area
+        };
+        y += at.height;
+        let style = match pane {
+            TopPane::Backends => canvas.palette.plain(),
+            TopPane::Drains => draw_drain(canvas, &picture.drains[n], at),
             TopPane::Restarts => draw_restart(canvas, picture, n, at),
             TopPane::Splits => draw_split(canvas, &picture.splits[n], at),
             TopPane::Certificates => draw_certificate(canvas, &picture.certificates[n], at),
-        }
+        };
+        let end = row_end(pane, picture, n, area.width);
+        draw_row_end(canvas, at, end, style);
     }
 }
 
@@ -74,10 +140,26 @@ fn left_in_words(left: InFlight) -> String {
     }
 }
 
-fn draw_drain(canvas: &mut TopCanvas<'_>, row: &DrainRow, several: bool, at: Rect) {
+/// What is left, and who wants the drain.
+fn drain_text(row: &DrainRow, several: bool) -> String {
+    let mut said = vec![left_in_words(row.left)];
+    said.extend(row.oldest.as_ref().map(|oldest| format!("oldest {oldest}")));
+    if several {
+        said.push(format!("at {}", row.proxy));
+    }
+    said.push(row.why.clone());
+    said.join("; ")
+}
+
+/// The widths of the name and of the bar.
+fn drain_columns(width: u16) -> (u16, u16) {
+    ((width / 5).clamp(12, 24), (width / 8).clamp(6, 20))
+}
+
+/// The row without the text at its end, and how that looks.
+fn draw_drain(canvas: &mut TopCanvas<'_>, row: &DrainRow, at: Rect) -> Style {
     let palette = canvas.palette;
-    let name_width = (at.width / 5).clamp(12, 24);
-    let gauge = (at.width / 8).clamp(6, 20);
+    let (name_width, gauge) = drain_columns(at.width);
     let late = row.passed.is_some_and(|passed| passed >= 0.8);
     let style = match late {
         true => palette.bad(),
@@ -91,45 +173,34 @@ fn draw_drain(canvas: &mut TopCanvas<'_>, row: &DrainRow, several: bool, at: Rec
         }
         None => "no deadline".to_owned(),
     };
-    let bar = row.passed.map(|passed| progress_bar(passed, gauge));
-    let mut said = vec![left_in_words(row.left)];
-    said.extend(row.oldest.as_ref().map(|oldest| format!("oldest {oldest}")));
-    if several {
-        said.push(format!("at {}", row.proxy));
+    let name = format!(" {}", row.name);
+    canvas.text(at, 0, &fit(&name, name_width), palette.plain());
+    if let Some(passed) = row.passed {
+        canvas.text(at, name_width + 1, &progress_bar(passed, gauge), style);
     }
-    said.push(row.why.clone());
-    let columns = [
-        column(name_width, false),
-        column(gauge, false),
-        column(14, false),
-        column(at.width.saturating_sub(name_width + gauge + 17), false),
-    ];
-    let cells = [
-        (format!(" {}", row.name), palette.plain()),
-        (bar.unwrap_or_default(), style),
-        (ends, style),
-        (said.join("; "), palette.plain()),
-    ];
-    canvas.row(at, &columns, &cells);
+    canvas.text(at, name_width + gauge + 2, &fit(&ends, 14), style);
+    palette.plain()
 }
 
-fn column(width: u16, right: bool) -> TableColumn {
-    TableColumn {
-        title: "",
-        width,
-        right,
-    }
+/// Where the text at the end of a restart begins.
+fn restart_columns(row: &RestartRow, row_width: u16) -> u16 {
+    let (name, bar) = restart_widths(row_width);
+    name + bar + 17 + width(&fine_span(row.whole()))
+}
+
+/// The widths of the name and of the bar.
+fn restart_widths(width: u16) -> (u16, u16) {
+    ((width / 5).clamp(10, 24), (width / 4).clamp(8, 40))
 }
 
 /// A restart as a bar, as long as the longest that is shown fills the room for it.
-fn draw_restart(canvas: &mut TopCanvas<'_>, picture: &TopPicture, n: usize, at: Rect) {
+fn draw_restart(canvas: &mut TopCanvas<'_>, picture: &TopPicture, n: usize, at: Rect) -> Style {
     let (row, palette): (&RestartRow, _) = (&picture.restarts[n], canvas.palette);
     let wholes = picture.restarts.iter().map(RestartRow::whole);
     let longest = wholes.max().unwrap_or_default().as_secs_f64();
-    let name_width = (at.width / 5).clamp(10, 24);
-    let bar_width = (at.width / 4).clamp(8, 40);
-    let mut x = canvas.text(at, 1, &fit(&row.name, name_width), palette.plain());
-    x = x.max(name_width) + 2;
+    let (name_width, bar_width) = restart_widths(at.width);
+    canvas.text(at, 1, &fit(&row.name, name_width), palette.plain());
+    let mut x = name_width + 2;
     let ago = row
         .ago
         .map_or_else(String::new, |ago| format!("{} ago", span(ago)));
@@ -158,20 +229,35 @@ fn draw_restart(canvas: &mut TopCanvas<'_>, picture: &TopPicture, n: usize, at: 
         canvas.text(at, end, "▸", palette.notice());
     }
     x += bar_width + 2;
-    x += canvas.text(at, x, &fine_span(row.whole()), palette.plain()) + 2;
-    let style = match row.is_bad {
+    canvas.text(at, x, &fine_span(row.whole()), palette.plain());
+    match row.is_bad {
         true => palette.bad(),
         false => palette.quiet(),
-    };
-    canvas.text(at, x, &row.account, style);
+    }
 }
 
-fn draw_split(canvas: &mut TopCanvas<'_>, row: &SplitRow, at: Rect) {
+/// Where the text at the end of a split begins.
+fn split_columns(row: &SplitRow, row_width: u16) -> u16 {
+    let (name, bar) = split_widths(row_width);
+    let shares = share_texts(row).map(|text| width(&text) + 2);
+    name + bar + 4 + shares.sum::<u16>()
+}
+
+/// The widths of the name and of the bar.
+fn split_widths(width: u16) -> (u16, u16) {
+    ((width / 5).clamp(10, 24), (width / 5).clamp(8, 24))
+}
+
+fn share_texts(row: &SplitRow) -> impl Iterator<Item = String> {
+    let shares = row.shares.iter();
+    shares.map(|(pool, share)| format!("{pool} {share:.0} %"))
+}
+
+fn draw_split(canvas: &mut TopCanvas<'_>, row: &SplitRow, at: Rect) -> Style {
     let palette = canvas.palette;
-    let name_width = (at.width / 5).clamp(10, 24);
-    let bar_width = (at.width / 5).clamp(8, 24);
-    let x = canvas.text(at, 1, &fit(&row.route, name_width), palette.plain());
-    let mut x = x.max(name_width) + 2;
+    let (name_width, bar_width) = split_widths(at.width);
+    canvas.text(at, 1, &fit(&row.route, name_width), palette.plain());
+    let mut x = name_width + 2;
     let parts: Vec<_> = row.shares.iter().map(|(_, share)| *share).collect();
     let signs = ["█", "▒", "░", "▓"];
     let styles = [
@@ -187,30 +273,44 @@ fn draw_split(canvas: &mut TopCanvas<'_>, row: &SplitRow, at: Rect) {
         end += canvas.text(at, end, &bar, styles[n % styles.len()]);
     }
     x += bar_width + 2;
-    for (pool, share) in &row.shares {
-        x += canvas.text(at, x, &format!("{pool} {share:.0} %"), palette.plain()) + 2;
+    for text in share_texts(row) {
+        x += canvas.text(at, x, &text, palette.plain()) + 2;
     }
-    if !row.note.is_empty() {
-        canvas.text(at, x, &row.note, palette.notice());
-    }
+    palette.notice()
 }
 
-fn draw_certificate(canvas: &mut TopCanvas<'_>, row: &CertificateRow, at: Rect) {
+/// Where the text at the end of a certificate begins.
+fn certificate_columns(row: &CertificateRow, row_width: u16) -> u16 {
+    let days = width(&days_text(row)).max(width("999 days"));
+    certificate_name(row_width) + days + width(date_text(row)) + width(&row.issuer) + 8
+}
+
+/// The width of the names.
+fn certificate_name(width: u16) -> u16 {
+    (width / 3).clamp(12, 40)
+}
+
+fn days_text(row: &CertificateRow) -> String {
+    count(row.days_left.max(0).unsigned_abs(), "day")
+}
+
+fn date_text(row: &CertificateRow) -> &str {
+    row.expires.get(..10).unwrap_or(&row.expires)
+}
+
+fn draw_certificate(canvas: &mut TopCanvas<'_>, row: &CertificateRow, at: Rect) -> Style {
     let palette = canvas.palette;
-    let days = count(row.days_left.max(0).unsigned_abs(), "day");
     let style = match row.days_left {
         left if left < DISTANT / 2 => palette.bad(),
         left if left < DISTANT => palette.notice(),
         _ => palette.good(),
     };
-    let name_width = (at.width / 3).clamp(12, 40);
-    let x = canvas.text(at, 1, &fit(&row.names, name_width), palette.plain());
-    let mut x = x.max(name_width) + 2;
+    let name_width = certificate_name(at.width);
+    canvas.text(at, 1, &fit(&row.names, name_width), palette.plain());
+    let mut x = name_width + 2;
+    let days = days_text(row);
     x += canvas.text(at, x, &days, style).max(width("999 days")) + 2;
-    let date = row.expires.get(..10).unwrap_or(&row.expires);
-    x += canvas.text(at, x, date, palette.quiet()) + 2;
-    x += canvas.text(at, x, &row.issuer, palette.quiet()) + 2;
-    if let Some(why) = &row.trouble {
-        canvas.text(at, x, why, palette.bad());
-    }
+    x += canvas.text(at, x, date_text(row), palette.quiet()) + 2;
+    canvas.text(at, x, &row.issuer, palette.quiet());
+    palette.bad()
 }

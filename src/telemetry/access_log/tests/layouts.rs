@@ -1,37 +1,7 @@
 //! Lines as the configuration wants them: chosen fields, a share of requests, and where they go.
 
 use super::*;
-use crate::config::SyslogTarget;
-
-/// All fields, in the order of a line that has all.
-const ALL: [&str; 26] = [
-    "time",
-    "client",
-    "method",
-    "host",
-    "target",
-    "version",
-    "status",
-    "bytes_in",
-    "bytes_out",
-    "duration_ms",
-    "upstream_ms",
-    "pool",
-    "backend",
-    "attempts",
-    "held_ms",
-    "user",
-    "route",
-    "retry_reason",
-    "sticky",
-    "end",
-    "cause",
-    "request_id",
-    "user_agent",
-    "referer",
-    "restarts",
-    "trace_id",
-];
+use crate::config::{LogField, SyslogTarget};
 
 fn chosen(names: &[&str]) -> config::AccessLogConfig {
     let text = format!(
@@ -43,8 +13,9 @@ fn chosen(names: &[&str]) -> config::AccessLogConfig {
 
 #[test]
 fn all_fields_chosen_make_the_line_of_none_chosen() {
+    let all: Vec<_> = LogField::WORDS.iter().map(|(word, _)| *word).collect();
     for record in [full(), AccessRecord::default()] {
-        let all = line_by(&chosen(&ALL), &record);
+        let all = line_by(&chosen(&all), &record);
         let expected = line_of(LogFormat::Json, &record);
         assert_eq!(
             String::from_utf8_lossy(&all),

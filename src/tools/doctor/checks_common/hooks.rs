@@ -42,7 +42,7 @@ impl ProcessJudge<'_> {
             let what = format!("the drain of `{}` doesn't wait", process.name);
             self.add(
                 Severity::Error,
-                check::NO_WAIT,
+                check::DRAIN_NO_WAIT,
                 &hook.place,
                 what,
                 Help::Text(String::new()),

@@ -20,7 +20,7 @@ impl ProcessJudge<'_> {
         const TIMES: [&str; 3] = [
             check::KILL_TIMEOUT.code,
             check::SIGTERM_CAP.code,
-            check::GRACE.code,
+            check::GRACE_PERIOD.code,
         ];
         let process = self.process;
         let Some(pool) = self.pool.filter(|pool| finishes(pool)) else {

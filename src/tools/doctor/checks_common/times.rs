@@ -171,7 +171,13 @@ impl ProcessJudge<'_> {
                 format(process.slept)
             );
             let place = process.kill.place.clone();
-            return self.add(Severity::Error, check::GRACE, &place, what, Help::Time(""));
+            return self.add(
+                Severity::Error,
+                check::GRACE_PERIOD,
+                &place,
+                what,
+                Help::Time(""),
+            );
         }
         let concerned = process.hooks.is_empty() && process.expected != ExpectedDrain::Nothing;
         let Some((option, time)) = programs::graceful(&process.app()).filter(|_| concerned) else {
@@ -183,7 +189,7 @@ impl ProcessJudge<'_> {
         let all = sum.and(Duration::from_secs(1), "slack");
         if after < all.total() {
             let check = match process.supervisor {
-                Supervisor::Kubernetes => check::GRACE,
+                Supervisor::Kubernetes => check::GRACE_PERIOD,
                 _ => check::KILL_TIMEOUT,
             };
             let what = format!("{}, and needs {all}", killed(process, after));
@@ -220,7 +226,7 @@ fn too_short(
         return Some((severity, check::SIGTERM_CAP, what, INT));
     }
     let check = match supervisor {
-        Supervisor::Kubernetes => check::GRACE,
+        Supervisor::Kubernetes => check::GRACE_PERIOD,
         _ => check::KILL_TIMEOUT,
     };
     // Above the cap a longer timeout alone changes nothing.
