@@ -81,16 +81,16 @@ async fn resumed_while_somebody_waits() {
 
 #[tokio::test]
 async fn the_deadline_ends_streams_then_cuts_and_says_how_many() {
-    let settings = "[pool.drain]\nclose_spread = \"100ms\"\n";
+    let settings = "[pool.drain]\nclose_spread = \"400ms\"\n";
     let rig = Rig::new(&pool(settings, &crate::rig::TWO));
     rig.ready("a").await;
     let endpoint = rig.endpoint("a");
     let permits = [endpoint.permit(0).unwrap(), endpoint.permit(0).unwrap()];
     let streams = [endpoint.connection_opened(), endpoint.connection_opened()];
-    let waiting = rig.draining("a", within("250ms")).await;
+    let waiting = rig.draining("a", within("1s")).await;
     let level = |index: usize| streams[index].interrupt().level();
     assert_eq!([level(0), level(1)], [ShutdownLevel::Run; 2]);
-    sleep(Duration::from_millis(180)).await;
+    sleep(Duration::from_millis(720)).await;
     assert_eq!([level(0), level(1)], [ShutdownLevel::End; 2]);
     assert!(
         streams[0].interrupt().at() < streams[1].interrupt().at(),
