@@ -260,6 +260,11 @@ async fn drain_that_waits_for_a_new_process_in_vain_says_why() {
     ] {
         assert!(warning.contains(words), "{warning}");
     }
+    // Its log has a queue.
+    until("the warning in the log", PATIENCE, async || {
+        alone.log().contains("drained until it restarts")
+    })
+    .await;
     let log = alone.log();
     let lines: Vec<_> = log
         .lines()
