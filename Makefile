@@ -79,9 +79,9 @@ docs: ## Build the documentation as a book in target/book/
 prove: setup ## Run the end-to-end tests at full length; figures go to target/prove/
 	LAMEDUCK_PROVE=1 tests/setup.sh
 	rm -rf target/prove
-	LAMEDUCK_PROVE=1 $(CARGO) test --release --test plane races
-	LAMEDUCK_PROVE=1 $(CARGO) test --release --test clients
-	LAMEDUCK_PROVE=1 $(CARGO) test --release --test packages
+	LAMEDUCK_PROVE=1 $(CARGO) test --release --test plane races -- --test-threads 2
+	LAMEDUCK_PROVE=1 $(CARGO) test --release --test clients -- --test-threads 2
+	LAMEDUCK_PROVE=1 $(CARGO) test --release --test packages -- --test-threads 2
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test e2e -- --test-threads 1
 	@cat target/prove/results.md target/prove/races.md
 

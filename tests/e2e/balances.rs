@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lameduck::config::BalanceConfig;
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::proxy::ProxySettings;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::supervisor::Supervisor;
-use crate::harness::{Bench, proving, scale, turn, until};
+use crate::harness::{Bench, proving, turn, until, usual_load};
 use crate::reload::{reloaded, reordered};
 use crate::roll::{end, start};
 use lameduck_rig::results::{Row, record};
@@ -58,7 +58,7 @@ async fn rolls_cost_no_request_whatever_the_balance() {
         .into_iter()
         .zip(addresses.iter().map(|address| address.parse().unwrap()))
         .collect();
-    let load = Load::start(LoadPlan::new(proxy.address(), scale().rate));
+    let load = Load::start(usual_load(proxy.address()));
     let rounds = if proving() { 5 } else { 1 };
     for (name, balance) in BalanceConfig::WORDS {
         let settings = ProxySettings {

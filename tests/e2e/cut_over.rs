@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::process::ChildProcess;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 use crate::harness::apps::App;
 use crate::harness::front::{Front, Kind};
-use crate::harness::{Bench, exe, proving, scale, skip, turn_alone, until};
+use crate::harness::{Bench, exe, proving, skip, turn_alone, until, usual_load};
 use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -109,7 +109,7 @@ async fn cut_over(binary: &Path) {
     };
     let mut old = nginx(&bench, binary, listen, 0);
     until("nginx", PATIENCE, async || listeners(8080) == 2).await;
-    let mut plan = LoadPlan::new(listen, scale().rate);
+    let mut plan = usual_load(listen);
     // Half of the connections are new ones: those are what a closed listener could lose.
     plan.max_idle = Duration::from_millis(20);
     let load = Load::start(plan);

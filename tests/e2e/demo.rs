@@ -10,11 +10,11 @@ use tokio::process::Command;
 
 use lameduck_rig::process::{children, is_running};
 
-use crate::harness::{exe, turn_alone, until};
+use crate::harness::{exe, turn_beside_one, until};
 
 #[tokio::test]
 async fn loses_nothing_in_under_30_s_and_cleans_up() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let temp = tempfile::tempdir().unwrap();
     let begun = Instant::now();
     let command = Command::new(exe())
@@ -45,7 +45,7 @@ async fn loses_nothing_in_under_30_s_and_cleans_up() {
 
 #[tokio::test]
 async fn an_interrupt_leaves_nothing_behind() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let temp = tempfile::tempdir().unwrap();
     let mut command = Command::new(exe());
     command

@@ -7,7 +7,7 @@ use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
 use crate::harness::front::{Front, Kind};
-use crate::harness::{Bench, skip, turn_alone, until};
+use crate::harness::{Bench, skip, turn, until};
 
 async fn sent(load: &Load, more: u64) {
     let enough = load.progress().sent + more;
@@ -19,7 +19,7 @@ async fn sent(load: &Load, more: u64) {
 
 #[tokio::test]
 async fn an_abrupt_restart_without_a_proxy_loses_requests() {
-    let _turn = turn_alone().await;
+    let _turn = turn().await;
     let mut bench = Bench::start("detects", App::BuiltInAbrupt, 1)
         .await
         .unwrap();
@@ -39,7 +39,7 @@ async fn an_abrupt_restart_without_a_proxy_loses_requests() {
 
 #[tokio::test]
 async fn an_undisturbed_run_loses_nothing() {
-    let _turn = turn_alone().await;
+    let _turn = turn().await;
     let bench = Bench::start("detects", App::BuiltIn, 1).await.unwrap();
     let front = Front::Direct(bench.instances[0].address());
     let load = Load::start(LoadPlan::new(front.address(), 200));
@@ -53,7 +53,7 @@ async fn an_undisturbed_run_loses_nothing() {
 
 #[tokio::test]
 async fn a_peer_without_coordination_reaches_the_stopping_instance() {
-    let _turn = turn_alone().await;
+    let _turn = turn().await;
     let mut bench = Bench::start("detects", App::BuiltInLinger, 3)
         .await
         .unwrap();

@@ -13,7 +13,7 @@ use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, scale, turn, turn_alone, until};
+use crate::harness::{Bench, scale, turn, turn_beside_one, until, usual_load};
 use lameduck::tools::demo::instance::DemoInstance;
 use lameduck::tools::demo::oracle::{DemoRequestKind, LoadAccount, Sent};
 use lameduck_rig::oracle;
@@ -51,7 +51,7 @@ fn routes(round: usize) -> String {
 
 #[tokio::test]
 async fn rolling_restart_under_header_rules_and_rewrites_loses_nothing() {
-    let _turn = turn_alone().await;
+    let _turn = turn().await;
     let mut bench = Bench::start("front-door", App::BuiltIn, 3).await.unwrap();
     let settings = ProxySettings {
         pool: routes(0),
@@ -59,7 +59,7 @@ async fn rolling_restart_under_header_rules_and_rewrites_loses_nothing() {
     };
     let front = Front::lameduck(&bench, &settings).await;
     let proxy = front.proxy();
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     for instance in &mut bench.instances {
         let sent = load.progress().sent;
         until("requests", PATIENCE, async || {
@@ -104,7 +104,7 @@ async fn reloads_that_change_every_route_lose_nothing() {
         .collect();
     let plan = LoadPlan {
         slow: Duration::from_millis(300),
-        ..LoadPlan::new(front.address(), scale().rate)
+        ..usual_load(front.address())
     };
     let load = Load::start(plan);
     for round in 1..=100 {
@@ -220,7 +220,7 @@ async fn browse(address: SocketAddr, ends: Arc<AtomicBool>) -> (Duration, usize)
 /// app's own errors. Every instance of the app is restarted, and so is the shadow.
 #[tokio::test]
 async fn rolling_restart_of_a_whole_site_loses_nothing_and_nobody_waits() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let mut bench = Bench::start("site", App::BuiltIn, 6).await.unwrap();
     let scratch = bench.scratch.path().to_owned();
     let root = scratch.join("site");
@@ -239,7 +239,7 @@ async fn rolling_restart_of_a_whole_site_loses_nothing_and_nobody_waits() {
     let proxy = front.proxy();
     let plan = LoadPlan {
         slow: Duration::from_millis(500),
-        ..LoadPlan::new(front.address(), scale().rate)
+        ..usual_load(front.address())
     };
     let slow = plan.slow;
     let ends = Arc::new(AtomicBool::new(false));

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lameduck::registry::view::BackendView;
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use tokio::process::Command;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, exe, proving, scale, turn, until};
+use crate::harness::{Bench, exe, proving, turn, until, usual_load};
 use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ async fn rolled_by(hook: Hook) {
     for instance in &bench.instances {
         ready(proxy, instance.name()).await;
     }
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     // A short run is one restart; a long one is three rounds.
     let turns: &[usize] = if proving() { &[0, 1, 0, 1, 0, 1] } else { &[0] };
     for turn in turns {

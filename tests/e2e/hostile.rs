@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::apps::App;
 use crate::harness::front::{Extras, Front, Kind};
-use crate::harness::{Bench, proving, skip, turn_alone, until};
+use crate::harness::{Bench, proving, skip, turn_alone, turn_beside_one, until};
 use bystander::Bystander;
 use figures::{Figures, Part, Spells};
 use lameduck_rig::results::{Row, record};
@@ -192,7 +192,7 @@ async fn refused(front: &mut Front) -> String {
 #[tokio::test]
 async fn slow_clients_hurt_nobody_else() {
     const EACH: usize = 60;
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let Some(Scene {
         mut front,
         bench,

@@ -2,7 +2,7 @@
 //!
 //! `cargo test --test e2e` runs everything shortened; `make prove` (LAMEDUCK_PROVE=1) runs the full figures
 //! and writes them to `target/prove/`. Tests under load take turns
-//! (`harness::turn`): two that only count losses run side by side, one that judges times runs alone.
+//! (`harness::turn`): three that only count losses run side by side, one that judges milliseconds runs alone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
 
 mod alone;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lameduck::tools::demo::admin;
 use lameduck::tools::demo::instance::DemoInstance;
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::oracle::LoadAccount;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::roll;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, proving, scale, turn};
+use crate::harness::{Bench, proving, turn, usual_load};
 use lameduck_rig::oracle;
 use lameduck_rig::results::{Row, record};
 
@@ -78,7 +78,7 @@ async fn pause_in_the_middle_of_a_restart_loses_nothing() {
     };
     let front = Front::lameduck(&bench, &settings).await;
     let proxy = front.proxy();
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     let began = Instant::now();
     let paused = Cell::new(0);
     while began.elapsed() < length() {
@@ -120,7 +120,7 @@ async fn backup_takes_over_while_the_only_other_instance_is_restarted() {
         proxy.pool().await.unwrap().eligible == 2
     })
     .await;
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     let began = Instant::now();
     while began.elapsed() < length() {
         roll::restart(&mut bench.instances[0], proxy, DEADLINE, &|_, _| {})
@@ -155,7 +155,7 @@ async fn split_moved_during_a_roll_loses_nothing() {
     };
     let front = Front::lameduck_before(&bench, &bench.instances[..2], &settings).await;
     let proxy = front.proxy();
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     let began = Instant::now();
     while began.elapsed() < length() {
         for (index, weights) in [(0, (1, 1)), (1, (0, 1)), (0, (1, 3)), (1, (95, 5))] {
@@ -201,7 +201,7 @@ async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
         "abort_on": ["5xx>1%", "failed>1%", "p99>10s"],
     });
     call(proxy, "POST", path, plan).await;
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     let mut plan = Value::Null;
     let mut restarts = 0;
     while plan["state"] != "reached" {
@@ -242,7 +242,7 @@ async fn restarts_and_deaths_of_a_shadow_have_no_effect_on_the_app_s_requests() 
     };
     let front = Front::lameduck_before(&bench, &bench.instances[..2], &settings).await;
     let proxy = front.proxy();
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     let began = Instant::now();
     let mut kills = 0;
     while began.elapsed() < length() {

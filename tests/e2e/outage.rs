@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall::monotonic_ns;
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::oracle::{DemoRequestKind, Loss};
 use lameduck::tools::demo::proxy::ProxySettings;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::streams::Streams;
-use crate::harness::{Bench, proving, scale, turn_alone, until};
+use crate::harness::{Bench, proving, turn_beside_one, until, usual_load};
 use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,7 +19,7 @@ const HOLD: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn outage_of_all_instances_cuts_no_stream_and_all_come_back() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let mut bench = Bench::start("outage", App::BuiltIn, 3).await.unwrap();
     let settings = ProxySettings {
         // 2 s of 500 requests/s would just fill the default of 1000.
@@ -28,7 +28,7 @@ async fn outage_of_all_instances_cuts_no_stream_and_all_come_back() {
     };
     let front = Front::lameduck(&bench, &settings).await;
     let proxy = front.proxy();
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     let streams = Streams::open(front.address(), 3).await;
     until("requests", PATIENCE, async || {
         load.progress().answered > 300

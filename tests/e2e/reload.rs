@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, exe, get, proving, scale, turn, until};
+use crate::harness::{Bench, exe, get, proving, turn, until, usual_load};
 use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,7 +20,7 @@ async fn no_reload_loses_a_request() {
     let bench = Bench::start("reload", App::BuiltIn, 3).await.unwrap();
     let settings = ProxySettings::default();
     let mut front = Front::lameduck(&bench, &settings).await;
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     let Front::Lameduck(proxy) = &mut front else {
         unreachable!()
     };

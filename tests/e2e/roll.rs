@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::supervisor::Supervisor;
-use crate::harness::{Bench, exe, proving, scale, turn, until};
+use crate::harness::{Bench, exe, proving, turn, until, usual_load};
 use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -106,7 +106,7 @@ async fn a_roll_under_load_costs_no_request() {
         proxy.pool().await.unwrap().eligible == 3
     })
     .await;
-    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let load = Load::start(usual_load(front.address()));
     let rounds = if proving() { 3 } else { 1 };
     for _ in 0..rounds {
         let (code, lines, errors) =

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall;
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::process::ChildProcess;
 use lameduck::tools::demo::proxy::ProxySettings;
 use serde_json::json;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, exe, get, scale, skip, turn, until};
+use crate::harness::{Bench, exe, get, skip, turn, until, usual_load};
 use lameduck_rig::process::children;
 use lameduck_rig::setting::say;
 
@@ -251,7 +251,7 @@ async fn a_restart_on_an_activated_socket_refuses_nobody() {
     };
     let mut proxy = start(&bench, "proxy-1", activated(&config, &listener, "web"));
     ready(&mut proxy).await;
-    let load = Load::start(LoadPlan::new(address, scale().rate));
+    let load = Load::start(usual_load(address));
     for n in 2..=4 {
         proxy.signal(libc::SIGTERM).unwrap();
         assert!(proxy.wait(PATIENCE).await.unwrap().0.success());

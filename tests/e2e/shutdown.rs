@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, exe, proving, scale, turn_alone, until};
+use crate::harness::{Bench, exe, proving, turn_beside_one, until, usual_load};
 use lameduck_rig::results::{Row, record};
 
 const LAME_DUCK: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn every_accepted_request_is_answered() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let bench = Bench::start("shutdown", App::BuiltIn, 3).await.unwrap();
     let first = ProxySettings {
         reuse_port: true,
@@ -25,7 +25,7 @@ async fn every_accepted_request_is_answered() {
     let mut old = DemoProxy::start(exe(), "old", dir, &first, &bench.instances)
         .await
         .unwrap();
-    let load = Load::start(LoadPlan::new(old.address(), scale().rate));
+    let load = Load::start(usual_load(old.address()));
     let mut notes = Vec::new();
     let mut total = 0;
     for round in 1..=if proving() { 20 } else { 2 } {

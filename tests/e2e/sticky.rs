@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, turn_alone, until};
+use crate::harness::{Bench, turn_beside_one, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -80,7 +80,7 @@ async fn roll_under_load<F: Future<Output = Vec<Stay>> + Send + 'static>(
     drain: Duration,
     visit: impl Fn(SocketAddr, Arc<AtomicBool>) -> F,
 ) -> (Vec<Vec<Stay>>, DrainLog) {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let mut bench = Bench::start("sticky", App::BuiltIn, 3).await.unwrap();
     let settings = ProxySettings {
         pool: format!(
@@ -168,7 +168,7 @@ async fn watch_ejections(socket: PathBuf, pool: String, away: Arc<Mutex<Absences
 /// that one is ejected or drained; nobody meets the backup; and nothing is lost.
 #[tokio::test]
 async fn client_leaves_its_instance_only_when_that_is_ejected_or_drained() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let mut bench = Bench::start("together", App::BuiltIn, 4).await.unwrap();
     let mut pool = String::from(
         "balance = \"hash\"\nhash_on = \"header:X-Visitor\"\nslow_start = { window = \"500ms\" }\n",

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::oracle::LoadAccount;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::{admin, roll};
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, UnixStream};
 
 use super::service::activated;
 use crate::harness::apps::App;
-use crate::harness::{Bench, exe, scale, turn, until};
+use crate::harness::{Bench, exe, turn, until, usual_load};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,7 +71,7 @@ async fn rolling_restart_costs_clients_of_a_unix_socket_no_request() {
         .await
         .unwrap();
     proxy.eligible().await.unwrap();
-    let load = Load::start(LoadPlan::new(relay(path).await, scale().rate));
+    let load = Load::start(usual_load(relay(path).await));
     sent(&load, 100).await;
     for instance in &mut bench.instances {
         roll::restart(instance, &proxy, Duration::from_secs(5), &|_, _| {})
@@ -97,7 +97,7 @@ async fn second_proxy_takes_a_unix_socket_over_and_no_request_is_lost() {
         .await
         .unwrap();
     old.eligible().await.unwrap();
-    let load = Load::start(LoadPlan::new(relay(path.clone()).await, scale().rate));
+    let load = Load::start(usual_load(relay(path.clone()).await));
     for round in 0..3 {
         sent(&load, 100).await;
         let name = format!("new{round}");
@@ -155,7 +155,7 @@ async fn restart_on_an_activated_unix_socket_refuses_nobody() {
         process
     };
     let mut proxy = start("one").await;
-    let load = Load::start(LoadPlan::new(relay(path.clone()).await, scale().rate));
+    let load = Load::start(usual_load(relay(path.clone()).await));
     for name in ["two", "three"] {
         sent(&load, 100).await;
         proxy.signal(libc::SIGTERM).unwrap();

@@ -127,7 +127,7 @@ async fn pods_end_without_a_loss_and_without_a_sleep_whatever_the_lag() {
     let _turn = turn().await;
     let (batches, at_once, longest) = match proving() {
         true => (10, 20, 30.0),
-        false => (2, 10, 4.0),
+        false => (1, 20, 4.0),
     };
     let seed = std::env::var("LAMEDUCK_SIM_SEED").ok();
     let seed = seed.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());

@@ -1,6 +1,6 @@
 //! The launcher, for real: processes, signals, load and the oracle.
 //!
-//! Tests under load take turns: two at once would measure each other.
+//! Tests under load take turns (`rig::turn`): they count what is lost, and a few at once leave the machine idle enough.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
 
 mod above;

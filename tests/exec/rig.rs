@@ -14,12 +14,15 @@ pub use lameduck_rig::process::is_running as runs;
 pub use lameduck_rig::setting::proving;
 pub use lameduck_rig::wait::{PATIENCE, until};
 use lameduck_rig::{oracle, process};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// How many tests may be under load at once: each keeps a quarter of a core busy.
+const TURNS: usize = 3;
 
 /// Waits for this test's turn.
-pub async fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
+pub async fn turn() -> SemaphorePermit<'static> {
+    static LOADS: Semaphore = Semaphore::const_new(TURNS);
+    LOADS.acquire().await.unwrap()
 }
 
 /// Says a figure aloud where figures are asked for.

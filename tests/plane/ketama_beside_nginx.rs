@@ -37,6 +37,16 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// The end of an answer's head; one byte of body follows.
+const HEAD_END: &[u8] = b"\r\n\r\n";
+
+/// The number in each answer that is there with its body.
+fn bodies(answers: &[u8]) -> impl Iterator<Item = usize> {
+    memchr::memmem::find_iter(answers, HEAD_END)
+        .filter_map(|at| answers.get(at + HEAD_END.len()))
+        .map(|body| usize::from(body - b'0'))
+}
+
 /// The names of the servers that nginx chooses for these targets, in their order.
 async fn ask_nginx(socket: &std::path::Path, targets: &[String]) -> Vec<usize> {
     let mut stream = UnixStream::connect(socket).await.unwrap();
@@ -50,24 +60,20 @@ async fn ask_nginx(socket: &std::path::Path, targets: &[String]) -> Vec<usize> {
         let mut answers = Vec::new();
         let read = async {
             // Each answer ends in its one-letter body.
-            while answers
-                .windows(5)
-                .filter(|five| five.starts_with(b"\r\n\r\n"))
-                .count()
-                < batch.len()
-            {
+            let mut ends = 0;
+            while ends < batch.len() {
+                // An end that came in two parts is found by its last bytes.
+                let from = answers.len().saturating_sub(HEAD_END.len());
                 let mut more = [0; 65536];
                 let count = reader.read(&mut more).await.unwrap();
                 assert!(count > 0, "nginx has closed the connection");
                 answers.extend_from_slice(&more[..count]);
+                ends += bodies(&answers[from..]).count();
             }
         };
         let write = async { writer.write_all(requests.as_bytes()).await.unwrap() };
         tokio::join!(read, write);
-        let bodies = answers
-            .windows(5)
-            .filter(|five| five.starts_with(b"\r\n\r\n"));
-        chosen.extend(bodies.map(|five| usize::from(five[4] - b'0')));
+        chosen.extend(bodies(&answers));
     }
     chosen
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lameduck::tools::demo::instance::{DemoInstance, Program};
+use lameduck::tools::demo::load::LoadPlan;
 use lameduck::tools::demo::oracle::{Evidence, LoadAccount, Sent};
 use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -26,22 +27,31 @@ pub use lameduck_rig::wait::until_within as until;
 /// A test's right to load the machine, for as long as it is held.
 pub type Turn = SemaphorePermit<'static>;
 
-/// How many tests may be under load at once: each keeps a core half busy.
-const TURNS: u32 = 2;
+/// Into how many shares two cores are divided: a test under load keeps about two of them busy.
+const SHARES: u32 = 6;
 
-/// Permits are given in the order in which they were asked for, so a test that takes all of them gets them.
-static LOADS: Semaphore = Semaphore::const_new(TURNS as usize);
+/// Shares are given in the order in which they were asked for, so a test that takes all of them gets them.
+static MACHINE: Semaphore = Semaphore::const_new(SHARES as usize);
 
-/// Waits for this test's turn among those that count what was lost: two of them run side by side.
-pub async fn turn() -> Turn {
-    LOADS.acquire().await.unwrap()
+async fn shares(count: u32) -> Turn {
+    MACHINE.acquire_many(count).await.unwrap()
 }
 
-/// Waits until no other test is under load: for tests that judge times, memory or processor time, and those that stop an app
-/// without telling the proxy, where the moment decides what can be saved. Those of Oxmgr's order and of advised files, too:
-/// beside another load, an old process once took longer to end than Oxmgr waits.
+/// Waits for this test's turn among those that only count what was lost: three of them run side by side.
+pub async fn turn() -> Turn {
+    shares(2).await
+}
+
+/// Waits until one other test at most is under load: for tests that judge times and leave room for a busy machine.
+pub async fn turn_beside_one() -> Turn {
+    shares(3).await
+}
+
+/// Waits until no other test is under load: for tests that judge milliseconds, memory or processor time, and those that
+/// stop an app without telling the proxy, where the moment decides what can be saved. Those of Oxmgr's order, too: beside
+/// another load, an old process once took longer to end than Oxmgr waits.
 pub async fn turn_alone() -> Turn {
-    LOADS.acquire_many(TURNS).await.unwrap()
+    shares(SHARES).await
 }
 
 /// How much load, and how long.
@@ -53,7 +63,9 @@ pub struct Scale {
     pub run: Duration,
     /// WebSockets, and as many event streams.
     pub streams: usize,
-    /// A drain's deadline: above the 2 s of the slow requests. Streams are ended over its last second.
+    /// How long the slow requests take.
+    pub slow: Duration,
+    /// A drain's deadline: above that. Streams are ended over its last second.
     pub deadline: Duration,
 }
 
@@ -63,15 +75,26 @@ pub fn scale() -> Scale {
             rate: 500,
             run: Duration::from_secs(60),
             streams: 20,
+            slow: Duration::from_secs(2),
             deadline: Duration::from_secs(5),
         }
     } else {
         Scale {
             rate: 150,
-            run: Duration::from_secs(8),
+            run: Duration::from_secs(5),
             streams: 6,
-            deadline: Duration::from_secs(3),
+            slow: Duration::from_secs(1),
+            deadline: Duration::from_secs(2),
         }
+    }
+}
+
+/// The usual mix of requests, as many and as slow as this run has them.
+pub fn usual_load(address: SocketAddr) -> LoadPlan {
+    let Scale { rate, slow, .. } = scale();
+    LoadPlan {
+        slow,
+        ..LoadPlan::new(address, rate)
     }
 }
 

@@ -29,9 +29,11 @@ use crate::harness::front::Kind;
 use crate::harness::{proving, turn_alone};
 use lameduck_rig::process::{children, cpu_ms_with_children as cpu_ms, status_kib};
 
-/// Before an attack, while it stands, and after it.
-const QUIET: Duration = Duration::from_secs(3);
-const STANDING: Duration = Duration::from_secs(6);
+/// Before an attack and after it, and while it stands.
+fn spells_of() -> (Duration, Duration) {
+    let (quiet, standing) = if proving() { (3, 6) } else { (2, 3) };
+    (Duration::from_secs(quiet), Duration::from_secs(standing))
+}
 
 /// What is sent on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,7 +275,8 @@ async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Optio
     let address = front.address();
     let load = load(address, 100, tls);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let mut spells = Spells::quiet(&mut front, QUIET).await;
+    let (quiet, standing) = spells_of();
+    let mut spells = Spells::quiet(&mut front, quiet).await;
     let pid = front.pid().unwrap();
     let (base, descriptors) = (resident(pid), spells.descriptors());
     let cpu = cpu_ms(pid);
@@ -291,7 +294,7 @@ async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Optio
         }
     }
     spells.stand();
-    let end = tokio::time::Instant::now() + STANDING;
+    let end = tokio::time::Instant::now() + standing;
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(50)).await;
         outcome.most = outcome.most.max(resident(pid) - base);
@@ -300,7 +303,7 @@ async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Optio
     outcome.cpu = cpu_ms(pid) - cpu;
     attackers.shutdown().await;
     assert!(there.load(Ordering::Relaxed) > 0, "{form:?}: no attack");
-    spells.quiet_again(QUIET).await;
+    spells.quiet_again(quiet).await;
     outcome.left = resident(pid) - base;
     let good = load.stop().await;
     let figures = spells.figures(&good, &[]);

@@ -133,8 +133,11 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
         listener: "http2 = true".to_owned(),
         admin: "http = \"127.0.0.1:0\"".to_owned(),
         // Ten seconds of the full rate; close_spread below the deadline of each drain.
+        // What a reload takes out drains by the pool's own deadline, streams and all.
         pool: format!(
-            "[pool.hold]\ntimeout = \"{HOLD}\"\nmax_requests = 5000\n[pool.drain]\nclose_spread = \"1s\"\n{}",
+            "[pool.hold]\ntimeout = \"{HOLD}\"\nmax_requests = 5000\n[pool.drain]\nclose_spread = \"1s\"\n\
+             deadline = \"{}ms\"\n{}",
+            scale.deadline.as_millis(),
             strangers::VACANT
         ),
         access_log: access_log(dir, "proxy-0"),

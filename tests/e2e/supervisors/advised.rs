@@ -6,7 +6,7 @@ use lameduck::tools::doctor::{DoctorOptions, InputFile, examine};
 use super::oxmgr::StandIn;
 use super::processes::{Pm2, Supervisord};
 use super::{Fleet, INSTANCES, journals};
-use crate::harness::{exe, turn_alone};
+use crate::harness::{exe, turn_alone, turn_beside_one};
 
 /// The advice about a file's only process, line by line, without what is for people; nothing is known of lameduck's
 /// configuration.
@@ -57,7 +57,7 @@ fn with_launcher(text: &str) -> String {
 }
 
 async fn pm2_restarts(title: &str, app: impl Fn(&Fleet) -> serde_json::Value) {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let Some(pm2) = Pm2::found(title) else {
         return;
     };
@@ -111,7 +111,7 @@ async fn pm2_with_pasted_advice_for_a_shell_s_line_loses_nothing() {
 
 #[tokio::test]
 async fn supervisord_with_pasted_advice_loses_nothing() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let Some(supervisord) = Supervisord::found("supervisord_with_pasted_advice") else {
         return;
     };

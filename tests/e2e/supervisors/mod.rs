@@ -25,7 +25,7 @@ use lameduck::tools::demo::proxy::{DemoProxy, POOL, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::process::Command;
 
-use crate::harness::{exe, proving, until};
+use crate::harness::{exe, proving, scale, until};
 use lameduck_rig::oracle;
 use lameduck_rig::ports::free_addresses;
 use lameduck_rig::results::{Row, record};
@@ -34,7 +34,7 @@ use lameduck_rig::results::{Row, record};
 const MARK: &str = "LAMEDUCK_FLEET";
 /// Instances in each fleet.
 const INSTANCES: usize = 3;
-/// How long a command of a supervisor's may take: a drain with 2 s requests, a stop and a start.
+/// How long a command of a supervisor's may take: a drain with slow requests, a stop and a start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a fleet's proxy is, and where its apps write what reached them.
@@ -133,9 +133,13 @@ impl Fleet {
     /// Lets `restart` restart everything, for as many rounds as are asked for, under load; nothing may be lost.
     async fn survives(&self, supervisor: &str, mut restart: impl AsyncFnMut()) {
         self.ready(INSTANCES).await;
-        let load = Load::start(LoadPlan::new(self.address, 300));
-        // Until as many of the 2 s requests are in flight as ever.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let slow = scale().slow;
+        let load = Load::start(LoadPlan {
+            slow,
+            ..LoadPlan::new(self.address, 300)
+        });
+        // Until as many of the slow requests are in flight as ever.
+        tokio::time::sleep(slow).await;
         let rounds = if proving() { 3 } else { 1 };
         let before = self.exited();
         for round in 1..=rounds {

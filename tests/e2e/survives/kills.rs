@@ -16,7 +16,7 @@ use super::callers::{Callers, client};
 use super::fake_systemd::FakeSystemd;
 use super::{Acknowledged, BACK, Files, INSTANCES, PATIENCE, Stage, Watcher, files, run};
 use crate::harness::apps::App;
-use crate::harness::{Bench, exe, proving, turn_alone, until};
+use crate::harness::{Bench, exe, proving, turn_beside_one, until};
 use lameduck_rig::process::{descriptors, status_kib};
 use lameduck_rig::setting::say;
 
@@ -114,7 +114,7 @@ fn seed() -> u64 {
 }
 
 async fn survives_kills(with_keeper: bool) {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let rounds = if proving() { 200 } else { 10 };
     let seed = seed();
     say(&format!(

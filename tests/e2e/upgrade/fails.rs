@@ -2,14 +2,14 @@
 
 use lameduck::rt::syscall;
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use serde_json::json;
 
 use super::{
     EndOnDrop, PATIENCE, begin, goes_on, refused, script, text, upgrade, upgraded, view, waiting,
 };
 use crate::harness::front::Front;
-use crate::harness::{get, scale, turn, until};
+use crate::harness::{get, turn, until, usual_load};
 use lameduck_rig::process::children;
 
 /// Each of these leaves the old process as it was, and says why at the prompt, in the log and in the status.
@@ -20,7 +20,7 @@ async fn failed_upgrade_leaves_the_old_process_as_it_was_and_says_why() {
     let dir = bench.scratch.path().to_owned();
     let socket = proxy.socket().to_owned();
     let pid = proxy.process().pid();
-    let load = Load::start(LoadPlan::new(proxy.address(), scale().rate));
+    let load = Load::start(usual_load(proxy.address()));
     goes_on(&load, 60).await;
 
     let plain = dir.join("plain");

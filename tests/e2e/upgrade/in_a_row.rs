@@ -2,23 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::load::Load;
 use serde_json::json;
 
 use super::{PATIENCE, begin, goes_on, metric, upgraded, view};
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{proving, scale, turn_alone, until};
+use crate::harness::{proving, turn_beside_one, until, usual_load};
 use lameduck_rig::process::{children, is_running, status_kib};
 use lameduck_rig::results::{Row, record};
 
 #[tokio::test]
 async fn upgrades_in_a_row_under_load_lose_nothing_and_counters_go_on() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let (bench, mut proxy) = begin("upgrade").await;
     let socket = proxy.socket().to_owned();
     let first = proxy.process().pid();
-    let load = Load::start(LoadPlan::new(proxy.address(), scale().rate));
+    let load = Load::start(usual_load(proxy.address()));
     let (mut serving, mut counted) = (first, 0);
     let rounds = if proving() { 20 } else { 3 };
     let mut slowest = Duration::ZERO;

@@ -9,7 +9,7 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use super::{PATIENCE, goes_on, upgraded, view};
 use crate::harness::apps::App;
 use crate::harness::streams::Streams;
-use crate::harness::{Bench, exe, proving, scale, turn_alone, until};
+use crate::harness::{Bench, exe, proving, scale, turn_beside_one, until, usual_load};
 use lameduck_rig::ports::free_address;
 use lameduck_rig::process::{children, status_kib};
 
@@ -95,7 +95,7 @@ pub fn trusting(dir: &Path, protocol: &[u8]) -> std::sync::Arc<rustls::ClientCon
 /// again: nothing is lost, no WebSocket and no event stream in cleartext ends, and no process grows.
 #[tokio::test]
 async fn mixed_protocols_do_not_notice_upgrades_in_a_row() {
-    let _turn = turn_alone().await;
+    let _turn = turn_beside_one().await;
     let bench = Bench::start("upgrade-mixed", App::BuiltIn, 3)
         .await
         .unwrap();
@@ -119,7 +119,7 @@ async fn mixed_protocols_do_not_notice_upgrades_in_a_row() {
     let socket = proxy.socket().to_owned();
     let first = proxy.process().pid();
     let streams = Streams::open(plain, scale().streams).await;
-    let load = Load::start(LoadPlan::new(plain, scale().rate));
+    let load = Load::start(usual_load(plain));
     let rate = scale().rate / 4;
     let over_tls = Load::start(LoadPlan {
         tls: Some(trusting(&dir, b"http/1.1")),
