@@ -216,7 +216,7 @@ pub fn run_proxy(
         let handle = registry::take_over(
             config.clone(),
             handed,
-            taken.drains(),
+            taken.words(),
             own_key,
             wiring::probing,
             Box::new(observer),

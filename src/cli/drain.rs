@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all, check_alive, stops_answering};
 use crate::client::admin_args::AdminArgs;
+use crate::client::error::{ClientError, ClientErrorKind};
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::client::names::{
     ActorArg, BackendName, LameDuckArg, RestartedWhen, TargetName, backend_or_pool, duration,
@@ -24,6 +25,8 @@ use crate::rt::output::{ProgressLine, count, printable};
 
 /// Between two looks whether anything new is still expected.
 const LISTEN: Duration = Duration::from_millis(100);
+/// A drain whose connection ends is asked for again, after these times: another process may take the proxy's place.
+const AGAIN: [Duration; 3] = [Duration::from_millis(200); 3];
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -287,7 +290,7 @@ impl DrainCall<'_> {
         // Several would draw over each other.
         let progress = ProgressLine::new(!self.json && !self.voice.is_one_of_several());
         tokio::select! {
-            answer = self.client.call(method, path, body, patience) => answer.map_err(Exit::from),
+            answer = self.ask(method, path, body, patience) => answer.map_err(Exit::from),
             () = self.wait_until_unreachable() => Err(Exit::unreachable(
                 "it was asked, and has stopped answering since; whether it still sends requests can't be told.",
             )),
@@ -295,6 +298,25 @@ impl DrainCall<'_> {
             _ = interrupt.recv() => Err(self.interrupted()),
             _ = terminate.recv() => Err(self.interrupted()),
         }
+    }
+
+    /// Asks, and asks again whoever has taken the proxy's place: a drain outlives an upgrade, and twice is once.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        patience: AnswerWait,
+    ) -> Result<DrainResponse, ClientError> {
+        let ask = || self.client.call(method.clone(), path, body, patience);
+        for pause in AGAIN {
+            match ask().await {
+                Err(error) if error.kind == ClientErrorKind::Broken => {}
+                answer => return answer,
+            }
+            tokio::time::sleep(pause).await;
+        }
+        ask().await
     }
 
     fn interrupted(&self) -> Exit {

@@ -121,7 +121,9 @@ impl From<ClientError> for Exit {
         match error.kind {
             ClientErrorKind::Failed => Self::failed(error.message),
             ClientErrorKind::Late => Self::late(error.message),
-            ClientErrorKind::Unreachable => Self::unreachable(error.message),
+            ClientErrorKind::Unreachable | ClientErrorKind::Broken => {
+                Self::unreachable(error.message)
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ pub enum ClientErrorKind {
     Late,
     /// The proxy can't be reached, or is gone.
     Unreachable,
+    /// The connection ended before the answer was there: the proxy may have stopped, or another process is in its place.
+    Broken,
 }
 
 /// A call to a running proxy that failed.
@@ -29,6 +31,11 @@ impl ClientError {
 
     pub(super) fn late(message: impl Into<String>) -> Self {
         let (kind, message) = (ClientErrorKind::Late, message.into());
+        Self { kind, message }
+    }
+
+    pub(super) fn broken(message: impl Into<String>) -> Self {
+        let (kind, message) = (ClientErrorKind::Broken, message.into());
         Self { kind, message }
     }
 

@@ -245,7 +245,7 @@ async fn connect_tcp(authority: &str) -> io::Result<TcpStream> {
 }
 
 fn broken(error: hyper::Error) -> ClientError {
-    ClientError::unreachable(format!(
+    ClientError::broken(format!(
         "the proxy closed the connection before it answered ({error}); it may have stopped, or this is not \
          lameduck's admin API"
     ))

@@ -10,26 +10,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage};
-use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{DiscoverySource, SourceError, SourceReporter};
 use crate::config::{Address, DiscoveryPort, DiscoverySourceConfig, check_name};
 use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState, SourceAnswer};
-use crate::net::docker_signals::{nanoseconds, recent_kills};
+use crate::net::docker_events::{DockerEvents, WantedEvents};
+use crate::net::docker_signals::{is_stop, nanoseconds, recent_kills, subject_of};
 use crate::rt::clock;
-use crate::rt::signal_number::signal_number;
 
 /// The label that makes a container a backend of the pool that it names.
 const POOL_LABEL: &str = "lameduck.pool";
 /// Labels by which a container says more of itself.
 const PORT_LABEL: &str = "lameduck.port";
 const WEIGHT_LABEL: &str = "lameduck.weight";
-/// Signals that stop a process, whatever its image says.
-const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];
 /// The longest that the daemon may take to answer, in seconds.
 const PATIENCE: u64 = 10;
 /// Between two lists without an event: a stream may have lost one.
@@ -81,10 +79,14 @@ impl DockerSource {
         SourceError::new(format!("Docker at {}: {error}", self.socket.display()))
     }
 
+    async fn reach(&self) -> Result<UnixStream, SourceError> {
+        let reached = UnixStream::connect(&self.socket).await;
+        reached.map_err(|error| self.failed(error))
+    }
+
     async fn connect(&self) -> Result<Docker, SourceError> {
         // Its own error says why there is no connection; the client's does not.
-        let reached = tokio::net::UnixStream::connect(&self.socket).await;
-        drop(reached.map_err(|error| self.failed(error))?);
+        drop(self.reach().await?);
         let path = Path::new(&self.socket).to_string_lossy();
         let docker = Docker::connect_with_socket(&path, PATIENCE, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| self.failed(error))?;
@@ -96,14 +98,16 @@ impl DockerSource {
     async fn run(&self, reports: &SourceReporter) -> Result<(), SourceError> {
         let docker = self.connect().await?;
         let began = clock::since_1970(clock::wall(clock::now()));
-        let filters = HashMap::from([
-            ("type", vec!["container"]),
-            ("label", vec![self.label.as_str()]),
-        ]);
-        let since = began.saturating_sub(OVERLAP).as_secs();
-        let options = EventsOptionsBuilder::new().since(&since.to_string());
-        let options = options.filters(&filters).build();
-        let mut events = std::pin::pin!(docker.events(Some(options)));
+        let wanted = WantedEvents {
+            since: began.saturating_sub(OVERLAP).as_secs(),
+            until: None,
+            filters: HashMap::from([
+                ("type", vec!["container".to_owned()]),
+                ("label", vec![self.label.clone()]),
+            ]),
+        };
+        let events = DockerEvents::open(self.reach().await?, &wanted).await;
+        let mut events = events.map_err(|error| self.failed(error))?;
         self.read_back(&docker).await?;
         let mut told = BTreeSet::new();
         let mut deleted = BTreeSet::new();
@@ -123,7 +127,7 @@ impl DockerSource {
                 let ended = || self.failed("its event stream has ended");
                 let event = event.ok_or_else(ended)?;
                 let event = event.map_err(|error| self.failed(error))?;
-                let Some((name, action)) = subject(&event) else {
+                let Some((name, action)) = subject_of(&event) else {
                     continue;
                 };
                 match action {
@@ -131,7 +135,7 @@ impl DockerSource {
                         let late = event
                             .time_nano
                             .is_some_and(|at| i128::from(at) < began.as_nanos() as i128);
-                        if (!late && stops(&event, None))
+                        if (!late && is_stop(&event, None))
                             || self.stops_present(&docker, &name, &event).await?
                         {
                             self.signalled.lock().insert(name, event);
@@ -175,8 +179,8 @@ impl DockerSource {
                 self.signalled.lock().remove(&name);
             }
         }
-        for event in recent_kills(docker, Some(&self.label)).await {
-            let Some((name, _)) = subject(&event) else {
+        for event in recent_kills(self.reach().await?, Some(&self.label)).await {
+            let Some((name, _)) = subject_of(&event) else {
                 continue;
             };
             let is_known = self.signalled.lock().contains_key(&name);
@@ -208,7 +212,7 @@ impl DockerSource {
             Err(error) => return Err(self.failed(error)),
         };
         let stop_signal = container.config.and_then(|config| config.stop_signal);
-        if !stops(event, stop_signal.as_deref()) {
+        if !is_stop(event, stop_signal.as_deref()) {
             return Ok(false);
         }
         let started = container.state.and_then(|state| state.started_at);
@@ -319,31 +323,11 @@ fn name_of(container: &ContainerSummary) -> Option<String> {
     plain.find(|name| !name.contains('/')).map(str::to_owned)
 }
 
-fn subject(event: &EventMessage) -> Option<(String, &str)> {
-    let attributes = event.actor.as_ref()?.attributes.as_ref()?;
-    Some((attributes.get("name")?.clone(), event.action.as_deref()?))
-}
-
 /// The name that a container had before a `rename`.
 fn former_name(event: &EventMessage) -> Option<&str> {
     let attributes = event.actor.as_ref()?.attributes.as_ref()?;
     let old = attributes.get("oldName")?;
     Some(old.strip_prefix('/').unwrap_or(old))
-}
-
-/// Whether a `kill` is one that stops a container with this `StopSignal`.
-fn stops(event: &EventMessage, stop_signal: Option<&str>) -> bool {
-    let attributes = event
-        .actor
-        .as_ref()
-        .and_then(|actor| actor.attributes.as_ref());
-    let signal = attributes.and_then(|attributes| attributes.get("signal"));
-    let Some(signal) = signal else {
-        return true;
-    };
-    let signal = signal_number(signal);
-    let own = stop_signal.and_then(signal_number);
-    signal.is_some_and(|signal| STOPS.contains(&signal) || own == Some(signal))
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub(super) struct FollowedSource {
     /// The last one. It holds for as long as the source doesn't fail.
     answer: Option<SourceAnswer<Address>>,
     fails: bool,
+    /// Why it has failed since it answered last, as far as that was told.
+    told: ToldReasons,
     /// What was handed to the registry last…
     handed: Option<Arc<DiscoveredSet<Address>>>,
     /// …and what that made of it.
@@ -90,6 +92,7 @@ impl FollowedSource {
             judge,
             answer: None,
             fails: false,
+            told: ToldReasons::default(),
             handed: None,
             applied,
             waits_since: None,
@@ -161,6 +164,7 @@ impl FollowedSource {
             return self.take_failure(&SourceError::new(why)).await;
         }
         if std::mem::take(&mut self.fails) {
+            self.told.forget();
             info!(
                 pool = self.pool,
                 source = &*self.label,
@@ -225,13 +229,21 @@ impl FollowedSource {
 
     /// What is known stays.
     async fn take_failure(&mut self, error: &SourceError) {
-        if !std::mem::replace(&mut self.fails, true) {
+        let is_first = !std::mem::replace(&mut self.fails, true);
+        let is_told = self.told.is_news(&error.to_string());
+        if is_first {
             let kept = self.judge.lock().in_force().len();
             warn!(
                 pool = self.pool,
                 source = &*self.label,
                 kept,
                 "the source can't be asked, what is known stays: {error}"
+            );
+        } else if is_told {
+            warn!(
+                pool = self.pool,
+                source = &*self.label,
+                "the source still can't be asked, now for another reason: {error}"
             );
         }
         self.note(|status, _| {
@@ -311,6 +323,28 @@ impl FollowedSource {
 /// Most refused names that are logged each time.
 const TOLD: usize = 10;
 
+/// So many reasons are told between two answers: one that differs each time must not fill the log.
+const REASONS: usize = 8;
+
+/// Reasons for which a source has failed since it answered last. Whoever mends the first one has to hear of the second.
+#[derive(Debug, Default)]
+struct ToldReasons(Vec<String>);
+
+impl ToldReasons {
+    /// Whether this one is to be told.
+    fn is_news(&mut self, why: &str) -> bool {
+        let is_news = self.0.len() < REASONS && !self.0.iter().any(|told| told == why);
+        if is_news {
+            self.0.push(why.to_owned());
+        }
+        is_news
+    }
+
+    fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// Follows a source again and again, with pauses where it fails.
 async fn keep_following(pool: &str, config: &DiscoveryConfig, reporter: &SourceReporter) {
     let mut pause = GrowingPause::default();
@@ -345,5 +379,23 @@ async fn keep_following(pool: &str, config: &DiscoveryConfig, reporter: &SourceR
             pause.reset();
         }
         clock::sleep(pause.next(fastrand::f64())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_of_a_failure_is_told_once_until_the_source_answers() {
+        let mut told = ToldReasons::default();
+        assert!(told.is_news("no connection") && told.is_news("401"));
+        assert!(!told.is_news("no connection") && !told.is_news("401"));
+        for number in 0..100 {
+            told.is_news(&format!("attempt {number} failed"));
+        }
+        assert_eq!(told.0.len(), REASONS);
+        told.forget();
+        assert!(told.is_news("no connection"));
     }
 }

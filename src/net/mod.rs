@@ -9,11 +9,14 @@
 //! - Streams: [`plain`] is a socket as Pingora wants it, [`rewound`] gives back what was read too far, `hang_up`
 //!   notices a stream's end without reading, [`send_file`] has the kernel send a file, `stream` is what they share.
 //! - Small protocols: [`proxy_protocol`] says in front of a connection who it is for, [`sd_notify`] tells a supervisor how
-//!   the process is, [`passing`] hands descriptors to another process, `docker_signals` reads which signals Docker has sent.
+//!   the process is, [`passing`] hands descriptors to another process, `docker_events` reads what
+//!   Docker says, and `docker_signals` which signals it has sent.
 
 pub mod accept_queue;
 pub mod activation;
 pub mod connect_fault;
+#[cfg(feature = "docker")]
+pub mod docker_events;
 #[cfg(feature = "docker")]
 pub mod docker_signals;
 mod hang_up;

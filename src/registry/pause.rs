@@ -233,6 +233,7 @@ impl RegistryWriter {
                 Some(mode.as_str()),
                 reason,
             );
+            self.tell_pause(index);
         }
         Ok(self.pools[index].pause_response(former.is_some()))
     }
@@ -265,6 +266,27 @@ impl RegistryWriter {
         info!(pool = %name, mode = mode.as_str(), reason, "the pool's pause has ended");
         let from = Some(mode.as_str());
         self.event("pause", Some((&name, "")), from, None, reason.to_owned());
+        self.tell_pause(index);
+    }
+
+    fn tell_pause(&mut self, index: usize) {
+        let state = &self.pools[index];
+        let name = state.name.clone();
+        let reading = ClockReading::take();
+        let pause = state.pause.as_ref();
+        let pause = pause.map(|pause| pause.kept(&name, &reading));
+        self.pause_for_predecessor(&name, pause);
+    }
+
+    /// What the process that has taken over says of a pool's pause holds for what waits here.
+    pub(super) fn pause_as_successor(&mut self, pool: &str, pause: Option<KeptPause>) {
+        let Ok(index) = self.index(pool) else {
+            return;
+        };
+        match pause {
+            Some(kept) => drop(self.pools[index].set_pause(Some(PoolPause::restored(kept)))),
+            None => self.lift_pause(index, "the process that has taken over has ended it"),
+        }
     }
 
     /// Pauses the pools again that were paused in the last run.

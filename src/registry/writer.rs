@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::command::RegistryCommand;
 use super::endpoint::{BackendKey, Endpoint, Wakeup};
-use super::hand_over::{HandOverState, PredecessorDrain};
+use super::hand_over::{HandOverState, PredecessorWord};
 use super::handed::HandedRegistry;
 use super::handle::RegistryHandle;
 use super::kept_drains::KeptDrains;
@@ -64,7 +64,7 @@ pub fn spawn(
 pub fn take_over(
     config: Arc<Config>,
     handed: HandedRegistry,
-    predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
+    predecessor: Option<mpsc::UnboundedSender<PredecessorWord>>,
     own_key: persist::OwnKeySource,
     probing: impl FnOnce(&RegistryHandle) -> Box<dyn ProbeStarter>,
     observer: Box<dyn RegistryObserver>,
@@ -337,7 +337,11 @@ impl RegistryWriter {
         });
         self.watch_restarts(key, signs, &effects);
         for (key, effect) in effects {
+            let opens = matches!(effect, BackendEffect::OpenGate);
             self.effect(key, effect);
+            if opens {
+                self.open_for_predecessor(key);
+            }
         }
         if closed {
             self.hold_for_predecessor(key);

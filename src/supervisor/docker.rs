@@ -6,19 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::{ContainerStateStatusEnum, EventMessage};
-use bollard::query_parameters::EventsOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::place::{PATIENCE, SupervisorPlace};
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::supervisor_word::ProcessWord;
-use crate::net::docker_signals::{nanoseconds, recent_kills};
+use crate::net::docker_events::{DockerEvents, WantedEvents};
+use crate::net::docker_signals::{is_stop, nanoseconds, recent_kills, subject_of};
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
-use crate::rt::signal_number::signal_number;
 
 /// Events from so long before the look are asked for, too: the daemon's clock may be behind ours.
 const OVERLAP: Duration = Duration::from_secs(2);
@@ -39,8 +37,8 @@ struct SeenContainer {
     started: String,
     /// The same, in nanoseconds.
     since: i64,
-    /// The signal that stops it.
-    stop_signal: String,
+    /// The signal that stops it, where its image names one.
+    stop_signal: Option<String>,
 }
 
 impl DockerEventSource {
@@ -74,28 +72,34 @@ fn failed(error: bollard::errors::Error) -> SupervisorError {
     SupervisorError::of("Docker", error)
 }
 
+fn unheard(why: String) -> SupervisorError {
+    SupervisorError::of("Docker's events", why)
+}
+
 #[async_trait]
 impl SupervisorSource for DockerEventSource {
     async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError> {
         let docker = self.connect().await?;
         let since = clock::since_1970(clock::wall(clock::now().saturating_sub(OVERLAP)));
-        let filters = HashMap::from([("type", vec!["container"])]);
-        let options = EventsOptionsBuilder::new()
-            .since(&since.as_secs().to_string())
-            .filters(&filters)
-            .build();
+        let wanted = WantedEvents {
+            since: since.as_secs(),
+            until: None,
+            filters: HashMap::from([("type", vec!["container".to_owned()])]),
+        };
+        let stream = self.place.connect().await?;
+        let opened = DockerEvents::open(stream, &wanted).await;
+        let mut stream = opened.map_err(unheard)?;
         let (sender, mut events) = mpsc::channel(QUEUE);
-        let client = docker.clone();
         let _reading = OwnedTask::spawn(async move {
-            let mut events = std::pin::pin!(client.events(Some(options)));
-            while let Some(event) = events.next().await {
-                if sender.send(event).await.is_err() {
+            while let Some(event) = stream.next().await {
+                let is_end = event.is_err();
+                if sender.send(event).await.is_err() || is_end {
                     return;
                 }
             }
         });
         let mut seen = BTreeMap::new();
-        let kills = recent_kills(&docker, None).await;
+        let kills = recent_kills(self.place.connect().await?, None).await;
         for process in listener.processes() {
             report_container(&docker, &process, &mut seen, &kills, listener).await?;
         }
@@ -106,9 +110,9 @@ impl SupervisorSource for DockerEventSource {
                     "Docker has ended its event stream".to_owned(),
                 ));
             };
-            let event = event.map_err(failed)?;
+            let event = event.map_err(unheard)?;
             let Some((process, action)) =
-                subject(&event).filter(|(name, _)| listener.watches(name))
+                subject_of(&event).filter(|(name, _)| listener.watches(name))
             else {
                 continue;
             };
@@ -130,23 +134,10 @@ impl SupervisorSource for DockerEventSource {
     }
 }
 
-/// The container's name, and what happened to it.
-fn subject(event: &EventMessage) -> Option<(String, &str)> {
-    let attributes = event.actor.as_ref()?.attributes.as_ref()?;
-    Some((attributes.get("name")?.clone(), event.action.as_deref()?))
-}
-
-/// Whether a `kill` stops this process: by the signal, and not one that was there before.
-fn stops(event: &EventMessage, container: &SeenContainer) -> bool {
-    let attributes = event
-        .actor
-        .as_ref()
-        .and_then(|actor| actor.attributes.as_ref());
-    let signal = attributes.and_then(|attributes| attributes.get("signal"));
-    let signal = signal_number(signal.map_or("15", String::as_str));
-    let is_stop = [Some(libc::SIGTERM), Some(libc::SIGKILL)].contains(&signal)
-        || (signal.is_some() && signal == signal_number(&container.stop_signal));
-    is_stop && event.time_nano.is_none_or(|at| at >= container.since)
+/// Whether a `kill` stops this process, and not one that was there before.
+fn stops(kill: &EventMessage, container: &SeenContainer) -> bool {
+    is_stop(kill, container.stop_signal.as_deref())
+        && kill.time_nano.is_none_or(|at| at >= container.since)
 }
 
 /// Reports the state of a container. Where one of `kills` has signalled its process, it counts as stopping, though it
@@ -178,10 +169,10 @@ async fn report_container(
     let container = SeenContainer {
         since: nanoseconds(&started),
         started: started.clone(),
-        stop_signal: stop_signal.unwrap_or_default(),
+        stop_signal,
     };
     let is_signalled = kills.iter().any(|kill| {
-        subject(kill).is_some_and(|(name, _)| name == process) && stops(kill, &container)
+        subject_of(kill).is_some_and(|(name, _)| name == process) && stops(kill, &container)
     });
     let word = match state.status {
         Some(ContainerStateStatusEnum::STOPPING) => ProcessWord::Stopping,
@@ -219,26 +210,17 @@ mod tests {
     }
 
     #[test]
-    fn kill_stops_by_its_signal_and_by_when_it_was_sent() {
+    fn kill_from_before_the_process_was_started_is_about_another_one() {
         let started = "2026-11-29T16:00:00.5Z";
-        let container = |stop_signal: &str| SeenContainer {
+        let container = SeenContainer {
             started: started.into(),
             since: nanoseconds(started),
-            stop_signal: stop_signal.into(),
+            stop_signal: None,
         };
         let now = nanoseconds("2026-11-29T16:00:01Z");
-        assert!(stops(&kill("15", now), &container("")));
-        assert!(stops(&kill("9", now), &container("SIGQUIT")));
-        assert!(stops(&kill("3", now), &container("SIGQUIT")));
-        assert!(stops(&kill("3", now), &container("QUIT")));
-        assert!(!stops(&kill("3", now), &container("")));
-        assert!(!stops(&kill("1", now), &container("SIGTERM")), "a reload");
-        assert!(stops(&kill("37", now), &container("SIGRTMIN+3")));
-        assert!(!stops(&kill("37", now), &container("SIGTERM")));
+        assert!(stops(&kill("15", now), &container));
+        assert!(!stops(&kill("1", now), &container), "a reload");
         let before = nanoseconds("2026-11-29T16:00:00Z");
-        assert!(
-            !stops(&kill("15", before), &container("")),
-            "the one before"
-        );
+        assert!(!stops(&kill("15", before), &container));
     }
 }

@@ -14,7 +14,7 @@ use crate::config::{Config, SupervisorConfig};
 use crate::core::drain::DrainActor;
 use crate::core::supervisor_word::WordEffect;
 use crate::registry::supervised::{SupervisedChange, WATCH};
-use crate::registry::view::{EventView, PoolView};
+use crate::registry::view::{BackendView, EventView, PoolView};
 use crate::registry::{RegistryError, RegistryHandle};
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
@@ -120,16 +120,14 @@ async fn pools_to_look_at(
     Ok(views)
 }
 
-/// The backends whose processes are asked about: a launcher's speaks for itself.
+/// The backends whose processes are asked about.
 fn watched_of(view: &PoolView, supervisor: &SupervisorConfig) -> Vec<WatchedBackend> {
     let backends = view.backends.iter();
-    let watched = backends.filter(|backend| backend.source != "lease");
-    let mut watched: Vec<_> = watched
+    let mut watched: Vec<_> = backends
         .filter_map(|backend| {
-            let name = backend.name.split('~').next().unwrap_or_default();
             Some(WatchedBackend {
-                process: supervisor.process_of(name)?,
-                backend: name.to_owned(),
+                process: process_of(backend, supervisor)?,
+                backend: base_name(backend).to_owned(),
             })
         })
         .collect();
@@ -138,11 +136,24 @@ fn watched_of(view: &PoolView, supervisor: &SupervisorConfig) -> Vec<WatchedBack
     watched
 }
 
-/// Ends drains that came from a supervisor which is no longer listened to: nothing else would end them. They may be
-/// from an earlier run.
+/// The supervisor's name for a backend's process; `None`: it isn't asked about it. A launcher's speaks for itself.
+fn process_of(backend: &BackendView, supervisor: &SupervisorConfig) -> Option<String> {
+    match backend.source.as_str() {
+        "lease" => None,
+        _ => supervisor.process_of(base_name(backend)),
+    }
+}
+
+fn base_name(backend: &BackendView) -> &str {
+    backend.name.split('~').next().unwrap_or_default()
+}
+
+/// Ends drains that came from a supervisor which is no longer listened to, or no longer asked about the backend: nothing
+/// else would end them. They may be from an earlier run, or from before an upgrade with another configuration.
 fn lift_leftovers(handle: &RegistryHandle, view: &PoolView, supervisor: Option<&SupervisorConfig>) {
-    let heard = supervisor.map(|supervisor| format!("{WATCH}{}", supervisor.kind.as_str()));
     for backend in &view.backends {
+        let supervisor = supervisor.filter(|supervisor| process_of(backend, supervisor).is_some());
+        let heard = supervisor.map(|supervisor| format!("{WATCH}{}", supervisor.kind.as_str()));
         let drains = backend.drains.iter();
         let left = drains.filter(|drain| {
             drain.actor == DrainActor::Supervisor.as_str()
@@ -209,8 +220,10 @@ async fn watch_pool(
 mod tests {
     use super::*;
     use crate::config;
+    use crate::config::SupervisorKind;
     use crate::registry::persist;
     use crate::registry::unattended::{NoObserver, NoProbes};
+    use crate::registry::view::RegisterRequest;
 
     #[tokio::test]
     async fn pools_without_supervisor_are_looked_at_once_for_each_configuration() {
@@ -230,5 +243,48 @@ mod tests {
             let names: Vec<_> = views.iter().map(|view| view.name.as_str()).collect();
             assert_eq!(names, expected);
         }
+    }
+
+    /// A reload, or an upgrade with another configuration, may name processes by numbers that a name lacks.
+    #[tokio::test]
+    async fn drain_by_a_word_about_a_process_that_is_no_longer_asked_about_is_lifted() {
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"app\"\n[[pool.backend]]\nname = \"api-1\"\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"app\"";
+        let config = config::parse("test.toml", text).unwrap().config;
+        let handle = crate::registry::spawn(
+            Arc::new(config),
+            persist::KeptState::default(),
+            persist::OwnKeySource::default(),
+            |_| Box::new(NoProbes),
+            Box::new(NoObserver),
+        );
+        let request = RegisterRequest {
+            address: "127.0.0.1:2".to_owned(),
+            ..RegisterRequest::default()
+        };
+        handle.register("app", "blue", request).await.unwrap();
+        for backend in ["api-1", "blue"] {
+            handle.heed_supervisor(SupervisedChange {
+                pool: "app".to_owned(),
+                backend: backend.to_owned(),
+                id: format!("{WATCH}docker"),
+                effect: WordEffect::Drain,
+                reason: "docker is stopping it".to_owned(),
+            });
+        }
+        let supervisor = SupervisorConfig {
+            kind: SupervisorKind::Docker,
+            process: Some("shop-{number}".to_owned()),
+            address: None,
+            poll_interval: Duration::from_secs(1),
+        };
+        let view = handle.pool("app").await.unwrap();
+        assert!(view.backends.iter().all(|one| one.drains.len() == 1));
+        lift_leftovers(&handle, &view, Some(&supervisor));
+        let view = handle.pool("app").await.unwrap();
+        let left = view
+            .backends
+            .iter()
+            .map(|one| (&*one.name, one.drains.len()));
+        assert_eq!(left.collect::<Vec<_>>(), [("api-1", 1), ("blue", 0)]);
     }
 }

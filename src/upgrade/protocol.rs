@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::upgrade::ProtocolRange;
 use crate::registry::handed::{HandedRegistry, HandedRequests, HandedSessions};
+use crate::registry::persist::KeptPause;
 use crate::registry::restart_view::RestartView;
 use crate::telemetry::prometheus::carried::CarriedCounters;
 use crate::tls::tickets::HandedTickets;
@@ -102,6 +103,28 @@ pub enum UpgradeFrame {
         /// Milliseconds until what is left is cut; `None`: never.
         #[serde(default)]
         deadline_ms: Option<u64>,
+    },
+    /// New: it sends requests to this backend; those that the old one holds may go there, too.
+    Opened {
+        /// The pool.
+        pool: String,
+        /// The backend's name without `~2`.
+        backend: String,
+        /// Where it listens.
+        address: String,
+        /// Its share.
+        weight: u32,
+        /// It gets requests only while no other is ready.
+        #[serde(default)]
+        backup: bool,
+    },
+    /// New: this pool is paused, or no longer; what the old one holds for that waits as long.
+    Paused {
+        /// The pool.
+        pool: String,
+        /// `None`: its pause has ended.
+        #[serde(default)]
+        pause: Option<KeptPause>,
     },
     /// Old: nothing of its own is left on that backend.
     Quiet {
@@ -294,6 +317,17 @@ mod tests {
                 backend: "a".into(),
                 address: "127.0.0.1:1".into(),
                 deadline_ms: None,
+            },
+            UpgradeFrame::Opened {
+                pool: "app".into(),
+                backend: "a".into(),
+                address: "127.0.0.1:1".into(),
+                weight: 2,
+                backup: true,
+            },
+            UpgradeFrame::Paused {
+                pool: "app".into(),
+                pause: None,
             },
             UpgradeFrame::Farewell { stand_in: true },
             UpgradeFrame::Progress(Finishing::default()),

@@ -5,6 +5,7 @@ mod crowd;
 mod discovered;
 mod drains;
 mod faults;
+mod hand_over;
 mod held;
 mod kept;
 mod leases;

@@ -21,6 +21,7 @@ use crate::net::activation::{ADMIN, APPS, InheritedSockets};
 use crate::net::kept_socket;
 use crate::proxy::data_plane::DataPlane;
 use crate::registry::RegistryHandle;
+use crate::registry::hand_over::OpenedBackend;
 use crate::registry::restart_view::ProxyIdentity;
 use crate::rt::clock;
 use crate::rt::syscall;
@@ -308,13 +309,27 @@ impl SuccessorLink {
                     let deadline = deadline_ms.map(Duration::from_millis);
                     // The new process counts what it was given; here only what is left counts.
                     self.plane.moving.forget_given();
+                    // Asked for at once: words are heeded in the order in which they come.
+                    let followed = registry.follow_drain(pool, backend, address, deadline);
                     tokio::spawn(async move {
-                        registry
-                            .follow_drain(pool, backend, address, deadline)
-                            .await;
+                        followed.await;
                         let _ = outgoing.send(&UpgradeFrame::Quiet { number }).await;
                     });
                 }
+                UpgradeFrame::Opened {
+                    pool,
+                    backend,
+                    address,
+                    weight,
+                    backup,
+                } => self.registry.successor_opened(OpenedBackend {
+                    pool,
+                    backend,
+                    address,
+                    weight,
+                    backup,
+                }),
+                UpgradeFrame::Paused { pool, pause } => self.registry.successor_paused(pool, pause),
                 UpgradeFrame::Adopted { number } => {
                     self.offers.adopted(number, &self.outgoing).await
                 }

@@ -17,7 +17,7 @@ use crate::net::activation::{ADMIN, APPS, HandedListener, InheritedSockets};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::guard_state::CountingSecret;
 use crate::registry::RegistryHandle;
-use crate::registry::hand_over::PredecessorDrain;
+use crate::registry::hand_over::PredecessorWord;
 use crate::registry::handed::{HandedRegistry, from_hex};
 use crate::registry::persist::{self, OwnKeySource};
 use crate::registry::sticky::OwnKey;
@@ -37,7 +37,7 @@ pub struct TakenOver {
     predecessor: Option<Predecessor>,
     state: HandedState,
     sockets: Vec<OwnedFd>,
-    drains: Option<mpsc::UnboundedReceiver<PredecessorDrain>>,
+    words: Option<mpsc::UnboundedReceiver<PredecessorWord>>,
 }
 
 /// The channel over which a start that fails is refused.
@@ -73,7 +73,7 @@ pub async fn take_over(
         predecessor: Some(predecessor),
         state,
         sockets,
-        drains: None,
+        words: None,
     })
 }
 
@@ -145,11 +145,11 @@ impl TakenOver {
         }
     }
 
-    /// Channel through which the predecessor learns of drains.
-    pub fn drains(&mut self) -> Option<mpsc::UnboundedSender<PredecessorDrain>> {
+    /// Channel through which the predecessor learns what happens to backends and pools.
+    pub fn words(&mut self) -> Option<mpsc::UnboundedSender<PredecessorWord>> {
         self.predecessor.as_ref()?;
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.drains = Some(receiver);
+        self.words = Some(receiver);
         Some(sender)
     }
 
@@ -213,19 +213,11 @@ impl TakenOver {
             registry.predecessor_is_gone();
             return;
         };
-        if let Some(mut drains) = self.drains {
+        if let Some(mut words) = self.words {
             let outgoing = outgoing.clone();
             tokio::spawn(async move {
-                while let Some(drain) = drains.recv().await {
-                    let deadline = drain.deadline;
-                    let frame = UpgradeFrame::Drain {
-                        number: drain.number,
-                        pool: drain.pool,
-                        backend: drain.backend,
-                        address: drain.address,
-                        deadline_ms: deadline.map(|left| left.as_millis() as u64),
-                    };
-                    if outgoing.send(&frame).await.is_err() {
+                while let Some(word) = words.recv().await {
+                    if outgoing.send(&frame_of(word)).await.is_err() {
                         return;
                     }
                 }
@@ -241,6 +233,27 @@ impl TakenOver {
             incoming,
         };
         tokio::spawn(link.follow());
+    }
+}
+
+/// A word for the old process, as it is sent.
+fn frame_of(word: PredecessorWord) -> UpgradeFrame {
+    match word {
+        PredecessorWord::Drain(drain) => UpgradeFrame::Drain {
+            number: drain.number,
+            pool: drain.pool,
+            backend: drain.backend,
+            address: drain.address,
+            deadline_ms: drain.deadline.map(|left| left.as_millis() as u64),
+        },
+        PredecessorWord::Opened(opened) => UpgradeFrame::Opened {
+            pool: opened.pool,
+            backend: opened.backend,
+            address: opened.address,
+            weight: opened.weight,
+            backup: opened.backup,
+        },
+        PredecessorWord::Paused { pool, pause } => UpgradeFrame::Paused { pool, pause },
     }
 }
 

@@ -75,16 +75,6 @@ fn container_that_was_signalled_terminates() {
         states,
         [DiscoveredState::Serving, DiscoveredState::Terminating]
     );
-    let kill = |signal: &str, stop_signal| {
-        let attributes = json!({ "name": "app-2", "signal": signal });
-        let event = json!({ "Type": "container", "Action": "kill", "Actor": { "ID": "a", "Attributes": attributes } });
-        stops(&serde_json::from_value(event).unwrap(), stop_signal)
-    };
-    assert!(kill("15", None) && kill("9", None) && kill("3", Some("SIGUSR1")));
-    assert!(!kill("1", None) && !kill("10", None), "a reload");
-    // The image's own: `docker stop` sends that.
-    assert!(kill("10", Some("SIGUSR1")) && kill("37", Some("RTMIN+3")));
-    assert!(!kill("1", Some("SIGUSR1")));
 }
 
 /// A daemon with one container, `app-1`, that was told to stop and still runs. It ends its event streams at once, so that

@@ -3,9 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Response;
 use http::header::{HeaderValue, USER_AGENT};
+use kube::client::{ClientBuilder, DynBody};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::util::MapResponseLayer;
+
+use super::bounded_lines::BoundedLines;
 
 /// Longest wait for a connection to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,8 +76,10 @@ impl ApiAccess {
                 config.auth_info.token = Some(token.trim().to_owned().into());
             }
             let namespace = config.default_namespace.clone();
-            let client = Client::try_from(config)
+            let client = ClientBuilder::try_from(config)
                 .map_err(|error| ClusterAccessError::Client(with_causes(&error)))?;
+            let bounded = |answer: Response<Box<DynBody>>| answer.map(BoundedLines::new);
+            let client = client.with_layer(&MapResponseLayer::new(bounded)).build();
             Ok((client, namespace))
         });
         built

@@ -10,6 +10,7 @@
 //! * one that is no longer in any slice is removed, which is a drain, too, if it wasn't terminating before.
 
 mod access;
+mod bounded_lines;
 mod follow;
 mod join;
 mod slice;

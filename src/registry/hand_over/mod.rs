@@ -3,10 +3,13 @@
 //! From the moment at which it gives, changes wait: they are taken up again if the hand-over fails, and refused once
 //! it has succeeded. What the old process still has in flight counts for the new one, too: a backend that is drained
 //! there is asked for here, and its gate counts a guest (a permit for the old process) until that process reports
-//! that it has nothing left there.
+//! that it has nothing left there. Requests that the old process holds wait for what happens here: it is told of
+//! backends that take requests, and of pauses.
 
 mod given;
+mod left_behind;
 mod outliers;
+mod predecessor;
 mod restarts;
 mod sessions;
 mod taken;
@@ -17,34 +20,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::backend_entry::BackendEntry;
 use super::command::RegistryCommand;
 use super::endpoint::{BackendKey, Permit};
 use super::handed::{HandedRegistry, HandedRequests, HandedSessions, KnownBackend};
 use super::handle::{RegistryError, RegistryHandle};
 use super::lease::LeaseHandle;
+use super::persist::KeptPause;
 use super::pool::{JoiningBackend, PoolState};
 use super::view::{DrainResponse, LeaseRequest};
 use super::writer::RegistryWriter;
-use crate::core::backend::{BackendEvent, DerivedState};
-use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, OpenDrain};
+use crate::core::backend::BackendEvent;
+use crate::core::drain::{DrainSpec, OpenDrain};
 use crate::core::restart::RestartOutcome;
-use crate::rt::clock;
-
-/// A drain that the old process has to follow.
-#[derive(Debug)]
-pub struct PredecessorDrain {
-    /// For its answer.
-    pub number: u64,
-    /// The pool.
-    pub pool: String,
-    /// The backend's name without `~2`.
-    pub backend: String,
-    /// Where it listens.
-    pub address: String,
-    /// Until what is left is cut.
-    pub deadline: Option<Duration>,
-}
+pub use predecessor::{OpenedBackend, PredecessorDrain, PredecessorWord};
 
 /// Commands of a hand-over.
 #[derive(Debug)]
@@ -65,8 +53,15 @@ pub(super) enum HandOverCommand {
         deadline: Option<Duration>,
         reply: oneshot::Sender<DrainResponse>,
     },
-    /// The predecessor has nothing left on this backend.
-    Quiet { key: BackendKey },
+    /// The successor sends requests to this backend.
+    Opened(OpenedBackend),
+    /// The successor has paused this pool, or ended its pause.
+    Paused {
+        pool: String,
+        pause: Option<KeptPause>,
+    },
+    /// The predecessor has nothing left of what it was asked for by this number.
+    Quiet { number: u64 },
     /// Which sessions are on which backends.
     GiveSessions {
         reply: oneshot::Sender<Vec<HandedSessions>>,
@@ -114,10 +109,12 @@ pub(super) struct HandOverState {
     /// What is known of backends that are about to be added.
     known: HashMap<(String, String), Vec<KnownBackend>>,
     orphans: Vec<OrphanedLease>,
-    /// Channel to the predecessor for drains; `None`: there is no predecessor.
-    predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
-    /// What it has in flight on backends that drain.
-    guests: HashMap<BackendKey, Permit>,
+    /// Channel to the predecessor for what changes; `None`: there is no predecessor.
+    predecessor: Option<mpsc::UnboundedSender<PredecessorWord>>,
+    /// Drains that it was asked to follow.
+    drains_asked: u64,
+    /// What it has in flight on backends that drain, with the number by which it was asked.
+    guests: HashMap<BackendKey, (u64, Permit)>,
 }
 
 impl HandOverState {
@@ -126,6 +123,8 @@ impl HandOverState {
         match &mut self.changes {
             ChangeHold::Open => Some(command),
             _ if !command.is_change() => Some(command),
+            // A backend that stops must get no request meanwhile, and the successor hears of it without us.
+            ChangeHold::Held(_) if command.is_heard_by_all() => Some(command),
             ChangeHold::Held(waiting) => {
                 waiting.push(command);
                 None
@@ -177,6 +176,15 @@ impl RegistryCommand {
                 | RegistryCommand::HandOver(_)
         )
     }
+
+    /// Whether it is the word of somebody who says the same to every process that listens: a supervisor, or a source of
+    /// backends.
+    fn is_heard_by_all(&self) -> bool {
+        matches!(
+            self,
+            RegistryCommand::Heed(_) | RegistryCommand::Discovered(_)
+        )
+    }
 }
 
 impl RegistryHandle {
@@ -203,25 +211,6 @@ impl RegistryHandle {
         self.hand_over(HandOverCommand::HandedOver);
     }
 
-    /// The process that has taken over drains a backend: ends when nothing of this one's is left on it.
-    pub async fn follow_drain(
-        &self,
-        pool: String,
-        backend: String,
-        address: String,
-        deadline: Option<Duration>,
-    ) {
-        let (reply, ended) = oneshot::channel();
-        self.hand_over(HandOverCommand::Follow {
-            pool,
-            backend,
-            address,
-            deadline,
-            reply,
-        });
-        let _ = ended.await;
-    }
-
     /// How many requests were sent to each backend, by this process and those before it.
     pub async fn requests_sent(&self) -> Vec<HandedRequests> {
         let asked =
@@ -232,13 +221,6 @@ impl RegistryHandle {
     /// So many requests the process before this one has sent up to now, and those before it.
     pub fn requests_before(&self, counted: Vec<HandedRequests>) {
         self.hand_over(HandOverCommand::RequestsBefore(counted));
-    }
-
-    /// The process before this one has nothing left on a backend.
-    pub fn predecessor_is_quiet(&self, number: u64) {
-        self.hand_over(HandOverCommand::Quiet {
-            key: BackendKey(number),
-        });
     }
 
     /// The process before this one is gone.
@@ -270,7 +252,11 @@ impl RegistryWriter {
                 deadline,
                 reply,
             } => self.follow(&pool, &backend, &address, deadline, reply),
-            HandOverCommand::Quiet { key } => drop(self.hand_over.guests.remove(&key)),
+            HandOverCommand::Opened(opened) => self.open_as_successor(opened),
+            HandOverCommand::Paused { pool, pause } => self.pause_as_successor(&pool, pause),
+            HandOverCommand::Quiet { number } => {
+                self.hand_over.guests.retain(|_, (of, _)| *of != number);
+            }
             HandOverCommand::GiveSessions { reply } => {
                 let sessions = self.give_sessions();
                 self.reply(reply, sessions);
@@ -316,39 +302,6 @@ impl RegistryWriter {
         }
     }
 
-    fn follow(
-        &mut self,
-        pool: &str,
-        backend: &str,
-        address: &str,
-        deadline: Option<Duration>,
-        reply: oneshot::Sender<DrainResponse>,
-    ) {
-        let is_it = |member: &BackendEntry| {
-            member.base == backend && member.endpoint.address.to_string() == address
-        };
-        let pools = self.pools.iter_mut().filter(|state| *state.name == *pool);
-        let mut members = pools.flat_map(|state| state.members.iter_mut());
-        let Some((key, member)) = members.find(|(_, member)| is_it(member)) else {
-            // It has left: nothing is on it.
-            return;
-        };
-        let key = *key;
-        member.wait(reply);
-        self.step(
-            key,
-            BackendEvent::Drain(DrainSpec {
-                actor: DrainActor::Supervisor,
-                id: "upgrade".to_owned(),
-                reason: "the process that has taken over drains it".to_owned(),
-                deadline: deadline.map(|left| clock::now() + left),
-                until: DrainUntil::Resumed,
-                expires: None,
-            }),
-        );
-        self.answer_if_drained(key);
-    }
-
     /// The lease of a launcher that has come back, as it was.
     pub(super) fn adopt_lease(
         &mut self,
@@ -357,38 +310,6 @@ impl RegistryWriter {
         request: &LeaseRequest,
     ) -> Option<LeaseHandle> {
         self.hand_over.adopt(pool, name, request)
-    }
-
-    /// A backend has just been closed for a drain, and the predecessor may have something on it: it is asked to follow, and
-    /// counts as one in flight until it has.
-    pub(super) fn hold_for_predecessor(&mut self, key: BackendKey) {
-        if self.hand_over.predecessor.is_none() || self.hand_over.guests.contains_key(&key) {
-            return;
-        }
-        let Some(pool) = self.home_mut(key) else {
-            return;
-        };
-        let Some(member) = pool.members.get(&key) else {
-            return;
-        };
-        if pool.state(key) != Some(DerivedState::Draining) {
-            return;
-        }
-        let now = clock::now();
-        let drains = pool.core.get(&key).into_iter().flat_map(|one| one.drains());
-        let deadlines = drains.filter_map(|(_, drain)| drain.deadline);
-        let drain = PredecessorDrain {
-            number: key.0,
-            pool: pool.name.to_string(),
-            backend: member.base.clone(),
-            address: member.endpoint.address.to_string(),
-            deadline: deadlines.min().map(|at| at.saturating_sub(now)),
-        };
-        let guest = member.endpoint.permit_moved(0);
-        let told = self.hand_over.predecessor.as_ref();
-        if told.is_some_and(|to| to.send(drain).is_ok()) {
-            self.hand_over.guests.insert(key, guest);
-        }
     }
 
     /// Puts drains on a backend on which the predecessor has something in flight: as if they had just been asked for.
@@ -406,10 +327,5 @@ impl RegistryWriter {
                 }),
             );
         }
-    }
-
-    /// Whether a predecessor may have something in flight.
-    pub(super) fn has_predecessor(&self) -> bool {
-        self.hand_over.predecessor.is_some()
     }
 }

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::outliers::taken;
 use super::sessions::take_sessions;
-use super::{HandOverCommand, OrphanedLease, PredecessorDrain};
+use super::{HandOverCommand, OrphanedLease, PredecessorWord};
 use crate::config::{Address, Config};
 use crate::core::backend::DerivedState;
 use crate::core::discovery::{DiscoveredBackend, DiscoveredSet};
@@ -32,7 +32,7 @@ impl RegistryWriter {
     pub(in crate::registry) fn begin_with(
         &mut self,
         handed: HandedRegistry,
-        predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
+        predecessor: Option<mpsc::UnboundedSender<PredecessorWord>>,
         config: Arc<Config>,
     ) {
         let restored = handed.kept;
@@ -55,7 +55,7 @@ impl RegistryWriter {
     fn expect(
         &mut self,
         known: Vec<KnownBackend>,
-        predecessor: Option<mpsc::UnboundedSender<PredecessorDrain>>,
+        predecessor: Option<mpsc::UnboundedSender<PredecessorWord>>,
     ) {
         for known in known {
             let name = (known.pool.clone(), known.name.clone());

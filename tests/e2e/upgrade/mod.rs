@@ -2,6 +2,7 @@
 
 mod beside;
 mod fails;
+mod held;
 mod in_a_row;
 mod known;
 mod mixed;

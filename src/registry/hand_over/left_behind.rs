@@ -1,0 +1,129 @@
+//! What the old process does by the new one's word, while it finishes: requests that it holds go where the new one's go.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use super::{HandOverCommand, OpenedBackend};
+use crate::config::Address;
+use crate::core::backend::BackendEvent;
+use crate::core::drain::{DrainActor, DrainSpec, DrainUntil};
+use crate::registry::backend_entry::{BackendEntry, BackendSource};
+use crate::registry::handle::RegistryHandle;
+use crate::registry::persist::KeptPause;
+use crate::registry::pool::JoiningBackend;
+use crate::registry::view::DrainResponse;
+use crate::registry::writer::RegistryWriter;
+use crate::rt::clock;
+
+impl RegistryHandle {
+    /// The process that has taken over drains a backend. What comes back ends when nothing of this one's is left on it.
+    pub fn follow_drain(
+        &self,
+        pool: String,
+        backend: String,
+        address: String,
+        deadline: Option<Duration>,
+    ) -> impl Future<Output = ()> + use<> {
+        let (reply, ended) = oneshot::channel();
+        self.hand_over(HandOverCommand::Follow {
+            pool,
+            backend,
+            address,
+            deadline,
+            reply,
+        });
+        async move {
+            let _ = ended.await;
+        }
+    }
+
+    /// The process that has taken over sends requests to a backend: what waits here may go there.
+    pub fn successor_opened(&self, opened: OpenedBackend) {
+        self.hand_over(HandOverCommand::Opened(opened));
+    }
+
+    /// The process that has taken over has paused a pool, or ended its pause.
+    pub fn successor_paused(&self, pool: String, pause: Option<KeptPause>) {
+        self.hand_over(HandOverCommand::Paused { pool, pause });
+    }
+}
+
+impl RegistryWriter {
+    pub(super) fn follow(
+        &mut self,
+        pool: &str,
+        backend: &str,
+        address: &str,
+        deadline: Option<Duration>,
+        reply: oneshot::Sender<DrainResponse>,
+    ) {
+        let is_it = |member: &BackendEntry| {
+            member.base == backend && member.endpoint.address.to_string() == address
+        };
+        let pools = self.pools.iter_mut().filter(|state| *state.name == *pool);
+        let mut members = pools.flat_map(|state| state.members.iter_mut());
+        let Some((key, member)) = members.find(|(_, member)| is_it(member)) else {
+            // It has left: nothing is on it.
+            return;
+        };
+        let key = *key;
+        member.wait(reply);
+        self.step(
+            key,
+            BackendEvent::Drain(DrainSpec {
+                actor: DrainActor::Supervisor,
+                id: "upgrade".to_owned(),
+                reason: "the process that has taken over drains it".to_owned(),
+                deadline: deadline.map(|left| clock::now() + left),
+                until: DrainUntil::Resumed,
+                expires: None,
+            }),
+        );
+        self.answer_if_drained(key);
+    }
+
+    /// Opens what the successor has opened; one that is not known here joins.
+    pub(super) fn open_as_successor(&mut self, opened: OpenedBackend) {
+        let Ok(index) = self.index(&opened.pool) else {
+            return;
+        };
+        let state = &self.pools[index];
+        let staying = state.members.iter().filter(|(_, member)| !member.leaving);
+        let known = staying.filter(|(_, member)| member.base == opened.backend);
+        let mut known =
+            known.filter(|(_, member)| member.endpoint.address.to_string() == opened.address);
+        if let Some(key) = known.next().map(|(key, _)| *key) {
+            let is_drained =
+                |state: &crate::core::backend::BackendState| state.drains().count() > 0;
+            if self.pools[index].core.get(&key).is_some_and(is_drained) {
+                self.step(key, BackendEvent::Resume { all: true });
+            }
+            return;
+        }
+        let Ok(address) = opened.address.parse::<Address>() else {
+            return;
+        };
+        if self.check_room(None).is_err() {
+            return;
+        }
+        debug!(pool = opened.pool, backend = opened.backend, address = %address,
+               "the process that has taken over has another backend: what waits here may go there");
+        self.add(
+            index,
+            JoiningBackend {
+                name: opened.backend,
+                address,
+                weight: opened.weight,
+                is_backup: opened.backup,
+                zone: None,
+                source: BackendSource::Api,
+                discovery: None,
+                drains: Vec::new(),
+                tenure: None,
+                owner: None,
+            },
+        );
+    }
+}

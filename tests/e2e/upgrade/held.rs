@@ -1,0 +1,96 @@
+//! Requests that the old process holds go where the new one's go: it alone is told of resumes, pauses and new backends.
+
+use std::time::Duration;
+
+use lameduck::tools::demo::admin;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
+use serde_json::{Value, json};
+
+use super::{EndOnDrop, PATIENCE, upgraded};
+use crate::harness::exe;
+
+/// One backend, and an old process that would keep what it holds for a minute.
+async fn rig() -> Rig {
+    Rig::new(Setup {
+        server: "lame_duck = \"0s\"\ndeadline = \"60s\"",
+        pool: "[pool.hold]\ntimeout = \"60s\"",
+        ..Setup::default()
+    })
+    .await
+}
+
+async fn held(rig: &Rig) -> Wire {
+    let client = rig.ask(GET).await;
+    rig.until("a held request", |pool| pool.held == 1).await;
+    client
+}
+
+async fn is_answered(rig: &Rig, mut client: Wire) {
+    let served = async {
+        let mut backend = rig.backends[0].accept().await;
+        backend.request().await;
+        backend.answer_and_close("served").await;
+        client.response().await.text().to_owned()
+    };
+    let served = tokio::time::timeout(PATIENCE, served).await;
+    assert_eq!(served.expect("it waits on in the old process"), "served");
+}
+
+#[tokio::test]
+async fn request_held_by_the_old_process_goes_on_when_the_new_one_s_pause_ends() {
+    let rig = rig().await;
+    let path = "/v1/pools/app/pause";
+    let pause = json!({ "for": "2s" });
+    admin::call(&rig.socket, "POST", path, Some(&pause))
+        .await
+        .unwrap();
+    let client = held(&rig).await;
+    let _ended = EndOnDrop::of(&upgraded(&rig.socket).await);
+    // Somebody needs more time: what the old process holds waits, too.
+    let pause = json!({ "for": "50s" });
+    admin::call(&rig.socket, "POST", path, Some(&pause))
+        .await
+        .unwrap();
+    assert!(!rig.backends[0].is_called(Duration::from_secs(3)).await);
+    admin::call(&rig.socket, "DELETE", path, None)
+        .await
+        .unwrap();
+    is_answered(&rig, client).await;
+}
+
+#[tokio::test]
+async fn request_held_by_the_old_process_goes_to_a_backend_that_the_new_one_opens() {
+    let rig = rig().await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    rig.until_state(0, "drained").await;
+    let client = held(&rig).await;
+    let _ended = EndOnDrop::of(&upgraded(&rig.socket).await);
+    rig.resume(0).await;
+    is_answered(&rig, client).await;
+}
+
+/// Whoever runs `drain` waits for the drain, whichever process of the proxy's answers.
+#[tokio::test]
+async fn drain_that_is_waited_for_outlives_an_upgrade() {
+    let rig = rig().await;
+    let (mut client, mut backend) = rig.get().await;
+    let name = format!("app/{}", rig.backends[0].name);
+    let drain = tokio::process::Command::new(exe())
+        .args(["drain", &name, "--timeout", "50s", "--json"])
+        .env("LAMEDUCK_ADMIN", &rig.socket)
+        .kill_on_drop(true)
+        .output();
+    let drain = tokio::spawn(drain);
+    rig.until_state(0, "draining").await;
+    let _ended = EndOnDrop::of(&upgraded(&rig.socket).await);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!drain.is_finished());
+    backend.answer_and_close("done").await;
+    assert_eq!(client.response().await.text(), "done");
+    let output = tokio::time::timeout(PATIENCE, drain).await;
+    let output = output.unwrap().unwrap().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["outcome"], "drained", "{answer}");
+}
