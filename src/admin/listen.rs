@@ -16,6 +16,7 @@ use crate::config::{self, Config};
 use crate::net::activation::{ADMIN, APPS, InheritedSockets};
 use crate::net::keepalive::{Keepalive, set_keepalive};
 use crate::net::kept_socket::{KeptSocket, KeptSocketUse, SocketStore};
+use crate::net::socket::bound_unsent;
 use crate::net::unix_socket::{BACKLOG, SocketAccess, SocketFile, SocketRole, bind_socket};
 
 /// Why a door can't be opened. The text says what to do.
@@ -227,6 +228,8 @@ pub fn bind_or_inherit(
     for listener in http.iter().chain(&probes) {
         // A watcher of events that vanishes must not keep its place.
         set_keepalive(listener, Some(Keepalive::standard()));
+        // Nor does one that asks and reads nothing have the kernel keep megabytes of answers.
+        bound_unsent(listener);
     }
     if let Some(at) = admin.http
         && admin.token_file.is_none()

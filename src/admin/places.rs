@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
@@ -112,6 +113,8 @@ struct PlaceTable {
     busy: HashMap<(AdminClass, ConnectionSource), usize>,
     /// The same of all sources.
     total: HashMap<AdminClass, usize>,
+    /// All connections that are open, those too that were pushed out and have not gone yet.
+    open: usize,
 }
 
 impl PlaceTable {
@@ -169,13 +172,25 @@ impl DoorPlaces {
     /// A connection has come: it waits for its request.
     pub(super) fn enter(self: &Arc<Self>, source: ConnectionSource) -> ConnectionSlot {
         let pushed_out = Arc::new(Notify::new());
-        let turn = self.table.lock().wait(source, &pushed_out);
+        let mut table = self.table.lock();
+        table.open += 1;
+        let turn = table.wait(source, &pushed_out);
+        drop(table);
         ConnectionSlot(Arc::new(PlacesInner {
             places: self.clone(),
             source,
             pushed_out,
             turn: Mutex::new(Some(turn)),
+            was_asked: AtomicBool::new(false),
         }))
+    }
+
+    /// Whether one more may come, or has to wait until some of those have gone that were pushed out: in a flood, they could
+    /// take all descriptors until it is their tasks' turn.
+    pub(super) fn take_more(&self) -> bool {
+        let table = self.table.lock();
+        let busy: usize = table.total.values().sum();
+        table.open < table.waiting.len() + busy + WAITING
     }
 
     /// Closes one that waits, so that there is a descriptor for another client. True: there was one. A single one is
@@ -222,12 +237,16 @@ struct PlacesInner {
     pushed_out: Arc<Notify>,
     /// Its turn among those that wait; `None`: it is busy, or was pushed out.
     turn: Mutex<Option<u64>>,
+    /// A request has come.
+    was_asked: AtomicBool,
 }
 
 impl Drop for PlacesInner {
     fn drop(&mut self) {
+        let mut table = self.places.table.lock();
+        table.open -= 1;
         if let Some(turn) = self.turn.get_mut().take() {
-            self.places.table.lock().leave(turn);
+            table.leave(turn);
         }
     }
 }
@@ -238,13 +257,17 @@ impl ConnectionSlot {
         self.0.pushed_out.notified().await;
     }
 
-    /// A whole request is there: the connection is among the youngest again.
-    fn renew(&self) {
+    /// A whole request is there: the connection is among the youngest again. False: it was pushed out, and goes; not if
+    /// this is its first request, which is answered all the same.
+    fn renew(&self) -> bool {
+        let is_first = !self.0.was_asked.swap(true, Ordering::Relaxed);
         let mut turn = self.0.turn.lock();
         let mut table = self.0.places.table.lock();
-        if turn.is_some_and(|turn| table.leave(turn)) {
+        let is_here = turn.is_some_and(|turn| table.leave(turn));
+        if is_here {
             *turn = Some(table.wait(self.0.source, &self.0.pushed_out));
         }
+        is_here || is_first
     }
 
     /// A request of this class begins, if there is room for it.
@@ -275,6 +298,7 @@ impl Drop for Busy {
             source,
             pushed_out,
             turn,
+            ..
         } = &*self.seat.0;
         let mut turn = turn.lock();
         let mut table = places.table.lock();
@@ -296,11 +320,9 @@ pub(super) async fn admit(request: Request, next: Next) -> Response {
                 .map(|body| Body::new(Guarded { body, _busy: busy })),
             None => full(class).into_response(),
         },
-        (Some(seat), None) => {
-            seat.renew();
-            next.run(request).await
-        }
-        (None, _) => next.run(request).await,
+        // Nobody gets the answer: what a client has sent ahead is no work for others to wait for.
+        (Some(seat), None) if !seat.renew() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        (_, None) | (None, _) => next.run(request).await,
     }
 }
 
@@ -368,6 +390,38 @@ mod tests {
         // Newcomers of other sources are no reason to push each other out.
         let other = places.enter(address("10.0.0.2"));
         assert!(is_out(&crowd[1]) && !is_out(&other) && !is_out(&good));
+    }
+
+    #[test]
+    fn pushed_out_connections_that_have_not_gone_hold_up_the_next_ones() {
+        let places = DoorPlaces::new(true);
+        let flood: Vec<_> = (0..2 * WAITING - 1)
+            .map(|_| places.enter(address("10.0.0.9")))
+            .collect();
+        assert!(places.take_more());
+        let last = places.enter(address("10.0.0.9"));
+        assert!(!places.take_more(), "as many have to go as may stay");
+        drop(flood);
+        assert!(places.take_more());
+        drop(last);
+        assert_eq!(places.table.lock().open, 0);
+    }
+
+    #[test]
+    fn pushed_out_connection_has_its_first_request_answered_and_no_other() {
+        let places = DoorPlaces::new(true);
+        let (quick, slow) = (
+            places.enter(address("10.0.0.9")),
+            places.enter(address("10.0.0.9")),
+        );
+        assert!(quick.renew() && quick.renew());
+        let flood: Vec<_> = (0..WAITING)
+            .map(|_| places.enter(address("10.0.0.9")))
+            .collect();
+        assert!(is_out(&quick) && is_out(&slow));
+        assert!(!quick.renew(), "what was sent ahead is no work any more");
+        assert!(slow.renew() && !slow.renew());
+        assert!(!is_out(&flood[WAITING - 1]));
     }
 
     #[test]

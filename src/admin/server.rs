@@ -250,7 +250,7 @@ async fn open(
             () = changed => continue,
             // Reaped as they end, or the set would grow for ever.
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept(&reserve), if is_open => accepted,
+            accepted = listener.accept(&reserve), if is_open && places.take_more() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {

@@ -1,6 +1,6 @@
 //! The few things that are done to a descriptor directly.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -161,6 +161,25 @@ fn fate_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
 fn fate_of(_: BorrowedFd<'_>) -> Option<TcpInfo> {
     None
 }
+
+/// What the kernel takes for a client beyond what is on its way, in bytes.
+///
+/// Its own bound is 4 MiB a connection. A few hundred clients that read nothing come to the limit of what all
+/// connections of the machine may hold (`tcp_mem`), and from there on the kernel is slow with everybody.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 * 1024;
+
+/// Connections have it from the socket that they were accepted on (`TCP_NOTSENT_LOWAT`, tcp(7)).
+#[cfg(target_os = "linux")]
+pub fn bound_unsent(socket: &TcpListener) {
+    if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "clients that read slowly can't be bounded in what the kernel keeps for them");
+    }
+}
+
+/// Not to be had here.
+#[cfg(not(target_os = "linux"))]
+pub fn bound_unsent(_: &TcpListener) {}
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]

@@ -8,6 +8,10 @@
 //! that has been incomplete for longest, which is answered with 408. The process has one budget, like it has one
 //! memory. Of large heads that are incomplete, only 64 are kept, however much room there is.
 
+mod streams;
+
+pub use streams::{StreamMemory, StreamPlace, UnreadBody, UnsentContent};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

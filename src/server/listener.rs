@@ -27,6 +27,7 @@ use super::overlap::{SharedPort, overlap};
 use super::workers::DataThreads;
 use crate::config::{self, ListenAddress};
 use crate::net::kept_socket::SocketStore;
+use crate::net::socket::bound_unsent;
 use crate::net::unix_socket::{
     BACKLOG, SocketAccess, SocketFile, SocketRole, UnixSocketError, bind_socket, take_over_socket,
 };
@@ -328,25 +329,6 @@ fn bind(address: SocketAddr, shares_port: bool, takes_ipv6_alone: bool) -> std::
     socket.bind(&address.into())?;
     Ok(socket)
 }
-
-/// What the kernel takes for a client beyond what is on its way, in bytes.
-///
-/// Its own bound is 4 MiB a connection. A few hundred clients that read nothing come to the limit of what all
-/// connections of the machine may hold (`tcp_mem`), and from there on the kernel slows down all connections.
-#[cfg(target_os = "linux")]
-const UNSENT: u32 = 64 * 1024;
-
-/// Connections have it from the socket that they were accepted on (`TCP_NOTSENT_LOWAT`, tcp(7)).
-#[cfg(target_os = "linux")]
-fn bound_unsent(socket: &TcpListener) {
-    if let Err(error) = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT) {
-        debug!(%error, "clients that read slowly can't be bounded in what the kernel keeps for them");
-    }
-}
-
-/// Not to be had here.
-#[cfg(not(target_os = "linux"))]
-fn bound_unsent(_: &TcpListener) {}
 
 /// A public address that is being served.
 pub struct PublicListener {

@@ -13,5 +13,6 @@ mod restarts;
 mod shutdown;
 mod sticky;
 mod tools;
+mod unread;
 mod upgrade;
 mod websocket;

@@ -285,12 +285,13 @@ async fn page_that_has_changed_is_read_at_a_reload_and_a_missing_one_refuses_it(
 /// A client that takes nothing keeps its page, and a crowd of them no more than half of `max_memory` of pages.
 #[tokio::test]
 async fn pages_that_are_not_taken_are_bounded_by_max_memory() {
-    let rig = rig(
-        "max_memory = \"4MiB\"\n",
-        "[[route]]\nhost = \"a.test\"\npath = \"/long\"\nrespond = { status = 404 }\nerror_pages = { \"404\" = \"{pages}/long.html\" }\n\
-         [[route]]\nhost = \"a.test\"\npath = \"/short\"\nrespond = { body = \"short\" }\n",
-    )
-    .await;
+    // What is left of half the budget beside whole pages is less than this.
+    let content = "x".repeat(65_000);
+    let tables = "[[route]]\nhost = \"a.test\"\npath = \"/long\"\nrespond = { status = 404 }\nerror_pages = { \"404\" = \"{pages}/long.html\" }\n\
+         [[route]]\nhost = \"a.test\"\npath = \"/content\"\nrespond = { body = \"{content}\" }\n\
+         [[route]]\nhost = \"a.test\"\npath = \"/short\"\nrespond = { body = \"short\" }\n";
+    let tables = tables.replace("{content}", &content);
+    let rig = rig("max_memory = \"4MiB\"\n", &tables).await;
     let mut idle = Vec::new();
     for _ in 0..40 {
         let client = rig.ask("GET /long HTTP/1.1\r\nHost: a.test\r\n\r\n");
@@ -299,18 +300,28 @@ async fn pages_that_are_not_taken_are_bounded_by_max_memory() {
     let mut client = rig.client().await;
     let mut refused = ask(&mut client, "GET /long", "").await;
     for _ in 0..100 {
-        if refused.status() == 503 {
+        if refused.body.len() < LONG {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         refused = ask(&mut client, "GET /long", "").await;
     }
+    // An error keeps its status and its fields, and lacks its page.
+    assert_eq!((refused.status(), refused.text()), (404, "Not Found\n"));
+    assert_eq!(refused.field("cache-control"), Some("no-store"));
+    assert_eq!(
+        refused.field("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    // Of content, there is nothing to be left out.
+    let refused = ask(&mut client, "GET /content", "").await;
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.field("retry-after"), Some("2"));
     assert_eq!(refused.text(), "no memory is left for this answer\n");
     assert_eq!(ask(&mut client, "GET /short", "").await.text(), "short");
     let log = rig.access_log(1).await;
     assert!(log.iter().any(|line| line["status"] == 503), "{log:?}");
+    assert!(rig.limited("max_memory").await >= 2);
     // Those who go give theirs back.
     drop(idle);
     for _ in 0..100 {

@@ -18,8 +18,10 @@ const OF_THE_PLAIN_BODY: [&[u8]; 5] = [
 pub struct AnswerTraits {
     /// The value of `Content-Type`; empty: none.
     pub content_type: ByteSpan,
-    /// The value of `ETag`; empty: none.
+    /// The value of `ETag`; empty: none, or more than one, and nobody knows which one the client keeps.
     pub etag: ByteSpan,
+    /// There is an `ETag`.
+    has_etag: bool,
     /// It must not be compressed: it is encoded already, a part of something, or signed, or somebody forbids it.
     pub is_fixed: bool,
     /// `Vary` names `Accept-Encoding` already, or everything.
@@ -35,7 +37,13 @@ impl AnswerTraits {
             match field.kind {
                 FieldKind::ContentType => traits.content_type = field.value,
                 FieldKind::Other => match name_of(buffer, field) {
-                    Some(KnownField::ETag) => traits.etag = field.value,
+                    Some(KnownField::ETag) => {
+                        traits.etag = match traits.has_etag {
+                            true => ByteSpan::default(),
+                            false => field.value,
+                        };
+                        traits.has_etag = true;
+                    }
                     Some(KnownField::Fixing) if !value.is_empty() => traits.is_fixed = true,
                     Some(KnownField::CacheControl) => {
                         traits.is_fixed |= forbids_transforming(value);
@@ -172,6 +180,8 @@ mod tests {
         let (text, seen) = traits("Content-Type: text/html\r\neTag: \"x\"\r\n");
         assert_eq!(seen.etag.of(&text), b"\"x\"");
         assert_eq!(seen.content_type.of(&text), b"text/html");
+        let (text, seen) = traits("ETag: \"x\"\r\nETag: W/\"y\"\r\n");
+        assert_eq!(seen.etag.of(&text), b"", "one of two is none");
         for (asked, etag, is_known) in [
             ("W/\"a\"", "\"a\"", true),
             ("\"b\", W/\"a\"", "\"a\"", true),

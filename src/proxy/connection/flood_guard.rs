@@ -19,6 +19,7 @@ use crate::core::Time;
 use crate::net::stream::taken_of;
 use crate::proxy::client::timer::Timer;
 use crate::proxy::h2::meter::Meter;
+use crate::proxy::memory::StreamMemory;
 use crate::rt::clock;
 use crate::rt::coop::yield_to_reactor;
 
@@ -93,6 +94,8 @@ pub struct WatchedConnection {
     stream: Stream,
     meter: Meter,
     watch: Arc<FloodWatch>,
+    /// Where content is counted that has come.
+    memory: Arc<StreamMemory>,
     /// The header block that was open after the last read: its stream, and since when, in milliseconds.
     block: Option<(u32, u64)>,
     ending: Option<DirectionEnd>,
@@ -112,11 +115,17 @@ struct DirectionEnd {
 
 impl WatchedConnection {
     /// Watches a connection that begins with the preface. `resets`: see [`Meter::new`].
-    pub fn new(stream: Stream, watch: Arc<FloodWatch>, resets: u32) -> Self {
+    pub fn new(
+        stream: Stream,
+        watch: Arc<FloodWatch>,
+        resets: u32,
+        memory: Arc<StreamMemory>,
+    ) -> Self {
         Self {
             stream,
             meter: Meter::new(resets),
             watch,
+            memory,
             block: None,
             ending: None,
             turn: 0,
@@ -200,9 +209,14 @@ impl AsyncRead for WatchedConnection {
         if this.watch.is_excess() {
             return this.poll_discard(cx).map(Ok);
         }
+        if !this.memory.may_receive(cx) {
+            return Poll::Pending;
+        }
         let before = out.filled().len();
         ready!(this.poll_in_turn(cx, out))?;
-        if !this.meter.read(&out.filled()[before..]) {
+        let memory = &this.memory;
+        let receive = |stream, bytes| memory.receive(stream, bytes);
+        if !this.meter.read(&out.filled()[before..], receive) {
             // The connection's task looks before it sleeps.
             this.watch.give_up();
         }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
@@ -33,7 +32,7 @@ use crate::proxy::h2::headers;
 use crate::proxy::h2::headers::BodyForm;
 use crate::proxy::h2::server_stream::ServerStream;
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
-use crate::proxy::memory::ConnectionMemory;
+use crate::proxy::memory::{ConnectionMemory, StreamMemory, UnsentContent};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, InterruptSet, ShutdownLevel};
 
@@ -66,7 +65,9 @@ pub async fn serve(
     config: &Arc<Config>,
 ) {
     let watch = Arc::new(FloodWatch::default());
-    let watched = WatchedConnection::new(stream, watch.clone(), config.server.max_stream_resets);
+    let resets = config.server.max_stream_resets;
+    let stream_memory = Arc::<StreamMemory>::default();
+    let watched = WatchedConnection::new(stream, watch.clone(), resets, stream_memory.clone());
     let sieve = HeadSieve::new(HeadSender::Client, config.server.max_header * 2);
     let watched = SievedStream::new(watched, sieve);
     let streams = Arc::new(Streams::default());
@@ -90,6 +91,7 @@ pub async fn serve(
             abandoned: None,
             timer: Timer::default(),
             memory: ConnectionMemory::new(config.server.max_memory_per_connection),
+            stream_memory,
         };
         session.serve_streams().await;
     }
@@ -108,7 +110,7 @@ async fn shake_hands(
     watched: SievedStream<WatchedConnection>,
     interrupt: &ConnectionInterrupt,
     limits: &config::ServerConfig,
-) -> Option<Connection<SievedStream<WatchedConnection>, Bytes>> {
+) -> Option<Connection<SievedStream<WatchedConnection>, UnsentContent>> {
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -120,7 +122,7 @@ async fn shake_hands(
         .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
         .max_header_list_size(most_decoded(limits))
         .enable_connect_protocol();
-    let mut handshake = pin!(builder.handshake::<_, Bytes>(watched));
+    let mut handshake = pin!(builder.handshake::<_, UnsentContent>(watched));
     let (since, mut wait) = (clock::now(), BoundedWait::new(interrupt));
     let shaken = poll_fn(|cx| {
         let polled = handshake.as_mut().poll(cx);
@@ -167,13 +169,13 @@ impl Drop for OpenStream {
 }
 
 /// A request and the way to answer it.
-type ArrivedRequest = (Request<RecvStream>, SendResponse<Bytes>);
+type ArrivedRequest = (Request<RecvStream>, SendResponse<UnsentContent>);
 
 /// A connection under way.
 struct ClientSession<'a> {
     plane: &'a Arc<DataPlane>,
     config: &'a Arc<Config>,
-    connection: Connection<SievedStream<WatchedConnection>, Bytes>,
+    connection: Connection<SievedStream<WatchedConnection>, UnsentContent>,
     watch: Arc<FloodWatch>,
     interrupt: Arc<ConnectionInterrupt>,
     streams: Arc<Streams>,
@@ -191,8 +193,10 @@ struct ClientSession<'a> {
     /// Since when nothing more is read from the client.
     abandoned: Option<Time>,
     timer: Timer,
-    /// What its streams keep.
+    /// What its requests keep.
     memory: Arc<ConnectionMemory>,
+    /// What its streams cost, and content of theirs that the client has not taken, or nobody has read.
+    stream_memory: Arc<StreamMemory>,
 }
 
 impl ClientSession<'_> {
@@ -213,7 +217,12 @@ impl ClientSession<'_> {
     }
 
     /// Serves a stream, in a task of its own, if there is memory for it.
-    fn start(&mut self, request: Request<RecvStream>, mut response: SendResponse<Bytes>) {
+    fn start(&mut self, request: Request<RecvStream>, mut response: SendResponse<UnsentContent>) {
+        let Some(place) = self.stream_memory.open_stream() else {
+            self.plane.counters.limited(ServerLimit::Memory);
+            response.send_reset(Reason::REFUSED_STREAM);
+            return;
+        };
         let interrupt = self.streams.open.join();
         if self.raised.0 > ShutdownLevel::Run {
             interrupt.raise(self.raised.0, self.raised.1);
@@ -246,11 +255,16 @@ impl ClientSession<'_> {
             share,
         };
         let head_only = parts.method == Method::HEAD;
-        let mut stream = ServerStream::new(body, response, form, head_only, first);
+        let memory = self.stream_memory.clone();
+        let unread = (!ended).then(|| {
+            let stream = response.stream_id().as_u32();
+            memory.open_body(stream, body.flow_control().used_capacity())
+        });
+        let mut stream = ServerStream::new(body, response, form, head_only, first, memory, unread);
         let (plane, config) = (self.plane.clone(), self.config.clone());
         let origin = self.origin.clone();
         tokio::spawn(async move {
-            let _open = open;
+            let (_open, _place) = (open, place);
             // A stream that is reset as soon as it is open, by either side, costs no further work.
             if stream.is_reset().await {
                 return;

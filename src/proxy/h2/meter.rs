@@ -150,9 +150,9 @@ impl Meter {
         }
     }
 
-    /// Follows what was read. False: it is too much.
+    /// Follows what was read; `receive` is told of content, with its stream and its length. False: it is too much.
     #[must_use]
-    pub fn read(&mut self, mut bytes: &[u8]) -> bool {
+    pub fn read(&mut self, mut bytes: &[u8], mut receive: impl FnMut(u32, usize)) -> bool {
         loop {
             if self.skip > 0 {
                 let count = self.skip.min(bytes.len());
@@ -175,6 +175,13 @@ impl Meter {
             self.header_len = 0;
             if !self.frame() {
                 return false;
+            }
+            let [.., kind, _flags, a, b, c, d] = self.header;
+            if kind == kind::DATA {
+                receive(
+                    u32::from_be_bytes([a, b, c, d]) & (u32::MAX >> 1),
+                    self.skip,
+                );
             }
         }
     }

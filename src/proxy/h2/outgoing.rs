@@ -2,16 +2,90 @@
 
 use std::io;
 use std::mem;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::SendStream;
+use http::HeaderMap;
 
 use super::headers;
 use crate::proxy::h1::chunked::ChunkDecoder;
+use crate::proxy::memory::{StreamMemory, UnsentContent};
 
 /// Largest trailer section, in bytes: the HTTP/1 plane's own bound is no larger.
 const MAX_TRAILER: usize = 64 * 1024;
+
+/// The stream that a body goes to.
+pub(super) trait ContentSink {
+    /// Room that there is now for so much content; what is missing is asked for.
+    fn room(&mut self, wanted: usize) -> usize;
+
+    /// Waits until there may be more room.
+    fn poll_more_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>>;
+
+    /// Hands over content, and with the last piece ends the stream.
+    fn send(&mut self, content: Bytes, last: bool) -> Result<(), h2::Error>;
+
+    /// Ends the stream with trailers.
+    fn end_with(&mut self, trailers: HeaderMap) -> Result<(), h2::Error>;
+}
+
+/// To a backend.
+impl ContentSink for SendStream<Bytes> {
+    fn room(&mut self, wanted: usize) -> usize {
+        self.reserve_capacity(wanted);
+        self.capacity()
+    }
+
+    fn poll_more_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>> {
+        self.poll_capacity(cx)
+            .map(|room| room.map(|room| room.map(|_| ())))
+    }
+
+    fn send(&mut self, content: Bytes, last: bool) -> Result<(), h2::Error> {
+        self.send_data(content, last)
+    }
+
+    fn end_with(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
+        self.send_trailers(trailers)
+    }
+}
+
+/// To a client, which decides how much of it is kept: so that is counted, and where no memory is left, one piece of a
+/// connection has to go before there is another.
+#[derive(Debug)]
+pub(super) struct CountedSink {
+    pub(super) stream: SendStream<UnsentContent>,
+    pub(super) memory: Arc<StreamMemory>,
+}
+
+impl ContentSink for CountedSink {
+    fn room(&mut self, wanted: usize) -> usize {
+        if self.memory.is_short() {
+            return 0;
+        }
+        self.stream.reserve_capacity(wanted);
+        self.stream.capacity()
+    }
+
+    fn poll_more_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>> {
+        if self.memory.must_wait(cx) {
+            return Poll::Pending;
+        }
+        self.stream
+            .poll_capacity(cx)
+            .map(|room| room.map(|room| room.map(|_| ())))
+    }
+
+    fn send(&mut self, content: Bytes, last: bool) -> Result<(), h2::Error> {
+        self.stream.send_data(self.memory.hand_over(content), last)
+    }
+
+    fn end_with(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
+        self.stream.send_trailers(trailers)
+    }
+}
 
 /// What is still to come of a body.
 #[derive(Debug)]
@@ -72,7 +146,7 @@ impl Outgoing {
     /// Takes what it can of `bytes`, which are not empty: how much that was, and whether the body is whole now.
     pub(super) fn poll_take(
         &mut self,
-        body: &mut Option<SendStream<Bytes>>,
+        body: &mut Option<impl ContentSink>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<(usize, bool)>> {
@@ -86,7 +160,7 @@ impl Outgoing {
                 *left -= count as u64;
                 let last = *left == 0;
                 let content = Bytes::copy_from_slice(&bytes[..count]);
-                opened(body)?.send_data(content, last).map_err(gone)?;
+                opened(body)?.send(content, last).map_err(gone)?;
                 return Poll::Ready(Ok((count, last)));
             }
             OutgoingRest::Chunked(chunks) => chunks,
@@ -119,12 +193,10 @@ impl Outgoing {
                 .flatten();
             let last = whole && trailers.is_none();
             if !content.is_empty() || last {
-                opened(body)?
-                    .send_data(content.into(), last)
-                    .map_err(gone)?;
+                opened(body)?.send(content.into(), last).map_err(gone)?;
             }
             if let Some(trailers) = trailers {
-                opened(body)?.send_trailers(trailers).map_err(gone)?;
+                opened(body)?.end_with(trailers).map_err(gone)?;
             }
             if at > 0 {
                 return Poll::Ready(Ok((at, whole)));
@@ -135,22 +207,19 @@ impl Outgoing {
 }
 
 /// The stream that a body goes to, once its head has gone.
-pub(super) fn opened(body: &mut Option<SendStream<Bytes>>) -> io::Result<&mut SendStream<Bytes>> {
+pub(super) fn opened<S>(body: &mut Option<S>) -> io::Result<&mut S> {
     body.as_mut()
         .ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 /// Room that there is now for so much content; what is missing is asked for.
-fn available(body: &mut Option<SendStream<Bytes>>, wanted: usize) -> usize {
-    body.as_mut().map_or(0, |body| {
-        body.reserve_capacity(wanted);
-        body.capacity()
-    })
+fn available(body: &mut Option<impl ContentSink>, wanted: usize) -> usize {
+    body.as_mut().map_or(0, |body| body.room(wanted))
 }
 
 /// Waits until there is room for at least a byte of so much content.
 pub(super) fn poll_room(
-    body: &mut Option<SendStream<Bytes>>,
+    body: &mut Option<impl ContentSink>,
     cx: &mut Context<'_>,
     wanted: usize,
 ) -> Poll<io::Result<usize>> {
@@ -160,8 +229,8 @@ pub(super) fn poll_room(
         if room > 0 {
             return Poll::Ready(Ok(room));
         }
-        match ready!(opened(body)?.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
+        match ready!(opened(body)?.poll_more_room(cx)) {
+            Some(Ok(())) => {}
             Some(Err(error)) => return Poll::Ready(Err(io::Error::new(gone, error))),
             None => return Poll::Ready(Err(gone.into())),
         }

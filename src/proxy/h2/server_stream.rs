@@ -8,17 +8,19 @@ mod async_io;
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use http::Response;
 use tokio::io::ReadBuf;
 
 use super::headers::{self, BodyForm};
-use super::outgoing::{Outgoing, opened, poll_room};
+use super::outgoing::{ContentSink as _, CountedSink, Outgoing, opened, poll_room};
 use crate::proxy::h1::chunked::start_chunk;
+use crate::proxy::memory::{StreamMemory, UnreadBody, UnsentContent};
 
 /// A stream of HTTP/2 that speaks HTTP/1.1. Dropped before its response is whole, it is reset.
 #[derive(Debug)]
@@ -29,8 +31,12 @@ pub struct ServerStream {
     framing: Vec<u8>,
     /// Content that is here and was not read yet.
     content: Bytes,
-    response: SendResponse<Bytes>,
-    body: Option<SendStream<Bytes>>,
+    response: SendResponse<UnsentContent>,
+    body: Option<CountedSink>,
+    /// Where content is counted that is handed over.
+    memory: Arc<StreamMemory>,
+    /// Where content is counted that has come and was not read.
+    unread: Option<UnreadBody>,
     download: StreamDownload,
     /// The request was HEAD: its response has no body, whatever the head says.
     head_only: bool,
@@ -66,10 +72,12 @@ impl ServerStream {
     /// A stream whose request's head was written, with a body of this form. `first`: what was read of the body.
     pub fn new(
         request: RecvStream,
-        response: SendResponse<Bytes>,
+        response: SendResponse<UnsentContent>,
         form: BodyForm,
         head_only: bool,
         first: Bytes,
+        memory: Arc<StreamMemory>,
+        unread: Option<UnreadBody>,
     ) -> Self {
         let mut framing = Vec::new();
         if form == BodyForm::Chunked && !first.is_empty() {
@@ -87,6 +95,8 @@ impl ServerStream {
             content: first,
             response,
             body: None,
+            memory,
+            unread,
             download: StreamDownload::Head(Vec::new()),
             head_only,
             connect: form == BodyForm::Tunnel,
@@ -176,6 +186,9 @@ impl ServerStream {
             self.content.advance(count);
             // The client may send as much again.
             let _ = self.request.flow_control().release_capacity(count);
+            if let Some(unread) = &self.unread {
+                unread.consume(count);
+            }
             if self.content.is_empty() && self.upload == StreamUpload::Chunked {
                 self.framing.extend_from_slice(b"\r\n");
             }
@@ -191,7 +204,7 @@ impl ServerStream {
     /// Ready once the client has given up, or its connection is gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let reset = match &mut self.body {
-            Some(body) => body.poll_reset(cx),
+            Some(body) => body.stream.poll_reset(cx),
             None => self.response.poll_reset(cx),
         };
         reset.map(|reset| match reset {
@@ -230,9 +243,7 @@ impl ServerStream {
 
     /// Sends a piece of content, and with the last one ends the stream.
     fn send(&mut self, content: Bytes, last: bool) -> io::Result<()> {
-        opened(&mut self.body)?
-            .send_data(content, last)
-            .map_err(gone)?;
+        opened(&mut self.body)?.send(content, last).map_err(gone)?;
         if last {
             self.download = StreamDownload::Done;
         }
@@ -282,8 +293,9 @@ impl ServerStream {
             BodyForm::Chunked => StreamDownload::Body(Outgoing::of_response(None)),
         };
         let whole = matches!(self.download, StreamDownload::Done);
-        let body = self.response.send_response(response, whole).map_err(gone)?;
-        self.body = Some(body);
+        let stream = self.response.send_response(response, whole).map_err(gone)?;
+        let memory = self.memory.clone();
+        self.body = Some(CountedSink { stream, memory });
         Ok(taken)
     }
 }
@@ -303,7 +315,7 @@ impl Drop for ServerStream {
             StreamDownload::Head(_) | StreamDownload::Done => return,
         };
         if let Some(body) = &mut self.body {
-            body.send_reset(reason);
+            body.stream.send_reset(reason);
         }
     }
 }

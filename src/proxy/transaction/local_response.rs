@@ -16,7 +16,7 @@ use crate::proxy::client::upload::UploadError;
 use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::error_pages::{ToldError, choose_form, write_error};
-use crate::proxy::error_response::{SHUTTING_DOWN, write_local_response};
+use crate::proxy::error_response::{SHUTTING_DOWN, reason_phrase, write_local_response};
 use crate::proxy::forward::ForwardFailure;
 use crate::proxy::forward::changed_fields::ChangedFields;
 use crate::proxy::forward::headers::{HSTS, hsts};
@@ -250,7 +250,7 @@ pub(super) async fn answer_locally(
     };
     account.local(answer.status, cause);
     let out = compress_answer(plane, client, head, account, out).await;
-    let next = send(client, account, out, keep_alive, body_complete).await;
+    let next = send(plane, client, account, out, keep_alive, body_complete).await;
     if next == AfterRequest::Abort && answer.limit.is_none() {
         account.end = RequestEnd::ClientClosed;
     }
@@ -293,7 +293,7 @@ pub(super) async fn send_page(
     }
     account.local(page.status, Cow::Borrowed(PAUSED));
     let out = compress_answer(plane, client, head, account, out).await;
-    let next = send(client, account, out, keep_alive, body_complete).await;
+    let next = send(plane, client, account, out, keep_alive, body_complete).await;
     if next == AfterRequest::Abort {
         account.end = RequestEnd::ClientClosed;
     }
@@ -324,7 +324,7 @@ pub(super) async fn redirect(
     let mut out = Vec::with_capacity(256 + location.len());
     redirect::write(&mut out, status, &location, !keep_alive);
     account.local(status, Cow::Borrowed(""));
-    let next = send(client, account, out, keep_alive, whole).await;
+    let next = send(plane, client, account, out, keep_alive, whole).await;
     if next == AfterRequest::Abort {
         account.end = RequestEnd::ClientClosed;
     }
@@ -357,7 +357,7 @@ pub(super) async fn answer_challenge(
         answer.len()
     );
     account.local(200, Cow::Borrowed("a certificate authority's challenge"));
-    let next = send(client, account, out.into_bytes(), keep_alive, whole).await;
+    let next = send(plane, client, account, out.into_bytes(), keep_alive, whole).await;
     if next == AfterRequest::Abort {
         account.end = RequestEnd::ClientClosed;
     }
@@ -395,19 +395,53 @@ fn head_length(answer: &[u8]) -> usize {
     memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |end| end + 4)
 }
 
-/// The short answer in the place of a long one that `max_memory` has no room for.
+/// Fields about a body, which an answer without its page has others of.
+const OF_THE_BODY: [&[u8]; 5] = [
+    b"content-type",
+    b"content-length",
+    b"content-encoding",
+    b"transfer-encoding",
+    b"etag",
+];
+
+/// The short answer in the place of a long one that `max_memory` has no room for. An error or a redirect lacks its page and
+/// nothing else; what was to be the content itself, a client has to ask for again.
 #[cold]
-fn answer_without_memory(account: &mut RequestRecord, close: bool) -> Vec<u8> {
-    let cause = format!("{NO_MEMORY}, whose status is {}", account.status());
-    account.local(503, Cow::Owned(cause));
+fn answer_without_memory(
+    plane: &DataPlane,
+    account: &mut RequestRecord,
+    head: &[u8],
+    close: bool,
+) -> Vec<u8> {
+    plane.counters.limited(ServerLimit::Memory);
+    let status = account.status();
     let mut out = Vec::new();
-    write_local_response(&mut out, 503, NO_MEMORY, close, false, Some(RETRY_AFTER));
+    if status < 300 {
+        let cause = format!("{NO_MEMORY}, whose status is {status}");
+        account.local(503, Cow::Owned(cause));
+        write_local_response(&mut out, 503, NO_MEMORY, close, false, Some(RETRY_AFTER));
+        return out;
+    }
+    let text = reason_phrase(status);
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let is_of_body = OF_THE_BODY.iter().any(|own| name.eq_ignore_ascii_case(own));
+        if line != b"\r\n" && !is_of_body {
+            out.extend_from_slice(line);
+        }
+    }
+    let length = text.len() + 1;
+    let rest = format!(
+        "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{text}\n"
+    );
+    out.extend_from_slice(rest.as_bytes());
     out
 }
 
 /// Sends an answer of our own. Long ones are counted in `max_memory` until the client has taken them, and use half of it
 /// at most: the other half is for requests.
 pub(super) async fn send(
+    plane: &DataPlane,
     client: &mut ClientConnection,
     account: &mut RequestRecord,
     mut out: Vec<u8>,
@@ -421,7 +455,7 @@ pub(super) async fn send(
         match memory::fits_part(out.len(), 2) {
             true => charge.set(out.len()),
             false => {
-                out = answer_without_memory(account, !keep_alive);
+                out = answer_without_memory(plane, account, &out[..head], !keep_alive);
                 head = head_length(&out);
             }
         }

@@ -20,13 +20,15 @@ fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
 
 fn meter(resets: u32) -> Meter {
     let mut meter = Meter::new(resets);
-    assert!(meter.read(PREFACE));
+    assert!(meter.read(PREFACE, |_, _| {}));
     meter
 }
 
 /// How many of such frames it takes.
 fn takes(meter: &mut Meter, frame: &[u8]) -> usize {
-    (0..100_000).take_while(|_| meter.read(frame)).count()
+    (0..100_000)
+        .take_while(|_| meter.read(frame, |_, _| {}))
+        .count()
 }
 
 #[test]
@@ -62,11 +64,11 @@ fn what_comes_back_each_second_is_there_when_it_is_needed_first() {
     let mut meter = meter(0);
     let ping = frame(6, 0, 8);
     for _ in 0..2_000 {
-        assert!(meter.read(&ping));
+        assert!(meter.read(&ping, |_, _| {}));
     }
     std::thread::sleep(Duration::from_millis(100));
     for _ in 0..5 {
-        assert!(meter.read(&ping));
+        assert!(meter.read(&ping, |_, _| {}));
     }
 }
 
@@ -76,8 +78,8 @@ fn a_client_that_opens_windows_for_every_small_frame_is_served() {
     let mut meter = meter(0);
     for _ in 0..100_000 {
         assert!(meter.wrote(&frame(kind::DATA, 0, 60)));
-        assert!(meter.read(&frame(8, 0, 4)));
-        assert!(meter.read(&frame(8, 0, 4)));
+        assert!(meter.read(&frame(8, 0, 4), |_, _| {}));
+        assert!(meter.read(&frame(8, 0, 4), |_, _| {}));
     }
 }
 
@@ -101,7 +103,7 @@ fn a_header_block_is_open_until_its_last_byte() {
     bytes.extend(frame(kind::DATA, 0, 3));
     let mut meter = meter(0);
     for (at, byte) in bytes.iter().enumerate() {
-        assert!(meter.read(&[*byte]));
+        assert!(meter.read(&[*byte], |_, _| {}));
         assert_eq!(
             meter.open_block().is_some(),
             (8..end - 1).contains(&at),
@@ -130,7 +132,7 @@ fn streams_that_the_client_makes_us_reset_count_like_those_it_resets() {
                 let reset = reset_with(2 * n + 1, code);
                 let answer = [frame(kind::DATA, 0, 300), reset.clone(), reset].concat();
                 let (one, two) = answer.split_at(*n as usize % answer.len());
-                meter.read(&request) && meter.wrote(one) && meter.wrote(two)
+                meter.read(&request, |_, _| {}) && meter.wrote(one) && meter.wrote(two)
             })
             .count();
         assert_eq!(taken, 99, "{code}");
@@ -143,7 +145,7 @@ fn streams_that_we_end_for_our_own_reasons_do_not_count() {
     let request = frame(kind::HEADERS, END_HEADERS, 10);
     let mut meter = meter(100);
     for n in 0..10_000 {
-        assert!(meter.read(&request));
+        assert!(meter.read(&request, |_, _| {}));
         assert!(meter.wrote(&reset_with(2 * n + 1, [0, 2, 8][n as usize % 3])));
     }
 }

@@ -130,7 +130,7 @@ pub(super) async fn perform_action(
     // A client that takes its time keeps one copy, and not two.
     drop(answer);
     let out = compress_answer(plane, client, head, account, out).await;
-    let next = send(client, account, out, keep_alive, is_whole).await;
+    let next = send(plane, client, account, out, keep_alive, is_whole).await;
     if next == AfterRequest::Abort {
         account.end = RequestEnd::ClientClosed;
     }

@@ -249,7 +249,15 @@ impl GuardedRequest<'_> {
         drop(body);
         let cause = "the authentication server does not let the request pass".into();
         self.account.local(status, cause);
-        let next = send(self.client, self.account, out, keep_alive, is_whole).await;
+        let next = send(
+            self.plane,
+            self.client,
+            self.account,
+            out,
+            keep_alive,
+            is_whole,
+        )
+        .await;
         self.account.end = super::RequestEnd::Refused(RouteRefusal::Unauthorized);
         next
     }

@@ -1,0 +1,280 @@
+//! What the streams of one HTTP/2 connection make the process keep: a task each, content of answers that was handed to the
+//! `h2` crate and that the client has not taken, and content of requests that the crate has and that nobody has read.
+//!
+//! A connection may have hundreds of streams, and a client decides for how long: it opens no window, doesn't read, or sends
+//! what the backend doesn't take yet. The first 64 KiB are the connection's own, as those of a connection that speaks HTTP/1. All that is beyond counts in
+//! `max_memory`, in steps, so that small answers touch no counter that other threads have in their caches, too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+
+use bytes::{Buf, Bytes};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::{KEPT, has_room};
+
+/// What an open stream costs: its task, its translated head, and the small buffers of its request and its answer.
+const STREAM: usize = 16 << 10;
+
+/// What is not counted of each connection: four streams, which are served however full the budget is.
+const UNCOUNTED: usize = 4 * STREAM;
+
+/// The rest is counted by so many bytes…
+const STEP: usize = 32 << 10;
+
+/// …and given back when so many are counted too much, so that a stream that comes and goes changes nothing.
+const SLACK: usize = 2 * STEP;
+
+/// What the crate keeps for a piece of content besides its bytes.
+const PIECE: usize = 128;
+
+/// The account of one connection.
+#[derive(Debug, Default)]
+pub struct StreamMemory {
+    /// Bytes that are kept now.
+    held: AtomicUsize,
+    /// Of `held`: content that the client has not taken.
+    unsent: AtomicUsize,
+    /// What is counted in `max_memory`.
+    counted: AtomicUsize,
+    /// Streams wait until content of this connection has gone.
+    is_awaited: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+    /// Open bodies of requests by their streams: what has come of each and was not read.
+    bodies: Mutex<BTreeMap<u32, usize>>,
+    /// Of `held`: all of these together.
+    unread: AtomicUsize,
+    /// The connection's task, which reads no further until some of that is read.
+    reader: AtomicWaker,
+}
+
+impl StreamMemory {
+    /// A place for one more stream. `None`: no memory is left, and this connection has its four.
+    pub fn open_stream(self: &Arc<Self>) -> Option<StreamPlace> {
+        let held = self.held.load(Ordering::Relaxed);
+        if held + STREAM > UNCOUNTED && !has_room() {
+            return None;
+        }
+        self.hold(STREAM);
+        Some(StreamPlace(self.clone()))
+    }
+
+    /// Counts content that is handed over.
+    pub fn hand_over(self: &Arc<Self>, bytes: Bytes) -> UnsentContent {
+        let held = bytes.len() + PIECE;
+        self.unsent.fetch_add(held, Ordering::Relaxed);
+        self.hold(held);
+        UnsentContent {
+            bytes,
+            held,
+            memory: self.clone(),
+        }
+    }
+
+    /// Whether content has to wait: no memory is left, and the client has yet to take what was handed over. If so, the
+    /// task is woken when some of that has gone.
+    pub fn must_wait(&self, cx: &Context<'_>) -> bool {
+        if !self.is_short() {
+            return false;
+        }
+        let mut waiting = self.waiting.lock();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        self.is_awaited.store(true, Ordering::Release);
+        true
+    }
+
+    /// The same, without waiting.
+    pub fn is_short(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed) > 0
+            && self.held.load(Ordering::Relaxed) > UNCOUNTED
+            && !has_room()
+    }
+
+    /// The body of this stream's request, of which so much is here.
+    pub fn open_body(self: &Arc<Self>, stream: u32, here: usize) -> UnreadBody {
+        self.bodies.lock().insert(stream, 0);
+        self.receive(stream, here);
+        UnreadBody {
+            memory: self.clone(),
+            stream,
+        }
+    }
+
+    /// Content has come on this stream.
+    pub fn receive(&self, stream: u32, bytes: usize) {
+        // What comes on a stream that has ended is thrown away.
+        if let Some(unread) = self.bodies.lock().get_mut(&stream) {
+            *unread += bytes;
+        } else {
+            return;
+        }
+        self.unread.fetch_add(bytes, Ordering::Relaxed);
+        self.hold(bytes);
+    }
+
+    /// Whether more is read of the connection: not where no memory is left, and more of it is unread than is not counted. If
+    /// not, the task is woken when some of that was read.
+    pub fn may_receive(&self, cx: &Context<'_>) -> bool {
+        let may = || self.unread.load(Ordering::Relaxed) <= UNCOUNTED || has_room();
+        if may() {
+            return true;
+        }
+        self.reader.register(cx.waker());
+        may()
+    }
+
+    fn forget_unread(&self, bytes: usize) {
+        self.unread.fetch_sub(bytes, Ordering::Relaxed);
+        self.release(bytes);
+        self.reader.wake();
+    }
+
+    fn hold(&self, bytes: usize) {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let beyond = held.saturating_sub(UNCOUNTED);
+        if beyond > self.counted.load(Ordering::Relaxed) {
+            self.count(beyond.next_multiple_of(STEP));
+        }
+    }
+
+    fn release(&self, bytes: usize) {
+        let held = self.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        let counted = self.counted.load(Ordering::Relaxed);
+        if counted == 0 {
+            return;
+        }
+        let beyond = held.saturating_sub(UNCOUNTED);
+        if held == 0 || counted - beyond.min(counted) >= SLACK {
+            self.count(beyond.next_multiple_of(STEP));
+        }
+    }
+
+    fn count(&self, bytes: usize) {
+        let before = self.counted.swap(bytes, Ordering::Relaxed);
+        match bytes > before {
+            true => KEPT.fetch_add(bytes - before, Ordering::Relaxed),
+            false => KEPT.fetch_sub(before - bytes, Ordering::Relaxed),
+        };
+    }
+
+    fn wake_waiting(&self) {
+        self.is_awaited.store(false, Ordering::Release);
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for StreamMemory {
+    fn drop(&mut self) {
+        self.count(0);
+    }
+}
+
+/// An open stream's part, given back on drop.
+#[derive(Debug)]
+pub struct StreamPlace(Arc<StreamMemory>);
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.0.release(STREAM);
+    }
+}
+
+/// A request's body, counted as far as it is here and was not read, until it is dropped.
+#[derive(Debug)]
+pub struct UnreadBody {
+    memory: Arc<StreamMemory>,
+    stream: u32,
+}
+
+impl UnreadBody {
+    /// So much of it was read.
+    pub fn consume(&self, bytes: usize) {
+        let mut bodies = self.memory.bodies.lock();
+        let Some(unread) = bodies.get_mut(&self.stream) else {
+            return;
+        };
+        let bytes = bytes.min(*unread);
+        *unread -= bytes;
+        drop(bodies);
+        self.memory.forget_unread(bytes);
+    }
+}
+
+impl Drop for UnreadBody {
+    fn drop(&mut self) {
+        let unread = self.memory.bodies.lock().remove(&self.stream);
+        self.memory.forget_unread(unread.unwrap_or(0));
+    }
+}
+
+/// Content on its way to a client. The `h2` crate drops it when it was written, or when its stream was reset: so what is
+/// counted is what is there.
+#[derive(Debug)]
+pub struct UnsentContent {
+    bytes: Bytes,
+    held: usize,
+    memory: Arc<StreamMemory>,
+}
+
+impl Buf for UnsentContent {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+}
+
+impl Drop for UnsentContent {
+    fn drop(&mut self) {
+        self.memory.unsent.fetch_sub(self.held, Ordering::Relaxed);
+        self.memory.release(self.held);
+        if self.memory.is_awaited.load(Ordering::Acquire) {
+            self.memory.wake_waiting();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(memory: &StreamMemory) -> usize {
+        memory.counted.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn streams_and_unsent_content_beyond_the_first_are_counted_until_they_are_gone() {
+        let memory = Arc::new(StreamMemory::default());
+        let mut places: Vec<_> = (0..4).map(|_| memory.open_stream().unwrap()).collect();
+        assert_eq!(counted(&memory), 0, "four streams are the connection's own");
+        places.extend((0..100).map(|_| memory.open_stream().unwrap()));
+        assert!((100 * STREAM..=100 * STREAM + STEP).contains(&counted(&memory)));
+        let content: Vec<_> = (0..10)
+            .map(|_| memory.hand_over(Bytes::from(vec![0; 64 << 10])))
+            .collect();
+        let all = 100 * STREAM + 10 * (64 << 10);
+        assert!((all..all + 2 * STEP).contains(&counted(&memory)));
+        drop(places);
+        let all = 10 * (64 << 10) - UNCOUNTED;
+        assert!((all..all + SLACK + STEP).contains(&counted(&memory)));
+        drop(content);
+        assert_eq!(
+            (counted(&memory), memory.held.load(Ordering::Relaxed)),
+            (0, 0)
+        );
+    }
+}

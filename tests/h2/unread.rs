@@ -1,0 +1,231 @@
+//! Clients that open streams and take nothing, and backends that take nothing of what clients send: all of it together
+//! is bounded by `max_memory`, and goes on when it can.
+
+use std::time::{Duration, Instant};
+
+use lameduck_rig::frames::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PREFACE, WINDOW_UPDATE, frame,
+    opening, settings, window_update,
+};
+use lameduck_rig::h2_client::{Client, answer, rig, soon};
+use lameduck_rig::proxy::Rig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// `GET http://a/` and `POST http://a/`, in HPACK.
+const GET: &[u8] = b"\x82\x86\x84\x01\x01a";
+const POST: &[u8] = b"\x83\x86\x84\x01\x01a";
+
+const CONNECTIONS: usize = 20;
+const STREAMS: u32 = 128;
+const MIB: usize = 1 << 20;
+
+/// Gives whoever calls a body of so many bytes, until dropped.
+fn serve(rig: &mut Rig, length: usize) -> JoinHandle<()> {
+    let listener = TcpListener::from_std(rig.backends[0].take_listener()).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            let answer = [head.into_bytes(), vec![b'x'; length]].concat();
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while stream
+                    .read_buf(&mut seen)
+                    .await
+                    .is_ok_and(|count| count > 0)
+                {
+                    while let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
+                        seen.drain(..end + 4);
+                        if stream.write_all(&answer).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    })
+}
+
+/// Connections that ask for all their streams at once, each with this window, and read nothing.
+async fn ask_and_read_nothing(rig: &Rig, window: u32) -> Vec<TcpStream> {
+    let mut bytes = [PREFACE, &settings(&[(INITIAL_WINDOW_SIZE, window)])].concat();
+    bytes.extend(window_update(0, 1 << 30));
+    for n in 0..STREAMS {
+        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, GET));
+    }
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        // What the kernel takes for a client is not the process's.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = soon(socket.connect(rig.address)).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        connections.push(stream);
+    }
+    connections
+}
+
+/// What the process has at most more than before, in these seconds.
+async fn peak(rig: &Rig, before: usize, seconds: u64) -> usize {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut most = 0;
+    while Instant::now() < until {
+        most = most.max(rig.memory().saturating_sub(before));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("{} KiB at most", most / 1024);
+    most
+}
+
+/// Streams that open no window: each costs a task, a head and two small buffers. Every connection has its first four.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_without_a_window_are_bounded_by_max_memory() {
+    let mut rig = rig("max_memory = \"4MiB\"").await;
+    let backend = serve(&mut rig, 4);
+    let mut good = Client::new(&rig).await;
+    assert_eq!(answer(good.get("/").await).await.text(), "xxxx");
+    let connections = ask_and_read_nothing(&rig, 0).await;
+    // 4 MiB are 256 streams of 16 KiB; 80 more are the connections' own.
+    let all = u64::from(STREAMS) * CONNECTIONS as u64;
+    let mut refused = 0;
+    for _ in 0..100 {
+        refused = rig.limited("max_memory").await;
+        if refused >= all - 400 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!((all - 400..=all - 300).contains(&refused), "{refused}");
+    for _ in 0..20 {
+        assert_eq!(answer(good.get("/").await).await.text(), "xxxx");
+    }
+    drop(connections);
+    rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
+        .await;
+    let again: Vec<_> = {
+        let mut waiting = Vec::new();
+        for _ in 0..100 {
+            waiting.push(good.get("/").await);
+        }
+        waiting
+    };
+    for response in again {
+        assert_eq!(
+            answer(response).await.text(),
+            "xxxx",
+            "the room is there again"
+        );
+    }
+    backend.abort();
+}
+
+/// Windows that are open, and sockets that nobody reads: 30 KB of each answer would wait in the proxy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_are_not_taken_are_bounded_by_max_memory() {
+    let mut rig = rig("max_memory = \"4MiB\"").await;
+    let backend = serve(&mut rig, 30_000);
+    let mut good = Client::new(&rig).await;
+    assert_eq!(answer(good.get("/").await).await.body.len(), 30_000);
+    let before = rig.memory();
+    let mut connections = ask_and_read_nothing(&rig, 1 << 20).await;
+    // Without the bound it is 20 × 128 × 30 KB, or 73 MiB.
+    let most = peak(&rig, before, 3).await;
+    assert!(most < 24 * MIB, "{most} bytes are kept");
+    assert_eq!(answer(good.get("/").await).await.body.len(), 30_000);
+    // Those that read after all get what was not refused, to its end.
+    let stream = &mut connections[0];
+    let mut seen = Vec::new();
+    while soon(stream.read_buf(&mut seen)).await.unwrap() > 0 {
+        if ends(&seen) >= STREAMS as usize {
+            break;
+        }
+    }
+    backend.abort();
+}
+
+/// Streams that have ended, with their answer or with a reset.
+fn ends(mut seen: &[u8]) -> usize {
+    let mut count = 0;
+    while seen.len() >= 9 {
+        let length = u32::from_be_bytes([0, seen[0], seen[1], seen[2]]) as usize;
+        if seen.len() < 9 + length {
+            break;
+        }
+        count += usize::from(seen[3] == 3 || seen[3] == DATA && seen[4] & END_STREAM != 0);
+        seen = &seen[9 + length..];
+    }
+    count
+}
+
+/// Bodies that the backend doesn't take yet: the client waits, and all of it arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_not_read_are_bounded_by_max_memory() {
+    const BODIES: u32 = 6;
+    const PIECES: usize = 15;
+    const PIECE: usize = 16_000;
+    let mut rig = rig("max_memory = \"4MiB\"").await;
+    let listener = TcpListener::from_std(rig.backends[0].take_listener()).unwrap();
+    let before = rig.memory();
+    let mut bytes = Vec::new();
+    for n in 0..BODIES {
+        bytes.extend(frame(HEADERS, END_HEADERS, 2 * n + 1, POST));
+    }
+    for piece in 1..=PIECES {
+        for n in 0..BODIES {
+            let flags = if piece == PIECES { END_STREAM } else { 0 };
+            bytes.extend(frame(DATA, flags, 2 * n + 1, &[b'z'; PIECE]));
+        }
+    }
+    let mut sending = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        let bytes = bytes.clone();
+        sending.spawn(async move {
+            stream.write_all(&opening()).await.unwrap();
+            // Nobody may send so much before the connection's window is as large.
+            let mut seen = Vec::new();
+            while !seen.windows(4).any(|four| four == [0, 4, WINDOW_UPDATE, 0]) {
+                assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+            }
+            stream.write_all(&bytes).await.unwrap();
+            stream
+        });
+    }
+    let mut calls = Vec::new();
+    for _ in 0..CONNECTIONS * BODIES as usize {
+        let call = tokio::time::timeout(Duration::from_secs(3), listener.accept()).await;
+        let Ok(call) = call else { break };
+        calls.push(call.unwrap().0);
+    }
+    // Without the bound it is 20 × 6 × 240 KB, or 27 MiB, but for what the kernel takes.
+    let most = peak(&rig, before, 3).await;
+    assert!(most < 16 * MIB, "{most} bytes are kept");
+    // Now the backend reads, and whoever was not refused comes to an end.
+    let mut reading = tokio::task::JoinSet::new();
+    for mut call in calls {
+        reading.spawn(async move {
+            let (mut total, mut piece) = (0, vec![0; 64 << 10]);
+            loop {
+                let count = call.read(&mut piece).await.unwrap();
+                if count == 0 {
+                    return total;
+                }
+                total += count;
+                if piece[..count].ends_with(b"0\r\n\r\n") {
+                    break;
+                }
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            call.write_all(answer).await.unwrap();
+            total
+        });
+    }
+    while let Some(total) = soon(reading.join_next()).await {
+        let total = total.unwrap();
+        assert!(total >= PIECES * PIECE, "a body has {total} bytes");
+    }
+    while let Some(sent) = soon(sending.join_next()).await {
+        sent.unwrap();
+    }
+}
