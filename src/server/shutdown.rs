@@ -97,10 +97,13 @@ const LEAST_LAME_DUCK: Duration = Duration::from_secs(1);
 /// being closed.
 const TIME_TO_MOVE: Duration = Duration::from_secs(1);
 
+/// How long connections that the process before has moved here may be on their way when it has ended.
+const LAST_ARRIVALS: Duration = Duration::from_millis(50);
+
 /// Finishes what a process has left when another one has taken over at `since`: no connection is accepted here any
 /// more. After a second, each response says `Connection: close` (or GOAWAY), idle connections close after
-/// `lame_duck`, and the rest is as in [`shut_down`]. It does not end while `waits` says so, for no longer than the
-/// deadline.
+/// `lame_duck`, and the rest is as in [`shut_down`]. While `waits` says so, the process before this one still moves
+/// connections here, which have to move on: until then, and for no longer than the deadline, all of that waits.
 pub async fn finish_handed_over(
     plane: &DataPlane,
     listeners: &mut PublicListeners,
@@ -110,7 +113,15 @@ pub async fn finish_handed_over(
 ) -> ShutdownReport {
     let deadline = since + server.deadline;
     let threads = listeners.threads();
-    let lame_from = since + TIME_TO_MOVE;
+    let mut moves_since = since;
+    while waits() && clock::now() < deadline {
+        clock::sleep(LOOK).await;
+        moves_since = clock::now();
+    }
+    if moves_since > since {
+        clock::sleep(LAST_ARRIVALS).await;
+    }
+    let lame_from = moves_since + TIME_TO_MOVE;
     while threads.have_connections() && clock::now() < lame_from.min(deadline) {
         clock::sleep(LOOK).await;
     }
@@ -122,9 +133,6 @@ pub async fn finish_handed_over(
     plane.clients.raise(ShutdownLevel::Finish);
     let cut = end_connections(plane, listeners, server, deadline).await;
     leave_backends(plane, listeners).await;
-    while waits() && clock::now() < deadline {
-        clock::sleep(LOOK).await;
-    }
     ShutdownReport {
         cut,
         took: clock::now() - since,

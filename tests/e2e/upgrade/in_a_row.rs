@@ -1,5 +1,8 @@
 //! One upgrade after the other, under load.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lameduck::tools::demo::load::Load;
@@ -8,9 +11,10 @@ use serde_json::json;
 use super::{PATIENCE, begin, goes_on, metric, upgraded, view};
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{proving, turn_beside_one, until, usual_load};
+use crate::harness::{proving, turn, turn_beside_one, until, usual_load};
 use lameduck_rig::process::{children, is_running, status_kib};
 use lameduck_rig::results::{Row, record};
+use lameduck_rig::wire::Wire;
 
 #[tokio::test]
 async fn upgrades_in_a_row_under_load_lose_nothing_and_counters_go_on() {
@@ -75,4 +79,49 @@ async fn upgrades_in_a_row_under_load_lose_nothing_and_counters_go_on() {
     let status = proxy.stop(PATIENCE).await.unwrap();
     assert!(status.success(), "{status}");
     assert!(!is_running(serving), "{serving} still runs");
+}
+
+/// Without a pause between two: connections that the first process moves late pass the second one, which has nothing
+/// else left, and a request may be on its way just then.
+#[tokio::test]
+async fn upgrades_in_pairs_lose_no_request_of_connections_that_move_late() {
+    let _turn = turn().await;
+    let (_bench, proxy) = begin("pairs").await;
+    let (socket, address) = (proxy.socket().to_owned(), proxy.address());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..24)
+        .map(|_| tokio::spawn(ask_without_pause(address, is_over.clone())))
+        .collect();
+    for _ in 0..if proving() { 20 } else { 4 } {
+        for _ in 0..2 {
+            upgraded(&socket).await;
+        }
+        let before = metric(&socket, "lameduck_requests_total").await;
+        until("requests to be answered", PATIENCE, async || {
+            metric(&socket, "lameduck_requests_total").await > before + 50
+        })
+        .await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+/// One request after the other on one connection for as long as it is kept. Each takes a while: an upgrade finds it
+/// under way.
+async fn ask_without_pause(address: SocketAddr, is_over: Arc<AtomicBool>) {
+    while !is_over.load(Ordering::Relaxed) {
+        let mut client = Wire::connect(address).await;
+        loop {
+            client
+                .send("GET /slow?ms=900 HTTP/1.1\r\nHost: a\r\n\r\n")
+                .await;
+            let answer = client.response().await;
+            assert_eq!(answer.status(), 200, "{}", answer.head);
+            if answer.has("Connection: close") || is_over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
 }
