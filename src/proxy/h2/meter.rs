@@ -46,6 +46,7 @@ pub(super) mod kind {
 /// Flags of DATA and HEADERS, and of HEADERS and CONTINUATION.
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
 /// Of SETTINGS.
 const ACK: u8 = 1;
 
@@ -121,6 +122,8 @@ pub struct Meter {
     header_len: usize,
     /// Of the preface or of a frame's payload, this much is still to come.
     skip: usize,
+    /// The next byte says how much of the payload is padding.
+    is_padded: bool,
     /// A header block is open; `last`: with the payload that is on its way it ends.
     block: bool,
     last: bool,
@@ -140,6 +143,7 @@ impl Meter {
             header: [0; 9],
             header_len: 0,
             skip: PREFACE.len(),
+            is_padded: false,
             block: false,
             last: false,
             stream: 0,
@@ -150,11 +154,18 @@ impl Meter {
         }
     }
 
-    /// Follows what was read; `receive` is told of content, with its stream and its length. False: it is too much.
+    /// Follows what was read; `receive` gets the stream and the length of content, without its padding: nobody keeps that.
+    /// False: it is too much.
     #[must_use]
     pub fn read(&mut self, mut bytes: &[u8], mut receive: impl FnMut(u32, usize)) -> bool {
         loop {
             if self.skip > 0 {
+                if let Some(padding) = bytes.first()
+                    && std::mem::take(&mut self.is_padded)
+                {
+                    let rest = self.skip - 1;
+                    receive(self.frame_stream(), rest.saturating_sub((*padding).into()));
+                }
                 let count = self.skip.min(bytes.len());
                 self.skip -= count;
                 bytes = &bytes[count..];
@@ -176,14 +187,20 @@ impl Meter {
             if !self.frame() {
                 return false;
             }
-            let [.., kind, _flags, a, b, c, d] = self.header;
+            let [_, _, _, kind, flags, ..] = self.header;
             if kind == kind::DATA {
-                receive(
-                    u32::from_be_bytes([a, b, c, d]) & (u32::MAX >> 1),
-                    self.skip,
-                );
+                self.is_padded = flags & PADDED != 0 && self.skip > 0;
+                if !self.is_padded {
+                    receive(self.frame_stream(), self.skip);
+                }
             }
         }
+    }
+
+    /// The stream of the frame under way.
+    fn frame_stream(&self) -> u32 {
+        let [_, _, _, _, _, stream @ ..] = self.header;
+        u32::from_be_bytes(stream) & (u32::MAX >> 1)
     }
 
     /// A frame's header is here.

@@ -85,7 +85,9 @@ impl StreamMemory {
             waiting.push(cx.waker().clone());
         }
         self.is_awaited.store(true, Ordering::Release);
-        true
+        drop(waiting);
+        // The last of it may have gone in between.
+        self.is_short()
     }
 
     /// The same, without waiting.

@@ -149,3 +149,27 @@ fn streams_that_we_end_for_our_own_reasons_do_not_count() {
         assert!(meter.wrote(&reset_with(2 * n + 1, [0, 2, 8][n as usize % 3])));
     }
 }
+
+/// Padding is nobody's to keep, however much of it there is.
+#[test]
+fn content_is_told_without_its_padding() {
+    let mut padded = frame(kind::DATA, PADDED, 300);
+    padded[9] = 200;
+    let mut all_padding = frame(kind::DATA, PADDED, 256);
+    all_padding[9] = 255;
+    let bytes = [
+        padded,
+        frame(kind::DATA, 0, 40),
+        all_padding,
+        frame(kind::DATA, 0, 0),
+        frame(kind::DATA, END_STREAM, 7),
+    ]
+    .concat();
+    for piece in [1, 8, 9, 10, 11, bytes.len()] {
+        let (mut meter, mut told) = (meter(0), Vec::new());
+        for piece in bytes.chunks(piece) {
+            assert!(meter.read(piece, |stream, length| told.push((stream, length))));
+        }
+        assert_eq!(told, [(1, 99), (1, 40), (1, 0), (1, 0), (1, 7)]);
+    }
+}
