@@ -230,7 +230,7 @@ const SILENCE: Duration = Duration::from_millis(20);
 
 impl MoveUnderWay<'_> {
     /// Waits until each connection has offered itself, has gone, or has given its reason to stay, but no longer than
-    /// `patience`, and not for those that don't check for the question (see [`SILENCE`]).
+    /// `patience`, and not for those that don't check for the question (see `SILENCE`).
     pub async fn settled(&self, patience: Duration) -> MoveCount {
         let until = clock::now().saturating_add(patience);
         let mut quiet = (0, clock::now());
