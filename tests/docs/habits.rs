@@ -17,11 +17,13 @@ fn called(path: &str) -> Vec<String> {
 
 #[test]
 fn workflow_calls_the_targets_that_ci_calls() {
-    let ours = called(".ci/run");
+    let [ours, theirs] = [".ci/run", ".github/workflows/ci.yml"].map(|path| {
+        let mut targets = called(path);
+        // A step of its own where a machine lacks something, and what the others begin with in any case.
+        targets.retain(|target| target != "setup");
+        targets
+    });
     assert!(ours.len() >= 3, "{ours:?}");
-    let mut theirs = called(".github/workflows/ci.yml");
-    // What CI's machine has, a runner has to install.
-    theirs.retain(|target| target != "setup");
     assert_eq!(theirs, ours);
 }
 

@@ -3,6 +3,7 @@
 //! All that is wrong about one command is answered by one command that is right: the findings are collected first, and
 //! what to write instead is put together for all of them.
 
+mod corrected_lines;
 mod hooks;
 mod sessions;
 mod times;
@@ -15,12 +16,13 @@ use super::command_line::{CommandLine, CommandRole, ExecLaunch, base, shell_text
 use super::coordination::{fitting_way, with_silence};
 use super::finding::DoctorFindings;
 use super::keep_alive;
-use super::model::{CommandForm, ExpectedDrain, FindingPlace, SupervisedProcess, Supervisor};
+use super::model::{ExpectedDrain, FindingPlace, SupervisedProcess, Supervisor};
 use super::programs::{self, ServesRequests};
 use super::proxy::ProxySide;
 use super::wrappers;
 use crate::config::duration::format;
 use crate::config::{PoolConfig, Severity};
+use corrected_lines::{cluster_line, health_line, signal_line, variable_line};
 use times::StopNeeds;
 
 /// What is assumed where no file tells.
@@ -458,54 +460,4 @@ fn wrapper(app: &[String]) -> Option<String> {
         return Some(format!("`{}`", base(&words[wrappers::skip(words)])));
     }
     line.is_below_shell(at).then(|| "a shell".to_owned())
-}
-
-/// The setting that sends another signal.
-fn signal_line(process: &SupervisedProcess, signal: &str) -> Help {
-    let bare = signal.trim_start_matches("SIG");
-    match process.supervisor {
-        // It knows one signal for all apps.
-        Supervisor::Pm2 | Supervisor::Kubernetes => Help::Launcher,
-        Supervisor::Oxmgr | Supervisor::OldOxmgr => {
-            Help::Text(process.setting("stop_signal", signal))
-        }
-        Supervisor::Systemd => Help::Text(process.setting("KillSignal", signal)),
-        Supervisor::Supervisord => Help::Text(process.setting("stopsignal", bare)),
-        Supervisor::Compose => Help::Text(process.setting("stop_signal", signal)),
-    }
-}
-
-fn cluster_line(process: &SupervisedProcess) -> String {
-    match process.supervisor {
-        Supervisor::Pm2 => process.setting("exec_mode", "fork"),
-        _ => process.setting("cluster_mode", "false"),
-    }
-}
-
-/// A variable of the app's, as the file sets it.
-fn variable_line(process: &SupervisedProcess, name: &str, value: &str) -> String {
-    match process.form {
-        CommandForm::Toml => format!("{name} = \"{value}\""),
-        CommandForm::Script { quoted: true } => format!("\"{name}\": \"{value}\","),
-        CommandForm::Script { quoted: false } => format!("{name}: \"{value}\","),
-        CommandForm::Yaml | CommandForm::Service { .. } => format!("{name}: \"{value}\""),
-        CommandForm::Container { .. } => format!("{{ name: {name}, value: \"{value}\" }}"),
-        CommandForm::Unit { .. } => format!("Environment={name}={value}"),
-        CommandForm::Ini => format!("{name}=\"{value}\""),
-    }
-}
-
-/// The health check that is right.
-fn health_line(process: &SupervisedProcess, pool: &str, name: &str, command: bool) -> String {
-    match process.supervisor {
-        // It sets the variable where there are several, and runs the command without a shell.
-        Supervisor::Oxmgr | Supervisor::OldOxmgr if process.instances.is_some() => {
-            process.setting("health_cmd", &format!("sh -c 'lameduck health {pool}/{pool}-$NODE_APP_INSTANCE'"))
-        }
-        Supervisor::Oxmgr | Supervisor::OldOxmgr => {
-            process.setting("health_cmd", &format!("lameduck health {pool}/{name}"))
-        }
-        _ if command => format!("command: [\"/usr/bin/lameduck\", \"health\", \"{pool}\"]"),
-        _ => "path: /live   # one that says whether the process lives, and not whether it takes requests".into(),
-    }
 }
