@@ -24,6 +24,14 @@ pub struct ClientError {
 }
 
 impl ClientError {
+    /// There is no proxy to ask, or none any more.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self.kind,
+            ClientErrorKind::Unreachable | ClientErrorKind::Broken
+        )
+    }
+
     pub(super) fn failed(message: impl Into<String>) -> Self {
         let (kind, message) = (ClientErrorKind::Failed, message.into());
         Self { kind, message }

@@ -309,11 +309,11 @@ impl Drop for ConnectionShare {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    /// The budget and the queue are the process's: one test at a time.
-    static TURN: Mutex<()> = Mutex::new(());
+    /// The budget and the queue are the process's: one test at a time, of those that need room in it, too.
+    pub(crate) static TURN: Mutex<()> = Mutex::new(());
 
     /// Other tests' buffers are part of it, so the limit is far off them.
     #[test]

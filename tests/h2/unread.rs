@@ -221,10 +221,17 @@ async fn bodies_that_are_not_read_are_bounded_by_max_memory() {
             total
         });
     }
+    let mut whole = 0;
     while let Some(total) = soon(reading.join_next()).await {
         let total = total.unwrap();
-        assert!(total >= PIECES * PIECE, "a body has {total} bytes");
+        // A connection may have been opened for a request that was refused then.
+        assert!(
+            total == 0 || total >= PIECES * PIECE,
+            "a body has {total} bytes"
+        );
+        whole += usize::from(total > 0);
     }
+    assert!(whole >= CONNECTIONS, "{whole} were served");
     while let Some(sent) = soon(sending.join_next()).await {
         sent.unwrap();
     }

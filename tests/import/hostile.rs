@@ -86,6 +86,16 @@ proptest! {
 }
 
 #[test]
+fn location_of_an_empty_path_is_left_out() {
+    for location in ["=", "= \"\"", "\"=\""] {
+        let text = format!("server {{ location {location} {{ proxy_pass http://127.0.0.1:1; }} }}");
+        let (code, out, err) = import_text(&text);
+        assert_eq!(code, 3, "{location}: {err}");
+        assert!(out.contains("no request has an empty one"), "{out}");
+    }
+}
+
+#[test]
 fn hostile_sizes_end_soon() {
     let started = std::time::Instant::now();
     for text in [

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::exit::Exit;
 use super::plan::RollSettings;
-use crate::client::error::{ClientError, ClientErrorKind};
+use crate::client::error::ClientError;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
 use crate::client::names::{BackendName, segment};
 use crate::core::drain::RestartSign;
@@ -143,7 +143,7 @@ fn owner_text(names: &[String], uid: Option<u32>, host: &str, pid: u32) -> Strin
 
 fn roll_error(error: ClientError) -> RollError {
     RollError {
-        gone: error.kind == ClientErrorKind::Unreachable,
+        gone: error.is_unreachable(),
         text: error.message,
     }
 }
@@ -193,12 +193,10 @@ impl RollProxy for RollRemote {
         match lifted {
             Ok(_) => Ok(()),
             // It may have left the pool; then there is nothing to lift.
-            Err(error) if error.kind != ClientErrorKind::Unreachable => {
-                match self.fetch_pool().await {
-                    Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
-                    _ => Err(roll_error(error)),
-                }
-            }
+            Err(error) if !error.is_unreachable() => match self.fetch_pool().await {
+                Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
+                _ => Err(roll_error(error)),
+            },
             Err(error) => Err(roll_error(error)),
         }
     }

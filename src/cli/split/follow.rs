@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::exit::Exit;
 use super::super::fleet::ProxyVoice;
 use super::report;
-use crate::client::error::{ClientError, ClientErrorKind};
+use crate::client::error::ClientError;
 use crate::client::http::AdminClient;
 use crate::registry::plan_view::{PlanState, PlanView};
 use crate::rt::output::printable;
@@ -84,7 +84,7 @@ async fn fetch_plan(client: &AdminClient, path: &str) -> Result<PlanView, Client
 }
 
 fn is_away(error: &ClientError) -> bool {
-    matches!(error.kind, ClientErrorKind::Unreachable)
+    error.is_unreachable()
 }
 
 /// The exit of a command that was interrupted while it followed a plan, which goes on.

@@ -6,15 +6,12 @@ use super::*;
 use crate::config::CompressionAlgorithm::{Brotli, Gzip, Zstd};
 use crate::config::ServerConfig;
 use crate::proxy::h1::request::{HeadLimits, HeadProgress, RequestHead};
-use parking_lot::Mutex;
+use crate::proxy::memory::tests::TURN;
 use proptest::prelude::*;
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::Ordering;
 
 const ALL: [CompressionAlgorithm; 3] = [Zstd, Brotli, Gzip];
-
-/// The places are the process's: tests that count them take turns.
-static TURN: Mutex<()> = Mutex::new(());
 
 fn config() -> CompressionConfig {
     CompressionConfig {

@@ -260,6 +260,7 @@ mod tests {
 
     #[test]
     fn streams_and_unsent_content_beyond_the_first_are_counted_until_they_are_gone() {
+        let _turn = crate::proxy::memory::tests::TURN.lock();
         let memory = Arc::new(StreamMemory::default());
         let mut places: Vec<_> = (0..4).map(|_| memory.open_stream().unwrap()).collect();
         assert_eq!(counted(&memory), 0, "four streams are the connection's own");

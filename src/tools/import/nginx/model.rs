@@ -178,6 +178,13 @@ impl<'a> NginxServer<'a> {
                 (path, "") if path.starts_with('=') => (LocationKind::Exact, &path[1..]),
                 (path, _) => (LocationKind::Prefix, path),
             };
+            if kind == LocationKind::Exact && path.is_empty() {
+                self.notices.push(ImportNotice::left_out(
+                    &directive.place,
+                    "`location =` without a path: no request has an empty one",
+                ));
+                continue;
+            }
             let scope = around.enter(directive.inner());
             let has_root = scope
                 .own_directive("root")
