@@ -161,6 +161,7 @@ fn ends(mut seen: &[u8]) -> usize {
 /// Bodies that the backend doesn't take yet: the client waits, and all of it arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_are_not_read_are_bounded_by_max_memory() {
+    const CONNECTIONS: usize = 60;
     const BODIES: u32 = 6;
     const PIECES: usize = 15;
     const PIECE: usize = 16_000;
@@ -203,9 +204,9 @@ async fn bodies_that_are_not_read_are_bounded_by_max_memory() {
         let Ok(call) = call else { break };
         calls.push(call.unwrap().0);
     }
-    // Without the bound it is 20 × 6 × 240 KB, or 27 MiB, but for what the kernel takes.
+    // Without the bound it is 60 × 6 × 240 KB, or 82 MiB, but for what the kernel takes.
     let most = peak(&rig, before, 3).await;
-    assert!(most < 16 * MIB, "{most} bytes are kept");
+    assert!(most < 52 * MIB, "{most} bytes are kept");
     // Now the backend reads, and whoever was not refused comes to an end.
     let mut reading = tokio::task::JoinSet::new();
     for mut call in calls {
@@ -226,10 +227,17 @@ async fn bodies_that_are_not_read_are_bounded_by_max_memory() {
             total
         });
     }
+    let mut whole = 0;
     while let Some(total) = soon(reading.join_next()).await {
         let total = total.unwrap();
-        assert!(total >= PIECES * PIECE, "a body has {total} bytes");
+        // A connection may be there without a request: opened for one that was refused meanwhile.
+        assert!(
+            total == 0 || total >= PIECES * PIECE,
+            "a body has {total} bytes"
+        );
+        whole += usize::from(total > 0);
     }
+    assert!(whole >= CONNECTIONS, "{whole} were served");
     while let Some(sent) = soon(sending.join_next()).await {
         sent.unwrap();
     }
