@@ -225,17 +225,22 @@ mod tests {
     use crate::registry::unattended::{NoObserver, NoProbes};
     use crate::registry::view::RegisterRequest;
 
-    #[tokio::test]
-    async fn pools_without_supervisor_are_looked_at_once_for_each_configuration() {
-        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"watched\"\n[[pool]]\nname = \"other\"\n[[route]]\npool = \"watched\"";
+    /// A registry with this configuration, and no probes.
+    fn registry_of(text: &str) -> RegistryHandle {
         let config = config::parse("test.toml", text).unwrap().config;
-        let handle = crate::registry::spawn(
+        crate::registry::spawn(
             Arc::new(config),
             persist::KeptState::default(),
             persist::OwnKeySource::default(),
             |_| Box::new(NoProbes),
             Box::new(NoObserver),
-        );
+        )
+    }
+
+    #[tokio::test]
+    async fn pools_without_supervisor_are_looked_at_once_for_each_configuration() {
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"watched\"\n[[pool]]\nname = \"other\"\n[[route]]\npool = \"watched\"";
+        let handle = registry_of(text);
         for (is_news, expected) in [(true, &["watched", "other"][..]), (false, &["watched"])] {
             // One that a reload has just taken away is passed over.
             let asked = ["watched", "gone"].into_iter();
@@ -249,14 +254,7 @@ mod tests {
     #[tokio::test]
     async fn drain_by_a_word_about_a_process_that_is_no_longer_asked_about_is_lifted() {
         let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"app\"\n[[pool.backend]]\nname = \"api-1\"\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"app\"";
-        let config = config::parse("test.toml", text).unwrap().config;
-        let handle = crate::registry::spawn(
-            Arc::new(config),
-            persist::KeptState::default(),
-            persist::OwnKeySource::default(),
-            |_| Box::new(NoProbes),
-            Box::new(NoObserver),
-        );
+        let handle = registry_of(text);
         let request = RegisterRequest {
             address: "127.0.0.1:2".to_owned(),
             ..RegisterRequest::default()

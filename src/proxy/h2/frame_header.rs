@@ -13,11 +13,12 @@ pub const PUSH_PROMISE: u8 = 5;
 /// CONTINUATION.
 pub const CONTINUATION: u8 = 9;
 
-/// Flags of HEADERS.
+/// Flags of HEADERS, and of DATA.
 pub const END_STREAM: u8 = 0x1;
 /// As above, and of CONTINUATION.
 pub const END_HEADERS: u8 = 0x4;
-const PADDED: u8 = 0x8;
+/// As END_STREAM.
+pub const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
 /// A frame's header.

@@ -4,6 +4,7 @@
 //! Only the nine bytes of each frame's header are looked at (RFC 9113 §4.1), and the code of each RST_STREAM that we
 //! write ([`super::resets`]).
 
+use super::frame_header::{END_HEADERS, END_STREAM, PADDED};
 use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_malformed, is_provoked};
 use crate::core::Time;
 use crate::rt::clock;
@@ -43,11 +44,7 @@ pub(super) mod kind {
     pub(crate) const CONTINUATION: u8 = 9;
 }
 
-/// Flags of DATA and HEADERS, and of HEADERS and CONTINUATION.
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-/// Of SETTINGS.
+/// A flag of SETTINGS.
 const ACK: u8 = 1;
 
 /// How much overhead a peer may still cause.

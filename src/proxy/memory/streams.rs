@@ -1,9 +1,10 @@
 //! What the streams of one HTTP/2 connection make the process keep: a task each, content of answers that was handed to the
 //! `h2` crate and that the client has not taken, and content of requests that the crate has and that nobody has read.
 //!
-//! A connection may have hundreds of streams, and a client decides for how long: it opens no window, doesn't read, or sends
-//! what the backend doesn't take yet. The first 64 KiB are the connection's own, as those of a connection that speaks HTTP/1. All that is beyond counts in
-//! `max_memory`, in steps, so that small answers touch no counter that other threads have in their caches, too.
+//! A connection may have hundreds of streams, and a client decides for how long: it opens no window, doesn't read, or
+//! sends what the backend doesn't take yet. The first 64 KiB are the connection's own, as those of a connection that
+//! speaks HTTP/1. All that is beyond counts in `max_memory`, in steps, so that small answers touch no counter that other
+//! threads have in their caches, too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -50,6 +50,11 @@ impl RegistryHandle {
     }
 }
 
+/// Whether this is the backend that the other process means.
+fn is_at(member: &BackendEntry, backend: &str, address: &str) -> bool {
+    member.base == backend && member.endpoint.address.to_string() == address
+}
+
 impl RegistryWriter {
     pub(super) fn follow(
         &mut self,
@@ -59,12 +64,13 @@ impl RegistryWriter {
         deadline: Option<Duration>,
         reply: oneshot::Sender<DrainResponse>,
     ) {
-        let is_it = |member: &BackendEntry| {
-            member.base == backend && member.endpoint.address.to_string() == address
+        let Ok(index) = self.index(pool) else {
+            return;
         };
-        let pools = self.pools.iter_mut().filter(|state| *state.name == *pool);
-        let mut members = pools.flat_map(|state| state.members.iter_mut());
-        let Some((key, member)) = members.find(|(_, member)| is_it(member)) else {
+        let members = &mut self.pools[index].members;
+        let mut members = members.iter_mut();
+        let Some((key, member)) = members.find(|(_, member)| is_at(member, backend, address))
+        else {
             // It has left: nothing is on it.
             return;
         };
@@ -90,14 +96,11 @@ impl RegistryWriter {
             return;
         };
         let state = &self.pools[index];
-        let staying = state.members.iter().filter(|(_, member)| !member.leaving);
-        let known = staying.filter(|(_, member)| member.base == opened.backend);
-        let mut known =
-            known.filter(|(_, member)| member.endpoint.address.to_string() == opened.address);
-        if let Some(key) = known.next().map(|(key, _)| *key) {
-            let is_drained =
-                |state: &crate::core::backend::BackendState| state.drains().count() > 0;
-            if self.pools[index].core.get(&key).is_some_and(is_drained) {
+        let mut staying = state.members.iter().filter(|(_, member)| !member.leaving);
+        let known = staying.find(|(_, member)| is_at(member, &opened.backend, &opened.address));
+        if let Some((&key, _)) = known {
+            let core = state.core.get(&key);
+            if core.is_some_and(|core| core.drains().next().is_some()) {
                 self.step(key, BackendEvent::Resume { all: true });
             }
             return;
