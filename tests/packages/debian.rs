@@ -89,6 +89,18 @@ impl Debian {
         said
     }
 
+    /// Runs a line again and again until it ends well.
+    pub(super) fn wait_for(&self, line: &str) {
+        let began = Instant::now();
+        while !self.run(line).0 {
+            if began.elapsed() > Duration::from_secs(30) {
+                self.tell(line);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Puts a package where it sees it; returns its path there.
     pub(super) fn bring(&self, package: &Path) -> String {
         let name = package.file_name().unwrap().to_string_lossy().into_owned();

@@ -82,7 +82,9 @@ fn upgrade_under_load(debian: &Debian, manager: &PackageManager) -> String {
     debian.tell(
         "systemd-run --unit app --quiet lameduck exec --pool app --name app-1 -- lameduck demo-app",
     );
-    debian.tell("lameduck status app && lameduck resume app/app-1 --wait 30s");
+    // systemd-run returns when the launcher was started, not when it has registered the app.
+    debian.wait_for("lameduck status app | grep -q app-1");
+    debian.tell("lameduck resume app/app-1 --wait 30s");
     let load = Load::start(&debian.init);
     load.wait_for(50);
 
@@ -113,10 +115,8 @@ fn upgrade_under_load(debian: &Debian, manager: &PackageManager) -> String {
     debian.tell("logrotate --force /etc/logrotate.d/lameduck");
     load.wait_for(50);
     // Lines are written when there are enough of them, or after a moment.
-    debian.tell(
-        "cd /var/log/lameduck && test -s access.log.1 && \
-         for _ in $(seq 100); do test -s access.log && exit; sleep 0.1; done; exit 1",
-    );
+    debian.tell("test -s /var/log/lameduck/access.log.1");
+    debian.wait_for("test -s /var/log/lameduck/access.log");
 
     let (answered, lost) = load.end();
     assert!(
