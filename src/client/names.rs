@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::core::drain::RestartSign;
+use crate::core::uri;
 use crate::registry::names;
 
 /// `POOL/NAME`.
@@ -304,15 +305,7 @@ pub fn longest_day(text: &str) -> Result<Duration, String> {
 
 /// Encodes one segment of a path (RFC 3986 §2.3: the unreserved characters stay).
 pub fn segment(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    uri::encoded(text, uri::is_unreserved)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! * [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request that lost its backend or found none, and
 //!   [`pause`] what a paused pool does with it;
 //! * [`files`] is what a request for a file asks for, [`preference`] what its client likes best (`Accept…`);
-//! * [`field_names`] knows a header field in any spelling, [`cookies`] reads `Cookie`.
+//! * [`field_names`] knows a header field in any spelling, [`cookies`] reads `Cookie`, [`uri`] percent-encodes.
 //!
 //! Beside the proxy:
 //! * [`restart`] records what happened in a restart;
@@ -59,6 +59,7 @@ pub mod sticky;
 pub mod supervisor_word;
 pub mod trace_context;
 pub mod upgrade;
+pub mod uri;
 
 /// A point in time: what has passed since an origin of the caller's choosing (the process's start).
 ///

@@ -14,6 +14,7 @@ use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::core::uri;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
@@ -125,13 +126,8 @@ impl WantedEvents {
             let _ = write!(path, "&until={until}");
         }
         let filters = serde_json::to_string(&self.filters).unwrap_or_default();
-        path.push_str("&filters=");
-        for byte in filters.bytes() {
-            let _ = match byte {
-                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => write!(path, "{}", char::from(byte)),
-                _ => write!(path, "%{byte:02X}"),
-            };
-        }
+        let filters = uri::encoded(&filters, uri::is_unreserved);
+        let _ = write!(path, "&filters={filters}");
         path
     }
 }
@@ -167,7 +163,7 @@ mod tests {
         }
         drop(events);
         let asked = daemon.await.unwrap();
-        let filters = "%7B%22label%22%3A%5B%22lameduck%2Epool%3Dapp%22%5D%7D";
+        let filters = "%7B%22label%22%3A%5B%22lameduck.pool%3Dapp%22%5D%7D";
         let expected = format!("GET /events?since=7&filters={filters} HTTP/1.1");
         assert!(asked.starts_with(&expected), "{asked}");
         Ok(all)

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags};
 use tracing::{debug, warn};
 
 use super::sd_notify::{NOTIFY_SOCKET, notify_at, tell_with};
+use crate::core::uri;
 use crate::rt::files::FileIdentity;
 use crate::rt::syscall::poll_for;
 
@@ -119,16 +120,13 @@ impl KeptSocket {
             KeptKind::Unix((device, inode)) => format!("unix-{device:x}-{inode:x}"),
         };
         let mut name = format!("{PREFIX}{}/{kind}/", self.usage.as_str());
-        for byte in self.address.bytes() {
-            let piece = match byte {
-                b':' | b'%' | b' ' => format!("%{byte:02X}"),
-                b'!'..=b'~' => char::from(byte).to_string(),
-                _ => format!("%{byte:02X}"),
-            };
-            if name.len() + piece.len() > MOST_NAME {
-                break;
-            }
-            name.push_str(&piece);
+        let address = uri::encoded(&self.address, |byte| {
+            byte.is_ascii_graphic() && !b":%".contains(&byte)
+        });
+        name.push_str(&address[..address.len().min(MOST_NAME - name.len())]);
+        // A byte is there as a whole, or not at all.
+        if let Some(cut) = name.rfind('%').filter(|cut| cut + 3 > name.len()) {
+            name.truncate(cut);
         }
         name
     }
@@ -149,10 +147,11 @@ impl KeptSocket {
                 KeptKind::Unix((number(device)?, number(inode)?))
             }
         };
-        Some(Self {
+        uri::is_well_encoded(address.as_bytes()).then(|| Self {
             usage,
             kind,
-            address: decode(address)?,
+            // A name that was cut may end within a character.
+            address: uri::decoded_lossy(address),
         })
     }
 }
@@ -165,27 +164,6 @@ pub fn keeper_pid() -> Option<u32> {
 /// Whether a name in a store is one of ours.
 pub fn is_kept_name(name: &str) -> bool {
     name.starts_with(PREFIX)
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = match (first, after) {
-            (b'%', [high, low, after @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16);
-                bytes.push((digit(high)? * 16 + digit(low)?) as u8);
-                after
-            }
-            (b'%', _) => return None,
-            (byte, after) => {
-                bytes.push(*byte);
-                after
-            }
-        };
-    }
-    // A name that was cut may end within a character.
-    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Where sockets are kept beyond this process's end; by default nowhere.

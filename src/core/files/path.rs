@@ -3,6 +3,8 @@
 //! It is decoded once. What is left can't leave the root: no segment is `..`, none is empty, none has a slash or a NUL in
 //! it, and the path is relative. Symbolic links are the kernel's to judge, when the file is opened.
 
+use super::super::uri;
+
 /// The one hidden directory that is meant for the public (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
@@ -68,19 +70,9 @@ impl ServedPath {
     /// first segment for a host, and with everything encoded that is not plainly a part of a path.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(b'/');
-        for byte in &self.relative {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => out.push(*byte),
-                b'-' | b'.' | b'_' | b'~' | b'/' => out.push(*byte),
-                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
-                | b':' | b'@' => out.push(*byte),
-                byte => {
-                    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-                    let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-                    out.extend([b'%', DIGITS[high], DIGITS[low]]);
-                }
-            }
-        }
+        uri::append_encoded(out, &self.relative, |byte| {
+            uri::is_segment(byte) || byte == b'/'
+        });
         if self.is_directory && !self.relative.is_empty() {
             out.push(b'/');
         }
@@ -101,11 +93,8 @@ fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
     while let [byte, after @ ..] = rest {
         let (byte, after) = match (byte, after) {
             (b'%', [high, low, after @ ..]) => {
-                let digit = |digit: &u8| char::from(*digit).to_digit(16);
-                match (digit(high), digit(low)) {
-                    (Some(high), Some(low)) => ((high * 16 + low) as u8, after),
-                    _ => return Err(PathError::Malformed),
-                }
+                let byte = uri::hex_byte(Some(&[*high, *low])).ok_or(PathError::Malformed)?;
+                (byte, after)
             }
             (b'%' | 0x80.., _) => return Err(PathError::Malformed),
             (byte, after) => (*byte, after),

@@ -8,6 +8,7 @@ use regex::bytes::Regex;
 
 use super::rules::RoutedRequest;
 use crate::config::{FieldMatch, ListenAddress, Route, TextMatch, compile_regex};
+use crate::core::uri::hex_byte;
 
 /// The conditions of a route; all of them must hold.
 #[derive(Debug)]
@@ -139,7 +140,7 @@ fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     std::iter::from_fn(move || {
         let byte = *text.get(at)?;
         let encoded = (byte == b'%')
-            .then(|| super::paths::hex(text.get(at + 1..at + 3)))
+            .then(|| hex_byte(text.get(at + 1..at + 3)))
             .flatten();
         at += if encoded.is_some() { 3 } else { 1 };
         Some(match (byte, encoded) {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::hosts::Map;
 use crate::config::MAX_PREFIX;
+use crate::core::uri;
 
 /// A request's path. Normalised at most once, and only where a route looks further than `/`.
 pub(super) struct RequestPath<'a> {
@@ -25,7 +26,9 @@ impl<'a> RequestPath<'a> {
     pub(super) fn whole(&self) -> Cow<'a, [u8]> {
         let end = memchr::memchr2(b'?', b'#', self.raw).unwrap_or(self.raw.len());
         let path = &self.raw[..end];
-        let is_normal = path.iter().all(|byte| is_literal(*byte) || *byte == b'/')
+        let is_normal = path
+            .iter()
+            .all(|byte| uri::is_segment(*byte) || *byte == b'/')
             && memchr::memmem::find(path, b"//").is_none();
         if is_normal {
             return Cow::Borrowed(path);
@@ -158,7 +161,7 @@ fn normalise(raw: &[u8], mut push: impl FnMut(u8, usize)) -> bool {
     let mut dots = Some(0);
     let (mut i, mut last) = (0, 0u8);
     while i < raw.len() {
-        let (byte, encoded) = match (raw[i], hex(raw.get(i + 1..i + 3))) {
+        let (byte, encoded) = match (raw[i], uri::hex_byte(raw.get(i + 1..i + 3))) {
             (b'%', Some(byte)) => (byte, true),
             (byte, _) => (byte, false),
         };
@@ -175,39 +178,22 @@ fn normalise(raw: &[u8], mut push: impl FnMut(u8, usize)) -> bool {
             dots = None;
         }
         let end = i + if encoded { 3 } else { 1 };
-        if is_literal(byte) || (byte == b'/' && !encoded) {
+        // Encoded, it is taken for the same, as nearly all apps take it. What may not stand in a segment is compared in its
+        // encoded form.
+        if uri::is_segment(byte) || (byte == b'/' && !encoded) {
             if !(byte == b'/' && last == b'/') {
                 push(byte, end);
             }
             last = byte;
         } else {
-            let digits = b"0123456789ABCDEF";
-            push(b'%', end);
-            push(digits[usize::from(byte >> 4)], end);
-            push(digits[usize::from(byte & 15)], end);
+            for byte in uri::percent_encoded(byte) {
+                push(byte, end);
+            }
             last = 0;
         }
         i = end;
     }
     dotted | matches!(dots, Some(1 | 2))
-}
-
-pub(super) fn hex(digits: Option<&[u8]>) -> Option<u8> {
-    let &[high, low] = digits? else { return None };
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-}
-
-/// Whether it may stand in a segment as it is (`pchar` of RFC 3986, section 3.3): encoded, it is taken for the same, as
-/// nearly all apps take it. What may not stand there is compared in its encoded form.
-fn is_literal(byte: u8) -> bool {
-    const DELIMITERS: &[u8] = b"!$&'()*+,;=:@";
-    unreserved(byte) || DELIMITERS.contains(&byte)
-}
-
-/// RFC 3986, section 2.3.
-pub(super) fn unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::paths::unreserved;
+use crate::core::uri::is_unreserved;
 mod cost;
 mod order;
 mod rules;
@@ -261,7 +261,7 @@ pub(super) fn spelled(path: &str) -> (String, bool) {
         if let Some(byte) = byte.filter(|_| !rest[1..].starts_with('+')) {
             let plain = char::from(byte);
             decoded.push(plain);
-            if unreserved(byte) {
+            if is_unreserved(byte) {
                 same.push(plain);
             } else {
                 same.push_str(&rest[..3].to_uppercase());
