@@ -37,8 +37,9 @@ impl Apps {
 
     /// Ends the load: nothing was lost, reached a stopping instance, or was delivered twice.
     pub async fn clean_account(&self, load: Load) -> LoadAccount {
-        let lives = oracle::lives_of(&self.instances);
-        let account = oracle::account(load.stop().await, lives);
+        // What is still on its way arrives before the last answer.
+        let sent = load.stop().await;
+        let account = oracle::account(sent, oracle::lives_of(&self.instances));
         assert!(
             account.is_clean() && account.delivered_twice == 0,
             "{account}"
