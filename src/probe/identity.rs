@@ -68,7 +68,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_listener_on_the_same_port_is_another_one() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Of its own, so that no other test gets the port in between.
+        let listener = tokio::net::TcpListener::bind("127.78.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let look = async || of_tcp(&TcpStream::connect(address).await.unwrap());
         let first = look().await;

@@ -212,9 +212,13 @@ mod tests {
 
     #[test]
     fn both_readings_of_a_moment_agree() {
-        let at = now() + Duration::from_secs(5);
-        let left = instant(at).into_std() - Instant::now();
-        assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(5));
+        let (before, five) = (Instant::now(), Duration::from_secs(5));
+        let at = now() + five;
+        let after = Instant::now();
+        // To the microsecond, in which times are kept.
+        let moment = instant(at).into_std() + Duration::from_micros(1);
+        let latest = after + five + Duration::from_micros(2);
+        assert!(moment >= before + five && moment <= latest, "{moment:?}");
         let reading = ClockReading::take();
         assert_eq!(reading.from_wall(reading.to_wall(at)), at);
     }

@@ -91,7 +91,13 @@ fn unknown_user_is_checked_against_a_hash_too() {
         assert!(file.check(user, b"wrong").is_none());
         began.elapsed()
     };
-    let (known, unknown) = (time(b"ann"), time(b"nobody"));
+    let (mut known, unknown) = (time(b"ann"), time(b"nobody"));
+    // The best of several: a busy machine only ever adds.
+    for _ in 0..5 {
+        if unknown * 5 <= known {
+            known = known.min(time(b"ann"));
+        }
+    }
     assert!(unknown * 5 > known, "{unknown:?} against {known:?}");
 }
 

@@ -20,7 +20,7 @@ use crate::registry::{BackendKey, Endpoint};
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Long enough that nothing in a test happens because of it.
 pub(super) const NEVER: Duration = Duration::from_secs(3600);
-pub(super) const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
 struct Channel(UnboundedSender<(BackendEvent, String)>);
 
@@ -170,8 +170,17 @@ pub(super) async fn app_on(listener: TcpListener, answers: Vec<Option<String>>) 
     }
 }
 
+/// On an address of its own: once its app has gone, no other test gets its port, and a connect is refused.
+pub(super) async fn own_listener() -> TcpListener {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) as u8;
+    TcpListener::bind((std::net::Ipv4Addr::new(127, 77, 0, number), 0))
+        .await
+        .unwrap()
+}
+
 pub(super) async fn app(answers: &[&str]) -> App {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = own_listener().await;
     let answers = answers
         .iter()
         .map(|answer| Some((*answer).into()))

@@ -194,7 +194,7 @@ fn what_is_no_state_never_holds_up_a_start() {
         put(&dir.path().join(FILE), kind);
         let began = std::time::Instant::now();
         assert_eq!(load(dir.path()).unwrap(), KeptState::default(), "{kind}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{kind}");
+        assert!(began.elapsed() < Duration::from_secs(30), "{kind}");
         assert!(dir.path().join(BAD).symlink_metadata().is_ok(), "{kind}");
         save(dir.path(), &state()).unwrap();
         assert_eq!(load(dir.path()).unwrap().drains.len(), 2, "{kind}");

@@ -43,7 +43,8 @@ fn daemon_that_takes_nothing_costs_one_wait_and_its_lines() {
     let lines = "<30>1 line\n".repeat(5000);
     let began = Instant::now();
     let loss = sink.send_lines(lines.as_bytes(), || false).unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(5));
+    // One for each line would be more than an hour.
+    assert!(began.elapsed() < Duration::from_secs(30));
     let lost = loss.lines.unwrap();
     assert!((1000..5000).contains(&lost), "{lost}");
 }
