@@ -248,7 +248,7 @@ async fn drain_that_waits_for_a_new_process_in_vain_says_why() {
     );
     assert!(said.contains("--restarted-when probe or exit"), "{said}");
     master.signal(libc::SIGHUP).unwrap();
-    until("the warning", Duration::from_secs(15), async || {
+    until("the warning", Duration::from_secs(30), async || {
         alone.view().await.drains[0].warning.is_some()
     })
     .await;

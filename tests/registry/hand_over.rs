@@ -1,7 +1,6 @@
 //! One registry goes on where another was, while that one still has requests.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lameduck::core::backend::ProbeResult;
 use lameduck::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
@@ -13,7 +12,7 @@ use lameduck::registry::view::PauseRequest;
 use lameduck::registry::{self, persist};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::rig::{Probes, Rig, TWO, Told, config, pool, within};
+use crate::rig::{PATIENCE, Probes, Rig, TWO, Told, config, pool, within};
 
 /// The process that has taken over, and what it tells the one before it.
 async fn successor(handed: HandedRegistry) -> (Rig, UnboundedReceiver<PredecessorWord>) {
@@ -74,7 +73,7 @@ async fn word_that_a_backend_stops_is_heeded_in_the_middle_of_a_hand_over() {
     let told = rig
         .handle
         .discovered("app", &label, found(DiscoveredState::Terminating), true);
-    tokio::time::timeout(Duration::from_secs(5), told)
+    tokio::time::timeout(PATIENCE, told)
         .await
         .expect("it is held back")
         .unwrap();

@@ -6,7 +6,7 @@ use lameduck::core::backend::ProbeResult;
 use lameduck::registry::RegistryError;
 use lameduck::registry::view::{DrainRequest, RegisterRequest};
 
-use crate::rig::{Rig, Waiting, pool, told, within};
+use crate::rig::{Rig, Waiting, in_background, pool, told, within};
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(name, state): &(&str, &str)| ((*name).to_owned(), (*state).to_owned());
@@ -15,8 +15,7 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 
 async fn deregister(rig: &Rig, name: &'static str, request: DrainRequest) -> Waiting {
     let handle = rig.handle.clone();
-    let task = tokio::spawn(async move { handle.deregister("app", name, request).await });
-    tokio::task::yield_now().await;
+    let task = in_background(async move { handle.deregister("app", name, request).await }).await;
     rig.settled().await;
     task
 }
