@@ -1,22 +1,22 @@
-//! Why a handshake failed, and what to do, in words for people.
+//! Explanations of failed handshakes: why, and what to do.
 
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// The TLS library's error, if it is one.
-pub(super) fn cause(error: &io::Error) -> Option<&Error> {
+/// Error of the TLS library, if it is one.
+pub(super) fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Whether it comes from TLS itself, and not from the connection below.
+/// Whether an error comes from TLS itself, and not from the connection below.
 pub fn is_of_tls(error: &io::Error) -> bool {
-    cause(error).is_some()
+    tls_error(error).is_some()
 }
 
-/// One line for logs and `status`.
+/// Explains a failed handshake in one line, for logs and `status`.
 pub fn explain(error: &io::Error) -> String {
-    match cause(error) {
+    match tls_error(error) {
         Some(cause) => format!("TLS: {}", reason(cause)),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             "TLS: it closed the connection in the handshake".to_owned()
@@ -25,7 +25,7 @@ pub fn explain(error: &io::Error) -> String {
     }
 }
 
-/// It says so by an alert, or by agreeing to nothing.
+/// Used both for an alert that says so and for a backend that agrees to no protocol.
 const NO_PROTOCOL: &str =
     "it does not speak the HTTP version that was asked for (ALPN): see `http2` in [pool.upstream]";
 
@@ -76,7 +76,7 @@ fn certificate(why: &CertificateError) -> String {
     }
 }
 
-/// `DnsName("app.internal")` without what only programmers read.
+/// Removes the notation of Rust: `DnsName("app.internal")` becomes `app.internal`.
 fn bare(name: &str) -> &str {
     let inner = name
         .split_once('(')
@@ -102,7 +102,7 @@ fn refusal(alert: AlertDescription) -> String {
     }
 }
 
-/// Whether the peer says that it does not take our certificate, or that it wants one.
+/// Whether the alert says that the backend refuses our certificate, or demands one.
 pub(super) fn is_of_our_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
