@@ -19,7 +19,7 @@ fn tcp4_with(tlvs: &[u8]) -> Vec<u8> {
     v2(0x21, 0x11, &[&TCP4, tlvs].concat())
 }
 
-/// The same with a checksum TLV at its end.
+/// Adds a checksum TLV at the end of the header.
 fn checked(tlvs: &[u8]) -> Vec<u8> {
     let mut bytes = tcp4_with(&[tlvs, &[CRC32C, 0, 4, 0, 0, 0, 0]].concat());
     let crc = crc32c([&bytes, &[], &[]]);
@@ -28,7 +28,8 @@ fn checked(tlvs: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Each header is found whole, with what follows left alone, and is waited for in every part of it.
+/// Each header is found in full, without the bytes that follow; for every shorter part of it, the parser waits for
+/// more.
 #[test]
 fn whole_headers() {
     let mut tcp6 = vec![0; 36];
@@ -182,7 +183,7 @@ fn what_is_none() {
     }
 }
 
-/// RFC 3720, B.4, and the usual check value.
+/// The example of RFC 3720, section B.4, and the usual check value.
 #[test]
 fn checksums() {
     assert_eq!(crc32c([b"1234", b"", b"56789"]), 0xe306_9283);
