@@ -1,5 +1,5 @@
-//! What the kernel has of a file in memory. Needed before the kernel sends a file by itself (`sendfile`), which would
-//! wait for a disk, and has no flag against that.
+//! Which parts of a file the kernel has in memory. That has to be known before the kernel sends a file by itself
+//! (`sendfile`), which would wait for the disk and has no flag against that.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,22 +11,23 @@ use std::time::Duration;
 use super::rooted::{DiskWait, read_at};
 use crate::core::Time;
 
-/// A file, whatever its name.
+/// Identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldFile {
-    /// The file system.
+    /// Device of its file system.
     pub device: u64,
-    /// The file there.
+    /// Inode number in that file system.
     pub inode: u64,
 }
 
-/// What is asked for again and again is looked for once in this time: the kernel drops last what was used last.
+/// Time for which a result stays valid: a file that is requested again and again stays in memory, because the kernel
+/// evicts what was used least recently.
 const LOOK_HOLDS: Duration = Duration::from_millis(250);
 
-/// Looks that a thread remembers. A later one takes the place of an earlier one.
+/// Number of results that a thread remembers. A new one may replace an earlier one.
 const LOOKS: usize = 256;
 
-/// These bytes were in memory.
+/// Bytes of a file that were found in memory.
 #[derive(Debug, Clone, Copy)]
 struct PageLook {
     file: HeldFile,
@@ -40,10 +41,10 @@ thread_local! {
         RefCell::new(vec![None; LOOKS].into_boxed_slice());
 }
 
-/// As [`is_in_memory`], or what this thread has seen a moment before `now`.
+/// Result of [`is_in_memory`], or a recent one of this thread.
 ///
 /// # Errors
-/// As there.
+/// As for [`is_in_memory`].
 pub fn is_in_memory_lately(
     file: &OwnedFd,
     identity: HeldFile,
@@ -74,12 +75,13 @@ pub fn is_in_memory_lately(
 
 /// Whether all of these bytes of a file can be sent without waiting for a disk.
 ///
-/// Both have to say so: that each page is there (`cachestat`, Linux 6.5), and that the last one can be read
-/// (`RWF_NOWAIT`): pages that a disk is about to fill are there, too, and are filled in their order. Between this
-/// check and the sending, the kernel may still evict a page; that costs one read.
+/// Two questions must both be answered with yes: whether each page is there (`cachestat`, Linux 6.5), and whether the
+/// last one can be read at once (`RWF_NOWAIT`). The second is needed because pages that the disk is still filling count
+/// as there; they are filled in order. Between this check and the sending the kernel may still evict a page; that costs
+/// one read.
 ///
 /// # Errors
-/// It can't be known of this file: the kernel is older, or this process is neither the file's owner nor may write it.
+/// It can't be known: the kernel is older, or this process neither owns the file nor may write to it.
 pub fn is_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<bool> {
     if range.is_empty() {
         return Ok(true);
@@ -110,12 +112,12 @@ fn page_size() -> u64 {
     *SIZE
 }
 
-/// How many pages of this range are there.
+/// Number of pages of this range that are in memory.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "no library has this call yet")]
 fn pages_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<u64> {
     use std::os::fd::AsRawFd as _;
-    /// The same on all machines that have it, like all calls of these years.
+    /// System call number, the same on all architectures that have the call.
     const CACHESTAT: libc::c_long = 451;
     #[repr(C)]
     struct CacheRange {
@@ -144,7 +146,7 @@ fn pages_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<u64> {
     }
 }
 
-/// Not told here.
+/// Other systems don't tell.
 #[cfg(not(target_os = "linux"))]
 fn pages_in_memory(_: &OwnedFd, _: Range<u64>) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
@@ -176,7 +178,7 @@ mod tests {
             },
         );
         let at = |ms| Time::ZERO + Duration::from_millis(ms);
-        // Beyond the end nothing is in memory: only what was seen before can say that it is.
+        // Beyond the end of the file nothing is in memory, so this result can only be a remembered one.
         let empty = OwnedFd::from(tempfile::tempfile().unwrap());
         let Ok(true) = is_in_memory_lately(&file, one, 0..SIZE, at(0)) else {
             // An older kernel.
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_was_read_is_in_memory_and_what_the_kernel_has_dropped_is_not() {
-        // Beside this program: a file system in memory would drop nothing.
+        // The file is beside this program, because a file system in memory never evicts anything.
         let program = std::env::current_exe().unwrap();
         let mut file = tempfile::NamedTempFile::new_in(program.parent().unwrap()).unwrap();
         io::Write::write_all(&mut file, &vec![7; SIZE as usize]).unwrap();
@@ -208,11 +210,11 @@ mod tests {
         assert!(all);
         assert_eq!(is_there(5..5), Some(true));
         assert_eq!(is_there(4095..4097), Some(true));
-        // Beyond its end there is nothing.
+        // Beyond the end of the file there is nothing.
         assert_eq!(is_there(SIZE - 1..SIZE + 1), Some(false));
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
         if is_there(0..SIZE) == Some(true) {
-            // A file system that lives in memory.
+            // This file system is in memory itself.
             return;
         }
         read_at(&file, &mut [0], SIZE - 1, DiskWait::Allowed).unwrap();
