@@ -1,4 +1,4 @@
-//! `lameduck check`: is this configuration good, and what does it amount to?
+//! `lameduck check`: validates a configuration, and shows its effective values.
 
 use crate::app::check::resolve;
 use crate::config::{
@@ -21,14 +21,15 @@ pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new(), conflicts_with = "print")]
     pub json: bool,
-    /// Colours in messages; set by the caller, who knows what `err` is.
+    /// Whether messages have colours. The caller sets this, because it knows what `err` is.
     #[arg(skip)]
     pub colour: bool,
 }
 
-/// Check a configuration. What was asked for goes to `out`, messages go to `err`.
+/// Checks a configuration. Its output goes to `out`, messages go to `err`.
 ///
-/// Returns the exit code: 0 good, 1 broken, not there or not to be written to `out`, 2 wrong usage.
+/// Returns the exit code: 0 for a valid one; 1 if it is invalid or missing, or `out` can't be written; 2 for wrong
+/// usage.
 pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let result = resolve(args.config.as_deref(), CommandLineFlags::default());
     let code = match &result {
@@ -41,7 +42,7 @@ pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) ->
     } else {
         text(&args, &result, out, err)
     };
-    // A reader that went away changes nothing about the configuration; a file that lacks its end does.
+    // A reader that has closed the pipe does not matter; but an incomplete file does.
     match answered(written.and_then(|()| out.flush())) {
         Ok(()) => code,
         Err(why) => {
@@ -66,7 +67,7 @@ fn text(
                 summary(&loaded.config)
             );
             if args.print {
-                // So that `--print > file` is a configuration.
+                // The summary goes to `err`, so that `--print > file` writes a valid configuration.
                 write!(out, "{}", print(&loaded.config))?;
                 let _ = writeln!(err, "{line}");
                 Ok(())
@@ -139,7 +140,7 @@ mod tests {
     const GOOD: &str = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"\n\
          [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[[pool.backend]]\naddress = \"127.0.0.1:3001\"\n";
 
-    /// Exit code, output, messages; with the file's directory taken out.
+    /// Exit code, output and messages; the path of the temporary directory is removed from them.
     fn check(text: &str, options: &[&str]) -> (u8, String, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.toml");

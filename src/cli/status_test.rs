@@ -1,4 +1,4 @@
-//! The picture that `lameduck status` draws.
+//! The table that `lameduck status` prints.
 
 use super::*;
 use crate::registry::view::{InFlight, OldestView};

@@ -1,12 +1,12 @@
-//! What `status` says of a pool's supervisor.
+//! What `lameduck status` shows of a pool's supervisor.
 
 use crate::registry::supervised::SupervisorView;
 use crate::rt::output::printable;
 
-/// Unheard processes that are named.
+/// Most processes without a sign of life that are named.
 const NAMED: usize = 5;
 
-/// Its lines; the first one says whether the supervisor can be reached.
+/// Lines of the output; the first one says whether the supervisor can be reached.
 pub(super) fn lines(supervisor: &SupervisorView) -> Vec<String> {
     let kind = printable(&supervisor.kind);
     let mut lines = vec![match &supervisor.why {

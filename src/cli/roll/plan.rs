@@ -1,4 +1,4 @@
-//! Before a roll: what is to be restarted, whether it can be, and the plan for `--dry-run`.
+//! Preparation of a roll: which backends are restarted, whether that is possible, and the output of `--dry-run`.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use crate::rt::output::{print_answer as say, print_json, printable};
 use crate::tools::roll::command::CommandTemplate;
 use crate::tools::roll::driver::{address, base, is_leaving, seen};
 
-/// What a drain of ours may outlive the roll by, where the proxy can't tell that the roll is gone.
+/// Time after which a drain of this roll expires, if the proxy can't notice that the roll has ended.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// What the pool's configuration means for a roll.
+/// Settings of the pool that matter for a roll.
 #[derive(Debug, Clone)]
 pub(super) struct RollSettings {
-    /// The drain's deadline.
+    /// Deadline of a drain.
     pub drain: Duration,
-    /// When a drain ends even if nobody lifts it.
+    /// Time after which a drain expires by itself.
     pub expires: Duration,
-    /// Whether requests wait while nothing is ready, and for how long.
+    /// Whether requests wait while no backend is ready, and for how long.
     pub hold: Option<String>,
 }
 
-/// Reads what the proxy has in force.
+/// Reads the configuration that the proxy uses.
 pub(super) async fn settings(client: &AdminClient, args: &RollArgs) -> Result<RollSettings, Exit> {
     let config: Value = client.get("/v1/config").await?;
     let pools = config["pool"].as_array();
@@ -48,7 +48,7 @@ pub(super) async fn settings(client: &AdminClient, args: &RollArgs) -> Result<Ro
     })
 }
 
-/// The backends to restart, by name; refuses what can't end well.
+/// Backends to restart, by name; an error for what can't end well.
 pub(super) fn targets(
     args: &RollArgs,
     pool: &PoolView,
@@ -106,7 +106,7 @@ pub(super) fn roll(
 ) -> Result<PoolRoll, Exit> {
     let name = &pool.name;
     let out = plan.max_unavailable;
-    // Others count for the capacity, and have no turn.
+    // Other backends count for the capacity, but are not restarted.
     let all = pool.backends.iter().map(seen).collect();
     PoolRoll::new(plan, targets, all).map_err(|refusal| {
         Exit::failed(match refusal {
@@ -128,7 +128,7 @@ pub(super) fn roll(
     })
 }
 
-/// `--dry-run`.
+/// Prints the plan for `--dry-run`.
 pub(super) fn print(
     args: &RollArgs,
     roll: Result<PoolRoll, Exit>,

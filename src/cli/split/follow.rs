@@ -1,4 +1,4 @@
-//! Follows a plan to its end: a line for each step, and the report. The plan itself runs in the proxy.
+//! Follows a plan to its end, with a line for each step and a report. The plan itself runs in the proxy.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::client::http::AdminClient;
 use crate::registry::plan_view::{PlanState, PlanView};
 use crate::rt::output::printable;
 
-/// Between two looks.
+/// Time between two checks.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A proxy that restarts is waited for this long.
+/// Longest wait for a proxy that restarts.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Follows the plan at this path of the API; `begun`: its first view, if it was just begun.
+/// Follows the plan at this path of the API. `begun` is its first view, if it was just started.
 ///
 /// # Errors
-/// When it has not reached its share, or nothing more is heard of it.
+/// The plan has not reached its target share, or the proxy can't be reached any more.
 pub(super) async fn follow_plan(
     client: &AdminClient,
     voice: &ProxyVoice,
@@ -39,7 +39,7 @@ pub(super) async fn follow_plan(
             report::describe_plan(&view)
         ));
     }
-    // Steps whose beginning, and whose end, was told.
+    // Number of steps whose start, and whose end, was printed.
     let (mut begun, mut ended) = (0, 0);
     loop {
         if !json {
@@ -87,7 +87,7 @@ fn is_away(error: &ClientError) -> bool {
     error.is_unreachable()
 }
 
-/// The exit of a command that was interrupted while it followed a plan, which goes on.
+/// End of a command that was interrupted while it followed a plan; the plan goes on.
 fn interrupted_exit(view: &PlanView) -> Exit {
     let route = printable(&view.route);
     Exit::interrupted(format!(

@@ -77,7 +77,7 @@ fn pool_of_two_proxies_is_one_with_a_row_for_each_and_sums() {
     ];
     assert_eq!(rows, expected);
     assert_eq!(picture.tiles[0].value, Some(20.0));
-    // One goes away: its last answers stay, with the time that it has been silent.
+    // One proxy stops answering: its last answers stay, with the time of its silence.
     model.take_look(ProxyLook {
         proxy: 1,
         at: Duration::from_secs(5),
