@@ -1,4 +1,4 @@
-//! The framing of PM2's sockets (axon's, which is AMP's): a byte with the version and the number of arguments, then each
+//! Framing of PM2's sockets (axon, whose format is AMP): a byte with the version and the number of arguments, then each
 //! argument with its length. Arguments begin with `s:` (text) or `j:` (JSON).
 
 use std::io;

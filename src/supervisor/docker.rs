@@ -1,5 +1,5 @@
-//! Docker, by its event stream. `kill` comes with the signal that a stop sends, `die` with the end, `start` with the next
-//! start.
+//! Docker, by its event stream. `kill` is sent with the signal of a stop, `die` at the end of the process, and `start`
+//! at the next start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::net::docker_signals::{is_stop, nanoseconds, recent_kills, subject_of}
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
-/// Events from so long before the look are asked for, too: the daemon's clock may be behind ours.
+/// Events from this long before the list of containers are requested, too, because the daemon's clock may be behind.
 const OVERLAP: Duration = Duration::from_secs(2);
-/// Events that wait to be read. If more come, the daemon has to wait.
+/// Most events that wait to be read. If there are more, the daemon has to wait.
 const QUEUE: usize = 1024;
-/// The longest that a request may take, in seconds; the event stream has no end.
+/// Longest time for a request, in seconds; the event stream itself has no end.
 const REQUEST: u64 = 10;
 
 /// Docker's daemon.
@@ -30,19 +30,19 @@ pub(super) struct DockerEventSource {
     place: SupervisorPlace,
 }
 
-/// A container, as it was when it was looked at.
+/// A container, as it was when it was inspected.
 #[derive(Debug, Clone, Default)]
 struct SeenContainer {
-    /// When its process was started, as the daemon writes it: what tells it from the next one.
+    /// Start time of its process, as the daemon writes it; a later process has another one.
     started: String,
-    /// The same, in nanoseconds.
+    /// Start time in nanoseconds since 1970.
     since: i64,
-    /// The signal that stops it, where its image names one.
+    /// Stop signal of its image, if that names one.
     stop_signal: Option<String>,
 }
 
 impl DockerEventSource {
-    /// At its socket, or a host and port without TLS.
+    /// A source for this socket, or for a host and port without TLS.
     pub(super) fn new(address: Option<&str>) -> Self {
         let address = address.unwrap_or("unix:/var/run/docker.sock");
         Self {
@@ -51,7 +51,7 @@ impl DockerEventSource {
     }
 
     async fn connect(&self) -> Result<Docker, SupervisorError> {
-        // A connection that can't be made says why; the client's own message does not.
+        // An own connect reports why it fails; the library's message does not.
         drop(self.place.connect().await?);
         let made = match &self.place {
             SupervisorPlace::Socket(path) => {
@@ -134,13 +134,13 @@ impl SupervisorSource for DockerEventSource {
     }
 }
 
-/// Whether a `kill` stops this process, and not one that was there before.
+/// Whether a `kill` event stops this process, and not an earlier one.
 fn stops(kill: &EventMessage, container: &SeenContainer) -> bool {
     is_stop(kill, container.stop_signal.as_deref())
         && kill.time_nano.is_none_or(|at| at >= container.since)
 }
 
-/// Reports the state of a container. Where one of `kills` has signalled its process, it counts as stopping, though it
+/// Reports the state of a container. If one of `kills` has signalled its process, it counts as stopping, although it
 /// still runs.
 async fn report_container(
     docker: &Docker,
