@@ -1,11 +1,11 @@
-//! Answers that lameduck made itself, by status.
+//! Counters of responses that lameduck made itself, by status.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Answers of our own are final: 200 to 599.
+/// Lowest status of such a response: they are all final, from 200 to 599.
 const FIRST_LOCAL: u16 = 200;
 
-/// Answers of our own, by status.
+/// Counters of lameduck's own responses, by status.
 #[derive(Debug)]
 pub(crate) struct LocalAnswers(Box<[AtomicU64]>);
 
@@ -23,7 +23,7 @@ impl LocalAnswers {
         }
     }
 
-    /// Each status that was answered, with its count.
+    /// Statuses that have occurred, with their counts.
     pub(crate) fn read(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         (FIRST_LOCAL..)
             .zip(&self.0)

@@ -1,12 +1,12 @@
-//! Counters by reason. Reasons are literals of ours, so there are few; nothing that a client sends can add one.
+//! Counters by reason. Reasons are constants of this code, so there are few; clients can't add any.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// More than there are reasons. What comes after is counted as `other`.
+/// Largest number of reasons; further ones are counted as `other`.
 const SLOTS: usize = 64;
 
-/// A count for each reason seen, without a lock.
+/// A counter for each reason that has occurred, without a lock.
 #[derive(Debug)]
 pub(crate) struct ReasonCounters {
     slots: Box<[(OnceLock<&'static str>, AtomicU64)]>,
