@@ -1,4 +1,4 @@
-//! systemd services, with their drop-ins merged in.
+//! systemd services, merged with their drop-ins.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::programs;
 use super::signal_name::signal_name;
 use super::wrappers;
 
-/// A unit: the file itself and its drop-ins, in order.
+/// A unit: its file and drop-ins, in order.
 #[derive(Debug)]
 pub(super) struct SystemdUnit {
-    /// `api@.service`.
+    /// Name, such as `api@.service`.
     pub(super) name: String,
-    /// Each part with its file.
+    /// Sections of each part, with the index of its file.
     pub(super) parts: Vec<(usize, Vec<IniSection>)>,
 }
 
-/// `[Service]`'s values of a key, with the rule that an empty one forgets those before it.
+/// Values of a key in `[Service]`; an empty value removes the earlier ones.
 fn values<'u>(unit: &'u SystemdUnit, name: &str) -> Vec<(usize, &'u IniKey)> {
     let mut values = Vec::new();
     for (file, sections) in &unit.parts {
@@ -39,7 +39,7 @@ fn values<'u>(unit: &'u SystemdUnit, name: &str) -> Vec<(usize, &'u IniKey)> {
     values
 }
 
-/// The service in a unit; `None`: it has none (a socket, a target).
+/// The service of a unit; `None`: it has none (a socket, a target).
 pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<SupervisedProcess> {
     let service = unit.parts.iter().find_map(|(file, sections)| {
         let section = sections.iter().find(|section| section.name == "Service")?;
@@ -118,7 +118,7 @@ pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<Sup
             words: line.argv,
             key: "ExecStop",
             fails: !ignored,
-            // Said once.
+            // Reported only once.
             reopened: reopened || !process.hooks.is_empty(),
             place: FindingPlace {
                 file,
@@ -139,7 +139,7 @@ pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<Sup
     Some(process)
 }
 
-/// A template whose instances would all have one port.
+/// Place of a port that all instances of a template would share.
 fn one_port(process: &SupervisedProcess) -> Option<FindingPlace> {
     let fixed = |text: &str| text.parse::<u16>().is_ok();
     let told = process
@@ -158,7 +158,7 @@ fn one_port(process: &SupervisedProcess) -> Option<FindingPlace> {
     (launched || told || named).then(|| process.command_place.clone())
 }
 
-/// What ends the process before it can stop in order, or doesn't end it at all.
+/// Settings that end the process before it can stop in order, or never end it.
 fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |(file, key): (usize, &IniKey)| FindingPlace {
@@ -198,7 +198,7 @@ fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFi
     }
 }
 
-/// `kill -9 …`, `kill -s KILL …`, `pkill --signal 9 …`.
+/// Whether a command is `kill -9 …`, `kill -s KILL …`, `pkill --signal 9 …` or the like.
 fn kills(words: &[String]) -> bool {
     let words = words.get(wrappers::skip(words)..).unwrap_or_default();
     let Some((program, rest)) = words.split_first() else {
@@ -215,7 +215,7 @@ fn kills(words: &[String]) -> bool {
         .any(|word| signal_name(word.trim_start_matches('s')) == "KILL")
 }
 
-/// What systemd must be told about an app under the launcher.
+/// Checks what systemd needs for an app under the launcher.
 fn launched(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
@@ -242,7 +242,7 @@ fn launched(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorF
     }
 }
 
-/// Whether systemd keeps the proxy's listening sockets from one process to the next.
+/// Checks whether systemd keeps the proxy's listening sockets between two processes.
 fn kept_sockets(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
@@ -304,7 +304,7 @@ fn command(value: &str) -> (CommandLine, bool) {
     (CommandLine::parse(rest), prefix.contains('-'))
 }
 
-/// systemd.time(7); `None`: never, or not understood.
+/// Parses a time: systemd.time(7); `None`: infinite, or not understood.
 fn timeout(text: &str) -> Option<Duration> {
     let text = text.trim();
     if text == "infinity" || text == "0" {

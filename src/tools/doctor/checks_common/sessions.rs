@@ -1,4 +1,4 @@
-//! Sessions that a drain lets finish, against the time that their process has.
+//! Checks whether sessions that a drain lets finish have enough time.
 
 use super::super::checks as check;
 use super::super::model::{ExpectedDrain, Supervisor};
@@ -7,7 +7,7 @@ use super::{Help, ProcessJudge};
 use crate::config::duration::format;
 use crate::config::{OnDrain, PoolConfig, Severity};
 
-/// Whether sessions go on to a backend that drains.
+/// Whether sessions stay on a backend that drains.
 pub(super) fn finishes(pool: &PoolConfig) -> bool {
     let sticky = pool.sticky.as_ref();
     sticky.is_some_and(|sticky| sticky.on_drain == OnDrain::Finish)
@@ -29,7 +29,7 @@ impl ProcessJudge<'_> {
         let launch = process.launch();
         let is_other = launch.is_some_and(|launch| launch.no_port || launch.is_unknown);
         let is_told = (self.pending.iter()).any(|(_, check, ..)| TIMES.contains(&check.code));
-        // A hook's drain has the time that the hook says, before the signal comes.
+        // The drain of a hook has the time that the hook says, before the signal.
         let is_hooked = !process.hooks.is_empty() || process.expected == ExpectedDrain::Nothing;
         if is_other || is_told || (is_hooked && process.launch().is_none()) {
             return;
