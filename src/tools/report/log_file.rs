@@ -1,4 +1,4 @@
-//! Access logs as they lie around: several, rotated, compressed.
+//! Reads access logs: several, rotated, and compressed ones.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -6,25 +6,25 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-/// The longest line that is read: lameduck writes none that is longer, whatever clients send.
+/// Longest line that is read, in bytes; lameduck writes none that is longer.
 const LONGEST_LINE: u64 = 1 << 20;
 
-/// What a line is, beside its text.
+/// Completeness of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEnd {
-    /// It is whole.
+    /// The line is complete.
     Whole,
-    /// The file ends in it.
+    /// The file ends within the line.
     Torn,
-    /// It is longer than any that lameduck writes, and was not read.
+    /// The line is longer than any that lameduck writes, and was not read.
     TooLong,
 }
 
-/// Reads each line of a log, with its number from 1; `-` is standard input. gzip and zstd are known by their first
+/// Reads each line of a log, with its number from 1; `-` is standard input. gzip and zstd are recognised by their first
 /// bytes, whatever the file's name.
 ///
 /// # Errors
-/// When the file can't be read, or is damaged.
+/// The file can't be read, or is damaged.
 pub fn read_lines(path: &Path, mut line: impl FnMut(u64, &[u8], LineEnd)) -> io::Result<()> {
     let file: Box<dyn Read> = match path.as_os_str() == "-" {
         true => Box::new(io::stdin()),
