@@ -301,8 +301,7 @@ impl DrainCall<'_> {
         }
     }
 
-    /// Requests the drain, and again if another process has taken the proxy's place: a drain survives an upgrade, and a
-    /// second request changes nothing.
+    /// Requests the drain, and again if another process has taken the proxy's place: a second request changes nothing.
     async fn ask(
         &self,
         method: Method,

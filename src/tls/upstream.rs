@@ -1,7 +1,7 @@
 //! TLS towards backends: what `[pool.tls]` says, read from its files and ready for handshakes.
 //!
-//! One [`BackendTls`] serves a pool until a reload brings another. It is made where the configuration is read, so that what
-//! `check` has looked at is what is used, and a bad file never takes the place of a good one.
+//! One [`BackendTls`] serves a pool until a reload replaces it. It is made when the configuration is read, so that the
+//! files that were checked are the ones that are used, and a bad file never replaces a good one.
 
 mod explain;
 mod files;

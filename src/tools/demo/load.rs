@@ -38,11 +38,11 @@ pub struct LoadPlan {
     pub post_percent: u64,
     /// Share of `GET /slow`, in percent. The rest is `GET /`.
     pub slow_percent: u64,
-    /// A connection that was idle for longer is not used again. A server that stops has to close idle connections
-    /// at some moment, and a request sent at that very moment is lost (RFC 9112 §9.5 leaves it to clients to cope):
-    /// a client that retries nothing stays below the server's lame duck.
+    /// Idle time after which a connection is not used again. A server that stops closes idle connections at some
+    /// moment, and a request sent at that moment is lost (RFC 9112, section 9.5, leaves this to clients). So a client
+    /// without retries has to stay below the server's lame duck.
     pub max_idle: Duration,
-    /// With TLS, as this says.
+    /// TLS configuration; `None`: no TLS.
     pub tls: Option<Arc<ClientConfig>>,
 }
 

@@ -19,7 +19,7 @@ const BAR: usize = 20;
 pub struct Picture {
     /// The load's figures.
     pub progress: LoadProgress,
-    /// The pool, once the proxy has been asked.
+    /// State of the pool, once the proxy was asked.
     pub pool: Option<PoolView>,
 }
 
@@ -120,7 +120,7 @@ impl Screen {
         self.line(&finished);
     }
 
-    /// Shows the figures of now.
+    /// Updates the live view.
     pub fn picture(&self, picture: Picture) {
         self.erase();
         self.state.borrow_mut().picture = picture;

@@ -17,7 +17,7 @@ pub(crate) const FLAGS: [&str; 6] = ["no-port", "no-wait", "json", "all", "wait-
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CommandLine {
     pub(super) commands: Vec<Vec<String>>,
-    /// What follows each of them.
+    /// What follows each of the commands.
     joiners: Vec<ShellJoiner>,
     /// Whether a shell runs the line.
     pub(super) shell: bool,

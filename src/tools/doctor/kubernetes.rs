@@ -13,8 +13,7 @@ use super::programs::ServesRequests;
 use super::proxy::ProxySide;
 use crate::tools::tree::{Node, TreeEntry};
 
-/// Words that a container runs, as far as the manifest tells. For lameduck's image the defaults are known: `lameduck`
-/// as the entry point and `run` as the command; those of other images are not.
+/// Words that a container runs, as far as the manifest tells; only lameduck's image has known defaults (`lameduck run`).
 pub(super) fn container_words(
     image: &str,
     entry_point: Vec<String>,

@@ -94,7 +94,7 @@ pub(super) fn judge_roles(
     }
 }
 
-/// Judges the account of a pod that has the proxy in it.
+/// Checks the account of a pod with the proxy.
 pub(super) fn judge_account(
     file: usize,
     spec: &Node,

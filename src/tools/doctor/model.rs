@@ -81,7 +81,7 @@ pub(super) enum CommandForm {
     Script {
         quoted: bool,
     },
-    /// PM2's YAML.
+    /// YAML of PM2.
     Yaml,
     Unit {
         /// Whether it is a template unit (`api@.service`).

@@ -56,7 +56,7 @@ struct Splitter<'t> {
     /// Word that is being read; quotes may make it empty.
     word: Option<String>,
     start: Option<usize>,
-    /// The word is a redirection's file.
+    /// Whether the word is the file of a redirection.
     is_target: bool,
 }
 

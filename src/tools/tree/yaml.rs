@@ -1,4 +1,5 @@
-//! YAML (and with it JSON) to trees, one for each document. Bounded: depth, and the nodes that aliases make.
+//! Parses YAML (and thus JSON) to trees, one for each document. Depth and number of nodes are limited, including those
+//! that aliases copy.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,10 +9,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use super::lenient;
 use super::{MAX_DEPTH, Node, TreeEntry, ValueKind};
 
-/// Nodes in a file, those that aliases copy included. A "billion laughs" ends here.
+/// Most nodes in a file, including those that aliases copy; stops a "billion laughs" attack.
 const MAX_NODES: usize = 200_000;
 
-/// What is wrong with a file, and where.
+/// An error in a file, with its position.
 #[derive(Debug)]
 pub(in crate::tools) struct YamlError {
     pub(in crate::tools) message: String,
@@ -26,7 +27,7 @@ struct OpenCollection {
     is_map: bool,
 }
 
-/// The documents of a text, including common spellings that the standard forbids. Positions are in bytes.
+/// Parses the documents of a text, including common spellings that the standard forbids. Positions are in bytes.
 pub(in crate::tools) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
     strict(text).or_else(|broken| {
         let Some(moved) = lenient::indent_flow(text) else {
@@ -147,7 +148,7 @@ fn strict(text: &str) -> Result<Vec<Node>, YamlError> {
     Ok(documents)
 }
 
-/// Keys and values in turn, with `<<` merged in.
+/// Makes entries from keys and values, with `<<` merged in.
 fn entries(items: Vec<Node>) -> Vec<TreeEntry> {
     let (mut entries, mut merged) = (Vec::<TreeEntry>::new(), Vec::new());
     let mut items = items.into_iter();

@@ -14,8 +14,9 @@ pub(super) fn finishes(pool: &PoolConfig) -> bool {
 }
 
 impl ProcessJudge<'_> {
-    /// Whether sessions that may finish for as long as the pool's drain lasts are cut with their process before. Asked after
-    /// the other times: where one of them is too short already, that one is to be mended first, and says the same.
+    /// Checks whether a process is stopped before its sessions may have finished, as long as the pool's drain lasts.
+    /// Made after the checks of other times: if one of those is too short, it has to be corrected first, and says the
+    /// same.
     pub(super) fn sessions(&mut self) {
         const TIMES: [&str; 3] = [
             check::KILL_TIMEOUT.code,
