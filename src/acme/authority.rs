@@ -25,13 +25,13 @@ use crate::core::renewal::AuthorityFault;
 use crate::tls::{self, pem};
 
 /// Longest time for a request, from the lookup of the host name to the last byte of the response.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest response, in bytes.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_ANSWER_LENGTH: usize = 1 << 20;
 
 /// Longest part of an authority's message that is shown, in characters.
-const MOST_TEXT: usize = 400;
+const MAX_MESSAGE_LENGTH: usize = 400;
 
 /// Client for requests to an authority.
 #[derive(Clone)]
@@ -160,11 +160,11 @@ impl AuthorityClient {
         *self.asked.lock() = None;
         let host = request.uri().host().unwrap_or_default().to_owned();
         let is_post = request.method() == Method::POST;
-        let sent = tokio::time::timeout(PATIENCE, self.send(request)).await;
+        let sent = tokio::time::timeout(REQUEST_TIMEOUT, self.send(request)).await;
         let answer = sent.map_err(|_| {
             AuthorityRequestError::new(format!(
                 "{host} has not answered within {} s",
-                PATIENCE.as_secs()
+                REQUEST_TIMEOUT.as_secs()
             ))
         })??;
         *self.asked.lock() = retry_after(answer.headers(), SystemTime::now());
@@ -240,7 +240,7 @@ impl AuthorityClient {
         let answer = sender.send_request(request).await;
         let answer = answer.map_err(|error| failed("no answer from", &error))?;
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, MOST_BYTES).collect().await;
+        let body = Limited::new(body, MAX_ANSWER_LENGTH).collect().await;
         let body = body.map_err(|error| failed("half an answer from", &error))?;
         Ok(Response::from_parts(parts, body.to_bytes()))
     }
@@ -289,7 +289,7 @@ pub(super) fn describe_problem(problem: &Problem) -> String {
         true => ' ',
         false => letter,
     });
-    tame.take(MOST_TEXT).collect()
+    tame.take(MAX_MESSAGE_LENGTH).collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::tls::{self, sha256};
 const DIRECTORY: &str = "challenges";
 
 /// Longest time for which a challenge is answered, in seconds.
-const LONGEST: i64 = 3600;
+const MAX_AGE: i64 = 3600;
 
 /// A challenge that has to be answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ impl ChallengeFile {
             name: name.to_ascii_lowercase(),
             token: token.to_owned(),
             answer: answer.to_owned(),
-            until: now.saturating_add(LONGEST),
+            until: now.saturating_add(MAX_AGE),
         })
     }
 
@@ -185,7 +185,7 @@ mod tests {
         close_challenges(&account, &["a.example".to_owned()]);
         let open = read(1003);
         assert!(open.http.is_empty() && open.tls.len() == 1);
-        assert!(read(1001 + LONGEST).tls.is_empty());
+        assert!(read(1001 + MAX_AGE).tls.is_empty());
         assert!(AccountStore::at(&account.path(DIRECTORY)).list().is_empty());
         for token in ["", "../x", "a/b", "a b"] {
             let kind = ChallengeKind::Http01;

@@ -24,10 +24,10 @@ use crate::tls::managed::{ManagedState, ManagedStatus};
 use crate::tls::server::CertificateInventory;
 
 /// Time between two checks.
-const ROUND: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Seconds until an account is checked again with which another proxy orders.
-const OTHERS_TURN: i64 = 2;
+const BUSY_PAUSE: i64 = 2;
 
 /// Seconds until a directory that can't be used is tried again.
 const DISK_PAUSE: i64 = 10;
@@ -62,7 +62,7 @@ pub async fn keep_certificates(
         reader: ChallengeReader::default(),
     };
     let mut seen: Option<Arc<Config>> = None;
-    let mut round = interval(ROUND);
+    let mut round = interval(CHECK_INTERVAL);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         round.tick().await;
@@ -194,7 +194,7 @@ impl CertificateManager {
                 }
             }
             OrderEnd::NotDue => {}
-            OrderEnd::Busy => account.not_before = now.saturating_add(OTHERS_TURN),
+            OrderEnd::Busy => account.not_before = now.saturating_add(BUSY_PAUSE),
             OrderEnd::Limited(until) => {
                 let most = account.plan.settings.orders_per_hour;
                 warn!(

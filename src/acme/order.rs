@@ -33,14 +33,14 @@ const ACCOUNT_KEY: &str = "account.key";
 const ACCOUNT: &str = "account.json";
 
 /// Longest wait of an attempt for the authority to validate or to sign. The order continues with the next attempt.
-const PATIENCE: Duration = Duration::from_secs(20);
+const AUTHORITY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Pause between two requests for an order's state: the first one, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(3);
 
 /// Time until other proxies that share the directory have read a challenge, which they do once a second.
-const SHARED_AFTER: Duration = Duration::from_millis(1500);
+const SHARING_TIME: Duration = Duration::from_millis(1500);
 
 /// One attempt at an order.
 pub(super) struct OrderRun<'a> {
@@ -308,7 +308,7 @@ impl OrderRun<'_> {
         if opened.is_empty() {
             return Ok(());
         }
-        sleep(SHARED_AFTER).await;
+        sleep(SHARING_TIME).await;
         self.see_answers(kind, &opened).await;
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -327,7 +327,7 @@ impl OrderRun<'_> {
 
     /// Waits until this proxy answers the challenges; with a slow disk that takes longer than usual.
     async fn see_answers(&self, kind: ChallengeKind, opened: &[(String, String)]) {
-        let ends = Instant::now() + PATIENCE;
+        let ends = Instant::now() + AUTHORITY_TIMEOUT;
         while Instant::now() < ends {
             let open = self.answers.open();
             let mut waited_for = opened.iter();
@@ -348,7 +348,7 @@ impl OrderRun<'_> {
         order: &mut Order,
         has_come: impl Fn(OrderStatus) -> bool,
     ) -> Result<(), AcmeError> {
-        let ends = Instant::now() + PATIENCE;
+        let ends = Instant::now() + AUTHORITY_TIMEOUT;
         let mut pause = FIRST_PAUSE;
         loop {
             let status = order.state().status;
@@ -367,7 +367,7 @@ impl OrderRun<'_> {
                     why: format!(
                         "the authority has not come further than `{}` in {} s",
                         status_word(status),
-                        PATIENCE.as_secs()
+                        AUTHORITY_TIMEOUT.as_secs()
                     ),
                     asked,
                 });

@@ -49,7 +49,7 @@ impl OrderLease {
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let stands_still = read_text(&mut file)
                         .is_some_and(|text| text.until.saturating_add(LEASE_TIME) < now);
-                    if stands_still && displace(dir, &path, now)? {
+                    if stands_still && displace_holder(dir, &path, now)? {
                         continue;
                     }
                     return Ok(None);
@@ -60,7 +60,7 @@ impl OrderLease {
             if !is_at(&file, &path) {
                 continue;
             }
-            let elsewhere = read_text(&mut file).filter(|text| text.boot != boot());
+            let elsewhere = read_text(&mut file).filter(|text| text.boot != read_boot_id());
             if elsewhere.is_some_and(|text| text.until > now) {
                 return Ok(None);
             }
@@ -88,7 +88,7 @@ impl OrderLease {
     fn write_text(&mut self, now: i64) -> io::Result<()> {
         let text = serde_json::to_vec(&LeaseText {
             holder: self.holder.clone(),
-            boot: boot(),
+            boot: read_boot_id(),
             until: now.saturating_add(LEASE_TIME),
         })?;
         self.file.seek(io::SeekFrom::Start(0))?;
@@ -130,7 +130,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// Removes the lease of a hanging holder. Only one process at a time may do this, so that none removes a lease that
 /// another has just taken.
-fn displace(dir: &Path, path: &Path, now: i64) -> io::Result<bool> {
+fn displace_holder(dir: &Path, path: &Path, now: i64) -> io::Result<bool> {
     let guard = open(&dir.join(STEAL))?;
     if flock(&guard, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(false);
@@ -144,7 +144,7 @@ fn displace(dir: &Path, path: &Path, now: i64) -> io::Result<bool> {
 }
 
 /// Boot id of this machine; empty if it has none, so that only the locks count.
-fn boot() -> String {
+fn read_boot_id() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     read.unwrap_or_default().trim().to_owned()
 }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn many_who_ask_at_once_never_hold_it_together() {
+    fn concurrent_holders_never_have_the_lease_together() {
         let dir = tempfile::tempdir().unwrap();
         let held = std::sync::atomic::AtomicU32::new(0);
         let taken = std::sync::atomic::AtomicU32::new(0);

@@ -22,10 +22,10 @@ use crate::tls::certificate::date;
 use crate::tls::server::CertificateInventory;
 
 /// Longest duration of one attempt.
-const LONGEST_TRY: Duration = Duration::from_secs(180);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Time between two extensions of the lease.
-const EXTEND_EVERY: Duration = Duration::from_secs(15);
+const EXTEND_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Result of an attempt.
 #[derive(Debug)]
@@ -170,8 +170,8 @@ async fn hold_lease(
     lease: &mut OrderLease,
     work: impl Future<Output = Result<(), AcmeError>>,
 ) -> Option<Result<(), AcmeError>> {
-    let mut work = std::pin::pin!(tokio::time::timeout(LONGEST_TRY, work));
-    let mut extending = interval(EXTEND_EVERY);
+    let mut work = std::pin::pin!(tokio::time::timeout(ATTEMPT_TIMEOUT, work));
+    let mut extending = interval(EXTEND_INTERVAL);
     extending.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -179,7 +179,7 @@ async fn hold_lease(
             done = &mut work => {
                 let late = || AcmeError::new(
                     AuthorityFault::Busy,
-                    format!("it has taken longer than {} s in all", LONGEST_TRY.as_secs()),
+                    format!("it has taken longer than {} s in all", ATTEMPT_TIMEOUT.as_secs()),
                 );
                 return Some(done.unwrap_or_else(|_| Err(late())));
             }

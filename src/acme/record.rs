@@ -38,7 +38,7 @@ pub(super) struct BegunOrder {
 
 /// Age in seconds from which an order is not continued, because authorities drop old orders (Let's Encrypt after a
 /// week).
-const LONGEST_ORDER: i64 = 24 * 3600;
+const MAX_ORDER_AGE: i64 = 24 * 3600;
 
 impl OrderRecord {
     fn file(name: &str) -> String {
@@ -60,7 +60,7 @@ impl OrderRecord {
     /// The order to continue for these names, if there is one.
     pub(super) fn usable_order(&self, names: &[String], now: i64) -> Option<&BegunOrder> {
         let order = self.order.as_ref()?;
-        let is_usable = order.names == names && now.saturating_sub(order.began) < LONGEST_ORDER;
+        let is_usable = order.names == names && now.saturating_sub(order.began) < MAX_ORDER_AGE;
         is_usable.then_some(order)
     }
 }

@@ -14,7 +14,7 @@ use crate::config::plain_file::read_file;
 use crate::rt::files;
 
 /// Longest file that is read, in bytes.
-const MOST_BYTES: u64 = 4 << 20;
+const MAX_FILE_LENGTH: u64 = 4 << 20;
 
 /// Permissions for lameduck's user only.
 const FILE_MODE: u32 = 0o600;
@@ -60,7 +60,7 @@ impl AccountStore {
 
     /// Content of a file; `None`: it does not exist.
     pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match read_file(&self.path(name), MOST_BYTES) {
+        match read_file(&self.path(name), MAX_FILE_LENGTH) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

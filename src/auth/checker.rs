@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 use super::UserFile;
 
 /// Most checks that wait for a thread, of all clients together.
-const WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// Niceness of these threads: how much lower their priority is than that of others.
-const NICENESS: i32 = 10;
+const THREAD_NICENESS: i32 = 10;
 
 /// Reason why a password was not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl PasswordChecker {
 /// Starts half as many threads as there are cores.
 fn start_threads() -> Option<SyncSender<CheckJob>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (queue, jobs) = sync_channel(WAITING);
+    let (queue, jobs) = sync_channel(MAX_WAITING);
     let jobs = Arc::new(Mutex::new(jobs));
     let mut started = 0;
     for _ in 0..(cores / 2).max(1) {
@@ -95,7 +95,7 @@ fn start_threads() -> Option<SyncSender<CheckJob>> {
 
 fn check_passwords(jobs: &Mutex<Receiver<CheckJob>>) {
     // On Linux this concerns only this thread. If it is refused, passwords are still checked.
-    let _ = rustix::process::nice(NICENESS);
+    let _ = rustix::process::nice(THREAD_NICENESS);
     loop {
         let Ok(job) = jobs.lock().recv() else {
             return;

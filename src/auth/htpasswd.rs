@@ -67,8 +67,8 @@ const WRITE_BCRYPT: &str = "write the password anew: `htpasswd -B FILE USER`";
 impl UserFile {
     /// Reads a file.
     ///
+    /// # Errors
     /// Everything that is wrong with the file.
-    /// Everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Vec<UserFileError>> {
         let bytes = read_lasting_file(path, LONGEST_FILE).map_err(|error| {
             let remedy = match error.kind() {

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn check_that_is_given_up_is_made_by_those_who_waited() {
+    async fn abandoned_check_is_made_by_the_waiting_requests() {
         let checks = ChecksUnderWay::default();
         let first = own(checks.join([1; 16]));
         let waiting = others(checks.join([1; 16]));

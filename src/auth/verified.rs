@@ -14,13 +14,13 @@ use crate::core::Time;
 
 /// Time for which credentials are remembered. A changed file counts as another file, so that a removed user is locked
 /// out by the reload.
-const REMEMBERED: Duration = Duration::from_secs(300);
+const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Number of locks among which the credentials are spread.
 const SHARDS: usize = 16;
 
 /// Most credentials for each lock; all together take about 64 KiB.
-const PER_SHARD: usize = 256;
+const SHARD_CAPACITY: usize = 256;
 
 /// A keyed hash of a file, a user and a password.
 pub type CredentialTag = [u8; 16];
@@ -69,13 +69,13 @@ impl VerifiedCredentials {
     /// are checked again.
     pub fn remember(&self, tag: CredentialTag, user: Arc<str>, now: Time) {
         let mut shard = self.shard(&tag).lock();
-        if shard.len() >= PER_SHARD {
+        if shard.len() >= SHARD_CAPACITY {
             shard.retain(|_, (until, _)| *until > now);
         }
-        if shard.len() >= PER_SHARD {
+        if shard.len() >= SHARD_CAPACITY {
             shard.clear();
         }
-        shard.insert(tag, (now + REMEMBERED, user));
+        shard.insert(tag, (now + LIFETIME, user));
     }
 
     fn shard(&self, tag: &CredentialTag) -> &Mutex<HashMap<CredentialTag, Verified>> {
@@ -104,14 +104,14 @@ mod tests {
             assert!(all.find(&tag, now).is_some());
         }
         let kept: usize = all.shards.iter().map(|shard| shard.lock().len()).sum();
-        assert!(kept <= SHARDS * PER_SHARD, "{kept}");
+        assert!(kept <= SHARDS * SHARD_CAPACITY, "{kept}");
         let tag = all.tag(&file, b"b", b"c").unwrap();
         all.remember(tag, "b".into(), now);
         assert!(
-            all.find(&tag, now + REMEMBERED - Duration::from_nanos(1))
+            all.find(&tag, now + LIFETIME - Duration::from_nanos(1))
                 .is_some()
         );
-        assert!(all.find(&tag, now + REMEMBERED).is_none());
+        assert!(all.find(&tag, now + LIFETIME).is_none());
     }
 
     /// Bytes can't be moved between user, password and file without changing the tag.

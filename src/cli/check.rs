@@ -38,9 +38,9 @@ pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) ->
         Err(_) => 1,
     };
     let written = if args.json {
-        writeln!(out, "{:#}", json(&result))
+        writeln!(out, "{:#}", result_json(&result))
     } else {
-        text(&args, &result, out, err)
+        write_text(&args, &result, out, err)
     };
     // A reader that has closed the pipe does not matter; but an incomplete file does.
     match answered(written.and_then(|()| out.flush())) {
@@ -52,7 +52,7 @@ pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) ->
     }
 }
 
-fn text(
+fn write_text(
     args: &CheckArgs,
     result: &Result<LoadedConfig, ConfigError>,
     out: &mut impl Write,
@@ -90,7 +90,7 @@ fn text(
     }
 }
 
-fn json(result: &Result<LoadedConfig, ConfigError>) -> serde_json::Value {
+fn result_json(result: &Result<LoadedConfig, ConfigError>) -> serde_json::Value {
     let (report, config): (ConfigReport, Option<&Config>) = match result {
         Ok(loaded) => (loaded.warnings.clone(), Some(&loaded.config)),
         Err(error) => (error.report(), None),
@@ -101,13 +101,13 @@ fn json(result: &Result<LoadedConfig, ConfigError>) -> serde_json::Value {
         "ok": config.is_some(),
         "listeners": config.map(|c| c.listeners.len()),
         "pools": config.map(|c| c.pools.len()),
-        "backends": config.map(backends),
+        "backends": config.map(count_backends),
         "diagnostics": report.json(),
         "more": report.unshown(),
     })
 }
 
-fn backends(config: &Config) -> usize {
+fn count_backends(config: &Config) -> usize {
     config.pools.iter().map(|pool| pool.backends.len()).sum()
 }
 
@@ -116,7 +116,7 @@ fn summary(config: &Config) -> String {
     [
         count(config.listeners.len(), "listener"),
         count(config.pools.len(), "pool"),
-        count(backends(config), "backend"),
+        count(count_backends(config), "backend"),
     ]
     .join(", ")
 }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_said_to_be_missing() {
+    fn missing_file_is_reported_as_missing() {
         let args = CheckArgs {
             config: Some("/nowhere/x.toml".into()),
             ..CheckArgs::default()

@@ -16,7 +16,7 @@ use crate::tools::demo::scratch::ScratchDir;
 use crate::tools::demo::screen::{Picture, Screen};
 
 /// Time that the load runs before the first restart and after the last.
-const CALM: Duration = Duration::from_secs(1);
+const LOAD_MARGIN: Duration = Duration::from_secs(1);
 /// Deadline of each drain, far above the 2 s of the slowest request.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Exit code if interrupted.
@@ -162,7 +162,7 @@ async fn roll_all(
     rolls: u32,
     screen: &Screen,
 ) -> Result<()> {
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(LOAD_MARGIN).await;
     for round in 1..=rolls {
         screen.round(round);
         for instance in instances.iter_mut() {
@@ -172,7 +172,7 @@ async fn roll_all(
             .await?;
         }
     }
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(LOAD_MARGIN).await;
     Ok(())
 }
 

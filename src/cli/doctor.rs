@@ -72,9 +72,9 @@ pub fn run_doctor(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) 
         },
     );
     let written = if args.json {
-        writeln!(out, "{:#}", json(&examined))
+        writeln!(out, "{:#}", findings_json(&examined))
     } else {
-        text(&examined, args.colour, out)
+        write_text(&examined, args.colour, out)
     };
     // A reader that has closed the pipe does not change the result.
     let unwritten = answered(written.and_then(|()| out.flush())).err();
@@ -90,13 +90,13 @@ pub fn run_doctor(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) 
     };
     match all().any(|diagnostic| bad(diagnostic.severity)) {
         // A file that can't be read can't be judged.
-        _ if !errors.is_empty() || all().any(unreadable) => 2,
+        _ if !errors.is_empty() || all().any(is_unreadable) => 2,
         found => u8::from(found || unwritten.is_some()),
     }
 }
 
 /// Whether a finding says only that a file can't be read.
-fn unreadable(diagnostic: &Diagnostic) -> bool {
+fn is_unreadable(diagnostic: &Diagnostic) -> bool {
     diagnostic.code == BROKEN
 }
 
@@ -109,21 +109,24 @@ fn load_own_config(named: Option<&Path>) -> Result<Option<Config>, config::Confi
     path.map(|path| Ok(check::load(path)?.config)).transpose()
 }
 
-fn text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
+fn write_text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
     let (mut errors, mut warnings, mut broken) = (0, 0, 0);
     for report in &examined.reports {
         let shown = report.render(colour);
         if !shown.is_empty() {
             writeln!(out, "{shown}")?;
         }
-        let judged = report.diagnostics.iter().filter(|found| !unreadable(found));
+        let judged = report
+            .diagnostics
+            .iter()
+            .filter(|found| !is_unreadable(found));
         let bad = judged
             .clone()
             .filter(|found| found.severity == Severity::Error)
             .count() as u64;
         errors += bad;
         warnings += judged.count() as u64 - bad;
-        broken += u64::from(report.diagnostics.iter().any(unreadable));
+        broken += u64::from(report.diagnostics.iter().any(is_unreadable));
     }
     for ((report, kind), passed) in examined
         .reports
@@ -134,11 +137,11 @@ fn text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::
         let of = match report
             .diagnostics
             .iter()
-            .filter(|found| !unreadable(found))
+            .filter(|found| !is_unreadable(found))
             .count()
         {
             _ if *passed => "passed over: nothing in it is judged".to_owned(),
-            0 if report.diagnostics.iter().any(unreadable) => "can't be read".to_owned(),
+            0 if report.diagnostics.iter().any(is_unreadable) => "can't be read".to_owned(),
             0 => "nothing found".to_owned(),
             n => count(n as u64, "finding"),
         };
@@ -162,7 +165,7 @@ fn text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::
     Ok(())
 }
 
-fn json(examined: &Examination) -> serde_json::Value {
+fn findings_json(examined: &Examination) -> serde_json::Value {
     let files = examined.reports.iter().zip(&examined.kinds);
     let files: Vec<_> = files
         .map(|(report, kind)| serde_json::json!({ "file": report.name(), "kind": kind, "findings": report.json() }))

@@ -24,11 +24,11 @@ use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 use crate::rt::output::{ProgressLine, count, printable};
 
 /// Time between two checks whether new requests still arrive.
-const LISTEN: Duration = Duration::from_millis(100);
+const QUIET_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Waits before a drain is requested again after its connection has ended: another process may take the proxy's place.
-const AGAIN: [Duration; 3] = [Duration::from_millis(200); 3];
+const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(200); 3];
 /// Time between two checks of what is in flight.
-const LOOK: Duration = Duration::from_millis(500);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Options of `lameduck drain`.
 #[derive(Debug, Clone, Args)]
@@ -175,7 +175,7 @@ async fn be_lame(
     let _: Value = asked.await?;
     let quiet = async {
         loop {
-            tokio::time::sleep(LISTEN).await;
+            tokio::time::sleep(QUIET_CHECK_INTERVAL).await;
             // If the proxy stops meanwhile, it sends nothing more; the drain itself will report that.
             match client.get::<Value>(path).await {
                 Ok(state) if state["quiet"] != true => {}
@@ -310,7 +310,7 @@ impl DrainCall<'_> {
         patience: AnswerWait,
     ) -> Result<DrainResponse, ClientError> {
         let ask = || self.client.call(method.clone(), path, body, patience);
-        for pause in AGAIN {
+        for pause in RETRY_PAUSES {
             match ask().await {
                 Err(error) if error.kind == ClientErrorKind::Broken => {}
                 answer => return answer,
@@ -349,7 +349,7 @@ impl DrainCall<'_> {
         let path = format!("/v1/pools/{}", segment(&self.backend.pool));
         loop {
             // The first check comes late, so that a drain which ends at once shows no progress.
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(PROGRESS_INTERVAL).await;
             if let Ok(pool) = self.client.get::<PoolView>(&path).await {
                 let meant = pool.backends.iter();
                 let meant = meant.filter(|shown| self.backend.matches_name(&shown.name));
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_says_what_stays_and_how_to_lift_it() {
+    fn interrupt_reports_the_remaining_drain_and_how_to_lift_it() {
         let client = AdminClient::at_socket("/x".as_ref());
         let backend = "app/app-1".parse().unwrap();
         let mut call = DrainCall {

@@ -17,9 +17,9 @@ use crate::client::http::{AdminClient, AnswerWait};
 use crate::rt::output;
 
 /// Longest wait for a proxy's sign of life.
-const ALIVE: Duration = Duration::from_secs(3);
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time between two checks whether it is still alive.
-const LOOK: Duration = Duration::from_millis(500);
+const ALIVE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Effect on the exit code if a proxy can't be reached while others can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,10 +174,10 @@ pub async fn ask_all(
 /// The proxy can't be reached, or doesn't answer soon.
 pub async fn check_alive(client: &AdminClient) -> Result<(), Exit> {
     let asked = client.raw(Method::GET, "/-/live", None::<&Value>, AnswerWait::Short);
-    tokio::time::timeout(ALIVE, asked).await.map_err(|_elapsed| {
+    tokio::time::timeout(ALIVE_TIMEOUT, asked).await.map_err(|_elapsed| {
         Exit::unreachable(format!(
             "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
-            humantime::format_duration(ALIVE)
+            humantime::format_duration(ALIVE_TIMEOUT)
         ))
     })??;
     Ok(())
@@ -187,7 +187,7 @@ pub async fn check_alive(client: &AdminClient) -> Result<(), Exit> {
 pub async fn stops_answering(client: &AdminClient) {
     let mut silent = 0;
     while silent < 2 {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(ALIVE_CHECK_INTERVAL).await;
         silent = match check_alive(client).await {
             Ok(()) => 0,
             Err(_) => silent + 1,

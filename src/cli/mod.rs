@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contract_s_lines_parse() {
+    fn documented_command_lines_parse() {
         for line in [
             "lameduck status",
             "lameduck status app --watch --json",

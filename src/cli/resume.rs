@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_still_holds_it_is_named() {
+    fn remaining_drains_are_named() {
         let view: BackendView = serde_json::from_value(serde_json::json!({
             "name": "app-1", "address": "127.0.0.1:1", "weight": 1, "incarnation": 1,
             "state": "draining", "health": "up", "source": "config", "last_probe": null,
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ejection_that_has_ended_or_goes_on_is_told() {
+    fn ended_and_lasting_ejections_are_described() {
         let now = humantime::parse_rfc3339("2025-01-01T00:00:00Z").unwrap();
         let ejection = serde_json::json!({
             "reason": "5 errors in a row (the last: status 500)", "cause": "consecutive_errors",

@@ -140,8 +140,8 @@ fn planned(
     let plan = RollPlan {
         max_unavailable: args.max_unavailable as usize,
         allow_empty: args.allow_empty,
-        command_timeout: time(&args.command_timeout),
-        ready_timeout: time(&args.ready_timeout),
+        command_timeout: parse_time(&args.command_timeout),
+        ready_timeout: parse_time(&args.ready_timeout),
         sign: args.restarted_when.into(),
     };
     Ok(plan::roll(plan, &targets, pool, settings))
@@ -197,7 +197,7 @@ fn interrupts() -> Result<mpsc::UnboundedReceiver<()>, Exit> {
 }
 
 /// Parses a duration that the command line has checked.
-fn time(text: &str) -> Duration {
+fn parse_time(text: &str) -> Duration {
     crate::config::duration::parse(text).unwrap_or_default()
 }
 
@@ -235,11 +235,11 @@ fn conclude(args: &RollArgs, report: &RollReport) -> Result<(), Exit> {
             "{pool}/{name}: somebody lifted its drain, so it was not restarted"
         )),
         RollFailure::Command(name) => {
-            let (how, output) = failed(report, name);
+            let (how, output) = describe_failure(report, name);
             Exit::failed(format!("{pool}/{name}: the command failed ({how}){output}"))
         }
         RollFailure::CommandTimeout(name) => {
-            let (_, output) = failed(report, name);
+            let (_, output) = describe_failure(report, name);
             Exit::late(format!(
                 "{pool}/{name}: the command did not end within {} and was stopped; see --command-timeout{output}",
                 args.command_timeout
@@ -278,7 +278,7 @@ fn describe(backend: &BackendView) -> String {
 }
 
 /// Reason why the command failed, and its output, indented.
-fn failed(report: &RollReport, name: &str) -> (String, String) {
+fn describe_failure(report: &RollReport, name: &str) -> (String, String) {
     match &report.failed {
         Some((whose, ran)) if whose == name => {
             let lines = ran.output.lines().map(printable);

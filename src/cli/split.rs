@@ -131,7 +131,7 @@ pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
 
 async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Result<(), Exit> {
     let Some(route) = args.route.clone() else {
-        return list(client, voice, args.json).await;
+        return print_splits(client, voice, args.json).await;
     };
     let path = format!("/v1/routes/{}/split", segment(&route));
     let plan_path = format!("{path}/plan");
@@ -142,7 +142,7 @@ async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Res
             .await?;
         print_warning(voice, view.warning.as_deref());
         if args.detach {
-            return shown(voice, &view, args.json);
+            return print_plan(voice, &view, args.json);
         }
         return follow::follow_plan(client, voice, &plan_path, Some(view), args.json).await;
     }
@@ -153,7 +153,7 @@ async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Res
             .call(Method::DELETE, &path, None::<&Value>, AnswerWait::Short)
             .await?;
         print_warning(voice, view.warning.as_deref());
-        return shown(voice, &view, args.json);
+        return print_plan(voice, &view, args.json);
     }
     if args.wait && args.weights.is_empty() && !args.reset {
         return follow::follow_plan(client, voice, &plan_path, None, args.json).await;
@@ -221,7 +221,7 @@ fn plan_request(args: &SplitArgs, to: f64, length: String) -> Result<PlanRequest
 }
 
 /// Prints the state of a plan.
-fn shown(voice: &ProxyVoice, view: &PlanView, json: bool) -> Result<(), Exit> {
+fn print_plan(voice: &ProxyVoice, view: &PlanView, json: bool) -> Result<(), Exit> {
     match json {
         true => voice.print_json(view),
         false => voice.print(&report::describe_plan(view)),
@@ -229,7 +229,7 @@ fn shown(voice: &ProxyVoice, view: &PlanView, json: bool) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn list(client: &AdminClient, voice: &ProxyVoice, json: bool) -> Result<(), Exit> {
+async fn print_splits(client: &AdminClient, voice: &ProxyVoice, json: bool) -> Result<(), Exit> {
     let splits: Vec<SplitView> = client.get("/v1/splits").await?;
     if json {
         return Exit::answered(voice.answer_json(&splits));

@@ -28,9 +28,9 @@ use crate::registry::view::{
 use crate::rt::output::{answer, colour, count, printable, stdout_is_terminal};
 
 /// Time between two updates without an event: numbers change without events.
-const REFRESH: Duration = Duration::from_secs(1);
+const MAX_UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// Least time between two updates.
-const PACE: Duration = Duration::from_millis(50);
+const MIN_UPDATE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Options of `lameduck status`.
 #[derive(Debug, Clone, Args)]
@@ -140,12 +140,12 @@ async fn watch(clients: &[AdminClient], args: &StatusArgs) -> Result<(), Exit> {
         }
         tokio::select! {
             _ = &mut interrupt => return Err(Exit::interrupted("")),
-            () = tokio::time::sleep(REFRESH) => {}
+            () = tokio::time::sleep(MAX_UPDATE_INTERVAL) => {}
             ended = changed(&mut events) => {
                 if ended.is_err() {
                     events = None;
                 }
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(MIN_UPDATE_INTERVAL).await;
             }
         }
     }
@@ -266,10 +266,10 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         count(pool.held as u64, "request"),
     );
     if let Some(pause) = &pool.pause {
-        text.push_str(&format!("\n {}", paused(pause, now)));
+        text.push_str(&format!("\n {}", describe_pause(pause, now)));
     }
     for share in &pool.splits {
-        text.push_str(&format!("\n {}", part(share, now)));
+        text.push_str(&format!("\n {}", describe_share(share, now)));
     }
     for line in sources::source_lines(&pool.discovery, now) {
         text.push_str(&format!("\n {line}"));
@@ -304,8 +304,8 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
     for backend in &pool.backends {
         table.add_row([
             Cell::new(printable(&backend.name)),
-            painted(shown_state(backend)),
-            painted(&backend.health),
+            state_cell(shown_state(backend)),
+            state_cell(&backend.health),
             Cell::new(in_flight(backend)),
             Cell::new(backend.connections),
             Cell::new(backend.requests),
@@ -329,7 +329,7 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
 }
 
 /// Share of a pool in a route.
-fn part(share: &PoolShareView, now: SystemTime) -> String {
+fn describe_share(share: &PoolShareView, now: SystemTime) -> String {
     let (route, weight, of) = (printable(&share.route), share.weight, share.of);
     let moved = match weight == share.configured {
         true => String::new(),
@@ -353,7 +353,7 @@ fn planned(share: &PoolShareView, now: SystemTime) -> String {
 }
 
 /// What a pause does, and for how long.
-fn paused(pause: &PauseView, now: SystemTime) -> String {
+fn describe_pause(pause: &PauseView, now: SystemTime) -> String {
     let what = match pause.status {
         Some(status) => format!("answers with a page, {status}"),
         None => "requests wait".to_owned(),
@@ -385,7 +385,7 @@ pub(super) fn shown_state(backend: &BackendView) -> &str {
     }
 }
 
-fn painted(state: &str) -> Cell {
+fn state_cell(state: &str) -> Cell {
     let colour = match state {
         "ready" | "up" => Color::Green,
         "starting" | "draining" | "drained" | "ejected" => Color::Yellow,

@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_why() {
+    fn refusal_has_status_slug_and_detail() {
         let answer = answered(
             "HTTP/1.1 404 Not Found\r\n\r\n{\"type\":\"urn:lameduck:problem:unknown-pool\",\"detail\":\"no\\u001b\"}",
         );
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_proxy_with_a_full_queue_holds_nobody_up() {
+    fn call_to_a_frozen_proxy_with_a_full_queue_times_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let frozen = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_takes_the_connection_and_says_nothing_is_told_in_words() {
+    fn silent_proxy_is_reported_in_plain_words() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let _silent = UnixListener::bind(&path).unwrap();
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_http_is_unreachable() {
+    fn answer_that_is_not_http_counts_as_unreachable() {
         for answer in ["", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nx"] {
             assert!(matches!(
                 answered(answer),

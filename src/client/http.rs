@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_server_s_words() {
+    fn refusal_is_reported_in_the_servers_words() {
         let body = br#"{"detail":"there is no pool `x`;\u001b[2J known pools: app."}"#;
         let error = refusal(StatusCode::NOT_FOUND, body);
         assert_eq!(

@@ -230,7 +230,7 @@ impl fmt::Display for AdminEndpoint {
 pub fn unreachable(failures: &[(&AdminEndpoint, io::Error)]) -> String {
     let tried: Vec<String> = failures
         .iter()
-        .map(|(endpoint, error)| format!("{endpoint} ({})", reason(error)))
+        .map(|(endpoint, error)| format!("{endpoint} ({})", describe_error(error)))
         .collect();
     let denied = failures
         .iter()
@@ -246,7 +246,7 @@ pub fn unreachable(failures: &[(&AdminEndpoint, io::Error)]) -> String {
     )
 }
 
-fn reason(error: &io::Error) -> String {
+fn describe_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such socket".to_owned(),
         io::ErrorKind::ConnectionRefused => "nobody listens".to_owned(),

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 /// The first pause…
-const FIRST: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// …and the longest.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A pause that grows with each failure.
 #[derive(Debug, Default)]
@@ -22,9 +22,9 @@ impl GrowingPause {
 
     /// The next pause, up to a quarter shorter or longer at random (`chance` is from 0 to 1).
     pub(super) fn next(&mut self, chance: f64) -> Duration {
-        let doubled = FIRST * (1 << self.failures.min(10));
+        let doubled = FIRST_PAUSE * (1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(LONGEST).mul_f64(0.75 + chance / 2.0)
+        doubled.min(LONGEST_PAUSE).mul_f64(0.75 + chance / 2.0)
     }
 }
 

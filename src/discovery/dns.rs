@@ -24,11 +24,11 @@ use crate::core::discovery::DiscoveredSet;
 use crate::rt::clock;
 
 /// Most targets of a service whose addresses are looked up at the same time.
-const AT_A_TIME: usize = 16;
+const MAX_CONCURRENT: usize = 16;
 
 /// Limit for the lookups of all targets of a service, as a multiple of `timeout`: a silent server must not make a round
 /// of thousands of targets last an hour.
-const TARGETS_ROUND: u32 = 4;
+const TARGETS_TIMEOUTS: u32 = 4;
 
 /// What is looked up.
 enum Question {
@@ -126,7 +126,7 @@ impl DnsSource {
         hosts.sort_unstable();
         hosts.dedup();
         let (given, before) = (&found.given, &known.targets);
-        let end = clock::now() + self.config.timeout * TARGETS_ROUND;
+        let end = clock::now() + self.config.timeout * TARGETS_TIMEOUTS;
         let asked = stream::iter(hosts).map(|host| async move {
             let mut own = before.get(&host).cloned().unwrap_or_default();
             if let Some(addresses) = given.get(&host) {
@@ -147,7 +147,7 @@ impl DnsSource {
                 Err(error) => (host, own, None, Some(error)),
             }
         });
-        let mut asked = asked.buffer_unordered(AT_A_TIME);
+        let mut asked = asked.buffer_unordered(MAX_CONCURRENT);
         let (mut targets, mut addresses) = (HashMap::new(), HashMap::new());
         let (mut ttl, mut failure) = (found.ttl, None);
         while let Some((host, own, own_ttl, error)) = asked.next().await {

@@ -30,9 +30,9 @@ const POOL_LABEL: &str = "lameduck.pool";
 const PORT_LABEL: &str = "lameduck.port";
 const WEIGHT_LABEL: &str = "lameduck.weight";
 /// Longest wait for an answer of the daemon, in seconds.
-const PATIENCE: u64 = 10;
+const ANSWER_TIMEOUT: u64 = 10;
 /// Time between two lists without an event, because the stream may have lost one.
-const LOOK: Duration = Duration::from_secs(60);
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
 /// Events from this long before the list are requested, so that none is missed in between.
 const OVERLAP: Duration = Duration::from_secs(2);
 
@@ -89,9 +89,13 @@ impl DockerSource {
         // An own connect reports why it fails; the library's message does not.
         drop(self.reach().await?);
         let path = Path::new(&self.socket).to_string_lossy();
-        let docker = Docker::connect_with_socket(&path, PATIENCE, API_DEFAULT_VERSION);
+        let docker = Docker::connect_with_socket(&path, ANSWER_TIMEOUT, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| self.failed(error))?;
-        let negotiated = timeout(Duration::from_secs(PATIENCE), docker.negotiate_version()).await;
+        let negotiated = timeout(
+            Duration::from_secs(ANSWER_TIMEOUT),
+            docker.negotiate_version(),
+        )
+        .await;
         let negotiated = negotiated.map_err(|_| self.failed("no answer"))?;
         negotiated.map_err(|error| self.failed(error))
     }
@@ -122,7 +126,7 @@ impl DockerSource {
             reports.answer(answer).await;
             // Waits until something has changed.
             loop {
-                let Ok(event) = timeout(LOOK, events.next()).await else {
+                let Ok(event) = timeout(LIST_INTERVAL, events.next()).await else {
                     break;
                 };
                 let ended = || self.failed("its event stream has ended");
@@ -204,7 +208,7 @@ impl DockerSource {
         event: &EventMessage,
     ) -> Result<bool, SourceError> {
         let looked = docker.inspect_container(name, None);
-        let looked = timeout(Duration::from_secs(PATIENCE), looked).await;
+        let looked = timeout(Duration::from_secs(ANSWER_TIMEOUT), looked).await;
         let container = match looked.map_err(|_| self.failed("no answer"))? {
             Ok(container) => container,
             Err(bollard::errors::Error::DockerResponseServerError {
@@ -227,7 +231,7 @@ impl DockerSource {
             .filters(&filters)
             .build();
         let listed = docker.list_containers(Some(options));
-        let listed = timeout(Duration::from_secs(PATIENCE), listed).await;
+        let listed = timeout(Duration::from_secs(ANSWER_TIMEOUT), listed).await;
         let listed = listed.map_err(|_| self.failed("no answer"))?;
         listed.map_err(|error| self.failed(error))
     }

@@ -22,7 +22,7 @@ use crate::rt::clock;
 use crate::tls::fingerprint::{FileFingerprint, fingerprint_file, is_fresh};
 
 /// Time between two checks.
-const ROUND: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads a file of backends.
 ///
@@ -125,7 +125,7 @@ impl DiscoverySource for FileSource {
                 Some(Err(error)) => reports.fail(error).await,
                 None => {}
             }
-            clock::sleep(jittered_period(ROUND)).await;
+            clock::sleep(jittered_period(CHECK_INTERVAL)).await;
         }
     }
 }

@@ -21,13 +21,13 @@ use crate::rt::{clock, panics};
 pub(super) const MOST_BACKENDS: usize = 20_000;
 
 /// Time between two checks whether a new backend is ready, while an old one waits for that.
-const SUCCESSOR: Duration = Duration::from_millis(200);
+const SUCCESSOR_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Time until a refused name is tried again, because it may be free by then.
-const REFUSED: Duration = Duration::from_secs(5);
+const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two saves of an answer that changes nothing. Its age matters if a later run has to continue with it.
-const KEPT_AGAIN: Duration = Duration::from_secs(60);
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// A source that worked this long before it failed is asked again soon.
-const STABLE: Duration = Duration::from_secs(60);
+const STABLE_TIME: Duration = Duration::from_secs(60);
 
 /// Judge with the answer in force; it outlives a change of the source's section.
 pub(super) type SharedJudge = Arc<Mutex<AnswerJudge<Address>>>;
@@ -138,10 +138,10 @@ impl FollowedSource {
         let doubt = judge.doubt().filter(|_| !self.fails);
         let confirmed = doubt.and_then(|doubt| doubt.until);
         drop(judge);
-        let successor = (self.applied.waiting > 0).then(|| now + SUCCESSOR);
-        let refused = (!self.applied.refused.is_empty()).then(|| now + REFUSED);
+        let successor = (self.applied.waiting > 0).then(|| now + SUCCESSOR_CHECK_INTERVAL);
+        let refused = (!self.applied.refused.is_empty()).then(|| now + REFUSED_RETRY_INTERVAL);
         let not_handed = self.answer.is_some() && self.handed.is_none();
-        let failed = not_handed.then(|| now + REFUSED);
+        let failed = not_handed.then(|| now + REFUSED_RETRY_INTERVAL);
         let due = [confirmed, successor, refused, failed]
             .into_iter()
             .flatten();
@@ -221,7 +221,7 @@ impl FollowedSource {
             self.hand_over().await;
         }
         let now = clock::now();
-        if self.kept.is_none_or(|at| at + KEPT_AGAIN <= now) {
+        if self.kept.is_none_or(|at| at + SAVE_INTERVAL <= now) {
             self.kept = Some(now);
             self.registry.save_again();
         }
@@ -284,7 +284,7 @@ impl FollowedSource {
             !self.applied.refused.iter().any(|(known, _)| known == name)
         };
         let refused: Vec<_> = applied.refused.iter().filter(news).collect();
-        for (name, why) in refused.iter().take(TOLD) {
+        for (name, why) in refused.iter().take(MAX_LOGGED_NAMES) {
             warn!(
                 pool = self.pool,
                 source = &*self.label,
@@ -292,7 +292,7 @@ impl FollowedSource {
                 "a backend of the source is not taken: {why}"
             );
         }
-        if refused.len() > TOLD {
+        if refused.len() > MAX_LOGGED_NAMES {
             warn!(
                 pool = self.pool,
                 source = &*self.label,
@@ -321,10 +321,10 @@ impl FollowedSource {
 }
 
 /// Most refused names in one log message.
-const TOLD: usize = 10;
+const MAX_LOGGED_NAMES: usize = 10;
 
 /// Most reasons that are logged between two answers, so that a reason that differs each time does not fill the log.
-const REASONS: usize = 8;
+const MAX_REASONS: usize = 8;
 
 /// Reasons for failures since the last answer. A user who has fixed the first one has to learn of the second.
 #[derive(Debug, Default)]
@@ -333,7 +333,7 @@ struct ToldReasons(Vec<String>);
 impl ToldReasons {
     /// Whether this reason should be logged.
     fn is_news(&mut self, why: &str) -> bool {
-        let is_news = self.0.len() < REASONS && !self.0.iter().any(|told| told == why);
+        let is_news = self.0.len() < MAX_REASONS && !self.0.iter().any(|told| told == why);
         if is_news {
             self.0.push(why.to_owned());
         }
@@ -375,7 +375,7 @@ async fn keep_following(pool: &str, config: &DiscoveryConfig, reporter: &SourceR
             Err(error) => error,
         };
         reporter.fail(error).await;
-        if clock::now().saturating_sub(began) > STABLE {
+        if clock::now().saturating_sub(began) > STABLE_TIME {
             pause.reset();
         }
         clock::sleep(pause.next(fastrand::f64())).await;
@@ -394,7 +394,7 @@ mod tests {
         for number in 0..100 {
             told.is_news(&format!("attempt {number} failed"));
         }
-        assert_eq!(told.0.len(), REASONS);
+        assert_eq!(told.0.len(), MAX_REASONS);
         told.forget();
         assert!(told.is_news("no connection"));
     }

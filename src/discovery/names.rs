@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 /// Longest name of a backend, in bytes.
-const LONGEST: usize = 100;
+const MAX_LENGTH: usize = 100;
 
 /// Name such as `10.0.0.5-8080`; for IPv6 with all groups: `2001-db8-0-0-0-0-0-1-8080`.
 pub(super) fn name_address(ip: IpAddr, port: u16) -> String {
@@ -28,7 +28,7 @@ pub(super) fn name_host(host: &str, port: u16) -> String {
     let plain = plain.trim_start_matches(['.', '_', '-']);
     let end = format!("-{port}");
     // A long name is cut at its end, which is what hosts of one service have in common.
-    let kept: String = plain.chars().take(LONGEST - end.len()).collect();
+    let kept: String = plain.chars().take(MAX_LENGTH - end.len()).collect();
     format!("{kept}{end}")
 }
 
@@ -61,7 +61,7 @@ mod tests {
             check_name(name).unwrap();
         }
         let long = name_host(&"a".repeat(300), 65535);
-        assert_eq!(long.len(), LONGEST);
+        assert_eq!(long.len(), MAX_LENGTH);
         check_name(&long).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use crate::config::Address;
 use crate::core::discovery::SourceAnswer;
 
 /// Most reports that wait; a source that is faster waits itself.
-const WAITING: usize = 4;
+const MAX_WAITING: usize = 4;
 
 /// A report of a source.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct SourceReporter(mpsc::Sender<SourceReport>);
 impl SourceReporter {
     /// A reporter, and the receiver of its reports.
     pub fn new() -> (Self, mpsc::Receiver<SourceReport>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
         (Self(sender), receiver)
     }
 

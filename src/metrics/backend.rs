@@ -7,8 +7,8 @@ use super::Histogram;
 use crate::core::backend::ProbeResult;
 
 /// Lowest and highest status that has a counter of its own.
-const FIRST: u16 = 100;
-const LAST: u16 = 599;
+const MIN_STATUS: u16 = 100;
+const MAX_STATUS: u16 = 599;
 
 /// Counters of one backend.
 #[derive(Debug)]
@@ -23,7 +23,9 @@ impl Default for BackendCounters {
     fn default() -> Self {
         Self {
             probes: ProbeCounts::default(),
-            codes: (FIRST..=LAST).map(|_| AtomicU64::new(0)).collect(),
+            codes: (MIN_STATUS..=MAX_STATUS)
+                .map(|_| AtomicU64::new(0))
+                .collect(),
             requests: AtomicU64::new(0),
         }
     }
@@ -37,7 +39,7 @@ impl BackendCounters {
 
     /// Counts a request that ended with this status.
     pub fn answered(&self, status: u16) {
-        if let Some(counter) = self.codes.get(usize::from(status.wrapping_sub(FIRST))) {
+        if let Some(counter) = self.codes.get(usize::from(status.wrapping_sub(MIN_STATUS))) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -49,7 +51,7 @@ impl BackendCounters {
 
     /// Statuses that have occurred, with their counts.
     pub fn by_code(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        (FIRST..=LAST)
+        (MIN_STATUS..=MAX_STATUS)
             .zip(self.codes.iter())
             .filter_map(|(code, counter)| {
                 let count = counter.load(Ordering::Relaxed);

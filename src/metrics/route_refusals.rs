@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_that_are_gone_are_not_told() {
+    fn removed_routes_are_dropped() {
         let refusals = RouteRefusals::default();
         for (route, reason) in [
             ("a", RouteRefusal::Rate),

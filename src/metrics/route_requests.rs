@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_counted_by_class_and_routes_that_are_gone_are_not_told() {
+    fn requests_are_counted_by_class_and_removed_routes_are_dropped() {
         let table = RouteRequestTable::default();
         let shop = table.of_route("shop");
         for status in [200, 204, 101, 404, 599, 0, 600, u16::MAX] {

@@ -65,7 +65,7 @@ fn socket_query(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
         SocketAddr::V4(_) => libc::AF_INET,
         SocketAddr::V6(_) => libc::AF_INET6,
     };
-    let mut bytes = netlink::question(netlink::ONE, family as u8, u32::MAX);
+    let mut bytes = netlink::question(netlink::REQUEST_ONE, family as u8, u32::MAX);
     bytes[24..26].copy_from_slice(&theirs.port().to_be_bytes());
     bytes[26..28].copy_from_slice(&ours.port().to_be_bytes());
     for (at, ip) in [(28, theirs.ip()), (44, ours.ip())] {

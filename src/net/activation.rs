@@ -19,9 +19,9 @@ use crate::rt::files::{FileIdentity, FilePlace};
 use crate::rt::syscall::adopt_descriptor;
 
 /// First descriptor that is passed (`SD_LISTEN_FDS_START`).
-const FIRST: RawFd = 3;
+const FIRST_DESCRIPTOR: RawFd = 3;
 /// Largest `LISTEN_FDS` that is believed; a larger one is a mistake.
-const MOST: RawFd = 1024;
+const MAX_DESCRIPTORS: RawFd = 1024;
 /// Name of the descriptor for the admin API's unix socket, whatever its path is.
 pub const ADMIN: &str = "admin";
 /// Name of the descriptor for the second unix socket of the admin API, which apps use.
@@ -276,7 +276,9 @@ fn take_passed() -> (Vec<(OwnedFd, String)>, Vec<String>) {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let number = |name| std::env::var(name).ok()?.parse::<i32>().ok();
     let mine = number("LISTEN_PID").is_some_and(|pid| pid as u32 == std::process::id());
-    let count = number("LISTEN_FDS").unwrap_or_default().clamp(0, MOST);
+    let count = number("LISTEN_FDS")
+        .unwrap_or_default()
+        .clamp(0, MAX_DESCRIPTORS);
     if !mine || TAKEN.swap(true, Ordering::Relaxed) {
         return (Vec::new(), Vec::new());
     }
@@ -284,7 +286,7 @@ fn take_passed() -> (Vec<(OwnedFd, String)>, Vec<String>) {
     let mut names = names.split(':');
     let mut passed = Vec::new();
     let mut warnings = Vec::new();
-    for fd in FIRST..FIRST + count {
+    for fd in FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + count {
         let name = names.next().unwrap_or_default();
         match adopt_descriptor(fd) {
             Ok(owned) => passed.push((owned, name.to_owned())),
@@ -430,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_listen_is_named() {
+    fn inherited_socket_that_does_not_listen_is_reported() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let inherited = passed(vec![(socket.into(), "dns")]);
         assert!(inherited.warnings()[0].contains("(dns)"));

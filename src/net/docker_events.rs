@@ -18,11 +18,11 @@ use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
 /// Longest line of an event, in bytes: it contains all labels of a container.
-const LONGEST_LINE: usize = 1 << 20;
+const MAX_LINE_LENGTH: usize = 1 << 20;
 /// Longest error response that is read, in bytes.
-const LONGEST_REFUSAL: usize = 64 << 10;
+const MAX_REFUSAL_LENGTH: usize = 64 << 10;
 /// Longest wait for the head of the response.
-const PATIENCE: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Selection of events.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,7 @@ impl DockerEvents {
             let answer = requests.send_request(request).await.map_err(failed)?;
             let status = answer.status();
             if !status.is_success() {
-                let why = Limited::new(answer.into_body(), LONGEST_REFUSAL)
+                let why = Limited::new(answer.into_body(), MAX_REFUSAL_LENGTH)
                     .collect()
                     .await;
                 let why = why.map(|why| why.to_bytes()).unwrap_or_default();
@@ -85,7 +85,7 @@ impl DockerEvents {
             })
         };
         let late = |_| "it has not begun its event stream in time".to_owned();
-        clock::timeout(PATIENCE, asked).await.map_err(late)?
+        clock::timeout(HEAD_TIMEOUT, asked).await.map_err(late)?
     }
 
     /// The next event; `None` if the stream has ended. Cancel-safe: no event is lost if the future is dropped.
@@ -107,8 +107,10 @@ impl DockerEvents {
                 return Some(event.map_err(|error| format!("an event can't be read: {error}")));
             }
             self.searched = self.read.len();
-            if self.searched > LONGEST_LINE {
-                return Some(Err(format!("an event of more than {LONGEST_LINE} bytes")));
+            if self.searched > MAX_LINE_LENGTH {
+                return Some(Err(format!(
+                    "an event of more than {MAX_LINE_LENGTH} bytes"
+                )));
             }
             match self.body.frame().await? {
                 Ok(frame) => self.read.extend(frame.into_data().ok()),

@@ -15,14 +15,14 @@ use crate::rt::signal_number::signal_number;
 
 /// Signals that stop any container, whatever its image says: the two of `docker stop`, and that of Ctrl-C. QUIT is not
 /// among them: a JVM answers it with a thread dump, and goes on.
-const STOPS: [i32; 3] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT];
+const STOP_SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT];
 
 /// How far back events are read: longer than containers usually get to stop. The daemon keeps its last 256 events.
-const LOOK_BACK: Duration = Duration::from_secs(600);
+const HISTORY: Duration = Duration::from_secs(600);
 /// Most events that are read, even if there are more.
-const MOST_EVENTS: usize = 1024;
+const MAX_EVENTS: usize = 1024;
 /// Longest time to read them: a proxy of Docker's socket may send a response without an end.
-const PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The `kill` events of the last minutes, the oldest first, if given a label only of containers with it. Events that
 /// can't be read are left out. `stream` is a connection to the daemon that is used for nothing else.
@@ -37,7 +37,7 @@ where
         filters.insert("label", one(label));
     }
     let wanted = WantedEvents {
-        since: now.saturating_sub(LOOK_BACK).as_secs(),
+        since: now.saturating_sub(HISTORY).as_secs(),
         until: Some(now.as_secs()),
         filters,
     };
@@ -50,12 +50,12 @@ where
             if event.action.as_deref() == Some("kill") {
                 kills.push(event);
             }
-            if kills.len() >= MOST_EVENTS {
+            if kills.len() >= MAX_EVENTS {
                 return;
             }
         }
     };
-    let _ = clock::timeout(PATIENCE, reading).await;
+    let _ = clock::timeout(READ_TIMEOUT, reading).await;
     kills
 }
 
@@ -72,7 +72,7 @@ pub fn is_stop(kill: &EventMessage, stop_signal: Option<&str>) -> bool {
     let signal = attributes.and_then(|attributes| attributes.get("signal"));
     let signal = signal_number(signal.map_or("TERM", String::as_str));
     let own = stop_signal.and_then(signal_number);
-    signal.is_some_and(|signal| STOPS.contains(&signal) || own == Some(signal))
+    signal.is_some_and(|signal| STOP_SIGNALS.contains(&signal) || own == Some(signal))
 }
 
 /// Parses a time of Docker's API; the result is Unix time in nanoseconds.

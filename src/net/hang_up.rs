@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_after_a_look_is_read_as_ever() {
+    async fn bytes_that_arrive_after_poll_end_are_read_normally() {
         let (mut ours, mut theirs) = pair().await;
         assert!(is_silent(&mut ours).await);
         for text in [b"one", b"two"] {

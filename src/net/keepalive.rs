@@ -11,10 +11,10 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 
 /// Probes without an answer before a connection is dead.
-const COUNT: u32 = 6;
+const PROBE_COUNT: u32 = 6;
 
 /// Longest time that the kernel accepts (`MAX_TCP_KEEPIDLE`).
-const MOST: Duration = Duration::from_secs(32_767);
+const MAX_IDLE: Duration = Duration::from_secs(32_767);
 
 /// Keepalive settings: when the kernel probes a silent peer, and when it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +38,14 @@ impl Keepalive {
     /// connection of such a peer, even if it is alive, so it is left out if it would be shorter than `patience`.
     pub fn after(idle: Option<Duration>, patience: Duration) -> Option<Self> {
         let second = Duration::from_secs(1);
-        let idle = idle?.clamp(second, MOST);
+        let idle = idle?.clamp(second, MAX_IDLE);
         let idle = Duration::from_secs(idle.as_secs_f64().round() as u64);
-        let interval = Duration::from_secs((idle.as_secs() / u64::from(COUNT)).max(1));
-        let all = idle + interval * COUNT;
+        let interval = Duration::from_secs((idle.as_secs() / u64::from(PROBE_COUNT)).max(1));
+        let all = idle + interval * PROBE_COUNT;
         Some(Self {
             idle,
             interval,
-            count: COUNT,
+            count: PROBE_COUNT,
             unacknowledged: (patience <= all).then_some(all),
         })
     }
@@ -57,8 +57,8 @@ impl Keepalive {
         Self {
             idle,
             interval,
-            count: COUNT,
-            unacknowledged: Some(idle + interval * COUNT),
+            count: PROBE_COUNT,
+            unacknowledged: Some(idle + interval * PROBE_COUNT),
         }
     }
 }

@@ -30,7 +30,7 @@ pub const KEPT: &str = "LAMEDUCK_KEPT";
 /// Prefix of all names that lameduck gives.
 const PREFIX: &str = "lameduck/";
 /// Longest name that systemd accepts (`FDNAME_MAX`).
-const MOST_NAME: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 /// Longest wait for a supervisor that does not answer.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -128,7 +128,7 @@ impl KeptSocket {
                 b'!'..=b'~' => char::from(byte).to_string(),
                 _ => format!("%{byte:02X}"),
             };
-            if name.len() + piece.len() > MOST_NAME {
+            if name.len() + piece.len() > MAX_NAME_LENGTH {
                 break;
             }
             name.push_str(&piece);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_only_what_systemd_takes_and_say_the_same_again() {
+    fn names_are_valid_for_systemd_and_parse_to_the_same_socket() {
         let path = Path::new("/run/a b/ü%3A:x.sock");
         let sockets = [
             tcp("127.0.0.1:0"),
@@ -357,7 +357,7 @@ mod tests {
         let path = format!("/{}", "ü".repeat(80));
         let socket = KeptSocket::unix(KeptSocketUse::Apps, Path::new(&path), (1, 2));
         let name = socket.to_name();
-        assert!(name.len() <= MOST_NAME, "{}", name.len());
+        assert!(name.len() <= MAX_NAME_LENGTH, "{}", name.len());
         let read = KeptSocket::from_name(&name).unwrap();
         assert_eq!((read.usage, read.kind), (socket.usage, socket.kind));
     }

@@ -45,7 +45,7 @@ pub(super) mod netlink {
     pub(crate) const ERROR: u16 = 2;
     pub(crate) const DONE: u16 = 3;
     /// `NLM_F_REQUEST`.
-    pub(crate) const ONE: u16 = 1;
+    pub(crate) const REQUEST_ONE: u16 = 1;
     /// `NLM_F_REQUEST | NLM_F_DUMP`.
     pub(crate) const DUMP: u16 = 0x301;
     const TCP: u8 = 6;
@@ -96,7 +96,7 @@ fn by_netlink(port: u16) -> io::Result<Vec<Listening>> {
         let mut more = true;
         while more {
             let count = (&socket).read(&mut buffer)?;
-            more = answer(&buffer[..count], &mut found)?;
+            more = read_answers(&buffer[..count], &mut found)?;
         }
     }
     Ok(found)
@@ -110,7 +110,7 @@ fn question(family: u8, port: u16) -> [u8; 72] {
 }
 
 /// Reads one datagram of answers; returns whether there are more.
-fn answer(mut bytes: &[u8], found: &mut Vec<Listening>) -> io::Result<bool> {
+fn read_answers(mut bytes: &[u8], found: &mut Vec<Listening>) -> io::Result<bool> {
     let number = |bytes: &[u8], at: usize| -> Option<u32> {
         Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
     };
@@ -121,7 +121,7 @@ fn answer(mut bytes: &[u8], found: &mut Vec<Listening>) -> io::Result<bool> {
         match u16::from_ne_bytes([message[4], message[5]]) {
             netlink::DONE => return Ok(false),
             netlink::ERROR => return Err(io::ErrorKind::Other.into()),
-            netlink::BY_FAMILY => found.extend(description(&message[netlink::HEADER..])),
+            netlink::BY_FAMILY => found.extend(parse_description(&message[netlink::HEADER..])),
             _ => {}
         }
         // Messages are aligned to four bytes.
@@ -131,7 +131,7 @@ fn answer(mut bytes: &[u8], found: &mut Vec<Listening>) -> io::Result<bool> {
 }
 
 /// Parses a `struct inet_diag_msg`.
-fn description(bytes: &[u8]) -> Option<Listening> {
+fn parse_description(bytes: &[u8]) -> Option<Listening> {
     let bytes = bytes.get(..netlink::DESCRIPTION)?;
     let port = u16::from_be_bytes([bytes[4], bytes[5]]);
     let ip = match i32::from(bytes[0]) {
@@ -160,11 +160,11 @@ fn by_table(path: &str) -> impl Iterator<Item = Listening> {
     let file = File::open(path).ok();
     let lines = file.map(|file| BufReader::new(file.take(MAX_READ)).lines());
     let lines = lines.into_iter().flatten().map_while(Result::ok).skip(1);
-    lines.map_while(|line| of_line(&line))
+    lines.map_while(|line| parse_line(&line))
 }
 
 /// Parses a line of the table; `None` if it is not a listening socket's.
-fn of_line(line: &str) -> Option<Listening> {
+fn parse_line(line: &str) -> Option<Listening> {
     let mut columns = line.split_ascii_whitespace().skip(1);
     let address = parse_address(columns.next()?)?;
     (columns.nth(1)? == LISTEN).then_some(())?;
@@ -208,10 +208,10 @@ mod tests {
             let address = address.parse().unwrap();
             Some(Listening { address, inode })
         };
-        assert_eq!(of_line(four), listening("127.0.0.1:8080", 222));
-        assert_eq!(of_line(six), listening("[::1]:8080", 777));
-        assert_eq!(of_line(&open), None);
-        assert_eq!(of_line("nonsense : here"), None);
+        assert_eq!(parse_line(four), listening("127.0.0.1:8080", 222));
+        assert_eq!(parse_line(six), listening("[::1]:8080", 777));
+        assert_eq!(parse_line(&open), None);
+        assert_eq!(parse_line("nonsense : here"), None);
     }
 
     /// Both sources show the same sockets. Where netlink is not available there is nothing to compare.
@@ -238,8 +238,8 @@ mod tests {
     #[test]
     fn a_broken_answer_is_an_error_and_not_a_loop() {
         for bytes in [&[0; 16][..], &[1; 16], &[200; 40]] {
-            assert!(answer(bytes, &mut Vec::new()).is_err());
+            assert!(read_answers(bytes, &mut Vec::new()).is_err());
         }
-        assert!(answer(&[], &mut Vec::new()).unwrap());
+        assert!(read_answers(&[], &mut Vec::new()).unwrap());
     }
 }

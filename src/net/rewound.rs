@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn begins_with_what_was_seen_and_goes_on() {
+    async fn rewound_stream_replays_seen_bytes_and_continues() {
         let (mut near, far) = tokio::io::duplex(64);
         near.write_all(b"def").await.unwrap();
         let mut stream = rewound(Box::new(far), b"abc");

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_supervisor_that_does_not_read_holds_nobody_up() {
+    fn notification_to_a_supervisor_that_does_not_read_times_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deaf");
         let _deaf = UnixDatagram::bind(&path).unwrap();

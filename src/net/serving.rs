@@ -41,10 +41,10 @@ pub struct ServingProcesses {
 impl ServingProcesses {
     /// Finds the processes for these inodes. It reads about every process of the host, which takes some milliseconds.
     pub fn of(inodes: &[u64]) -> Self {
-        let links: BTreeSet<_> = inodes.iter().map(|inode| link(*inode)).collect();
+        let links: BTreeSet<_> = inodes.iter().map(|inode| socket_link(*inode)).collect();
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let holders: Vec<_> = pids.filter_map(|pid| holder(pid, &links)).collect();
+        let holders: Vec<_> = pids.filter_map(|pid| find_holder(pid, &links)).collect();
         let parents: BTreeSet<_> = holders.iter().map(|holder| holder.parent).collect();
         let processes = holders.into_iter();
         let processes = processes.filter(|holder| !parents.contains(&holder.pid));
@@ -71,7 +71,7 @@ impl ServingProcesses {
             return true;
         }
         let holds = |holder: &SocketHolder| {
-            let same = stat(holder.pid).is_some_and(|stat| stat.started == holder.started);
+            let same = read_stat(holder.pid).is_some_and(|stat| stat.started == holder.started);
             let mut descriptors = holder.descriptors.iter();
             same && descriptors.any(|name| {
                 match fs::read_link(format!("/proc/{}/fd/{name}", holder.pid)) {
@@ -86,12 +86,12 @@ impl ServingProcesses {
 }
 
 /// Link target of descriptors for the socket with this inode.
-fn link(inode: u64) -> String {
+fn socket_link(inode: u64) -> String {
     format!("socket:[{inode}]")
 }
 
 /// Descriptors of the process for any of these sockets; `None` if it has none, or may not be read.
-fn holder(pid: u32, links: &BTreeSet<String>) -> Option<SocketHolder> {
+fn find_holder(pid: u32, links: &BTreeSet<String>) -> Option<SocketHolder> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
     let descriptors = descriptors.filter(|entry| {
         let target = fs::read_link(entry.path());
@@ -99,7 +99,7 @@ fn holder(pid: u32, links: &BTreeSet<String>) -> Option<SocketHolder> {
     });
     let descriptors = descriptors.filter_map(|entry| entry.file_name().into_string().ok());
     let descriptors: Vec<_> = descriptors.collect();
-    let stat = stat(pid).filter(|_| !descriptors.is_empty())?;
+    let stat = read_stat(pid).filter(|_| !descriptors.is_empty())?;
     Some(SocketHolder {
         pid,
         parent: stat.parent,
@@ -114,7 +114,7 @@ struct Stat {
 }
 
 /// Reads `/proc/PID/stat` of a process that has not ended.
-fn stat(pid: u32) -> Option<Stat> {
+fn read_stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_only_keeps_the_socket_is_not_waited_for() {
+    fn process_that_only_keeps_the_socket_is_not_awaited() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let inodes = accepting_at(listener.local_addr().unwrap()).unwrap();
         assert_eq!(inodes.len(), 1);

@@ -109,7 +109,7 @@ pub struct TcpInfo {
 
 /// Asks the kernel (`TCP_INFO`); `None` if this is not possible (unix sockets, systems other than Linux).
 pub fn read_tcp_info(stream: &Stream) -> Option<TcpInfo> {
-    fate_of(descriptor_of(stream)?)
+    tcp_info_of(descriptor_of(stream)?)
 }
 
 #[cfg(target_os = "linux")]
@@ -117,7 +117,7 @@ pub fn read_tcp_info(stream: &Stream) -> Option<TcpInfo> {
     unsafe_code,
     reason = "safe forms insist on a length that older kernels don't have"
 )]
-fn fate_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
+fn tcp_info_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
     use std::os::fd::AsRawFd as _;
     // Offsets in `struct tcp_info` up to `tcpi_bytes_acked` (Linux 4.1), which the struct of the libc crate lacks.
     const STATE: usize = 0;
@@ -156,7 +156,7 @@ fn fate_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn fate_of(_: BorrowedFd<'_>) -> Option<TcpInfo> {
+fn tcp_info_of(_: BorrowedFd<'_>) -> Option<TcpInfo> {
     None
 }
 
@@ -188,11 +188,11 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     #[test]
-    fn what_was_read_was_acknowledged_and_what_met_a_closed_socket_was_not() {
+    fn read_bytes_are_acknowledged_and_those_to_a_closed_socket_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
-        let acknowledged = |ours: &TcpStream| fate_of(ours.as_fd()).unwrap().acknowledged;
+        let acknowledged = |ours: &TcpStream| tcp_info_of(ours.as_fd()).unwrap().acknowledged;
         assert_eq!(acknowledged(&ours), 0);
         ours.write_all(b"request").unwrap();
         theirs.read_exact(&mut [0; 7]).unwrap();
@@ -204,7 +204,7 @@ mod tests {
         ours.write_all(b"too late").unwrap();
         assert!(matches!(ours.read(&mut [0; 1]), Ok(0) | Err(_)));
         assert_eq!(acknowledged(&ours), 7);
-        assert!(fate_of(ours.as_fd()).unwrap().is_reset);
+        assert!(tcp_info_of(ours.as_fd()).unwrap().is_reset);
     }
 
     #[test]
@@ -216,12 +216,12 @@ mod tests {
         assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
         ours.write_all(b"request").unwrap();
         theirs.read_exact(&mut [0; 7]).unwrap();
-        assert!(!fate_of(ours.as_fd()).unwrap().is_reset);
+        assert!(!tcp_info_of(ours.as_fd()).unwrap().is_reset);
     }
 
     #[test]
     fn a_unix_socket_does_not_say() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(fate_of(ours.as_fd()), None);
+        assert_eq!(tcp_info_of(ours.as_fd()), None);
     }
 }

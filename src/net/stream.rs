@@ -227,7 +227,7 @@ mod tests {
     use super::taken_of;
 
     #[test]
-    fn what_was_taken_is_cut_where_the_stream_stopped() {
+    fn taken_pieces_end_where_the_stream_stopped() {
         let pieces: [&[u8]; 4] = [b"abc", b"", b"de", b"f"];
         for count in 0..=6 {
             let taken: Vec<u8> = taken_of(count, pieces.into_iter())

@@ -19,7 +19,7 @@ use crate::core::backend::ProbeResult;
 use crate::tls::upstream::Alpn;
 
 /// Most bytes of a failing answer's body that users are shown.
-const SHOWN: usize = 80;
+const MAX_SHOWN_BODY: usize = 80;
 const AGENT: &str = concat!("lameduck/", env!("CARGO_PKG_VERSION"), " (health probe)");
 
 /// The request, encoded once.
@@ -81,13 +81,13 @@ impl HttpProbe {
             request.headers_mut().remove(HOST);
             request
         });
-        let keeping = written(&method, &uri, &fields);
+        let keeping = encode_request(&method, &uri, &fields);
         fields.insert(CONNECTION, HeaderValue::from_static("close"));
         Some(Self {
             path: uri.path().to_owned(),
             bodiless: method == Method::HEAD,
             keeping,
-            closing: written(&method, &uri, &fields),
+            closing: encode_request(&method, &uri, &fields),
             expect: expect.clone(),
             over_http2,
         })
@@ -203,7 +203,7 @@ impl HttpProbe {
 }
 
 /// Encodes the request.
-fn written(method: &Method, uri: &Uri, fields: &HeaderMap) -> Box<[u8]> {
+fn encode_request(method: &Method, uri: &Uri, fields: &HeaderMap) -> Box<[u8]> {
     let mut bytes = format!("{method} {uri} HTTP/1.1\r\n").into_bytes();
     for (name, value) in fields {
         bytes.extend_from_slice(name.as_ref());
@@ -222,7 +222,7 @@ pub(super) fn first_line(bytes: &[u8]) -> String {
         .chars()
         .take_while(|character| !matches!(character, '\n' | '\r'))
         .filter(|character| !character.is_control())
-        .take(SHOWN)
+        .take(MAX_SHOWN_BODY)
         .collect()
 }
 
@@ -233,7 +233,7 @@ fn describe(status: u16, probe: ProbeResult, took: &str, body: &[u8]) -> String 
     let known = StatusCode::from_u16(status).ok();
     let reason = known.and_then(|status| status.canonical_reason());
     let line = format!("{status} {}", reason.unwrap_or_default());
-    match &*first_line(&body[..body.len().min(4 * SHOWN)]) {
+    match &*first_line(&body[..body.len().min(4 * MAX_SHOWN_BODY)]) {
         "" => line.trim_end().to_owned(),
         body => format!("{}: {body}", line.trim_end()),
     }

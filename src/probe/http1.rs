@@ -132,7 +132,7 @@ impl ResponseStart {
     pub(super) async fn finish(&mut self) -> bool {
         let mut at = self.head.length;
         loop {
-            match progress(&self.bytes, &mut at, self.head.body) {
+            match body_progress(&self.bytes, &mut at, self.head.body) {
                 // Bytes after the end of the answer belong to no request.
                 BodyProgress::End(end) => return self.head.keeps && end == self.bytes.len(),
                 BodyProgress::Broken => return false,
@@ -165,7 +165,7 @@ enum BodyProgress {
 }
 
 /// Looks for the end of the body. `at` is the position of the next chunk.
-fn progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
+fn body_progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
     match body {
         ProbeBody::Length(length) if length > MAX_BODY as u64 => BodyProgress::Broken,
         ProbeBody::Length(length) => match *at + length as usize {
@@ -183,7 +183,7 @@ fn progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
                 Err(_) => return BodyProgress::Broken,
             };
             if size == 0 {
-                return match trailers(&rest[start..]) {
+                return match trailer_length(&rest[start..]) {
                     Some(length) => BodyProgress::End(*at + start + length),
                     None => BodyProgress::Partial,
                 };
@@ -197,7 +197,7 @@ fn progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
 }
 
 /// Length of the trailer section with its empty line, if all of it has arrived.
-fn trailers(rest: &[u8]) -> Option<usize> {
+fn trailer_length(rest: &[u8]) -> Option<usize> {
     if rest.starts_with(b"\r\n") {
         return Some(2);
     }
@@ -224,15 +224,16 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<ProbeHead>, httparse::Er
     let (mut close, mut keep, mut chunked, mut announced) = (false, false, None, None);
     for field in parsed.headers.iter() {
         if field.name.eq_ignore_ascii_case("connection") {
-            close |= elements(field.value).any(|option| option.eq_ignore_ascii_case(b"close"));
-            keep |= elements(field.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
+            close |= list_elements(field.value).any(|option| option.eq_ignore_ascii_case(b"close"));
+            keep |=
+                list_elements(field.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
             // The last transfer coding decides (RFC 9112, section 6.1).
-            let last = elements(field.value).last();
+            let last = list_elements(field.value).last();
             chunked = last.map(|coding| coding.eq_ignore_ascii_case(b"chunked"));
         } else if field.name.eq_ignore_ascii_case("content-length") {
-            for element in elements(field.value) {
-                let number = number(element).ok_or(httparse::Error::HeaderValue)?;
+            for element in list_elements(field.value) {
+                let number = parse_number(element).ok_or(httparse::Error::HeaderValue)?;
                 if announced.is_some_and(|known| known != number) {
                     return Err(httparse::Error::HeaderValue);
                 }
@@ -258,12 +259,12 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<ProbeHead>, httparse::Er
 }
 
 /// Elements of a comma-separated list.
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Parses a number that has only digits.
-fn number(digits: &[u8]) -> Option<u64> {
+fn parse_number(digits: &[u8]) -> Option<u64> {
     let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     plain
         .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
@@ -368,7 +369,7 @@ mod tests {
                     !matches!(found, BodyProgress::End(_)),
                     "{chunks:?} ended before {length}"
                 );
-                found = progress(&chunks.as_bytes()[..length], &mut at, ProbeBody::Chunked);
+                found = body_progress(&chunks.as_bytes()[..length], &mut at, ProbeBody::Chunked);
             }
             let whole = BodyProgress::End(chunks.len());
             assert_eq!(found, expected.unwrap_or(whole), "{chunks:?}");

@@ -18,7 +18,7 @@ pub(super) fn of_tcp(stream: &TcpStream) -> Option<u64> {
     if !peer.ip().is_loopback() && local.ip() != peer.ip() {
         return None;
     }
-    listener(listening::on_port(peer.port()), peer)
+    find_listener(listening::on_port(peer.port()), peer)
 }
 
 /// Identity of the socket file at a path. Its inode number alone may be reused after a new bind, so its creation time
@@ -33,7 +33,7 @@ pub(super) fn of_unix(path: &Path) -> Option<u64> {
 
 /// The one listening socket that the kernel chooses for this address. Several sockets of the same rank (SO_REUSEPORT)
 /// have no common identity.
-fn listener(listening: impl IntoIterator<Item = Listening>, peer: SocketAddr) -> Option<u64> {
+fn find_listener(listening: impl IntoIterator<Item = Listening>, peer: SocketAddr) -> Option<u64> {
     match crate::net::serving::accepting(listening, peer).as_slice() {
         [one] => Some(*one),
         _ => None,
@@ -58,7 +58,7 @@ mod tests {
             address: address.parse().unwrap(),
             inode,
         });
-        let find = |address: &str| listener(table, address.parse().unwrap());
+        let find = |address: &str| find_listener(table, address.parse().unwrap());
         assert_eq!(find("127.0.0.1:8080"), Some(222));
         assert_eq!(find("192.0.2.1:8080"), Some(111));
         assert_eq!(find("[::1]:8080"), Some(777));

@@ -7,11 +7,11 @@ use super::ProbeCadence;
 use crate::core::Time;
 
 /// The grid's step is at most this fraction of the interval, which is a tenth of the jitter…
-const FINENESS: u32 = 100;
+const STEPS_PER_INTERVAL: u32 = 100;
 /// …and never longer than this.
-const COARSEST: Time = Time::from_millis(16);
+const LONGEST_STEP: Time = Time::from_millis(16);
 /// The grid's step is never shorter than this, the resolution of timers.
-const FINEST: Time = Time::from_millis(1);
+const SHORTEST_STEP: Time = Time::from_millis(1);
 
 /// A random duration within a tenth of this one.
 pub(super) fn jittered(duration: Duration) -> Duration {
@@ -36,7 +36,7 @@ pub(super) fn in_turn(next: Time, cadence: &ProbeCadence, now: Time) -> Time {
 /// Start of the next probe: an interval after `last`, with jitter, rounded to the grid. The steps of all grids are
 /// powers of two in milliseconds, so that the points of a coarse grid are also points of every finer one.
 pub(super) fn next_start(last: Time, interval: Duration) -> Time {
-    let finest = (interval / FINENESS).clamp(FINEST, COARSEST);
+    let finest = (interval / STEPS_PER_INTERVAL).clamp(SHORTEST_STEP, LONGEST_STEP);
     let mesh = 1 << finest.as_millis().ilog2();
     let wanted = (last + jittered(interval)).as_millis() as u64;
     Time::from_millis((wanted + mesh / 2) / mesh * mesh)
@@ -61,7 +61,7 @@ mod tests {
                     .abs_diff(last + interval)
                     .saturating_sub(interval / 10);
                 assert!(
-                    early <= interval / FINENESS || early <= FINEST,
+                    early <= interval / STEPS_PER_INTERVAL || early <= SHORTEST_STEP,
                     "{interval:?} {start:?}"
                 );
             }
@@ -70,7 +70,7 @@ mod tests {
 
     /// A reload makes a thousand probers late.
     #[test]
-    fn who_is_late_with_all_the_others_takes_turns_with_them() {
+    fn late_probes_of_a_whole_pool_start_at_random_moments() {
         let cadence = |in_turn| ProbeCadence {
             interval: Duration::from_secs(1),
             keep: true,

@@ -18,10 +18,10 @@ use crate::rt::panics;
 
 /// Time between two lookups. The system's resolver does not tell how long a record is valid; other proxies use this
 /// value in that case.
-const EVERY: Duration = Duration::from_secs(5);
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A failed connect starts a new lookup if the last one is older than this.
-const FRESH: Duration = Duration::from_secs(1);
+const MIN_LOOKUP_AGE: Duration = Duration::from_secs(1);
 
 /// Keeps an endpoint's address up to date until it is dropped. Does nothing for literal addresses and unix sockets.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ impl AddressResolver {
     /// Starts a lookup after a refused connect, unless one was made just now.
     pub(super) async fn ask_again(&self, endpoint: &Endpoint) {
         if self.task.is_some()
-            && age(&self.state).is_none_or(|age| age >= FRESH)
+            && age(&self.state).is_none_or(|age| age >= MIN_LOOKUP_AGE)
             && let Err(error) = look_up(endpoint, &self.state, &self.own).await
         {
             tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{error}");
@@ -90,7 +90,7 @@ impl AddressResolver {
 async fn keep_looking(endpoint: Arc<Endpoint>, state: Arc<Mutex<Lookups>>, own: OwnListeners) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(jittered(EVERY)) => {}
+            () = tokio::time::sleep(jittered(LOOKUP_INTERVAL)) => {}
             () = endpoint.address_doubts.notified() => until_stale(&state).await,
         }
         if let Err(error) = look_up(&endpoint, &state, &own).await {
@@ -117,7 +117,7 @@ fn age(state: &Mutex<Lookups>) -> Option<Duration> {
 /// Waits until the last lookup is old enough for another one.
 async fn until_stale(state: &Mutex<Lookups>) {
     if let Some(age) = age(state) {
-        tokio::time::sleep(FRESH.saturating_sub(age)).await;
+        tokio::time::sleep(MIN_LOOKUP_AGE.saturating_sub(age)).await;
     }
 }
 
@@ -222,15 +222,15 @@ mod tests {
         // The prober asks first: too soon, and then late enough.
         resolver.ask_again(&endpoint).await;
         assert_eq!(address(), Some(ResolvedAddress::Socket(one)));
-        tokio::time::sleep(FRESH).await;
+        tokio::time::sleep(MIN_LOOKUP_AGE).await;
         resolver.ask_again(&endpoint).await;
         assert_eq!(address(), Some(ResolvedAddress::Socket(two)));
         // Then a request asks: a lookup is made as soon as the last one is a second old.
         state.lock().scripted = Some(vec![one]);
         endpoint.address_doubts.notify_one();
-        tokio::time::sleep(FRESH / 2).await;
+        tokio::time::sleep(MIN_LOOKUP_AGE / 2).await;
         assert_eq!(address(), Some(ResolvedAddress::Socket(two)));
-        tokio::time::sleep(FRESH).await;
+        tokio::time::sleep(MIN_LOOKUP_AGE).await;
         assert_eq!(address(), Some(ResolvedAddress::Socket(one)));
     }
 }

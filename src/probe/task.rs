@@ -23,23 +23,23 @@ use crate::rt::syscall::open_files;
 /// Limits how many probes open a connection at the same time: to an eighth of the descriptors that this process may
 /// have, as each probe takes up to two. When tens of thousands of backends appear at once, as from the last run's
 /// state, the listeners, clients and requests need the rest.
-static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
+static CONNECT_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| {
     let share = open_files().and_then(|most| usize::try_from(most / 8).ok());
     let share = share.unwrap_or(usize::MAX);
-    Semaphore::new(share.clamp(LEAST, Semaphore::MAX_PERMITS))
+    Semaphore::new(share.clamp(MIN_PERMITS, Semaphore::MAX_PERMITS))
 });
 
 /// Least number of probes at a time, however few descriptors there are.
-const LEAST: usize = 128;
+const MIN_PERMITS: usize = 128;
 
 /// Least time between the starts of two probes, whatever asks for them.
-const SPACING: Duration = Duration::from_millis(20);
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// A sentinel that the peer closes within this time is of no use…
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// …and after this many of them in a row…
 const SHORT_LIVES: u32 = 3;
 /// …none is kept for this long: an app that closes every connection would otherwise be probed in an endless loop.
-const WITHOUT: Duration = Duration::from_secs(60);
+const SENTINEL_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct ProbeTask {
     target: ProbeTarget,
@@ -153,7 +153,7 @@ impl ProbeTask {
             // A probe on a kept connection opens none, and needs no permit.
             let _turn = match sentinel {
                 Some(_) => None,
-                None => TURNS.acquire().await.ok(),
+                None => CONNECT_PERMITS.acquire().await.ok(),
             };
             match (http, grpc) {
                 (Some(http), _) if !fallen_back => {
@@ -259,7 +259,7 @@ impl ProbeTask {
         };
         if self.short_lives >= SHORT_LIVES {
             self.short_lives = 0;
-            self.without_until = Some(Instant::now() + WITHOUT);
+            self.without_until = Some(Instant::now() + SENTINEL_PAUSE);
         }
         self.report_closed();
     }
@@ -277,14 +277,14 @@ impl ProbeTask {
     }
 
     fn next_turn(&self) -> Time {
-        let interval = self.cadence.borrow().interval.max(SPACING);
+        let interval = self.cadence.borrow().interval.max(MIN_INTERVAL);
         self.last
             .map_or_else(clock::now, |last| next_start(last, interval))
     }
 
     fn soonest_start(&self) -> Time {
         let now = clock::now();
-        self.last.map_or(now, |last| now.max(last + SPACING))
+        self.last.map_or(now, |last| now.max(last + MIN_INTERVAL))
     }
 }
 

@@ -139,7 +139,7 @@ async fn the_connection_is_reused_and_its_end_is_reported_with_a_probe() {
 }
 
 #[tokio::test]
-async fn whatever_marks_its_end_the_answer_is_read_and_the_connection_kept_where_it_may_be() {
+async fn answer_is_read_to_its_end_and_the_connection_kept_where_allowed() {
     for (answer, kept) in [
         ("HTTP/1.1 204 No Content\r\n\r\n", true),
         (

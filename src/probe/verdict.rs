@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connect_errors() {
+    fn connect_errors_become_probe_results() {
         let probe = |code| ProbeAnswer::of_connect(&io::Error::from_raw_os_error(code)).probe;
         assert_eq!(probe(libc::ECONNREFUSED), Some(ProbeResult::Refused));
         assert_eq!(probe(libc::ENOENT), Some(ProbeResult::Refused));

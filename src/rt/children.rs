@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn end_of_a_child_is_told_once_it_has_ended_and_again() {
+    async fn exit_status_of_a_child_can_be_read_repeatedly_after_its_end() {
         let mut command = Command::new("/bin/sh");
         let mut child = start_child(command.args(["-c", "exit 7"])).unwrap();
         assert_eq!(child.wait().await.code(), Some(7));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn killed_child_says_so_and_a_program_that_is_none_is_no_child() {
+    async fn killed_child_reports_its_signal_and_a_missing_program_is_an_error() {
         let mut command = Command::new("/bin/sleep");
         let mut child = start_child(command.arg("60")).unwrap();
         child.kill();

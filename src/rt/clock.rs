@@ -29,11 +29,11 @@ struct ClockOrigin {
 static ORIGIN: OnceLock<ClockOrigin> = OnceLock::new();
 
 /// Difference between the wall clock and this clock, in nanoseconds, that all readings use.
-static AGREED: AtomicI64 = AtomicI64::new(0);
+static WALL_OFFSET: AtomicI64 = AtomicI64::new(0);
 
 /// Largest deviation that does not count as a clock that was set: it is being adjusted slowly, or this thread was
 /// delayed between its two readings.
-const SLACK: Duration = Duration::from_millis(50);
+const STEP_TOLERANCE: Duration = Duration::from_millis(50);
 
 static TIMERS: OnceLock<Handle> = OnceLock::new();
 
@@ -77,11 +77,11 @@ pub fn begin_as(ns: u64) -> bool {
 }
 
 /// Farthest time from now: timers and date formats reach only some thousand years.
-const FAR: Time = Time::from_secs(100 * 365 * 86_400);
+const FARTHEST: Time = Time::from_secs(100 * 365 * 86_400);
 
 /// Converts a monotonic time for tokio's timers; a time more than a century away becomes a century.
 pub fn instant(at: Time) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(origin().instant + at.min(FAR))
+    tokio::time::Instant::from_std(origin().instant + at.min(FARTHEST))
 }
 
 /// Both clocks, read at one moment; converts between them.
@@ -100,9 +100,9 @@ impl ClockReading {
         let (now, wall) = (now(), SystemTime::now());
         let whole = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         let apart = whole(since_1970(wall)).saturating_sub(whole(now));
-        let agreed = AGREED.load(Ordering::Relaxed);
-        if agreed.abs_diff(apart) > SLACK.as_nanos() as u64 {
-            AGREED.store(apart, Ordering::Relaxed);
+        let agreed = WALL_OFFSET.load(Ordering::Relaxed);
+        if agreed.abs_diff(apart) > STEP_TOLERANCE.as_nanos() as u64 {
+            WALL_OFFSET.store(apart, Ordering::Relaxed);
             return Self { now, wall };
         }
         let agreed = Duration::from_nanos(u64::try_from(agreed).unwrap_or_default());
@@ -230,7 +230,7 @@ mod tests {
             assert_eq!(wall(at), first);
         }
         let off = SystemTime::now().duration_since(wall(now()));
-        assert!(off.unwrap_or_default() < 2 * SLACK);
+        assert!(off.unwrap_or_default() < 2 * STEP_TOLERANCE);
     }
 
     #[test]

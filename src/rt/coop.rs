@@ -139,14 +139,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn between_two_steps_it_is_everybody_elses_turn() {
+    async fn other_tasks_run_between_two_steps() {
         let order = order(4).await;
         let longest = order.split('.').map(str::len).max();
         assert_eq!(longest, Some(1), "{order}");
     }
 
     #[tokio::test]
-    async fn who_has_nothing_to_do_keeps_nobody_waiting() {
+    async fn task_without_work_does_not_block_the_queue() {
         let (mut idle, mut busy) = (FairQueue::default(), FairQueue::default());
         let none = poll_fn(|cx| Poll::Ready(idle.poll_step(cx, |_| Poll::<()>::Pending))).await;
         assert!(none.is_pending());
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_no_more_keeps_nobody_waiting() {
+    async fn task_that_stops_polling_does_not_block_the_queue() {
         let (mut stuck, mut next) = (FairQueue::default(), FairQueue::default());
         poll_fn(|cx| stuck.poll_step(cx, |_| Poll::Ready(()))).await;
         let step = poll_fn(|cx| next.poll_step(cx, |_| Poll::Ready(())));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_goes_leaves_the_turn_to_the_next() {
+    async fn dropped_task_passes_its_turn_on() {
         let (mut first, mut second, mut third) = (
             FairQueue::default(),
             FairQueue::default(),

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of remembered paths, a power of two. A new path may replace an earlier one.
-const PLACES: usize = 256;
+const CAPACITY: usize = 256;
 
 /// Paths below one directory.
 #[derive(Debug)]
@@ -13,14 +13,14 @@ pub(super) struct KnownFiles {
     /// Has a random secret, so that no client can choose a name with the hash of another one.
     hasher: RandomState,
     /// Hash of a path; 0: none.
-    marks: [AtomicU64; PLACES],
+    marks: [AtomicU64; CAPACITY],
 }
 
 impl Default for KnownFiles {
     fn default() -> Self {
         Self {
             hasher: RandomState::new(),
-            marks: [const { AtomicU64::new(0) }; PLACES],
+            marks: [const { AtomicU64::new(0) }; CAPACITY],
         }
     }
 }
@@ -43,7 +43,7 @@ impl KnownFiles {
     }
 
     fn place(&self, mark: u64) -> &AtomicU64 {
-        &self.marks[mark as usize % PLACES]
+        &self.marks[mark as usize % CAPACITY]
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_noted_is_known_and_nothing_else_is() {
+    fn noted_paths_are_known_and_others_are_not() {
         let known = KnownFiles::default();
         assert!(!known.has(b"a"));
         known.note(b"a");
@@ -61,6 +61,6 @@ mod tests {
         assert_eq!(others.count(), 0);
         (0..10_000_u32).for_each(|n| known.note(&n.to_le_bytes()));
         let kept = (0..10_000_u32).filter(|n| known.has(&n.to_le_bytes()));
-        assert!(kept.count() <= PLACES);
+        assert!(kept.count() <= CAPACITY);
     }
 }

@@ -21,7 +21,7 @@ pub use standard::{
 };
 
 /// Message about lost lines, for processes without a log.
-fn losses(lost: u64) -> String {
+fn describe_losses(lost: u64) -> String {
     let lines = count(lost, "line");
     format!("lameduck: {lines} said here were lost: the reader or disk was too slow, or gone\n")
 }

@@ -22,14 +22,14 @@ pub struct HeldFile {
 
 /// Time for which a result stays valid: a file that is requested again and again stays in memory, because the kernel
 /// evicts what was used least recently.
-const LOOK_HOLDS: Duration = Duration::from_millis(250);
+const RESULT_LIFETIME: Duration = Duration::from_millis(250);
 
 /// Number of results that a thread remembers. A new one may replace an earlier one.
-const LOOKS: usize = 256;
+const MAX_RESULTS: usize = 256;
 
 /// Bytes of a file that were found in memory.
 #[derive(Debug, Clone, Copy)]
-struct PageLook {
+struct PageResult {
     file: HeldFile,
     start: u64,
     end: u64,
@@ -37,8 +37,8 @@ struct PageLook {
 }
 
 thread_local! {
-    static LATE_LOOKS: RefCell<Box<[Option<PageLook>]>> =
-        RefCell::new(vec![None; LOOKS].into_boxed_slice());
+    static RECENT_RESULTS: RefCell<Box<[Option<PageResult>]>> =
+        RefCell::new(vec![None; MAX_RESULTS].into_boxed_slice());
 }
 
 /// Result of [`is_in_memory`], or a recent one of this thread.
@@ -52,23 +52,23 @@ pub fn is_in_memory_lately(
     now: Time,
 ) -> io::Result<bool> {
     let spread = identity.inode.rotate_left(32) ^ identity.device ^ (range.start >> 12);
-    let place = (spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % LOOKS;
-    let has = |look: &PageLook| {
+    let place = (spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % MAX_RESULTS;
+    let has = |look: &PageResult| {
         look.file == identity && (look.start, look.end) == (range.start, range.end)
     };
-    let seen = LATE_LOOKS.with_borrow(|looks| looks[place]);
+    let seen = RECENT_RESULTS.with_borrow(|looks| looks[place]);
     if seen.is_some_and(|look| has(&look) && now < look.holds_until) {
         return Ok(true);
     }
     let is_there = is_in_memory(file, range.clone())?;
     if is_there {
-        let look = PageLook {
+        let look = PageResult {
             file: identity,
             start: range.start,
             end: range.end,
-            holds_until: now.saturating_add(LOOK_HOLDS),
+            holds_until: now.saturating_add(RESULT_LIFETIME),
         };
-        LATE_LOOKS.with_borrow_mut(|looks| looks[place] = Some(look));
+        RECENT_RESULTS.with_borrow_mut(|looks| looks[place] = Some(look));
     }
     Ok(is_there)
 }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_in_memory_and_what_the_kernel_has_dropped_is_not() {
+    fn read_pages_are_in_memory_and_evicted_ones_are_not() {
         // The file is beside this program, because a file system in memory never evicts anything.
         let program = std::env::current_exe().unwrap();
         let mut file = tempfile::NamedTempFile::new_in(program.parent().unwrap()).unwrap();

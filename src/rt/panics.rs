@@ -102,10 +102,10 @@ impl PanicReport {
 const MAX_MESSAGE: usize = 200;
 
 /// Most reports that wait for the log.
-const WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// Time for which further panics at a logged place are not logged.
-const SILENCE: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Most places that are distinguished. Panics in further ones are only counted.
 const MAX_PLACES: usize = 100;
@@ -117,7 +117,7 @@ const MAX_PLACES: usize = 100;
 /// The system can't start another thread.
 pub fn install_hook() -> std::io::Result<()> {
     static REPORTS: OnceLock<SyncSender<PanicReport>> = OnceLock::new();
-    let (sender, receiver) = sync_channel(WAITING);
+    let (sender, receiver) = sync_channel(MAX_WAITING);
     if REPORTS.set(sender).is_err() {
         return Ok(());
     }
@@ -170,7 +170,7 @@ impl PanicLedger {
     /// Notes a panic at this place. If it should be logged, returns how many were left out since the last log line.
     fn note(&mut self, place: &str, now: Time) -> Option<u64> {
         if let Some(entry) = self.0.get_mut(place) {
-            if now.saturating_sub(entry.logged) < SILENCE {
+            if now.saturating_sub(entry.logged) < LOG_INTERVAL {
                 entry.unsaid += 1;
                 return None;
             }
@@ -215,7 +215,7 @@ pub fn catch<F: Future>(
 }
 
 /// Time between the panic of a task and its next start.
-const RESTART: Duration = Duration::from_secs(1);
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs a task that has to live as long as its owner: it is started again after a panic. Must be polled on a runtime
 /// that has timers.
@@ -226,7 +226,7 @@ pub async fn restart<F: Future>(task: &'static str, mut start: impl FnMut() -> F
             Ok(output) => return output,
             Err(PanicError) => {
                 tracing::warn!(task, "it is started again after a panic");
-                tokio::time::sleep(RESTART).await;
+                tokio::time::sleep(RESTART_PAUSE).await;
             }
         }
     }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn panics_of_one_place_are_logged_once_a_minute_with_the_number_of_the_unsaid() {
+    fn panics_of_one_place_are_logged_once_a_minute_with_the_number_left_out() {
         let mut ledger = PanicLedger::default();
         let at = Time::from_secs;
         assert_eq!(ledger.note("a.rs:1:1", at(5)), Some(0));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_told_apart_by_their_names() {
+    fn role_of_a_thread_follows_from_its_name() {
         for (place, role) in ROLES.into_iter().enumerate() {
             assert_eq!(role as usize, place);
         }

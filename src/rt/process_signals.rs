@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Signals that control the proxy.
-pub const STEERING: [Signal; 6] = [
+pub const CONTROL_SIGNALS: [Signal; 6] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -22,7 +22,7 @@ pub const STEERING: [Signal; 6] = [
 ];
 
 fn steering() -> SigSet {
-    SigSet::from_iter(STEERING)
+    SigSet::from_iter(CONTROL_SIGNALS)
 }
 
 /// Blocks these signals in this thread and in those that it starts from now on.

@@ -214,7 +214,7 @@ impl OpenedRoot {
 }
 
 /// Whether `openat2` is missing: the kernel lacks it, or a sandbox refuses it.
-static IS_PLAIN: AtomicBool = AtomicBool::new(false);
+static LACKS_OPENAT2: AtomicBool = AtomicBool::new(false);
 
 #[cfg(target_os = "linux")]
 fn open_resolved(
@@ -233,7 +233,7 @@ fn open_cached(
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> io::Result<OwnedFd> {
-    if IS_PLAIN.load(Ordering::Relaxed) {
+    if LACKS_OPENAT2.load(Ordering::Relaxed) {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     // Another file system may be mounted below.
@@ -248,14 +248,14 @@ fn open_cached(
 
 /// Opens a path below a directory. Links are followed, but none that leads out.
 fn open_beneath(from: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    if !IS_PLAIN.load(Ordering::Relaxed) {
+    if !LACKS_OPENAT2.load(Ordering::Relaxed) {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         // A directory was moved during the lookup.
         for _ in 0..100 {
             match open_resolved(from, path, flags, resolve) {
                 Err(Errno::AGAIN) => {}
                 Err(Errno::NOSYS | Errno::PERM) => {
-                    IS_PLAIN.store(true, Ordering::Relaxed);
+                    LACKS_OPENAT2.store(true, Ordering::Relaxed);
                     break;
                 }
                 opened => return Ok(opened?),

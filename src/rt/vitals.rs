@@ -13,10 +13,10 @@ use tracing::error;
 /// Time between two beats of the control thread, and between two checks of them.
 pub const BEAT: Duration = Duration::from_secs(1);
 /// Checks in a row without a beat that count as a stall.
-const MISSED: u32 = 5;
+const MISSED_BEATS: u32 = 5;
 /// Delay after which a check says nothing: the whole process stood still (SIGSTOP, a suspended machine), and not one
 /// thread.
-const LATE: Duration = Duration::from_secs(3);
+const MAX_DELAY: Duration = Duration::from_secs(3);
 
 /// State of the process's life. The control thread beats, and another thread checks.
 #[derive(Debug, Default)]
@@ -52,13 +52,13 @@ impl StallWatch {
         passed: Duration,
     ) -> Option<VitalChange> {
         let beats = vitals.beats.load(Ordering::Relaxed);
-        if beats != self.seen || passed > LATE {
+        if beats != self.seen || passed > MAX_DELAY {
             (self.seen, self.missed) = (beats, 0);
             return (beats > 0 && vitals.stalled.swap(false, Ordering::Relaxed))
                 .then_some(VitalChange::Recovered);
         }
         self.missed += 1;
-        if self.missed < MISSED || vitals.stalled.swap(true, Ordering::Relaxed) {
+        if self.missed < MISSED_BEATS || vitals.stalled.swap(true, Ordering::Relaxed) {
             return None;
         }
         vitals.stalls.fetch_add(1, Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl ProcessVitals {
             return Err(format!(
                 "The control thread had not turned for {} s or more: no drain, health check or reload was handled. It \
                  is coming back; ask again.",
-                (BEAT * MISSED).as_secs()
+                (BEAT * MISSED_BEATS).as_secs()
             ));
         }
         Ok(())
@@ -134,13 +134,13 @@ mod tests {
         let (vitals, mut watch) = (ProcessVitals::default(), StallWatch::default());
         vitals.beat();
         assert_eq!(watch.check_vitals(&vitals, BEAT), None);
-        for _ in 1..MISSED {
+        for _ in 1..MISSED_BEATS {
             assert_eq!(watch.check_vitals(&vitals, BEAT), None);
             assert!(vitals.check().is_ok());
         }
         assert_eq!(
             watch.check_vitals(&vitals, BEAT),
-            Some(VitalChange::Stalled(BEAT * MISSED))
+            Some(VitalChange::Stalled(BEAT * MISSED_BEATS))
         );
         assert_eq!(watch.check_vitals(&vitals, BEAT), None);
         assert!(vitals.check().unwrap_err().contains("5 s"));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
-thread_local!(static OWN: Cell<usize> = const { Cell::new(0) });
+thread_local!(static INDEX: Cell<usize> = const { Cell::new(0) });
 
 /// Number of data threads.
 pub fn count() -> usize {
@@ -19,10 +19,10 @@ pub fn set_count(count: usize) {
 
 /// Number of this thread; 0 on threads that are no data threads.
 pub fn index() -> usize {
-    OWN.get()
+    INDEX.get()
 }
 
 /// Gives this thread its number.
 pub fn enter(number: usize) {
-    OWN.set(number);
+    INDEX.set(number);
 }

@@ -34,7 +34,7 @@ enum AcceptedSocket {
 }
 
 /// Wait before the next attempt if the process has no descriptor left.
-const SHORTAGE: Duration = Duration::from_millis(50);
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 #[async_trait]
 impl ServerApp for AcceptTarget {
@@ -99,7 +99,7 @@ impl AcceptTarget {
                 Err(error) if concerns_one(&error) => {}
                 Err(error) => {
                     warn!(%error, "a connection can't be accepted");
-                    clock::sleep(SHORTAGE).await;
+                    clock::sleep(SHORTAGE_PAUSE).await;
                 }
             }
         }

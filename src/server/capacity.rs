@@ -10,8 +10,8 @@ const CONNECTION_MEMORY: u64 = 64 << 10;
 
 /// Divisor for the share of memory that clients may fill, and the limits of the result in bytes.
 const CLIENTS_SHARE: u64 = 16;
-const LEAST_FOR_CLIENTS: u64 = 32 << 20;
-const MOST_FOR_CLIENTS: u64 = 512 << 20;
+const MIN_FOR_CLIENTS: u64 = 32 << 20;
+const MAX_FOR_CLIENTS: u64 = 512 << 20;
 
 /// Memory that is assumed if the system does not report it, in bytes.
 const UNKNOWN_MEMORY: u64 = 1 << 30;
@@ -32,7 +32,7 @@ pub fn client_memory(server: &config::ServerConfig) -> u64 {
 }
 
 fn share_of(memory: u64) -> u64 {
-    (memory / CLIENTS_SHARE).clamp(LEAST_FOR_CLIENTS, MOST_FOR_CLIENTS)
+    (memory / CLIENTS_SHARE).clamp(MIN_FOR_CLIENTS, MAX_FOR_CLIENTS)
 }
 
 /// Memory that the process may use, in bytes: the machine's, or the smallest limit of a control group above the
@@ -135,7 +135,7 @@ mod tests {
         assert!((1..usize::MAX).contains(&default_connections()));
         let server = config::ServerConfig::default();
         let bytes = client_memory(&server);
-        assert!((LEAST_FOR_CLIENTS..=MOST_FOR_CLIENTS).contains(&bytes));
+        assert!((MIN_FOR_CLIENTS..=MAX_FOR_CLIENTS).contains(&bytes));
         let off = config::ServerConfig {
             max_memory: Some(0),
             ..server

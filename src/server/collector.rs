@@ -13,24 +13,24 @@ use super::workers::DataThreads;
 use crate::proxy::memory;
 
 /// Time between two checks.
-const ROUND: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Approximate memory of a task besides large buffers, in bytes: of a connection, or a stream of one.
-const TASK: usize = 8 << 10;
+const TASK_MEMORY: usize = 8 << 10;
 
 /// Peak below which collecting is not worth it, in bytes.
-const WORTH: usize = 4 << 20;
+const MIN_PEAK: usize = 4 << 20;
 
 /// Checks the memory again and again, for as long as the process runs.
 pub async fn collect_memory(threads: Arc<DataThreads>) {
-    let mut round = tokio::time::interval(ROUND);
+    let mut round = tokio::time::interval(CHECK_INTERVAL);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut peak = Peak::default();
     loop {
         round.tick().await;
         let all = threads.data().iter();
         let tasks: usize = all.map(|thread| thread.metrics().num_alive_tasks()).sum();
-        if peak.is_over(memory::kept() + tasks * TASK) {
+        if peak.is_over(memory::kept() + tasks * TASK_MEMORY) {
             for thread in threads.data() {
                 // Memory that a thread has freed can only be returned by that thread.
                 thread.spawn(async { collect() });
@@ -46,7 +46,7 @@ struct Peak(usize);
 impl Peak {
     /// Whether so little memory is needed now that the rest is worth returning.
     fn is_over(&mut self, needed: usize) -> bool {
-        let over = self.0 >= WORTH && needed < self.0 / 2;
+        let over = self.0 >= MIN_PEAK && needed < self.0 / 2;
         self.0 = if over { needed } else { self.0.max(needed) };
         over
     }

@@ -38,7 +38,7 @@ use crate::tls::server::ServerTls;
 use crate::tls::server_files::ServerFiles;
 
 /// Wait after new connections are refused, until handshakes in progress have reached the accept queue.
-const SETTLE: Duration = Duration::from_millis(5);
+const HANDSHAKE_TIME: Duration = Duration::from_millis(5);
 
 /// An address that can't be listened on.
 #[derive(Debug, Error)]
@@ -407,7 +407,7 @@ impl PublicListener {
             file.leave();
         }
         let _ = self.stop.send(true);
-        ended(self.accepting.await, &self.address);
+        report_end(self.accepting.await, &self.address);
     }
 
     /// Stops accepting. Clients that have connected are still served, even those that were not accepted yet.
@@ -416,7 +416,7 @@ impl PublicListener {
             // The queue belongs to the next process, because the supervisor keeps the socket: nothing is reset. A
             // filter must not be set, because it would stay on the socket.
             let _ = self.stop.send(true);
-            ended(self.accepting.await, &self.address);
+            report_end(self.accepting.await, &self.address);
             return;
         }
         if let Some((kept, _)) = self.kept() {
@@ -435,24 +435,24 @@ impl PublicListener {
                 if let Err(error) = drop_syns(&socket) {
                     debug!(%error, "can't turn new connections away before closing");
                 }
-                clock::sleep(SETTLE).await;
+                clock::sleep(HANDSHAKE_TIME).await;
                 let _ = self.stop.send(true);
-                ended(self.accepting.await, &self.address);
+                report_end(self.accepting.await, &self.address);
                 door.empty(&socket);
             }
             ListeningSocket::Unix(socket, file) => {
                 // Without the file, no client can find the socket.
                 drop(file);
-                clock::sleep(SETTLE).await;
+                clock::sleep(HANDSHAKE_TIME).await;
                 let _ = self.stop.send(true);
-                ended(self.accepting.await, &self.address);
+                report_end(self.accepting.await, &self.address);
                 door.empty_unix(&socket);
             }
         }
     }
 }
 
-fn ended(accepting: Result<(), tokio::task::JoinError>, address: &ListenAddress) {
+fn report_end(accepting: Result<(), tokio::task::JoinError>, address: &ListenAddress) {
     if let Err(error) = accepting {
         warn!(%error, %address, "the accept loop ended abnormally");
     }

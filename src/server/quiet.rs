@@ -13,9 +13,9 @@ use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
 
 /// Time between two checks while new requests are still expected…
-const LOOK: Duration = Duration::from_millis(10);
+const FAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// …and after that.
-const LOOK_LATER: Duration = Duration::from_millis(100);
+const SLOW_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Unit in which earlier traffic is recorded.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -125,7 +125,7 @@ impl QuietPeriod {
             if heard.is_quiet || now >= until {
                 return heard;
             }
-            clock::sleep_until(heard.until.min(until).min(now + LOOK)).await;
+            clock::sleep_until(heard.until.min(until).min(now + FAST_CHECK_INTERVAL)).await;
         }
     }
 
@@ -148,8 +148,8 @@ impl QuietPeriod {
             (state.watch.is_lame(), state.is_auto)
         };
         match (is_lame, is_auto) {
-            (true, _) if self.listen(clock::now()).is_quiet => Some(LOOK_LATER),
-            (true, _) => Some(LOOK),
+            (true, _) if self.listen(clock::now()).is_quiet => Some(SLOW_CHECK_INTERVAL),
+            (true, _) => Some(FAST_CHECK_INTERVAL),
             (false, true) => Some(SECOND),
             (false, false) => None,
         }

@@ -10,11 +10,11 @@ use crate::proxy::upstream::reuse::{IdleState, check_idle};
 use crate::rt::clock;
 
 /// Time between two checks.
-const ROUND: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Checks again and again, for as long as the process runs.
 pub async fn reap_idle(plane: Arc<DataPlane>) {
-    let mut round = tokio::time::interval(ROUND);
+    let mut round = tokio::time::interval(CHECK_INTERVAL);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         round.tick().await;

@@ -14,13 +14,13 @@ use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// Time between two checks for remaining connections.
-const LOOK: Duration = Duration::from_millis(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Longest time before the deadline over which the ends of streams and upgraded connections are spread.
-const SPREAD: Duration = Duration::from_secs(5);
+const MAX_SPREAD: Duration = Duration::from_secs(5);
 
 /// Time that connections have to notice that they are cut, and that sessions with backends have to send GOAWAY.
-const LAST_MOMENT: Duration = Duration::from_millis(250);
+const CUT_TIME: Duration = Duration::from_millis(250);
 
 /// Result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,13 +92,13 @@ pub async fn shut_down(
 
 /// Shortest lame duck of a hand-over: a client that sends a request just when its idle connection is closed would lose
 /// it, so it has at least this long to send one.
-const LEAST_LAME_DUCK: Duration = Duration::from_secs(1);
+const MIN_LAME_DUCK: Duration = Duration::from_secs(1);
 
 /// Time that requests in flight have to end: their connections then move to the other process instead of being closed.
-const TIME_TO_MOVE: Duration = Duration::from_secs(1);
+const MOVE_TIME: Duration = Duration::from_secs(1);
 
 /// Time in which connections may still arrive that the process before has moved here, after it has ended.
-const LAST_ARRIVALS: Duration = Duration::from_millis(50);
+const ARRIVAL_TIME: Duration = Duration::from_millis(50);
 
 /// Finishes the connections of a process after another one has taken over at `since`; no connection is accepted here
 /// any more. After a second, each response has `Connection: close` (or GOAWAY is sent), idle connections are closed
@@ -116,20 +116,20 @@ pub async fn finish_handed_over(
     let threads = listeners.threads();
     let mut moves_since = since;
     while waits() && clock::now() < deadline {
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
         moves_since = clock::now();
     }
     if moves_since > since {
-        clock::sleep(LAST_ARRIVALS).await;
+        clock::sleep(ARRIVAL_TIME).await;
     }
-    let lame_from = moves_since + TIME_TO_MOVE;
+    let lame_from = moves_since + MOVE_TIME;
     while threads.have_connections() && clock::now() < lame_from.min(deadline) {
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
     }
     plane.set_lame(true);
-    let idle_until = lame_from + server.longest_lame_duck().max(LEAST_LAME_DUCK);
+    let idle_until = lame_from + server.longest_lame_duck().max(MIN_LAME_DUCK);
     while threads.have_connections() && clock::now() < idle_until.min(deadline) {
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
     }
     plane.clients.raise(ShutdownLevel::Finish);
     let cut = end_connections(plane, listeners, server, deadline).await;
@@ -146,9 +146,9 @@ pub async fn end_at_once(plane: &DataPlane, threads: &DataThreads) -> ShutdownRe
     let began = clock::now();
     for level in [ShutdownLevel::End, ShutdownLevel::Cut] {
         plane.clients.raise(level);
-        let until = clock::now() + LAST_MOMENT;
+        let until = clock::now() + CUT_TIME;
         while threads.have_connections() && clock::now() < until {
-            clock::sleep(LOOK).await;
+            clock::sleep(CHECK_INTERVAL).await;
         }
     }
     ShutdownReport {
@@ -165,7 +165,7 @@ async fn end_connections(
     server: &config::ServerConfig,
     deadline: Time,
 ) -> u32 {
-    let spread = SPREAD.min(server.deadline / 2);
+    let spread = MAX_SPREAD.min(server.deadline / 2);
     wait(plane, listeners, deadline.saturating_sub(spread)).await;
     if plane.clients.open() > 0 {
         plane
@@ -177,7 +177,7 @@ async fn end_connections(
     if cut > 0 {
         warn!(cut, "the deadline has passed: cutting what is left");
         plane.clients.raise(ShutdownLevel::Cut);
-        wait(plane, listeners, clock::now() + LAST_MOMENT).await;
+        wait(plane, listeners, clock::now() + CUT_TIME).await;
     }
     cut
 }
@@ -188,7 +188,7 @@ async fn wait(plane: &DataPlane, listeners: &PublicListeners, until: Time) {
     while threads.have_connections() && clock::now() < until {
         // A connection may have been accepted just after the level was raised for the others.
         plane.clients.raise(ShutdownLevel::Finish);
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -198,8 +198,8 @@ async fn leave_backends(plane: &DataPlane, listeners: &PublicListeners) {
     for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
         endpoint.sessions.close_idle();
     }
-    let until = clock::now() + LAST_MOMENT;
+    let until = clock::now() + CUT_TIME;
     while listeners.threads().have_tasks() && clock::now() < until {
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
     }
 }

@@ -17,9 +17,9 @@ use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 
 /// The longest line of an event, in bytes.
-const LONGEST_LINE: u64 = 1 << 20;
+const MAX_LINE_LENGTH: u64 = 1 << 20;
 /// The longest state file, in bytes.
-const LONGEST_STATE: u64 = 64 << 20;
+const MAX_STATE_LENGTH: u64 = 64 << 20;
 
 /// Oxmgr.
 pub(super) struct OxmgrSource {
@@ -84,13 +84,13 @@ impl SupervisorSource for OxmgrSource {
 /// Reads a line; `None`: there are no more.
 async fn read_line(events: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let mut limited = events.take(LONGEST_LINE);
+    let mut limited = events.take(MAX_LINE_LENGTH);
     limited.read_until(b'\n', &mut line).await?;
     match line.last() {
         None => Ok(None),
         Some(b'\n') => Ok(Some(line)),
-        Some(_) if line.len() as u64 == LONGEST_LINE => {
-            let why = format!("a line of more than {LONGEST_LINE} bytes");
+        Some(_) if line.len() as u64 == MAX_LINE_LENGTH => {
+            let why = format!("a line of more than {MAX_LINE_LENGTH} bytes");
             Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
         }
         // The line is incomplete, and its end will not arrive.
@@ -100,7 +100,7 @@ async fn read_line(events: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<
 
 /// Name, state and identity of each process.
 fn read_state(path: &Path) -> Vec<(String, ProcessWord, Option<String>)> {
-    let text = read_lasting_file(path, LONGEST_STATE).unwrap_or_default();
+    let text = read_lasting_file(path, MAX_STATE_LENGTH).unwrap_or_default();
     let state: Value = serde_json::from_slice(&text).unwrap_or_default();
     let processes = state["processes"].as_array().into_iter().flatten();
     let read = processes.filter_map(|process| {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn line_without_end_is_refused_and_what_is_no_text_is_passed_over() {
+    async fn line_without_end_is_refused_and_binary_data_is_skipped() {
         let mut lines = &b"\xff\n{}\nhalf"[..];
         let first = read_line(&mut lines).await.unwrap().unwrap();
         assert_eq!(read_event(&first), None);

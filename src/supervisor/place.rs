@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::SupervisorError;
 
 /// Longest wait for a connect, or for an answer of a supervisor.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream to a supervisor.
 pub(super) trait SupervisorStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -61,13 +61,13 @@ impl SupervisorPlace {
         let late = |place: String| SupervisorError::of(place, "no connection within 5 s");
         match self {
             Self::Socket(path) => {
-                let stream = timeout(PATIENCE, UnixStream::connect(path)).await;
+                let stream = timeout(ANSWER_TIMEOUT, UnixStream::connect(path)).await;
                 let stream = stream.map_err(|_| late(path.display().to_string()))?;
                 let stream = stream.map_err(|error| SupervisorError::of(path.display(), error))?;
                 Ok(Box::new(stream))
             }
             Self::Http { host, .. } => {
-                let stream = timeout(PATIENCE, TcpStream::connect(host)).await;
+                let stream = timeout(ANSWER_TIMEOUT, TcpStream::connect(host)).await;
                 let stream = stream.map_err(|_| late(host.clone()))?;
                 let stream = stream.map_err(|error| SupervisorError::of(host, error))?;
                 Ok(Box::new(stream))

@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::axon::{Argument, read_frame, write_frame};
-use super::place::{PATIENCE, home};
+use super::place::{ANSWER_TIMEOUT, home};
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
 /// Most attempts to read the state until no event arrives during the read.
-const LOOKS: usize = 5;
+const MAX_READS: usize = 5;
 
 /// PM2.
 pub(super) struct Pm2Source {
@@ -87,7 +87,7 @@ impl Pm2Source {
             }
         };
         let late = |_| SupervisorError("PM2 has not answered within 5 s".to_owned());
-        timeout(PATIENCE, call).await.map_err(late)?
+        timeout(ANSWER_TIMEOUT, call).await.map_err(late)?
     }
 }
 
@@ -117,7 +117,7 @@ impl SupervisorSource for Pm2Source {
             // The state includes the effects of events from before the read.
             let mut known = BTreeMap::new();
             let mut at = clock::now();
-            for _ in 0..LOOKS {
+            for _ in 0..MAX_READS {
                 while messages.try_recv().is_ok() {}
                 at = clock::now();
                 let processes = self.processes().await?;

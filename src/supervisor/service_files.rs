@@ -21,10 +21,10 @@ use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 
 /// Time between two checks whether the supervisors themselves run, which no file shows.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Most bytes that are read; longer than what runit and s6 write.
-const LONGEST_STATUS: u64 = 4096;
+const MAX_STATUS_LENGTH: u64 = 4096;
 
 /// State of a process in its status file, and its identity.
 type Status = (ProcessWord, Option<String>);
@@ -92,7 +92,7 @@ impl SupervisorSource for ServiceFiles {
             by_watch: HashMap::new(),
         };
         let all: BTreeSet<String> = listener.processes().into_iter().collect();
-        let mut round = interval(LOOK);
+        let mut round = interval(CHECK_INTERVAL);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let touched = tokio::select! {
@@ -170,7 +170,7 @@ impl ServiceDialect {
             error => format!("{}: {}", supervise.display(), io::Error::from(error)),
         })?;
         let file = supervise.join("status");
-        let status = read_lasting_file(&file, LONGEST_STATUS);
+        let status = read_lasting_file(&file, MAX_STATUS_LENGTH);
         let status = status.map_err(|error| format!("{}: {error}", file.display()))?;
         let status = (self.read)(&status);
         status.ok_or_else(|| format!("{}: not as {} writes it", file.display(), self.program))
@@ -233,7 +233,7 @@ fn read_runit(status: &[u8]) -> Option<Status> {
     let status: &[u8; 20] = status.try_into().ok()?;
     let pid = u32::from_le_bytes(status[12..16].try_into().ok()?);
     let term_was_sent = status[18] == 1;
-    let mark = (pid != 0).then(|| mark(pid.into(), &status[..12]));
+    let mark = (pid != 0).then(|| process_mark(pid.into(), &status[..12]));
     Some(match (pid, status[19]) {
         (0, _) | (_, 0 | 2) => (ProcessWord::Ended, None),
         _ if term_was_sent => (ProcessWord::Stopping, mark),
@@ -250,7 +250,7 @@ fn read_s6(status: &[u8]) -> Option<Status> {
     let pid = u64::from_be_bytes(status[24..32].try_into().ok()?);
     let flags = *status.last()?;
     let (finishes, wanted_up) = (flags & 2 != 0, flags & 4 != 0);
-    let mark = (pid != 0).then(|| mark(pid, &status[..12]));
+    let mark = (pid != 0).then(|| process_mark(pid, &status[..12]));
     Some(match pid {
         0 => (ProcessWord::Ended, None),
         _ if finishes => (ProcessWord::Ended, None),
@@ -260,7 +260,7 @@ fn read_s6(status: &[u8]) -> Option<Status> {
 }
 
 /// Identity of a process: its id and its start time.
-fn mark(pid: u64, since: &[u8]) -> String {
+fn process_mark(pid: u64, since: &[u8]) -> String {
     let since: String = since.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{pid}@{since}")
 }

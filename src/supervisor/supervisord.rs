@@ -13,14 +13,14 @@ use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::place::{PATIENCE, SupervisorPlace};
+use super::place::{ANSWER_TIMEOUT, SupervisorPlace};
 use super::{SupervisorError, SupervisorSource, WordListener, xml_rpc};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
 /// Longest answer in bytes; enough for about 10,000 processes.
-const LONGEST_ANSWER: usize = 16 << 20;
+const MAX_ANSWER_LENGTH: usize = 16 << 20;
 
 /// supervisord.
 pub(super) struct SupervisordSource {
@@ -88,7 +88,7 @@ impl HttpConnection {
         self.requests.ready().await.map_err(failed)?;
         let answer = self.requests.send_request(request).await.map_err(failed)?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), LONGEST_ANSWER);
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_LENGTH);
         let body = body.collect().await;
         let body = body.map_err(|error| SupervisorError::of("supervisord's answer", error))?;
         match status.as_u16() {
@@ -114,7 +114,7 @@ impl SupervisorSource for SupervisordSource {
             round.tick().await;
             let at = clock::now();
             let call = connection.call(&self.place, "supervisor.getAllProcessInfo");
-            let answer = timeout(PATIENCE, call).await;
+            let answer = timeout(ANSWER_TIMEOUT, call).await;
             let late = |_| SupervisorError("supervisord has not answered within 5 s".to_owned());
             let answer = answer.map_err(late)??;
             let structs = xml_rpc::read_structs(&answer);
@@ -204,7 +204,7 @@ mod tests {
             let head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
             stream.write_all(head).await.unwrap();
             let piece = vec![b'x'; 1 << 16];
-            for _ in 0..2 * LONGEST_ANSWER / piece.len() {
+            for _ in 0..2 * MAX_ANSWER_LENGTH / piece.len() {
                 if stream.write_all(&piece).await.is_err() {
                     return;
                 }

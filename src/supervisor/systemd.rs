@@ -14,7 +14,7 @@ use zbus::message::Type;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, MessageStream};
 
-use super::place::PATIENCE;
+use super::place::ANSWER_TIMEOUT;
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::Time;
 use crate::core::supervisor_word::ProcessWord;
@@ -29,9 +29,9 @@ const JOB_INTERFACE: &str = "org.freedesktop.systemd1.Job";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// Most signals of one kind that wait to be read. If there are more, they wait on the bus.
-const QUEUE: usize = 1024;
+const MAX_QUEUED_SIGNALS: usize = 1024;
 /// Time after which units are read even without a signal, because a bus may lose signals that it can't deliver.
-const LOOK: Duration = Duration::from_secs(30);
+const READ_INTERVAL: Duration = Duration::from_secs(30);
 
 /// systemd.
 pub(super) struct SystemdSource {
@@ -87,8 +87,8 @@ impl SystemdSource {
         };
         let builder = builder.map_err(|error| SupervisorError::of("the bus's address", error))?;
         let place = self.address.as_deref().unwrap_or("the system bus");
-        let connect = builder.method_timeout(PATIENCE).build();
-        let connection = tokio::time::timeout(PATIENCE, connect).await;
+        let connect = builder.method_timeout(ANSWER_TIMEOUT).build();
+        let connection = tokio::time::timeout(ANSWER_TIMEOUT, connect).await;
         let connection = connection.map_err(|_| SupervisorError::of(place, "no answer in 5 s"))?;
         connection.map_err(|error| SupervisorError::of(place, error))
     }
@@ -116,8 +116,9 @@ async fn subscribe(
         jobs.map_err(failed)?.build(),
         properties.map_err(failed)?.build(),
     );
-    let jobs = MessageStream::for_match_rule(jobs, connection, Some(QUEUE)).await;
-    let properties = MessageStream::for_match_rule(properties, connection, Some(QUEUE)).await;
+    let jobs = MessageStream::for_match_rule(jobs, connection, Some(MAX_QUEUED_SIGNALS)).await;
+    let properties =
+        MessageStream::for_match_rule(properties, connection, Some(MAX_QUEUED_SIGNALS)).await;
     let mut signals = futures_util::stream::select(
         jobs.map_err(failed)?.boxed(),
         properties.map_err(failed)?.boxed(),
@@ -187,7 +188,7 @@ impl SupervisorSource for SystemdSource {
         }
         listener.catch_up();
         loop {
-            let changed = tokio::time::timeout(LOOK, changes.recv()).await;
+            let changed = tokio::time::timeout(READ_INTERVAL, changes.recv()).await;
             let mut touched = BTreeSet::new();
             match changed {
                 Ok(first) => {

@@ -21,9 +21,9 @@ use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
 
 /// Longest time between two checks of the pools, even without an event.
-const LOOK: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Wait after an event, so that events of the same burst are handled together.
-const SETTLE: Duration = Duration::from_millis(100);
+const BURST_TIME: Duration = Duration::from_millis(100);
 /// Wait before the first new attempt to reach a supervisor…
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// …which doubles up to this.
@@ -93,8 +93,8 @@ pub async fn watch_supervisors(handle: RegistryHandle) {
             }
         }
         // A burst, such as a fleet that registers, is handled by one check.
-        clock::sleep(SETTLE).await;
-        let _ = timeout(LOOK, change_of_pools(&mut events)).await;
+        clock::sleep(BURST_TIME).await;
+        let _ = timeout(CHECK_INTERVAL, change_of_pools(&mut events)).await;
     }
 }
 

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_filter_is_told_and_falls_back() {
+    fn malformed_filter_is_reported_and_replaced_by_the_default() {
         let (filter, complaint) = filter("lameduck=loudly");
         assert!(filter.to_string().contains("info"));
         let complaint = complaint.unwrap_or_default();

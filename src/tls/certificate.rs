@@ -94,9 +94,9 @@ impl Certificate {
         }
         check_chain_order(files, &parsed)?;
         let not_after = check_validity(files, &parsed, now)?;
-        let names = parsed.first().map(names).unwrap_or_default();
+        let names = parsed.first().map(dns_names).unwrap_or_default();
         let first = parsed.first();
-        let issuer = first.map(issuer).unwrap_or_default();
+        let issuer = first.map(issuer_name).unwrap_or_default();
         let not_before = first.map_or(0, |first| first.validity().not_before.timestamp());
         drop(parsed);
         Ok(Self {
@@ -112,7 +112,7 @@ impl Certificate {
 }
 
 /// Name of the authority that signed a certificate.
-fn issuer(certificate: &X509Certificate<'_>) -> String {
+fn issuer_name(certificate: &X509Certificate<'_>) -> String {
     let issuer = certificate.issuer();
     let common = issuer
         .iter_common_name()
@@ -232,7 +232,7 @@ fn check_validity(
 }
 
 /// Names of a certificate (RFC 6125): the subject's common name counts only where there are no alternative names.
-fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     if let Some(extension) = alternative {
         let names = extension.value.general_names.iter();

@@ -135,9 +135,9 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> String {
     };
     for name in &extension.value.general_names {
         let (kind, text) = match name {
-            GeneralName::DNSName(name) => ("DNS", escaped(name)),
-            GeneralName::URI(uri) => ("URI", escaped(uri)),
-            GeneralName::RFC822Name(mail) => ("email", escaped(mail)),
+            GeneralName::DNSName(name) => ("DNS", escape_text(name)),
+            GeneralName::URI(uri) => ("URI", escape_text(uri)),
+            GeneralName::RFC822Name(mail) => ("email", escape_text(mail)),
             GeneralName::IPAddress(bytes) => match address(bytes) {
                 Some(address) => ("IP", address),
                 None => continue,
@@ -184,7 +184,7 @@ pub(super) fn distinguished_name(name: &X509Name<'_>) -> String {
                 other => other,
             };
             let value = match attribute.as_str() {
-                Ok(text) => escaped(text),
+                Ok(text) => escape_text(text),
                 // A value that is no text: RFC 4514, section 2.4, wants it in hexadecimal.
                 Err(_) => attribute
                     .as_slice()
@@ -203,7 +203,7 @@ pub(super) fn distinguished_name(name: &X509Name<'_>) -> String {
 
 /// Escapes text as RFC 4514, section 2.4, does: special characters after a backslash, and everything but printable
 /// ASCII as `\` and two hexadecimal digits.
-fn escaped(text: &str) -> String {
+fn escape_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let last = text.len().saturating_sub(1);
     for (n, byte) in text.bytes().enumerate() {
@@ -229,11 +229,11 @@ mod tests {
 
     #[test]
     fn nothing_in_a_name_breaks_a_line_or_a_list() {
-        assert_eq!(escaped("a\r\nX-Admin: 1"), "a\\0d\\0aX-Admin: 1");
-        assert_eq!(escaped("a,CN=root"), "a\\,CN=root");
-        assert_eq!(escaped(" ü# "), "\\20\\c3\\bc#\\20");
-        assert_eq!(escaped("#1"), "\\#1");
-        assert_eq!(escaped(""), "");
+        assert_eq!(escape_text("a\r\nX-Admin: 1"), "a\\0d\\0aX-Admin: 1");
+        assert_eq!(escape_text("a,CN=root"), "a\\,CN=root");
+        assert_eq!(escape_text(" ü# "), "\\20\\c3\\bc#\\20");
+        assert_eq!(escape_text("#1"), "\\#1");
+        assert_eq!(escape_text(""), "");
     }
 
     #[test]

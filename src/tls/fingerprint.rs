@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_bad_twice_is_told_once() {
+    fn files_that_stay_bad_are_reported_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let mut files = FileSet::new(vec![path.clone(), dir.path().join("missing")]);

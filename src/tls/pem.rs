@@ -40,7 +40,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
     Ok(bytes)
 }
 
-fn damaged(path: &Path, error: &pem::Error) -> TlsFileError {
+fn damaged_error(path: &Path, error: &pem::Error) -> TlsFileError {
     let why = match error {
         pem::Error::MissingSectionEnd { .. } => {
             "it ends in the middle: an END line is missing".into()
@@ -62,7 +62,7 @@ pub fn certificates(
 ) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let mut all = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(bytes) {
-        all.push(certificate.map_err(|error| damaged(path, &error))?);
+        all.push(certificate.map_err(|error| damaged_error(path, &error))?);
     }
     if all.is_empty() {
         let (why, remedy) = if contains_text(bytes, b"PRIVATE KEY-----") {
@@ -92,7 +92,7 @@ pub fn revocation_lists(
     bytes: &[u8],
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFileError> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
-    let lists = lists.map_err(|error| damaged(path, &error))?;
+    let lists = lists.map_err(|error| damaged_error(path, &error))?;
     if lists.is_empty() {
         return Err(TlsFileError::new(
             path,
@@ -129,7 +129,7 @@ pub fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsFileE
             "there is no private key in it (no BEGIN PRIVATE KEY)",
             "write it as PEM: `openssl pkey -inform der -in FILE -out FILE.pem` converts DER",
         ),
-        other => damaged(path, &other),
+        other => damaged_error(path, &other),
     })
 }
 

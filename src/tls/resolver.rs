@@ -59,7 +59,7 @@ impl ResolvesServerCert for CertificateResolver {
         };
         match named {
             Some(keys) => first(keys),
-            // No algorithm may be common; then the first one is as good as any other.
+            // Without a matching name any certificate will do, preferably one that the client can verify.
             None => first(&self.all),
         }
     }

@@ -119,7 +119,7 @@ impl ServerFiles {
         let admission = super::sha256(&admission);
         let tickets = match before.filter(|before| before.tickets.admission == admission) {
             Some(before) => before.tickets.clone(),
-            None => Tickets::new(admission).map_err(|why| whole(settings, why))?,
+            None => Tickets::new(admission).map_err(|why| whole_problem(settings, why))?,
         };
         let versions: &[_] = match settings.min_version {
             TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -127,7 +127,7 @@ impl ServerFiles {
         };
         let builder = ServerConfig::builder_with_provider(super::provider())
             .with_protocol_versions(versions)
-            .map_err(|error| whole(settings, error.to_string()))?;
+            .map_err(|error| whole_problem(settings, error.to_string()))?;
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -139,7 +139,7 @@ impl ServerFiles {
         config.ignore_client_order = true;
         config.ticketer = tickets.ticketer.clone();
         config.session_storage = tickets.sessions.clone();
-        config.alpn_protocols = protocols(http2);
+        config.alpn_protocols = alpn_protocols(http2);
         let mut digest = admission.to_vec();
         digest.push(u8::from(http2));
         for certificate in &certificates {
@@ -211,7 +211,7 @@ fn load_managed(
 }
 
 /// Reports a problem that concerns no single file, by the name of the first one.
-fn whole(settings: &ListenerTls, why: String) -> Vec<(TlsConfigPart, TlsFileError)> {
+fn whole_problem(settings: &ListenerTls, why: String) -> Vec<(TlsConfigPart, TlsFileError)> {
     let file = settings
         .certificates
         .first()
@@ -221,7 +221,7 @@ fn whole(settings: &ListenerTls, why: String) -> Vec<(TlsConfigPart, TlsFileErro
 }
 
 /// Protocols that are offered by ALPN (RFC 7301), the preferred one first.
-fn protocols(http2: bool) -> Vec<Vec<u8>> {
+fn alpn_protocols(http2: bool) -> Vec<Vec<u8>> {
     let mut all = vec![b"http/1.1".to_vec()];
     if http2 {
         all.insert(0, H2.to_vec());

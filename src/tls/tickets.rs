@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticket_of_the_process_before_is_opened_and_another_key_s_is_not() {
+    fn ticket_of_the_previous_process_is_opened_and_that_of_another_key_is_not() {
         let (old, new) = (TicketKeys::new().unwrap(), TicketKeys::new().unwrap());
         let ticket = old.encrypt(b"a session").unwrap();
         assert_eq!(new.decrypt(&ticket), None);

@@ -15,7 +15,7 @@ use rustix::process::{WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::rt::process_signals::{self, STEERING};
+use crate::rt::process_signals::{self, CONTROL_SIGNALS};
 use crate::rt::syscall;
 use crate::upgrade::channel::{ChannelReceiver, open_channel};
 use crate::upgrade::protocol::UpgradeFrame;
@@ -24,13 +24,13 @@ use crate::upgrade::protocol::UpgradeFrame;
 pub const STAND_IN: &str = "stand-in";
 
 /// Time for the last messages of a process that has ended, which are in the socket already.
-const LAST_WORD: Duration = Duration::from_millis(100);
+const LAST_MESSAGE_TIME: Duration = Duration::from_millis(100);
 
 /// Most exit statuses that are remembered; as process 1, the stand-in also sees those of other processes.
-const MOST_REMEMBERED: usize = 64;
+const MAX_REMEMBERED: usize = 64;
 
 /// Time for the exit status to arrive after the last lameduck has closed the channel.
-const LAST_STATUS: Duration = Duration::from_secs(2);
+const LAST_STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Replaces this process by a stand-in with the same process id, which frees its memory and descriptors. All threads
 /// have blocked signals by now and do not read them any more: signals during the exchange wait for the stand-in.
@@ -57,7 +57,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
     let (outgoing, mut incoming) = open_channel(socket)?;
     let mut children = signal(SignalKind::child())?;
     let (pass_on, mut passed_on) = mpsc::unbounded_channel();
-    for passed in STEERING {
+    for passed in CONTROL_SIGNALS {
         let kind = SignalKind::from_raw(passed as i32);
         let mut caught = signal(kind)?;
         let pass_on = pass_on.clone();
@@ -79,7 +79,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
     loop {
         if let Some(code) = family.reap() {
             // Messages from before the end are handled first: another process may serve.
-            let news = tokio::time::timeout(LAST_WORD, next_successor(&mut incoming)).await;
+            let news = tokio::time::timeout(LAST_MESSAGE_TIME, next_successor(&mut incoming)).await;
             match news {
                 Ok(Some(successor)) => family.follow(successor),
                 Ok(None) | Err(_) => return Ok(code),
@@ -96,7 +96,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
         }
     }
     // No process serves any more. Its exit status may arrive in a moment.
-    let deadline = tokio::time::Instant::now() + LAST_STATUS;
+    let deadline = tokio::time::Instant::now() + LAST_STATUS_TIMEOUT;
     loop {
         if let Some(code) = family.reap() {
             return Ok(code);
@@ -129,7 +129,7 @@ impl WatchedFamily {
     /// Takes all available exit statuses; returns that of the serving process.
     fn reap(&mut self) -> Option<u8> {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if self.ended.len() >= MOST_REMEMBERED {
+            if self.ended.len() >= MAX_REMEMBERED {
                 self.ended.retain(|pid, _| *pid == self.serving);
             }
             let pid = pid.as_raw_nonzero().get().unsigned_abs();

@@ -14,11 +14,11 @@ use super::protocol::UpgradeFrame;
 use crate::net::passing::{MOST_DESCRIPTORS, receive_with, send_with};
 
 /// Longest frame in bytes: four times what the registry's state needs with the most backends.
-const LONGEST: usize = 128 << 20;
+const MAX_FRAME: usize = 128 << 20;
 /// Bytes of the header: length and number of descriptors.
-const HEADER: usize = 8;
+const HEADER_LENGTH: usize = 8;
 /// Bytes of one read.
-const CHUNK: usize = 64 << 10;
+const READ_SIZE: usize = 64 << 10;
 
 /// Reason why the channel can't be used any more.
 #[derive(Debug, Error)]
@@ -117,10 +117,10 @@ impl ChannelSender {
         while rest.len() > MOST_DESCRIPTORS {
             let (first, others) = rest.split_at(MOST_DESCRIPTORS);
             // A length of zero means an empty frame.
-            self.write(&header(0, 0), first).await?;
+            self.write(&encode_header(0, 0), first).await?;
             rest = others;
         }
-        let mut bytes = header(body.len(), all).to_vec();
+        let mut bytes = encode_header(body.len(), all).to_vec();
         bytes.extend_from_slice(&body);
         self.write(&bytes, rest).await
     }
@@ -152,8 +152,8 @@ impl ChannelSender {
     }
 }
 
-fn header(length: usize, descriptors: usize) -> [u8; HEADER] {
-    let mut bytes = [0; HEADER];
+fn encode_header(length: usize, descriptors: usize) -> [u8; HEADER_LENGTH] {
+    let mut bytes = [0; HEADER_LENGTH];
     // Both numbers are far below the limit of four bytes.
     bytes[..4].copy_from_slice(&(length as u32).to_be_bytes());
     bytes[4..].copy_from_slice(&(descriptors as u32).to_be_bytes());
@@ -179,7 +179,7 @@ impl ChannelReceiver {
             if let Some(received) = self.take()? {
                 return Ok(received);
             }
-            let mut buffer = vec![0; CHUNK];
+            let mut buffer = vec![0; READ_SIZE];
             let (socket, descriptors) = (self.socket.clone(), &mut self.descriptors);
             let got = socket
                 .async_io(Interest::READABLE, || {
@@ -196,20 +196,24 @@ impl ChannelReceiver {
     /// Takes the next frame out of the buffer, if it is complete.
     fn take(&mut self) -> Result<Option<ReceivedFrame>, ChannelError> {
         loop {
-            let Some(header) = self.bytes.first_chunk::<HEADER>() else {
+            let Some(header) = self.bytes.first_chunk::<HEADER_LENGTH>() else {
                 return Ok(None);
             };
             let [a, b, c, d, e, f, g, h] = *header;
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
             let count = u32::from_be_bytes([e, f, g, h]) as usize;
-            if length > LONGEST {
+            if length > MAX_FRAME {
                 let why = format!("a frame of {length} bytes");
                 return Err(ChannelError::Malformed(why));
             }
-            if self.bytes.len() < HEADER + length {
+            if self.bytes.len() < HEADER_LENGTH + length {
                 return Ok(None);
             }
-            let body: Vec<u8> = self.bytes.drain(..HEADER + length).skip(HEADER).collect();
+            let body: Vec<u8> = self
+                .bytes
+                .drain(..HEADER_LENGTH + length)
+                .skip(HEADER_LENGTH)
+                .collect();
             if length == 0 {
                 continue;
             }
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn end_of_the_other_process_is_told_and_nonsense_is_no_frame() {
+    async fn end_of_the_other_process_and_malformed_frames_are_errors() {
         let (here, there) = StdStream::pair().unwrap();
         let (_, mut incoming) = open_channel(there).unwrap();
         drop(here);

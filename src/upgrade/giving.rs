@@ -26,7 +26,7 @@ pub const TAKE_OVER: &str = "--take-over";
 pub const CLOCK_ORIGIN: &str = "LAMEDUCK_CLOCK_ORIGIN";
 
 /// Variables that are only valid for the process that was started with them.
-const OF_ONE_PROCESS: [&str; 5] = [
+const PROCESS_VARIABLES: [&str; 5] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -35,7 +35,7 @@ const OF_ONE_PROCESS: [&str; 5] = [
 ];
 
 /// Time for a process to end after it was told to, or has closed the channel.
-const LAST_MOMENT: Duration = Duration::from_secs(2);
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process that hands over.
 #[async_trait]
@@ -71,7 +71,7 @@ pub struct Successor {
 fn spawn_successor(mut command: Command) -> io::Result<(StartedChild, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
-    for name in OF_ONE_PROCESS {
+    for name in PROCESS_VARIABLES {
         command.env_remove(name);
     }
     command.env(CLOCK_ORIGIN, clock::to_machine(Time::ZERO).to_string());
@@ -168,7 +168,7 @@ impl Attempt {
                             Ok(())
                         }
                         GivingEffect::GoOn(why) => {
-                            let _ = timeout(LAST_MOMENT, self.child.wait()).await;
+                            let _ = timeout(END_TIMEOUT, self.child.wait()).await;
                             if self.given {
                                 old.take_back().await;
                             }
@@ -230,7 +230,7 @@ impl Attempt {
         let ChannelError::Closed = error else {
             return GivingEvent::Failed(error.to_string());
         };
-        let status = timeout(LAST_MOMENT, self.child.wait()).await;
+        let status = timeout(END_TIMEOUT, self.child.wait()).await;
         let how = match status {
             Ok(status) => format!("it ended ({status})"),
             Err(_) => "it closed its end".to_owned(),

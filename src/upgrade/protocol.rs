@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn every_frame_is_what_it_was_after_its_way() {
+    fn every_frame_is_the_same_after_encoding_and_decoding() {
         for frame in [
             UpgradeFrame::Hello(UpgradeGreeting::of_this_process(true)),
             UpgradeFrame::Checked {},

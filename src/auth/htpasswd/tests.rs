@@ -41,7 +41,7 @@ fn right_passwords_and_no_others_are_let_in() {
 }
 
 #[test]
-fn each_bad_line_is_told_without_what_stands_there() {
+fn each_bad_line_is_reported_without_its_content() {
     let high = bcrypt_of("x").replace("$04$", "$16$");
     for (line, part) in [
         ("hunter2", "no colon"),

@@ -67,7 +67,7 @@ fn add(command: &Command, parent: Option<&Command>, date: &str, pages: &mut Vec<
     let _ = render(command, parent, date, &mut text);
     pages.push(ManualPage {
         name: format!("{}.1", page_name(command)),
-        text: tidy(&text),
+        text: remove_extra_breaks(&text),
     });
     for child in command.get_subcommands().filter(|c| !c.is_hide_set()) {
         add(child, Some(command), date, pages);
@@ -75,7 +75,7 @@ fn add(command: &Command, parent: Option<&Command>, date: &str, pages: &mut Vec<
 }
 
 /// Removes the breaks that clap_mangen puts around empty lines: these are breaks already, and mandoc warns of each.
-fn tidy(page: &[u8]) -> Vec<u8> {
+fn remove_extra_breaks(page: &[u8]) -> Vec<u8> {
     let page = String::from_utf8_lossy(page);
     let lines: Vec<_> = page.lines().collect();
     let mut text = String::with_capacity(page.len());

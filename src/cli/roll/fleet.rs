@@ -21,7 +21,7 @@ use crate::rt::output::complain;
 use crate::tools::roll::driver::{RollError, RollProxy, RollWatch, base, is_leaving};
 
 /// Longest wait for quick answers, and time between two attempts to reach an absent proxy.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One of the proxies.
 struct Member {
@@ -212,7 +212,7 @@ impl RollFleet {
         let reached = self.state.borrow().reached();
         let asked = reached
             .iter()
-            .map(|(_, remote)| timeout(PATIENCE, ask(remote)));
+            .map(|(_, remote)| timeout(ANSWER_TIMEOUT, ask(remote)));
         let (mut done, mut refused) = (Vec::new(), None);
         for ((number, remote), answer) in reached.iter().zip(join_all(asked).await) {
             match answer {
@@ -235,12 +235,16 @@ async fn open(
     pool: &str,
     settings: &RollSettings,
 ) -> Result<(RollRemote, RemoteChanges), Exit> {
-    let opened = timeout(PATIENCE, RollRemote::open(client.clone(), pool, settings)).await;
+    let opened = timeout(
+        ANSWER_TIMEOUT,
+        RollRemote::open(client.clone(), pool, settings),
+    )
+    .await;
     opened.unwrap_or_else(|_elapsed| Err(Exit::unreachable("it does not answer.")))
 }
 
 /// Combines the results of a drain at several proxies.
-fn together(answers: Vec<DrainResponse>) -> Option<DrainResponse> {
+fn combine_responses(answers: Vec<DrainResponse>) -> Option<DrainResponse> {
     let rank = |one: &DrainResponse| match one.ending() {
         Some(DrainOutcome::Died { .. }) => 3,
         Some(DrainOutcome::TimedOut { .. }) => 2,
@@ -297,7 +301,7 @@ impl RollProxy for RollFleet {
                     }
                 }
             }
-            match together(answers) {
+            match combine_responses(answers) {
                 Some(answer) => Ok(answer),
                 None => Err(refused.unwrap_or_else(no_proxy_left)),
             }
@@ -366,7 +370,7 @@ impl RollWatch for FleetChanges {
     async fn changed(&mut self) -> Result<(), RollError> {
         if Instant::now() >= self.next {
             self.take_back().await;
-            self.next = Instant::now() + PATIENCE;
+            self.next = Instant::now() + ANSWER_TIMEOUT;
         }
         let ended = {
             let watched = self.changes.iter_mut().enumerate();
@@ -444,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn process_stays_the_same_when_another_proxy_tells_of_it() {
+    fn process_keeps_its_number_when_another_proxy_reports_it() {
         let mut state = state();
         let first = merged(
             &mut state,
@@ -475,11 +479,11 @@ mod tests {
             answer("timed_out", 2, 0, 5),
             answer("timed_out", 1, 0, 5),
         ];
-        let whole = together(all).unwrap();
+        let whole = combine_responses(all).unwrap();
         assert_eq!(
             (&*whole.outcome, whole.cut, whole.waited_ms),
             ("timed_out", 3, 9)
         );
-        assert!(together(Vec::new()).is_none());
+        assert!(combine_responses(Vec::new()).is_none());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::exit::Exit;
-use super::{RollArgs, time};
+use super::{RollArgs, parse_time};
 use crate::client::http::AdminClient;
 use crate::core::roll::{PoolRoll, RollPlan, RollRefusal};
 use crate::registry::view::PoolView;
@@ -14,7 +14,7 @@ use crate::tools::roll::command::CommandTemplate;
 use crate::tools::roll::driver::{address, base, is_leaving, seen};
 
 /// Time after which a drain of this roll expires, if the proxy can't notice that the roll has ended.
-const SLACK: Duration = Duration::from_secs(60);
+const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
 /// Settings of the pool that matter for a roll.
 #[derive(Debug, Clone)]
@@ -34,16 +34,16 @@ pub(super) async fn settings(client: &AdminClient, args: &RollArgs) -> Result<Ro
     let pool = pools.and_then(|pools| pools.iter().find(|pool| pool["name"] == *args.pool));
     let text = |section: &str, key: &str| pool.and_then(|pool| pool[section][key].as_str());
     let drain = match &args.drain_timeout {
-        Some(timeout) => time(timeout),
-        None => time(text("drain", "deadline").unwrap_or("30s")),
+        Some(timeout) => parse_time(timeout),
+        None => parse_time(text("drain", "deadline").unwrap_or("30s")),
     };
     let holds = text("hold", "on_empty") == Some("hold");
     let hold = text("hold", "timeout").filter(|_| holds);
-    let whole = drain.saturating_add(time(&args.command_timeout));
-    let whole = whole.saturating_add(time(&args.ready_timeout));
+    let whole = drain.saturating_add(parse_time(&args.command_timeout));
+    let whole = whole.saturating_add(parse_time(&args.ready_timeout));
     Ok(RollSettings {
         drain,
-        expires: whole.saturating_add(SLACK),
+        expires: whole.saturating_add(EXPIRY_MARGIN),
         hold: hold.map(str::to_owned),
     })
 }

@@ -20,7 +20,7 @@ use crate::registry::view::{
 use crate::tools::roll::driver::{RollError, RollProxy, RollWatch};
 
 /// Longest time between two checks, even without an event.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Client that drains, lifts drains, and reads the pool.
 pub(super) struct RollRemote {
@@ -226,7 +226,7 @@ impl RollWatch for RemoteChanges {
             }
             () = sleep_until(self.next) => {}
         }
-        self.next = Instant::now() + LOOK;
+        self.next = Instant::now() + POLL_INTERVAL;
         Ok(())
     }
 }

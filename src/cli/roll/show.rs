@@ -90,7 +90,7 @@ impl RollScreen {
                 "rolled {}: {} in {}",
                 self.pool,
                 count(total as u64, "backend"),
-                short(self.began.elapsed())
+                format_duration(self.began.elapsed())
             ));
         }
     }
@@ -133,7 +133,7 @@ impl RollScreen {
 }
 
 /// Formats a duration as `412 ms`, `3.2 s` or `2m 5s`.
-fn short(time: Duration) -> String {
+fn format_duration(time: Duration) -> String {
     match time.as_millis() {
         millis @ 0..1000 => format!("{millis} ms"),
         millis @ 1000..60_000 => format!("{:.1} s", millis as f64 / 1000.0),
@@ -142,14 +142,14 @@ fn short(time: Duration) -> String {
 }
 
 /// Describes a step in words and as JSON.
-fn words(step: &RollStep<'_>) -> (String, Value) {
+fn describe_step(step: &RollStep<'_>) -> (String, Value) {
     let millis = |time: &Duration| time.as_millis() as u64;
     match step {
         RollStep::Draining => ("draining".to_owned(), json!({ "step": "draining" })),
         RollStep::Drained(answer) => (
             format!(
                 "drained in {}",
-                short(Duration::from_millis(answer.waited_ms))
+                format_duration(Duration::from_millis(answer.waited_ms))
             ),
             json!({ "step": "drained", "waited_ms": answer.waited_ms }),
         ),
@@ -158,19 +158,19 @@ fn words(step: &RollStep<'_>) -> (String, Value) {
             json!({ "step": "running", "command": command }),
         ),
         RollStep::Ran(ran, took) if ran.is_well() => (
-            format!("restarted in {}, waiting until it is ready", short(*took)),
+            format!("restarted in {}, waiting until it is ready", format_duration(*took)),
             json!({ "step": "ran", "took_ms": millis(took), "status": ran.describe() }),
         ),
         RollStep::Ran(ran, took) => (
             format!(
                 "the command failed after {}: {}",
-                short(*took),
+                format_duration(*took),
                 ran.describe()
             ),
             json!({ "step": "ran", "took_ms": millis(took), "status": ran.describe() }),
         ),
         RollStep::Ready(took) => (
-            format!("ready, {} after the restart", short(*took)),
+            format!("ready, {} after the restart", format_duration(*took)),
             json!({ "step": "ready", "took_ms": millis(took) }),
         ),
         RollStep::Unseen => (
@@ -201,7 +201,7 @@ fn words(step: &RollStep<'_>) -> (String, Value) {
 
 impl RollTeller for RollScreen {
     fn step(&mut self, name: &str, step: RollStep<'_>) {
-        let (text, event) = words(&step);
+        let (text, event) = describe_step(&step);
         match self.form {
             RollDisplay::Json => self.json(Some(name), event),
             RollDisplay::Lines => print(&format!("{}/{name}: {text}", self.pool)),
@@ -244,9 +244,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_short() {
-        assert_eq!(short(Duration::from_millis(412)), "412 ms");
-        assert_eq!(short(Duration::from_millis(3249)), "3.2 s");
-        assert_eq!(short(Duration::from_millis(125_400)), "2m 5s");
+    fn durations_are_formatted_shortly() {
+        assert_eq!(format_duration(Duration::from_millis(412)), "412 ms");
+        assert_eq!(format_duration(Duration::from_millis(3249)), "3.2 s");
+        assert_eq!(format_duration(Duration::from_millis(125_400)), "2m 5s");
     }
 }

@@ -11,10 +11,10 @@ use crate::registry::plan_view::{PlanState, PlanView};
 use crate::rt::output::printable;
 
 /// Time between two checks.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Longest wait for a proxy that restarts.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Follows the plan at this path of the API. `begun` is its first view, if it was just started.
 ///
@@ -71,12 +71,12 @@ fn tell_steps(voice: &ProxyVoice, view: &PlanView, begun: &mut usize, ended: &mu
 }
 
 async fn fetch_plan(client: &AdminClient, path: &str) -> Result<PlanView, ClientError> {
-    tokio::time::sleep(LOOK).await;
+    tokio::time::sleep(POLL_INTERVAL).await;
     let since = Instant::now();
     loop {
         match client.get(path).await {
-            Err(error) if is_away(&error) && since.elapsed() < PATIENCE => {
-                tokio::time::sleep(LOOK).await;
+            Err(error) if is_away(&error) && since.elapsed() < RESTART_TIMEOUT => {
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             looked => return looked,
         }

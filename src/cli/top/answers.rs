@@ -12,7 +12,7 @@ use crate::client::http::{AdminClient, AnswerWait};
 use crate::registry::view::PoolView;
 
 /// Time without an answer after which a proxy is shown as unreachable.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Data of one proxy at one moment.
 #[derive(Debug, Clone, Default)]
@@ -58,10 +58,10 @@ pub(super) async fn ask_proxy(client: &AdminClient) -> Result<ProxyAnswers, Exit
     let silent = |_elapsed| {
         Exit::unreachable(format!(
             "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
-            humantime::format_duration(PATIENCE)
+            humantime::format_duration(ANSWER_TIMEOUT)
         ))
     };
-    tokio::time::timeout(PATIENCE, asked)
+    tokio::time::timeout(ANSWER_TIMEOUT, asked)
         .await
         .map_err(silent)?
 }

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn restarted_proxy_s_counters_begin_again_at_zero() {
+    fn counters_of_a_restarted_proxy_begin_again_at_zero() {
         let key = || ("api".to_owned(), "a".to_owned());
         let counts = |answers| ProxyCounts {
             backends: [(

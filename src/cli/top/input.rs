@@ -21,9 +21,9 @@ pub(super) enum TopWish {
 }
 
 /// Longest filter, in characters.
-const LONGEST: usize = 60;
+const MAX_FILTER_LENGTH: usize = 60;
 /// Lines that a page key moves by.
-const PAGE: isize = 10;
+const PAGE_LINES: isize = 10;
 
 /// Applies a key to this screen.
 pub(super) fn press_key(screen: &mut TopScreen, key: KeyEvent, picture: &TopPicture) -> TopWish {
@@ -60,8 +60,8 @@ pub(super) fn press_key(screen: &mut TopScreen, key: KeyEvent, picture: &TopPict
         KeyCode::Char('?' | 'h') | KeyCode::F(1) => screen.is_help_open = true,
         KeyCode::Char('j') | KeyCode::Down => screen.move_by(1, picture),
         KeyCode::Char('k') | KeyCode::Up => screen.move_by(-1, picture),
-        KeyCode::PageDown => screen.move_by(PAGE, picture),
-        KeyCode::PageUp => screen.move_by(-PAGE, picture),
+        KeyCode::PageDown => screen.move_by(PAGE_LINES, picture),
+        KeyCode::PageUp => screen.move_by(-PAGE_LINES, picture),
         KeyCode::Char('g') | KeyCode::Home => screen.move_by(isize::MIN, picture),
         KeyCode::Char('G') | KeyCode::End => screen.move_by(isize::MAX, picture),
         KeyCode::Tab => screen.turn_pane(false),
@@ -86,7 +86,7 @@ fn type_filter(screen: &mut TopScreen, code: KeyCode) {
         }
         KeyCode::Backspace => drop(screen.filter.pop()),
         KeyCode::Char(letter)
-            if !letter.is_control() && screen.filter.chars().count() < LONGEST =>
+            if !letter.is_control() && screen.filter.chars().count() < MAX_FILTER_LENGTH =>
         {
             screen.filter.push(letter);
         }

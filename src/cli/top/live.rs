@@ -23,11 +23,11 @@ use crate::rt::output::colour;
 /// Time between two updates without an event, and between two steps of the histories.
 const SECOND: Duration = Duration::from_secs(1);
 /// Least time between two updates.
-const PACE: Duration = Duration::from_millis(200);
+const MIN_UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 /// An update takes at most this fraction of the time: a proxy with very many backends is asked less often.
-const REST: u32 = 4;
+const UPDATE_SHARE: u32 = 4;
 /// Longest wait for a subscription to a proxy's events.
-const SUBSCRIBE: Duration = Duration::from_secs(3);
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Shows the proxies until the user or a signal ends it.
 ///
@@ -241,7 +241,7 @@ async fn follow_proxy(
         let asked = Instant::now();
         // The subscription comes before the update, so that no change is missed.
         if events.is_none() {
-            let subscribed = timeout(SUBSCRIBE, client.events(None)).await;
+            let subscribed = timeout(SUBSCRIBE_TIMEOUT, client.events(None)).await;
             events = subscribed.ok().and_then(Result::ok);
         }
         let answers = ask_proxy(&client).await.map_err(|error| error.message);
@@ -254,14 +254,14 @@ async fn follow_proxy(
         if looks.send(look).await.is_err() {
             return;
         }
-        let rest = asked.elapsed() * REST;
+        let rest = asked.elapsed() * UPDATE_SHARE;
         tokio::select! {
             () = sleep(rest.max(SECOND)) => {}
             ended = changed(&mut events) => {
                 if ended.is_err() {
                     events = None;
                 }
-                sleep(rest.max(PACE)).await;
+                sleep(rest.max(MIN_UPDATE_INTERVAL)).await;
             }
         }
     }

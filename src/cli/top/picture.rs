@@ -169,14 +169,14 @@ fn standing(proxy: &ProxyRecord, at: Duration) -> ProxyStanding {
 }
 
 /// Longest history that is shown, in seconds.
-const PAST: usize = 120;
+const MAX_HISTORY: usize = 120;
 
 fn tiles(model: &TopModel) -> Vec<FigureTile> {
     let tile = |title, bad, history: &super::history::History| FigureTile {
         title,
         value: history.newest(),
         bad,
-        past: history.last(PAST).collect(),
+        past: history.last(MAX_HISTORY).collect(),
     };
     let [requests, streams, upgrades] = &model.in_flight;
     vec![
@@ -235,7 +235,7 @@ fn pool(
     }
     // Rows of the same backend from different proxies are next to each other.
     backends.sort_by(|a: &BackendRow, b| {
-        natural(&a.key.1, &b.key.1).then_with(|| a.proxy.cmp(&b.proxy))
+        compare_names(&a.key.1, &b.key.1).then_with(|| a.proxy.cmp(&b.proxy))
     });
     let each = || views.iter().map(|(_, _, view)| *view);
     let in_flight = each()
@@ -252,7 +252,7 @@ fn pool(
 }
 
 /// Compares names so that `api-2` comes before `api-10`.
-fn natural(a: &str, b: &str) -> std::cmp::Ordering {
+fn compare_names(a: &str, b: &str) -> std::cmp::Ordering {
     let parts = |text: &str| {
         let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
         let number = text[stem.len()..].parse::<u64>().ok();
@@ -331,7 +331,7 @@ fn backend_row(
         // A backend without any answer has no counter yet.
         rates: rates.map(|rates| rates.backends.get(&key).copied().unwrap_or_default()),
         past: past
-            .map(|past| past.last(PAST).collect())
+            .map(|past| past.last(MAX_HISTORY).collect())
             .unwrap_or_default(),
         connections: backend.connections,
         weight: backend.weight,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Most input events that wait to be read.
-const QUEUE: usize = 64;
+const MAX_QUEUED_EVENTS: usize = 64;
 
 /// A terminal with a drawing thread of its own, because a terminal that blocks must delay neither signals nor the exit.
 pub(super) struct TopTerminal {
@@ -94,7 +94,7 @@ impl Drop for TopTerminal {
 
 /// Reads keys and size changes in a thread of its own, because reading blocks. The channel ends if they can't be read.
 pub(super) fn read_keys() -> mpsc::Receiver<Event> {
-    let (sender, keys) = mpsc::channel(QUEUE);
+    let (sender, keys) = mpsc::channel(MAX_QUEUED_EVENTS);
     std::thread::spawn(move || {
         while let Ok(event) = event::read() {
             if sender.blocking_send(event).is_err() {

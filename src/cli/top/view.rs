@@ -18,9 +18,9 @@ use canvas::TopCanvas;
 pub(super) use canvas::TopPalette;
 
 /// Width from which the other panes are beside the backends.
-const WIDE: u16 = 140;
+const WIDE_FROM: u16 = 140;
 /// Height from which histories are taller, and more warnings are shown.
-const TALL: u16 = 34;
+const TALL_FROM: u16 = 34;
 
 /// Draws the picture over the whole of `area`.
 pub(super) fn draw(
@@ -36,14 +36,14 @@ pub(super) fn draw(
         return;
     }
     let rest = draw_title(&mut canvas, picture, screen, area);
-    let rest = draw_warnings(&mut canvas, picture, rest, area.height >= TALL);
+    let rest = draw_warnings(&mut canvas, picture, rest, area.height >= TALL_FROM);
     let (rest, footer) = split_bottom(rest, 1);
-    let tall = if area.height >= TALL { 4 } else { 2 };
+    let tall = if area.height >= TALL_FROM { 4 } else { 2 };
     let (top, rest) = split_top(rest, tall);
     tiles::draw_tiles(&mut canvas, &picture.tiles, top);
     let (tabs, rest) = split_top(rest, 1);
     draw_tabs(&mut canvas, picture, screen, tabs);
-    match area.width >= WIDE {
+    match area.width >= WIDE_FROM {
         true => draw_beside(&mut canvas, picture, screen, rest),
         false => draw_below(&mut canvas, picture, screen, rest),
     }

@@ -19,7 +19,7 @@ use crate::discovery::SourceError;
 use crate::rt::clock;
 
 /// Time for which an answer without records is valid, within the limits of the section.
-const NOTHING_HOLDS: Duration = Duration::from_secs(5);
+const EMPTY_TTL: Duration = Duration::from_secs(5);
 
 /// Records of one type.
 #[derive(Debug, Clone)]
@@ -55,7 +55,11 @@ impl RecordClient {
     /// have changed.
     pub(super) async fn open(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
         let (servers, options, shown) = match config.server {
-            Some(server) => (only(server), ResolverOpts::default(), server.to_string()),
+            Some(server) => (
+                single_server_config(server),
+                ResolverOpts::default(),
+                server.to_string(),
+            ),
             None => {
                 // The disk may be slow.
                 let read = tokio::task::spawn_blocking(system_conf::read_system_conf).await;
@@ -102,7 +106,7 @@ impl RecordClient {
             return Ok(FoundRecords::none());
         }
         let found = self.ask(name, RecordType::A).await?;
-        Ok(found.map_or_else(nothing, |lookup| addresses(&lookup)))
+        Ok(found.map_or_else(no_records, |lookup| addresses(&lookup)))
     }
 
     /// AAAA records of a name; none if the section wants only the other family.
@@ -114,7 +118,7 @@ impl RecordClient {
             return Ok(FoundRecords::none());
         }
         let found = self.ask(name, RecordType::AAAA).await?;
-        Ok(found.map_or_else(nothing, |lookup| addresses(&lookup)))
+        Ok(found.map_or_else(no_records, |lookup| addresses(&lookup)))
     }
 
     /// SRV records of a service.
@@ -123,7 +127,7 @@ impl RecordClient {
         name: &str,
     ) -> Result<FoundRecords<ServiceTarget>, SourceError> {
         let Some(lookup) = self.ask(name, RecordType::SRV).await? else {
-            return Ok(nothing());
+            return Ok(no_records());
         };
         let mut found = FoundRecords::none();
         for record in lookup.answers() {
@@ -178,7 +182,7 @@ impl RecordClient {
     }
 }
 
-fn only(server: SocketAddr) -> ResolverConfig {
+fn single_server_config(server: SocketAddr) -> ResolverConfig {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
     let connections = connections.map(|mut connection| {
         connection.port = server.port();
@@ -189,9 +193,9 @@ fn only(server: SocketAddr) -> ResolverConfig {
     ResolverConfig::from_parts(None, Vec::new(), vec![one])
 }
 
-fn nothing<T>() -> FoundRecords<T> {
+fn no_records<T>() -> FoundRecords<T> {
     FoundRecords {
-        ttl: NOTHING_HOLDS,
+        ttl: EMPTY_TTL,
         ..FoundRecords::none()
     }
 }

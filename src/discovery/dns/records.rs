@@ -9,7 +9,7 @@ use crate::discovery::follow::MOST_BACKENDS;
 use crate::discovery::names::{name_address, name_host};
 
 /// Largest weight of a backend.
-const MOST_WEIGHT: u64 = 1000;
+const MAX_WEIGHT: u64 = 1000;
 
 /// One SRV record (RFC 2782).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) fn service_backends(
 ) -> DiscoveredSet<Address> {
     let first = targets.iter().map(|target| target.priority).min();
     let largest = targets.iter().map(|target| target.weight).max();
-    let largest = u64::from(largest.unwrap_or(0)).max(MOST_WEIGHT);
+    let largest = u64::from(largest.unwrap_or(0)).max(MAX_WEIGHT);
     let mut set = DiscoveredSet::default();
     for target in targets.iter().filter(|target| target.port != 0) {
         let found = addresses.get(&target.host).into_iter().flatten();
@@ -67,7 +67,7 @@ pub(super) fn service_backends(
             };
             let address = Address::Socket(SocketAddr::new(ip, target.port));
             // In SRV, weight 0 means "hardly any requests", but here it would mean none.
-            let weight = (u64::from(target.weight) * MOST_WEIGHT / largest).max(1);
+            let weight = (u64::from(target.weight) * MAX_WEIGHT / largest).max(1);
             let backend = DiscoveredBackend {
                 weight: u32::try_from(weight).unwrap_or(1),
                 is_backup: Some(target.priority) != first,

@@ -152,7 +152,7 @@ async fn states_told(kill: Option<String>, history: Option<String>) -> Vec<Disco
 }
 
 #[tokio::test]
-async fn stop_that_was_told_before_the_connection_broke_still_holds_after_it() {
+async fn stop_reported_before_a_broken_connection_holds_after_it() {
     use DiscoveredState::{Serving, Terminating};
     let kill = |at: &str| {
         let attributes = json!({ "name": "app-1", "signal": "15" });

@@ -15,7 +15,7 @@ use crate::discovery::names::{name_address, name_host};
 pub const MOST_BYTES: u64 = 16 << 20;
 
 /// Largest weight.
-const MOST_WEIGHT: u32 = 1000;
+const MAX_WEIGHT: u32 = 1000;
 
 /// A problem with a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,26 +58,26 @@ fn usual_weight() -> u32 {
 
 fn read_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let name = String::deserialize(from)?;
-    check_name(&name).map_err(|why| D::Error::custom(format!("`{}`: {why}", short(&name))))?;
+    check_name(&name).map_err(|why| D::Error::custom(format!("`{}`: {why}", shorten(&name))))?;
     Ok(Some(name))
 }
 
 fn read_address<'de, D: Deserializer<'de>>(from: D) -> Result<Address, D::Error> {
     let text = String::deserialize(from)?;
     let address = text.parse::<Address>();
-    address.map_err(|error| D::Error::custom(format!("`address` `{}`: {error}", short(&text))))
+    address.map_err(|error| D::Error::custom(format!("`address` `{}`: {error}", shorten(&text))))
 }
 
 fn read_weight<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     match u32::deserialize(from)? {
-        weight @ 0..=MOST_WEIGHT => Ok(weight),
+        weight @ 0..=MAX_WEIGHT => Ok(weight),
         weight => Err(D::Error::custom(format!(
-            "`weight` {weight} is out of range: use 0 to {MOST_WEIGHT}"
+            "`weight` {weight} is out of range: use 0 to {MAX_WEIGHT}"
         ))),
     }
 }
 
-fn short(text: &str) -> String {
+fn shorten(text: &str) -> String {
     let short: String = text.chars().take(100).collect();
     short.escape_debug().to_string()
 }
@@ -252,7 +252,7 @@ address = "[2001:db8::1]:80"
     }
 
     #[test]
-    fn problems_of_a_list_are_told_with_their_line() {
+    fn problems_of_a_list_are_reported_with_their_line() {
         for (text, told) in [
             ("", "1: EOF"),
             ("[", "1: EOF"),

@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
 /// Longest line in bytes: a page of a list has at most a hundred slices with a thousand endpoints each.
-pub(super) const LONGEST_LINE: usize = 64 << 20;
+pub(super) const MAX_LINE_LENGTH: usize = 64 << 20;
 
 /// A body whose lines are limited.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ where
                 None => self.since_end + data.len(),
             };
         }
-        if self.since_end > LONGEST_LINE {
-            let why = format!("a line of more than {LONGEST_LINE} bytes");
+        if self.since_end > MAX_LINE_LENGTH {
+            let why = format!("a line of more than {MAX_LINE_LENGTH} bytes");
             let error = io::Error::new(io::ErrorKind::InvalidData, why);
             return Poll::Ready(Some(Err(error.into())));
         }
@@ -90,7 +90,7 @@ mod tests {
     async fn line_without_end_is_an_error_and_lines_are_not_counted_together() {
         let mut lines = vec![b'x'; 1 << 20];
         let endless = read(lines.clone(), 100).await;
-        assert_eq!(endless, (LONGEST_LINE, false));
+        assert_eq!(endless, (MAX_LINE_LENGTH, false));
         lines[77] = b'\n';
         assert_eq!(read(lines, 100).await, (100 << 20, true));
     }

@@ -24,13 +24,13 @@ use crate::core::discovery::SourceAnswer;
 use crate::discovery::{SourceError, SourceReporter};
 
 /// Slices in one page of a list; a slice usually has up to 100 endpoints.
-const PAGE: u32 = 100;
+const PAGE_SIZE: u32 = 100;
 
 /// Most pages of one list: a server that always names a further page is not followed for ever.
-const MOST_PAGES: usize = 1000;
+const MAX_PAGES: usize = 1000;
 
 /// Most events that are combined to one report if they arrive at once.
-const MOST_UNSAID: usize = 256;
+const MAX_COMBINED_EVENTS: usize = 256;
 
 /// What is followed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,15 +270,15 @@ impl Follower<'_> {
         let (mut slices, mut pages) = (Vec::new(), 0);
         let mut page = ListParams::default()
             .labels(&self.what.selector)
-            .limit(PAGE);
+            .limit(PAGE_SIZE);
         let version = loop {
             let answer = self
                 .within("a list", api.list(&page))
                 .await?
                 .map_err(FollowError::of)?;
             pages += 1;
-            if pages > MOST_PAGES {
-                let why = format!("a list has more than {MOST_PAGES} pages");
+            if pages > MAX_PAGES {
+                let why = format!("a list has more than {MAX_PAGES} pages");
                 return Err(FollowError::Unreadable(why));
             }
             slices.extend(answer.items.into_iter().map(ParsedSlice::read));
@@ -338,7 +338,7 @@ impl Follower<'_> {
         let (mut seen, mut unsaid) = (0, 0);
         loop {
             let here = match unsaid {
-                MOST_UNSAID.. => None,
+                MAX_COMBINED_EVENTS.. => None,
                 _ => events.next().now_or_never(),
             };
             if unsaid > 0 && !matches!(here, Some(Some(Ok(_)))) {

@@ -196,7 +196,7 @@ fn a_port_is_found_by_name_number_or_because_it_is_the_only_one() {
 }
 
 #[test]
-fn a_port_that_no_slice_has_is_said_with_those_that_there_are() {
+fn missing_port_is_reported_with_the_existing_ones() {
     let two = ParsedSlice {
         ports: ports(&[("http", 3000), ("metrics", 9100)]),
         ..slice(1, vec![endpoint("10.0.0.1", "a")])

@@ -4,9 +4,9 @@
 //! endpoints from all `slice`s. States in Kubernetes have these effects:
 //!
 //! * `terminating`: the backend drains at once, whether or not it is still `serving`. lameduck does not wait until the
-//! endpoint is removed.
+//!   endpoint is removed.
 //! * `serving` is false, and it isn't terminating: the pod's own readiness probe fails. A pod that was ready drains
-//! until it is ready again, and its requests in flight are not cut. A pod that was not ready yet is not a backend yet.
+//!   until it is ready again, without cutting its requests in flight. A pod that was not ready yet is no backend yet.
 //! * Otherwise it is a backend, and lameduck's own health checks decide, as for any other.
 //! * An endpoint that is in no slice any more is removed, which is also a drain, if it wasn't terminating before.
 

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_with_what_nobody_can_connect_to_keeps_the_rest() {
+    fn slice_with_unusable_entries_keeps_the_others() {
         let slice = json!({
             "metadata": { "name": "app-1", "uid": "u", "resourceVersion": "7" },
             "addressType": "IPv6",

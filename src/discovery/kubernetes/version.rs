@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_neither_newer_nor_older_and_no_place_to_resume_from() {
+    fn version_that_is_no_number_is_not_comparable_and_can_not_resume() {
         for text in ["", "...", "1a", "-1"] {
             assert_eq!(compare(text, "1"), None, "{text}");
             assert!(!ResourceVersion::new(text).can_resume(), "{text}");

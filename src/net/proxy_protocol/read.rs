@@ -17,7 +17,7 @@ pub const MAX_V2: usize = 4096;
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Bytes of the fixed part of version 2: signature, version and command, family, length.
-const FIXED: usize = 16;
+const FIXED_LENGTH: usize = 16;
 
 /// Type of the TLV with a checksum of the whole header.
 const CRC32C: u8 = 0x03;
@@ -81,16 +81,16 @@ pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         bytes.get(..here) == with.get(..here)
     };
     if begins(&SIGNATURE) {
-        binary(bytes)
+        parse_binary(bytes)
     } else if begins(TEXT) {
-        text(bytes)
+        parse_text(bytes)
     } else {
         Err(ProxyHeaderError::Missing)
     }
 }
 
 /// Parses version 1: `PROXY TCP4 source destination port port`, and CR LF.
-fn text(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
+fn parse_text(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     let here = &bytes[..bytes.len().min(MAX_V1)];
     let Some(end) = memchr::memchr(b'\n', here) else {
         return match here.len() {
@@ -126,7 +126,7 @@ fn line_source(line: &[u8]) -> Option<ProxiedSource> {
         }
     };
     let (source, _) = (address()?, address()?);
-    let (port, _) = (port(words.next()?)?, port(words.next()?)?);
+    let (port, _) = (parse_port(words.next()?)?, parse_port(words.next()?)?);
     words
         .next()
         .is_none()
@@ -134,7 +134,7 @@ fn line_source(line: &[u8]) -> Option<ProxiedSource> {
 }
 
 /// Parses a port in decimal, with neither sign nor leading zero.
-fn port(word: &str) -> Option<u16> {
+fn parse_port(word: &str) -> Option<u16> {
     let plain = word.bytes().all(|byte| byte.is_ascii_digit());
     let padded = word.len() > 1 && word.starts_with('0');
     if plain && !padded {
@@ -145,12 +145,12 @@ fn port(word: &str) -> Option<u16> {
 }
 
 /// Parses version 2: signature, version and command, family and transport, length; then addresses and TLVs.
-fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
-    let Some(fixed) = bytes.first_chunk::<FIXED>() else {
+fn parse_binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
+    let Some(fixed) = bytes.first_chunk::<FIXED_LENGTH>() else {
         return Ok(None);
     };
     let [.., version, family, high, low] = *fixed;
-    let len = FIXED + usize::from(u16::from_be_bytes([high, low]));
+    let len = FIXED_LENGTH + usize::from(u16::from_be_bytes([high, low]));
     let local = match version {
         0x20 => true,
         0x21 => false,
@@ -168,7 +168,7 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         0x31 | 0x32 => 216,
         _ => return Err(ProxyHeaderError::Binary),
     };
-    if len < FIXED + addresses {
+    if len < FIXED_LENGTH + addresses {
         return Err(ProxyHeaderError::Binary);
     }
     let Some(header) = bytes.get(..len) else {
@@ -178,14 +178,14 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         let source = ProxiedSource::Local;
         return Ok(Some(ProxyHeader { len, source }));
     }
-    let (block, _) = header[FIXED..].split_at(addresses);
+    let (block, _) = header[FIXED_LENGTH..].split_at(addresses);
     let source = match family {
         0x11 => stream_source::<4>(block),
         0x21 => stream_source::<16>(block),
         _ => Some(ProxiedSource::Unknown),
     };
     if family != 0x00 {
-        tlvs(header, FIXED + addresses)?;
+        check_tlvs(header, FIXED_LENGTH + addresses)?;
     }
     let source = source.ok_or(ProxyHeaderError::Binary)?;
     Ok(Some(ProxyHeader { len, source }))
@@ -205,7 +205,7 @@ where
 }
 
 /// Walks through the TLVs (type, length and value); only the checksum is used.
-fn tlvs(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderError> {
+fn check_tlvs(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderError> {
     let mut checked = false;
     while at < header.len() {
         let Some([kind, high, low]) = header[at..].first_chunk().copied() else {

@@ -36,7 +36,7 @@ pub fn on_behalf(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) 
             }
             block.extend(client.port().to_be_bytes());
             block.extend(local.port().to_be_bytes());
-            v2(PROXY, family, &block)
+            encode_v2(PROXY, family, &block)
         }
     }
 }
@@ -47,7 +47,7 @@ pub fn for_unknown_client(version: ProxyProtocol) -> Vec<u8> {
     match version {
         ProxyProtocol::Off => Vec::new(),
         ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
-        ProxyProtocol::V2 => v2(PROXY, UNSPECIFIED, &[]),
+        ProxyProtocol::V2 => encode_v2(PROXY, UNSPECIFIED, &[]),
     }
 }
 
@@ -57,11 +57,11 @@ pub fn for_own_connection(version: ProxyProtocol) -> Vec<u8> {
     match version {
         ProxyProtocol::Off => Vec::new(),
         ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
-        ProxyProtocol::V2 => v2(LOCAL, UNSPECIFIED, &[]),
+        ProxyProtocol::V2 => encode_v2(LOCAL, UNSPECIFIED, &[]),
     }
 }
 
-fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
+fn encode_v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();
     header.extend([command, family]);
     // The length is at most 36: two IPv6 addresses and ports.
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_text() {
+    fn version_1_header_is_a_line_of_text() {
         let line =
             |client, local| String::from_utf8(header(ProxyProtocol::V1, client, local)).unwrap();
         assert_eq!(
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binary_header() {
+    fn version_2_header_is_binary() {
         let v4 = header(ProxyProtocol::V2, "192.0.2.7:258", "198.51.100.1:443");
         let expected = b"\x0D\x0A\x0D\x0A\x00\x0D\x0A\x51\x55\x49\x54\x0A\x21\x11\x00\x0C\
             \xC0\x00\x02\x07\xC6\x33\x64\x01\x01\x02\x01\xBB";
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn off_is_nothing() {
+    fn header_is_empty_if_the_protocol_is_off() {
         assert!(header(ProxyProtocol::Off, "192.0.2.7:1", "192.0.2.1:2").is_empty());
         assert!(for_own_connection(ProxyProtocol::Off).is_empty());
     }

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_response_is_none() {
+    fn malformed_response_is_none() {
         let broken: [&[u8]; 8] = [
             b"",
             b"\0\0\0\0",

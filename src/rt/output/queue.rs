@@ -14,7 +14,7 @@ const MAX_WAITING: usize = 1 << 20;
 /// Most bytes of capacity that an empty buffer keeps.
 const MAX_KEPT: usize = 64 << 10;
 /// Stack size of the thread, which does little.
-const STACK: usize = 128 << 10;
+const STACK_SIZE: usize = 128 << 10;
 
 /// Called with the number of lost messages once one could be written again.
 pub(super) type OutputLossReport = Box<dyn Fn(u64) + Send>;
@@ -58,7 +58,7 @@ impl OutputQueue {
         let of_thread = shared.clone();
         std::thread::Builder::new()
             .name(name.to_owned())
-            .stack_size(STACK)
+            .stack_size(STACK_SIZE)
             .spawn(move || of_thread.write_all(&mut LineWriter::new(out), &report))?;
         Ok(Self(shared))
     }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn unread_pipe_holds_nobody_up_and_its_losses_are_told_when_it_is_read() {
+    fn unread_pipe_blocks_no_writer_and_its_losses_are_reported_once_it_is_read() {
         let (mut reader, writer) = pipe().unwrap();
         let (told, tells) = std::sync::mpsc::channel();
         let report = Box::new(move |lost| assert!(told.send(lost).is_ok()));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_written_is_counted_and_its_reason_kept() {
+    fn failed_write_is_counted_and_its_error_kept() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
         let queue = OutputQueue::start("test", writer, quiet()).unwrap();

@@ -14,15 +14,15 @@ use super::queue::{OutputLossReport, OutputQueue};
 use super::unblocked::UnblockedOutput;
 
 /// Longest time that the last messages may take at the end of the process.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for a launcher, because its supervisor waits for it.
-const LAST_WORDS_UNBLOCKED: Duration = Duration::from_millis(100);
+const LAST_UNBLOCKED_OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
 
 static ERRORS: OnceLock<Outlet> = OnceLock::new();
 static PRINTS: OnceLock<Outlet> = OnceLock::new();
 static LOSS_TELLER: OnceLock<fn(u64)> = OnceLock::new();
 /// Whether the user asked for what was printed on standard output; if so, a failed write is a failure of the command.
-static WANTED: AtomicBool = AtomicBool::new(false);
+static IS_ANSWER: AtomicBool = AtomicBool::new(false);
 
 /// Way of writing to a standard stream.
 enum Outlet {
@@ -62,7 +62,7 @@ impl Outlet {
                 queue.take_failure()
             }
             Self::Unblocked(output) => {
-                output.flush(until.min(Instant::now() + LAST_WORDS_UNBLOCKED));
+                output.flush(until.min(Instant::now() + LAST_UNBLOCKED_OUTPUT_TIMEOUT));
                 None
             }
         }
@@ -76,12 +76,12 @@ fn errors() -> &'static Outlet {
 fn report_losses(lost: u64) {
     match LOSS_TELLER.get() {
         Some(tell) => tell(lost),
-        None => say(&super::losses(lost)),
+        None => say(&super::describe_losses(lost)),
     }
 }
 
 fn prints() -> &'static Outlet {
-    let report = |lost| say(&super::losses(lost));
+    let report = |lost| say(&super::describe_losses(lost));
     PRINTS.get_or_init(|| Outlet::start("stdout", stdio::stdout(), Box::new(report)))
 }
 
@@ -150,7 +150,7 @@ fn push_print(bytes: &[u8]) {
 /// Prints as [`print()`] does, for output that the user asked for: if it can't be written, a command that was
 /// successful otherwise fails.
 pub fn print_answer(text: &str) {
-    WANTED.store(true, Ordering::Relaxed);
+    IS_ANSWER.store(true, Ordering::Relaxed);
     print(text);
 }
 
@@ -200,11 +200,11 @@ pub fn print_error(error: &io::Error) -> String {
 /// Waits a moment until all messages are written. Returns the exit code of the process; `code` is that of the command
 /// itself.
 pub fn finish(code: u8) -> u8 {
-    let until = Instant::now() + LAST_WORDS;
+    let until = Instant::now() + LAST_OUTPUT_TIMEOUT;
     let mut code = code;
     let failure = PRINTS.get().and_then(|prints| prints.finish(until));
     let failure = failure.filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
-    if let Some(error) = failure.filter(|_| WANTED.load(Ordering::Relaxed)) {
+    if let Some(error) = failure.filter(|_| IS_ANSWER.load(Ordering::Relaxed)) {
         complain(&print_error(&error));
         code = code.max(1);
     }

@@ -153,7 +153,7 @@ impl<S: AsFd> UnblockedState<S> {
             let lost = self.dropped - self.told;
             self.told = self.dropped;
             self.waiting
-                .extend_from_slice(super::losses(lost).as_bytes());
+                .extend_from_slice(super::describe_losses(lost).as_bytes());
             self.write_waiting();
         }
     }

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn combined_escapes_whatever_is_not_printable_ascii() {
+    fn combined_format_escapes_all_but_printable_ascii() {
         let out = written(|out| combined(out, "a\"b\\c\né".as_bytes()));
         assert_eq!(out, r"a\x22b\x5cc\x0a\xc3\xa9");
     }

@@ -14,10 +14,10 @@ use super::sink::SinkLoss;
 use crate::config::SyslogTarget;
 
 /// Longest time that one line or one connect may wait.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time between two attempts to reach a daemon that could not be reached.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Longest datagram for a syslog server, in bytes: a little less than UDP can carry. Longer lines are cut.
 const LONGEST_DATAGRAM: usize = 60_000;
@@ -162,12 +162,12 @@ impl RemoteSink {
                 "who takes the log can't be reached",
             ));
         }
-        self.again = Some(now + AGAIN);
+        self.again = Some(now + RETRY_INTERVAL);
         let socket = match &self.target {
             RemoteTarget::Journal(path) | RemoteTarget::Syslog(SyslogTarget::Unix(path)) => {
                 let socket = UnixDatagram::unbound()?;
                 socket.connect(path)?;
-                socket.set_write_timeout(Some(PATIENCE))?;
+                socket.set_write_timeout(Some(SEND_TIMEOUT))?;
                 RemoteSocket::Unix(socket)
             }
             RemoteTarget::Syslog(SyslogTarget::Udp(server)) => RemoteSocket::Udp(udp(server)?),
@@ -187,13 +187,13 @@ fn udp(server: &str) -> io::Result<UdpSocket> {
     };
     let socket = UdpSocket::bind(own)?;
     socket.connect(address)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     Ok(socket)
 }
 
 fn tcp(server: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&one_address(server)?, PATIENCE)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(&one_address(server)?, SEND_TIMEOUT)?;
+    stream.set_write_timeout(Some(SEND_TIMEOUT))?;
     Ok(stream)
 }
 

@@ -106,7 +106,7 @@ fn the_documentation_names_every_field() {
 }
 
 #[test]
-fn what_is_not_known_is_left_out() {
+fn unknown_fields_are_left_out() {
     let out = line_of(LogFormat::Json, &AccessRecord::default());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
     let mut told: Vec<_> = line.keys().map(String::as_str).collect();
@@ -187,7 +187,7 @@ fn an_unwritable_file_is_named_with_a_remedy() {
 }
 
 #[test]
-fn off_takes_nothing() {
+fn log_that_is_off_takes_no_record() {
     let log = AccessLog::open(&config::AccessLogConfig {
         sink: LogSink::Off,
         ..config::AccessLogConfig::default()

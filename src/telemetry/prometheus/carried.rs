@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_go_on_and_gauges_and_what_is_gone_do_not() {
+    fn counters_continue_and_gauges_and_removed_series_do_not() {
         let before = CarriedCounters::of(&scrape(5, &[1, 700]));
         let text = serde_json::to_string(&before).unwrap();
         let before: CarriedCounters = serde_json::from_str(&text).unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn series_that_nobody_has_counted_here_yet_is_there() {
+    fn carried_series_without_a_local_count_is_kept() {
         let before = CarriedCounters::of(&scrape(5, &[1]));
         let mut now = Vec::new();
         before.add_to(&mut now, &snapshot());

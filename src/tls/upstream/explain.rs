@@ -17,7 +17,7 @@ pub fn is_of_tls(error: &io::Error) -> bool {
 /// Explains a failed handshake in one line, for logs and `status`.
 pub fn explain(error: &io::Error) -> String {
     match tls_error(error) {
-        Some(cause) => format!("TLS: {}", reason(cause)),
+        Some(cause) => format!("TLS: {}", explain_error(cause)),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             "TLS: it closed the connection in the handshake".to_owned()
         }
@@ -29,10 +29,10 @@ pub fn explain(error: &io::Error) -> String {
 const NO_PROTOCOL: &str =
     "it does not speak the HTTP version that was asked for (ALPN): see `http2` in [pool.upstream]";
 
-fn reason(error: &Error) -> String {
+fn explain_error(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(why) => certificate(why),
-        Error::AlertReceived(alert) => refusal(*alert),
+        Error::AlertReceived(alert) => explain_alert(*alert),
         Error::NoApplicationProtocol => NO_PROTOCOL.to_owned(),
         Error::InvalidMessage(_) => {
             "what it answers is not TLS: remove [pool.tls], or give the port that speaks it"
@@ -68,7 +68,7 @@ fn certificate(why: &CertificateError) -> String {
                 true => format!("its certificate has no name in it, and should be for {expected}"),
                 false => format!(
                     "its certificate is not for {expected}, but for {}; `server_name` in [pool.tls] says which name it must have",
-                    presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
+                    presented.iter().map(|name| strip_notation(name)).collect::<Vec<_>>().join(", ")
                 ),
             }
         }
@@ -77,14 +77,14 @@ fn certificate(why: &CertificateError) -> String {
 }
 
 /// Removes the notation of Rust: `DnsName("app.internal")` becomes `app.internal`.
-fn bare(name: &str) -> &str {
+fn strip_notation(name: &str) -> &str {
     let inner = name
         .split_once('(')
         .and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
 }
 
-fn refusal(alert: AlertDescription) -> String {
+fn explain_alert(alert: AlertDescription) -> String {
     if is_of_our_certificate(alert) {
         return format!(
             "it refuses our certificate ({alert:?}): see `cert` and `key` in [pool.tls]"

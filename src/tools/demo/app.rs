@@ -30,9 +30,9 @@ use super::journal::Journal;
 /// Longest duration of a stop before the app exits in any case.
 const FORCED_EXIT: Duration = Duration::from_secs(30);
 /// How long `--stop linger` goes on accepting.
-const LINGER: Duration = Duration::from_secs(3);
+const LINGER_TIME: Duration = Duration::from_secs(3);
 /// Longest wait for a port that the previous process may still hold.
-const BIND_PATIENCE: Duration = Duration::from_secs(5);
+const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long `/health` takes while SIGUSR2 makes it slow: longer than a probe's default timeout.
 const SLOW_HEALTH: Duration = Duration::from_millis(1_500);
 
@@ -149,7 +149,7 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
             () = received(&mut stop), if last_accept.is_none() => {
                 app.signalled.store(true, Ordering::Relaxed);
                 app.journal.event("signalled");
-                let linger = if args.stop == Stop::Linger { LINGER } else { Duration::ZERO };
+                let linger = if args.stop == Stop::Linger { LINGER_TIME } else { Duration::ZERO };
                 last_accept = Some(tokio::time::Instant::now() + linger);
             }
             () = tokio::time::sleep_until(until), if last_accept.is_some() => break,
@@ -181,7 +181,7 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     loop {
         match TcpListener::bind(address).await {
             Err(e)
-                if e.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < BIND_PATIENCE =>
+                if e.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < BIND_TIMEOUT =>
             {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_the_ways_of_losing_apart() {
+    async fn each_kind_of_loss_is_distinguished() {
         for (bytes, loss) in [
             (&b""[..], Loss::Empty),
             (b"HTTP/1.1 200 OK\r\nConte", Loss::Truncated),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_says_close_is_believed() {
+    fn response_with_connection_close_ends_keep_alive() {
         let head = |fields: &str| {
             let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{fields}\r\n");
             parse_head(text.as_bytes()).unwrap().unwrap()

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_back_in_order() {
+    fn journal_is_read_back_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let journal = Journal::open(Some(&path)).unwrap();

@@ -169,14 +169,14 @@ async fn dispatch(shared: Arc<LoadShared>, mut stopped: watch::Receiver<bool>) {
             closing: false,
             retry_after: None,
         });
-        running.spawn(one(shared.clone(), id, kind, at));
+        running.spawn(send_and_record(shared.clone(), id, kind, at));
         while running.try_join_next().is_some() {}
     }
     while running.join_next().await.is_some() {}
 }
 
 /// Sends one request, and records the result.
-async fn one(shared: Arc<LoadShared>, id: u64, kind: DemoRequestKind, at: u64) {
+async fn send_and_record(shared: Arc<LoadShared>, id: u64, kind: DemoRequestKind, at: u64) {
     let response = match tokio::time::timeout(shared.plan.timeout, send(&shared, id, kind)).await {
         Ok(response) => response,
         Err(_) => Err(Loss::TimedOut),
@@ -211,7 +211,7 @@ async fn one(shared: Arc<LoadShared>, id: u64, kind: DemoRequestKind, at: u64) {
 async fn send(shared: &LoadShared, id: u64, kind: DemoRequestKind) -> Result<Response, Loss> {
     // The semaphore is never closed.
     let _permit = shared.permits.acquire().await;
-    let mut connection = match reusable(shared) {
+    let mut connection = match take_reusable(shared) {
         Some(connection) => connection,
         None => match &shared.plan.tls {
             Some(config) => LoadConnection::open_tls(shared.plan.address, config.clone()).await?,
@@ -225,7 +225,7 @@ async fn send(shared: &LoadShared, id: u64, kind: DemoRequestKind) -> Result<Res
 }
 
 /// The open connection that was used last; closed ones and those idle for too long are dropped.
-fn reusable(shared: &LoadShared) -> Option<LoadConnection> {
+fn take_reusable(shared: &LoadShared) -> Option<LoadConnection> {
     let mut idle = shared.idle.lock();
     while let Some((connection, since)) = idle.pop() {
         if since.elapsed() < shared.plan.max_idle && connection.is_reusable() {

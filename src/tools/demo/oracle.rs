@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_sent_proves_nothing() {
+    fn run_without_requests_is_not_clean() {
         assert!(!LoadAccount::of(&Evidence::default()).is_clean());
     }
 
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_what_was_lost() {
+    fn table_lists_lost_requests() {
         let mut evidence = clean();
         evidence.held = Some(3);
         evidence.sent[0].outcome = Err(Loss::ProxyError(502));

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dies_when_dropped() {
+    async fn child_is_killed_when_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let process = shell("exec sleep 60", dir.path());
         let pid = process.pid();

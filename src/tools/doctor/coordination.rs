@@ -5,7 +5,7 @@ use super::model::{CommandForm, SupervisedProcess, Supervisor};
 use super::proxy::ProxySide;
 
 /// Setting for a proxy that accepts requests until no new ones arrive.
-const SILENCE: &str = "# and in lameduck.toml, below [server], so that it knows the traffic from before: lame_duck = \"auto\"";
+const AUTO_LAME_DUCK: &str = "# and in lameduck.toml, below [server], so that it knows the traffic from before: lame_duck = \"auto\"";
 
 /// The way that fits, with the reason, as comment lines that begin with `#`. `can_be_wrapped`: it is known how the
 /// command would look under the launcher.
@@ -53,7 +53,7 @@ pub(super) fn with_silence(help: String, fix: &Corrections, proxy: &ProxySide) -
     let config = proxy.config();
     let is_told = config.is_some_and(|config| config.server.lame_duck.is_none());
     match fix.until_silence && !is_told {
-        true => format!("{help}\n{SILENCE}"),
+        true => format!("{help}\n{AUTO_LAME_DUCK}"),
         false => help,
     }
 }

@@ -36,7 +36,7 @@ pub fn read(paths: &[PathBuf]) -> (Vec<InputFile>, Vec<String>) {
     let mut next = 0;
     while let Some(path) = all.get(next).cloned() {
         next += 1;
-        match one(&path) {
+        match read_one(&path) {
             Ok(file) if files.iter().any(|other| other.name == file.name) => {}
             Ok(file) => {
                 let room = MAX_FILES.saturating_sub(all.len());
@@ -82,7 +82,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
-fn one(path: &Path) -> Result<InputFile, String> {
+fn read_one(path: &Path) -> Result<InputFile, String> {
     if path == Path::new("-") {
         return standard_input();
     }
@@ -101,7 +101,7 @@ fn one(path: &Path) -> Result<InputFile, String> {
         }
         // Service directories of runit and s6.
         if path.join("run").is_file() {
-            return one(&path.join("run"));
+            return read_one(&path.join("run"));
         }
         return Err("it is a directory; name the files themselves".into());
     }
@@ -148,13 +148,13 @@ pub fn here(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.is_file() && fits(path))
+        .filter(|path| path.is_file() && looks_like_config(path))
         .collect();
     found.sort();
     found
 }
 
-fn fits(path: &Path) -> bool {
+fn looks_like_config(path: &Path) -> bool {
     let name = path
         .file_name()
         .and_then(|name| name.to_str())

@@ -7,7 +7,7 @@ use super::model::FindingPlace;
 use crate::config::{ConfigReport, Diagnostic, Severity, SourceTexts, tame};
 
 /// Most findings in one file; the limit keeps a hostile file from taking for ever.
-const MOST: usize = 100;
+const MAX_FINDINGS: usize = 100;
 
 /// A file to examine.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +88,7 @@ impl DoctorFindings {
         diagnostic.code = check.code;
         diagnostic.why = check.why.into();
         if let Some(report) = self.reports.get_mut(place.file)
-            && report.diagnostics.len() < MOST
+            && report.diagnostics.len() < MAX_FINDINGS
             && !report.diagnostics.iter().any(|known| {
                 // Profiles and environments can lead to the same finding more than once.
                 (known.code, &known.span, &known.message)

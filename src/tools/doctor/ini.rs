@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn supervisord_s() {
+    fn supervisord_continues_values_by_indentation() {
         let text = "[program:x]\ncommand=a b ; why\nenvironment = A=\"1\",\n  B=2\n";
         let (sections, strays) = parse(text, IniDialect::Supervisord);
         assert!(strays.is_empty());

@@ -9,8 +9,8 @@ use super::model::{CommandForm, FindingPlace, SupervisedProcess, Supervisor, kil
 use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
 /// With less than this, an app that loads a framework counts as ready before it is.
-const LISTEN: Duration = Duration::from_secs(10);
-const LISTEN_DEFAULT: Duration = Duration::from_secs(3);
+const MIN_LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_LISTEN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Apps of an ecosystem file; `form` is its syntax.
 pub(super) fn read(
@@ -177,13 +177,13 @@ fn process(
         );
     }
     if launcher.is_some_and(|launch| !launch.no_port) {
-        launched(&process, app, &at, found);
+        check_launched(&process, app, &at, found);
     }
     process
 }
 
 /// Settings that PM2 needs for an app under the launcher.
-fn launched(
+fn check_launched(
     process: &SupervisedProcess,
     app: &Node,
     at: &impl Fn(&str) -> FindingPlace,
@@ -212,9 +212,9 @@ fn launched(
     }
     let listen = match app.text_of("listen_timeout") {
         Some(text) => millis(text),
-        None => Some(LISTEN_DEFAULT),
+        None => Some(DEFAULT_LISTEN_TIMEOUT),
     };
-    if let Some(time) = listen.filter(|time| *time < LISTEN) {
+    if let Some(time) = listen.filter(|time| *time < MIN_LISTEN_TIMEOUT) {
         let default = match app.get("listen_timeout") {
             None => " (the default)",
             Some(_) => "",

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_told_from_everything_else() {
+    fn servers_are_distinguished_from_other_programs() {
         for (name, command, expected) in [
             (
                 "x",

@@ -128,10 +128,10 @@ pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<Sup
     }
     let ours = !process.hooks.is_empty() || process.role() != CommandRole::Other;
     if ours || process.is_server() && process.expected == ExpectedDrain::Drain {
-        killers(unit, &process, found);
+        check_killers(unit, &process, found);
     }
     if process.launch().is_some_and(|launch| !launch.no_port) {
-        launched(unit, &process, found);
+        check_launched(unit, &process, found);
     }
     if process.role() == CommandRole::Proxy {
         kept_sockets(unit, &process, found);
@@ -159,7 +159,7 @@ fn one_port(process: &SupervisedProcess) -> Option<FindingPlace> {
 }
 
 /// Settings that end the process before it can stop in order, or never end it.
-fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
+fn check_killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |(file, key): (usize, &IniKey)| FindingPlace {
         file,
@@ -168,7 +168,7 @@ fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFi
     let name = &process.name;
     for (file, key) in values(unit, "ExecStop") {
         let words = command(&key.value).0.commands;
-        if words.iter().any(|words| kills(words)) {
+        if words.iter().any(|words| is_kill_command(words)) {
             let what = format!("ExecStop= kills `{name}` with SIGKILL");
             found.error(check::STOP_SIGNAL, &at((file, key)), what, "ExecStop=");
         }
@@ -199,7 +199,7 @@ fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFi
 }
 
 /// Whether a command is `kill -9 …`, `kill -s KILL …`, `pkill --signal 9 …` or the like.
-fn kills(words: &[String]) -> bool {
+fn is_kill_command(words: &[String]) -> bool {
     let words = words.get(wrappers::skip(words)..).unwrap_or_default();
     let Some((program, rest)) = words.split_first() else {
         return false;
@@ -216,7 +216,7 @@ fn kills(words: &[String]) -> bool {
 }
 
 /// Checks what systemd needs for an app under the launcher.
-fn launched(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
+fn check_launched(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
         key.map_or(process.command_place.clone(), |(file, key)| FindingPlace {

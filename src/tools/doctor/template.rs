@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_are_told_from_text_that_has_braces() {
+    fn templates_are_distinguished_from_text_with_braces() {
         let is = |text: &str| find(text, TemplateStrictness::Certain).is_some();
         assert!(is("replicas: {{ .Values.n }}\n"));
         assert!(is("{{- if .Values.x }}\n"));

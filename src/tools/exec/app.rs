@@ -48,7 +48,7 @@ impl RunningApp {
             Some((wanted, variable)) => {
                 let port = match wanted {
                     Some(port) => port,
-                    None => free()
+                    None => find_free_port()
                         .map_err(|error| LaunchError::own(format!("no port is free: {error}")))?,
                 };
                 #[allow(unsafe_code, reason = "it changes the environment")]
@@ -105,7 +105,7 @@ impl RunningApp {
 }
 
 /// A port that is free on every address of this host. Another process may take it before the app does.
-fn free() -> io::Result<u16> {
+fn find_free_port() -> io::Result<u16> {
     let mut last = io::ErrorKind::AddrInUse.into();
     for _ in 0..16 {
         let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_free_port_is_free_and_a_taken_one_is_not() {
-        assert!(!is_taken(free().unwrap()));
+        assert!(!is_taken(find_free_port().unwrap()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert!(is_taken(listener.local_addr().unwrap().port()));
     }

@@ -54,7 +54,7 @@ pub fn is_slim() -> bool {
 #[allow(unsafe_code, reason = "it changes what is mapped")]
 pub fn shed_code() {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    for (from, length) in clean(&maps) {
+    for (from, length) in clean_mappings(&maps) {
         // SAFETY: the kernel has just reported that these are mappings of files, not writable, and never written to.
         unsafe { syscall::forget_pages(from, length) };
     }
@@ -62,7 +62,7 @@ pub fn shed_code() {
 
 /// Mappings of files that are not writable and were never written to (as relocated tables were, at the start): address
 /// and length.
-fn clean(maps: &str) -> Vec<(usize, usize)> {
+fn clean_mappings(maps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut candidate = None;
     for line in maps.lines() {
@@ -106,6 +106,6 @@ Anonymous:             0 kB
 00008000-0000a000 r--p 00000000 08:01 8 /lib/libc.so.6
 Anonymous:             0 kB
 ";
-        assert_eq!(clean(maps), [(0x1000, 0x2000), (0x8000, 0x2000)]);
+        assert_eq!(clean_mappings(maps), [(0x1000, 0x2000), (0x8000, 0x2000)]);
     }
 }

@@ -18,17 +18,17 @@ use crate::rt::output::{complain, retry_errors};
 use crate::rt::syscall::{kill, kill_group};
 
 /// Time between two checks for the app's listener at first…
-const LOOK: Duration = Duration::from_millis(10);
+const FAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// …and then this often, after…
-const LOOK_LATER: Duration = Duration::from_millis(100);
+const SLOW_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// …this time.
-const SOON: Duration = Duration::from_secs(5);
+const FAST_CHECK_TIME: Duration = Duration::from_secs(5);
 /// Time after which a worker's wrapper should have started the worker itself.
-const SETTLED: Duration = Duration::from_secs(1);
+const WRAPPER_TIME: Duration = Duration::from_secs(1);
 /// Time between two attempts to write messages that standard error did not take.
-const RETRY: Duration = Duration::from_millis(500);
+const OUTPUT_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of times that an app gets another port if its own is taken.
-const PORTS: u32 = 5;
+const MAX_PORT_CHANGES: u32 = 5;
 
 /// State of a launcher.
 pub(super) struct Launcher {
@@ -64,7 +64,11 @@ impl Launcher {
         Self {
             launch: AppLaunch::new(options.plan.clone()),
             begun: Instant::now(),
-            next_look: Some(if options.plan.port { LOOK } else { SETTLED }),
+            next_look: Some(if options.plan.port {
+                FAST_CHECK_INTERVAL
+            } else {
+                WRAPPER_TIME
+            }),
             next_sign: above.watchdog.map(|_| Duration::ZERO),
             said_foreign: false,
             tries: 1,
@@ -94,7 +98,7 @@ impl Launcher {
             let now = self.now();
             let deadlines = [self.launch.next_deadline(), self.next_look, self.next_sign];
             // Messages that could not be written may be possible now.
-            let retry = retry_errors().then(|| now + RETRY);
+            let retry = retry_errors().then(|| now + OUTPUT_RETRY_INTERVAL);
             let next = deadlines.into_iter().flatten().chain(retry).min();
             let patience = next.map(|at| at.saturating_sub(now));
             syscall::wait(&self.signals, &self.letterbox, patience);
@@ -238,9 +242,9 @@ impl Launcher {
             ));
             return false;
         }
-        if self.tries >= PORTS {
+        if self.tries >= MAX_PORT_CHANGES {
             complain(&format!(
-                "exec: {PORTS} free ports were taken before the app could listen"
+                "exec: {MAX_PORT_CHANGES} free ports were taken before the app could listen"
             ));
             return false;
         }
@@ -314,7 +318,11 @@ impl Launcher {
     }
 
     fn look_later(&mut self, now: Duration) {
-        let pause = if now < SOON { LOOK } else { LOOK_LATER };
+        let pause = if now < FAST_CHECK_TIME {
+            FAST_CHECK_INTERVAL
+        } else {
+            SLOW_CHECK_INTERVAL
+        };
         self.next_look = Some(now + pause);
     }
 

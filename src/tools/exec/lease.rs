@@ -17,17 +17,17 @@ use crate::registry::view::{LeaseEvent, LeaseRequest};
 use crate::rt::output::complain;
 
 /// Time between two attempts; a restarted proxy recognises the app within a second.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Time until the next attempt after the proxy has refused, because it will hardly change its mind.
-const REFUSED: Duration = Duration::from_secs(1);
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Stack size of the threads, which do little.
-const STACK: usize = 128 << 10;
+const STACK_SIZE: usize = 128 << 10;
 /// Time for which a drain is requested before that is given up.
-const INSIST: Duration = Duration::from_secs(2);
+const DRAIN_REQUEST_TIME: Duration = Duration::from_secs(2);
 /// Longest wait for one of several proxies that does not answer at a stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two checks whether new requests still arrive.
-const LISTEN: Duration = Duration::from_millis(100);
+const QUIET_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The instance to register.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl LeaseLink {
         let link = self.clone();
         let thread = thread::Builder::new()
             .name("lease".to_owned())
-            .stack_size(STACK);
+            .stack_size(STACK_SIZE);
         thread.spawn(move || link.keep_lease(address)).map(drop)
     }
 
@@ -171,12 +171,12 @@ impl LeaseLink {
                     Ok(state) => is_lame |= state["lame_duck"] == true,
                     Err(_) => {}
                 }
-                thread::sleep(LISTEN);
+                thread::sleep(QUIET_CHECK_INTERVAL);
             }
         };
         let thread = thread::Builder::new()
             .name("listen".to_owned())
-            .stack_size(STACK);
+            .stack_size(STACK_SIZE);
         // Without this report, the lame duck has its longest duration.
         drop(thread.spawn(listening));
     }
@@ -198,7 +198,7 @@ impl LeaseLink {
             let begun = Instant::now();
             let remote = match link.is_alone {
                 true => link.remote.clone(),
-                false => link.remote.clone().within(STOP_PATIENCE),
+                false => link.remote.clone().within(STOP_TIMEOUT),
             };
             let mut is_given_up = false;
             loop {
@@ -210,7 +210,7 @@ impl LeaseLink {
                     }
                     Ok(_) => return,
                     Err(_) if is_given_up && Instant::now() < deadline => {
-                        thread::sleep(PAUSE);
+                        thread::sleep(RETRY_PAUSE);
                         continue;
                     }
                     Err(_) if is_given_up => return,
@@ -218,14 +218,18 @@ impl LeaseLink {
                         status: 503,
                         detail,
                         ..
-                    }) if begun.elapsed() > INSIST => detail,
-                    Err(AdminCallError::Unreachable(why)) if begun.elapsed() > INSIST => why,
+                    }) if begun.elapsed() > DRAIN_REQUEST_TIME => detail,
+                    Err(AdminCallError::Unreachable(why))
+                        if begun.elapsed() > DRAIN_REQUEST_TIME =>
+                    {
+                        why
+                    }
                     Err(AdminCallError::Refused { status, detail, .. }) if status != 503 => {
                         is_final = true;
                         detail
                     }
                     Err(_) => {
-                        thread::sleep(PAUSE);
+                        thread::sleep(RETRY_PAUSE);
                         continue;
                     }
                 };
@@ -241,7 +245,7 @@ impl LeaseLink {
         };
         let thread = thread::Builder::new()
             .name("ask".to_owned())
-            .stack_size(STACK);
+            .stack_size(STACK_SIZE);
         if let Err(error) = thread.spawn(asking) {
             self.post.send(ProxyEvent::DrainRefused(error.to_string()));
         }
@@ -260,12 +264,12 @@ impl LeaseLink {
                     if !self.stopped.load(Ordering::SeqCst) {
                         self.complain("the proxy has ended the lease; asking for it again");
                     }
-                    PAUSE
+                    RETRY_PAUSE
                 }
                 Err(failure) => {
                     let (why, pause) = match failure {
-                        AdminCallError::Unreachable(why) => (why, PAUSE),
-                        AdminCallError::Refused { detail, .. } => (detail, REFUSED),
+                        AdminCallError::Unreachable(why) => (why, RETRY_PAUSE),
+                        AdminCallError::Refused { detail, .. } => (detail, REFUSED_PAUSE),
                     };
                     if said != why {
                         self.post.send(ProxyEvent::Unreachable);

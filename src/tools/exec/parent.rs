@@ -113,11 +113,11 @@ pub fn name(pool: &str) -> Option<String> {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let first = std::process::id() == 1 || variable("KUBERNETES_SERVICE_HOST").is_some();
-    named(pool, variable, &cgroup, first).map(|name| allowed(&name))
+    find_name(pool, variable, &cgroup, first).map(|name| replace_forbidden(&name))
 }
 
 /// Finds the name. `container`: the host's name is that of the container.
-fn named(
+fn find_name(
     pool: &str,
     variable: impl Fn(&str) -> Option<String>,
     cgroup: &str,
@@ -142,7 +142,7 @@ fn named(
         return Some(format!("{task}-{index}"));
     }
     if variable("INVOCATION_ID").is_some()
-        && let Some(name) = unit(cgroup)
+        && let Some(name) = unit_instance(cgroup)
     {
         return Some(name);
     }
@@ -150,7 +150,7 @@ fn named(
 }
 
 /// Instance of `api@INSTANCE.service`, or the unit's name.
-fn unit(cgroup: &str) -> Option<String> {
+fn unit_instance(cgroup: &str) -> Option<String> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
     // A scope belongs to a login or a terminal, and is never restarted.
     if path.ends_with(".scope") {
@@ -164,7 +164,7 @@ fn unit(cgroup: &str) -> Option<String> {
 }
 
 /// Replaces characters that are not allowed in a name by `-`.
-fn allowed(name: &str) -> String {
+fn replace_forbidden(name: &str) -> String {
     let kept = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let name = name.chars().take(63);
     name.map(|c| if kept(c) { c } else { '-' }).collect()
@@ -202,7 +202,7 @@ mod tests {
             let mut found = variables.iter().filter(|(name, _)| *name == wanted);
             found.next().map(|(_, value)| (*value).to_owned())
         };
-        named("api", variable, cgroup, container)
+        find_name("api", variable, cgroup, container)
     }
 
     #[test]
@@ -249,20 +249,23 @@ mod tests {
 
     #[test]
     fn units_are_found_in_the_control_group() {
-        assert_eq!(unit("0::/system.slice/app.service"), Some("app".to_owned()));
         assert_eq!(
-            unit("0::/user.slice/user@0.service/app.slice/web@b.service/x"),
+            unit_instance("0::/system.slice/app.service"),
+            Some("app".to_owned())
+        );
+        assert_eq!(
+            unit_instance("0::/user.slice/user@0.service/app.slice/web@b.service/x"),
             Some("b".to_owned())
         );
         assert_eq!(
-            unit("0::/user.slice/user@0.service/app.slice/term.scope"),
+            unit_instance("0::/user.slice/user@0.service/app.slice/term.scope"),
             None
         );
-        assert_eq!(unit("0::/"), None);
+        assert_eq!(unit_instance("0::/"), None);
     }
 
     #[test]
-    fn names_are_made_fit() {
-        assert_eq!(allowed("web:1/é x"), "web-1---x");
+    fn forbidden_characters_of_names_are_replaced() {
+        assert_eq!(replace_forbidden("web:1/é x"), "web-1---x");
     }
 }

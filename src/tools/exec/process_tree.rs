@@ -131,17 +131,17 @@ pub(super) fn descendants() -> Vec<u32> {
 
 /// Parent's process id, from `/proc/PID/stat`.
 fn parent(stat: &str) -> Option<u32> {
-    column(stat, 1)
+    stat_column(stat, 1)
 }
 
 /// Process group of a running process.
 pub(super) fn group(process: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    column(&stat, 2)
+    stat_column(&stat, 2)
 }
 
 /// A column after the name, which may contain spaces and parentheses.
-fn column(stat: &str, at: usize) -> Option<u32> {
+fn stat_column(stat: &str, at: usize) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(") ")?;
     rest.split(' ').nth(at)?.parse().ok()
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_listen_on_ourselves_is_not_the_app_s() {
+    fn launchers_own_listener_is_not_the_apps() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(matches!(

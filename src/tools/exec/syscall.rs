@@ -32,7 +32,7 @@ const TAKEN: [Signal; 8] = [
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Limit of the descriptors to close: a launcher has fewer before it forks, whatever the process's limit is.
-const MOST_DESCRIPTORS: u64 = 4096;
+const MAX_DESCRIPTORS: u64 = 4096;
 
 /// The handled signals, which can be read from a descriptor.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ fn guard(line: impl AsFd, leader: u32) -> ! {
 #[allow(unsafe_code, reason = "std closes only what it opened")]
 fn close_from(first: RawFd) {
     let limit = crate::rt::syscall::open_files().unwrap_or(u64::MAX);
-    let end = RawFd::try_from(limit.min(MOST_DESCRIPTORS)).unwrap_or(RawFd::MAX);
+    let end = RawFd::try_from(limit.min(MAX_DESCRIPTORS)).unwrap_or(RawFd::MAX);
     // SAFETY: integers only; a number that is not open is an error. The forked process that calls this uses none of its
     // descriptors afterwards, and runs no destructor that would.
     unsafe {

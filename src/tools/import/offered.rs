@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn reader_says_what_it_does_not_take() {
+    fn refused_keys_are_reported_with_the_readers_message() {
         assert_eq!(check_key("path_regex", "'^/a'"), Ok(()));
         let refused = check_key("path_regex", "'(?!a)'").unwrap_err();
         assert!(refused.contains("look"), "{refused}");

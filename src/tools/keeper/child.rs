@@ -13,7 +13,7 @@ use nix::unistd::{ForkResult, fork};
 use rustix::io::fcntl_dupfd_cloexec;
 
 use super::super::exec::{footprint, syscall};
-use super::held::{HeldSockets, MOST};
+use super::held::{HeldSockets, MAX_SOCKETS};
 use crate::core::launch::ProcessExit;
 use crate::net::kept_socket::{FDSTORE, KEPT};
 use crate::net::sd_notify::NOTIFY_SOCKET;
@@ -21,7 +21,7 @@ use crate::rt::output::complain;
 use crate::rt::syscall::exit_now;
 
 /// First descriptor that is passed: sd_listen_fds(3).
-const FIRST: i32 = 3;
+const FIRST_DESCRIPTOR: i32 = 3;
 /// Exit code if the program could not be started, as shells use it.
 const NOT_STARTED: u8 = 127;
 
@@ -86,7 +86,7 @@ impl ProxyCommand {
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             .env(NOTIFY_SOCKET, held.address())
-            .env(FDSTORE, MOST.to_string())
+            .env(FDSTORE, MAX_SOCKETS.to_string())
             .env(KEPT, parent.to_string())
             .env_remove("LAMEDUCK_KEEPER")
             // The proxy sends its notifications to the keeper, which passes them on.
@@ -98,15 +98,15 @@ impl ProxyCommand {
 /// Moves the descriptors to the numbers that the proxy expects; returns their names.
 #[allow(unsafe_code, reason = "a descriptor's number is to be this one")]
 fn hand_down(held: &HeldSockets) -> io::Result<Vec<String>> {
-    let count = i32::try_from(held.count()).unwrap_or(i32::MAX - FIRST);
+    let count = i32::try_from(held.count()).unwrap_or(i32::MAX - FIRST_DESCRIPTOR);
     let mut names = Vec::new();
     // They are first moved away from those numbers.
     let mut aside: Vec<OwnedFd> = Vec::new();
     for (name, descriptor) in held.all() {
         names.push(name.to_owned());
-        aside.push(fcntl_dupfd_cloexec(descriptor, FIRST + count)?);
+        aside.push(fcntl_dupfd_cloexec(descriptor, FIRST_DESCRIPTOR + count)?);
     }
-    for (number, descriptor) in (FIRST..).zip(&aside) {
+    for (number, descriptor) in (FIRST_DESCRIPTOR..).zip(&aside) {
         // SAFETY: no code here uses a descriptor with this number any more: this process executes another program, or
         // exits.
         if unsafe { libc::dup2(descriptor.as_raw_fd(), number) } < 0 {

@@ -13,11 +13,11 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use crate::net::activation::passed_descriptors;
 
 /// Most sockets that are kept; no proxy has more.
-pub(super) const MOST: usize = 512;
+pub(super) const MAX_SOCKETS: usize = 512;
 /// Longest message in bytes; the proxy sends none that is longer.
-const MOST_BYTES: usize = 8192;
+const MAX_MESSAGE: usize = 8192;
 /// Most descriptors in one message; the proxy sends one.
-const MOST_AT_ONCE: usize = 8;
+const MAX_DESCRIPTORS: usize = 8;
 
 /// Kept sockets, by their names in `LISTEN_FDNAMES`.
 pub(super) struct HeldSockets {
@@ -78,9 +78,9 @@ impl HeldSockets {
     /// Next message, if there is one. Descriptors in it are kept or removed, as it says.
     pub(super) fn receive(&mut self) -> Option<SupervisorMessage> {
         loop {
-            let mut text = [0; MOST_BYTES];
+            let mut text = [0; MAX_MESSAGE];
             let mut space = [MaybeUninit::uninit();
-                rustix::cmsg_space!(ScmRights(MOST_AT_ONCE), ScmCredentials(1))];
+                rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut parts = [IoSliceMut::new(&mut text)];
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -119,7 +119,7 @@ impl HeldSockets {
         } else if value("FDSTORE") == Some("1")
             && let Some(descriptor) = descriptors.into_iter().next()
             && !name.contains(':')
-            && (self.kept.len() < MOST || self.kept.contains_key(name))
+            && (self.kept.len() < MAX_SOCKETS || self.kept.contains_key(name))
         {
             self.kept.insert(name.to_owned(), descriptor);
         }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_the_supervisor_above_is_told_apart() {
+    fn lines_for_the_keepers_supervisor_are_separated() {
         let mut held = HeldSockets::open().unwrap();
         let address = held.address().to_owned();
         notify_at(

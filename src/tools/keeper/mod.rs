@@ -31,10 +31,10 @@ use crate::rt::syscall::{kill, poll_for};
 const FAILED: u8 = 125;
 
 /// Time for a process that was about to take over when the proxy died: by then it serves, or has ended.
-const HEIR_TIME: Duration = Duration::from_millis(300);
+const SUCCESSOR_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Longest time between two checks.
-const LOOK: Duration = Duration::from_secs(3600);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// Keeps the proxy that this command line starts without `--keeper`; returns its exit code. If a signal killed the
 /// proxy for good, the keeper dies of the same one.
@@ -123,7 +123,7 @@ impl ProxyKeeper {
     fn live(&mut self) -> io::Result<ProcessExit> {
         loop {
             let now = clock::now();
-            let mut patience = LOOK;
+            let mut patience = MAX_WAIT;
             match self.next {
                 _ if self.family.main().is_some() => self.next = None,
                 Some(next)
@@ -183,7 +183,7 @@ impl ProxyKeeper {
             ));
             self.next = Some(NextStart {
                 earliest: now + pause,
-                latest: now + pause.max(HEIR_TIME),
+                latest: now + pause.max(SUCCESSOR_TIMEOUT),
             });
         }
         after

@@ -11,22 +11,22 @@ use crate::metrics::Histogram;
 use crate::registry::restart_view::{LatencyWindow, RestartCounts};
 
 /// Most lines that are remembered for each figure and each kind of problem; further ones are counted.
-const MOST_PLACES: usize = 100;
+const MAX_PLACES: usize = 100;
 
 /// Most other processes that are named; lines of further ones are counted together.
-const MOST_STRANGERS: usize = 20;
+const MAX_OTHER_PROCESSES: usize = 20;
 
 /// Longest part of another process's name that is kept, in characters, because a log may contain anything.
-const LONGEST_PROCESS: usize = 64;
+const MAX_PROCESS_LENGTH: usize = 64;
 
 /// Longest time between the count of a request and the end in its line, because a thread may be stopped in between.
-const SLACK: Duration = Duration::from_millis(100);
+const COUNT_TOLERANCE: Duration = Duration::from_millis(100);
 
 /// Longest time before or after a restart at which a request may have begun or ended that names it.
-const MARGIN: Duration = Duration::from_secs(10);
+const RESTART_TOLERANCE: Duration = Duration::from_secs(10);
 
 /// Lines of several threads may be out of order by less than this.
-const DISORDER: Duration = Duration::from_secs(2);
+const ORDER_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// A line in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +49,7 @@ pub struct LinePlaces {
 impl LinePlaces {
     fn add(&mut self, place: LinePlace) {
         self.count += 1;
-        if self.first.len() < MOST_PLACES {
+        if self.first.len() < MAX_PLACES {
             self.first.push(place);
         }
     }
@@ -182,7 +182,8 @@ impl LogLedger {
                 own.places.entry(role.as_str()).or_default().add(place);
             }
             let strays = own.span.is_some_and(|(from, to)| {
-                ended + MARGIN < from || to.is_some_and(|to| line.began > to + MARGIN)
+                ended + RESTART_TOLERANCE < from
+                    || to.is_some_and(|to| line.began > to + RESTART_TOLERANCE)
             });
             let doubts = roles
                 .each()
@@ -213,16 +214,16 @@ impl LogLedger {
     }
 
     fn note_stranger(&mut self, process: &str, place: LinePlace) {
-        let is_one_more = self.strangers.len() >= MOST_STRANGERS;
+        let is_one_more = self.strangers.len() >= MAX_OTHER_PROCESSES;
         if is_one_more && !self.strangers.contains_key(process) {
             return self.more_strangers.add(place);
         }
-        let process = process.chars().take(LONGEST_PROCESS).collect();
+        let process = process.chars().take(MAX_PROCESS_LENGTH).collect();
         self.strangers.entry(process).or_default().add(place);
     }
 
     fn add_doubt(&mut self, place: LinePlace, why: String) {
-        if self.doubts.len() < MOST_PLACES {
+        if self.doubts.len() < MAX_PLACES {
             self.doubts.push(LineDoubt { place, why });
         }
     }
@@ -234,7 +235,7 @@ impl LogLedger {
         });
         match self.latest {
             Some((file, latest)) if file == place.file => {
-                if ended + DISORDER < latest {
+                if ended + ORDER_TOLERANCE < latest {
                     self.disordered.add(place);
                 }
                 self.latest = Some((file, latest.max(ended)));
@@ -257,7 +258,7 @@ impl WindowLines {
 
     fn take(&mut self, line: &LogLine) {
         let ended = line.ended();
-        let slack = SLACK + line.resolution;
+        let slack = COUNT_TOLERANCE + line.resolution;
         if line.pool != self.pool || ended + slack < self.from || ended > self.to + slack {
             return;
         }

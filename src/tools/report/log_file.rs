@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 
 /// Longest line that is read, in bytes; lameduck writes none that is longer.
-const LONGEST_LINE: u64 = 1 << 20;
+const MAX_LINE_LENGTH: u64 = 1 << 20;
 
 /// Completeness of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn read_lines(path: &Path, mut line: impl FnMut(u64, &[u8], LineEnd)) -> io:
         text.clear();
         number += 1;
         (&mut plain)
-            .take(LONGEST_LINE)
+            .take(MAX_LINE_LENGTH)
             .read_until(b'\n', &mut text)?;
         match text.last() {
             None => return Ok(()),
@@ -52,7 +52,7 @@ pub fn read_lines(path: &Path, mut line: impl FnMut(u64, &[u8], LineEnd)) -> io:
                 text.pop();
                 line(number, &text, LineEnd::Whole);
             }
-            Some(_) if (text.len() as u64) < LONGEST_LINE => line(number, &text, LineEnd::Torn),
+            Some(_) if (text.len() as u64) < MAX_LINE_LENGTH => line(number, &text, LineEnd::Torn),
             Some(_) => {
                 line(number, &[], LineEnd::TooLong);
                 plain.skip_until(b'\n')?;

@@ -169,7 +169,7 @@ impl LogLine {
 
     /// End of the request.
     pub fn ended(&self) -> SystemTime {
-        // The duration is limited, so the sum is a valid date: see `LONGEST`.
+        // The duration is limited, so the sum is a valid date: see `MAX_DURATION`.
         self.began + self.took
     }
 
@@ -205,12 +205,12 @@ impl LogLine {
 
 /// Longest duration of a request. lameduck writes no longer one, and times derived from it could be beyond the clock's
 /// range.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 fn millis(value: f64) -> Result<Duration, LineFault> {
     let time = Duration::try_from_secs_f64(value / 1000.0);
     time.ok()
-        .filter(|time| *time <= LONGEST)
+        .filter(|time| *time <= MAX_DURATION)
         .ok_or(LineFault::Foreign)
 }
 
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_lines_are_told_from_damaged_ones() {
+    fn foreign_and_damaged_lines_are_distinguished() {
         assert_eq!(LogLine::read(b""), Err(LineFault::Foreign));
         assert_eq!(LogLine::read(b"2026 INFO started"), Err(LineFault::Foreign));
         let nginx = br#"::1 - - [29/Jul/2026:12:34:56 +0000] "GET / HTTP/1.1" 200 3 "-" "curl""#;

@@ -11,7 +11,7 @@ use crate::rt::clock;
 use crate::rt::output::{count, printable};
 
 /// Most lines that are named for each difference.
-const NAMED: usize = 20;
+const MAX_NAMED_LINES: usize = 20;
 
 /// Result of a comparison.
 #[derive(Debug, Clone, Default, Serialize, PartialEq)]
@@ -348,7 +348,12 @@ fn name_lines(places: &LinePlaces, files: &[String]) -> (Vec<String>, u64) {
         let file = files.get(place.file).map_or("?", String::as_str);
         format!("{file}:{}", place.line)
     };
-    let lines: Vec<String> = places.first.iter().take(NAMED).map(name).collect();
+    let lines: Vec<String> = places
+        .first
+        .iter()
+        .take(MAX_NAMED_LINES)
+        .map(name)
+        .collect();
     let more = places.count - lines.len() as u64;
     (lines, more)
 }

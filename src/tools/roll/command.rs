@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use crate::rt::syscall::kill_group;
 
 /// Bytes at the end of a command's output that are kept.
-const KEPT: u64 = 16 << 10;
+const MAX_OUTPUT: u64 = 16 << 10;
 /// Time between SIGTERM and SIGKILL for a command that is stopped.
-const GRACE: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Placeholders in a command's words.
 const PLACEHOLDERS: [&str; 5] = ["{name}", "{address}", "{host}", "{port}", "{pool}"];
@@ -142,7 +142,8 @@ impl CommandRun {
 /// stopped halfway. Its output goes to an unnamed file and not to a pipe: processes that it leaves in the background
 /// must neither block lameduck nor fail when it ends.
 pub async fn run_command(words: Vec<String>, kill: oneshot::Receiver<()>) -> CommandRun {
-    let started = scratch().and_then(|file| start(&words, &file).map(|child| (child, file)));
+    let started =
+        open_scratch_file().and_then(|file| start(&words, &file).map(|child| (child, file)));
     let (mut child, file) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -158,7 +159,7 @@ pub async fn run_command(words: Vec<String>, kill: oneshot::Receiver<()>) -> Com
     };
     CommandRun {
         status,
-        output: tail(file).unwrap_or_default(),
+        output: read_tail(file).unwrap_or_default(),
     }
 }
 
@@ -179,7 +180,7 @@ async fn end(child: &mut Child) -> io::Result<ExitStatus> {
     // It was not reaped yet, so its process id is still its own.
     if let Some(pid) = child.id() {
         let _ = kill_group(pid, libc::SIGTERM);
-        if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+        if let Ok(status) = tokio::time::timeout(KILL_TIMEOUT, child.wait()).await {
             return status;
         }
         let _ = kill_group(pid, libc::SIGKILL);
@@ -188,7 +189,7 @@ async fn end(child: &mut Child) -> io::Result<ExitStatus> {
 }
 
 /// A private file for output.
-fn scratch() -> io::Result<File> {
+fn open_scratch_file() -> io::Result<File> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let path = std::env::temp_dir().join(format!(
@@ -205,11 +206,11 @@ fn scratch() -> io::Result<File> {
     Ok(file)
 }
 
-fn tail(mut file: File) -> io::Result<String> {
+fn read_tail(mut file: File) -> io::Result<String> {
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(KEPT)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_OUTPUT)))?;
     let mut bytes = Vec::new();
-    file.take(KEPT).read_to_end(&mut bytes)?;
+    file.take(MAX_OUTPUT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_and_the_output_are_told() {
+    async fn exit_status_and_output_are_reported() {
         let (_kill, killed) = oneshot::channel();
         let ran = run_command(shell("echo out; echo err >&2; exit 3"), killed).await;
         assert!(!ran.is_well());
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_stays_behind_holds_nobody_up() {
+    async fn background_process_does_not_block_the_command() {
         let (_kill, killed) = oneshot::channel();
         let ran = run_command(shell("sleep 5 & echo $!"), killed).await;
         assert!(ran.is_well());

@@ -29,11 +29,11 @@ struct OpenCollection {
 
 /// Parses the documents of a text, including common spellings that the standard forbids. Positions are in bytes.
 pub(in crate::tools) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
-    strict(text).or_else(|broken| {
+    parse_strict(text).or_else(|broken| {
         let Some(moved) = lenient::indent_flow(text) else {
             return Err(broken);
         };
-        let mut documents = strict(&moved.text).map_err(|error| YamlError {
+        let mut documents = parse_strict(&moved.text).map_err(|error| YamlError {
             span: moved.place(error.span.start)..moved.place(error.span.end),
             ..error
         })?;
@@ -44,7 +44,7 @@ pub(in crate::tools) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
     })
 }
 
-fn strict(text: &str) -> Result<Vec<Node>, YamlError> {
+fn parse_strict(text: &str) -> Result<Vec<Node>, YamlError> {
     // The parser counts characters.
     let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let byte = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_refused() {
+    fn alias_bombs_are_refused() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
         for n in 1..12 {
             let list = vec![format!("*a{}", n - 1); 9].join(", ");

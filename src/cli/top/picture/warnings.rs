@@ -9,7 +9,7 @@ use crate::registry::view::PoolView;
 use crate::rt::output::{count, printable};
 
 /// Days before a certificate expires from which there is a warning.
-const SOON: i64 = 14;
+const WARNING_DAYS: i64 = 14;
 
 /// The warnings, one line each, the worst first.
 pub(super) fn warnings(model: &TopModel, now: SystemTime) -> Vec<String> {
@@ -29,7 +29,7 @@ pub(super) fn warnings(model: &TopModel, now: SystemTime) -> Vec<String> {
         lines.extend(of_proxy(proxy).into_iter().map(&named));
     }
     for certificate in certificates(model) {
-        if certificate.days_left < SOON {
+        if certificate.days_left < WARNING_DAYS {
             let days = count(certificate.days_left.max(0).unsigned_abs(), "day");
             lines.push(format!(
                 "certificate of {} expires in {days}",

@@ -11,7 +11,7 @@ use crate::cli::top::screen::{BackendLine, TopPane, TopScreen};
 use crate::cli::top::words::{known_rate, span};
 
 /// Seconds of a backend's history that are shown.
-const PAST: u16 = 10;
+const HISTORY_SECONDS: u16 = 10;
 
 /// A column of the table of backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl BackendField {
             F::Upgrades => ("UPGR", 5, true),
             F::Rate => ("REQ/S", 6, true),
             F::Errors => ("ERR/S", 5, true),
-            F::Past => ("", PAST, false),
+            F::Past => ("", HISTORY_SECONDS, false),
             F::Connections => ("CONNS", 5, true),
             F::Weight => ("WEIGHT", 6, true),
             F::Address => ("ADDRESS", 21, false),
@@ -121,7 +121,10 @@ impl BackendField {
                 Some(errors) if errors > 0.0 => (known_rate(Some(errors)), palette.bad()),
                 errors => (known_rate(errors), palette.quiet()),
             },
-            F::Past => (past_bars(&row.past, PAST, 1).concat(), palette.past()),
+            F::Past => (
+                past_bars(&row.past, HISTORY_SECONDS, 1).concat(),
+                palette.past(),
+            ),
             F::Connections => quiet_zero(row.connections),
             F::Weight => (row.weight.to_string(), palette.quiet()),
             F::Address => (row.address.clone(), palette.quiet()),

@@ -173,7 +173,7 @@ fn long_texts_are_cut_and_marked_whatever_is_in_them() {
 }
 
 #[test]
-fn line_that_just_fits_is_whole_and_one_without_room_is_told() {
+fn line_that_just_fits_is_complete_and_a_longer_one_is_reported() {
     let config = config::AccessLogConfig::default();
     let layout = LineLayout::new(&config);
     let length = line_by(&config, &usual()).len();

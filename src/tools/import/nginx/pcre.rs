@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_backtracking_is_refused_by_name() {
+    fn expressions_that_need_backtracking_are_refused_with_the_reason() {
         for (pattern, name) in [
             (r"/\.(?!well-known)", "negative look-ahead"),
             (r"^(a)\1", "back-references"),
