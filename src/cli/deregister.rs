@@ -27,10 +27,10 @@ pub struct DeregisterArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_deregister(args: DeregisterArgs) -> Result<(), Exit> {
     let patience = drain_answer_wait(args.timeout.as_deref());
     let query: Vec<String> = [("timeout", args.timeout), ("reason", reason_by_default())]

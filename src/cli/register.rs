@@ -1,4 +1,4 @@
-//! `lameduck register`: add a backend that runs already, or move one to another address.
+//! `lameduck register`: adds a running backend, or changes its address.
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -38,10 +38,10 @@ pub struct RegisterArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
     let asked = args.ready.asked();
     let wait = resume_answer_wait(asked.as_deref());

@@ -1,4 +1,4 @@
-//! `lameduck resume`: lift drains.
+//! `lameduck resume`: lifts drains and ends pauses.
 
 use std::time::SystemTime;
 
@@ -50,10 +50,10 @@ pub struct ResumeArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
     ask_all(
         &args.connect,
@@ -77,7 +77,7 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
     let backends = match args.target {
         TargetName::Backend(backend) => vec![backend],
         TargetName::Pool(pool) => {
-            // A hook lifts its own drains; a pause was set by an operator.
+            // A hook lifts only its own drains; a pause was set by an operator.
             let may_end = actor.is_none();
             if may_end && end_pause(client, voice, &pool, args.all, args.json).await? {
                 return Ok(());
@@ -96,8 +96,8 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
     ended.into_iter().collect()
 }
 
-/// Ends a pool's pause, if it has one; says whether that was all there was to do. Ending a pause doesn't lift drains,
-/// unless with `--all`.
+/// Ends a pool's pause, if it has one; returns whether nothing else is to be done. Ending a pause lifts drains only
+/// with `--all`.
 async fn end_pause(
     client: &AdminClient,
     voice: &ProxyVoice,
@@ -127,18 +127,18 @@ async fn end_pause(
     Ok(is_all)
 }
 
-/// What `--wait-ready` means.
+/// Time that `--wait-ready` stands for.
 const READY: &str = "60s";
 
 impl ReadyWait {
-    /// How long to wait, as the API is asked for it.
+    /// Time to wait, in the form of the API.
     pub(super) fn asked(self) -> Option<String> {
         let ready = self.wait_ready;
         self.wait.or_else(|| ready.then(|| READY.to_owned()))
     }
 }
 
-/// How long the answer may take.
+/// Longest wait for the answer.
 pub(super) fn resume_answer_wait(wait: Option<&str>) -> AnswerWait {
     match wait.and_then(|wait| crate::config::duration::parse(wait).ok()) {
         Some(time) => AnswerWait::For(time),
@@ -146,7 +146,7 @@ pub(super) fn resume_answer_wait(wait: Option<&str>) -> AnswerWait {
     }
 }
 
-/// Awaits the answer of a call that waits until a backend is ready; says after a while what keeps it from that.
+/// Waits for a call that returns when a backend is ready. If it takes long, prints what the backend still waits for.
 pub(super) async fn say_what_holds_up<T>(
     client: &AdminClient,
     voice: &ProxyVoice,
@@ -158,7 +158,7 @@ pub(super) async fn say_what_holds_up<T>(
         return answer;
     }
     let path = format!("/v1/pools/{}", segment(&backend.pool));
-    // Where even this can't be had, the call itself will tell why.
+    // If this can't be fetched either, the call itself will say why.
     if let Ok(pool) = client.get::<PoolView>(&path).await {
         let meant = pool.backends.iter();
         for view in meant.filter(|view| backend.matches_name(&view.name) && view.state != "ready") {
@@ -187,7 +187,7 @@ fn held_up(pool: &str, view: &BackendView) -> String {
     text
 }
 
-/// Prints what the backend is now.
+/// Prints the backend's state.
 pub(super) fn report(voice: &ProxyVoice, backend: &BackendName, view: &BackendView, json: bool) {
     if json {
         voice.print_json(view);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_still_holds_it_is_named() {
+    fn remaining_drains_are_named() {
         let view: BackendView = serde_json::from_value(serde_json::json!({
             "name": "app-1", "address": "127.0.0.1:1", "weight": 1, "incarnation": 1,
             "state": "draining", "health": "up", "source": "config", "last_probe": null,
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ejection_that_has_ended_or_goes_on_is_told() {
+    fn ended_and_lasting_ejections_are_described() {
         let now = humantime::parse_rfc3339("2025-01-01T00:00:00Z").unwrap();
         let ejection = serde_json::json!({
             "reason": "5 errors in a row (the last: status 500)", "cause": "consecutive_errors",
@@ -292,7 +292,7 @@ mod tests {
             "app/app-1: ready at 127.0.0.1:1\n  it was ejected (5 errors in a row (the last: status 500)) and gets \
              requests again"
         );
-        // A supervisor's hook lifts its own drain only.
+        // A supervisor's hook lifts only its own drain.
         view.ejected = view.ended_ejection.take();
         assert_eq!(
             describe(&backend, &view, now),

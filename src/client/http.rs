@@ -23,31 +23,31 @@ use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::{self, AdminEndpoint, segment};
 use crate::rt::output::printable;
 
-/// For a connect over TCP, and for answers that don't wait for anything.
+/// Longest time for a connect over TCP, and for answers that wait for nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Talks to one proxy; a connection per request.
+/// Client for one proxy; each request has its own connection.
 #[derive(Debug, Clone)]
 pub struct AdminClient {
     proxy: ProxyAddress,
 }
 
-/// How long to wait for an answer.
+/// How long an answer may take.
 #[derive(Debug, Clone, Copy)]
 pub enum AnswerWait {
-    /// It answers at once.
+    /// The proxy answers at once.
     Short,
-    /// It may take this long by what was asked, plus some.
+    /// The proxy may wait this long because of the request; some time is added.
     For(Duration),
-    /// As long as it takes.
+    /// Without a limit.
     Ever,
 }
 
 impl AdminClient {
-    /// A client for the one proxy that is meant, for what is done at one only.
+    /// A client for the one proxy that `connect` names, for commands that work with one proxy only.
     ///
     /// # Errors
-    /// When several are meant, or the token's file, or one of TLS, can't be used.
+    /// Several proxies are named, or a file of a token or of TLS can't be used.
     pub fn new(connect: &AdminArgs) -> Result<Self, ClientError> {
         let mut clients = connect.clients()?;
         match (clients.pop(), clients.is_empty()) {
@@ -63,7 +63,7 @@ impl AdminClient {
         Self { proxy }
     }
 
-    /// A client for the proxy with this admin socket.
+    /// A client for the proxy that has this admin socket.
     pub fn at_socket(socket: &Path) -> Self {
         Self::to(ProxyAddress {
             endpoints: vec![AdminEndpoint::Unix(socket.to_owned())],
@@ -72,24 +72,24 @@ impl AdminClient {
         })
     }
 
-    /// How people know the proxy.
+    /// Name of the proxy in messages.
     pub fn name(&self) -> String {
         self.proxy.name()
     }
 
-    /// `GET`.
+    /// Makes a `GET` request.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::GET, path, None::<&Value>, AnswerWait::Short)
             .await
     }
 
-    /// Any request with a JSON answer.
+    /// Makes any request with a JSON answer.
     ///
     /// # Errors
-    /// When the proxy can't be reached, refuses, or doesn't answer in time.
+    /// The proxy can't be reached, refuses, or doesn't answer in time.
     pub async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -109,10 +109,10 @@ impl AdminClient {
         })
     }
 
-    /// Any request; the status and the body as they came.
+    /// Makes any request, and returns status and body as they are.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or doesn't answer in time.
+    /// The proxy can't be reached, or doesn't answer in time.
     pub async fn raw(
         &self,
         method: Method,
@@ -140,20 +140,20 @@ impl AdminClient {
         })
     }
 
-    /// Subscribes to the events, of one pool or of all.
+    /// Subscribes to the events of one pool or of all.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub async fn events(&self, pool: Option<&str>) -> Result<AdminEvents, ClientError> {
         let query = pool.map_or_else(String::new, |pool| format!("?pool={}", segment(pool)));
         self.stream(Method::GET, &format!("/v1/events{query}"), None::<&Value>)
             .await
     }
 
-    /// Any request that is answered with a stream of server-sent events.
+    /// Makes any request that is answered with a stream of server-sent events.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub async fn stream(
         &self,
         method: Method,
@@ -184,7 +184,7 @@ impl AdminClient {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(broken)?;
-        // Ends by itself when the response or its reader is gone.
+        // This task ends by itself when the response or its reader is dropped.
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in request_fields(endpoint, self.proxy.token.as_deref(), body.is_some()) {
@@ -233,7 +233,7 @@ impl AdminClient {
     }
 }
 
-/// Either kind of stream.
+/// Connection of any kind.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
@@ -251,10 +251,10 @@ fn broken(error: hyper::Error) -> ClientError {
     ))
 }
 
-/// What a problem document means for the exit code, and its text.
+/// Error for a problem document; it decides the exit code and the text.
 fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
     let detail = ReceivedProblem::read(bytes).detail;
-    // Line by line: diagnostics have several.
+    // Line by line, because the diagnostics of a configuration have several lines.
     let detail: Vec<String> = detail.lines().map(printable).collect();
     let detail = match detail.join("\n") {
         empty if empty.is_empty() => {
@@ -271,8 +271,8 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
     }
 }
 
-/// Replaces the API's paths by the commands that a user at a terminal has for them. A configuration's diagnostics
-/// have their own "error:".
+/// Replaces paths of the API by the commands that do the same. The diagnostics of a configuration begin with their own
+/// "error:".
 fn in_our_words(detail: &str) -> String {
     if detail.starts_with("error:") {
         return format!("the configuration is refused, the old one stays in force\n{detail}");
@@ -293,18 +293,18 @@ pub struct AdminEvents {
 }
 
 impl AdminEvents {
-    /// Waits for a change. Safe to drop and call again.
+    /// Waits for the next event and discards it. Cancel-safe.
     ///
     /// # Errors
-    /// When the stream ended.
+    /// The stream has ended.
     pub async fn changed(&mut self) -> Result<(), ClientError> {
         self.next().await.map(drop)
     }
 
-    /// Waits for the next event, as it came. Safe to drop and call again.
+    /// Waits for the next event, and returns it as it came. Cancel-safe.
     ///
     /// # Errors
-    /// When the stream ended.
+    /// The stream has ended.
     pub async fn next(&mut self) -> Result<Bytes, ClientError> {
         loop {
             let ended = || ClientError::unreachable("the proxy closed the event stream");
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_server_s_words() {
+    fn refusal_is_reported_in_the_servers_words() {
         let body = br#"{"detail":"there is no pool `x`;\u001b[2J known pools: app."}"#;
         let error = refusal(StatusCode::NOT_FOUND, body);
         assert_eq!(

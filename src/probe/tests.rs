@@ -1,4 +1,4 @@
-//! Against real servers on loopback.
+//! Probes of real servers on the loopback interface.
 
 mod rig;
 
@@ -132,13 +132,13 @@ async fn the_connection_is_reused_and_its_end_is_reported_with_a_probe() {
     assert_eq!(rig.endpoint.connections.open(), 1);
     drop(app);
     assert_eq!(rig.next().await.0, BackendEvent::PeerClosed);
-    // Without waiting for the next turn, which is an hour away.
+    // The probe comes without waiting for the next one by schedule, which is an hour away.
     assert_eq!(rig.probed().await.0, ProbeResult::Refused);
     rig.connections_become(0).await;
 }
 
 #[tokio::test]
-async fn whatever_marks_its_end_the_answer_is_read_and_the_connection_kept_where_it_may_be() {
+async fn answer_is_read_to_its_end_and_the_connection_kept_where_allowed() {
     for (answer, kept) in [
         ("HTTP/1.1 204 No Content\r\n\r\n", true),
         (
@@ -158,7 +158,7 @@ async fn whatever_marks_its_end_the_answer_is_read_and_the_connection_kept_where
             "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
             false,
         ),
-        // A byte that nobody asked for.
+        // This byte belongs to no request.
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok!", false),
     ] {
         let app = app(&[answer]).await;
@@ -219,7 +219,7 @@ async fn no_connection_is_kept_while_draining() {
     rig.cadence.send(slow).unwrap();
     rig.connections_become(0).await;
     rig.prober.probe_now();
-    // The end that we made is no news.
+    // An end that the prober caused itself is not reported.
     assert_eq!(rig.probed().await.0, ProbeResult::Pass);
     rig.connections_become(0).await;
     assert!(
@@ -297,7 +297,7 @@ async fn many_wishes_make_few_probes() {
 
 #[tokio::test]
 async fn an_app_that_closes_every_connection_is_not_probed_in_a_circle() {
-    // It answers, then closes without having said so.
+    // The app answers, and then closes the connection without having announced it.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
@@ -338,7 +338,7 @@ async fn without_a_health_url_accepting_is_enough_until_the_process_is_gone() {
     drop(app);
     rig.prober.probe_now();
     assert_eq!(rig.probed().await.0, ProbeResult::Refused);
-    // The next process is asked again.
+    // The health URL is tried again with the next process.
     let listener = TcpListener::bind(address).await.unwrap();
     let app = app_on(listener, vec![Some(OK.into())]).await;
     rig.prober.probe_now();
@@ -374,7 +374,7 @@ async fn new_listener_is_reported() {
     let before = listener(rig.next().await.0);
     assert!(before.is_some());
     let address = first.address;
-    // Stopped and started again before a probe could see it.
+    // The app is stopped and started again before a probe could see it.
     let mut first = first;
     first.task.shutdown().await;
     let again = app_on(
@@ -412,7 +412,7 @@ async fn a_unix_socket() {
 
 #[tokio::test]
 async fn a_name_is_resolved_and_tried_at_each_of_its_addresses() {
-    // `localhost` may lead to ::1 first, where nobody listens.
+    // `localhost` may resolve to ::1 first, where nothing listens.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let app = app_on(listener, vec![Some(OK.into())]).await;
     let mut rig = Rig::new(

@@ -79,7 +79,7 @@ words! {
 words! {
     /// A field of a line.
     pub enum LogField {
-        /// When the request's first byte was read.
+        /// Time at which the request's first byte was read.
         Time = "time",
         /// The client's address.
         Client = "client",
@@ -97,43 +97,43 @@ words! {
         BytesIn = "bytes_in",
         /// Body bytes to the client.
         BytesOut = "bytes_out",
-        /// How long it took.
+        /// Duration of the request.
         DurationMs = "duration_ms",
-        /// How long backends took.
+        /// Time spent waiting for backends.
         UpstreamMs = "upstream_ms",
         /// The pool.
         Pool = "pool",
         /// The backend.
         Backend = "backend",
-        /// How often backends were tried.
+        /// Number of attempts on backends.
         Attempts = "attempts",
-        /// How long it was on hold.
+        /// Time that the request was on hold.
         HeldMs = "held_ms",
-        /// Who asks.
+        /// Name of the user who has authenticated.
         User = "user",
         /// The route.
         Route = "route",
-        /// Why it was tried again.
+        /// Reason for the last retry.
         RetryReason = "retry_reason",
-        /// What became of its session.
+        /// State of its sticky session.
         Sticky = "sticky",
-        /// How it ended.
+        /// How the request ended, unless it ended well.
         End = "end",
-        /// Why it was answered here.
+        /// Why lameduck answered itself.
         Cause = "cause",
-        /// Its id.
+        /// `X-Request-Id`.
         RequestId = "request_id",
         /// `User-Agent`.
         UserAgent = "user_agent",
         /// `Referer`.
         Referer = "referer",
-        /// What it was to restarts.
+        /// Restarts that the request met, and how.
         Restarts = "restarts",
-        /// Its trace.
+        /// Trace id.
         TraceId = "trace_id",
-        /// It was slow.
+        /// Whether the request was slow.
         Slow = "slow",
-        /// The share of those like it that are logged.
+        /// Share of plain successes that is logged.
         Sample = "sample",
     }
 }

@@ -64,7 +64,7 @@ fn lines_over_tcp_are_counted_octets_and_a_new_connection_follows_a_broken_one()
         b"9 <30>1 one11 <30>1 three".first_chunk::<23>().unwrap()
     );
     drop(stream);
-    // The first line may still be taken by a connection that is closed already.
+    // The first line may still go into a connection that is closed already.
     for _ in 0..100 {
         let _ = sink.send_lines(b"<30>1 again\n", || false);
         server.set_nonblocking(true).unwrap();
