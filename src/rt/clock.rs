@@ -127,6 +127,16 @@ impl ClockReading {
         }
     }
 
+    /// The same for what was still to come at `since`. No more is left of it than there was then, even where the wall
+    /// clock was set back while nobody was there to see it.
+    pub fn due_from_wall(&self, at: SystemTime, since: SystemTime) -> Time {
+        let due = self.from_wall(at);
+        match at.duration_since(since) {
+            Ok(whole) => due.min(self.now.saturating_add(whole)),
+            Err(_) => due,
+        }
+    }
+
     /// How far the wall clock has been set, or the machine has been suspended, since an earlier reading.
     pub fn step_since(&self, earlier: &Self) -> Duration {
         let expected = earlier.to_wall(self.now);
