@@ -58,7 +58,7 @@ pub enum ProblemKind {
     Conflict,
     /// [`RegistryError::NotReady`]: the change was made, the wait for its effect ran out.
     WaitRanOut,
-    /// [`RegistryError::ShuttingDown`].
+    /// [`RegistryError::ShuttingDown`], [`RegistryError::HandedOver`].
     ShuttingDown,
     /// A readiness check says no.
     NotReady,
@@ -311,6 +311,10 @@ impl From<RegistryError> for ProblemDocument {
                 ProblemKind::ShuttingDown,
                 format!("{text}; nothing can be changed any more. Ask again when it is back."),
             ),
+            RegistryError::HandedOver => ProblemDocument::new(
+                ProblemKind::ShuttingDown,
+                format!("{text}. Ask again: it answers at the same address."),
+            ),
         }
     }
 }
@@ -405,6 +409,7 @@ mod tests {
             ),
             (RegistryError::Failed, 500),
             (RegistryError::ShuttingDown, 503),
+            (RegistryError::HandedOver, 503),
         ];
         for (refusal, status) in refusals {
             let text = refusal.to_string();

@@ -9,7 +9,8 @@ pub enum ClientErrorKind {
     Late,
     /// The proxy can't be reached, or is gone.
     Unreachable,
-    /// The connection ended before the answer was there: the proxy may have stopped, or another process is in its place.
+    /// It is not done, or nobody says so: the connection ended before the answer was there, or the proxy is ending. It may
+    /// have stopped, or another process is in its place.
     Broken,
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -18,11 +18,19 @@ use tokio::time::timeout;
 
 pub use super::admin_args::AdminArgs;
 use super::admin_args::ProxyAddress;
-use super::error::ClientError;
+use super::error::{ClientError, ClientErrorKind};
 use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::{self, AdminEndpoint, segment};
 use crate::rt::output::printable;
 
+/// The problem of a proxy that changes nothing any more: it stops, or another process has taken over.
+const SHUTTING_DOWN: &str = "shutting-down";
+/// Before whoever has taken the proxy's place is asked.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How long nobody may answer, one time after the other: several upgrades may follow each other.
+const UNANSWERED: Duration = Duration::from_secs(5);
+/// A connection that ends sooner than this was not waited on: it is one more time that nobody answers.
+const WAITED: Duration = Duration::from_secs(1);
 /// For a connect over TCP, and for answers that don't wait for anything.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,6 +49,19 @@ pub enum AnswerWait {
     For(Duration),
     /// As long as it takes.
     Ever,
+}
+
+/// A request with a JSON answer.
+#[derive(Debug, Clone)]
+pub struct AdminRequest {
+    /// Its method.
+    pub method: Method,
+    /// Its path, and its query.
+    pub path: String,
+    /// What it has to say.
+    pub body: Option<Value>,
+    /// How long its answer may take.
+    pub wait: AnswerWait,
 }
 
 impl AdminClient {
@@ -107,6 +128,42 @@ impl AdminClient {
                  same version (`lameduck --version`)?"
             ))
         })
+    }
+
+    /// As [`Self::call`], for what outlives an upgrade of the proxy: whoever has taken its place is asked again. Twice must be
+    /// as good as once. `request`: what is asked for after so long, and how long the answer may take then.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_across_upgrades<T: DeserializeOwned>(
+        &self,
+        request: impl Fn(Duration) -> AdminRequest,
+    ) -> Result<T, ClientError> {
+        let began = Instant::now();
+        let mut unanswered_since = None;
+        loop {
+            let asked = Instant::now();
+            let AdminRequest {
+                method,
+                path,
+                body,
+                wait,
+            } = request(began.elapsed());
+            match self.call(method, &path, body.as_ref(), wait).await {
+                Err(error) if error.kind == ClientErrorKind::Broken => {
+                    let since = match asked.elapsed() < WAITED {
+                        true => unanswered_since.unwrap_or(asked),
+                        false => Instant::now(),
+                    };
+                    if since.elapsed() >= UNANSWERED {
+                        return Err(error);
+                    }
+                    unanswered_since = Some(since);
+                }
+                answer => return answer,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Any request; the status and the body as they came.
@@ -253,9 +310,9 @@ fn broken(error: hyper::Error) -> ClientError {
 
 /// What a problem document means for the exit code, and its text.
 fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
-    let detail = ReceivedProblem::read(bytes).detail;
+    let problem = ReceivedProblem::read(bytes);
     // Line by line: diagnostics have several.
-    let detail: Vec<String> = detail.lines().map(printable).collect();
+    let detail: Vec<String> = problem.detail.lines().map(printable).collect();
     let detail = match detail.join("\n") {
         empty if empty.is_empty() => {
             format!("the proxy answered {status} without a reason; is this lameduck's admin API?")
@@ -263,6 +320,9 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
         detail => in_our_words(&detail),
     };
     match status {
+        StatusCode::SERVICE_UNAVAILABLE if problem.slug == SHUTTING_DOWN => {
+            ClientError::broken(detail)
+        }
         StatusCode::GATEWAY_TIMEOUT => ClientError::late(detail),
         StatusCode::UNAUTHORIZED => ClientError::failed(format!(
             "{detail} Here: --token-file or LAMEDUCK_TOKEN_FILE."
@@ -322,7 +382,6 @@ impl AdminEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::error::ClientErrorKind;
 
     fn client(endpoints: Vec<AdminEndpoint>) -> AdminClient {
         AdminClient::to(ProxyAddress {
@@ -382,6 +441,9 @@ mod tests {
             refusal(StatusCode::NOT_FOUND, body).message,
             "there is no pool `x`; known pools: app; `lameduck status` lists them"
         );
+        let body = br#"{"type":"urn:lameduck:problem:shutting-down","detail":"it has gone"}"#;
+        let error = refusal(StatusCode::SERVICE_UNAVAILABLE, body);
+        assert_eq!(error, ClientError::broken("it has gone"));
         let body = br#"{"detail":"error: there is no `x` in [server]\n --> a.toml:1:1"}"#;
         let message = refusal(StatusCode::UNPROCESSABLE_ENTITY, body).message;
         assert_eq!(
