@@ -56,7 +56,7 @@ pub enum ProblemKind {
     InvalidValue,
     /// [`RegistryError::Conflict`].
     Conflict,
-    /// [`RegistryError::NotReady`]: the change was made, the wait for its effect ran out.
+    /// [`RegistryError::NotReady`]: the change was made, the wait for its effect ran out. [`RegistryError::NotCome`].
     WaitRanOut,
     /// [`RegistryError::ShuttingDown`], [`RegistryError::HandedOver`].
     ShuttingDown,
@@ -284,6 +284,10 @@ impl From<RegistryError> for ProblemDocument {
                 );
                 ProblemDocument::new(ProblemKind::UnknownBackend, detail)
             }
+            RegistryError::NotCome { .. } => ProblemDocument::new(
+                ProblemKind::WaitRanOut,
+                format!("{text}. Nothing was changed; does it run, and register under this name?"),
+            ),
             RegistryError::UnknownLease(_) => {
                 ProblemDocument::new(ProblemKind::UnknownLease, format!("{text}. Ask for a new one."))
             }
@@ -391,8 +395,18 @@ mod tests {
                     pool: "a".into(),
                     name: "x".into(),
                     known: "none".into(),
+                    may_come: false,
                 },
                 404,
+            ),
+            (
+                RegistryError::NotCome {
+                    pool: "a".into(),
+                    name: "x".into(),
+                    known: "none".into(),
+                    waited: std::time::Duration::from_secs(1),
+                },
+                504,
             ),
             (RegistryError::Invalid("bad".into()), 422),
             (RegistryError::NotYours("theirs".into()), 403),

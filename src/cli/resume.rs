@@ -173,7 +173,15 @@ pub(super) async fn say_what_holds_up<T>(
     // Where even this can't be had, the call itself will tell why.
     if let Ok(pool) = client.get::<PoolView>(&path).await {
         let meant = pool.backends.iter();
-        for view in meant.filter(|view| backend.matches_name(&view.name) && view.state != "ready") {
+        let meant: Vec<_> = meant
+            .filter(|view| backend.matches_name(&view.name))
+            .collect();
+        if meant.is_empty() {
+            voice.complain(&format!(
+                "waiting: there is no {backend} yet; `lameduck status` lists those that have come"
+            ));
+        }
+        for view in meant.into_iter().filter(|view| view.state != "ready") {
             voice.complain(&held_up(&backend.pool, view));
         }
     }

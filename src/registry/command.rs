@@ -414,6 +414,7 @@ impl RegistryWriter {
                 pool: pool.to_owned(),
                 name: name.to_owned(),
                 known: listed(members.values().map(|member| &*member.endpoint.name)),
+                may_come: state.takes_arrivals(),
             });
         }
         Ok((index, keys))

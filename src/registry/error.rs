@@ -24,6 +24,20 @@ pub enum RegistryError {
         name: String,
         /// Those that exist, for people.
         known: String,
+        /// It may still come by itself: launchers, sources or the API add backends to this pool.
+        may_come: bool,
+    },
+    /// None of this name has come.
+    #[error("no backend `{name}` has come to pool `{pool}` within {}; known backends: {known}", humantime::format_duration(*.waited))]
+    NotCome {
+        /// The pool.
+        pool: String,
+        /// What was asked for.
+        name: String,
+        /// Those that exist, for people.
+        known: String,
+        /// How long the caller waited.
+        waited: Duration,
     },
     /// No such lease.
     #[error(
@@ -76,4 +90,26 @@ pub enum RegistryError {
     /// Changes belong to the process that has taken over, and so does what they wait for.
     #[error("another lameduck has taken over in the meantime")]
     HandedOver,
+}
+
+impl RegistryError {
+    /// Whether a backend of that name may still come by itself.
+    pub(super) fn may_come(&self) -> bool {
+        matches!(self, Self::UnknownBackend { may_come: true, .. })
+    }
+
+    /// The same for a caller who has waited for that.
+    pub(super) fn not_come_within(self, waited: Duration) -> Self {
+        match self {
+            Self::UnknownBackend {
+                pool, name, known, ..
+            } => Self::NotCome {
+                pool,
+                name,
+                known,
+                waited,
+            },
+            other => other,
+        }
+    }
 }

@@ -189,10 +189,10 @@ impl RegistryHandle {
         Ok(answer)
     }
 
-    /// Lifts drains; with `wait`, answers when the backend is ready.
+    /// Lifts drains; with `wait`, answers when the backend is ready, also one that is still to come.
     ///
     /// # Errors
-    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] when the wait ran out.
+    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] or [`RegistryError::NotCome`] when the wait ran out.
     pub async fn resume(
         &self,
         pool: &str,
@@ -205,15 +205,27 @@ impl RegistryHandle {
             None => request::which(&request)?,
         };
         let patience = wait.map(ReadyPatience::from_now);
-        let ended_ejection = self
-            .ask(|reply| RegistryCommand::Resume {
+        // Subscribed before it is asked, so that no arrival falls in between.
+        let mut events = self.subscribe();
+        let ended_ejection = loop {
+            let asked = self.ask(|reply| RegistryCommand::Resume {
                 pool: pool.to_owned(),
                 name: name.to_owned(),
-                which,
+                which: which.clone(),
                 owner: self.owner,
                 reply,
-            })
-            .await??;
+            });
+            match (asked.await?, patience) {
+                (Err(error), Some(patience)) if error.may_come() => {
+                    if Instant::now() >= patience.until {
+                        return Err(error.not_come_within(patience.whole));
+                    }
+                    let look = patience.until.min(Instant::now() + LOOK);
+                    self.changes_before(&mut events, look, pool, name).await?;
+                }
+                (resumed, _) => break resumed?,
+            }
+        };
         Ok(BackendView {
             ended_ejection,
             ..self.done(pool, name, patience).await?
@@ -340,6 +352,9 @@ impl RegistryHandle {
         }
     }
 }
+
+/// Between two looks at whether a backend has come: not every arrival has an event of its own.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a caller waits until a backend is ready.
 #[derive(Debug, Clone, Copy)]
