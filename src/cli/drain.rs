@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use hyper::Method;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all, check_alive, stops_answering};
 use crate::client::admin_args::AdminArgs;
-use crate::client::error::{ClientError, ClientErrorKind};
-use crate::client::http::{AdminClient, AnswerWait};
+use crate::client::http::{AdminClient, AdminRequest, AnswerWait};
 use crate::client::names::{
     ActorArg, BackendName, LameDuckArg, RestartedWhen, TargetName, backend_or_pool, duration,
     longest_day, segment,
@@ -25,8 +23,8 @@ use crate::rt::output::{ProgressLine, count, printable};
 
 /// Time between two checks whether new requests still arrive.
 const QUIET_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Waits before a drain is requested again after its connection has ended: another process may take the proxy's place.
-const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(200); 3];
+/// A request that is made sooner than this after the command's start is the first one.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_millis(100);
 /// Time between two checks of what is in flight.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -109,11 +107,10 @@ async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Res
     };
     // A drain until the next restart must not replace an operator's drain that has no end.
     let once = args.actor == ActorArg::Operator && args.until == UntilArg::Restarted;
-    let patience = drain_answer_wait(args.timeout.as_deref());
     let request = DrainRequest {
         actor: Some(args.actor.as_str().to_owned()),
         id: once.then(|| "restart".to_owned()),
-        timeout: args.timeout,
+        timeout: args.timeout.clone(),
         until: Some(until.to_owned()),
         restarted_when: args
             .restarted_when
@@ -139,10 +136,21 @@ async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Res
             verb: "drain",
             json: args.json,
         };
-        let path = format!("{}/drain", backend.path());
-        let answer = call
-            .wait(Method::POST, &path, Some(&request), patience)
-            .await?;
+        let asked = |after| {
+            let timeout = time_left(args.timeout.as_deref(), after);
+            let wait = drain_answer_wait(timeout.as_deref());
+            let request = DrainRequest {
+                timeout,
+                ..request.clone()
+            };
+            AdminRequest {
+                method: Method::POST,
+                path: format!("{}/drain", backend.path()),
+                body: serde_json::to_value(request).ok(),
+                wait,
+            }
+        };
+        let answer = call.wait(asked).await?;
         call.conclude(&answer)
     });
     // All drains run at once, and each is reported when it ends. If several fail, the first in the list decides the
@@ -251,6 +259,18 @@ pub(super) fn print_warning(voice: &ProxyVoice, warning: Option<&str>) {
     }
 }
 
+/// Returns what is left of a given duration after some time has passed.
+pub(super) fn time_left(given: Option<&str>, after: Duration) -> Option<String> {
+    let given = given?;
+    match crate::config::duration::parse(given) {
+        // The first request has the duration as it was written.
+        Ok(whole) if after >= FIRST_REQUEST_WITHIN => {
+            Some(format!("{}ms", whole.saturating_sub(after).as_millis()))
+        }
+        _ => Some(given.to_owned()),
+    }
+}
+
 /// Longest wait for the answer to a drain; without a time-out, the pool's own deadline applies.
 pub(super) fn drain_answer_wait(timeout: Option<&str>) -> AnswerWait {
     let time = timeout.and_then(|timeout| crate::config::duration::parse(timeout).ok());
@@ -280,10 +300,7 @@ impl DrainCall<'_> {
     /// Requests the drain, shows its progress, and waits for its end.
     pub(super) async fn wait(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<&impl Serialize>,
-        patience: AnswerWait,
+        request: impl Fn(Duration) -> AdminRequest,
     ) -> Result<DrainResponse, Exit> {
         let cannot = |error: std::io::Error| Exit::failed(format!("can't catch signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
@@ -291,7 +308,7 @@ impl DrainCall<'_> {
         // The progress of several drains would overwrite each other.
         let progress = ProgressLine::new(!self.json && !self.voice.is_one_of_several());
         tokio::select! {
-            answer = self.ask(method, path, body, patience) => answer.map_err(Exit::from),
+            answer = self.client.call_across_upgrades(request) => answer.map_err(Exit::from),
             () = self.wait_until_unreachable() => Err(Exit::unreachable(
                 "it was asked, and has stopped answering since; whether it still sends requests can't be told.",
             )),
@@ -299,25 +316,6 @@ impl DrainCall<'_> {
             _ = interrupt.recv() => Err(self.interrupted()),
             _ = terminate.recv() => Err(self.interrupted()),
         }
-    }
-
-    /// Requests the drain, and again if another process has taken the proxy's place: a second request changes nothing.
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&impl Serialize>,
-        patience: AnswerWait,
-    ) -> Result<DrainResponse, ClientError> {
-        let ask = || self.client.call(method.clone(), path, body, patience);
-        for pause in RETRY_PAUSES {
-            match ask().await {
-                Err(error) if error.kind == ClientErrorKind::Broken => {}
-                answer => return answer,
-            }
-            tokio::time::sleep(pause).await;
-        }
-        ask().await
     }
 
     fn interrupted(&self) -> Exit {

@@ -1,18 +1,18 @@
 //! `lameduck resume`: lifts drains and ends pauses.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::drain::{backends_of, print_warning};
+use super::drain::{backends_of, print_warning, time_left};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use super::status::{back_in, shown_state};
 use crate::client::admin_args::AdminArgs;
-use crate::client::http::{AdminClient, AnswerWait};
+use crate::client::http::{AdminClient, AdminRequest, AnswerWait};
 use crate::client::names::{ActorArg, BackendName, TargetName, backend_or_pool, duration, segment};
 use crate::core::drain::UNSEEN_AFTER;
 use crate::registry::view::{BackendView, PauseResponse, PoolView, ResumeRequest};
@@ -66,12 +66,10 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
 
 async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> Result<(), Exit> {
     let asked = args.ready.asked();
-    let wait = resume_answer_wait(asked.as_deref());
     let actor = args.actor.filter(|actor| *actor == ActorArg::Supervisor);
     let request = ResumeRequest {
         all: args.all,
         actor: actor.map(|actor| actor.as_str().to_owned()),
-        wait: asked,
         ..ResumeRequest::default()
     };
     let backends = match args.target {
@@ -86,8 +84,19 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
         }
     };
     let resumed = backends.iter().map(async |backend| {
-        let path = format!("{}/resume", backend.path());
-        let call = client.call(Method::POST, &path, Some(&request), wait);
+        let call = client.call_across_upgrades(|after| {
+            let (left, wait) = ready_wait(asked.as_deref(), after);
+            let request = ResumeRequest {
+                wait: left,
+                ..request.clone()
+            };
+            AdminRequest {
+                method: Method::POST,
+                path: format!("{}/resume", backend.path()),
+                body: serde_json::to_value(request).ok(),
+                wait,
+            }
+        });
         let view: BackendView = say_what_holds_up(client, voice, backend, call).await?;
         report(voice, backend, &view, args.json);
         Ok(())
@@ -138,12 +147,16 @@ impl ReadyWait {
     }
 }
 
-/// Longest wait for the answer.
-pub(super) fn resume_answer_wait(wait: Option<&str>) -> AnswerWait {
-    match wait.and_then(|wait| crate::config::duration::parse(wait).ok()) {
-        Some(time) => AnswerWait::For(time),
-        None => AnswerWait::Short,
-    }
+/// Returns what is left of the wait until a backend is ready after some time has passed, and the longest wait for the
+/// answer to such a request.
+pub(super) fn ready_wait(asked: Option<&str>, after: Duration) -> (Option<String>, AnswerWait) {
+    let left = time_left(asked, after);
+    let time = left.as_deref().map(crate::config::duration::parse);
+    let wait = match time {
+        Some(Ok(time)) => AnswerWait::For(time),
+        _ => AnswerWait::Short,
+    };
+    (left, wait)
 }
 
 /// Waits for a call that returns when a backend is ready. If it takes long, prints what the backend still waits for.
@@ -161,7 +174,15 @@ pub(super) async fn say_what_holds_up<T>(
     // If this can't be fetched either, the call itself will say why.
     if let Ok(pool) = client.get::<PoolView>(&path).await {
         let meant = pool.backends.iter();
-        for view in meant.filter(|view| backend.matches_name(&view.name) && view.state != "ready") {
+        let meant: Vec<_> = meant
+            .filter(|view| backend.matches_name(&view.name))
+            .collect();
+        if meant.is_empty() {
+            voice.complain(&format!(
+                "waiting: there is no {backend} yet; `lameduck status` lists those that have come"
+            ));
+        }
+        for view in meant.into_iter().filter(|view| view.state != "ready") {
             voice.complain(&held_up(&backend.pool, view));
         }
     }

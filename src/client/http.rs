@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -18,11 +18,19 @@ use tokio::time::timeout;
 
 pub use super::admin_args::AdminArgs;
 use super::admin_args::ProxyAddress;
-use super::error::ClientError;
+use super::error::{ClientError, ClientErrorKind};
 use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::{self, AdminEndpoint, segment};
 use crate::rt::output::printable;
 
+/// Problem of a proxy that accepts no more changes: it stops, or another process has taken over.
+const SHUTTING_DOWN: &str = "shutting-down";
+/// Pause before a request is made again at the process that has taken the proxy's place.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Longest time in which requests fail one after the other: several upgrades may follow each other.
+const LONGEST_FAILING: Duration = Duration::from_secs(5);
+/// A connection that lasted longer than this was waiting for its answer. When it breaks, the proxy has answered until then.
+const WAITING_AFTER: Duration = Duration::from_secs(1);
 /// Longest time for a connect over TCP, and for answers that wait for nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,6 +49,19 @@ pub enum AnswerWait {
     For(Duration),
     /// Without a limit.
     Ever,
+}
+
+/// A request with a JSON answer.
+#[derive(Debug, Clone)]
+pub struct AdminRequest {
+    /// HTTP method.
+    pub method: Method,
+    /// Path and query.
+    pub path: String,
+    /// JSON body, if it has one.
+    pub body: Option<Value>,
+    /// Longest wait for the answer.
+    pub wait: AnswerWait,
 }
 
 impl AdminClient {
@@ -107,6 +128,42 @@ impl AdminClient {
                  same version (`lameduck --version`)?"
             ))
         })
+    }
+
+    /// As [`Self::call`], for requests that outlive an upgrade of the proxy: they are made again at the process that has
+    /// taken its place, so a second one must change nothing. `request` makes the request for a given time since the first.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_across_upgrades<T: DeserializeOwned>(
+        &self,
+        request: impl Fn(Duration) -> AdminRequest,
+    ) -> Result<T, ClientError> {
+        let began = Instant::now();
+        let mut failing_since = None;
+        loop {
+            let asked = Instant::now();
+            let AdminRequest {
+                method,
+                path,
+                body,
+                wait,
+            } = request(began.elapsed());
+            match self.call(method, &path, body.as_ref(), wait).await {
+                Err(error) if error.kind == ClientErrorKind::Broken => {
+                    let since = match asked.elapsed() < WAITING_AFTER {
+                        true => failing_since.unwrap_or(asked),
+                        false => Instant::now(),
+                    };
+                    if since.elapsed() >= LONGEST_FAILING {
+                        return Err(error);
+                    }
+                    failing_since = Some(since);
+                }
+                answer => return answer,
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
     }
 
     /// Makes any request, and returns status and body as they are.
@@ -253,9 +310,9 @@ fn broken(error: hyper::Error) -> ClientError {
 
 /// Error for a problem document; it decides the exit code and the text.
 fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
-    let detail = ReceivedProblem::read(bytes).detail;
+    let problem = ReceivedProblem::read(bytes);
     // Line by line, because the diagnostics of a configuration have several lines.
-    let detail: Vec<String> = detail.lines().map(printable).collect();
+    let detail: Vec<String> = problem.detail.lines().map(printable).collect();
     let detail = match detail.join("\n") {
         empty if empty.is_empty() => {
             format!("the proxy answered {status} without a reason; is this lameduck's admin API?")
@@ -263,6 +320,9 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
         detail => in_our_words(&detail),
     };
     match status {
+        StatusCode::SERVICE_UNAVAILABLE if problem.slug == SHUTTING_DOWN => {
+            ClientError::broken(detail)
+        }
         StatusCode::GATEWAY_TIMEOUT => ClientError::late(detail),
         StatusCode::UNAUTHORIZED => ClientError::failed(format!(
             "{detail} Here: --token-file or LAMEDUCK_TOKEN_FILE."
@@ -322,7 +382,6 @@ impl AdminEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::error::ClientErrorKind;
 
     fn client(endpoints: Vec<AdminEndpoint>) -> AdminClient {
         AdminClient::to(ProxyAddress {
@@ -382,6 +441,9 @@ mod tests {
             refusal(StatusCode::NOT_FOUND, body).message,
             "there is no pool `x`; known pools: app; `lameduck status` lists them"
         );
+        let body = br#"{"type":"urn:lameduck:problem:shutting-down","detail":"it has gone"}"#;
+        let error = refusal(StatusCode::SERVICE_UNAVAILABLE, body);
+        assert_eq!(error, ClientError::broken("it has gone"));
         let body = br#"{"detail":"error: there is no `x` in [server]\n --> a.toml:1:1"}"#;
         let message = refusal(StatusCode::UNPROCESSABLE_ENTITY, body).message;
         assert_eq!(

@@ -273,7 +273,7 @@ impl FollowedSource {
             Ok(applied) => applied,
             // This task is about to be dropped: the source is not configured any more, or the process ends.
             Err(RegistryError::Conflict(_) | RegistryError::UnknownPool { .. }) => return,
-            Err(RegistryError::ShuttingDown) => return,
+            Err(RegistryError::ShuttingDown | RegistryError::HandedOver) => return,
             Err(error) => {
                 warn!(pool = self.pool, source = &*self.label, %error, "the source's backends were not taken");
                 return;

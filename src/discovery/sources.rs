@@ -156,7 +156,9 @@ impl RunningSources {
             if let Err(error) = outcome
                 && !matches!(
                     error,
-                    RegistryError::UnknownPool { .. } | RegistryError::ShuttingDown
+                    RegistryError::UnknownPool { .. }
+                        | RegistryError::ShuttingDown
+                        | RegistryError::HandedOver
                 )
             {
                 tracing::warn!(pool, source = &*source, %error, "backends of a former source were not withdrawn");

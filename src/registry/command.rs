@@ -408,11 +408,13 @@ impl RegistryWriter {
         let index = self.index(pool)?;
         let keys = self.pools[index].keys_meant(name);
         if keys.is_empty() {
-            let members = &self.pools[index].members;
+            let state = &self.pools[index];
+            let members = &state.members;
             return Err(RegistryError::UnknownBackend {
                 pool: pool.to_owned(),
                 name: name.to_owned(),
                 known: listed(members.values().map(|member| &*member.endpoint.name)),
+                may_come: state.takes_arrivals(),
             });
         }
         Ok((index, keys))

@@ -155,6 +155,8 @@ pub struct Endpoint {
     peer_closed: AtomicBool,
     /// One more than the epoch; 0: not quiet.
     quiet: AtomicU64,
+    /// Connections that move to another process count here, too.
+    counts_moved: AtomicBool,
     signals: UnboundedSender<Wakeup>,
     /// Its pool's queue: requests that wait there are woken when there is room here.
     queue: Arc<HoldQueue>,
@@ -217,6 +219,7 @@ impl Endpoint {
             hinted: AtomicBool::new(false),
             peer_closed: AtomicBool::new(false),
             quiet: AtomicU64::new(0),
+            counts_moved: AtomicBool::new(false),
             signals,
             queue,
         }
@@ -362,6 +365,17 @@ impl Endpoint {
             interrupt: self.connections.join(),
             endpoint: self.clone(),
         }
+    }
+
+    /// From now on, what moves to another process counts here, too: somebody hears from this process that the backend is
+    /// quiet.
+    pub(super) fn count_what_moves(&self) {
+        self.counts_moved.store(true, Ordering::Release);
+    }
+
+    /// Whether what moves to another process counts here, too.
+    pub fn counts_what_moves(&self) -> bool {
+        self.counts_moved.load(Ordering::Acquire)
     }
 
     /// Whether fail-open may use it. Once this is false, a request that still enters is in the gate's count.

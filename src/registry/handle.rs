@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::command::RegistryCommand;
 use super::endpoint::BackendKey;
+pub use super::error::RegistryError;
 use super::live_figures::LiveFigures;
 use super::names;
 use super::own_listeners::OwnListeners;
@@ -26,77 +27,6 @@ use crate::core::backend::BackendEvent;
 use crate::core::drain::DrainOutcome;
 use crate::rt::clock;
 
-/// Why the registry refused. Each message says what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RegistryError {
-    /// No such pool.
-    #[error("there is no pool `{name}`; known pools: {known}")]
-    UnknownPool {
-        /// What was asked for.
-        name: String,
-        /// Those that exist, for people.
-        known: String,
-    },
-    /// No such backend.
-    #[error("pool `{pool}` has no backend `{name}`; known backends: {known}")]
-    UnknownBackend {
-        /// The pool.
-        pool: String,
-        /// What was asked for.
-        name: String,
-        /// Those that exist, for people.
-        known: String,
-    },
-    /// No such lease.
-    #[error(
-        "there is no lease `{0}`: its connection has ended, or this lameduck has started since"
-    )]
-    UnknownLease(String),
-    /// No such route.
-    #[error("there is no route `{name}` with a split; those that have a name and a split: {known}")]
-    UnknownRoute {
-        /// What was asked for.
-        name: String,
-        /// Those that exist, for people.
-        known: String,
-    },
-    /// No plan moves the split of this route.
-    #[error("no plan moves the split of route `{0}`")]
-    UnknownPlan(String),
-    /// A value that can't be taken.
-    #[error("{0}")]
-    Invalid(String),
-    /// It would contradict the configuration.
-    #[error("{0}")]
-    Conflict(String),
-    /// It belongs to another owner.
-    #[error("{0}")]
-    NotYours(String),
-    /// There are as many as there may be.
-    #[error("{0}")]
-    Full(String),
-    /// The wait ran out.
-    #[error("`{pool}/{name}` was not ready within {}: it is {state}", humantime::format_duration(*.waited))]
-    NotReady {
-        /// The pool.
-        pool: String,
-        /// The backend.
-        name: String,
-        /// How long the caller waited.
-        waited: Duration,
-        /// What it is instead.
-        state: String,
-    },
-    /// A fault of ours: it may be half done.
-    #[error(
-        "lameduck failed while it did this, and its log says how; see `status` for what is in force now"
-    )]
-    Failed,
-    /// The proxy is exiting.
-    #[error("lameduck is shutting down")]
-    ShuttingDown,
-}
-
 /// Talks to the registry's task. Cheap to clone.
 #[derive(Clone)]
 pub struct RegistryHandle {
@@ -110,6 +40,8 @@ pub struct RegistryHandle {
     pub(super) live: LiveFigures,
     pub(super) restarts: RestartBoard,
     pub(super) supervisors: SupervisorBoard,
+    /// Whether another process has the changes.
+    pub(super) handed_over: watch::Receiver<bool>,
 }
 
 impl RegistryHandle {
@@ -257,10 +189,10 @@ impl RegistryHandle {
         Ok(answer)
     }
 
-    /// Lifts drains; with `wait`, answers when the backend is ready.
+    /// Lifts drains; with `wait`, answers when the backend is ready, also one that is still to come.
     ///
     /// # Errors
-    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] when the wait ran out.
+    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] or [`RegistryError::NotCome`] when the wait ran out.
     pub async fn resume(
         &self,
         pool: &str,
@@ -272,18 +204,31 @@ impl RegistryHandle {
             Some(uid) => owner::own_resume(uid, &request)?,
             None => request::which(&request)?,
         };
-        let ended_ejection = self
-            .ask(|reply| RegistryCommand::Resume {
+        let patience = wait.map(ReadyPatience::from_now);
+        // Subscribed before it is asked, so that no arrival falls in between.
+        let mut events = self.subscribe();
+        let ended_ejection = loop {
+            let asked = self.ask(|reply| RegistryCommand::Resume {
                 pool: pool.to_owned(),
                 name: name.to_owned(),
-                which,
+                which: which.clone(),
                 owner: self.owner,
                 reply,
-            })
-            .await??;
+            });
+            match (asked.await?, patience) {
+                (Err(error), Some(patience)) if error.may_come() => {
+                    if Instant::now() >= patience.until {
+                        return Err(error.not_come_within(patience.whole));
+                    }
+                    let look = patience.until.min(Instant::now() + LOOK);
+                    self.changes_before(&mut events, look, pool, name).await?;
+                }
+                (resumed, _) => break resumed?,
+            }
+        };
         Ok(BackendView {
             ended_ejection,
-            ..self.done(pool, name, wait).await?
+            ..self.done(pool, name, patience).await?
         })
     }
 
@@ -306,16 +251,17 @@ impl RegistryHandle {
             reply,
         })
         .await??;
-        self.done(pool, name, wait).await
+        self.done(pool, name, wait.map(ReadyPatience::from_now))
+            .await
     }
 
     async fn done(
         &self,
         pool: &str,
         name: &str,
-        wait: Option<Duration>,
+        patience: Option<ReadyPatience>,
     ) -> Result<BackendView, RegistryError> {
-        let mut view = self.wait_ready(pool, name, wait).await?;
+        let mut view = self.wait_ready(pool, name, patience).await?;
         view.warning = self.unsaved().await;
         Ok(view)
     }
@@ -344,27 +290,43 @@ impl RegistryHandle {
         &self,
         pool: &str,
         name: &str,
-        wait: Option<Duration>,
+        patience: Option<ReadyPatience>,
     ) -> Result<BackendView, RegistryError> {
         // Subscribed before the first look, so that no change falls in between.
         let mut events = self.subscribe();
-        let until = tokio::time::Instant::now() + wait.unwrap_or_default();
         loop {
             let newest = self.backends(pool, name).await?.pop();
             let view = newest.ok_or(RegistryError::ShuttingDown)?;
-            let Some(waited) = wait else { return Ok(view) };
+            let Some(ReadyPatience { until, whole }) = patience else {
+                return Ok(view);
+            };
             if view.state == "ready" {
                 return Ok(view);
             }
-            let changed = change(&mut events, pool, name);
-            if let Err(_elapsed) = tokio::time::timeout_at(until, changed).await {
+            if !self.changes_before(&mut events, until, pool, name).await? {
                 return Err(RegistryError::NotReady {
                     pool: pool.to_owned(),
                     name: name.to_owned(),
-                    waited,
+                    waited: whole,
                     state: view.state,
                 });
             }
+        }
+    }
+
+    /// Waits for an event about these backends, or until then; says whether there was one.
+    async fn changes_before(
+        &self,
+        events: &mut broadcast::Receiver<Arc<EventView>>,
+        until: Instant,
+        pool: &str,
+        name: &str,
+    ) -> Result<bool, RegistryError> {
+        let mut handed_over = self.handed_over.clone();
+        tokio::select! {
+            biased;
+            _ = handed_over.wait_for(|is_it| *is_it) => Err(self.no_answer()),
+            changed = tokio::time::timeout_at(until, change(events, pool, name)) => Ok(changed.is_ok()),
         }
     }
 
@@ -381,9 +343,31 @@ impl RegistryHandle {
 
     /// Why an answer that was promised did not come.
     pub(super) fn no_answer(&self) -> RegistryError {
-        match self.commands.is_closed() {
-            true => RegistryError::ShuttingDown,
+        if self.commands.is_closed() {
+            return RegistryError::ShuttingDown;
+        }
+        match *self.handed_over.borrow() {
+            true => RegistryError::HandedOver,
             false => RegistryError::Failed,
+        }
+    }
+}
+
+/// Between two looks at whether a backend has come: not every arrival has an event of its own.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a caller waits until a backend is ready.
+#[derive(Debug, Clone, Copy)]
+struct ReadyPatience {
+    until: Instant,
+    whole: Duration,
+}
+
+impl ReadyPatience {
+    fn from_now(whole: Duration) -> Self {
+        Self {
+            until: Instant::now() + whole,
+            whole,
         }
     }
 }

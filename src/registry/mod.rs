@@ -24,6 +24,7 @@ mod command;
 mod discovery;
 mod discovery_view;
 pub mod endpoint;
+mod error;
 pub mod hand_over;
 pub mod handed;
 pub mod handle;

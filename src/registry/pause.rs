@@ -145,7 +145,7 @@ impl PoolPause {
                     Some(_) => PauseMode::Page,
                     None => PauseMode::Hold,
                 },
-                until: kept.until.map(|at| clock.from_wall(at)),
+                until: kept.until.map(|at| clock.due_from_wall(at, kept.since)),
             },
             since: clock.from_wall(kept.since),
             reason: kept.reason,

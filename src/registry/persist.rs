@@ -255,6 +255,7 @@ impl DrainRecord {
     /// The order that asks for it again. What was due while the proxy was away is due at once.
     pub fn order(&self) -> drain::DrainSpec {
         let clock = ClockReading::take();
+        let due = |at| clock.due_from_wall(at, self.since);
         drain::DrainSpec {
             actor: match self.actor {
                 KeptActor::App => drain::DrainActor::App,
@@ -265,14 +266,14 @@ impl DrainRecord {
             },
             id: self.id.clone(),
             reason: self.reason.clone(),
-            deadline: self.deadline.map(|at| clock.from_wall(at)),
+            deadline: self.deadline.map(due),
             until: match self.until {
                 KeptUntil::Resumed => drain::DrainUntil::Resumed,
                 KeptUntil::Restarted => drain::DrainUntil::Restarted(
                     self.restarted_when.map(Into::into).unwrap_or_default(),
                 ),
             },
-            expires: self.expires.map(|at| clock.from_wall(at)),
+            expires: self.expires.map(due),
         }
     }
 

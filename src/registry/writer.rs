@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{error, info, warn};
 
 use super::command::RegistryCommand;
@@ -72,6 +72,7 @@ pub fn take_over(
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (signals, signal_queue) = mpsc::unbounded_channel();
     let routes: Arc<RouteTable> = Arc::default();
+    let (tell_handed_over, handed_over) = watch::channel(false);
     let handle = RegistryHandle {
         commands,
         snapshot: Arc::new(ArcSwap::from_pointee(Snapshot {
@@ -86,6 +87,7 @@ pub fn take_over(
         live: LiveFigures::default(),
         restarts: RestartBoard::default(),
         supervisors: SupervisorBoard::default(),
+        handed_over,
     };
     let mut writer = RegistryWriter {
         pools: Vec::new(),
@@ -108,7 +110,7 @@ pub fn take_over(
         observer,
         handle: handle.clone(),
         signals,
-        hand_over: HandOverState::default(),
+        hand_over: HandOverState::new(tell_handed_over),
         left: LeftBackends::default(),
     };
     writer.begin_with(handed, predecessor, config);

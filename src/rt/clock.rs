@@ -130,6 +130,16 @@ impl ClockReading {
         }
     }
 
+    /// The same for a time that lay ahead at `since`. No more time is left than at `since`, even if the wall clock was set
+    /// back while no process could notice.
+    pub fn due_from_wall(&self, at: SystemTime, since: SystemTime) -> Time {
+        let due = self.from_wall(at);
+        match at.duration_since(since) {
+            Ok(whole) => due.min(self.now.saturating_add(whole)),
+            Err(_) => due,
+        }
+    }
+
     /// How far the wall clock was set, or how long the machine was suspended, since an earlier reading.
     pub fn step_since(&self, earlier: &Self) -> Duration {
         let expected = earlier.to_wall(self.now);

@@ -8,8 +8,8 @@ use lameduck::core::supervisor_word::WordEffect;
 use lameduck::registry::hand_over::{OpenedBackend, PredecessorWord};
 use lameduck::registry::handed::HandedRegistry;
 use lameduck::registry::supervised::SupervisedChange;
-use lameduck::registry::view::PauseRequest;
-use lameduck::registry::{self, persist};
+use lameduck::registry::view::{PauseRequest, ResumeRequest};
+use lameduck::registry::{self, RegistryError, persist};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::rig::{PATIENCE, Probes, Rig, TWO, Told, config, pool, within};
@@ -44,6 +44,36 @@ fn stopping(backend: &str) -> SupervisedChange {
         effect: WordEffect::Drain,
         reason: "docker is stopping it".to_owned(),
     }
+}
+
+/// Who waits, or asks too late, hears that another process answers now, and not that something has failed.
+#[tokio::test]
+async fn changes_and_waits_of_a_process_that_has_handed_over_are_refused_as_handed_over() {
+    let rig = Rig::new(&pool("", &TWO));
+    rig.ready("a").await;
+    let permit = rig.endpoint("a").permit(0).unwrap();
+    let drain = rig.draining("a", within("50s")).await;
+    let resume = |wait: Option<&str>| {
+        let (handle, wait) = (rig.handle.clone(), wait.map(str::to_owned));
+        let request = ResumeRequest {
+            wait,
+            ..ResumeRequest::default()
+        };
+        tokio::spawn(async move { handle.resume("app", "b", request).await })
+    };
+    let waits = resume(Some("50s"));
+    rig.settled().await;
+    rig.handle.give().await.unwrap();
+    let held_back = resume(None);
+    rig.settled().await;
+    assert!(!held_back.is_finished() && !waits.is_finished());
+    rig.handle.handed_over();
+    let refused = Err(RegistryError::HandedOver);
+    assert_eq!(drain.await.unwrap(), Err(RegistryError::HandedOver));
+    for task in [waits, held_back, resume(None)] {
+        assert_eq!(task.await.unwrap(), refused);
+    }
+    drop(permit);
 }
 
 /// The new process hears the same, but for as long as it is not ready, the old one serves.

@@ -1,13 +1,14 @@
 //! What survives a restart of the proxy.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lameduck::core::backend::ProbeResult;
 use lameduck::registry::persist;
 use lameduck::registry::view::DrainRequest;
 use lameduck::rt::clock;
+use serde_json::json;
 
-use crate::rig::{Rig, TWO, pool, restarted, within};
+use crate::rig::{PATIENCE, Rig, TWO, pool, restarted, within};
 
 /// The same proxy, started again with what it kept.
 fn again(rig: &Rig, text: &str) -> Rig {
@@ -57,6 +58,35 @@ async fn the_apps_own_word_is_not_kept() {
     rig.probe("a", ProbeResult::Unavailable);
     rig.becomes("a", "drained").await;
     assert!(rig.kept().drains.is_empty());
+}
+
+/// Such as at the start of a machine whose clock was wrong before.
+#[tokio::test]
+async fn wall_clock_set_back_between_two_runs_makes_no_drain_and_no_pause_longer() {
+    let then = |seconds| {
+        let hours = Duration::from_secs(4 * 3600 + seconds);
+        clock::rfc3339(SystemTime::now() + hours)
+    };
+    let kept = json!({
+        "drains": [{ "pool": "app", "backend": "a", "address": "127.0.0.1:3001", "drain": {
+            "actor": "supervisor", "id": "supervisor", "reason": "restart", "until": "resumed",
+            "since": then(0), "deadline": then(1), "expires": then(2),
+        }}],
+        "pauses": [{ "pool": "app", "reason": "migration", "since": then(0), "until": then(2) }],
+    });
+    let rig = Rig::restored(&pool("", &TWO), serde_json::from_value(kept).unwrap());
+    assert_eq!(rig.state("a").await, "drained");
+    assert!(rig.handle.pool("app").await.unwrap().pause.is_some());
+    let over = async {
+        while rig.handle.pool("app").await.unwrap().pause.is_some()
+            || rig.state("a").await != "ready"
+        {
+            rig.probe("a", ProbeResult::Pass);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let over = tokio::time::timeout(PATIENCE, over).await;
+    over.expect("both last two seconds");
 }
 
 #[tokio::test]

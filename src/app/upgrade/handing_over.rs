@@ -307,8 +307,6 @@ impl SuccessorLink {
                 } => {
                     let (registry, outgoing) = (self.registry.clone(), self.outgoing.clone());
                     let deadline = deadline_ms.map(Duration::from_millis);
-                    // The new process counts what it was given; here only what is left counts.
-                    self.plane.moving.forget_given();
                     // Asked for at once: words are heeded in the order in which they come.
                     let followed = registry.follow_drain(pool, backend, address, deadline);
                     tokio::spawn(async move {

@@ -162,9 +162,12 @@ impl MoveOut {
         self.given.load(Ordering::Relaxed)
     }
 
-    /// A connection was given away: it counts here until [`MoveOut::forget_given`].
+    /// A connection was given away. Where somebody hears from this process that its backend is quiet, it counts here
+    /// until [`MoveOut::forget_given`]; elsewhere, it counts in the other process alone.
     pub fn count_given(&self, counted: CountedElsewhere) {
-        self.counted.lock().push(counted);
+        if counted.ticket.endpoint().counts_what_moves() {
+            self.counted.lock().push(counted);
+        }
     }
 
     /// The process that had them has died, and its connections with it: nothing counts of them any more.

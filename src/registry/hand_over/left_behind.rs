@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::{HandOverCommand, OpenedBackend};
+use super::{ChangeHold, HandOverCommand, OpenedBackend};
 use crate::config::Address;
 use crate::core::backend::BackendEvent;
 use crate::core::drain::{DrainActor, DrainSpec, DrainUntil};
@@ -56,6 +56,32 @@ fn is_at(member: &BackendEntry, backend: &str, address: &str) -> bool {
 }
 
 impl RegistryWriter {
+    /// Another process has the changes. Who waits here for a drain's end, or for a change that was held back, is
+    /// answered that it has to ask there: what was in flight may have moved.
+    pub(super) fn leave_changes(&mut self) {
+        // First: whoever is not answered from here on looks at it.
+        self.hand_over.handed_over.send_replace(true);
+        self.hand_over.changes = ChangeHold::Gone;
+        for pool in &mut self.pools {
+            // What leaves is not handed over: this process has all of it, and says when it is gone.
+            let staying = pool
+                .members
+                .iter_mut()
+                .filter(|(_, member)| !member.leaving);
+            for (key, member) in staying {
+                member.waiters.clear();
+                // Its launcher keeps its connection to this process, and hears the end from here.
+                let drains = pool
+                    .core
+                    .get(key)
+                    .is_some_and(|one| one.drains().next().is_some());
+                if drains && member.tenure.is_some() {
+                    member.endpoint.count_what_moves();
+                }
+            }
+        }
+    }
+
     pub(super) fn follow(
         &mut self,
         pool: &str,

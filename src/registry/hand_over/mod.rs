@@ -17,7 +17,7 @@ mod taken;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
 use super::command::RegistryCommand;
@@ -115,9 +115,19 @@ pub(super) struct HandOverState {
     drains_asked: u64,
     /// What it has in flight on backends that drain, with the number by which it was asked.
     guests: HashMap<BackendKey, (u64, Permit)>,
+    /// Says to whoever waits for an answer that another process has the changes.
+    handed_over: watch::Sender<bool>,
 }
 
 impl HandOverState {
+    /// Nothing is handed over. `handed_over`: set when it is.
+    pub(super) fn new(handed_over: watch::Sender<bool>) -> Self {
+        Self {
+            handed_over,
+            ..Self::default()
+        }
+    }
+
     /// Changes wait from now on; a second time, they don't wait again.
     pub(super) fn holds_back(&mut self, command: RegistryCommand) -> Option<RegistryCommand> {
         match &mut self.changes {
@@ -244,7 +254,7 @@ impl RegistryWriter {
                     }
                 }
             }
-            HandOverCommand::HandedOver => self.hand_over.changes = ChangeHold::Gone,
+            HandOverCommand::HandedOver => self.leave_changes(),
             HandOverCommand::Follow {
                 pool,
                 backend,

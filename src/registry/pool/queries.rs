@@ -32,6 +32,15 @@ impl PoolState {
         member.is_some_and(|member| member.source == BackendSource::Config && !member.leaving)
     }
 
+    /// Whether backends come to it that its configuration does not name: none is named there, a source finds them, or
+    /// some have come.
+    pub(crate) fn takes_arrivals(&self) -> bool {
+        let mut members = self.members.values();
+        self.config.backends.is_empty()
+            || !self.config.discovery.is_empty()
+            || members.any(|member| member.source != BackendSource::Config)
+    }
+
     /// Whether the configuration has a backend of that name.
     pub(crate) fn is_configured_name(&self, name: &str) -> bool {
         let mut backends = self.config.backends.iter();
