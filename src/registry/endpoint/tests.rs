@@ -1,6 +1,6 @@
 use super::*;
 
-/// One at this address. Nobody hears of its news.
+/// Returns an endpoint at this address, whose events go nowhere.
 pub(crate) fn endpoint_at(address: std::net::SocketAddr) -> Endpoint {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
     Endpoint::new(
@@ -77,7 +77,7 @@ async fn an_eviction_misses_nothing_that_somebody_has_in_hand() {
     let endpoint = open();
     endpoint.release(connection(&endpoint));
     let mut looks = 0;
-    // A new epoch begins while the reaper looks at a connection, which is in no slot then.
+    // A new epoch begins while the reaper checks a connection, which is in no slot at that time.
     endpoint.close_outdated_idle(|_| {
         looks += 1;
         endpoint.begin_epoch(1);
