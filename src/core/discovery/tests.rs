@@ -93,7 +93,7 @@ fn each_backend_has_to_be_missing_for_the_whole_time() {
     judge.take_answer(set(0..1).into(), &policy(), 21 * SECOND);
     judge.take_answer(set(0..1).into(), &policy(), 31 * SECOND);
     assert_eq!(*judge.in_force(), set([0, 5]));
-    // Half of two is no reason for doubt any more.
+    // Losing half of two is no reason for doubt any more.
     judge.take_answer(set(0..1).into(), &policy(), 32 * SECOND);
     assert_eq!(*judge.in_force(), set(0..1));
 }
@@ -125,7 +125,7 @@ fn fewer_than_the_floor_are_not_left_by_silence() {
     assert_eq!(judge.in_force().len(), 3);
     judge.take_answer(set(0..2).into(), &policy, 1000 * SECOND);
     assert_eq!(judge.in_force().len(), 3);
-    // Another one in its place: then it may go.
+    // Another backend replaces it, so that it may be removed.
     judge.take_answer(set([0, 1, 7]).into(), &policy, 1001 * SECOND);
     assert_eq!(*judge.in_force(), set([0, 1, 7]));
 }
@@ -191,7 +191,7 @@ fn changes_lead_from_one_set_to_the_other() {
     assert!(new.changes_to(&new).is_empty());
 }
 
-/// A small generator, so that a seed is enough to play a run again.
+/// A small random number generator, so that a seed is enough to repeat a run.
 struct Chance(u64);
 
 impl Chance {
@@ -201,7 +201,7 @@ impl Chance {
     }
 }
 
-/// What a source that tells the truth would have said, and when each backend was named last.
+/// The set of a truthful source, and when each backend was last named.
 #[derive(Default)]
 struct World {
     named: BTreeMap<String, Time>,

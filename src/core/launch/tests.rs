@@ -21,7 +21,7 @@ fn plan() -> LaunchPlan {
     }
 }
 
-/// A launcher whose app takes requests since `s(1)`.
+/// Returns a launcher whose app has taken requests since `s(1)`.
 fn ready(plan: LaunchPlan) -> AppLaunch {
     let mut launch = AppLaunch::new(plan);
     launch.step(LaunchEvent::Started, Time::ZERO);
@@ -37,7 +37,7 @@ fn ready(plan: LaunchPlan) -> AppLaunch {
     launch
 }
 
-/// What is done, leaving out what is said.
+/// Returns the effects without messages.
 fn deeds(effects: &[LaunchEffect]) -> Vec<&LaunchEffect> {
     let talk = |effect: &&LaunchEffect| {
         !matches!(effect, LaunchEffect::Say(_) | LaunchEffect::TellStopping(_))
@@ -83,7 +83,7 @@ fn the_same_signal_within_a_second_is_one_and_a_later_one_goes_on_at_once() {
     assert_eq!(launch.step(LaunchEvent::Signal(2), s(10) + ms(900)), []);
     let again = launch.step(LaunchEvent::Signal(2), s(11) + ms(1));
     assert_eq!(deeds(&again), [&LaunchEffect::SendGroup(2)]);
-    // And now that it stops, each one counts.
+    // Now that the app stops, each signal is passed on.
     assert_eq!(
         launch.step(LaunchEvent::Signal(2), s(13)),
         [LaunchEffect::SendGroup(2)]
@@ -95,10 +95,10 @@ fn ctrl_c_and_the_group_s_term_are_one_stop_and_do_not_skip_the_drain() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(2), s(10));
     assert_eq!(launch.step(LaunchEvent::Signal(15), s(10) + ms(10)), []);
-    // A later one means it.
+    // A later signal is meant as a new one.
     let other = launch.step(LaunchEvent::Signal(3), s(11) + ms(1));
     assert_eq!(deeds(&other), [&LaunchEffect::SendGroup(3)]);
-    // With nothing to drain, or nothing more, none is kept back.
+    // Without a drain in progress, no signal is held back.
     assert_eq!(
         launch.step(LaunchEvent::Signal(15), s(11) + ms(2)),
         [LaunchEffect::SendGroup(15)]
@@ -111,7 +111,7 @@ fn interrupt_tells_the_group_and_leaves_what_outlives_its_shell_in_peace() {
     launch.step(LaunchEvent::Signal(2), s(10));
     let drained = launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
     assert_eq!(deeds(&drained), [&LaunchEffect::SendGroup(2)]);
-    // The shell ends at once; its child was told and is stopping.
+    // The shell ends at once; its child got the signal and is stopping.
     let fate = ProcessExit::Signal(2);
     let ended = LaunchEvent::Exited {
         fate,
@@ -122,7 +122,7 @@ fn interrupt_tells_the_group_and_leaves_what_outlives_its_shell_in_peace() {
         !deeds(&buried).contains(&&LaunchEffect::SendAll(15)),
         "{buried:?}"
     );
-    // What ignores SIGINT is told by SIGTERM, and killed in the end.
+    // Processes that ignore SIGINT get SIGTERM, and are killed in the end.
     let told = launch.step(LaunchEvent::Tick, s(16));
     assert!(
         deeds(&told).contains(&&LaunchEffect::SendAll(15)),
@@ -186,7 +186,7 @@ fn drain_begins_when_nothing_new_comes_and_no_later_than_the_longest_lame_duck()
     assert_eq!(deeds(&begun), [&LaunchEffect::StopRegistering, &asked]);
     let quiet = launch.step(LaunchEvent::Quiet, s(12));
     assert_eq!(quiet, [LaunchEffect::AskDrain(s(4))]);
-    // Said once more, it is no news.
+    // The same event again has no effect.
     assert_eq!(launch.step(LaunchEvent::Quiet, s(12)), []);
     let mut launch = ready(plan);
     launch.step(LaunchEvent::Signal(15), s(10));

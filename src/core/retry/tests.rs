@@ -90,7 +90,7 @@ fn unproven_ones_retry_idempotent_requests_on_the_budget() {
     }
 }
 
-/// Our own doing takes no token; but it proves nothing.
+/// A cut by the proxy itself takes no token, but it proves nothing.
 #[test]
 fn what_a_drain_has_cut_is_free_for_idempotent_requests_alone() {
     let broke = RetryOptions {
@@ -239,7 +239,7 @@ fn each_kind_has_its_own_cap() {
         }
         assert_eq!(attempts, most, "{failure:?}");
     }
-    // Many refused connects leave the three attempts that may reach an app.
+    // Many refused connections leave the three attempts that may reach an app.
     let tried = AttemptHistory {
         unproven: 1,
         proven: 9,

@@ -188,7 +188,7 @@ fn a_lease_that_ends_after_drained_asks_for_fresh_passes_too() {
     rig.on(BackendEvent::LeaseEnded {
         id: "deploy".into(),
     });
-    // What passes while the operator's is still open is fresh, but not fresh enough for the next lifting.
+    // Passes while the operator's drain is still open are too old when it is lifted.
     rig.passes(5);
     assert_eq!(rig.state(), DerivedState::Drained);
     rig.on(BackendEvent::Resume { all: false });
@@ -317,7 +317,7 @@ fn connections_that_linger_end_at_the_deadline_too() {
         deadline: Some(deadline),
         ..rig.order(DrainActor::Operator)
     };
-    // Shorter than the spread: streams begin to end at once.
+    // The deadline is shorter than the spread, so streams begin to end at once.
     let effects = rig.on(BackendEvent::Drain(order));
     let from = rig.now;
     assert!(effects.contains(&BackendEffect::EndStreams {

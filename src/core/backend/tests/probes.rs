@@ -109,7 +109,7 @@ fn cut_on_503_sets_the_deadline_of_the_pool() {
     rig.context.in_flight = 2;
     rig.probe(ProbeResult::Unavailable);
     let said = rig.now;
-    // Saying it again doesn't move it.
+    // The same answer again does not move the deadline.
     rig.probe(ProbeResult::Unavailable);
     let deadline = said + rig.policy.drain_deadline;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Drains that end with a restart, by each sign of one.
+//! Drains that end with a restart, for each sign of one.
 
 use super::*;
 use crate::core::drain::{RestartSign, UNSEEN_AFTER};
@@ -10,7 +10,7 @@ fn until(rig: &Rig, sign: RestartSign) -> DrainSpec {
     }
 }
 
-/// A backend that is drained until such a restart.
+/// Returns a backend that is drained until a restart with this sign.
 fn drained(sign: RestartSign) -> Rig {
     let mut rig = Rig::ready();
     let order = until(&rig, sign);
@@ -20,7 +20,7 @@ fn drained(sign: RestartSign) -> Rig {
     rig
 }
 
-/// The time passes in which a restart may show.
+/// Advances the time by the period within which a restart should be seen.
 fn wait(rig: &mut Rig) {
     rig.now += UNSEEN_AFTER;
 }
