@@ -28,8 +28,7 @@
 //! - `sections { … }`: the subsections: `T` for one that is always there, `Option<T>`, and `Vec<T>` for those in
 //!   double brackets.
 //! - `state { … }`: fields that are not keys, with their value when the section is not written, and a function from
-//!   the
-//!   table for when it is.
+//!   the table for when it is.
 //!
 //! Relations between values are not declared: defaults that depend on other keys are in `dependent_defaults`, checks
 //! in `validate`.

@@ -183,7 +183,7 @@ mod tests {
         }
 
         #[test]
-        fn what_matches_the_pattern_is_refused_for_its_length_alone(
+        fn duration_that_matches_the_pattern_is_refused_only_if_too_long(
             text in "[0-9]{1,3}(\\.[0-9]{1,8}0{0,2})?[dh]|[0-9]{1,3}(\\.[0-9]{1,6}0{0,4})? ?s|[0-9]{1,9}(\\.0{1,3})?us|[0-9]{1,3}(\\.[0-9]{1,3})?ms"
         ) {
             prop_assert!(regex::Regex::new(PATTERN).unwrap().is_match(&text));

@@ -31,7 +31,7 @@ pub struct LoadedConfig {
     pub unused_listeners: Vec<ListenAddress>,
     /// Whether `[admin] http` has its default, in which case another process may have that address.
     pub is_http_default: bool,
-    /// Values that environment variables have replaced, a sentence each; for the log.
+    /// Settings of the file that environment variables override, a sentence each; for the log.
     pub notes: Vec<String>,
 }
 

@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quick_answers_are_those_of_a_search(
+        fn indexed_results_equal_those_of_a_search(
             addresses in proptest::collection::vec(address(), 0..12)
         ) {
             let mut ports = BoundPorts::default();

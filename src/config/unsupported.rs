@@ -55,7 +55,7 @@ mod tests {
     use crate::config::schema;
 
     #[test]
-    fn nothing_is_both_there_and_later() {
+    fn no_key_is_both_present_and_planned() {
         for (section, key, _) in LATER {
             let all = schema::SECTIONS.iter();
             for section in all.filter(|known| known.name == *section) {

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_had_is_named_with_what_to_write() {
+    fn missing_variable_is_named_with_a_remedy() {
         for (text, message) in [
             ("${UNSET}", "there is no variable UNSET"),
             ("a${", "no `}` ends it"),

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn it_starts_with_ten_seconds_of_its_floor() {
+    fn budget_starts_with_ten_seconds_at_the_minimum_rate() {
         let budget = RetryBudget::new(RetryRates::default(), NOW);
         assert_eq!((0..200).filter(|_| budget.take(NOW)).count(), 100);
     }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_no_more_than_its_burst() {
+    fn budget_holds_no_more_than_its_burst() {
         let rates = RetryRates {
             burst: 7,
             ..RetryRates::default()

@@ -138,8 +138,8 @@ pub fn admit(
 pub const RETRY_AFTER: u32 = 2;
 
 /// Returns when a request that waits although a backend is eligible (it has tried that, and could not connect) should
-/// try again, counted from the start of its wait: if the refusal was temporary, the state may never change. `round`
-/// counts its waits, from 0.
+/// try again, counted from the start of its wait, because after a temporary refusal the state may never change.
+/// `round` counts its waits, from 0.
 pub const fn second_look(round: u32) -> Time {
     let doublings = if round > 4 { 4 } else { round };
     Time::from_millis(50 << doublings)
@@ -147,8 +147,8 @@ pub const fn second_look(round: u32) -> Time {
 
 /// Requests per eligible backend that are released at first: a number that a cold process takes without harm.
 const FIRST: u64 = 4;
-/// Time between two releases, each of which is twice as large as the one before. 1000 requests on one backend take 80
-/// ms.
+/// Time between two releases, each of which is twice as large as the one before. 1000 requests on one backend take
+/// 80 ms.
 const PACE: Time = Time::from_millis(10);
 
 /// How many of the waiting requests may go now.
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_within_the_limits() {
+    fn request_waits_within_the_limits() {
         let limits = HoldLimits {
             max_requests: 2,
             max_bytes: 250,
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn all_its_waits_together_have_one_timeout() {
+    fn all_waits_of_a_request_have_one_timeout() {
         let limits = HoldLimits::default();
         let second = HoldCandidate {
             since: NOW - Time::from_secs(7),
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_look_comes_ever_later() {
+    fn second_looks_come_at_growing_intervals() {
         let looks: Vec<u128> = [0, 1, 4, 99]
             .map(|round| second_look(round).as_millis())
             .into();

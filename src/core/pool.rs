@@ -306,7 +306,7 @@ mod tests {
     /// The number of answering backends is maintained, not searched for: on an overloaded machine, each of ten
     /// thousand timeouts would search all backends.
     #[test]
-    fn who_answers_is_counted_right_whatever_happens() {
+    fn number_of_answering_backends_is_right_after_any_event() {
         let names = ["a", "b", "c", "d"];
         let mut pool = up(&names);
         let mut random = 1_u64;
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_no_news() {
+    fn event_for_an_unknown_key_changes_nothing() {
         let mut pool = up(&["a"]);
         assert!(
             pool.step(&"gone", BackendEvent::PeerClosed, 0, SECOND)

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_still_comes_puts_it_off_and_a_falling_rate_asks_for_more_silence() {
+    fn arrivals_postpone_quiet_and_a_falling_rate_requires_more_silence() {
         let mut watch = watch(|_| 100);
         let at = |ms: u64| Time::from_secs(1000) + Time::from_millis(ms);
         assert_eq!(watch.judge(at(700), MOST), QuietVerdict::Until(at(750)));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_lasts_longer_than_the_longest_lame_duck() {
+    fn silence_never_exceeds_the_longest_lame_duck() {
         let mut watch = watch(|_| 1);
         let begun = Time::from_secs(1000);
         (0..100).for_each(|n| watch.note_arrivals(1, begun + Time::from_millis(n * 300)));

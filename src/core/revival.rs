@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn end_in_order_is_the_keepers_end_too() {
+    fn orderly_end_of_the_process_ends_the_keeper() {
         let mut revival = KeptProcess::default();
         let end = after_life(&mut revival, true, WELL, ProcessExit::Code(0));
         assert_eq!(end, AfterEnd::EndAlike);

@@ -117,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_checked_compiles_alone_and_together(patterns in prop::collection::vec("[ab(|)*+?.\\[\\]{}1-3^$\\\\dwé]{1,12}", 1..8)) {
+        fn checked_regexes_compile_alone_and_together(patterns in prop::collection::vec("[ab(|)*+?.\\[\\]{}1-3^$\\\\dwé]{1,12}", 1..8)) {
             let good: Vec<Arc<str>> = patterns
                 .iter()
                 .filter(|pattern| check_regex(pattern).is_ok())

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_already_is_not_among_the_defaults() {
+    fn compressed_media_types_are_not_among_the_defaults() {
         let config = CompressionConfig::default();
         for other in [
             "image/png",

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn figure_that_nobody_renews_is_forgotten() {
+    fn latency_without_new_observations_is_forgotten() {
         let figure = LatencyFigure::default().with(400 * MS, at(0));
         assert!(about(figure, at(10_000), Duration::from_micros(147_152)));
         assert!(figure.expected(at(300_000)).unwrap() < MS);

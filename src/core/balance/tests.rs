@@ -71,7 +71,7 @@ fn nothing_to_pick_from() {
 }
 
 #[test]
-fn the_excluded_are_never_picked_and_what_is_left_always_is() {
+fn excluded_candidates_are_never_picked_and_a_remaining_one_always_is() {
     let weights: Vec<u32> = (0..40).map(|n| n % 4).collect();
     for algorithm in BalanceAlgorithm::ALL {
         for count in [2, 3, 17, 40] {
@@ -163,7 +163,7 @@ fn round_robin_spreads_a_heavy_ones_turns() {
 }
 
 #[test]
-fn a_schedule_is_bounded_and_leaves_nobody_out() {
+fn schedule_is_bounded_and_includes_every_candidate() {
     let weights = [u32::MAX, 1, 1_000_000];
     let counts = shares(BalanceAlgorithm::RoundRobin, &weights, 5000, false);
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");

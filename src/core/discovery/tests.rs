@@ -99,7 +99,7 @@ fn each_backend_has_to_be_missing_for_the_whole_time() {
 }
 
 #[test]
-fn an_empty_answer_is_never_confirmed_unless_no_backend_is_asked_for() {
+fn empty_answer_is_confirmed_only_if_min_healthy_is_zero() {
     let mut judge = judge(set(0..2));
     for second in 1..1000 {
         judge.take_answer(set([]).into(), &policy(), second * SECOND);
@@ -115,7 +115,7 @@ fn an_empty_answer_is_never_confirmed_unless_no_backend_is_asked_for() {
 }
 
 #[test]
-fn fewer_than_the_floor_are_not_left_by_silence() {
+fn missing_backends_are_kept_if_fewer_than_min_healthy_would_be_left() {
     let policy = DoubtPolicy {
         min_healthy: 3,
         ..policy()
@@ -131,7 +131,7 @@ fn fewer_than_the_floor_are_not_left_by_silence() {
 }
 
 #[test]
-fn what_the_source_says_is_never_doubted() {
+fn explicit_reports_of_the_source_are_never_doubted() {
     let mut judge = judge(set(0..3));
     let ending = (0..3).fold(set([]), terminating);
     judge.take_answer(ending.clone().into(), &policy(), SECOND);

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn one_proxy_is_heard_as_it_speaks() {
+    fn events_of_a_single_proxy_are_passed_on_unchanged() {
         let mut one = proxies(1);
         assert_eq!(
             told(&one.step(0, ProxyEvent::Registered)),
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_gone_or_silent_is_named_and_not_waited_for() {
+    fn unreachable_proxy_is_named_and_not_waited_for() {
         for gone in [
             ProxyEvent::LeaseLost,
             ProxyEvent::DrainRefused("no answer".into()),
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_is_when_all_are_that_are_left() {
+    fn launcher_is_quiet_when_all_remaining_proxies_are() {
         let mut two = held(2);
         two.begin_lame_duck();
         assert_eq!(told(&two.step(0, ProxyEvent::Quiet)), []);
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn lifted_drain_is_asked_for_again_where_it_was_lifted() {
+    fn lifted_drain_is_requested_again_from_the_proxy_that_lifted_it() {
         let mut two = held(2);
         two.begin_drain();
         two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));

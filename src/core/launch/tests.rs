@@ -207,7 +207,7 @@ fn the_drain_is_bounded_even_if_the_proxy_says_nothing() {
 }
 
 #[test]
-fn a_deadline_that_cut_requests_is_told() {
+fn deadline_that_cut_requests_is_reported() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
     let cut = launch.step(
@@ -227,7 +227,7 @@ fn a_lifted_drain_is_asked_for_again() {
 }
 
 #[test]
-fn without_a_proxy_the_signal_goes_on_after_a_moment() {
+fn signal_is_forwarded_after_a_pause_if_no_proxy_is_reachable() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::LeaseLost, s(5));
     let begun = launch.step(LaunchEvent::Signal(15), s(10));
@@ -264,7 +264,7 @@ fn a_refused_drain_ends_the_lease_instead() {
 }
 
 #[test]
-fn what_was_never_registered_is_signalled_at_once() {
+fn app_that_was_never_registered_is_signalled_at_once() {
     let mut launch = AppLaunch::new(plan());
     launch.step(LaunchEvent::Started, Time::ZERO);
     let stop = launch.step(LaunchEvent::Signal(15), s(1));
@@ -317,7 +317,7 @@ fn an_app_that_dies_in_mid_drain_is_told_with_what_it_took_along() {
 }
 
 #[test]
-fn the_count_of_losses_is_not_waited_for_for_long() {
+fn wait_for_the_count_of_losses_is_short() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
     let fate = ProcessExit::Code(1);
@@ -330,7 +330,7 @@ fn the_count_of_losses_is_not_waited_for_for_long() {
 }
 
 #[test]
-fn what_the_app_leaves_running_is_ended() {
+fn processes_that_the_app_leaves_running_are_ended() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
     launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(10));
@@ -372,7 +372,7 @@ fn an_app_that_ignores_its_signal_is_told_once() {
 }
 
 #[test]
-fn why_it_is_not_ready_is_told_again_and_again_ever_less_often() {
+fn reason_for_missing_readiness_is_repeated_at_growing_intervals() {
     let mut launch = AppLaunch::new(plan());
     launch.step(LaunchEvent::Started, Time::ZERO);
     for at in [10, 20, 40, 80] {

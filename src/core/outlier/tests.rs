@@ -159,7 +159,7 @@ fn slow_one_of_three_is_ejected_and_one_of_two_is_not() {
 }
 
 #[test]
-fn a_few_long_requests_make_no_latency() {
+fn slow_minority_of_requests_is_no_reason_to_eject() {
     let mut mixed = timed(60, 10);
     mixed.add(&timed(40, 30_000));
     let (_, changes) = judged(&[timed(100, 10), timed(100, 10), mixed]);
@@ -167,7 +167,7 @@ fn a_few_long_requests_make_no_latency() {
 }
 
 #[test]
-fn where_all_fail_alike_nobody_is_ejected() {
+fn no_backend_is_ejected_if_all_fail_alike() {
     let failing = counts(0, 100, 100);
     let (mut detector, changes) = judged(&[failing.clone(), failing.clone(), failing.clone()]);
     assert_eq!(changes, []);
@@ -181,7 +181,7 @@ fn where_all_fail_alike_nobody_is_ejected() {
 }
 
 #[test]
-fn both_of_two_that_fail_stay_and_one_of_two_goes() {
+fn both_of_two_failing_backends_stay_and_a_single_failing_one_is_ejected() {
     let (_, changes) = judged(&[counts(0, 50, 50), counts(0, 50, 50)]);
     assert_eq!(changes, []);
     let (_, changes) = judged(&[counts(0, 50, 50), counts(50, 0, 0)]);
@@ -277,7 +277,7 @@ impl Random {
 
 /// A pool whose backends fail, lag, go away and come back at random.
 #[test]
-fn whatever_happens_the_bounds_hold_and_everybody_comes_back() {
+fn random_failures_respect_the_limits_and_every_ejection_ends() {
     for seed in 0..200_u64 {
         simulate(seed);
     }

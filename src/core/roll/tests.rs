@@ -172,7 +172,7 @@ fn one_must_stay_ready() {
 }
 
 #[test]
-fn it_waits_when_another_one_fails_meanwhile() {
+fn roll_waits_when_another_backend_fails_meanwhile() {
     let mut roll = begun(plan(), two());
     roll.step(quiet("a"), SECOND);
     roll.step(RollEvent::Ran("a".into(), true), SECOND);
@@ -205,7 +205,7 @@ fn it_waits_when_another_one_fails_meanwhile() {
 }
 
 #[test]
-fn those_that_take_no_requests_go_first() {
+fn backends_that_take_no_requests_are_rolled_first() {
     let seen = vec![
         one("a", (1, 1), true),
         one("b", (2, 1), false),
@@ -216,7 +216,7 @@ fn those_that_take_no_requests_go_first() {
 }
 
 #[test]
-fn the_first_failure_ends_it_and_undoes() {
+fn first_failure_ends_the_roll_and_lifts_its_drains() {
     let cut = RollEvent::Drained("a".into(), DrainEnd::Cut(3));
     let died = RollEvent::Drained("a".into(), DrainEnd::Died(2));
     let lifted = RollEvent::Drained("a".into(), DrainEnd::Lifted);
@@ -238,7 +238,7 @@ fn the_first_failure_ends_it_and_undoes() {
 }
 
 #[test]
-fn what_takes_too_long_has_a_name() {
+fn each_timeout_of_a_roll_is_reported_by_name() {
     let mut roll = begun(plan(), two());
     roll.step(quiet("a"), SECOND);
     assert_eq!(roll.next_deadline(), Some(SECOND * 101));
@@ -287,7 +287,7 @@ fn an_interrupt_lets_the_command_end_and_a_second_one_does_not() {
 }
 
 #[test]
-fn with_two_out_a_failure_lets_the_other_come_back() {
+fn failure_of_one_of_two_backends_lets_the_other_come_back() {
     let three: Vec<_> = (1..=3)
         .map(|n| one(&format!("{n}"), (n, 1), true))
         .collect();

@@ -149,7 +149,7 @@ fn run(plan: &mut SplitPlan, mut request: impl FnMut(Time) -> (u16, u64)) -> Vec
 }
 
 #[test]
-fn good_plan_takes_each_step_in_its_time_and_reaches_the_target() {
+fn plan_without_failures_takes_each_step_in_time_and_reaches_the_target() {
     let mut wanted = spec(&[95, 5], 1, 10_000);
     wanted.conditions = conditions(&["5xx>1%", "4xx>1x", "failed>1%", "p99>500ms", "p99>2x"]);
     let mut plan = SplitPlan::begin(wanted, 1, Time::ZERO);
@@ -171,7 +171,7 @@ fn good_plan_takes_each_step_in_its_time_and_reaches_the_target() {
 }
 
 #[test]
-fn bad_pool_is_taken_back_within_seconds_with_the_reason() {
+fn weights_of_a_failing_pool_are_restored_within_seconds_with_the_reason() {
     for (texts, bad, says) in [
         (&["5xx>1%"][..], (500, 10), "5xx>1%: "),
         (&["p99>2x", "4xx>5%"], (404, 10), "4xx>5%: "),
@@ -352,7 +352,7 @@ fn percentile_is_within_a_tenth() {
 /// Random plans with random requests, checked at random times: each ends, in time if nothing was wrong; the share
 /// moves in one direction and never beyond its target; and there is a reason whenever the old weights are restored.
 #[test]
-fn random_plans_end_and_never_leave_their_way() {
+fn random_plans_end_and_move_in_one_direction() {
     let mut ended = [0, 0];
     for seed in seeds() {
         let mut dice = Dice(seed);

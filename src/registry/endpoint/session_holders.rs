@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_knew_counts_as_if_it_had_been_seen_here() {
+    fn sessions_of_another_process_count_like_own_ones() {
         let (old, new) = (SessionHolders::default(), SessionHolders::default());
         old.note(1 << 32, true, IDLE, at(10));
         old.note(2 << 32, false, IDLE, at(10));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn those_whose_time_is_over_are_forgotten_as_new_ones_come() {
+    fn expired_sessions_are_removed_as_new_ones_come() {
         let holders = SessionHolders::default();
         for session in 0..100_000_u64 {
             holders.note(session << 32, false, IDLE, at(session / 100));

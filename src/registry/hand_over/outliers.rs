@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_of_an_outlier_is_the_same_after_its_way_whatever_the_reason() {
+    fn outlier_record_is_unchanged_after_a_hand_over_for_every_reason() {
         let (since, until) = (Time::from_secs(3), Time::from_secs(33));
         let last = Some(AttemptError::Status(503));
         for reason in [

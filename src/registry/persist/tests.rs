@@ -86,7 +86,7 @@ fn state() -> KeptState {
 }
 
 #[test]
-fn what_is_saved_comes_back() {
+fn saved_state_is_loaded_again() {
     let dir = tempfile::tempdir().unwrap();
     // The directory is created if it does not exist.
     let dir = dir.path().join("var/lib/lameduck");
@@ -118,7 +118,7 @@ fn what_is_saved_comes_back() {
 }
 
 #[test]
-fn nothing_kept_is_nothing() {
+fn missing_state_file_loads_as_empty_state() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(load(dir.path()).unwrap(), KeptState::default());
     assert_eq!(
@@ -202,7 +202,7 @@ fn what_is_no_state_never_holds_up_a_start() {
 }
 
 #[test]
-fn a_newer_version_is_not_guessed_at() {
+fn state_file_of_a_newer_version_is_not_interpreted() {
     let dir = tempfile::tempdir().unwrap();
     let text = br#"{"version":2,"drains":{"api":[]}}"#;
     std::fs::write(dir.path().join(FILE), text).unwrap();
@@ -213,7 +213,7 @@ fn a_newer_version_is_not_guessed_at() {
 }
 
 #[test]
-fn what_was_due_in_the_meantime_is_due_at_once() {
+fn deadline_that_passed_while_the_proxy_was_away_is_due_at_once() {
     let text =
         br#"{"version":1,"drains":[{"pool":"api","backend":"api-0","drain":{"actor":"supervisor",
         "id":"1","reason":"","since":"2020-01-01T00:00:00Z","deadline":"2020-01-01T00:00:30Z",
@@ -225,7 +225,7 @@ fn what_was_due_in_the_meantime_is_due_at_once() {
 }
 
 #[test]
-fn a_directory_that_is_none_is_named_with_a_remedy() {
+fn path_that_is_no_directory_is_named_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, b"").unwrap();

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_later_is_put_in_its_place_and_the_list_stays_bounded() {
+    fn later_restart_is_inserted_in_order_and_the_list_stays_bounded() {
         let board = RestartBoard::default();
         board.take(vec![view(1, "restarted"), view(3, "restarted")], Vec::new());
         board.recount(vec![view(2, "left")]);

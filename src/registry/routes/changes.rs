@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_change_is_nothing() {
+    fn route_without_changes_has_none() {
         assert!(changes("request_headers = {}\nresponse_headers = { remove = [] }").is_none());
         assert!(changes("name = \"x\"").is_none());
     }

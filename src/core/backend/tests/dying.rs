@@ -62,7 +62,7 @@ fn an_old_pass_doesnt_clear_the_hint() {
 }
 
 #[test]
-fn one_that_stopped_is_down_with_an_alert_when_it_stays_away() {
+fn stopped_backend_that_stays_away_is_down_with_an_alert() {
     let mut rig = Rig::ready();
     rig.on(BackendEvent::PeerClosed);
     rig.probe(ProbeResult::Refused);
@@ -106,7 +106,7 @@ fn a_503_before_the_end_makes_no_difference_to_absence() {
 }
 
 #[test]
-fn a_planned_absence_alarms_nobody() {
+fn planned_absence_raises_no_alert() {
     let mut rig = Rig::ready();
     rig.drain(DrainActor::Supervisor);
     rig.quiesce();
@@ -176,7 +176,7 @@ fn a_successor_proves_that_it_died_too() {
 }
 
 #[test]
-fn a_broken_request_on_a_living_process_is_no_death() {
+fn lost_request_on_a_living_process_is_no_death() {
     let mut rig = Rig::ready();
     rig.drain(DrainActor::Operator);
     let before = rig.now;
@@ -193,7 +193,7 @@ fn a_broken_request_on_a_living_process_is_no_death() {
 }
 
 #[test]
-fn who_waits_is_told_even_if_no_probe_can_tell() {
+fn waiting_request_is_answered_even_if_no_probe_decides() {
     let mut rig = Rig::ready();
     let deadline = rig.now + Time::from_secs(10);
     let order = DrainSpec {
@@ -211,7 +211,7 @@ fn who_waits_is_told_even_if_no_probe_can_tell() {
 }
 
 #[test]
-fn losses_of_better_days_are_forgotten() {
+fn losses_before_a_sign_of_life_are_forgotten() {
     let mut rig = Rig::ready();
     rig.on(BackendEvent::Lost { requests: 5 });
     rig.passes(1);

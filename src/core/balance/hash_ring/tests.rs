@@ -188,7 +188,7 @@ fn name_that_is_not_ready_is_as_good_as_absent() {
 }
 
 #[test]
-fn pool_that_grows_name_by_name_has_few_layers_and_forgets_the_gone() {
+fn growing_pool_has_few_layers_and_forgets_removed_names() {
     let names: Vec<_> = (0..300).map(|n| (name(7, n), 1)).collect();
     let mut points = RingPoints::default();
     for count in 1..=names.len() {
