@@ -2,10 +2,16 @@
 //!
 //! ```text
 //! section! {
-//!     /// What the section is for: the reference's words.
+//!     /// What the section is for, as shown in the reference.
 //!     [pool.retry]
-//!     #[derive(Debug, Clone, PartialEq)] pub struct Retry { /// What the key means: the reference's words. /// /// Notes
-//!         that only readers of the code need. attempts: u32 = 3, integer(1..=100); } }
+//!     #[derive(Debug, Clone, PartialEq)]
+//!     pub struct Retry {
+//!         /// What the key means, as shown in the reference.
+//!         ///
+//!         /// Notes that only readers of the code need.
+//!         attempts: u32 = 3, integer(1..=100);
+//!     }
+//! }
 //! ```
 //!
 //! The macro generates the struct and its documentation, the default (the text after `=` is written as in the file,

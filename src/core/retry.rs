@@ -148,9 +148,9 @@ pub struct RetryLimits {
     /// Most attempts in total that may have reached an app. Default: 3. Attempts that broke only after [`LONG`], or
     /// that a drain has cut, don't count, but at most `attempts - 1` more are made for them.
     pub attempts: u32,
-    /// Attempts in total that surely did not. Default 10: in a rolling restart each instance may refuse once.
+    /// Most attempts in total that certainly did not. Default: 10, as each instance may refuse once in a rolling restart.
     pub proven_attempts: u32,
-    /// Whether `Idempotency-Key` makes any method idempotent. Default false.
+    /// Whether `Idempotency-Key` makes any method idempotent. Default: false.
     pub idempotency_key: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::core::drain::DrainOutcome;
 use crate::rt::clock;
 
 impl RegistryWriter {
-    /// A drain ended: answers the requests that wait for it, and removes a backend that leaves.
+    /// Announces the end of a drain: answers the requests that wait for it, and removes a backend that leaves.
     pub(super) fn announce(&mut self, key: BackendKey, outcome: DrainOutcome) {
         let Some(pool) = self.home_mut(key) else {
             return;

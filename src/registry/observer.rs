@@ -18,7 +18,7 @@ pub trait RegistryObserver: Send {
     fn saves(&self) -> Option<Arc<SaveLedger>> {
         None
     }
-    /// A drain ended.
+    /// A drain has ended.
     fn drain_ended(&self, pool: &str, response: &DrainResponse);
     /// A plan that moved the weights of a split has ended.
     fn plan_ended(&self, _outcome: &'static str) {}

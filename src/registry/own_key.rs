@@ -29,7 +29,7 @@ impl Default for OwnKeySource {
     /// A key for this process only.
     ///
     /// # Panics
-    /// Where [`OwnKeySource::new`] has an error.
+    /// If [`OwnKeySource::new`] returns an error.
     fn default() -> Self {
         Self::new(None).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -39,7 +39,7 @@ impl OwnKeySource {
     /// Reads and writes the key in this directory; `None`: a key for this process only.
     ///
     /// # Errors
-    /// Those of [`OwnKey::random`].
+    /// The errors of [`OwnKey::random`].
     pub fn new(dir: Option<&Path>) -> Result<Self, NoRandomBytesError> {
         Ok(Self {
             dir: dir.map(Path::to_owned),

@@ -83,7 +83,7 @@ impl SaveLedger {
         self.progress.borrow().trouble.clone()
     }
 
-    /// Waits, at most [`SAVE_TIMEOUT`], until all versions up to now are saved.
+    /// Waits, at most `SAVE_TIMEOUT`, until all versions up to now are saved.
     ///
     /// # Errors
     /// They are not on the disk.

@@ -25,7 +25,7 @@ pub enum RestartSign {
 }
 
 impl RestartSign {
-    /// Every sign.
+    /// All signs.
     pub const ALL: [Self; 3] = [Self::NewProcess, Self::Exit, Self::Probe];
 
     /// Returns the name in the API, on the command line and in the kept state.

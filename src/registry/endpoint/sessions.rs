@@ -115,7 +115,7 @@ impl fmt::Debug for BackendSession {
 pub struct SessionStream(Arc<BackendSession>);
 
 impl SessionStream {
-    /// The session that the stream is on.
+    /// Returns the session that the stream is on.
     pub fn session(&self) -> &Arc<BackendSession> {
         &self.0
     }

@@ -85,7 +85,7 @@ impl PoolState {
         }
     }
 
-    /// The rank of a backend: local zone, other zones, backups.
+    /// Returns the rank of a backend: local zone, other zones, backups.
     pub(super) fn rank(&self, member: &BackendEntry) -> BackendRank {
         match &self.zone {
             _ if member.is_backup => BackendRank::Backup,

@@ -53,7 +53,7 @@ impl PoolSplit {
         })
     }
 
-    /// The index of the pool for a request; `random` is a fresh random number. `None`: no pool has a weight.
+    /// Returns the index of the pool for a request; `random` is a fresh random number. `None`: all weights are 0.
     pub fn choose(&self, request: &impl RoutedRequest, random: u64) -> Option<usize> {
         let weights = self.weights.load();
         let place = match self.key(request) {
