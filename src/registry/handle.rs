@@ -1,4 +1,4 @@
-//! The handle, through which all other code uses the registry.
+//! The handle through which all other code uses the registry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct RegistryHandle {
     pub(super) commands: mpsc::UnboundedSender<RegistryCommand>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) events: broadcast::Sender<Arc<EventView>>,
-    /// The user whose apps it is for; `None`: everything can be seen and changed.
+    /// User whose apps the handle may see and change; `None`: everything.
     pub(super) owner: Option<u32>,
     pub(super) own: OwnListeners,
     pub(super) saves: Option<Arc<SaveLedger>>,
@@ -45,23 +45,24 @@ pub struct RegistryHandle {
 }
 
 impl RegistryHandle {
-    /// The record of what was saved for the next process; `None`: nothing is kept.
+    /// Returns the record of what was saved for the next process; `None`: nothing is kept.
     pub fn saves(&self) -> Option<&SaveLedger> {
         self.saves.as_deref()
     }
 
-    /// Has all that has to survive the process saved once more: the wall clock's times in it are no longer right.
+    /// Has all kept state saved once more, because the wall clock was set and the times in the file are no longer
+    /// right.
     pub fn save_again(&self) {
         let _ = self.commands.send(RegistryCommand::SaveAgain);
     }
 
-    /// Why what has just been asked for would not survive the process, though it is in force.
+    /// Returns why the change that was just made would not survive the process, if so.
     pub(super) async fn unsaved(&self) -> Option<String> {
         let settled = self.saves()?.settled().await;
         settled.err().map(|error| error.to_string())
     }
 
-    /// Why what is in force now would not survive the process.
+    /// Returns why the present state would not survive the process, if so.
     pub(super) fn trouble(&self) -> Option<String> {
         let trouble = self.saves()?.trouble()?;
         Some(format!(
@@ -71,55 +72,55 @@ impl RegistryHandle {
         ))
     }
 
-    /// Sources of backends, and what has changed lately.
+    /// Returns figures of discovery sources, and recent changes.
     pub fn live_figures(&self) -> &LiveFigures {
         &self.live
     }
 
-    /// The last restarts of backends.
+    /// Returns the last restarts of backends.
     pub fn restarts(&self) -> &RestartBoard {
         &self.restarts
     }
 
-    /// Where this process listens: no backend may be there.
+    /// Returns the addresses at which this process listens, which no backend may have.
     pub fn own_listeners(&self) -> &OwnListeners {
         &self.own
     }
 
-    /// The data plane's view of pools and routes. Never blocks.
+    /// Returns the data plane's view of pools and routes. Never blocks.
     pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }
 
-    /// Every state change from now on.
+    /// Returns a receiver of every state change from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<EventView>> {
         self.events.subscribe()
     }
 
-    /// What a probe found, with a line for people.
+    /// Reports the result of a probe, with a text for operators.
     pub fn report(&self, key: BackendKey, event: BackendEvent, detail: String) {
         let _ = self
             .commands
             .send(RegistryCommand::Report { key, event, detail });
     }
 
-    /// Waits until the registry's task has taken up what came before, and answers.
+    /// Waits until the registry's task has processed all commands before this one.
     ///
     /// # Errors
-    /// When the task has ended.
+    /// The task has ended.
     pub async fn answers(&self) -> Result<(), RegistryError> {
         self.ask(|reply| RegistryCommand::Ping { reply }).await
     }
 
-    /// Waits until the registry's task has ended, which it does with its runtime only.
+    /// Waits until the registry's task has ended, which happens only together with its runtime.
     pub async fn ended(&self) {
         self.commands.closed().await;
     }
 
-    /// Drains a backend; with `wait` (the default) answers when the drain ended.
+    /// Drains a backend; with `wait` (the default), returns when the drain has ended.
     ///
     /// # Errors
-    /// As [`RegistryHandle::backends`]; [`RegistryError::Invalid`] for a value that can't be taken.
+    /// As [`RegistryHandle::backends`]; [`RegistryError::Invalid`] for a value that is not valid.
     pub async fn drain(
         &self,
         pool: &str,
@@ -189,10 +190,10 @@ impl RegistryHandle {
         Ok(answer)
     }
 
-    /// Lifts drains; with `wait`, answers when the backend is ready, also one that is still to come.
+    /// Lifts drains; with `wait`, returns when the backend is ready, and also waits for one that is not there yet.
     ///
     /// # Errors
-    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] or [`RegistryError::NotCome`] when the wait ran out.
+    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] or [`RegistryError::NotCome`] if the wait timed out.
     pub async fn resume(
         &self,
         pool: &str,
@@ -235,7 +236,8 @@ impl RegistryHandle {
     /// Registers a backend, or moves it to another address (a new incarnation; the old one drains).
     ///
     /// # Errors
-    /// As [`RegistryHandle::resume`]; [`RegistryError::Conflict`] where it contradicts the configuration; [`RegistryError::Full`].
+    /// As [`RegistryHandle::resume`]; [`RegistryError::Conflict`] if it contradicts the configuration;
+    /// [`RegistryError::Full`].
     pub async fn register(
         &self,
         pool: &str,
@@ -275,8 +277,8 @@ impl RegistryHandle {
             .await
     }
 
-    /// Takes what the files of a pool's `[pool.tls]` hold now. Says whether anything has changed: not, if the pool's
-    /// settings have become others since they were read, or the files say the same.
+    /// Applies the present contents of the files of a pool's `[pool.tls]`. Returns whether anything has changed:
+    /// `false` if the pool's settings have changed since the files were read, or the contents are the same.
     ///
     /// # Errors
     /// As [`RegistryHandle::pools`].
@@ -292,7 +294,7 @@ impl RegistryHandle {
         name: &str,
         patience: Option<ReadyPatience>,
     ) -> Result<BackendView, RegistryError> {
-        // Subscribed before the first look, so that no change falls in between.
+        // Subscribed before the first check, so that no change is missed in between.
         let mut events = self.subscribe();
         loop {
             let newest = self.backends(pool, name).await?.pop();
@@ -341,7 +343,7 @@ impl RegistryHandle {
         answer.await.map_err(|_| self.no_answer())
     }
 
-    /// Why an answer that was promised did not come.
+    /// Returns the error for an answer that did not come.
     pub(super) fn no_answer(&self) -> RegistryError {
         if self.commands.is_closed() {
             return RegistryError::ShuttingDown;

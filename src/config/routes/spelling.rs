@@ -1,4 +1,4 @@
-//! Hosts and paths in the one form in which they are compared.
+//! Hosts and paths in the form in which they are compared.
 
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print;
@@ -11,7 +11,7 @@ use toml::de::DeValue;
 /// Longest path or prefix: a request's path is compared in a buffer of this size, without allocating.
 pub(crate) const MAX_PREFIX: usize = 512;
 
-/// One host, or a list of them. Empty: any.
+/// Form of one host, or a list of hosts. Empty: any.
 pub(in crate::config) struct HostList;
 
 impl HostList {
@@ -79,7 +79,7 @@ impl ValueForm<Vec<String>> for HostList {
     }
 }
 
-/// The path prefix of a route.
+/// Reads the path prefix of a route.
 pub(in crate::config) fn read_prefix(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -88,7 +88,7 @@ pub(in crate::config) fn read_prefix(
     prefix(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }
 
-/// The whole path of a route.
+/// Reads the whole path of a route.
 pub(in crate::config) fn read_path(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -100,7 +100,7 @@ pub(in crate::config) fn read_path(
 /// What is wrong, and what to write.
 type RouteError = (&'static str, String);
 
-/// Whether this is one host, and no pattern of hosts.
+/// Checks that this is a host, and no pattern of hosts.
 pub(super) fn check_plain_host(text: &str) -> Result<(), RouteError> {
     if text.contains('*') {
         return Err((
@@ -250,7 +250,7 @@ fn path(text: &str) -> Result<String, RouteError> {
     Ok(upper_percents(text))
 }
 
-/// Percent-encoding where it is needed, and there only: so that equal prefixes look equal.
+/// Checks that percent-encoding is used only where it is needed, so that equal prefixes look equal.
 fn canonical_percents(text: &str) -> Result<(), RouteError> {
     let bytes = text.as_bytes();
     let mut i = 0;
@@ -279,7 +279,7 @@ fn canonical_percents(text: &str) -> Result<(), RouteError> {
     Ok(())
 }
 
-/// `%2f` and `%2F` are the same (RFC 3986, section 6.2.2.1).
+/// Converts `%2f` to `%2F`, which is equivalent (RFC 3986, section 6.2.2.1).
 fn upper_percents(text: &str) -> String {
     let mut parts = text.split('%');
     let mut out: String = parts.next().unwrap_or_default().into();
