@@ -1,5 +1,5 @@
-//! What a configuration needs of the machine: files that must be there. They are read once, and what was read of them is
-//! kept where it will be used.
+//! Checks what a configuration needs on the machine: files that must exist. They are read once, and their content is
+//! stored where it will be used.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,18 +16,18 @@ use crate::rt::files::{OpenDirectory, directory_of};
 use crate::tls::server_files::{ServerFiles, TlsConfigPart};
 use crate::tls::upstream::BackendTls;
 
-/// Reads and checks a configuration's file, and the files that it names.
+/// Reads and checks a configuration file, and the files that it names.
 ///
 /// # Errors
-/// As [`config::load()`]; and what is wrong with those files.
+/// The same as for [`config::load()`], and the problems of those files.
 pub fn load(path: &Path) -> Result<LoadedConfig, ConfigError> {
     config::load(path, check)
 }
 
-/// As [`config::resolve`], with the files that the configuration names.
+/// Like [`config::resolve`], with the files that the configuration names.
 ///
 /// # Errors
-/// As [`config::resolve`]; and what is wrong with those files.
+/// The same as for [`config::resolve`], and the problems of those files.
 pub fn resolve(
     file: Option<&Path>,
     flags: CommandLineFlags<'_>,
@@ -35,7 +35,7 @@ pub fn resolve(
     config::resolve(file, flags, check)
 }
 
-/// Check the files that the configuration names; what was read of them is kept where it will be used.
+/// Checks the files that the configuration names; their content is stored where it will be used.
 fn check(config: &mut Config, f: &mut ConfigFindings) {
     directories(config, f);
     if let Some(path) = &config.admin.token_file {
@@ -62,10 +62,10 @@ fn check(config: &mut Config, f: &mut ConfigFindings) {
     super::check_files::check(config, f);
 }
 
-/// The largest file of keys, in bytes.
+/// Maximum size of a key file, in bytes.
 const LARGEST_KEYS: u64 = 64 << 10;
 
-/// Reads the files of keys that sessions are signed with.
+/// Reads the key files with which session tokens are signed.
 fn sticky_keys(pools: &mut [PoolConfig], f: &mut ConfigFindings) {
     for (index, pool) in pools.iter_mut().enumerate() {
         let at = format!("pool[{index}].sticky.keys_file");
@@ -121,7 +121,7 @@ fn sticky_keys(pools: &mut [PoolConfig], f: &mut ConfigFindings) {
     }
 }
 
-/// Reads the files of users.
+/// Reads the user files.
 fn users(routes: &mut [Route], f: &mut ConfigFindings) {
     for (index, route) in routes.iter_mut().enumerate() {
         let at = format!("route[{index}].auth.basic");
@@ -159,10 +159,11 @@ fn users(routes: &mut [Route], f: &mut ConfigFindings) {
     }
 }
 
-/// Most problems of one file that are reported.
+/// Maximum number of reported problems per file.
 const MOST_PROBLEMS: usize = 20;
 
-/// Where lameduck makes files or trusts one, no other user should be able to put another in its place.
+/// Checks directories in which lameduck creates files or trusts one: no other user should be able to put a different
+/// file there.
 fn directories(config: &Config, f: &mut ConfigFindings) {
     let log = match &config.access_log.sink {
         LogSink::File(path) => Some(path.as_path()),
@@ -217,17 +218,17 @@ fn directories(config: &Config, f: &mut ConfigFindings) {
     }
 }
 
-/// A key without its section.
+/// Returns the last part of a key, without its section.
 fn last(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// Within so many days of its end a certificate should have been renewed.
+/// Number of days before its end at which a certificate should have been renewed.
 const RENEWED: u64 = 7;
 
-/// Certificates, keys and authorities must be there and good.
+/// Checks that certificates, keys and certificate authorities exist and are valid.
 fn certificates(path: &str, tls: &ListenerTls, f: &mut ConfigFindings) {
-    // `cert` and `key` are the first pair, where they are written.
+    // `cert` and `key`, if configured, are the first pair.
     let first = usize::from(f.written(&format!("{path}.cert")));
     let pair = |place: usize| match place.checked_sub(first) {
         Some(place) => format!("{path}.certificates[{place}]"),
@@ -258,7 +259,7 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut ConfigFindings) {
                 f.warning(f.place(&format!("{path}.client_crl")), message, &old.remedy);
             }
             let now = std::time::SystemTime::now();
-            // Those of ACME come behind them, and renew themselves.
+            // Certificates from ACME come after those from files, and are renewed automatically.
             let from_files = material.certificates.iter().take(tls.certificates.len());
             for (place, certificate) in from_files.enumerate() {
                 if certificate.left(now).as_secs() < RENEWED * 86_400 {
@@ -291,7 +292,7 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut ConfigFindings) {
     }
 }
 
-/// The token must be there and not empty, or the admin API would be locked, or open, unnoticed.
+/// Checks that the token exists and is not empty; otherwise the admin API would be locked, or open, unnoticed.
 fn token(path: &Path, f: &mut ConfigFindings) {
     let at = f.place("admin.token_file");
     let name = path.display();
@@ -358,7 +359,7 @@ fn upstream_tls(pools: &mut [PoolConfig], f: &mut ConfigFindings) {
         let Some(tls) = &mut pool.tls else {
             continue;
         };
-        // One of two: that was said already.
+        // Only one of the two is configured: that has been reported already.
         if tls.cert.is_some() != tls.key.is_some() || !paths.iter().all(|path| f.sound(&[path])) {
             continue;
         }

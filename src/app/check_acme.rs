@@ -1,9 +1,9 @@
-//! What `[listener.acme]` needs of the machine: a build that can, and a file with the authority's own authority.
+//! Checks what `[listener.acme]` needs: a build with the feature, and the CA file for the ACME server, if configured.
 
 use crate::config::{AcmeConfig, ConfigFindings};
 use crate::tls::pem;
 
-/// Checks it.
+/// Checks one `[listener.acme]` section.
 pub(super) fn check(at: &str, acme: &AcmeConfig, f: &mut ConfigFindings) {
     if !cfg!(feature = "acme") {
         f.error(

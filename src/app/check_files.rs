@@ -1,4 +1,4 @@
-//! The files that routes answer with: directories that must be there, and pages that are read here.
+//! Checks the files of routes: directories that must exist, and pages that are read here.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::config::plain_file::read_lasting_file;
 use crate::config::{Config, ConfigFindings, DiscoveryKind, ErrorPages, plain};
 use crate::discovery::file::read_backends;
 
-/// The largest page, in bytes: it is kept in memory, and sent in one piece.
+/// Maximum size of a page, in bytes: it is kept in memory, and sent in one piece.
 const LARGEST_PAGE: u64 = 256 << 10;
 
 /// Checks directories, and reads pages.
@@ -60,7 +60,8 @@ fn read_pages(at: &str, pages: &mut ErrorPages, f: &mut ConfigFindings) {
     }
 }
 
-/// A root that isn't there is a mistake; one that will be there later would be, too, until then.
+/// Checks that a root exists: a missing one is a mistake, even if it is created later, because until then it serves
+/// nothing.
 fn check_root(at: &str, root: &Path, f: &mut ConfigFindings) {
     let name = root.display();
     let (why, remedy) = match std::fs::metadata(root) {
@@ -89,7 +90,7 @@ fn check_root(at: &str, root: &Path, f: &mut ConfigFindings) {
     f.error(f.place(at), format!("`root`: {name}: {why}"), remedy);
 }
 
-/// Looks at files of `[[pool.discovery]]`. What is wrong with one is no reason not to start: it is read again and again,
+/// Checks the files of `[[pool.discovery]]`. A problem in one doesn't prevent the start: the file is read repeatedly,
 /// and may be in the middle of being written.
 fn look_at_backend_files(config: &Config, f: &mut ConfigFindings) {
     for (i, pool) in config.pools.iter().enumerate() {

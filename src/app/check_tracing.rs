@@ -1,9 +1,9 @@
-//! What `[tracing]` needs of the machine: a build that can, and the files that it names.
+//! Checks what `[tracing]` needs: a build with the feature, and the files that it names.
 
 use crate::config::{ConfigFindings, TracingConfig};
 use crate::telemetry::spans::{self, TracingError};
 
-/// Checks it.
+/// Checks the `[tracing]` section.
 pub(super) fn check(tracing: &TracingConfig, f: &mut ConfigFindings) {
     if !f.sound(&["tracing.endpoint", "tracing.headers_file", "tracing.ca"]) {
         return;

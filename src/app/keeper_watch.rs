@@ -1,6 +1,6 @@
-//! `lameduck run --keeper` seen from the proxy: when the keeper is killed, the proxy stops in order, whichever
-//! process of an upgrade it is. The first one learns it from the kernel (its parent's death); one that has taken over
-//! has another parent.
+//! The proxy's side of `lameduck run --keeper`: when the keeper is killed, the proxy stops gracefully, whichever
+//! process of an upgrade it is. The kernel notifies the first process (its parent's death); a process that has taken
+//! over has a different parent.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use super::lifecycle::ProcessLifecycle;
 use crate::net::kept_socket::keeper_pid;
 use crate::rt::syscall::poll_for;
 
-/// Stops this process when its keeper ends, if it has one. A thread of its own waits: it needs nothing that may be stuck.
+/// Stops this process when its keeper ends, if it has one. A separate thread waits, so that it doesn't depend on
+/// anything that may be stuck.
 pub(super) fn follow_keeper(lifecycle: Arc<ProcessLifecycle>) {
     let pid = keeper_pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let Some(pid) = pid else { return };
@@ -24,7 +25,7 @@ pub(super) fn follow_keeper(lifecycle: Arc<ProcessLifecycle>) {
     };
     let watch = move || {
         let mut polled = [PollFd::new(&end, PollFlags::IN)];
-        // A signal is another thread's business.
+        // Signals are handled by another thread.
         while poll_for(&mut polled, None).is_err() {}
         stop(&lifecycle);
     };

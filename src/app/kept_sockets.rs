@@ -1,5 +1,5 @@
-//! Sockets that an earlier process has left: which of them the configuration still wants. The others are closed before
-//! anything is bound, as they may be in its way.
+//! Sockets left by an earlier process: decides which of them the configuration still needs. The others are closed
+//! before anything is bound, as they may occupy an address.
 
 use tracing::info;
 
@@ -8,7 +8,7 @@ use crate::config::{Config, ListenAddress};
 use crate::net::activation::InheritedSockets;
 use crate::net::kept_socket::{KeptKind, KeptSocket, KeptSocketUse, SocketStore};
 
-/// Closes those that the configuration no longer wants, here and in the store.
+/// Closes the sockets that the configuration no longer needs, here and in the store.
 pub(super) fn close_unwanted(config: &Config, inherited: &InheritedSockets, store: &SocketStore) {
     let gone = inherited.close_unwanted(|kept| is_wanted(config, kept));
     for kept in &gone {
@@ -28,7 +28,7 @@ fn is_wanted(config: &Config, kept: &KeptSocket) -> bool {
     let at = |address: Option<std::net::SocketAddr>| {
         address.is_some_and(|at| *kept == KeptSocket::tcp(usage, at, config.takes_ipv6_alone(at)))
     };
-    // By its file, which has been looked at: the name may be cut.
+    // Compared by the socket file, which has been checked: the name may be truncated.
     let on = |path: &std::path::Path| matches!(kept.kind, KeptKind::Unix(file) if kept.to_name() == KeptSocket::unix(usage, path, file).to_name());
     let admin = &config.admin;
     match usage {

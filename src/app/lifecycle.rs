@@ -1,4 +1,4 @@
-//! The process's own life: started, ready, lame duck, reload, stop.
+//! The life cycle of the process: started, ready, lame duck, reload, stop.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,17 +30,17 @@ use crate::telemetry::prometheus::Metrics;
 use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
 
-/// A second signal within this time is the same one, sent twice (to the process and to its group, say).
+/// A second signal within this time counts as the same one, sent twice (for example to the process and to its group).
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
-/// A reload that waits for something (a hung disk) holds up a stop for no longer.
+/// Longest time that a reload which waits for something (a hung disk) can delay a stop.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the main loop is asked to do.
+/// An order for the main loop.
 pub enum MainOrder {
-    /// End in order.
+    /// Stop gracefully.
     Stop,
-    /// Log files were rotated.
+    /// Reopen the log files, which were rotated.
     ReopenLogs,
     /// Read the configuration again.
     Reload(oneshot::Sender<Result<Vec<String>, String>>),
@@ -51,7 +51,7 @@ pub enum MainOrder {
     ),
 }
 
-/// The process's state.
+/// The state of the process.
 pub struct ProcessLifecycle {
     options: RunOptions,
     config: ArcSwap<Config>,
@@ -60,9 +60,9 @@ pub struct ProcessLifecycle {
     quiet: OnceLock<Arc<QuietPeriod>>,
     addresses: Mutex<Vec<ListenAddress>>,
     first_round: OnceLock<()>,
-    /// Since when, and why.
+    /// Start of the lame-duck phase, and its reason.
     lame: Mutex<Option<(Time, String)>>,
-    /// The lease that asked for it, if one did.
+    /// The lease that requested the lame-duck phase, if one did.
     lame_lease: Mutex<Option<String>>,
     stopping: OnceLock<Time>,
     stop_told: Notify,
@@ -72,7 +72,7 @@ pub struct ProcessLifecycle {
 }
 
 impl ProcessLifecycle {
-    /// A process that is about to start.
+    /// Creates the state of a process that is about to start.
     pub fn new(
         options: RunOptions,
         config: Arc<Config>,
@@ -96,24 +96,25 @@ impl ProcessLifecycle {
         }
     }
 
-    /// What it was started with.
+    /// Returns the options with which the process was started.
     pub fn options(&self) -> &RunOptions {
         &self.options
     }
 
-    /// What is known of upgrades.
+    /// Returns the state of upgrades.
     pub fn upgrades(&self) -> &UpgradeState {
         &self.upgrades
     }
 
-    /// Why it is lame duck, and the lease that asked for it; `None`: it isn't.
+    /// Returns the reason of the lame-duck phase, and the lease that requested it; `None`: the process is not lame
+    /// duck.
     pub fn lame_reason(&self) -> Option<(String, Option<String>)> {
         let lame = self.lame.lock();
         let (_, reason) = lame.as_ref()?;
         Some((reason.clone(), self.lame_lease.lock().clone()))
     }
 
-    /// Orders an upgrade, unless one is under way.
+    /// Orders an upgrade, unless one is in progress.
     pub fn order_upgrade(
         &self,
         request: UpgradeRequest,
@@ -128,35 +129,35 @@ impl ProcessLifecycle {
         }
     }
 
-    /// Waits until it is told to stop.
+    /// Waits until the process is told to stop.
     pub async fn is_told_to_stop(&self) {
         if self.told_to_stop().is_none() {
             self.stop_told.notified().await;
         }
     }
 
-    /// Whether the process is alive.
+    /// Returns the liveness of the process.
     pub fn vitals(&self) -> &Arc<ProcessVitals> {
         &self.vitals
     }
 
-    /// The configuration in force.
+    /// Returns the configuration in effect.
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()
     }
 
-    /// Listeners are bound.
+    /// Notes that the listeners are bound.
     pub fn serving(&self, plane: Arc<DataPlane>, metrics: Metrics, addresses: Vec<ListenAddress>) {
         *self.addresses.lock() = addresses;
         let _ = self.serving.set((plane, metrics));
     }
 
-    /// This one listens for silence.
+    /// Sets the detector of quiet periods.
     pub fn listens(&self, quiet: Arc<QuietPeriod>) {
         let _ = self.quiet.set(quiet);
     }
 
-    /// Each backend has been probed once, and `ready` of `all` take requests.
+    /// Notes that each backend has been probed once, and that `ready` of `all` take requests.
     pub fn first_round_finished(&self, ready: usize, all: usize) {
         if self.first_round.set(()).is_err() {
             return;
@@ -165,15 +166,17 @@ impl ProcessLifecycle {
         info!("the first round of probes is over: {ready} of {backends} ready so far");
     }
 
-    /// An instance registered: an app that restarted alone must not leave the proxy lame.
+    /// Notes that an instance registered, which ends the lame-duck phase: an app that restarted alone must not leave
+    /// the proxy lame duck.
     pub fn registered(&self) {
         if self.stopping.get().is_none() && self.lame.lock().is_some() {
             self.set_lame(false, "an instance registered");
         }
     }
 
-    /// A lease ended. Its lame duck ends with it, so that one instance that goes for good does not leave the proxy
-    /// lame for the others; where it was the last, there is nothing to be ready for until another registers.
+    /// Notes that a lease ended. The lame-duck phase that it requested ends too, so that an instance that goes for
+    /// good does not leave the proxy lame duck for the others; if it was the last instance, the phase lasts until
+    /// another one registers.
     pub fn lease_ended(&self, lease: &str, eligible: usize) {
         let asked = self.lame_lease.lock().as_deref() == Some(lease);
         if asked && eligible > 0 && self.stopping.get().is_none() {
@@ -181,21 +184,21 @@ impl ProcessLifecycle {
         }
     }
 
-    /// A drain ended.
+    /// Notes that a drain ended.
     pub fn drain_ended(&self, pool: &str, response: &DrainResponse) {
         if let Some((_, metrics)) = self.serving.get() {
             metrics.drain_ended(pool, response);
         }
     }
 
-    /// A plan that moved a split has ended.
+    /// Notes that a plan that moved a split has ended.
     pub fn plan_ended(&self, outcome: &'static str) {
         if let Some((_, metrics)) = self.serving.get() {
             metrics.plan_ended(outcome);
         }
     }
 
-    /// Since when it is lame duck.
+    /// Returns the start of the lame-duck phase.
     pub fn lame_since(&self) -> Option<Time> {
         self.lame.lock().as_ref().map(|(since, _)| *since)
     }
@@ -218,7 +221,7 @@ impl ProcessLifecycle {
         }
     }
 
-    /// Reads the configuration again and applies it; a bad one changes nothing.
+    /// Reads the configuration again and applies it; an invalid one changes nothing.
     pub async fn reload(
         &self,
         registry: &RegistryHandle,
@@ -275,7 +278,7 @@ impl ProcessLifecycle {
         let _ = self.orders.send(order);
     }
 
-    /// A signal to stop has come; the second one that is not an echo of the first ends the process.
+    /// Handles a signal to stop; the second one that is not an echo of the first ends the process.
     pub fn stop_signal(&self) {
         let now = clock::now();
         let first = *self.stopping.get_or_init(|| {
@@ -291,28 +294,28 @@ impl ProcessLifecycle {
         }
     }
 
-    /// When it was told to stop, if it was.
+    /// Returns when the process was told to stop, if it was.
     pub fn told_to_stop(&self) -> Option<Time> {
         self.stopping.get().copied()
     }
 
-    /// The main loop has begun to end the process.
+    /// Notes that the main loop has begun to end the process.
     pub fn begin_end(&self) {
         let _ = self.ending.set(());
     }
 
-    /// Whether the main loop has begun to end the process.
+    /// Returns whether the main loop has begun to end the process.
     pub fn is_ending(&self) -> bool {
         self.ending.get().is_some()
     }
 
-    /// Waits until the process was told to stop, and a moment longer: a reload that has begun may end in that time.
+    /// Waits until the process was told to stop, and a moment longer, in which a reload that has begun may end.
     pub async fn stop_is_due(&self) {
         self.stop_told.notified().await;
         clock::sleep(RELOAD_PATIENCE).await;
     }
 
-    /// Client connections that are open now.
+    /// Returns the number of open client connections.
     pub fn open_connections(&self) -> u32 {
         let serving = self.serving.get();
         serving.map_or(0, |(plane, _)| plane.clients.open())
@@ -365,7 +368,7 @@ impl ProxyProcess for ProcessLifecycle {
     }
 
     fn lame_duck_of_lease(&self, lease: &str, reason: &str) {
-        // A lame duck that another caller has begun lasts longer.
+        // A lame-duck phase that another caller has begun lasts longer.
         if self.stopping.get().is_none() && self.lame.lock().is_none() {
             self.set_lame(true, reason);
             *self.lame_lease.lock() = Some(lease.to_owned());
@@ -392,7 +395,7 @@ impl ProxyProcess for ProcessLifecycle {
     }
 
     fn config_json(&self) -> serde_json::Value {
-        // What is printed parses back, so it is the one description of the effective values.
+        // The printed configuration can be parsed again, so it is the one description of the effective values.
         toml::from_str(&crate::config::print::print(&self.config())).unwrap_or_default()
     }
 

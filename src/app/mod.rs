@@ -1,11 +1,11 @@
-//! The composition root: everything wired, top to bottom.
+//! The composition root: all parts of the program are connected here.
 //!
-//! The data plane has its own threads; registry, probes, admin API and signals share another one,
-//! so that a flood of requests can't delay a drain, nor a slow admin client a request.
+//! The data plane has its own threads; registry, probes, admin API and signals share another one, so that a flood of
+//! requests can't delay a drain, and a slow admin client can't delay a request.
 //!
-//! Where a change goes: what one part needs of another, without knowing it, to `wiring`; what a configuration needs of the
-//! machine to [`check`] and the files named after it; the process's own life to `lifecycle`, `signals` and `reload`;
-//! what it says to its supervisor to [`service`]; what outlives it to `state_saver` and `kept_sockets`.
+//! Where to make a change: `wiring` connects parts that don't know each other; [`check`] and the files named after it
+//! check what a configuration needs on the machine; `lifecycle`, `signals` and `reload` handle the life cycle of the
+//! process; [`service`] notifies the supervisor; `state_saver` and `kept_sockets` handle what outlives the process.
 
 pub mod check;
 mod check_acme;
@@ -55,20 +55,21 @@ use state_saver::StateSaver;
 use upgrade::handing_over::{OldProxy, ProxyEnd};
 use upgrade::taking_over::{RefusalChannel, TakenOver, refuse, take_clock, take_over};
 
-/// How long the last access-log lines may take at the end.
+/// Longest time for writing the last access-log lines at exit.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How long the last traces may take: an unreachable collector doesn't delay the exit for longer.
+/// Longest time for sending the last traces: an unreachable collector doesn't delay the exit for longer.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
-/// How long the admin API may take to end.
+/// Longest time for the admin API to end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// Threads of the control runtime: registry, probes and admin share one. With two, each probe would wake one from
-/// the other. So nothing there may wait for a disk or compute for long: that goes to the threads for blocking work.
+/// Number of threads of the control runtime: registry, probes and admin API share one. With two, each probe would
+/// wake one thread from the other. So nothing there may wait for a disk or compute for long: such work goes to the
+/// threads for blocking work.
 const CONTROL_THREADS: usize = 1;
 
-/// What `lameduck run` was told.
+/// The options of `lameduck run`.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
     /// `-c`.
@@ -81,9 +82,9 @@ pub struct RunOptions {
     pub health_path: Option<String>,
     /// `--admin`: the admin socket, whatever the file says.
     pub admin: Option<PathBuf>,
-    /// `--take-over`: in the place of the process at the other end of standard input.
+    /// `--take-over`: replace the process at the other end of standard input.
     pub take_over: bool,
-    /// Those of the above that a variable of the environment gave, by its name.
+    /// The options above that came from environment variables, by the variables' names.
     pub variables: Vec<&'static str>,
 }
 
@@ -91,7 +92,7 @@ impl RunOptions {
     /// Reads the configuration (again).
     ///
     /// # Errors
-    /// When the file can't be read, or what it says can't be served: all of its mistakes at once.
+    /// If the file can't be read, or the configuration is invalid: with all of its errors at once.
     pub fn load(&self) -> Result<LoadedConfig, crate::config::ConfigError> {
         let flags = CommandLineFlags {
             listen: self.listen.as_deref(),
@@ -106,8 +107,8 @@ impl RunOptions {
         Ok(loaded)
     }
 
-    /// Notes about values of the environment that override a file's: a reader of that file would not expect them. A
-    /// flag was typed for this start, and needs no comment.
+    /// Returns notes about environment variables that override values of the file: a reader of that file would not
+    /// expect them. A flag was typed for this start, and needs no note.
     fn notes(&self, loaded: &LoadedConfig) -> Vec<String> {
         let set = |name| self.variables.contains(&name);
         let mut notes = Vec::new();
@@ -153,7 +154,7 @@ impl RunOptions {
 /// Runs the proxy until it is told to stop.
 ///
 /// # Errors
-/// What kept it from starting. Once it serves, nothing ends it but a signal.
+/// If the proxy can't start. Once it serves, only a signal ends it.
 pub fn run_proxy(
     options: RunOptions,
     loaded: LoadedConfig,
@@ -240,7 +241,7 @@ pub fn run_proxy(
         metrics.trace(tracer.clone());
 
         let vitals = lifecycle.vitals().clone();
-        // Before traffic can come, which may take every descriptor: without one for them there would be no start.
+        // Before traffic can arrive, which may use up all descriptors: without one for signals, the start would fail.
         signals.watch(lifecycle.clone(), vitals.clone())?;
         reap::reap_orphans();
         keeper_watch::follow_keeper(lifecycle.clone());
@@ -259,7 +260,7 @@ pub fn run_proxy(
         for warning in inherited.warnings() {
             warn!("{warning}");
         }
-        // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
+        // Not on the data plane's threads: these run connections, which the shutdown counts.
         wiring::keep_tasks(&vitals, &lifecycle, &handle, &plane);
         let of = threads.clone();
         let collect = move || collector::collect_memory(of.clone());
@@ -372,7 +373,7 @@ pub fn run_proxy(
             "bye"
         );
         let _ = stop_admin.send(true);
-        // The socket's file is removed with it, so that clients don't connect to a socket without a process.
+        // Removes the socket's file as well, so that clients don't connect to a socket without a process.
         let _ = clock::timeout(LAST_ANSWERS, admin).await;
         if let Some(saver) = saver {
             saver.finish().await;

@@ -1,16 +1,16 @@
-//! The duties of process 1: in a container, processes that lose their parent become ours, and stay zombies until
-//! their exit status is read.
+//! The duties of process 1: in a container, processes that lose their parent become children of process 1, and stay
+//! zombies until their exit status is read.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 
 use crate::rt::children::reap_one;
 
-/// Reaps orphans for as long as the process runs, if they come to us: as process 1, or as a child subreaper. An exit status
-/// that this process waits for (an upgrade's new process) stays its own: [`crate::rt::children`] sees to it.
+/// Reaps orphans for as long as the process runs, if it receives them: as process 1, or as a child subreaper. An exit
+/// status that this process itself waits for (an upgrade's new process) is left alone, see [`crate::rt::children`].
 ///
-/// Signals need nothing more: the kernel drops for process 1 only those without a handler, and each that stops or
-/// reloads the proxy has one.
+/// Signals need nothing more: for process 1, the kernel only drops those without a handler, and each signal that
+/// stops or reloads the proxy has one.
 pub fn reap_orphans() {
     if std::process::id() != 1 && !is_subreaper() {
         return;
@@ -25,7 +25,7 @@ pub fn reap_orphans() {
     debug!("reaping orphans");
     tokio::spawn(async move {
         loop {
-            // Also those from before the handler was there.
+            // Also reaps orphans from before the handler was installed.
             while let Some(pid) = reap_one() {
                 debug!(pid, "reaped a process");
             }

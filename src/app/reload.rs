@@ -1,4 +1,4 @@
-//! A reload, whether asked for by a signal, by the API, or by an upgrade that needs no more.
+//! Reloads the configuration, requested by a signal, by the API, or by an upgrade for which a reload is enough.
 
 use super::lifecycle::ProcessLifecycle;
 use super::service::ServiceNotifier;
@@ -6,24 +6,24 @@ use crate::registry::RegistryHandle;
 use crate::server::listeners::PublicListeners;
 use crate::telemetry::access_log::AccessLog;
 
-/// What a reload has to do with, beside the process.
+/// The parts that a reload changes, besides the process.
 pub(super) struct ReloadScope<'a> {
-    /// Takes the configuration.
+    /// Receives the new configuration.
     pub registry: &'a RegistryHandle,
-    /// May open and close addresses.
+    /// Opens and closes addresses.
     pub listeners: &'a mut PublicListeners,
-    /// Is opened anew: it may have been rotated.
+    /// Is reopened: it may have been rotated.
     pub access_log: &'a AccessLog,
-    /// Is told.
+    /// Is notified.
     pub service: &'a ServiceNotifier,
 }
 
 impl ReloadScope<'_> {
-    /// Reads the configuration again; says what has changed. The supervisor knows of it meanwhile, and a stop does not wait for
-    /// one that hangs.
+    /// Reads the configuration again; returns the changes. The supervisor is notified meanwhile, and a stop does not
+    /// wait for a reload that hangs.
     ///
     /// # Errors
-    /// Why the old configuration stays in force.
+    /// Why the old configuration stays in effect.
     pub(super) async fn reload(self, lifecycle: &ProcessLifecycle) -> Result<Vec<String>, String> {
         self.service.reloading();
         let outcome = tokio::select! {

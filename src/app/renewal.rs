@@ -1,4 +1,4 @@
-//! Changed files of `[pool.tls]` are taken without a reload, as those of listeners are.
+//! Reloads changed files of `[pool.tls]` without a reload of the configuration, like those of listeners.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::tls::server::{CertificateInventory, ReloadOutcome};
 use crate::tls::upstream::BackendTls;
 use crate::tls::watch::CHECK_INTERVAL;
 
-/// A pool's files.
+/// The files of one pool.
 struct WatchedPool {
     settings: UpstreamTls,
     files: FileSet,
@@ -28,7 +28,7 @@ impl WatchedPool {
         }
     }
 
-    /// What they hold now, if they are worth a look. May wait for the disk.
+    /// Reads the files, if they have changed. May wait for the disk.
     fn reload_files(&mut self) -> Option<Result<Arc<BackendTls>, String>> {
         if !self.files.have_changed() {
             return None;
@@ -38,7 +38,7 @@ impl WatchedPool {
     }
 }
 
-/// Runs for as long as the process.
+/// Watches the files for as long as the process runs.
 pub(super) async fn renew_clients(
     lifecycle: Arc<ProcessLifecycle>,
     registry: RegistryHandle,

@@ -1,5 +1,4 @@
-//! The proxy as a service of its supervisor's: what it says of itself over sd_notify(3). Where `NOTIFY_SOCKET` is
-//! unset, nothing of this happens.
+//! Notifies the supervisor of the proxy's state over sd_notify(3). If `NOTIFY_SOCKET` is not set, this does nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,24 +15,24 @@ use crate::registry::RegistryHandle;
 use crate::rt::syscall::monotonic_ns;
 use crate::rt::vitals::ProcessVitals;
 
-/// Between two `STATUS=`, at least.
+/// Minimum interval between two `STATUS=` messages.
 const STATUS_SPACING: Duration = Duration::from_secs(1);
-/// While stopping, this much time is asked for…
+/// Time by which the stop timeout is extended while stopping.
 const EXTENSION: Duration = Duration::from_secs(15);
-/// …so often.
+/// Interval of these extensions.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
 
-/// Speaks to the supervisor above.
+/// Notifies the supervisor.
 #[derive(Clone, Default)]
 pub struct ServiceNotifier {
     stopping: Arc<AtomicBool>,
-    /// Another process speaks to the supervisor now.
+    /// Whether another process notifies the supervisor now.
     silent: Arc<AtomicBool>,
 }
 
 impl ServiceNotifier {
-    /// Up and serving: `READY=1`. From here on the pools' state is told whenever it changes, and, where the
-    /// supervisor has a watchdog, that the proxy is alive.
+    /// Reports that the proxy serves: `READY=1`. From then on, the pools' state is reported whenever it changes, and,
+    /// if the supervisor has a watchdog, that the proxy is alive.
     pub fn ready(
         &self,
         registry: &RegistryHandle,
@@ -55,23 +54,23 @@ impl ServiceNotifier {
         }
     }
 
-    /// Another process is the service's main one from now on.
+    /// Reports that another process is the service's main process from now on.
     pub fn hand_over_to(&self, pid: u32) {
         notify_supervisor(&format!("MAINPID={pid}"));
     }
 
-    /// This process is the service's main one, though the one before it may not have said so.
+    /// Reports that this process is the service's main process, since the process before it may not have done so.
     pub fn is_main(&self) {
         notify_supervisor(&format!("MAINPID={}", std::process::id()));
     }
 
-    /// Says nothing any more: another process does.
+    /// Stops all reports: another process sends them.
     pub fn be_silent(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.silent.store(true, Ordering::Relaxed);
     }
 
-    /// About to read the configuration again.
+    /// Reports that the configuration is about to be read again.
     pub fn reloading(&self) {
         notify_supervisor(&format!(
             "RELOADING=1\nMONOTONIC_USEC={}",
@@ -79,12 +78,12 @@ impl ServiceNotifier {
         ));
     }
 
-    /// Done with it, well or not.
+    /// Reports that the reload is complete, successful or not.
     pub fn reloaded(&self) {
         notify_supervisor("READY=1");
     }
 
-    /// About to end; `deadline` is when it will have ended, whatever is in flight.
+    /// Reports that the process is about to end; `deadline` is when it will have ended, whatever is in flight.
     pub fn stopping(&self, deadline: Duration) {
         self.stopping.store(true, Ordering::Relaxed);
         if !notify_supervisor("STOPPING=1\nSTATUS=stopping: finishing what is in flight") {
@@ -100,7 +99,7 @@ impl ServiceNotifier {
     }
 }
 
-/// Notifies the supervisor of `state`. True: there is one, and it got the message.
+/// Notifies the supervisor of `state`. Returns true if there is one, and it got the message.
 fn notify_supervisor(state: &str) -> bool {
     notify(state).unwrap_or_else(|error| {
         warn!(%error, "the supervisor could not be told: {}", state.lines().next().unwrap_or_default());
@@ -108,12 +107,12 @@ fn notify_supervisor(state: &str) -> bool {
     })
 }
 
-/// As [`notify_supervisor`], from a loop: a supervisor that doesn't read must not hold up what else runs here.
+/// Like [`notify_supervisor`], for use in a loop: a supervisor that doesn't read must not block other tasks.
 async fn notify_supervisor_aside(state: String) {
     let _ = tokio::task::spawn_blocking(move || notify_supervisor(&state)).await;
 }
 
-/// `app: 3 ready, 1 draining; web: 2 ready`.
+/// Returns a text like `app: 3 ready, 1 draining; web: 2 ready`.
 fn describe<'a>(
     pools: impl Iterator<Item = (&'a str, impl Iterator<Item = DerivedState>)>,
 ) -> String {
@@ -122,7 +121,7 @@ fn describe<'a>(
         for state in backends {
             *states.entry(state.as_str()).or_default() += 1;
         }
-        // What serves comes first.
+        // Ready backends come first.
         let mut states: Vec<_> = states.into_iter().collect();
         states.sort_by_key(|(state, _)| *state != "ready");
         let counts: Vec<_> = states
@@ -137,12 +136,12 @@ fn describe<'a>(
     pools.collect::<Vec<_>>().join("; ")
 }
 
-/// Tells the pools' state: at once, then after each change, at most once a second.
+/// Reports the pools' state: immediately, then after each change, at most once a second.
 async fn status(registry: RegistryHandle, stopping: Arc<AtomicBool>) {
     let mut events = registry.subscribe();
     let mut told = String::new();
     loop {
-        // By then, earlier changes are in the snapshot.
+        // After this answer, earlier changes are in the snapshot.
         if registry.answers().await.is_err() {
             return;
         }
@@ -159,7 +158,7 @@ async fn status(registry: RegistryHandle, stopping: Arc<AtomicBool>) {
             told = text;
         }
         sleep(STATUS_SPACING).await;
-        // Whatever has been missed or piled up, one look says it all.
+        // Whatever was missed or has accumulated, one look at the snapshot is enough.
         if let Err(tokio::sync::broadcast::error::RecvError::Closed) = events.recv().await {
             return;
         }
@@ -167,8 +166,7 @@ async fn status(registry: RegistryHandle, stopping: Arc<AtomicBool>) {
     }
 }
 
-/// What the supervisor's watchdog waits for: `WATCHDOG_USEC`, unless `WATCHDOG_PID` says that another process is
-/// meant.
+/// Returns the interval of the supervisor's watchdog: `WATCHDOG_USEC`, unless `WATCHDOG_PID` names another process.
 fn watchdog_time() -> Option<Duration> {
     let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
     if number("WATCHDOG_PID").is_some_and(|pid| pid != u64::from(std::process::id())) {
@@ -178,7 +176,7 @@ fn watchdog_time() -> Option<Duration> {
     (!time.is_zero()).then_some(time)
 }
 
-/// What has to answer for the proxy to be alive.
+/// The parts that must respond for the proxy to count as alive.
 struct Pulse {
     registry: RegistryHandle,
     data: Vec<runtime::Handle>,
@@ -186,8 +184,8 @@ struct Pulse {
 }
 
 impl Pulse {
-    /// The registry takes a command and answers it, the data plane's threads run what they are given, and nothing has
-    /// ended that the proxy can't do without.
+    /// Returns whether the proxy is alive: the registry answers a command, the data plane's threads run a task, and
+    /// no vital part has ended.
     async fn is_there(&self, patience: Duration) -> bool {
         if self.vitals.check().is_err() {
             return false;
@@ -202,7 +200,7 @@ impl Pulse {
     }
 }
 
-/// `WATCHDOG=1` as long as the pulse is there.
+/// Sends `WATCHDOG=1` as long as the proxy is alive.
 async fn watchdog(pulse: Pulse, every: Duration, silent: Arc<AtomicBool>) {
     let mut round = interval(every);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -230,7 +228,7 @@ mod tests {
     use crate::registry::{persist, spawn};
 
     #[tokio::test]
-    async fn the_pulse_is_lost_with_the_data_plane_and_with_the_registry() {
+    async fn proxy_is_not_alive_without_the_data_plane_or_the_registry() {
         let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"";
         let config = Arc::new(config::parse("test", text).unwrap().config);
         let control = runtime::Builder::new_multi_thread()
@@ -267,7 +265,7 @@ mod tests {
                 let _ = enter.send(());
                 blocked.recv().is_ok()
             });
-            // Before that, the one worker may still take up the pulse.
+            // Before that, the only worker may still run the check.
             entered.recv().unwrap();
             assert!(!pulse.is_there(soon).await);
             release.send(()).unwrap();
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_counts_states_and_begins_with_what_serves() {
+    fn status_counts_states_and_begins_with_ready_backends() {
         use DerivedState::{Down, Draining, Ready};
         let pools = [("api", vec![Ready, Draining, Ready, Down]), ("web", vec![])];
         let pools = pools.into_iter();

@@ -1,5 +1,5 @@
-//! Signals, and the watch over the control thread. Both have a thread of their own: a signal to stop must work
-//! whatever else is stuck, and a stuck thread can't report itself.
+//! Signals, and the watch over the control thread. Both use a separate thread: a signal to stop must work whatever
+//! else is stuck, and a stuck thread can't report itself.
 
 use std::io;
 use std::sync::Arc;
@@ -23,21 +23,21 @@ use crate::rt::syscall;
 use crate::rt::vitals::{BEAT, ProcessVitals, StallWatch, VitalChange};
 use crate::upgrade::protocol::HandedParent;
 
-/// How long an orderly exit may take beyond its deadline: clients that are cut get their answers, backends GOAWAY,
-/// the admin API its last answers, the logs their last lines.
+/// Longest time of a graceful exit beyond its deadline: clients that are cut get their responses, backends GOAWAY,
+/// the admin API sends its last responses, the logs are written.
 const FAREWELL: Duration = Duration::from_secs(4);
 
-/// A proxy that is stuck so badly that this thread doesn't answer becomes no other program either.
+/// Longest wait for this thread before the process becomes another program; a proxy that is stuck so badly won't.
 const LAST_SIGNAL: Duration = Duration::from_secs(1);
 
-/// The only thread that receives signals. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs, USR2 has
-/// another process take over.
+/// The only thread that receives signals. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs, USR2 starts an
+/// upgrade.
 pub struct SignalThread {
     proxies: Sender<WatchedProxy>,
     rests: mpsc::UnboundedSender<Sender<()>>,
 }
 
-/// What signals are about, once it is there.
+/// The proxy that signals are for, once it exists.
 struct WatchedProxy {
     lifecycle: Arc<ProcessLifecycle>,
     vitals: Arc<ProcessVitals>,
@@ -46,11 +46,11 @@ struct WatchedProxy {
 }
 
 impl SignalThread {
-    /// Starts it, before any other thread: those that are started later must not receive signals. Until there is a
-    /// proxy, a signal does what it does by default.
+    /// Starts the thread, before any other thread: those that are started later must not receive signals. Until there
+    /// is a proxy, a signal has its default effect.
     ///
     /// # Errors
-    /// When there can't be another thread.
+    /// If the thread can't be started.
     pub fn start() -> io::Result<Self> {
         process_signals::block()?;
         let (proxies, proxy) = channel();
@@ -61,10 +61,10 @@ impl SignalThread {
         Ok(Self { proxies, rests })
     }
 
-    /// From now on, signals are about this proxy.
+    /// Delivers signals to this proxy from now on.
     ///
     /// # Errors
-    /// When they can't be read.
+    /// If signals can't be read.
     pub(super) fn watch(
         &self,
         lifecycle: Arc<ProcessLifecycle>,
@@ -80,19 +80,19 @@ impl SignalThread {
         answer.recv().map_err(io::Error::other)?
     }
 
-    /// Reads no more of them: what comes from now on waits for the program that this process becomes. Each that was read
-    /// before has been taken up.
+    /// Stops reading signals: later ones wait for the program that this process becomes. Every signal read before has
+    /// been handled.
     pub fn stop_reading(&self) {
         let (resting, rests) = channel();
         if self.rests.send(resting).is_ok() {
-            // An error: the thread has ended, and reads nothing.
+            // On an error, the thread has ended, and reads nothing.
             let _ = rests.recv_timeout(LAST_SIGNAL);
         }
     }
 }
 
 fn hear_signals(proxies: &Receiver<WatchedProxy>, rests: mpsc::UnboundedReceiver<Sender<()>>) {
-    // A supervisor may have started us with some blocked.
+    // A supervisor may have started the process with blocked signals.
     let _ = process_signals::unblock();
     let Ok(proxy) = proxies.recv() else { return };
     let ready = process_signals::block().and_then(|()| {
@@ -112,7 +112,7 @@ fn hear_signals(proxies: &Receiver<WatchedProxy>, rests: mpsc::UnboundedReceiver
     }
 }
 
-/// Signals that wait to be read.
+/// The signals that wait to be read.
 struct SignalQueue(AsyncFd<SignalFd>);
 
 impl SignalQueue {
@@ -125,7 +125,7 @@ impl SignalQueue {
         Ok(Self(queue))
     }
 
-    /// The next one. Safe to drop and call again.
+    /// Returns the next signal. Safe to drop and call again.
     async fn next(&mut self) -> i32 {
         loop {
             let Ok(mut ready) = self.0.readable_mut().await else {
@@ -162,7 +162,7 @@ async fn handle_signals(
                 return;
             }
             () = sleep_until(limit.unwrap_or(looked)), if limit.is_some() => {
-                // It may have become later: the main loop has begun to end the process.
+                // The deadline may have moved: the main loop has begun to end the process.
                 if last_moment(lifecycle).is_some_and(|at| at <= clock::now()) {
                     exit_at_once(lifecycle);
                 }
@@ -178,7 +178,7 @@ async fn handle_signals(
     }
 }
 
-/// What a signal asks for is asked of the process that serves.
+/// Handles a signal, or passes it on to the process that serves.
 fn take_signal(lifecycle: &ProcessLifecycle, signal: i32) {
     let upgrades = lifecycle.upgrades();
     match (upgrades.successor(), signal) {
@@ -188,13 +188,13 @@ fn take_signal(lifecycle: &ProcessLifecycle, signal: i32) {
             lifecycle.order_upgrade(UpgradeRequest::default(), oneshot::channel().0);
         }
         (0, _) => lifecycle.stop_signal(),
-        // systemd tells each process of a unit by itself.
+        // systemd signals each process of a unit itself.
         (_, _) if upgrades.parent() == HandedParent::Systemd => {}
         (successor, _) => drop(syscall::kill(successor, signal)),
     }
 }
 
-/// When the process ends by force, once it has been told to stop.
+/// Returns when the process is ended by force, once it has been told to stop.
 fn last_moment(lifecycle: &ProcessLifecycle) -> Option<Time> {
     let told = lifecycle.told_to_stop()?;
     let deadline = told.saturating_add(lifecycle.config().server.deadline);

@@ -1,4 +1,4 @@
-//! Keeps drains and registrations in `state_dir`: the newest version, again and again until it is on the disk.
+//! Saves drains and registrations in `state_dir`: the newest version, with retries until it is on the disk.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,42 +14,42 @@ use crate::registry::persist;
 use crate::registry::saves::SaveLedger;
 use crate::rt::clock::ClockReading;
 
-/// After a failure, the first pause; each is twice as long as the one before…
+/// First pause after a failed save; it doubles with each retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// …up to this.
+/// Maximum pause between two retries.
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Between two looks at the wall clock.
+/// Interval of the checks of the wall clock.
 const LOOK: Duration = Duration::from_secs(10);
-/// A wall clock that was set by more than this makes the saved times wrong.
+/// Change of the wall clock that makes the saved times wrong.
 const STEP: Duration = Duration::from_secs(1);
 
-/// How long the last save may take.
+/// Longest time for the last save.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What has to be on the disk.
+/// A version of the state that has to be saved.
 #[derive(Clone)]
 struct StateVersion {
     number: u64,
     state: Arc<persist::KeptState>,
-    /// When its times were made the wall clock's.
+    /// The clock reading by which its times were converted to wall-clock time.
     clock: ClockReading,
 }
 
-/// Keeps drains and registrations.
+/// Saves drains and registrations.
 pub struct StateSaver {
     dir: PathBuf,
     newest: watch::Sender<Option<StateVersion>>,
     saves: Arc<SaveLedger>,
     registry: OnceLock<RegistryHandle>,
-    /// One save at a time: they share the temporary file.
+    /// Allows one save at a time: saves share the temporary file.
     saving: Mutex<()>,
-    /// Another process may have the directory now.
+    /// Whether saving is suspended, because another process may use the directory.
     rests: AtomicBool,
 }
 
 impl StateSaver {
-    /// Keeps them in `dir`. A slow disk skips versions; it never delays the registry.
+    /// Starts saving to `dir`. A slow disk skips versions; it never delays the registry.
     pub fn start(dir: PathBuf) -> Arc<Self> {
         let saver = Arc::new(Self {
             dir,
@@ -68,7 +68,7 @@ impl StateSaver {
         let _ = self.registry.set(registry);
     }
 
-    /// The account of what is on the disk.
+    /// Returns the record of what is on the disk.
     pub fn saves(&self) -> Arc<SaveLedger> {
         self.saves.clone()
     }
@@ -101,7 +101,7 @@ impl StateSaver {
         }
     }
 
-    /// The wall clock was set, or the machine was suspended: what was saved says other times than what is in force.
+    /// Handles a changed wall clock or a suspended machine: the saved times then differ from those in effect.
     fn look_at_clock(&self) {
         let saved = self.newest.borrow().as_ref().map(|version| version.clock);
         if let (Some(saved), Some(registry)) = (saved, self.registry.get())
@@ -111,7 +111,7 @@ impl StateSaver {
         }
     }
 
-    /// Writes the newest version; says whether it is on the disk.
+    /// Writes the newest version; returns whether it is on the disk.
     fn save(&self) -> bool {
         let _turn = self.saving.lock();
         if self.rests.load(Ordering::Acquire) {
@@ -138,22 +138,22 @@ impl StateSaver {
         }
     }
 
-    /// Writes nothing any more: another process is about to. When this returns, nothing is being written.
+    /// Suspends saving: another process is about to save. When this returns, no save is running.
     pub async fn stop_saving(self: &Arc<Self>) {
         self.rests.store(true, Ordering::Release);
         let saver = self.clone();
-        // A disk that hangs doesn't stop the hand-over: the successor gets newer state anyway.
+        // A disk that hangs doesn't prevent the hand-over: the successor gets newer state anyway.
         let idle = tokio::task::spawn_blocking(move || drop(saver.saving.lock()));
         let _ = tokio::time::timeout(FAREWELL, idle).await;
     }
 
-    /// Writes again, and first what has come meanwhile.
+    /// Resumes saving, beginning with the changes made meanwhile.
     pub fn go_on(&self) {
         self.rests.store(false, Ordering::Release);
         self.newest.send_modify(|_| {});
     }
 
-    /// The last save: the last change may be younger than the one before. A disk that hangs doesn't stop the exit.
+    /// Saves for the last time, since there may be unsaved changes. A disk that hangs doesn't delay the exit.
     pub async fn finish(self: Arc<Self>) {
         let saving = tokio::task::spawn_blocking(move || self.save());
         if !matches!(tokio::time::timeout(FAREWELL, saving).await, Ok(Ok(true))) {
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_up_to_a_bound() {
+    fn pauses_grow_up_to_the_maximum() {
         let mut pause = None;
         let pauses: Vec<_> = std::iter::repeat_with(|| {
             pause = Some(next_pause(pause));
@@ -191,7 +191,7 @@ mod tests {
     async fn a_save_that_failed_is_tried_again_until_it_works() {
         let dir = tempfile::tempdir().unwrap();
         let state_dir = dir.path().join("state");
-        // In the way, as a full disk is: no directory can be made here.
+        // An obstacle like a full disk: no directory can be created here.
         std::fs::write(&state_dir, "").unwrap();
         let saver = StateSaver::start(state_dir.clone());
         let saves = saver.saves();

@@ -1,4 +1,4 @@
-//! The joints: what one part needs of another, put together here so that they need not know each other.
+//! Connects parts of the program that need each other but must not know each other.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::server::reaper;
 use crate::supervisor;
 use crate::tls;
 
-/// Starts probers that report to the registry.
+/// Returns a starter of probers, which report to the registry.
 pub(super) fn probing(handle: &RegistryHandle) -> Box<dyn ProbeStarter> {
     Box::new(ProbeFactory(Arc::new(handle.clone())))
 }
@@ -65,14 +65,14 @@ impl BackendProber for ProbeReporter {
     }
 }
 
-/// What the registry tells the process.
+/// Passes the registry's events on to the process.
 pub(super) struct RegistryWatcher {
     lifecycle: Arc<ProcessLifecycle>,
     saver: Option<Arc<StateSaver>>,
 }
 
 impl RegistryWatcher {
-    /// Watches; with a saver, drains and registrations are kept.
+    /// Creates the watcher; with a saver, drains and registrations are saved.
     pub(super) fn new(lifecycle: Arc<ProcessLifecycle>, saver: Option<Arc<StateSaver>>) -> Self {
         Self { lifecycle, saver }
     }
@@ -110,7 +110,7 @@ impl RegistryObserver for RegistryWatcher {
     }
 }
 
-/// Starts what runs on the control thread for as long as the process, and the watch over it.
+/// Starts the tasks that run on the control thread for as long as the process, and the watch over them.
 pub(super) fn keep_tasks(
     vitals: &Arc<ProcessVitals>,
     lifecycle: &Arc<ProcessLifecycle>,
@@ -155,7 +155,7 @@ pub(super) fn keep_tasks(
     }
 }
 
-/// Listens for silence from now on, for lame ducks that last until nothing new comes.
+/// Starts to detect quiet periods, for lame-duck phases that last until no new requests arrive.
 pub(super) fn listen_for_silence(
     lifecycle: &ProcessLifecycle,
     plane: &Arc<DataPlane>,
@@ -177,8 +177,8 @@ async fn beat(vitals: Arc<ProcessVitals>) {
     }
 }
 
-/// The configuration with the names that unnamed backends had in the earlier run, so that a drain holds for the
-/// address that it was asked for, whatever was removed from the file since.
+/// Returns the configuration with the names that unnamed backends had in the earlier run, so that a drain applies to
+/// the address for which it was requested, even if the file has changed since.
 pub(super) fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState) -> Arc<Config> {
     let known: Vec<_> = kept
         .drains
@@ -197,13 +197,13 @@ pub(super) fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState)
     Arc::new(config)
 }
 
-/// Where the key for sessions comes from.
+/// Returns the source of the session key.
 pub(super) fn own_key(config: &Config) -> anyhow::Result<persist::OwnKeySource> {
     let dir = config.server.state_dir.as_deref();
     Ok(persist::OwnKeySource::new(dir)?)
 }
 
-/// What an earlier run of the proxy kept.
+/// Reads the state that an earlier run of the proxy has saved.
 pub(super) fn restore(config: &Config) -> anyhow::Result<persist::KeptState> {
     Ok(match &config.server.state_dir {
         Some(dir) => persist::load(dir)?,

@@ -1,4 +1,4 @@
-//! Counts requests as they come, for those that need it: a lame duck that lasts until no more requests come
+//! Counts new requests for those that need it: a lame-duck phase that lasts until no more requests arrive
 //! ([`crate::core::quiet`]), and the tracer.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -6,35 +6,35 @@ use std::time::Duration;
 
 use crate::core::Time;
 
-/// The requests that have come, without health checks.
+/// The number of requests received, without health checks.
 #[derive(Debug, Default)]
 pub struct RequestArrivals {
-    /// Bits of those that watch requests: one load decides for all of them, on every request.
+    /// A bit for each watcher of requests: one load decides for all of them, on every request.
     watchers: AtomicU8,
     count: AtomicU64,
-    /// When the last one came, in nanoseconds of the clock.
+    /// Time of the last request, in nanoseconds of the clock.
     last: AtomicU64,
 }
 
-/// They are counted.
+/// Bit: requests are counted.
 const COUNTED: u8 = 1;
 
-/// They are traced.
+/// Bit: requests are traced.
 const TRACED: u8 = 2;
 
 impl RequestArrivals {
-    /// Whether anything watches requests.
+    /// Returns whether anything watches requests.
     #[inline]
     pub fn are_watched(&self) -> bool {
         self.watchers.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether they are counted.
+    /// Returns whether requests are counted.
     pub fn are_counted(&self) -> bool {
         self.watchers.load(Ordering::Relaxed) & COUNTED != 0
     }
 
-    /// Begins or ends the count.
+    /// Starts or stops counting.
     pub fn watch(&self, watched: bool) {
         match watched {
             true => self.watchers.fetch_or(COUNTED, Ordering::Relaxed),
@@ -42,12 +42,12 @@ impl RequestArrivals {
         };
     }
 
-    /// Begins to trace them.
+    /// Starts tracing.
     pub fn trace(&self) {
         self.watchers.fetch_or(TRACED, Ordering::Relaxed);
     }
 
-    /// Counts a request that came at `now`.
+    /// Counts a request that arrived at `now`.
     pub fn note(&self, now: Time) {
         let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.last.fetch_max(nanos, Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl RequestArrivals {
         self.count.fetch_add(1, Ordering::Release);
     }
 
-    /// How many have come, and when the last did.
+    /// Returns the number of requests, and the time of the last one.
     pub fn read(&self) -> (u64, Time) {
         let count = self.count.load(Ordering::Acquire);
         let last = self.last.load(Ordering::Relaxed);

@@ -10,42 +10,44 @@ use tokio::io::ReadBuf;
 
 use crate::proxy::memory::{self, MemoryCharge};
 
-/// What a buffer begins with: enough for nearly every request and response head.
+/// Initial size of a buffer: enough for nearly every request and response head.
 pub const SMALL: usize = 4 * 1024;
 
-/// What it grows to while a body streams through.
+/// Maximum size of a buffer while a body streams through it.
 pub const LARGE: usize = 64 * 1024;
 
-/// How many times its size a full buffer takes: for a head, which most clients end soon…
+/// Factor by which a full buffer grows for a head; most heads end soon.
 pub const HEAD_STEP: usize = 2;
 
-/// …for a body that is received whole, of which an untrusted client may have sent no more than the beginning…
+/// Factor by which a full buffer grows for a body that is buffered completely; an untrusted client may never send
+/// more than its beginning.
 pub const BODY_STEP: usize = 4;
 
-/// …and for one that streams through, in few steps: a client that fills it is sending a body, and each step is a
-/// read.
+/// Factor by which a full buffer grows for a body that streams through: a client that fills it is sending a body, and
+/// each growth costs a read.
 const STREAM_STEP: usize = 8;
 
-/// Free bytes left behind a buffer's content: the check whether the client is still there reads into them; without
-/// them a full buffer would grow for it.
+/// Free bytes after a buffer's content, used by the check whether the client is still connected: without them, a full
+/// buffer would have to grow for that check.
 pub const AHEAD: usize = 256;
 
-/// Buffers kept per thread for the next connection that needs one.
+/// Maximum number of buffers kept per thread for reuse.
 const SPARE: usize = 64;
 
 thread_local! {
     static SPARES: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
-    /// Scratch space for content whose length is not known yet.
+    /// Scratch space for content whose length is not known in advance.
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes that were read and not yet consumed: `data[start..end]`.
+/// Bytes read and not yet consumed: `data[start..end]`.
 #[derive(Debug, Default)]
 pub struct Buffer {
     data: Vec<u8>,
     start: usize,
     end: usize,
-    /// The last read left no room: more is on its way, and fewer, larger reads would fetch it.
+    /// Whether the last read filled the buffer: more bytes are on their way, and fewer, larger reads would fetch
+    /// them.
     filled: bool,
     /// The buffer's share of `max_memory`, once it is larger than [`SMALL`].
     charge: MemoryCharge,
@@ -63,12 +65,12 @@ impl From<Vec<u8>> for Buffer {
 }
 
 impl Buffer {
-    /// A buffer from this thread's spares, or a new one that allocates at its first read.
+    /// Takes a buffer from this thread's spares, or creates one that allocates at its first read.
     pub fn take() -> Self {
         SPARES.with_borrow_mut(Vec::pop).unwrap_or_default()
     }
 
-    /// Gives the memory back to this thread. Grown buffers are freed: few connections need them at a time.
+    /// Returns the buffer to this thread's spares. Grown buffers are freed: few connections need them at a time.
     pub fn give_back(mut self) {
         self.clear();
         self.filled = false;
@@ -81,30 +83,30 @@ impl Buffer {
         }
     }
 
-    /// Frees the memory of a body that has gone through, unless something is left in it.
+    /// Frees the memory of a body that has been passed on, unless the buffer still contains bytes.
     pub fn shrink(&mut self) {
         if self.data.len() > SMALL && self.is_empty() {
             *self = Self::take();
         }
     }
 
-    /// What is in it.
+    /// Returns its content.
     pub fn bytes(&self) -> &[u8] {
         &self.data[self.start..self.end]
     }
 
-    /// How much is in it.
+    /// Returns the length of its content.
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// Whether it is empty.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// A buffer that holds what `write` writes, unless `fit` refuses the bytes that the buffer would have beyond
-    /// [`SMALL`].
+    /// Returns a buffer with the bytes that `write` writes, unless `fit` refuses the memory that the buffer would
+    /// have beyond [`SMALL`].
     pub fn holding<T>(
         write: impl FnOnce(&mut Vec<u8>) -> T,
         fit: impl FnOnce(usize) -> bool,
@@ -112,7 +114,7 @@ impl Buffer {
         WRITTEN.with_borrow_mut(|bytes| {
             bytes.clear();
             let written = write(bytes);
-            // Exactly as large as needed: not the capacity that the vector has grown to.
+            // Exactly as large as needed, instead of the capacity to which the vector has grown.
             let size = bytes.len() + AHEAD;
             let held = fit(surplus_of(size)).then(|| {
                 let mut buffer = Self::default();
@@ -128,7 +130,7 @@ impl Buffer {
         })
     }
 
-    /// A buffer with bytes that another process had in its own.
+    /// Returns a buffer with bytes from another process's buffer.
     pub fn of_carried(bytes: &[u8]) -> Self {
         match bytes.is_empty() {
             true => Self::default(),
@@ -146,7 +148,7 @@ impl Buffer {
         }
     }
 
-    /// Drops `count` bytes that begin `at` bytes in: what stands before them stays where it is.
+    /// Drops `count` bytes at offset `at`: the bytes before that stay.
     pub fn cut(&mut self, at: usize, count: usize) {
         let (from, to) = (self.start + at + count, self.start + at);
         self.data.copy_within(from..self.end, to);
@@ -159,19 +161,19 @@ impl Buffer {
         self.end = 0;
     }
 
-    /// Room that the next read can fill without growing beyond `most` in all, or where `max_memory` is used up, without
-    /// growing.
+    /// Returns whether there is room for a read without growing beyond `most` bytes, or, if `max_memory` is used up,
+    /// without growing at all.
     pub fn has_room(&self, most: usize) -> bool {
         self.len() < most && (self.len() < self.data.len().max(SMALL) || memory::has_room())
     }
 
-    /// Bytes of memory beyond those that every connection may have.
+    /// Returns the memory in bytes beyond what every connection may have.
     pub fn surplus(&self) -> usize {
         surplus_of(self.data.capacity())
     }
 
-    /// How much larger the buffer has to become for the next read, of those that don't go beyond `most`; 0: it has room,
-    /// or becomes a small one.
+    /// Returns how many bytes the buffer has to grow for the next read, up to `most` in total; 0: it has room, or is
+    /// still to get its initial size.
     pub fn growth(&self, most: usize, step: usize) -> usize {
         match self.len() < self.data.len().max(SMALL) {
             true => 0,
@@ -179,12 +181,12 @@ impl Buffer {
         }
     }
 
-    /// How large it becomes in its next step.
+    /// Returns its size after the next growth.
     fn grown(&self, most: usize, step: usize) -> usize {
         let wanted = self.data.len() * step;
         match wanted {
             0..=SMALL => SMALL,
-            // Not a last step for a little more.
+            // Avoids another growth for the last few bytes.
             _ if most <= wanted + wanted / 2 => most.max(SMALL),
             _ => wanted,
         }
@@ -196,7 +198,7 @@ impl Buffer {
 
     /// Reads once. The buffer grows up to `most` bytes; `Ok(0)` is the end of the stream.
     ///
-    /// Call it only while [`Buffer::has_room`].
+    /// Must only be called while [`Buffer::has_room`].
     pub fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -206,7 +208,7 @@ impl Buffer {
         self.poll_fill_by(cx, stream, most, STREAM_STEP)
     }
 
-    /// As [`Buffer::poll_fill`], growing by `step`.
+    /// Like [`Buffer::poll_fill`], growing by the factor `step`.
     pub fn poll_fill_by(
         &mut self,
         cx: &mut Context<'_>,
@@ -242,8 +244,8 @@ impl Buffer {
     }
 }
 
-/// How many of `size` bytes count towards `max_memory`: all of them if they are more than [`SMALL`] and [`AHEAD`],
-/// else none.
+/// Returns how many of `size` bytes count towards `max_memory`: all of them if they are more than [`SMALL`] and
+/// [`AHEAD`] together, otherwise none.
 fn surplus_of(size: usize) -> usize {
     if size > SMALL + AHEAD { size } else { 0 }
 }
@@ -255,7 +257,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::UnixStream;
 
-    /// A system call per 4 KiB would cost a large body several times its CPU.
+    /// A system call per 4 KiB would multiply the CPU time of a large body.
     #[tokio::test]
     async fn a_body_that_streams_through_is_read_in_large_pieces() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn cutting_keeps_what_stands_before() {
+    fn cutting_keeps_the_bytes_before() {
         let mut buffer = Buffer {
             data: b"xxHEADbodynext".to_vec(),
             start: 2,

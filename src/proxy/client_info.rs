@@ -1,29 +1,29 @@
-//! Who a client is, as far as it is known before it has sent a request.
+//! What is known about a client before it has sent a request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::{self, ListenAddress};
 
-/// In the place of a client's address, where it came by a unix socket: as nginx has it.
+/// Replaces the address of a client on a unix socket, as in nginx.
 pub const UNIX_CLIENT: &str = "unix:";
 
-/// What a listener answers itself, before any route is asked. One value, so that a request is looked at once only.
+/// What a listener answers itself, before any route is looked up. One value, so that a request needs one check only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerAnswer {
-    /// Nothing.
+    /// No response of its own.
     Nothing,
-    /// Every request is redirected to this port.
+    /// Redirects every request to this port.
     Redirect(u16),
-    /// Open challenges of certificate authorities; of other requests, all that are redirected, if it is so configured.
+    /// Answers open ACME challenges; redirects other requests, if configured.
     Challenges {
-        /// The port.
+        /// The port for redirects.
         redirect: Option<u16>,
     },
 }
 
 impl ListenerAnswer {
-    /// By the listener's redirect, and whether there may be challenges.
+    /// Returns the value for the listener's redirect, and for whether there may be challenges.
     pub fn of_listener(redirect: Option<u16>, has_challenges: bool) -> Self {
         match redirect {
             _ if has_challenges => Self::Challenges { redirect },
@@ -32,7 +32,7 @@ impl ListenerAnswer {
         }
     }
 
-    /// The port that requests are redirected to.
+    /// Returns the port to which requests are redirected.
     pub fn redirect(self) -> Option<u16> {
         match self {
             Self::Nothing => None,
@@ -42,38 +42,40 @@ impl ListenerAnswer {
     }
 }
 
-/// What is known of a client besides what it sends.
+/// What is known about a client besides what it sends.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
-    /// Its address; `None`: it came by a unix socket, and nobody has said for whom.
+    /// Its address; `None`: it uses a unix socket, and no proxy has reported an address.
     pub address: Option<SocketAddr>,
-    /// Whether that is the client's: a proxy in front may come for somebody whom nobody knows.
+    /// Whether the address is the client's: a proxy in front may report that it doesn't know the client.
     pub known: bool,
-    /// Its IP address as text; [`UNIX_CLIENT`] where it has none.
+    /// Its IP address as text; [`UNIX_CLIENT`] if it has none.
     pub ip: String,
-    /// Whether its `X-Forwarded-*` are believed.
+    /// Whether its `X-Forwarded-*` header fields are trusted.
     pub trusted: bool,
-    /// How it reaches us: `http` or `https`.
+    /// The scheme that it uses: `http` or `https`.
     pub scheme: &'static str,
-    /// Its protocol's name in the access log, where it isn't what the request head says.
+    /// The name of its protocol in the access log, if it differs from the version in the request head.
     pub protocol: Option<&'static str>,
-    /// The header fields that tell the app of the client's certificate.
+    /// The header fields that describe the client's certificate to the app.
     pub identity: Option<Arc<str>>,
-    /// The listener that it has come to, as it was configured then; `None`: the process that it comes from did not know.
+    /// The address of its listener, as configured at that time; `None`: the connection came from a process that did
+    /// not know it.
     pub listener: Option<Arc<ListenAddress>>,
-    /// What its listener answers before any route is asked.
+    /// What its listener answers before any route is looked up.
     pub listener_answer: ListenerAnswer,
     /// `max-age` of `Strict-Transport-Security`; 0: none.
     pub hsts: u64,
 }
 
 impl ClientInfo {
-    /// Whether it speaks HTTP/2.
+    /// Returns whether it uses HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.protocol.is_some()
     }
 
-    /// The status by which a client learns that its request has become a tunnel: over HTTP/2 it is 200 (RFC 8441 §5).
+    /// Returns the status that tells a client that its request has become a tunnel: over HTTP/2 it is 200 (RFC 8441
+    /// §5).
     pub fn switched(&self) -> u16 {
         match self.protocol {
             None => 101,
@@ -81,7 +83,7 @@ impl ClientInfo {
         }
     }
 
-    /// What the app is told of its address: none where it has none.
+    /// Returns the address that the app is told; empty if the client has none.
     pub fn forwarded_ip(&self) -> &str {
         match self.address {
             Some(_) => &self.ip,
@@ -89,7 +91,7 @@ impl ClientInfo {
         }
     }
 
-    /// A client without TLS that speaks HTTP/1. `None`: it has come by a unix socket.
+    /// Creates an HTTP/1 client without TLS. `None`: it uses a unix socket.
     pub fn new(address: Option<SocketAddr>, headers: &config::HeadersConfig) -> Self {
         let ip = address.map(|address| address.ip().to_canonical());
         Self {

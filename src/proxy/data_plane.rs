@@ -1,4 +1,4 @@
-//! What every request of the data plane shares.
+//! The state that all requests of the data plane share.
 
 use std::io;
 use std::sync::Arc;
@@ -19,45 +19,45 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::spans::Tracer;
 use crate::tls::server::CertificateInventory;
 
-/// The data plane's shared state: everything a request reads, nothing it has to lock.
+/// The data plane's shared state: everything that a request reads without taking a lock.
 pub struct DataPlane {
-    /// Where the snapshot comes from.
+    /// Publishes the snapshots.
     pub registry: RegistryHandle,
     /// Opens upstream connections.
     pub connector: TransportConnector,
-    /// Takes one record per request.
+    /// Gets one record per request.
     pub access_log: AccessLog,
-    /// Takes what is recorded of requests.
+    /// Gets the recorded traces of requests.
     pub tracer: Tracer,
     /// The open client connections, through which a shutdown interrupts them.
     pub clients: InterruptSet,
-    /// How many connections each client address has, where that is limited.
+    /// Counts the connections of each client address, if they are limited.
     pub per_client: PerClient,
-    /// What routes ask of their clients, across reloads.
+    /// State of the routes' guards, kept across reloads.
     pub guards: GuardState,
-    /// Through which open connections move to another process.
+    /// Moves open connections to another process.
     pub moving: MoveOut,
-    /// What is counted for the whole plane.
+    /// The counters of the whole plane.
     pub counters: Arc<PlaneCounters>,
-    /// Copies of requests that are under way.
+    /// The mirrored requests in progress.
     pub mirrors: MirrorLoad,
     /// The certificates of its listeners.
     pub certificates: Arc<CertificateInventory>,
-    /// Counts new requests for a lame duck that lasts until no more come.
+    /// Counts new requests for a lame-duck phase that lasts until no more arrive.
     pub arrivals: RequestArrivals,
-    /// Of the open client connections, those that are served…
+    /// Number of open client connections that are served.
     served: AtomicU32,
-    /// (at most so many where `max_connections` isn't configured; 0: no limit)…
+    /// Limit for `served` if `max_connections` isn't configured; 0: no limit.
     default_connections: usize,
-    /// …and those that are only being turned away.
+    /// Number of open client connections that are only being refused.
     turned_away: AtomicU32,
     lame: AtomicBool,
-    /// When the last answer ended, for the shutdown's summary.
+    /// Number of requests so far.
     requests: AtomicU64,
 }
 
-/// A connector for backends without TLS. Pingora reads a file of authorities even so, and panics if it can't: by
-/// default the system's certificates, which a container image made from scratch lacks.
+/// Returns a connector for backends without TLS. Pingora reads a file of certificate authorities even for those, and
+/// panics if it can't; the default is the system's file, which is missing in a container image built from scratch.
 fn plain_connector() -> io::Result<TransportConnector> {
     let empty = EmptyFile::open()?;
     let mut options = ConnectorOptions::new(0);
@@ -66,10 +66,10 @@ fn plain_connector() -> io::Result<TransportConnector> {
 }
 
 impl DataPlane {
-    /// A data plane on this registry.
+    /// Creates a data plane for this registry.
     ///
     /// # Errors
-    /// When there is no empty file: neither `/dev/null` nor `/proc`.
+    /// If there is no empty file: neither `/dev/null` nor `/proc` is available.
     pub fn new(
         registry: RegistryHandle,
         access_log: AccessLog,
@@ -96,19 +96,19 @@ impl DataPlane {
         })
     }
 
-    /// The same data plane, with this inventory of certificates.
+    /// Sets the inventory of certificates.
     pub fn with_certificates(mut self, certificates: Arc<CertificateInventory>) -> Self {
         self.certificates = certificates;
         self
     }
 
-    /// The same data plane, with a limit on its connections for configurations without `max_connections`.
+    /// Sets a limit on connections for configurations without `max_connections`.
     pub fn serving_at_most(mut self, default_connections: usize) -> Self {
         self.default_connections = default_connections;
         self
     }
 
-    /// The same data plane, hashing clients with the secret of the process that it takes over from.
+    /// Takes over the secret for hashing clients from the process that this one replaces.
     pub fn counting_by(mut self, secret: Option<CountingSecret>) -> Self {
         if let Some(secret) = secret {
             self.guards = GuardState::counting_by(secret);
@@ -116,7 +116,7 @@ impl DataPlane {
         self
     }
 
-    /// The same data plane, with this tracer.
+    /// Sets the tracer.
     pub fn traced_by(mut self, tracer: Tracer) -> Self {
         if tracer.is_on() {
             self.arrivals.trace();
@@ -125,23 +125,23 @@ impl DataPlane {
         self
     }
 
-    /// Whether each response says `Connection: close`.
+    /// Returns whether each response says `Connection: close`.
     pub fn is_lame(&self) -> bool {
         self.lame.load(Ordering::Relaxed)
     }
 
-    /// Begins or ends it.
+    /// Begins or ends the lame-duck phase.
     pub fn set_lame(&self, lame: bool) {
         self.lame.store(lame, Ordering::Relaxed);
     }
 
-    /// A number for the next request, unique in this process.
+    /// Returns a number for the next request, unique in this process.
     pub fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts a client connection in that is to be served; `None`: the limit is reached. Connections that are being
-    /// turned away don't count, so that a client over its limit takes no room from others.
+    /// Counts a client connection that is to be served; `None`: the limit is reached. Connections that are being
+    /// refused don't count, so that a client over its limit takes no room from others.
     pub fn admit(&self, limits: &config::ServerConfig) -> Option<ServedConnection<'_>> {
         let others = self.served.fetch_add(1, Ordering::Relaxed) as usize;
         let served = ServedConnection(self);
@@ -149,13 +149,13 @@ impl DataPlane {
         (most == 0 || others < most).then_some(served)
     }
 
-    /// As [`Self::admit`], for a connection that another process has served before: no limit refuses it.
+    /// Like [`Self::admit`], for a connection that another process has served before: no limit applies.
     pub fn admit_moved(&self) -> ServedConnection<'_> {
         self.served.fetch_add(1, Ordering::Relaxed);
         ServedConnection(self)
     }
 
-    /// Counts a connection that is being turned away, until that is done.
+    /// Counts a connection that is being refused, until the refusal is complete.
     pub fn turn_away(&self) -> TurnedAway<'_> {
         let others = self.turned_away.fetch_add(1, Ordering::Relaxed);
         TurnedAway {
@@ -165,11 +165,11 @@ impl DataPlane {
     }
 }
 
-/// How many connections may linger at once while they are turned away; further ones are closed at once, so that a
-/// flood of them holds no descriptors.
+/// Maximum number of refused connections that linger at the same time; further ones are closed at once, so that a
+/// flood of them occupies no descriptors.
 const PATIENT: u32 = 256;
 
-/// A connection that is served; counted out on drop.
+/// A connection that is served; uncounted on drop.
 pub struct ServedConnection<'a>(&'a DataPlane);
 
 impl Drop for ServedConnection<'_> {
@@ -178,10 +178,10 @@ impl Drop for ServedConnection<'_> {
     }
 }
 
-/// A connection that is being turned away.
+/// A connection that is being refused.
 pub struct TurnedAway<'a> {
     plane: &'a DataPlane,
-    /// There are many of them now.
+    /// Whether too many are being refused at the moment.
     pub many: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The form that an error of our own has for its client: a configured page or a built-in one for browsers, a problem
-//! document (RFC 9457) for clients that ask for JSON, a line of text for the rest.
+//! The format of an error response: a configured or built-in page for browsers, a problem document (RFC 9457) for
+//! clients that ask for JSON, a line of text for all others.
 
 use crate::config::ErrorPage;
 use crate::core::preference::weigh_type;
@@ -8,7 +8,7 @@ use crate::proxy::files::head::media_type;
 use crate::proxy::h1::request::RequestHead;
 use crate::rt::html::EscapedHtml;
 
-/// The form of an error.
+/// The format of an error response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorForm<'a> {
     /// A line of text.
@@ -21,34 +21,34 @@ pub enum ErrorForm<'a> {
     Page(&'a ErrorPage),
 }
 
-/// What is told.
+/// The content of an error response.
 #[derive(Debug, Clone, Copy)]
 pub struct ToldError<'a> {
     /// The status.
     pub status: u16,
     /// The cause for people, in one line. Empty: only the status is known.
     pub detail: &'a str,
-    /// The request's id.
+    /// The request id.
     pub request_id: &'a str,
-    /// Say `Connection: close`.
+    /// Whether to send `Connection: close`.
     pub close: bool,
-    /// The same head, and no body.
+    /// Whether to send the head without a body.
     pub head_only: bool,
-    /// After how many seconds a retry is worthwhile (`Retry-After`).
+    /// Number of seconds after which a retry is worthwhile (`Retry-After`).
     pub retry_after: Option<u32>,
 }
 
-/// Chooses the form by what the client accepts.
+/// Chooses the format by what the client accepts.
 ///
-/// A client that names `text/html` or a JSON type gets that; of both, the one with more weight. A client that accepts
-/// anything, or sends no `Accept`, gets a configured page, or else the line of text: it is a script, or a person with
-/// a command line.
+/// A client that names `text/html` or a JSON type gets that; if it names both, the one with the higher weight. A
+/// client that accepts anything, or sends no `Accept`, gets a configured page, or otherwise the line of text: it is a
+/// script, or a person with a command line.
 pub fn choose_form<'a>(
     buffer: &[u8],
     head: &RequestHead,
     page: Option<&'a ErrorPage>,
 ) -> ErrorForm<'a> {
-    // A client that wants to switch protocols shows no pages.
+    // A client that wants to switch protocols displays no pages.
     if head.upgrade.is_some() {
         return ErrorForm::Text;
     }
@@ -62,7 +62,7 @@ pub fn choose_form<'a>(
     let page_form = page.map_or(ErrorForm::BuiltInPage, ErrorForm::Page);
     match (is_named(html), is_named(problem)) {
         (Some(html), Some(problem)) if problem.0 > html.0 => ErrorForm::Problem,
-        // `text/*` is not a browser's.
+        // `text/*` does not come from a browser.
         (Some((_, 1)), _) => page.map_or(ErrorForm::Text, ErrorForm::Page),
         (Some(_), _) => page_form,
         (None, Some(_)) => ErrorForm::Problem,
@@ -73,7 +73,7 @@ pub fn choose_form<'a>(
     }
 }
 
-/// Appends the whole answer.
+/// Appends the complete response.
 pub fn write_error(out: &mut Vec<u8>, told: &ToldError<'_>, form: ErrorForm<'_>) {
     match form {
         ErrorForm::Text => write_local_response(
@@ -112,7 +112,7 @@ pub fn write_error(out: &mut Vec<u8>, told: &ToldError<'_>, form: ErrorForm<'_>)
     }
 }
 
-/// The built-in page loads nothing and runs nothing.
+/// The built-in page loads and runs nothing.
 const POLICY: &str = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'\r\n\
      X-Content-Type-Options: nosniff\r\n";
 
@@ -155,7 +155,7 @@ fn write_with(
     }
 }
 
-/// RFC 9457. `about:blank`: the status says what kind of problem it is.
+/// Returns the problem document (RFC 9457). `about:blank`: the status says what kind of problem it is.
 fn problem_document(told: &ToldError<'_>) -> String {
     let mut document = serde_json::json!({
         "type": "about:blank",
@@ -169,7 +169,7 @@ fn problem_document(told: &ToldError<'_>) -> String {
     format!("{document}\n")
 }
 
-/// What a person can do about a class of errors.
+/// Returns advice for the person who sees an error of this class.
 fn advice(status: u16) -> &'static str {
     match status {
         401 => "You have to sign in to see this.",
@@ -186,7 +186,7 @@ fn advice(status: u16) -> &'static str {
     }
 }
 
-/// A small page of our own: for light and dark, and for a phone.
+/// Returns the small built-in page, suitable for light and dark mode and for phones.
 fn built_in_page(told: &ToldError<'_>) -> String {
     let phrase = reason_phrase(told.status);
     let mut page = String::with_capacity(1_800);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn problem_document_says_what_the_text_says() {
+    fn problem_document_and_text_agree() {
         let (head, body) = written(&TOLD, ErrorForm::Problem);
         assert!(
             head.contains("Content-Type: application/problem+json"),

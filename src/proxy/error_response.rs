@@ -1,15 +1,15 @@
-//! Answers that the proxy makes itself.
+//! Error responses of the proxy as plain text.
 
 /// The detail for requests that are still unanswered at the deadline of the proxy's shutdown.
 pub const SHUTTING_DOWN: &str = "lameduck is shutting down";
 
-/// Appends a whole response: status line, `text/plain` body of one line, `Content-Length`.
+/// Appends a complete response: status line, `text/plain` body of one line, `Content-Length`.
 ///
-/// `detail` is one line for people: what is wrong and what to do; line breaks and other controls in it become spaces.
-/// `close` says `Connection: close` (always say so to HTTP/1.0). `head_only`, for HEAD: the same head, no body.
-/// `retry_after`: after how many seconds a retry is worthwhile.
+/// `detail` is one line for people: what is wrong and what to do; line breaks and other control characters in it
+/// become spaces. `close` adds `Connection: close` (always needed for HTTP/1.0). `head_only`, for HEAD: the same
+/// head, no body. `retry_after`: number of seconds after which a retry is worthwhile.
 ///
-/// The answer is never cacheable: what it says is true of this moment only.
+/// The response is never cacheable: it is only true at this moment.
 pub fn write_local_response(
     out: &mut Vec<u8>,
     status: u16,
@@ -45,8 +45,8 @@ pub fn write_local_response(
     }
 }
 
-/// The phrase of each status in IANA's registry (RFC 9110 §15 for most); of any other, that of its class, as RFC 9110 §15
-/// has clients take it.
+/// Returns the reason phrase of a status as registered with IANA (RFC 9110 §15 for most); for any other status, the
+/// phrase of its class, as clients treat it by RFC 9110 §15.
 pub fn reason_phrase(status: u16) -> &'static str {
     registered_phrase(status).unwrap_or(match status / 100 {
         1 => "Informational",
@@ -149,7 +149,7 @@ mod tests {
         );
     }
 
-    /// RFC 9110 §9.3.2: HEAD gets the fields of GET.
+    /// RFC 9110 §9.3.2: HEAD gets the header fields of GET.
     #[test]
     fn a_head_has_the_same_length_and_no_body() {
         let get = text(502, "x", false, false, None);

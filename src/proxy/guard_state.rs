@@ -1,5 +1,5 @@
-//! State of the routes' guards that outlives a request: request counts by client, passwords that were right, and
-//! connections to authentication servers. A reload leaves it as it is.
+//! State of the routes' guards that outlives a request: request counts by client, passwords that were verified, and
+//! connections to authentication servers. A reload keeps it.
 
 use std::hash::{BuildHasher as _, DefaultHasher, Hash, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
@@ -17,35 +17,35 @@ use crate::core::Time;
 use crate::core::rate::table::{OpenBucket, RateTable};
 use crate::core::rate::{RateRule, RateVerdict};
 
-/// Locks to spread keys over: a power of two.
+/// Number of locks over which keys are distributed: a power of two.
 const SHARDS: usize = 64;
 
-/// Rows of keys behind each: 262,144 keys in all, 6 MiB. Pages of it that no key has come to take none.
+/// Rows of keys for each lock: 262,144 keys in total, 6 MiB. Memory pages without any key take no memory.
 const ROWS: usize = 512;
 
-/// Checks of passwords under way for one client.
+/// Maximum number of concurrent password checks for one client.
 const CHECKS_OF_A_CLIENT: usize = 4;
 
-/// Kept connections to one authentication server.
+/// Maximum number of idle connections to one authentication server.
 const KEPT_TO_A_SERVER: usize = 64;
 
-/// What a client asks authentication servers with.
+/// The HTTP client for authentication servers.
 pub type AuthClient = Client<HttpConnector, Empty<Bytes>>;
 
-/// What keys are hashed with, so that nobody can choose two values that are counted as one. A process that takes over gets it:
-/// it finds its clients' buckets by it.
+/// The secret for hashing keys, so that nobody can choose two values that are counted as one. A process that takes
+/// over gets it too: it needs it to find its clients' buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountingSecret(pub [u64; 2]);
 
 impl CountingSecret {
-    /// A random secret.
+    /// Generates a random secret.
     fn random() -> Self {
         let random = RandomState::new();
         Self([random.hash_one(1), random.hash_one(2)])
     }
 }
 
-/// Across requests and reloads.
+/// State of all guards, kept across requests and reloads.
 pub struct GuardState {
     secret: CountingSecret,
     /// A hasher that starts with the secret.
@@ -53,9 +53,9 @@ pub struct GuardState {
     rates: OnceLock<Box<[Mutex<RateTable>]>>,
     connections: Arc<KeyCounts<u64>>,
     checks: Arc<KeyCounts<Option<ClientKey>>>,
-    /// Passwords that were right a moment ago.
+    /// Passwords that were verified a moment ago.
     pub verified: VerifiedCredentials,
-    /// Checks of passwords that others may wait for.
+    /// Password checks in progress, whose result other requests can wait for.
     pub under_way: ChecksUnderWay,
     /// Checks passwords.
     pub checker: PasswordChecker,
@@ -69,7 +69,7 @@ impl Default for GuardState {
 }
 
 impl GuardState {
-    /// State whose keys equal those of every process with this secret.
+    /// Creates state whose keys equal those of every process with this secret.
     pub fn counting_by(secret: CountingSecret) -> Self {
         let mut hasher = DefaultHasher::new();
         secret.0.hash(&mut hasher);
@@ -86,31 +86,31 @@ impl GuardState {
         }
     }
 
-    /// What its keys are hashed with.
+    /// Returns the secret for hashing keys.
     pub fn secret(&self) -> CountingSecret {
         self.secret
     }
 
-    /// The number by which something is counted. With a secret: nobody can choose two values that are counted as one, however
-    /// long they are.
+    /// Returns the number under which something is counted. It depends on the secret: nobody can choose two values
+    /// that are counted as one, however long they are.
     pub fn key(&self, of: impl Hash) -> u64 {
         let mut hasher = self.hasher.clone();
         of.hash(&mut hasher);
         hasher.finish()
     }
 
-    /// A value that differs where another process hashes in another way, as another release may.
+    /// Returns a value that differs if another process hashes in another way, as another release may.
     pub fn hash_witness(&self) -> u64 {
         self.key(("witness", 1_u64))
     }
 
-    /// The buckets that are not full now, some thousands at a time.
+    /// Returns the buckets that are not full now, some thousands at a time.
     pub fn open_buckets(&self, now: Time) -> impl Iterator<Item = Vec<OpenBucket>> + '_ {
         let tables = self.rates.get().into_iter().flatten();
         tables.map(move |table| table.lock().open(now).collect())
     }
 
-    /// Counts, too, what another process has counted.
+    /// Adds what another process has counted.
     pub fn take_buckets(&self, buckets: impl IntoIterator<Item = OpenBucket>, now: Time) {
         let tables = self.rate_tables();
         for bucket in buckets {
@@ -126,7 +126,7 @@ impl GuardState {
         })
     }
 
-    /// Takes a request out of the bucket of this key; says, too, whether another key was forgotten for it.
+    /// Takes a request out of the bucket of this key; also returns whether another key was dropped for it.
     pub fn take(&self, key: u64, rule: &RateRule, now: Time) -> (RateVerdict, bool) {
         let mut table = self.rate_tables()[key as usize % SHARDS].lock();
         let forgotten = table.forgotten();
@@ -134,22 +134,22 @@ impl GuardState {
         (verdict, table.forgotten() > forgotten)
     }
 
-    /// Counts a request in; `None`: so many of this key are served already.
+    /// Counts a request; `None`: the maximum for this key is being served already.
     pub fn enter(&self, key: u64, limit: u32) -> Option<CountedKey<u64>> {
         KeyCounts::count(&self.connections, key, limit as usize)
     }
 
-    /// Counts a check of a password in; `None`: this client has enough of them under way.
+    /// Counts a password check; `None`: this client has the maximum of them in progress.
     pub fn enter_check(&self, client: Option<ClientKey>) -> Option<CountedKey<Option<ClientKey>>> {
         KeyCounts::count(&self.checks, client, CHECKS_OF_A_CLIENT)
     }
 
-    /// The HTTP client for authentication servers.
+    /// Returns the HTTP client for authentication servers.
     pub fn auth_client(&self) -> &AuthClient {
         self.auth_client.get_or_init(|| {
             let mut connector = HttpConnector::new();
             connector.set_nodelay(true);
-            // The data plane's threads have no Tokio timers; the caller has its own time-out.
+            // The data plane's threads have no Tokio timers; the caller has its own timeout.
             connector.set_connect_timeout(None);
             connector.set_happy_eyeballs_timeout(None);
             Client::builder(TokioExecutor::new())

@@ -1,12 +1,12 @@
-//! A bound on the memory of all buffers that peers can make grow, together (`[server] max_memory`).
+//! The limit on the memory of all buffers that peers can make grow (`[server] max_memory`).
 //!
-//! What counts is the memory that a [`Buffer`](super::buffer::Buffer) has beyond its small initial size: long heads,
-//! bodies on their way, what is read of a response. A small request allocates nothing of that kind, and so it is
-//! neither counted nor refused, however full the budget is.
+//! Counted is the memory of a [`Buffer`](super::buffer::Buffer) beyond its small initial size: for long heads, bodies
+//! in transit, and responses. A small request allocates no such memory, and so is neither counted nor refused,
+//! however full the budget is.
 //!
-//! Where the budget is used up, buffers that can wait don't grow. A request that needs more memory evicts the one
-//! that has been incomplete for longest, which is answered with 408. The process has one budget, like it has one
-//! memory. Of large heads that are incomplete, only 64 are kept, however much room there is.
+//! If the budget is used up, buffers that can wait don't grow. A request that needs more memory evicts the request
+//! that has been incomplete for longest, which is answered with 408. There is one budget for the process, as there is
+//! one memory. Regardless of the budget, at most 64 large incomplete heads are kept.
 
 mod streams;
 
@@ -20,10 +20,10 @@ use std::task::Waker;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-/// Bytes in all buffers that are larger than small.
+/// Total size of all buffers larger than the initial size, in bytes.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 
-/// The most that they may be.
+/// Maximum of that total.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// The incomplete requests with large buffers, in the order in which they began to wait.
@@ -35,26 +35,26 @@ static INCOMPLETE: Mutex<IncompleteQueue> = Mutex::new(IncompleteQueue {
     leaving: 0,
 });
 
-/// An incomplete head is large when its buffer has more bytes than this: what HAProxy accepts at most by default.
+/// An incomplete head is large if its buffer is larger than this, in bytes: HAProxy's default maximum.
 pub const LARGE_HEAD: usize = 16 << 10;
 
-/// The most incomplete heads at once that are large. A complete one is parsed and gone; one that stays incomplete for
-/// longer than a few round trips is a slow client's or an attacker's, and 64 of them cost 4 MiB by default.
+/// Maximum number of large incomplete heads. A complete head is parsed and gone; one that stays incomplete for longer
+/// than a few round trips comes from a slow client or an attacker, and 64 of them use 4 MiB by default.
 const MOST_LARGE_HEADS: usize = 64;
 
 #[derive(Debug)]
 struct IncompleteQueue {
     next: u64,
     waiting: BTreeMap<u64, (usize, Arc<Eviction>)>,
-    /// Those of `waiting` that are large heads.
+    /// The numbers of large heads in `waiting`.
     large_heads: BTreeSet<u64>,
-    /// Large heads that were evicted and haven't gone yet.
+    /// Large heads that were evicted and not yet freed.
     leaving_heads: BTreeSet<u64>,
-    /// Bytes of requests that were evicted and haven't gone yet.
+    /// Bytes of requests that were evicted and not yet freed.
     leaving: usize,
 }
 
-/// Sets the bound, in bytes; 0: none.
+/// Sets the limit, in bytes; 0: none.
 pub fn set_limit(bytes: u64) {
     let bytes = match bytes {
         0 => usize::MAX,
@@ -63,24 +63,23 @@ pub fn set_limit(bytes: u64) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
 
-/// Bytes that are kept now.
+/// Returns the number of bytes in use.
 pub fn kept() -> usize {
     KEPT.load(Ordering::Relaxed)
 }
 
-/// Whether a buffer may grow that could also wait.
+/// Returns whether a buffer may grow that could also wait.
 pub fn has_room() -> bool {
     kept() < LIMIT.load(Ordering::Relaxed)
 }
 
-/// Whether all memory that is kept, with `bytes` more of an optional kind, stays within one of `parts` equal parts of
-/// the budget.
+/// Returns whether the memory in use, plus `bytes` of an optional kind, stays within the budget divided by `parts`.
 pub fn fits_part(bytes: usize, parts: usize) -> bool {
     kept().saturating_add(bytes) <= LIMIT.load(Ordering::Relaxed) / parts
 }
 
-/// Makes room for so many bytes more that an incomplete request can't do without, if need be by evicting requests
-/// that have been incomplete for longest. False: there is no room, and none to evict.
+/// Makes room for this many bytes that an incomplete request can't do without, if necessary by evicting the requests
+/// that have been incomplete for longest. Returns false if there is no room and nothing to evict.
 pub fn make_room(bytes: usize) -> bool {
     let over = kept()
         .saturating_add(bytes)
@@ -88,8 +87,8 @@ pub fn make_room(bytes: usize) -> bool {
     over == 0 || evict(over)
 }
 
-/// Whether a head may become large now, or has to wait until evicted ones have gone: otherwise a thousand that come
-/// at once would all be kept for that moment.
+/// Returns whether a head may become large now, or has to wait until evicted ones have been freed: otherwise a
+/// thousand that arrive at once would all be kept for that moment.
 pub fn may_head_become_large() -> bool {
     INCOMPLETE.lock().leaving_heads.len() < MOST_LARGE_HEADS
 }
@@ -114,7 +113,7 @@ fn evict(bytes: usize) -> bool {
 }
 
 impl IncompleteQueue {
-    /// Evicts a request. The caller wakes its task when the lock is free again.
+    /// Evicts a request. The caller wakes its task after the lock is released.
     fn evict_request(&mut self, number: u64) -> Option<Arc<Eviction>> {
         let (size, eviction) = self.waiting.remove(&number)?;
         if self.large_heads.remove(&number) {
@@ -138,7 +137,7 @@ struct Eviction {
 pub struct MemoryCharge(usize);
 
 impl MemoryCharge {
-    /// The buffer has so many bytes now; 0: none that count.
+    /// Sets the size of the buffer in bytes; 0: nothing that counts.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.0 {
             KEPT.fetch_add(bytes - self.0, Ordering::Relaxed);
@@ -157,21 +156,21 @@ impl Drop for MemoryCharge {
     }
 }
 
-/// A place among the incomplete requests, for as long as this one is incomplete and costs memory.
+/// A place among the incomplete requests, for as long as this one is incomplete and uses memory.
 #[derive(Debug)]
 pub struct IncompletePlace {
     number: u64,
-    /// What an eviction frees.
+    /// Bytes that an eviction frees.
     bytes: usize,
     eviction: Arc<Eviction>,
-    /// It is one of the large heads.
+    /// Whether it is one of the large heads.
     is_large_head: bool,
-    /// What it costs besides its buffer.
+    /// Memory of the request besides its buffer.
     _flat: MemoryCharge,
 }
 
 impl IncompletePlace {
-    /// Takes the last place. `flat`: what the request costs besides its buffer, in bytes.
+    /// Takes the last place. `flat`: memory of the request besides its buffer, in bytes.
     pub fn take(flat: usize) -> Self {
         let mut charge = MemoryCharge::default();
         charge.set(flat);
@@ -190,7 +189,8 @@ impl IncompletePlace {
         }
     }
 
-    /// Whether the request, of so many bytes now, has to make room for others. Otherwise the task is woken when it has to.
+    /// Returns whether the request, now of this many bytes, was evicted to make room for others. Otherwise the task
+    /// is woken when that happens.
     pub fn poll_evicted(&mut self, waker: &Waker, bytes: usize) -> bool {
         if bytes != self.bytes
             && let Some((size, _)) = INCOMPLETE.lock().waiting.get_mut(&self.number)
@@ -202,7 +202,7 @@ impl IncompletePlace {
         self.eviction.evicted.load(Ordering::Acquire)
     }
 
-    /// The same for a request of which not even the head is complete. Of large ones, only so many are kept.
+    /// The same for a request whose head is incomplete. The number of large ones is limited.
     pub fn poll_head_evicted(&mut self, waker: &Waker, bytes: usize) -> bool {
         if bytes > LARGE_HEAD && !self.is_large_head {
             self.is_large_head = true;
@@ -211,7 +211,7 @@ impl IncompletePlace {
         self.poll_evicted(waker, bytes)
     }
 
-    /// Where there are too many large heads, the oldest has to go.
+    /// Evicts the oldest large head if there are too many.
     fn enter_large_heads(&self) {
         let mut queue = INCOMPLETE.lock();
         if queue.waiting.contains_key(&self.number) {
@@ -239,10 +239,11 @@ impl Drop for IncompletePlace {
     }
 }
 
-/// With their bodies, the requests of a connection may keep so many times as much as with their heads alone.
+/// Factor by which the memory limit of a connection's requests is larger with their bodies than with their heads
+/// alone.
 const BODIES: usize = 4;
 
-/// What the open requests of one HTTP/2 connection keep together, beyond a small buffer each.
+/// The memory of all open requests of one HTTP/2 connection, beyond a small buffer each.
 #[derive(Debug)]
 pub struct ConnectionMemory {
     kept: AtomicUsize,
@@ -250,7 +251,7 @@ pub struct ConnectionMemory {
 }
 
 impl ConnectionMemory {
-    /// With a bound in bytes; 0: none.
+    /// Creates it with a limit in bytes; 0: none.
     pub fn new(limit: u64) -> Arc<Self> {
         let limit = match limit {
             0 => usize::MAX,
@@ -260,7 +261,7 @@ impl ConnectionMemory {
         Arc::new(Self { kept, limit })
     }
 
-    /// The share of a request that keeps nothing yet.
+    /// Returns the share of a request that uses nothing yet.
     pub fn share(self: &Arc<Self>) -> ConnectionShare {
         ConnectionShare {
             memory: self.clone(),
@@ -277,12 +278,14 @@ pub struct ConnectionShare {
 }
 
 impl ConnectionShare {
-    /// The request is to keep so many bytes. False: there is no room for them on this connection, and nothing has changed.
+    /// Sets the request's memory to this many bytes. Returns false if the connection's limit doesn't allow it, and
+    /// then changes nothing.
     pub fn set(&mut self, bytes: usize) -> bool {
         self.set_within(bytes, self.memory.limit)
     }
 
-    /// The same, with a body of which all was sent that is kept: unlike what is decoded, it costs the client as much.
+    /// The same for a request with a body whose bytes were all sent as they are kept: unlike decoded header fields,
+    /// they cost the client as much.
     pub fn set_with_body(&mut self, bytes: usize) -> bool {
         self.set_within(bytes, self.memory.limit.saturating_mul(BODIES))
     }
@@ -312,10 +315,10 @@ impl Drop for ConnectionShare {
 pub(crate) mod tests {
     use super::*;
 
-    /// The budget and the queue are the process's: one test at a time, of those that need room in it, too.
+    /// The budget and the queue belong to the process: tests that need room in them run one at a time.
     pub(crate) static TURN: Mutex<()> = Mutex::new(());
 
-    /// Other tests' buffers are part of it, so the limit is far off them.
+    /// The buffers of other tests count too, so the limit is far above them.
     #[test]
     fn full_budget_evicts_the_oldest_incomplete_request_first() {
         const HUGE: usize = 1 << 40;
@@ -345,7 +348,7 @@ pub(crate) mod tests {
         drop(places.remove(0));
         assert!(make_room(HUGE), "the evicted one has given its memory back");
         assert_eq!(evicted(&mut places), [false, false]);
-        // Nobody is left who could be evicted: no.
+        // No request is left to evict: refused.
         places.clear();
         let before = kept();
         charges[0].set(4 * HUGE);
@@ -359,7 +362,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn large_head_beyond_the_most_evicts_the_oldest() {
+    fn large_head_beyond_the_maximum_evicts_the_oldest() {
         let _turn = TURN.lock();
         let waker = Waker::noop();
         let mut places: Vec<_> = (0..=MOST_LARGE_HEADS)
@@ -386,7 +389,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn requests_of_one_connection_share_its_bound() {
+    fn requests_of_one_connection_share_its_limit() {
         let memory = ConnectionMemory::new(100);
         let (mut one, mut two) = (memory.share(), memory.share());
         assert!(one.set(60) && !two.set(50) && two.set(40));

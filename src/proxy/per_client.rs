@@ -1,5 +1,5 @@
-//! How many of one key there are at once: connections of a client address, requests of a route's key. Counted when one
-//! begins and when it ends, never in between.
+//! Counts concurrent uses of a key: connections of a client address, requests of a route's key. Counting happens when
+//! a use begins and when it ends, never in between.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -10,25 +10,25 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Locks to spread the addresses over: a power of two.
+/// Number of locks over which the addresses are distributed: a power of two.
 const SHARDS: usize = 64;
 
-/// How many connections each client has.
+/// The number of connections of each client.
 pub type PerClient = KeyCounts<ClientKey>;
 
-/// How many of each key there are. A key without any takes no memory.
+/// The number of concurrent uses of each key. A key without any takes no memory.
 #[derive(Debug)]
 pub struct KeyCounts<K> {
     hasher: RandomState,
     shards: Box<[Mutex<HashMap<K, NonZeroU32>>]>,
 }
 
-/// A client: an IPv4 address, or the /64 of an IPv6 one, which is the least that one customer gets (RFC 6177).
+/// A client: an IPv4 address, or the /64 network of an IPv6 address, the smallest that one customer gets (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientKey {
-    /// All of it.
+    /// The whole address.
     V4(u32),
-    /// Its first half.
+    /// The first half of the address.
     V6(u64),
 }
 
@@ -41,14 +41,14 @@ impl From<IpAddr> for ClientKey {
     }
 }
 
-/// One connection of a client; counted out on drop.
+/// One connection of a client; uncounted on drop.
 #[derive(Debug)]
 pub struct OneOf<'a> {
     all: &'a PerClient,
     who: ClientKey,
 }
 
-/// One of a key, for as long as it is kept, wherever; counted out on drop.
+/// One use of a key, independent of the borrowed counts; uncounted on drop.
 #[derive(Debug)]
 pub struct CountedKey<K: Copy + Eq + Hash> {
     all: Arc<KeyCounts<K>>,
@@ -65,13 +65,13 @@ impl<K> Default for KeyCounts<K> {
 }
 
 impl PerClient {
-    /// Counts a connection in; `None`: this client has `limit` already.
+    /// Counts a connection; `None`: this client has `limit` connections already.
     pub fn enter(&self, address: IpAddr, limit: usize) -> Option<OneOf<'_>> {
         let who = ClientKey::from(address);
         self.add(who, limit).then(|| OneOf { all: self, who })
     }
 
-    /// Counts one in that another process has admitted, however many this client has.
+    /// Counts a connection that another process has admitted, whatever the limit.
     pub fn enter_moved(&self, address: IpAddr) -> OneOf<'_> {
         let who = ClientKey::from(address);
         self.add(who, usize::MAX);
@@ -80,7 +80,7 @@ impl PerClient {
 }
 
 impl<K: Copy + Eq + Hash> KeyCounts<K> {
-    /// Counts one in; `None`: there are `limit` of this key already.
+    /// Counts a use; `None`: there are `limit` uses of this key already.
     pub fn count(all: &Arc<Self>, key: K, limit: usize) -> Option<CountedKey<K>> {
         let all = all.clone();
         all.add(key, limit).then(|| CountedKey { all, key })
@@ -113,7 +113,7 @@ impl<K: Copy + Eq + Hash> KeyCounts<K> {
                 }
             }
         }
-        // After a flood from many addresses the table would stay as large as it ever was.
+        // After a flood from many addresses, the table would otherwise keep its largest size.
         if shard.is_empty() && shard.capacity() > 64 {
             shard.shrink_to_fit();
         }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_takes_nobody_s_place() {
+    fn refused_client_takes_no_place() {
         let all = Arc::new(PerClient::default());
         let _first = all.enter(ip("192.0.2.1"), 1).unwrap();
         let key = ClientKey::from(ip("192.0.2.2"));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_of_ipv6_is_a_64() {
+    fn ipv6_client_is_a_64_network() {
         let all = PerClient::default();
         let _one = all.enter(ip("2001:db8::1"), 1).unwrap();
         assert!(all.enter(ip("2001:db8::ffff:1"), 1).is_none());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_takes_no_memory() {
+    fn client_without_connections_takes_no_memory() {
         let all = PerClient::default();
         let entered: Vec<_> = (0..10_000)
             .filter_map(|n: u32| all.enter(IpAddr::V4(n.into()), 1))
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_agree() {
+    fn counts_are_correct_across_threads() {
         let all = PerClient::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {

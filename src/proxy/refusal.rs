@@ -1,23 +1,23 @@
-//! Why a client is turned away before there is a request of it.
+//! Why a client is refused before it has sent a complete request.
 
 use super::h1::request::RequestError;
 use crate::metrics::ServerLimit;
 
-/// Why a connection, or what came on it, is turned away before it is a request.
+/// The refusal of a connection, or of bytes on it that are not a valid request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientRefusal {
-    /// The answer's status.
+    /// The status of the response.
     pub status: u16,
-    /// Why, for people.
+    /// The reason, for people.
     pub detail: &'static str,
-    /// Why, as a metric's label.
+    /// The reason, as a metric's label.
     pub(super) reason: &'static str,
-    /// The limit that was reached, if it was one.
+    /// The limit that was reached, if any.
     pub(super) limit: Option<ServerLimit>,
 }
 
 impl ClientRefusal {
-    /// A limit of `[server]` was reached.
+    /// Returns the refusal for a reached limit of `[server]`.
     pub fn limited(limit: ServerLimit, status: u16, detail: &'static str) -> Self {
         Self {
             status,
@@ -27,7 +27,7 @@ impl ClientRefusal {
         }
     }
 
-    /// A refusal without an answer: the client's protocol is unknown, or it shall not learn of the refusal.
+    /// Returns a refusal without a response: the client's protocol is unknown, or it must not learn of the refusal.
     pub fn silent(detail: &'static str) -> Self {
         Self {
             status: 0,
@@ -39,7 +39,7 @@ impl ClientRefusal {
 }
 
 impl ClientRefusal {
-    /// Plain HTTP where TLS is spoken.
+    /// Plain HTTP on a port that expects TLS.
     pub const PLAIN_HTTP: Self = Self {
         status: 400,
         detail: "this port speaks HTTPS, and the request came as plain HTTP: use https://",

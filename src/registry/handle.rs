@@ -206,7 +206,7 @@ impl RegistryHandle {
             None => request::which(&request)?,
         };
         let patience = wait.map(ReadyPatience::from_now);
-        // Subscribed before it is asked, so that no arrival falls in between.
+        // Subscribed before the request, so that no addition is missed in between.
         let mut events = self.subscribe();
         let ended_ejection = loop {
             let asked = self.ask(|reply| RegistryCommand::Resume {
@@ -221,7 +221,7 @@ impl RegistryHandle {
                     if Instant::now() >= patience.until {
                         return Err(error.not_come_within(patience.whole));
                     }
-                    let look = patience.until.min(Instant::now() + LOOK);
+                    let look = patience.until.min(Instant::now() + ADDED_CHECK_INTERVAL);
                     self.changes_before(&mut events, look, pool, name).await?;
                 }
                 (resumed, _) => break resumed?,
@@ -316,7 +316,7 @@ impl RegistryHandle {
         }
     }
 
-    /// Waits for an event about these backends, or until then; says whether there was one.
+    /// Waits for an event about these backends until a time; returns whether there was one.
     async fn changes_before(
         &self,
         events: &mut broadcast::Receiver<Arc<EventView>>,
@@ -355,8 +355,8 @@ impl RegistryHandle {
     }
 }
 
-/// Between two looks at whether a backend has come: not every arrival has an event of its own.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time between two checks whether a backend was added: not every addition has an event.
+const ADDED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a caller waits until a backend is ready.
 #[derive(Debug, Clone, Copy)]
@@ -374,7 +374,8 @@ impl ReadyPatience {
     }
 }
 
-/// Waits for an event about these backends. If this receiver lags behind, the caller should look again, too.
+/// Waits for an event about these backends. If this receiver lags behind, it returns too, and the caller should check
+/// again.
 async fn change(events: &mut broadcast::Receiver<Arc<EventView>>, pool: &str, name: &str) {
     while let Ok(event) = events.recv().await {
         let shown = event.backend.as_deref().unwrap_or_default();

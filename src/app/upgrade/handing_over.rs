@@ -1,4 +1,4 @@
-//! The end that goes with another process's start.
+//! The old process of an upgrade: hands over to a new process, and ends.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitStatus;
@@ -35,14 +35,14 @@ use crate::upgrade::protocol::{
     Finishing, HandedLameDuck, HandedParent, HandedSocket, HandedState, SocketUse, UpgradeFrame,
 };
 
-/// Between two words on how the finishing goes.
+/// Interval of the progress reports.
 const TELL: Duration = Duration::from_secs(1);
-/// To tell the counters takes at most one part in so many of the time.
+/// Maximum share of the time that is used for reporting the counters: one part in this many.
 const SPARE: u32 = 20;
 
-/// What a process has that another one gets.
+/// The parts of a process that are handed over.
 pub struct OldProxy<'a> {
-    /// The process.
+    /// The life cycle of the process.
     pub lifecycle: &'a Arc<ProcessLifecycle>,
     /// Its registry.
     pub registry: &'a RegistryHandle,
@@ -50,27 +50,27 @@ pub struct OldProxy<'a> {
     pub plane: &'a Arc<DataPlane>,
     /// Its counters.
     pub metrics: &'a Metrics,
-    /// Its public addresses.
+    /// Its public listeners.
     pub listeners: &'a mut PublicListeners,
-    /// What a supervisor has bound for it.
+    /// Sockets that a supervisor has bound for it.
     pub inherited: &'a InheritedSockets,
     /// The admin API's sockets.
     pub doors: &'a mut Vec<DoorCopy>,
-    /// Whether they take connections.
+    /// Whether the admin API's sockets accept connections.
     pub phase: &'a watch::Sender<DoorPhase>,
-    /// What keeps the state.
+    /// Saves the state.
     pub keeper: Option<&'a Arc<StateSaver>>,
     /// Notifies the supervisor.
     pub service: &'a ServiceNotifier,
-    /// What was given, in order.
+    /// The sockets that were handed over, in order.
     pub given: Vec<HandedSocket>,
 }
 
-/// Another process serves: what is left to do here.
+/// The rest of the work after another process has begun to serve.
 pub struct HandedOver {
-    /// The report for the caller who asked for the upgrade.
+    /// The report for the caller who requested the upgrade.
     pub report: UpgradeReport,
-    /// Since when.
+    /// Time of the hand-over.
     pub since: Time,
     outgoing: ChannelSender,
     ended: watch::Receiver<Option<i32>>,
@@ -140,7 +140,8 @@ impl OldProxy<'_> {
         Ok(all)
     }
 
-    /// How many public addresses and how many sockets of the admin API were given, those of a supervisor among them.
+    /// Returns how many public addresses and how many sockets of the admin API were handed over, including those from
+    /// a supervisor.
     fn count_given(&self) -> (usize, usize) {
         let of = |is_it: fn(SocketUse) -> bool| {
             let given = self.given.iter().filter(|socket| is_it(socket.role));
@@ -148,7 +149,7 @@ impl OldProxy<'_> {
         };
         let own = of(|role| role == SocketUse::Listener);
         let listeners = self.listeners.addresses().len();
-        // Of what a supervisor has bound, the rest is the admin API's.
+        // The other sockets that a supervisor has bound belong to the admin API.
         let supervised = self.inherited.count_used();
         let supervised_admin = supervised.saturating_sub(listeners.saturating_sub(own));
         let admin = of(|role| {
@@ -158,10 +159,10 @@ impl OldProxy<'_> {
         (listeners, admin + supervised_admin)
     }
 
-    /// Has another process take over.
+    /// Lets another process take over.
     ///
     /// # Errors
-    /// Why none did: this one goes on.
+    /// Why no process took over: this one continues.
     pub async fn hand_over(mut self, request: &UpgradeRequest) -> Result<HandedOver, String> {
         let lifecycle = self.lifecycle.clone();
         let command = lifecycle.upgrades().command(request, lifecycle.options());
@@ -199,7 +200,8 @@ impl OldProxy<'_> {
         self.registry.handed_over();
         match parent {
             HandedParent::Systemd => self.service.hand_over_to(greeting.pid),
-            // A process that takes over later is its child's child, and has to come to it when that ends.
+            // A process that takes over later is a descendant of this process's child, and has to be adopted when
+            // that ends.
             HandedParent::StandIn => {
                 if let Err(error) = syscall::adopt_orphans() {
                     warn!(%error, "a process that takes over later won't be followed");
@@ -275,7 +277,7 @@ fn exit_code(status: ExitStatus) -> i32 {
         .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
-/// What ties this process to the one that has taken over.
+/// The connection of this process to its successor.
 #[derive(Clone)]
 struct SuccessorLink {
     lifecycle: Arc<ProcessLifecycle>,
@@ -307,7 +309,7 @@ impl SuccessorLink {
                 } => {
                     let (registry, outgoing) = (self.registry.clone(), self.outgoing.clone());
                     let deadline = deadline_ms.map(Duration::from_millis);
-                    // Asked for at once: words are heeded in the order in which they come.
+                    // Requested at once: messages are processed in the order in which they arrive.
                     let followed = registry.follow_drain(pool, backend, address, deadline);
                     tokio::spawn(async move {
                         followed.await;
@@ -338,7 +340,7 @@ impl SuccessorLink {
         }
     }
 
-    /// Says how it goes, as long as there is something to say.
+    /// Reports the progress, as long as there is something to report.
     async fn report_progress(self, metrics: Metrics, until: String) {
         let mut told_restarts = Vec::new();
         let mut counters_due = clock::now();
@@ -353,7 +355,8 @@ impl SuccessorLink {
             let begun = clock::now();
             if begun >= counters_due {
                 let of = metrics.clone();
-                // With a hundred thousand backends it takes a while, and drains and the last requests must not wait for it.
+                // With a hundred thousand backends this takes a while, and drains and the last requests must not wait
+                // for it.
                 let counters = tokio::task::spawn_blocking(move || of.carry()).await;
                 let Ok(counters) = counters else { return };
                 if self
@@ -389,24 +392,25 @@ impl SuccessorLink {
 /// How the process ends.
 #[derive(Debug)]
 pub enum ProxyEnd {
-    /// It was told to stop, and has.
+    /// It was told to stop, and has stopped.
     Stopped,
     /// Another process serves, and the supervisor knows its process id.
     HandedOver,
-    /// Another process serves, and a supervisor waits for this one's process id: a small process has to keep it.
+    /// Another process serves, and a supervisor waits for this one's process id: a small stand-in process has to keep
+    /// it.
     StandIn {
-        /// The process that serves.
+        /// The process id of the process that serves.
         pid: u32,
-        /// The channel to it.
+        /// The channel to that process.
         channel: OwnedFd,
     },
-    /// Another one had taken over, and has ended with this code.
+    /// Another process had taken over, and has ended with this exit code.
     SuccessorEnded(i32),
 }
 
 impl HandedOver {
-    /// Finishes what this process has left. Where the process that serves dies meanwhile, this one exits at once: a
-    /// supervisor may be waiting for its end before it starts another.
+    /// Finishes the remaining work of this process. If the process that serves dies meanwhile, this one exits at
+    /// once: a supervisor may be waiting for its end before it starts another.
     pub async fn finish(
         &self,
         lifecycle: &ProcessLifecycle,
@@ -426,7 +430,7 @@ impl HandedOver {
         }
     }
 
-    /// Waits until the process that serves has died. A keeper sees that by itself.
+    /// Waits until the process that serves has died. A keeper notices that by itself.
     async fn is_left_alone(&self) {
         let mut ended = self.ended.clone();
         let died = ended
@@ -437,7 +441,7 @@ impl HandedOver {
         }
     }
 
-    /// Everything is finished: the last words.
+    /// Sends the last messages after all work is finished.
     pub async fn end(
         self,
         lifecycle: &ProcessLifecycle,
@@ -461,7 +465,7 @@ impl HandedOver {
             .await;
         let above = upgrades.stand_in();
         if let Some(stand_in) = &above {
-            // The supervisor is told which process to follow from now on.
+            // The stand-in is told which process to follow from now on.
             let pid = upgrades.successor();
             let _ = stand_in.send(&UpgradeFrame::Successor { pid }).await;
             if let Ok(socket) = stand_in.duplicate() {

@@ -1,5 +1,5 @@
-//! Upgrades as the process sees them: [`taking_over`] is a start in the place of another process, [`handing_over`] the end that
-//! goes with it, and here is what both know.
+//! Upgrades, as seen by one process: [`taking_over`] is the start of the new process, [`handing_over`] the end of the
+//! old one, and this file has the state that both share.
 
 pub mod handing_over;
 mod moving;
@@ -24,10 +24,10 @@ use crate::upgrade::channel::ChannelSender;
 use crate::upgrade::giving::TAKE_OVER;
 use crate::upgrade::protocol::HandedParent;
 
-/// The file that this process runs.
+/// The executable file that this process runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct RunningBinary {
-    /// Where it was started from: by now, another file may be there.
+    /// The path from which it was started: a different file may be there by now.
     path: PathBuf,
     /// Device, inode, size and time of the last change.
     identity: Option<(u64, u64, u64, i64)>,
@@ -42,7 +42,7 @@ impl RunningBinary {
         }
     }
 
-    /// Whether another file is in its place.
+    /// Returns whether a different file is at its path.
     fn has_changed(&self) -> bool {
         identity(&self.path) != self.identity
     }
@@ -53,7 +53,7 @@ fn identity(path: &Path) -> Option<(u64, u64, u64, i64)> {
     Some((file.dev(), file.ino(), file.size(), file.mtime()))
 }
 
-/// What the process knows of upgrades.
+/// The state of upgrades in this process.
 #[derive(Debug)]
 pub struct UpgradeState {
     binary: RunningBinary,
@@ -63,7 +63,7 @@ pub struct UpgradeState {
     parent: Mutex<Option<HandedParent>>,
     /// The process that has taken over; 0: none has.
     successor: watch::Sender<u32>,
-    /// What keeps the first process's id.
+    /// The channel to the stand-in, which keeps the first process's id.
     stand_in: OnceLock<ChannelSender>,
 }
 
@@ -82,7 +82,7 @@ impl Default for UpgradeState {
 }
 
 impl UpgradeState {
-    /// Begins one, unless one is under way.
+    /// Begins an upgrade, unless one is in progress.
     ///
     /// # Errors
     /// Why it can't begin now.
@@ -95,69 +95,69 @@ impl UpgradeState {
         Ok(())
     }
 
-    /// It failed.
+    /// Notes that the upgrade failed.
     pub fn failed(&self, why: &str) {
         let now = clock::rfc3339(clock::wall(clock::now()));
         *self.failure.lock() = Some(format!("{now}: {why}"));
         self.under_way.store(false, Ordering::Release);
     }
 
-    /// Nothing was to be done.
+    /// Notes that nothing had to be done.
     pub fn ended(&self) {
         self.under_way.store(false, Ordering::Release);
     }
 
-    /// This process has taken over; `parent`: which process id the supervisor watches.
+    /// Notes that this process has taken over; `parent`: which process id the supervisor watches.
     pub fn took_over(&self, parent: HandedParent) {
         *self.parent.lock() = Some(parent);
     }
 
-    /// How the process before this one does; `None`: it is gone.
+    /// Sets the state of the process before this one; `None`: it has ended.
     pub fn set_predecessor(&self, view: Option<PredecessorView>) {
         *self.predecessor.lock() = view;
     }
 
-    /// Whether the process before this one still finishes.
+    /// Returns whether the process before this one is still finishing.
     pub fn has_predecessor(&self) -> bool {
         self.predecessor.lock().is_some()
     }
 
-    /// Another process is the lameduck of this machine now.
+    /// Notes that another process is now the lameduck of this machine.
     pub fn handed_to(&self, pid: u32) {
         self.successor.send_replace(pid);
     }
 
-    /// That process; 0: this one is it.
+    /// Returns the process id of the successor; 0: there is none.
     pub fn successor(&self) -> u32 {
         *self.successor.borrow()
     }
 
-    /// Waits until another process is.
+    /// Waits until a successor has taken over.
     pub async fn is_handed_over(&self) {
         let mut successor = self.successor.subscribe();
-        // The sender is this one's.
+        // The sender belongs to `self`, so it isn't closed.
         let _ = successor.wait_for(|pid| *pid != 0).await;
     }
 
-    /// Another process keeps the id that a supervisor knows.
+    /// Sets the channel to the stand-in, which keeps the process id that a supervisor knows.
     pub fn set_stand_in(&self, channel: ChannelSender) {
         let _ = self.stand_in.set(channel);
     }
 
-    /// The channel to that process.
+    /// Returns the channel to the stand-in.
     pub fn stand_in(&self) -> Option<ChannelSender> {
         self.stand_in.get().cloned()
     }
 
-    /// Which process id the supervisor watches.
+    /// Returns which process id the supervisor watches.
     pub fn parent(&self) -> HandedParent {
         self.parent.lock().unwrap_or_else(|| {
             let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-            // The process id that systemd itself has started (since 248): the other variable may be inherited from
-            // further up.
+            // `SYSTEMD_EXEC_PID` is the process that systemd itself has started (since version 248): the other
+            // variable may be inherited from further up.
             let elsewhere =
                 set("SYSTEMD_EXEC_PID").is_some_and(|pid| pid != std::process::id().to_string());
-            // A keeper speaks for itself, whoever has started it.
+            // A keeper notifies the supervisor itself, whoever has started it.
             let is_heard = keeper_pid().is_some() || !elsewhere;
             match set(NOTIFY_SOCKET).is_some() && is_heard {
                 true => HandedParent::Systemd,
@@ -166,7 +166,7 @@ impl UpgradeState {
         })
     }
 
-    /// For people.
+    /// Returns the state for `status`.
     pub fn view(&self) -> UpgradeView {
         UpgradeView {
             pid: std::process::id(),
@@ -177,7 +177,7 @@ impl UpgradeState {
         }
     }
 
-    /// Whether a reload is all that has to be done.
+    /// Returns whether a reload is all that has to be done.
     pub fn reload_is_enough(&self, request: &UpgradeRequest, options: &RunOptions) -> bool {
         let other = |path: &PathBuf| identity(path) != self.binary.identity;
         let is_other = match &request.binary {
@@ -188,7 +188,7 @@ impl UpgradeState {
         request.if_changed && !is_other && same_config
     }
 
-    /// The command that takes over: this process's own, with what was asked for.
+    /// Returns the command that takes over: this process's own, with the requested changes.
     pub fn command(&self, request: &UpgradeRequest, options: &RunOptions) -> Command {
         let binary = request.binary.as_ref().unwrap_or(&self.binary.path);
         let mut command = Command::new(binary);
@@ -202,7 +202,7 @@ impl UpgradeState {
     }
 }
 
-/// What is said where the program was the same.
+/// Returns the report if the program was the same and only a reload was done.
 pub fn reloaded(changes: Vec<String>) -> UpgradeReport {
     UpgradeReport {
         outcome: "reloaded".to_owned(),
@@ -222,7 +222,7 @@ fn arguments(request: &UpgradeRequest, options: &RunOptions) -> Vec<OsString> {
     if let Some(listen) = &options.listen {
         add("--listen", listen.into());
     }
-    // A file that is named has its own.
+    // A configuration file that is named has its own backends.
     if request.config.is_none() {
         for backend in &options.backends {
             add("--backend", backend.into());
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn new_process_gets_the_words_of_the_old_one_and_another_file_takes_its_backends_place() {
+    fn new_process_gets_the_old_arguments_and_another_file_replaces_backends() {
         let options = RunOptions {
             listen: Some("127.0.0.1:1".into()),
             backends: vec!["a=127.0.0.1:2".into(), "127.0.0.1:3".into()],

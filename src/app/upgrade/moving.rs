@@ -1,7 +1,7 @@
-//! Open connections on their way to the process that has taken over, and here from the one before.
+//! Moves open connections to the process that has taken over, and accepts those from the process before this one.
 //!
-//! Each is offered with its descriptors, and stays the old process's until that has written the word (see
-//! [`crate::core::moving`]): so one that could not be moved goes on where it was.
+//! Each connection is offered with its descriptors, and belongs to the old process until that has written the word
+//! (see [`crate::core::moving`]): a connection that could not be moved continues in the old process.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -22,10 +22,10 @@ use crate::server::workers::DataThreads;
 use crate::upgrade::channel::ChannelSender;
 use crate::upgrade::protocol::UpgradeFrame;
 
-/// For those that can move at once.
+/// Longest wait for connections that can move immediately.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Between two looks at those that wait for their answer.
+/// Interval of the checks on connections that wait for their answer.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Connections that were offered and wait for an answer. Cheap to clone.
@@ -33,29 +33,29 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(super) struct MoveOffers(Arc<Mutex<HashMap<u64, MoveClaim>>>);
 
 impl MoveOffers {
-    /// The new process can take this connection: writes the word, and then lets go of it.
+    /// Handles an accepted offer: writes the word, and then releases the connection.
     pub(super) async fn adopted(&self, number: u64, outgoing: &ChannelSender) {
         let claim = self.0.lock().remove(&number);
         let Some(claim) = claim else { return };
-        // Where the word can't be written, the claim is dropped, and the connection goes on here.
+        // If the word can't be written, the claim is dropped, and the connection continues here.
         if outgoing.send(&UpgradeFrame::Moved { number }).await.is_ok() {
             claim.confirm_given();
         }
     }
 
-    /// It can't: the connection goes on here.
+    /// Handles a declined offer: the connection continues here.
     pub(super) fn declined(&self, number: u64, why: &str) {
         debug!(number, why, "a connection stays");
         drop(self.0.lock().remove(&number));
     }
 
-    /// The new process is gone: all go on here.
+    /// Handles the end of the new process: all connections continue here.
     pub(super) fn all_declined(&self) {
         self.0.lock().clear();
     }
 }
 
-/// Tells what is counted of clients whose requests are limited.
+/// Sends the request counts of clients whose request rate is limited.
 pub(super) async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
     let witness = plane.guards.hash_witness();
     for open in plane.guards.open_buckets(clock::now()) {
@@ -72,9 +72,9 @@ pub(super) async fn give_rates(plane: &DataPlane, outgoing: &ChannelSender) {
     }
 }
 
-/// Takes that from the process before this one.
+/// Takes over these counts from the process before this one.
 pub(super) fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]) {
-    // Another release may hash clients in another way: its counts would match none.
+    // Another release may hash clients in another way: its counts would match no client.
     if witness != plane.guards.hash_witness() {
         debug!("what clients have used of their rates begins anew");
         return;
@@ -86,7 +86,7 @@ pub(super) fn take_rates(plane: &DataPlane, witness: u64, buckets: &[(u64, u64)]
     plane.guards.take_buckets(buckets, clock::now());
 }
 
-/// Offers open connections for as long as this process lives; tells what has gone at once.
+/// Offers open connections for as long as this process lives; reports how many moved immediately.
 pub(super) fn move_connections(
     plane: Arc<DataPlane>,
     outgoing: ChannelSender,
@@ -104,7 +104,7 @@ pub(super) fn move_connections(
             count = under_way.count();
         }
         let _ = tell.send(count);
-        // A connection with a request under way moves when that has been answered.
+        // A connection with a request in progress moves after the response.
         std::future::pending::<()>().await;
     });
     told
@@ -138,7 +138,7 @@ pub(super) struct MoveArrivals {
 }
 
 impl MoveArrivals {
-    /// They are to be served here.
+    /// Creates the receiver of connections to be served here.
     pub(super) fn new(plane: Arc<DataPlane>, threads: Arc<DataThreads>) -> Self {
         Self {
             plane,
@@ -147,7 +147,7 @@ impl MoveArrivals {
         }
     }
 
-    /// A connection is offered: nothing is read or written on it until the word has come.
+    /// Handles an offered connection: nothing is read or written on it until the word has arrived.
     pub(super) fn offered(
         &mut self,
         number: u64,
@@ -168,7 +168,7 @@ impl MoveArrivals {
         }
     }
 
-    /// The word has come.
+    /// Handles the word for a connection.
     pub(super) fn moved(&mut self, number: u64) {
         if let Some(adopted) = self.held.remove(&number) {
             self.threads.deal(adopted.serve());

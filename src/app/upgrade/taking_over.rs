@@ -1,4 +1,4 @@
-//! A start in the place of another process.
+//! The new process of an upgrade: starts in the place of another process.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::upgrade::giving::CLOCK_ORIGIN;
 use crate::upgrade::protocol::{HandedParent, HandedState, SocketUse, UpgradeFrame};
 use crate::upgrade::taking::{Predecessor, TakeOverError};
 
-/// What this process starts with: everything of another one, or nothing.
+/// The state with which this process starts: everything from another process, or nothing.
 #[derive(Default)]
 pub struct TakenOver {
     predecessor: Option<Predecessor>,
@@ -40,10 +40,10 @@ pub struct TakenOver {
     words: Option<mpsc::UnboundedReceiver<PredecessorWord>>,
 }
 
-/// The channel over which a start that fails is refused.
+/// The channel over which a failed start is reported to the old process.
 pub type RefusalChannel = Mutex<Option<ChannelSender>>;
 
-/// Has the clock go on from that of the process that is taken over. Call it before the clock is first read.
+/// Continues the clock of the process that is taken over. Must be called before the clock is first read.
 pub fn take_clock(is_asked: bool) {
     let origin = std::env::var(CLOCK_ORIGIN).ok().filter(|_| is_asked);
     if let Some(ns) = origin.and_then(|origin| origin.parse().ok())
@@ -53,10 +53,10 @@ pub fn take_clock(is_asked: bool) {
     }
 }
 
-/// Takes what another process gives, if this one was started to take over.
+/// Receives the state of the old process, if this one was started to take over.
 ///
 /// # Errors
-/// When it can't.
+/// If taking over is impossible.
 pub async fn take_over(
     is_asked: bool,
     refusal: &RefusalChannel,
@@ -86,7 +86,7 @@ pub async fn refuse(refusal: &RefusalChannel, why: &str) {
 }
 
 impl TakenOver {
-    /// Its sockets, beside those that a supervisor has passed.
+    /// Returns the sockets of the old process, in addition to those that a supervisor has passed.
     pub fn sockets(&mut self, own: InheritedSockets) -> InheritedSockets {
         let (mut supervised, mut handed) = (Vec::new(), Vec::new());
         let sockets = std::mem::take(&mut self.sockets).into_iter();
@@ -113,10 +113,10 @@ impl TakenOver {
         own.and_supervised(supervised).and_handed(handed)
     }
 
-    /// What the registry begins with: what was handed over, or kept.
+    /// Returns the initial state of the registry: handed over, or saved earlier.
     ///
     /// # Errors
-    /// When the state can't be read or, in the place of another process, not be written: that one goes on.
+    /// If the state can't be read or, when replacing another process, can't be written: that process then continues.
     pub fn registry(&mut self, config: &Config) -> anyhow::Result<HandedRegistry> {
         if self.predecessor.is_none() {
             return Ok(HandedRegistry {
@@ -130,10 +130,10 @@ impl TakenOver {
         Ok(std::mem::take(&mut self.state.registry))
     }
 
-    /// Where sessions' key comes from.
+    /// Returns the source of the session key.
     ///
     /// # Errors
-    /// As `wiring::own_key`.
+    /// The same as for `wiring::own_key`.
     pub fn own_key(registry: &HandedRegistry, config: &Config) -> anyhow::Result<OwnKeySource> {
         let handed = registry.sticky_key.as_deref().and_then(from_hex);
         match handed {
@@ -145,7 +145,7 @@ impl TakenOver {
         }
     }
 
-    /// Channel through which the predecessor learns what happens to backends and pools.
+    /// Returns the channel on which the predecessor learns what happens to backends and pools.
     pub fn words(&mut self) -> Option<mpsc::UnboundedSender<PredecessorWord>> {
         self.predecessor.as_ref()?;
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -153,20 +153,20 @@ impl TakenOver {
         Some(sender)
     }
 
-    /// What clients are counted by.
+    /// Returns the secret with which clients are hashed.
     pub fn counting_secret(&self) -> Option<CountingSecret> {
         self.state.counting_secret.map(CountingSecret)
     }
 
-    /// What lets clients resume.
+    /// Returns the TLS ticket keys, which let clients resume sessions.
     pub fn tickets(&mut self) -> Vec<HandedTickets> {
         std::mem::take(&mut self.state.tickets)
     }
 
-    /// Everything is built: waits until this process may accept.
+    /// Waits, after everything is set up, until this process may accept connections.
     ///
     /// # Errors
-    /// When the old one takes it back.
+    /// If the old process takes the sockets back.
     pub async fn may_accept(&mut self) -> Result<(), TakeOverError> {
         match &mut self.predecessor {
             Some(predecessor) => predecessor.may_accept().await,
@@ -174,7 +174,7 @@ impl TakenOver {
         }
     }
 
-    /// This process accepts: waits until the old one has stopped, and goes on from there.
+    /// Waits, once this process accepts connections, until the old one has stopped, and continues from there.
     pub async fn accepts(
         self,
         inherited: &InheritedSockets,
@@ -205,7 +205,7 @@ impl TakenOver {
         }));
         predecessor.accepts(unused).await;
         if predecessor.is_alone() && self.state.parent == HandedParent::Systemd {
-            // The old one may not have come to it.
+            // The old process may not have got to reporting this.
             service.is_main();
         }
         let Some((outgoing, incoming)) = predecessor.into_channel() else {
@@ -236,7 +236,7 @@ impl TakenOver {
     }
 }
 
-/// A word for the old process, as it is sent.
+/// Converts a message for the old process to its frame.
 fn frame_of(word: PredecessorWord) -> UpgradeFrame {
     match word {
         PredecessorWord::Drain(drain) => UpgradeFrame::Drain {
@@ -257,7 +257,7 @@ fn frame_of(word: PredecessorWord) -> UpgradeFrame {
     }
 }
 
-/// What ties this process to the one before it, until that is gone.
+/// The connection of this process to its predecessor, until that has ended.
 struct PredecessorLink {
     lifecycle: Arc<ProcessLifecycle>,
     registry: RegistryHandle,
@@ -277,7 +277,7 @@ impl PredecessorLink {
         }
         upgrades.set_predecessor(None);
         self.registry.predecessor_is_gone();
-        // It stands in itself, or the first one does.
+        // Either the predecessor is the stand-in itself, or the first process is.
         if let Some((_, incoming)) = stand_in {
             watch_stand_in(self.lifecycle, incoming).await;
         }
@@ -337,8 +337,8 @@ impl PredecessorLink {
     }
 }
 
-/// Watches the stand-in, which keeps the first process's id: a supervisor can stop only that one. When it is killed,
-/// this process stops, too.
+/// Watches the stand-in, which keeps the first process's id: a supervisor can only stop that one. When the stand-in
+/// is killed, this process stops too.
 async fn watch_stand_in(lifecycle: Arc<ProcessLifecycle>, mut incoming: ChannelReceiver) {
     while lifecycle.upgrades().successor() == 0 {
         tokio::select! {
@@ -349,7 +349,7 @@ async fn watch_stand_in(lifecycle: Arc<ProcessLifecycle>, mut incoming: ChannelR
                     return;
                 }
             }
-            // From then on, that one watches.
+            // From then on, the successor watches the stand-in.
             () = lifecycle.upgrades().is_handed_over() => return,
         }
     }

@@ -1,4 +1,4 @@
-//! Connections that another process has accepted, and that go on here.
+//! Connections that another process has accepted and that continue here.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -21,8 +21,8 @@ use crate::proxy::transaction::moved::ResumedRequest;
 use crate::proxy::upstream::moved::{AdoptedSocket, find_backend, keep_moved};
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// A connection taken from another process, on which nothing is read or written until that process confirms that it
-/// has let go. Dropped before that, it stays the other process's.
+/// A connection taken over from another process. Nothing is read or written on it until that process confirms that it
+/// has released the connection. If dropped before that, the connection remains with the other process.
 pub struct AdoptedConnection {
     state: TakenConnection,
     plane: Arc<DataPlane>,
@@ -36,11 +36,11 @@ enum AdoptedKind {
 }
 
 impl DataPlane {
-    /// Takes a connection that another process has offered. Nothing is read or written on it until
+    /// Takes over a connection that another process has offered. Nothing is read or written on it until
     /// [`AdoptedConnection::serve`].
     ///
     /// # Errors
-    /// Why the connection can't go on here. The caller reports this to the other process, which goes on with it.
+    /// Why the connection can't continue here. The caller reports this to the other process, which then keeps it.
     pub fn adopt(
         self: &Arc<Self>,
         moved: MovedConnection,
@@ -87,7 +87,7 @@ impl DataPlane {
     }
 }
 
-/// The descriptors as an array; an error if their number is not `COUNT`.
+/// Returns the descriptors as an array, or an error if their number is not `COUNT`.
 fn descriptors_of<const COUNT: usize>(
     descriptors: Vec<OwnedFd>,
 ) -> Result<[OwnedFd; COUNT], AdoptError> {
@@ -97,8 +97,8 @@ fn descriptors_of<const COUNT: usize>(
 }
 
 impl AdoptedConnection {
-    /// Serves the connection until it ends. Call it on a data thread, and only when the other process has confirmed
-    /// that it has let go.
+    /// Serves the connection until it ends. Must be called on a data thread, and only after the other process has
+    /// confirmed that it has released the connection.
     pub async fn serve(mut self) {
         if !self.state.take() {
             return;
@@ -126,8 +126,8 @@ impl AdoptedConnection {
     }
 }
 
-/// What a client's connection counts as while it is served, as in [`super::receive`]. It was admitted by the process
-/// that it comes from, so no limit on connections refuses it here.
+/// The places that a client's connection takes in the connection counts while it is served, as in [`super::receive`].
+/// The process that it comes from has admitted it, so no connection limit refuses it here.
 struct MovedRoom<'a> {
     config: Arc<Config>,
     interrupt: Arc<ConnectionInterrupt>,
@@ -149,7 +149,7 @@ impl<'a> MovedRoom<'a> {
         }
     }
 
-    /// The client's socket on this thread's runtime.
+    /// Registers the client's socket with this thread's runtime.
     fn watch(&self, socket: OwnedFd) -> Option<Stream> {
         let stream = watched(socket);
         if let Err(error) = &stream {

@@ -1,7 +1,7 @@
-//! Between a listener's accept and the first request: who the client is, and what it speaks.
+//! From accepting a connection to its first request: who the client is, and which protocol it uses.
 //!
-//! Each step takes a stream and returns one, so that later steps need not know of it. From here on a client is a
-//! stream of HTTP/1 messages with a [`ClientInfo`].
+//! Each step takes a stream and returns one, so that later steps need not know about earlier ones. After this module,
+//! a client is a stream of HTTP/1 messages with a [`ClientInfo`].
 
 pub mod adopt;
 pub mod preface;
@@ -26,23 +26,23 @@ use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 /// What a listener needs to serve the connections that it accepts.
 pub struct ListenerContext {
-    /// The data plane behind it.
+    /// The data plane that serves the connections.
     pub plane: Arc<DataPlane>,
-    /// As configured now.
+    /// The current settings.
     pub settings: ArcSwap<ListenerSettings>,
 }
 
-/// What a reload may change of a listener.
+/// The settings of a listener that a reload can change.
 pub struct ListenerSettings {
     /// The listener's address, as configured. Each of its connections refers to it.
     pub address: Arc<config::ListenAddress>,
-    /// As configured.
+    /// The listener's configuration.
     pub listener: config::ListenerConfig,
-    /// TLS, if it has any.
+    /// Its TLS settings, if it has TLS.
     pub tls: Option<Arc<crate::tls::server::ServerTls>>,
 }
 
-/// Takes a connection off the count of open ones when dropped.
+/// Removes a connection from the count of open ones when dropped.
 struct ConnectionGuard<'a>(&'a DataPlane, Arc<ConnectionInterrupt>);
 
 impl Drop for ConnectionGuard<'_> {
@@ -51,16 +51,16 @@ impl Drop for ConnectionGuard<'_> {
     }
 }
 
-/// Serves a connection that a listener has accepted, until it ends. `peer`: `None` where it came by a unix socket.
+/// Serves an accepted connection until it ends. `peer`: `None` for a unix socket.
 pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<SocketAddr>) {
     let plane = &front.plane;
     let config = plane.registry.snapshot().config.clone();
     let interrupt = plane.clients.join();
-    // Before the client, so that it is dropped after the client's descriptor, even in a panic.
+    // Created before the client, so that it is dropped after the client's descriptor, even in a panic.
     let _counted = ConnectionGuard(plane, interrupt.clone());
     let settings = front.settings.load_full();
     let (stream, mut origin) = if settings.listener.proxy_protocol {
-        // Boxed: only these listeners pay for it.
+        // Boxed: only listeners with PROXY protocol need the memory.
         let introduced = proxy_protocol::introduced(plane, stream, peer, &interrupt, &config);
         match Box::pin(introduced).await {
             Some(introduced) => introduced,
@@ -73,9 +73,9 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
     origin.listener = Some(settings.address.clone());
     origin.listener_answer =
         ListenerAnswer::of_listener(settings.listener.redirect_https, challenges);
-    // Likewise: it counts until it is closed.
+    // For the same reason created here: the connection counts until it is closed.
     match admit(plane, &config.server, origin.address) {
-        // Boxed: only these listeners pay for it.
+        // Boxed: only listeners with TLS need the memory.
         Ok(_held_until_closed) => match &settings.tls {
             Some(server) => {
                 note_stay(&interrupt, StayReason::Tls);
@@ -88,7 +88,7 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
             }
             None => serve::serve(plane, stream, origin, interrupt, &config).await,
         },
-        // An answer would cost a handshake, which is too much for a client over the limit.
+        // A response would require a TLS handshake, which is too expensive for a client over the limit.
         Err(refusal) if settings.tls.is_some() => {
             serve::record_unserved(plane, stream, origin, interrupt, &config, refusal);
         }
@@ -98,7 +98,7 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
     }
 }
 
-/// Serves a client without TLS that may speak HTTP/2.
+/// Serves a client without TLS that may use HTTP/2.
 async fn either(
     plane: &Arc<DataPlane>,
     stream: Stream,
@@ -118,7 +118,7 @@ async fn either(
     }
 }
 
-/// Whether one connection more may be served.
+/// Returns whether one more connection may be served.
 fn admit<'a>(
     plane: &'a DataPlane,
     limits: &config::ServerConfig,

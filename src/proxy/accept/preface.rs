@@ -1,4 +1,5 @@
-//! Cleartext HTTP/2 by prior knowledge (RFC 9113 §3.3): the client begins with a preface that is no HTTP/1 request.
+//! Cleartext HTTP/2 with prior knowledge (RFC 9113 §3.3): the client begins with a preface that is not a valid HTTP/1
+//! request.
 
 use pingora::protocols::Stream;
 
@@ -12,8 +13,8 @@ use crate::proxy::h2::meter::PREFACE;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
-/// Whether a client speaks HTTP/2 (true) or HTTP/1: known with the first byte that differs from the preface. The
-/// stream still begins with what was read. `None`: the client has gone, or is not to be served.
+/// Returns whether a client uses HTTP/2 (true) or HTTP/1, which is known with the first byte that differs from the
+/// preface. The stream still begins with the bytes read. `None`: the client has disconnected, or is not served.
 pub async fn choose(
     plane: &DataPlane,
     stream: Stream,
@@ -24,7 +25,7 @@ pub async fn choose(
     let since = clock::now();
     let mut seen = Vec::new();
     let limit = |level: ShutdownLevel, seen: &[u8]| match seen.is_empty() {
-        // In a shutdown, a connection without a byte yet gets as long as any other.
+        // During a shutdown, a connection without any byte yet gets as long as other new connections.
         true if level >= ShutdownLevel::Finish => (since + FIRST_REQUEST, None),
         true => (since + limits.idle_timeout, Some(ServerLimit::IdleTimeout)),
         false => (
@@ -46,7 +47,7 @@ pub async fn choose(
     Some((rewound(stream, &seen), http2))
 }
 
-/// `None`: it can't be known yet.
+/// Returns whether this is the HTTP/2 preface; `None`: more bytes are needed.
 fn is_http2(seen: &[u8]) -> Option<bool> {
     let count = seen.len().min(PREFACE.len());
     if seen[..count] != PREFACE[..count] {
@@ -63,9 +64,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_byte_is_enough_to_know_a_request() {
+    fn first_differing_byte_identifies_http1() {
         assert_eq!(is_http2(b"G"), Some(false));
-        // PROPFIND, PRI of somebody else.
+        // PROPFIND, or another method that begins with PRI.
         assert_eq!(is_http2(b"PRO"), Some(false));
         assert_eq!(is_http2(b"PRI * HTTP/1"), Some(false));
         assert_eq!(is_http2(b"PRI * HTTP/2.0\r\n\r\nSM"), None);

@@ -1,7 +1,8 @@
-//! The PROXY protocol, on its way in: the proxy in front of us says for whom it has opened a connection.
+//! The PROXY protocol for incoming connections: the proxy in front reports for which client it has opened a
+//! connection.
 //!
-//! Only `[headers] trusted` may say so. A listener with `proxy_protocol = true` serves no other peer: a client that
-//! could bypass the proxy in front would choose its own address.
+//! Only addresses in `[headers] trusted` may report that. A listener with `proxy_protocol = true` serves no other
+//! peer: a client that could bypass the proxy in front could choose its own address.
 
 use std::net::SocketAddr;
 
@@ -23,8 +24,8 @@ use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 /// Why an untrusted peer is not served, for the log and the metrics.
 const UNTRUSTED: &str = "PROXY protocol from an address that is not in [headers] trusted";
 
-/// Reads the header: the stream begins behind it, and the origin is the client's. `None`: the client is not served;
-/// that has been counted and logged, and the connection is closed.
+/// Reads the PROXY header. Returns the stream after it, and the client's address. `None`: the client is not served;
+/// this has been counted and logged, and the connection is closed.
 pub async fn introduced(
     plane: &DataPlane,
     stream: Stream,
@@ -53,8 +54,8 @@ pub async fn introduced(
             );
         }
         Err(MissingHeader::Malformed(why)) => {
-            // A request without a PROXY header is a mistake in some configuration; logging its request line helps to
-            // find which.
+            // A request without a PROXY header is a configuration error somewhere; its request line in the log helps
+            // to find it.
             let request = match why {
                 ProxyHeaderError::Missing => &seen[..],
                 _ => &[],
@@ -66,7 +67,7 @@ pub async fn introduced(
     let origin = match found.source {
         ProxiedSource::Client(address) => ClientInfo::new(Some(address), &config.headers),
         ProxiedSource::Local => origin,
-        // The proxy in front does not say who the client is, so no field that names the client is believed.
+        // The proxy in front does not name the client, so header fields that name the client are not trusted.
         ProxiedSource::Unknown => ClientInfo {
             trusted: false,
             known: false,
@@ -76,11 +77,11 @@ pub async fn introduced(
     Some((stream, origin))
 }
 
-/// Why there is no header.
+/// Why there is no PROXY header.
 enum MissingHeader {
-    /// The peer has closed the connection, or the proxy is to close it.
+    /// The peer has closed the connection, or the proxy is about to close it.
     Gone,
-    /// `header_timeout`.
+    /// `header_timeout` has passed.
     Late,
     Malformed(ProxyHeaderError),
 }
@@ -97,7 +98,7 @@ async fn read(
         Err(why) => Some(Err(MissingHeader::Malformed(why))),
     };
     let limit = |level: ShutdownLevel, seen: &[u8]| match seen.is_empty() {
-        // In a shutdown, a connection without a byte yet gets as long as any other.
+        // During a shutdown, a connection without any byte yet gets as long as other new connections.
         true if level >= ShutdownLevel::Finish => (since + FIRST_REQUEST, MissingHeader::Gone),
         _ => (since + config.server.header_timeout, MissingHeader::Late),
     };

@@ -1,4 +1,4 @@
-//! TLS: the handshake with a client, and what follows it.
+//! TLS: the handshake with a client, and serving the connection after it.
 
 use std::future::poll_fn;
 use std::io;
@@ -28,14 +28,14 @@ use crate::tls::server::ServerTls;
 use crate::tls::server_files::{H2, ServerFiles};
 use crate::tls::stream::{ClientTlsStream, PeekedStream};
 
-/// How long a handshake may still take once the proxy no longer accepts: a client that was accepted is served, and
-/// one that stalls doesn't delay the exit.
+/// Longest time for a handshake once the proxy no longer accepts connections: a client that was accepted is served,
+/// and one that stalls doesn't delay the exit.
 const LAST: Duration = Duration::from_secs(2);
 
-/// A handshake that came to nothing.
+/// A failed handshake.
 struct HandshakeError {
     outcome: HandshakeOutcome,
-    /// The connection, where it is still of use.
+    /// The connection, if it is still usable.
     stream: Option<Stream>,
 }
 
@@ -48,7 +48,7 @@ impl HandshakeError {
     }
 }
 
-/// Serves a connection that begins with a handshake.
+/// Serves a connection that begins with a TLS handshake.
 pub(super) async fn serve(
     plane: &Arc<DataPlane>,
     server: &ServerTls,
@@ -83,7 +83,7 @@ pub(super) async fn serve(
             origin.scheme = "https";
             let certificate = session.peer_certificates().and_then(<[_]>::first);
             origin.identity = certificate.and_then(identity);
-            // What the handshake has agreed on (ALPN, RFC 7301).
+            // The protocol negotiated in the handshake (ALPN, RFC 7301).
             if session.alpn_protocol() == Some(H2) {
                 http2::serve(plane, Box::new(stream), origin, interrupt, config).await;
             } else {
@@ -101,7 +101,7 @@ pub(super) async fn serve(
                     let refusal = ClientRefusal::PLAIN_HTTP;
                     serve::turn_away(plane, stream, origin, interrupt, config, refusal).await;
                 }
-                // rustls has written the alert that says why.
+                // rustls has already sent the alert with the reason.
                 (_, Some(stream)) => {
                     serve::close_unserved(plane, stream, origin, interrupt, config).await;
                 }
@@ -153,9 +153,9 @@ async fn shake_hands(
     }
 }
 
-/// Does the handshake with a client. While a challenge is open, the client may be a certificate authority: the
+/// Does the handshake with a client. While an ACME challenge is open, the client may be a certificate authority: the
 /// protocols that it offers (ALPN) decide which certificate it gets. An authority's handshake needs neither a client
-/// certificate nor a session to resume.
+/// certificate nor session resumption.
 async fn accept_client(
     material: &ServerFiles,
     challenges: &ChallengeAnswers,
@@ -166,11 +166,11 @@ async fn accept_client(
         let shaken = acceptor.accept(raw).into_fallible().await;
         return shaken.map_err(|(error, raw)| (error, Some(raw)));
     }
-    // Boxed, because there seldom is a challenge.
+    // Boxed, because challenges are rare.
     Box::pin(accept_either(material, challenges, raw)).await
 }
 
-/// The same where the client may be an authority.
+/// The same if the client may be a certificate authority.
 async fn accept_either(
     material: &ServerFiles,
     challenges: &ChallengeAnswers,
@@ -202,16 +202,16 @@ fn judge(error: &io::Error) -> HandshakeOutcome {
     }
 }
 
-/// How long a handshake may take.
+/// The timeout of a handshake.
 struct Patience<'a> {
     wait: BoundedWait<'a>,
     ends: Time,
-    /// A shutdown has shortened the time-out.
+    /// Whether a shutdown has shortened the timeout.
     is_last: bool,
 }
 
 impl Patience<'_> {
-    /// The result of the poll, or the reason why the wait is over.
+    /// Returns the result of the poll, or the reason why the wait is over.
     fn or<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,7 +1,7 @@
-//! A wait that a shutdown and a deadline end: for what a client sends before it can be served.
+//! A wait with a deadline that a shutdown can end early: for bytes that a client sends before it can be served.
 //!
-//! The loop of a kept connection (`connection::serve`) waits with the connection's own timer instead: there, the end
-//! also depends on its buffer, on the memory that others need, and on how long it has been at rest.
+//! The loop of a keep-alive connection (`connection::serve`) uses the connection's own timer instead: its deadline
+//! also depends on its buffer, on the memory that others need, and on how long it has been idle.
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use super::timer::Timer;
 use crate::core::Time;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
-/// Bytes per read: nearly every first request fits. Bytes that a client sends behind what is recognised are kept.
+/// Bytes per read: nearly every first request fits. Bytes after the recognized part are kept.
 const PIECE: usize = 1024;
 
 /// One wait, or several in a row for one connection.
@@ -25,7 +25,7 @@ pub(crate) struct BoundedWait<'a> {
 }
 
 impl<'a> BoundedWait<'a> {
-    /// A wait that `interrupt` ends.
+    /// Creates a wait that `interrupt` can end.
     pub(crate) fn new(interrupt: &'a ConnectionInterrupt) -> Self {
         Self {
             interrupt,
@@ -33,8 +33,8 @@ impl<'a> BoundedWait<'a> {
         }
     }
 
-    /// The result of `poll`, or the reason why the wait is over. `cut`: the error if the proxy must exit now.
-    /// `limit`: for a level of the shutdown, until when to wait, and the error when that time has passed.
+    /// Returns the result of `poll`, or the reason why the wait is over. `cut`: the error if the proxy must exit now.
+    /// `limit`: maps a level of the shutdown to a deadline, and the error when that has passed.
     pub(crate) fn poll_or<T, E>(
         &mut self,
         cx: &mut Context<'_>,
@@ -55,7 +55,8 @@ impl<'a> BoundedWait<'a> {
     }
 
     /// Reads into `seen` until `recognise` returns a result. `gone`: the error if the client has closed the
-    /// connection, or the proxy is to close it. `limit`: as in [`BoundedWait::poll_or`], by what was read so far.
+    /// connection, or the proxy is about to close it. `limit`: as in [`BoundedWait::poll_or`], given the bytes read
+    /// so far.
     pub(crate) async fn read_until<T, E>(
         &mut self,
         stream: &mut Stream,

@@ -1,5 +1,5 @@
-//! A stand-in for a client, at the other end of a copied (mirrored) request: its request is complete, it never
-//! disconnects, and it throws the answer away.
+//! A substitute for the client of a mirrored request: its request is complete, it never disconnects, and it discards
+//! the response.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::net::stream::has_no_socket;
 pub(crate) struct DiscardingStream;
 
 impl AsyncRead for DiscardingStream {
-    /// It sends nothing, and doesn't close the connection.
+    /// Never returns data, and never ends.
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

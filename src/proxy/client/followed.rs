@@ -1,5 +1,5 @@
 //! What follows a request to its end besides its record: the figures of a split plan, and a trace. Most requests have
-//! neither, and pay for one pointer.
+//! neither, and only need one pointer.
 
 use super::ClientConnection;
 use crate::core::call_status::CallStatus;
@@ -10,18 +10,18 @@ use crate::telemetry::spans::record::{AttemptSpan, RequestTrace};
 /// What follows a request.
 #[derive(Debug, Default)]
 pub struct FollowedRequest {
-    /// Counts the request where a plan moves its route's split.
+    /// Counts the request, if a plan moves its route's split.
     pub metered: Option<MeteredRequest>,
-    /// The request's part of its trace, where that is recorded.
+    /// The request's part of its trace, if that is recorded.
     pub trace: Option<Box<RequestTrace>>,
-    /// The trace that it belongs to, for the log; 0: none.
+    /// The id of its trace, for the log; 0: none.
     pub trace_id: u128,
-    /// The trace context that it came with is broken, or not believed: backends don't get it.
+    /// Whether its trace context is invalid or not trusted: backends don't get it.
     pub is_stripped: bool,
 }
 
 impl FollowedRequest {
-    /// What is recorded of the attempt that is under way, or was the last one.
+    /// Returns the record of the current attempt, or of the last one.
     pub fn attempt(&mut self) -> Option<&mut AttemptSpan> {
         self.trace.as_mut()?.attempts.last_mut()
     }
@@ -38,7 +38,7 @@ impl ClientConnection {
         }
     }
 
-    /// Notes the gRPC status that the client was sent.
+    /// Records the gRPC status that the client was sent.
     pub fn follow_call(&mut self, code: u8) {
         let followed = self.followed.as_mut();
         if let Some(trace) = followed.and_then(|followed| followed.trace.as_mut()) {
@@ -46,7 +46,7 @@ impl ClientConnection {
         }
     }
 
-    /// The trace that the current request belongs to, for a line of the log; `None`: none.
+    /// Returns the trace of the current request, for a log line; `None`: it has none.
     pub fn trace_id_text(&self) -> Option<String> {
         let followed = self.followed.as_ref()?;
         let text = trace_id_text(followed.trace_id);

@@ -1,14 +1,14 @@
-//! What the proxy notices of a client that waits for its answer: nothing, its half-close, or that it has gone.
+//! Watches a client that waits for its response: nothing happens, it half-closes, or it disconnects.
 //!
-//! Where the buffer has no room for what the client sends, its end is noticed as long as the kernel had room for the
-//! bytes before it. Otherwise the client's FIN waits in the client's kernel for as long as nothing is read. Then only
-//! for a client on this host can the proxy find out that no process has the socket any more, by looking at it now and
-//! then.
+//! If the buffer has no room for what the client sends, its close is noticed as long as the kernel had room for the
+//! bytes before it. Otherwise the client's FIN waits in the client's kernel as long as nothing is read. Then, only
+//! for a client on this host can the proxy find out that no process has the socket any more, by checking from time to
+//! time.
 //!
 //! A client that has finished sending may still be reading (`nc -N`, and RFC 9112, section 9.6), and one that has
-//! gone looks the same: the kernel reports a FIN for both. Two things tell them apart: whether the request is
-//! complete, since an incomplete one can't become so any more; and where the client is on this host, whether any
-//! process still has its socket.
+//! disconnected looks the same: the kernel reports a FIN for both. Two things tell them apart: whether the request is
+//! complete, since an incomplete one can't be completed any more; and for a client on this host, whether any process
+//! still has its socket.
 
 use std::io;
 use std::pin::Pin;
@@ -24,21 +24,22 @@ use crate::proxy::buffer::LARGE;
 use crate::rt::clock;
 use crate::tls::stream::ClientTlsStream;
 
-/// Most bytes of an unread body that are searched for its end: more than a client may have in flight by default.
+/// Maximum number of bytes of an unread body that are searched for its end: more than a client may have in flight by
+/// default.
 const LOOKED_THROUGH: usize = 1024 * 1024;
 
-/// After how long the first check is made whether a client whose end would not be noticed is still there; each check
-/// doubles the time…
+/// Time until the first check whether a client is still connected whose close would not be noticed; each check
+/// doubles the interval.
 const FIRST_LOOK: Time = Time::from_millis(20);
-/// …up to this.
+/// Maximum interval of these checks.
 const LAST_LOOK: Time = Time::from_secs(1);
 
-/// What a TLS session may hold of the client's bytes, beyond those that the kernel has.
+/// Maximum number of a client's bytes that a TLS session may hold, in addition to those in the kernel.
 const WITHIN_TLS: u64 = 64 * 1024;
 
 impl ClientConnection {
-    /// Whether the client has gone before its answer began. Up to `most` bytes of what it sends are kept; the rest
-    /// stays in the kernel.
+    /// Returns whether the client has disconnected before its response began. Up to `most` bytes of what it sends are
+    /// kept; the rest stays in the kernel.
     pub fn poll_gone(
         &mut self,
         cx: &mut Context<'_>,
@@ -74,7 +75,7 @@ impl ClientConnection {
         }
     }
 
-    /// Waits for the client's end, and throws away what it has sent before.
+    /// Waits for the client's close, and discards what it has sent before.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut nothing = ReadBuf::new(&mut []);
         Poll::Ready(ready!(
@@ -82,19 +83,19 @@ impl ClientConnection {
         ))
     }
 
-    /// Whether a client that has finished sending may still wait for the answer. `unread`: part of the request may
-    /// still be in the kernel.
+    /// Returns whether a client that has finished sending may still wait for the response. `unread`: part of the
+    /// request may still be in the kernel.
     fn is_answer_wanted(&mut self, upload: &mut RequestUpload, unread: bool) -> bool {
         self.finished = true;
         let is_whole = match upload.absorb(&self.buffer) {
             Ok(()) => upload.is_complete() || (unread && self.has_the_rest(upload)),
-            // It is to be told.
+            // The client gets the error response.
             Err(_) => true,
         };
         is_whole && !self.is_abandoned()
     }
 
-    /// Whether the rest of the request may be among the kernel's unread bytes.
+    /// Returns whether the rest of the request may be among the kernel's unread bytes.
     fn has_the_rest(&self, upload: &RequestUpload) -> bool {
         let count = socket::unread(&self.stream);
         let is_tls = self.stream.as_any().is::<ClientTlsStream>();
@@ -110,7 +111,8 @@ impl ClientConnection {
         }
     }
 
-    /// Whether a client is known to have gone: no process has its socket. Known only of clients on this host.
+    /// Returns whether a client is known to have disconnected: no process has its socket. Only known for clients on
+    /// this host.
     pub fn is_abandoned(&self) -> bool {
         socket::is_abandoned(&self.stream)
     }
@@ -119,13 +121,13 @@ impl ClientConnection {
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitEnd {
-    /// It has lasted long enough.
+    /// The deadline has passed.
     Enough,
     /// No process has the client's socket any more.
     Abandoned,
 }
 
-/// The checks on a client whose end would not be noticed otherwise.
+/// Periodic checks on a client whose close would not be noticed otherwise.
 #[derive(Debug, Default)]
 pub(crate) struct ClientLooks {
     next: Option<Time>,
@@ -133,7 +135,8 @@ pub(crate) struct ClientLooks {
 }
 
 impl ClientLooks {
-    /// Waits until the deadline. Where the client's end would not be noticed (`is_deaf`), checks for it now and then.
+    /// Waits until the deadline. If the client's close would not be noticed (`is_deaf`), checks for it from time to
+    /// time.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,

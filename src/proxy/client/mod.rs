@@ -1,9 +1,9 @@
-//! The client's end of a request: its stream, and what was read of it.
+//! The client's side of a request: its stream, and the bytes read from it.
 //!
-//! `heard` notices the end of a client that waits for its answer, `kept` what its request keeps of the memory for
-//! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer, `bounded_wait` a wait
-//! for what comes before its first request, `moved` the client on its way to another process, [`followed`] what
-//! follows a request for others, `discarding` the client that a copied request has.
+//! `heard` notices the disconnect of a client that waits for its response, `kept` accounts for the memory of its
+//! request, [`upload`] is the request body as it arrives, [`timer`] the connection's only timer, `bounded_wait` a
+//! wait before the first request, `moved` moves the client to another process, [`followed`] has what split plans and
+//! traces follow, and `discarding` is the client of a mirrored request.
 
 pub(super) mod bounded_wait;
 pub(super) mod discarding;
@@ -31,7 +31,7 @@ use crate::rt::shutdown_signal::ConnectionInterrupt;
 use followed::FollowedRequest;
 use timer::Timer;
 
-/// What becomes of the connection after a request.
+/// What happens to the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterRequest {
     /// Another request may follow.
@@ -40,7 +40,7 @@ pub enum AfterRequest {
     Close,
     /// It is closed, but the client may still be sending.
     Linger,
-    /// It is cut off, so that the client can tell that its answer is incomplete.
+    /// It is cut off, so that the client can tell that its response is incomplete.
     Abort,
     /// Another process has taken it: nothing more is written to it here.
     Moved,
@@ -50,29 +50,29 @@ pub enum AfterRequest {
 pub struct ClientConnection {
     /// The stream.
     pub stream: Stream,
-    /// What was read and not yet consumed; the head of the current request is at its start.
+    /// Bytes read and not yet consumed, beginning with the head of the current request.
     pub buffer: Buffer,
-    /// The connection's one timer.
+    /// The connection's only timer.
     pub timer: Timer,
-    /// Through which a shutdown interrupts the connection.
+    /// Lets a shutdown interrupt the connection.
     pub interrupt: Arc<ConnectionInterrupt>,
-    /// The client has finished sending (it may still be reading).
+    /// Whether the client has finished sending (it may still be reading).
     pub finished: bool,
-    /// The client has been sent a part of the current request's answer, if only an interim one.
+    /// Whether the client has been sent a part of the current response, even if only an interim one.
     pub is_answered: bool,
-    /// Requests that have come on it.
+    /// Number of requests received on it.
     pub requests: u64,
-    /// When the first bytes of the current request's head were here, if the rest was not.
+    /// Time of the first bytes of the current request head, if the rest arrived later.
     pub head_began: Option<Time>,
-    /// Who it is.
+    /// Who the client is.
     pub origin: ClientInfo,
     /// Whether responses get a `Via`.
     pub via: bool,
-    /// Its place among the incomplete requests that are kept in memory.
+    /// Its place among the incomplete requests in memory.
     pub place: Option<IncompletePlace>,
     /// Its share of its HTTP/2 connection's memory.
     pub share: Option<ConnectionShare>,
-    /// What follows the current request (split plan, trace), where anything does.
+    /// What follows the current request (split plan, trace), if anything does.
     pub followed: Option<Box<FollowedRequest>>,
 }
 
@@ -85,7 +85,8 @@ impl ClientConnection {
     /// Writes all of `bytes`, or gives up at the deadline.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] at the deadline; else what the stream says, e.g. that the client has closed it.
+    /// [`io::ErrorKind::TimedOut`] at the deadline; otherwise the stream's error, for example if the client has
+    /// closed it.
     pub async fn write_all(&mut self, bytes: &[u8], deadline: Time) -> io::Result<()> {
         let mut sent = 0;
         poll_fn(|cx| {
@@ -116,7 +117,7 @@ impl ClientConnection {
 }
 
 impl ClientConnection {
-    /// A client that has sent nothing yet.
+    /// Creates a client that has sent nothing yet.
     pub fn new(
         stream: Stream,
         origin: ClientInfo,

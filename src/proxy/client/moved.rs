@@ -1,4 +1,4 @@
-//! A client on its way to another process, and one that has come from there.
+//! Moves a client to another process, and imports one from there.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::proxy::moving::state::{CarriedBytes, MOST_CARRIED, MovedClient};
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
 impl ClientConnection {
-    /// Why the client can't move now; `None`: it can.
+    /// Returns why the client can't move now; `None`: it can.
     pub fn stays(&self) -> Option<StayReason> {
         self.movable_socket().err()
     }
@@ -31,15 +31,15 @@ impl ClientConnection {
         if self.buffer.len() > MOST_CARRIED {
             return Err(StayReason::Buffers);
         }
-        // Bytes that came together with a PROXY header have to be read first.
+        // Bytes that arrived together with a PROXY header have to be read first.
         let socket = stream_below(&self.stream).ok_or(StayReason::Buffers)?;
         bare_socket(socket).ok_or(StayReason::Stream)
     }
 
-    /// Another descriptor of the client's socket, and what is known of the client, where it can move now.
+    /// Returns another descriptor of the client's socket, and the client's state, if it can move now.
     ///
     /// # Errors
-    /// Why it can't.
+    /// Why the client can't move.
     pub fn export(&self) -> Result<(OwnedFd, MovedClient), StayReason> {
         let origin = &self.origin;
         let socket = self.movable_socket()?;
@@ -59,7 +59,7 @@ impl ClientConnection {
         Ok((socket, moved))
     }
 
-    /// A client that was exported.
+    /// Imports a client from what [`Self::export`] has returned.
     pub fn import(
         stream: Stream,
         moved: MovedClient,

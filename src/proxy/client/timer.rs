@@ -1,7 +1,7 @@
-//! One lazy deadline per client connection: it moves far more often than it fires.
+//! A lazy deadline per client connection: it changes far more often than it expires.
 //!
-//! A timer that is already set to go off no later than the deadline is left alone. When it goes off too
-//! early, it is set again. So a connection that is busy sets a timer about once per time-out, not per request.
+//! A timer that is already set to fire no later than the deadline is left alone. If it fires too early, it is set
+//! again. So a busy connection sets a timer about once per timeout, not once per request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use crate::core::Time;
 use crate::rt::clock;
 
-/// The connection's one timer.
+/// The connection's only timer.
 #[derive(Debug, Default)]
 pub struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -21,7 +21,7 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// Whether `deadline` has passed; otherwise the task is woken at it, or some time before.
+    /// Returns whether `deadline` has passed; otherwise the task is woken at the deadline, or some time before.
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Time) -> Poll<()> {
         if self.waiting && self.at <= deadline {
             let fired = self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed());

@@ -1,7 +1,7 @@
-//! A request's body on its way to the backend: how much of it is here, was sent, and can be sent again.
+//! A request body on its way to the backend: how much of it has arrived, was sent, and can be sent again.
 //!
-//! The client's buffer holds the head and, behind it, body bytes. They stay there until the response begins,
-//! so that the request can be sent to another backend; a body that outgrows the buffer gives that up.
+//! The client's buffer holds the head followed by body bytes. They stay there until the response begins, so that the
+//! request can be sent to another backend; a body larger than the buffer can't be sent again.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::proxy::buffer::{Buffer, LARGE};
 use crate::proxy::h1::chunked::ChunkDecoder;
 use crate::proxy::h1::request::RequestBody;
 
-/// Largest trailer section of a request, in bytes.
+/// Maximum size of a request's trailer section, in bytes.
 const MAX_TRAILER: usize = 8 * 1024;
 
-/// The state of one request's body.
+/// The state of one request body.
 #[derive(Debug)]
 pub struct RequestUpload {
     framing: UploadFraming,
-    /// Where the retained body begins in the client's buffer: right behind the head.
+    /// Start of the retained body in the client's buffer: right after the head.
     base: usize,
     /// Body bytes in the buffer, from `base`, known to belong to this request.
     here: usize,
@@ -35,20 +35,21 @@ enum UploadFraming {
     Chunked(Box<ChunkDecoder>),
 }
 
-/// Why a body can't be taken.
+/// Why a body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadError {
-    /// Larger than `max_body`.
+    /// It is larger than `max_body`.
     TooLarge,
-    /// Not chunked encoding.
+    /// Its chunked encoding is invalid.
     Malformed,
 }
 
 impl RequestUpload {
-    /// A body of this framing behind a head of `head` bytes; `limit` as in `max_body` (0: none).
+    /// Creates the state of a body with this framing after a head of `head` bytes; `limit` as in `max_body` (0:
+    /// none).
     ///
     /// # Errors
-    /// [`UploadError::TooLarge`] where the head says already that it is.
+    /// [`UploadError::TooLarge`] if the head already says so.
     pub fn new(body: RequestBody, head: usize, limit: u64) -> Result<Self, UploadError> {
         let (framing, complete) = match body {
             RequestBody::None => (UploadFraming::Length(0), true),
@@ -73,7 +74,7 @@ impl RequestUpload {
         })
     }
 
-    /// A body that was here and has been sent, behind a head of `head` bytes.
+    /// Creates the state of a body that has been received and sent completely, after a head of `head` bytes.
     pub fn sent(head: usize) -> Self {
         Self {
             framing: UploadFraming::Length(0),
@@ -94,10 +95,11 @@ impl RequestUpload {
         }
     }
 
-    /// Takes note of bytes that were read into the buffer.
+    /// Processes bytes that were read into the buffer.
     ///
     /// # Errors
-    /// [`UploadError::Malformed`] for a chunked body that is none; [`UploadError::TooLarge`] as soon as it is.
+    /// [`UploadError::Malformed`] for an invalid chunked body; [`UploadError::TooLarge`] as soon as the limit is
+    /// exceeded.
     pub fn absorb(&mut self, buffer: &Buffer) -> Result<(), UploadError> {
         if self.complete {
             return Ok(());
@@ -130,7 +132,7 @@ impl RequestUpload {
         Ok(())
     }
 
-    /// How much is still to come from the client; `None` if it hasn't said.
+    /// Returns how many bytes are still to come from the client; `None` if it hasn't announced a length.
     pub fn left(&self) -> Option<u64> {
         match &self.framing {
             UploadFraming::Length(left) => Some(*left),
@@ -138,7 +140,7 @@ impl RequestUpload {
         }
     }
 
-    /// Whether the body would be complete with these bytes, which follow those that were absorbed.
+    /// Returns whether the body would be complete with these bytes, which follow those already processed.
     pub fn ends_in(&self, next: &[u8]) -> bool {
         match &self.framing {
             UploadFraming::Length(left) => *left <= next.len() as u64,
@@ -149,24 +151,25 @@ impl RequestUpload {
         }
     }
 
-    /// What can be sent now.
+    /// Returns the bytes that can be sent now.
     pub fn unsent<'a>(&self, buffer: &'a Buffer) -> &'a [u8] {
         &buffer.bytes()[self.base + self.sent..self.base + self.here]
     }
 
-    /// `count` bytes of [`RequestUpload::unsent`] have been sent.
+    /// Notes that `count` bytes of [`RequestUpload::unsent`] have been sent.
     pub fn advance(&mut self, count: usize) {
         self.sent += count;
     }
 
-    /// Makes room in the buffer for more of the body, if need be by giving up the replay.
+    /// Makes room in the buffer for more of the body, if necessary by discarding sent bytes, so that the request
+    /// can't be sent again.
     pub fn make_room(&mut self, buffer: &mut Buffer) {
         if !buffer.has_room(LARGE) {
             self.release(buffer);
         }
     }
 
-    /// The response has begun, so nothing will be sent again: forgets what was sent.
+    /// Discards what was sent: the response has begun, so nothing will be sent again.
     pub fn release(&mut self, buffer: &mut Buffer) {
         if self.sent > 0 {
             buffer.cut(self.base, self.sent);
@@ -181,22 +184,23 @@ impl RequestUpload {
         self.sent = 0;
     }
 
-    /// Whether everything has been received from the client.
+    /// Returns whether everything has been received from the client.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// Whether the request could be sent again from its start.
+    /// Returns whether the request could be sent again from its start.
     pub fn is_replayable(&self) -> bool {
         self.replayable
     }
 
-    /// Bytes of body received so far.
+    /// Returns the number of body bytes received so far.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// Bytes of the buffer that belong to this request (head and retained body): the next one starts there.
+    /// Returns the number of bytes in the buffer that belong to this request (head and retained body): the next
+    /// request starts there.
     pub fn occupied(&self) -> usize {
         self.base + self.here
     }

@@ -1,11 +1,11 @@
-//! `Accept-Encoding`: which coding a client gets (RFC 9110, section 12.5.3).
+//! `Accept-Encoding`: chooses the content coding for a client (RFC 9110, section 12.5.3).
 
 use crate::config::CompressionAlgorithm;
 use crate::core::preference::{CodingWeight, weighed_items};
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 
-/// What a client accepts of each coding; `None`: it doesn't name it.
+/// The weight that a client gives to each coding; `None`: not named.
 #[derive(Debug, Default, Clone, Copy)]
 struct AcceptedCodings {
     zstd: Option<CodingWeight>,
@@ -33,8 +33,8 @@ impl AcceptedCodings {
         }
     }
 
-    /// Adds the codings of one field's value. Of one that is named twice, the lower weight counts: what a client excludes,
-    /// it doesn't get.
+    /// Adds the codings of one field value. If a coding is named twice, the lower weight counts: a coding that a
+    /// client excludes is never used.
     fn read(&mut self, value: &[u8]) {
         for (coding, weight) in weighed_items(value) {
             if let Some(slot) = self.slot(coding) {
@@ -52,8 +52,8 @@ impl AcceptedCodings {
         own.or(self.any).unwrap_or(0)
     }
 
-    /// The algorithm that the client likes best; of those that it likes equally, the first of `preferred`. `None`: no
-    /// coding, because it accepts none of them, or likes the plain body better.
+    /// Returns the algorithm with the highest weight; among equal ones, the first of `preferred`. `None`: no coding,
+    /// because the client accepts none of them, or prefers the plain body.
     fn choose(&self, preferred: &[CompressionAlgorithm]) -> Option<CompressionAlgorithm> {
         let mut best: Option<(CompressionAlgorithm, CodingWeight)> = None;
         for algorithm in preferred {
@@ -63,13 +63,13 @@ impl AcceptedCodings {
             }
         }
         let (algorithm, weight) = best?;
-        // An `identity` that isn't named is acceptable, with no weight of its own.
+        // An `identity` that isn't named is acceptable, with the lowest weight.
         (weight >= self.identity.unwrap_or(0)).then_some(algorithm)
     }
 }
 
-/// Which coding the client gets of a request whose head is in `buffer`. `None`: none. A client that sends no
-/// `Accept-Encoding` may be one that knows none.
+/// Returns the coding for the client whose request head is in `buffer`. `None`: no coding. A client without
+/// `Accept-Encoding` may support none.
 pub fn choose_coding(
     buffer: &[u8],
     request: &RequestHead,
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn client_gets_what_it_likes_best_and_of_equals_what_is_preferred() {
+    fn client_gets_its_favourite_coding_and_among_equals_the_preferred_one() {
         for (value, coding) in [
             ("gzip, deflate, br, zstd", Some(Zstd)),
             ("gzip, deflate, br", Some(Brotli)),
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(chosen(&[], &ALL), None);
     }
 
-    /// The same, word by word as the RFC has it, over entries instead of text.
+    /// The same rules taken literally from the RFC, on entries instead of text.
     fn naive(
         entries: &[(&str, u16)],
         preferred: &[CompressionAlgorithm],
@@ -175,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn choice_is_that_of_a_naive_reading(
+        fn choice_agrees_with_a_naive_implementation(
             entries in proptest::collection::vec(
                 (
                     prop_oneof![Just("zstd"), Just("br"), Just("gzip"), Just("identity"), Just("*"), Just("deflate")],
@@ -197,7 +197,7 @@ mod tests {
             let entries: Vec<_> = entries.iter().map(|(name, weight, _)| (*name, *weight)).collect();
             let preferred = &preferred[..count];
             prop_assert_eq!(chosen(&[&text.join(",")], preferred), naive(&entries, preferred));
-            // Several fields are one list.
+            // Several header fields are one list.
             let fields: Vec<_> = text.iter().map(String::as_str).collect();
             prop_assert_eq!(chosen(&fields, preferred), naive(&entries, preferred));
         }

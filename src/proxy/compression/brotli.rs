@@ -1,4 +1,4 @@
-//! Brotli.
+//! Brotli encoder.
 
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::{
@@ -10,11 +10,11 @@ use std::cell::RefCell;
 
 use super::EncoderError;
 
-/// 256 KiB. Larger ones cost memory on both sides; with smaller ones this encoder takes another, far larger hash table
-/// from level 5 on.
+/// Window of 256 KiB. Larger ones use memory on both sides; with smaller ones this encoder uses a different, far
+/// larger hash table from level 5 on.
 const WINDOW_LOG: u32 = 18;
 
-/// Output is taken in pieces of this size.
+/// Size of the pieces in which output is taken, in bytes.
 const PIECE: usize = 4 * 1024;
 
 thread_local! {
@@ -36,8 +36,8 @@ impl BrotliEncoder {
         Self(state)
     }
 
-    /// Bytes of an encoder of this level, as measured: the window twice over, hash tables that grow with the level, and
-    /// what it knows of the block under way.
+    /// Returns the memory of an encoder of this level in bytes, as measured: twice the window, hash tables that grow
+    /// with the level, and the state of the current block.
     pub(super) const fn memory(level: u32) -> usize {
         match level {
             ..=1 => 1 << 19,

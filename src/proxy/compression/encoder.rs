@@ -1,4 +1,4 @@
-//! One body's encoder: bytes go in, in any pieces, and come out compressed.
+//! The encoder of one body: takes bytes in slices of any size, and appends the compressed output.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use super::zstd::ZstdEncoder;
 use crate::config::{CompressionAlgorithm, CompressionConfig};
 use crate::metrics::PlaneCounters;
 
-/// Encoders of each kind that a thread keeps for the next body. A new one of zstd costs as much as 4 KiB to compress, one
-/// of gzip a tenth of that; brotli's can't be used again. At most 10 MiB a thread, which `max_memory` doesn't count.
+/// Maximum number of encoders of each kind that a thread keeps for reuse. Creating a zstd encoder costs as much as
+/// compressing 4 KiB, a gzip encoder a tenth of that; brotli encoders can't be reused. At most 10 MiB per thread,
+/// which `max_memory` doesn't count.
 const SPARE: usize = 4;
 
-/// What an encoder may keep to itself before it writes: it compresses all that it has gathered in one go, and the
-/// other tasks of the thread wait for that.
+/// Maximum number of bytes that an encoder may gather before it writes: it compresses all of them in one go, and the
+/// other tasks of the thread have to wait for that.
 const MOST_GATHERED: usize = 64 * 1024;
 
 thread_local! {
@@ -24,7 +25,7 @@ thread_local! {
     static SPARE_ZSTD: RefCell<Vec<ZstdEncoder>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An encoder has failed, for lack of memory or by a defect. The body can't go on.
+/// The error of an encoder, for lack of memory or because of a defect. The body can't be continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncoderError;
 
@@ -40,7 +41,7 @@ impl std::error::Error for EncoderError {}
 enum CodingEncoder {
     Gzip(GzipEncoder),
     Zstd(ZstdEncoder),
-    /// 5 KiB, and one for each body.
+    /// Boxed: it has 5 KiB, and there is one for each body.
     Brotli(Box<BrotliEncoder>),
 }
 
@@ -81,7 +82,7 @@ impl CodingEncoder {
         }
     }
 
-    /// Back to this thread's spares.
+    /// Returns the encoder to this thread's spares.
     fn give_back(self) {
         match self {
             Self::Gzip(encoder) => SPARE_GZIP.with_borrow_mut(|spares| keep(spares, encoder)),
@@ -97,26 +98,27 @@ fn keep<T>(spares: &mut Vec<T>, encoder: T) {
     }
 }
 
-/// The encoder of one body. Dropped before [`BodyEncoder::finish`], it leaves a body that every decoder takes for cut.
+/// The encoder of one body. If dropped before [`BodyEncoder::finish`], it leaves a body that every decoder recognizes
+/// as truncated.
 #[derive(Debug)]
 pub struct BodyEncoder {
     encoder: Option<CodingEncoder>,
     algorithm: CompressionAlgorithm,
-    /// Bytes that were pushed since the last flush.
+    /// Bytes pushed since the last flush.
     gathered: usize,
     bytes_in: u64,
     bytes_out: u64,
     counters: Arc<PlaneCounters>,
-    /// The encoder's place, held until the body is complete.
+    /// The encoder's place among the concurrent ones, held until the body is complete.
     place: Option<CompressionPlace>,
 }
 
 impl BodyEncoder {
-    /// An encoder for a body of this length, if it is known; then exactly so many bytes must be pushed. `lasts`: it is a
-    /// stream that may stay open for long.
+    /// Creates an encoder for a body. If `length` is known, exactly that many bytes must be pushed. `lasts`: the body
+    /// is a stream that may stay open for long.
     ///
-    /// `None`: as many answers are being compressed as may be, or there is no memory for another; the answer goes out as
-    /// it is, and is counted.
+    /// `None`: the maximum number of responses is being compressed, or there is no memory for another encoder; the
+    /// response is sent uncompressed, and counted as such.
     pub fn begin(
         config: &CompressionConfig,
         algorithm: CompressionAlgorithm,
@@ -143,17 +145,17 @@ impl BodyEncoder {
         })
     }
 
-    /// The coding, whose [name](CompressionAlgorithm::as_str) is that of HTTP.
+    /// Returns the coding, whose [name](CompressionAlgorithm::as_str) is the one used in HTTP.
     pub fn algorithm(&self) -> CompressionAlgorithm {
         self.algorithm
     }
 
-    /// Takes the next bytes of the body; appends what is written of it, which may be nothing.
+    /// Takes the next bytes of the body, and appends the output so far, which may be empty.
     ///
     /// # Errors
-    /// The body can't go on.
+    /// If the body can't be continued.
     pub fn push(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), EncoderError> {
-        // gzip works off what it gets as it comes.
+        // gzip processes its input immediately.
         let gathers = self.algorithm != CompressionAlgorithm::Gzip;
         for data in data.chunks(MOST_GATHERED) {
             if gathers && self.gathered + data.len() > MOST_GATHERED {
@@ -170,16 +172,16 @@ impl BodyEncoder {
         Ok(())
     }
 
-    /// Whether something was pushed since the last flush.
+    /// Returns whether anything was pushed since the last flush.
     pub fn is_unflushed(&self) -> bool {
         self.gathered > 0
     }
 
-    /// Appends the rest of all that was pushed, so that the client can read it. Costs a few bytes, and some of the
-    /// compression.
+    /// Appends the rest of everything that was pushed, so that the client can read it. Costs a few bytes, and reduces
+    /// the compression.
     ///
     /// # Errors
-    /// The body can't go on.
+    /// If the body can't be continued.
     pub fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), EncoderError> {
         if std::mem::take(&mut self.gathered) == 0 {
             return Ok(());
@@ -191,10 +193,10 @@ impl BodyEncoder {
         })
     }
 
-    /// Appends the end of the body, which is complete. Only the first call does.
+    /// Appends the end of the complete body. Only the first call has an effect.
     ///
     /// # Errors
-    /// The body can't be ended.
+    /// If the body can't be ended.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), EncoderError> {
         self.gathered = 0;
         self.write(out, |encoder, out| match encoder {

@@ -1,13 +1,14 @@
-//! gzip by zlib-ng.
+//! gzip encoder, by zlib-ng.
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::EncoderError;
 
-/// Room for output that each call has at least: more than a flush's marker, or zlib would write it again and again.
+/// Minimum room for output in each call, in bytes: more than a flush marker, or zlib would write the marker again and
+/// again.
 const ROOM: usize = 4 * 1024;
 
-/// Bytes of an encoder: the window and its chains, and what is pending of the output.
+/// Memory of an encoder in bytes: the window and its chains, and pending output.
 pub(super) const MEMORY: usize = 384 << 10;
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl GzipEncoder {
         }
     }
 
-    /// Ready for another body; false: it is for another level.
+    /// Prepares the encoder for another body; returns false if it is for another level.
     pub(super) fn reuse(&mut self, level: u32) -> bool {
         if self.level != level {
             return false;

@@ -1,10 +1,10 @@
-//! What an answer's head says about whether its body may be compressed, and what has to change in it.
+//! Decides from a response head whether its body may be compressed, and what has to change in the head.
 
 use crate::proxy::h1::fields::{FieldKind, tokens};
 use crate::proxy::h1::span::{ByteSpan, HeaderField};
 
-/// Fields that a compressed answer doesn't have: they are about the plain body's bytes (RFC 9530, RFC 1864), or promise
-/// parts of it.
+/// Header fields that a compressed response must not have: they describe the bytes of the plain body (RFC 9530, RFC
+/// 1864), or offer ranges of it.
 const OF_THE_PLAIN_BODY: [&[u8]; 5] = [
     b"accept-ranges",
     b"content-digest",
@@ -13,23 +13,24 @@ const OF_THE_PLAIN_BODY: [&[u8]; 5] = [
     b"repr-digest",
 ];
 
-/// The fields of an answer that decide about its compression.
+/// The header fields of a response that decide about its compression.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct AnswerTraits {
     /// The value of `Content-Type`; empty: none.
     pub content_type: ByteSpan,
-    /// The value of `ETag`; empty: none, or more than one, and nobody knows which one the client keeps.
+    /// The value of `ETag`; empty: none, or more than one, so that it is unknown which one the client stores.
     pub etag: ByteSpan,
-    /// There is an `ETag`.
+    /// Whether there is an `ETag`.
     has_etag: bool,
-    /// It must not be compressed: it is encoded already, a part of something, or signed, or somebody forbids it.
+    /// Whether it must not be compressed: it is encoded already, a partial response, or signed, or compression is
+    /// forbidden.
     pub is_fixed: bool,
-    /// `Vary` names `Accept-Encoding` already, or everything.
+    /// Whether `Vary` names `Accept-Encoding` already, or `*`.
     pub varies: bool,
 }
 
 impl AnswerTraits {
-    /// Reads the fields of an answer whose head is in `buffer`.
+    /// Reads the header fields of a response whose head is in `buffer`.
     pub fn read(buffer: &[u8], fields: &[HeaderField]) -> Self {
         let mut traits = Self::default();
         for field in fields {
@@ -64,7 +65,7 @@ impl AnswerTraits {
 
 enum KnownField {
     ETag,
-    /// What is encoded, ranged or signed stays as it is.
+    /// Encoded, partial and signed responses are not changed.
     Fixing,
     CacheControl,
     Vary,
@@ -84,20 +85,20 @@ fn name_of(buffer: &[u8], field: &HeaderField) -> Option<KnownField> {
     })
 }
 
-/// `no-transform` among directives (RFC 9111, sections 5.2.1.6 and 5.2.2.6).
+/// Returns whether `no-transform` is among the directives (RFC 9111, sections 5.2.1.6 and 5.2.2.6).
 pub(crate) fn forbids_transforming(cache_control: &[u8]) -> bool {
     tokens(cache_control).any(|directive| directive.eq_ignore_ascii_case(b"no-transform"))
 }
 
-/// Whether a compressed answer must not have this field.
+/// Returns whether a compressed response must not have this header field.
 pub(crate) fn is_of_plain_body(name: &[u8]) -> bool {
     OF_THE_PLAIN_BODY
         .iter()
         .any(|own| name.eq_ignore_ascii_case(own))
 }
 
-/// Appends `ETag`, as a line, with the weak form of this value: the body has other bytes than the one that the tag was
-/// made for, and says the same (RFC 9110, section 8.8.1).
+/// Appends an `ETag` line with the weak form of this value: the body has different bytes from the one for which the
+/// tag was made, but the same meaning (RFC 9110, section 8.8.1).
 pub fn weaken_etag(out: &mut Vec<u8>, etag: &[u8]) {
     out.extend_from_slice(b"ETag: ");
     if !etag.starts_with(b"W/") {
@@ -107,8 +108,8 @@ pub fn weaken_etag(out: &mut Vec<u8>, etag: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether a strong tag is known to a client in its weak form only, by its `If-None-Match`: then it has got a compressed
-/// answer.
+/// Returns whether a client's `If-None-Match` contains a strong tag in its weak form only: then the client has a
+/// compressed response.
 pub fn is_weak_form(if_none_match: &[u8], etag: &[u8]) -> bool {
     let mut entries = tokens(if_none_match);
     !etag.is_empty()

@@ -1,23 +1,24 @@
-//! Compression of answers: which ones, in which coding, and the encoders.
+//! Compression of responses: which ones, with which coding, and the encoders.
 //!
-//! For an answer of a backend, [`crate::proxy::forward`] does all of it. What lameduck answers by itself goes the same way:
+//! For a backend's response, [`crate::proxy::forward`] does all of it. Responses that lameduck generates follow the
+//! same steps:
 //!
-//! 1. [`choose_coding`] reads the request's `Accept-Encoding`. It is asked for an answer that may be compressed at all
-//!    ([`is_worthwhile`]: media type, size). Whatever it says, such an answer has [`VARY`], since another client gets
-//!    another body.
-//! 2. [`BodyEncoder::begin`] takes a place among those that are compressed at once. `None`: there is none, and the answer
-//!    goes out as it is.
-//! 3. The head has `Content-Encoding` with the algorithm's name, no `Content-Length` of the plain body, no
+//! 1. [`choose_coding`] reads the request's `Accept-Encoding`. It is called for a response that may be compressed at
+//!    all ([`is_worthwhile`]: media type, size). Whatever the result, such a response has [`VARY`], since other
+//!    clients get a different body.
+//! 2. [`BodyEncoder::begin`] takes a place among the concurrent encoders. `None`: there is none, and the response is
+//!    sent uncompressed.
+//! 3. The head gets `Content-Encoding` with the algorithm's name, no `Content-Length` of the plain body, no
 //!    `Accept-Ranges`, and a weak `ETag` ([`weaken_etag`]).
-//! 4. [`BodyEncoder::push`] takes the body in any pieces, of [`STEP`] bytes at most where others wait for the thread.
-//!    [`BodyEncoder::flush`] makes all that was pushed readable for the client: call it when there is nothing more to
-//!    push for now. [`BodyEncoder::finish`] ends the body; without it, every decoder can tell that the body was cut,
-//!    so it is never called for one that broke off.
+//! 4. [`BodyEncoder::push`] takes the body in slices of any size, of at most [`STEP`] bytes if other tasks wait for
+//!    the thread. [`BodyEncoder::flush`] makes everything that was pushed readable for the client: call it when there
+//!    is nothing more to push for now. [`BodyEncoder::finish`] ends the body; without it, every decoder can tell that
+//!    the body was truncated, so it is never called for one that broke off.
 //!
-//! A body that is there as a whole is compressed by [`compress_whole`].
+//! [`compress_whole`] compresses a body that is complete in memory.
 //!
-//! Each encoder's memory is counted in `max_memory` of `[server]`, and compression as a whole uses no more than a half of
-//! it. Windows are small (256 KiB; gzip: 32 KiB): every browser takes 8 MiB, but each stream would cost that.
+//! Each encoder's memory counts towards `max_memory` of `[server]`, and compression uses at most half of it. Windows
+//! are small (256 KiB; gzip: 32 KiB): every browser supports 8 MiB, but each stream would need that much.
 
 mod accept;
 mod brotli;
@@ -37,19 +38,19 @@ use std::sync::Arc;
 use crate::config::{CompressionAlgorithm, CompressionConfig};
 use crate::metrics::PlaneCounters;
 
-/// The field that says that the body depends on `Accept-Encoding`, as a line.
+/// The header line that says that the body depends on `Accept-Encoding`.
 pub const VARY: &[u8] = b"Vary: Accept-Encoding\r\n";
 
-/// What is pushed at a time at most, so that one large body doesn't hold up the others on its thread: about a tenth of a
-/// millisecond.
+/// Maximum number of bytes pushed at a time, so that one large body doesn't delay the others on its thread: about a
+/// tenth of a millisecond.
 pub const STEP: usize = 8 * 1024;
 
-/// Whether an answer of this type and length is worth it; `None`: the length isn't known.
+/// Returns whether compressing a response of this type and length is worthwhile; `None`: the length isn't known.
 pub fn is_worthwhile(config: &CompressionConfig, content_type: &[u8], length: Option<u64>) -> bool {
     length.is_none_or(|length| length >= config.min_size.max(1)) && config.covers(content_type)
 }
 
-/// Compresses a body that lameduck has as a whole. `None`: it is sent uncompressed. Other tasks of the thread run
+/// Compresses a body that is complete in memory. `None`: it is sent uncompressed. Other tasks of the thread run
 /// between steps.
 pub async fn compress_whole(
     config: &CompressionConfig,

@@ -1,22 +1,23 @@
-//! How many answers are compressed at once, in the whole process, and what that costs in memory.
+//! Limits the number of responses that are compressed concurrently in the whole process, and their memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::metrics::CompressionRefusal;
 use crate::proxy::memory::{self, MemoryCharge};
 
-/// Answers that are being compressed.
+/// Number of responses that are being compressed.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A place among those that are compressed, given back on drop.
+/// A place among the responses that are being compressed, given back on drop.
 #[derive(Debug)]
 pub(super) struct CompressionPlace {
     _memory: MemoryCharge,
 }
 
 impl CompressionPlace {
-    /// Takes a place among `most`, for an encoder of so many bytes. A body that `lasts`, such as an event stream,
-    /// gets only half of the places and of the memory, so that many of them leave some to other answers.
+    /// Takes a place among `most`, for an encoder with this much memory in bytes. A body that `lasts`, such as an
+    /// event stream, may only use half of the places and of the memory, so that many of them leave some to other
+    /// responses.
     pub(super) fn take(most: usize, bytes: usize, lasts: bool) -> Result<Self, CompressionRefusal> {
         let (most, parts) = match lasts {
             true => ((most / 2).max(1), 4),

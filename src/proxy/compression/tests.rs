@@ -1,4 +1,4 @@
-//! The encoders against independent decoders.
+//! Tests the encoders against independent decoders.
 
 use super::brotli::BrotliEncoder;
 use super::zstd::ZstdEncoder;
@@ -28,7 +28,7 @@ fn begin(
     BodyEncoder::begin(config, algorithm, length, false, &Arc::default()).unwrap()
 }
 
-/// All that a decoder gives of a whole body; an error for one that is cut.
+/// Decodes a complete body; returns an error for a truncated one.
 fn decoded(algorithm: CompressionAlgorithm, body: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut out = Vec::new();
     match algorithm {
@@ -39,7 +39,7 @@ fn decoded(algorithm: CompressionAlgorithm, body: &[u8]) -> std::io::Result<Vec<
     Ok(out)
 }
 
-/// What a decoder can give of the beginning of a body, as a client that reads as it comes.
+/// Decodes the beginning of a body, like a client that reads as it arrives.
 fn decoded_so_far(algorithm: CompressionAlgorithm, body: &[u8]) -> Vec<u8> {
     match algorithm {
         Gzip => {
@@ -55,7 +55,7 @@ fn decoded_so_far(algorithm: CompressionAlgorithm, body: &[u8]) -> Vec<u8> {
             decoder.get_ref().clone()
         }
         Brotli => {
-            // Its writer keeps what is more than its buffer.
+            // Its writer holds back what exceeds its buffer.
             let mut decoder = ::brotli::Decompressor::new(body, 4096);
             let (mut out, mut piece) = (Vec::new(), [0; 4096]);
             while let Ok(count @ 1..) = decoder.read(&mut piece) {
@@ -118,7 +118,7 @@ proptest! {
 }
 
 #[test]
-fn body_that_was_not_finished_is_no_whole_one() {
+fn body_that_was_not_finished_is_recognized_as_truncated() {
     for algorithm in ALL {
         let mut encoder = begin(&config(), algorithm, None);
         let mut out = Vec::new();
@@ -134,11 +134,11 @@ fn body_that_was_not_finished_is_no_whole_one() {
 }
 
 #[test]
-fn reused_encoder_knows_nothing_of_the_body_before() {
+fn reused_encoder_keeps_nothing_of_the_previous_body() {
     for algorithm in ALL {
         let mut fresh = None;
         for round in 0..5 {
-            // Every other one is dropped in the middle.
+            // Every other encoder is dropped in the middle.
             let mut encoder = begin(&config(), algorithm, None);
             let mut out = Vec::new();
             encoder.push(&json(5_000), &mut out).unwrap();
@@ -177,7 +177,7 @@ fn changed_level_is_not_compressed_by_a_spare_of_the_old_one() {
 fn places_and_memory_are_bounded_and_given_back() {
     let _turn = TURN.lock();
     let counters: Arc<PlaneCounters> = Arc::default();
-    // Other tests' encoders have places, too; few enough of these.
+    // Encoders of other tests have places too; few compared to these.
     let config = CompressionConfig {
         max_at_once: 1_000,
         ..CompressionConfig::default()
@@ -191,7 +191,7 @@ fn places_and_memory_are_bounded_and_given_back() {
         counters.compression.refusals(),
         [("max_at_once", 2), ("max_memory", 0)]
     );
-    // A body that is complete needs no place while its client takes the rest of it.
+    // A complete body needs no place while its client receives the rest of it.
     others[0].finish(&mut Vec::new()).unwrap();
     assert!(begin(false).is_some());
     lasting.clear();
@@ -257,7 +257,7 @@ fn whole_body_is_compressed_for_a_client_that_reads_it() {
 }
 
 #[test]
-fn what_was_compressed_is_counted() {
+fn compressed_bytes_are_counted() {
     let counters: Arc<PlaneCounters> = Arc::default();
     let mut encoder = BodyEncoder::begin(&config(), Zstd, None, false, &counters).unwrap();
     let mut out = Vec::new();

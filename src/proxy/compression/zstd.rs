@@ -1,13 +1,14 @@
-//! Zstandard, by its reference implementation.
+//! Zstandard encoder, by the reference implementation.
 
 use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, ResetDirective, SafeResult};
 
 use super::EncoderError;
 
-/// 256 KiB: larger ones cost memory on both sides, and pay for bodies that repeat themselves at a distance.
+/// Window of 256 KiB: larger ones use memory on both sides, and only help with bodies that repeat themselves over
+/// long distances.
 const WINDOW_LOG: u32 = 18;
 
-/// Room for output that each call has at least.
+/// Minimum room for output in each call, in bytes.
 const ROOM: usize = 4 * 1024;
 
 pub(super) struct ZstdEncoder {
@@ -23,7 +24,8 @@ impl ZstdEncoder {
         Ok(Self { context, level })
     }
 
-    /// Bytes of an encoder of this level: tables that grow with it, the window, a block on its way in and out.
+    /// Returns the memory of an encoder of this level in bytes: tables that grow with the level, the window, and one
+    /// block each of input and output.
     pub(super) const fn memory(level: i32) -> usize {
         match level {
             ..=2 => 3 << 19,
@@ -34,12 +36,12 @@ impl ZstdEncoder {
         }
     }
 
-    /// Ready for another body; false: it is for another level.
+    /// Prepares the encoder for another body; returns false if it is for another level.
     pub(super) fn reuse(&mut self, level: i32) -> bool {
         self.level == level && self.context.reset(ResetDirective::SessionOnly).is_ok()
     }
 
-    /// The body will have so many bytes.
+    /// Sets the length of the body in bytes.
     pub(super) fn expect_length(&mut self, length: u64) -> Result<(), EncoderError> {
         done(self.context.set_pledged_src_size(Some(length)))
     }

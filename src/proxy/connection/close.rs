@@ -1,4 +1,5 @@
-//! How a client's connection ends: so that its last answer arrives, or so that nobody takes a cut one for whole.
+//! Closes a client's connection so that its last response arrives, or so that a truncated response can't be taken for
+//! a complete one.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,36 +12,36 @@ use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// What a client still sends is read and thrown away before its connection is closed: a close with unread bytes
-/// becomes a reset that can destroy the answer (RFC 9112 §9.6). For so long at most…
+/// Bytes that a client still sends are read and discarded before its connection is closed: a close with unread bytes
+/// becomes a reset that can destroy the response (RFC 9112 §9.6). Maximum duration of that lingering close.
 pub const LINGER_TIME: Duration = Duration::from_secs(10);
 
-/// …and for so long without a byte.
+/// Longest pause between two bytes during the lingering close.
 pub const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Closes the connection in the way its end asks for.
+/// Closes the connection in the way that its end requires.
 pub(super) async fn close(client: &mut ClientConnection, next: AfterRequest) {
     client.place = None;
     match next {
         AfterRequest::KeepAlive | AfterRequest::Close => linger(client, Unread::Ignored).await,
         AfterRequest::Linger => linger(client, Unread::Expected).await,
-        // Another process has the socket too: nothing may be written to it here.
+        // The other process uses the same socket: nothing may be written to it here.
         AfterRequest::Moved => {}
-        // A reset instead of an orderly end: even a body without a length can't be mistaken for a whole one.
+        // A reset instead of an orderly end: even a body without a length can't be mistaken for a complete one.
         AfterRequest::Abort => socket::reset_on_close(&client.stream),
     }
 }
 
-/// What is known of bytes that the client has sent and nobody will read.
+/// What is known about bytes that the client has sent and nobody will read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unread {
-    /// Some may be here already (requests behind the last one); the close doesn't wait for more.
+    /// Some may have arrived already (requests after the last one); the close doesn't wait for more.
     Ignored,
-    /// It may still be sending.
+    /// The client may still be sending.
     Expected,
 }
 
-/// Ends our direction, and reads on until the client has ended its own or nothing comes any more.
+/// Ends the proxy's direction, and reads on until the client has ended its own or nothing arrives any more.
 async fn linger(client: &mut ClientConnection, mut unread: Unread) {
     let end = clock::now() + LINGER_TIME;
     let mut patience = clock::now() + LINGER_PAUSE;

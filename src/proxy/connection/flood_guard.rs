@@ -1,9 +1,9 @@
-//! What a client's frames cost, watched from outside the `h2` crate: each frame's header is looked at as it is read.
+//! Limits the cost of a client's HTTP/2 frames. It works outside of the `h2` crate, on the header of each frame read.
 //!
-//! The crate bounds what piles up in memory. What is cheap to send and costs the proxy work without end (RFC 9113
-//! §10.5) is bounded here: frames that carry no request and no content, streams that are reset as soon as they are
-//! opened, by the client or because of it, and header blocks that never end. A client that exceeds a bound gets
-//! GOAWAY with ENHANCE_YOUR_CALM from the connection's task.
+//! The crate limits what accumulates in memory. This module limits frames that are cheap to send but cost the proxy
+//! work without end (RFC 9113 §10.5): frames that carry neither request nor content, streams that are reset as soon
+//! as they are opened, by the client or because of its errors, and header blocks that never end. A client that
+//! exceeds a limit gets GOAWAY with ENHANCE_YOUR_CALM from the connection's task.
 
 use std::io;
 use std::pin::Pin;
@@ -23,20 +23,21 @@ use crate::proxy::memory::StreamMemory;
 use crate::rt::clock;
 use crate::rt::coop::yield_to_reactor;
 
-/// Bytes read from a connection before the thread turns to others: thousands of frames, if they are small.
+/// Number of bytes read from a connection before the thread turns to other tasks: thousands of frames, if they are
+/// small.
 const TURN: usize = 32 * 1024;
 
-/// Bytes that are read and thrown away after GOAWAY, so that a client that is still sending can read it. A client
-/// that sends more is not reading.
+/// Maximum number of bytes that are read and discarded after GOAWAY, so that a client that is still sending can read
+/// it. A client that sends more is not reading.
 const MOST_DISCARDED: usize = 1024 * 1024;
 
-/// What the connection's task reads about its frames.
+/// State of the frames that the connection's task reads.
 #[derive(Debug, Default)]
 pub struct FloodWatch {
     excess: AtomicBool,
-    /// Since when a header block has been open, in milliseconds; 0: none is.
+    /// Start of the header block that is open, in milliseconds; 0: none is.
     block: AtomicU64,
-    /// The last block that was not whole within one read: its stream, and since when it was on its way.
+    /// The stream of the last header block that took more than one read; `slow_since` is the block's start.
     slow_stream: AtomicU32,
     slow_since: AtomicU64,
     written: AtomicU64,
@@ -44,17 +45,17 @@ pub struct FloodWatch {
 }
 
 impl FloodWatch {
-    /// Whether the client has gone too far. Nothing more of it is read.
+    /// Returns whether the client has exceeded a limit. Nothing more is read from it.
     pub fn is_excess(&self) -> bool {
         self.excess.load(Ordering::Relaxed)
     }
 
-    /// Whatever it still sends is thrown away from now on.
+    /// Discards from now on everything that the client still sends.
     pub fn give_up(&self) {
         self.excess.store(true, Ordering::Relaxed);
     }
 
-    /// Since when a header block is on its way that has not ended.
+    /// Returns when the header block began that has not ended yet.
     pub fn block_since(&self) -> Option<Time> {
         match self.block.load(Ordering::Relaxed) {
             0 => None,
@@ -62,13 +63,13 @@ impl FloodWatch {
         }
     }
 
-    /// When the header block of this stream began, if it did not come within one read.
+    /// Returns when the header block of this stream began, if it took more than one read.
     pub fn head_began(&self, stream: u32) -> Option<Time> {
         (self.slow_stream.load(Ordering::Relaxed) == stream)
             .then(|| Time::from_millis(self.slow_since.load(Ordering::Relaxed)))
     }
 
-    /// Another block is open than after the last read, or none.
+    /// Notes that another header block is open than after the last read, or none.
     fn note_block(&self, over: Option<(u32, u64)>, open: Option<(u32, u64)>) {
         if let Some((stream, since)) = over {
             self.slow_stream.store(stream, Ordering::Relaxed);
@@ -78,38 +79,38 @@ impl FloodWatch {
         self.block.store(since, Ordering::Relaxed);
     }
 
-    /// How many requests were answered with a reset because they are malformed, since the last call.
+    /// Returns how many requests were reset as malformed since the last call.
     pub fn take_malformed(&self) -> u32 {
         self.malformed.swap(0, Ordering::Relaxed)
     }
 
-    /// Bytes that its connection has taken.
+    /// Returns the number of bytes that the connection has written.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 }
 
-/// A client's connection under watch.
+/// A client's connection whose frames are watched.
 pub struct WatchedConnection {
     stream: Stream,
     meter: Meter,
     watch: Arc<FloodWatch>,
-    /// Where content is counted that has come.
+    /// Counts content that has arrived.
     memory: Arc<StreamMemory>,
-    /// The header block that was open after the last read: its stream, and since when, in milliseconds.
+    /// The header block that was open after the last read: its stream, and its start in milliseconds.
     block: Option<(u32, u64)>,
     ending: Option<DirectionEnd>,
-    /// Read in this turn.
+    /// Bytes read in this turn.
     turn: usize,
-    /// Read and thrown away.
+    /// Bytes read and discarded.
     discarded: usize,
 }
 
-/// Our direction has ended.
+/// State after the proxy's direction has ended.
 struct DirectionEnd {
     timer: Timer,
     end: Time,
-    /// Until when a client that is still sending is read from.
+    /// Deadline for reading from a client that is still sending.
     patience: Option<Time>,
 }
 
@@ -133,7 +134,7 @@ impl WatchedConnection {
         }
     }
 
-    /// Reads, if it is this connection's turn.
+    /// Reads if this connection's turn is not used up.
     fn poll_in_turn(
         &mut self,
         cx: &mut Context<'_>,
@@ -150,7 +151,7 @@ impl WatchedConnection {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and throws away. Ready: the client has ended its direction, or has sent more than [`MOST_DISCARDED`].
+    /// Reads and discards. Ready: the client has ended its direction, or has sent more than [`MOST_DISCARDED`].
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.watch.is_excess() && self.discarded > MOST_DISCARDED {
@@ -174,7 +175,7 @@ impl WatchedConnection {
         }
     }
 
-    /// Counts the bytes of these pieces that the connection has written.
+    /// Counts the bytes of these slices that the connection has written.
     fn wrote<'a>(
         &mut self,
         result: &Poll<io::Result<usize>>,
@@ -188,7 +189,7 @@ impl WatchedConnection {
             .fetch_add(count as u64, Ordering::Relaxed);
         for taken in taken_of(count, pieces) {
             if !self.meter.wrote(taken) {
-                // The connection's task looks before it sleeps.
+                // The connection's task checks this before it sleeps.
                 self.watch.give_up();
             }
         }
@@ -217,7 +218,7 @@ impl AsyncRead for WatchedConnection {
         let memory = &this.memory;
         let receive = |stream, bytes| memory.receive(stream, bytes);
         if !this.meter.read(&out.filled()[before..], receive) {
-            // The connection's task looks before it sleeps.
+            // The connection's task checks this before it sleeps.
             this.watch.give_up();
         }
         let open = this.meter.open_block();
@@ -261,8 +262,8 @@ impl AsyncWrite for WatchedConnection {
         Pin::new(&mut *self.get_mut().stream).poll_flush(cx)
     }
 
-    /// Ends our direction. A close with unread bytes becomes a reset that can destroy what was said last, so what the
-    /// client is still sending is read and thrown away for a while (as in HTTP/1, RFC 9112 §9.6).
+    /// Ends the proxy's direction. A close with unread bytes becomes a reset that can destroy the last frames, so
+    /// what the client is still sending is read and discarded for a while (as in HTTP/1, RFC 9112 §9.6).
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ending.is_none() {

@@ -1,5 +1,5 @@
-//! A client's connection: one task runs the `h2` crate's side of it, and each stream is served by the HTTP/1 plane in a
-//! task of its own, as a connection that brings one request.
+//! HTTP/2 connections of clients: one task drives the `h2` crate for the connection, and each stream is served by the
+//! HTTP/1 plane in a task of its own, as a connection with one request.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -36,27 +36,27 @@ use crate::proxy::memory::{ConnectionMemory, StreamMemory, UnsentContent};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, InterruptSet, ShutdownLevel};
 
-/// What a client may have on its way of one request's body, and of all of them together.
+/// Flow-control windows for the body of one request, and for all bodies of a connection together, in bytes.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
-/// What is kept of one response while the client takes no more of it: two frames.
+/// Maximum number of bytes of one response that are buffered while the client accepts no more: two frames.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// Streams that a connection begins before the thread turns to others: a client may send hundreds of requests at
-/// once, and each costs a pick, a connection and an answer.
+/// Number of streams that a connection begins before the thread turns to other tasks: a client may send hundreds of
+/// requests at once, and each costs a pick, a connection and a response.
 const STREAMS_A_TURN: u64 = 8;
 
-/// How long a client without streams may take to take note of a GOAWAY.
+/// How long a client without streams may take to react to a GOAWAY.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a connection is ended whose frames cost more than they are worth, as a metric's label.
+/// Why a connection is ended whose frames are too expensive, as a metric's label.
 const EXCESS: &str = "too many HTTP/2 frames without use";
 
-/// Why a stream is reset whose head, content or trailers break HTTP/2, as a metric's label.
+/// Why a stream is reset whose head, content or trailers violate HTTP/2, as a metric's label.
 const MALFORMED: &str = "malformed HTTP/2 request";
 
-/// Serves a client that speaks HTTP/2 until its connection ends.
+/// Serves an HTTP/2 client until its connection ends.
 pub async fn serve(
     plane: &Arc<DataPlane>,
     stream: Stream,
@@ -95,12 +95,13 @@ pub async fn serve(
         };
         session.serve_streams().await;
     }
-    // Its descriptor is closed; what its streams were doing ends now, and counts until it has.
+    // The descriptor is closed; the work of the streams ends now, and the connection counts until it has.
     streams.ended().await;
 }
 
-/// The most that the crate decodes of one header block. A field counts 32 bytes more here than in HTTP/1, whose own limit
-/// is the one that is told and counted; what is larger for no more than that is never a request.
+/// Returns the maximum decoded size of one header block for the crate. A header field counts 32 bytes more here than
+/// in HTTP/1, whose own limit is the one that is reported and counted; a block that exceeds only this one is never a
+/// valid request.
 fn most_decoded(limits: &config::ServerConfig) -> u32 {
     let fields = 32 * (MAX_FIELDS + 8);
     u32::try_from(limits.max_header + limits.max_header / 8 + fields).unwrap_or(u32::MAX)
@@ -138,7 +139,7 @@ async fn shake_hands(
 #[derive(Debug, Default)]
 struct Streams {
     open: InterruptSet,
-    /// The connection's task, which waits for the last one, or for room.
+    /// The connection's task, which waits for the last stream to end, or for room for another.
     task: AtomicWaker,
     full: AtomicBool,
 }
@@ -168,10 +169,10 @@ impl Drop for OpenStream {
     }
 }
 
-/// A request and the way to answer it.
+/// A request, and the handle for its response.
 type ArrivedRequest = (Request<RecvStream>, SendResponse<UnsentContent>);
 
-/// A connection under way.
+/// A connection in progress.
 struct ClientSession<'a> {
     plane: &'a Arc<DataPlane>,
     config: &'a Arc<Config>,
@@ -180,22 +181,22 @@ struct ClientSession<'a> {
     interrupt: Arc<ConnectionInterrupt>,
     streams: Arc<Streams>,
     origin: ClientInfo,
-    /// Streams so far.
+    /// Number of streams so far.
     accepted: u64,
     /// The shutdown level that the streams got last, and its time.
     raised: (ShutdownLevel, Time),
-    /// Since when no stream is open.
+    /// Time since which no stream is open.
     idle_since: Time,
     /// Bytes that the connection had written at the last check.
     written: u64,
-    /// When the client got the final GOAWAY.
+    /// Time at which the client got the final GOAWAY.
     leaving: Option<Time>,
-    /// Since when nothing more is read from the client.
+    /// Time since which nothing more is read from the client.
     abandoned: Option<Time>,
     timer: Timer,
-    /// What its requests keep.
+    /// Memory that its requests use.
     memory: Arc<ConnectionMemory>,
-    /// What its streams cost, and content of theirs that the client has not taken, or nobody has read.
+    /// Memory that its streams use, including content that the client has not received, or nobody has read.
     stream_memory: Arc<StreamMemory>,
 }
 
@@ -216,7 +217,7 @@ impl ClientSession<'_> {
         }
     }
 
-    /// Serves a stream, in a task of its own, if there is memory for it.
+    /// Serves a stream in a task of its own, if there is memory for it.
     fn start(&mut self, request: Request<RecvStream>, mut response: SendResponse<UnsentContent>) {
         let Some(place) = self.stream_memory.open_stream() else {
             self.plane.counters.limited(ServerLimit::Memory);
@@ -238,7 +239,7 @@ impl ClientSession<'_> {
             |surplus| share.set(surplus),
         );
         let Some((buffer, written)) = held else {
-            // A few bytes of HPACK can expand to a large header. A well-behaved client repeats the request when
+            // A few bytes of HPACK can expand to a large header. A well-behaved client repeats the request after
             // others have ended.
             self.plane.counters.limited(ServerLimit::ConnectionMemory);
             response.send_reset(Reason::REFUSED_STREAM);
@@ -265,7 +266,7 @@ impl ClientSession<'_> {
         let origin = self.origin.clone();
         tokio::spawn(async move {
             let (_open, _place) = (open, place);
-            // A stream that is reset as soon as it is open, by either side, costs no further work.
+            // A stream that is reset right after it was opened, by either side, causes no further work.
             if stream.is_reset().await {
                 return;
             }
@@ -281,7 +282,8 @@ impl ClientSession<'_> {
         });
     }
 
-    /// Tells the client, in two steps, to go elsewhere: what it sends until it knows is still served (RFC 9113 §6.8).
+    /// Tells the client, in two steps, to use another connection: what it sends before it knows is still served (RFC
+    /// 9113 §6.8).
     fn leave(&mut self) {
         if self.leaving.is_none() {
             self.leaving = Some(clock::now());
@@ -289,7 +291,7 @@ impl ClientSession<'_> {
         }
     }
 
-    /// Ends it now; the client is told why.
+    /// Ends the connection now, and tells the client the reason.
     fn abandon(&mut self, reason: Reason) {
         if self.abandoned.is_none() {
             self.abandoned = Some(clock::now());
@@ -298,7 +300,7 @@ impl ClientSession<'_> {
         }
     }
 
-    /// The next stream; `None`: the connection has ended, or is to end.
+    /// Polls for the next stream; `None`: the connection has ended, or is about to end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<ArrivedRequest>> {
         loop {
             self.streams.task.register(cx.waker());
@@ -344,7 +346,7 @@ impl ClientSession<'_> {
         }
     }
 
-    /// The `h2` crate resets malformed requests itself without reporting them.
+    /// Counts malformed requests, which the `h2` crate resets without reporting them.
     fn count_malformed(&self) {
         for _ in 0..self.watch.take_malformed() {
             self.plane.counters.refused(MALFORMED);
@@ -365,7 +367,7 @@ impl ClientSession<'_> {
         }
     }
 
-    /// Waits for the earliest of the connection's deadlines. Ready: whether to go on.
+    /// Waits for the earliest of the connection's deadlines. Ready: whether to continue.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let limits = &self.config.server;
         if self.abandoned.is_some() && self.interrupt.level() == ShutdownLevel::Cut {
@@ -375,7 +377,7 @@ impl ClientSession<'_> {
             return self.timer.poll(cx, since + LINGER_TIME).map(|()| false);
         }
         if let Some(since) = self.watch.block_since() {
-            // No other frame may come before it ends, so there is nothing else to wait for (RFC 9113 §6.10).
+            // No other frame may arrive before the block ends, so there is nothing else to wait for (RFC 9113 §6.10).
             if self
                 .timer
                 .poll(cx, since + limits.header_timeout)
@@ -399,7 +401,7 @@ impl ClientSession<'_> {
         if self.idle_since == Time::ZERO {
             self.idle_since = now;
         }
-        // Responses that the client has yet to take: as long as it takes something, it isn't idle.
+        // Responses that the client has yet to receive: as long as it receives something, it isn't idle.
         let flushing = self.connection.has_streams();
         let patience = match self.leaving {
             Some(since) if !flushing => {

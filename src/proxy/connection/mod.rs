@@ -1,8 +1,9 @@
 //! One client's connection, from its first request to its end.
 //!
-//! [`serve`] is the loop of HTTP/1: one request head after the other, each handed to [`super::transaction`]. [`http2`] is the
-//! loop of HTTP/2, `serve_one` each of its streams, `opening` how a stream begins, and [`flood_guard`] what a client's
-//! frames cost. [`close`](mod@close) is how a connection ends, and [`moved`] how it goes on in another process.
+//! [`serve`] is the loop of HTTP/1: it reads one request head after the other and hands each to
+//! [`super::transaction`]. [`http2`] is the loop of HTTP/2, `serve_one` serves each of its streams, `opening` reads a
+//! stream's beginning, and [`flood_guard`] limits the cost of a client's frames. [`close`](mod@close) ends a
+//! connection, and [`moved`] continues it in another process.
 
 pub mod close;
 pub mod flood_guard;

@@ -1,4 +1,4 @@
-//! A kept connection between two requests that moves to another process, and one that has come from there.
+//! Moves an idle client connection to another process, and serves one that has come from there.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::proxy::transaction::moved::ResumedRequest;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// Offers a connection that waits for a request to the next process. True: the connection is now that process's.
+/// Offers a connection that waits for a request to the next process. Returns true if that process has taken it.
 pub(super) async fn offer_idle(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -25,7 +25,7 @@ pub(super) async fn offer_idle(
     let (socket, moved) = match client.export() {
         Ok(exported) => exported,
         Err(reason) => {
-            // With bytes left to read, the next hand-over asks this connection again.
+            // If bytes are left to read, the next hand-over asks this connection again.
             client.interrupt.decline(reason.code(), reason.is_lasting());
             return false;
         }
@@ -42,7 +42,7 @@ pub(super) async fn offer_idle(
     plane.moving.offer(&client.interrupt, moved).await
 }
 
-/// Serves a client that another process has served before, from where it was between two requests.
+/// Serves a client whose connection was idle in another process.
 pub async fn serve_idle(
     plane: &Arc<DataPlane>,
     stream: Stream,
@@ -59,7 +59,7 @@ pub async fn serve_idle(
     std::mem::take(&mut client.buffer).give_back();
 }
 
-/// As [`serve_idle`], for a connection that moved in the middle of a request.
+/// Like [`serve_idle`], for a connection that moved in the middle of a request.
 pub async fn serve_resumed(
     plane: &Arc<DataPlane>,
     mut client: ClientConnection,

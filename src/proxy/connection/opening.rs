@@ -1,7 +1,7 @@
-//! A stream's beginning: what of its body is here together with its head.
+//! Reads the beginning of a stream: the part of its body that has arrived together with its head.
 //!
-//! Many clients end the stream with a separate frame behind the head. For HTTP/1.1 that has to be known before the
-//! head is written: servers refuse a GET with a chunked body, and chunks would replace a `Content-Length`.
+//! Many clients end the stream with a separate frame after the head. HTTP/1.1 needs to know that before the head is
+//! written: servers refuse a GET with a chunked body, and chunks would replace a `Content-Length`.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -18,8 +18,8 @@ use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// What has come of a body without a length, or with the length 0; empty: nothing. After that, the stream knows
-/// whether the body has ended.
+/// Returns what has arrived of a body without a length, or with the length 0; empty: nothing. After that, the stream
+/// knows whether the body has ended.
 pub(super) fn read_first(parts: &request::Parts, body: &mut RecvStream) -> Bytes {
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let has_length = length.is_some_and(|length| length.as_bytes() != b"0");
@@ -32,19 +32,19 @@ pub(super) fn read_first(parts: &request::Parts, body: &mut RecvStream) -> Bytes
         match body.poll_data(&mut cx) {
             Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
             Poll::Ready(Some(Ok(data))) => return data,
-            // Trailers, or an error, which comes again.
+            // Trailers, or an error, which the body's reader gets again.
             _ => break,
         }
     }
     Bytes::new()
 }
 
-/// How the wait for the end of a body that is declared empty has ended.
+/// How the wait for the end of a body ended that is declared empty.
 pub(super) enum EmptyEnd {
     Here,
-    /// It took too long.
+    /// The client took too long.
     Late(ClientRefusal),
-    /// The client has gone, or the proxy is to close the connection.
+    /// The client has disconnected, or the proxy is about to close the connection.
     Gone,
 }
 

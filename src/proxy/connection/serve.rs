@@ -1,4 +1,4 @@
-//! A client's connection: reads one request head after the other and has each one answered.
+//! The HTTP/1 loop of a client's connection: reads one request head after the other and has each answered.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -27,20 +27,22 @@ use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 use crate::tls::stream::ClientTlsStream;
 
-/// Most bytes before a request target (method and space) for which a target that is too long is noticed at once.
+/// Maximum number of bytes before the request target (method and space) at which a target that is too long is still
+/// noticed early.
 const METHOD: usize = 16;
 
-/// How long after it was opened a connection may bring its first request, though the proxy is about to end. A client
-/// on a busy machine, or far away, takes a second between the two; connections opened in advance, as browsers do,
-/// delay the exit by no more than this.
+/// How long a new connection may take to send its first request, even if the proxy is about to end. A client on a
+/// busy machine, or far away, can take a second; connections that browsers open in advance delay the exit by no more
+/// than this.
 pub const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
-/// A connection that is to be closed and was in use a moment ago ([`REST`]) gets this long for one more request. Its
-/// answer says `Connection: close`; a close without that header would cross the next request of a busy client.
+/// How long a connection that is to be closed, and was in use within [`REST`], stays open for one more request. Its
+/// response says `Connection: close`; a close without that header field could cross the next request of a busy
+/// client.
 const ONCE_MORE: Duration = Duration::from_millis(100);
 
-/// A connection that was idle for this long gives up all memory that only requests need. A busy one never comes to
-/// that, and pays nothing for it.
+/// Idle time after which a connection frees all memory that only requests need. A busy connection never reaches it,
+/// and has no cost from it.
 const REST: Duration = Duration::from_secs(1);
 
 impl From<&config::ServerConfig> for HeadLimits {
@@ -86,8 +88,8 @@ pub async fn turn_away(
     close(&mut client, next).await;
 }
 
-/// Closes a connection without an answer. Unless many are being turned away, it lingers, so that a reset doesn't
-/// destroy the last bytes that were sent to the client.
+/// Closes a connection without a response. Unless many connections are being refused, the close lingers, so that a
+/// reset doesn't destroy the last bytes sent to the client.
 pub async fn close_unserved(
     plane: &Arc<DataPlane>,
     stream: Stream,
@@ -115,7 +117,7 @@ pub fn record_unserved(
     record::refused(plane, &client, &refusal);
 }
 
-/// The loop of a kept connection. While it waits for a request, it holds little memory.
+/// The loop of a keep-alive connection. While it waits for a request, it uses little memory.
 pub(super) async fn serve_requests(
     plane: &Arc<DataPlane>,
     client: &mut ClientConnection,
@@ -128,7 +130,7 @@ pub(super) async fn serve_requests(
         if let Err(end) = next_request(plane, client, head, limits, &mut waiting).await {
             return end;
         }
-        // Boxed, because what a request under way needs is many times what an idle connection needs.
+        // Boxed, because a request in progress needs many times the memory of an idle connection.
         let requests = Box::pin(serve_busily(plane, client, head, limits));
         match requests.await {
             Ok(idle) => waiting = idle,
@@ -137,7 +139,7 @@ pub(super) async fn serve_requests(
     }
 }
 
-/// Answers the request that is here and those that follow it, until none comes for a moment.
+/// Answers the request that has arrived and those that follow it, until none comes for a moment.
 async fn serve_busily(
     plane: &Arc<DataPlane>,
     client: &mut ClientConnection,
@@ -157,7 +159,7 @@ async fn serve_busily(
     }
 }
 
-/// Waits for a request's head. False: none has come for a moment, and the connection may rest.
+/// Waits for a request head. Returns false if none came for a moment, and the connection may free its memory.
 async fn next_request(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -167,7 +169,7 @@ async fn next_request(
 ) -> Result<bool, AfterRequest> {
     let read = loop {
         match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
-            // Boxed: an idle connection keeps no room for it.
+            // Boxed: an idle connection reserves no memory for it.
             HeadRead::AtRest if Box::pin(offer_idle(plane, client, waiting)).await => {
                 return Err(AfterRequest::Moved);
             }
@@ -196,28 +198,28 @@ async fn next_request(
 
 enum HeadRead {
     Request,
-    /// Nothing for a moment.
+    /// No bytes for a moment.
     Pause,
     /// The connection is to move to another process.
     AtRest,
-    /// The client has gone, or the proxy is to close the connection.
+    /// The client has disconnected, or the proxy is about to close the connection.
     Nothing,
-    /// `idle_timeout`.
+    /// `idle_timeout` has passed.
     Idle,
     Bad(ClientRefusal),
 }
 
 /// The wait for a request.
 pub(super) struct HeadWait {
-    /// Since when.
+    /// Start of the wait.
     pub(super) since: Time,
-    /// It is the connection's first.
+    /// Whether it is for the connection's first request.
     first: bool,
-    /// The connection has given up all memory that it can do without.
+    /// Whether the connection has freed all memory that it can do without.
     resting: bool,
-    /// Since when it is to be closed.
+    /// Time since which the connection is to be closed.
     leaving: Option<Time>,
-    /// How much of a head had come when it was parsed last; 0: nothing of it yet.
+    /// Bytes of the head at the last attempt to parse it; 0: none yet.
     parsed: usize,
 }
 
@@ -226,7 +228,7 @@ impl HeadWait {
         Self::continued(clock::now(), first)
     }
 
-    /// A wait that began then.
+    /// Continues a wait that began at `since`.
     pub(super) fn continued(since: Time, first: bool) -> Self {
         Self {
             since,
@@ -237,8 +239,8 @@ impl HeadWait {
         }
     }
 
-    /// Whether what came since the head was parsed last is worth parsing it again. Parsing begins at its first byte
-    /// each time, so a head that comes byte by byte would cost the square of its length.
+    /// Returns whether enough bytes have arrived since the last attempt to parse the head again. Each attempt begins
+    /// at the first byte, so a head that arrives byte by byte would cost the square of its length.
     fn is_worth_parsing(&self, bytes: &[u8], limits: &config::ServerConfig) -> bool {
         let Some(fresh) = bytes.get(self.parsed..) else {
             return true;
@@ -251,9 +253,9 @@ impl HeadWait {
             || memchr::memchr(b'\n', fresh).is_some()
     }
 
-    /// Until when a connection that is to be closed still waits, because a request may be on its way: a new
-    /// connection was opened for one, a busy client sends the next soon, and bytes in the kernel were sent before the
-    /// client could know of the close.
+    /// Returns until when a connection that is to be closed still waits, because a request may be on its way: a new
+    /// connection was opened for one, a busy client sends the next one soon, and bytes in the kernel were sent before
+    /// the client could know about the close.
     fn wait_before_close(&mut self, client: &ClientConnection) -> Option<Time> {
         let now = clock::now();
         let leaving = *self.leaving.get_or_insert(now);
@@ -265,7 +267,7 @@ impl HeadWait {
         if now < until {
             return Some(until);
         }
-        // The kernel may have bytes that the runtime has not reported yet. And part of a TLS record may have been
+        // The kernel may have bytes that the runtime has not reported yet. And a part of a TLS record may have been
         // read that can't be decrypted yet.
         let tls = client.stream.as_any().downcast_ref::<ClientTlsStream>();
         (socket::has_unread(&client.stream) || tls.is_some_and(ClientTlsStream::is_within_record))
@@ -293,7 +295,7 @@ fn poll_head(
                 Err(error) => return Poll::Ready(HeadRead::Bad(error.into())),
             }
         }
-        // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
+        // The parser refuses a head that exceeds `max_header`, so there is always room for one more byte.
         let most = limits.max_header + SMALL;
         let growth = client.buffer.growth(most, HEAD_STEP);
         if client.buffer.surplus() + growth > LARGE_HEAD
@@ -351,7 +353,7 @@ fn poll_head(
     client.timer.poll(cx, deadline).map(|()| end)
 }
 
-/// Answers with an error of our own, counts and logs it, and closes.
+/// Sends an error response, counts and logs it, and closes the connection.
 pub(super) async fn refuse(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -361,7 +363,7 @@ pub(super) async fn refuse(
     let mut out = Vec::with_capacity(256);
     write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
     record::refused(plane, client, &refusal);
-    // The request is not read any more, and the client may take long to read the answer.
+    // The rest of the request is not read, and the client may take long to read the response.
     client.place = None;
     client.buffer.clear();
     client.buffer.shrink();

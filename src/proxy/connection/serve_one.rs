@@ -1,4 +1,4 @@
-//! A client with exactly one request: a stream of another protocol, presented as HTTP/1.
+//! Serves a client with exactly one request: an HTTP/2 stream, presented as HTTP/1.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,22 +23,22 @@ use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
-/// Most bytes read of a request that has been answered already.
+/// Maximum number of bytes read of a request that has been answered already.
 const MOST_RUN_OUT: usize = 64 * 1024 * 1024;
 
-/// A request's head, as it was written for the HTTP/1 plane.
+/// A request head, converted for the HTTP/1 plane.
 pub struct WrittenHead {
-    /// The head, or as much of it as can be logged.
+    /// The head, or the part of it that can be logged.
     pub buffer: Buffer,
     /// Why the request can't be expressed in HTTP/1.
     pub unfit: Option<ClientRefusal>,
-    /// When its first byte came, if its last one came later.
+    /// Time of its first byte, if its last one came later.
     pub began: Option<Time>,
     /// The request's share of its connection's memory limit.
     pub share: ConnectionShare,
 }
 
-/// Serves a stream of another protocol that has one request and nothing after it, presented as HTTP/1.
+/// Serves a stream that carries one request and nothing after it, presented as HTTP/1.
 pub async fn serve_one(
     plane: &Arc<DataPlane>,
     stream: Stream,
@@ -62,7 +62,7 @@ pub async fn serve_one(
     };
     let next = match parsed {
         Ok(HeadProgress::Complete) => transaction::handle(plane, &mut client, &head).await,
-        // The whole head is here and still counts as partial: it exceeds the parser's limit.
+        // The whole head has arrived and still counts as partial: it exceeds the parser's limit.
         Ok(HeadProgress::Partial) => {
             refuse(
                 plane,
@@ -83,9 +83,9 @@ pub async fn serve_one(
     std::mem::take(&mut client.buffer).give_back();
 }
 
-/// The answer is complete before its request. Stopping the client with RST_STREAM, NO_ERROR is legal (RFC 9113 §8.1),
-/// but widespread clients (curl before 8, httpx) throw the answer away for it. So what they still send is taken for a
-/// while, as with HTTP/1.
+/// Reads on after the response is complete before its request. Stopping the client with RST_STREAM, NO_ERROR is
+/// allowed (RFC 9113 §8.1), but widespread clients (curl before 8, httpx) then discard the response. So what they
+/// still send is read for a while, as with HTTP/1.
 async fn run_out(client: &mut ClientConnection) {
     let end = clock::now() + LINGER_TIME;
     let mut patience = clock::now() + LINGER_PAUSE;

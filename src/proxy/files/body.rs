@@ -1,11 +1,11 @@
-//! The way of a file's bytes to its client.
+//! Sends a file to its client.
 //!
-//! Nothing of it is kept for a client that is slow: what it did not take is read again from the kernel's memory when it
-//! takes more. Only what had to be read from a disk is kept until it is written, and what an encoder has made of the file
-//! (`encoding.rs`).
+//! No part of the file is kept in memory for a slow client: bytes that it did not accept are read again from the page
+//! cache later. Only bytes that had to be read from a disk are kept until they are written, and the output of an
+//! encoder (`encoding.rs`).
 //!
-//! Where the client's stream is a plain socket and the kernel says that it has the bytes in memory, it sends them by itself
-//! (`sendfile`), and nothing is copied. All else is read and written.
+//! If the client's stream is a plain socket and the kernel reports that the bytes are in memory, the kernel sends
+//! them itself (`sendfile`), and nothing is copied. In all other cases the bytes are read and written.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -35,68 +35,69 @@ use crate::rt::page_cache::{HeldFile, is_in_memory_lately};
 use crate::rt::rooted::{DiskWait, read_at};
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// Bytes that one answer moves before the thread turns to others; the same as for answers of backends.
+/// Number of bytes that one response moves before the thread turns to other tasks; the same as for backends'
+/// responses.
 const TURN: usize = 128 * 1024;
 
-/// Bytes that the kernel is told to send by itself at once: four turns in one, since it copies nothing. Half a mebibyte
-/// takes a processor a tenth of a millisecond.
+/// Number of bytes that the kernel is asked to send at once: four turns in one, since nothing is copied. Half a
+/// mebibyte takes a processor a tenth of a millisecond.
 const SENT_PART: u64 = 512 * 1024;
 
-/// Fewer bytes than this are copied: that is quicker than asking the kernel whether it has them in memory.
+/// Fewer bytes than this are copied: that is faster than asking the kernel whether it has them in memory.
 const LEAST_SENT: u64 = 16 * 1024;
 
-/// A disk that takes longer than this for one piece counts as broken.
+/// Timeout for one piece from the disk; a slower disk counts as broken.
 const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A part of a file, and what stands before it.
+/// A part of a file, and the text before it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BodyPart {
-    /// Text.
+    /// Text that precedes the bytes of the file.
     pub before: Vec<u8>,
-    /// Of the file.
+    /// Bytes of the file.
     pub range: Range<u64>,
 }
 
-/// What is sent: the head and what belongs to it, then parts of a file, then an end.
+/// A response with a file: the head, then parts of the file, then a final text.
 #[derive(Debug)]
 pub struct FileBody {
     /// The file.
     pub file: Arc<OwnedFd>,
-    /// Which one it is.
+    /// The file's identity.
     pub identity: HeldFile,
-    /// Bytes in it.
+    /// The file's size in bytes.
     pub size: u64,
-    /// The head.
+    /// The response head.
     pub head: Vec<u8>,
-    /// The parts.
+    /// The parts of the file.
     pub parts: Vec<BodyPart>,
-    /// The end.
+    /// The text after the parts.
     pub after: Vec<u8>,
-    /// The encoder that the file goes through. With one, no part has text before it.
+    /// The encoder for the file's bytes. With an encoder, no part has text before it.
     pub encoder: Option<BodyEncoder>,
 }
 
-/// Why a file could not be sent to its end.
+/// Why a file could not be sent completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendFileError {
-    /// The client has gone.
+    /// The client disconnected.
     ClientGone,
-    /// A limit of `[server]` was reached.
+    /// A limit of `[server]` was exceeded.
     Limited(ServerLimit),
-    /// The proxy's own end has cut it.
+    /// It was cut off at the end of the process.
     CutByShutdown,
     /// The file became shorter while it was sent.
     Shortened,
-    /// The disk could not read it.
+    /// Reading from the disk failed.
     Unreadable,
-    /// The disk takes too long, or too many wait for it.
+    /// The disk takes too long, or too many requests wait for it.
     Slow,
-    /// It could not be compressed to its end.
+    /// Compression failed.
     Unencodable,
 }
 
 impl SendFileError {
-    /// For the access log.
+    /// Returns the name for the access log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientGone => "",
@@ -111,7 +112,7 @@ impl SendFileError {
 }
 
 thread_local! {
-    /// What is being written at this moment.
+    /// The bytes that are being written at the moment.
     pub(super) static PIECE: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGE].into_boxed_slice());
 }
 
@@ -151,7 +152,7 @@ pub async fn send_file(
     (sending.written, end)
 }
 
-/// What was read from a disk, and where in the file it begins.
+/// Bytes read from a disk, and their offset in the file.
 #[derive(Debug, Default)]
 pub(super) struct HeldPiece {
     bytes: Vec<u8>,
@@ -165,7 +166,7 @@ impl HeldPiece {
         (self.bytes, self.start) = (bytes, start);
     }
 
-    /// The piece's bytes from offset `at` of the file on.
+    /// Returns the piece's bytes from offset `at` of the file on.
     pub(super) fn from(&self, at: u64) -> &[u8] {
         let skip = at
             .checked_sub(self.start)
@@ -177,26 +178,26 @@ impl HeldPiece {
 
 pub(super) struct SendingFile<'a> {
     client: &'a mut ClientConnection,
-    /// The kernel may send the file by itself.
+    /// Whether the kernel may send the file itself.
     sends: bool,
     pub(super) file: Arc<OwnedFd>,
     identity: HeldFile,
     size: u64,
-    /// The encoder at work: until its end, bytes of `range` reach `text` only through it.
+    /// The encoder in use: until its end, bytes of `range` are added to `text` only through it.
     pub(super) encoded: Option<EncodedBody>,
-    /// What is sent before `range`…
+    /// Text that is sent before `range`.
     pub(super) text: Vec<u8>,
     pub(super) text_sent: usize,
-    /// …of the file, what is left of the part under way…
+    /// The rest of the current part of the file.
     pub(super) range: Range<u64>,
-    /// …and what follows it.
+    /// The parts that follow.
     pub(super) parts: std::vec::IntoIter<BodyPart>,
     after: Vec<u8>,
     pub(super) held: HeldPiece,
     reading: Option<DiskRead>,
     reading_since: Time,
     progress: Time,
-    /// The client did not take all that there was for it.
+    /// Whether the client did not accept all the data that there was for it.
     is_stalled: bool,
     pace: MinRatePace,
     body_timeout: Duration,
@@ -204,14 +205,14 @@ pub(super) struct SendingFile<'a> {
     written: u64,
 }
 
-/// How the writing of a piece ended.
+/// How writing a piece ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PieceWritten {
-    /// All of it.
+    /// All of it was written.
     Whole,
-    /// The client takes no more for now.
+    /// The client accepts no more for now.
     Stalled,
-    /// It has to be read from a disk first.
+    /// The piece has to be read from a disk first.
     Unread,
 }
 
@@ -221,7 +222,7 @@ impl SendingFile<'_> {
         loop {
             if turn == 0 {
                 yield_to_reactor(cx);
-                // Not the client is waited for, but the disk.
+                // The wait is for the disk, not for the client.
                 if !self.is_stalled {
                     self.progress = clock::now();
                 }
@@ -245,7 +246,7 @@ impl SendingFile<'_> {
                 self.text_sent = 0;
                 continue;
             }
-            // A head alone would be a packet of its own: what follows it goes along.
+            // The head alone would be a packet of its own, so the bytes after it are added.
             if self.encoded.is_none()
                 && self.range.is_empty()
                 && let [part, ..] = self.parts.as_slice()
@@ -270,7 +271,7 @@ impl SendingFile<'_> {
         }
     }
 
-    /// Writes what is left of the text, and a piece of the file.
+    /// Writes the rest of the text, and a piece of the file.
     fn write_piece(
         &mut self,
         cx: &mut Context<'_>,
@@ -311,7 +312,7 @@ impl SendingFile<'_> {
         })
     }
 
-    /// Has the kernel send what is left of the text, and a piece of the file; `None`: not this piece.
+    /// Lets the kernel send the rest of the text, and a piece of the file; `None`: not possible for this piece.
     fn send_piece(
         &mut self,
         cx: &mut Context<'_>,
@@ -321,13 +322,13 @@ impl SendingFile<'_> {
         if !self.sends || left < LEAST_SENT || !self.held.bytes.is_empty() {
             return Ok(None);
         }
-        // Before looking for the bytes in memory, which would be useless while the client takes none.
+        // Checked before the page cache, whose check would be useless while the client accepts nothing.
         match poll_file_room(&self.client.stream, cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => return Err(SendFileError::ClientGone),
             Poll::Pending => return Ok(Some(PieceWritten::Stalled)),
         }
-        // In aligned parts of the file, the same for all clients: one check serves all of them.
+        // Aligned parts of the file, the same for all clients: one check serves all of them.
         let part = self.range.start - self.range.start % SENT_PART;
         let part = part..(part + SENT_PART).min(self.size.max(self.range.end));
         let count = left.min(part.end - self.range.start);
@@ -355,7 +356,8 @@ impl SendingFile<'_> {
                 self.note_written(sent, length, turn);
                 Ok(Some(PieceWritten::Whole))
             }
-            // This file system can't do it: read and write instead. That way also reports a broken connection.
+            // This file system doesn't support `sendfile`: read and write instead. That also reports a broken
+            // connection.
             Poll::Ready(Err(_)) => {
                 self.sends = false;
                 Ok(None)
@@ -364,7 +366,7 @@ impl SendingFile<'_> {
         }
     }
 
-    /// Notes what was taken: first of the text, of which so much was left, then of the file.
+    /// Notes accepted bytes: first those of the text, of which `of_text` were left, then those of the file.
     fn note_written(&mut self, count: usize, of_text: usize, turn: &mut usize) {
         let of_text = count.min(of_text);
         self.text_sent += of_text;
@@ -378,7 +380,7 @@ impl SendingFile<'_> {
         }
     }
 
-    /// Writes until the text and this piece are gone, or the client takes no more.
+    /// Writes until the text and this piece are sent, or the client accepts no more.
     fn write_from(
         &mut self,
         cx: &mut Context<'_>,
@@ -453,7 +455,7 @@ impl SendingFile<'_> {
         }
     }
 
-    /// Ready: it is over before its end.
+    /// Ready: the response is interrupted before its end.
     fn poll_interrupted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFileError>> {
         self.client.interrupt.register(cx.waker());
         if self.client.interrupt.level() == ShutdownLevel::Cut {

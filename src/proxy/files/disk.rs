@@ -1,25 +1,25 @@
-//! Where the disk is waited for: on threads of their own, a bounded number of them, with a bounded queue. A disk that hangs
-//! costs requests for files, and nothing else.
+//! Waits for the disk on a limited number of separate threads, with a limited queue. A disk that hangs only affects
+//! requests for files.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
-/// Requests that wait for a disk at once, each on a thread of its own. A rotating disk has no use for more, a fast one
-/// answers too soon to need them.
+/// Maximum number of requests that wait for a disk at once, each on its own thread. A rotating disk can't use more,
+/// and a fast one answers too quickly to need them.
 const THREADS: usize = 16;
 
-/// Requests that wait for one of those threads. One more gets an error with `Retry-After`.
+/// Maximum number of requests that wait for one of those threads. Any more get an error with `Retry-After`.
 const MOST_QUEUED: usize = 1024;
 
 static TURNS: Semaphore = Semaphore::const_new(THREADS);
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
 
-/// Too many wait for the disk already, or its thread has died.
+/// Too many requests wait for the disk already, or its thread has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskBusyError;
 
-/// One place in the queue, free again on drop, also where the request is given up.
+/// One place in the queue, freed on drop, also if the request is given up.
 struct QueuedRequest;
 
 impl QueuedRequest {
@@ -36,11 +36,11 @@ impl Drop for QueuedRequest {
     }
 }
 
-/// Runs work that may have to wait for a disk. When the caller gives up, the thread goes on waiting for its disk, and
+/// Runs work that may have to wait for a disk. If the caller gives up, the thread continues to wait for its disk, and
 /// its place stays taken.
 ///
 /// # Errors
-/// Too many wait already.
+/// If too many requests wait already.
 pub async fn run_on_disk<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DiskBusyError> {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    /// One test for all: the threads are the process's.
+    /// One test for everything: the threads belong to the process.
     #[tokio::test]
     async fn more_requests_than_threads_queue_up_and_more_than_the_queue_are_refused() {
         let (started, starts) = channel();
@@ -93,7 +93,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(run_on_disk(|| 1).await, Err(DiskBusyError));
-        // Who gives up makes room in the queue.
+        // A request that gives up makes room in the queue.
         queued[0].abort();
         while QUEUED.load(Ordering::Relaxed) == MOST_QUEUED {
             tokio::task::yield_now().await;

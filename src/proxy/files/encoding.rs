@@ -1,8 +1,8 @@
-//! A file on its way through an encoder: read in small pieces, and sent as chunks.
+//! Compresses a file while it is sent: it is read in small pieces, and sent as chunks.
 //!
-//! After a step of 8 KiB, the thread's other tasks run, so that a large file delays none of them. No more is
-//! compressed ahead of the client than fits a few packets, so that a client that reads nothing costs no more than
-//! that and the encoder.
+//! After each step of 8 KiB, the thread's other tasks run, so that a large file delays none of them. Only a few
+//! packets are compressed ahead of the client, so that a client that reads nothing takes no more memory than that and
+//! the encoder.
 
 use std::io;
 
@@ -12,17 +12,17 @@ use crate::proxy::h1::chunked::{LAST_CHUNK, start_chunk};
 use crate::proxy::memory::MemoryCharge;
 use crate::rt::rooted::{DiskWait, read_at};
 
-/// While less than this waits for the client, more is made.
+/// More is compressed while fewer bytes than this wait for the client.
 const AHEAD: usize = 16 * 1024;
 
-/// A byte that is compressed counts as much in a turn as so many that are sent as they are.
+/// Cost of a byte that is compressed, compared to a byte that is sent unchanged, when a turn is measured.
 const WEIGHT: usize = 16;
 
-/// A body that is made while it is sent.
+/// A body that is compressed while it is sent.
 #[derive(Debug)]
 pub(super) struct EncodedBody {
     encoder: BodyEncoder,
-    /// Scratch space for the encoder's output, whose length is not known beforehand.
+    /// Scratch space for the encoder's output, whose length is not known in advance.
     made: Vec<u8>,
     charge: MemoryCharge,
 }
@@ -36,7 +36,7 @@ impl EncodedBody {
         }
     }
 
-    /// Appends a chunk of what was made.
+    /// Appends the encoder's output as a chunk.
     fn emit(&mut self, out: &mut Vec<u8>) {
         if !self.made.is_empty() {
             start_chunk(out, self.made.len());
@@ -48,7 +48,7 @@ impl EncodedBody {
 }
 
 impl SendingFile<'_> {
-    /// Whether more of the file is to be compressed now.
+    /// Returns whether more of the file is to be compressed now.
     pub(super) fn is_to_encode(&self) -> bool {
         self.encoded.is_some() && self.text.len() - self.text_sent < AHEAD
     }

@@ -1,4 +1,4 @@
-//! Which file answers a request: the steps of `try`, the index of a directory, a neighbour that is compressed already.
+//! Finds the file for a request: the steps of `try`, the index of a directory, and precompressed variants.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,40 +9,40 @@ use crate::core::files::path::{ServedPath, is_hidden};
 use crate::core::preference::weigh_coding;
 use crate::rt::rooted::{DiskWait, EntryKind, EntryState, OpenedRoot, ServedRoot};
 
-/// What was found.
+/// The result of looking for a file.
 #[derive(Debug)]
 pub enum FoundFile {
-    /// A file, opened.
+    /// A file, which has been opened.
     File(OpenedFile),
-    /// A directory that was asked for without the slash at its end.
+    /// A directory that was requested without the slash at its end.
     Directory,
-    /// No file; the status to answer with.
+    /// No file; the status of the response.
     Nothing(u16),
 }
 
-/// A file that answers a request.
+/// The file for a request, which has been opened.
 #[derive(Debug)]
 pub struct OpenedFile {
-    /// For reading.
+    /// Its descriptor, open for reading.
     pub file: Arc<OwnedFd>,
     /// The file's state when it was opened.
     pub state: EntryState,
-    /// Its path below the root, without what a coding adds to its name.
+    /// Its path below the root, without the extension of a coding.
     pub relative: Vec<u8>,
-    /// The coding that it is in; `None`: as it is.
+    /// Its content coding; `None`: uncompressed.
     pub coding: Option<&'static FileCoding>,
 }
 
-/// A coding that files may be in beforehand.
+/// A content coding of precompressed files.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileCoding {
-    /// As `Content-Encoding` has it.
+    /// The name in `Content-Encoding`.
     pub name: &'static str,
-    /// What it adds to a file's name.
+    /// The extension that is added to the file's name.
     pub extension: &'static str,
 }
 
-/// The one that makes files smallest comes first: it is taken where the client likes several equally.
+/// The coding with the smallest files comes first: it is used if the client gives several the same weight.
 static CODINGS: [FileCoding; 3] = [
     FileCoding {
         name: "zstd",
@@ -58,31 +58,33 @@ static CODINGS: [FileCoding; 3] = [
     },
 ];
 
-/// What is looked for.
+/// What to look for.
 #[derive(Debug, Clone, Copy)]
 pub struct WantedFile<'a> {
-    /// Where, and under which names.
+    /// The `files` action of the route: the root, and the names to try.
     pub files: &'a FilesAction,
     /// The request's path.
     pub path: &'a ServedPath,
     /// `Accept-Encoding`.
     pub accepted: Option<&'a [u8]>,
-    /// The route has a pool, which gets requests for no file, also for a directory without an index.
+    /// Whether the route has a pool, which gets requests that match no file, also those for a directory without an
+    /// index.
     pub has_pool: bool,
-    /// Whether a disk may be waited for.
+    /// Whether to wait for a disk.
     pub wait: DiskWait,
 }
 
-/// Looks for the file that answers a request.
+/// Finds the file for a request.
 ///
 /// # Errors
-/// The root can't be opened; or a disk would have to be waited for, and must not ([`io::ErrorKind::WouldBlock`]).
+/// If the root can't be opened; or a disk would have to be waited for, and `wait` forbids that
+/// ([`io::ErrorKind::WouldBlock`]).
 pub fn find_file(root: &ServedRoot, wanted: &WantedFile<'_>) -> io::Result<FoundFile> {
     let wait = wanted.wait;
     let opened = root.open(wait)?;
     let search = |root: &OpenedRoot| FileSearch { root, wanted }.run();
     match search(&opened)? {
-        // It may be in a release that has just taken this one's place.
+        // The file may be in a release that has just replaced this one.
         nothing @ FoundFile::Nothing(_) => match root.reopen(&opened, wait)? {
             Some(newer) => search(&newer),
             None => Ok(nothing),
@@ -102,7 +104,7 @@ impl FileSearch<'_> {
         for step in &self.wanted.files.steps {
             match step {
                 TryStep::File(pattern) => {
-                    // A path that ends in a slash is no file's, unless the pattern names one below it.
+                    // A path that ends in a slash is not a file, unless the pattern names one below it.
                     if pattern.has_path
                         && self.wanted.path.is_directory
                         && !pattern.after.starts_with('/')
@@ -133,10 +135,10 @@ impl FileSearch<'_> {
                                 return Ok(FoundFile::Directory);
                             }
                             match self.index_of(&relative)? {
-                                // It is the app's path, too, as `/` is.
+                                // The path belongs to the app too, as `/` does.
                                 FoundFile::Nothing(_) if self.wanted.has_pool => {}
                                 FoundFile::File(_) if is_bare => return Ok(FoundFile::Directory),
-                                // It is the one that is meant, with an index or without one.
+                                // This directory is meant, with or without an index.
                                 found => return Ok(found),
                             }
                         }
@@ -164,11 +166,11 @@ impl FileSearch<'_> {
                 return Ok(FoundFile::File(found));
             }
         }
-        // There is no listing.
+        // Directories are never listed.
         Ok(FoundFile::Nothing(403))
     }
 
-    /// The path below the root that a pattern names for this request.
+    /// Returns the path below the root that a pattern names for this request.
     fn place(&self, pattern: &PathPattern) -> Vec<u8> {
         let mut place = pattern.before.trim_start_matches('/').as_bytes().to_vec();
         if pattern.has_path {
@@ -201,7 +203,8 @@ impl FileSearch<'_> {
         }
     }
 
-    /// The file, if it was served a moment ago. Looking for compressed neighbours takes as long as without this.
+    /// Returns the file if it was served a moment ago. If compressed variants have to be looked up, this saves
+    /// nothing.
     fn open_known(&self, relative: &[u8]) -> Option<OpenedFile> {
         if self.wanted.files.precompressed || (!self.wanted.files.hidden && is_hidden(relative)) {
             return None;
@@ -215,7 +218,7 @@ impl FileSearch<'_> {
         })
     }
 
-    /// Opens a file, or its neighbour in the coding that the client likes best.
+    /// Opens a file, or its variant in the coding that the client prefers.
     fn open(&self, relative: Vec<u8>, is_forbidden: &mut bool) -> io::Result<Option<OpenedFile>> {
         if self.wanted.files.precompressed {
             for coding in accepted_codings(self.wanted.accepted) {
@@ -251,7 +254,7 @@ impl FileSearch<'_> {
         match self.root.open_file(relative, self.wanted.wait) {
             Ok(opened) => Ok(Some(opened)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            // A shortage of descriptors fails this request only; a later one may find the file.
+            // A shortage of descriptors only fails this request; a later one may find the file.
             Err(error) if error.raw_os_error().is_some_and(is_shortage) => Err(error),
             Err(error) => {
                 *is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
@@ -261,15 +264,15 @@ impl FileSearch<'_> {
     }
 }
 
-/// What is at a path.
+/// The result of looking at a path.
 enum Looked {
     Entry(EntryState),
-    /// Its directory may not be looked into.
+    /// Its directory may not be searched.
     Forbidden,
     Nothing,
 }
 
-/// No descriptor, or no memory, is left.
+/// Returns whether no descriptor, or no memory, is left.
 fn is_shortage(error: i32) -> bool {
     matches!(error, libc::EMFILE | libc::ENFILE | libc::ENOMEM)
 }
@@ -281,7 +284,7 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The codings that a client accepts, by weight, without those that weigh less than `identity`.
+/// Returns the codings that a client accepts, by weight, without those that have a lower weight than `identity`.
 fn accepted_codings(accepted: Option<&[u8]>) -> impl Iterator<Item = &'static FileCoding> {
     let accepted = accepted.unwrap_or_default();
     let plain = weigh_coding(accepted, "identity").filter(|_| accepted_names_identity(accepted));
@@ -290,12 +293,12 @@ fn accepted_codings(accepted: Option<&[u8]>) -> impl Iterator<Item = &'static Fi
         (weight >= plain.unwrap_or(0)).then_some((std::cmp::Reverse(weight), coding))
     };
     let mut codings: Vec<_> = CODINGS.iter().filter_map(weigh).collect();
-    // Stable: equal ones stay in the order of the list.
+    // The sort is stable: codings with the same weight stay in the order of the list.
     codings.sort_by_key(|(weight, _)| *weight);
     codings.into_iter().map(|(_, coding)| coding)
 }
 
-/// Whether `identity` is named, and not only meant by `*`.
+/// Returns whether `identity` is named explicitly, and not only by `*`.
 fn accepted_names_identity(accepted: &[u8]) -> bool {
     memchr::memmem::find(&accepted.to_ascii_lowercase(), b"identity").is_some()
 }
@@ -305,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codings_come_in_the_order_of_the_clients_liking() {
+    fn codings_are_in_the_order_of_the_clients_preference() {
         for (accepted, codings) in [
             (None, &[][..]),
             (Some("gzip, deflate, br, zstd"), &["zstd", "br", "gzip"][..]),

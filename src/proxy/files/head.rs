@@ -1,4 +1,4 @@
-//! The head of an answer with a file: the status, the fields, and which of the file's bytes follow.
+//! The head of a response with a file: the status, the header fields, and the bytes of the file that follow.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,16 +13,16 @@ use crate::proxy::compression::{VARY, is_weak_form, weaken_etag};
 use crate::proxy::h1::request::RequestHead;
 use crate::rt::clock;
 
-/// An answer with a file, as far as it is not about the connection.
+/// A response with a file, without the parts that concern the connection.
 #[derive(Debug)]
 pub struct FileAnswer {
     /// Its status: 200, 206, 304, 412 or 416.
     pub status: u16,
-    /// Its fields, as lines.
+    /// Its header fields, as lines.
     pub fields: Vec<u8>,
-    /// What follows: bytes of the file, with what stands before them where there are several parts.
+    /// The body: bytes of the file, with the text before them if there are several parts.
     pub parts: Vec<BodyPart>,
-    /// What stands behind them.
+    /// The text after the parts.
     pub after: Vec<u8>,
     /// The coding in which the whole file is sent, as chunks.
     pub coding: Option<CompressionAlgorithm>,
@@ -31,13 +31,13 @@ pub struct FileAnswer {
 /// How files may be compressed while they are sent.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct FileCompression {
-    /// Some clients get this file compressed, so its answers vary with `Accept-Encoding`.
+    /// Whether some clients get this file compressed, so that its responses vary with `Accept-Encoding`.
     pub varies: bool,
-    /// The coding that this client gets.
+    /// The coding for this client.
     pub coding: Option<CompressionAlgorithm>,
 }
 
-/// The fields of a request that are about the file.
+/// The header fields of a request that concern the file.
 #[derive(Debug, Default)]
 pub struct AskedOfFile<'a> {
     preconditions: Preconditions<'a>,
@@ -48,7 +48,7 @@ pub struct AskedOfFile<'a> {
 }
 
 impl<'a> AskedOfFile<'a> {
-    /// Reads them. Of a field that comes several times, the first counts; of `Range`, none then.
+    /// Reads the header fields. If one occurs several times, the first counts; `Range` is ignored then.
     pub fn read(buffer: &'a [u8], head: &RequestHead) -> Self {
         let mut asked = Self::default();
         let mut ranges = 0;
@@ -79,7 +79,7 @@ impl<'a> AskedOfFile<'a> {
     }
 }
 
-/// A date of HTTP, in seconds since 1970.
+/// Parses an HTTP date; returns seconds since 1970.
 fn read_date(value: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(value).ok()?;
     let date = httpdate::parse_http_date(text).ok()?;
@@ -87,21 +87,21 @@ fn read_date(value: &[u8]) -> Option<i64> {
     i64::try_from(since.as_secs()).ok()
 }
 
-/// Seconds since 1970 as a date of HTTP; the first of those for what is earlier.
+/// Writes seconds since 1970 as an HTTP date; earlier times become the first one.
 fn write_date(out: &mut Vec<u8>, seconds: i64) {
     let seconds = u64::try_from(seconds).unwrap_or(0).min(LAST_DATE);
     let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
     out.extend_from_slice(date.as_bytes());
 }
 
-/// The end of the year 9999.
+/// The end of the year 9999, in seconds since 1970.
 const LAST_DATE: u64 = 253_402_300_799;
 
-/// Decides what is answered with a file that was found.
+/// Decides about the response for a file that was found.
 ///
-/// Ranges are always sent uncompressed: the bytes of a body that is compressed while it is sent are not known
-/// beforehand. Its tag is weak, and its date is no strong validator either, since the plain file has the same (RFC
-/// 9110, section 8.8).
+/// Ranges are always sent uncompressed: the bytes of a body that is compressed while it is sent are not known in
+/// advance. Such a body has a weak ETag, and its date is not a strong validator either, since the plain file has the
+/// same (RFC 9110, section 8.8).
 pub fn answer_with(
     found: &OpenedFile,
     files: &FilesAction,
@@ -141,7 +141,7 @@ pub fn answer_with(
             return empty(412, fields);
         }
         PreconditionAnswer::NotModified => {
-            // As the client knows it (RFC 9111, section 4.3.4).
+            // In the form that the client has stored (RFC 9111, section 4.3.4).
             let is_encoded = match asked.preconditions.if_none_match {
                 _ if !compression.varies => false,
                 Some(tags) => is_weak_form(tags, validators.tag().as_bytes()),
@@ -263,7 +263,7 @@ pub fn answer_with(
     }
 }
 
-/// What tells of the file's state, its coding, and how long it may be kept.
+/// The state of the file, its coding, and how long it may be cached.
 struct FileState<'a> {
     found: &'a OpenedFile,
     files: &'a FilesAction,
@@ -272,7 +272,7 @@ struct FileState<'a> {
 }
 
 impl FileState<'_> {
-    /// `is_encoded`: it is compressed while it is sent.
+    /// Writes the header fields. `is_encoded`: the file is compressed while it is sent.
     fn write(&self, out: &mut Vec<u8>, is_encoded: bool) {
         put(out, &[b"Last-Modified: "]);
         write_date(out, self.validators.modified);
@@ -310,7 +310,7 @@ fn content_range(range: &Range<u64>, size: u64) -> String {
     )
 }
 
-/// `multipart/byteranges` (RFC 9110, section 14.6): each part with its head, and the end.
+/// Returns the parts of a `multipart/byteranges` body (RFC 9110, section 14.6), each with its head, and the end.
 fn many_parts(
     ranges: Vec<Range<u64>>,
     size: u64,
@@ -329,14 +329,14 @@ fn many_parts(
     (parts, format!("\r\n--{boundary}--\r\n").into_bytes())
 }
 
-/// A file's type, by its name's extension. Texts are UTF-8.
+/// Returns a file's media type, by the extension of its name. Text types are UTF-8.
 pub fn media_type(path: &[u8]) -> String {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let extension = match name.iter().rposition(|byte| *byte == b'.') {
         Some(dot) if dot > 0 => std::str::from_utf8(&name[dot + 1..]).unwrap_or_default(),
         _ => "",
     };
-    // RFC 9239 has one type for scripts, modules too.
+    // RFC 9239 has one type for all scripts, including modules.
     let is_module = ["mjs", "cjs"]
         .iter()
         .any(|module| extension.eq_ignore_ascii_case(module));
@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_go_by_the_extension_and_texts_are_utf_8() {
+    fn media_types_depend_on_the_extension_and_texts_are_utf_8() {
         for (path, expected) in [
             ("a/index.html", "text/html; charset=utf-8"),
             ("a.b/style.CSS", "text/css; charset=utf-8"),

@@ -1,27 +1,27 @@
-//! A head's fields as a route changes them: those of some names end here, and others are written behind the rest.
+//! Header changes by a route: header fields of some names are removed, and others are appended.
 
 use crate::core::field_names::FieldNames;
 use crate::proxy::h1::span::HeaderField;
 
-/// What becomes of a head's fields.
+/// Header fields to remove from a head, and lines to add.
 #[derive(Debug, Clone, Copy)]
 pub struct ChangedFields<'a> {
-    /// Those that don't go on.
+    /// Names of the header fields that are removed.
     pub dropped: &'a FieldNames,
-    /// Lines that are written behind the others, each with its end.
+    /// Lines that are appended after the others, each with its line break.
     pub lines: &'a [u8],
 }
 
-/// What a route changes of a request's head.
+/// What a route changes in a request head.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestChanges<'a> {
-    /// The target that the app is asked for, where it isn't the client's.
+    /// The target for the app, if it differs from the client's.
     pub target: Option<&'a [u8]>,
-    /// Its fields.
+    /// Changes to the header fields.
     pub fields: Option<ChangedFields<'a>>,
 }
 
-/// Copies the lines from `from` to `end`, without those whose kind is in `drop` or whose name is in `dropped`.
+/// Copies the lines from `from` to `end`, except those whose kind is in `drop` or whose name is in `dropped`.
 #[inline(never)]
 pub(super) fn copy_changed(
     out: &mut Vec<u8>,
@@ -46,8 +46,8 @@ pub(super) fn copy_changed(
 }
 
 impl ChangedFields<'_> {
-    /// Makes these changes to a head that lameduck has written itself, which ends with its blank line. A line that the
-    /// route adds and that stands there already is not written twice.
+    /// Applies these changes to a head that lameduck has generated, which ends with an empty line. A line to add that
+    /// is there already is not written twice.
     pub fn apply(&self, head: &[u8], out: &mut Vec<u8>) {
         let mut rest = head;
         let mut is_first = true;
@@ -68,7 +68,7 @@ impl ChangedFields<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Whether this line, with its end, is among those that are added.
+    /// Returns whether this line, including its line break, is among the added lines.
     fn adds_line(&self, line: &[u8]) -> bool {
         let mut lines = self.lines.split_inclusive(|byte| *byte == b'\n');
         lines.any(|added| added.eq_ignore_ascii_case(line))

@@ -1,10 +1,12 @@
-//! Answers of a backend that are compressed on their way to the client.
+//! Compresses responses of a backend on their way to the client.
 //!
-//! [`Exchange::accept_compressible`] decides by both heads, once for each answer, and only where `[compression]` is
-//! configured. The body then goes through an encoder, a step at a time, into chunks of our own. When the backend pauses,
-//! the encoder is flushed: nothing waits in it for what may come later, be it an event or the next half of a page.
+//! [`Exchange::accept_compressible`] decides from the heads of request and response, once per response, and only if
+//! `[compression]` is configured. The body then goes through an encoder, step by step, into new chunks. When the
+//! backend pauses, the encoder is flushed, so that nothing waits in it for later data, be it an event or the next
+//! half of a page.
 //!
-//! The encoder writes its end only when the backend's body is complete. One that breaks off is cut for the client, too.
+//! The encoder writes its end marker only when the backend's body is complete. If that breaks off, the client's
+//! response is cut too.
 
 use std::cell::RefCell;
 use std::task::{Context, Poll};
@@ -24,13 +26,13 @@ use crate::proxy::h1::response::ResponseBody;
 use crate::proxy::messages::sse::EventTracker;
 use crate::rt::coop::yield_to_reactor;
 
-/// What is read of a body at a time.
+/// Maximum number of body bytes read at a time.
 const PIECE: usize = 32 * 1024;
 
-/// A byte that is compressed counts as much in an exchange's turn as so many that are passed on.
+/// Cost of a byte that is compressed, compared to a byte that is only passed on, when an exchange's turn is measured.
 const WEIGHT: usize = 16;
 
-/// Most memory that the scratch space keeps between two uses, in bytes.
+/// Maximum memory of the scratch space that is kept between two uses, in bytes.
 const LARGEST_KEPT: usize = 128 * 1024;
 
 thread_local! {
@@ -38,18 +40,18 @@ thread_local! {
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What becomes of an answer that could be compressed.
+/// How a response that could be compressed is sent.
 #[derive(Debug)]
 pub(super) struct AnswerPlan {
-    /// The client gets it compressed. For a HEAD: would get it.
+    /// Whether the client gets it compressed (for a HEAD request: would get it).
     pub(super) is_encoded: bool,
     encoder: Option<BodyEncoder>,
-    /// Fields for its head.
+    /// Header fields for its head, as lines.
     lines: Vec<u8>,
 }
 
 impl AnswerPlan {
-    /// The same answer with these fields.
+    /// Returns a plan that leaves the body as it is and adds these header fields.
     fn with_lines(lines: Vec<u8>) -> Option<Self> {
         (!lines.is_empty()).then_some(Self {
             is_encoded: false,
@@ -58,7 +60,7 @@ impl AnswerPlan {
         })
     }
 
-    /// Adds its fields to a head that is complete.
+    /// Adds the plan's header fields to a complete head.
     pub(super) fn add_lines(&self, out: &mut Vec<u8>) {
         out.truncate(out.len().saturating_sub(2));
         out.extend_from_slice(&self.lines);
@@ -66,7 +68,7 @@ impl AnswerPlan {
     }
 }
 
-/// Where the backend's body ends.
+/// How the end of the backend's body is recognized.
 #[derive(Debug)]
 enum PlainBody {
     Length(u64),
@@ -74,43 +76,43 @@ enum PlainBody {
     UntilClose,
 }
 
-/// A body on its way through an encoder.
+/// A body that goes through an encoder.
 #[derive(Debug)]
 pub(super) struct CompressedBody {
     plain: PlainBody,
     encoder: BodyEncoder,
-    /// It is a stream of events.
+    /// Position in the events, if the body is an event stream.
     events: Option<EventTracker>,
-    /// Lines of the backend's trailers, with the blank one.
+    /// The response head, held back until there is something of the body to send with it.
     trailers: Vec<u8>,
-    /// The response's head, until there is something of the body to be sent with it.
+    /// Whether the backend has paused, and the thread's other tasks have run meanwhile.
     head: Vec<u8>,
     /// The backend has paused, and the thread's other tasks have run meanwhile.
     has_paused: bool,
 }
 
-/// What a step has made of the received bytes.
+/// The result of a step over the received bytes.
 struct CompressedStep {
-    /// So many of them are dealt with.
+    /// Number of received bytes that were processed.
     taken: usize,
-    /// The body ends with them.
+    /// Whether the body ends with them.
     is_complete: bool,
-    /// The stream was ended on purpose, between two events.
+    /// Whether the event stream was ended deliberately, between two events.
     is_ended: bool,
 }
 
 impl CompressedBody {
-    /// Whether the backend's connection ends it.
+    /// Returns whether the body ends when the backend closes the connection.
     pub(super) fn ends_with_its_connection(&self) -> bool {
         matches!(self.plain, PlainBody::UntilClose)
     }
 
-    /// Whether the encoder holds data back until more comes.
+    /// Returns whether the encoder keeps data back until more comes.
     fn holds_back(&self) -> bool {
         self.encoder.is_unflushed() || !self.head.is_empty()
     }
 
-    /// Compresses a step of what was received. `is_ending`: a stream of events is to end with the next one.
+    /// Compresses the next part of the received bytes. `is_ending`: an event stream is to end after the next event.
     fn step(
         &mut self,
         received: &[u8],
@@ -170,7 +172,7 @@ impl CompressedBody {
         Ok(step)
     }
 
-    /// Appends a chunk with what the encoder has written, behind the head if that is still here.
+    /// Appends the encoder's output as a chunk, preceded by the head if that is still held back.
     fn emit(&mut self, written: &[u8], outgoing: &mut Vec<u8>) {
         outgoing.append(&mut self.head);
         if !written.is_empty() {
@@ -180,7 +182,7 @@ impl CompressedBody {
         }
     }
 
-    /// Appends the end of the encoded body, of its chunks, and the backend's trailers.
+    /// Appends the end of the encoded body, the last chunk, and the backend's trailers.
     fn finish(
         &mut self,
         mut written: Vec<u8>,
@@ -205,7 +207,7 @@ impl CompressedBody {
 }
 
 impl Exchange<'_> {
-    /// Accepts the head of an answer that may be compressed.
+    /// Accepts the head of a response that may be compressed.
     #[cold]
     #[inline(never)]
     pub(super) fn accept_compressible(
@@ -216,7 +218,7 @@ impl Exchange<'_> {
         self.accept_head(plan)
     }
 
-    /// `None`: the answer goes on as it is, whatever the client accepts.
+    /// Decides how the response is sent; `None`: unchanged, whatever the client accepts.
     fn plan_answer(&mut self, config: &CompressionConfig) -> Option<AnswerPlan> {
         let (request, asked) = (self.order.request, self.client.buffer.bytes());
         let answer = self.incoming.bytes();
@@ -247,7 +249,7 @@ impl Exchange<'_> {
         if !traits.varies {
             lines.extend_from_slice(VARY);
         }
-        // An HTTP/1.0 client couldn't tell the end of such a body from a break.
+        // An HTTP/1.0 client couldn't tell the end of such a body from a broken connection.
         let algorithm = match request.version {
             HttpVersion::Http10 => None,
             HttpVersion::Http11 => choose_coding(asked, request, &config.algorithms),
@@ -258,7 +260,7 @@ impl Exchange<'_> {
         let mut encoder = None;
         if !is_head {
             let lasts = self.response.is_event_stream;
-            // A drain may end a stream of events before it has come to its length.
+            // A drain may end an event stream before its announced length.
             let length = length.filter(|_| !lasts);
             let counters = &self.plane.counters;
             encoder = BodyEncoder::begin(config, algorithm, length, lasts, counters);
@@ -284,8 +286,8 @@ impl Exchange<'_> {
         })
     }
 
-    /// A client that knows the answer by the weak form of its tag has it compressed. It finds it again by that form only
-    /// (RFC 9111, section 4.3.4).
+    /// Decides about a 304 response. A client that knows the response by the weak form of its ETag has a compressed
+    /// copy, and finds it again by that form only (RFC 9111, section 4.3.4).
     fn plan_not_modified(&mut self, traits: &AnswerTraits) -> Option<AnswerPlan> {
         let etag = traits.etag.of(self.incoming.bytes());
         if !self.is_asked(b"if-none-match", |value| is_weak_form(value, etag))
@@ -302,13 +304,13 @@ impl Exchange<'_> {
         AnswerPlan::with_lines(lines)
     }
 
-    /// Whether the route has a tag of its own for its answers, or wants none.
+    /// Returns whether the route sets or removes the ETag of its responses.
     fn is_etag_changed(&self) -> bool {
         let changes = self.order.changes;
         changes.is_some_and(|changes| changes.dropped.has(b"etag"))
     }
 
-    /// Whether the request has a field of this name with such a value.
+    /// Returns whether the request has a header field of this name with a matching value.
     fn is_asked(&self, name: &[u8], fits: impl Fn(&[u8]) -> bool) -> bool {
         let asked = self.client.buffer.bytes();
         self.order.request.fields.iter().any(|field| {
@@ -316,7 +318,7 @@ impl Exchange<'_> {
         })
     }
 
-    /// The length that the answer to a HEAD tells.
+    /// Returns the length that the response to a HEAD request announces.
     fn told_length(&self) -> Option<u64> {
         let answer = self.incoming.bytes();
         let mut fields = self.response.fields.iter();
@@ -327,7 +329,7 @@ impl Exchange<'_> {
             .ok()
     }
 
-    /// Leaves out the fields with these names, and what is said of the body's length.
+    /// Removes the header fields with these names, and those about the body's length.
     fn drop_fields(&mut self, is_dropped: impl Fn(&[u8]) -> bool) {
         let answer = self.incoming.bytes();
         for field in &mut self.response.fields {
@@ -341,7 +343,8 @@ impl Exchange<'_> {
         self.response.rewrite_length = false;
     }
 
-    /// The head is written, from `head` on, and its body, if there is one, is to go through the plan's encoder.
+    /// Begins the response whose head was written from offset `head` on; its body, if there is one, goes through the
+    /// plan's encoder.
     pub(super) fn begin_compressed(&mut self, plan: AnswerPlan, head: usize) {
         let (Some(encoder), ResponseProgress::Body(_)) = (plan.encoder, &self.receiving) else {
             return;
@@ -366,7 +369,7 @@ impl Exchange<'_> {
             })));
     }
 
-    /// Receives more of a body that is compressed, unless there is some already.
+    /// Receives more of a compressed body, unless there are unprocessed bytes already.
     #[cold]
     #[inline(never)]
     pub(super) fn poll_compressed(
@@ -384,7 +387,7 @@ impl Exchange<'_> {
             body.has_paused = false;
         } else if body.holds_back() {
             if !body.has_paused {
-                // What comes in several reads comes as one where the backend is quick.
+                // If the backend is quick, the data of several reads is compressed together.
                 body.has_paused = true;
                 yield_to_reactor(cx);
                 return Ok(Poll::Pending);
@@ -396,7 +399,7 @@ impl Exchange<'_> {
         Ok(polled)
     }
 
-    /// Compresses a step of what was received.
+    /// Compresses the next part of the received bytes.
     #[cold]
     #[inline(never)]
     pub(super) fn compress_received(&mut self) -> Result<(), ForwardFailure> {
@@ -421,14 +424,14 @@ impl Exchange<'_> {
             let flushed = body.encoder.flush(out);
             flushed.map_err(|_: EncoderError| ResponseTruncation::EncoderFailed)
         })?;
-        // The head doesn't wait for the body's first byte either.
+        // The head is sent even if no byte of the body has come.
         if let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving {
             self.outgoing.append(&mut body.head);
         }
         Ok(())
     }
 
-    /// The backend's body is complete.
+    /// Ends the response after the backend's body is complete.
     pub(super) fn finish_compressed(&mut self) -> Result<(), ForwardFailure> {
         let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
             return Ok(());
@@ -441,7 +444,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// A stream of events is to end: at once, if it is between two of them.
+    /// Ends an event stream, immediately if it is between two events.
     pub(super) fn end_compressed_events(&mut self) {
         let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
             return;
@@ -456,7 +459,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Has `step` write something with the encoder, and puts it into a chunk.
+    /// Calls `step` to write something with the encoder, and sends the output as a chunk.
     fn write_compressed<T>(
         &mut self,
         step: impl FnOnce(&mut CompressedBody, &[u8], &mut Vec<u8>) -> Result<T, ResponseTruncation>,
@@ -475,7 +478,7 @@ impl Exchange<'_> {
     }
 }
 
-/// Back to the thread.
+/// Returns the scratch space to the thread.
 fn give_back(mut written: Vec<u8>) {
     written.clear();
     written.shrink_to(LARGEST_KEPT);

@@ -1,4 +1,4 @@
-//! How long an attempt waits for which peer, and how it fails when nothing comes.
+//! Timeouts of an attempt: how long it waits for which peer, and how it fails after that.
 
 use std::task::{Context, Poll};
 
@@ -10,8 +10,8 @@ use crate::proxy::client::heard::WaitEnd;
 use crate::rt::clock;
 
 impl Exchange<'_> {
-    /// Whether it is the client's turn to send: the backend has all that is here, and is not being asked first
-    /// whether it wants the body (RFC 9110 §10.1.1).
+    /// Returns whether the client is the one to send next: the backend has everything received so far, and the client
+    /// doesn't wait for a `100 Continue` first (RFC 9110 §10.1.1).
     fn waits_for_body(&self) -> bool {
         let asked_first = self.order.request.expect_continue;
         self.sending == Sending::Active
@@ -21,7 +21,7 @@ impl Exchange<'_> {
             && !(asked_first && self.interim == 0 && self.upload.total() == 0)
     }
 
-    /// Ready: a peer has kept the attempt waiting for too long.
+    /// Polls the deadline: ready once a peer has kept the attempt waiting for too long.
     pub(super) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
@@ -39,7 +39,7 @@ impl Exchange<'_> {
             })
     }
 
-    /// The deadline of the peer that is waited for now, and the failure if nothing has come by then.
+    /// Returns the deadline of the peer that is waited for now, and the failure if it passes.
     fn deadline(&mut self) -> Option<(Time, ForwardFailure)> {
         let server = self.order.server;
         let for_body = self.waits_for_body();
@@ -92,7 +92,7 @@ impl Exchange<'_> {
         Some((at, failure))
     }
 
-    /// The failure when a limit is reached: answered with `status` if no answer has begun.
+    /// Returns the failure for a reached limit: answered with `status` if no response has begun.
     pub(super) fn limited(&self, limit: ServerLimit, status: u16) -> ForwardFailure {
         ForwardFailure::Limited {
             limit,
@@ -100,7 +100,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The failure when a limit is reached and no answer can be sent: the client is cut.
+    /// Returns the failure for a reached limit if no response can be sent: the client is cut off.
     fn cut(&self, limit: ServerLimit) -> ForwardFailure {
         ForwardFailure::Limited {
             limit,

@@ -1,4 +1,4 @@
-//! Streams of events: passed on in chunks of our own, so that a drain can end one between two events.
+//! Event streams (server-sent events): passed on in new chunks, so that a drain can end one between two events.
 
 use std::task::Context;
 
@@ -14,16 +14,16 @@ use crate::registry::endpoint::RequestKind;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// A stream of events under way.
+/// An event stream in progress.
 #[derive(Debug, Default)]
 pub(super) struct EventStream {
-    /// `None`: the backend sends until it closes.
+    /// `None`: the backend sends until it closes the connection.
     pub(super) decoder: Option<ChunkDecoder>,
     pub(super) data: Vec<u8>,
     pub(super) tracker: EventTracker,
 }
 
-/// A stream of events at a still point.
+/// An event stream that is paused between two events.
 #[derive(Debug, Default)]
 pub struct RestingEvents {
     stream: Box<EventStream>,
@@ -32,15 +32,15 @@ pub struct RestingEvents {
 }
 
 impl RestingEvents {
-    /// Where the backend's chunks stand (`None`: it sends none), where the events stand, and whether the client's
-    /// connection may carry another request.
+    /// Exports the position in the backend's chunks (`None`: it sends no chunks), the position in the events, and
+    /// whether the client's connection may carry another request.
     pub fn export(&self) -> (Option<ChunkPosition>, EventTracker, bool) {
         let decoder = self.stream.decoder.as_ref();
         let chunks = decoder.and_then(ChunkDecoder::position);
         (chunks, self.stream.tracker, self.keep_alive)
     }
 
-    /// The reverse.
+    /// Imports what [`Self::export`] has returned.
     pub fn import(chunks: Option<ChunkPosition>, events: EventTracker, keep_alive: bool) -> Self {
         let decoder = chunks.map(|chunks| ChunkDecoder::of_response_at(chunks, MAX_TRAILER));
         Self {
@@ -54,13 +54,13 @@ impl RestingEvents {
     }
 }
 
-/// What becomes of a stream in this turn.
+/// What a stream does in this turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamTurn {
     GoesOn,
-    /// The stream is to end between two events.
+    /// The stream is ended between two events.
     Ends,
-    /// The stream is at a still point, and may move to another process.
+    /// The stream is paused between two events, and may move to another process.
     Rests,
 }
 
@@ -104,7 +104,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// A drain or a shutdown wants streams to end: between two events, at this connection's own moment.
+    /// Checks whether a drain or a shutdown ends the stream: between two events, at a time of this connection's own.
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> StreamTurn {
         if !matches!(
             self.receiving,
@@ -142,8 +142,8 @@ impl Exchange<'_> {
         StreamTurn::Ends
     }
 
-    /// Whether the stream stands where another process can go on with it. All that was read of the backend is written down
-    /// for the client by now, and neither peer has more to say for the moment.
+    /// Returns whether the stream can be continued by another process. At that point, everything read from the
+    /// backend has been written out for the client, and neither peer has more to send for the moment.
     fn is_at_rest(&self) -> bool {
         let reason = match &self.receiving {
             ResponseProgress::Body(RemainingBody::Events(events)) => self.stay_reason(events),
@@ -164,7 +164,7 @@ impl Exchange<'_> {
             return Some(StayReason::Request);
         }
         let unsent = self.outgoing.len() - self.outgoing_sent;
-        // Until the head has gone out, it is unknown how many of the bytes sent are body.
+        // Until the head has been sent, it is unknown how many of the sent bytes belong to the body.
         let is_head_sent = self.tally.bytes_out >= self.tally.head_out;
         if !is_head_sent || unsent.max(self.incoming.len()) > MOST_CARRIED {
             return Some(StayReason::Buffers);
@@ -185,12 +185,12 @@ impl Exchange<'_> {
             }));
         }
         self.outgoing.drain(..self.outgoing_sent);
-        // What was sent of the request is of no more use.
+        // The part of the request that was sent is not needed any more.
         self.upload.release(&mut self.client.buffer);
         (Ok(ForwardEnd::AtRest), self.tally, self.incoming)
     }
 
-    /// Continues a stream from its still point. The answer's head is in its place already.
+    /// Continues a paused stream. The response head has been restored already.
     pub(super) fn come_from_rest(
         &mut self,
         resting: RestingEvents,

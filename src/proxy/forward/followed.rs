@@ -1,11 +1,11 @@
-//! Notes an answer, where its request is followed by a split plan or a trace.
+//! Records a response for a split plan or a trace that follows its request.
 
 use super::Exchange;
 use crate::core::call_status::CallStatus;
 use crate::proxy::messages::grpc;
 
 impl Exchange<'_> {
-    /// The answer's head has been taken.
+    /// Records that the response head was accepted.
     #[cold]
     pub(super) fn follow_answer(&mut self) {
         let (Some(followed), Some(at)) = (&mut self.client.followed, self.tally.answered) else {
@@ -20,15 +20,15 @@ impl Exchange<'_> {
         }
     }
 
-    /// The head of the answer to a call is here, and nothing of it has been consumed yet: it may have all that is said of
-    /// the call.
+    /// Records the head of a gRPC response, before any of it is consumed: it may contain the call's status.
     #[cold]
     pub(super) fn follow_call_head(&mut self) {
         let status = self.judge_call_head();
         self.follow_call(status);
     }
 
-    /// The trailers of a call are here. Without a status, its client takes it for UNKNOWN, unless HTTP's says more.
+    /// Records the trailers of a gRPC response. Without a status, the client assumes UNKNOWN, unless the HTTP status
+    /// says more.
     pub(super) fn follow_trailers(&mut self, status: Option<u8>) {
         if self.client.followed.is_some() && !self.is_call_judged {
             let of_none = (self.response.status == 200).then_some(grpc::UNKNOWN);

@@ -1,22 +1,23 @@
-//! The address of the client behind trusted proxies, as only those proxies report it.
+//! Finds the client's address behind trusted proxies, as those proxies report it.
 //!
-//! Each proxy appends the address that it got the request from, so the list is read from its right end, for as long
-//! as the one who wrote an entry is trusted. Entries further left may be forged. The connection's own address comes
-//! before the list's right end: callers ask only where that one is trusted.
+//! Each proxy appends the address from which it got the request, so the list is read from its right end, as long as
+//! the proxy that wrote an entry is trusted. Entries further left may be forged. The connection's own address
+//! precedes the list's right end: callers use this module only if that address is trusted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 
-/// Most entries that are read; real chains of proxies are shorter.
+/// Maximum number of entries read; real chains of proxies are shorter.
 const MAX_HOPS: usize = 64;
 
-/// The address of the client: the rightmost one that is not trusted; where all are, the leftmost. An entry that is no
-/// address (`unknown`, `_hidden`, anything else) ends the walk at the one before it. `None`: no entry is one.
+/// Returns the client's address: the rightmost address that is not trusted, or the leftmost if all are. An entry that
+/// is not an address (`unknown`, `_hidden`, anything else) ends the search at the entry before it. `None`: there is
+/// no address.
 ///
-/// `X-Forwarded-For` is read where there is one, else `Forwarded` (RFC 7239): proxies that write the former are many,
-/// and most of them pass the latter on as a client has sent it.
+/// `X-Forwarded-For` is read if present, otherwise `Forwarded` (RFC 7239): many proxies write the former, and most of
+/// them pass on the latter as the client sent it.
 pub fn client(buf: &[u8], head: &RequestHead, trusts: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let kinds = [
         (FieldKind::XForwardedFor, plain as fn(&[u8]) -> _),
@@ -40,7 +41,7 @@ pub fn client(buf: &[u8], head: &RequestHead, trusts: impl Fn(IpAddr) -> bool) -
     found
 }
 
-/// The entries of a list, the last one first, without the space around them.
+/// The entries of a list from right to left, trimmed.
 struct FromRight<'a>(Option<&'a [u8]>);
 
 impl<'a> Iterator for FromRight<'a> {
@@ -51,7 +52,7 @@ impl<'a> Iterator for FromRight<'a> {
         let mut quoted = false;
         for at in (0..list.len()).rev() {
             match list[at] {
-                // Seen from its end, a quoted text begins at the quote that no backslash escapes.
+                // Read from the right, a quoted string begins at the quote that no backslash escapes.
                 b'"' if !(quoted && is_escaped(list, at)) => quoted = !quoted,
                 b',' if !quoted => {
                     self.0 = Some(&list[..at]);
@@ -65,18 +66,18 @@ impl<'a> Iterator for FromRight<'a> {
     }
 }
 
-/// Whether an odd number of backslashes stands before this place.
+/// Returns whether an odd number of backslashes precedes this position.
 fn is_escaped(text: &[u8], at: usize) -> bool {
     let backslashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\');
     backslashes.count() % 2 == 1
 }
 
-/// An entry of `X-Forwarded-For`: an address, with or without port.
+/// Parses an entry of `X-Forwarded-For`: an address, with or without port.
 fn plain(entry: &[u8]) -> Option<IpAddr> {
     node(std::str::from_utf8(entry).ok()?)
 }
 
-/// An element of `Forwarded` (RFC 7239 §4): its one `for`.
+/// Parses an element of `Forwarded` (RFC 7239 §4): its only `for` parameter.
 fn named(element: &[u8]) -> Option<IpAddr> {
     let mut found = None;
     for pair in pairs(std::str::from_utf8(element).ok()?) {
@@ -96,7 +97,7 @@ fn named(element: &[u8]) -> Option<IpAddr> {
     found
 }
 
-/// What semicolons separate, those within quotes left out.
+/// Splits at semicolons outside of quotes.
 fn pairs(element: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     element.split(move |c| {
@@ -110,8 +111,8 @@ fn pairs(element: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// RFC 7239 §6: an IPv4 address, or an IPv6 one in brackets, with or without port. One without brackets is taken, too:
-/// that is how `X-Forwarded-For` has it.
+/// Parses an IPv4 address, or an IPv6 address in brackets, with or without port (RFC 7239 §6). An IPv6 address
+/// without brackets is accepted too, as used in `X-Forwarded-For`.
 fn node(text: &str) -> Option<IpAddr> {
     let address = if let Some(rest) = text.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
@@ -128,7 +129,7 @@ fn node(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// A number, or a name that hides one.
+/// Returns whether this is a port number, or a name that hides one.
 fn is_port(text: &str) -> bool {
     let all =
         |text: &str, fits: fn(&u8) -> bool| !text.is_empty() && text.bytes().all(|b| fits(&b));
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
     use crate::proxy::h1::request::{HeadLimits, HeadProgress};
 
-    /// The client that these lines of a head tell of, where 10.0.0.0/8 and fd00::/8 are trusted.
+    /// Returns the client that these lines report, if 10.0.0.0/8 and fd00::/8 are trusted.
     fn found(lines: &[&str]) -> Option<String> {
         let text = format!(
             "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n",
@@ -181,7 +182,7 @@ mod tests {
             ("[2001:db8::1]:4711", "2001:db8::1"),
             ("::ffff:192.0.2.1, ::ffff:10.0.0.1", "192.0.2.1"),
             (" , 192.0.2.1 ,, 10.0.0.1 ,", "192.0.2.1"),
-            // What is no address ends the walk at the last one whose word counts.
+            // An entry that is not an address ends the search at the last trustworthy one.
             ("192.0.2.1, unknown, 10.0.0.1", "10.0.0.1"),
             ("192.0.2.1, _hidden, 10.0.0.1", "10.0.0.1"),
             ("192.0.2.1, \"x, 10.0.0.1", "10.0.0.1"),
@@ -214,7 +215,7 @@ mod tests {
                 "192.0.2.1",
             ),
             ("for=192.0.2.1;host=\"a\\\",for=6.6.6.6\"", "192.0.2.1"),
-            // An open quote of a client's own does no harm to what stands right of it.
+            // A client's unclosed quote doesn't affect the entries to its right.
             ("for=\"6.6.6.6, for=192.0.2.1, for=10.0.0.1", "192.0.2.1"),
             ("for=192.0.2.1, for=_hidden, for=10.0.0.1", "10.0.0.1"),
             ("for=192.0.2.1, for=unknown, for=10.0.0.1", "10.0.0.1"),

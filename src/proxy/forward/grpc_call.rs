@@ -1,4 +1,4 @@
-//! Calls of gRPC: streams that can be ended between two messages, and that may be silent for as long as they like.
+//! gRPC calls: streams that can be ended between two messages, and that may be silent for any time.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::proxy::messages::grpc::{self, MessageTracker};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// How long writing the status of a call that has broken may take.
+/// Longest time for writing the status of a call that failed.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// A call's response under way.
+/// The response of a call in progress.
 #[derive(Debug)]
 pub(super) struct GrpcResponse {
     decoder: ChunkDecoder,
     tracker: MessageTracker,
-    /// Its trailers, as far as they have come.
+    /// Its trailers, as far as they have arrived.
     trailers: Vec<u8>,
 }
 
@@ -34,8 +34,8 @@ impl Default for GrpcResponse {
 }
 
 impl GrpcResponse {
-    /// Says how many bytes belong to the response, and whether it is complete with them. If it is `ending`, no more than
-    /// up to the end of a message.
+    /// Returns how many bytes belong to the response, and whether it is complete with them. If it is `ending`, at
+    /// most the bytes up to the end of a message are counted.
     pub(super) fn follow(
         &mut self,
         bytes: &[u8],
@@ -58,30 +58,31 @@ impl GrpcResponse {
         Ok((at, self.decoder.is_complete()))
     }
 
-    /// What its trailers say became of it, once they are here.
+    /// Returns the status in its trailers, once they have arrived.
     pub(super) fn status(&self) -> Option<u8> {
         grpc::status_of(&self.trailers)
     }
 
-    /// Whether what was passed on ends with a whole message, in a whole chunk.
+    /// Returns whether the bytes passed on end with a complete message and a complete chunk.
     fn may_end(&self) -> bool {
         self.decoder.is_between_chunks() && self.tracker.is_between_messages()
     }
 }
 
 impl Exchange<'_> {
-    /// Whether its response may last, and be silent meanwhile.
+    /// Returns whether the response may last for any time, with pauses.
     pub(super) fn may_last(&self) -> bool {
         self.response.is_event_stream || self.order.request.is_grpc
     }
 
-    /// Whether nothing has to come for now: an event, a message, or, `for_body`, what a client may send of its call.
+    /// Returns whether no data is due for now: an event, a message, or (`for_body`) more of the client's side of a
+    /// call.
     pub(super) fn may_be_silent(&self, for_body: bool) -> bool {
         let calls = self.order.request.is_grpc && for_body;
         calls || (self.begun && self.may_last())
     }
 
-    /// Why a call that could go on is ended: the backend is about to stop, or the proxy is.
+    /// Returns why a call is ended that could go on: the backend is about to stop, or the proxy is.
     pub(super) fn why_it_ends(&self) -> &'static str {
         match self.connection.ticket.interrupt().level() >= ShutdownLevel::End {
             true => grpc::STOPPING,
@@ -89,7 +90,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Ends a call with UNAVAILABLE, if it is between two messages and the client has all of it.
+    /// Ends a call with UNAVAILABLE, if it is between two messages and the client has received all of it.
     pub(super) fn end_call(&mut self, why: &str) -> bool {
         let ResponseProgress::Body(RemainingBody::Call(call)) = &self.receiving else {
             return false;
@@ -104,7 +105,7 @@ impl Exchange<'_> {
         true
     }
 
-    /// Sends the client of a call that breaks off a status, where that is possible, rather than a bare reset.
+    /// Sends the client of a failed call a status, if possible, instead of only resetting the stream.
     pub(super) async fn tell_of(&mut self, failure: ForwardFailure) {
         let why = match failure {
             ForwardFailure::Truncated(ResponseTruncation::UpstreamClosed) => {
@@ -130,8 +131,8 @@ impl Exchange<'_> {
     }
 }
 
-/// For how long a call's answer may keep its client waiting: `grpc-timeout`, if that is longer than `otherwise`. The
-/// client watches its own deadline.
+/// Returns the timeout for a call's response: `grpc-timeout`, if that is longer than `otherwise`. The client watches
+/// its own deadline.
 pub fn answer_timeout(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Duration {
     if !head.is_grpc {
         return otherwise;
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ending_call_stops_behind_a_message_and_its_chunk() {
+    fn ending_call_stops_after_a_message_and_its_chunk() {
         let whole =
             b"7\r\n\0\0\0\0\x02ab\r\n6\r\n\0\0\0\0\x02a\r\n1\r\nb\r\n0\r\ngrpc-status: 0\r\n\r\n";
         let mut call = GrpcResponse::default();

@@ -1,5 +1,5 @@
-//! Answers of 101: whether they switch to what was asked for. Handshakes of WebSockets are made here on behalf of clients
-//! of HTTP/2.
+//! Responses with status 101: checks whether they switch to the requested protocol. For clients of HTTP/2, the proxy
+//! makes the WebSocket handshake with the backend.
 
 use super::{Exchange, ForwardFailure};
 use crate::proxy::h1::method::UpgradeProtocol;
@@ -7,7 +7,7 @@ use crate::proxy::h1::span::HeaderField;
 use crate::proxy::messages::websocket;
 
 impl Exchange<'_> {
-    /// Whether a 101 is the answer to what the client has asked for.
+    /// Checks whether a 101 response is a valid answer to the client's request.
     pub(super) fn judge_upgrade(&self) -> Result<(), ForwardFailure> {
         if !self.switches_as_offered() {
             return Err(ForwardFailure::BadResponse(
@@ -22,15 +22,15 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Whether a 101 switches to a protocol that the client has offered.
+    /// Returns whether a 101 response switches to a protocol that the client has offered.
     fn switches_as_offered(&self) -> bool {
         let request = self.order.request;
         let offered = request.offered(self.client.buffer.bytes());
         self.response.agrees(self.incoming.bytes(), offered)
     }
 
-    /// Whether a WebSocket's backend has understood the handshake. A client of HTTP/1 checks that itself; for one of
-    /// HTTP/2 the proxy made the key, and so has to check the answer (RFC 6455 §4.1).
+    /// Returns whether a WebSocket's backend has accepted the handshake. An HTTP/1 client checks that itself; for an
+    /// HTTP/2 client the proxy generated the key, and so has to check the response (RFC 6455 §4.1).
     fn is_accepted(&self) -> bool {
         if !self.client.origin.is_http2() {
             return true;
@@ -46,7 +46,7 @@ impl Exchange<'_> {
     }
 }
 
-/// The value of a field that is there once.
+/// Returns the value of a header field that is present exactly once.
 fn value_of<'a>(fields: &[HeaderField], buffer: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut found = fields
         .iter()

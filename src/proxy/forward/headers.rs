@@ -1,15 +1,15 @@
-//! What happens to a head on its way through: the header block is copied, with edits.
+//! Rewrites a message head for the next hop: the header fields are copied, with edits.
 //!
-//! How to use: parse a head, fill a [`RequestEdit`] or [`ResponseEdit`], and append the new head to the buffer
-//! that goes out. Fields that need no edit are copied in runs, byte for byte and in order; what is replaced or
-//! added comes after them. The result is a complete head with its blank line.
+//! Usage: parse a head, fill a [`RequestEdit`] or [`ResponseEdit`], and append the new head to the outgoing buffer.
+//! Header fields without edits are copied in runs, byte for byte and in order; replaced and added ones come after
+//! them. The result is a complete head with its empty line.
 //!
-//! - Fields of the hop (RFC 9110 §7.6.1) end here: `Connection`, all that it names, `Keep-Alive`,
-//!   `Proxy-Connection`, `TE` (but `TE: trailers` is passed on), `Upgrade` (unless one is passed on),
-//!   `HTTP2-Settings`. `Transfer-Encoding` is written anew where the next hop gets chunks.
-//! - What a client says about itself (`X-Forwarded-…`, `X-Real-IP`, `Forwarded`) is dropped unless the client is
-//!   trusted, whatever else is configured. What it says of its certificate is dropped from everybody.
-//! - What goes out is always HTTP/1.1 (RFC 9110 §2.5), with exactly one `Host`.
+//! - Hop-by-hop header fields (RFC 9110 §7.6.1) are removed: `Connection`, all that it names, `Keep-Alive`,
+//!   `Proxy-Connection`, `TE` (but `TE: trailers` is passed on), `Upgrade` (unless an upgrade is passed on),
+//!   `HTTP2-Settings`. `Transfer-Encoding` is written anew if the next hop gets chunks.
+//! - Header fields in which a client describes itself (`X-Forwarded-…`, `X-Real-IP`, `Forwarded`) are removed unless
+//!   the client is trusted, whatever else is configured. Header fields about its certificate are always removed.
+//! - The new head is always HTTP/1.1 (RFC 9110 §2.5), and a request has exactly one `Host`.
 
 use super::changed_fields::{ChangedFields, RequestChanges, copy_changed};
 use super::passes;
@@ -24,27 +24,27 @@ use crate::proxy::h1::span::HeaderField;
 /// The edits of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestEdit<'a> {
-    /// `[headers]`.
+    /// The `[headers]` section of the configuration.
     pub policy: &'a config::HeadersConfig,
-    /// The client's address without port; empty where it has none (a unix socket).
+    /// The client's address without port; empty if it has none (a unix socket).
     pub client_ip: &'a str,
     /// Whether that address is in `headers.trusted`.
     pub trusted: bool,
-    /// `http` or `https`: how the client came.
+    /// The scheme that the client used: `http` or `https`.
     pub scheme: &'a str,
-    /// The fields that tell of its certificate, as lines; empty where it has shown none.
+    /// Header fields that describe the client's certificate, as lines; empty if it has presented none.
     pub identity: &'a str,
-    /// For `X-Request-Id`: the client's own, see [`incoming_request_id`], or a new one.
+    /// For `X-Request-Id`: the client's id, see [`incoming_request_id`], or a new one.
     pub request_id: &'a [u8],
     /// Sent as `Host` instead of the client's (`preserve_host = false`).
     pub host_override: Option<&'a str>,
-    /// Sent as `Host` where the client gave none, which HTTP/1.0 allows: the backend's address.
+    /// Sent as `Host` if the client gave none, which HTTP/1.0 allows: the backend's address.
     pub fallback_host: &'a str,
-    /// What the route changes.
+    /// The changes that the route makes.
     pub changes: Option<&'a RequestChanges<'a>>,
 }
 
-/// Appends the head of the request to the backend.
+/// Appends the request head for the backend.
 pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
     let policy = edit.policy;
     let host = new_host(buf, head, edit);
@@ -137,8 +137,8 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
     out.extend_from_slice(b"\r\n");
 }
 
-/// The client's own `X-Request-Id`, if there is exactly one and it is fit to be passed on and logged:
-/// 1 to 128 letters, digits, `.`, `_`, `:` or `-`.
+/// Returns the client's `X-Request-Id`, if there is exactly one and it is fit to be passed on and logged: 1 to 128
+/// letters, digits, `.`, `_`, `:` or `-`.
 pub fn incoming_request_id<'a>(buf: &'a [u8], head: &RequestHead) -> Option<&'a [u8]> {
     if head.kinds & FieldKind::XRequestId.bit() == 0 {
         return None;
@@ -154,7 +154,7 @@ pub fn incoming_request_id<'a>(buf: &'a [u8], head: &RequestHead) -> Option<&'a 
     (matches!(id.len(), 1..=128) && id.iter().all(sane)).then_some(id)
 }
 
-/// The `Host` to send, where it isn't the client's field as it is.
+/// Returns the `Host` to send, if it differs from the client's field.
 fn new_host<'a>(buf: &'a [u8], head: &RequestHead, edit: &RequestEdit<'a>) -> Option<&'a [u8]> {
     if let Some(host) = edit.host_override {
         return Some(host.as_bytes());
@@ -166,7 +166,7 @@ fn new_host<'a>(buf: &'a [u8], head: &RequestHead, edit: &RequestEdit<'a>) -> Op
     (head.authority.start < head.fields_start).then(|| head.authority.of(buf))
 }
 
-/// The request line in origin or asterisk form, which is what an origin server takes (RFC 9112 §3.2.1).
+/// Writes the request line in origin form or asterisk form, as origin servers expect it (RFC 9112 §3.2.1).
 fn request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
     let origin = head.origin.of(buf);
     let before: &[u8] = match (head.form, origin.first()) {
@@ -180,7 +180,7 @@ fn request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
     );
 }
 
-/// Copies a head's lines as [`copy_fields`] does, without those that a route drops.
+/// Copies a head's lines as [`copy_fields`] does, except those that a route drops.
 #[inline]
 fn copy_head(
     out: &mut Vec<u8>,
@@ -199,7 +199,7 @@ fn copy_head(
     }
 }
 
-/// Copies the lines from `from` to the blank line, without those whose kind is in `drop`.
+/// Copies the lines from `from` to the empty line, except those whose kind is in `drop`.
 #[inline]
 fn copy_fields(
     out: &mut Vec<u8>,
@@ -224,8 +224,8 @@ fn copy_fields(
     out.extend_from_slice(buf.get(run..end).unwrap_or(&[]));
 }
 
-/// `X-Forwarded-For`, `-Proto` and `-Host`. A trusted client's chain is extended; its scheme and host, which it has
-/// from its own client, stay.
+/// Appends `X-Forwarded-For`, `-Proto` and `-Host`. A trusted client's chain is extended; its scheme and host, which
+/// describe its own client, stay unchanged.
 fn x_forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
     let said = if edit.trusted { head.kinds } else { 0 };
     out.extend_from_slice(b"X-Forwarded-For: ");
@@ -252,7 +252,7 @@ fn x_forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &Request
     }
 }
 
-/// `Forwarded` (RFC 7239 §4); an IPv6 address is bracketed and quoted (§6).
+/// Appends `Forwarded` (RFC 7239 §4); an IPv6 address is in brackets and quotes (§6).
 fn forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
     out.extend_from_slice(b"Forwarded: ");
     let chain = out.len();
@@ -269,14 +269,14 @@ fn forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEd
         _ => put(out, &[b"for=", client]),
     }
     if !head.authority.is_empty() {
-        // Quoted, because a port's colon isn't allowed in a token; an authority has no quote in it.
+        // Quoted, because a token can't contain a port's colon; an authority has no quotes in it.
         put(out, &[b";host=\"", head.authority.of(buf), b"\""]);
     }
     put(out, &[b";proto=", edit.scheme.as_bytes(), b"\r\n"]);
 }
 
-/// What a client without an address adds to a chain that begins at `chain`: nothing, where a trusted client has sent
-/// a chain already, since a reader that starts at the chain's end would stop at an unknown entry.
+/// Returns the entry for a client without an address in a chain that begins at `chain`: empty if a trusted client has
+/// sent a chain already, since a reader that starts at the chain's end would stop at an unknown entry.
 #[cold]
 fn nobody<'a>(out: &mut Vec<u8>, chain: usize, unknown: &'a [u8]) -> &'a [u8] {
     if out.len() == chain {
@@ -286,7 +286,7 @@ fn nobody<'a>(out: &mut Vec<u8>, chain: usize, unknown: &'a [u8]) -> &'a [u8] {
     &[]
 }
 
-/// The values of all fields of a kind as the start of one list, each followed by a comma.
+/// Appends the values of all header fields of a kind as the start of one list, each followed by a comma.
 fn join(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, kind: FieldKind) {
     for field in head
         .fields
@@ -297,7 +297,7 @@ fn join(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, kind: FieldKind) {
     }
 }
 
-/// `Via` with the version that the message came in (RFC 9110 §7.6.3); earlier ones stay, as lines before it.
+/// Appends `Via` with the version of the received message (RFC 9110 §7.6.3); earlier entries stay as lines before it.
 fn via(out: &mut Vec<u8>, version: HttpVersion) {
     out.extend_from_slice(match version {
         HttpVersion::Http11 => b"Via: 1.1 lameduck\r\n",
@@ -305,21 +305,21 @@ fn via(out: &mut Vec<u8>, version: HttpVersion) {
     });
 }
 
-/// How the client gets the body.
+/// How the body is framed for the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClientFraming {
     /// Framed as the backend framed it, byte for byte.
     #[default]
     Same,
-    /// Content without chunks, ended by the connection's end: chunks for an HTTP/1.0 client.
+    /// Without chunks, ended by closing the connection: a chunked body for an HTTP/1.0 client.
     Dechunked,
-    /// In chunks, though the backend sends until it closes: keeps the client's connection usable.
+    /// In chunks, for a body that the backend ends by closing: keeps the client's connection usable.
     Chunked,
 }
 
 impl ClientFraming {
-    /// What to do for this client: take chunks apart for HTTP/1.0 (RFC 9112 §7.1), make chunks for HTTP/1.1 where the
-    /// backend ends the body by closing, so that a body cut short can be told from a whole one.
+    /// Chooses the framing for this client: chunks are removed for HTTP/1.0 (RFC 9112 §7.1), and added for HTTP/1.1
+    /// if the backend ends the body by closing, so that a truncated body can be told from a complete one.
     pub fn choose(head: &ResponseHead, client_version: HttpVersion) -> Self {
         match (head.body, client_version) {
             (ResponseBody::Chunked, HttpVersion::Http10) => Self::Dechunked,
@@ -332,23 +332,23 @@ impl ClientFraming {
 /// The edits of a response.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseEdit<'a> {
-    /// Say `Connection: close`. Said anyway where only the connection's end can end the body.
+    /// Whether to send `Connection: close`. It is sent anyway if only closing the connection can end the body.
     pub close: bool,
     /// The version of the request.
     pub client_version: HttpVersion,
     /// How the client gets the body: [`ClientFraming::choose`].
     pub framing: ClientFraming,
-    /// Add `Via`.
+    /// Whether to add `Via`.
     pub via: bool,
-    /// `Strict-Transport-Security` with this `max-age`, unless the backend says one; 0: none.
+    /// `max-age` of `Strict-Transport-Security`, in seconds, unless the backend sends that field; 0: none.
     pub hsts: u64,
-    /// What the route changes.
+    /// The changes that the route makes.
     pub changes: Option<&'a ChangedFields<'a>>,
 }
 
-/// Appends the head of the response to the client.
+/// Appends the response head for the client.
 pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit<'_>) {
-    // RFC 9110 §8.6 and RFC 9112 §6.1: no length and no encoding in 1xx and 204.
+    // RFC 9110 §8.6 and RFC 9112 §6.1: neither length nor transfer encoding in 1xx and 204.
     let bodiless = head.status < 200 || head.status == 204;
     let mut drop = FieldSection::ResponseHead.withheld();
     if head.rewrite_length || bodiless || edit.framing == ClientFraming::Chunked {
@@ -361,7 +361,7 @@ pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: 
     let mut from = 0;
     if head.version != HttpVersion::Http11 || buf.get(12) != Some(&b' ') {
         from = head.fields_start as usize;
-        // `HTTP/1.x NNN`, and a reason if there is one; the space after the status is required (RFC 9112 §4).
+        // `HTTP/1.x NNN`, and a reason phrase if there is one; the space after the status is required (RFC 9112 §4).
         let reason = buf.get(13..from.saturating_sub(2)).unwrap_or(&[]);
         put(
             out,
@@ -415,7 +415,7 @@ pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: 
     out.extend_from_slice(b"\r\n");
 }
 
-/// The name of the field that binds a client to HTTPS.
+/// The name of the header field that binds a client to HTTPS.
 pub const HSTS: &[u8] = b"strict-transport-security";
 
 /// Appends `Strict-Transport-Security` (RFC 6797, section 6.1).
@@ -438,7 +438,7 @@ fn has_hsts(buf: &[u8], fields: &[HeaderField]) -> bool {
     fields.iter().any(named)
 }
 
-/// `Connection`, and `Upgrade` with a 101 and a 426, which both must have it (RFC 9110 §7.8).
+/// Appends `Connection`, and `Upgrade` with 101 and 426, which both need it (RFC 9110 §7.8).
 fn connection_line(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit<'_>) {
     if head.interim() {
         return;
@@ -451,7 +451,7 @@ fn connection_line(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &Re
         (true, true) => b"close, upgrade",
         (true, false) => b"close",
         (false, true) => b"upgrade",
-        // RFC 9112 §9.3: without the field, an HTTP/1.0 client expects a close.
+        // RFC 9112 §9.3: without the field, an HTTP/1.0 client expects the connection to be closed.
         (false, false) if edit.client_version == HttpVersion::Http10 => b"keep-alive",
         (false, false) => return,
     };
@@ -461,7 +461,7 @@ fn connection_line(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &Re
     }
 }
 
-/// One plain number for a list of equal ones, or for one with leading zeros.
+/// Writes one plain number instead of a list of equal numbers, or of a number with leading zeros.
 #[cold]
 fn rewrite_length(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead) {
     let Some(field) = head

@@ -1,26 +1,26 @@
-//! A minimum rate, as a bound on the time that a client may keep the proxy waiting.
+//! A minimum data rate, as a limit on the time that a client may keep the proxy waiting.
 //!
-//! Only time spent waiting for the client counts, and not for a backend that is slow to take or send a body. The
-//! client may keep the proxy waiting for the grace, and one second more for each `rate` bytes that it has moved.
+//! Only time spent waiting for the client counts, not for a backend that is slow to receive or send a body. The
+//! client may keep the proxy waiting for the grace period, plus one second for each `rate` bytes transferred.
 
 use std::time::Duration;
 
 use crate::core::Time;
 
-/// One direction of one exchange.
+/// The minimum rate in one direction of an exchange.
 #[derive(Debug, Default)]
 pub struct MinRatePace {
-    /// Bytes a second; 0: no limit.
+    /// Bytes per second; 0: no limit.
     rate: u64,
     grace: Duration,
-    /// How long the client was waited for, up to the last time that it moved bytes.
+    /// Total time spent waiting for the client, up to the last transfer.
     waited: Duration,
-    /// Since when the client is waited for now.
+    /// Start of the current wait for the client.
     since: Option<Time>,
 }
 
 impl MinRatePace {
-    /// A minimum rate in bytes a second (0: none), and the grace before it counts.
+    /// Creates the limit from a minimum rate in bytes per second (0: none), and a grace period.
     pub fn new((rate, grace): (u64, Duration)) -> Self {
         Self {
             rate,
@@ -30,29 +30,30 @@ impl MinRatePace {
         }
     }
 
-    /// Whether the caller has to call [`MinRatePace::wait`]. Without a rate it need not, and reads no clock.
+    /// Returns whether the caller has to call [`MinRatePace::wait`]. Without a rate it need not, and reads no clock.
     pub fn wants_to_know(&self) -> bool {
         self.rate > 0 && self.since.is_none()
     }
 
-    /// The client is waited for from now on.
+    /// Starts to wait for the client.
     pub fn wait(&mut self, now: Time) {
         self.since.get_or_insert(now);
     }
 
-    /// Whether the client is being waited for, and that counts.
+    /// Returns whether the client is being waited for, and a limit applies.
     pub fn is_waiting(&self) -> bool {
         self.since.is_some()
     }
 
-    /// The client has moved bytes, and is not waited for any more.
+    /// Ends the wait: the client has transferred bytes.
     pub fn moved(&mut self, now: Time) {
         if let Some(since) = self.since.take() {
             self.waited += now.saturating_sub(since);
         }
     }
 
-    /// Until when a client that has moved `bytes` bytes may keep the proxy waiting; `None` while it isn't waited for.
+    /// Returns the deadline for a client that has transferred `bytes` bytes; `None` while the proxy doesn't wait for
+    /// it.
     pub fn deadline(&self, bytes: u64) -> Option<Time> {
         let since = self.since?;
         let earned = u128::from(bytes) * 1000 / u128::from(self.rate.max(1));
@@ -76,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn off_it_never_asks_for_the_time() {
+    fn limit_that_is_off_never_reads_the_clock() {
         let pace = MinRatePace::new((0, Duration::from_secs(5)));
         assert!(!pace.wants_to_know() && !pace.is_waiting());
         assert_eq!(pace.deadline(0), None);
     }
 
     #[test]
-    fn silence_costs_the_grace_and_bytes_earn_time() {
+    fn silence_uses_up_the_grace_and_bytes_earn_time() {
         let mut pace = MinRatePace::new((100, Duration::from_secs(5)));
         assert!(pace.wants_to_know());
         pace.wait(at(0));
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_somebody_else_costs_nothing() {
+    fn waiting_for_the_backend_does_not_count() {
         let mut pace = MinRatePace::new((100, Duration::from_secs(5)));
         pace.wait(at(0));
         pace.moved(at(1));
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_is_too_large() {
+    fn extreme_values_do_not_overflow() {
         let mut pace = MinRatePace::new((1, Duration::MAX));
         pace.wait(at(0));
         assert_eq!(pace.deadline(u64::MAX), Some(Time::MAX));

@@ -1,12 +1,13 @@
 //! One attempt of one request on one upstream connection, with both directions live at once.
 //!
-//! The client may still be sending while the response arrives (early responses, 100-continue, streams both
-//! ways), so neither side waits for the other: each wake-up moves whatever can move.
+//! The client may still be sending while the response arrives (early responses, 100-continue, bidirectional streams),
+//! so neither side waits for the other: each wake-up moves whatever can move.
 //!
-//! [`forward_once`] makes the attempt. `request` is its way up and `response` its way down (`compressed` where the body is
-//! compressed, `events` for streams of events), with [`headers`] for the heads of both, `deadline` how long it waits for
-//! whom, `outcome` how it ends; `grpc_call` and `handshake` know what is special about calls and WebSockets, [`tunnel`]
-//! carries what follows a 101, and `watched` tells pools that judge their backends by it.
+//! [`forward_once`] makes the attempt. `request` sends the request and `response` the response (`compressed` if the
+//! body is compressed, `events` for event streams), with [`headers`] for the heads of both; `deadline` has the
+//! timeouts, `outcome` the ways in which an attempt ends. `grpc_call` and `handshake` handle the special cases of
+//! gRPC calls and WebSockets, [`tunnel`] carries the bytes after a 101, and `watched` reports results to pools with
+//! passive health checks.
 
 pub mod changed_fields;
 mod compressed;
@@ -60,86 +61,87 @@ use crate::rt::shutdown_signal::ShutdownLevel;
 use changed_fields::ChangedFields;
 use session_lines::SessionAnswer;
 
-/// Bytes that one exchange moves before the thread turns to others: some tens of microseconds. A large body between
-/// two fast peers would else occupy its thread for milliseconds, and quick requests would wait for it.
+/// Maximum number of bytes that one exchange moves before the thread turns to other tasks: some tens of microseconds.
+/// Otherwise a large body between two fast peers would occupy its thread for milliseconds, and short requests would
+/// have to wait.
 const TURN: usize = 128 * 1024;
 
-/// Which half is where, upwards.
+/// State of sending the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
     Active,
     Done,
-    /// The backend takes no more; it may still have answered.
+    /// The backend accepts no more data; it may still have answered.
     Refused,
 }
 
-/// What the exchange needs to know of the request.
+/// What the exchange needs to know about the request.
 pub struct ForwardParams<'a> {
     /// The client's request.
     pub request: &'a RequestHead,
-    /// When the attempt began, as the proxy saw it.
+    /// Start of the attempt, as the proxy saw it.
     pub began: Time,
-    /// When the request did.
+    /// Start of the request.
     pub since: Time,
-    /// The request's route, where that has more than a pool.
+    /// The request's route, if it consists of more than a pool.
     pub rule: Option<&'a RouteRule>,
-    /// `[server]`.
+    /// The `[server]` section of the configuration.
     pub server: &'a config::ServerConfig,
-    /// How long the backend may be silent.
+    /// Longest silence of the backend.
     pub read_timeout: Duration,
-    /// The answers that the client does not get, if a route says so.
+    /// The responses that are replaced by an error page, if the route says so.
     pub intercept: Option<InterceptedAnswers<'a>>,
-    /// When `total_timeout` is over, if there is one.
+    /// End of `total_timeout`, if there is one.
     pub ends: Option<Time>,
-    /// What the route changes of the answer's head.
+    /// The changes that the route makes to the response head.
     pub changes: Option<ChangedFields<'a>>,
-    /// How the answer may be compressed.
+    /// How the response may be compressed.
     pub compression: Option<&'a config::CompressionConfig>,
-    /// Watches the attempt, for pools that judge their backends by it.
+    /// Watches the attempt, for pools with passive health checks.
     pub watch: Option<AttemptWatch<'a>>,
-    /// What the answer tells the client of its session.
+    /// What the response tells the client about its session.
     pub session: Option<SessionAnswer<'a>>,
 }
 
-/// Those answers of the app in whose place an error page is sent.
+/// The app's responses that are replaced by an error page.
 #[derive(Debug, Clone, Copy)]
 pub struct InterceptedAnswers<'a> {
-    /// Where the pages are for all routes…
+    /// Has the error pages for all routes.
     pub config: &'a config::Config,
-    /// …and for this one.
+    /// Has the error pages of this route.
     pub route: &'a config::Route,
 }
 
 impl InterceptedAnswers<'_> {
-    /// Whether answers with this status are replaced by a page.
+    /// Returns whether responses with this status are replaced by a page.
     pub fn intercept_status(&self, status: u16) -> bool {
         self.config.error_page(status, Some(self.route)).is_some()
     }
 }
 
-/// What the access log and the counters need of a transfer.
+/// What the access log and the counters need to know about a transfer.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct TransferStats {
     /// Final status, once it is known.
     pub status: u16,
     /// Bytes written to the client.
     pub bytes_out: u64,
-    /// Of those, heads.
+    /// Bytes written to the client that belong to heads.
     pub head_out: u64,
     /// Bytes written to the backend.
     pub bytes_up: u64,
-    /// When the response's head was complete.
+    /// Time at which the response head was complete.
     pub answered: Option<Time>,
-    /// We ended it in its protocol's orderly way.
+    /// Whether the proxy ended the stream in the way that its protocol prescribes.
     pub ended_orderly: bool,
-    /// What the answer says against the backend.
+    /// The error of the backend that the response shows, if any.
     pub error: Option<AttemptError>,
-    /// The app has ended the client's session.
+    /// Whether the app has ended the client's session.
     pub ends_session: bool,
 }
 
-/// Makes one attempt on `connection`, to its end: sends the head that is in `scratch`, and then what comes from either side
-/// to the other. What was read beyond a 101's head comes back as the buffer.
+/// Makes one attempt on `connection`, to its end: sends the head that is in `scratch`, and then forwards the bytes of
+/// both sides. Bytes read beyond the head of a 101 are returned as the buffer.
 pub async fn forward_once(
     params: ForwardParams<'_>,
     plane: &DataPlane,
@@ -164,8 +166,8 @@ pub async fn forward_once(
     (end, exchange.tally, exchange.incoming)
 }
 
-/// Goes on with a stream of events from a still point, here or in another process: `scratch` has the answer's head, and what
-/// was not yet sent of it. What was read and not looked at is `incoming`.
+/// Continues a paused event stream, in this process or a newer one: `scratch` has the response head, and the output
+/// that was not yet sent. `incoming` has the bytes that were read and not processed.
 pub async fn resume_events(
     params: ForwardParams<'_>,
     plane: &DataPlane,
@@ -188,10 +190,10 @@ pub async fn resume_events(
     (end, exchange.tally, exchange.incoming)
 }
 
-/// An attempt under way.
+/// An attempt in progress.
 struct Exchange<'a> {
     order: ForwardParams<'a>,
-    /// The request's head as the backend gets it.
+    /// The request head for the backend.
     head: &'a [u8],
     plane: &'a DataPlane,
     client: &'a mut ClientConnection,
@@ -199,40 +201,40 @@ struct Exchange<'a> {
     connection: &'a mut IdleConnection,
     response: &'a mut ResponseHead,
     incoming: Buffer,
-    /// Bytes of `incoming` that may go to the client as they are.
+    /// Bytes of `incoming` that may be sent to the client unchanged.
     passable: usize,
-    /// What we wrote ourselves for the client: heads, and unchunked data.
+    /// Output for the client that the proxy wrote itself: heads, and data taken out of chunks.
     outgoing: &'a mut Vec<u8>,
     outgoing_sent: usize,
-    /// Receives a stream of events that comes to a still point.
+    /// Receives an event stream that is paused to move to another process.
     resting: &'a mut Option<Box<RestingEvents>>,
     head_sent: usize,
     sending: Sending,
     receiving: ResponseProgress,
     interim: u32,
     begun: bool,
-    /// The client gets another answer than this one.
+    /// Whether the client gets an error page instead of this response.
     is_intercepted: bool,
-    /// The status of the call was in its head.
+    /// Whether the call's status was in the response head.
     is_call_judged: bool,
     keep_alive: bool,
-    /// The stream of events is to end after the event under way.
+    /// Whether the event stream is to end after the current event.
     ending: bool,
-    /// Counts it among the streams, once it is one.
+    /// Counts the exchange among the streams, once it is one.
     lasting: Option<StreamGuard>,
     progress: Time,
-    /// The client sends no slower than this…
+    /// The client sends at least at this rate.
     pace_up: MinRatePace,
-    /// …and takes no slower than this.
+    /// The client receives at least at this rate.
     pace_down: MinRatePace,
-    /// The backend has reset a connection that it had not closed.
+    /// Whether the backend has reset a connection that it had not closed.
     reset: bool,
-    /// A peer did not take all that there was for it.
+    /// Whether a peer did not accept all the data that there was for it.
     stalled: bool,
-    /// Nothing is read from the client at present.
+    /// Whether reading from the client is suspended.
     is_deaf: bool,
     looks: ClientLooks,
-    /// How many bytes more it may move in this turn.
+    /// How many more bytes it may move in this turn.
     turn: usize,
     unflushed_up: bool,
     unflushed_down: bool,
@@ -296,7 +298,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ForwardEnd, ForwardFailure>> {
-        // Each direction goes on until it has to wait, and neither waits for the other: once is enough.
+        // Each direction goes on until it has to wait, and neither waits for the other: one pass is enough.
         self.turn = TURN;
         self.poll_up(cx)?;
         self.poll_down(cx)?;
@@ -382,7 +384,7 @@ impl<'a> Exchange<'a> {
         }
         self.client.interrupt.register(cx.waker());
         if self.client.interrupt.level() == ShutdownLevel::Cut {
-            // A call's client can still get a status; whether the app has seen the call is unknown.
+            // The client of a gRPC call can still get a status; whether the app has seen the call is unknown.
             return Err(match self.order.request.is_grpc && !self.begun {
                 true => ForwardFailure::ShutDown,
                 false => ForwardFailure::Truncated(ResponseTruncation::CutByShutdown),
@@ -393,7 +395,7 @@ impl<'a> Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Answers an inquiry about what is in flight on the backend.
+    /// Answers a request for the list of what is in flight on the backend.
     #[cold]
     fn answer_inquiry(&self) {
         let ticket = &self.connection.ticket;
@@ -408,14 +410,15 @@ impl Exchange<'_> {
     }
 }
 
-/// A reset of an open connection. Behind the peer's close it is reported as a broken pipe instead; and over TLS a close
-/// without a goodbye is an unexpected end, any other refusal of the peer's invalid data.
+/// Returns whether the error is a reset of an open connection. After the peer has closed, a reset is reported as a
+/// broken pipe instead; over TLS, a close without `close_notify` is an unexpected end, and any other failure of the
+/// peer is invalid data.
 fn is_reset(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, InvalidData, UnexpectedEof};
     !matches!(error.kind(), BrokenPipe | UnexpectedEof | InvalidData)
 }
 
-/// Writes two pieces as one.
+/// Writes two slices as one.
 fn poll_write_both(
     cx: &mut Context<'_>,
     stream: &mut Stream,

@@ -1,16 +1,16 @@
-//! How an attempt ends.
+//! The ways in which an attempt ends.
 
 use crate::metrics::ServerLimit;
 use crate::proxy::client::upload::UploadError;
 
-/// Why a response that had begun could not be finished.
+/// Why a response that had begun could not be completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseTruncation {
-    /// The backend closed in the middle of it.
+    /// The backend closed the connection in the middle of it.
     UpstreamClosed,
-    /// The backend sent what HTTP/2 does not allow.
+    /// The backend sent something that HTTP/2 does not allow.
     MalformedHttp2,
-    /// The backend sent what HTTP/1 does not allow (stable reason).
+    /// The backend sent something that HTTP/1 does not allow (stable reason).
     Malformed(&'static str),
     /// The backend sent nothing for `read_timeout`.
     Silent,
@@ -18,16 +18,16 @@ pub enum ResponseTruncation {
     InterimBroken,
     /// The client's own body was malformed.
     BadBody,
-    /// The drain's deadline cut it.
+    /// It was cut at the drain's deadline.
     CutByDrain,
-    /// The deadline of our own end cut it.
+    /// It was cut at the deadline of the proxy's own shutdown.
     CutByShutdown,
     /// The encoder of its body failed.
     EncoderFailed,
 }
 
 impl ResponseTruncation {
-    /// For the access log.
+    /// Returns the name for the access log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UpstreamClosed => "upstream closed in mid-response",
@@ -43,65 +43,66 @@ impl ResponseTruncation {
     }
 }
 
-/// How an attempt ended well.
+/// How an attempt ended without a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardEnd {
-    /// The response was delivered whole.
+    /// The response was delivered completely.
     Complete {
-        /// The upstream connection can carry another request.
+        /// Whether the upstream connection can carry another request.
         reusable: bool,
-        /// The client's connection can.
+        /// Whether the client's connection can carry another request.
         keep_alive: bool,
     },
-    /// The client got nothing of it, and is to get an error page. The head is at the start of what was read.
+    /// Nothing of the response was sent to the client, which gets an error page. The head is at the start of the read
+    /// bytes.
     Intercepted {
-        /// The upstream connection can carry another request.
+        /// Whether the upstream connection can carry another request.
         reusable: bool,
     },
-    /// 101: both sides now speak another protocol.
+    /// Status 101: both sides now speak another protocol.
     Upgraded,
-    /// A stream of events has come to a still point, and may move to another process. What it goes on with is in the
-    /// attempt's scratch.
+    /// An event stream is paused between two events, and may move to another process. The state to continue from is
+    /// in the attempt's scratch.
     AtRest,
 }
 
-/// How an attempt failed. The first group left the client untouched, so another answer can still be given.
+/// How an attempt failed. In the first group the client has received nothing, so another response can still be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardFailure {
-    /// The backend closed or reset before a byte of response.
+    /// The backend closed or reset the connection before the first byte of a response.
     Died {
-        /// It was a reset, with no close before it.
+        /// Whether it was a reset, with no close before it.
         reset: bool,
     },
-    /// No byte of response within `read_timeout`.
+    /// No byte of a response within `read_timeout`.
     Timeout,
-    /// The drain's deadline cut it before the response began.
+    /// The attempt was cut at the drain's deadline before the response began.
     Cut,
-    /// Our own shutdown's deadline came before a call's response began.
+    /// The deadline of the proxy's own shutdown passed before a call's response began.
     ShutDown,
-    /// The response could not be understood (stable reason).
+    /// The response was invalid (stable reason).
     BadResponse(&'static str),
-    /// The protocol to the backend has no words for the request: nothing was sent.
+    /// The request can't be expressed in the backend's protocol: nothing was sent.
     Untranslatable,
-    /// The body comes in chunks, and the backend speaks HTTP/1.0: nothing was sent.
+    /// The body is chunked, and the backend speaks HTTP/1.0: nothing was sent.
     LengthRequired,
-    /// The client's body could not be taken.
+    /// The client's body could not be read.
     BadBody(UploadError),
-    /// A limit of `[server]` was reached.
+    /// A limit of `[server]` was exceeded.
     Limited {
         /// The limit, for the log and the metric.
         limit: ServerLimit,
-        /// What the client can still be told; `None`: it is cut.
+        /// The status that the client can still be sent; `None`: it is cut off.
         answer: Option<u16>,
     },
-    /// The client went away.
+    /// The client disconnected.
     ClientGone,
-    /// The response had begun and could not be finished: the connection is cut, so that the client can tell.
+    /// The response had begun and could not be completed: the connection is cut, so that the client can tell.
     Truncated(ResponseTruncation),
 }
 
 impl ForwardFailure {
-    /// Whether the client can still be given another answer.
+    /// Returns whether the client can still be sent another response.
     pub fn is_clean(self) -> bool {
         !matches!(
             self,

@@ -1,39 +1,39 @@
-//! How often a request has passed through lameduck already: a request in a loop, through whatever other proxies, is
-//! ended before it uses up all connections.
+//! Counts how often a request has passed through lameduck: a request in a loop, even through other proxies, is ended
+//! before it uses up all connections.
 //!
-//! Each pass leaves a mark on what the backend gets: `Via`, where that is on, else `CDN-Loop` (RFC 8586, made for this;
-//! proxies pass it on). The latter is only left where the request has come with every field that a pass adds
-//! (`X-Request-Id`, `X-Forwarded-For`, by default), as those that go round do from their second pass on: others cost
-//! nothing, and their apps see nothing of it.
+//! Each pass leaves a mark in the request to the backend: `Via` if that is on, otherwise `CDN-Loop` (RFC 8586, made
+//! for this purpose; proxies pass it on). The latter is only added if the request has arrived with every header field
+//! that a pass adds (by default `X-Request-Id` and `X-Forwarded-For`), as looping requests do from their second pass
+//! on. For all other requests this costs nothing, and their apps don't see it.
 
 use crate::config;
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 
-/// A request that has come through so often is answered with 508. Chains of a few lameducks are usual: at the edge, on
+/// Number of passes after which a request is answered with 508. Chains of a few lameducks are usual: at the edge, on
 /// the host, in the pod.
 const MOST: usize = 8;
 
 /// The mark of one pass.
 pub const MARK: &[u8] = b"CDN-Loop: lameduck\r\n";
 
-/// The same as a field's name and value.
+/// Returns the mark as a header field's name and value.
 pub fn mark() -> (&'static str, &'static str) {
     ("cdn-loop", "lameduck")
 }
 
-/// Our name in both fields.
+/// The proxy's name in both header fields.
 const NAME: &[u8] = b"lameduck";
 
 const MARKS: u32 = FieldKind::Via.bit() | FieldKind::CdnLoop.bit();
 
-/// Whether a request is in a loop.
+/// Returns whether a request is in a loop.
 pub fn is_circle(buf: &[u8], head: &RequestHead) -> bool {
     // The only test for nearly every request.
     head.kinds & MARKS != 0 && count_marks(buf, head) >= MOST
 }
 
-/// Whether this pass is to leave [`MARK`].
+/// Returns whether this pass has to add [`MARK`].
 pub fn is_marked(head: &RequestHead, policy: &config::HeadersConfig) -> bool {
     let added = [
         (policy.request_id, FieldKind::XRequestId),
@@ -46,14 +46,14 @@ pub fn is_marked(head: &RequestHead, policy: &config::HeadersConfig) -> bool {
     !policy.via && (has_come_through || head.kinds & FieldKind::CdnLoop.bit() != 0)
 }
 
-/// How many marks of ours a request has. A chain in which some have `via` on and others not has both.
+/// Counts the marks of lameduck in a request. In a chain in which only some have `via` on, both kinds occur.
 #[cold]
 fn count_marks(buf: &[u8], head: &RequestHead) -> usize {
     let entries = |kind| {
         let of_kind = head.fields.iter().filter(move |field| field.kind == kind);
         of_kind.flat_map(|field| field.value.of(buf).split(|byte| *byte == b','))
     };
-    // `1.1 lameduck (comment)`: what was spoken, then by whom.
+    // `1.1 lameduck (comment)`: the protocol version, then the name.
     let via = entries(FieldKind::Via).filter(|entry| nth_word(entry, 1) == NAME);
     // `lameduck; parameter=…`.
     let cdn_loop = entries(FieldKind::CdnLoop).filter(|entry| {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_come_through_something_is_marked() {
+    fn only_requests_that_came_through_a_proxy_are_marked() {
         let policy = config::HeadersConfig::default();
         assert!(policy.request_id && !policy.via);
         for (fields, is_first) in [

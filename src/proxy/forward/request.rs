@@ -1,5 +1,5 @@
-//! Towards the backend: the request's head and body, and the check whether the client is still there when there is
-//! nothing left to read.
+//! The direction to the backend: the request's head and body, and the check whether the client is still connected
+//! when there is nothing left to read.
 
 use std::task::{Context, Poll};
 
@@ -66,15 +66,15 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Notices a client that is gone. A client that has merely finished sending still wants its answer.
+    /// Notices a client that has disconnected. A client that has only finished sending still expects its response.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
-        // While the body is on its way, `poll_up` reads.
+        // While the body is arriving, `poll_up` reads from the client.
         while !self.client.finished
             && self.upload.is_complete()
             && self.client.buffer.has_room(LARGE)
         {
             match self.client.poll_read(cx, LARGE) {
-                // A client doesn't read events on a connection that it has half closed: this one has left.
+                // A client that has half closed its connection doesn't read events from it: it has disconnected.
                 Poll::Ready(Ok(0)) if self.begun && self.response.is_event_stream => {
                     return Err(ForwardFailure::ClientGone);
                 }
@@ -84,8 +84,8 @@ impl Exchange<'_> {
                 Poll::Pending => break,
             }
         }
-        // What is left unread stays unread: behind a refused body, behind one that the backend takes no more of for now,
-        // and where the client has sent more requests than there is room for.
+        // Reading stops while the body is refused, while the backend accepts no more of it, and when the client has
+        // sent more requests than there is room for.
         self.is_deaf = match self.upload.is_complete() {
             true => !self.client.buffer.has_room(LARGE),
             false => self.stalled || self.sending == Sending::Refused,

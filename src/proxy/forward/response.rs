@@ -1,4 +1,4 @@
-//! Towards the client: the response's head, its body in whatever framing, and events one by one.
+//! The direction to the client: the response head, its body in any framing, and single events.
 
 use std::task::{Context, Poll};
 
@@ -18,20 +18,20 @@ use crate::registry::endpoint::RequestKind;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// Largest trailer section of a response, in bytes.
+/// Maximum size of a response's trailer section, in bytes.
 pub(super) const MAX_TRAILER: usize = 64 * 1024;
 
-/// What is read of a body at first, in bytes.
+/// Size of the first reads of a body, in bytes.
 const PIECE: usize = 16 * 1024;
 
-/// A backend's chunk that is none.
+/// The reason for an invalid chunk of a backend.
 pub(super) const MALFORMED_CHUNK: ResponseTruncation =
     ResponseTruncation::Malformed("malformed chunk from upstream");
 
-/// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
+/// Maximum number of interim responses (1xx) before the final one; more indicate a broken or hostile backend.
 const MAX_INTERIM: u32 = 16;
 
-/// Which half is where, downwards.
+/// State of receiving the response.
 #[derive(Debug)]
 pub(super) enum ResponseProgress {
     Head,
@@ -39,22 +39,22 @@ pub(super) enum ResponseProgress {
     Done,
 }
 
-/// What is left of a response's body.
+/// How the rest of a response's body is framed.
 #[derive(Debug)]
 pub(super) enum RemainingBody {
     Length(u64),
     Chunked(Box<ChunkDecoder>),
-    /// As above, but the client gets the bare data.
+    /// In chunks; the client gets the bare data.
     Dechunked(Box<ChunkDecoder>),
-    /// Until the backend closes; the client gets chunks, so that it can tell an end from a break.
+    /// Until the backend closes; the client gets chunks, so that it can tell the end from a broken connection.
     Rechunked,
-    /// Server-sent events, in chunks of our own: such a stream can be ended between two events.
+    /// Server-sent events, in new chunks: such a stream can be ended between two events.
     Events(Box<EventStream>),
-    /// A call of gRPC, whose stream can be ended between two messages.
+    /// A gRPC call, whose stream can be ended between two messages.
     Call(Box<GrpcResponse>),
-    /// Any body, in chunks of our own that have it compressed.
+    /// Any body, compressed into new chunks.
     Compressed(Box<CompressedBody>),
-    /// Until the backend closes, for a client that knows no chunks.
+    /// Until the backend closes, for a client that doesn't know chunks.
     UntilClose,
 }
 
@@ -123,7 +123,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Something was written. After a stall that is progress; what goes through at once needs no clock.
+    /// Notes that something was written. Only after a stall does that count as progress; otherwise no clock is read.
     pub(super) fn note_progress(&mut self) {
         if std::mem::take(&mut self.stalled) {
             self.progress = clock::now();
@@ -144,7 +144,7 @@ impl Exchange<'_> {
         self.poll_receive_upto(cx, most)
     }
 
-    /// The same, with so much in the buffer at most.
+    /// The same, with at most this many bytes in the buffer.
     #[inline(always)]
     pub(super) fn poll_receive_upto(
         &mut self,
@@ -161,7 +161,7 @@ impl Exchange<'_> {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Ok(count)) if count > 0 => {
                 if self.begun {
-                    // The clock is read once per piece, and not at all for an answer in one piece.
+                    // The clock is read once per read, and not at all for a response in one piece.
                     self.progress = clock::now();
                 }
                 Ok(Poll::Ready(()))
@@ -204,9 +204,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// How much of a body is read at a time. The more the client has taken of it, the more: large pieces are cheap where
-    /// they go through, and memory where nobody takes them. A client that reads nothing of a hundred answers has taken
-    /// what its socket's and its stream's buffers hold, and no more.
+    /// Returns how much of a body is read at a time. It grows with the amount that the client has received: large
+    /// reads are cheap when data flows, and waste memory when it doesn't. A client that reads nothing of a hundred
+    /// responses has received what the buffers of its socket and stream hold, and no more.
     fn piece(&self) -> usize {
         let taken = usize::try_from(self.tally.bytes_out).unwrap_or(usize::MAX);
         (taken / 4).clamp(PIECE, LARGE)
@@ -234,7 +234,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Turns what was read into what can be passed on.
+    /// Turns the bytes read into bytes that can be passed on.
     pub(super) fn process_received(&mut self) -> Result<(), ForwardFailure> {
         match &mut self.receiving {
             ResponseProgress::Head => self.digest_head(),
@@ -326,8 +326,8 @@ impl Exchange<'_> {
         accepted
     }
 
-    /// Writes the final response's head for the client, and begins with its body. `plan`: what changes where the answer
-    /// could be compressed.
+    /// Writes the final response head for the client, and begins its body. `plan`: changes for a response that could
+    /// be compressed.
     #[inline(always)]
     pub(super) fn accept_head(&mut self, plan: Option<AnswerPlan>) -> Result<(), ForwardFailure> {
         let now = clock::now();
@@ -353,7 +353,8 @@ impl Exchange<'_> {
                 self.response.body,
                 ResponseBody::Chunked | ResponseBody::UntilClose
             );
-        // A response that overtakes its request's body leaves a connection that nobody can make sense of.
+        // If the response ends before the request body is complete, the connection's state is undefined: it can't be
+        // reused.
         self.keep_alive = self.order.request.keep_alive
             && self.upload.is_complete()
             && !self.client.finished
@@ -424,7 +425,7 @@ impl Exchange<'_> {
             return Ok(());
         }
         self.process_received().map_err(|failure| match failure {
-            // The head has gone nowhere yet, so the client can still be told.
+            // The head hasn't been sent yet, so the client can still get an error response.
             ForwardFailure::Truncated(reason) if self.outgoing_sent == 0 => {
                 self.begun = false;
                 self.tally.status = 0;
@@ -436,15 +437,15 @@ impl Exchange<'_> {
         })
     }
 
-    /// Whether the client gets a page in the place of the answer whose head is here. Behind interim responses it doesn't:
-    /// they were the app's.
+    /// Returns whether the response whose head has arrived is replaced by an error page. After interim responses it
+    /// is not: they came from the app.
     fn intercepts(&self) -> bool {
         let status = self.response.status;
         let intercept = self.order.intercept.filter(|_| self.interim == 0);
         intercept.is_some_and(|intercept| intercept.intercept_status(status))
     }
 
-    /// Whether all of a short answer was read with its head, and nothing behind it.
+    /// Returns whether a short response was read completely with its head, and nothing after it.
     pub(super) fn is_here_whole(&self) -> bool {
         let body = match self.response.body {
             ResponseBody::None => 0,
@@ -454,7 +455,7 @@ impl Exchange<'_> {
         (self.incoming.len() as u64).checked_sub(self.response.len as u64) == Some(body)
     }
 
-    /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.
+    /// Passes an interim response to clients that understand it, and drops it for others (RFC 9110 §15.2).
     pub(super) fn digest_interim(&mut self) -> Result<(), ForwardFailure> {
         self.interim += 1;
         self.progress = clock::now();

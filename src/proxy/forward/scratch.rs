@@ -1,4 +1,4 @@
-//! Reused memory of an attempt: the request's head for the backend, the response's head, and what the proxy writes
+//! Reused memory of an attempt: the request head for the backend, the response head, and output that the proxy writes
 //! itself.
 
 use std::cell::RefCell;
@@ -6,10 +6,10 @@ use std::cell::RefCell;
 use super::events::RestingEvents;
 use crate::proxy::h1::response::ResponseHead;
 
-/// Kept per thread; attempts that overlap beyond that allocate.
+/// Maximum number of scratches kept per thread; concurrent attempts beyond that allocate.
 const SPARE: usize = 64;
 
-/// Vectors that grew beyond this are freed instead.
+/// Vectors larger than this are freed instead of kept, in bytes.
 const LARGEST: usize = 16 * 1024;
 
 thread_local! {
@@ -17,26 +17,26 @@ thread_local! {
     static SPARES: RefCell<Vec<Box<AttemptScratch>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What an attempt works with.
+/// The buffers of an attempt.
 #[derive(Debug, Default)]
 pub struct AttemptScratch {
-    /// The request's head as the backend gets it.
+    /// The request head for the backend.
     pub head: Vec<u8>,
-    /// The response's head.
+    /// The response head.
     pub response: ResponseHead,
-    /// What we write to the client ourselves.
+    /// Output for the client that the proxy writes itself.
     pub outgoing: Vec<u8>,
-    /// The stream of events that has come to a still point, see [`super::ForwardEnd::AtRest`].
+    /// The paused event stream, see [`super::ForwardEnd::AtRest`].
     pub resting: Option<Box<RestingEvents>>,
 }
 
 impl AttemptScratch {
-    /// From this thread's spares, or new.
+    /// Takes a scratch from this thread's spares, or creates one.
     pub fn take() -> Box<Self> {
         SPARES.with_borrow_mut(Vec::pop).unwrap_or_default()
     }
 
-    /// Back to this thread's spares.
+    /// Returns the scratch to this thread's spares.
     pub fn give_back(self: Box<Self>) {
         if self.outgoing.capacity() <= LARGEST && self.head.capacity() <= LARGEST {
             SPARES.with_borrow_mut(|spares| {

@@ -1,16 +1,16 @@
-//! What an answer tells the client of its session, and what the app says of it there.
+//! What a response tells the client about its session, and how the app can end the session in it.
 
 use crate::core::cookies::{clears_cookie, set_cookie_value};
 use crate::proxy::h1::response::ResponseHead;
 
-/// What the answer to a request of a sticky pool tells.
+/// The session of a request to a sticky pool, for its response.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionAnswer<'a> {
-    /// The cookie's name, or the field's.
+    /// The name of the cookie or header field.
     pub name: &'a str,
-    /// Whether the token is in a field of its own.
+    /// Whether the token is in a header field of its own.
     pub is_header: bool,
-    /// What the client gets, as lines; empty where it has it already.
+    /// Header lines for the client; empty if it has the token already.
     pub lines: &'a [u8],
 }
 
@@ -18,16 +18,16 @@ pub struct SessionAnswer<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AppsWord {
     Nothing,
-    /// The session is over: it clears the cookie, or sends the field without a value.
+    /// The session is over: the app clears the cookie, or sends the header field without a value.
     Ended,
-    /// The app sets the name itself: another proxy in between uses it, or the app doesn't know that lameduck does. If
-    /// passed on, it would replace the client's token.
+    /// The app sets the name itself: because another proxy in between uses it, or the app doesn't know that lameduck
+    /// does. Passed on, it would replace the client's token.
     Foreign,
 }
 
 impl SessionAnswer<'_> {
-    /// Adds the lines to a head that ends with its blank line, unless the app itself ends the session; says whether it does.
-    /// The head begins at `start` of `out`.
+    /// Adds the lines to a head that ends with its empty line, unless the app ends the session; returns whether it
+    /// does. The head begins at `start` of `out`.
     pub(super) fn add_lines(
         &self,
         head: &ResponseHead,
@@ -48,7 +48,7 @@ impl SessionAnswer<'_> {
         false
     }
 
-    /// The same for an answer of which nothing else goes on: the lines, and whether the app ends the session.
+    /// The same for a response that is replaced: returns the lines, and whether the app ends the session.
     pub fn lines_beside(&self, head: &ResponseHead, buffer: &[u8]) -> (String, bool) {
         let mut lines = Vec::new();
         let is_ended = self.word(head, buffer) == AppsWord::Ended;
@@ -75,7 +75,7 @@ impl SessionAnswer<'_> {
         }
     }
 
-    /// What all of its fields say; that the session is over, before all else.
+    /// Reads all such header fields; the end of a session takes precedence.
     fn word(&self, head: &ResponseHead, buffer: &[u8]) -> AppsWord {
         let mut word = AppsWord::Nothing;
         for field in &head.fields {
@@ -102,7 +102,7 @@ impl SessionAnswer<'_> {
         }
     }
 
-    /// Takes the app's own lines by the token's name out of the head.
+    /// Removes the app's own lines with the token's name from the head.
     #[cold]
     fn remove_foreign(&self, out: &mut Vec<u8>, start: usize) {
         let head = out.split_off(start);

@@ -1,7 +1,7 @@
-//! After a 101: bytes both ways, until either side ends it, the drain's deadline does, or the shutdown's.
+//! Tunnels after a 101: bytes in both directions, until either side, the drain's deadline or the shutdown ends it.
 //!
-//! WebSocket frames are followed (not unpacked), so that an orderly end can be put between two of them:
-//! close code 1001 ("going away"), or 1012 ("service restart") where the backend is about to be restarted.
+//! WebSocket frames are tracked (not decoded), so that an orderly close can be inserted between two of them: close
+//! code 1001 ("going away"), or 1012 ("service restart") if the backend is about to be restarted.
 
 mod direction;
 
@@ -23,7 +23,7 @@ use crate::registry::endpoint::{CarriedRequest, IdleConnection};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// How long the peers may take to answer a close frame.
+/// Longest wait for the peers' answers to a close frame.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How a tunnel ended.
@@ -31,18 +31,18 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub enum TunnelEnd {
     /// One of the peers ended it.
     Peers,
-    /// The connection of one of them broke: the other must not take that for an end.
+    /// One peer's connection broke: the other peer must not mistake that for an orderly end.
     Broken,
-    /// We ended it in the protocol's orderly way.
+    /// The proxy ended it in the way that its protocol prescribes.
     Orderly,
-    /// Nothing has passed for `tunnel_timeout`; we ended it, in the protocol's orderly way if it has one.
+    /// Nothing was transferred for `tunnel_timeout`; the proxy ended it, in the protocol's orderly way if it has one.
     Idle,
     /// It was cut.
     Cut,
 }
 
 impl TunnelEnd {
-    /// The cause for the log; empty where the tunnel ended well.
+    /// Returns the cause for the log; empty if the tunnel ended well.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Peers => "",
@@ -54,7 +54,7 @@ impl TunnelEnd {
     }
 }
 
-/// What has passed, our own close frames included.
+/// Bytes transferred, including the proxy's own close frames.
 #[derive(Debug, Clone, Copy)]
 pub struct TunnelBytes {
     /// Bytes read from the client.
@@ -63,7 +63,7 @@ pub struct TunnelBytes {
     pub to_client: u64,
 }
 
-/// A tunnel, as far as it is more than its two connections.
+/// The state of a tunnel, without its two connections.
 pub struct Tunnel {
     up: TunnelDirection,
     down: TunnelDirection,
@@ -71,7 +71,8 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// A tunnel whose peers have said this much behind the 101. `timeout`: how long nothing may pass.
+    /// Creates a tunnel whose peers have already sent these bytes after the 101. `timeout`: longest time without any
+    /// transfer.
     pub fn new(
         outgoing: Buffer,
         incoming: Buffer,
@@ -85,7 +86,7 @@ impl Tunnel {
         }
     }
 
-    /// What another process goes on with: both directions, and since when nothing has passed.
+    /// Exports the state for another process: both directions, and the time of the last transfer.
     pub fn export(&self) -> (MovedDirection, MovedDirection, Option<u64>) {
         let since = self.silence.as_ref().map(|silence| silence.since);
         (
@@ -95,7 +96,7 @@ impl Tunnel {
         )
     }
 
-    /// A tunnel that another process has begun.
+    /// Imports a tunnel that another process has begun.
     pub fn import(
         up: MovedDirection,
         down: MovedDirection,
@@ -111,7 +112,7 @@ impl Tunnel {
         Self { up, down, silence }
     }
 
-    /// It has ended: says what has passed.
+    /// Ends the tunnel, and returns the bytes transferred.
     pub fn finish(self) -> TunnelBytes {
         let passed = TunnelBytes {
             from_client: self.up.read,
@@ -122,7 +123,7 @@ impl Tunnel {
         passed
     }
 
-    /// Why it can't move now; `None`: it can.
+    /// Returns why the tunnel can't move now; `None`: it can.
     fn stay_reason(
         &self,
         client: &ClientConnection,
@@ -146,7 +147,8 @@ impl Tunnel {
     }
 }
 
-/// Runs a tunnel to its end. `carried`: the request that it was, for those who ask what is in flight. `None`: it has come to a still point, and may move to another process.
+/// Runs a tunnel to its end. `carried`: the original request, for lists of what is in flight. `None`: the tunnel is
+/// paused between two messages, and may move to another process.
 pub async fn run_tunnel(
     client: &mut ClientConnection,
     connection: &mut IdleConnection,
@@ -185,8 +187,9 @@ pub async fn run_tunnel(
         let moved_up = up.poll_move(cx, &mut client.stream, upstream, to_backend);
         let moved_down = down.poll_move(cx, upstream, &mut client.stream, to_client);
         if moved_up.is_err() || moved_down.is_err() {
-            // A reset towards the other peer would destroy what is still on its way there. WebSocket peers know a
-            // whole message when they see one; others must not take a break for an end.
+            // A reset towards the other peer would destroy data that is still on its way there. WebSocket peers
+            // recognize a complete message; with other protocols, a broken connection must not look like an orderly
+            // end.
             return Poll::Ready(Some(match (&ending, websocket) {
                 (Some(ending), true) if ending.by_silence => TunnelEnd::Idle,
                 (_, true) => TunnelEnd::Peers,
@@ -221,7 +224,7 @@ pub async fn run_tunnel(
             if !websocket || !(up.ended || down.ended) {
                 return Poll::Pending;
             }
-            // RFC 6455 §7.1.1: when one side has closed the connection, the other has nothing more to say.
+            // RFC 6455 §7.1.1: when one side has closed the connection, the other has nothing more to send.
             let until = *abandoned.get_or_insert_with(|| clock::now() + FAREWELL);
             return client
                 .timer
@@ -241,7 +244,7 @@ pub async fn run_tunnel(
         // A peer that has read nothing for so long won't answer a close frame.
         let is_said = up.has_said_farewell() && down.has_said_farewell();
         if !is_said && !ending.by_silence {
-            // A frame is on its way. It may take as long as the drain's deadline lets it.
+            // A frame is being sent. It may take as long as the drain's deadline allows.
             return Poll::Pending;
         }
         let until = *ending.until.get_or_insert_with(|| clock::now() + FAREWELL);
@@ -254,13 +257,13 @@ pub async fn run_tunnel(
     end
 }
 
-/// An orderly end under way.
+/// An orderly close in progress.
 struct TunnelEnding {
     to_client: Vec<u8>,
     to_backend: Vec<u8>,
-    /// How long the answers are waited for, from when both peers have got a close frame.
+    /// Deadline for the answers, set once both peers have got a close frame.
     until: Option<Time>,
-    /// Because nothing has passed for too long.
+    /// Whether the reason is that nothing was transferred for too long.
     by_silence: bool,
 }
 
@@ -271,7 +274,7 @@ impl TunnelEnding {
         } else {
             "going away"
         };
-        // RFC 6455 §5.3: what goes to the server is masked, with a key nobody can foresee.
+        // RFC 6455 §5.3: frames to the server are masked, with an unpredictable key.
         let mask = fastrand::u32(..).to_be_bytes();
         Self {
             to_client: close_frame(code, reason, None).to_vec(),
@@ -289,11 +292,11 @@ impl TunnelEnding {
     }
 }
 
-/// For how long nothing has passed.
+/// Measures the time without any transfer.
 struct Silence {
     longest: Duration,
     since: Time,
-    /// What had passed by then, in bytes.
+    /// Bytes transferred up to that time.
     moved: u64,
 }
 
@@ -306,7 +309,7 @@ impl Silence {
         }
     }
 
-    /// When it has lasted for too long, if so much has passed by now.
+    /// Returns when the silence has lasted for too long, given the bytes transferred up to now.
     fn until(&mut self, moved: u64) -> Time {
         if moved != self.moved {
             (self.since, self.moved) = (clock::now(), moved);
@@ -319,7 +322,7 @@ impl Silence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CloseIntent {
     GoOn,
-    /// It is to go on in another process.
+    /// The tunnel is to continue in another process.
     Move,
     EndAt(Time, u16),
     Cut,

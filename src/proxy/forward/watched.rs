@@ -1,4 +1,4 @@
-//! What an answer says about its backend, for pools that judge their backends by that.
+//! What a response says about its backend, for pools with passive health checks.
 
 use super::Exchange;
 use crate::core::Time;
@@ -9,7 +9,7 @@ use crate::registry::endpoint::outcomes::AttemptOutcome;
 use crate::rt::clock;
 
 impl Exchange<'_> {
-    /// The head of the final answer is here, and nothing of it has been consumed yet.
+    /// Notes the head of the final response, before any of it is consumed.
     #[cold]
     pub(super) fn note_head(&mut self, now: Time) {
         let Some(watch) = self.order.watch else {
@@ -18,14 +18,14 @@ impl Exchange<'_> {
         let error = match self.order.request.is_grpc && self.response.status == 200 {
             true => self.judge_call_head().and_then(call_error),
             false => AttemptError::of_status(self.response.status)
-                // A planned answer, with `Retry-After`: it doesn't speak against the backend.
+                // A planned response with `Retry-After` doesn't count against the backend.
                 .filter(|_| self.response.status != 503 || self.field(b"retry-after").is_none()),
         };
         self.tally.error = error;
         watch.note(AttemptOutcome::Head { error }, now);
     }
 
-    /// The answer was delivered whole. Of one that speaks against its backend, the head has told.
+    /// Notes a response that was delivered completely. If it counts against the backend, the head has shown that.
     #[cold]
     pub(super) fn note_whole(&self) {
         let declines = self.response.status == 503;
@@ -37,7 +37,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The trailers of a call are here: they have its status. Without one, its client takes it for UNKNOWN.
+    /// Notes the trailers of a gRPC response, with its status. Without a status, the client assumes UNKNOWN.
     pub(super) fn note_trailers(&mut self, status: Option<u8>) {
         self.follow_trailers(status);
         if let (Some(watch), None) = (self.order.watch, self.tally.error)
@@ -50,8 +50,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// A call that failed at once has its status in the head, and nothing follows. Where nothing follows, and there is
-    /// none, the client takes it for UNKNOWN. `None`: the trailers have it.
+    /// Returns the status of a call that failed immediately: it is in the head, and no body follows. If there is no
+    /// body and no status, the client assumes UNKNOWN. `None`: the trailers have the status.
     pub(super) fn judge_call_head(&mut self) -> Option<u8> {
         let status = match self.field(b"grpc-status") {
             Some(value) => Some(grpc::status(value).unwrap_or(grpc::UNKNOWN)),
@@ -68,7 +68,7 @@ impl Exchange<'_> {
         )
     }
 
-    /// The value of a field of the answer's head.
+    /// Returns the value of a header field of the response head.
     fn field(&self, name: &[u8]) -> Option<&[u8]> {
         let bytes = self.incoming.bytes();
         let mut fields = self.response.fields.iter();
@@ -77,7 +77,7 @@ impl Exchange<'_> {
     }
 }
 
-/// What the status of a call says against the backend, if anything.
+/// Returns the error of the backend that a call's status shows, if any.
 fn call_error(status: u8) -> Option<AttemptError> {
     grpc::is_backend_fault(status).then_some(AttemptError::CallStatus(status))
 }

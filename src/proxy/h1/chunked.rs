@@ -1,12 +1,12 @@
-//! Chunked bodies (RFC 9112 §7.1), read strictly.
+//! Strict parsing of chunked bodies (RFC 9112 §7.1).
 //!
-//! How to use: one [`ChunkDecoder`] per body. [`ChunkDecoder::skip_body`] finds where the body ends while its raw
-//! bytes are passed on as they are; [`ChunkDecoder::decode`] takes the chunks' content out. Feed each byte once, in
-//! any pieces; the first number returned says how many bytes of this piece belong to the body. When it is complete,
-//! the rest of the piece belongs to the next message.
+//! Usage: one [`ChunkDecoder`] per body. [`ChunkDecoder::skip_body`] finds the end of a body whose raw bytes are
+//! passed on unchanged; [`ChunkDecoder::decode`] extracts the chunks' content. Feed each byte once, in slices of any
+//! size; the first number returned says how many bytes of the slice belong to the body. When it is complete, the rest
+//! of the slice belongs to the next message.
 //!
-//! Every line must end in CR LF, sizes are at most 16 hex digits and below 2^63, extensions and trailers are bounded in
-//! total, and no trailer may change where a message ends, where it goes or who sent it.
+//! Every line must end in CR LF, sizes have at most 16 hex digits and are below 2^63, the total size of extensions
+//! and trailers is limited, and no trailer may change where a message ends, where it goes or who sent it.
 
 use std::sync::Arc;
 
@@ -16,16 +16,16 @@ use super::fields::{is_tchar, is_value_byte};
 use super::sections::{FieldSection, NAME_ROOM};
 use crate::core::field_names::FieldNames;
 
-/// Bytes of chunk extensions in one body. Nobody uses any; without a bound, one-byte chunks with long
-/// extensions cost much and deliver nothing.
+/// Maximum size of all chunk extensions in one body, in bytes. Nobody uses any; without a limit, one-byte chunks with
+/// long extensions would be expensive and deliver nothing.
 const MAX_EXTENSIONS: usize = 16 * 1024;
-/// Bytes of extensions of one chunk.
+/// Maximum size of the extensions of one chunk, in bytes.
 const MAX_EXTENSION: usize = 256;
-/// Digits of a chunk's size: as many as fit 64 bits. The size itself is at most that of a signed number, which
-/// many apps count with (as with `Content-Length`).
+/// Maximum number of digits of a chunk size: as many as fit into 64 bits. The size itself must fit into a signed
+/// number, which many apps use (as with `Content-Length`).
 const MAX_DIGITS: u8 = 16;
 
-/// Why a chunked body is refused. Where it ends is unknown, so the connection must be closed.
+/// Why a chunked body is refused. Its end is unknown, so the connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "`reason` says what each one means")]
 pub enum ChunkError {
@@ -39,7 +39,7 @@ pub enum ChunkError {
 }
 
 impl ChunkError {
-    /// What is wrong, in a few words that never change.
+    /// Returns the reason in a few words that never change.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::BadSize => "malformed chunk size",
@@ -61,12 +61,12 @@ impl std::fmt::Display for ChunkError {
 
 impl std::error::Error for ChunkError {}
 
-/// What the next byte is part of.
+/// The part of the encoding to which the next byte belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ChunkState {
     Size,
-    /// Whitespace after the size: only an extension may follow it.
+    /// Whitespace after the size: only an extension may follow.
     SizePadding,
     Extension,
     SizeLf,
@@ -83,7 +83,7 @@ enum ChunkState {
     Failed(ChunkError),
 }
 
-/// Where a body stands that is followed by another decoder from here on.
+/// A position in a body, from which another decoder can continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkPosition {
     state: ChunkState,
@@ -94,37 +94,37 @@ pub struct ChunkPosition {
     extensions: usize,
 }
 
-/// Follows one chunked body.
+/// The decoder of one chunked body.
 #[derive(Debug, Clone)]
 pub struct ChunkDecoder {
     state: ChunkState,
     digits: u8,
-    /// Bytes of the current chunk still to come.
+    /// Bytes of the current chunk that have not arrived yet.
     remaining: u64,
     payload: u64,
     extension: usize,
     extensions: usize,
     trailers: usize,
     max_trailer: usize,
-    /// Blanks between a size and its CR LF are taken, and fewer trailers are refused.
+    /// Response rules apply: blanks between a size and its CR LF are accepted, and fewer trailers are refused.
     of_response: bool,
     name: [u8; NAME_ROOM],
     name_len: usize,
-    /// Names of fields that only the proxy may set, in the head and in trailers.
+    /// Names of header fields that only the proxy may set, in the head and in trailers.
     forbidden: Option<Arc<FieldNames>>,
 }
 
-/// What comes next in a chunked body.
+/// The next part of a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkPiece {
-    /// Bytes of framing, trailers included.
+    /// Number of framing bytes, trailers included.
     pub framing: usize,
-    /// Bytes of content behind them that are here.
+    /// Number of content bytes after them that have arrived.
     pub content: usize,
 }
 
 impl ChunkDecoder {
-    /// For a new body. `max_trailer` bounds the bytes of all trailer lines together.
+    /// Creates a decoder for a new body. `max_trailer` limits the size of all trailer lines together, in bytes.
     pub fn new(max_trailer: usize) -> Self {
         Self {
             state: ChunkState::Size,
@@ -142,13 +142,13 @@ impl ChunkDecoder {
         }
     }
 
-    /// Refuses trailers of these names, too: a receiver that merges trailers into the header would act on them.
+    /// Also refuses trailers with these names: a receiver that merges trailers into the header would act on them.
     pub fn forbid_trailers(&mut self, names: Arc<FieldNames>) {
         self.forbidden = Some(names);
     }
 
-    /// For a response's body: blanks between a size and its CR LF are taken. Old servers pad sizes to a fixed width,
-    /// and every client understands them; from a client, nothing honest sends them.
+    /// Creates a decoder for a response body, which accepts blanks between a size and its CR LF. Old servers pad
+    /// sizes to a fixed width, and every client understands that; no honest client sends them.
     pub fn of_response(max_trailer: usize) -> Self {
         Self {
             of_response: true,
@@ -156,8 +156,8 @@ impl ChunkDecoder {
         }
     }
 
-    /// Where the body stands, for a decoder that goes on from here; `None` within the trailers, and where it has ended or
-    /// gone wrong.
+    /// Returns the position in the body, for a decoder that continues from there; `None` within the trailers, and
+    /// after the end or an error.
     pub fn position(&self) -> Option<ChunkPosition> {
         use ChunkState::{Data, DataCr, DataLf, Extension, Size, SizeLf, SizePadding};
         let is_within = matches!(
@@ -174,7 +174,7 @@ impl ChunkDecoder {
         })
     }
 
-    /// For a response's body that stands there.
+    /// Creates a decoder for a response body at this position.
     pub fn of_response_at(position: ChunkPosition, max_trailer: usize) -> Self {
         Self {
             state: position.state,
@@ -187,43 +187,46 @@ impl ChunkDecoder {
         }
     }
 
-    /// Bytes of content so far, without the framing: what a limit on the body's size counts.
+    /// Returns the number of content bytes so far, without the framing: the number that a limit on the body size
+    /// applies to.
     pub fn payload(&self) -> u64 {
         self.payload
     }
 
-    /// Whether a chunk is over, or none has begun, and nothing of the next one is here.
+    /// Returns whether the decoder is between two chunks, and nothing of the next one has arrived.
     pub fn is_between_chunks(&self) -> bool {
         self.state == ChunkState::Size && self.digits == 0
     }
 
-    /// Whether the body is complete.
+    /// Returns whether the body is complete.
     pub fn is_complete(&self) -> bool {
         self.state == ChunkState::Done
     }
 
-    /// Follows the body without taking it apart: how many bytes of `input` belong to it, and whether it is complete.
+    /// Follows the body without extracting its content; returns how many bytes of `input` belong to it, and whether
+    /// it is complete.
     ///
     /// # Errors
-    /// Why these bytes are no chunked encoding. The decoder stays in that state: every later call says the same.
+    /// Why these bytes are not valid chunked encoding. The decoder stays in that state: every later call returns the
+    /// same error.
     pub fn skip_body(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
         self.run(input, |_| {})
     }
 
-    /// As [`ChunkDecoder::skip_body`], and appends the content to `out`. Trailers are dropped.
+    /// Like [`ChunkDecoder::skip_body`], and appends the content to `out`. Trailers are dropped.
     ///
     /// # Errors
-    /// As [`ChunkDecoder::skip_body`]. `out` has what came before the mistake.
+    /// The same as for [`ChunkDecoder::skip_body`]. `out` has the content before the error.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), ChunkError> {
         self.run(input, |data| out.extend_from_slice(data))
     }
 
-    /// For callers that take content and trailers at their own pace: skips framing, up to the next content. Lines of
-    /// trailers, with the blank line behind them, are appended to `trailers` as they were sent. What is taken of the
-    /// content is then reported with [`ChunkDecoder::took`].
+    /// For callers that take content and trailers at their own pace: skips framing, up to the next content. Trailer
+    /// lines, including the empty line after them, are appended to `trailers` as they were sent. Content that the
+    /// caller has taken is then reported with [`ChunkDecoder::took`].
     ///
     /// # Errors
-    /// As [`ChunkDecoder::skip_body`].
+    /// The same as for [`ChunkDecoder::skip_body`].
     pub fn next_piece(
         &mut self,
         input: &[u8],
@@ -259,7 +262,7 @@ impl ChunkDecoder {
         Ok(ChunkPiece { framing, content })
     }
 
-    /// So many bytes of a piece's content were taken.
+    /// Notes that the caller has taken `count` bytes of content.
     pub fn took(&mut self, count: usize) {
         self.remaining = self.remaining.saturating_sub(count as u64);
         self.payload = self.payload.saturating_add(count as u64);
@@ -306,7 +309,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// One byte of framing.
+    /// Processes one byte of framing.
     fn step(&mut self, byte: u8) -> Result<(), ChunkError> {
         self.state = match (self.state, byte) {
             (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeLf,
@@ -316,7 +319,7 @@ impl ChunkDecoder {
                 ChunkState::SizePadding
             }
             (ChunkState::Size, _) => self.size_digit(byte)?,
-            // Bad whitespace before an extension must be taken (RFC 9112 §7.1.1), before CR LF it may be refused.
+            // Whitespace before an extension must be accepted (RFC 9112 §7.1.1), before CR LF it may be refused.
             (ChunkState::SizePadding, b' ' | b'\t') => self.padding()?,
             (ChunkState::SizePadding, b';') => self.extension(1)?,
             (ChunkState::SizePadding, b'\r') if self.of_response => ChunkState::SizeLf,
@@ -378,7 +381,7 @@ impl ChunkDecoder {
         Ok(ChunkState::Extension)
     }
 
-    /// Padding is a few bytes of every chunk, so a long response may have any amount of it.
+    /// Accepts padding. It is a few bytes of every chunk, so a long response may contain any total amount.
     fn padding(&mut self) -> Result<ChunkState, ChunkError> {
         self.extension(1)?;
         if self.of_response {
@@ -425,7 +428,7 @@ impl ChunkDecoder {
     }
 }
 
-/// Appends a chunk's first line; the content and then CR LF must follow. `size` must not be 0.
+/// Appends the first line of a chunk; the content and then CR LF must follow. `size` must not be 0.
 pub fn start_chunk(out: &mut Vec<u8>, size: usize) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
@@ -435,7 +438,7 @@ pub fn start_chunk(out: &mut Vec<u8>, size: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What ends a chunked body without trailers.
+/// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[cfg(test)]

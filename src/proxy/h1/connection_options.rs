@@ -1,36 +1,36 @@
-//! `Connection` (RFC 9110 §7.6.1): what holds for this hop alone.
+//! `Connection` (RFC 9110 §7.6.1): the header fields that only apply to this hop.
 
 use super::fields::{FieldKind, is_tchar, tokens};
 use super::span::HeaderField;
 
-/// Most options one head may nominate fields with. Nobody needs more than a few; without a bound, a head
-/// full of options times a hundred fields would cost milliseconds.
+/// Maximum number of options in one head that name header fields. Nobody needs more than a few; without a limit, a
+/// head full of options times a hundred header fields would cost milliseconds.
 const MAX_NOMINATIONS: u32 = 32;
 
-/// The options of all `Connection` fields of a head.
+/// The options of all `Connection` header fields of a head.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionOptions {
-    /// `close`: wins over `keep-alive` (RFC 9112 §9.3).
+    /// `close`: takes precedence over `keep-alive` (RFC 9112 §9.3).
     pub close: bool,
     /// `keep-alive`.
     pub keep_alive: bool,
     /// `upgrade`.
     pub upgrade: bool,
-    /// Other options, each of which names a field that goes no further.
+    /// Number of other options, each of which names a header field that is not passed on.
     pub nominations: u32,
 }
 
-/// More options than anybody has a use for.
+/// The error for too many options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyOptions;
 
 impl ConnectionOptions {
-    /// Reads one `Connection` field.
+    /// Reads one `Connection` header field.
     ///
     /// # Errors
-    /// When more fields are named than will be kept from the backend.
+    /// If more header fields are named than [`MAX_NOMINATIONS`].
     pub fn read(&mut self, value: &[u8]) -> Result<(), TooManyOptions> {
-        // What nearly all clients send.
+        // The value that nearly all clients send.
         if value.eq_ignore_ascii_case(b"keep-alive") {
             self.keep_alive = true;
             return Ok(());
@@ -53,8 +53,8 @@ impl ConnectionOptions {
     }
 }
 
-/// Marks each field that a `Connection` option names as dropped, unless it is one that is meant for
-/// the other end: a client must not be able to make the proxy strip what the app relies on.
+/// Marks each header field that a `Connection` option names as dropped, unless it is an end-to-end field: a client
+/// must not be able to make the proxy remove header fields that the app relies on.
 pub fn drop_nominated(buf: &[u8], fields: &mut [HeaderField]) {
     for at in 0..fields.len() {
         if fields[at].kind != FieldKind::Connection {
@@ -74,7 +74,7 @@ pub fn drop_nominated(buf: &[u8], fields: &mut [HeaderField]) {
     }
 }
 
-/// Fields that can't be stripped by nomination, besides all those with a kind of their own
+/// Returns whether a header field can't be removed by naming it, in addition to all those with a kind of their own
 /// (`Host`, framing, `X-Forwarded-…`, `Forwarded`, `Via`, `X-Request-Id`, `Content-Type`, …).
 fn is_end_to_end(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 11] = [
@@ -90,7 +90,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
         b"vary",
         b"www-authenticate",
     ];
-    /// Families of fields: of content, of negotiation, of conditions, of CORS, of the browser's own.
+    /// Prefixes of such names: content, content negotiation, conditional requests, CORS, and those set by browsers.
     const STARTS: [&[u8]; 5] = [b"accept", b"access-control-", b"content-", b"if-", b"sec-"];
     let starts = |start: &[u8]| {
         name.get(..start.len())

@@ -1,15 +1,15 @@
-//! Why a head is refused, and what to answer.
+//! Why a head is refused, and the status for the response.
 //!
-//! Each variant is one rule of the parsers; the RFC section is with the code that applies it.
+//! Each variant is one rule of the parsers; the RFC section is noted in the code that applies it.
 
 use super::connection_options::TooManyOptions;
 use super::framing::FramingError;
 
-/// A line that is not ended by CR LF.
+/// The error for a line that does not end in CR LF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LineEndError;
 
-/// Why a request is refused. The connection can't be used any more: where it ends is unknown.
+/// Why a request is refused. The connection can't be used any more, because the request's end is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "`reason` says what each one means")]
 pub enum RequestError {
@@ -33,7 +33,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// The status to answer with.
+    /// Returns the status of the response.
     pub fn status(&self) -> u16 {
         match self {
             Self::TargetTooLong => 414,
@@ -45,7 +45,7 @@ impl RequestError {
         }
     }
 
-    /// What is wrong, in a few words that never change: for the log, a metric's label and the answer's body.
+    /// Returns the reason in a few words that never change: for the log, a metric's label and the response body.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::BadRequestLine => "malformed request line",
@@ -95,7 +95,7 @@ impl From<LineEndError> for RequestError {
     }
 }
 
-/// Why a response is refused: always a 502 to the client.
+/// Why a response is refused: the client always gets a 502.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "`reason` says what each one means")]
 pub enum ResponseError {
@@ -112,12 +112,12 @@ pub enum ResponseError {
 }
 
 impl ResponseError {
-    /// The status to answer the client with: always 502.
+    /// Returns the status for the client: always 502.
     pub fn status(&self) -> u16 {
         502
     }
 
-    /// What is wrong, in a few words that never change: for the log, a metric's label and the answer's body.
+    /// Returns the reason in a few words that never change: for the log, a metric's label and the response body.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::BadStatusLine => "malformed status line",

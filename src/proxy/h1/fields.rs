@@ -1,14 +1,14 @@
-//! Field names and values: which fields the proxy acts on, and how lists are read. Which of them may stand where is
-//! [`super::sections`]'s to say.
+//! Names and values of header fields: which fields the proxy acts on, and how lists are parsed. [`super::sections`]
+//! decides which fields are allowed where.
 //!
-//! Each field is classified once, when it is parsed. From then on a set of kinds is one word, see
-//! [`FieldKind::bit`], and "which of these lines go on" costs one AND per field.
+//! Each header field is classified once, when it is parsed. After that, a set of kinds is one integer, see
+//! [`FieldKind::bit`], and deciding whether a line is passed on takes one AND per field.
 
-/// What the proxy has to do with a field.
+/// How the proxy treats a header field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FieldKind {
-    /// Nothing: it goes on as it came.
+    /// Passed on unchanged.
     Other,
     /// `Host`.
     Host,
@@ -40,12 +40,12 @@ pub enum FieldKind {
     XForwardedProto,
     /// `X-Forwarded-Host`.
     XForwardedHost,
-    /// Says something that only a trusted hop may say: any other `X-Forwarded-…`, `X-Real-IP`, `X-Original-URL` and its
-    /// kin, by which some apps take the request for another one than was routed, and these spelled with `_`, which CGI
-    /// and WSGI apps can't tell from `-`.
+    /// Contains information that only a trusted hop may provide: any other `X-Forwarded-…`, `X-Real-IP`,
+    /// `X-Original-URL` and similar ones, by which some apps take the request for a different one than was routed,
+    /// and the same names with `_`, which CGI and WSGI apps can't tell from `-`.
     Claim,
-    /// `X-Client-Cert-…` or `Client-Cert…` (RFC 9440), also spelled with `_`: who a client has proven to be. Only the
-    /// proxy says so; dropped from every request.
+    /// `X-Client-Cert-…` or `Client-Cert…` (RFC 9440), also with `_`: the identity that a client has proven. Only the
+    /// proxy sets them; dropped from every request.
     Identity,
     /// `Via`.
     Via,
@@ -57,22 +57,22 @@ pub enum FieldKind {
     ContentType,
     /// `Idempotency-Key`.
     IdempotencyKey,
-    /// `Content_Length` or `Transfer_Encoding`: no honest client has a reason for it, and a CGI or WSGI app takes it
-    /// for the real one. In a response it means nothing to anybody, and is passed on.
+    /// `Content_Length` or `Transfer_Encoding`: no honest client has a reason to send them, and a CGI or WSGI app
+    /// takes them for the real ones. In a response they mean nothing, and are passed on.
     FramingImitation,
-    /// Not to be sent on: nominated by `Connection`, or a repeated `Content-Length`.
+    /// Not passed on: named by `Connection`, or a repeated `Content-Length`.
     Dropped,
 }
 
 impl FieldKind {
-    /// Its bit in a set of kinds.
+    /// Returns the bit of this kind in a set of kinds.
     #[inline]
     pub const fn bit(self) -> u32 {
         1 << self as u32
     }
 }
 
-/// Classifies a field name, whatever its case. `name` must be a token, which every parsed name is.
+/// Classifies the name of a header field, in any case. `name` must be a token, as every parsed name is.
 #[inline]
 pub fn classify(name: &[u8]) -> FieldKind {
     let Some(first) = name.first() else {
@@ -104,10 +104,11 @@ pub fn classify(name: &[u8]) -> FieldKind {
     }
 }
 
-/// Whether a token is this name, which is in lower case, in any case.
+/// Returns whether a token equals this lower-case name, ignoring case.
 ///
-/// Every byte is folded by `| 0x20`: that maps only control bytes, which no token has, to anything but a letter's
-/// lower case that is in these names. The length is a constant, so this becomes a few wide compares.
+/// Every byte is folded by `| 0x20`. Apart from letters, which become lower case, that only maps control bytes to
+/// bytes in these names, and no token has control bytes. The length is a constant, so this compiles to a few wide
+/// comparisons.
 #[inline(always)]
 fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
     let Ok(name) = <&[u8; N]>::try_from(name) else {
@@ -119,7 +120,7 @@ fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
         == 0
 }
 
-/// The names that start with `x`: who the client claims to be.
+/// Classifies the names that start with `x`, most of which describe the client.
 fn classify_x(name: &[u8]) -> FieldKind {
     match name.len() {
         9 if eq_folded(name, b"x-real-ip") => FieldKind::Claim,
@@ -139,12 +140,12 @@ fn classify_x(name: &[u8]) -> FieldKind {
     }
 }
 
-/// Whether two names are equal for an app that folds case and takes `_` for `-`.
+/// Returns whether two names are equal to an app that ignores case and treats `_` as `-`.
 fn eq_folded(name: &[u8], lower: &[u8]) -> bool {
     name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| fold_byte(*a) == *b)
 }
 
-/// A byte of a name as such an app reads it.
+/// Returns a byte of a name as such an app reads it.
 #[inline]
 pub fn fold_byte(byte: u8) -> u8 {
     match byte {
@@ -153,20 +154,20 @@ pub fn fold_byte(byte: u8) -> u8 {
     }
 }
 
-/// Whether a byte may be in a token, and so in a field name (RFC 9110 §5.6.2).
+/// Returns whether a byte is allowed in a token, and so in a header field name (RFC 9110 §5.6.2).
 #[inline]
 pub fn is_tchar(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\''
         | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
-/// Whether a byte may be in a field value (RFC 9110 §5.5): tab, space, visible ASCII and obs-text.
+/// Returns whether a byte is allowed in a header field value (RFC 9110 §5.5): tab, space, visible ASCII and obs-text.
 #[inline]
 pub fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// Strips the optional whitespace around a list's element (RFC 9110 §5.6.3).
+/// Removes the optional whitespace around a list element (RFC 9110 §5.6.3).
 pub fn trim_ows(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -177,12 +178,12 @@ pub fn trim_ows(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// The elements of a comma-separated list, trimmed; empty ones too, for those who refuse them.
+/// Returns the trimmed elements of a comma-separated list, including empty ones, for callers that refuse those.
 pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(trim_ows)
 }
 
-/// The elements of a comma-separated list without empty ones (RFC 9110 §5.6.1.2).
+/// Returns the elements of a comma-separated list without empty ones (RFC 9110 §5.6.1.2).
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     elements(value).filter(|element| !element.is_empty())
 }

@@ -1,12 +1,12 @@
-//! Where a message's body ends (RFC 9112 §6): `Content-Length` and `Transfer-Encoding`, read strictly.
+//! Finds the end of a message body (RFC 9112 §6): strict parsing of `Content-Length` and `Transfer-Encoding`.
 //!
-//! A message that two readers could end at different places is refused, never repaired: that is what
-//! request smuggling lives on. Feed every such field of a head, then ask for [`FramingFields::verdict`].
+//! A message that two readers could end at different places is refused, never repaired: request smuggling depends on
+//! such messages. Feed every such header field of a head, then call [`FramingFields::verdict`].
 
 use super::fields::elements;
 use super::method::HttpVersion;
 
-/// What the framing fields of one head say.
+/// The framing header fields of one head.
 #[derive(Debug, Clone, Default)]
 pub struct FramingFields {
     length: Option<u64>,
@@ -14,7 +14,7 @@ pub struct FramingFields {
     codings: Codings,
 }
 
-/// The transfer codings so far, in the order applied.
+/// The transfer codings so far, in the order in which they were applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Codings {
     #[default]
@@ -24,36 +24,36 @@ enum Codings {
     UnknownThenChunked,
 }
 
-/// The body that valid framing fields describe.
+/// The body that valid framing header fields describe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FramedBody {
-    /// Neither field is there.
+    /// Neither header field is present.
     Unframed,
-    /// This many bytes.
+    /// A body of this many bytes.
     Length(u64),
-    /// Chunks (RFC 9112 §7.1).
+    /// A chunked body (RFC 9112 §7.1).
     Chunked,
 }
 
-/// Why the framing of a message can't be relied on.
+/// Why the framing of a message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FramingError {
     /// A `Content-Length` that isn't digits only, or that exceeds 2^63 - 1 (RFC 9110 §8.6).
     BadLength,
     /// Two different lengths (RFC 9112 §6.3).
     LengthsDiffer,
-    /// Both fields (RFC 9112 §6.1).
+    /// Both header fields (RFC 9112 §6.1).
     LengthAndEncoding,
     /// A list with an empty element, no coding, or `chunked` twice or not last (RFC 9112 §6.1, §6.3).
     BadEncoding,
-    /// Another coding before `chunked`, which we would have to undo (RFC 9112 §6.1).
+    /// Another coding before `chunked`, which the proxy would have to decode (RFC 9112 §6.1).
     UnknownCoding,
     /// `Transfer-Encoding` in an HTTP/1.0 message (RFC 9112 §6.1).
     EncodingIn10,
 }
 
 impl FramingError {
-    /// What is wrong, in a few words that never change: for requests and responses alike.
+    /// Returns the reason in a few words that never change, the same for requests and responses.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::BadLength => "malformed Content-Length",
@@ -70,7 +70,7 @@ impl FramingFields {
     /// Reads a `Content-Length`. A list of equal numbers is one number (RFC 9110 §8.6).
     ///
     /// # Errors
-    /// When it is no length, or differs from one that came before.
+    /// If the value is not a length, or differs from an earlier one.
     pub fn content_length(&mut self, value: &[u8]) -> Result<(), FramingError> {
         // The usual case: one number.
         if let [b'1'..=b'9', ..] = value
@@ -93,10 +93,10 @@ impl FramingFields {
         Ok(())
     }
 
-    /// Reads a `Transfer-Encoding`; several fields are one list (RFC 9110 §5.3).
+    /// Reads a `Transfer-Encoding`; several header fields form one list (RFC 9110 §5.3).
     ///
     /// # Errors
-    /// When an element is empty, or something follows `chunked`.
+    /// If an element is empty, or something follows `chunked`.
     pub fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), FramingError> {
         for coding in elements(value) {
             if coding.is_empty() {
@@ -114,10 +114,11 @@ impl FramingFields {
         Ok(())
     }
 
-    /// What follows for the body.
+    /// Returns the body that the header fields describe.
     ///
     /// # Errors
-    /// When it can't be said where the body ends: both fields, a coding that isn't `chunked`, or one in HTTP/1.0.
+    /// If the body's end can't be determined: both header fields, a coding that isn't `chunked`, or a coding in
+    /// HTTP/1.0.
     pub fn verdict(&self, version: HttpVersion) -> Result<FramedBody, FramingError> {
         match (self.codings, self.length) {
             (Codings::None, None) => Ok(FramedBody::Unframed),
@@ -130,14 +131,14 @@ impl FramingFields {
         }
     }
 
-    /// Whether the length was written as a list or with leading zeros, and so must be written anew.
+    /// Returns whether the length was written as a list or with leading zeros, and so must be written anew.
     pub fn length_needs_rewriting(&self) -> bool {
         self.rewritten
     }
 }
 
-/// Digits only: no sign, no space, no overflow. The limit is that of a signed 64-bit number, which many
-/// apps count with.
+/// Parses digits only: no sign, no space, no overflow. The maximum is that of a signed 64-bit number, which many apps
+/// use.
 fn parse_length(digits: &[u8]) -> Result<u64, FramingError> {
     if digits.is_empty() {
         return Err(FramingError::BadLength);
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusual_spelling_is_written_anew() {
+    fn unusual_length_is_written_anew() {
         for (value, rewritten) in [
             ("5", false),
             ("0", false),

@@ -1,5 +1,5 @@
-//! The field lines of a head, a request's and a response's alike: each is classified, its line's end is looked at, and
-//! what it says is noted; behind the last one, what `Connection` says of the others.
+//! Reads the header fields of a request or response head: each is classified, its line end is checked, and the
+//! information in it is noted; after the last one, the names in `Connection` are applied to the others.
 
 use super::connection_options::{self, ConnectionOptions, TooManyOptions};
 use super::error::LineEndError;
@@ -8,17 +8,18 @@ use super::framing::{FramingError, FramingFields};
 use super::method::HttpVersion;
 use super::span::{ByteSpan, HeaderField};
 
-/// A head whose fields are read.
+/// A head whose header fields are read.
 pub(super) trait FieldReader {
-    /// What is collected while going over the fields.
+    /// Information collected from the header fields.
     type Seen;
     /// Why the head is refused.
     type Error: From<LineEndError>;
 
-    /// The fields so far, and the kinds that occur among them.
+    /// Returns the header fields so far, and the kinds that occur among them.
     fn fields(&mut self) -> (&mut Vec<HeaderField>, &mut u32);
 
-    /// Notes what a field says that the proxy acts on; returns the kind to keep it as.
+    /// Notes the information in a header field that the proxy acts on; returns the kind under which the field is
+    /// kept.
     fn act_on(
         &mut self,
         field: HeaderField,
@@ -27,7 +28,7 @@ pub(super) trait FieldReader {
     ) -> Result<FieldKind, Self::Error>;
 }
 
-/// Reads the fields of a head of `len` bytes, which httparse has found in `buf`.
+/// Reads the header fields of a head of `len` bytes, which httparse has found in `buf`.
 #[inline(always)]
 pub(super) fn read_fields<H: FieldReader>(
     head: &mut H,
@@ -53,12 +54,13 @@ pub(super) fn read_fields<H: FieldReader>(
         }
         head.fields().0.push(field);
     }
-    // The last line; a blank line that is a bare LF moves this by one, so it is noticed too.
+    // The last line; if the empty line is a bare LF, the offset is wrong by one, so that is noticed too.
     check_line_end(buf, len - 2)?;
     Ok(())
 }
 
-/// httparse takes a bare LF for a line's end; RFC 9112 §2.2 lets us refuse it, and other readers differ on it.
+/// Refuses a bare LF, which httparse accepts as a line end; RFC 9112 §2.2 allows refusing it, and other readers treat
+/// it differently.
 #[inline]
 fn check_line_end(buf: &[u8], at: usize) -> Result<(), LineEndError> {
     match at.checked_sub(2).and_then(|start| buf.get(start..at)) {
@@ -67,18 +69,18 @@ fn check_line_end(buf: &[u8], at: usize) -> Result<(), LineEndError> {
     }
 }
 
-/// What the fields of any head say of its body's end and of its connection.
+/// The header fields of a head that concern the body's end and the connection.
 #[derive(Default)]
 pub(super) struct HopFields {
-    /// Of the body's end.
+    /// The framing of the body.
     pub(super) framing: FramingFields,
-    /// Of the connection.
+    /// The options of the connection.
     pub(super) options: ConnectionOptions,
 }
 
 impl HopFields {
-    /// Notes what a field of this kind says, if it is one of them; returns the kind to keep it as. `kinds`: those before
-    /// it.
+    /// Notes a header field of this kind, if it concerns the hop; returns the kind under which it is kept. `kinds`:
+    /// the kinds of the fields before it.
     #[inline(always)]
     pub(super) fn note<E: From<FramingError> + From<TooManyOptions>>(
         &mut self,
@@ -100,7 +102,7 @@ impl HopFields {
         Ok(kind)
     }
 
-    /// Marks the fields that `Connection` names as dropped.
+    /// Marks the header fields that `Connection` names as dropped.
     #[inline]
     pub(super) fn drop_nominated(
         &self,
@@ -113,7 +115,7 @@ impl HopFields {
         }
     }
 
-    /// Whether the connection may carry another message (RFC 9112 §9.3).
+    /// Returns whether the connection may carry another message (RFC 9112 §9.3).
     #[inline]
     pub(super) fn keeps_alive(&self, version: HttpVersion) -> bool {
         match version {

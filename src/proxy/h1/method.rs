@@ -1,6 +1,6 @@
 //! Request methods (RFC 9110 §9) and protocol versions.
 
-/// A request method. Case matters (RFC 9110 §9.1): `get` is [`Method::Other`].
+/// A request method. Methods are case-sensitive (RFC 9110 §9.1): `get` is [`Method::Other`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Method {
     /// GET.
@@ -20,14 +20,14 @@ pub enum Method {
     Patch,
     /// TRACE.
     Trace,
-    /// CONNECT: always refused, this is no forward proxy.
+    /// CONNECT: always refused, because this is not a forward proxy.
     Connect,
     /// Any other token; its text is in the head's `method_span`.
     Other,
 }
 
 impl Method {
-    /// From the token in the request line.
+    /// Parses the token in the request line.
     #[inline]
     pub fn from_bytes(token: &[u8]) -> Self {
         match token {
@@ -44,7 +44,7 @@ impl Method {
         }
     }
 
-    /// Its token; `OTHER` for [`Method::Other`], which keeps metric labels bounded.
+    /// Returns the method's token; `OTHER` for [`Method::Other`], which limits the number of metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -60,17 +60,18 @@ impl Method {
         }
     }
 
-    /// [`Method::as_str`], as bytes.
+    /// Returns [`Method::as_str`] as bytes.
     pub fn as_bytes(self) -> &'static [u8] {
         self.as_str().as_bytes()
     }
 
-    /// Whether it asks for no change (RFC 9110 §9.2.1).
+    /// Returns whether the method is safe, i.e. requests no change (RFC 9110 §9.2.1).
     pub fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
     }
 
-    /// Whether twice does what once does (RFC 9110 §9.2.2): safe methods, PUT and DELETE.
+    /// Returns whether repeating the request has the same effect as sending it once (RFC 9110 §9.2.2): safe methods,
+    /// PUT and DELETE.
     pub fn is_idempotent(self) -> bool {
         self.is_safe() || matches!(self, Self::Put | Self::Delete)
     }
@@ -87,7 +88,7 @@ pub enum HttpVersion {
 }
 
 impl HttpVersion {
-    /// `HTTP/1.0` or `HTTP/1.1`.
+    /// Returns `HTTP/1.0` or `HTTP/1.1`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
@@ -96,12 +97,12 @@ impl HttpVersion {
     }
 }
 
-/// What an `Upgrade` field leads to.
+/// The protocol that an `Upgrade` header field leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpgradeProtocol {
     /// `websocket` (RFC 6455).
     WebSocket,
-    /// Another protocol: a blind tunnel after the 101.
+    /// Another protocol: a tunnel without further inspection after the 101.
     Other,
 }
 
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_token_comes_back() {
+    fn every_method_token_round_trips() {
         for token in [
             "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT",
         ] {
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_sent_twice() {
+    fn safe_methods_put_and_delete_are_idempotent() {
         assert!(Method::Put.is_idempotent() && !Method::Put.is_safe());
         assert!(Method::Delete.is_idempotent() && Method::Get.is_idempotent());
         for unsafe_one in [Method::Post, Method::Patch, Method::Connect, Method::Other] {

@@ -1,8 +1,9 @@
-//! The HTTP/1 codec: it knows bytes and nothing else.
+//! The HTTP/1 codec. It only works on bytes.
 //!
-//! [`request`] and [`response`] parse heads in place (`head_fields` reads the fields of both), and [`error`] says what is refused, with its RFC section; [`framing`]
-//! says where a body ends, and [`chunked`] decodes it. [`fields`], [`sections`] (which field may stand where),
-//! [`connection_options`], [`method`], [`target`] and [`span`] are their parts.
+//! [`request`] and [`response`] parse heads in place (`head_fields` reads the header fields of both), and [`error`]
+//! lists what is refused, and why; [`framing`] finds the end of a body, and [`chunked`] decodes it. They use
+//! [`fields`], [`sections`] (which field is allowed where), [`connection_options`], [`method`], [`target`] and
+//! [`span`].
 
 pub mod chunked;
 pub mod connection_options;

@@ -1,14 +1,14 @@
-//! A request's head, parsed in place (RFC 9112 §3, §5, §6).
+//! Parses request heads in place (RFC 9112 §3, §5, §6).
 //!
-//! How to use: keep one [`RequestHead`] and one buffer per connection. Read into the buffer, call
-//! [`RequestHead::parse`] with everything from the head's first byte on; [`HeadProgress::Partial`] says to read
-//! more. After [`HeadProgress::Complete`] the head is `buf[..head.len]`, the body starts at `buf[head.len]`, and the
-//! spans are valid for as long as those bytes stay where they are. Nothing is allocated once the field list
-//! has grown to its usual size.
+//! Usage: keep one [`RequestHead`] and one buffer per connection. Read into the buffer, and call
+//! [`RequestHead::parse`] with everything from the head's first byte on; after [`HeadProgress::Partial`], read more.
+//! After [`HeadProgress::Complete`] the head is `buf[..head.len]`, the body starts at `buf[head.len]`, and the spans
+//! are valid as long as those bytes are not moved. Nothing is allocated once the field list has grown to its usual
+//! size.
 //!
-//! Syntax is checked by `httparse`, and everything that it lets pass and that could mean two things to two
-//! readers is refused here. The answer doesn't depend on how the bytes were split into reads: a prefix of a
-//! head is either partial or has the same error.
+//! `httparse` checks the syntax; anything that it accepts, but that two readers could understand differently, is
+//! refused here. The result doesn't depend on how the bytes were split into reads: a prefix of a head is either
+//! partial or has the same error.
 
 use std::mem::MaybeUninit;
 
@@ -23,50 +23,51 @@ use super::target::{self, TargetError};
 use crate::core::cookies::cookie_values;
 use crate::proxy::messages::grpc;
 
-/// Most fields a head may have; one more is 431.
+/// Maximum number of header fields in a head; more are refused with 431.
 pub const MAX_FIELDS: usize = 100;
 
-/// Whether a head is all there.
+/// Whether a head is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadProgress {
-    /// It is.
+    /// The head is complete.
     Complete,
-    /// Read more bytes and parse again from the start.
+    /// The head is incomplete: read more bytes and parse again from the start.
     Partial,
 }
 
-/// Bounds on a request's head.
+/// Limits on a request head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of the whole head; beyond: 431. The buffer must have room for one more, or this is never noticed.
+    /// Maximum size of the head in bytes; otherwise 431. The buffer must have room for one more byte, or an excess is
+    /// never noticed.
     pub max_header: usize,
-    /// Bytes of the request target; beyond: 414.
+    /// Maximum length of the request target in bytes; otherwise 414.
     pub max_uri: usize,
 }
 
-/// Where a request's body ends.
+/// How a request body is framed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RequestBody {
-    /// There is none.
+    /// No body.
     #[default]
     None,
-    /// This many bytes follow.
+    /// A body of this many bytes.
     Length(u64),
-    /// Chunks follow.
+    /// A chunked body.
     Chunked,
 }
 
 impl RequestBody {
-    /// Whether no byte follows the head.
+    /// Returns whether no byte follows the head.
     pub fn is_empty(self) -> bool {
         matches!(self, RequestBody::None | RequestBody::Length(0))
     }
 }
 
-/// A request's head. Valid after a [`HeadProgress::Complete`]; reuse it for the next request.
+/// A request head. Valid after [`HeadProgress::Complete`]; can be reused for the next request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestHead {
-    /// Bytes of the head, with its blank line and any empty lines before it.
+    /// Size of the head in bytes, with its final empty line and any empty lines before it.
     pub len: usize,
     /// The method.
     pub method: Method,
@@ -74,43 +75,43 @@ pub struct RequestHead {
     pub method_span: ByteSpan,
     /// The target as it was sent.
     pub target: ByteSpan,
-    /// What to ask the app for; see [`target::RequestTarget::origin`].
+    /// The target to request from the app; see [`target::RequestTarget::origin`].
     pub origin: ByteSpan,
     /// The form of the target.
     pub form: TargetForm,
-    /// The path without the query, for routing; `/` where there is none.
+    /// The path without the query, for routing; `/` if there is none.
     pub path: ByteSpan,
-    /// Host without port, for routing; empty if none was given. In the case it was sent in.
+    /// Host without port, for routing; empty if none was given. Its case is unchanged.
     pub host: ByteSpan,
-    /// Host with port: the target's, if that was in absolute form, else that of `Host`.
+    /// Host with port: from the target, if that was in absolute form, otherwise from `Host`.
     pub authority: ByteSpan,
     /// The version of the request.
     pub version: HttpVersion,
-    /// The fields, in order.
+    /// The header fields, in order.
     pub fields: Vec<HeaderField>,
     /// The kinds that occur, as [`FieldKind::bit`]s.
     pub kinds: u32,
-    /// Where the body ends.
+    /// How the body is framed.
     pub body: RequestBody,
-    /// Whether the client wants to go on after this request (RFC 9112 §9.3).
+    /// Whether the client wants to keep the connection open after this request (RFC 9112 §9.3).
     pub keep_alive: bool,
     /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
     pub expect_continue: bool,
-    /// What the client offers to switch to, if that is passed on: the first of [`RequestHead::offered`].
+    /// The protocol that the client offers to switch to, if that is passed on: the first of [`RequestHead::offered`].
     pub upgrade: Option<UpgradeProtocol>,
     /// Whether there is an `Idempotency-Key`.
     pub idempotency_key: bool,
-    /// Whether it is a call of gRPC.
+    /// Whether it is a gRPC call.
     pub is_grpc: bool,
-    /// Whether the client takes trailers (`TE: trailers`, RFC 9110 §10.1.4).
+    /// Whether the client accepts trailers (`TE: trailers`, RFC 9110 §10.1.4).
     pub te_trailers: bool,
-    /// Where the first field line, or else the blank line, starts.
+    /// Offset of the first header field line, or otherwise of the empty line.
     pub(crate) fields_start: u32,
     /// Whether `Content-Length` must be written anew.
     pub(crate) rewrite_length: bool,
 }
 
-/// What is collected while going over the fields.
+/// Information collected from the header fields.
 #[derive(Default)]
 pub(super) struct RequestFields {
     hop: HopFields,
@@ -118,7 +119,7 @@ pub(super) struct RequestFields {
 }
 
 impl RequestHead {
-    /// An empty one, to parse into.
+    /// Creates an empty head to parse into.
     pub fn new() -> Self {
         Self {
             fields: Vec::with_capacity(24),
@@ -126,12 +127,12 @@ impl RequestHead {
         }
     }
 
-    /// Parses the head that starts at `buf[0]`; at most two empty lines before it are skipped (RFC 9112 §2.2).
+    /// Parses the head that starts at `buf[0]`; up to two empty lines before it are skipped (RFC 9112 §2.2).
     ///
-    /// Bytes after the head aren't looked at. After an error the head's content means nothing.
+    /// Bytes after the head are not read. After an error, the content of the head is undefined.
     ///
     /// # Errors
-    /// Why it is no request that may be forwarded, or which limit it exceeds.
+    /// Why the request can't be forwarded, or which limit it exceeds.
     pub fn parse(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<HeadProgress, RequestError> {
         match self.parse_text(buf, limits) {
             Err(RequestError::BadRequestLine) => match hide_high_bytes(buf, limits) {
@@ -142,7 +143,8 @@ impl RequestHead {
         }
     }
 
-    /// The values of the cookies of this name, from all `Cookie` fields, in their order (see [`crate::core::cookies`]).
+    /// Returns the values of the cookies with this name, from all `Cookie` header fields, in order (see
+    /// [`crate::core::cookies`]).
     pub fn cookies<'b>(&self, buffer: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
         let fields = self.fields.iter().filter(move |field| {
             field.kind == FieldKind::Other && field.name.of(buffer).eq_ignore_ascii_case(b"cookie")
@@ -150,7 +152,7 @@ impl RequestHead {
         fields.flat_map(move |field| cookie_values(field.value.of(buffer), name.as_bytes()))
     }
 
-    /// As [`Self::parse`], for a target that is UTF-8.
+    /// Like [`Self::parse`], for a target that is UTF-8.
     fn parse_text(
         &mut self,
         buf: &[u8],
@@ -191,9 +193,9 @@ impl RequestHead {
         Ok(HeadProgress::Complete)
     }
 
-    /// Everything that `httparse` doesn't know.
+    /// Does all checks that `httparse` doesn't.
     fn read(&mut self, buf: &[u8], headers: &[httparse::Header<'_>]) -> Result<(), RequestError> {
-        // " HTTP/1.1" and CR LF follow the target: httparse takes exactly one space and eight bytes.
+        // " HTTP/1.1" and CR LF follow the target: httparse accepts exactly one space and eight bytes.
         let line_end = self.target.end as usize + 9;
         self.fields_start = (line_end + 2) as u32;
         self.is_grpc = false;
@@ -215,8 +217,8 @@ impl RequestHead {
         Ok(())
     }
 
-    /// The target, and with it the host: that of the target wins (RFC 9112 §3.2.2), but `Host` must be right
-    /// all the same (RFC 9112 §3.2).
+    /// Reads the target, and with it the host: that of the target takes precedence (RFC 9112 §3.2.2), but `Host` must
+    /// be valid nevertheless (RFC 9112 §3.2).
     fn read_target(
         &mut self,
         buf: &[u8],
@@ -255,9 +257,9 @@ impl RequestHead {
         Ok(())
     }
 
-    /// An upgrade is passed on for a request of HTTP/1.1 without a body, whatever its method: `docker attach` and
-    /// `kubectl exec` ask with POST. Otherwise the offer is dropped, which a server may always do (RFC 9110 §7.8): a
-    /// backend that switches before it has read a body would take the rest of it for the new protocol.
+    /// Decides whether an upgrade is passed on: if the request is HTTP/1.1 and has no body, whatever its method
+    /// (`docker attach` and `kubectl exec` use POST). Otherwise the offer is dropped, as any server may do (RFC 9110
+    /// §7.8): a backend that switches before it has read a body would take the rest of the body for the new protocol.
     fn read_upgrade(&mut self, buf: &[u8], seen: &RequestFields) {
         self.upgrade = None;
         if !seen.hop.options.upgrade
@@ -271,8 +273,8 @@ impl RequestHead {
         self.upgrade = first;
     }
 
-    /// The protocols of all `Upgrade` fields that can be tunnelled, in their order. They are passed on where
-    /// [`RequestHead::upgrade`] says so.
+    /// Returns the protocols of all `Upgrade` header fields that can be tunnelled, in order. They are passed on if
+    /// [`RequestHead::upgrade`] is set.
     pub fn offered<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
@@ -305,7 +307,7 @@ impl FieldReader for RequestHead {
             FieldKind::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(RequestError::BadExpectation);
             }
-            // RFC 9110 §10.1.1: of no meaning in HTTP/1.0.
+            // RFC 9110 §10.1.1: it has no meaning in HTTP/1.0.
             FieldKind::Expect if self.version == HttpVersion::Http10 => {
                 return Ok(FieldKind::Dropped);
             }
@@ -321,7 +323,7 @@ impl FieldReader for RequestHead {
     }
 }
 
-/// What a protocol's token stands for.
+/// Returns the kind of protocol that a token names.
 pub(crate) fn upgrade_kind(protocol: &[u8]) -> UpgradeProtocol {
     if protocol.eq_ignore_ascii_case(b"websocket") {
         UpgradeProtocol::WebSocket
@@ -330,7 +332,8 @@ pub(crate) fn upgrade_kind(protocol: &[u8]) -> UpgradeProtocol {
     }
 }
 
-/// Not `h2c`, `HTTP/…` and `TLS/…`: behind these, requests would go past the proxy unseen.
+/// Returns whether a protocol can be tunnelled. Not `h2c`, `HTTP/…` and `TLS/…`: with these, requests would bypass
+/// the proxy.
 fn can_be_tunnelled(protocol: &[u8]) -> bool {
     let starts = |prefix: &[u8]| {
         protocol
@@ -343,7 +346,7 @@ fn can_be_tunnelled(protocol: &[u8]) -> bool {
             .all(|b| super::fields::is_tchar(*b) || *b == b'/')
 }
 
-/// Where the request line starts; `None` where more bytes are needed to know.
+/// Returns the start of the request line; `None` if more bytes are needed.
 fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, RequestError> {
     let mut start = 0;
     while start < 4 {
@@ -360,7 +363,8 @@ fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, RequestError> {
     }
 }
 
-/// The length of the target so far, if the line got that far: everything up to a byte that can't be in one.
+/// Returns the length of the target so far, if the line contains any of it: everything up to a byte that is not
+/// allowed there.
 fn target_so_far(line: &[u8]) -> Option<(usize, &[u8])> {
     let space = line
         .iter()
@@ -388,9 +392,9 @@ fn partial(
     }
 }
 
-/// The same head with letters in the place of the bytes above ASCII in its path and query: httparse takes them only where
-/// they are UTF-8, and apps choose their encoding themselves. What stands where is the same in both, and nothing is
-/// decided by such a byte. `None`: there are none.
+/// Returns the same head with letters in place of the bytes above ASCII in its path and query: httparse only accepts
+/// them if they are UTF-8, but apps choose their encoding themselves. Offsets are the same in both, and no decision
+/// depends on such a byte. `None`: there are none.
 #[cold]
 fn hide_high_bytes(buf: &[u8], limits: &HeadLimits) -> Option<Vec<u8>> {
     let head = &buf[..buf.len().min(limits.max_header.saturating_add(1))];
@@ -418,8 +422,8 @@ fn hide_high_bytes(buf: &[u8], limits: &HeadLimits) -> Option<Vec<u8>> {
     Some(hidden)
 }
 
-/// Says what `httparse` disliked, from what can be seen of the line so far and no more: the answer must be the
-/// same when more of it is there.
+/// Returns the reason for a syntax error of `httparse`, from the part of the line that has arrived and nothing else:
+/// the result must be the same when more of it has arrived.
 #[cold]
 fn syntax_error(
     window: &[u8],

@@ -1,8 +1,8 @@
-//! A response's head, parsed in place, as strictly as a request's (RFC 9112 §4, §6).
+//! Parses response heads in place, as strictly as request heads (RFC 9112 §4, §6).
 //!
-//! How to use: as [`super::request`]. A head with [`ResponseHead::interim`] is a 1xx: pass it on (or not) and
-//! parse the next one after it. A 101 must also [`ResponseHead::agrees`] with what the request asked for.
-//! An error means that the backend's connection can't be used any more; the client gets a 502.
+//! Usage: as [`super::request`]. A head with [`ResponseHead::interim`] is a 1xx: pass it on (or not) and parse the
+//! next one after it. For a 101, [`ResponseHead::agrees`] must also be checked against the request. An error means
+//! that the backend's connection can't be used any more; the client gets a 502.
 
 use std::mem::MaybeUninit;
 
@@ -14,60 +14,60 @@ use super::method::{HttpVersion, Method, UpgradeProtocol};
 use super::request::{HeadProgress, MAX_FIELDS, upgrade_kind};
 use super::span::{ByteSpan, HeaderField};
 
-/// Where a response's body ends (RFC 9112 §6.3).
+/// How a response body is framed (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ResponseBody {
-    /// There is none, whatever the fields say.
+    /// No body, whatever the header fields say.
     #[default]
     None,
-    /// This many bytes follow.
+    /// A body of this many bytes.
     Length(u64),
-    /// Chunks follow.
+    /// A chunked body.
     Chunked,
-    /// Everything until the connection ends.
+    /// A body that ends when the connection is closed.
     UntilClose,
 }
 
 impl ResponseBody {
-    /// Whether no byte follows the head.
+    /// Returns whether no byte follows the head.
     pub fn is_empty(self) -> bool {
         matches!(self, Self::None | Self::Length(0))
     }
 }
 
-/// A response's head. Valid after a [`HeadProgress::Complete`]; reuse it for the next response.
+/// A response head. Valid after [`HeadProgress::Complete`]; can be reused for the next response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// Bytes of the head, with its blank line.
+    /// Size of the head in bytes, with its empty line.
     pub len: usize,
     /// The status, 100 to 999.
     pub status: u16,
     /// The version of the response.
     pub version: HttpVersion,
-    /// The fields, in order.
+    /// The header fields, in order.
     pub fields: Vec<HeaderField>,
     /// The kinds that occur, as [`FieldKind::bit`]s.
     pub kinds: u32,
-    /// Where the body ends.
+    /// How the body is framed.
     pub body: ResponseBody,
-    /// Whether the backend keeps the connection for another request (RFC 9112 §9.3). False also where the
-    /// head says something about a body that this status can't have: bytes may follow that nobody asked for.
+    /// Whether the backend keeps the connection for another request (RFC 9112 §9.3). Also false if the head describes
+    /// a body that this status can't have: unexpected bytes may follow.
     pub keep_alive: bool,
     /// Seconds for which the backend keeps an idle connection (`Keep-Alive: timeout=`).
     pub keep_alive_timeout: Option<u32>,
-    /// Whether this is a stream of server-sent events: no read timeout, orderly end in a drain.
+    /// Whether this is an event stream (server-sent events): no read timeout, orderly end in a drain.
     pub is_event_stream: bool,
-    /// For a 101: what it switches to.
+    /// For a 101: the kind of protocol that it switches to.
     pub upgrade: Option<UpgradeProtocol>,
-    /// That protocol's token, or for a 426 the list of those that the backend wants.
+    /// That protocol's token, or for a 426 the list of protocols that the backend requires.
     pub upgrade_protocol: ByteSpan,
-    /// Where the first field line, or else the blank line, starts.
+    /// Offset of the first header field line, or otherwise of the empty line.
     pub(crate) fields_start: u32,
     /// Whether `Content-Length` must be written anew.
     pub(crate) rewrite_length: bool,
 }
 
-/// What is collected while going over the fields.
+/// Information collected from the header fields.
 #[derive(Default)]
 pub(super) struct ResponseFields {
     hop: HopFields,
@@ -76,7 +76,7 @@ pub(super) struct ResponseFields {
 }
 
 impl ResponseHead {
-    /// An empty one, to parse into.
+    /// Creates an empty head to parse into.
     pub fn new() -> Self {
         Self {
             fields: Vec::with_capacity(24),
@@ -84,24 +84,25 @@ impl ResponseHead {
         }
     }
 
-    /// Whether this is a 1xx other than 101: another head follows (RFC 9110 §15.2).
+    /// Returns whether this is a 1xx other than 101: another head follows (RFC 9110 §15.2).
     pub fn interim(&self) -> bool {
         self.status < 200 && self.status != 101
     }
 
-    /// Whether a 101, whose head is in `buf`, switches to one of the protocols that the request offered (RFC 9110 §7.8).
+    /// Returns whether a 101, whose head is in `buf`, switches to one of the protocols that the request offered (RFC
+    /// 9110 §7.8).
     pub fn agrees<'a>(&self, buf: &[u8], mut offered: impl Iterator<Item = &'a [u8]>) -> bool {
         let chosen = self.upgrade_protocol.of(buf);
         self.upgrade.is_some() && offered.any(|protocol| protocol.eq_ignore_ascii_case(chosen))
     }
 
-    /// Parses the head that starts at `buf[0]`: the answer to a request with this method.
+    /// Parses the head that starts at `buf[0]`: the response to a request with this method.
     ///
-    /// `upgrade_asked`: whether the request was sent with an upgrade; without, a 101 is an error.
-    /// `max_header` bounds the head's bytes.
+    /// `upgrade_asked`: whether the request was sent with an upgrade; if not, a 101 is an error. `max_header` limits
+    /// the size of the head in bytes.
     ///
     /// # Errors
-    /// Why it is no answer that may be forwarded, or that it is longer than `max_header`.
+    /// Why the response can't be forwarded, or that it exceeds `max_header`.
     pub fn parse(
         &mut self,
         buf: &[u8],
@@ -110,7 +111,7 @@ impl ResponseHead {
         max_header: usize,
     ) -> Result<HeadProgress, ResponseError> {
         let window = &buf[..buf.len().min(max_header).min(u32::MAX as usize)];
-        // httparse would skip empty lines here: bytes that nobody asked for, left over from something else.
+        // httparse would skip empty lines here: unexpected bytes, left over from something else.
         if window.first().is_some_and(|b| *b != b'H') {
             return Err(ResponseError::BadStatusLine);
         }
@@ -164,7 +165,7 @@ impl ResponseHead {
         self.read_upgrade(buf, &seen, upgrade_asked)
     }
 
-    /// RFC 9112 §6.3, in its order.
+    /// Applies the rules of RFC 9112 §6.3 in order.
     fn read_body(
         &mut self,
         framing: &FramingFields,
@@ -178,7 +179,7 @@ impl ResponseHead {
             FramedBody::Chunked => ResponseBody::Chunked,
             FramedBody::Unframed => ResponseBody::UntilClose,
         };
-        // RFC 9110 §8.6, RFC 9112 §6.1: neither field belongs in a 1xx or 204.
+        // RFC 9110 §8.6, RFC 9112 §6.1: neither header field is allowed in a 1xx or 204.
         let odd = (self.status < 200 || self.status == 204)
             && !matches!(verdict, FramedBody::Unframed | FramedBody::Length(0));
         if self.body == ResponseBody::UntilClose || odd {
@@ -187,7 +188,8 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// A 101 must have been asked for, say `Connection: upgrade`, and name exactly one protocol (RFC 9110 §7.8).
+    /// Reads a 101: it must have been requested, contain `Connection: upgrade`, and name exactly one protocol (RFC
+    /// 9110 §7.8).
     fn read_upgrade(
         &mut self,
         buf: &[u8],
@@ -250,7 +252,7 @@ impl FieldReader for ResponseHead {
     }
 }
 
-/// `timeout=N` of a `Keep-Alive` field (RFC 2068 §19.7.1).
+/// Returns `timeout=N` of a `Keep-Alive` header field (RFC 2068 §19.7.1).
 fn timeout(value: &[u8]) -> Option<u32> {
     let parameter = tokens(value).find(|p| {
         p.get(..8)
@@ -259,7 +261,7 @@ fn timeout(value: &[u8]) -> Option<u32> {
     std::str::from_utf8(&parameter[8..]).ok()?.parse().ok()
 }
 
-/// `text/event-stream`, with or without parameters.
+/// Returns whether this is `text/event-stream`, with or without parameters.
 fn is_event_stream(value: &[u8]) -> bool {
     const TYPE: &[u8] = b"text/event-stream";
     value

@@ -1,29 +1,30 @@
-//! Which fields may stand in which section of a message: the one place that decides it.
+//! Decides which header fields are allowed in which section of a message; this is the only place for that.
 //!
-//! A field's name is told by [`classify`]. What becomes of it depends on where it stands: a head's fields are copied
-//! without those kinds that [`FieldSection::withheld`] names, and a trailer section with a name that [`FieldSection::refuses`]
-//! makes its message malformed. Whoever reads, writes or translates fields, of HTTP/1 or HTTP/2, asks here.
+//! [`classify`] determines the kind of a field name. How the field is treated depends on its section: a head's fields
+//! are copied except for the kinds in [`FieldSection::withheld`], and a name that [`FieldSection::refuses`] in a
+//! trailer section makes the message malformed. All code that reads, writes or translates fields, of HTTP/1 or
+//! HTTP/2, uses this module.
 
 use super::fields::{FieldKind, classify, fold_byte};
 
-/// A section of fields, and what is known of who wrote it.
+/// A section of fields, and whether its author is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldSection {
     /// The head of a request from a client that is not in `headers.trusted`.
     RequestHead,
     /// The head of a request from a trusted client.
     TrustedRequestHead,
-    /// Behind the body of a request, whoever sent it: all that a proxy adds is in the head.
+    /// The trailers after a request body, trusted or not: a proxy adds fields to the head only.
     RequestTrailers,
     /// The head of a response, final or interim (1xx).
     ResponseHead,
-    /// Behind the body of a response.
+    /// The trailers after a response body.
     ResponseTrailers,
     /// Any section of a message in HTTP/2.
     Http2,
 }
 
-/// Fields that mean something for one HTTP/1 connection alone (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
+/// Fields that only apply to one HTTP/1 connection (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
 const OF_A_CONNECTION: u32 = FieldKind::Connection.bit()
     | FieldKind::KeepAlive.bit()
     | FieldKind::ProxyConnection.bit()
@@ -31,20 +32,20 @@ const OF_A_CONNECTION: u32 = FieldKind::Connection.bit()
     | FieldKind::Upgrade.bit()
     | FieldKind::Http2Settings.bit();
 
-/// Fields that go no further than the next hop, and those that are always written anew.
+/// Fields that end at the next hop, and those that are always written anew.
 const OF_THE_HOP: u32 = OF_A_CONNECTION | FieldKind::Te.bit() | FieldKind::Dropped.bit();
 
-/// What nobody may say but the proxy.
+/// Fields that only the proxy may set.
 const OURS: u32 = FieldKind::Identity.bit();
 
-/// What only a trusted hop may say.
+/// Fields that only a trusted hop may set.
 const CLAIMS: u32 = FieldKind::Forwarded.bit()
     | FieldKind::XForwardedFor.bit()
     | FieldKind::XForwardedProto.bit()
     | FieldKind::XForwardedHost.bit()
     | FieldKind::Claim.bit();
 
-/// What says where a message ends, where it goes, or how its content is to be read.
+/// Fields that determine where a message ends, where it goes, or how its content is read.
 const OF_THE_MESSAGE: u32 = FieldKind::Host.bit()
     | FieldKind::ContentLength.bit()
     | FieldKind::FramingImitation.bit()
@@ -52,12 +53,12 @@ const OF_THE_MESSAGE: u32 = FieldKind::Host.bit()
     | FieldKind::Expect.bit()
     | FieldKind::ContentType.bit();
 
-/// What a hop or the app takes a request for: its number, its way, its repetition.
+/// Fields by which a hop or the app identifies a request: its id, its path through proxies, its repetition.
 const OF_THE_REQUEST: u32 =
     FieldKind::XRequestId.bit() | FieldKind::Via.bit() | FieldKind::IdempotencyKey.bit();
 
 impl FieldSection {
-    /// The kinds, as [`FieldKind::bit`]s, that are not passed on from this section.
+    /// Returns the kinds that are not passed on from this section, as [`FieldKind::bit`]s.
     #[inline]
     pub const fn withheld(self) -> u32 {
         match self {
@@ -70,9 +71,9 @@ impl FieldSection {
         }
     }
 
-    /// Whether a field of this name makes a trailer section, and with it the message, malformed: a receiver that merges
-    /// trailers into the header would act on it (RFC 9110 §6.5.1). Case makes no difference, and neither does `_` for
-    /// `-`, which apps that speak CGI or WSGI can't tell apart. In a head, nothing is refused here.
+    /// Returns whether a field of this name makes a trailer section, and with it the message, malformed: a receiver
+    /// that merges trailers into the header would act on it (RFC 9110 §6.5.1). Names are compared without case, and
+    /// with `_` equal to `-`, which apps using CGI or WSGI can't tell apart. In a head, nothing is refused here.
     pub fn refuses(self, name: &[u8]) -> bool {
         let names: &[&[u8]] = match self {
             Self::RequestTrailers => &REQUEST_ONLY,
@@ -95,13 +96,14 @@ impl FieldSection {
     }
 }
 
-/// Longer than any name that is known, and any start of one: of a longer name, so much is enough to judge it.
+/// Longer than any known name or prefix: of a longer name, this many bytes are enough to decide.
 pub const NAME_ROOM: usize = 32;
 
-/// How the content is to be read, besides the kinds.
+/// Fields that determine how the content is read, besides the kinds.
 const CONTENT: [&[u8]; 2] = [b"content-encoding", b"content-range"];
 
-/// Who is asking, and what is asked for (RFC 9110 §6.5.1: authentication, request modifiers, response controls).
+/// Fields that identify the client or modify the request (RFC 9110 §6.5.1: authentication, request modifiers,
+/// response controls).
 const REQUEST_ONLY: [&[u8]; 11] = [
     b"authorization",
     b"cache-control",
@@ -116,8 +118,8 @@ const REQUEST_ONLY: [&[u8]; 11] = [
     b"set-cookie",
 ];
 
-/// The same, whole families: conditions, whatever is meant for proxies (`Proxy` alone becomes `HTTP_PROXY` in CGI), what
-/// a browser says of itself, and methods in disguise.
+/// Prefixes of further such names: conditional requests, fields for proxies (`Proxy` alone becomes `HTTP_PROXY` in
+/// CGI), fields set by browsers, and method overrides.
 const REQUEST_FAMILIES: [&[u8]; 4] = [b"if-", b"proxy", b"sec-", b"x-http-method"];
 
 #[cfg(test)]
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn response_trailers_may_say_what_asks_for_nothing() {
+    fn response_trailers_accept_names_refused_only_in_requests() {
         for name in ["X-Request-Id", "Set-Cookie", "Cache-Control", "Via"] {
             assert!(
                 !FieldSection::ResponseTrailers.refuses(name.as_bytes()),
@@ -235,12 +237,12 @@ mod tests {
     fn known_names_fit_the_room() {
         let longest = CONTENT.iter().chain(&REQUEST_ONLY).map(|name| name.len());
         assert!(longest.max().is_some_and(|longest| longest < NAME_ROOM));
-        // `transfer-encoding` and `client-cert-chain` are the longest that are classified as a whole.
+        // `transfer-encoding` and `client-cert-chain` are the longest names that are classified as a whole.
         assert!("transfer-encoding".len() < NAME_ROOM);
     }
 
     #[test]
-    fn only_a_trusted_client_s_claims_pass() {
+    fn only_claims_of_trusted_clients_pass() {
         let untrusted = FieldSection::RequestHead.withheld();
         let trusted = FieldSection::TrustedRequestHead.withheld();
         assert_eq!(untrusted & !trusted, CLAIMS);

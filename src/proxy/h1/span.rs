@@ -1,7 +1,7 @@
-//! Where something is in the connection's buffer.
+//! Positions in the connection's buffer.
 //!
-//! A parsed head holds no bytes: it holds spans, and each reader passes the buffer that was parsed.
-//! The buffer must not have moved in between; reading another buffer gives wrong bytes but never a panic.
+//! A parsed head contains no bytes: it contains spans, and each reader passes the buffer that was parsed. The bytes
+//! must not have been moved in between; reading another buffer gives wrong bytes but never a panic.
 
 use super::fields::FieldKind;
 
@@ -15,7 +15,7 @@ pub struct ByteSpan {
 }
 
 impl ByteSpan {
-    /// From offsets. A head is far shorter than 4 GiB: the parsers look at no more.
+    /// Creates a span from offsets. A head is far shorter than 4 GiB: the parsers read no more.
     pub(crate) fn new(start: usize, end: usize) -> Self {
         Self {
             start: start as u32,
@@ -23,38 +23,38 @@ impl ByteSpan {
         }
     }
 
-    /// Where `part`, a subslice of `buf`, is.
+    /// Returns the position of `part`, a subslice of `buf`.
     pub(crate) fn within(buf: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize);
         Self::new(start, start.wrapping_add(part.len()))
     }
 
-    /// The bytes; empty where `buf` is too short, which is then not the buffer that was parsed.
+    /// Returns the bytes; empty if `buf` is too short, and so not the buffer that was parsed.
     #[inline]
     pub fn of<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
         buf.get(self.start as usize..self.end as usize)
             .unwrap_or(&[])
     }
 
-    /// Whether it spans nothing.
+    /// Returns whether the span is empty.
     pub fn is_empty(&self) -> bool {
         self.start >= self.end
     }
 
-    /// Its length in bytes.
+    /// Returns its length in bytes.
     pub fn len(&self) -> usize {
         self.end.saturating_sub(self.start) as usize
     }
 }
 
-/// One field line of a head.
+/// One header field line of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderField {
     /// The name as it was sent.
     pub name: ByteSpan,
-    /// The value without the whitespace around it.
+    /// The value without surrounding whitespace.
     pub value: ByteSpan,
-    /// What the proxy has to do with it.
+    /// How the proxy treats the field.
     pub kind: FieldKind,
 }
 

@@ -1,23 +1,23 @@
-//! The request target (RFC 9112 §3.2) and the authority: whom a request is for.
+//! The request target (RFC 9112 §3.2) and the authority: the resource and host of a request.
 
 use super::method::Method;
 use super::span::ByteSpan;
 use crate::core::uri;
 
-/// A target, taken apart.
+/// A parsed target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestTarget {
     /// The path without the query, for routing.
     pub path: ByteSpan,
     /// The authority of an absolute-form target, which replaces `Host` (RFC 9112 §3.2.2).
     pub authority: Option<ByteSpan>,
-    /// What to ask the app for, in origin form; starts with `?` where the path is empty.
+    /// The target to request from the app, in origin form; starts with `?` if the path is empty.
     pub origin: ByteSpan,
-    /// The form it came in.
+    /// The form in which it was sent.
     pub form: TargetForm,
 }
 
-/// The forms that are served; authority-form is CONNECT's alone, and CONNECT is refused.
+/// The supported forms; authority form is only for CONNECT, which is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TargetForm {
     /// `/path?query`.
@@ -32,19 +32,19 @@ pub enum TargetForm {
 /// Why a target or an authority is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetError {
-    /// None of the forms, a fragment, or a scheme other than http and https.
+    /// None of the supported forms, a fragment, or a scheme other than http and https.
     Malformed,
     /// Not `host [":" port]`.
     Authority,
 }
 
-/// Takes a target apart. `line_end` is the offset after the request line's version.
+/// Parses a target. `line_end` is the offset after the request line's version.
 ///
-/// Where there is no path, [`RequestTarget::path`] is `/` all the same: it then points to a slash that is always
-/// there, of `://` or of `HTTP/1.1`.
+/// If there is no path, [`RequestTarget::path`] is `/` nevertheless: it then points to a slash that is always
+/// present, in `://` or `HTTP/1.1`.
 ///
 /// # Errors
-/// When it is in none of the forms that this method may have, or its authority is no host.
+/// If the target has none of the forms allowed for this method, or its authority is invalid.
 pub fn parse(
     buf: &[u8],
     target: ByteSpan,
@@ -52,8 +52,8 @@ pub fn parse(
     line_end: usize,
 ) -> Result<RequestTarget, TargetError> {
     let bytes = target.of(buf);
-    // Where the query starts. A fragment is never sent (RFC 9112 §3.2); readers that see one all the same differ
-    // on where the path ends.
+    // Start of the query. A fragment is never sent (RFC 9112 §3.2); readers that accept one disagree on where the
+    // path ends.
     let query = memchr::memchr2(b'?', b'#', bytes).unwrap_or(bytes.len());
     if query < bytes.len() && memchr::memchr(b'#', &bytes[query..]).is_some() {
         return Err(TargetError::Malformed);
@@ -79,7 +79,7 @@ pub fn parse(
     }
 }
 
-/// `http://authority/path?query` (RFC 9110 §4.2): other schemes aren't ours to serve.
+/// Parses `http://authority/path?query` (RFC 9110 §4.2): other schemes are not supported.
 fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<RequestTarget, TargetError> {
     let starts = |scheme: &[u8]| {
         bytes
@@ -124,11 +124,11 @@ fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<RequestTarget,
 
 /// Checks `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2) and returns the host's length.
 ///
-/// Refused: user information (RFC 9110 §4.2.4), spaces, a comma (it would read as two hosts in
-/// `X-Forwarded-Host`), and a port that isn't a number up to 65535. An empty host is allowed here.
+/// Refused: user information (RFC 9110 §4.2.4), spaces, a comma (it would read as two hosts in `X-Forwarded-Host`),
+/// and a port that isn't a number up to 65535. An empty host is allowed here.
 ///
 /// # Errors
-/// [`TargetError::Authority`] for whatever is none.
+/// [`TargetError::Authority`] for an invalid authority.
 pub fn host_length(authority: &[u8]) -> Result<usize, TargetError> {
     let length = match authority {
         [b'[', rest @ ..] => {
@@ -148,8 +148,8 @@ pub fn host_length(authority: &[u8]) -> Result<usize, TargetError> {
     }
 }
 
-/// The length of a registered name or an IPv4 address (RFC 3986 §3.2.2), percent-encoding complete, which ends
-/// at a colon or with the authority.
+/// Returns the length of a registered name or an IPv4 address (RFC 3986 §3.2.2) with complete percent-encoding, which
+/// ends at a colon or with the authority.
 fn name_length(authority: &[u8]) -> Result<usize, TargetError> {
     let mut length = authority.len();
     let mut percent = false;
@@ -170,7 +170,7 @@ fn name_length(authority: &[u8]) -> Result<usize, TargetError> {
     Ok(length)
 }
 
-/// What a byte is in a registered name.
+/// How a byte is treated in a registered name.
 #[derive(Clone, Copy)]
 enum NameByte {
     Refused,
@@ -195,7 +195,7 @@ static NAME_BYTES: [NameByte; 256] = {
     table
 };
 
-/// An empty port is the scheme's default (RFC 3986 §3.2.3).
+/// Returns whether this is a port. An empty port is the scheme's default (RFC 3986 §3.2.3).
 fn is_port(digits: &[u8]) -> bool {
     digits.len() <= 5
         && digits.iter().all(u8::is_ascii_digit)
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn no_fragments() {
+    fn targets_with_fragments_are_refused() {
         for bad in ["/#", "/a#b", "http://a/#b", "/?q#"] {
             assert_eq!(read(bad, Method::Get), Err(TargetError::Malformed), "{bad}");
         }

@@ -1,9 +1,9 @@
-//! Targets and authorities that the `http` crate's types can't hold, carried past them.
+//! Carries targets and authorities past the `http` crate, whose types can't hold all of them.
 //!
-//! `/<x>`, a backtick, a query in quotes: HTTP/1 and HTTP/2 carry them, and apps serve them. The crate refuses them, and
-//! with it the `h2` crate, on either side. So between this code and the `h2` crate such a head has stand-ins for
-//! `:path` and `:authority`, and what they stand for in fields of its own. The names are made anew by each process from
-//! random bytes, and never leave it: nobody outside can write such a field.
+//! `/<x>`, a backtick, a query in quotes: HTTP/1 and HTTP/2 allow them, and apps use them. The `http` crate refuses
+//! them, and so does the `h2` crate, on both sides. Therefore, between this code and the `h2` crate, such a head has
+//! placeholders in `:path` and `:authority`, and the real values in extra header fields. Each process generates the
+//! names of those fields from random bytes and never reveals them: nobody outside can send such a field.
 
 use std::sync::LazyLock;
 
@@ -17,25 +17,25 @@ use super::hpack::{
     BlockPiece, BlockReader, FieldBuffer, FieldTable, coded_length, put_literal, put_string,
 };
 
-/// The index of `:authority` and `:path` in HPACK's static table.
+/// Indexes of `:authority` and `:path` in HPACK's static table.
 const AUTHORITY: u8 = 1;
 const PATH: u8 = 4;
 
-/// `:scheme http` and `:scheme https`, by their indexes.
+/// `:scheme http` and `:scheme https`, as indexed fields.
 const SCHEME_HTTP: u8 = 0x86;
 const SCHEME_HTTPS: u8 = 0x87;
 
-/// A field that no table may keep, its name spelled out.
+/// A literal field that is never added to a table, with a literal name.
 const NEVER_INDEXED: u8 = 0x10;
 
-/// Paths that are longer may be too long for the `http` crate.
+/// Longer paths may be too long for the `http` crate, in bytes.
 const LONG_PATH: usize = 32 * 1024;
 
-/// What stands for what.
+/// The placeholders, and the names of the fields that carry the real values.
 struct Carrier {
     authority: String,
     path: String,
-    /// Bytes of `path` in HPACK, as the `h2` crate writes it.
+    /// Length of `path` in HPACK, as the `h2` crate encodes it, in bytes.
     coded: usize,
     authority_field: HeaderName,
     path_field: HeaderName,
@@ -43,7 +43,7 @@ struct Carrier {
 
 static CARRIER: LazyLock<Carrier> = LazyLock::new(|| {
     let mut random = [0u8; 16];
-    // Where the system has no random bytes, TLS would not have started, either.
+    // A system without random bytes could not have started TLS either.
     let _ = SystemRandom::new().fill(&mut random);
     let word = format!("carried-{:032x}", u128::from_be_bytes(random));
     let name = |part: &str| {
@@ -59,9 +59,9 @@ static CARRIER: LazyLock<Carrier> = LazyLock::new(|| {
     }
 });
 
-/// Whether the `http` crate can hold this `:path`, and the `h2` crate thus take it.
+/// Returns whether the `http` crate can hold this `:path`, so that the `h2` crate accepts it.
 pub fn can_hold_path(path: &[u8]) -> bool {
-    // The crate is asked where that isn't plain: it copies what it looks at.
+    // The crate is only called if the answer isn't obvious: it copies its input.
     let is_plain = |byte: &u8| {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'=' | b'&' | b'%')
@@ -73,11 +73,11 @@ pub fn can_hold_path(path: &[u8]) -> bool {
     (path.len() < LONG_PATH
         && path.first() == Some(&b'/')
         && path_only.iter().chain(query).all(is_plain))
-        // A fragment the crate would cut off: another target than the client's, which HTTP/1 refuses.
+        // The crate would cut off a fragment: the target would differ from the client's, which HTTP/1 refuses.
         || (memchr::memchr(b'#', path).is_none() && PathAndQuery::try_from(path).is_ok())
 }
 
-/// Whether the `http` crate can hold this `:authority`.
+/// Returns whether the `http` crate can hold this `:authority`.
 pub fn can_hold_authority(authority: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     if !authority.is_empty() && authority.iter().all(is_plain) {
@@ -86,13 +86,14 @@ pub fn can_hold_authority(authority: &[u8]) -> bool {
     Authority::try_from(authority).is_ok()
 }
 
-/// What to give the `h2` crate for a `:path`: at once, and behind all that is a pseudo-header field.
+/// Writes the placeholder for a `:path` to `block`, and the field that carries the real value to `behind`, which
+/// follows all pseudo-header fields.
 pub fn cover_path(block: &mut Vec<u8>, behind: &mut Vec<u8>, path: &[u8]) {
     put_literal(block, b":path", CARRIER.path.as_bytes());
     put_literal(behind, CARRIER.path_field.as_str().as_bytes(), path);
 }
 
-/// As above, for an `:authority`.
+/// The same for an `:authority`.
 pub fn cover_authority(block: &mut Vec<u8>, behind: &mut Vec<u8>, authority: &[u8]) {
     put_literal(block, b":authority", CARRIER.authority.as_bytes());
     put_literal(
@@ -102,7 +103,7 @@ pub fn cover_authority(block: &mut Vec<u8>, behind: &mut Vec<u8>, authority: &[u
     );
 }
 
-/// The `:path` of a request that has come, if it was covered.
+/// Returns the real `:path` of a received request, if it was replaced by a placeholder.
 pub fn covered_path(parts: &request::Parts) -> Option<&[u8]> {
     let path = parts.uri.path_and_query()?.as_str();
     if path.len() != CARRIER.path.len() || path != CARRIER.path {
@@ -114,7 +115,7 @@ pub fn covered_path(parts: &request::Parts) -> Option<&[u8]> {
         .map(HeaderValue::as_bytes)
 }
 
-/// As above, for `:authority`.
+/// The same for `:authority`.
 pub fn covered_authority(parts: &request::Parts) -> Option<&[u8]> {
     let authority = parts.uri.authority()?.as_str();
     if authority.len() != CARRIER.authority.len() || authority != CARRIER.authority {
@@ -126,15 +127,16 @@ pub fn covered_authority(parts: &request::Parts) -> Option<&[u8]> {
         .map(HeaderValue::as_bytes)
 }
 
-/// Whether a field is one of those that carry something.
+/// Returns whether a header field carries a real value.
 pub fn is_carrier(name: &HeaderName) -> bool {
     *name == CARRIER.path_field || *name == CARRIER.authority_field
 }
 
-/// The address of a request that is to go out, and what it has to carry besides. `authority`: `None`, there is none.
+/// Returns the URI of an outgoing request, and adds the fields that carry its real values, if needed. `authority`:
+/// `None` if there is none.
 ///
 /// # Errors
-/// A byte that no field can have.
+/// If a byte is not allowed in any header field.
 pub fn write_address(
     fields: &mut HeaderMap,
     scheme: &http::uri::Scheme,
@@ -153,13 +155,13 @@ pub fn write_address(
     }
     let value = |bytes: &[u8]| {
         HeaderValue::from_bytes(bytes).map(|mut value| {
-            // So that the encoder keeps it out of its table.
+            // Keeps the value out of the encoder's table.
             value.set_sensitive(true);
             value
         })
     };
     fields.try_insert(&CARRIER.path_field, value(path)?)?;
-    // The scheme has to be said, too: an address without an authority has none.
+    // The scheme must be carried as well: a URI without an authority has none.
     let authority = [
         scheme.as_str().as_bytes(),
         b" ",
@@ -171,21 +173,22 @@ pub fn write_address(
     Ok(Uri::from(PathAndQuery::from_maybe_shared(path)?))
 }
 
-/// Where the stand-in for `:path` is in a block that the `h2` crate has written, and where `:scheme http`.
+/// Returns the positions of the placeholder for `:path` and of `:scheme http` in a block that the `h2` crate has
+/// encoded.
 fn find_cover(
     block: &[u8],
     reader: &mut BlockReader<'_>,
     field: &mut FieldBuffer,
 ) -> Option<(usize, Option<usize>)> {
     let mut scheme = None;
-    // Sizes, then `:method`, `:scheme`, `:authority`, `:path`.
+    // Table size updates, then `:method`, `:scheme`, `:authority`, `:path`.
     for _ in 0..6 {
         let begin = reader.position();
         match *block.get(begin)? {
-            // Nearly every other path has another length.
+            // Nearly every other path has a different length.
             PATH if block.get(begin + 1) != Some(&(CARRIER.coded as u8 | 0x80)) => return None,
             PATH => {
-                // Only the static table is asked for anything here.
+                // Only the static table is needed here.
                 let read = reader.next_piece(&mut FieldTable::default(), field);
                 let is_cover = read == Ok(Some(BlockPiece::Literal))
                     && field.parts().1 == CARRIER.path.as_bytes();
@@ -204,7 +207,7 @@ fn find_cover(
     None
 }
 
-/// Whether a block that the `h2` crate has written, or the beginning of one, carries something.
+/// Returns whether a block that the `h2` crate has encoded, or the beginning of one, carries a real value.
 pub fn is_covered(block: &[u8]) -> bool {
     find_cover(
         block,
@@ -214,11 +217,11 @@ pub fn is_covered(block: &[u8]) -> bool {
     .is_some()
 }
 
-/// Puts what a request carries to where it belongs, in a block that the `h2` crate has written. False: it carries
-/// nothing, and `out` is as before.
+/// Moves the carried values of a request to their places, in a block that the `h2` crate has encoded. Returns false
+/// if there are none, and then leaves `out` unchanged.
 ///
-/// The crate's encoder never keeps a `:path` or a sensitive field in its table, so the backend's table stays as the
-/// crate believes it to be. (It says `:scheme http` of such a request by its index, and no `:authority`.)
+/// The crate's encoder never adds a `:path` or a sensitive field to its table, so the backend's table stays as the
+/// crate expects it. (For such a request it encodes `:scheme http` by its index, and no `:authority`.)
 pub fn uncover(block: &[u8], out: &mut Vec<u8>) -> bool {
     let (mut reader, mut field) = (BlockReader::new(block), FieldBuffer::default());
     let mut table = FieldTable::default();

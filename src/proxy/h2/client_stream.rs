@@ -1,8 +1,8 @@
-//! One stream of a session with a backend, as the HTTP/1 plane sees it: a connection that takes one HTTP/1.1 request and
-//! gives its response.
+//! One stream of an HTTP/2 session with a backend, presented to the HTTP/1 plane as a connection that takes one
+//! HTTP/1.1 request and returns its response.
 //!
-//! Nothing is buffered here: what the backend has sent is the `h2` crate's until it is read, and room for as much again
-//! is given then; what is written is taken as far as the backend's windows let it.
+//! Nothing is buffered here: received bytes stay in the `h2` crate until they are read, and only then is the
+//! flow-control window extended; writes are accepted as far as the backend's windows allow.
 
 mod request;
 
@@ -26,54 +26,54 @@ use crate::proxy::messages::grpc;
 use crate::registry::endpoint::{IdleConnection, SessionStream};
 use request::{CompleteHead, OutgoingRequest};
 
-/// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend
-/// learns that the response is no longer wanted.
+/// A stream to a backend that speaks HTTP/1.1. If dropped before its response is complete, it is reset, so that the
+/// backend learns that the response is no longer wanted.
 #[derive(Debug)]
 pub struct ClientStream {
     request: OutgoingRequest,
     download: BackendBody,
-    /// Heads and framing that stand before `content`.
+    /// Heads and framing that precede `content`.
     framing: Vec<u8>,
-    /// Content that is here and was not read yet.
+    /// Content that has arrived and was not read yet.
     content: Bytes,
-    /// Why the backend has surely not seen the request.
+    /// Why the backend has certainly not processed the request.
     unseen: Option<retry::AttemptFailure>,
-    /// What is wrong with the request or the response, where that is no lost connection.
+    /// The fault in the request or the response, if the failure is not a lost connection.
     fault: Option<StreamFault>,
-    /// Last, so that it is dropped last: the end of a stream is signalled when all of the above is gone.
+    /// Last, so that it is dropped last: the end of a stream is signalled after everything above is dropped.
     entered: SessionStream,
 }
 
-/// What is wrong with a request or its response, where that is no lost connection.
+/// A fault in a request or its response, as opposed to a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamFault {
     /// The request can't be expressed in HTTP/2. Nothing was sent.
     Untranslatable,
-    /// The response breaks HTTP/2.
+    /// The response violates HTTP/2.
     MalformedResponse,
 }
 
 /// What is still to come from the backend.
 #[derive(Debug)]
 enum BackendBody {
-    /// Nothing was asked yet.
+    /// No request was sent yet.
     Unasked,
-    /// The head.
+    /// The response head.
     Head {
         response: ResponseFuture,
-        /// The request was HEAD.
+        /// Whether the request was HEAD.
         bodiless: bool,
     },
-    /// A body with a length; as it is.
+    /// A body with a length; passed on unchanged.
     Plain(RecvStream),
-    /// Any other; in chunks.
+    /// Any other body; passed on in chunks.
     Chunked(RecvStream),
-    /// Nothing.
+    /// Nothing more.
     Done,
 }
 
 impl ClientStream {
-    /// A stream that is opened when the head of its request is complete. `scheme`: of the connection.
+    /// Creates a stream that is opened once the head of its request is complete. `scheme`: of the connection.
     pub fn new(entered: SessionStream, scheme: http::uri::Scheme) -> Self {
         Self {
             request: OutgoingRequest::new(scheme),
@@ -86,24 +86,24 @@ impl ClientStream {
         }
     }
 
-    /// A connection's stream, if it is one of these.
+    /// Returns a connection's stream, if it is a [`ClientStream`].
     pub fn of(connection: &IdleConnection) -> Option<&Self> {
         (*connection.stream).as_any().downcast_ref()
     }
 
-    /// Why the backend has surely not seen the request, if that is so.
+    /// Returns why the backend has certainly not processed the request, if that is so.
     pub fn unseen(&self) -> Option<retry::AttemptFailure> {
         self.unseen
     }
 
-    /// What is wrong with the request or the response, where that is no lost connection.
+    /// Returns the fault in the request or the response, if the failure is not a lost connection.
     pub fn fault(&self) -> Option<StreamFault> {
         self.fault
     }
 
-    /// Notes what an error says about the request.
+    /// Notes what an error reveals about the request.
     fn failed(&mut self, error: h2::Error) -> io::Error {
-        // The crate has found it out, and has told the backend.
+        // The `h2` crate has detected the error, and has reset the stream.
         if error.is_library() && error.is_reset() {
             self.fault = Some(StreamFault::MalformedResponse);
         }
@@ -125,7 +125,7 @@ impl ClientStream {
 
     // ---- from the backend
 
-    /// Fetches more. Ready: there is something to be read, or the end is reached.
+    /// Fetches more. Ready: there is something to read, or the end is reached.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.download {
             BackendBody::Unasked => Poll::Pending,
@@ -154,7 +154,8 @@ impl ClientStream {
                         self.content = data;
                         Poll::Ready(Ok(()))
                     }
-                    // A reset behind a whole response (RFC 9113 §8.1) is no error here: the crate keeps the end it has seen.
+                    // A reset after a complete response (RFC 9113 §8.1) is no error here: the crate keeps the end
+                    // that it has seen.
                     Some(Err(error)) => Poll::Ready(Err(self.failed(error))),
                     None => match ready!(body.poll_trailers(cx)) {
                         Ok(trailers) => {
@@ -182,7 +183,7 @@ impl ClientStream {
         } else if parts.headers.contains_key(header::CONTENT_LENGTH) && !is_grpc {
             ResponseFraming::Length
         } else {
-            // In HTTP/1, only chunks have room for trailers.
+            // In HTTP/1, only a chunked body can have trailers.
             ResponseFraming::Chunked
         };
         self.write_head(parts.status, &parts.headers, form);
@@ -224,7 +225,7 @@ impl ClientStream {
         }
     }
 
-    /// Hands out what is here; says whether that was anything.
+    /// Copies bytes that have arrived to `out`; returns whether there were any.
     fn hand_out_here(&mut self, out: &mut ReadBuf<'_>) -> bool {
         let before = out.filled().len();
         if !self.framing.is_empty() {
@@ -236,7 +237,7 @@ impl ClientStream {
             let count = self.content.len().min(out.remaining());
             out.put_slice(&self.content[..count]);
             self.content.advance(count);
-            // The backend may send as much again.
+            // The backend may send the same number of bytes again.
             if let BackendBody::Plain(body) | BackendBody::Chunked(body) = &mut self.download {
                 let _ = body.flow_control().release_capacity(count);
                 if self.content.is_empty() && matches!(self.download, BackendBody::Chunked(_)) {
@@ -255,7 +256,7 @@ impl ClientStream {
 
     // ---- towards the backend
 
-    /// The head is complete: opens the stream.
+    /// Opens the stream: the request head is complete.
     fn ask(&mut self, begun: CompleteHead) -> io::Result<()> {
         let Some(mut sender) = self.entered.session().sender() else {
             self.unseen = Some(retry::AttemptFailure::GoAway);
@@ -272,7 +273,7 @@ impl ClientStream {
             }
             Err(error) => {
                 let error = self.failed(error);
-                // Whatever the session died of, this was never sent.
+                // Whatever ended the session, this request was never sent.
                 self.unseen
                     .get_or_insert(retry::AttemptFailure::StaleProven);
                 self.download = BackendBody::Done;
@@ -282,14 +283,14 @@ impl ClientStream {
     }
 }
 
-/// How a response's head says where its body ends.
+/// How a response head describes the end of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ResponseFraming {
-    /// An interim one: not at all.
+    /// An interim response: not at all.
     None,
-    /// The fields say it, or the request's method or the status.
+    /// By its header fields, the request's method, or the status.
     Length,
-    /// There is none.
+    /// There is no body.
     Empty,
     Chunked,
 }
@@ -356,12 +357,12 @@ impl AsyncWrite for ClientStream {
         true
     }
 
-    /// The session's own task writes.
+    /// Does nothing: the session's own task writes.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// A request has an end of its own, and without it, it isn't whole.
+    /// Does nothing: the end of a request is part of its framing, and without it the request is incomplete.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

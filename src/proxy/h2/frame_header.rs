@@ -1,9 +1,9 @@
-//! The nine bytes before each frame (RFC 9113 §4.1), and the header blocks that frames carry.
+//! The nine-byte header of each frame (RFC 9113 §4.1), and the header blocks that frames carry.
 
-/// Bytes of a frame's header.
+/// Size of a frame header, in bytes.
 pub const FRAME_HEADER: usize = 9;
 
-/// What a frame may carry at most: neither side of ours asks for more (RFC 9113 §4.2).
+/// Maximum size of a frame's payload, in bytes: neither side of the proxy allows more (RFC 9113 §4.2).
 pub const MAX_PAYLOAD: usize = 16 * 1024;
 
 /// HEADERS.
@@ -13,29 +13,29 @@ pub const PUSH_PROMISE: u8 = 5;
 /// CONTINUATION.
 pub const CONTINUATION: u8 = 9;
 
-/// Flags of HEADERS, and of DATA.
+/// Flag of HEADERS and DATA.
 pub const END_STREAM: u8 = 0x1;
-/// As above, and of CONTINUATION.
+/// Flag of HEADERS and CONTINUATION.
 pub const END_HEADERS: u8 = 0x4;
-/// As END_STREAM.
+/// Flag of HEADERS and DATA.
 pub const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// A frame's header.
+/// A frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Bytes of its payload.
+    /// Size of its payload, in bytes.
     pub length: usize,
-    /// What it is.
+    /// The frame type.
     pub kind: u8,
-    /// What these mean depends on the kind.
+    /// The flags, whose meaning depends on the type.
     pub flags: u8,
-    /// Whose it is.
+    /// The id of its stream.
     pub stream: u32,
 }
 
 impl FrameHeader {
-    /// The header at the beginning of `bytes`; `None`: not all of it is here.
+    /// Parses the header at the beginning of `bytes`; `None`: it is incomplete.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let &[a, b, c, kind, flags, s, t, u, v] = bytes.first_chunk::<FRAME_HEADER>()?;
         Some(Self {
@@ -46,17 +46,17 @@ impl FrameHeader {
         })
     }
 
-    /// With its header.
+    /// Returns the size of the frame, including its header.
     pub fn size(&self) -> usize {
         FRAME_HEADER + self.length
     }
 
-    /// Whether it has this flag.
+    /// Returns whether it has this flag.
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
-    /// What a whole HEADERS or CONTINUATION frame has of its block; `None`: it is malformed.
+    /// Returns the header block fragment of a complete HEADERS or CONTINUATION frame; `None`: the frame is malformed.
     pub fn fragment<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
         let mut payload = frame.get(FRAME_HEADER..self.size())?;
         if self.kind != HEADERS {
@@ -74,18 +74,18 @@ impl FrameHeader {
     }
 }
 
-/// The header block that begins with a HEADERS frame at the beginning of `bytes`.
+/// The extent of the header block that begins with a HEADERS frame at the beginning of `bytes`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BlockExtent {
-    /// So many bytes, and it is all of it.
+    /// It is complete, with this many bytes.
     Whole(usize),
-    /// There is more to come.
+    /// It is incomplete.
     Partial,
-    /// It is none: another frame stands in it, or one is too large.
+    /// It is broken: another frame is in it, or a frame is too large.
     Broken,
 }
 
-/// How far a header block goes.
+/// Returns the extent of a header block.
 pub fn block_extent(bytes: &[u8]) -> BlockExtent {
     let mut at = 0;
     let mut stream = None;
@@ -110,7 +110,7 @@ pub fn block_extent(bytes: &[u8]) -> BlockExtent {
     }
 }
 
-/// The block that several frames carry; `None`: one is malformed.
+/// Joins the block fragments of several frames; `None`: a frame is malformed.
 pub fn gather(frames: &[u8]) -> Option<Vec<u8>> {
     let (mut block, mut at) = (Vec::with_capacity(frames.len()), 0);
     while let Some(header) = FrameHeader::parse(&frames[at..]) {
@@ -120,7 +120,7 @@ pub fn gather(frames: &[u8]) -> Option<Vec<u8>> {
     Some(block)
 }
 
-/// Appends a header block as HEADERS and, where it is too long for one frame, CONTINUATION.
+/// Appends a header block as HEADERS and, if it is too long for one frame, CONTINUATION.
 pub fn put_block(out: &mut Vec<u8>, stream: u32, is_last: bool, block: &[u8]) {
     let mut rest = block;
     let mut kind = HEADERS;

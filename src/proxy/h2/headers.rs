@@ -1,7 +1,7 @@
-//! Heads and trailers between HTTP/1.1 and HTTP/2 (RFC 9113 §8), both ways.
+//! Translates heads and trailers between HTTP/1.1 and HTTP/2 (RFC 9113 §8), in both directions.
 //!
-//! What comes from HTTP/2 is written as an HTTP/1.1 head and read by the HTTP/1 plane's own parser, which has the last
-//! word on it. Only what HTTP/1.1 can't express, or what would get lost on the way, is decided here.
+//! A head from HTTP/2 is written as an HTTP/1.1 head and parsed by the HTTP/1 plane's own parser, which decides
+//! whether it is valid. Only what HTTP/1.1 can't express, or what would get lost in translation, is checked here.
 
 use std::mem::MaybeUninit;
 
@@ -19,20 +19,20 @@ use crate::proxy::h1::sections::FieldSection;
 use crate::proxy::messages::grpc;
 use crate::proxy::messages::websocket;
 
-/// How a body goes on in HTTP/1.1, behind a head that was written here.
+/// How a body is framed in HTTP/1.1, after a head that was written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyForm {
-    /// There is none.
+    /// No body.
     None,
-    /// As it is, so many bytes. Of a request: none but the end, where that is yet to come.
+    /// This many bytes, without chunks. For a request, 0 means that only the end of the stream is still to come.
     Length(u64),
-    /// In chunks.
+    /// Chunked.
     Chunked,
-    /// As it is, both ways, until it ends: an upgraded stream.
+    /// Without framing, in both directions, until the stream ends: an upgraded stream.
     Tunnel,
 }
 
-/// A head or a field that HTTP/2 can't carry.
+/// The error for a head or a field that HTTP/2 can't express.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UntranslatableError;
 
@@ -42,17 +42,17 @@ impl<E: Into<http::Error>> From<E> for UntranslatableError {
     }
 }
 
-/// A field that HTTP/2 has not: it means something for one HTTP/1 connection alone.
+/// Returns whether a field does not exist in HTTP/2, because it only applies to one HTTP/1 connection.
 pub fn is_of_connection(name: &str) -> bool {
     FieldSection::Http2.withheld() & classify(name.as_bytes()).bit() != 0
 }
 
-/// Writes the head of a request that came in HTTP/2. `ended`: nothing follows its HEADERS.
+/// Writes the head of a request received over HTTP/2. `ended`: nothing follows its HEADERS.
 ///
 /// An extended CONNECT for a WebSocket (RFC 8441) becomes the handshake of RFC 6455.
 ///
 /// # Errors
-/// What can't be said in HTTP/1.1 without two ways of reading it. `out` then holds as much as can be logged.
+/// If the request has no unambiguous form in HTTP/1.1. `out` then contains as much as can be logged.
 pub fn write_request(
     out: &mut Vec<u8>,
     parts: &request::Parts,
@@ -77,7 +77,7 @@ pub fn write_request(
             .map_or(&b"/"[..], |target| target.as_str().as_bytes()),
     };
     put(out, &[method.as_bytes(), b" ", path, b" HTTP/1.1\r\n"]);
-    // A blank would end the target.
+    // A space would end the target.
     if carried.is_some() && path.contains(&b' ') {
         return Err(RequestError::BadTarget);
     }
@@ -93,13 +93,13 @@ pub fn write_request(
     }) {
         return Err(RequestError::BadTarget);
     }
-    // RFC 9113 §8.2.2: such a message is malformed. The crate knows that, too; here it would be a second framing.
+    // RFC 9113 §8.2.2: such a message is malformed. The crate refuses it too; here it would be a second framing.
     let mut names = parts.headers.keys();
     if names.any(|name| is_of_connection(name.as_str()) && name != "http2-settings") {
         return Err(RequestError::BadFieldName);
     }
     if let Some(host) = authority(parts)? {
-        // RFC 9110 §4.2.1: an address with an empty host is none.
+        // RFC 9110 §4.2.1: a URI with an empty host is invalid.
         if host.is_empty() && parts.uri.authority().is_some() {
             return Err(RequestError::BadHost);
         }
@@ -124,14 +124,14 @@ pub fn write_request(
     match form {
         BodyForm::Length(length) => put_length(out, length),
         BodyForm::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        // RFC 9110 §8.6: where a body would mean something, its absence is said.
+        // RFC 9110 §8.6: for methods with a defined body, its absence is stated explicitly.
         BodyForm::None if length.is_some() || expects_body(&parts.method) => put_length(out, 0),
         BodyForm::None => {}
         BodyForm::Tunnel => put(
             out,
             &[
                 b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ",
-                // RFC 8441 has none: the exchange looks at the answer to it.
+                // RFC 8441 has no key: the exchange checks the response to it.
                 &websocket::make_key(),
                 b"\r\n",
             ],
@@ -141,7 +141,7 @@ pub fn write_request(
     Ok(form)
 }
 
-/// Whom the request is for: `:authority`, or `Host`. Where both are there, they must agree (RFC 9113 §8.3.1).
+/// Returns the host of the request: `:authority`, or `Host`. If both are present, they must agree (RFC 9113 §8.3.1).
 fn authority(parts: &request::Parts) -> Result<Option<&[u8]>, RequestError> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next().map(HeaderValue::as_bytes);
@@ -158,7 +158,7 @@ fn authority(parts: &request::Parts) -> Result<Option<&[u8]>, RequestError> {
     }
 }
 
-/// What `Content-Length` says, read as strictly as in HTTP/1.
+/// Returns the `Content-Length`, parsed as strictly as in HTTP/1.
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RequestError> {
     let mut framing = FramingFields::default();
     for value in headers.get_all(header::CONTENT_LENGTH) {
@@ -174,10 +174,10 @@ fn expects_body(method: &Method) -> bool {
     *method == Method::POST || *method == Method::PUT || *method == Method::PATCH
 }
 
-/// Appends fields as lines, but those that `skip` names.
+/// Appends fields as lines, except those that `skip` names.
 ///
 /// # Errors
-/// A value with blanks around it, which HTTP/2 forbids (RFC 9113 §8.2.1) and HTTP/1 would strip.
+/// If a value has whitespace around it, which HTTP/2 forbids (RFC 9113 §8.2.1) and HTTP/1 would strip.
 pub fn write_fields(
     out: &mut Vec<u8>,
     fields: &HeaderMap,
@@ -205,8 +205,8 @@ fn write_cookies(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), RequestErr
     Ok(())
 }
 
-/// Appends a response's fields as lines, as [`write_fields`] does, without the blanks around their values: RFC 9113
-/// §8.2.1 forbids these, and as HTTP/1 reads them they say nothing.
+/// Appends a response's fields as lines, like [`write_fields`], without the whitespace around their values: RFC 9113
+/// §8.2.1 forbids it, and in HTTP/1 it has no meaning.
 pub fn write_response_fields(
     out: &mut Vec<u8>,
     fields: &HeaderMap,
@@ -227,11 +227,11 @@ fn unpadded(value: &HeaderValue) -> Result<&[u8], RequestError> {
     }
 }
 
-/// The fields of a head that was parsed in `head`, without those of the connection. Nothing is copied: the values
-/// share `head`.
+/// Returns the fields of a head that was parsed in `head`, without the connection-specific ones. Nothing is copied:
+/// the values share `head`.
 ///
 /// # Errors
-/// A name or a value that can't be one.
+/// If a name or a value is invalid.
 pub fn read_fields(
     head: &Bytes,
     parsed: &[httparse::Header<'_>],
@@ -250,29 +250,29 @@ pub fn read_fields(
     Ok(fields)
 }
 
-/// A response's head from HTTP/1.1, as our own plane writes it to a client.
+/// A response head in HTTP/1.1, as the proxy's own plane writes it for a client.
 #[derive(Debug)]
 pub struct ResponseRead {
-    /// Its length in bytes.
+    /// Its size in bytes.
     pub len: usize,
     /// Its status.
     pub status: StatusCode,
-    /// Its fields, without those of the connection.
+    /// Its fields, without the connection-specific ones.
     pub fields: HeaderMap,
-    /// How its body goes on, unless the request or the status says that there is none.
+    /// How its body is framed, unless the request or the status excludes a body.
     pub form: BodyForm,
 }
 
-/// Reads a response's head that begins at `bytes[0]`; `None`: there is more to come.
+/// Reads a response head that begins at `bytes[0]`; `None`: it is incomplete.
 ///
 /// # Errors
-/// It isn't one. Our own plane writes none such.
+/// If it is not a valid head. The proxy's own plane writes none such.
 pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, UntranslatableError> {
     let Some(len) = memchr::memmem::find(bytes, b"\r\n\r\n").map(|end| end + 4) else {
         return Ok(None);
     };
     let head = Bytes::copy_from_slice(&bytes[..len]);
-    // As many as a backend's head may have, and those that the plane and the route add.
+    // As many as a backend's head may have, plus those that the plane and the route add.
     let mut storage =
         [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS + 8 + 2 * MAX_RULES];
     let mut parsed = httparse::Response::new(&mut []);
@@ -304,15 +304,16 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, Untranslatabl
     }))
 }
 
-/// Says to the HTTP/1 plane alone that there is no body: what came from HTTP/2 doesn't spell a name like that.
+/// Tells the HTTP/1 plane that there is no body. Fields from HTTP/2 have lower-case names, so they can't be confused
+/// with it.
 pub const NO_BODY: &[u8] = b"Content-Length: 0\r\n";
 
 fn is_nothing(field: &httparse::Header<'_>) -> bool {
     field.name == "Content-Length" && field.value == b"0"
 }
 
-/// Whether a response answers a call of gRPC: its clients take an answer of trailers alone for one where the head has
-/// nothing to say of a body.
+/// Returns whether a response belongs to a gRPC call: gRPC clients expect that a response consisting of trailers only
+/// has no header fields about a body.
 fn is_call(fields: &HeaderMap) -> bool {
     fields
         .get(header::CONTENT_TYPE)
@@ -345,7 +346,7 @@ pub fn write_response_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
 /// Appends the end of a request's chunked body, with these trailers.
 ///
 /// # Errors
-/// As for [`write_fields`].
+/// The same as for [`write_fields`].
 pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) -> Result<(), RequestError> {
     out.extend_from_slice(b"0\r\n");
     write_fields(out, trailers, |_| false)?;
@@ -353,8 +354,8 @@ pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) -> Result<(), Req
     Ok(())
 }
 
-/// Reads the lines of a trailer section, with the blank line behind them. `None`: there are none, or they are none that
-/// HTTP/2 can carry.
+/// Reads the lines of a trailer section, including the empty line after them. `None`: there are no trailers, or
+/// HTTP/2 can't express them.
 pub fn read_trailers(section: Vec<u8>) -> Option<HeaderMap> {
     if section.len() <= 2 {
         return None;

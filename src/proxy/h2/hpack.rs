@@ -1,9 +1,8 @@
-//! HPACK (RFC 7541), as far as it takes to follow what a peer's encoder writes.
+//! A decoder for HPACK (RFC 7541) that follows what a peer's encoder writes.
 //!
-//! The `h2` crate decodes heads by itself, into the types of the `http` crate, and takes a byte that these can't hold
-//! for the end of the connection. What stands in a head has to be known before that, see [`super::sieve`]. No kept
-//! crate reads a block field by field without an allocation for each; this does, and keeps the table that the crate
-//! keeps.
+//! The `h2` crate decodes heads itself, into types of the `http` crate, and ends the connection at a byte that these
+//! can't hold. The content of a head must be known before that, see [`super::sieve`]. No maintained crate reads a
+//! block field by field without an allocation for each; this module does, and keeps the same table as the `h2` crate.
 
 mod huffman;
 mod static_table;
@@ -14,18 +13,18 @@ use std::collections::VecDeque;
 
 use static_table::STATIC_TABLE;
 
-/// What a peer may use before SETTINGS say otherwise, which ours don't (RFC 9113 §6.5.2).
+/// Maximum table size of a peer unless SETTINGS change it, which the proxy's don't (RFC 9113 §6.5.2), in bytes.
 const TABLE_SIZE: usize = 4096;
 
-/// What a field costs besides its bytes (RFC 7541 §4.1).
+/// Size of a field besides its name and value, in bytes (RFC 7541 §4.1).
 pub const FIELD_OVERHEAD: usize = 32;
 
-/// Why a block can't be followed. From here on nobody knows what the connection's heads mean.
+/// Why a block can't be decoded. After that, no further head of the connection can be decoded either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HpackError {
-    /// It ends within a field.
+    /// The block ends within a field.
     Incomplete,
-    /// It breaks RFC 7541.
+    /// The block violates RFC 7541.
     Malformed,
 }
 
@@ -55,10 +54,10 @@ impl Default for FieldTable {
 }
 
 impl FieldTable {
-    /// The field with this index.
+    /// Returns the field with this index.
     ///
     /// # Errors
-    /// There is none.
+    /// If there is no such field.
     pub fn get(&self, index: usize) -> Result<(&[u8], &[u8]), HpackError> {
         let dynamic = match index.checked_sub(1).ok_or(HpackError::Malformed)? {
             at if at < STATIC_TABLE.len() => return Ok(STATIC_TABLE[at]),
@@ -98,7 +97,7 @@ impl FieldTable {
     }
 }
 
-/// A literal field, spelled out.
+/// A literal field.
 #[derive(Debug, Default)]
 pub struct FieldBuffer {
     bytes: Vec<u8>,
@@ -106,7 +105,7 @@ pub struct FieldBuffer {
 }
 
 impl FieldBuffer {
-    /// Its name and its value.
+    /// Returns its name and its value.
     pub fn parts(&self) -> (&[u8], &[u8]) {
         self.bytes.split_at(self.name)
     }
@@ -115,15 +114,15 @@ impl FieldBuffer {
 /// One step through a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockPiece {
-    /// A field of the table.
+    /// A field of the table, by its index.
     Indexed(usize),
-    /// A field that the [`FieldBuffer`] holds now.
+    /// A literal field, which the [`FieldBuffer`] contains now.
     Literal,
-    /// The dynamic table has another size now.
+    /// The size of the dynamic table was updated.
     Resize,
 }
 
-/// Goes through a header block.
+/// Reads a header block step by step.
 #[derive(Debug)]
 pub struct BlockReader<'a> {
     block: &'a [u8],
@@ -131,20 +130,20 @@ pub struct BlockReader<'a> {
 }
 
 impl<'a> BlockReader<'a> {
-    /// At its beginning.
+    /// Starts at the beginning of a block.
     pub fn new(block: &'a [u8]) -> Self {
         Self { block, at: 0 }
     }
 
-    /// How far it has come, in bytes.
+    /// Returns the number of bytes read.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// The next piece; `None` at the end.
+    /// Reads the next piece; returns `None` at the end.
     ///
     /// # Errors
-    /// It is none, or not all of it is here; the position and the table are then as before.
+    /// If the piece is invalid or incomplete; position and table are then unchanged.
     pub fn next_piece(
         &mut self,
         table: &mut FieldTable,
@@ -163,7 +162,7 @@ impl<'a> BlockReader<'a> {
                 table.insert(field);
                 BlockPiece::Literal
             }),
-            // A size says something about the fields behind it, and so stands before the first.
+            // A size update applies to the fields after it, and so must precede the first field.
             0x20.. if begin > 0 && !self.follows_resize(begin) => Err(HpackError::Malformed),
             0x20.. => self.integer(5).and_then(|most| {
                 table.resize(most)?;
@@ -180,10 +179,10 @@ impl<'a> BlockReader<'a> {
         }
     }
 
-    /// Goes on to the next piece, of which nothing but its extent is looked at.
+    /// Skips the next piece, of which only the length is checked.
     ///
     /// # Errors
-    /// It is none, or not all of it is here.
+    /// If the piece is invalid or incomplete.
     pub fn skip_piece(&mut self) -> Result<(), HpackError> {
         let first = self.block.get(self.at).copied();
         let prefix = match first.ok_or(HpackError::Incomplete)? {
@@ -207,7 +206,7 @@ impl<'a> BlockReader<'a> {
         }
     }
 
-    /// Whether nothing but sizes stands before `end`.
+    /// Returns whether only size updates precede `end`.
     fn follows_resize(&self, end: usize) -> bool {
         let mut before = BlockReader::new(&self.block[..end]);
         while before.at < end {
@@ -233,7 +232,7 @@ impl<'a> BlockReader<'a> {
         self.string(&mut field.bytes)
     }
 
-    /// RFC 7541 §5.1.
+    /// Reads an integer (RFC 7541 §5.1).
     fn integer(&mut self, prefix: u32) -> Result<usize, HpackError> {
         let mut byte = || {
             let byte = self.block.get(self.at).copied();
@@ -245,7 +244,7 @@ impl<'a> BlockReader<'a> {
         if value < most {
             return Ok(value);
         }
-        // Four more bytes at most, as the crate has it: 2^28 is more than any length or index.
+        // At most four more bytes, as in the crate: 2^28 is more than any length or index.
         for shift in [0, 7, 14, 21] {
             let more = byte()?;
             value += usize::from(more & 0x7f) << shift;
@@ -256,7 +255,7 @@ impl<'a> BlockReader<'a> {
         Err(HpackError::Malformed)
     }
 
-    /// RFC 7541 §5.2.
+    /// Reads a string (RFC 7541 §5.2).
     fn string(&mut self, out: &mut Vec<u8>) -> Result<(), HpackError> {
         let first = self.block.get(self.at).copied();
         let is_coded = first.ok_or(HpackError::Incomplete)? & 0x80 != 0;
@@ -273,19 +272,19 @@ impl<'a> BlockReader<'a> {
     }
 }
 
-/// Bytes that a string takes in Huffman's code, without its length.
+/// Returns the length of a string in Huffman code, in bytes, without its length prefix.
 pub fn coded_length(text: &[u8]) -> usize {
     huffman::coded_length(text)
 }
 
-/// Appends a field that no table has to do with.
+/// Appends a literal field that is not added to any table.
 pub fn put_literal(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(0);
     put_string(out, name);
     put_string(out, value);
 }
 
-/// Appends a string as it is.
+/// Appends a string without Huffman code.
 pub fn put_string(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text.len();
     if rest < 0x7f {

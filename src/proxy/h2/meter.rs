@@ -1,36 +1,37 @@
-//! Counts a peer's frames: useful ones earn credit, mere overhead costs credit. [`Meter`] follows a client; what
-//! follows a backend is [`super::session_watch`].
+//! Meters a peer's frames: useful frames earn credit, overhead costs credit. [`Meter`] is for a client;
+//! [`super::session_watch`] watches a backend.
 //!
-//! Only the nine bytes of each frame's header are looked at (RFC 9113 §4.1), and the code of each RST_STREAM that we
-//! write ([`super::resets`]).
+//! Only the nine-byte header of each frame is read (RFC 9113 §4.1), and the code of each RST_STREAM that the proxy
+//! sends ([`super::resets`]).
 
 use super::frame_header::{END_HEADERS, END_STREAM, PADDED};
 use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_malformed, is_provoked};
 use crate::core::Time;
 use crate::rt::clock;
 
-/// `PRI * HTTP/2.0…`, which stands before the first frame.
+/// The connection preface, which precedes the first frame.
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Overhead that a connection may cause at once…
+/// Initial credit of a connection.
 const CREDIT: i64 = 2_000;
 
-/// …and at most, however much it has earned.
+/// Maximum credit of a connection.
 const MOST_CREDIT: i64 = 20_000;
 
-/// Credit that comes back each second…
+/// Credit that is restored per second.
 const PER_SECOND: i64 = 100;
 
-/// …is earned by a request: it may be prioritised, have windows opened, and be reset.
+/// Credit for a request: it may be prioritised, have windows opened, and be reset.
 const PER_REQUEST: i64 = 8;
 
-/// So many bytes towards the client earn one: it opens windows for them, in the worst case for each small frame.
+/// Number of bytes to the client that earn one credit: the client opens windows for them, in the worst case for each
+/// small frame.
 const BYTES: usize = 32;
 
-/// What changes of settings cost: each is applied to every stream.
+/// Cost of a change of settings: each applies to every stream.
 const SETTINGS: i64 = 10;
 
-/// What frames are.
+/// Frame types.
 pub(super) mod kind {
     /// DATA.
     pub(crate) const DATA: u8 = 0;
@@ -47,18 +48,18 @@ pub(super) mod kind {
 /// A flag of SETTINGS.
 const ACK: u8 = 1;
 
-/// How much overhead a peer may still cause.
+/// The overhead that a peer may still cause.
 #[derive(Debug)]
 pub(super) struct OverheadCredit {
     credit: i64,
-    /// Bytes towards the peer that have not earned a credit yet.
+    /// Bytes to the peer that have not earned a credit yet.
     unearned: usize,
-    /// What has come back by itself is counted from here.
+    /// Time from which the restored credit is computed.
     since: Time,
 }
 
 impl OverheadCredit {
-    /// At a connection's beginning.
+    /// Returns the credit of a new connection.
     pub(super) fn new() -> Self {
         Self {
             credit: CREDIT,
@@ -72,7 +73,7 @@ impl OverheadCredit {
         self.earn(PER_REQUEST);
     }
 
-    /// Counts a frame of the peer's that begins no request. False: it is one too many.
+    /// Counts a frame of the peer that begins no request. Returns false if the credit is used up.
     #[must_use]
     pub(super) fn count_frame(&mut self, kind: u8, flags: u8, length: usize) -> bool {
         match kind {
@@ -85,7 +86,7 @@ impl OverheadCredit {
         }
     }
 
-    /// Counts bytes that went to the peer.
+    /// Counts bytes sent to the peer.
     pub(super) fn count_written(&mut self, bytes: usize) {
         self.unearned += bytes;
         self.earn((self.unearned / BYTES) as i64);
@@ -112,16 +113,16 @@ impl OverheadCredit {
     }
 }
 
-/// Follows one connection.
+/// Meters one connection.
 #[derive(Debug)]
 pub struct Meter {
     header: [u8; 9],
     header_len: usize,
-    /// Of the preface or of a frame's payload, this much is still to come.
+    /// Remaining bytes of the preface or of a frame's payload.
     skip: usize,
-    /// The next byte says how much of the payload is padding.
+    /// Whether the next byte is the length of the payload's padding.
     is_padded: bool,
-    /// A header block is open; `last`: with the payload that is on its way it ends.
+    /// Whether a header block is open; `last`: whether it ends with the current payload.
     block: bool,
     last: bool,
     /// The stream of the latest header block.
@@ -129,12 +130,12 @@ pub struct Meter {
     credit: OverheadCredit,
     written: StreamScanner,
     quota: ResetQuota,
-    /// Requests that were answered with a reset because they are malformed.
+    /// Number of requests that were reset because they are malformed.
     malformed: u32,
 }
 
 impl Meter {
-    /// At a connection's beginning. `resets`: as in [`ResetQuota::new`].
+    /// Starts to meter a connection. `resets`: as in [`ResetQuota::new`].
     pub fn new(resets: u32) -> Self {
         Self {
             header: [0; 9],
@@ -151,8 +152,8 @@ impl Meter {
         }
     }
 
-    /// Follows what was read; `receive` gets the stream and the length of content, without its padding: nobody keeps that.
-    /// False: it is too much.
+    /// Processes bytes that were read; `receive` gets the stream and the length of content, without padding, which is
+    /// not stored. Returns false if the client has exceeded a limit.
     #[must_use]
     pub fn read(&mut self, mut bytes: &[u8], mut receive: impl FnMut(u32, usize)) -> bool {
         loop {
@@ -194,13 +195,13 @@ impl Meter {
         }
     }
 
-    /// The stream of the frame under way.
+    /// Returns the stream of the current frame.
     fn frame_stream(&self) -> u32 {
         let [_, _, _, _, _, stream @ ..] = self.header;
         u32::from_be_bytes(stream) & (u32::MAX >> 1)
     }
 
-    /// A frame's header is here.
+    /// Processes a frame header.
     fn frame(&mut self) -> bool {
         let [a, b, c, kind, flags, stream @ ..] = self.header;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
@@ -221,7 +222,7 @@ impl Meter {
         is_within && (kind != kind::RST_STREAM || self.quota.take())
     }
 
-    /// Follows what went to the client. False: it has made us reset too many of its streams.
+    /// Processes bytes sent to the client. Returns false if the client has caused too many resets of its streams.
     #[must_use]
     pub fn wrote(&mut self, bytes: &[u8]) -> bool {
         self.credit.count_written(bytes.len());
@@ -243,12 +244,12 @@ impl Meter {
         is_within
     }
 
-    /// Requests that were answered with a reset because they are malformed, since the last time.
+    /// Returns the number of requests that were reset as malformed since the last call.
     pub fn take_malformed(&mut self) -> u32 {
         std::mem::take(&mut self.malformed)
     }
 
-    /// The stream whose header block has begun and not ended.
+    /// Returns the stream whose header block has begun and not ended.
     pub fn open_block(&self) -> Option<u32> {
         self.block.then_some(self.stream)
     }

@@ -1,16 +1,16 @@
-//! HTTP/2, presented as HTTP/1: each stream is a stream of bytes that speaks HTTP/1.1, so that everything which is
-//! decided about a request exists once, in [`super::transaction`].
+//! HTTP/2, presented as HTTP/1: each stream becomes a byte stream that speaks HTTP/1.1, so that all decisions about a
+//! request are made in one place, [`super::transaction`].
 //!
-//! - [`headers`]: heads and trailers from one protocol to the other, both ways.
-//! - `translated`: how either stream is read and written as bytes.
-//! - `outgoing`: a body of HTTP/1's framing as DATA frames, to either side.
-//! - [`server_stream`]: a client's stream, and [`client_stream`]: one to a backend, as the rest of the plane sees them.
-//!   Their connections are [`super::connection::http2`] and [`super::upstream::h2_session`].
-//! - [`sieve`]: what a peer's heads say before the `h2` crate reads them, by [`hpack`]; [`carrier`]: what its types can't
-//!   hold.
+//! - [`headers`]: translates heads and trailers between the protocols, in both directions.
+//! - `translated`: how both kinds of streams are read and written as bytes.
+//! - `outgoing`: converts a body with HTTP/1 framing to DATA frames, towards clients and backends.
+//! - [`server_stream`]: a client's stream, and [`client_stream`]: a stream to a backend, as the rest of the plane
+//!   sees them. Their connections are [`super::connection::http2`] and [`super::upstream::h2_session`].
+//! - [`sieve`]: checks a peer's heads before the `h2` crate reads them, using [`hpack`]; [`carrier`]: carries values
+//!   that the crate's types can't hold.
 //! - [`wire`]: the bytes of a session.
-//! - [`meter`]: what a client's frames cost. [`resets`]: streams that a peer ends early, or has us end; [`session_watch`]: the
-//!   same of a session with a backend.
+//! - [`meter`]: limits the cost of a client's frames. [`resets`]: counts streams that a peer ends early, or makes the
+//!   proxy end; [`session_watch`]: does both for a session with a backend.
 
 pub mod carrier;
 pub mod client_stream;

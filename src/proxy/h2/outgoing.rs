@@ -1,4 +1,5 @@
-//! A body on its way out, from the framing of HTTP/1 to DATA frames: a response's to a client, a request's to a backend.
+//! Converts an outgoing body from HTTP/1 framing to DATA frames: of a response to a client, or of a request to a
+//! backend.
 
 use std::io;
 use std::mem;
@@ -13,25 +14,25 @@ use super::headers;
 use crate::proxy::h1::chunked::ChunkDecoder;
 use crate::proxy::memory::{StreamMemory, UnsentContent};
 
-/// Largest trailer section, in bytes: the HTTP/1 plane's own bound is no larger.
+/// Maximum size of a trailer section, in bytes: no smaller than the HTTP/1 plane's own limit.
 const MAX_TRAILER: usize = 64 * 1024;
 
-/// The stream that a body goes to.
+/// The stream that a body is sent on.
 pub(super) trait ContentSink {
-    /// Room that there is now for so much content; what is missing is asked for.
+    /// Returns how much of the wanted content can be sent now, and requests capacity for the rest.
     fn room(&mut self, wanted: usize) -> usize;
 
     /// Waits until there may be more room.
     fn poll_more_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>>;
 
-    /// Hands over content, and with the last piece ends the stream.
+    /// Sends content, and ends the stream with the last part.
     fn send(&mut self, content: Bytes, last: bool) -> Result<(), h2::Error>;
 
     /// Ends the stream with trailers.
     fn end_with(&mut self, trailers: HeaderMap) -> Result<(), h2::Error>;
 }
 
-/// To a backend.
+/// A stream to a backend.
 impl ContentSink for SendStream<Bytes> {
     fn room(&mut self, wanted: usize) -> usize {
         self.reserve_capacity(wanted);
@@ -52,8 +53,8 @@ impl ContentSink for SendStream<Bytes> {
     }
 }
 
-/// To a client, which decides how much of it is kept: so that is counted, and where no memory is left, one piece of a
-/// connection has to go before there is another.
+/// A stream to a client. The client decides how much content is buffered, so it is counted; if no memory is left, a
+/// connection has to send one part before it gets the next.
 #[derive(Debug)]
 pub(super) struct CountedSink {
     pub(super) stream: SendStream<UnsentContent>,
@@ -87,24 +88,24 @@ impl ContentSink for CountedSink {
     }
 }
 
-/// What is still to come of a body.
+/// The rest of a body.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     left: OutgoingRest,
-    /// What a malformed chunk is to whoever writes it…
+    /// The error for a malformed chunk.
     malformed: io::ErrorKind,
-    /// …and what a stream is that takes no more.
+    /// The error for a stream that accepts no more data.
     gone: io::ErrorKind,
 }
 
 #[derive(Debug)]
 enum OutgoingRest {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
     Chunked(Box<Chunks>),
 }
 
-/// A chunked body that is taken apart.
+/// A chunked body that is decoded.
 #[derive(Debug)]
 struct Chunks {
     decoder: ChunkDecoder,
@@ -119,7 +120,7 @@ impl OutgoingRest {
 }
 
 impl Outgoing {
-    /// A request's, of this length, or in chunks.
+    /// Creates the state of a request body of this length, or in chunks.
     pub(super) fn of_request(length: Option<u64>) -> Self {
         Self {
             left: length.map_or_else(
@@ -131,7 +132,7 @@ impl Outgoing {
         }
     }
 
-    /// A response's, of this length, or in chunks.
+    /// Creates the state of a response body of this length, or in chunks.
     pub(super) fn of_response(length: Option<u64>) -> Self {
         Self {
             left: length.map_or_else(
@@ -143,7 +144,8 @@ impl Outgoing {
         }
     }
 
-    /// Takes what it can of `bytes`, which are not empty: how much that was, and whether the body is whole now.
+    /// Takes as much as possible of `bytes`, which are not empty; returns how much that was, and whether the body is
+    /// complete now.
     pub(super) fn poll_take(
         &mut self,
         body: &mut Option<impl ContentSink>,
@@ -165,7 +167,7 @@ impl Outgoing {
             }
             OutgoingRest::Chunked(chunks) => chunks,
         };
-        // What comes in one write leaves in one DATA frame, as far as there is room.
+        // The bytes of one write are sent in one DATA frame, as far as there is room.
         let mut room = None;
         loop {
             let (mut at, mut content) = (0, Vec::new());
@@ -206,18 +208,18 @@ impl Outgoing {
     }
 }
 
-/// The stream that a body goes to, once its head has gone.
+/// Returns the stream that a body is sent on, once its head has been sent.
 pub(super) fn opened<S>(body: &mut Option<S>) -> io::Result<&mut S> {
     body.as_mut()
         .ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
-/// Room that there is now for so much content; what is missing is asked for.
+/// Returns how much of the wanted content can be sent now, and requests capacity for the rest.
 fn available(body: &mut Option<impl ContentSink>, wanted: usize) -> usize {
     body.as_mut().map_or(0, |body| body.room(wanted))
 }
 
-/// Waits until there is room for at least a byte of so much content.
+/// Waits until there is room for at least one byte of the wanted content.
 pub(super) fn poll_room(
     body: &mut Option<impl ContentSink>,
     cx: &mut Context<'_>,

@@ -1,8 +1,8 @@
-//! Streams that end early because of a peer.
+//! Counts streams that end early because of a peer.
 //!
-//! A peer that makes us reset its streams (CVE-2025-8671, "MadeYouReset") has ended them as surely as one that resets
-//! them itself (CVE-2023-44487, "Rapid Reset"). So resets in both directions of a connection count towards one quota.
-//! Clients are judged by [`super::meter`], backends by [`super::session_watch`].
+//! A peer that makes the proxy reset its streams (CVE-2025-8671, "MadeYouReset") ends them just like a peer that
+//! resets them itself (CVE-2023-44487, "Rapid Reset"). So resets in both directions of a connection count towards one
+//! quota. It is applied to clients by [`super::meter`], to backends by [`super::session_watch`].
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use super::frame_header::FRAME_HEADER;
 use crate::core::Time;
 use crate::rt::clock;
 
-/// Over how long streams that are reset are counted.
+/// Period over which reset streams are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// RST_STREAM.
+/// The frame type RST_STREAM.
 const RST_STREAM: u8 = 3;
 
-/// Bytes of an RST_STREAM frame.
+/// Size of an RST_STREAM frame, in bytes.
 const RESET: usize = 13;
 
-/// RFC 9113 §7.
+/// Error codes (RFC 9113 §7).
 const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u32 = 1;
 const INTERNAL_ERROR: u32 = 2;
 const CANCEL: u32 = 8;
 
-/// How many streams of a connection may end early.
+/// The number of streams of a connection that may end early.
 #[derive(Debug)]
 pub struct ResetQuota {
     limit: u32,
@@ -35,8 +35,8 @@ pub struct ResetQuota {
 }
 
 impl ResetQuota {
-    /// At a connection's beginning. `limit`: streams that may be reset within 10 s, where these are more than half of
-    /// those opened; 0: no limit.
+    /// Creates the quota of a new connection. `limit`: number of streams that may be reset within 10 s, if these are
+    /// more than half of those opened; 0: no limit.
     pub fn new(limit: u32) -> Self {
         Self {
             limit,
@@ -51,7 +51,7 @@ impl ResetQuota {
         self.opened = self.opened.saturating_add(1);
     }
 
-    /// Counts a stream that was reset. False: it is one too many, and counting begins anew.
+    /// Counts a stream that was reset. Returns false if the quota is exceeded; counting then starts again.
     #[must_use]
     pub fn take(&mut self) -> bool {
         if self.limit == 0 {
@@ -72,36 +72,36 @@ impl ResetQuota {
     }
 }
 
-/// What one direction of a connection says.
+/// An event in one direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// A frame begins.
+    /// The beginning of a frame.
     Frame {
-        /// What it is.
+        /// The frame type.
         kind: u8,
-        /// What these mean depends on the kind.
+        /// The flags, whose meaning depends on the type.
         flags: u8,
-        /// Bytes of its payload.
+        /// Size of the payload, in bytes.
         length: usize,
     },
-    /// It is reset, with this code.
+    /// The stream is reset, with this code.
     Reset(u32),
 }
 
 /// Finds the frames in one direction of a connection, and the code of each RST_STREAM.
 #[derive(Debug, Default)]
 pub struct StreamScanner {
-    /// A frame's header, and the code of a reset.
+    /// The current frame header, and the code of a reset.
     head: [u8; RESET],
     head_len: usize,
-    /// Of a frame's payload, or of what stands before the first frame, this much is still to come.
+    /// Remaining bytes of a frame's payload, or of the bytes before the first frame.
     skip: usize,
     /// The stream that was reset last: each further frame of a closed stream may be answered with another reset.
     last: [u8; 4],
 }
 
 impl StreamScanner {
-    /// For a direction that begins with so many bytes of something else.
+    /// Creates a scanner for a direction that begins with `preface` bytes which are not frames.
     pub fn behind(preface: usize) -> Self {
         Self {
             skip: preface,
@@ -109,12 +109,13 @@ impl StreamScanner {
         }
     }
 
-    /// Whether the next byte begins a frame.
+    /// Returns whether the next byte begins a frame.
     pub fn is_between_frames(&self) -> bool {
         self.skip == 0 && self.head_len == 0
     }
 
-    /// Follows what went this way, and says what is found. A stream that is reset again and again counts once.
+    /// Processes bytes of this direction, and calls `found` for each event. A stream that is reset repeatedly counts
+    /// once.
     pub fn follow(&mut self, mut bytes: &[u8], mut found: impl FnMut(StreamEvent)) {
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -160,19 +161,20 @@ impl StreamScanner {
     }
 }
 
-/// Whether a reset of ours is the peer's doing: a mistake of its frames, or a stream beyond a limit. What is not: an
-/// answer that overtook its request (NO_ERROR), the other side or a deadline that broke one off (INTERNAL_ERROR, CANCEL).
+/// Returns whether a reset by the proxy is caused by the peer: an error in its frames, or a stream beyond a limit.
+/// Not caused by the peer are a response that was complete before its request (NO_ERROR), and a response that the
+/// other side or a deadline broke off (INTERNAL_ERROR, CANCEL).
 pub fn is_provoked(code: u32) -> bool {
     !matches!(code, NO_ERROR | INTERNAL_ERROR | CANCEL)
 }
 
-/// Whether a reset of ours says that a request is malformed: the plane's own streams end for other reasons.
+/// Returns whether a reset by the proxy means that a request is malformed: the plane's own streams use other codes.
 pub fn is_malformed(code: u32) -> bool {
     code == PROTOCOL_ERROR
 }
 
-/// Whether a backend's own reset ends a stream early. NO_ERROR is how servers say, behind a whole response, that they
-/// need no more of the request (RFC 9113 §8.1).
+/// Returns whether a reset by a backend ends a stream early. With NO_ERROR, after a complete response, servers say
+/// that they don't need the rest of the request (RFC 9113 §8.1).
 pub fn is_early_end(code: u32) -> bool {
     code != NO_ERROR
 }

@@ -1,8 +1,8 @@
-//! One stream of a client's connection, as the HTTP/1 plane sees it: a stream of bytes that carries one request, whose
-//! head was written by [`headers`], and takes the HTTP/1.1 response to it.
+//! One stream of a client's HTTP/2 connection, presented to the HTTP/1 plane as a byte stream that carries one
+//! request, whose head was written by [`headers`], and takes the HTTP/1.1 response to it.
 //!
-//! Nothing is buffered here but what the peer's window has no room for yet: what arrived is the `h2` crate's until it is
-//! read, and a write is taken as far as `poll_capacity` lets it.
+//! Only data for which the peer's window has no room yet is buffered here: received bytes stay in the `h2` crate
+//! until they are read, and writes are accepted as far as `poll_capacity` allows.
 
 mod async_io;
 
@@ -22,46 +22,46 @@ use super::outgoing::{ContentSink as _, CountedSink, Outgoing, opened, poll_room
 use crate::proxy::h1::chunked::start_chunk;
 use crate::proxy::memory::{StreamMemory, UnreadBody, UnsentContent};
 
-/// A stream of HTTP/2 that speaks HTTP/1.1. Dropped before its response is whole, it is reset.
+/// An HTTP/2 stream that speaks HTTP/1.1. If dropped before its response is complete, it is reset.
 #[derive(Debug)]
 pub struct ServerStream {
     request: RecvStream,
     upload: StreamUpload,
-    /// Framing that stands before `content`.
+    /// Framing that precedes `content`.
     framing: Vec<u8>,
-    /// Content that is here and was not read yet.
+    /// Content that has arrived and was not read yet.
     content: Bytes,
     response: SendResponse<UnsentContent>,
     body: Option<CountedSink>,
-    /// Where content is counted that is handed over.
+    /// Counts content that is handed to the `h2` crate.
     memory: Arc<StreamMemory>,
-    /// Where content is counted that has come and was not read.
+    /// Counts content that has arrived and was not read.
     unread: Option<UnreadBody>,
     download: StreamDownload,
-    /// The request was HEAD: its response has no body, whatever the head says.
+    /// Whether the request was HEAD: its response has no body, whatever the head says.
     head_only: bool,
-    /// It is an extended CONNECT.
+    /// Whether it is an extended CONNECT.
     connect: bool,
 }
 
 /// What is still to come from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StreamUpload {
-    /// So many bytes. The last ones are withheld until the stream has ended, too: a request whose content is longer
-    /// than it said must not be complete before that is known.
+    /// This many bytes. The last ones are withheld until the stream has ended too: a request whose content is longer
+    /// than announced must not become complete before that is known.
     Length(u64),
     Chunked,
     Tunnel,
-    /// Nothing more. The client still waits for its answer: HTTP/2 has no half-closed connections.
+    /// Nothing more. The client still waits for its response: HTTP/2 has no half-closed connections.
     Done,
-    /// Nothing, and that is to be seen: the other end of a tunnel.
+    /// Nothing more, and reads return the end: the other side of a tunnel has ended.
     Ended,
 }
 
-/// What is still to go to the client.
+/// What is still to be sent to the client.
 #[derive(Debug)]
 enum StreamDownload {
-    /// A head, of which this much has come.
+    /// A head, of which these bytes have been written.
     Head(Vec<u8>),
     Body(Outgoing),
     Tunnel,
@@ -69,7 +69,8 @@ enum StreamDownload {
 }
 
 impl ServerStream {
-    /// A stream whose request's head was written, with a body of this form. `first`: what was read of the body.
+    /// Creates a stream whose request head was written, with a body of this form. `first`: the part of the body that
+    /// was read already.
     pub fn new(
         request: RecvStream,
         response: SendResponse<UnsentContent>,
@@ -105,12 +106,13 @@ impl ServerStream {
 
     // ---- from the client
 
-    /// Whether nothing more comes of the request.
+    /// Returns whether the request is complete.
     pub fn has_ended(&self) -> bool {
         matches!(self.upload, StreamUpload::Done | StreamUpload::Ended)
     }
 
-    /// Waits for the end of a body that says of itself that it is empty. Ready: it is here, or the client is gone.
+    /// Waits for the end of a body that is declared empty. Ready: the end has arrived, or the client has
+    /// disconnected.
     pub fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.upload == StreamUpload::Length(0) {
             ready!(self.poll_fetch(cx))?;
@@ -118,14 +120,14 @@ impl ServerStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Fetches more of the body. Ready: there is something to be read, or the end is reached.
+    /// Fetches more of the body. Ready: there is something to read, or the end is reached.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match ready!(self.request.poll_data(cx)) {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => match &mut self.upload {
                     StreamUpload::Length(left) => {
-                        // The crate refuses content that is longer than the head said.
+                        // The crate refuses content that is longer than announced in the head.
                         *left = left.saturating_sub(data.len() as u64);
                         self.content = data;
                         if *left > 0 || self.request.is_end_stream() {
@@ -149,7 +151,7 @@ impl ServerStream {
         }
     }
 
-    /// The content has ended: what about trailers?
+    /// Handles the end of the content: waits for trailers.
     fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let trailers = ready!(self.request.poll_trailers(cx)).map_err(gone)?;
         match self.upload {
@@ -167,12 +169,12 @@ impl ServerStream {
         Poll::Ready(Ok(()))
     }
 
-    /// The last bytes of a body with a length are here, and its end isn't.
+    /// Returns whether the last bytes of a body with a length are withheld because the stream hasn't ended.
     fn is_withheld(&self) -> bool {
         self.upload == StreamUpload::Length(0) && !self.request.is_end_stream()
     }
 
-    /// Hands out what is here; says whether that was anything.
+    /// Copies bytes that have arrived to `out`; returns whether there were any.
     fn hand_out_here(&mut self, out: &mut ReadBuf<'_>) -> bool {
         let before = out.filled().len();
         if !self.framing.is_empty() {
@@ -184,7 +186,7 @@ impl ServerStream {
             let count = self.content.len().min(out.remaining());
             out.put_slice(&self.content[..count]);
             self.content.advance(count);
-            // The client may send as much again.
+            // The client may send the same number of bytes again.
             let _ = self.request.flow_control().release_capacity(count);
             if let Some(unread) = &self.unread {
                 unread.consume(count);
@@ -196,12 +198,12 @@ impl ServerStream {
         out.filled().len() > before
     }
 
-    /// Whether the stream has ended before anything was done about it.
+    /// Returns whether the stream has ended before any work was done for it.
     pub async fn is_reset(&mut self) -> bool {
         poll_fn(|cx| Poll::Ready(self.poll_gone(cx).is_ready())).await
     }
 
-    /// Ready once the client has given up, or its connection is gone.
+    /// Ready once the client has reset the stream, or its connection is lost.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let reset = match &mut self.body {
             Some(body) => body.stream.poll_reset(cx),
@@ -215,7 +217,7 @@ impl ServerStream {
 
     // ---- towards the client
 
-    /// Takes what it can of `bytes`, which are not empty.
+    /// Takes as much as possible of `bytes`, which are not empty.
     fn poll_take_response(
         &mut self,
         cx: &mut Context<'_>,
@@ -241,7 +243,7 @@ impl ServerStream {
         }
     }
 
-    /// Sends a piece of content, and with the last one ends the stream.
+    /// Sends a part of the content, and ends the stream with the last part.
     fn send(&mut self, content: Bytes, last: bool) -> io::Result<()> {
         opened(&mut self.body)?.send(content, last).map_err(gone)?;
         if last {
@@ -250,7 +252,7 @@ impl ServerStream {
         Ok(())
     }
 
-    /// A head, or a part of one. Everything but the last is an interim response.
+    /// Takes a head, or a part of one. All heads but the last are interim responses.
     fn take_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let StreamDownload::Head(here) = &mut self.download else {
             return Ok(0);
@@ -277,7 +279,7 @@ impl ServerStream {
             if !self.connect {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            // RFC 8441 §5: the answer to the handshake of RFC 6455 isn't asked for.
+            // RFC 8441 §5: the response to the handshake of RFC 6455 is not used.
             *response.status_mut() = http::StatusCode::OK;
             response.headers_mut().remove("sec-websocket-accept");
         } else if read.status.is_informational() {
@@ -300,15 +302,15 @@ impl ServerStream {
     }
 }
 
-/// For the HTTP/1 plane, a stream that was reset is a client that is gone.
+/// To the HTTP/1 plane, a stream that was reset is a client that has disconnected.
 fn gone(error: h2::Error) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, error)
 }
 
 impl Drop for ServerStream {
     fn drop(&mut self) {
-        // Without a response begun, the crate resets with CANCEL; behind a whole one that overtook its request, with
-        // NO_ERROR (RFC 9113 §8.1).
+        // If no response has begun, the crate resets with CANCEL; after a response that was complete before its
+        // request, with NO_ERROR (RFC 9113 §8.1).
         let reason = match self.download {
             StreamDownload::Body(_) => Reason::INTERNAL_ERROR,
             StreamDownload::Tunnel => Reason::CANCEL,

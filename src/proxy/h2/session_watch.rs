@@ -1,10 +1,10 @@
-//! A session with a backend under watch: streams that the backend ends early, or has us end by frames that break
-//! HTTP/2.
+//! Watches a session with a backend for streams that the backend ends early, or makes the proxy end by frames that
+//! violate HTTP/2.
 //!
-//! Each costs its own request and no other, so a few are nothing. Many of them cause unlimited work on a connection
-//! that all clients share: such a session takes no new streams and is closed behind those under way. One that goes on
-//! all the same is closed at once. So is one that floods us with frames that carry nothing, by the same account as a
-//! client's ([`super::meter`]).
+//! Each such stream only costs its own request, so a few don't matter. Many of them cause unlimited work on a
+//! connection that all clients share: such a session takes no new streams and is closed after the current ones. If
+//! that is not enough, it is closed at once. So is a session that floods the proxy with frames without content, by
+//! the same credit as a client's ([`super::meter`]).
 
 use std::io;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use super::meter::{OverheadCredit, PREFACE, kind};
 use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_early_end, is_provoked};
 use crate::net::stream::taken_of;
 
-/// GOAWAY on the connection, no stream of the backend's taken, ENHANCE_YOUR_CALM.
+/// GOAWAY on the connection, no stream of the backend accepted, ENHANCE_YOUR_CALM.
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
-/// What the session's task reads about its frames, each time before it waits.
+/// The state of the frames, which the session's task checks each time before it waits.
 #[derive(Debug, Default)]
 pub struct SessionWatch {
     /// How often too many streams have ended early.
@@ -29,17 +29,17 @@ pub struct SessionWatch {
     is_flood: AtomicBool,
 }
 
-/// What a backend has exceeded.
+/// The limit that a backend has exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionExcess {
     /// It ends streams early.
     EarlyEnds,
-    /// It sends frames that carry nothing.
+    /// It sends frames without content.
     Overhead,
 }
 
 impl SessionWatch {
-    /// What there was too much of.
+    /// Returns which limit was exceeded, if any.
     pub fn excess(&self) -> Option<SessionExcess> {
         if self.is_flood.load(Ordering::Relaxed) {
             return Some(SessionExcess::Overhead);
@@ -47,7 +47,7 @@ impl SessionWatch {
         (self.early_ends.load(Ordering::Relaxed) > 0).then_some(SessionExcess::EarlyEnds)
     }
 
-    /// Whether it is closed at once.
+    /// Returns whether the session is closed at once.
     fn is_hopeless(&self) -> bool {
         self.is_flood.load(Ordering::Relaxed) || self.early_ends.load(Ordering::Relaxed) > 1
     }
@@ -58,13 +58,13 @@ impl SessionWatch {
         self.early_ends.store(times, Ordering::Relaxed);
     }
 
-    /// It sends frames that carry nothing.
+    /// Notes that the backend sends frames without content.
     pub fn note_flood(&self) {
         self.is_flood.store(true, Ordering::Relaxed);
     }
 }
 
-/// A session's stream of bytes under watch.
+/// A session's byte stream whose frames are watched.
 pub struct WatchedSession<S> {
     stream: S,
     watch: Arc<SessionWatch>,
@@ -75,7 +75,7 @@ pub struct WatchedSession<S> {
 }
 
 impl<S> WatchedSession<S> {
-    /// Watches a connection at its beginning. `resets`: as in [`ResetQuota::new`].
+    /// Watches a new connection. `resets`: as in [`ResetQuota::new`].
     pub fn new(stream: S, watch: Arc<SessionWatch>, resets: u32) -> Self {
         Self {
             stream,
@@ -96,7 +96,7 @@ impl<S> WatchedSession<S> {
         } = self;
         let (mut is_within, mut is_worth_it) = (true, true);
         read.follow(bytes, |event| match event {
-            // A head that answers no request of ours is overhead, too.
+            // A head that answers no request is overhead too.
             StreamEvent::Frame {
                 kind,
                 flags,
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedSession<S> {
         let this = self.get_mut();
         if this.watch.is_hopeless() {
             if this.written.is_between_frames() {
-                // Whether the backend gets this GOAWAY makes no difference.
+                // It doesn't matter whether the backend receives this GOAWAY.
                 let _ = Pin::new(&mut this.stream).poll_write(cx, &GOAWAY);
             }
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));

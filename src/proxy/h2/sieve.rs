@@ -1,15 +1,16 @@
-//! What a peer's heads say, before the `h2` crate reads them.
+//! Checks a peer's heads before the `h2` crate reads them.
 //!
-//! The crate decodes a head into the types of the `http` crate, and what these can't hold ends the connection: one
-//! control in one field of one response would fail everybody's requests on a backend's session. RFC 9113 §8.1.1 makes
-//! that an error of the one stream. So each header block is looked at first:
+//! The crate decodes a head into types of the `http` crate, and ends the connection if these can't hold it: one
+//! control character in one field of one response would fail the requests of all clients on a backend's session. RFC
+//! 9113 §8.1.1 makes that an error of the one stream only. So each header block is checked first:
 //!
-//! - One that the crate can take goes to it as it came. That is nearly all of them.
-//! - From the first other one of a connection on, blocks are written anew, spelled out: what the crate's tables hold
-//!   doesn't matter any more. A malformed head becomes one that the crate answers with an error of the stream; a target
-//!   that the `http` crate can't hold is carried past it ([`super::carrier`]).
+//! - A block that the crate can accept is passed on unchanged. Those are nearly all.
+//! - From the first other block of a connection on, blocks are rewritten as literals: the content of the crate's
+//!   tables doesn't matter any more. A malformed head is replaced by one that the crate answers with a stream error;
+//!   a target that the `http` crate can't hold is carried past it ([`super::carrier`]).
 //!
-//! What breaks HPACK or the frames themselves goes to the crate as it came, which ends the connection for it.
+//! Blocks that violate HPACK, and invalid frames, are passed on unchanged to the crate, which then ends the
+//! connection.
 
 mod judge;
 #[cfg(test)]
@@ -31,61 +32,61 @@ use super::hpack::{
 use super::meter::PREFACE;
 use judge::{BlockPlace, FieldFate, is_surely_kept, judge_field};
 
-/// Whose heads these are.
+/// The sender of the heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadSender {
-    /// Requests.
+    /// A client, which sends requests.
     Client,
-    /// Responses.
+    /// A backend, which sends responses.
     Backend,
 }
 
-/// A block that no table has, and no decoder takes.
+/// A block that refers to an entry which no table has, so that no decoder accepts it.
 const UNDECODABLE: [u8; 1] = [0x80];
 
-/// Looks at the heads of one direction of a connection.
+/// Checks the heads in one direction of a connection.
 #[derive(Debug)]
 pub struct HeadSieve {
     sender: HeadSender,
-    /// The largest head, in bytes with 32 for each field (RFC 9113 §6.5.2).
+    /// Maximum size of a head, in bytes plus 32 for each field (RFC 9113 §6.5.2).
     most: usize,
     table: FieldTable,
     field: FieldBuffer,
-    /// Blocks are written anew.
+    /// Whether blocks are rewritten.
     is_rewriting: bool,
-    /// The connection is about to end: nothing is looked at.
+    /// Whether the connection is about to end: nothing is checked any more.
     is_off: bool,
-    /// Of the preface or of a frame's payload, this much is still to come.
+    /// Remaining bytes of the preface or of a frame's payload.
     skip: usize,
-    /// Withheld: begins with a frame's header.
+    /// Withheld bytes; they begin with a frame header.
     held: Vec<u8>,
-    /// To be read, from `ready_from` on.
+    /// Bytes to be read, from `ready_from` on.
     ready: Vec<u8>,
     ready_from: usize,
-    /// A block that is too long to be withheld until it is whole.
+    /// A block that is too long to be withheld until it is complete.
     open: Option<OpenBlock>,
 }
 
-/// A block on its way through.
+/// A block that is being processed.
 #[derive(Debug)]
 struct OpenBlock {
     place: BlockPlace,
     stream: u32,
-    /// Its first frame was taken.
+    /// Whether its first frame was processed.
     has_begun: bool,
-    /// What has not been decoded: a field that is not all here.
+    /// Bytes that have not been decoded: an incomplete field.
     rest: Vec<u8>,
-    /// What becomes of it, once it is rewritten.
+    /// The rewritten block.
     block: Vec<u8>,
-    /// Of that, what has to stand behind all pseudo-header fields.
+    /// The part of the rewritten block that has to follow all pseudo-header fields.
     behind: Vec<u8>,
     is_rewritten: bool,
     is_malformed: bool,
-    /// The head so far, as [`HeadSieve::most`] counts.
+    /// Size of the head so far, counted like [`HeadSieve::most`].
     size: usize,
 }
 
-/// What was found in a piece of the stream: so much goes on as it came, and then…
+/// The result of scanning a part of the stream: `passed` bytes are passed on unchanged, followed by `then`.
 #[derive(Debug, PartialEq, Eq)]
 struct Scanned {
     passed: usize,
@@ -94,16 +95,16 @@ struct Scanned {
 
 #[derive(Debug, PartialEq, Eq)]
 enum ThenFound {
-    /// …it ends.
+    /// The scanned bytes end.
     End,
-    /// …comes something of which too little is here.
+    /// A frame or block follows of which too few bytes have arrived.
     Partial,
-    /// …comes a block of so many bytes, in whose stead something else is in `ready`, or nothing.
+    /// A block of this many bytes follows; its replacement, if any, is in `ready`.
     Replaced(usize),
 }
 
 impl HeadSieve {
-    /// At a connection's beginning. `most`: the largest head, in bytes with 32 for each field.
+    /// Creates a sieve for a new connection. `most`: maximum size of a head, in bytes plus 32 for each field.
     pub fn new(sender: HeadSender, most: usize) -> Self {
         Self {
             sender,
@@ -123,7 +124,7 @@ impl HeadSieve {
         }
     }
 
-    /// Follows what was read. So many bytes of it go on as they are; the rest is kept here.
+    /// Processes bytes that were read. Returns how many of them are passed on unchanged; the rest is kept here.
     fn follow(&mut self, bytes: &[u8]) -> usize {
         if !self.held.is_empty() {
             self.held.extend_from_slice(bytes);
@@ -147,7 +148,7 @@ impl HeadSieve {
         loop {
             let before = self.ready.len();
             let scanned = self.scan(&held[at..]);
-            // What was put there stands behind what goes on as it came.
+            // Replacements were appended, but belong after the bytes that are passed on unchanged.
             let replaced = self.ready.split_off(before);
             self.ready.extend_from_slice(&held[at..at + scanned.passed]);
             self.ready.extend_from_slice(&replaced);
@@ -222,7 +223,7 @@ impl HeadSieve {
         }
     }
 
-    /// Takes a block that is whole. True: what becomes of it is in `ready`.
+    /// Processes a complete block. Returns true if its replacement is in `ready`.
     fn take_block(&mut self, header: &FrameHeader, frames: &[u8]) -> bool {
         let gathered;
         let fragment = if header.size() == frames.len() {
@@ -251,7 +252,7 @@ impl HeadSieve {
         false
     }
 
-    /// Goes on with a block that came in more frames than are withheld. `None`: it is not to be gone on with.
+    /// Continues a block that consists of more frames than are withheld. `None`: it is not continued.
     fn go_on(&mut self, header: &FrameHeader, bytes: &[u8]) -> Option<ThenFound> {
         let mut open = self.open.take()?;
         let wanted = if open.has_begun {
@@ -262,7 +263,7 @@ impl HeadSieve {
         let fits =
             header.stream == open.stream && header.kind == wanted && header.length <= MAX_PAYLOAD;
         if !fits {
-            // The crate, which has not seen its beginning, finds the end of one.
+            // The crate, which has not seen the block's beginning, finds the end of one.
             return Some(self.break_off(open.stream, 0));
         }
         if header.size() > bytes.len() {
@@ -294,7 +295,7 @@ impl HeadSieve {
         ThenFound::Replaced(count)
     }
 
-    /// Decodes what it can.
+    /// Decodes as much as possible.
     fn feed(&mut self, open: &mut OpenBlock, fragment: &[u8]) -> Result<(), HpackError> {
         let mut reader = BlockReader::new(fragment);
         loop {
@@ -315,7 +316,7 @@ impl HeadSieve {
             };
             let was_excess = open.size > self.most;
             open.size += name.len() + value.len() + FIELD_OVERHEAD;
-            // A request that is too large is the crate's to answer, with 431.
+            // The crate answers a request that is too large, with 431.
             let is_excess = open.size > self.most && self.sender == HeadSender::Backend;
             let fate = match piece {
                 _ if is_excess => FieldFate::Malformed,
@@ -330,7 +331,7 @@ impl HeadSieve {
                 if fate == FieldFate::Kept {
                     continue;
                 }
-                // What stands before it means the same to the crate.
+                // The bytes before this field mean the same to the crate.
                 open.is_rewritten = true;
                 open.block.extend_from_slice(&fragment[..begin]);
             }
@@ -340,12 +341,12 @@ impl HeadSieve {
         }
     }
 
-    /// Puts a block that was rewritten to where it is read.
+    /// Appends a rewritten block to the bytes to be read.
     fn finish(&mut self, mut open: OpenBlock) {
         self.is_rewriting = true;
         if open.is_malformed {
             open.block.clear();
-            // The crate knows that as an error of the stream (RFC 9113 §8.2.2).
+            // The crate treats this as a stream error (RFC 9113 §8.2.2).
             put_literal(&mut open.block, b"connection", b"close");
         } else {
             open.block.extend_from_slice(&open.behind);
@@ -373,7 +374,7 @@ impl HeadSieve {
         }
     }
 
-    /// Nothing more comes: what is withheld is all that there is.
+    /// Handles the end of the stream: withheld bytes are all that there is.
     fn end(&mut self) {
         let held = std::mem::take(&mut self.held);
         self.ready.extend_from_slice(&held);
@@ -395,14 +396,14 @@ impl OpenBlock {
     }
 }
 
-/// A connection whose peer's heads are looked at.
+/// A connection whose peer's heads are checked.
 pub struct SievedStream<S> {
     stream: S,
     sieve: HeadSieve,
 }
 
 impl<S> SievedStream<S> {
-    /// Looks at what is read of `stream`.
+    /// Checks the bytes read from `stream`.
     pub fn new(stream: S, sieve: HeadSieve) -> Self {
         Self { stream, sieve }
     }

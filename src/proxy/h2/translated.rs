@@ -1,23 +1,23 @@
-//! How a stream of HTTP/2 is read and written as a stream of bytes: the same way towards clients and backends.
+//! Reads and writes an HTTP/2 stream as a byte stream, in the same way towards clients and backends.
 
 use std::io;
 use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
-/// A stream that is translated between HTTP/1.1 and HTTP/2, piece by piece.
+/// A stream that is translated between HTTP/1.1 and HTTP/2, part by part.
 pub(super) trait TranslatedStream {
-    /// Hands out what is here; says whether that was anything.
+    /// Copies bytes that have arrived; returns whether there were any.
     fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool;
 
-    /// Fetches more. Ready: whether something may be here now; false: the stream has ended.
+    /// Fetches more. Ready: whether bytes may have arrived; false: the stream has ended.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>>;
 
-    /// Takes what it can of `bytes`, which are not empty.
+    /// Takes as much as possible of `bytes`, which are not empty.
     fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 }
 
-/// Reads as much as is here and as there is room for.
+/// Reads as much as has arrived and as there is room for.
 pub(super) fn poll_read_translated(
     stream: &mut impl TranslatedStream,
     cx: &mut Context<'_>,
@@ -31,7 +31,7 @@ pub(super) fn poll_read_translated(
         match stream.poll_more(cx) {
             Poll::Ready(Ok(true)) => {}
             Poll::Ready(Ok(false)) => break,
-            // What is here first; the error comes again.
+            // The bytes that have arrived come first; the error will be returned again.
             _ if out.filled().len() > before => break,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
@@ -40,7 +40,7 @@ pub(super) fn poll_read_translated(
     Poll::Ready(Ok(()))
 }
 
-/// Writes as much as is taken at once.
+/// Writes as much as is accepted at once.
 pub(super) fn poll_write_translated(
     stream: &mut impl TranslatedStream,
     cx: &mut Context<'_>,
@@ -50,7 +50,7 @@ pub(super) fn poll_write_translated(
     while taken < bytes.len() {
         match stream.poll_take(cx, &bytes[taken..]) {
             Poll::Ready(Ok(count)) => taken += count,
-            // The error comes again; the reader may learn it, too.
+            // The error will be returned again; the reader may get it too.
             _ if taken > 0 => break,
             other => return other,
         }

@@ -1,4 +1,4 @@
-//! A session's stream of bytes, as the `h2` crate gets it.
+//! The byte stream of a session with a backend, as the `h2` crate gets it.
 
 use std::io;
 use std::pin::Pin;
@@ -12,33 +12,34 @@ use super::frame_header::{
     BlockExtent, END_STREAM, FrameHeader, HEADERS, block_extent, gather, put_block,
 };
 
-/// The connection's stream. A peer that closes may have said GOAWAY before, and with it which requests it has never
-/// seen: so a write that fails doesn't end the session. Reading does, when it comes to the end.
+/// The connection's stream. A peer that closes may have sent GOAWAY before, which says which requests it has never
+/// processed: so a failed write doesn't end the session. Reading does, when it reaches the end.
 ///
-/// What a request carries past the crate ([`super::carrier`]) is put to where it belongs as it goes out.
+/// Values that a request carries past the crate ([`super::carrier`]) are moved to their places when the request is
+/// sent.
 pub struct SessionWire {
     stream: Stream,
-    /// Of the preface or of a frame's payload, so much is still to come.
+    /// Remaining bytes of the preface or of a frame's payload.
     skip: usize,
-    /// The frames of a block that carries something, until all of it is here; then what goes out in its stead.
+    /// The frames of a block with carried values, until it is complete; then its replacement.
     block: Vec<u8>,
-    /// Of that, so much has gone.
+    /// Number of bytes of the replacement that have been sent.
     sent: Option<usize>,
 }
 
-/// What comes first of what is to be written.
+/// The next step in writing.
 enum WriteStep {
-    /// So many bytes that go as they are.
+    /// This many bytes are written unchanged.
     Plain(usize),
-    /// A frame of a block that carries something; so many bytes.
+    /// A frame of a block with carried values follows, of this many bytes.
     Carrying(usize),
 }
 
-/// The client's preface (RFC 9113 §3.4).
+/// Size of the client's preface (RFC 9113 §3.4).
 const PREFACE: usize = super::meter::PREFACE.len();
 
 impl SessionWire {
-    /// At a connection's beginning.
+    /// Wraps a new connection.
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
@@ -48,7 +49,8 @@ impl SessionWire {
         }
     }
 
-    /// What to do with the next bytes. The crate writes a frame's header, and all of a HEADERS frame, in one piece.
+    /// Decides what to do with the next bytes. The crate writes a frame header, and a complete HEADERS frame, in one
+    /// slice.
     fn plan(&self, bytes: &[u8]) -> WriteStep {
         let mut at = self.skip;
         while let Some(header) = bytes.get(at..).and_then(FrameHeader::parse) {
@@ -67,20 +69,20 @@ impl SessionWire {
         WriteStep::Plain(bytes.len())
     }
 
-    /// Follows the first `gone` of the offered `bytes`, which were written unchanged.
+    /// Processes the first `gone` of the offered `bytes`, which were written unchanged.
     fn follow(&mut self, bytes: &[u8], gone: usize) {
         let mut at = self.skip;
         while at < gone {
             match bytes.get(at..).and_then(FrameHeader::parse) {
                 Some(header) => at += header.size(),
-                // The crate offers no part of a header.
+                // The crate never offers a part of a header.
                 None => at = gone,
             }
         }
         self.skip = at - gone;
     }
 
-    /// Takes a whole frame of a block that carries something.
+    /// Takes a complete frame of a block with carried values.
     fn take(&mut self, frame: &[u8]) {
         self.block.extend_from_slice(frame);
         let first = FrameHeader::parse(&self.block);
@@ -112,7 +114,8 @@ impl SessionWire {
         Poll::Ready(())
     }
 
-    /// Writes what can go at once of `bytes`; `more`: what follows them, if they all go as they are.
+    /// Writes what can be written at once of `bytes`; `more`: the bytes after them, if all of `bytes` are written
+    /// unchanged.
     fn poll_pieces(
         &mut self,
         cx: &mut Context<'_>,

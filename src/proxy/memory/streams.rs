@@ -1,10 +1,11 @@
-//! What the streams of one HTTP/2 connection make the process keep: a task each, content of answers that was handed to the
-//! `h2` crate and that the client has not taken, and content of requests that the crate has and that nobody has read.
+//! Accounts for the memory that the streams of one HTTP/2 connection use: a task each, response content that was
+//! handed to the `h2` crate and that the client has not received, and request content that the crate has and that
+//! nobody has read.
 //!
-//! A connection may have hundreds of streams, and a client decides for how long: it opens no window, doesn't read, or
-//! sends what the backend doesn't take yet. The first 64 KiB are the connection's own, as those of a connection that
-//! speaks HTTP/1. All that is beyond counts in `max_memory`, in steps, so that small answers touch no counter that other
-//! threads have in their caches, too.
+//! A connection may have hundreds of streams, and a client decides how long their memory is used: it opens no window,
+//! doesn't read, or sends what the backend doesn't accept yet. The first 64 KiB of a connection are not counted, as
+//! with an HTTP/1 connection. Everything beyond counts towards `max_memory`, in steps, so that small responses touch
+//! no counter that other threads have in their caches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,43 +18,45 @@ use parking_lot::Mutex;
 
 use super::{KEPT, has_room};
 
-/// What an open stream costs: its task, its translated head, and the small buffers of its request and its answer.
+/// Memory of an open stream in bytes: its task, its translated head, and the small buffers of its request and its
+/// response.
 const STREAM: usize = 16 << 10;
 
-/// What is not counted of each connection: four streams, which are served however full the budget is.
+/// Memory of each connection that is not counted, in bytes: four streams, which are served however full the budget
+/// is.
 const UNCOUNTED: usize = 4 * STREAM;
 
-/// The rest is counted by so many bytes…
+/// Step in which further memory is counted, in bytes.
 const STEP: usize = 32 << 10;
 
-/// …and given back when so many are counted too much, so that a stream that comes and goes changes nothing.
+/// Memory is given back when this many bytes too many are counted, so that a single short stream changes nothing.
 const SLACK: usize = 2 * STEP;
 
-/// What the crate keeps for a piece of content besides its bytes.
+/// Memory that the crate uses for a part of the content besides its bytes.
 const PIECE: usize = 128;
 
-/// The account of one connection.
+/// The memory of one connection.
 #[derive(Debug, Default)]
 pub struct StreamMemory {
-    /// Bytes that are kept now.
+    /// Bytes in use now.
     held: AtomicUsize,
-    /// Of `held`: content that the client has not taken.
+    /// The part of `held` that is content which the client has not received.
     unsent: AtomicUsize,
-    /// What is counted in `max_memory`.
+    /// Bytes counted towards `max_memory`.
     counted: AtomicUsize,
-    /// Streams wait until content of this connection has gone.
+    /// Whether streams wait until content of this connection has been sent.
     is_awaited: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
-    /// Open bodies of requests by their streams: what has come of each and was not read.
+    /// Open request bodies by stream: the number of bytes that have arrived and were not read.
     bodies: Mutex<BTreeMap<u32, usize>>,
-    /// Of `held`: all of these together.
+    /// The part of `held` that is unread content, the sum of `bodies`.
     unread: AtomicUsize,
-    /// The connection's task, which reads no further until some of that is read.
+    /// The connection's task, which stops reading until some of the unread content is read.
     reader: AtomicWaker,
 }
 
 impl StreamMemory {
-    /// A place for one more stream. `None`: no memory is left, and this connection has its four.
+    /// Takes a place for another stream. `None`: no memory is left, and this connection has its four streams.
     pub fn open_stream(self: &Arc<Self>) -> Option<StreamPlace> {
         let held = self.held.load(Ordering::Relaxed);
         if held + STREAM > UNCOUNTED && !has_room() {
@@ -63,7 +66,7 @@ impl StreamMemory {
         Some(StreamPlace(self.clone()))
     }
 
-    /// Counts content that is handed over.
+    /// Counts content that is handed to the `h2` crate.
     pub fn hand_over(self: &Arc<Self>, bytes: Bytes) -> UnsentContent {
         let held = bytes.len() + PIECE;
         self.unsent.fetch_add(held, Ordering::Relaxed);
@@ -75,8 +78,8 @@ impl StreamMemory {
         }
     }
 
-    /// Whether content has to wait: no memory is left, and the client has yet to take what was handed over. If so, the
-    /// task is woken when some of that has gone.
+    /// Returns whether content has to wait: no memory is left, and the client has yet to receive earlier content. If
+    /// so, the task is woken when some of that has been sent.
     pub fn must_wait(&self, cx: &Context<'_>) -> bool {
         if !self.is_short() {
             return false;
@@ -87,7 +90,7 @@ impl StreamMemory {
         }
         self.is_awaited.store(true, Ordering::Release);
         drop(waiting);
-        // The last of it may have gone in between.
+        // The last of it may have been sent in between.
         self.is_short()
     }
 
@@ -98,7 +101,7 @@ impl StreamMemory {
             && !has_room()
     }
 
-    /// The body of this stream's request, of which so much is here.
+    /// Registers the body of this stream's request, of which `here` bytes have arrived.
     pub fn open_body(self: &Arc<Self>, stream: u32, here: usize) -> UnreadBody {
         self.bodies.lock().insert(stream, 0);
         self.receive(stream, here);
@@ -108,9 +111,9 @@ impl StreamMemory {
         }
     }
 
-    /// Content has come on this stream.
+    /// Counts content that has arrived on this stream.
     pub fn receive(&self, stream: u32, bytes: usize) {
-        // What comes on a stream that has ended is thrown away.
+        // Content for a stream that has ended is discarded.
         if let Some(unread) = self.bodies.lock().get_mut(&stream) {
             *unread += bytes;
         } else {
@@ -120,8 +123,8 @@ impl StreamMemory {
         self.hold(bytes);
     }
 
-    /// Whether more is read of the connection: not where no memory is left, and more of it is unread than is not counted. If
-    /// not, the task is woken when some of that was read.
+    /// Returns whether the connection may be read from: not if no memory is left and more is unread than the
+    /// uncounted amount. If not, the task is woken when some of that was read.
     pub fn may_receive(&self, cx: &Context<'_>) -> bool {
         let may = || self.unread.load(Ordering::Relaxed) <= UNCOUNTED || has_room();
         if may() {
@@ -180,7 +183,7 @@ impl Drop for StreamMemory {
     }
 }
 
-/// An open stream's part, given back on drop.
+/// An open stream's part of the memory, given back on drop.
 #[derive(Debug)]
 pub struct StreamPlace(Arc<StreamMemory>);
 
@@ -190,7 +193,7 @@ impl Drop for StreamPlace {
     }
 }
 
-/// A request's body, counted as far as it is here and was not read, until it is dropped.
+/// A request body, whose unread bytes are counted until it is dropped.
 #[derive(Debug)]
 pub struct UnreadBody {
     memory: Arc<StreamMemory>,
@@ -198,7 +201,7 @@ pub struct UnreadBody {
 }
 
 impl UnreadBody {
-    /// So much of it was read.
+    /// Notes that this many bytes were read.
     pub fn consume(&self, bytes: usize) {
         let mut bodies = self.memory.bodies.lock();
         let Some(unread) = bodies.get_mut(&self.stream) else {
@@ -218,8 +221,8 @@ impl Drop for UnreadBody {
     }
 }
 
-/// Content on its way to a client. The `h2` crate drops it when it was written, or when its stream was reset: so what is
-/// counted is what is there.
+/// Content on its way to a client. The `h2` crate drops it when it was written, or when its stream was reset: so the
+/// count is the memory in use.
 #[derive(Debug)]
 pub struct UnsentContent {
     bytes: Bytes,

@@ -1,5 +1,4 @@
-//! gRPC, as far as a proxy needs to know it: how a call is recognised, where one message ends, and how an error is
-//! sent.
+//! The parts of gRPC that a proxy needs: how a call is recognized, where a message ends, and how an error is sent.
 //!
 //! gRPC over HTTP/2: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
@@ -7,32 +6,33 @@ use std::time::Duration;
 
 use crate::core::uri;
 
-/// UNKNOWN: also what clients take a call for that ends without a status.
+/// UNKNOWN: clients also assume it for a call that ends without a status.
 pub const UNKNOWN: u8 = 2;
 
 /// DEADLINE_EXCEEDED.
 pub const DEADLINE_EXCEEDED: u8 = 4;
 
-/// UNAVAILABLE: clients may try again.
+/// UNAVAILABLE: clients may retry.
 pub const UNAVAILABLE: u8 = 14;
 
 /// The message for a client whose call is ended because the backend is about to stop.
 pub const STOPPING: &str = "the backend is stopping; try again";
 
-/// Whether a status speaks against the backend that has sent it: its process failed, or it can't serve. That a call was
-/// cancelled, took too long for its client or asked for what isn't there is no fault of the backend.
+/// Returns whether a status counts against the backend that has sent it: its process failed, or it can't serve. That
+/// a call was cancelled, exceeded its client's deadline or asked for something that doesn't exist is not the
+/// backend's fault.
 pub fn is_backend_fault(status: u8) -> bool {
     const INTERNAL: u8 = 13;
     const DATA_LOSS: u8 = 15;
     matches!(status, UNKNOWN | INTERNAL | UNAVAILABLE | DATA_LOSS)
 }
 
-/// The value of a `grpc-status` field.
+/// Parses the value of a `grpc-status` field.
 pub fn status(value: &[u8]) -> Option<u8> {
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
-/// The `grpc-status` in a section of trailers.
+/// Returns the `grpc-status` in a trailer section.
 pub fn status_of(trailers: &[u8]) -> Option<u8> {
     let mut lines = trailers.split(|byte| *byte == b'\n');
     lines.find_map(|line| {
@@ -43,7 +43,7 @@ pub fn status_of(trailers: &[u8]) -> Option<u8> {
     })
 }
 
-/// What `grpc-timeout` says: at most eight digits, and a unit.
+/// Parses the value of `grpc-timeout`: at most eight digits, and a unit.
 pub fn timeout(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
     if !matches!(digits.len(), 1..=8) || !digits.iter().all(u8::is_ascii_digit) {
@@ -61,7 +61,8 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// Whether a `Content-Type` is gRPC's: `application/grpc`, with or without a `+format`. gRPC-Web is another protocol.
+/// Returns whether a `Content-Type` is gRPC's: `application/grpc`, with or without a `+format`. gRPC-Web is another
+/// protocol.
 pub fn is_grpc(content_type: &[u8]) -> bool {
     const TYPE: &[u8] = b"application/grpc";
     content_type
@@ -73,7 +74,7 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
         )
 }
 
-/// The code of a call that is answered in the app's place, where HTTP would say `status`.
+/// Returns the gRPC code for a call that the proxy answers, if the HTTP response would have this `status`.
 pub fn code(status: u16) -> u8 {
     match status {
         400 => 13,
@@ -86,7 +87,7 @@ pub fn code(status: u16) -> u8 {
     }
 }
 
-/// Appends a whole response of trailers alone: the code for an HTTP `status`, and a line for people.
+/// Appends a complete response that consists of trailers only: the code for an HTTP `status`, and a line for people.
 pub fn write_answer(out: &mut Vec<u8>, status: u16, message: &str, close: bool) {
     out.extend_from_slice(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n",
@@ -98,7 +99,7 @@ pub fn write_answer(out: &mut Vec<u8>, status: u16, message: &str, close: bool) 
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the end of a chunked body: a stream that ends here, and may be begun anew elsewhere.
+/// Appends the end of a chunked body: the stream ends here, and the client may start it again elsewhere.
 pub fn write_end(out: &mut Vec<u8>, message: &str) {
     out.extend_from_slice(b"0\r\n");
     write_status(out, UNAVAILABLE, message);
@@ -115,7 +116,7 @@ fn write_status(out: &mut Vec<u8>, code: u8, message: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Follows a call's messages: each has a byte of flags and a length of four bytes before it.
+/// Tracks the messages of a call: each is preceded by a byte of flags and a length of four bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MessageTracker {
     prefix: u8,
@@ -124,7 +125,7 @@ pub struct MessageTracker {
 }
 
 impl MessageTracker {
-    /// Takes note of data that was passed on.
+    /// Processes data that was passed on.
     pub fn feed(&mut self, mut data: &[u8]) {
         while let Some(byte) = data.first() {
             if self.left > 0 {
@@ -144,7 +145,7 @@ impl MessageTracker {
         }
     }
 
-    /// Whether the data so far ends with a whole message.
+    /// Returns whether the data so far ends with a complete message.
     pub fn is_between_messages(&self) -> bool {
         self.left == 0 && self.prefix == 0
     }

@@ -1,6 +1,6 @@
-//! Where a stream may end: between two messages of gRPC, two server-sent events, two frames of a WebSocket.
+//! Finds where a stream may end: between two gRPC messages, two server-sent events, or two WebSocket frames.
 //!
-//! Each is followed from outside, as its bytes pass; nothing is copied.
+//! Each stream is tracked as its bytes pass; nothing is copied.
 
 pub mod grpc;
 pub mod sse;

@@ -1,14 +1,14 @@
-//! Event streams (`text/event-stream`): where one event ends, so that a stream can be ended between two.
+//! Event streams (`text/event-stream`): finds the end of an event, so that a stream can be ended between two events.
 //!
-//! WHATWG HTML §9.2.5: events are separated by a blank line; a line ends with LF, CR or CRLF. A stream that ends
+//! WHATWG HTML §9.2.5: events are separated by an empty line; a line ends with LF, CR or CRLF. A stream that ends
 //! there loses nothing: the browser reconnects and sends `Last-Event-ID`.
 
 use serde::{Deserialize, Serialize};
 
-/// Follows the end of the data that was passed on.
+/// Tracks the end of the data that was passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EventTracker {
-    /// The last bytes, oldest first; before the first byte a stream counts as between events.
+    /// The last bytes, oldest first; before its first byte, a stream counts as between two events.
     tail: [u8; 4],
 }
 
@@ -19,7 +19,7 @@ impl Default for EventTracker {
 }
 
 impl EventTracker {
-    /// Takes note of data that was passed on.
+    /// Processes data that was passed on.
     pub fn feed(&mut self, data: &[u8]) {
         for byte in &data[data.len().saturating_sub(4)..] {
             self.tail.rotate_left(1);
@@ -27,12 +27,12 @@ impl EventTracker {
         }
     }
 
-    /// Whether the data so far ends with a whole event.
+    /// Returns whether the data so far ends with a complete event.
     pub fn is_between_events(&self) -> bool {
         ends_event(&self.tail)
     }
 
-    /// Where the last whole event in `data` ends, if there is one.
+    /// Returns where the last complete event in `data` ends, if there is one.
     pub fn last_end(&self, data: &[u8]) -> Option<usize> {
         (1..=data.len()).rev().find(|end| {
             let mut tracker = *self;

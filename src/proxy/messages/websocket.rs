@@ -1,31 +1,31 @@
-//! WebSocket frames (RFC 6455 §5), followed from outside.
+//! WebSocket frames (RFC 6455 §5), tracked without decoding.
 //!
-//! How to use: after a 101, one [`FrameTracker`] per direction; [`FrameTracker::feed`] it every byte that was
-//! passed on, in order. To end the connection in order, wait for a frame's end in that direction
-//! ([`FrameTracker::at_boundary`], or [`FrameTracker::next_boundary`] within bytes that are about to be passed
-//! on), send [`close_frame`], and nothing more that way. Towards the app (the client's direction) frames must be masked.
-//! Nothing is copied and no payload is looked at.
+//! Usage: after a 101, one [`FrameTracker`] per direction; [`FrameTracker::feed`] it every byte that was passed on,
+//! in order. To close the connection in an orderly way, wait for the end of a frame in that direction
+//! ([`FrameTracker::at_boundary`], or [`FrameTracker::next_boundary`] within bytes that are about to be passed on),
+//! send [`close_frame`], and nothing more in that direction. Frames to the app (the client's direction) must be
+//! masked. Nothing is copied and no payload is read.
 
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde::{Deserialize, Serialize};
 
-/// What a server adds to the key (RFC 6455 §1.3).
+/// The constant that a server appends to the key (RFC 6455 §1.3).
 const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A key for a handshake that we make ourselves (RFC 6455 §4.1): 16 bytes in base64.
+/// Returns a key for a handshake by the proxy (RFC 6455 §4.1): 16 bytes in base64.
 pub fn make_key() -> Vec<u8> {
     let mut bytes = [0; 16];
     fastrand::fill(&mut bytes);
     encode_base64(&bytes)
 }
 
-/// Whether `answer` is the `Sec-WebSocket-Accept` to this `Sec-WebSocket-Key` (RFC 6455 §4.2.2).
+/// Returns whether `answer` is the `Sec-WebSocket-Accept` for this `Sec-WebSocket-Key` (RFC 6455 §4.2.2).
 pub fn accepts(key: &[u8], answer: &[u8]) -> bool {
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, MAGIC].concat());
     encode_base64(hash.as_ref()) == answer
 }
 
-/// Base64 with padding (RFC 4648 §4).
+/// Encodes base64 with padding (RFC 4648 §4).
 fn encode_base64(bytes: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -44,12 +44,13 @@ fn encode_base64(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Longest frame header: 2 bytes, 8 of length, 4 of mask.
+/// Maximum size of a frame header, in bytes: 2, 8 for the length, 4 for the mask.
 const MAX_HEADER: usize = 14;
-/// Longest reason: a control frame's payload is at most 125 bytes, two of which are the code (RFC 6455 §5.5).
+/// Maximum length of a close reason, in bytes: a control frame's payload has at most 125 bytes, two of which are the
+/// code (RFC 6455 §5.5).
 const MAX_REASON: usize = 123;
 
-/// Follows the frames of one direction.
+/// Tracks the frames of one direction.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FrameTracker {
@@ -61,17 +62,17 @@ pub struct FrameTracker {
 }
 
 impl FrameTracker {
-    /// Before the first frame.
+    /// Creates a tracker before the first frame.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether these values, received from another process, are those of a possible tracker.
+    /// Returns whether these values, received from another process, are a possible state of a tracker.
     pub fn is_sound(&self) -> bool {
         usize::from(self.header_len) < MAX_HEADER && (self.payload == 0 || self.header_len == 0)
     }
 
-    /// Follows bytes that were passed on.
+    /// Processes bytes that were passed on.
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() && !self.broken {
@@ -80,7 +81,7 @@ impl FrameTracker {
         }
     }
 
-    /// Whether a frame could start here. False once the bytes were no WebSocket frames.
+    /// Returns whether a frame could start here. Always false once the bytes were invalid WebSocket frames.
     pub fn at_boundary(&self) -> bool {
         self.header_len == 0 && self.payload == 0 && !self.broken
     }
@@ -99,18 +100,18 @@ impl FrameTracker {
         Some(at)
     }
 
-    /// Whether a close frame began in this direction: the peers are ending it by themselves.
+    /// Returns whether a close frame began in this direction: the peers are closing by themselves.
     pub fn saw_close(&self) -> bool {
         self.saw_close
     }
 
-    /// Whether these can't be WebSocket frames (a length above 2^63 - 1, RFC 6455 §5.2). There is no
-    /// boundary any more, so the end can't be an orderly one.
+    /// Returns whether the bytes are invalid WebSocket frames (a length above 2^63 - 1, RFC 6455 §5.2). There are no
+    /// boundaries any more, so an orderly close is impossible.
     pub fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// Takes bytes of at most one frame, at least one byte; returns how many. `bytes` isn't empty.
+    /// Processes bytes of at most one frame, at least one byte; returns how many. `bytes` isn't empty.
     fn step(&mut self, bytes: &[u8]) -> usize {
         if self.payload > 0 {
             let here = usize::try_from(self.payload)
@@ -127,7 +128,7 @@ impl FrameTracker {
         1
     }
 
-    /// How long this header is, from its second byte.
+    /// Returns the size of this header, from its second byte.
     fn header_size(&self) -> u8 {
         let mask = if self.header[1] & 0x80 == 0 { 0 } else { 4 };
         match self.header[1] & 0x7f {
@@ -154,8 +155,9 @@ impl FrameTracker {
     }
 }
 
-/// A close frame (RFC 6455 §5.5.1): 1001 "going away", 1012 "service restart". The reason is cut to the 123
-/// bytes that fit. `mask` is needed towards a server, where it should be random (§5.3), and forbidden towards a client.
+/// Returns a close frame (RFC 6455 §5.5.1): 1001 "going away", 1012 "service restart". The reason is truncated to the
+/// 123 bytes that fit. `mask` is required towards a server, and should be random (§5.3); it is forbidden towards a
+/// client.
 pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {

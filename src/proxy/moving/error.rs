@@ -1,4 +1,4 @@
-//! Why a connection can't go on in this process.
+//! Why a connection can't continue in this process.
 
 use std::io;
 
@@ -6,24 +6,24 @@ use thiserror::Error;
 
 use super::state::{MovedBackend, VERSION};
 
-/// Why a connection can't go on here. It stays where it was.
+/// Why a connection can't continue in this process. It stays in the other process.
 #[derive(Debug, Error)]
 pub enum AdoptError {
-    /// A later release has written it.
+    /// A later release has written its state.
     #[error("it is of version {0}, and this lameduck reads versions up to {VERSION}")]
     Version(u32),
-    /// The descriptors aren't those of such a connection.
+    /// The number of descriptors is wrong for such a connection.
     #[error("it came with {0} descriptors")]
     Descriptors(usize),
-    /// The backend isn't known here, or isn't spoken to in that way any more.
+    /// The backend isn't known here, or is now used with another protocol or transport.
     #[error("backend {backend} of pool {pool} is not known here, or is spoken to in another way")]
     Backend {
         /// The pool's name.
         pool: String,
-        /// The backend's.
+        /// The backend's name.
         backend: String,
     },
-    /// What was carried of it can't be what was sent.
+    /// The received state can't be valid.
     #[error("{0}")]
     Malformed(&'static str),
     /// A socket can't be used.
@@ -32,7 +32,7 @@ pub enum AdoptError {
 }
 
 impl AdoptError {
-    /// This backend isn't known.
+    /// Returns the error for an unknown backend.
     pub(crate) fn unknown(moved: &MovedBackend) -> Self {
         Self::Backend {
             pool: moved.pool.clone(),

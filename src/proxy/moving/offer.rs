@@ -1,4 +1,4 @@
-//! The side of a hand-over that gives connections away: at a still point each is offered, and *the word* (see
+//! The process that gives connections away: each connection is offered when it can be paused, and *the word* (see
 //! [`super`]) decides about it.
 
 use std::collections::BTreeMap;
@@ -22,27 +22,27 @@ use crate::rt::shutdown_signal::{ConnectionInterrupt, InterruptSet};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum StayReason {
-    /// A request is under way. It moves when that has been answered, if the hand-over lasts so long.
+    /// A request is in progress. The connection moves after the response, if the hand-over lasts long enough.
     Request = 1,
-    /// Its TLS session can't be taken out of the process.
+    /// Its TLS session can't be exported from the process.
     Tls = 2,
     /// It speaks HTTP/2, whose streams share one state.
     Http2 = 3,
-    /// It has a stream whose state can't be taken out: a body that is compressed, or comes over TLS or HTTP/2 from the
-    /// backend, or in a framing that isn't followed.
+    /// It has a stream whose state can't be exported: a body that is compressed, or received from the backend over
+    /// TLS or HTTP/2, or in a framing that isn't tracked.
     Stream = 4,
-    /// More is buffered than is carried; it moves when that has gone out.
+    /// More bytes are buffered than can be carried; it moves after they have been sent.
     Buffers = 5,
     /// It is about to end.
     Ending = 6,
     /// The next process can't take it: its backend or pool is unknown there.
     Refused = 7,
-    /// There was no descriptor left to move it with.
+    /// No descriptor was left for moving it.
     Descriptors = 8,
 }
 
 impl StayReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 8] = [
         Self::Request,
         Self::Tls,
@@ -54,7 +54,7 @@ impl StayReason {
         Self::Descriptors,
     ];
 
-    /// For `status`, the log and the metrics.
+    /// Returns the name for `status`, the log and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Request => "request",
@@ -68,43 +68,45 @@ impl StayReason {
         }
     }
 
-    /// The number by which an [`ConnectionInterrupt`] notes it.
+    /// Returns the number under which a [`ConnectionInterrupt`] stores it.
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// The reverse of [`StayReason::code`]. A connection that hasn't answered has a request, or is about to have one.
+    /// Returns the reason for a code, the reverse of [`StayReason::code`]. A connection that hasn't answered has a
+    /// request, or is about to have one.
     fn of_code(code: u8) -> Self {
         let mut all = Self::ALL.into_iter();
         all.find(|reason| reason.code() == code)
             .unwrap_or(Self::Request)
     }
 
-    /// Whether it holds for as long as the connection does.
+    /// Returns whether the reason applies for the connection's whole life.
     pub const fn is_lasting(self) -> bool {
         matches!(self, Self::Tls | Self::Http2)
     }
 }
 
-/// A connection that stands still and waits for the word.
+/// A paused connection that waits for the word.
 #[derive(Debug)]
 pub struct OfferedConnection {
-    /// What the next process gets. It may be dropped as soon as it was sent.
+    /// The data for the next process. It may be dropped as soon as it was sent.
     pub moved: MovedConnection,
-    /// Decides which process has the connection. Keep it until the word was written or has failed.
+    /// Decides which process has the connection. Must be kept until the word was written or has failed.
     pub claim: MoveClaim,
 }
 
-/// The right to give one connection away. Dropped without a word, its connection goes on here.
+/// The right to give one connection away. If dropped without the word, the connection continues here.
 pub struct MoveClaim {
     state: GivenConnection,
     word: Option<oneshot::Sender<()>>,
-    /// Counts it, if it is a client's.
+    /// Counts the connection, if it is a client's.
     given: Option<Arc<AtomicU64>>,
 }
 
 impl MoveClaim {
-    /// The word was written: the connection now belongs to the next process. Call this only after that.
+    /// Confirms that the word was written: the connection now belongs to the next process. Must only be called after
+    /// that.
     pub fn confirm_given(mut self) {
         if self.state.give()
             && let Some(word) = self.word.take()
@@ -122,27 +124,27 @@ impl fmt::Debug for MoveClaim {
     }
 }
 
-/// Where connections are offered while a hand-over is under way.
+/// Where connections are offered during a hand-over.
 #[derive(Debug, Default)]
 pub struct MoveOut {
     offers: ArcSwapOption<UnboundedSender<OfferedConnection>>,
     given: Arc<AtomicU64>,
-    /// What is counted of connections that were given away.
+    /// Connections that were given away and still count here.
     counted: Mutex<Vec<CountedElsewhere>>,
 }
 
-/// A connection to a backend that another process has by now: it is open, and a request may be in flight on it. As
-/// long as this process reports whether the backend is quiet, it must not report that it is.
+/// A connection to a backend that another process now has: it is open, and a request may be in flight on it. As long
+/// as this process reports whether the backend is idle, it must not report that it is.
 #[derive(Debug)]
 pub struct CountedElsewhere {
     /// Counts the connection. Dropped before the permit.
     pub ticket: ConnectionTicket,
-    /// Counts the request, where there is one.
+    /// Counts the request, if there is one.
     pub permit: Option<Permit>,
 }
 
 impl MoveOut {
-    /// Begins a hand-over: all of `connections` are asked to move to where `offers` leads, at their next still point.
+    /// Begins a hand-over: asks all of `connections` to move through `offers` as soon as they can be paused.
     pub fn begin<'a>(
         &'a self,
         connections: &'a InterruptSet,
@@ -157,27 +159,28 @@ impl MoveOut {
         }
     }
 
-    /// Clients' connections that were given away so far.
+    /// Returns the number of client connections that were given away so far.
     pub fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
     }
 
-    /// A connection was given away. Where somebody hears from this process that its backend is quiet, it counts here
-    /// until [`MoveOut::forget_given`]; elsewhere, it counts in the other process alone.
+    /// Counts a connection that was given away. If a launcher waits for this process to say that the backend is quiet, the
+    /// connection still counts here until [`MoveOut::forget_given`]; otherwise it counts in the other process only.
     pub fn count_given(&self, counted: CountedElsewhere) {
         if counted.ticket.endpoint().counts_what_moves() {
             self.counted.lock().push(counted);
         }
     }
 
-    /// The process that had them has died, and its connections with it: nothing counts of them any more.
+    /// Stops counting connections that were given away: the process that had them has died, and the connections with
+    /// it.
     pub fn forget_given(&self) {
         let counted = std::mem::take(&mut *self.counted.lock());
         drop(counted);
     }
 
-    /// Offers a connection that stands still, and waits for the word. True: it is another process's, and nothing more
-    /// may be read or written; false: it goes on here. The caller's task does nothing else meanwhile, not even in a
+    /// Offers a paused connection, and waits for the word. True: it belongs to another process, and nothing more may
+    /// be read or written; false: it continues here. The caller's task does nothing else meanwhile, not even in a
     /// shutdown: if it gave up by itself, it would not know which process has the connection.
     pub async fn offer(&self, interrupt: &ConnectionInterrupt, moved: MovedConnection) -> bool {
         interrupt.answer(OFFERED);
@@ -191,8 +194,8 @@ impl MoveOut {
         is_given
     }
 
-    /// As [`Self::offer`] without waiting, for an idle connection to a backend, which no client counts for: the
-    /// receiver gets the word, or an error if there will be none. `None`: no hand-over is under way.
+    /// Like [`Self::offer`] without waiting, for an idle connection to a backend, which belongs to no client: the
+    /// receiver gets the word, or an error if there will be none. `None`: no hand-over is in progress.
     pub fn announce_kept(&self, moved: MovedConnection) -> Option<oneshot::Receiver<()>> {
         self.announce(moved, None)
     }
@@ -218,27 +221,29 @@ impl MoveOut {
     }
 }
 
-/// A hand-over under way. When it is dropped, connections that were not given away go on here, and are asked no more.
+/// A hand-over in progress. When it is dropped, connections that were not given away continue here, and are no longer
+/// asked.
 pub struct MoveUnderWay<'a> {
     out: &'a MoveOut,
     connections: &'a InterruptSet,
     before: u64,
 }
 
-/// Between two looks at who has answered.
+/// Interval of the checks for answers.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// A connection that has not answered for so long after another has is in work that doesn't check for the question.
+/// A connection that has not answered for this long after another one did is busy with work that doesn't check for
+/// the question.
 const SILENCE: Duration = Duration::from_millis(20);
 
 impl MoveUnderWay<'_> {
-    /// Waits until each connection has offered itself, has gone, or has given its reason to stay, but no longer than
-    /// `patience`, and not for those that don't check for the question (see `SILENCE`).
+    /// Waits until each connection has offered itself, has ended, or has given its reason to stay, but at most for
+    /// `patience`, and not for connections that don't check for the question (see `SILENCE`).
     pub async fn settled(&self, patience: Duration) -> MoveCount {
         let until = clock::now().saturating_add(patience);
         let mut quiet = (0, clock::now());
         loop {
-            // One may have come meanwhile.
+            // A connection may have been opened meanwhile.
             self.connections.ask_to_move();
             let mut unheard = 0;
             (self.connections).for_each_answer(|answer| unheard += u32::from(answer == 0));
@@ -253,7 +258,7 @@ impl MoveUnderWay<'_> {
         }
     }
 
-    /// How it stands.
+    /// Returns the current state of the hand-over.
     pub fn count(&self) -> MoveCount {
         let mut count = MoveCount {
             given: self.out.given() - self.before,
@@ -274,21 +279,21 @@ impl Drop for MoveUnderWay<'_> {
     }
 }
 
-/// What an [`ConnectionInterrupt`] notes of a connection that was offered.
+/// The code that a [`ConnectionInterrupt`] stores for a connection that was offered.
 const OFFERED: u8 = 63;
 
-/// How a hand-over of open connections stands.
+/// The state of a hand-over of open connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MoveCount {
-    /// Connections that the next process has.
+    /// Number of connections that the next process has.
     pub given: u64,
-    /// Connections that wait for the word.
+    /// Number of connections that wait for the word.
     pub offered: u32,
-    /// Connections that stay here, by reason.
+    /// Number of connections that stay here, by reason.
     pub stay: BTreeMap<StayReason, u32>,
 }
 
-/// Notes that a connection stays, and why. One that stays for good, or that was refused, is asked no more in this
+/// Notes that a connection stays, and why. If it stays for good, or was refused, it is not asked again in this
 /// hand-over.
 pub(crate) fn note_stay(interrupt: &ConnectionInterrupt, reason: StayReason) {
     match reason {

@@ -1,8 +1,8 @@
 //! The state of a connection that moves, as it is sent between two processes.
 //!
-//! Both may be of different releases. Fields that one of them doesn't know are passed over, and those that are missing
-//! have their defaults; [`VERSION`] changes only when an older reader would take something for what it isn't. A reader
-//! refuses what is newer, and the connection stays where it was.
+//! The processes may be of different releases. Fields that one of them doesn't know are ignored, and missing ones
+//! have their defaults; [`VERSION`] changes only if an older reader would misunderstand something. A reader refuses a
+//! newer version, and the connection stays in the other process.
 //!
 //! Times are nanoseconds of the machine's monotonic clock, which all of its processes share
 //! ([`crate::rt::clock::to_machine`]).
@@ -17,11 +17,11 @@ use crate::proxy::h1::chunked::ChunkPosition;
 use crate::proxy::messages::sse::EventTracker;
 use crate::proxy::messages::websocket::FrameTracker;
 
-/// The version that is written here. Older ones are read, too.
+/// The version that is written here. Older ones are accepted too.
 pub const VERSION: u32 = 1;
 
-/// The most bytes that are carried of one buffer; beyond it, a connection waits until they have gone out. It is what a
-/// buffer of a tunnel or an answer can hold; only heads may be larger, where `max_header` is.
+/// Maximum number of bytes carried from one buffer; with more, a connection waits until they have been sent. It is
+/// the capacity of the buffer of a tunnel or a response; only heads may be larger, depending on `max_header`.
 pub const MOST_CARRIED: usize = 64 * 1024;
 
 /// Bytes of a buffer. In JSON: base64.
@@ -42,12 +42,12 @@ impl<'de> Deserialize<'de> for CarriedBytes {
     }
 }
 
-/// One connection.
+/// The state of one connection.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct MovedState {
     /// See [`VERSION`].
     pub version: u32,
-    /// What it is.
+    /// The kind of connection, with its state.
     pub connection: MovedKind,
 }
 
@@ -60,75 +60,75 @@ impl From<MovedKind> for MovedState {
     }
 }
 
-/// What moves.
+/// The kinds of connections that move.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum MovedKind {
     /// A client between two requests, or before its first.
     IdleClient(IdleClient),
-    /// A client and its backend behind a 101.
+    /// A client and its backend after a 101.
     Tunnel(Box<MovedTunnel>),
-    /// A client that is sent a stream of events.
+    /// A client that receives an event stream.
     Events(Box<MovedEvents>),
-    /// A connection to a backend that is kept for the next request.
+    /// An idle connection to a backend, kept for the next request.
     IdleBackend(MovedBackend),
 }
 
-/// A client between two requests. Of the next one's head, a part may be in its buffer.
+/// A client between two requests. Its buffer may contain a part of the next head.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct IdleClient {
-    /// Who it is.
+    /// The client.
     pub client: MovedClient,
-    /// Since when it is idle.
+    /// Start of its idle time.
     pub since_ns: u64,
-    /// When the head began that is in its buffer.
+    /// Arrival of the first byte of the head in its buffer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_began_ns: Option<u64>,
 }
 
-/// A client, as far as it is known: its address, the PROXY header's words, and its listener's settings.
+/// The known properties of a client: its address, the information in its PROXY header, and its listener's settings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct MovedClient {
-    /// Its address; absent: it came by a unix socket.
+    /// Its address; absent: it uses a unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
-    /// Whether that is the client's.
+    /// Whether the address is the client's own.
     pub known: bool,
     /// Its IP address as text.
     pub ip: String,
-    /// Whether its `X-Forwarded-*` are believed.
+    /// Whether its `X-Forwarded-*` header fields are trusted.
     pub trusted: bool,
-    /// The listener that it has come to; absent: an older release did not say.
+    /// Its listener; absent: an older release did not send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,
-    /// Every request is redirected to this port.
+    /// The port that all of its requests are redirected to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_https: Option<u16>,
     /// `max-age` of `Strict-Transport-Security`; 0: none.
     pub hsts: u64,
-    /// Requests that have come on it.
+    /// Number of requests received on it.
     pub requests: u64,
-    /// What was read of it and not yet used.
+    /// Bytes read from it and not yet used.
     pub buffer: CarriedBytes,
-    /// It has finished sending.
+    /// Whether it has finished sending.
     pub finished: bool,
 }
 
-/// What follows a 101, both ways.
+/// A tunnel after a 101, with both directions.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct MovedTunnel {
     /// The client.
     pub client: MovedClient,
-    /// The request that it has begun with.
+    /// The request that started it.
     pub request: MovedRequest,
     /// The backend's connection.
     pub backend: MovedBackend,
-    /// From the client.
+    /// The direction from the client.
     pub up: MovedDirection,
-    /// From the backend.
+    /// The direction from the backend.
     pub down: MovedDirection,
-    /// Since when nothing has passed; absent: nobody asks.
+    /// Time of the last transfer; absent: there is no timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_since_ns: Option<u64>,
 }
@@ -137,9 +137,9 @@ pub struct MovedTunnel {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct MovedDirection {
-    /// What was read and not yet written.
+    /// Bytes read and not yet written.
     pub buffer: CarriedBytes,
-    /// Where its frames stand behind the buffer; absent: it has none.
+    /// Position in the WebSocket frames after the buffer; absent: another protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<FrameTracker>,
     /// Bytes read so far.
@@ -148,7 +148,7 @@ pub struct MovedDirection {
     pub written: u64,
 }
 
-/// A stream of events. The client's buffer has the request's head, and behind it what the client has sent since.
+/// An event stream. The client's buffer has the request head, followed by what the client has sent since.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct MovedEvents {
     /// The client.
@@ -157,21 +157,21 @@ pub struct MovedEvents {
     pub request: MovedRequest,
     /// The backend's connection.
     pub backend: MovedBackend,
-    /// What was read from the backend and not yet looked at.
+    /// Bytes read from the backend and not yet processed.
     #[serde(default)]
     pub incoming: CarriedBytes,
-    /// What is written for the client and was not yet sent.
+    /// Bytes for the client that were not yet sent.
     #[serde(default)]
     pub outgoing: CarriedBytes,
-    /// Where the backend's chunks stand; absent: it sends until it closes.
+    /// Position in the backend's chunks; absent: it sends until it closes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunks: Option<ChunkPosition>,
-    /// Where the events stand.
+    /// Position in the events.
     pub events: EventTracker,
     /// Whether the client's connection may carry another request.
     #[serde(default)]
     pub keep_alive: bool,
-    /// Whether the backend's may.
+    /// Whether the backend's connection may carry another request.
     #[serde(default)]
     pub is_reusable: bool,
     /// Seconds for which the backend keeps an idle connection.
@@ -179,7 +179,7 @@ pub struct MovedEvents {
     pub keep_alive_timeout: Option<u32>,
 }
 
-/// A request, as far as its line in the access log and its counters need it.
+/// A request, with the data for its line in the access log and its counters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct MovedRequest {
@@ -187,31 +187,31 @@ pub struct MovedRequest {
     pub head: CarriedBytes,
     /// Its id.
     pub id: String,
-    /// When its first byte was read.
+    /// Time of its first byte.
     pub began_ns: u64,
-    /// When its head was complete.
+    /// Time at which its head was complete.
     pub complete_ns: u64,
-    /// When the backend's answer began.
+    /// Time at which the backend's response began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_ns: Option<u64>,
-    /// How long it was on hold.
+    /// Total time on hold.
     pub held_ns: u64,
-    /// How many backends or connections were tried.
+    /// Number of backends or connections tried.
     pub attempts: u32,
-    /// Why it was tried again.
+    /// Why it was retried.
     pub retry_reason: String,
-    /// What has become of its session.
+    /// State of its session.
     pub session: String,
     /// The name of its route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    /// Who it comes from, where a password has told.
+    /// Its user, if a password was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The trace that it belongs to; empty: none.
+    /// The id of its trace; empty: none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub trace_id: String,
-    /// The status that was sent; 0: none yet.
+    /// The status sent to the client; 0: none yet.
     pub status: u16,
     /// Body bytes read from the client.
     pub bytes_in: u64,
@@ -231,14 +231,14 @@ pub struct MovedBackend {
     pub address: String,
     /// Requests that the connection has carried.
     pub requests: u32,
-    /// Bytes written on it for these and before them.
+    /// Bytes written on it for these requests and before them.
     pub sent: u64,
-    /// It is known that the backend's process has accepted it.
+    /// Whether the backend's process is known to have accepted it.
     pub accepted: bool,
-    /// Idle after this it must not be used again; absent: it isn't idle.
+    /// Time after which it must not be reused; absent: it isn't idle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_ns: Option<u64>,
-    /// Idle after this it may carry only what can be sent twice.
+    /// Time after which it may only carry requests that can be sent twice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safe_until_ns: Option<u64>,
 }
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn state_of_another_release_is_read_by_what_is_known_of_it() {
+    fn state_of_another_release_is_read_by_its_known_fields() {
         let text = r#"{"version":1,"connection":{"kind":"idle_client","since_ns":7,"of_a_later_release":[1],
             "client":{"ip":"127.0.0.1","buffer":"R0VU","speed":3}}}"#;
         let state: MovedState = serde_json::from_str(text).unwrap();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn tunnel_is_the_same_after_the_way_through_json() {
+    fn tunnel_round_trips_through_json() {
         let mut frames = FrameTracker::new();
         frames.feed(&[0x82, 0xfe, 0x01]);
         let tunnel = MovedTunnel {

@@ -1,5 +1,5 @@
-//! What is noted of a request as it comes: whether it is new traffic, for a lame duck that lasts until none comes,
-//! and which trace it is part of.
+//! Notes the arrival of a request: whether it counts as new traffic, on which the end of the lame-duck phase depends,
+//! and which trace it belongs to.
 
 use super::followed::begin_trace;
 use crate::config::{Config, HealthCheck};
@@ -9,7 +9,7 @@ use crate::proxy::client::ClientConnection;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h1::request::RequestHead;
 
-/// A request has come: its first byte then, and its whole head now. Counts it, unless it is a health check, and begins its
+/// Notes a request whose head has been received completely: counts it, unless it is a health check, and begins its
 /// trace.
 #[cold]
 #[inline(never)]
@@ -30,8 +30,8 @@ pub(super) fn note_arrival(
     }
 }
 
-/// Whether a request is a health check, and no client's: by how it calls itself, or because it asks for what the pools'
-/// own health checks ask for.
+/// Returns whether a request is a health check rather than a client's request. Recognized by its `User-Agent`, or by
+/// a path that the pools' own health checks use.
 fn is_health_check(config: &Config, buffer: &[u8], head: &RequestHead) -> bool {
     let is_agent = |name: &[u8]| name.eq_ignore_ascii_case(b"user-agent");
     let mut fields = head.fields.iter();

@@ -1,4 +1,4 @@
-//! What an attempt is made for, what it sends, and what it comes to.
+//! An attempt to get a response from one backend: its purpose, the request head it sends, and how it ended.
 
 use super::Transaction;
 use super::changes::MessageChanges;
@@ -15,57 +15,57 @@ use crate::proxy::h1::method::UpgradeProtocol;
 use crate::proxy::h1::request::RequestHead;
 use crate::registry::endpoint::{Endpoint, IdleConnection};
 
-/// Whom an attempt is made for.
+/// What an attempt is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptPurpose {
-    /// The client.
+    /// Its response goes to the client.
     Answer,
-    /// Nobody: the request is a copy.
+    /// The request is a mirrored copy; its response is discarded.
     Copy,
 }
 
-/// What an attempt has come to.
+/// How an attempt ended.
 pub(super) enum AttemptEnd {
-    /// The answer was delivered whole.
+    /// The response was delivered completely.
     Delivered {
-        /// The client's connection can carry another request.
+        /// Whether the client's connection can carry another request.
         keep_alive: bool,
     },
-    /// The client got nothing of the answer, and is to get a page in its place.
+    /// Nothing of the response was sent to the client, which gets an error page in its place.
     Intercepted {
-        /// The answer's status.
+        /// Status of the backend's response.
         status: u16,
-        /// The lines of the answer's head that go on.
+        /// Header lines of the backend's response that the client still gets.
         fields: String,
     },
-    /// Both sides speak another protocol now.
+    /// The connection was upgraded: both sides now speak another protocol.
     Upgraded(UpgradedAttempt),
-    /// The answer is a stream of events that stands still, to move to another process.
+    /// The response is an event stream, paused between two events so that it can move to another process.
     AtRest(RestingAttempt),
-    /// Nothing was sent.
+    /// Nothing was sent to the backend.
     Unsent(FailedAttempt),
-    /// It broke off.
+    /// The connection broke during the attempt.
     Broken(BrokenAttempt),
 }
 
-/// An attempt behind whose 101 another protocol begins.
+/// An attempt whose 101 response switched to another protocol.
 pub(super) struct UpgradedAttempt {
     pub(super) connection: Box<IdleConnection>,
-    /// What the backend has said of it already.
+    /// Bytes that the backend has already sent in the new protocol.
     pub(super) incoming: Buffer,
     pub(super) upgrade: Option<UpgradeProtocol>,
 }
 
-/// An attempt whose answer is a stream of events at a still point.
+/// An attempt whose response is an event stream, paused between two events.
 pub(super) struct RestingAttempt {
     pub(super) connection: Box<IdleConnection>,
-    /// What was read of the backend and not looked at.
+    /// Bytes read from the backend and not yet processed.
     pub(super) incoming: Buffer,
-    /// The answer's head, what is left of it to be sent, and where its events stand.
+    /// The response head, output that is still to be sent, and the position in the event stream.
     pub(super) scratch: Box<AttemptScratch>,
 }
 
-/// An attempt that broke off, on a connection that is still open.
+/// An attempt that failed while its backend connection was open.
 pub(super) struct BrokenAttempt {
     pub(super) failure: ForwardFailure,
     pub(super) connection: Box<IdleConnection>,
@@ -74,7 +74,7 @@ pub(super) struct BrokenAttempt {
 }
 
 impl Transaction<'_> {
-    /// Writes the request's head as the backend is to get it.
+    /// Writes the request head that the backend gets.
     pub(super) fn write_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
         out.clear();
         let preserve = self.pool.config.upstream.preserve_host;
@@ -93,14 +93,14 @@ impl Transaction<'_> {
             changes: changes.as_ref(),
         };
         write_request(out, self.client.buffer.bytes(), self.head, &edit);
-        // One test for all of them: most requests have none.
+        // One test for all three: most requests have none of them.
         let is_guarded = self.account.admission.is_some();
         if is_guarded | self.session.is_some() | self.client.followed.is_some() {
             self.edit_head(endpoint, out);
         }
     }
 
-    /// What guards, the session and the trace have to say in the written head.
+    /// Adds to the written head what the guards, the session and the trace need.
     #[inline(never)]
     fn edit_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
         if let Some(admission) = &self.account.admission {
@@ -115,7 +115,7 @@ impl Transaction<'_> {
     }
 }
 
-/// What the request's route has of its own for an attempt.
+/// Sets what the request's route configures for an attempt.
 #[inline(never)]
 pub(super) fn follow_route<'a>(
     params: &mut ForwardParams<'a>,

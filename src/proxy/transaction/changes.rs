@@ -1,4 +1,5 @@
-//! What a route changes of one request and its answer: made once, before the first attempt, from what the client sent.
+//! The changes that a route makes to one request and its response. They are computed once, before the first attempt,
+//! from what the client sent.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -15,7 +16,7 @@ use crate::registry::routes::changes::{
 };
 use crate::registry::routes::{RoutedRequest as _, compared_path, has_dot_segment, rest_of_path};
 
-/// What a route changes of one request and its answer.
+/// The changes that a route makes to one request and its response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MessageChanges<'a> {
     changes: &'a RouteChanges,
@@ -23,24 +24,24 @@ pub(super) struct MessageChanges<'a> {
 }
 
 impl<'a> MessageChanges<'a> {
-    /// `made`: what was made for this request, if there was something to make.
+    /// `made`: the values computed for this request, if there are any.
     pub(super) fn new(changes: &'a RouteChanges, made: Option<&'a MadeValues>) -> Self {
         Self { changes, made }
     }
 
-    /// `Host` for the app, if that is changed.
+    /// Returns the `Host` that the app gets, if the route changes it.
     pub(super) fn host(self) -> Option<&'a str> {
         let made = self.made?;
         (!made.host.is_empty()).then_some(&*made.host)
     }
 
-    /// The target that the app is asked for, if that is changed.
+    /// Returns the target that the app gets, if the route changes it.
     pub(super) fn target(self) -> Option<&'a [u8]> {
         let made = self.made?;
         (!made.target.is_empty()).then_some(&*made.target)
     }
 
-    /// What changes of the request's head.
+    /// Returns the changes to the request head.
     pub(super) fn request(self) -> RequestChanges<'a> {
         let made = self.made.map(|made| &*made.request);
         RequestChanges {
@@ -49,14 +50,14 @@ impl<'a> MessageChanges<'a> {
         }
     }
 
-    /// What the app is not to get in the head, it does not get in the trailers either.
+    /// Removes from the trailers the header fields that are also removed from the request head.
     pub(super) fn guard_trailers(self, upload: &mut RequestUpload) {
         if let Some(request) = &self.changes.request {
             upload.forbid_trailers(&request.dropped);
         }
     }
 
-    /// What changes of the answer's head, whoever makes it.
+    /// Returns the changes to the response head, for responses of backends and of the proxy alike.
     pub(super) fn response(self) -> Option<ChangedFields<'a>> {
         let made = self.made.map(|made| &*made.response);
         changed_fields(self.changes.response.as_ref(), made)
@@ -75,10 +76,10 @@ fn changed_fields<'a>(
     })
 }
 
-/// Kept per thread; requests that overlap beyond that allocate.
+/// Maximum number of values kept per thread for reuse; requests beyond that allocate.
 const SPARE: usize = 64;
 
-/// Values that have taken more than this are freed instead.
+/// Values that use more memory than this are freed instead of kept, in bytes.
 const LARGEST: usize = 16 * 1024;
 
 thread_local! {
@@ -86,34 +87,35 @@ thread_local! {
     static SPARES: RefCell<Vec<Box<MadeValues>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is made of a route's texts for one request. Its memory is used again for other requests.
+/// The texts of a route, with placeholders filled in for one request. The memory is reused for other requests.
 #[derive(Debug, Default)]
 pub(super) struct MadeValues {
-    /// Empty: the client's.
+    /// Request target; empty: the client's target is used.
     target: Vec<u8>,
-    /// Empty: as it would be without the route.
+    /// `Host`; empty: the same as without the route.
     host: String,
-    /// Lines behind the request's fields.
+    /// Lines appended to the request's header fields.
     request: Vec<u8>,
-    /// The same of the answer.
+    /// Lines appended to the response's header fields.
     response: Vec<u8>,
 }
 
-/// Those of a request that may have some; given back to the thread with it.
+/// The values of one request, if its route needs any; returned to the thread's spare values on drop.
 #[derive(Debug, Default)]
 pub(super) struct KeptValues(Option<Box<MadeValues>>);
 
 impl KeptValues {
-    /// `None`: nothing was made.
+    /// Returns the values; `None`: none were computed.
     #[inline]
     pub(super) fn get(&self) -> Option<&MadeValues> {
         self.0.as_deref()
     }
 
-    /// Makes those that a rule's changes ask for.
+    /// Computes the values that a route's changes need.
     ///
     /// # Errors
-    /// The answer to a request that can't be changed so; what the rule changes of answers is made all the same.
+    /// The response to a request that can't be changed in this way. The changes to the response are computed
+    /// nevertheless.
     pub(super) fn make(
         changes: &RouteChanges,
         values: &RequestValues<'_>,
@@ -140,7 +142,7 @@ impl MadeValues {
         values: &RequestValues<'_>,
     ) -> Result<(), LocalResponse> {
         write_lines(&mut self.response, changes.response.as_ref(), values)?;
-        // `OPTIONS *` has no path.
+        // `OPTIONS *` has no path to change.
         if let Some(path) = &changes.path
             && values.request.head.form != TargetForm::Asterisk
         {
@@ -156,7 +158,7 @@ impl MadeValues {
         write_lines(&mut self.request, changes.request.as_ref(), values)
     }
 
-    /// To this thread's spares.
+    /// Returns the memory to this thread's spare values.
     fn give_back(mut self: Box<Self>) {
         let texts = [&mut self.target, &mut self.request, &mut self.response];
         let mut largest = self.host.capacity();
@@ -168,7 +170,7 @@ impl MadeValues {
         if largest > LARGEST {
             return;
         }
-        // At a thread's end there may be none any more.
+        // While a thread ends, its spare values may already be gone.
         let _ = SPARES.try_with(|spares| {
             let mut spares = spares.borrow_mut();
             if spares.len() < SPARE {
@@ -178,7 +180,7 @@ impl MadeValues {
     }
 }
 
-/// Appends the lines that differ from request to request, and those between them.
+/// Appends the header lines that contain placeholders, and the fixed lines between them.
 fn write_lines(
     out: &mut Vec<u8>,
     changes: Option<&RouteFieldChanges>,
@@ -199,11 +201,11 @@ fn write_lines(
         out.extend_from_slice(&field.start);
         let value = out.len();
         if let Err(answer) = values.expand(out, &field.value, ValueEncoding::Field) {
-            // The answer may get those before it.
+            // The error response may still get the lines before this one.
             out.truncate(line);
             return Err(answer);
         }
-        // A field without a value means nothing, but some apps act on it.
+        // An empty value means nothing, but some apps react to an empty field.
         match out.len() == value {
             true => out.truncate(line),
             false => out.extend_from_slice(b"\r\n"),
@@ -212,7 +214,7 @@ fn write_lines(
     Ok(())
 }
 
-/// Writes the app's path and query; `false`: they are as they came.
+/// Writes the path and query for the app; returns `false` if the client's target is unchanged.
 fn change_target(
     target: &mut Vec<u8>,
     change: &RoutePathChange,
@@ -257,12 +259,12 @@ fn change_target(
     Ok(true)
 }
 
-/// An app would resolve it to a path that no route was asked about.
+/// Such a path is refused: an app would resolve it to a path for which no route was looked up.
 const DOTS: &str = "the path has `.` or `..` in it once the route has changed it";
 
 const BEHIND_QUERY: &str = "the route puts a query before the end of the path";
 
-/// Makes it a path that begins with one slash: with two it would be read as a host.
+/// Makes the target begin with exactly one slash: with two, it would be read as a host.
 pub(super) fn lead_with_one_slash(target: &mut Vec<u8>) {
     let slashes = target.iter().take_while(|byte| **byte == b'/').count();
     match slashes {
@@ -274,7 +276,7 @@ pub(super) fn lead_with_one_slash(target: &mut Vec<u8>) {
     }
 }
 
-/// The request's query with its question mark, if it has one.
+/// Appends the request's query with its question mark, if it has one.
 pub(super) fn append_query(target: &mut Vec<u8>, values: &RequestValues<'_>) {
     let origin = values.request.head.origin.of(values.request.buffer);
     if let Some(at) = memchr::memchr(b'?', origin) {
@@ -282,7 +284,7 @@ pub(super) fn append_query(target: &mut Vec<u8>, values: &RequestValues<'_>) {
     }
 }
 
-/// The app's host, in the memory of `host`, which is empty.
+/// Returns the host for the app, written into the memory of `host`, which is empty.
 fn changed_host(
     host: String,
     template: &TextTemplate,

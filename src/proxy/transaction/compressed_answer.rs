@@ -1,4 +1,4 @@
-//! Answers of our own that are compressed: fixed ones, error pages, and the page of a pause.
+//! Compresses responses that the proxy generates: fixed responses, error pages, and the page of a paused pool.
 
 use super::record::RequestRecord;
 use crate::config::{CompressionAlgorithm, CompressionConfig};
@@ -11,7 +11,7 @@ use crate::proxy::forward::changed_fields::ChangedFields;
 use crate::proxy::h1::method::{HttpVersion, Method};
 use crate::proxy::h1::request::RequestHead;
 
-/// The coding for an answer of our own that is worth compressing. `None`: it is sent uncompressed.
+/// Returns the coding for a generated response that is worth compressing. `None`: it is sent uncompressed.
 pub(super) fn choose_own_coding(
     config: &CompressionConfig,
     buffer: &[u8],
@@ -23,7 +23,7 @@ pub(super) fn choose_own_coding(
         field.name.of(buffer).eq_ignore_ascii_case(b"cache-control")
             && forbids_transforming(field.value.of(buffer))
     });
-    // As for what apps answer: an HTTP/1.0 client is told no codings.
+    // The same rule as for backends' responses: an HTTP/1.0 client gets no content codings.
     if head.version == HttpVersion::Http10
         || is_asked_as_it_is
         || changes.is_some_and(|changes| is_fixed_by(&changes))
@@ -33,7 +33,7 @@ pub(super) fn choose_own_coding(
     choose_coding(buffer, head, &config.algorithms)
 }
 
-/// Whether what a route says of its answers would not be true of a compressed one.
+/// Returns whether the route sets header fields that would be wrong for a compressed response.
 fn is_fixed_by(changes: &ChangedFields<'_>) -> bool {
     let mut lines = changes.lines.split(|byte| *byte == b'\n');
     changes.dropped.has(b"content-encoding")
@@ -48,7 +48,7 @@ fn is_fixed_by(changes: &ChangedFields<'_>) -> bool {
         })
 }
 
-/// What the head of an answer of our own says of its content.
+/// The header fields of a generated response that describe its content.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct OwnContent<'a> {
     media_type: &'a [u8],
@@ -56,7 +56,7 @@ struct OwnContent<'a> {
 }
 
 impl<'a> OwnContent<'a> {
-    /// `None`: it has no content, or such as stays as it is.
+    /// Reads the head; `None` if the response has no content, or its content must not be changed.
     fn read(answer_head: &'a [u8]) -> Option<Self> {
         let mut content = Self::default();
         for line in answer_head.split(|byte| *byte == b'\n') {
@@ -77,7 +77,7 @@ impl<'a> OwnContent<'a> {
     }
 }
 
-/// Compresses an answer of our own, head and body in one text, if it is worth it and the client likes it.
+/// Compresses a generated response (head and body in one buffer) if it is worth it and the client accepts it.
 pub(super) async fn compress_answer(
     plane: &DataPlane,
     client: &ClientConnection,
@@ -118,7 +118,7 @@ pub(super) async fn compress_answer(
             out.extend_from_slice(encoded);
             out
         }
-        // Its compressed length would be known only by compressing it.
+        // The compressed length would only be known after compressing.
         (None, Method::Head) => with_coding(answer_head, coding, None),
         (None, _) => {
             let mut out = with_coding(answer_head, None, None);
@@ -128,7 +128,7 @@ pub(super) async fn compress_answer(
     }
 }
 
-/// The head of an answer whose content depends on the client's `Accept-Encoding`.
+/// Returns the head of a response whose content depends on the client's `Accept-Encoding`.
 fn with_coding(
     answer_head: &[u8],
     coding: Option<CompressionAlgorithm>,
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_is_read_from_the_head_and_what_is_fixed_stays() {
+    fn content_is_read_from_the_head_and_fixed_content_stays() {
         let read = |fields: &str| {
             let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
             OwnContent::read(head.as_bytes())
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn head_with_a_coding_has_the_length_of_what_is_sent() {
+    fn head_with_a_coding_has_the_compressed_length() {
         let head = b"HTTP/1.1 200 OK\r\nVary: Accept\r\nContent-Length: 2000\r\n\r\n";
         let text = |coding, length| String::from_utf8(with_coding(head, coding, length)).unwrap();
         assert_eq!(

@@ -1,4 +1,5 @@
-//! An attempt's connection: a kept one if there is one, else a new one; and kept again for the next request.
+//! The backend connection of an attempt: an idle connection if one is kept, otherwise a new one; and keeping it for
+//! the next request.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -17,17 +18,18 @@ use crate::proxy::upstream::{
 use crate::registry::endpoint::outcomes::AttemptWatch;
 use crate::registry::endpoint::{Endpoint, IdleConnection, Permit};
 
-/// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
+/// Safety margin below the app's `Keep-Alive: timeout=`: the request has to arrive before that time ends.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
-/// An app that doesn't say how long it keeps a connection may close it at any moment: a request that must not be sent
-/// twice takes one that was idle for less, or a new one. Apps that keep them for one second exist, for less hardly.
+/// Maximum idle time of a connection for a request that must not be sent twice, if the app doesn't announce its
+/// keep-alive timeout and so may close the connection at any moment. After this time a new connection is made. Some
+/// apps close idle connections after one second; hardly any do so earlier.
 const UNANNOUNCED: Duration = Duration::from_millis(750);
 
 impl Transaction<'_> {
-    /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
-    /// closed them, it may be stopping, and a new one would stay in a listener's queue from which no process accepts
-    /// any more: then another backend is better, if there is one.
+    /// Returns an idle connection of the chosen backend, if there is one. If none is left because the backend has
+    /// closed them, the backend may be stopping, and a new connection could stay in an accept queue that no process
+    /// serves any more. Another backend is then preferred, if there is one.
     pub(super) fn reuse_connection(
         &self,
         permit: &mut Permit,
@@ -56,12 +58,12 @@ impl Transaction<'_> {
         None
     }
 
-    /// Whether it goes over HTTP/2. There are no upgrades in it (RFC 9113 §8.6).
+    /// Returns whether the request goes over HTTP/2, which has no upgrades (RFC 9113 §8.6).
     fn is_for_session(&self) -> bool {
         self.pool.config.upstream.http2 && self.head.upgrade.is_none()
     }
 
-    /// Watches an attempt, where the pool judges its backends by attempts.
+    /// Starts to watch an attempt, if the pool has passive health checks.
     pub(super) fn watch_attempt<'p>(
         &self,
         permit: &'p Permit,
@@ -70,7 +72,8 @@ impl Transaction<'_> {
         outcome::watch_attempt(&self.pool, permit, began, self.upload.is_complete())
     }
 
-    /// A new connection to the backend that was entered, for a client that is still there; or how the attempt failed.
+    /// Makes a new connection to the chosen backend, as long as the client stays connected; or returns how the
+    /// attempt failed.
     pub(super) async fn open_connection(
         &mut self,
         permit: &Permit,
@@ -91,7 +94,7 @@ impl Transaction<'_> {
         if matches!(error, ConnectError::Unwanted) {
             return Err(FailedAttempt::Over(self.client_gone()));
         }
-        // A drain is known already, and a slow backend is not a dead one.
+        // A draining backend is already known to be going, and a slow backend is not a failed one.
         let fault = error.fault();
         self.pool.shared.counters.connect_failed(fault);
         if fault.is_own_shortage() {
@@ -106,9 +109,10 @@ impl Transaction<'_> {
         Err(FailedAttempt::Failed(retry::AttemptFailure::ConnectFailed))
     }
 
-    /// A new connection. For a request that must not be sent twice, or whose backend has died once already, it is one
-    /// that the backend has accepted, as far as that can be known. A connection that was not accepted uses up none of
-    /// the request's attempts. A client that goes meanwhile holds no place on the backend.
+    /// Makes a new connection. If the request must not be sent twice, or a backend has already failed during it, the
+    /// connection is one that the backend is known to have accepted, as far as that can be known. A connection that
+    /// was not accepted doesn't count as one of the request's attempts. If the client disconnects meanwhile, its
+    /// place on the backend is released.
     async fn connect(&mut self, permit: &Permit) -> Result<Box<IdleConnection>, ConnectError> {
         let is_for_session = self.is_for_session();
         let is_delicate = self.tried.unproven > 0 || !self.may_be_repeated();
@@ -143,8 +147,8 @@ impl Transaction<'_> {
         .await
     }
 
-    /// Keeps a connection for the next request, for as long as the app said it would. `written`: so much was written on
-    /// it for this one.
+    /// Keeps a connection for the next request, for as long as the app announced. `written`: number of bytes written
+    /// on it for this request.
     pub(super) fn keep_connection(
         &self,
         endpoint: &Endpoint,
@@ -155,7 +159,7 @@ impl Transaction<'_> {
         note_written(&mut connection, written);
         let settings = &self.pool.config.upstream;
         if settings.proxy_protocol != ProxyProtocol::Off {
-            // Its PROXY header names this client, and the backend would take every further request for this client's.
+            // Its PROXY header names this client, and the backend would attribute all further requests to it.
             return;
         }
         let mut idle = settings.idle_timeout;

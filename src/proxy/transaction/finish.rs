@@ -1,4 +1,5 @@
-//! What becomes of a request whose answer has arrived, or goes on for long, and of the two connections.
+//! What follows an attempt whose response was delivered, or that became a tunnel or an event stream: for the request,
+//! the client's connection and the backend's connection.
 
 use super::super::buffer::Buffer;
 use super::Transaction;
@@ -12,7 +13,7 @@ use crate::registry::endpoint::{CarriedRequest, Endpoint, IdleConnection, Permit
 use crate::rt::clock;
 
 impl Transaction<'_> {
-    /// Takes note of what an attempt has moved, and of the status that the backend has answered with.
+    /// Records what an attempt transferred, and the status of the backend's response.
     pub(super) fn note_stats(&mut self, endpoint: &Endpoint, stats: TransferStats) {
         self.account.tally(stats);
         if stats.status > 0 {
@@ -26,7 +27,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// What becomes of the client's connection after a whole answer.
+    /// Returns what happens to the client's connection after a complete response.
     pub(super) fn after_answer(&self, keep_alive: bool) -> AfterRequest {
         match (keep_alive, self.upload.is_complete()) {
             (true, _) => AfterRequest::KeepAlive,
@@ -35,7 +36,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Both sides speak another protocol now: carries their bytes until one of them ends.
+    /// Carries the bytes of an upgraded connection in both directions until one side ends.
     pub(super) async fn carry_tunnel(
         &mut self,
         permit: Permit,
@@ -47,7 +48,7 @@ impl Transaction<'_> {
             upgrade,
         } = upgraded;
         let websocket = upgrade == Some(UpgradeProtocol::WebSocket);
-        // The log still wants to read the head when the tunnel has used the buffer.
+        // The log line still needs the head after the tunnel has reused the buffer.
         let head = self.client.buffer.bytes()[..self.head.len].to_vec();
         self.client.buffer.consume(self.upload.occupied());
         let timeout = self.pool.config.upstream.tunnel_timeout;
@@ -56,7 +57,7 @@ impl Transaction<'_> {
         self.follow_tunnel(permit, connection, tunnel, head).await
     }
 
-    /// As [`Self::carry_tunnel`], from any point of the tunnel's life. `head` is the request's.
+    /// Continues a tunnel from any point of its life, see [`Self::carry_tunnel`]. `head` is the request's head.
     pub(super) async fn follow_tunnel(
         &mut self,
         permit: Permit,
@@ -96,7 +97,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// The answer is a stream of events that stands still: offers it to another process, or goes on with it.
+    /// Offers an event stream that is paused between two events to another process, or continues it here.
     pub(super) async fn carry_events(
         &mut self,
         permit: Permit,
@@ -108,7 +109,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Goes on with a stream of events from a still point, here or in another process, to its end.
+    /// Continues an event stream that is paused between two events, in this process or a newer one, until it ends.
     pub(super) async fn follow_events(
         &mut self,
         permit: Permit,
@@ -170,7 +171,7 @@ impl Transaction<'_> {
                     }
                     return self.after_answer(keep_alive);
                 }
-                // An answer that has begun can end in neither way.
+                // A response that has begun can't end in either of these ways.
                 Ok(ForwardEnd::Upgraded | ForwardEnd::Intercepted { .. }) => {
                     return AfterRequest::Abort;
                 }

@@ -1,5 +1,4 @@
-//! Follows a request through its life for a plan that moves its split, and for its trace. Nothing here runs for other
-//! requests.
+//! Follows a request for a split plan and for its trace. None of this runs for other requests.
 
 use super::Transaction;
 use super::guards::replace_fields;
@@ -26,13 +25,13 @@ use crate::telemetry::spans::record::{
     AttemptSpan, HoldReason, HoldSpan, RequestTrace, new_span_id, new_trace_id,
 };
 
-/// So much of a text that the client has sent is recorded, in bytes.
+/// Maximum length of client-sent text that is recorded, in bytes.
 const LONGEST_TEXT: usize = 2048;
 
-/// Most entries of one kind that are recorded: attempts, and times on hold.
+/// Maximum number of recorded entries of one kind: attempts, and times on hold.
 const MOST_CHILDREN: usize = 64;
 
-/// Decides about the trace of a request whose head has come, and begins to record it.
+/// Decides whether a request is traced once its head is complete, and begins the trace.
 #[inline(never)]
 pub(super) fn begin_trace(
     plane: &DataPlane,
@@ -44,7 +43,7 @@ pub(super) fn begin_trace(
     let Some((share, trust)) = plane.tracer.policy() else {
         return;
     };
-    // Most requests end here: they bring no context, and are not among those taken. Nothing is made for them.
+    // Most requests end here: they bring no trace context and are not sampled. Nothing is allocated for them.
     let random = fastrand::u64(..);
     let has_context = has_context(client.buffer.bytes(), head);
     if !has_context && !share.takes(random) {
@@ -138,9 +137,11 @@ fn follow_decision(
 const PARENT: &[u8] = b"traceparent";
 const STATE: &[u8] = b"tracestate";
 
-/// Whether a request has a field of a trace context, whatever is in it. Lengths first: they need no look at the buffer.
+/// Returns whether a request has a trace context header field, valid or not. Lengths are compared first: that needs
+/// no access to the buffer.
 fn has_context(buffer: &[u8], head: &RequestHead) -> bool {
-    // Literals, whose length is known where they are compared: that is a few wide compares, and no call.
+    // The names are literals, whose lengths are known at compile time: comparing takes a few wide instructions and no
+    // call.
     let is_of_context = |field: &HeaderField| match field.name.len() {
         11 => (field.name.of(buffer)).eq_ignore_ascii_case(b"traceparent"),
         10 => (field.name.of(buffer)).eq_ignore_ascii_case(b"tracestate"),
@@ -149,8 +150,8 @@ fn has_context(buffer: &[u8], head: &RequestHead) -> bool {
     head.fields.iter().any(is_of_context)
 }
 
-/// A request's trace context, if there is exactly one (section 3.2: of two, it is unknown which is meant) and it is
-/// well-formed.
+/// Returns a request's trace context if there is exactly one and it is well-formed (section 3.2: with two, it is
+/// unknown which one is valid).
 fn received_parent(buffer: &[u8], head: &RequestHead) -> Option<TraceParent> {
     let mut parents =
         (head.fields.iter()).filter(|field| field.name.of(buffer).eq_ignore_ascii_case(PARENT));
@@ -160,7 +161,7 @@ fn received_parent(buffer: &[u8], head: &RequestHead) -> Option<TraceParent> {
     TraceParent::parse(parent.value.of(buffer))
 }
 
-/// The last `User-Agent`.
+/// Returns the last `User-Agent`.
 fn user_agent<'a>(buffer: &'a [u8], head: &RequestHead) -> &'a [u8] {
     let is_agent = |field: &&HeaderField| {
         let name = field.name.of(buffer);
@@ -170,7 +171,7 @@ fn user_agent<'a>(buffer: &'a [u8], head: &RequestHead) -> &'a [u8] {
     agent.map_or(&[], |agent| agent.value.of(buffer))
 }
 
-/// All `tracestate` fields as one list (section 3.3.1.1); nothing, if that is broken.
+/// Joins all `tracestate` header fields to one list (section 3.3.1.1); the list is empty if one of them is invalid.
 fn join_states(buffer: &[u8], head: &RequestHead, out: &mut Vec<u8>) {
     for field in &head.fields {
         if !field.name.of(buffer).eq_ignore_ascii_case(STATE) {
@@ -192,7 +193,7 @@ fn join_states(buffer: &[u8], head: &RequestHead, out: &mut Vec<u8>) {
 }
 
 impl Transaction<'_> {
-    /// Counts a request that goes to a backend now, where a split plan counts requests.
+    /// Counts a request that is about to go to a backend, if a split plan counts requests.
     #[cold]
     pub(super) fn begin_metering(&mut self) {
         let rule = self.account.rule.as_ref();
@@ -208,14 +209,16 @@ impl Transaction<'_> {
         }
     }
 
-    /// The request begins to wait, for room on a backend that is ready, or for one that is.
+    /// Records that the request begins to wait: for a free place on a ready backend (`for_room`), or for a ready
+    /// backend.
     #[cold]
     pub(super) fn follow_hold(&mut self, for_room: bool) {
         let is_paused = self.pool.pause.is_some();
         let Some(followed) = self.client.followed.as_deref_mut() else {
             return;
         };
-        // Waiting for room is the backends' slowness; waiting for a backend is not.
+        // Waiting for a free place means that the backends are slow, and counts as their time; waiting for a ready
+        // backend doesn't.
         if let Some(metered) = followed.metered.as_mut().filter(|_| !for_room) {
             metered.hold();
         }
@@ -235,7 +238,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// It waits no longer.
+    /// Records that the request's wait is over.
     #[cold]
     pub(super) fn follow_release(&mut self, for_room: bool) {
         let now = clock::now();
@@ -252,13 +255,13 @@ impl Transaction<'_> {
         }
     }
 
-    /// A connection to a backend is about to be made.
+    /// Records that a connection to a backend is about to be made.
     #[cold]
     pub(super) fn follow_connect(&mut self, endpoint: &Endpoint) {
         self.begin_attempt(endpoint, false);
     }
 
-    /// There is a connection, and the head is written for it: it gets the context of this attempt.
+    /// Writes the trace context of this attempt into the request head, once there is a connection.
     #[cold]
     #[inline(never)]
     pub(super) fn edit_context(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
@@ -326,7 +329,7 @@ impl Transaction<'_> {
         });
     }
 
-    /// An attempt has failed.
+    /// Records that an attempt failed.
     #[cold]
     pub(super) fn follow_failure(&mut self, failed: &FailedAttempt) {
         let why = match failed {
@@ -347,13 +350,13 @@ impl Transaction<'_> {
     }
 }
 
-/// Whether the backend that was tried last drains.
+/// Returns whether the backend that was tried last is draining.
 fn is_draining(account: &RequestRecord) -> bool {
     let backend = account.backend.as_ref();
     backend.is_some_and(|endpoint| endpoint.gate.is_closed())
 }
 
-/// The request is over: completes its trace and its share of the plan's figures.
+/// Completes the request's trace and its part in the split plan's figures.
 #[cold]
 #[inline(never)]
 pub(super) fn end_following(
@@ -368,7 +371,8 @@ pub(super) fn end_following(
         return;
     };
     if let Some(metered) = followed.metered.filter(|_| !is_moved) {
-        // A client that was cut by a deadline of ours, or has gone, says nothing about the backend.
+        // A client that disconnected, or was cut off by one of the proxy's own deadlines, says nothing about the
+        // backend.
         let is_broken = matches!(
             account.end,
             RequestEnd::UpstreamDied
@@ -388,7 +392,7 @@ pub(super) fn end_following(
         (account.rule.as_ref()).map_or_else(String::new, |rule| pattern(&rule.route));
     trace.pool = pool.map_or_else(String::new, |pool| pool.name.to_string());
     trace.request_id = id.as_str().to_owned();
-    // A call that was answered here has its own already.
+    // A gRPC call that the proxy answered itself has its status already.
     if trace.status == 0 {
         trace.status = account.status();
     }
@@ -409,7 +413,7 @@ pub(super) fn end_following(
     plane.tracer.send(trace);
 }
 
-/// What a route says of the path.
+/// Returns the path pattern of a route.
 fn pattern(route: &Route) -> String {
     match (&route.path, &route.path_regex, &*route.path_prefix) {
         (Some(path), ..) => path.clone(),

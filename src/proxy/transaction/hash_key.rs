@@ -1,4 +1,4 @@
-//! The hash key of a request: `hash_on` of its pool, found in the request.
+//! The hash key of a request: the value that its pool's `hash_on` names.
 
 use std::io::Write as _;
 
@@ -9,15 +9,15 @@ use crate::core::balance::{Balancer, ketama};
 use crate::core::split;
 use crate::registry::routes::RoutedRequest as _;
 
-/// Longer than any address is written.
+/// Size of the buffer for an address as text, in bytes; no address is longer.
 const ADDRESS: usize = 64;
 
 impl Transaction<'_> {
-    /// Takes the key from the request, where its pool's balancer hashes.
+    /// Computes the request's hash key, if its pool's balancer uses one.
     #[inline]
     pub(super) fn note_hash_key(&mut self) {
         if self.pool.balancer.hashes() {
-            // A request that lacks what is hashed goes anywhere, and a second attempt goes on from there.
+            // A request without the hashed value gets a random key, which is kept for its further attempts.
             let key = self.find_hash_key().unwrap_or_else(|| fastrand::u64(..));
             self.excluded.set_hash_key(key);
         }

@@ -1,4 +1,5 @@
-//! A request that waits because nothing is eligible: woken when that changes, first come, first served.
+//! Holds a request while no backend is eligible. Held requests are released first come, first served, when that
+//! changes.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -23,71 +24,72 @@ use crate::registry::snapshot::{PoolShared, PoolSnapshot};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// A request that waits for room is woken when there is some; it checks by itself only in case a reload has just set
-/// the limit.
+/// Factor for the polling interval of a request that waits for a free place on a backend. Such a request is woken
+/// when a place becomes free; it only polls in case a reload has just set the limit.
 const ROOM_ROUND: u32 = 4;
 
 /// How a wait ended.
 #[derive(Debug)]
 pub enum HoldEnd {
-    /// Try again, and let go of the place afterwards.
+    /// The request may try again; it drops its place in the queue afterwards.
     Released(HoldTicket),
-    /// A backend had room after all.
+    /// A backend had a free place after all.
     Admitted(Permit),
-    /// It may not wait, or has waited long enough: 503. The text is for the client.
+    /// The request may not wait, or has waited for the longest time allowed: 503. The text is for the client.
     GaveUp(HoldRefusal, &'static str),
-    /// Nothing became eligible in time: 503.
+    /// No backend became eligible in time: 503.
     NoneReady,
-    /// The process is at its end: 503.
+    /// The process is shutting down: 503.
     ShutDown,
-    /// `total_timeout` is over: 503.
+    /// `total_timeout` has passed: 503.
     TooLate,
-    /// Nothing is eligible and the pool fails open.
+    /// No backend is eligible, and the pool fails open.
     FailOpen,
-    /// Another configuration is in force: it has to be routed anew.
+    /// A new configuration is in effect: the request has to be routed again.
     Reconfigured,
-    /// The pool was paused, or is no longer: other rules hold for its wait.
+    /// The pool was paused or resumed: different rules apply to the wait.
     PauseChanged,
-    /// The client has gone.
+    /// The client has disconnected.
     ClientGone,
 }
 
 /// A request that has to wait.
 #[derive(Debug)]
 pub struct HoldRequest<'a> {
-    /// When it first had to.
+    /// Start of its first wait.
     pub since: Time,
-    /// When its `total_timeout` is over.
+    /// End of its `total_timeout`.
     pub ends: Option<Time>,
-    /// Some backend may be used by fail-open and was not tried by this request.
+    /// Whether a backend can be used by fail-open that this request hasn't tried yet.
     pub may_fail_open: bool,
-    /// Something is eligible, and only full.
+    /// Whether backends are eligible but all of them are full.
     pub for_room: bool,
-    /// Only the backend of its session will do. Such a request takes no place in the queue for room on the others,
-    /// and checks by itself.
+    /// Whether only the backend of its session will do. Such a request doesn't join the queue for a free place on any
+    /// backend; it polls instead.
     pub for_home: bool,
-    /// Backends that it is not sent to again.
+    /// Backends that the request is not sent to again.
     pub excluded: &'a ExcludedBackends,
-    /// The configuration that it was routed by.
+    /// The configuration by which the request was routed.
     pub config: &'a Arc<Config>,
-    /// What its route has of its own.
+    /// Hold settings of its route that override the pool's.
     pub own: Option<RouteHold>,
-    /// Its body, as far as it has come.
+    /// The part of its body that has arrived.
     pub upload: &'a mut RequestUpload,
 }
 
-/// A place in the queue: counts a waiting request for as long as it waits.
+/// A place in the queue: counts a request as held for as long as it waits.
 #[derive(Debug)]
 pub struct HoldTicket {
     shared: Arc<PoolShared>,
     bytes: u64,
     for_room: bool,
-    /// It was released, and has not tried a backend yet.
+    /// Whether it was released and has not tried a backend yet.
     granted: bool,
 }
 
 impl HoldTicket {
-    /// The second value: see [`CapacityWaiters::wait`](crate::registry::endpoint::waiters::CapacityWaiters::wait).
+    /// Enters the queue. For the second value see
+    /// [`CapacityWaiters::wait`](crate::registry::endpoint::waiters::CapacityWaiters::wait).
     fn new(shared: Arc<PoolShared>, bytes: u64, for_room: bool) -> (Self, bool) {
         shared.held.fetch_add(1, Ordering::SeqCst);
         shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -101,7 +103,7 @@ impl HoldTicket {
         (place, first)
     }
 
-    /// Counts what has arrived in the meantime; says how large the buffer may become at most.
+    /// Counts bytes that have arrived meanwhile, and returns the maximum size of the buffer.
     fn grow(&mut self, buffered: u64, max_bytes: u64) -> usize {
         let more = buffered.saturating_sub(self.bytes);
         let held = self.shared.held_bytes.fetch_add(more, Ordering::Relaxed) + more;
@@ -110,7 +112,8 @@ impl HoldTicket {
         usize::try_from(buffered.saturating_add(left)).unwrap_or(usize::MAX)
     }
 
-    /// The request has tried: the room that it was released for is taken, by this request or by another.
+    /// Notes that the request has tried: the free place for which it was released is taken, by this request or
+    /// another.
     pub fn used(&mut self) {
         self.granted = false;
     }
@@ -125,14 +128,14 @@ impl Drop for HoldTicket {
         if self.for_room {
             self.shared.queue.room.leave();
         }
-        // Released without success: the next request may try.
+        // The request was released but did not use the place: the next request may try.
         if self.granted {
             self.shared.queue.on_room(true);
         }
     }
 }
 
-/// Waits until the pool has something eligible, with room.
+/// Waits until the pool has an eligible backend with a free place.
 pub async fn wait(
     registry: &RegistryHandle,
     pool: &PoolSnapshot,
@@ -140,7 +143,7 @@ pub async fn wait(
     wish: HoldRequest<'_>,
 ) -> HoldEnd {
     let is_current = || Arc::ptr_eq(&registry.snapshot().config, wish.config);
-    // By the rules of a pool that is gone, it might try for ever to enter backends that no longer admit requests.
+    // In a pool that was removed, the request might try for ever to enter backends that admit no more requests.
     if !is_current() {
         return HoldEnd::Reconfigured;
     }
@@ -186,8 +189,9 @@ pub async fn wait(
     let (mut place, first) = HoldTicket::new(shared.clone(), bytes, in_queue);
     let mut reconfigured = pin!(shared.queue.reconfigured.notified());
     reconfigured.as_mut().enable();
-    // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
-    // Where something is eligible and yet refused us (it was tried, or is full), no publication will wake us.
+    // Publishing a snapshot is followed by reading `held`; here, `held` is incremented first and the snapshot read
+    // afterwards, so no change is missed. If a backend is eligible but not for this request (already tried, or full),
+    // no publication will wake it.
     fence(Ordering::SeqCst);
     if !is_current() {
         return HoldEnd::Reconfigured;
@@ -238,7 +242,7 @@ pub async fn wait(
         if client.interrupt.level() == ShutdownLevel::Cut {
             return Poll::Ready(Some(HoldEnd::ShutDown));
         }
-        // What no room is left for stays in the kernel, and holds the client back.
+        // Bytes for which there is no room stay in the kernel's buffer, and TCP flow control slows the client down.
         let most = place.grow(client.buffer.len() as u64, limits.max_bytes);
         let gone = client.poll_gone(cx, most, wish.upload);
         place.grow(client.buffer.len() as u64, limits.max_bytes);
@@ -255,7 +259,7 @@ pub async fn wait(
     end.unwrap_or(HoldEnd::Released(place))
 }
 
-/// The pool as it is now.
+/// Returns the pool's state in the newest snapshot.
 fn newest(registry: &RegistryHandle, pool: &PoolSnapshot) -> Option<Arc<PoolSnapshot>> {
     let snapshot = registry.snapshot();
     let mut pools = snapshot.pools.iter();

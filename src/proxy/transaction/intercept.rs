@@ -1,4 +1,4 @@
-//! Answers of the app that a route answers in its place, with an error page: `intercept = true`.
+//! Replaces responses of the app by an error page where the route says so: `intercept = true`.
 
 use super::Transaction;
 use super::local_response::LocalResponse;
@@ -9,10 +9,11 @@ use crate::proxy::h1::method::Method;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::h1::response::ResponseHead;
 
-/// What clients need of an error that is not shown: how to sign in, when to come back, which methods there are.
+/// Header fields of a replaced error response that clients still need: how to sign in, when to retry, which methods
+/// are allowed.
 const KEPT: [&[u8]; 3] = [b"www-authenticate", b"retry-after", b"allow"];
 
-/// The lines of an intercepted answer's head that go on.
+/// Returns the header lines of a replaced response that the client still gets.
 #[cold]
 pub(super) fn kept_fields(response: &ResponseHead, buffer: &[u8]) -> String {
     let mut lines = String::new();
@@ -30,7 +31,8 @@ pub(super) fn kept_fields(response: &ResponseHead, buffer: &[u8]) -> String {
     lines
 }
 
-/// What is intercepted of the answers to a request. HEAD requests, calls of gRPC and upgrades get no page.
+/// Returns the rule for which responses to this request are replaced. HEAD requests, gRPC calls and upgrades get no
+/// page.
 pub(super) fn interceptable<'a>(
     head: &RequestHead,
     route: &'a Route,
@@ -41,7 +43,7 @@ pub(super) fn interceptable<'a>(
 }
 
 impl Transaction<'_> {
-    /// Answers in the app's place. It stays the app's answer in all counts.
+    /// Sends the error page. In all statistics, it counts as the app's response.
     pub(super) async fn answer_instead(&mut self, status: u16, fields: String) -> AfterRequest {
         self.answer(LocalResponse {
             fields: Some(fields),

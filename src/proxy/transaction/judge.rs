@@ -1,5 +1,5 @@
-//! What becomes of a failed attempt: it is logged, the prober gets a hint, and the request is tried again, held, or
-//! given up.
+//! What follows a failed attempt: it is logged, the prober gets a hint, and the request is retried, held, or given
+//! up.
 
 use std::sync::atomic::Ordering;
 
@@ -18,16 +18,16 @@ use crate::rt::clock;
 
 /// How an attempt failed.
 pub(super) enum FailedAttempt {
-    /// No answer can be sent any more.
+    /// No response can be sent any more.
     Over(AfterRequest),
-    /// Another attempt would fail in the same way.
+    /// A retry would fail in the same way.
     Final(ForwardFailure),
-    /// Another attempt may do better.
+    /// A retry may succeed.
     Failed(retry::AttemptFailure),
 }
 
 impl Transaction<'_> {
-    /// Takes note of an attempt that broke off, and says what kind of failed attempt it makes.
+    /// Records an attempt that broke, and returns which kind of failure it was.
     pub(super) async fn note_failure(
         &mut self,
         permit: &Permit,
@@ -58,7 +58,7 @@ impl Transaction<'_> {
             return FailedAttempt::Over(AfterRequest::Abort);
         }
         FailedAttempt::Failed(match failure {
-            // Another backend's answer would begin in the middle of this one's.
+            // Another backend's response would continue in the middle of this one.
             ForwardFailure::Cut | ForwardFailure::Died { .. } if stats.bytes_out > 0 => {
                 retry::AttemptFailure::ResponseBegun
             }
@@ -77,19 +77,19 @@ impl Transaction<'_> {
         })
     }
 
-    /// Whether the backend is a server that isn't known to take chunks, which is all that the request has (RFC 9112,
-    /// section 6.1).
+    /// Returns whether the request has a chunked body and the backend is an HTTP/1.0 server, which is not known to
+    /// accept it (RFC 9112, section 6.1).
     pub(super) fn lacks_length_for(&self, endpoint: &Endpoint) -> bool {
         self.head.body == RequestBody::Chunked && endpoint.is_http10.load(Ordering::Relaxed)
     }
 
-    /// Nothing is sent to such a backend.
+    /// Fails the attempt without sending anything, because the backend doesn't accept chunked bodies.
     pub(super) fn refuse_chunks(&mut self, endpoint: &Endpoint) -> FailedAttempt {
         self.log_failure(ForwardFailure::LengthRequired, endpoint, None);
         FailedAttempt::Final(ForwardFailure::LengthRequired)
     }
 
-    /// Decides about a request whose attempt has failed. `None`: it is tried again, or held.
+    /// Decides what happens to a request whose attempt failed. `None`: it is retried or held.
     pub(super) async fn judge_failure(&mut self, failed: FailedAttempt) -> Option<AfterRequest> {
         if self.client.followed.is_some() {
             self.follow_failure(&failed);
@@ -127,7 +127,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// It isn't tried again, for this reason.
+    /// Gives up a request that is not retried, for this reason.
     async fn no_retry(
         &mut self,
         failure: retry::AttemptFailure,
@@ -160,7 +160,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Whether it may be sent again though a backend may have got it.
+    /// Returns whether the request may be sent again even if a backend may have received it.
     pub(super) fn may_be_repeated(&self) -> bool {
         self.retry_facts().may_be_repeated(&self.retry_limits())
     }
@@ -179,8 +179,8 @@ impl Transaction<'_> {
         )
     }
 
-    /// Takes note of a failed attempt: for the log, for people, and as a hint for the prober. `proof`: it has surely
-    /// not reached the backend, and why.
+    /// Records a failed attempt: for the access log and the log, and as a hint for the prober. `proof`: why it is
+    /// certain that the request did not reach the backend.
     fn log_failure(
         &mut self,
         failure: ForwardFailure,
@@ -201,7 +201,7 @@ impl Transaction<'_> {
             ForwardFailure::Truncated(_) => RequestEnd::Truncated,
         };
         match failure {
-            // The backend has refused the request itself: nothing has broken.
+            // The backend refused the request: the connection did not break.
             ForwardFailure::Died { .. }
                 if matches!(
                     proof,
@@ -212,11 +212,11 @@ impl Transaction<'_> {
             }
             ForwardFailure::Died { .. } => endpoint.request_lost(),
             ForwardFailure::BadResponse(_) => endpoint.hint(),
-            // It was never asked.
+            // The request was never sent to the backend.
             ForwardFailure::Untranslatable | ForwardFailure::LengthRequired => {
                 self.account.backend = None
             }
-            // Where an answer can be given, it is counted with that.
+            // If an error response can be sent, the limit is counted there.
             ForwardFailure::Limited {
                 limit,
                 answer: None,

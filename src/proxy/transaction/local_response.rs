@@ -1,4 +1,4 @@
-//! Answers that we give ourselves: what went wrong, as a status and a line for people.
+//! Responses that the proxy generates itself, such as error responses: a status and a line of text.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -30,29 +30,29 @@ use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::rt::panics;
 
-/// How long a client may take to take an answer of ours.
+/// Longest time that a client may take to receive a generated response.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The detail of the short answer in place of one for which there is no memory.
+/// The detail of the short response that replaces a longer one for lack of memory.
 const NO_MEMORY: &str = "no memory is left for this answer";
 
-/// An answer that we give ourselves.
+/// A response that the proxy generates.
 #[derive(Debug, Clone)]
 pub(super) struct LocalResponse {
     pub(super) status: u16,
-    /// What the client is told.
+    /// Text for the client.
     pub(super) cause: &'static str,
-    /// What follows it in the log only: it names backends.
+    /// Text that follows `cause` in the log only, because it names backends.
     pub(super) seen: Option<String>,
     pub(super) retry_after: Option<u32>,
-    /// The limit of `[server]` that it is about.
+    /// The limit of `[server]` that was exceeded.
     pub(super) limit: Option<ServerLimit>,
-    /// Further fields, as lines.
+    /// Further header fields, as lines.
     pub(super) fields: Option<String>,
 }
 
 impl LocalResponse {
-    /// No route fits the request.
+    /// The response if no route matches the request.
     pub(super) const NO_ROUTE: Self = Self::new(404, "no route matches this host and path");
 
     pub(super) const fn new(status: u16, cause: &'static str) -> Self {
@@ -66,7 +66,7 @@ impl LocalResponse {
         }
     }
 
-    /// A limit of `[server]` was reached.
+    /// Returns the response for an exceeded limit of `[server]`.
     pub(super) fn limited(limit: ServerLimit, status: u16) -> Self {
         let cause = match limit {
             ServerLimit::BodyTimeout => "the request's body made no progress",
@@ -112,8 +112,8 @@ impl Transaction<'_> {
         self.answer(answer).await
     }
 
-    /// 503 of a request that got no backend: with the last thing that was really seen, by the request itself (`tried`
-    /// says it), or by the pool's last probe where it has tried none.
+    /// Returns the 503 response of a request that got no backend. Its log text is what the request's own attempts saw
+    /// (`tried`), or otherwise the result of the pool's last probe.
     pub(super) fn none_ready(
         &self,
         cause: &'static str,
@@ -164,7 +164,7 @@ impl Transaction<'_> {
     }
 }
 
-/// What the pool's last probe has seen.
+/// Returns the result of the pool's last probe as text.
 fn last_seen(pool: &PoolSnapshot) -> String {
     let seen = pool.backends.iter();
     let seen = seen.filter_map(|endpoint| Some((endpoint, endpoint.last_probe.get()?)));
@@ -175,8 +175,8 @@ fn last_seen(pool: &PoolSnapshot) -> String {
     }
 }
 
-/// A panic has ended the request: its client gets 500 if no other answer has begun, else it is cut off. Either way
-/// its connection is closed, since it is unknown how far the request was read.
+/// Ends a request after a panic: the client gets status 500 if no response has begun, otherwise it is cut off. Its
+/// connection is closed in both cases, since it is unknown how much of the request was read.
 pub(super) async fn after_panic(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -206,7 +206,7 @@ pub(super) fn body_answer(error: UploadError) -> LocalResponse {
     }
 }
 
-/// Gives the client an answer of our own.
+/// Sends the client a generated response.
 pub(super) async fn answer_locally(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -257,7 +257,7 @@ pub(super) async fn answer_locally(
     next
 }
 
-/// The trace of a call has what its client gets, which is 200 and a code in place of the status that HTTP would have.
+/// Records what the client of a gRPC call gets: status 200 and a gRPC code, instead of the HTTP status.
 fn follow_local_call(client: &mut ClientConnection, status: u16) {
     client.follow_call(grpc::code(status));
     let followed = client.followed.as_mut();
@@ -266,14 +266,14 @@ fn follow_local_call(client: &mut ClientConnection, status: u16) {
     }
 }
 
-/// Adds lines to the head of an answer, which stands before its body.
+/// Adds lines to the head of a response that is followed by its body in the same buffer.
 fn add_fields(out: &mut Vec<u8>, fields: &str) {
     if let Some(end) = memchr::memmem::find(out, b"\r\n\r\n") {
         out.splice(end + 2..end + 2, fields.bytes());
     }
 }
 
-/// Gives the client the page of a paused pool.
+/// Sends the client the page of a paused pool.
 pub(super) async fn send_page(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -300,8 +300,8 @@ pub(super) async fn send_page(
     next
 }
 
-/// Sends the client to HTTPS: with 301 where any client asks again with the same method, else with 308, which keeps
-/// method and body (RFC 9110, sections 15.4.2 and 15.4.9).
+/// Redirects the client to HTTPS: with 301 if any client repeats the request with the same method, otherwise with
+/// 308, which keeps method and body (RFC 9110, sections 15.4.2 and 15.4.9).
 pub(super) async fn redirect(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -331,7 +331,7 @@ pub(super) async fn redirect(
     next
 }
 
-/// Answers a certificate authority that asks for its token (RFC 8555, section 8.3).
+/// Answers a certificate authority's request for a token (RFC 8555, section 8.3).
 pub(super) async fn answer_challenge(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -364,15 +364,15 @@ pub(super) async fn answer_challenge(
     next
 }
 
-/// Whether the connection may be used again after an answer of our own.
+/// Returns whether the connection may be used again after a generated response.
 pub(super) fn may_be_kept(
     plane: &DataPlane,
     client: &ClientConnection,
     head: &RequestHead,
     body_complete: bool,
 ) -> bool {
-    // What is left of the body would be taken for the next request. And an HTTP/1.0 client needs a field that says
-    // that its connection stays open, which such an answer lacks.
+    // Unread bytes of the body would be taken for the next request. An HTTP/1.0 client would need a `Connection:
+    // keep-alive` header field, which generated responses don't have.
     head.keep_alive
         && head.version == HttpVersion::Http11
         && body_complete
@@ -380,7 +380,7 @@ pub(super) fn may_be_kept(
         && !plane.is_lame()
 }
 
-/// An answer of our own as the route changes it.
+/// Returns a generated response with the route's changes applied.
 #[cold]
 fn changed_head(answer: &[u8], changes: &ChangedFields<'_>) -> Vec<u8> {
     let end = head_length(answer);
@@ -390,12 +390,12 @@ fn changed_head(answer: &[u8], changes: &ChangedFields<'_>) -> Vec<u8> {
     changed
 }
 
-/// Where the body of an answer of our own begins.
+/// Returns the offset of the body in a generated response.
 fn head_length(answer: &[u8]) -> usize {
     memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |end| end + 4)
 }
 
-/// Fields about a body, which an answer without its page has others of.
+/// Header fields that describe the body; a response that loses its page gets other ones.
 const OF_THE_BODY: [&[u8]; 5] = [
     b"content-type",
     b"content-length",
@@ -404,8 +404,8 @@ const OF_THE_BODY: [&[u8]; 5] = [
     b"etag",
 ];
 
-/// The short answer in the place of a long one that `max_memory` has no room for. An error or a redirect lacks its page and
-/// nothing else; what was to be the content itself, a client has to ask for again.
+/// Returns the short response that replaces a long one for which `max_memory` leaves no room. Errors and redirects
+/// only lose their page; if the body was the requested content itself, the client has to ask again.
 #[cold]
 fn answer_without_memory(
     plane: &DataPlane,
@@ -438,8 +438,8 @@ fn answer_without_memory(
     out
 }
 
-/// Sends an answer of our own. Long ones are counted in `max_memory` until the client has taken them, and use half of it
-/// at most: the other half is for requests.
+/// Sends a generated response. Long ones count towards `max_memory` until the client has received them, and use at
+/// most half of it: the other half is for requests.
 pub(super) async fn send(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -449,7 +449,7 @@ pub(super) async fn send(
     body_complete: bool,
 ) -> AfterRequest {
     let mut head = head_length(&out);
-    // The client decides for how long it is kept.
+    // The client decides how long the memory is used.
     let mut charge = MemoryCharge::default();
     if out.len() - head > SMALL {
         match memory::fits_part(out.len(), 2) {

@@ -1,4 +1,4 @@
-//! The answer of a paused pool that has a page: the page, or a problem document for programs.
+//! The response of a paused pool that has a page: the page, or a problem document for clients that prefer JSON.
 
 use super::Transaction;
 use super::local_response::send_page;
@@ -11,14 +11,14 @@ use crate::proxy::h1::request::RequestHead;
 use crate::registry::pause::{MaintenancePage, PoolPause};
 use crate::rt::clock;
 
-/// `Retry-After` for a pause without an end, in seconds.
+/// `Retry-After` of a pause without an end time, in seconds.
 const RETRY_AFTER: u64 = 60;
 
-/// What the log says.
+/// The cause for the log.
 pub(super) const PAUSED: &str = "the pool is paused and answers with a page";
 
 impl Transaction<'_> {
-    /// Answers with the page of a pool that is paused.
+    /// Sends the page of a paused pool.
     pub(super) async fn answer_page(
         &mut self,
         pause: &PoolPause,
@@ -55,7 +55,7 @@ impl Transaction<'_> {
     }
 }
 
-/// A page as it is sent.
+/// The page to send.
 pub(super) struct PageAnswer<'a> {
     pub(super) status: u16,
     media_type: &'a str,
@@ -64,7 +64,7 @@ pub(super) struct PageAnswer<'a> {
 }
 
 impl PageAnswer<'_> {
-    /// Appends the whole response.
+    /// Appends the complete response.
     pub(super) fn write(&self, out: &mut Vec<u8>, close: bool, head_only: bool) {
         let mut head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nCache-Control: no-store\r\nVary: Accept\r\nContent-Length: {}\r\n",
@@ -87,7 +87,7 @@ impl PageAnswer<'_> {
     }
 }
 
-/// For a status that invites a retry: the seconds until the pause ends, rounded up, and never 0.
+/// Returns the seconds until the pause ends, rounded up and at least 1, for a status that invites a retry.
 fn retry_after(status: u16, until: Option<Time>, now: Time) -> Option<u64> {
     let asks_again = matches!(status, 429 | 503);
     asks_again.then(|| match until {
@@ -99,7 +99,7 @@ fn retry_after(status: u16, until: Option<Time>, now: Time) -> Option<u64> {
     })
 }
 
-/// What a program is told instead of a page (RFC 9457).
+/// Returns the problem document that replaces the page (RFC 9457).
 fn problem(status: u16) -> String {
     format!(
         "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{status},\"detail\":\"This service is paused.\"}}\n",
@@ -107,7 +107,7 @@ fn problem(status: u16) -> String {
     )
 }
 
-/// Whether the client asks for JSON, and for no HTML.
+/// Returns whether the client accepts JSON but not HTML.
 fn prefers_json(buffer: &[u8], head: &RequestHead) -> bool {
     let accept = head.fields.iter().filter(|field| {
         field.kind == FieldKind::Other && field.name.of(buffer).eq_ignore_ascii_case(b"accept")

@@ -1,8 +1,9 @@
-//! Copies of requests for a pool of shadows: made when the request has been received, sent by a task of their own,
-//! and forgotten. The request itself never waits for its copy, and is not affected by it.
+//! Mirrors requests to a second pool. A copy is made when the request has been received, and sent by a task of its
+//! own; its response is discarded. The request never waits for its copy, and is not affected by it.
 //!
-//! A copy is a request like any other to the backend that gets it: by the pool's balancer, with a permit (so that a drain
-//! waits for it and its deadline cuts it), on kept connections. It is tried once, and it is not held.
+//! To the backend that receives it, a copy is a request like any other: chosen by the pool's balancer, with a permit
+//! (so that a drain waits for it and its deadline cuts it), on keep-alive connections. It is tried once, and never
+//! held.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,22 +29,23 @@ use crate::registry::routes::RouteRule;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
-/// What tells a backend that a request is a copy.
+/// Header field that marks a request as a copy.
 const MARK: &str = "X-Lameduck-Mirror";
 
-/// Copies at once, of all routes.
+/// Maximum number of concurrent copies of all routes.
 const MOST_COPIES: usize = 256;
 
-/// Their bytes, all together.
+/// Maximum size of all concurrent copies together, in bytes.
 const MOST_BYTES: usize = 16 << 20;
 
-/// A copy's head and body. What is larger is passed on as it comes, and nobody has it whole.
+/// Maximum size of a copy's head and body, in bytes. A larger body is streamed to the backend and never buffered as a
+/// whole, so it can't be copied.
 const MOST_OF_ONE: usize = LARGE + 16 * 1024;
 
-/// Longest time that a copy may take.
+/// Timeout of a copy.
 pub(super) const LONGEST_COPY: Duration = Duration::from_secs(30);
 
-/// A copy on its way to its task.
+/// A copy that is handed over to its task.
 struct RequestCopy {
     plane: Arc<DataPlane>,
     config: Arc<Config>,
@@ -51,13 +53,13 @@ struct RequestCopy {
     rule: Arc<RouteRule>,
     id: RequestId,
     origin: ClientInfo,
-    /// What the route's guards say to the app.
+    /// Values that the route's guards pass on to the app.
     admission: Option<Box<RouteAdmission>>,
     bytes: Vec<u8>,
     place: MirrorPlace,
 }
 
-/// A place among the copies under way, given back on drop.
+/// A place among the concurrent copies, given back on drop.
 struct MirrorPlace {
     plane: Arc<DataPlane>,
     bytes: usize,
@@ -70,7 +72,7 @@ impl Drop for MirrorPlace {
 }
 
 impl Transaction<'_> {
-    /// Sends a copy of the request on its way to its route's mirror. Nothing of the request changes.
+    /// Sends a copy of the request to its route's mirror. The request itself doesn't change.
     #[cold]
     #[inline(never)]
     pub(super) fn mirror(&self, rule: &Arc<RouteRule>, mirror: &MirrorConfig) {
@@ -79,7 +81,7 @@ impl Transaction<'_> {
         }
         let snapshot = self.plane.registry.snapshot();
         let mut pools = snapshot.pools.iter();
-        // A reload may just have taken it away.
+        // A reload may just have removed the pool.
         let Some(pool) = pools.find(|pool| *pool.name == *mirror.pool) else {
             return;
         };
@@ -120,7 +122,7 @@ impl Transaction<'_> {
             rule: rule.clone(),
             id: self.id.clone(),
             origin: ClientInfo {
-                // The protocol of the client doesn't matter, since no client gets the answer.
+                // The client's protocol doesn't matter, since the response goes to no client.
                 protocol: None,
                 ..self.client.origin.clone()
             },
@@ -131,8 +133,8 @@ impl Transaction<'_> {
         })
     }
 
-    /// What the copy's head and body are: as they came, without the session's token. It is for the pool that answers, and
-    /// nobody else's business.
+    /// Returns the copy's head and body: the request's, without its session token, which only the pool that answers
+    /// may see.
     fn copied_bytes(&self, occupied: usize) -> Vec<u8> {
         let mut bytes = self.client.buffer.bytes()[..occupied].to_vec();
         if let Some(session) = &self.session
@@ -145,8 +147,8 @@ impl Transaction<'_> {
         bytes
     }
 
-    /// Whether the request is a copy itself. Copies are not copied again: two proxies that mirror to each other would
-    /// never stop.
+    /// Returns whether the request is itself a copy. Copies are not copied again: two proxies that mirror to each
+    /// other would never stop.
     fn is_copy(&self) -> bool {
         let buffer = self.client.buffer.bytes();
         let mut fields = self.head.fields.iter();
@@ -156,7 +158,7 @@ impl Transaction<'_> {
         })
     }
 
-    /// Makes the one attempt, and reads its answer to the end.
+    /// Makes the only attempt, and reads its response to the end.
     async fn send_once(&mut self) -> Result<(), MirrorDrop> {
         self.upload
             .absorb(&self.client.buffer)
@@ -183,9 +185,9 @@ impl Transaction<'_> {
     }
 }
 
-/// Tells the backend that the request is a copy, and by which route.
+/// Adds the header field that marks the request as a copy and names its route.
 pub(super) fn mark_copy(head: &mut Vec<u8>, rule: Option<&RouteRule>) {
-    // The empty line comes last.
+    // The head's closing empty line is removed first, and appended again.
     head.truncate(head.len().saturating_sub(2));
     let name = rule.and_then(|rule| rule.name.as_deref());
     let line = format!("{MARK}: {}\r\n\r\n", name.unwrap_or("1"));
@@ -215,7 +217,7 @@ async fn try_copy(copy: RequestCopy) -> Result<(), MirrorDrop> {
     client.buffer = Buffer::from(bytes);
     client.requests = 1;
     let mut head = RequestHead::new();
-    // It has been parsed once already, by the same limits or by those before a reload.
+    // The request has been parsed before, by the same limits or by those before a reload.
     match head.parse(client.buffer.bytes(), &(&config.server).into()) {
         Ok(HeadProgress::Complete) => {}
         _ => return Err(MirrorDrop::Failed),
@@ -223,7 +225,7 @@ async fn try_copy(copy: RequestCopy) -> Result<(), MirrorDrop> {
     let now = clock::now();
     let mut account = RequestRecord::new(now, now);
     account.rule = Some(rule);
-    // The copy is changed on its way as the request is.
+    // The copy gets the same changes as the request.
     account.admission = admission;
     prepare_changes(&config, &client, &head, &mut account, &id).map_err(|_| MirrorDrop::Failed)?;
     let upload = begin_upload(&head, &account, 0).map_err(|_| MirrorDrop::Body)?;

@@ -1,20 +1,20 @@
 //! One request, from its parsed head to its log line.
 //!
-//! [`handle`] is its way: find the route, wait for a short body, pick, attempt and judge until it has ended, and write
-//! the log line. What its steps do is in the files beside it, in their order:
+//! [`handle`] is the main path: it finds the route, waits for a short body, picks a backend, attempts, judges the
+//! failures until the request ends, and writes the log line. The steps are in these files, in order:
 //!
-//! - `route` finds the pool, by what `received_request` shows of the request; `guards` ask who may come;
-//!   `request_buffering` waits for a short body;
-//! - `wait` and [`hold`] wait for a backend; `hash_key` and `sticky` say which one the request would have;
-//! - `connect` has an attempt's connection, `attempt` what is sent on it and what it comes to; `changes` and `placeholders`
-//!   make what a route changes on the way;
-//! - `finish` is what follows a whole answer, `judge` what follows a failed attempt;
-//! - `actions`, `redirect`, `maintenance` and `local_response` answer without a backend, through `compressed_answer` where
-//!   that is on; `intercept` puts a page in the place of an app's answer.
+//! - `route` finds the pool from what `received_request` shows of the request; `guards` decide whether the client may
+//!   have access; `request_buffering` waits for a short body;
+//! - `wait` and [`hold`] wait for a backend; `hash_key` and `sticky` say which backend is preferred;
+//! - `connect` gets the connection of an attempt; `attempt` has what is sent and how the attempt ended; `changes` and
+//!   `placeholders` compute what the route changes;
+//! - `finish` handles complete responses, `judge` failed attempts;
+//! - `actions`, `redirect`, `maintenance` and `local_response` answer without a backend, through `compressed_answer`
+//!   if compression is on; `intercept` replaces an app's response by an error page.
 //!
-//! Beside the way: [`record`] is what is remembered for the log, [`request_id`] the request's name there, `arrival`
-//! counts new requests, `followed` follows them for split plans and traces, `restarts` counts those that met a
-//! restart of a backend, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process.
+//! Other files: [`record`] collects what the log line needs; [`request_id`] is the request's id in the log; `arrival`
+//! counts new requests; `followed` follows requests for split plans and traces; `restarts` counts requests affected
+//! by a backend's restart; `mirror` sends copies to another pool; [`moved`] continues requests of another process.
 
 mod actions;
 mod arrival;
@@ -75,7 +75,7 @@ use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::rt::panics::{self, PanicError};
 
-/// One request under way.
+/// One request in progress.
 struct Transaction<'a> {
     plane: &'a Arc<DataPlane>,
     client: &'a mut ClientConnection,
@@ -88,13 +88,14 @@ struct Transaction<'a> {
     /// Backends that the request is not sent to again.
     excluded: ExcludedBackends,
     tried: AttemptHistory,
-    /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
+    /// Whether only a new connection will do: after one idle connection has died, the other ones are probably dead
+    /// too.
     fresh: bool,
-    /// A reload has left no pool that it is for.
+    /// Whether a reload has removed the route or pool of the request.
     is_unrouted: bool,
-    /// Why the last connect failed, if one did.
+    /// Cause of the last failed connect, if any.
     last_fault: Option<ConnectFault>,
-    /// Its session, where the pool's stay with their backends.
+    /// Its session, if the pool has sticky sessions.
     session: Option<Box<StickySession>>,
 }
 
@@ -186,7 +187,7 @@ pub async fn handle(
                         AttemptEnd::Unsent(failed) => failed,
                         AttemptEnd::Broken(broken) => request.note_failure(&permit, broken).await,
                     };
-                    // The connection is closed by now; only then may the backend be called idle.
+                    // The connection is closed at this point; only now may the backend be counted as idle.
                     request.excluded.add(permit.endpoint().key, permit.epoch());
                     request.account.note_broken(&permit);
                     drop(permit);
@@ -197,11 +198,11 @@ pub async fn handle(
             };
             request.account.bytes_in += request.upload.total();
             request.account.occupied = request.upload.occupied();
-            // Where the request has changed its pool, it counts for the last one.
+            // If the request has changed its pool, it counts for the last one.
             routed = (!transaction.is_unrouted).then_some(transaction.pool);
             next
         });
-        // A panic costs only this one request, and its client gets an answer.
+        // A panic ends only this request, and its client still gets a response.
         panics::catch(answering).await
     };
     let next = match answered {
@@ -209,7 +210,7 @@ pub async fn handle(
         Err(PanicError) => after_panic(plane, client, head, &mut account).await,
     };
     if next == AfterRequest::Moved {
-        // The process that goes on with it counts it, and writes its line.
+        // The process that continues the request counts it and writes its log line.
         followed::end_following(plane, client, &account, &id, routed.as_deref(), true);
         return next;
     }
@@ -224,7 +225,7 @@ pub async fn handle(
 }
 
 impl<'a> Transaction<'a> {
-    /// A request that has its route.
+    /// Creates a request that has been routed.
     #[inline]
     fn new(
         plane: &'a Arc<DataPlane>,
@@ -256,8 +257,7 @@ impl<'a> Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Makes one attempt. The permit may be changed for that of another backend, see
-    /// [`Transaction::reuse_connection`].
+    /// Makes one attempt. The permit may be exchanged for another backend's, see [`Transaction::reuse_connection`].
     pub(super) async fn attempt(
         &mut self,
         permit: &mut Permit,
@@ -278,7 +278,7 @@ impl Transaction<'_> {
                 return AttemptEnd::Unsent(self.refuse_chunks(endpoint));
             }
             Some(connection) => connection,
-            // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
+            // Boxed: most requests find an idle connection, and would otherwise reserve room for connecting (9 KiB).
             None => match Box::pin(self.open_connection(permit, watch)).await {
                 Ok(connection) => connection,
                 Err(failed) => return AttemptEnd::Unsent(failed),
@@ -383,23 +383,23 @@ impl Transaction<'_> {
         }
     }
 
-    /// The client has gone: there is no answer to send.
+    /// Ends a request whose client has disconnected: there is no response to send.
     fn client_gone(&mut self) -> AfterRequest {
         self.account.end = RequestEnd::ClientClosed;
         AfterRequest::Close
     }
 
-    /// When `total_timeout` is over, if there is one.
+    /// Returns the end of `total_timeout`, if there is one.
     fn ends(&self) -> Option<Time> {
         self.account.ends(&self.config)
     }
 
-    /// The route, where it may have settings of its own.
+    /// Returns the route, if it can have settings of its own.
     fn own_settings(&self) -> Option<&Route> {
         self.account.rule.as_ref().map(|rule| &*rule.route)
     }
 
-    /// Takes the newest snapshot of the same pool; says whether it is another one.
+    /// Takes the newest snapshot of the same pool; returns whether it differs from the previous one.
     fn refresh_snapshot(&mut self) -> bool {
         let snapshot = self.plane.registry.snapshot();
         let newest = snapshot

@@ -1,7 +1,7 @@
-//! What placeholders of a configuration's texts stand for, for one request.
+//! The values of placeholders in a configuration's texts, for one request.
 //!
-//! A value stays within its place: whatever a client sends, it adds no line to a head, no segment to a path and no
-//! markup to a page. Fields about other hops from an untrusted client don't count, as for routes.
+//! A value can't break out of its place: whatever a client sends, it adds no line to a head, no segment to a path and
+//! no markup to a page. Header fields about other hops are ignored if the client is not trusted, as in routing.
 
 use std::borrow::Cow;
 
@@ -14,38 +14,39 @@ use crate::config::{MatchedPath, Placeholder, TemplatePiece, TextTemplate};
 use crate::core::uri;
 use crate::registry::routes::{RouteRule, RoutedRequest, compared_path, rest_of_path};
 
-/// Most bytes that one text becomes: it is made of what a client has sent, and may name that several times.
+/// Maximum length of one expanded text, in bytes. The text is made of what the client sent, and may contain that
+/// several times.
 const MAX_EXPANDED: usize = 64 << 10;
 
-/// A text became longer than anything that an app would take.
+/// Detail of the response if an expanded text is too long.
 const TOO_LONG: &str = "what the route makes of this request is too long";
 
-/// What a text becomes: what may be in it.
+/// How a value is encoded, depending on where it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ValueEncoding {
-    /// The value of a header field: controls become spaces.
+    /// The value of a header field: control characters become spaces.
     Field,
-    /// A path and maybe a query: what can't be in one is percent-encoded.
+    /// A path with or without a query: characters that are not allowed there are percent-encoded.
     Path,
-    /// A host: unchanged; the caller checks it.
+    /// A host: not encoded; the caller checks it.
     Host,
-    /// Text of no syntax.
+    /// Plain text, without any encoding.
     Plain,
-    /// HTML, or another XML.
+    /// HTML or XML.
     Markup,
-    /// Within a string of JSON or JavaScript.
+    /// A string in JSON or JavaScript.
     Json,
 }
 
-/// The values for one request.
+/// The values of placeholders for one request.
 pub(super) struct RequestValues<'a> {
     pub(super) request: ReceivedRequest<'a>,
     pub(super) id: &'a RequestId,
-    /// The route that it goes by.
+    /// The route of the request.
     pub(super) rule: &'a RouteRule,
 }
 
-/// How the client reached us: `http` or `https`; behind trusted proxies, as they say.
+/// Returns the scheme that the client used, `http` or `https`; behind trusted proxies, as they report it.
 pub(super) fn scheme_of(request: &ReceivedRequest<'_>) -> &'static str {
     match &*joined_lines(request, "x-forwarded-proto", b", ") {
         b"https" if request.client.trusted => "https",
@@ -54,7 +55,7 @@ pub(super) fn scheme_of(request: &ReceivedRequest<'_>) -> &'static str {
     }
 }
 
-/// The lines of a field as one.
+/// Joins the lines of a header field to one value.
 fn joined_lines<'a>(request: &ReceivedRequest<'a>, name: &str, between: &[u8]) -> Cow<'a, [u8]> {
     let mut lines = request.lines(name);
     let Some(first) = lines.next() else {
@@ -70,10 +71,10 @@ fn joined_lines<'a>(request: &ReceivedRequest<'a>, name: &str, between: &[u8]) -
 }
 
 impl RequestValues<'_> {
-    /// Appends what a text becomes.
+    /// Appends a text with its placeholders expanded.
     ///
     /// # Errors
-    /// The answer to a request that would make it too long.
+    /// The response to a request for which the text would become too long.
     pub(super) fn expand(
         &self,
         out: &mut Vec<u8>,
@@ -83,7 +84,7 @@ impl RequestValues<'_> {
         self.expand_with(out, template, encoding, None)
     }
 
-    /// The same, with the groups of another regular expression than `path_regex`.
+    /// The same, with the groups of a regular expression other than `path_regex`.
     pub(super) fn expand_with(
         &self,
         out: &mut Vec<u8>,
@@ -100,7 +101,7 @@ impl RequestValues<'_> {
                     let value = group.map_or(&b""[..], |group| group.as_bytes());
                     encode(out, value, encoding, true);
                 }
-                // Neither has a control, or anything else that a field's value could not have.
+                // Neither value has control characters, or others that a header field could not contain.
                 TemplatePiece::Value(
                     placeholder @ (Placeholder::Client | Placeholder::RequestId),
                 ) if encoding == ValueEncoding::Field => {
@@ -127,12 +128,12 @@ impl RequestValues<'_> {
         Ok(())
     }
 
-    /// How the client reached us: `http` or `https`; behind trusted proxies, as they say.
+    /// Returns the scheme that the client used, `http` or `https`; behind trusted proxies, as they report it.
     pub(super) fn scheme(&self) -> &'static str {
         scheme_of(&self.request)
     }
 
-    /// The port that it was sent to.
+    /// Returns the port that the client used.
     pub(super) fn port(&self) -> u16 {
         let authority = self.request.head.authority.of(self.request.buffer);
         let written = authority.get(self.request.host().len() + 1..);
@@ -148,7 +149,7 @@ impl RequestValues<'_> {
             Placeholder::Rest => self.rest().into(),
             Placeholder::Query => request.query().into(),
             Placeholder::Scheme => self.scheme().as_bytes().into(),
-            // The client's address exists as text, unless a trusted proxy has named another client.
+            // The client's address exists as text, unless a trusted proxy has reported another client.
             Placeholder::Client if request.client.known && !request.client.trusted => {
                 request.client.ip.as_bytes().into()
             }
@@ -197,12 +198,13 @@ impl RequestValues<'_> {
     }
 }
 
-/// The port of a scheme that need not be written.
+/// Returns a scheme's default port, which may be omitted in URLs.
 pub(super) fn default_port(scheme: &str) -> u16 {
     if scheme == "https" { 443 } else { 80 }
 }
 
-/// Appends a value as its place needs it. `is_target`: it is a part of the request's target, and stays one in a path.
+/// Appends a value, encoded for its place. `is_target`: the value is a part of the request target, and stays as it is
+/// within a path.
 fn encode(out: &mut Vec<u8>, value: &[u8], encoding: ValueEncoding, is_target: bool) {
     match encoding {
         ValueEncoding::Field | ValueEncoding::Plain => {
@@ -247,8 +249,8 @@ fn encode(out: &mut Vec<u8>, value: &[u8], encoding: ValueEncoding, is_target: b
     }
 }
 
-/// Appends a path or a query, or a part of one, with that percent-encoded which can't be in one (RFC 3986 §3.3, §3.4). A
-/// backslash among it: browsers take it for a slash.
+/// Appends a path or query, or a part of one, and percent-encodes what is not allowed there (RFC 3986 §3.3, §3.4).
+/// Backslashes are encoded too: browsers read them as slashes.
 pub(super) fn encode_target(out: &mut Vec<u8>, target: &[u8]) {
     for (at, byte) in target.iter().enumerate() {
         let is_fit = match byte {
@@ -271,7 +273,7 @@ fn is_control(byte: u8) -> bool {
     byte < b' ' || byte == 0x7f
 }
 
-/// Takes off the spaces around what follows `begin`.
+/// Removes spaces from both ends of the text that starts at `begin`.
 fn trim(out: &mut Vec<u8>, begin: usize) {
     while out.len() > begin && out.ends_with(b" ") {
         out.pop();

@@ -1,4 +1,4 @@
-//! A request as its client has sent it: what routes, guards and splits may ask of it.
+//! A request as its client sent it, as routes, guards and splits see it.
 
 use std::net::IpAddr;
 
@@ -10,9 +10,9 @@ use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 use crate::registry::routes::RoutedRequest;
 
-/// A request as its client has sent it.
+/// A request as its client sent it.
 pub(super) struct ReceivedRequest<'a> {
-    /// `[headers]`.
+    /// The `[headers]` section of the configuration.
     pub(super) policy: &'a config::HeadersConfig,
     pub(super) buffer: &'a [u8],
     pub(super) head: &'a RequestHead,
@@ -20,7 +20,7 @@ pub(super) struct ReceivedRequest<'a> {
 }
 
 impl<'a> ReceivedRequest<'a> {
-    /// The request at the start of the client's buffer.
+    /// Returns the request at the start of the client's buffer.
     pub(super) fn new(
         config: &'a Config,
         client: &'a ClientConnection,
@@ -34,8 +34,8 @@ impl<'a> ReceivedRequest<'a> {
         }
     }
 
-    /// The values of the lines with this name, as far as they count. Fields that the app is not sent don't: what a client
-    /// claims of others without being trusted, and what it has named in `Connection`.
+    /// Returns the values of the header fields with this name. Header fields that are removed before the app sees the
+    /// request are skipped: what an untrusted client claims about other hops, and fields that `Connection` names.
     pub(super) fn lines(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let (buffer, trusted) = (self.buffer, self.client.trusted);
         let counts = move |kind: FieldKind| match kind {
@@ -85,7 +85,7 @@ impl RoutedRequest for ReceivedRequest<'_> {
     }
 }
 
-/// The client's address; behind trusted proxies, the one that they report. `None`: it is unknown.
+/// Returns the client's address; behind trusted proxies, the address that they report. `None`: it is unknown.
 pub(super) fn client_address(
     headers: &config::HeadersConfig,
     buffer: &[u8],

@@ -1,7 +1,9 @@
-//! The record of a request for its log line and the metrics, and of connections that never sent one.
+//! What is recorded of a request for its log line and the metrics; and the log lines of connections without a
+//! request.
 //!
-//! The request's stations note here what they learn. What an attempt notes replaces what the one before it noted; bytes
-//! and attempts add up. At the end it becomes a line's fields, as `src/telemetry/access_log/record.rs` has them.
+//! The steps of a request record here what they learn. Status and times of an attempt replace those of the attempt
+//! before; bytes and attempts add up. At the end, the record becomes the fields of a log line, see
+//! `src/telemetry/access_log/record.rs`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,43 +34,43 @@ use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::telemetry::access_log::AccessRecord;
 
-/// How a request ended, where not well.
+/// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestEnd {
-    /// It ended well.
+    /// Without an error.
     Well,
-    /// Its stream or tunnel was ended in the protocol's orderly way.
+    /// Its stream or tunnel was closed in the way that its protocol prescribes.
     ClosedOrderly,
-    /// The client went away.
+    /// The client disconnected.
     ClientClosed,
     /// The backend closed its connection before it answered.
     UpstreamDied,
     /// The backend did not answer in time.
     Timeout,
-    /// A deadline of a drain, or of our own end, has cut it.
+    /// It was cut at the deadline of a drain, or at the end of the process.
     Cut,
-    /// The backend's answer could not be understood.
+    /// The backend's response was invalid.
     BadResponse,
-    /// What the client sent can't be passed on.
+    /// The client's request can't be forwarded.
     BadRequest,
-    /// The response had begun and broke off.
+    /// The response had begun and was cut off.
     Truncated,
-    /// A limit of `[server]` was reached.
+    /// A limit of `[server]` was exceeded.
     Limited(ServerLimit),
-    /// It waited for a ready backend in vain.
+    /// No backend became ready while it waited.
     NotReady(HoldRefusal),
-    /// Its pool was paused, and has answered with a page.
+    /// Its pool was paused, and answered with a page.
     Paused,
     /// Its tunnel ended.
     Tunnel(TunnelEnd),
-    /// A panic has ended it.
+    /// A panic ended it.
     Panicked,
-    /// Its route has refused it.
+    /// Its route refused it.
     Refused(RouteRefusal),
 }
 
 impl RequestEnd {
-    /// For the access log; empty where it ended well.
+    /// Returns the name for the access log; empty for a request without an error.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Well => "",
@@ -90,42 +92,42 @@ impl RequestEnd {
     }
 }
 
-/// What is remembered of a request.
+/// What is recorded of a request.
 #[derive(Debug)]
 pub struct RequestRecord {
-    /// When its first byte was read.
+    /// Time of its first byte.
     pub began: Time,
-    /// When its head was complete.
+    /// Time at which its head was complete.
     pub complete: Time,
-    /// How long it was on hold.
+    /// Total time on hold.
     pub held: Duration,
-    /// How many backends or connections were tried.
+    /// Number of backends or connections tried.
     pub attempts: u32,
-    /// Why it was tried again, or not again.
+    /// Why it was retried, or not retried.
     pub retry_reason: Option<RetryReason>,
-    /// Attempts that broke, with where that is counted; `None`: none did.
+    /// Attempts that broke, and the restarts by which they are counted; `None`: none broke.
     pub(super) broken: Option<Box<BrokenAttempts>>,
-    /// What has become of its session: `new`, `kept` or `moved`; empty where the pool has none.
+    /// State of its session: `new`, `kept` or `moved`; empty if the pool has no sessions.
     pub session: &'static str,
-    /// The number of the id that it was given here; `None`: it has come with one.
+    /// Number of the request id generated here; `None`: the client sent an id.
     pub made_id: Option<u64>,
     /// The last backend tried.
     pub backend: Option<Arc<Endpoint>>,
-    /// The route that it goes by, unless that is a pool and nothing more.
+    /// Its route, unless the route consists of a pool only.
     pub rule: Option<Arc<RouteRule>>,
-    /// What was made of its texts for what it changes on the way.
+    /// Values computed for the changes of its route.
     pub(super) made: KeptValues,
-    /// What its route's guards have let it in with.
+    /// Values from its route's guards, which admitted it.
     pub admission: Option<Box<RouteAdmission>>,
-    /// The user, where a password was checked.
+    /// The user, if a password was checked.
     pub user: Option<Arc<str>>,
-    /// How it ended, where not well.
+    /// How it ended.
     pub end: RequestEnd,
     /// Why the proxy answered by itself.
     pub cause: Cow<'static, str>,
     /// Body bytes read from the client.
     pub bytes_in: u64,
-    /// Bytes of the client's buffer that belong to this request.
+    /// Bytes in the client's buffer that belong to this request.
     pub occupied: usize,
     pub(super) status: u16,
     pub(super) bytes_out: u64,
@@ -133,7 +135,7 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
-    /// An account of a request whose head began and was complete then.
+    /// Creates the record of a request whose first byte and complete head came at these times.
     pub fn new(began: Time, complete: Time) -> Self {
         Self {
             began,
@@ -159,7 +161,7 @@ impl RequestRecord {
         }
     }
 
-    /// Its id, as it is in the log. `buffer` has its head.
+    /// Returns its id as logged. `buffer` contains its head.
     pub(super) fn request_id(&self, buffer: &[u8], head: &RequestHead) -> Option<RequestId> {
         match self.made_id {
             Some(number) => Some(RequestId::made(number)),
@@ -167,7 +169,7 @@ impl RequestRecord {
         }
     }
 
-    /// Takes over what an attempt counted.
+    /// Adds what an attempt counted.
     pub fn tally(&mut self, tally: TransferStats) {
         self.status = tally.status;
         self.bytes_out += tally.bytes_out.saturating_sub(tally.head_out);
@@ -181,35 +183,35 @@ impl RequestRecord {
         }
     }
 
-    /// Notes a tunnel: the `status` that the client got, and the bytes that passed.
+    /// Records a tunnel: the `status` that the client got, and the bytes carried.
     pub fn tunnelled(&mut self, status: u16, passed: TunnelBytes) {
         self.status = status;
         self.bytes_in += passed.from_client;
         self.bytes_out += passed.to_client;
     }
 
-    /// An answer of our own.
+    /// Records a response that the proxy generated.
     pub fn local(&mut self, status: u16, cause: Cow<'static, str>) {
         self.status = status;
         self.cause = cause;
     }
 
-    /// Counts body bytes of an answer of our own.
+    /// Adds body bytes of a response that the proxy generated.
     pub fn local_bytes(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
-    /// The status that the client got; 0: none.
+    /// Returns the status that the client got; 0: none.
     pub(super) fn status(&self) -> u16 {
         self.status
     }
 
-    /// When the backend's answer began; failing that, when the request's head was complete.
+    /// Returns when the backend's response began, or else when the request's head was complete.
     pub fn answered(&self) -> Time {
         self.answered.unwrap_or(self.complete)
     }
 
-    /// When `total_timeout` is over, if there is one, by what its route has of its own.
+    /// Returns the end of `total_timeout`, if there is one, with the settings of the route.
     pub(super) fn ends(&self, config: &Config) -> Option<Time> {
         let rule = self.rule.as_ref();
         let total = match rule.and_then(|rule| rule.route.total_timeout) {
@@ -219,36 +221,36 @@ impl RequestRecord {
         Some(self.complete.saturating_add(total?))
     }
 
-    /// What its route changes on the way.
+    /// Returns the changes that its route makes.
     #[inline]
     pub(super) fn changes(&self) -> Option<MessageChanges<'_>> {
         let changes = self.rule.as_ref()?.changes.as_deref()?;
         Some(MessageChanges::new(changes, self.made.get()))
     }
 
-    /// What its route changes of the answer's head, whoever makes it.
+    /// Returns the changes that its route makes to the response head.
     pub(super) fn response_changes(&self) -> Option<ChangedFields<'_>> {
         self.changes()?.response()
     }
 
-    /// When the backend's answer began, if it did.
+    /// Returns when the backend's response began, if it did.
     pub(super) fn answered_at(&self) -> Option<Time> {
         self.answered
     }
 
-    /// Body bytes written to the client.
+    /// Returns the number of body bytes written to the client.
     pub(super) fn bytes_out(&self) -> u64 {
         self.bytes_out
     }
 
-    /// The name of its route, if that has one.
+    /// Returns the name of its route, if the route has one.
     pub(super) fn route_name(&self) -> &str {
         let rule = self.rule.as_ref();
         rule.and_then(|rule| rule.name.as_deref())
             .unwrap_or_default()
     }
 
-    /// How long backends were waited for: until one answered, or all the time that was not spent on hold.
+    /// Returns the time spent waiting for backends: until one answered, or otherwise all the time not spent on hold.
     fn upstream(&self, now: Time) -> Duration {
         let waited = match self.answered {
             Some(at) => at.saturating_sub(self.complete),
@@ -258,7 +260,7 @@ impl RequestRecord {
         waited.saturating_sub(self.held)
     }
 
-    /// Counts the request and writes its line.
+    /// Counts the request and writes its log line.
     pub fn close(
         &self,
         plane: &DataPlane,
@@ -295,7 +297,8 @@ impl RequestRecord {
             return;
         }
         let buffer = client.buffer.bytes();
-        // Once over the fields for both. Each name is a constant where it is compared: that is a few wide compares.
+        // One pass over the header fields for both. Each name is a constant in its comparison, which becomes a few
+        // wide instructions.
         let (mut user_agent, mut referer) = (None, None);
         for field in &head.fields {
             let name = field.name.of(buffer);
@@ -347,13 +350,13 @@ impl RequestRecord {
     }
 }
 
-/// Counts a refusal and writes its line, with as much of a request line as there is.
+/// Counts a refused client and writes a log line, with as much of the request line as has arrived.
 pub fn refused(plane: &DataPlane, client: &ClientConnection, refusal: &ClientRefusal) {
     let seen = client.buffer.bytes();
     record_refusal(plane, &client.origin.ip, seen, client.head_began, refusal);
 }
 
-/// As [`refused`], for a connection that never became a client: `seen` is what it has sent.
+/// As [`refused`], for a connection that was refused before a client was set up: `seen` is what it has sent.
 pub fn turned_away(plane: &DataPlane, ip: &str, seen: &[u8], refusal: &ClientRefusal) {
     record_refusal(plane, ip, seen, None, refusal);
 }

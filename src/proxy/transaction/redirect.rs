@@ -1,9 +1,9 @@
-//! From HTTP to HTTPS: where to, and the answer that says so.
+//! Redirects from HTTP to HTTPS: the location and the response.
 
 use crate::proxy::error_response::reason_phrase;
 use crate::proxy::h1::request::RequestHead;
 
-/// The same host and target on HTTPS; `None` where the request names no host.
+/// Returns the HTTPS URL with the same host and target; `None` if the request names no host.
 pub(super) fn location(buf: &[u8], head: &RequestHead, port: u16) -> Option<Vec<u8>> {
     let host = head.host.of(buf);
     if host.is_empty() {
@@ -19,15 +19,15 @@ pub(super) fn location(buf: &[u8], head: &RequestHead, port: u16) -> Option<Vec<
     if origin.first() != Some(&b'/') {
         location.push(b'/');
     }
-    // `OPTIONS *` is about the server: its root is as near as a URL comes.
+    // `OPTIONS *` addresses the whole server: its root is the nearest URL.
     if origin != b"*" {
         location.extend_from_slice(origin);
     }
     Some(location)
 }
 
-/// Appends the answer. Clients may keep it for a day: long enough to spare them the detour, short enough for a mistake to
-/// pass.
+/// Appends the response. Clients may cache it for a day: long enough to save them the redirect, short enough for a
+/// mistake to pass.
 pub(super) fn write(out: &mut Vec<u8>, status: u16, location: &[u8], close: bool) {
     let mut number = itoa::Buffer::new();
     out.extend_from_slice(b"HTTP/1.1 ");

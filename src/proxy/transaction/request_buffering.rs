@@ -1,8 +1,8 @@
-//! A short body is received whole before a backend is chosen.
+//! Receives a short request body completely before a backend is chosen.
 //!
-//! A client that sends slowly then costs a buffer, not a backend's connection and worker; a drain does not wait for
-//! it; and the backend is chosen when there is something to send, by what is known then. (nginx does the same with
-//! `proxy_request_buffering`, HAProxy with `option http-buffer-request`.)
+//! A slow client then occupies a buffer, not a backend's connection and worker; a drain doesn't wait for it; and the
+//! backend is chosen by its state at the time of sending. (nginx does the same with `proxy_request_buffering`,
+//! HAProxy with `option http-buffer-request`.)
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -20,32 +20,31 @@ use crate::proxy::h1::request::RequestBody;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// The slowest body that is waited for here, in bytes a second, once `body_timeout` is used up, where `min_body_rate`
-/// says nothing stricter: otherwise a client could keep a request in the proxy's memory by sending a byte now and
-/// then.
+/// Minimum rate of a body that is buffered, in bytes per second, applied after `body_timeout` unless `min_body_rate`
+/// is stricter. Otherwise a client could keep a request in the proxy's memory by sending a byte now and then.
 const SLOWEST: u64 = 1024;
 
-/// What a waiting request costs besides its buffer's surplus, in bytes: its task, its stream, a small buffer.
+/// Memory of a waiting request besides its buffer's surplus, in bytes: its task, its stream, a small buffer.
 const WAITING: usize = 8 * 1024;
 
-/// How long a request may wait before others may evict it, unless it is large: most bodies come right behind their
-/// heads.
+/// How long a request is safe from being evicted in favour of others, unless it is large: most bodies arrive right
+/// after their heads.
 const NEWCOMER: Duration = Duration::from_millis(500);
 
 /// How the wait for the body ended.
 enum BodyRead {
     Whole,
-    /// There is no memory left to wait in: it is passed on as it comes.
+    /// Memory for waiting is used up: the body is streamed instead.
     NoRoom,
     Refused(LocalResponse),
     ClientGone,
 }
 
 impl Transaction<'_> {
-    /// Waits for the body, if it is one that is waited for; says how the request ends if it never comes.
+    /// Waits for the body, if it is to be buffered; returns how the request ends if the body never comes.
     ///
-    /// Not while nothing is ready: then the request has to be held before all else, in memory that `[pool.hold]` bounds,
-    /// and the rest of its body is waited for when it is let go.
+    /// While no backend is ready, the request is held first, in memory that `[pool.hold]` limits, and the rest of its
+    /// body is received after its release.
     pub(super) async fn buffer_body(&mut self) -> Result<(), AfterRequest> {
         match self.worth_buffering() {
             Some(most) => self.receive(most).await,
@@ -53,14 +52,14 @@ impl Transaction<'_> {
         }
     }
 
-    /// How large the buffer may become, if the body is waited for now.
+    /// Returns the maximum size of the buffer, if the body is to be buffered now.
     #[inline]
     pub(super) fn worth_buffering(&self) -> Option<usize> {
         let most = self.worth_waiting()?;
         (!self.pool.ready.is_empty()).then_some(most)
     }
 
-    /// Waits for the rest of the body, whoever is ready. The buffer becomes no larger than `most`.
+    /// Waits for the rest of the body, whether or not a backend is ready. The buffer becomes no larger than `most`.
     pub(super) async fn receive(&mut self, most: usize) -> Result<(), AfterRequest> {
         let began = clock::now();
         let server = &self.config.server;
@@ -88,10 +87,10 @@ impl Transaction<'_> {
         }
     }
 
-    /// How large the buffer may become, if the rest of the body is to be waited for.
+    /// Returns the maximum size of the buffer, if the rest of the body is to be received first.
     ///
-    /// Not if it could not be kept for another attempt anyway; nor if the client asks first whether it is wanted
-    /// (RFC 9110, section 10.1.1), which is the backend's to say.
+    /// `None` if the body is too large to be kept for another attempt; and if the client sent `Expect: 100-continue`
+    /// (RFC 9110, section 10.1.1), which only the backend can answer.
     #[inline]
     pub(super) fn worth_waiting(&self) -> Option<usize> {
         let RequestBody::Length(length) = self.head.body else {
@@ -108,7 +107,7 @@ impl Transaction<'_> {
         (whole <= LARGE).then_some(whole + AHEAD)
     }
 
-    /// Whether short bodies are waited for.
+    /// Returns whether request buffering is on.
     fn is_buffered(&self) -> bool {
         let own = self
             .own_settings()
@@ -160,7 +159,7 @@ impl Transaction<'_> {
             .map(|()| BodyRead::Refused(answer))
     }
 
-    /// Until when the body is waited for, and by which limit.
+    /// Returns the deadline of the wait for the body, and the limit that sets it.
     fn patience(&self, wait: &BodyWait) -> (Time, ServerLimit) {
         let silent = wait.progress + self.config.server.body_timeout;
         let slow = wait.pace.deadline(self.upload.total());
@@ -177,11 +176,11 @@ impl Transaction<'_> {
     }
 }
 
-/// The wait for a body.
+/// The state of a wait for a body.
 struct BodyWait {
-    /// The buffer becomes no larger.
+    /// Maximum size of the buffer.
     most: usize,
-    /// Until when the request can't be evicted; `None`: that time has passed.
+    /// The request can't be evicted before this time; `None`: the time has passed.
     newcomer_until: Option<Time>,
     progress: Time,
     pace: MinRatePace,

@@ -1,11 +1,11 @@
-//! Request ids: the client's own where it is sane, else one that is unique over processes and restarts.
+//! Request ids: the client's id if it is valid, otherwise one that is unique over all processes and restarts.
 
 use std::sync::OnceLock;
 
-/// Longest id that is taken from a client, in bytes.
+/// Maximum length of an id that is taken from a client, in bytes.
 const LONGEST: usize = 128;
 
-/// An id, without an allocation.
+/// A request id, stored inline without an allocation.
 #[derive(Debug, Clone)]
 pub struct RequestId {
     bytes: [u8; LONGEST],
@@ -13,7 +13,7 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    /// The client's. The caller has checked that it is sane: ASCII, and not too long.
+    /// Takes the client's id. The caller has checked that it is ASCII and not too long.
     pub fn given(id: &[u8]) -> Self {
         let length = id.len().min(LONGEST);
         let mut bytes = [0; LONGEST];
@@ -21,7 +21,7 @@ impl RequestId {
         Self { bytes, length }
     }
 
-    /// A new id: 32 hexadecimal digits, of which the first half identifies the process.
+    /// Generates an id: 32 hexadecimal digits, of which the first half identifies the process.
     pub fn made(number: u64) -> Self {
         static PROCESS: OnceLock<(u64, [u8; 16])> = OnceLock::new();
         let (process, name) = PROCESS.get_or_init(|| {
@@ -34,18 +34,19 @@ impl RequestId {
         Self { bytes, length: 32 }
     }
 
-    /// As text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or("")
     }
 
-    /// As bytes, all of them ASCII.
+    /// Returns the id as bytes, all of them ASCII.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }
 
-/// Sixteen digits, eight at a time: each nibble gets a byte of its own, and ten and above are moved on to the letters.
+/// Returns a number as sixteen hexadecimal digits. Eight digits are converted at a time: each nibble is spread to a
+/// byte, and values from ten on are shifted to the letters.
 fn hex(value: u64) -> [u8; 16] {
     let half = |value: u64| {
         let value = (value << 16 | value) & 0x0000_ffff_0000_ffff;
@@ -60,7 +61,8 @@ fn hex(value: u64) -> [u8; 16] {
     digits
 }
 
-/// splitmix64's finaliser: a bijection, so that different numbers stay different, and can't be guessed at a glance.
+/// Scrambles a number with the finalizer of splitmix64: a bijection, so different numbers stay different, and the
+/// result can't be guessed at a glance.
 fn scatter(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_ones_are_unique_and_hexadecimal() {
+    fn made_ids_are_unique_and_hexadecimal() {
         let ids: std::collections::HashSet<String> = (0..1000)
             .map(|number| RequestId::made(number).as_str().to_owned())
             .collect();

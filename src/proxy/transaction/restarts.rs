@@ -1,6 +1,6 @@
-//! The part that a request had in restarts of backends (`served`, `retried`, `lost`, …): counted, and written to its
-//! log line. Only requests come here that lost an attempt, waited, changed their backend, or were answered by one
-//! that takes no new requests.
+//! The roles that a request had in restarts of backends (`served`, `retried`, `lost`, …): counted, and written to its
+//! log line. Only relevant for requests that lost an attempt, waited, changed their backend, or were answered by a
+//! backend that accepts no new requests.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
-/// Attempts that broke, each with where its backend's restarts are counted, and which attempt of the request it was.
+/// Attempts that broke: the meter of the backend's restart, and the number of the attempt within the request.
 #[derive(Debug, Default)]
 pub(super) struct BrokenAttempts(Vec<(Arc<RestartMeter>, u32)>);
 
-/// Restarts, and the request's part in each.
+/// Restarts, and the request's roles in each.
 #[derive(Debug, Default)]
 struct CountedRoles(Vec<(Arc<RestartMeter>, RestartRoles)>);
 
@@ -33,8 +33,8 @@ impl CountedRoles {
 }
 
 impl RequestRecord {
-    /// The attempt under way has broken on this backend. Failures that say nothing about the backend's process are
-    /// ignored, unless the backend is leaving.
+    /// Records that the current attempt broke on this backend. Failures that say nothing about the backend's process
+    /// are ignored, unless the backend is leaving.
     #[cold]
     pub(super) fn note_broken(&mut self, permit: &Permit) {
         let endpoint = permit.endpoint();
@@ -44,7 +44,7 @@ impl RequestRecord {
             RequestEnd::Timeout | RequestEnd::BadResponse if !is_leaving => return,
             _ => {}
         }
-        // A client that reads slowly lets its attempt break only when the restart is over.
+        // If the client reads slowly, its attempt only breaks after the restart is over.
         let is_late = !is_leaving && permit.epoch() != endpoint.epoch();
         let past = is_late.then(|| endpoint.past_restart.load_full()).flatten();
         let meter = past.unwrap_or_else(|| endpoint.restart.load_full());
@@ -53,7 +53,7 @@ impl RequestRecord {
         broken.0.push((meter, self.attempts));
     }
 
-    /// Whether the request may have had to do with a restart.
+    /// Returns whether the request may have been affected by a restart.
     pub(super) fn met_restart(&self) -> bool {
         self.broken.is_some()
             || !self.held.is_zero()
@@ -61,7 +61,7 @@ impl RequestRecord {
             || (self.backend.as_ref()).is_some_and(|endpoint| endpoint.gate.is_closed())
     }
 
-    /// Counts the request's part in each restart, and returns it in the log's format: `ID:served,ID:retried+lost`.
+    /// Counts the request's roles in each restart, and returns them in the log's format: `ID:served,ID:retried+lost`.
     #[cold]
     pub(super) fn count_restarts(&self, pool: Option<&PoolSnapshot>, now: Time) -> String {
         let counted = self.restart_roles(pool);
@@ -84,7 +84,7 @@ impl RequestRecord {
                 counted.add(meter, RestartRole::Retried);
             }
         }
-        // The pool's last restart, if the request was there while that was under way.
+        // The pool's last restart, if the request arrived during it.
         let of_pool = pool.and_then(|pool| pool.shared.restart.load_full());
         let of_pool = of_pool.filter(|meter| meter.spans(self.complete));
         if let Some(meter) = &of_pool {
@@ -103,7 +103,7 @@ impl RequestRecord {
             is_ours,
         }) {
             let last = broken.last().map(|(meter, _)| meter.clone());
-            // Where nothing was tried, or it waited at last, there was no backend.
+            // If no backend was tried, or the request waited in the end, there was no backend.
             let had_none = self.attempts == 0 || matches!(self.end, RequestEnd::NotReady(_));
             let blamed = last.or(leaving).or(of_pool.filter(|_| had_none));
             if let Some(meter) = blamed {

@@ -1,4 +1,4 @@
-//! What a request is before its first attempt: routed to a pool, or answered at once.
+//! Decides about a request before its first attempt: it is routed to a pool, or answered at once.
 
 use std::sync::Arc;
 
@@ -20,32 +20,32 @@ use crate::proxy::h1::request::RequestHead;
 use crate::registry::routes::{PoolSplit, RouteRule, RouteTarget};
 use crate::registry::snapshot::{PoolSnapshot, Snapshot};
 
-/// Why no backend is asked.
+/// Why a request goes to no backend.
 pub(super) enum UnroutedReason {
-    /// The listener sends its clients to HTTPS, at this port.
+    /// The listener redirects its clients to HTTPS, at this port.
     Redirect(u16),
-    /// A certificate authority gets its answer.
+    /// Response to a certificate authority's challenge.
     Challenge(String),
-    /// The route has an action of its own, by this configuration.
+    /// The route has an action of its own, in this configuration.
     Act(OwnAction, Arc<Config>),
-    /// The route's guards have to be asked first.
+    /// The route's guards have to decide first.
     Guarded,
-    /// An answer of our own, and whether the request is here to its end.
+    /// A response that the proxy generates, and whether the request has been read to its end.
     Answer(LocalResponse, bool),
 }
 
-/// A request that a pool is to answer.
+/// A request that goes to a pool.
 pub(super) struct RoutedToPool {
     pub(super) config: Arc<Config>,
     pub(super) pool: Arc<PoolSnapshot>,
     pub(super) upload: RequestUpload,
 }
 
-/// The detail for a request in a loop, which is a mistake in the configuration.
+/// The detail for a request in a loop, which is an error in the configuration.
 const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
 
-/// Finds what a request needs for its first attempt: its configuration, its pool, and the account of its body. `routed`
-/// is the pool that has it in its account, even if no backend is asked.
+/// Finds what a request needs for its first attempt: its configuration, its pool, and the state of its body. `routed`
+/// receives the pool for which the request is counted, even if it goes to no backend.
 pub(super) fn route_request(
     plane: &DataPlane,
     client: &ClientConnection,
@@ -58,7 +58,7 @@ pub(super) fn route_request(
         answer_by_listener(plane, client, head)?;
     }
     let FoundRoute { config, pool, rule } = find_pool(plane, client, head);
-    // The one test for all that only routes with rules have.
+    // A single test for everything that only routes with rules have.
     if rule.is_some() || account.rule.is_some() {
         account.rule = rule;
         prepare_changes(&config, client, head, account, id)?;
@@ -85,7 +85,7 @@ pub(super) fn route_request(
     }
 }
 
-/// What the listener itself answers.
+/// Returns the response that the listener itself gives, if any.
 #[cold]
 #[inline(never)]
 fn answer_by_listener(
@@ -108,7 +108,7 @@ fn answer_by_listener(
     }
 }
 
-/// Makes what the route changes of the request and its answer.
+/// Computes the values for the route's changes to the request and its response.
 pub(super) fn prepare_changes(
     config: &Config,
     client: &ClientConnection,
@@ -116,7 +116,7 @@ pub(super) fn prepare_changes(
     account: &mut RequestRecord,
     id: &RequestId,
 ) -> Result<(), UnroutedReason> {
-    // What an earlier route has made is of no use to this one.
+    // Values computed for an earlier route don't apply to this one.
     account.made = KeptValues::default();
     let Some(rule) = &account.rule else {
         return Ok(());
@@ -137,7 +137,7 @@ pub(super) fn prepare_changes(
     })
 }
 
-/// What becomes of a request that has no pool.
+/// Returns what happens to a request that has no pool.
 pub(super) fn act_without_pool(
     head: &RequestHead,
     account: &mut RequestRecord,
@@ -151,7 +151,7 @@ pub(super) fn act_without_pool(
     }
 }
 
-/// Whether the route has guards that this request has not passed yet.
+/// Returns whether the route has guards that have not admitted this request yet.
 pub(super) fn is_to_be_admitted(account: &RequestRecord) -> bool {
     let Some(rule) = &account.rule else {
         return false;
@@ -159,7 +159,7 @@ pub(super) fn is_to_be_admitted(account: &RequestRecord) -> bool {
     rule.is_guarded && !(account.admission.as_ref()).is_some_and(|admission| admission.is_for(rule))
 }
 
-/// The account of the request's body, by what its route has of its own.
+/// Creates the state of the request's body, with the settings of its route.
 #[inline]
 pub(super) fn begin_upload(
     head: &RequestHead,
@@ -174,7 +174,7 @@ pub(super) fn begin_upload(
             if let Some(changes) = account.changes() {
                 changes.guard_trailers(&mut upload);
             }
-            // With those that the changes have.
+            // Together with the names that the changes set.
             if let Some(names) = &rule.said_names {
                 upload.forbid_trailers(names);
             }
@@ -185,15 +185,15 @@ pub(super) fn begin_upload(
 
 /// Where a request goes.
 pub(super) struct FoundRoute {
-    /// The configuration that says so.
+    /// The configuration in which the route was found.
     pub(super) config: Arc<Config>,
-    /// `None`: no route fits, or its action isn't a pool.
+    /// `None`: no route matches, or the route has an action instead of a pool.
     pub(super) pool: Option<Arc<PoolSnapshot>>,
-    /// The route, unless it is a pool and nothing more.
+    /// The route, unless it consists of a pool only.
     pub(super) rule: Option<Arc<RouteRule>>,
 }
 
-/// Finds the pool that the request at the start of the client's buffer is for, by the newest snapshot.
+/// Finds the pool of the request at the start of the client's buffer, in the newest snapshot.
 pub(super) fn find_pool(
     plane: &DataPlane,
     client: &ClientConnection,
@@ -226,7 +226,7 @@ pub(super) fn find_pool(
     }
 }
 
-/// The same where a route looks at more than host and path.
+/// The same if a route matches on more than host and path.
 #[cold]
 #[inline(never)]
 fn find_by_rules(
@@ -238,7 +238,7 @@ fn find_by_rules(
     snapshot.routes.find_rule(&request).cloned()
 }
 
-/// The index of a route's pool for a request.
+/// Returns the index of a route's pool for a request.
 #[inline]
 fn pool_of(
     rule: &RouteRule,
@@ -252,7 +252,7 @@ fn pool_of(
     choose_pool(split, snapshot, client, head)
 }
 
-/// The same where there are several.
+/// The same if the route has several pools.
 #[cold]
 #[inline(never)]
 fn choose_pool(
@@ -265,7 +265,7 @@ fn choose_pool(
     split.choose(&request, fastrand::u64(..))
 }
 
-/// Answers a request for which no backend is asked.
+/// Answers a request that goes to no backend.
 pub(super) async fn answer_unrouted(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -284,7 +284,7 @@ pub(super) async fn answer_unrouted(
         UnroutedReason::Act(action, config) => {
             perform_action(plane, client, head, account, id, (action, &config)).await
         }
-        // The guards have been asked before an answer is asked for.
+        // The guards decide before a response is chosen.
         UnroutedReason::Guarded => {
             let answer = LocalResponse::new(503, "the route's guards were not asked");
             answer_locally(plane, client, head, account, answer, head.body.is_empty()).await

@@ -1,5 +1,5 @@
-//! A request's session: the token that its client has sent, the backend that it belongs to, and the lines that the
-//! client gets.
+//! A request's session: the token that the client sent, the backend that the session belongs to, and the header lines
+//! that the client gets.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,21 +19,21 @@ use crate::rt::clock;
 /// The session of one request.
 #[derive(Debug)]
 pub(super) struct StickySession {
-    /// The pool whose rules hold.
+    /// The pool whose session settings apply.
     pool: Arc<PoolSnapshot>,
-    /// The token that it came with, if that is believed.
+    /// The token that the client sent, if it is valid.
     believed: Option<BelievedToken>,
-    /// Its id: the token's, or a new one.
+    /// The session's id: from the token, or a new one.
     session: u64,
-    /// The client has sent something by the name of ours, whatever it is.
+    /// Whether the client sent a cookie or field with the token's name, valid or not.
     is_in_head: bool,
-    /// Lines for the head of the client's answer.
+    /// Header lines for the client's response.
     lines: Vec<u8>,
-    /// Where it is counted.
+    /// The backend at which the session is counted.
     counted: Option<Arc<Endpoint>>,
 }
 
-/// What a request has by the name of ours.
+/// What a request contains under the token's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SentToken<'a> {
     Nothing,
@@ -66,8 +66,8 @@ impl<'a> SentToken<'a> {
 }
 
 impl Transaction<'_> {
-    /// Finds the session that the request belongs to, where the pool's stay with their backends. What a client sends that
-    /// is no token of ours counts for nothing.
+    /// Finds the session that the request belongs to, if the pool has sticky sessions. Anything that is not a token
+    /// of this proxy is ignored.
     #[cold]
     pub(super) fn begin_session(&mut self) {
         self.excluded.stay_with(None);
@@ -101,8 +101,7 @@ impl Transaction<'_> {
         }));
     }
 
-    /// The request is about to be sent to this backend: its session is there from now on, and its client is told if it is
-    /// news.
+    /// Binds the session to the backend that the request is about to be sent to, and tells the client if that is new.
     #[cold]
     pub(super) fn enter_session(&mut self, endpoint: &Arc<Endpoint>) {
         let is_secure = self.client.origin.scheme == "https";
@@ -112,7 +111,7 @@ impl Transaction<'_> {
         self.account.session = session.enter(&self.pool, endpoint, is_secure);
     }
 
-    /// The backend has answered. `is_ended`: and has ended the session.
+    /// Records that the backend answered. `is_ended`: its response ended the session.
     #[cold]
     pub(super) fn note_session(&mut self, is_ended: bool) {
         let Some(session) = &self.session else {
@@ -125,7 +124,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// What a page in the place of the app's answer tells of the session, as lines: what the answer itself would have told.
+    /// Returns the session's header lines for an error page that replaces the app's response: the same that the
+    /// response would have had.
     #[cold]
     pub(super) fn session_lines(&self, response: &ResponseHead, buffer: &[u8]) -> String {
         let Some(session) = &self.session else {
@@ -140,7 +140,7 @@ impl Transaction<'_> {
 }
 
 impl Drop for StickySession {
-    /// The request is over, and with it the time in which its session can't be idle.
+    /// Ends the request's hold on the session, which can become idle from now on.
     fn drop(&mut self) {
         if let Some(endpoint) = &self.counted {
             endpoint.holders.leave(self.session, clock::now());
@@ -149,14 +149,15 @@ impl Drop for StickySession {
 }
 
 impl StickySession {
-    /// Its app has ended it.
+    /// Forgets a session that its app has ended.
     fn forget(&self) {
         if let Some(endpoint) = &self.counted {
             endpoint.holders.forget(self.session);
         }
     }
 
-    /// Counts it with this backend, and with no other; makes what the client is told. Says what has become of it.
+    /// Counts the session at this backend and at no other, and prepares the client's header lines. Returns what
+    /// happened to the session.
     fn enter(
         &mut self,
         newest: &Arc<PoolSnapshot>,
@@ -205,7 +206,7 @@ impl StickySession {
         }
     }
 
-    /// A cache that stored the answer would give one client's token to others.
+    /// Writes the header lines. They forbid caching: a cache would give one client's token to others.
     fn write_lines(&mut self, config: &StickyConfig, token: &[u8; TOKEN_LENGTH], is_secure: bool) {
         let out = &mut self.lines;
         out.reserve(256);
@@ -239,7 +240,7 @@ impl StickySession {
         put(&[b"Cache-Control: private\r\n"]);
     }
 
-    /// What the answer tells.
+    /// Returns what the response tells the client about the session.
     pub(super) fn answer(&self) -> SessionAnswer<'_> {
         let config = self.pool.config.sticky.as_ref();
         let header = config.and_then(|config| config.header.as_deref());
@@ -251,7 +252,7 @@ impl StickySession {
         }
     }
 
-    /// Takes the token out of the head that the app gets, so that the app can't log it or leak it.
+    /// Removes the token from the head that the app gets, so that the app can't log it or leak it.
     pub(super) fn edit_head(&self, head: &mut Vec<u8>) {
         let Some(config) = self.pool.config.sticky.as_ref().filter(|_| self.is_in_head) else {
             return;
@@ -285,7 +286,7 @@ impl StickySession {
     }
 }
 
-/// Seconds of Unix time: tokens outlive the process, and are read by others.
+/// Returns the Unix time in seconds: tokens outlive the process, and other processes read them.
 fn unix_time() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())

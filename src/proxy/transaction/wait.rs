@@ -1,4 +1,4 @@
-//! A request that no backend takes at once: it waits for an eligible one, or is answered that there is none.
+//! Waiting for a request that no backend takes at once: it waits for an eligible backend, or gets an error response.
 
 use std::sync::Arc;
 
@@ -20,15 +20,15 @@ use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
-/// The detail for a request that has waited in vain.
+/// The detail for a request whose wait was in vain.
 const NONE_IN_TIME: &str = "no backend became ready in time";
 
 /// The detail for a request that a paused pool can't hold.
 const PAUSED_AND_FULL: &str = "the service is paused, and too many requests wait";
 
 impl Transaction<'_> {
-    /// Enters a backend that has become eligible, and waits for one if need be; with fail-open, enters one that is not.
-    /// `None`: it may try again.
+    /// Enters a backend that has become eligible, and waits for one if necessary; with fail-open, enters one that is
+    /// not eligible. `None`: the request may try again.
     pub(super) async fn wait_for_backend(
         &mut self,
         since: &mut Option<Time>,
@@ -50,7 +50,7 @@ impl Transaction<'_> {
         let now = clock::now();
         let for_home = self.excluded.waits_for_home(&self.pool);
         let for_room = for_home || pick::waits_for_room(&self.pool, &self.excluded);
-        // Backends that are full are no reason to try those that are down.
+        // If backends are full, that is no reason to try ones that are down.
         let may_fail_open = !for_room && pick::has_last_resort(&self.pool, &self.excluded);
         let began = *since.get_or_insert(now);
         if self.client.followed.is_some() {
@@ -111,7 +111,7 @@ impl Transaction<'_> {
                 let is_paused = self.pool.pause.is_some();
                 let cause = if is_paused { PAUSED_AND_FULL } else { cause };
                 let answer = match for_room || is_paused {
-                    // Backends may well be ready: no probe says more.
+                    // Backends may well be ready: the last probe explains nothing.
                     true => LocalResponse {
                         retry_after: Some(RETRY_AFTER),
                         ..LocalResponse::new(503, cause)
@@ -122,7 +122,7 @@ impl Transaction<'_> {
             }
             HoldEnd::Reconfigured => {
                 let routed = self.route_anew();
-                // Another route, or the same with other guards: they have not seen it.
+                // Another route, or the same one with different guards, which have not decided about this request.
                 if is_to_be_admitted(self.account) {
                     let (client, account) = (&mut *self.client, &mut *self.account);
                     let admitting = guards::admit(self.plane, client, self.head, account);
@@ -151,7 +151,7 @@ impl Transaction<'_> {
                 }
             }
             HoldEnd::PauseChanged => {
-                // The time of a pause is not counted against the wait.
+                // The time of a pause doesn't count towards the wait.
                 *since = None;
                 Ok(None)
             }
@@ -166,7 +166,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Released: the request keeps its place in the queue until it has tried whether there is room.
+    /// Continues after the release: the request keeps its place in the queue until it has tried to enter a backend.
     async fn leave_hold(
         &mut self,
         mut place: HoldTicket,
@@ -176,14 +176,14 @@ impl Transaction<'_> {
             drop(place);
             return Err(self.answer(body_answer(error)).await);
         }
-        // The pool has changed: backends that refused the request may take it now.
+        // The pool has changed: backends that refused the request may accept it now.
         self.excluded.clear();
         self.refresh_snapshot();
         if self.worth_waiting().is_some() {
-            // It has nothing to send yet: the next one may.
+            // The request has nothing to send yet: the next one may go first.
             drop(place);
             self.buffer_body().await?;
-            // The time that the client took is not counted against the wait, should nothing be ready by then.
+            // The time that the client took doesn't count towards the wait, in case no backend is ready by then.
             *since = None;
             return Ok(None);
         }
@@ -191,7 +191,7 @@ impl Transaction<'_> {
         Ok(pick::admit_waiter(&self.pool, &self.excluded))
     }
 
-    /// The configuration has changed while the request waited: finds the pool that it is for now.
+    /// Finds the request's pool again after the configuration has changed during its wait.
     fn route_anew(&mut self) -> Result<(), UnroutedReason> {
         let found = find_pool(self.plane, self.client, self.head);
         self.config = found.config;
@@ -210,14 +210,14 @@ impl Transaction<'_> {
             self.excluded = ExcludedBackends::default();
         }
         self.pool = pool;
-        // Another pool, or other keys.
+        // The pool is another one, or has other hash and session settings.
         self.begin_session();
         self.note_hash_key();
         Ok(())
     }
 
-    /// Where its route is split, and the pool that it was given still has a part: that pool as it is now. Drawing
-    /// again would move it to another pool for no reason.
+    /// Returns the current state of the request's pool, if its route is split and the pool still has a share. Drawing
+    /// again would move the request to another pool for no reason.
     fn kept_pool(&self) -> Option<Arc<PoolSnapshot>> {
         let split = self.account.rule.as_ref()?.split.as_ref()?;
         if !split.keeps(&self.pool.name) {

@@ -1,8 +1,10 @@
-//! A new connection: Pingora opens it, `handshake` sends the PROXY header and does TLS where the backend has them,
-//! and, where that matters, the request waits until the backend's process has accepted the connection.
+//! Opens a new connection to a backend. Pingora connects; `handshake` sends the PROXY header and does the TLS
+//! handshake, if configured; and if necessary, the request waits until the backend's process has accepted the
+//! connection.
 //!
-//! The time for a connect is kept by our own timer. Pingora's are of no use on the data plane's threads: above 15 minutes
-//! it takes tokio's, which these threads don't have, and panics; below a millisecond its own wraps around.
+//! The connect timeout uses a timer of this project. Pingora's timers don't work on the data plane's threads: above
+//! 15 minutes they use tokio's, which these threads don't have, and panic; below a millisecond Pingora's own wraps
+//! around.
 
 use std::error::Error as StdError;
 use std::future::{Future as _, poll_fn};
@@ -30,37 +32,37 @@ use crate::rt::clock::{self, timeout};
 use crate::rt::shutdown_signal::ShutdownLevel;
 use crate::tls::upstream::Alpn;
 
-/// Why there is no connection. Nothing was sent: another backend may be tried, whatever the method.
+/// Why there is no connection. Nothing was sent: another backend may be tried with any method.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The address did not take the connection: why, and in the system's words.
+    /// The address did not accept the connection: the kind of fault, and the system's message.
     #[error("{1}")]
     Failed(ConnectFault, String),
-    /// The address is one of our own listeners: the request would come back.
+    /// The address is one of the proxy's own listeners: the request would loop.
     #[error("{0}")]
     Own(#[from] OwnAddressError),
-    /// There is no TLS with it.
+    /// The TLS handshake failed.
     #[error("{0}")]
     Handshake(String),
     /// The backend's name has not been resolved yet.
     #[error("its name is not resolved")]
     Unresolved,
-    /// The client has gone meanwhile.
+    /// The client has disconnected meanwhile.
     #[error("the client has gone")]
     Unwanted,
-    /// It began to drain, or restarted, in the meantime.
+    /// The backend began to drain, or restarted, in the meantime.
     #[error("it began to drain while the connection was being opened")]
     Moved,
-    /// The listener is gone, with its queue.
+    /// The listening socket was closed, together with its accept queue.
     #[error("it closed the connection before it had accepted it")]
     NotAccepted,
-    /// No process has taken the connection out of the listener's queue in time.
+    /// No process has accepted the connection from the accept queue in time.
     #[error("it did not accept the connection in time")]
     Ignored,
 }
 
 impl ConnectError {
-    /// The kind of fault, for the request's cause and the metrics.
+    /// Returns the kind of fault, for the request's cause and the metrics.
     pub const fn fault(&self) -> ConnectFault {
         match self {
             Self::Failed(fault, _) => *fault,
@@ -68,7 +70,7 @@ impl ConnectError {
             Self::Handshake(_) => ConnectFault::Handshake,
             Self::Unresolved => ConnectFault::NoAddress,
             Self::Moved => ConnectFault::Draining,
-            // Nobody is told.
+            // Never shown to anybody: the client is gone.
             Self::Unwanted => ConnectFault::Other,
             Self::NotAccepted => ConnectFault::NotAccepted,
             Self::Ignored => ConnectFault::Ignored,
@@ -82,10 +84,11 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-/// Opens a connection to the backend that was entered, on this client's behalf.
+/// Opens a connection to the chosen backend on behalf of this client.
 ///
 /// # Errors
-/// Why there is no connection, e.g. that the address refuses, or `connect_timeout` is over. Nothing was sent.
+/// Why there is no connection, for example that it was refused, or that `connect_timeout` has passed. Nothing was
+/// sent.
 pub async fn open_connection(
     plane: &DataPlane,
     permit: &Permit,
@@ -106,20 +109,20 @@ pub async fn open_connection(
     }))
 }
 
-/// What a connection is made of.
+/// The parts of a new connection.
 pub struct NewConnection {
     /// The stream, ready for a request.
     pub dressed: Established,
-    /// The number of the transport that it was opened with.
+    /// The number of the transport with which it was opened.
     pub transport: u32,
-    /// Counts it.
+    /// Counts it as open.
     pub ticket: ConnectionTicket,
 }
 
-/// Opens what a connection is made of.
+/// Opens a connection, and returns its parts.
 ///
 /// # Errors
-/// As [`open_connection`].
+/// The same as for [`open_connection`].
 pub async fn dial(
     plane: &DataPlane,
     permit: &Permit,
@@ -168,12 +171,12 @@ pub async fn dial(
     let stream = stream?;
     let dressed = match transport.is_plain() {
         true => Established::without_handshake(stream),
-        // Boxed: most connections go without.
+        // Boxed: most connections need no handshake.
         false => {
             let patience = upstream.connect_timeout;
             let dressing = establish(stream, endpoint, &transport, alpn, patience, behalf);
             let mut dressing = Box::pin(dressing);
-            // A backend that stalls must not hold up a drain beyond its deadline.
+            // A backend that stalls must not delay a drain beyond its deadline.
             poll_fn(|cx| {
                 if let Poll::Ready(dressed) = dressing.as_mut().poll(cx) {
                     return Poll::Ready(dressed);
@@ -197,17 +200,18 @@ pub async fn dial(
     })
 }
 
-/// For how long the check whether the connection was accepted is repeated at once; after that, it is made each
+/// How long the check whether the connection was accepted is repeated without pause; after that, it is made every
 /// millisecond.
 const AT_ONCE: Duration = Duration::from_micros(100);
 
-/// Waits until the backend's process has accepted a new connection, for a request that must not be lost with a
-/// listener's queue: nothing is sent before, so that any method can go elsewhere. Where the kernel can't tell (another
-/// host or network namespace, unix sockets, systems other than Linux), nothing is waited for.
+/// Waits until the backend's process has accepted a new connection, for a request that must not be lost together with
+/// an accept queue: nothing is sent before, so that a request with any method can go elsewhere. If the kernel can't
+/// tell (another host or network namespace, unix sockets, systems other than Linux), it returns at once.
 ///
 /// # Errors
-/// When the connection died in the queue, the backend began to drain, or nobody accepted it within `patience`, and
-/// `others` might. Where there are no others, a connection that no process accepts yet is the best there is.
+/// If the connection died in the queue, if the backend began to drain, or if no process accepted it within `patience`
+/// although one of the `others` might. If there are no other backends, a connection that is not accepted yet is the
+/// best there is.
 pub async fn wait_for_acceptance(
     connection: &mut IdleConnection,
     permit: &Permit,
@@ -215,7 +219,7 @@ pub async fn wait_for_acceptance(
     others: bool,
 ) -> Result<(), ConnectError> {
     let began = clock::now();
-    // It has shaken hands.
+    // The TLS handshake proves that a process has accepted the connection.
     if connection.accepted {
         return Ok(());
     }
@@ -261,7 +265,7 @@ fn too_late(patience: Duration) -> String {
     )
 }
 
-/// The same in Pingora's words.
+/// Converts the settings to Pingora's type.
 fn in_pingoras_words(keepalive: Keepalive) -> TcpKeepalive {
     TcpKeepalive {
         idle: keepalive.idle,
@@ -272,7 +276,7 @@ fn in_pingoras_words(keepalive: Keepalive) -> TcpKeepalive {
     }
 }
 
-/// What Pingora's error has met: the system's own error, where it keeps it.
+/// Converts Pingora's error, using the operating system's error if it contains one.
 fn failed(error: &pingora::Error) -> ConnectError {
     let mut fault = match error.etype() {
         pingora::ErrorType::ConnectTimedout => ConnectFault::TimedOut,
@@ -296,8 +300,8 @@ fn failed(error: &pingora::Error) -> ConnectError {
     ConnectError::Failed(fault, error.to_string())
 }
 
-/// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
-/// within 25 seconds. HTTP/2's own PINGs are taken for abuse by gRPC servers.
+/// TCP keep-alive of HTTP/2 sessions, which may carry silent streams for days: a dead host is noticed within 25
+/// seconds. HTTP/2's own PINGs are treated as abuse by gRPC servers.
 const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(10),
     interval: Duration::from_secs(5),
@@ -311,7 +315,7 @@ mod tests {
     use super::*;
     use pingora::{Error, ErrorType};
 
-    /// As Pingora wraps it: the system's error in a bind error, in an internal one.
+    /// As Pingora wraps it: the system's error in a bind error, which is in an internal error.
     #[test]
     fn system_error_is_found_below_pingora_s_own() {
         for (code, fault) in [

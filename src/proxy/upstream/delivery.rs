@@ -1,4 +1,5 @@
-//! Proof of non-delivery: which request may be sent again, whatever its method, because it surely never arrived.
+//! Proof of non-delivery: decides which requests may be sent again, whatever the method, because they certainly never
+//! arrived.
 
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use crate::proxy::h2::client_stream::ClientStream;
 use crate::registry::endpoint::IdleConnection;
 use crate::rt::clock;
 
-/// How long the reset that proves it is waited for: 1 + 2 + 4 + 8 + 16 ms, more than a round trip within a site.
+/// Number of checks for the reset that proves non-delivery, with pauses of 1 + 2 + 4 + 8 + 16 ms: more than a round
+/// trip within a site.
 const RESET_LOOKS: u32 = 5;
 
-/// Why the last request (`written` bytes) on a connection that has failed surely never reached the backend, if that is
-/// so. `reset`: a connection that the backend had not closed was reset.
+/// Returns why the last request (`written` bytes) on a failed connection certainly never reached the backend, if that
+/// is so. `reset`: a connection that the backend had not closed was reset.
 pub async fn undelivered(
     connection: &IdleConnection,
     written: u64,
@@ -26,23 +28,24 @@ pub async fn undelivered(
         .then_some(retry::AttemptFailure::StaleProven)
 }
 
-/// Whether the last request (`written` bytes) on a connection that the backend has closed surely never reached it.
+/// Returns whether the last request (`written` bytes) on a connection that the backend has closed certainly never
+/// reached it.
 ///
-/// RFC 9110 §9.2.2 lets a proxy repeat any request of which it knows that. What has to come together: the backend
-/// closed first (the caller has read the end of the stream), its kernel has acknowledged nothing of the request,
-/// and has answered it with a reset, which only a socket that nobody reads from does. A peer that has only
-/// half-closed still reads, and sends no reset. One that reads a part and then closes does, so the request must
-/// have gone out in one segment: then a part can't have arrived.
+/// RFC 9110 §9.2.2 lets a proxy repeat any request of which it knows that. All of the following must hold: the
+/// backend closed first (the caller has read the end of the stream), its kernel has acknowledged nothing of the
+/// request, and it has answered the request with a reset, as it only does for a socket that nobody reads from. A peer
+/// that has only half-closed still reads, and sends no reset. A peer that reads a part and then closes does send one,
+/// so the request must have gone out in one segment: then a part can't have arrived.
 ///
-/// Over TLS the bytes are those of its records, and a backend that has refused the handshake has read none of them.
+/// Over TLS, the bytes of the TLS records count, and a backend that has refused the handshake has read none of them.
 async fn is_undelivered(connection: &IdleConnection, written: u64) -> bool {
     let written = match handshake::tls_of(connection) {
         Some(tls) if tls.refusal().is_some() => return true,
         Some(tls) => tls.written().saturating_sub(connection.sent),
         None => written,
     };
-    // A first request is different, unless it was known that the connection had left its listener's queue: a listener
-    // that dies with a full one has acknowledged what nobody reads.
+    // A first request proves nothing, unless the connection is known to have left the accept queue: a listening
+    // socket that is closed with a full queue has acknowledged bytes that nobody reads.
     if connection.requests <= 1 && !connection.accepted {
         return false;
     }

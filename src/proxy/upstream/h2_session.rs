@@ -1,8 +1,8 @@
-//! Sessions with backends: opened when there is none with room, driven by a task of their own, and closed with
-//! GOAWAY.
+//! HTTP/2 sessions with backends: opened when no existing one has room, driven by a task of their own, and closed
+//! with GOAWAY.
 //!
-//! A session is a connection of its epoch like any other: it holds a ticket, so "drained" waits until it is closed.
-//! When its epoch is over it takes no new streams and closes the instant the last one ends.
+//! A session is a connection of its epoch like any other: it holds a ticket, so a drain is not complete before it is
+//! closed. When its epoch ends, it takes no new streams and closes as soon as the last one ends.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -35,29 +35,31 @@ use crate::rt::panics;
 use crate::rt::shutdown_signal::ShutdownLevel;
 use crate::tls::upstream::Alpn;
 
-/// What the backend may send of one response before it was read: as much as two buffers of the HTTP/1 plane.
+/// Flow-control window of one response, in bytes: as much as two buffers of the HTTP/1 plane.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
-/// The same for all of a session's responses: clients that don't read theirs must not hold up the others.
+/// Flow-control window of all responses of a session, in bytes: clients that don't read theirs must not block the
+/// others.
 const SESSION_WINDOW: u32 = 32 * 1024 * 1024;
 
-/// What is kept of a request until it can be written.
+/// Maximum number of a request's bytes that are buffered until they can be written.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Largest head of a response, in bytes. `max_header` is looked at when it is read.
+/// Maximum size of a response head, in bytes. `max_header` is checked when the head is read.
 const MAX_HEAD: u32 = 1024 * 1024;
 
-/// How long the last frames of a session may take.
+/// Longest time for writing the last frames of a session.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// At a drain's deadline, the streams are cut first, so that each knows why.
+/// Before a drain's deadline closes the connection, the streams get this time to be reset, so that each one's failure
+/// has its cause.
 const LAST_RESETS: Duration = Duration::from_millis(50);
 
-/// From one PING to the next, while there are streams: gRPC servers take more than one in 5 minutes for abuse. The
-/// kernel's own keep-alive sees a host that is gone much sooner.
+/// Interval of PINGs while there are streams: gRPC servers treat more than one in 5 minutes as abuse. TCP keep-alive
+/// notices a dead host much sooner.
 const PING: Duration = Duration::from_secs(310);
 
-/// A stream on a session that is open already, if there is one with room.
+/// Returns a stream on a session that is already open, if there is one with room.
 pub fn reuse(permit: &Permit) -> Option<Box<IdleConnection>> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     if endpoint.epoch() != epoch {
@@ -67,10 +69,10 @@ pub fn reuse(permit: &Permit) -> Option<Box<IdleConnection>> {
     Some(connection(endpoint, entered))
 }
 
-/// A stream on a session; on a new one, if need be.
+/// Returns a stream on a session, which is opened if necessary.
 ///
 /// # Errors
-/// As for [`super::connect::open_connection`]; nothing was sent.
+/// The same as for [`super::connect::open_connection`]; nothing was sent.
 pub async fn connect(
     plane: &DataPlane,
     permit: &Permit,
@@ -91,7 +93,7 @@ pub async fn connect(
             return Err(ConnectError::Moved);
         }
         if sessions.failed.load(Ordering::Acquire) != failed {
-            // The session that this one waited for has failed; the request that opened it has reported that.
+            // The session that this request waited for has failed; the request that opened it has reported that.
             return match sessions.enter_any(epoch) {
                 Some(entered) => Ok(connection(endpoint, entered)),
                 None => Err(ConnectError::Ignored),
@@ -101,7 +103,7 @@ pub async fn connect(
             if !matches!(error, ConnectError::Moved) {
                 sessions.failed.fetch_add(1, Ordering::AcqRel);
             }
-            // A busy one is better than none.
+            // A busy session is better than none.
             return match sessions.enter_any(epoch) {
                 Some(entered) => Ok(connection(endpoint, entered)),
                 None => Err(error),
@@ -116,26 +118,26 @@ pub async fn connect(
 
 fn connection(endpoint: &Arc<Endpoint>, entered: SessionStream) -> Box<IdleConnection> {
     if endpoint.gate.is_closed() {
-        // Fail-open: it ends with its last stream, or it would keep the app from stopping.
+        // Fail-open: the session ends with its last stream, or it would keep the app from stopping.
         entered.session().close();
     }
     Box::new(IdleConnection {
         epoch: entered.session().epoch,
         stream: Box::new(ClientStream::new(entered, endpoint.transport().0.scheme())),
-        // Its session is closed when the transport changes.
+        // If the transport changes, the whole session is closed.
         transport: endpoint.transports(),
         expires: Time::MAX,
         safe_until: Time::MAX,
         requests: 0,
         sent: 0,
-        // The process has accepted it: it has sent SETTINGS.
+        // The backend has sent SETTINGS, so its process has accepted the connection.
         accepted: true,
         ticket: endpoint.connection_opened(),
     })
 }
 
-/// Opens a session, and waits for the backend's SETTINGS: they say how many streams it takes, that it speaks HTTP/2 at
-/// all, and that its process has accepted the connection, which a listener's queue alone does not.
+/// Opens a session, and waits for the backend's SETTINGS: they say how many streams it allows, and prove that it
+/// speaks HTTP/2 and that its process has accepted the connection, which an accept queue alone does not.
 async fn open(
     plane: &DataPlane,
     permit: &Permit,
@@ -161,9 +163,9 @@ async fn open(
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD)
         .enable_push(false)
-        // An answer that is malformed fails its own request and no other, however many there are: see `watch`.
+        // A malformed response fails its own request and no other, however many there are: see `watch`.
         .max_local_error_reset_streams(None)
-        // No stream before the backend's SETTINGS are here; the number changing shows that they are.
+        // No stream before the backend's SETTINGS have arrived; a change of the number shows that they have.
         .initial_max_send_streams(0)
         .handshake::<_, Bytes>(stream)
         .await
@@ -202,42 +204,42 @@ async fn open(
     }
 }
 
-/// A session's task.
+/// The task of a session.
 struct SessionDriver {
     connection: client::Connection<SievedStream<WatchedSession<SessionWire>>, Bytes>,
     watch: Arc<SessionWatch>,
     session: Arc<BackendSession>,
-    /// As long as it is here, the connection stays open.
+    /// Keeps the connection open as long as it exists.
     sender: Option<SendRequest<Bytes>>,
     endpoint: Arc<Endpoint>,
-    /// The transport that the connection was opened with.
+    /// The transport with which the connection was opened.
     transport: u32,
-    /// To be told of the backend's SETTINGS.
+    /// Notified when the backend's SETTINGS have arrived.
     settled: Option<oneshot::Sender<()>>,
     ping: Option<PingPong>,
-    /// For how long the session may be without a stream before it is closed.
+    /// How long the session may be without a stream before it is closed.
     idle: Duration,
-    /// Streams at the last look.
+    /// Number of streams used at the last check.
     uses: u64,
-    /// It takes no new streams.
+    /// Whether it takes no new streams.
     is_leaving: bool,
-    /// An excess was logged already.
+    /// Whether an excess was logged already.
     is_excess: bool,
-    /// The next look.
+    /// Time of the next check.
     timer: Pin<Box<Sleep>>,
-    /// When it is closed, whatever is under way.
+    /// Time at which it is closed, whatever is in progress.
     last: Option<Pin<Box<Sleep>>>,
     pinged: tokio::time::Instant,
     is_waiting_for_pong: bool,
 }
 
-/// Runs a session to its end. The ticket goes last: the descriptor is closed by then.
+/// Runs a session to its end. The ticket is dropped last, after the descriptor is closed.
 async fn drive(driver: SessionDriver, ticket: ConnectionTicket) {
     let (session, endpoint) = (driver.session.clone(), driver.endpoint.clone());
     {
         let mut driver = pin!(driver);
         let driving = pin!(poll_fn(|cx| driver.poll(cx, &ticket)));
-        // However the session ends, it must not stay in the list of those that take requests.
+        // However the session ends, it must not stay in the list of sessions that take requests.
         let _ = panics::catch(driving).await;
     }
     let was_ours = session.is_closed();
@@ -264,7 +266,7 @@ impl SessionDriver {
                     && error.is_library()
                     && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
                 {
-                    // The `h2` crate has ended the connection for that reason already.
+                    // The `h2` crate has already ended the connection for this reason.
                     self.watch.note_flood();
                 }
                 self.judge_excess();
@@ -292,7 +294,7 @@ impl SessionDriver {
             if self.session.streams() > 0 || self.sender.is_none() {
                 return Poll::Pending;
             }
-            // The last handle: now the connection says GOAWAY, and closes.
+            // Dropping the last handle makes the connection send GOAWAY and close.
             self.session.end();
             self.sender = None;
             self.ping = None;
@@ -302,7 +304,7 @@ impl SessionDriver {
         }
     }
 
-    /// What the backend says about new streams: how many, or none any more (GOAWAY).
+    /// Follows what the backend says about new streams: how many it allows, or none any more (GOAWAY).
     fn heed(&mut self, cx: &mut Context<'_>) {
         let Some(sender) = &mut self.sender else {
             return;
@@ -312,7 +314,8 @@ impl SessionDriver {
         let has_settings = streams > 0;
         if has_settings && let Some(settled) = self.settled.take() {
             self.endpoint.sessions.add(&self.session);
-            // An epoch may have begun meanwhile, or another transport: of the two, one sees the other.
+            // A new epoch or transport may have begun meanwhile: the fence makes sure that one of the two sides sees
+            // the other's change.
             fence(Ordering::SeqCst);
             let now = (self.endpoint.epoch(), self.endpoint.transports());
             if now != (self.session.epoch, self.transport) {
@@ -329,7 +332,7 @@ impl SessionDriver {
         }
     }
 
-    /// A backend that ends streams early in bulk, or sends frames that carry nothing, gets no more of them on this session.
+    /// Stops using a session whose backend ends streams early in large numbers, or sends many frames without content.
     fn judge_excess(&mut self) {
         let Some(excess) = self.watch.excess() else {
             return;
@@ -371,7 +374,7 @@ impl SessionDriver {
             self.timer
                 .as_mut()
                 .reset(tokio::time::Instant::now() + next);
-            // Before its SETTINGS nobody can use it: `connect_timeout` is for that.
+            // Before the SETTINGS nobody can use the session: `connect_timeout` limits that time.
             let is_busy = self.settled.is_some() || self.session.streams() > 0;
             let is_unused = !is_busy && self.session.uses() == self.uses;
             if is_unused || (!is_busy && self.endpoint.gate.is_closed()) {

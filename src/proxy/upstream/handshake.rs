@@ -1,4 +1,4 @@
-//! What comes between a new connection and the first request on it: the PROXY header, then TLS.
+//! The steps between a new connection and its first request: the PROXY header, then TLS.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,21 +13,21 @@ use crate::registry::endpoint::{Endpoint, IdleConnection, Transport};
 use crate::rt::clock::timeout;
 use crate::tls::upstream::{Alpn, BackendTls, BackendTlsStream, CountingStream, explain};
 
-/// A handshake has at least this long, however short a connect may be: unlike a connect, it takes the backend's process,
-/// and one that is given up has cost a busy process what the next one costs again.
+/// Minimum timeout of a TLS handshake, however short the connect timeout is: unlike connecting, a handshake needs the
+/// backend's process, and if that is busy, giving up and trying again costs it the same work twice.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// On whose behalf a connection is opened.
+/// The client on whose behalf a connection is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct ProxiedAddrs {
     /// The client's address; `None`: unknown.
     pub client: Option<SocketAddr>,
-    /// Where it has connected to; `None`: that is not known.
+    /// The address to which the client has connected; `None`: unknown.
     pub local: Option<SocketAddr>,
 }
 
 impl ProxiedAddrs {
-    /// No client's: for connections that many clients share.
+    /// Returns the addresses for connections that many clients share.
     pub fn nobody() -> Self {
         Self {
             client: None,
@@ -38,16 +38,16 @@ impl ProxiedAddrs {
 
 /// A connection that is ready for requests.
 pub struct Established {
-    /// What requests go over.
+    /// The stream for requests.
     pub stream: Stream,
     /// Bytes written so far.
     pub sent: u64,
-    /// The backend's process has answered.
+    /// Whether the backend's process is known to have accepted it.
     pub accepted: bool,
 }
 
 impl Established {
-    /// A connection to a backend with neither PROXY header nor TLS.
+    /// Wraps a connection to a backend with neither PROXY header nor TLS.
     pub(super) fn without_handshake(stream: Stream) -> Self {
         Self {
             stream,
@@ -57,8 +57,7 @@ impl Established {
     }
 }
 
-/// Sends the PROXY header on a new connection, and does the TLS handshake, as far as the backend's transport has
-/// them.
+/// Sends the PROXY header on a new connection, and does the TLS handshake, as configured for the backend.
 pub(super) async fn establish(
     mut stream: Stream,
     endpoint: &Endpoint,
@@ -76,7 +75,7 @@ pub(super) async fn establish(
         None => write::for_unknown_client(version),
     };
     if !header.is_empty() {
-        // A new connection has room for it.
+        // A new connection has room for the header.
         stream.write_all(&header).await?;
         stream.flush().await?;
     }
@@ -116,7 +115,8 @@ async fn shake_hands(
     }
 }
 
-/// Logs a handshake that the backend refused: where probes don't do the same handshake, nothing else would report it.
+/// Logs a handshake that the backend refused: if the health checks don't use TLS in the same way, nothing else would
+/// report it.
 fn refused(endpoint: &Endpoint, error: &io::Error) -> ConnectError {
     let why = explain(error);
     complain(endpoint, &why);
@@ -132,7 +132,7 @@ fn complain(endpoint: &Endpoint, why: &str) {
     }
 }
 
-/// A shortage of this host's own: named with its remedy, and not held against the backend.
+/// Logs a shortage of resources on this host with its remedy; it doesn't count against the backend.
 pub fn note_shortage(error: &ConnectError, endpoint: &Endpoint) {
     let fault = error.fault();
     if fault.is_own_shortage() && endpoint.may_complain() {
@@ -143,14 +143,14 @@ pub fn note_shortage(error: &ConnectError, endpoint: &Endpoint) {
     }
 }
 
-/// The same, where the backend has said so after the handshake.
+/// The same if the backend has sent the refusal after the handshake.
 pub fn note_refusal(connection: &IdleConnection, endpoint: &Endpoint) {
     if let Some(why) = tls_of(connection).and_then(BackendTlsStream::refusal) {
         complain(endpoint, why);
     }
 }
 
-/// "Any address", of the client's family.
+/// Returns the unspecified address of the client's address family.
 fn any_address(client: SocketAddr) -> SocketAddr {
     let any: IpAddr = match client.ip().to_canonical() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -159,12 +159,12 @@ fn any_address(client: SocketAddr) -> SocketAddr {
     SocketAddr::new(any, 0)
 }
 
-/// The connection's TLS, if it has one of its own.
+/// Returns the connection's TLS stream, if it has TLS of its own.
 pub(super) fn tls_of(connection: &IdleConnection) -> Option<&BackendTlsStream> {
     (*connection.stream).as_any().downcast_ref()
 }
 
-/// Notes that a request of so many bytes was written. Over TLS there are more of them.
+/// Notes that a request of this many bytes was written. Over TLS, more bytes are sent.
 pub fn note_written(connection: &mut IdleConnection, bytes: u64) {
     connection.sent = match tls_of(connection) {
         Some(tls) => tls.written(),

@@ -1,12 +1,12 @@
-//! From a pool to a connection.
+//! Gets a connection from a pool.
 //!
 //! - [`pick`] chooses a backend and enters its gate.
-//! - [`reuse`] takes one of its kept connections, if one is still good.
-//! - [`connect`] opens a new one, and `handshake` does what comes before its first request: PROXY header and TLS.
-//! - [`h2_session`] has streams of HTTP/2 sessions instead, kept and new.
-//! - [`moved`] hands connections to another process, and takes them from one.
-//! - [`outcome`] reports what an attempt says about its backend, to pools that judge their backends by it.
-//! - [`delivery`] says whether a request on a connection that failed surely never reached the backend.
+//! - [`reuse`] takes one of its idle connections, if one is still usable.
+//! - [`connect`] opens a new one, and `handshake` does the steps before its first request: PROXY header and TLS.
+//! - [`h2_session`] provides streams of HTTP/2 sessions instead, existing and new.
+//! - [`moved`] hands connections to another process, and takes them over from one.
+//! - [`outcome`] reports what an attempt says about its backend, to pools with passive health checks.
+//! - [`delivery`] decides whether a request on a failed connection certainly never reached the backend.
 
 pub mod connect;
 pub mod delivery;

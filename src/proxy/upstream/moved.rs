@@ -1,4 +1,4 @@
-//! Connections to backends that go on in another process: those of a tunnel or a stream, and kept ones.
+//! Connections to backends that continue in another process: those of a tunnel or an event stream, and idle ones.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -18,16 +18,17 @@ use crate::registry::endpoint::{ConnectionTicket, Endpoint, IdleConnection};
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
-/// Kept connections that move, for each backend: the warmest. Further ones are closed with the process that has them.
+/// Maximum number of idle connections that move, for each backend: the most recently used ones. Further ones are
+/// closed with the process that has them.
 const MOST_KEPT: usize = 64;
 
-/// What no connection's transport has: it is never used again.
+/// A number that no transport has: a connection with it is never used again.
 const NO_TRANSPORT: u32 = u32::MAX;
 
-/// Another descriptor of a connection to a backend, and what is known of it.
+/// Returns another descriptor of a connection to a backend, and the connection's state.
 ///
 /// # Errors
-/// Why it can't move.
+/// Why the connection can't move.
 pub fn export_connection(
     connection: &IdleConnection,
 ) -> Result<(OwnedFd, MovedBackend), StayReason> {
@@ -47,11 +48,10 @@ pub fn export_connection(
     Ok((socket, moved))
 }
 
-/// The pool and the backend that a moved connection belongs to: the one of that name and address, or else of that
-/// address.
+/// Finds the pool and backend of a moved connection: by name and address, otherwise by address only.
 ///
 /// # Errors
-/// There is none.
+/// If there is no such backend.
 pub fn find_backend(
     plane: &DataPlane,
     moved: &MovedBackend,
@@ -74,13 +74,13 @@ pub fn find_backend(
 
 /// The socket of a connection to a backend, which counts as open.
 pub struct AdoptedSocket {
-    /// Declared before the ticket: the descriptor closes first.
+    /// Declared before the ticket: the descriptor is closed first.
     socket: OwnedFd,
     ticket: ConnectionTicket,
 }
 
 impl AdoptedSocket {
-    /// A socket that is connected to this backend.
+    /// Wraps a socket that is connected to this backend.
     pub fn new(endpoint: &Arc<Endpoint>, socket: OwnedFd) -> Self {
         Self {
             ticket: endpoint.connection_opened(),
@@ -88,16 +88,16 @@ impl AdoptedSocket {
         }
     }
 
-    /// The backend.
+    /// Returns the backend.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         self.ticket.endpoint()
     }
 }
 
-/// The connection on this thread's runtime.
+/// Registers the connection with this thread's runtime.
 ///
 /// # Errors
-/// When it can't be watched.
+/// If the socket can't be registered.
 pub fn import_connection(
     socket: AdoptedSocket,
     moved: &MovedBackend,
@@ -124,8 +124,8 @@ pub fn import_connection(
 }
 
 impl DataPlane {
-    /// Has open connections move to another process: each is offered to `offers` at its next still point, until the
-    /// returned guard is dropped. See [`crate::proxy::moving`]. Call it on a runtime.
+    /// Lets open connections move to another process: each is offered to `offers` as soon as it can be paused, until
+    /// the returned guard is dropped. See [`crate::proxy::moving`]. Must be called on a runtime.
     pub fn move_out(
         self: &Arc<Self>,
         offers: UnboundedSender<OfferedConnection>,
@@ -135,8 +135,8 @@ impl DataPlane {
         under_way
     }
 
-    /// Offers the connections to backends that are kept for the next request, so that the next process begins with warm
-    /// ones. Those that are not given away are kept on.
+    /// Offers the idle connections to backends, so that the next process begins with open ones. Connections that are
+    /// not taken are kept.
     fn move_out_kept(self: &Arc<Self>) {
         let pools = self.registry.snapshot().pools.clone();
         for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
@@ -197,7 +197,7 @@ impl DataPlane {
     }
 }
 
-/// A kept connection that has come from another process, for the next request. To be called on a data thread.
+/// Keeps an idle connection from another process for the next request. Must be called on a data thread.
 pub fn keep_moved(socket: AdoptedSocket, moved: &MovedBackend) {
     let endpoint = socket.endpoint().clone();
     if let Ok(connection) = import_connection(socket, moved) {

@@ -1,8 +1,8 @@
-//! What an attempt says about its backend, for pools that judge their backends by that.
+//! Reports what an attempt says about its backend, for pools with passive health checks.
 //!
-//! Answers are reported where they come ([`crate::proxy::forward`]), failures here; both go to
+//! Responses are reported where they arrive ([`crate::proxy::forward`]), failures here; both go to
 //! [`Endpoint::note_outcome`](crate::registry::endpoint::outcomes), the only place where a pool counts its attempts.
-//! A pool that counts none has no [`AttemptWatch`], and pays nothing.
+//! A pool that counts none has no [`AttemptWatch`], and no cost.
 
 use super::connect::ConnectError;
 use crate::core::Time;
@@ -15,7 +15,8 @@ use crate::registry::endpoint::outcomes::{AttemptOutcome, AttemptWatch};
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
-/// The watch of an attempt; `None` where the pool counts no attempts. `is_prompt`: all of the request is here.
+/// Starts to watch an attempt; `None` if the pool counts no attempts. `is_prompt`: the whole request has been
+/// received.
 pub fn watch_attempt<'a>(
     pool: &PoolSnapshot,
     permit: &'a Permit,
@@ -30,8 +31,8 @@ pub fn watch_attempt<'a>(
     })
 }
 
-/// Takes note that there is no connection. A host without ports of its own says nothing about its backends, and one that
-/// is known to drain nothing new.
+/// Notes a failed connect. If this host has run out of ports, that says nothing about the backend; if the backend is
+/// known to drain, it is nothing new.
 #[cold]
 pub fn note_connect_error(watch: &AttemptWatch<'_>, error: &ConnectError) {
     let is_its_fault = !matches!(error, ConnectError::Moved | ConnectError::Unwanted)
@@ -43,8 +44,8 @@ pub fn note_connect_error(watch: &AttemptWatch<'_>, error: &ConnectError) {
     watch.note(outcome, clock::now());
 }
 
-/// Takes note that an attempt has failed on its connection. `proof`: the request has surely not reached the backend, and
-/// why; `age`: the whole request's.
+/// Notes that an attempt failed on its connection. `proof`: why the request certainly did not reach the backend;
+/// `age`: the age of the whole request.
 #[cold]
 pub fn note_failure(
     watch: &AttemptWatch<'_>,
@@ -55,8 +56,8 @@ pub fn note_failure(
     let now = clock::now();
     let took = now.saturating_sub(watch.began);
     let error = match failure {
-        // A kept connection that was closed when the request came, or a stream that was refused: no fault of the
-        // backend.
+        // An idle connection that was closed when the request came, or a stream that was refused: not the backend's
+        // fault.
         ForwardFailure::Died { .. } if proof.is_some() => None,
         ForwardFailure::Died { .. } => Some(AttemptError::Reset),
         ForwardFailure::Timeout => Some(AttemptError::Timeout),
@@ -78,7 +79,7 @@ pub fn note_failure(
     };
     match error {
         Some(error) => watch.note(AttemptOutcome::Failed(error), now),
-        // How long a client has waited in vain still counts.
+        // The time that a client has waited in vain still counts.
         None if failure == ForwardFailure::ClientGone => watch.note(AttemptOutcome::Abandoned, now),
         None => {}
     }

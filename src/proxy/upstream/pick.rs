@@ -1,4 +1,4 @@
-//! From a pool to a backend: the balancer's pick among those that are left, and its gate's permit.
+//! Picks a backend from a pool: the balancer's choice among the remaining ones, and a permit from its gate.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,73 +24,75 @@ impl BalanceCandidate for Arc<Endpoint> {
     }
 }
 
-/// What a request, and its failed attempts, say about where it should go next.
+/// What a request and its failed attempts say about the next backend.
 #[derive(Debug, Default)]
 pub struct ExcludedBackends {
-    /// Backends that it is not sent to again, and in which epoch: a process that was restarted meanwhile is another.
+    /// Backends that the request is not sent to again, with their epoch: a process that was restarted meanwhile is
+    /// another one.
     tried: Vec<(BackendKey, u64)>,
     /// A backend has died during the request: see [`retry::youngest`].
     prefer_youngest: bool,
-    /// Where its session is.
+    /// The backend of its session.
     session: Option<SessionHome>,
     /// See [`PickInput::key`].
     hash_key: u64,
 }
 
-/// Where the session of a request is, by its token.
+/// The backend of a request's session, by its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionHome {
     /// The backend's id.
     pub backend: u64,
-    /// The session's.
+    /// The session's id.
     pub session: u64,
 }
 
-/// What the session of a request says of where it goes.
+/// Where a request goes because of its session.
 enum SessionPick {
-    /// To its backend.
+    /// To the session's backend.
     Entered(Permit),
-    /// It waits for its backend, which has `max_in_flight` requests.
+    /// It waits for the session's backend, which has reached `max_in_flight`.
     Waits,
-    /// Anywhere.
+    /// To any backend.
     Free,
 }
 
 impl ExcludedBackends {
-    /// Takes the hash of what the request has in common with those that should meet the same backend.
+    /// Sets the hash key: requests with the same key should go to the same backend.
     pub fn set_hash_key(&mut self, key: u64) {
         self.hash_key = key;
     }
 
-    /// Adds one that was entered in this epoch.
+    /// Adds a backend that was entered in this epoch.
     pub fn add(&mut self, key: BackendKey, epoch: u64) {
         self.tried.push((key, epoch));
     }
 
-    /// Its backend has died during the request, so in a rolling restart the others may be next.
+    /// Prefers the youngest backends: one has died during the request, and in a rolling restart the older ones may be
+    /// next.
     pub fn prefer_youngest(&mut self) {
         self.prefer_youngest = true;
     }
 
-    /// Its session is there, if it has one.
+    /// Sets the backend of the request's session, if it has one.
     pub fn stay_with(&mut self, session: Option<SessionHome>) {
         self.session = session;
     }
 
-    /// The backend that its session is on, if it may be sent there.
+    /// Returns the backend of the request's session, if the request may be sent there.
     fn home<'a>(&self, pool: &'a PoolSnapshot) -> Option<&'a Arc<Endpoint>> {
         let session = self.session.as_ref()?;
         let home = (pool.sticky.as_ref()?).home_of(session.backend, session.session)?;
         (!self.has(home)).then_some(home)
     }
 
-    /// Whether it goes nowhere else as long as this backend takes it.
+    /// Returns whether the request goes to no other backend as long as this one takes it.
     pub fn stays_with(&self, pool: &PoolSnapshot, endpoint: &Endpoint) -> bool {
         self.session.is_some() && self.home(pool).is_some_and(|home| home.key == endpoint.key)
     }
 
-    /// What its session says. Slow start and suspicion hold only for clients without a session: one with a session
-    /// would lose it elsewhere.
+    /// Tries the backend of the session. Slow start and suspicion only apply to clients without a session: a client
+    /// with one would lose it on another backend.
     fn pick_home(&self, pool: &PoolSnapshot) -> SessionPick {
         let Some(home) = self.home(pool) else {
             return SessionPick::Free;
@@ -102,7 +104,7 @@ impl ExcludedBackends {
         }
     }
 
-    /// Whether it waits for its session's own backend, which is full.
+    /// Returns whether the request waits for its session's own backend, which is full.
     pub fn waits_for_home(&self, pool: &PoolSnapshot) -> bool {
         let limit = pool.config.upstream.max_in_flight;
         limit > 0
@@ -111,17 +113,17 @@ impl ExcludedBackends {
                 .is_some_and(|home| home.gate.in_flight() >= limit && !home.gate.is_closed_to_all())
     }
 
-    /// All backends may be tried again (the pool has changed).
+    /// Lets all backends be tried again (the pool has changed).
     pub fn clear(&mut self) {
         self.tried.clear();
     }
 
-    /// Whether it is excluded.
+    /// Returns whether the backend is excluded.
     pub fn has(&self, endpoint: &Endpoint) -> bool {
         !self.tried.is_empty() && self.tried.contains(&(endpoint.key, endpoint.epoch()))
     }
 
-    /// Where they are in the list of those that are ready.
+    /// Returns the positions of the excluded backends in the list of ready ones.
     fn indices(&self, pool: &PoolSnapshot) -> Vec<usize> {
         match self.tried.is_empty() {
             true => Vec::new(),
@@ -129,37 +131,37 @@ impl ExcludedBackends {
         }
     }
 
-    /// Whether it may still be sent there.
+    /// Returns whether the request may still be sent to this backend.
     fn leaves(&self, endpoint: &Endpoint) -> bool {
         !self.has(endpoint) && !endpoint.gate.is_closed()
     }
 
-    /// Whether something eligible is left, backups included.
+    /// Returns whether an eligible backend is left, backups included.
     pub fn leaves_any(&self, pool: &PoolSnapshot) -> bool {
         let mut all = pool.ready.iter().chain(lower(pool));
         all.any(|endpoint| self.leaves(endpoint))
     }
 
-    /// Whether something eligible is left that is no backup.
+    /// Returns whether an eligible backend is left that is not a backup.
     fn leaves_any_first(&self, pool: &PoolSnapshot) -> bool {
         before_backups(pool).any(|endpoint| self.leaves(endpoint))
     }
 
-    /// Whether something eligible is left besides this one.
+    /// Returns whether an eligible backend is left besides this one.
     pub fn leaves_any_but(&self, pool: &PoolSnapshot, one: &Endpoint) -> bool {
         let mut all = pool.ready.iter().chain(lower(pool));
         all.any(|endpoint| endpoint.key != one.key && self.leaves(endpoint))
     }
 }
 
-/// Eligible ones that are no backups, while others than backups are eligible.
+/// Returns the eligible backends that are not backups, while there are any.
 fn before_backups(pool: &PoolSnapshot) -> impl Iterator<Item = &Arc<Endpoint>> {
     let others = pool.other_zones.iter();
     let others = others.flat_map(|others| &others.ready);
     pool.ready.iter().chain(others)
 }
 
-/// Eligible ones that come after those that are ready.
+/// Returns the eligible backends of lower priority than the ready ones.
 fn lower(pool: &PoolSnapshot) -> impl Iterator<Item = &Arc<Endpoint>> {
     let tiers = pool.other_zones.iter().chain(&pool.backups);
     tiers.flat_map(|tier| &tier.ready)
@@ -171,9 +173,9 @@ fn indices(pool: &PoolSnapshot, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> 
         .collect()
 }
 
-/// Picks an eligible backend and enters its gate. Excluded ones are left out; and while there is any other, so are
-/// those that are still warming up (slow start) or may be on their way out, and for a request whose backend has died,
-/// those that a rolling restart would come to next. Where some wait for room already, they come first.
+/// Picks an eligible backend and enters its gate. Excluded backends are left out. While there is any other, so are
+/// backends that are still warming up (slow start) or may be on their way out, and, for a request whose backend has
+/// died, those that a rolling restart would reach next. Requests that already wait for a free place go first.
 pub fn admit(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     let has_waiters =
         || pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for();
@@ -185,7 +187,7 @@ pub fn admit(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit>
     }
 }
 
-/// As [`admit`], for one whose turn it is.
+/// Like [`admit`], for a request whose turn it is.
 pub fn admit_waiter(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     match excluded.pick_home(pool) {
         SessionPick::Entered(permit) => Some(permit),
@@ -194,7 +196,7 @@ pub fn admit_waiter(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<
     }
 }
 
-/// As [`admit_waiter`], wherever its session is.
+/// Like [`admit_waiter`], regardless of the request's session.
 fn admit_anywhere(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     if excluded.prefer_youngest {
         let ready = pool.ready.iter().filter(|endpoint| !excluded.has(endpoint));
@@ -213,13 +215,14 @@ fn admit_anywhere(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Pe
     })
 }
 
-/// The same, but none that may be on its way out.
+/// The same, but without backends that may be on their way out.
 pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     enter(pool, excluded, excluded.indices(pool), Choice::Best)
 }
 
-/// Enters a backup of a request that none of the others takes: it has tried all of them, or they have just closed. As
-/// long as one of them is only full, it is waited for: a backup is for those that fail, and not for more load.
+/// Enters a backup for a request that none of the other backends takes: it has tried all of them, or they have just
+/// closed. As long as one of them is only full, the request waits: a backup replaces failed backends, it doesn't take
+/// extra load.
 ///
 /// Call this only when [`admit`] has given no permit.
 pub fn admit_backup(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
@@ -230,7 +233,7 @@ pub fn admit_backup(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<
     enter_lower(pool, backups, excluded)
 }
 
-/// Enters one of those that come after others.
+/// Enters a backend of lower priority.
 fn enter_lower(
     pool: &PoolSnapshot,
     tier: &LowerTier,
@@ -251,12 +254,12 @@ fn enter_lower(
     None
 }
 
-/// Which ones will do.
+/// Which backends are acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// Only backends that neither warm up nor may be on their way out.
+    /// Only backends that are neither warming up nor maybe on their way out.
     Best,
-    /// If need be, those that still warm up, or may be on their way out.
+    /// If necessary, also backends that are still warming up or may be on their way out.
     Any,
 }
 
@@ -292,7 +295,7 @@ fn enter(
         .find_map(|index| pool.ready[index].permit(limit))
 }
 
-/// The numbers of the next pick.
+/// Returns the random and hash numbers for the next pick.
 #[inline]
 fn next_input(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> PickInput {
     PickInput {
@@ -302,8 +305,8 @@ fn next_input(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> PickInput {
     }
 }
 
-/// What says whether a backend that warms up takes a request: chance, or the request's key. Then it takes ever more keys,
-/// and each of them once and for all.
+/// Returns the number that decides whether a backend that is warming up takes a request: random, or from the
+/// request's hash key. In the latter case the backend takes more and more keys, and keeps each of them.
 fn warm_up_chance(pool: &PoolSnapshot, input: PickInput) -> u32 {
     match pool.balancer.hashes() {
         true => input.key as u32,
@@ -311,20 +314,21 @@ fn warm_up_chance(pool: &PoolSnapshot, input: PickInput) -> u32 {
     }
 }
 
-/// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
+/// Returns whether there is an eligible backend that this request has not tried: if it got no permit, all of those
+/// are full.
 pub fn waits_for_room(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> bool {
     let has_untried = || before_backups(pool).any(|endpoint| !excluded.has(endpoint));
     pool.config.upstream.max_in_flight > 0 && has_untried()
 }
 
-/// Whether there is a backend that fail-open may try.
+/// Returns whether there is a backend that fail-open may try.
 pub fn has_last_resort(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> bool {
     pool.last_resort
         .iter()
         .any(|endpoint| !excluded.has(endpoint))
 }
 
-/// Enters a backend that fail-open may try, though its gate is closed.
+/// Enters a backend that fail-open may try, although its gate is closed.
 pub fn admit_anyway(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     let open: Vec<_> = pool
         .last_resort

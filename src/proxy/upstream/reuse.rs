@@ -1,4 +1,4 @@
-//! A kept connection for the next request: checked before it is used.
+//! Takes an idle connection for the next request, and checks it before use.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::core::Time;
 use crate::net::plain;
 use crate::registry::endpoint::{Endpoint, IdleConnection};
 
-/// An idle connection that is still good, if there is one; for a request that must not be sent twice (`once`), one
-/// that the backend is not about to close, as far as that can be known.
+/// Returns an idle connection that is still usable, if there is one. For a request that must not be sent twice
+/// (`once`), it is one that the backend is not about to close, as far as that can be known.
 pub fn take_kept(
     endpoint: &Arc<Endpoint>,
     now: Time,
@@ -41,7 +41,7 @@ pub fn take_kept(
     }
 }
 
-/// Another thread's connection as one of this thread's.
+/// Moves another thread's connection to this thread.
 fn moved_here(connection: IdleConnection) -> Option<Box<IdleConnection>> {
     let stream = plain::moved_here(connection.stream).ok()?;
     Some(Box::new(IdleConnection {
@@ -50,10 +50,10 @@ fn moved_here(connection: IdleConnection) -> Option<Box<IdleConnection>> {
     }))
 }
 
-/// What a look at an idle connection finds.
+/// The state of an idle connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleState {
-    /// Nothing: as it should be.
+    /// Nothing to read: the connection is usable.
     Quiet,
     /// The backend has closed it.
     Closed,

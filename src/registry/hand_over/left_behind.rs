@@ -57,21 +57,21 @@ fn is_at(member: &BackendEntry, backend: &str, address: &str) -> bool {
 }
 
 impl RegistryWriter {
-    /// Another process has the changes. Who waits here for a drain's end, or for a change that was held back, is
-    /// answered that it has to ask there: what was in flight may have moved.
+    /// Another process has the changes from now on. Requests that wait here for the end of a drain, or for a change that
+    /// was queued, are refused and have to be made there: what was in flight may have moved.
     pub(super) fn leave_changes(&mut self) {
-        // First: whoever is not answered from here on looks at it.
+        // First, because requests without an answer check it.
         self.hand_over.handed_over.send_replace(true);
         self.hand_over.changes = ChangeHold::Gone;
         for pool in &mut self.pools {
-            // What leaves is not handed over: this process has all of it, and says when it is gone.
+            // A leaving backend is not handed over: all of its requests are here, and this process says when it is gone.
             let staying = pool
                 .members
                 .iter_mut()
                 .filter(|(_, member)| !member.leaving);
             for (key, member) in staying {
                 member.waiters.clear();
-                // Its launcher keeps its connection to this process, and hears the end from here.
+                // The launcher keeps its connection to this process, and is told the end by it.
                 let drains = pool
                     .core
                     .get(key)

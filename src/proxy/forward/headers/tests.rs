@@ -37,7 +37,7 @@ fn edit(policy: &config::HeadersConfig, trusted: bool) -> RequestEdit<'_> {
     }
 }
 
-/// Writes, and checks that the result is a head that a strict parser reads in the same way.
+/// Writes a head, and checks that a strict parser reads the result in the same way.
 fn write(text: &str, edit: &RequestEdit<'_>) -> String {
     let (mut head, mut again, mut out) = (RequestHead::new(), RequestHead::new(), Vec::new());
     assert_eq!(
@@ -65,7 +65,7 @@ fn write(text: &str, edit: &RequestEdit<'_>) -> String {
     written
 }
 
-/// With no header policy at all.
+/// Writes a head with all header policies off.
 fn bare(text: &str) -> String {
     write(text, &edit(&policy(false, false, false, false), false))
 }
@@ -91,7 +91,7 @@ fn the_default_policy() {
 
 /// RFC 9110 §7.6.1.
 #[test]
-fn what_is_of_the_hop_ends_here() {
+fn hop_by_hop_fields_are_removed() {
     let text = "POST / HTTP/1.1\r\nKeep-Alive: 5\r\nHost: a\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nA: b\r\nProxy-Connection: x\r\nHTTP2-Settings: x\r\nUpgrade: h2c\r\nTE: gzip\r\nTrailer: C\r\nTransfer-Encoding: Chunked\r\n\r\n";
     assert_eq!(
         bare(text),
@@ -123,7 +123,7 @@ fn upgrades_are_offered_again() {
 }
 
 #[test]
-fn a_length_goes_on_as_one_plain_number() {
+fn content_length_is_passed_on_as_one_plain_number() {
     for fields in [
         "Content-Length: 5\r\nContent-Length: 5\r\n",
         "Content-Length: 5, 5\r\n",
@@ -142,7 +142,7 @@ fn a_length_goes_on_as_one_plain_number() {
 
 /// RFC 9112 §3.2.1, §3.2.2, §3.2.4, RFC 9110 §2.5.
 #[test]
-fn what_goes_out_is_http_1_1_in_origin_form_with_one_host() {
+fn request_is_http_1_1_in_origin_form_with_one_host() {
     for (line, host, want) in [
         (
             "GET http://b:81/c?d HTTP/1.1",

@@ -1,4 +1,4 @@
-//! One direction of a tunnel: what was read of one peer, and is written to the other.
+//! One direction of a tunnel: bytes read from one peer and written to the other.
 
 use std::io;
 use std::pin::Pin;
@@ -10,23 +10,23 @@ use crate::proxy::buffer::{Buffer, LARGE};
 use crate::proxy::messages::websocket::FrameTracker;
 use crate::proxy::moving::state::{CarriedBytes, MovedDirection};
 
-/// One direction.
+/// One direction of a tunnel.
 pub(super) struct TunnelDirection {
     pub(super) buffer: Buffer,
-    /// Frames seen in it; `None` where the protocol isn't WebSocket.
+    /// WebSocket frames seen in it; `None`: another protocol.
     pub(super) frames: Option<FrameTracker>,
-    /// Bytes of `buffer` that may go out.
+    /// Bytes of `buffer` that may be sent.
     passable: usize,
-    /// Our close frame, once it is to be sent.
+    /// The proxy's close frame, once it is to be sent.
     farewell: Vec<u8>,
     farewell_sent: usize,
-    /// Nothing of the source is passed on any more.
+    /// Whether the source's bytes are no longer passed on.
     closing: bool,
-    /// The source has ended.
+    /// Whether the source has ended.
     pub(super) ended: bool,
-    /// The sink was told.
+    /// Whether the sink was shut down.
     pub(super) shut: bool,
-    /// The sink takes no more.
+    /// Whether the sink accepts no more data.
     dead: bool,
     /// Bytes read from the source.
     pub(super) read: u64,
@@ -51,7 +51,7 @@ impl TunnelDirection {
         }
     }
 
-    /// What another process goes on with.
+    /// Exports the state for another process.
     pub(super) fn export(&self) -> MovedDirection {
         MovedDirection {
             buffer: CarriedBytes(self.buffer.bytes().to_vec()),
@@ -61,7 +61,7 @@ impl TunnelDirection {
         }
     }
 
-    /// A direction that another process has begun. What was said to it of an end is found again on its sockets.
+    /// Imports a direction that another process has begun. Whether its sink was shut down shows again on the sockets.
     pub(super) fn import(moved: MovedDirection) -> Self {
         let buffer = Buffer::of_carried(&moved.buffer.0);
         Self {
@@ -73,22 +73,22 @@ impl TunnelDirection {
         }
     }
 
-    /// Bytes that were read or written here: it grows with everything that happens.
+    /// Returns the bytes read and written: the number grows with every transfer.
     pub(super) fn moved(&self) -> u64 {
         self.read + self.written
     }
 
-    /// The source has said its last: by a close frame, or by its end.
+    /// Returns whether the source has finished: by a close frame, or by ending its stream.
     pub(super) fn is_silent(&self) -> bool {
         self.ended || self.frames.as_ref().is_some_and(FrameTracker::saw_close)
     }
 
-    /// What passes here can't be WebSocket frames: there is no place for one of ours.
+    /// Returns whether the bytes can't be WebSocket frames: the proxy can't insert a close frame then.
     pub(super) fn is_broken(&self) -> bool {
         self.frames.as_ref().is_some_and(FrameTracker::is_broken)
     }
 
-    /// Lets go what was read; while an end is wanted, only up to the next frame boundary.
+    /// Releases bytes that were read; while a close is pending, only up to the next frame boundary.
     fn admit(&mut self, farewell: Option<&[u8]>) {
         let fresh = &self.buffer.bytes()[self.passable..];
         let Some(frames) = &mut self.frames else {
@@ -96,7 +96,7 @@ impl TunnelDirection {
             return;
         };
         if self.closing {
-            // Only the answer to our close frame is of interest now.
+            // Only the answer to the proxy's close frame matters now.
             frames.feed(fresh);
             self.buffer
                 .cut(self.passable, self.buffer.len() - self.passable);
@@ -120,14 +120,14 @@ impl TunnelDirection {
         self.passable = self.buffer.len();
     }
 
-    /// Whether our close frame, or nothing after the peers' own, is all that was left to be sent.
+    /// Returns whether everything was sent, up to the proxy's close frame or the peer's own.
     pub(super) fn has_said_farewell(&self) -> bool {
         self.dead
             || (self.closing && self.passable == 0 && self.farewell_sent == self.farewell.len())
     }
 
-    /// Moves what can be moved, until it has to wait. A sink that takes no more ends this direction: what its peer
-    /// said before still arrives in the other. An error of the source ends the tunnel.
+    /// Moves what can be moved, until it has to wait. A sink that accepts no more data ends this direction: what its
+    /// peer sent before still arrives in the other one. An error of the source ends the tunnel.
     pub(super) fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
@@ -147,7 +147,7 @@ impl TunnelDirection {
                 Poll::Pending => return Ok(()),
             }
             if self.ended {
-                // An error here is as good an end as any.
+                // An error here ends the direction as well.
                 self.shut = self.shut || Pin::new(&mut **to).poll_shutdown(cx).is_ready();
                 return Ok(());
             }
@@ -163,7 +163,7 @@ impl TunnelDirection {
         Ok(())
     }
 
-    /// Writes what may go out.
+    /// Writes the bytes that may be sent.
     fn poll_empty(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
         while self.passable > 0 {
             let passing = &self.buffer.bytes()[..self.passable];

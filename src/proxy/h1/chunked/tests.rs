@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Decodes in pieces of `step` bytes; returns content, bytes used, and whether it was complete.
+/// Decodes in slices of `step` bytes; returns content, bytes used, and whether it was complete.
 fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), ChunkError> {
     let (mut decoder, mut skimmer) = (ChunkDecoder::new(256), ChunkDecoder::new(256));
     let mut out = Vec::new();
@@ -15,7 +15,7 @@ fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), ChunkErro
     Ok((out, used, decoder.is_complete()))
 }
 
-/// The content of a complete body, or the error; whatever the split.
+/// Returns the content of a complete body, or the error, and checks that both are the same for every split.
 fn whole(input: &[u8]) -> Result<Vec<u8>, ChunkError> {
     let outcome = decode(input, input.len().max(1));
     for step in 1..input.len().min(40) {
@@ -109,7 +109,7 @@ fn sizes() {
     refused("8000000000000000\r\n", ChunkError::BadSize);
 }
 
-/// A response's sizes may be padded, however many there are; a request's may not.
+/// A response's sizes may be padded, in any number of chunks; a request's may not.
 #[test]
 fn padded_sizes() {
     let body = "1    \r\nx\r\n".repeat(10_000) + "0 \t\r\n\r\n";
@@ -251,7 +251,7 @@ fn chunk_headers() {
 }
 
 proptest! {
-    /// What is chunked comes out again, however it was chunked and however it is split into reads.
+    /// Chunked content is decoded unchanged, however it was chunked and however it is split into reads.
     #[test]
     fn identity(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..8), cuts in prop::collection::vec(1usize..60, 1..60)) {
         let mut encoded = Vec::new();
@@ -274,7 +274,7 @@ proptest! {
         prop_assert_eq!(out, chunks.concat());
     }
 
-    /// Random bytes that look like chunks: no panic, and the same answer in one piece and in many.
+    /// Random bytes that look like chunks: no panic, and the same result for every split.
     #[test]
     fn any_split_gives_the_same_answer(input in "[0-3a;: \t\r\nTX-]{0,60}", step in 1usize..9) {
         let input = input.as_bytes();
@@ -282,7 +282,7 @@ proptest! {
     }
 }
 
-/// Piece by piece, in reads and takes of any size: the same content, and the trailers.
+/// Reads and takes of any size give the same content, and the trailers.
 #[test]
 fn pieces_give_content_and_trailers() {
     let body = b"5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nA: b\r\nC:d\r\n\r\nnext";

@@ -7,8 +7,8 @@ const LIMITS: HeadLimits = HeadLimits {
     max_uri: 256,
 };
 
-/// Parses, and checks on the way that the answer doesn't depend on the split: each prefix is partial or
-/// has the same error, and bytes after the head don't matter.
+/// Parses, and checks that the result doesn't depend on the split: each prefix is partial or has the same error, and
+/// bytes after the head don't matter.
 fn parse(text: &str) -> Result<RequestHead, RequestError> {
     parse_with(text.as_bytes(), &LIMITS)
 }
@@ -150,7 +150,7 @@ fn lines_end_in_crlf() {
     refused(b"GET /\r/ HTTP/1.1\r\nHost: a\r\n\r\n", BadVersion);
 }
 
-/// RFC 9110 §5.5: NUL, CR and LF are dangerous; so is every other control. Obs-text stays opaque.
+/// RFC 9110 §5.5: NUL, CR and LF are dangerous; so is every other control character. Obs-text stays opaque.
 #[test]
 fn controls_are_refused_everywhere() {
     for byte in (0..=0x1f)
@@ -198,7 +198,7 @@ fn controls_are_refused_everywhere() {
     );
 }
 
-/// Which encoding a path is in, the app knows.
+/// Only the app knows in which encoding a path is.
 #[test]
 fn paths_and_queries_have_any_byte_above_ascii_and_hosts_none() {
     for (line, target) in [

@@ -3,7 +3,7 @@ use crate::proxy::h1::framing::FramingError;
 
 const MAX: usize = 1024;
 
-/// Parses, and checks that the answer doesn't depend on the split.
+/// Parses, and checks that the result doesn't depend on the split.
 fn parse_for(text: &str, method: Method, upgrade: bool) -> Result<ResponseHead, ResponseError> {
     let mut head = ResponseHead::new();
     let outcome = head.parse(text.as_bytes(), method, upgrade, MAX);
@@ -126,7 +126,7 @@ fn lines_and_names() {
     ] {
         assert_eq!(parse(text), Err(error), "{}", text.escape_debug());
     }
-    // Of no meaning to anybody, as in a request it would have.
+    // In a response this name has no meaning, unlike in a request.
     assert!(parse("HTTP/1.1 200 OK\r\nContent_Length: 1\r\n\r\n").is_ok());
     assert_eq!(
         ok(&"A: b\r\n".repeat(101)),
@@ -198,7 +198,7 @@ fn bodies() {
     );
 }
 
-/// RFC 9112 §9.3; and a connection on which unasked bytes may follow isn't used again.
+/// RFC 9112 §9.3; a connection on which unexpected bytes may follow isn't reused.
 #[test]
 fn keep_alive() {
     let kept = |text: &str| parse(text).unwrap().keep_alive;
@@ -254,7 +254,7 @@ fn keep_alive_timeouts_and_event_streams() {
 
 /// RFC 9110 §7.8.
 #[test]
-fn a_101_must_be_asked_for() {
+fn unrequested_101_is_refused() {
     let switch = |fields: &str, asked| {
         parse_for(
             &format!("HTTP/1.1 101 X\r\n{fields}\r\n"),

@@ -1,4 +1,4 @@
-//! A request on its way to a backend: from what the HTTP/1 plane writes to frames.
+//! Converts a request to a backend: from the HTTP/1 plane's bytes to frames.
 
 use std::io;
 use std::mem;
@@ -15,7 +15,7 @@ use crate::config::MAX_RULES;
 use crate::proxy::h1::fields::{FieldKind, classify};
 use crate::proxy::h1::request::MAX_FIELDS;
 
-/// A request's way.
+/// The state of a request that is being sent.
 #[derive(Debug)]
 pub(super) struct OutgoingRequest {
     scheme: Scheme,
@@ -23,21 +23,21 @@ pub(super) struct OutgoingRequest {
     body: Option<SendStream<Bytes>>,
 }
 
-/// What is still to come from the HTTP/1 plane.
+/// The part of the request that is expected next from the HTTP/1 plane.
 #[derive(Debug)]
 enum OutgoingBody {
-    /// The head, of which this much has come.
+    /// The head, of which these bytes have arrived.
     Head(Vec<u8>),
     Body(Outgoing),
     Done,
 }
 
-/// A head that is complete.
+/// A complete request head.
 pub(super) struct CompleteHead {
     pub(super) request: http::Request<()>,
-    /// Nothing follows it.
+    /// Whether nothing follows it.
     pub(super) whole: bool,
-    /// Its response has no body, whatever that says.
+    /// Whether its response has no body, whatever the response head says.
     pub(super) bodiless: bool,
 }
 
@@ -50,19 +50,19 @@ impl OutgoingRequest {
         }
     }
 
-    /// It is under way; the body goes here.
+    /// Sets the stream for the body, once the request has been opened.
     pub(super) fn opened(&mut self, body: SendStream<Bytes>) {
         self.body = Some(body);
     }
 
-    /// Takes it back.
+    /// Resets the stream.
     pub(super) fn reset(&mut self, reason: Reason) {
         if let Some(body) = &mut self.body {
             body.send_reset(reason);
         }
     }
 
-    /// Takes what belongs to the head, and how much that was; `None`: the head was complete before.
+    /// Takes the bytes that belong to the head, and returns their number; `None`: the head was complete before.
     pub(super) fn take_head(
         &mut self,
         bytes: &[u8],
@@ -71,7 +71,7 @@ impl OutgoingRequest {
             return Ok(None);
         };
         let before = here.len();
-        // Its end may have begun in the last piece.
+        // The end of the head may have begun in the previous bytes.
         let from = before.saturating_sub(3);
         here.extend_from_slice(bytes);
         let Some(end) = memchr::memmem::find(&here[from..], b"\r\n\r\n") else {
@@ -85,7 +85,7 @@ impl OutgoingRequest {
 
     fn begin(&mut self, head: &Bytes) -> io::Result<CompleteHead> {
         let ours = || io::Error::from(io::ErrorKind::InvalidInput);
-        // As many as a client's head may have, and those that the plane and the route add.
+        // As many as a client's head may have, plus those that the plane and the route add.
         let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS + 16 + 2 * MAX_RULES];
         let line = memchr::memmem::find(head, b"\r\n").ok_or_else(ours)?;
         let (method, path) = split_line(&head[..line]).ok_or_else(ours)?;
@@ -123,7 +123,7 @@ impl OutgoingRequest {
         })
     }
 
-    /// Takes what it can of the body, which has more than nothing.
+    /// Takes as much as possible of the body, which is not empty.
     pub(super) fn poll_take_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -140,7 +140,7 @@ impl OutgoingRequest {
     }
 }
 
-/// Method and target of a request line, whose bytes may be no UTF-8.
+/// Splits a request line into method and target, which may not be UTF-8.
 fn split_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let method = memchr::memchr(b' ', line)?;
     let target = memchr::memrchr(b' ', line).filter(|end| *end > method)?;

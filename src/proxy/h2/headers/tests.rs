@@ -49,7 +49,7 @@ fn bodies_are_framed_by_their_length_or_in_chunks() {
     let (text, form) = write(post(), true).unwrap();
     assert!(ends(&text, "content-length: 0"), "{text}");
     assert_eq!(form, BodyForm::None);
-    // Its end has not come, so the request isn't complete: whoever serves it waits.
+    // The end of the stream has not arrived, so the request isn't complete yet.
     let (text, form) = write(post().header("content-length", "0"), false).unwrap();
     assert!(ends(&text, "content-length: 0"), "{text}");
     assert_eq!(form, BodyForm::Length(0));
@@ -184,7 +184,7 @@ fn trailers_survive_the_way_there_and_back() {
     assert_eq!(read_trailers(b"\r\n".to_vec()), None);
 }
 
-/// Any name and value that HTTP/2 lets through, the dangerous ones more often than by chance.
+/// Any name and value that HTTP/2 allows, the dangerous ones more often than by chance.
 fn any_field() -> impl Strategy<Value = (String, Vec<u8>)> {
     let name = prop_oneof![
         "[a-z0-9!#$%&'*+.^_`|~-]{1,12}",
@@ -215,10 +215,10 @@ fn any_field() -> impl Strategy<Value = (String, Vec<u8>)> {
 }
 
 proptest! {
-    /// Whatever comes, our own parser reads one whole request in what is written: with the body that was announced, one
-    /// host, and no field more than there were.
+    /// Whatever arrives, the proxy's own parser reads the output as one complete request, with the announced body,
+    /// one host, and no more fields than there were.
     #[test]
-    fn what_is_written_is_one_request(
+    fn any_request_is_written_as_exactly_one_request(
         fields in prop::collection::vec(any_field(), 0..8),
         path in "/[a-z0-9?%&=/.;~!*'()@:+,$_-]{0,12}",
         ended in any::<bool>(),
@@ -241,7 +241,7 @@ proptest! {
         let limits = HeadLimits { max_header: 1 << 16, max_uri: 1 << 12 };
         let length = out.len();
         out.extend_from_slice(b"5\r\nhello\r\n0\r\n\r\n");
-        // What the crate makes malformed may be in here; the parser refuses it.
+        // The input may contain what the crate treats as malformed; the parser refuses that.
         if head.parse(&out, &limits) == Ok(HeadProgress::Complete) {
             prop_assert_eq!(head.len, length);
             let body = match form {
@@ -252,7 +252,7 @@ proptest! {
             };
             prop_assert!(body, "{:?} {:?}", form, head.body);
             prop_assert_eq!(head.host.of(&out), b"a");
-            // The host, and what says where the body ends.
+            // The host, and the framing of the body.
             prop_assert!(head.fields.len() <= count + 2);
         }
     }

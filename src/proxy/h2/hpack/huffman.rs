@@ -1,12 +1,12 @@
-//! HPACK's Huffman code (RFC 7541, appendix B). It is canonical: the lengths of the codes say all of it.
+//! HPACK's Huffman code (RFC 7541, appendix B). It is canonical: the lengths of the codes define it completely.
 
 use super::HpackError;
 
-/// Symbols: all bytes, and the end of a string, which is never written.
+/// Number of symbols: all bytes, and the end of a string, which is never written.
 const SYMBOLS: usize = 257;
 const END: usize = 256;
 
-/// Lengths of the codes, in bits, by symbol.
+/// Lengths of the codes in bits, by symbol.
 #[rustfmt::skip]
 static LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
@@ -22,21 +22,21 @@ static LENGTHS: [u8; SYMBOLS] = [
     26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
 ];
 
-/// Codes of at most so many bits are found in one step: those of nearly all text.
+/// Codes of at most this many bits are looked up in one step: those of nearly all text.
 const SHORT: u32 = 10;
 const LONGEST: usize = 30;
 
-/// A symbol and the length of its code; 0: the code is longer than [`SHORT`].
+/// A symbol and the length of its code in bits; 0: the code is longer than [`SHORT`].
 type ShortCode = (u8, u8);
 
-/// All that a decoder needs, made when the program is built.
+/// The decoder's tables, computed at compile time.
 struct CodeTable {
     short: [ShortCode; 1 << SHORT],
-    /// The first code of each length…
+    /// The first code of each length.
     first: [u32; LONGEST + 1],
-    /// …how many there are…
+    /// The number of codes of each length.
     count: [u32; LONGEST + 1],
-    /// …and where their symbols begin in `symbols`.
+    /// The position in `symbols` of each length's first symbol.
     offset: [u32; LONGEST + 1],
     symbols: [u16; SYMBOLS],
 }
@@ -80,13 +80,13 @@ const fn build_table() -> CodeTable {
     table
 }
 
-/// Appends what a string says.
+/// Decodes a string, and appends it.
 ///
 /// # Errors
-/// It ends in the middle of a code, or its padding is none (RFC 7541 §5.2).
+/// If the string ends in the middle of a code, or its padding is invalid (RFC 7541 §5.2).
 pub(super) fn decode(source: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
     let mut source = source.iter();
-    // The bits that are here, from the highest on.
+    // The bits read so far, from the highest bit on.
     let (mut bits, mut here) = (0u64, 0u32);
     loop {
         while here <= 56
@@ -115,7 +115,7 @@ pub(super) fn decode(source: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError>
     }
 }
 
-/// A code of more than [`SHORT`] bits at the beginning of `bits`.
+/// Finds a code of more than [`SHORT`] bits at the beginning of `bits`.
 fn find_long(bits: u64) -> Option<(u16, u32)> {
     (SHORT + 1..=LONGEST as u32).find_map(|length| {
         let code = (bits >> (64 - length)) as u32;
@@ -126,7 +126,7 @@ fn find_long(bits: u64) -> Option<(u16, u32)> {
     })
 }
 
-/// Bytes that a string takes in code.
+/// Returns the length of a string in Huffman code, in bytes.
 pub(super) fn coded_length(text: &[u8]) -> usize {
     let bits = text
         .iter()
@@ -134,7 +134,7 @@ pub(super) fn coded_length(text: &[u8]) -> usize {
     bits.sum::<usize>().div_ceil(8)
 }
 
-/// The code of a string, as an encoder writes it.
+/// Encodes a string.
 #[cfg(test)]
 pub(super) fn encode(text: &[u8]) -> Vec<u8> {
     let (mut out, mut bits, mut here) = (Vec::new(), 0u64, 0u32);

@@ -61,7 +61,7 @@ fn coded_requests_of_the_rfc_are_read() {
 
 /// RFC 7541, appendix C.6: a table of 256 bytes, from which fields are evicted.
 #[test]
-fn responses_of_the_rfc_evict_what_has_no_room() {
+fn responses_of_the_rfc_evict_fields_without_room() {
     let mut table = FieldTable::default();
     table.resize(256).unwrap();
     let first = hex(
@@ -91,15 +91,15 @@ fn responses_of_the_rfc_evict_what_has_no_room() {
 }
 
 #[test]
-fn what_breaks_the_rfc_is_malformed() {
+fn blocks_that_violate_the_rfc_are_malformed() {
     for bad in [
         "80",            // index 0
-        "be",            // an index that nobody has set
+        "be",            // an index that is not in use
         "ff80808080 01", // an integer without end
-        "3fe21f",        // a table of 4097
-        "8220",          // a size behind a field
+        "3fe21f",        // a table of 4097 bytes
+        "8220",          // a size update after a field
         "0081ff",        // padding of eight bits
-        "00 84ffffffff", // the end of a string, spelled out
+        "00 84ffffffff", // the end-of-string symbol as a code
         "00 8100 00",    // padding of zeros
     ] {
         let outcome = read(&mut FieldTable::default(), &hex(bad));
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn random_blocks_end_and_panic_nobody(block in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn random_blocks_end_without_a_panic(block in prop::collection::vec(any::<u8>(), 0..400)) {
         let mut table = FieldTable::default();
         let _ = read(&mut table, &block);
         prop_assert!(table.size <= TABLE_SIZE);

@@ -24,7 +24,7 @@ fn meter(resets: u32) -> Meter {
     meter
 }
 
-/// How many of such frames it takes.
+/// Returns how many such frames the meter accepts.
 fn takes(meter: &mut Meter, frame: &[u8]) -> usize {
     (0..100_000)
         .take_while(|_| meter.read(frame, |_, _| {}))
@@ -68,9 +68,9 @@ fn overhead_comes_to_an_end_and_work_does_not() {
     }
 }
 
-/// A client that only asks now and then whether we are there may do so for ever.
+/// A client that only checks from time to time whether the proxy responds may do so for ever.
 #[test]
-fn what_comes_back_each_second_is_there_when_it_is_needed_first() {
+fn restored_credit_is_available_when_first_needed() {
     let mut meter = meter(0);
     let ping = frame(6, 0, 8);
     for _ in 0..2_000 {
@@ -129,16 +129,16 @@ fn reset_with(stream: u32, code: u32) -> Vec<u8> {
     reset
 }
 
-/// CVE-2025-8671: the client makes us reset its streams instead of resetting them itself.
+/// CVE-2025-8671: the client makes the proxy reset its streams instead of resetting them itself.
 #[test]
-fn streams_that_the_client_makes_us_reset_count_like_those_it_resets() {
+fn provoked_resets_count_like_resets_by_the_client() {
     let request = frame(kind::HEADERS, END_HEADERS, 10);
     // PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM.
     for code in [1, 3, 5, 6, 7] {
         let mut meter = meter(100);
         let taken = (0..1_000)
             .take_while(|n| {
-                // In any pieces. A stream that is reset again counts once.
+                // In slices of any size. A stream that is reset again counts once.
                 let reset = reset_with(2 * n + 1, code);
                 let answer = [frame(kind::DATA, 0, 300), reset.clone(), reset].concat();
                 let (one, two) = answer.split_at(*n as usize % answer.len());
@@ -149,9 +149,9 @@ fn streams_that_the_client_makes_us_reset_count_like_those_it_resets() {
     }
 }
 
-/// NO_ERROR behind an answer that overtook its request, INTERNAL_ERROR and CANCEL are our doing.
+/// NO_ERROR after a response that was complete before its request, INTERNAL_ERROR and CANCEL are caused by the proxy.
 #[test]
-fn streams_that_we_end_for_our_own_reasons_do_not_count() {
+fn resets_for_reasons_of_the_proxy_do_not_count() {
     let request = frame(kind::HEADERS, END_HEADERS, 10);
     let mut meter = meter(100);
     for n in 0..10_000 {
@@ -160,9 +160,9 @@ fn streams_that_we_end_for_our_own_reasons_do_not_count() {
     }
 }
 
-/// Padding is nobody's to keep, however much of it there is.
+/// Padding is not stored, however much of it there is.
 #[test]
-fn content_is_told_without_its_padding() {
+fn content_is_reported_without_padding() {
     let mut padded = frame(kind::DATA, PADDED, 300);
     padded[9] = 200;
     let mut all_padding = frame(kind::DATA, PADDED, 256);

@@ -1,4 +1,4 @@
-//! A stream of HTTP/2 as any other stream of bytes.
+//! Reading and writing an HTTP/2 stream like any other byte stream.
 
 use std::io;
 use std::pin::Pin;
@@ -37,7 +37,7 @@ impl AsyncRead for ServerStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if out.remaining() == 0 {
-            // Whether the client is still there (see `crate::net::stream`).
+            // An empty read checks whether the client is still connected (see `crate::net::stream`).
             return this.poll_gone(cx).map(Err);
         }
         poll_read_translated(this, cx, out)
@@ -65,12 +65,13 @@ impl AsyncWrite for ServerStream {
         true
     }
 
-    /// The connection's own task writes.
+    /// Does nothing: the connection's own task writes.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends a tunnel's direction. A response has an end of its own, and without it, it isn't whole.
+    /// Ends a tunnel's direction. The end of a response is part of its framing, and without it the response is
+    /// incomplete.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         Poll::Ready(match this.download {

@@ -1,32 +1,32 @@
-//! What becomes of a field: whether the `h2` crate can take it, and RFC 9113 allows it.
+//! Decides about a field: whether the `h2` crate can accept it, and RFC 9113 allows it.
 
 use super::HeadSender;
 use crate::proxy::h1::fields::is_value_byte;
 use crate::proxy::h2::carrier;
 
-/// Where a field stands.
+/// The kind of block that a field is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BlockPlace {
     pub(super) sender: HeadSender,
-    /// Nothing follows the block.
+    /// Whether nothing follows the block.
     pub(super) ends_stream: bool,
 }
 
-/// What becomes of it.
+/// What happens to a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FieldFate {
-    /// It goes on as it is.
+    /// It is passed on unchanged.
     Kept,
     /// The whole block is malformed (RFC 9113 §8.1.1).
     Malformed,
     /// A `:path` that the `http` crate can't hold.
     CarriedPath,
-    /// An `:authority` that it can't hold.
+    /// An `:authority` that the `http` crate can't hold.
     CarriedAuthority,
 }
 
-/// Whether a field of the tables surely goes on as it is, as far as its index says so: what was put into the dynamic
-/// table was looked at then.
+/// Returns whether a field of the tables is certain to be kept, judging by its index: a field is checked when it is
+/// added to the dynamic table.
 pub(super) fn is_surely_kept(index: usize, place: BlockPlace) -> bool {
     match place.sender {
         HeadSender::Client => !(8..=14).contains(&index),
@@ -34,7 +34,7 @@ pub(super) fn is_surely_kept(index: usize, place: BlockPlace) -> bool {
     }
 }
 
-/// Judges a field.
+/// Decides about a field.
 pub(super) fn judge_field(place: BlockPlace, name: &[u8], value: &[u8]) -> FieldFate {
     let kept_if = |good| match good {
         true => FieldFate::Kept,
@@ -46,11 +46,11 @@ pub(super) fn judge_field(place: BlockPlace, name: &[u8], value: &[u8]) -> Field
     match (place.sender, name) {
         (HeadSender::Backend, b":status") => kept_if(is_status(value, place.ends_stream)),
         (HeadSender::Backend, _) => FieldFate::Malformed,
-        // The crate refuses it in a request's head.
+        // The crate refuses `:status` in a request head.
         (_, b":status") => kept_if(is_status(value, false)),
         (_, b":method") => kept_if(!value.is_empty() && value.iter().all(|b| is_token(*b))),
         (_, b":scheme" | b":protocol") => kept_if(value.is_ascii()),
-        // A control in a target would be more than a target in HTTP/1.
+        // With a control character, a target would be more than a target in HTTP/1.
         (_, b":path" | b":authority") if value.iter().any(u8::is_ascii_control) => {
             FieldFate::Malformed
         }
@@ -61,7 +61,7 @@ pub(super) fn judge_field(place: BlockPlace, name: &[u8], value: &[u8]) -> Field
     }
 }
 
-/// A field's name in HTTP/2: a token without upper-case letters (RFC 9113 §8.2.1).
+/// Returns whether this is a valid field name in HTTP/2: a token without upper-case letters (RFC 9113 §8.2.1).
 fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|b| is_token(*b) && !b.is_ascii_uppercase())
 }
@@ -70,7 +70,8 @@ fn is_token(byte: u8) -> bool {
     crate::proxy::h1::fields::is_tchar(byte)
 }
 
-/// Three digits; no 101, which HTTP/2 has not (RFC 9113 §8.6); and an interim one is not the last word (§8.1).
+/// Returns whether this is a valid status: three digits; not 101, which HTTP/2 doesn't have (RFC 9113 §8.6); and an
+/// interim status doesn't end the stream (§8.1).
 fn is_status(value: &[u8], ends_stream: bool) -> bool {
     match value {
         b"101" => false,

@@ -2,7 +2,7 @@ use super::super::carrier;
 use super::super::frame_header::MAX_PAYLOAD;
 use super::*;
 
-/// A frame of HEADERS.
+/// Returns a HEADERS frame.
 fn headers(stream: u32, is_last: bool, block: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     put_block(&mut out, stream, is_last, block);
@@ -17,7 +17,7 @@ fn literals(fields: &[(&str, &[u8])]) -> Vec<u8> {
     block
 }
 
-/// What is read behind a sieve, when the bytes come in pieces of this size.
+/// Returns what is read from a sieve if the bytes arrive in slices of this size.
 fn through(sieve: &mut HeadSieve, bytes: &[u8], piece: usize) -> Vec<u8> {
     let mut out = Vec::new();
     for piece in bytes.chunks(piece) {
@@ -64,7 +64,7 @@ fn good_blocks_pass_as_they_came_in_any_pieces() {
     }
 }
 
-/// The bad one is an error of its stream for the crate; those behind it say what they said.
+/// The malformed head becomes a stream error for the crate; the heads after it keep their meaning.
 #[test]
 fn malformed_heads_are_replaced_and_later_ones_are_spelled_out() {
     let bad: [&[(&str, &[u8])]; 9] = [
@@ -148,9 +148,9 @@ fn targets_that_no_type_holds_are_carried() {
     );
 }
 
-/// Bombs of small references and heads of many frames stay within bounds.
+/// Bombs of small references and heads of many frames stay within limits.
 #[test]
-fn heads_that_are_too_large_are_malformed_and_bounded() {
+fn too_large_heads_are_malformed_and_their_memory_is_limited() {
     let mut value = vec![b'v'; 4000];
     let mut bomb = b"\x88\x40\x01x\x7f\xa1\x1e".to_vec();
     bomb.append(&mut value);
@@ -185,7 +185,7 @@ fn heads_that_are_too_large_are_malformed_and_bounded() {
     }
 }
 
-/// What breaks HPACK or the frames is the crate's to end the connection for, whatever came before.
+/// Violations of HPACK or of the framing are passed on for the crate to end the connection, whatever came before.
 #[test]
 fn broken_streams_end_in_the_crate() {
     let broken: [&[u8]; 4] = [

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A frame with a payload of `length` zeros.
+/// Returns a frame with a payload of `length` zeros.
 fn frame(first: u8, length: u64, masked: bool) -> Vec<u8> {
     let mask = if masked { 0x80 } else { 0 };
     let mut frame = vec![first];
@@ -65,7 +65,7 @@ fn a_close_is_seen() {
 
 /// RFC 6455 §5.2: the most significant bit of a length must be 0.
 #[test]
-fn an_impossible_length_breaks_it() {
+fn impossible_length_makes_the_frames_invalid() {
     let mut tracker = FrameTracker::new();
     tracker.feed(&[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0]);
     assert!(tracker.is_broken() && !tracker.at_boundary());

@@ -1,4 +1,4 @@
-//! A route's `files`: finds the request's file, and sends it.
+//! A route's `files` action: finds the requested file, and sends it.
 
 use std::borrow::Cow;
 use std::io;
@@ -29,10 +29,10 @@ use crate::registry::routes::RouteRule;
 use crate::rt::clock;
 use crate::rt::rooted::DiskWait;
 
-/// The methods that files are for.
+/// The methods that are allowed for files.
 const ALLOW: &str = "Allow: GET, HEAD\r\n";
 
-/// A disk that takes longer than this to look for a file counts as broken.
+/// Timeout for finding a file; a slower disk counts as broken.
 const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One request for a file.
@@ -43,13 +43,13 @@ struct FileRequest<'a> {
     account: &'a mut RequestRecord,
     config: &'a Config,
     rule: &'a Arc<RouteRule>,
-    /// The request's body is here.
+    /// Whether the request's body has been read completely.
     is_whole: bool,
-    /// The connection stays open behind the answer.
+    /// Whether the connection stays open after the response.
     keeps: bool,
 }
 
-/// Answers a request on a route with `files` and a pool, if it is for a file. `None`: it is the pool's.
+/// Answers a request on a route with `files` and a pool, if its path leads to a file. `None`: the pool answers.
 pub(in crate::proxy::transaction) async fn answer_if_file(
     plane: &DataPlane,
     client: &mut ClientConnection,
@@ -64,12 +64,12 @@ pub(in crate::proxy::transaction) async fn answer_if_file(
     }
     let is_whole = head.body.is_empty();
     let mut request = FileRequest::new(plane, client, head, account, config, rule, is_whole);
-    // Boxed, as the future of a route with files alone.
+    // Boxed, as is the future of a route with files only.
     Box::pin(async move {
         match request.find(files).await {
             Ok(SoughtFile::Found(found)) => Some(request.answer_found(found, files).await),
             Ok(SoughtFile::Directory) => Some(request.redirect().await),
-            // Any other error: the pool gets the request, as it would without the files.
+            // With any other error, the pool gets the request, as it would without `files`.
             Ok(SoughtFile::Nothing(403)) => Some(request.answer_nothing(403).await),
             Ok(SoughtFile::Nothing(_) | SoughtFile::Refused(_)) => None,
             Err(cause) => Some(request.refuse_busy(cause).await),
@@ -78,14 +78,14 @@ pub(in crate::proxy::transaction) async fn answer_if_file(
     .await
 }
 
-/// What the path of a request leads to.
+/// The result of looking up a request's path.
 enum SoughtFile {
     Found(OpenedFile),
-    /// It was asked for without the slash at its end.
+    /// A directory, requested without the slash at the end.
     Directory,
-    /// No file, with the status that says so.
+    /// No file, with the status of the response.
     Nothing(u16),
-    /// No path that a file can have, with the answer that says so.
+    /// The path can't be a file's, with the response that says so.
     Refused(LocalResponse),
 }
 
@@ -150,15 +150,15 @@ impl FileRequest<'_> {
         }
     }
 
-    /// Looks for the file.
+    /// Looks the file up.
     ///
     /// # Errors
-    /// Why the file can't be looked for now.
+    /// Why the lookup is not possible at the moment.
     async fn find(&self, files: &FilesAction) -> Result<SoughtFile, &'static str> {
         let buffer = self.client.buffer.bytes();
         let changes = self.account.changes();
         let path = match changes.and_then(MessageChanges::target) {
-            // As the app would get it: without its query.
+            // The path that the app would get, without its query.
             Some(target) => target
                 .split(|byte| *byte == b'?')
                 .next()
@@ -211,7 +211,7 @@ impl FileRequest<'_> {
             Ok(FoundFile::File(found)) => Ok(SoughtFile::Found(found)),
             Ok(FoundFile::Directory) => Ok(SoughtFile::Directory),
             Ok(FoundFile::Nothing(status)) => Ok(SoughtFile::Nothing(status)),
-            // Before its first release, an app has no files.
+            // Before an app's first release, its files do not exist yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.has_pool => {
                 Ok(SoughtFile::Nothing(404))
             }
@@ -240,7 +240,7 @@ impl FileRequest<'_> {
         }
     }
 
-    /// Whether the file is compressed while it is sent.
+    /// Returns whether and how the file is compressed while it is sent.
     fn choose_compression(&self, found: &OpenedFile) -> FileCompression {
         let none = FileCompression::default();
         let config = self.config.compression.as_ref();
@@ -274,7 +274,7 @@ impl FileRequest<'_> {
         self.refuse(LocalResponse::new(status, cause)).await
     }
 
-    /// 412 and 416: as other answers of our own, with what the file's state adds.
+    /// Sends 412 or 416: a generated response, with the header fields that the file's state adds.
     async fn refuse_condition(&mut self, answer: FileAnswer) -> AfterRequest {
         let cause = match answer.status {
             412 => "the file is not in the state that was asked for",
@@ -313,8 +313,8 @@ impl FileRequest<'_> {
         .await
     }
 
-    /// To the same path with a slash at its end, on the same host: relative links in the directory's index need it. What
-    /// is sent is the path as it was understood, so that it can't lead to another host.
+    /// Redirects to the same path with a slash at the end, on the same host: relative links in the directory's index
+    /// need it. The location is the normalized path, so it can't lead to another host.
     async fn redirect(&mut self) -> AfterRequest {
         let buffer = self.client.buffer.bytes();
         let origin = self.head.origin.of(buffer);
@@ -370,7 +370,7 @@ impl FileRequest<'_> {
         self.finish(answer.status, written.saturating_sub(head_length), sent)
     }
 
-    /// The head of an answer: its status and fields, and what is about the connection.
+    /// Writes a response head: status, header fields, and `Connection`.
     fn write_head(&self, answer: &FileAnswer) -> Vec<u8> {
         let mut out = Vec::with_capacity(answer.fields.len() + 128);
         out.extend_from_slice(b"HTTP/1.1 ");
@@ -381,7 +381,7 @@ impl FileRequest<'_> {
         out.extend_from_slice(&answer.fields);
         match (self.keeps, self.head.version) {
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
-            // RFC 9112, section 9.3: without the field, such a client expects a close.
+            // RFC 9112, section 9.3: without the field, an HTTP/1.0 client expects the connection to be closed.
             (true, HttpVersion::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             (true, HttpVersion::Http11) => {}
         }
@@ -399,7 +399,7 @@ impl FileRequest<'_> {
         changed
     }
 
-    /// Notes how it ended, and says what becomes of the connection.
+    /// Records how the response ended, and returns what happens to the connection.
     fn finish(&mut self, status: u16, bytes: u64, sent: Result<(), SendFileError>) -> AfterRequest {
         self.account.local(status, Cow::Borrowed(""));
         self.account.local_bytes(bytes);

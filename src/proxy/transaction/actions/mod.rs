@@ -1,4 +1,4 @@
-//! What a route does with its requests where it is not a pool that answers.
+//! Actions: what a route does with its requests if no pool answers them.
 
 mod files;
 mod redirect;
@@ -24,7 +24,7 @@ use crate::proxy::h1::method::Method;
 use crate::proxy::h1::request::RequestHead;
 use crate::registry::routes::RouteRule;
 
-/// What a route does by itself.
+/// An action of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OwnAction {
     /// `redirect`.
@@ -36,7 +36,7 @@ pub(super) enum OwnAction {
 }
 
 impl OwnAction {
-    /// The action of a route; `None`: a pool answers.
+    /// Returns the action of a route; `None`: a pool answers.
     pub(super) fn of(route: &Route) -> Option<Self> {
         match (&route.redirect, &route.respond, &route.files) {
             (Some(_), ..) => Some(Self::Redirect),
@@ -47,7 +47,7 @@ impl OwnAction {
     }
 }
 
-/// An answer that an action makes.
+/// The response of an action.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ActionAnswer {
     pub(super) status: u16,
@@ -57,7 +57,7 @@ pub(super) struct ActionAnswer {
 }
 
 impl ActionAnswer {
-    /// Appends it as HTTP/1.1.
+    /// Appends the response as HTTP/1.1.
     fn write(&self, out: &mut Vec<u8>, close: bool, head_only: bool) {
         let mut number = itoa::Buffer::new();
         let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
@@ -71,7 +71,7 @@ impl ActionAnswer {
             let content_type = self.content_type.as_bytes();
             put(&[b"Content-Type: ", content_type, b"\r\n"]);
         }
-        // RFC 9110 §8.6: not in a 204; in a 304 it would be the length of another answer.
+        // RFC 9110 §8.6: no length in a 204; in a 304 it would be the length of another response.
         if !matches!(self.status, 204 | 304) {
             let length = number.format(self.content.len()).as_bytes();
             put(&[b"Content-Length: ", length, b"\r\n"]);
@@ -99,7 +99,7 @@ pub(super) async fn perform_action(
     if action == OwnAction::Files
         && let Some(rule) = account.rule.clone()
     {
-        // Boxed: its state is large, and most requests have no use for it.
+        // Boxed: its state is large, and most requests don't need it.
         return Box::pin(answer_with_file(
             plane, client, head, account, config, &rule, is_whole,
         ))
@@ -127,7 +127,7 @@ pub(super) async fn perform_action(
     let mut out = Vec::with_capacity(256 + answer.content.len());
     answer.write(&mut out, !keep_alive, head.method == Method::Head);
     account.local(answer.status, Cow::Borrowed(""));
-    // A client that takes its time keeps one copy, and not two.
+    // While a slow client receives the response, one copy stays in memory instead of two.
     drop(answer);
     let out = compress_answer(plane, client, head, account, out).await;
     let next = send(plane, client, account, out, keep_alive, is_whole).await;
@@ -137,7 +137,7 @@ pub(super) async fn perform_action(
     next
 }
 
-/// The status of a fixed error without a body, where there is an error page for it.
+/// Returns the status of a fixed error response without a body, if there is an error page for it.
 fn bare_status(route: &Route, config: &Config) -> Option<u16> {
     let respond = route
         .respond
@@ -159,8 +159,8 @@ fn make_answer(
     }
 }
 
-/// Takes the body, as far as it has come already; says whether that is all of it. What is to come is not waited for: the
-/// connection is closed behind the answer.
+/// Counts the part of the body that has arrived, and returns whether it is complete. The rest is not waited for: the
+/// connection is closed after the response.
 fn take_body(client: &ClientConnection, head: &RequestHead, account: &mut RequestRecord) -> bool {
     account.occupied = head.len;
     let Ok(mut upload) = RequestUpload::new(head.body, head.len, 0) else {

@@ -1,4 +1,4 @@
-//! `redirect`: where a request is sent instead.
+//! The `redirect` action: the location that a request is redirected to.
 
 use super::ActionAnswer;
 use crate::config::RedirectAction;
@@ -14,7 +14,7 @@ const NO_HOST: &str = "without a Host there is nothing to redirect to";
 const BAD_HOST: &str = "what the route makes of this request is no host";
 const SAME: &str = "the route's redirect leads to where the request was sent already";
 
-/// The answer that sends a client on. Where to is always said in full, so that no path can be taken for a host.
+/// Returns the redirect response. Its location is always a full URL, so that no path can be taken for a host.
 pub(super) fn make_redirect(
     redirect: &RedirectAction,
     values: &RequestValues<'_>,
@@ -37,7 +37,7 @@ pub(super) fn make_redirect(
     let own_port = values.port();
     let port = match (redirect.port, redirect.scheme) {
         (Some(port), _) => port,
-        // Another scheme is spoken at another port: its usual one.
+        // Another scheme has another port: its default port.
         (None, Some(_)) => default_port(scheme),
         (None, None) => own_port,
     };
@@ -51,7 +51,7 @@ pub(super) fn make_redirect(
                 append_query(&mut target, values);
             }
         }
-        // `OPTIONS *` is about the server: its root is as near as a URL comes.
+        // `OPTIONS *` addresses the whole server: its root is the nearest URL.
         None if own_target == b"*" => target.push(b'/'),
         None => {
             if own_target.first() != Some(&b'/') {
@@ -72,7 +72,7 @@ pub(super) fn make_redirect(
     if port != default_port(scheme) {
         location.extend_from_slice(format!(":{port}").as_bytes());
     }
-    // Whatever came as it is: a value of `Location` has no control, and no backslash.
+    // Encodes what the client sent: a `Location` has no control characters and no backslash.
     encode_target(&mut location, &target);
     Ok(ActionAnswer {
         status: redirect.status,

@@ -1,11 +1,11 @@
-//! `respond`: a fixed answer.
+//! The `respond` action: a fixed response.
 
 use super::ActionAnswer;
 use crate::config::RespondAction;
 use crate::proxy::transaction::local_response::LocalResponse;
 use crate::proxy::transaction::placeholders::{RequestValues, ValueEncoding};
 
-/// The answer, with its placeholders filled in.
+/// Returns the response, with its placeholders filled in.
 pub(super) fn make_response(
     respond: &RespondAction,
     values: &RequestValues<'_>,
@@ -21,7 +21,7 @@ pub(super) fn make_response(
     })
 }
 
-/// How what a client has sent is written into content of this type, so that it stays what it is there.
+/// Returns how values that a client sent are encoded in content of this type, so that they remain plain text there.
 fn encoding_in(media_type: &str) -> ValueEncoding {
     let media_type = media_type.to_ascii_lowercase();
     let is_any = |words: &[&str]| words.iter().any(|word| media_type.contains(word));

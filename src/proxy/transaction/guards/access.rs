@@ -1,4 +1,4 @@
-//! Guards by the client's network, and by its certificate.
+//! Guards that check the client's network and its certificate.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,8 @@ use crate::config::CertificateDemand;
 use crate::metrics::RouteRefusal;
 
 impl GuardedRequest<'_> {
-    /// `deny` wins. A client without a known address is in no network, and so not in `allow`.
+    /// Checks the client's address; `deny` takes precedence. A client without a known address is in no network, and
+    /// so not in `allow`.
     pub(super) fn check_network(&self) -> Result<(), Refusal> {
         let route = &self.rule.route;
         if route.allow.is_empty() && route.deny.is_empty() {
@@ -24,7 +25,7 @@ impl GuardedRequest<'_> {
         }
     }
 
-    /// Only the certificate of this connection's own handshake counts. Header fields about certificates are never
+    /// Checks the certificate of this connection's own TLS handshake. Header fields about certificates are never
     /// read, and without TLS there is no certificate.
     pub(super) fn check_certificate(&self) -> Result<(), Refusal> {
         let Some(demand) = &self.rule.route.client_certificate else {
@@ -52,7 +53,7 @@ fn may_come(allow: &[IpNet], deny: &[IpNet], address: Option<IpAddr>) -> bool {
     !has(deny) && (allow.is_empty() || has(allow))
 }
 
-/// Whether the certificate that these lines describe meets the demand.
+/// Returns whether the certificate that these lines describe meets the demand.
 fn fits(demand: &CertificateDemand, identity: &str) -> bool {
     let line = |name: &str| {
         let mut lines = identity.split("\r\n");
@@ -68,7 +69,7 @@ fn fits(demand: &CertificateDemand, identity: &str) -> bool {
     is_subject && is_named
 }
 
-/// The names of a list; a comma within one is behind a backslash.
+/// Splits a list into names; a comma within a name is escaped by a backslash.
 fn each_name(list: &str) -> impl Iterator<Item = &str> {
     let mut is_escaped = false;
     list.split(move |c| {
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_names_of_certificates_fit() {
+    fn only_complete_certificate_names_match() {
         let identity = "X-Client-Cert-Subject: CN=ann,O=Example\r\n\
              X-Client-Cert-San: DNS:a.example,URI:spiffe://x/a\\,DNS:evil.example\r\n\
              X-Client-Cert-Fingerprint: 00\r\n";

@@ -1,11 +1,11 @@
-//! How many requests of a key are served at once.
+//! The guard that limits the concurrent requests of one key.
 
 use super::{GuardedRequest, Refusal};
 use crate::metrics::RouteRefusal;
 use crate::proxy::per_client::CountedKey;
 
 impl GuardedRequest<'_> {
-    /// A place for one that has had a place in another process.
+    /// Takes a place for a request that already had one in another process.
     pub(super) fn retake_place(&self) -> Option<CountedKey<u64>> {
         let limits = self.rule.limits.as_ref();
         let limit = limits.and_then(|limits| limits.connections.as_ref())?;
@@ -14,7 +14,7 @@ impl GuardedRequest<'_> {
             .enter(self.counted_as(limit.id, &limit.key), u32::MAX)
     }
 
-    /// Takes a place among the requests that are served at once, until the request is over.
+    /// Takes a place among the concurrent requests, which is held until the request is over.
     pub(super) fn take_place(&self) -> Result<Option<CountedKey<u64>>, Refusal> {
         let limits = self.rule.limits.as_ref();
         let Some(limit) = limits.and_then(|limits| limits.connections.as_ref()) else {

@@ -15,20 +15,20 @@ use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::per_client::ClientKey;
 use crate::rt::clock;
 
-/// The longest that a password is waited for to be checked.
+/// Longest wait for a password to be checked.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longest credentials that are checked, in bytes of base64.
+/// Maximum length of credentials, in bytes of base64.
 const LONGEST: usize = 4096;
 
-/// Base64, with or without its padding: clients differ.
+/// Base64 with or without padding: clients differ.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 impl GuardedRequest<'_> {
-    /// Lets requests with a right password in, and returns the fields that the app gets.
+    /// Admits requests with a valid password, and returns the header fields that the app gets.
     pub(super) async fn check_password(&mut self, auth: &RouteAuth) -> Result<Vec<u8>, Refusal> {
         let user = self.find_user(auth).await?;
         let mut lines = Vec::new();
@@ -42,7 +42,7 @@ impl GuardedRequest<'_> {
     }
 
     async fn find_user(&mut self, auth: &RouteAuth) -> Result<Arc<str>, Refusal> {
-        // A configuration that was checked has it.
+        // Present in every configuration that was checked.
         let Some(file) = auth.users.as_ref().and_then(BuiltClient::get::<UserFile>) else {
             let cause = "the users of this route are not known";
             return Err(Refusal::new(RouteRefusal::AuthDown, 503, cause));
@@ -70,7 +70,7 @@ impl GuardedRequest<'_> {
                 }
                 CheckTurn::Others(check) => match clock::timeout(PATIENCE, check.wait()).await {
                     Ok(Some(found)) => return found.ok_or_else(|| is_wrong(auth)),
-                    // Its client has gone, or has too many others under way.
+                    // The client has disconnected, or has too many other checks in progress.
                     Ok(None) => {}
                     Err(clock::TimeoutError) => return Err(is_busy(503)),
                 },
@@ -78,7 +78,7 @@ impl GuardedRequest<'_> {
         }
     }
 
-    /// The user whose credentials these are; `None`: no user's.
+    /// Returns the user whose credentials these are; `None`: they are not valid.
     async fn check_credentials(
         &self,
         file: Arc<UserFile>,
@@ -96,13 +96,13 @@ impl GuardedRequest<'_> {
         };
         match clock::timeout(PATIENCE, checked).await {
             Ok(Ok(found)) => Ok(found),
-            // It took too long, or its thread is gone.
+            // The check took too long, or its thread is gone.
             Ok(Err(_)) | Err(_) => Err(is_busy(503)),
         }
     }
 
-    /// The user and the password. Two `Authorization` fields count as none, since it is unknown which one the app
-    /// would take.
+    /// Returns the user and the password. Two `Authorization` header fields count as none, since it is unknown which
+    /// one the app would use.
     fn credentials(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let buffer = self.client.buffer.bytes();
         let mut fields = self.head.fields.iter().filter(|field| {

@@ -1,15 +1,15 @@
-//! Changes of the head for the app that depend on who the client is.
+//! Edits of the request head that depend on who the client is.
 
 use super::{RouteAdmission, same_name};
 
 impl RouteAdmission {
-    /// Changes the head that is written for the app: takes out the fields that only this route's authentication may say,
-    /// in whatever spelling, and adds those that it has said.
+    /// Edits the head for the app: removes the header fields that only this route's authentication may set, in any
+    /// spelling, and adds the ones that it has set.
     pub(in crate::proxy::transaction) fn edit_head(&self, head: &mut Vec<u8>) {
         let Some(auth) = &self.rule.route.auth else {
             return;
         };
-        // Where the route writes the field by itself, the client's is out already.
+        // If the route sets the field itself, the client's is removed already.
         let changes = self.rule.changes.as_ref();
         let changed = changes.and_then(|changes| changes.request.as_ref());
         let is_written = changed.is_some_and(|changed| changed.dropped.has(b"authorization"));
@@ -24,7 +24,7 @@ impl RouteAdmission {
     }
 }
 
-/// Takes all fields of these names out of a head, and adds lines at its end.
+/// Removes all header fields with these names from a head, and adds lines at its end.
 pub(in crate::proxy::transaction) fn replace_fields(
     head: &mut Vec<u8>,
     withheld: &[&[u8]],
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn named_fields_go_in_every_spelling_and_lines_are_added() {
+    fn named_fields_are_removed_in_every_spelling_and_lines_are_added() {
         let mut head =
             b"GET /x:y HTTP/1.1\r\nHost: a\r\nX-User: root\r\nx_user: root\r\nX-UserX: 1\r\n\
               AUTHORIZATION: Basic x\r\nX-User:\r\nAccept: */*\r\n\r\n"

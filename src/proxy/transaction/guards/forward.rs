@@ -1,9 +1,9 @@
-//! Forward authentication: another server is asked who a client is and what it may do, as oauth2-proxy, Authelia and
+//! Forward authentication: another server decides who a client is and what it may do, as oauth2-proxy, Authelia and
 //! others offer it.
 //!
-//! It gets the request's header without its body, as a GET, and learns what was asked for from `X-Forwarded-…` and
-//! `X-Original-…`. With 2xx the request goes on; any other answer is the client's. Where there is none in time, nothing
-//! is let through.
+//! The authentication server gets the request's header fields without its body, as a GET; `X-Forwarded-…` and
+//! `X-Original-…` describe the original request. With a 2xx response the request is admitted; any other response goes
+//! to the client. Without a response in time, the request is refused.
 
 use std::time::Duration;
 
@@ -28,10 +28,10 @@ use crate::proxy::h1::sections::FieldSection;
 use crate::proxy::messages::grpc;
 use crate::rt::clock;
 
-/// Largest body of a refusal that is passed on, in bytes.
+/// Maximum size of a refusal's body that is passed on, in bytes.
 const LARGEST_BODY: usize = 256 * 1024;
 
-/// What is passed on of a refusal.
+/// Header fields of a refusal that are passed on.
 const PASSED_ON: [&str; 11] = [
     "set-cookie",
     "location",
@@ -46,7 +46,7 @@ const PASSED_ON: [&str; 11] = [
     "vary",
 ];
 
-/// Fields that the authentication server does not get: those about the body, a cached copy, or another protocol.
+/// Header fields that the authentication server does not get: about the body, a cached copy, or another protocol.
 const NOT_ASKED: [&str; 9] = [
     "accept-encoding",
     "range",
@@ -59,26 +59,26 @@ const NOT_ASKED: [&str; 9] = [
     "content-range",
 ];
 
-/// Whole families of the same.
+/// Prefixes of further such header fields.
 const NOT_ASKED_FAMILIES: [&[u8]; 2] = [b"sec-websocket-", b"proxy-"];
 
-/// An answer of the authentication server, with its body.
+/// A response of the authentication server, with its body.
 type AuthAnswer = (Response<()>, Bytes);
 
-/// Why there is none.
+/// Why there is no response.
 enum NoAnswer {
     Late,
     Failed(String),
 }
 
 impl GuardedRequest<'_> {
-    /// Asks the authentication server; says which fields the app gets where it lets the request pass.
+    /// Asks the authentication server; returns the header fields that the app gets if the request is admitted.
     pub(super) async fn ask_server(&mut self, auth: &RouteAuth) -> Result<Vec<u8>, AfterRequest> {
         let Some(address) = &auth.forward else {
             return Ok(Vec::new());
         };
         if self.has_several(b"authorization") {
-            // The server might look at one, and the app at the other.
+            // The server might read one field, and the app the other.
             let cause = "a request has one Authorization at most";
             let refusal = Refusal::new(RouteRefusal::Unauthorized, 400, cause);
             return Err(self.refuse(refusal).await);
@@ -113,13 +113,14 @@ impl GuardedRequest<'_> {
         let client = self.plane.guards.auth_client();
         let asking = async {
             let mut asked = client.request(question.clone()).await;
-            // A kept connection may have been closed while the question was on its way; the question can be repeated.
+            // An idle connection may have been closed while the request was on its way; the request is safe to
+            // repeat.
             if asked.as_ref().is_err_and(|error| !error.is_connect()) {
                 asked = client.request(question).await;
             }
             let answer = asked.map_err(|error| NoAnswer::Failed(explain(&error)))?;
             if answer.status().is_informational() {
-                // To the client, it would be the promise of another protocol.
+                // To the client, this status would announce another protocol.
                 let why = "it switches to another protocol instead of answering";
                 return Err(NoAnswer::Failed(why.into()));
             }
@@ -134,7 +135,7 @@ impl GuardedRequest<'_> {
         }
     }
 
-    /// What the authentication server is asked.
+    /// Returns the request for the authentication server.
     fn question(&self, address: &ForwardAddress) -> Option<Request<Empty<Bytes>>> {
         let (buffer, head) = (self.client.buffer.bytes(), self.head);
         let origin = &self.client.origin;
@@ -194,7 +195,7 @@ impl GuardedRequest<'_> {
                 }
             }
         }
-        // As the app gets it: a hop without an address adds none to a chain.
+        // The same as the app gets: a hop without an address adds none to the chain.
         match origin.forwarded_ip().as_bytes() {
             [] if chain.is_empty() => chain.extend_from_slice(b"unknown"),
             [] => chain.truncate(chain.len() - b", ".len()),
@@ -217,7 +218,7 @@ impl GuardedRequest<'_> {
         for (name, value) in written {
             fields.insert(name, HeaderValue::from_bytes(value).ok()?);
         }
-        // The mark ends a loop in which the server asked is lameduck, and asks again.
+        // The mark ends a loop in which the authentication server is lameduck too, and asks again.
         let (name, mark) = passes::mark();
         fields.append(name, HeaderValue::from_static(mark));
         Some(question)
@@ -230,7 +231,7 @@ impl GuardedRequest<'_> {
         named.count() > 1
     }
 
-    /// Gives the client the authentication server's answer.
+    /// Sends the client the authentication server's response.
     async fn pass_on(&mut self, answer: &Response<()>, body: Bytes) -> AfterRequest {
         let status = answer.status().as_u16();
         debug!(status, "the authentication server has refused a request");
@@ -245,7 +246,7 @@ impl GuardedRequest<'_> {
             let head_only = self.head.method == AskedMethod::Head;
             write_answer(&mut out, answer, &body, !keep_alive, head_only);
         }
-        // A client that takes its time keeps one copy, and not two.
+        // While a slow client receives the response, one copy stays in memory instead of two.
         drop(body);
         let cause = "the authentication server does not let the request pass".into();
         self.account.local(status, cause);
@@ -263,7 +264,7 @@ impl GuardedRequest<'_> {
     }
 }
 
-/// The body, within bounds.
+/// Reads the body, up to the maximum size.
 async fn read_body(mut body: Incoming) -> Result<Bytes, NoAnswer> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -279,7 +280,7 @@ async fn read_body(mut body: Incoming) -> Result<Bytes, NoAnswer> {
     Ok(read.freeze())
 }
 
-/// What has gone wrong, down to its cause.
+/// Returns an error's text with all its causes.
 fn explain(error: &dyn std::error::Error) -> String {
     let mut told = error.to_string();
     let mut cause = error.source();
@@ -290,7 +291,7 @@ fn explain(error: &dyn std::error::Error) -> String {
     told
 }
 
-/// Lines of the fields that the app gets.
+/// Returns the header fields that the app gets, as lines.
 fn copied(answer: &Response<()>, names: &[String]) -> Vec<u8> {
     let mut lines = Vec::new();
     for name in names {

@@ -1,10 +1,10 @@
-//! What a route asks of its clients before anything is done for them.
+//! Guards: a route's conditions that a request has to meet before anything is done for it.
 //!
-//! `admit` is asked once, after the route is found: first whether the client has to come by HTTPS, then, in this
-//! order, for networks and certificates (`access`), how many requests of a key are under way (`at_once`), how fast
-//! they come (`rate`), and who it is: `basic` by a password, `forward` by the answer of another server. `edit` is
-//! what the app then gets other than the client has sent it. Last come files: what is one is answered here, and what
-//! is none goes on to the route's pool.
+//! `admit` is called once, after the route is found. It checks first whether the client has to use HTTPS, then, in
+//! this order: networks and certificates (`access`), concurrent requests of a key (`at_once`), the request rate
+//! (`rate`), and the user: `basic` by a password, `forward` by the response of another server. `edit` makes the
+//! resulting changes to the head for the app. Files come last: a request for an existing file is answered here, any
+//! other goes on to the route's pool.
 
 mod access;
 mod at_once;
@@ -33,19 +33,19 @@ use crate::proxy::h1::request::RequestHead;
 use crate::proxy::per_client::{ClientKey, CountedKey};
 use crate::registry::routes::RouteRule;
 
-/// A request that has passed its route's guards, for as long as it is under way.
+/// A request's admission by its route's guards, kept until the request is over.
 #[derive(Debug)]
 pub struct RouteAdmission {
     /// The route.
     rule: Arc<RouteRule>,
-    /// Its place among the requests that are served at once.
+    /// Its place among the concurrent requests.
     _place: Option<CountedKey<u64>>,
     /// Header fields that the app gets, as lines.
     lines: Vec<u8>,
 }
 
 impl RouteAdmission {
-    /// What it makes of a copy of the request, which takes no place.
+    /// Returns the admission for a copy of the request, which takes no place.
     pub(super) fn of_copy(&self) -> Self {
         Self {
             rule: self.rule.clone(),
@@ -54,7 +54,7 @@ impl RouteAdmission {
         }
     }
 
-    /// Whether it is for this route, or for one that asks for the same.
+    /// Returns whether the admission is for this route, or for one with the same guards.
     pub(super) fn is_for(&self, rule: &Arc<RouteRule>) -> bool {
         Arc::ptr_eq(&self.rule, rule) || asks_for_the_same(&self.rule.route, &rule.route)
     }
@@ -71,18 +71,18 @@ fn asks_for_the_same(one: &Route, other: &Route) -> bool {
         && one.files == other.files
 }
 
-/// A request at its route's guards.
+/// A request whose route's guards are being checked.
 struct GuardedRequest<'a> {
     plane: &'a Arc<DataPlane>,
     client: &'a mut ClientConnection,
     head: &'a RequestHead,
     account: &'a mut RequestRecord,
     rule: Arc<RouteRule>,
-    /// `None`: nobody knows.
+    /// The client's address; `None`: unknown.
     address: Option<IpAddr>,
 }
 
-/// A refusal: its reason, and the answer for the client.
+/// A refusal: its reason, and the response for the client.
 struct Refusal {
     reason: RouteRefusal,
     answer: LocalResponse,
@@ -102,7 +102,7 @@ impl Refusal {
     }
 }
 
-/// Whether a request may go its route's way: if so, that is noted in its account; if not, it has been answered.
+/// Decides whether a request is admitted: if so, that is stored in its record; if not, it has been answered.
 pub(super) async fn admit(
     plane: &Arc<DataPlane>,
     client: &mut ClientConnection,
@@ -112,7 +112,7 @@ pub(super) async fn admit(
     let Some(rule) = account.rule.clone() else {
         return Ok(());
     };
-    // What an earlier route has let in doesn't count for this one, nor keep a place.
+    // An admission by an earlier route doesn't count for this one, and must not keep a place.
     account.admission = None;
     account.occupied = head.len;
     let config = plane.registry.snapshot().config.clone();
@@ -143,8 +143,8 @@ pub(super) async fn admit(
     }
 }
 
-/// The same for a request that another process has let in: it takes its place among those that are served at once,
-/// however many they are, and is asked nothing more.
+/// The same for a request that another process has admitted: it takes its place among the concurrent requests, even
+/// beyond the limit, and nothing else is checked.
 pub(super) fn readmit(
     plane: &Arc<DataPlane>,
     client: &mut ClientConnection,
@@ -172,7 +172,7 @@ pub(super) fn readmit(
     }));
 }
 
-/// The client's address. Not the one of a trusted proxy that says it doesn't know whom it comes for.
+/// Returns the client's address; `None` if a trusted proxy reports that it doesn't know the address.
 fn guarded_address(
     config: &Config,
     client: &ClientConnection,
@@ -220,7 +220,7 @@ impl GuardedRequest<'_> {
         })
     }
 
-    /// Answers it in the app's place.
+    /// Sends the refusal instead of the app's response.
     async fn refuse(&mut self, refusal: Refusal) -> AfterRequest {
         self.count(refusal.reason);
         let is_whole = self.head.body.is_empty();
@@ -244,7 +244,7 @@ impl GuardedRequest<'_> {
         self.plane.counters.route_refused(name, reason);
     }
 
-    /// The number by which it is counted for a limit.
+    /// Returns the number under which the request is counted for a limit.
     fn counted_as(&self, limit: u64, key: &LimitKey) -> u64 {
         let state = &self.plane.guards;
         let buffer = self.client.buffer.bytes();
@@ -263,7 +263,7 @@ impl GuardedRequest<'_> {
         }
     }
 
-    /// The values of this header field that the app gets, in whatever spelling of its name.
+    /// Returns the values of a header field that the app gets, in any spelling of its name.
     fn field_values<'b>(&self, buffer: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
         let trusted = self.client.origin.trusted;
         self.head.fields.iter().filter_map(move |field| {
@@ -278,14 +278,14 @@ impl GuardedRequest<'_> {
     }
 }
 
-/// The value by which a request is counted. Only where there is one alone: of several, nobody knows which one the app
-/// takes.
+/// Returns the value under which a request is counted, if there is exactly one: of several, it is unknown which one
+/// the app uses.
 fn only_value<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
     let first = values.next().filter(|value| !value.is_empty())?;
     values.next().is_none().then_some(first)
 }
 
-/// Whether two names are one for an app that folds case and takes `_` for `-`.
+/// Returns whether two names are the same to an app that ignores case and treats `_` as `-`.
 fn same_name(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len()
         && one

@@ -1,4 +1,4 @@
-//! How fast requests of a key come.
+//! The guard that limits the request rate of one key.
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ fn whole_seconds(wait: Duration) -> u32 {
     u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
 }
 
-/// As in draft-ietf-httpapi-ratelimit-headers-10: the quota (`q`) of each window (`w`), what remains of it (`r`), and the
-/// seconds until there is more (`t`).
+/// Returns the fields of draft-ietf-httpapi-ratelimit-headers-10: the quota (`q`) of each window (`w`), the remaining
+/// requests (`r`), and the seconds until there are more (`t`).
 fn rate_fields(rule: &RateRule, seconds: u32) -> String {
     let (quota, window) = (rule.limit(), rule.period().as_secs());
     format!(
@@ -51,7 +51,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     #[test]
-    fn refused_client_is_told_the_limit_and_when_to_come_again() {
+    fn refused_client_is_told_the_limit_and_when_to_retry() {
         let ten = NonZeroU32::new(10).unwrap();
         let rule = RateRule::new(ten, Duration::from_secs(60), ten);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What is remembered of a request, on its way to another process.
+//! The record of a request that moves to another process.
 
 use crate::core::Time;
 use crate::core::retry::RetryReason;
@@ -8,7 +8,7 @@ use crate::proxy::transaction::request_id::RequestId;
 use crate::rt::clock;
 
 impl RequestRecord {
-    /// The record in the form that another process continues it from. `head` is the request's.
+    /// Exports the record in the form from which another process continues it. `head` is the request's head.
     pub(super) fn export(&self, id: &RequestId, head: &[u8]) -> MovedRequest {
         let rule = self.rule.as_ref();
         MovedRequest {
@@ -31,7 +31,8 @@ impl RequestRecord {
         }
     }
 
-    /// The reverse of [`Self::export`], without backend and route, which the caller has to look up in the registry.
+    /// Imports a record, the reverse of [`Self::export`]. Backend and route are left out: the caller has to look them
+    /// up in the registry.
     pub(super) fn import(moved: &MovedRequest) -> Self {
         let mut account = Self::new(
             clock::from_machine(moved.began_ns),

@@ -1,6 +1,7 @@
-//! Requests that go on in another process: tunnels, and streams of events.
+//! Requests that continue in another process: tunnels and event streams.
 //!
-//! Here they are offered, and handed out; `account` is what is remembered of them, and `resume` is how one goes on that has come from another process.
+//! This file offers requests and hands them over; `account` exports and imports their records; `resume` continues a
+//! request that came from another process.
 
 mod account;
 mod resume;
@@ -20,11 +21,12 @@ use crate::proxy::moving::{CountedElsewhere, MovedConnection, StayReason};
 use crate::proxy::upstream::moved::export_connection;
 use crate::registry::endpoint::{IdleConnection, Permit};
 
-/// The sockets of a client and a backend, and what is known of both.
+/// The sockets of a client and a backend, and the state of both.
 type MovedEnds = (Vec<OwnedFd>, MovedClient, MovedBackend);
 
 impl Transaction<'_> {
-    /// Offers a tunnel at a still point to the next process. True: it is now that process's.
+    /// Offers a tunnel that is paused between two messages to the next process. Returns true if that process has
+    /// taken it.
     pub(super) async fn offer_tunnel(
         &mut self,
         connection: &IdleConnection,
@@ -36,7 +38,7 @@ impl Transaction<'_> {
             Err(reason) => return self.stay(reason),
         };
         let (up, down, silent_since_ns) = tunnel.export();
-        // The bytes of its client are in the tunnel.
+        // Bytes that the client has sent are in the tunnel's own buffer.
         let mut request = self.account.export(self.id, head);
         request.trace_id = self.client.trace_id_text().unwrap_or_default();
         request.status = self.client.origin.switched();
@@ -53,7 +55,8 @@ impl Transaction<'_> {
             .await
     }
 
-    /// Offers a stream of events at a still point to the next process. True: it is now that process's.
+    /// Offers an event stream that is paused between two events to the next process. Returns true if that process has
+    /// taken it.
     pub(super) async fn offer_events(&mut self, resting: &RestingAttempt) -> bool {
         let (descriptors, client, backend) = match self.export_ends(&resting.connection) {
             Ok(ends) => ends,
@@ -98,14 +101,15 @@ impl Transaction<'_> {
         Ok((vec![client_socket, backend_socket], client, backend))
     }
 
-    /// It doesn't move in this hand-over.
+    /// Records that the request doesn't move in this hand-over.
     fn stay(&self, reason: StayReason) -> bool {
         let interrupt = &self.client.interrupt;
         interrupt.decline(reason.code(), reason.is_lasting());
         false
     }
 
-    /// Another process has it now. It is still in flight, and a drain in this process must count it, too.
+    /// Leaves the request to the process that has taken it. It is still in flight, and a drain in this process must
+    /// count it too.
     pub(super) fn leave_to_another(
         &self,
         connection: IdleConnection,

@@ -1,4 +1,4 @@
-//! A request that another process has begun.
+//! Continues a request that another process has begun.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ use crate::proxy::upstream::moved::{AdoptedSocket, find_backend, import_connecti
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 
-/// A request taken from another process that is not continued until that process has let go of it. It counts as in
-/// flight from now on, so that a drain waits for it.
+/// A request taken over from another process. It is not continued before that process has released it, but counts as
+/// in flight from the start, so that a drain waits for it.
 pub struct ResumedRequest {
     socket: AdoptedSocket,
     permit: Permit,
@@ -60,10 +60,10 @@ enum RestOfRequest {
 }
 
 impl ResumedRequest {
-    /// A tunnel, and its client.
+    /// Imports a tunnel and its client.
     ///
     /// # Errors
-    /// Why it can't go on here.
+    /// Why the tunnel can't be continued here.
     pub fn tunnel(
         plane: &DataPlane,
         socket: OwnedFd,
@@ -92,10 +92,10 @@ impl ResumedRequest {
         Ok((resumed, client))
     }
 
-    /// A stream of events, and its client.
+    /// Imports an event stream and its client.
     ///
     /// # Errors
-    /// Why it can't go on here.
+    /// Why the stream can't be continued here.
     pub fn events(
         plane: &DataPlane,
         socket: OwnedFd,
@@ -138,7 +138,7 @@ impl ResumedRequest {
     ) -> Result<Self, AdoptError> {
         let mut head = RequestHead::new();
         let bytes = &request.head.0;
-        // The request was accepted by the limits that held when it came.
+        // The request was accepted by the limits that applied when it arrived.
         let limits = HeadLimits {
             max_header: bytes.len(),
             max_uri: bytes.len(),
@@ -161,8 +161,8 @@ impl ResumedRequest {
         })
     }
 
-    /// Continues the request to its end, and returns what becomes of the client's connection. `head` becomes that of
-    /// the request. Call it on a data thread.
+    /// Continues the request to its end, and returns what happens to the client's connection. `head` is replaced by
+    /// the head of this request. Must be called on a data thread.
     pub async fn resume(
         self,
         plane: &Arc<DataPlane>,
@@ -190,7 +190,7 @@ impl ResumedRequest {
         };
         let head_bytes = request.head.0.clone();
         if let RestOfRequest::Tunnel { .. } = rest {
-            // For code that reads the request's head.
+            // The buffer holds the request head for code that reads it later.
             client.buffer = Buffer::of_carried(&head_bytes);
         }
         let id = RequestId::given(request.id.as_bytes());

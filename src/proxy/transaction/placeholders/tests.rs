@@ -7,7 +7,7 @@ use crate::registry::routes::RouteTable;
 use proptest::prelude::*;
 use std::sync::Arc;
 
-/// A route with these keys, ready to be used.
+/// Returns a route with these keys, ready to be used.
 fn rule(keys: &str) -> (config::Config, Arc<RouteRule>) {
     let text = format!(
         "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"app\"\n[[route]]\nname = \"r\"\npool = \"app\"\n{keys}"
@@ -24,7 +24,7 @@ struct Sent {
     client: ClientInfo,
 }
 
-/// A request with this target and these field lines, if it is one that lameduck takes.
+/// Returns a request with this target and these header field lines, if lameduck accepts it.
 fn sent(target: &[u8], lines: &[u8], config: &config::Config) -> Option<Sent> {
     let text = [
         b"GET ",
@@ -87,7 +87,7 @@ fn field(template: &str, target: &str, lines: &str) -> String {
 }
 
 #[test]
-fn each_placeholder_stands_for_its_part_of_the_request() {
+fn each_placeholder_expands_to_its_part_of_the_request() {
     let lines = "Cookie: a=1; b=2\r\nX-A: one\r\nx-a: two\r\ncookie: b=3;\te = \"4 5\" ; f\r\n";
     for (template, value) in [
         ("{host}", "a.test"),
@@ -120,7 +120,7 @@ fn each_placeholder_stands_for_its_part_of_the_request() {
 }
 
 #[test]
-fn only_what_an_untrusted_client_may_say_is_repeated() {
+fn claims_of_untrusted_clients_are_not_repeated() {
     for name in [
         "X-Forwarded-For",
         "X-Forwarded-Proto",
@@ -146,7 +146,7 @@ fn only_what_an_untrusted_client_may_say_is_repeated() {
 }
 
 #[test]
-fn trusted_proxies_say_who_came_and_how() {
+fn trusted_proxies_report_client_and_scheme() {
     let keys = "request_headers = { set = { X = \"{client} {scheme} {header.X-Forwarded-Proto}\" } }\n[headers]\ntrusted = [\"192.0.2.0/24\"]";
     let value = expanded(
         keys,
@@ -160,7 +160,7 @@ fn trusted_proxies_say_who_came_and_how() {
 }
 
 #[test]
-fn values_are_escaped_as_their_place_needs_it() {
+fn values_are_escaped_for_their_place() {
     let keys = "request_headers = { set = { X = \"<{header.A}{path}>\" } }";
     let request = ("/a/b", "A: \"<b>'&`\\ /%2e%\t?#\u{fc}\r\n");
     for (encoding, value) in [
@@ -198,7 +198,7 @@ fn text_that_would_become_too_long_is_refused() {
 }
 
 #[test]
-fn answer_to_a_text_that_became_too_long_has_whole_lines() {
+fn response_after_a_too_long_text_has_complete_lines() {
     let keys = format!(
         "response_headers = {{ set = {{ X-A = \"{{method}}\", X-B = {:?} }} }}",
         "{header.A}".repeat(16)
@@ -215,7 +215,7 @@ fn answer_to_a_text_that_became_too_long_has_whole_lines() {
 }
 
 #[test]
-fn memory_of_one_request_brings_nothing_into_the_next() {
+fn reused_memory_leaks_nothing_into_the_next_request() {
     let keys = "strip_prefix = \"/api\"\nrequest_headers = { set = { host = \"{header.A}\", X-A = \"{header.A}\" } }\nresponse_headers = { set = { X-B = \"{header.A}\" } }";
     let made = |target: &[u8], lines: &[u8]| {
         with_values(keys, (target, lines), |rule, values| {
@@ -240,7 +240,7 @@ fn memory_of_one_request_brings_nothing_into_the_next() {
     assert_eq!(next, ["", "b", "X-A: b\r\n", "X-B: b\r\n"]);
 }
 
-/// What a head is read as: its field lines, in lower case.
+/// Returns the header field lines that a strict parser finds in a head, in lower case.
 fn lines_of(head: &[u8]) -> Vec<String> {
     let mut storage = [httparse::EMPTY_HEADER; 200];
     let (_, fields) = httparse::parse_headers(head, &mut storage)
@@ -255,7 +255,8 @@ fn lines_of(head: &[u8]) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
-    /// Whatever a client sends, a rule adds the lines that it names and no other, and no control gets into them.
+    /// Whatever a client sends, a rule adds the lines that it names and no other, and no control character gets into
+    /// them.
     #[test]
     fn no_value_adds_a_line_or_a_control(
         target in prop::collection::vec(any::<u8>(), 0..40),
@@ -286,9 +287,9 @@ proptest! {
         }
     }
 
-    /// Whatever a client sends, what its path becomes is one path with at most one query, without dot segments.
+    /// Whatever a client sends, the result is one path with at most one query, without dot segments.
     #[test]
-    fn no_path_gets_out_of_its_place(
+    fn expanded_path_stays_within_its_place(
         target in "(/|\\.|%2[eEfF]|%5[cC]|\\\\|;|a|api|\\?|%|\\|){0,14}",
         value in prop::collection::vec(any::<u8>(), 0..20),
         which in 0usize..5,

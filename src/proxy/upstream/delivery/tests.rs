@@ -1,4 +1,4 @@
-//! What proves that a request never arrived, and what doesn't, on real sockets.
+//! Which events prove that a request never arrived, and which don't, on real sockets.
 
 mod encrypted;
 
@@ -15,11 +15,11 @@ use crate::net::accept_queue::AcceptState;
 use crate::registry::endpoint::tests::endpoint_at;
 
 const FIRST: &[u8] = b"POST /first HTTP/1.1\r\n\r\n";
-/// For a write that may never end.
+/// Timeout for a write that may never end.
 const PATIENCE: Duration = Duration::from_millis(200);
 const SECOND: &[u8] = b"POST /second HTTP/1.1\r\n\r\n";
 
-/// A kept connection that has carried one request, and the backend's end of it.
+/// Returns an idle connection that has carried one request, and the backend's end of it.
 async fn kept() -> (Box<IdleConnection>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (mut connection, theirs) =
@@ -50,14 +50,14 @@ async fn open(address: std::net::SocketAddr) -> Box<IdleConnection> {
     })
 }
 
-/// Sends a request, as the proxy would: without looking first.
+/// Sends a request without checking the connection first, as the proxy would.
 async fn write(connection: &mut IdleConnection, request: &[u8]) -> std::io::Result<()> {
     connection.requests += 1;
     connection.stream.write_all(request).await?;
     connection.stream.flush().await
 }
 
-/// Waits until the backend's end has so many unread bytes.
+/// Waits until the backend's end has this many unread bytes.
 async fn arrived(theirs: &TcpStream, bytes: usize) {
     let mut unread = vec![0; bytes];
     while theirs.peek(&mut unread).await.unwrap() < bytes {
@@ -70,11 +70,11 @@ async fn ended(connection: &mut IdleConnection) -> std::io::Result<usize> {
 }
 
 #[tokio::test]
-async fn what_was_written_to_a_closed_connection_never_arrived() {
+async fn request_written_to_a_closed_connection_never_arrived() {
     let (mut connection, theirs) = kept().await;
     drop(theirs);
     write(&mut connection, SECOND).await.unwrap();
-    // Its end first; a broken pipe if the reset was quicker.
+    // The end of the stream first; a broken pipe if the reset was quicker.
     assert!(!ended(&mut connection).await.is_ok_and(|count| count > 0));
     assert!(is_undelivered(&connection, SECOND.len() as u64).await);
 }
@@ -89,8 +89,8 @@ async fn the_end_of_the_stream_acknowledges_what_was_delivered_before() {
     assert!(!is_undelivered(&connection, SECOND.len() as u64).await);
 }
 
-/// A backend that closes with something unread resets at once. Nothing is acknowledged then either, which is why
-/// the rule asks for the stream's end first: the exchange reports this as a reset, and nobody asks any further.
+/// A backend that closes with unread bytes resets at once. In this case nothing is acknowledged either, which is why
+/// the rule requires the end of the stream first: the exchange reports this as a reset, and no proof is attempted.
 #[tokio::test]
 async fn a_reset_without_an_end_is_reported_as_a_reset() {
     let (mut connection, theirs) = kept().await;
@@ -101,8 +101,8 @@ async fn a_reset_without_an_end_is_reported_as_a_reset() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-/// A listener's queue takes a connection and its request, and dies with both: acknowledged, and read by nobody. It
-/// can't be told from a request that was read.
+/// An accept queue receives a connection and its request, and is closed with both: acknowledged, and read by nobody.
+/// This can't be told from a request that was read.
 #[tokio::test]
 async fn a_first_request_is_never_proven() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -113,7 +113,7 @@ async fn a_first_request_is_never_proven() {
     assert!(!is_undelivered(&connection, SECOND.len() as u64).await);
 }
 
-/// Once it is known to be out of the queue, the first request is judged like any other.
+/// Once the connection is known to have left the queue, the first request is judged like any other.
 #[tokio::test]
 async fn a_first_request_on_an_accepted_connection_is_proven() {
     for is_read in [false, true] {
@@ -139,27 +139,28 @@ async fn a_first_request_on_an_accepted_connection_is_proven() {
 }
 
 #[tokio::test]
-async fn a_backend_that_has_only_half_closed_may_have_read_it() {
+async fn half_closed_backend_may_have_read_the_request() {
     let (mut connection, mut theirs) = kept().await;
     SockRef::from(&theirs).shutdown(Shutdown::Write).unwrap();
     write(&mut connection, SECOND).await.unwrap();
     assert_eq!(ended(&mut connection).await.unwrap(), 0);
     theirs.read_exact(&mut [0; SECOND.len()]).await.unwrap();
     assert!(!is_undelivered(&connection, SECOND.len() as u64).await);
-    // Nor after it has closed for good: all was read, so no reset comes.
+    // Nor after the backend has closed for good: it read everything, so there is no reset.
     drop(theirs);
     assert!(!is_undelivered(&connection, SECOND.len() as u64).await);
 }
 
-/// It reads a part and then closes: one segment counts as undelivered, because the app never had the whole request
-/// (unless it has been acknowledged meanwhile, which takes the kernel 40 ms); of several, who knows what was read.
+/// The backend reads a part and then closes. A request in one segment counts as undelivered, because the app never
+/// had all of it (unless it was acknowledged meanwhile, which takes the kernel 40 ms); with several segments, it is
+/// unknown what was read.
 #[tokio::test]
-async fn a_half_closed_backend_that_reads_a_part_and_resets_had_it_only_in_part() {
+async fn half_closed_backend_that_resets_had_only_a_part_of_the_request() {
     for size in [100, 400_000] {
         let (mut connection, mut theirs) = kept().await;
         SockRef::from(&theirs).shutdown(Shutdown::Write).unwrap();
         let request = vec![b'x'; size];
-        // What the peer's kernel doesn't take is still unsent when the peer closes.
+        // Bytes that the peer's kernel doesn't accept are still unsent when the peer closes.
         let sending = tokio::time::timeout(PATIENCE, write(&mut connection, &request));
         let reading = async {
             arrived(&theirs, 60).await;

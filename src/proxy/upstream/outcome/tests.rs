@@ -20,7 +20,7 @@ fn watch(endpoint: &Endpoint) -> AttemptWatch<'_> {
     }
 }
 
-/// Failures with what each is counted as.
+/// Returns the error as which a failure is counted.
 fn judged(failure: ForwardFailure, proof: Option<retry::AttemptFailure>) -> Option<AttemptError> {
     let endpoint = endpoint();
     note_failure(&watch(&endpoint), failure, proof, Time::ZERO);

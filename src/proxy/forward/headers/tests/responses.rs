@@ -48,7 +48,7 @@ fn a_plain_response_is_copied_byte_for_byte() {
 }
 
 #[test]
-fn a_response_loses_what_is_of_the_hop() {
+fn hop_by_hop_fields_are_removed_from_a_response() {
     let text = "HTTP/1.1 200 OK\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2\r\nContent-Length: 5, 5\r\nA: b\r\n\r\n";
     assert_eq!(
         respond(text, &SAME),
@@ -168,7 +168,7 @@ fn framings() {
 }
 
 #[test]
-fn the_framing_that_a_client_can_take() {
+fn framing_suits_the_clients_version() {
     use ClientFraming::{Chunked, Dechunked, Same};
     for (body, old, new) in [
         (ResponseBody::None, Same, Same),

@@ -1,4 +1,4 @@
-//! What the fields mean: bodies, connections, expectations, upgrades.
+//! The meaning of header fields: bodies, connections, expectations, upgrades.
 
 use super::*;
 use crate::proxy::h1::framing::FramingError;
@@ -109,7 +109,7 @@ fn keep_alive() {
     assert!(!old("Proxy-Connection: keep-alive\r\n"));
 }
 
-/// RFC 9110 §7.6.1: what is nominated goes no further, unless the app relies on it.
+/// RFC 9110 §7.6.1: header fields that `Connection` names are not passed on, unless the app relies on them.
 #[test]
 fn nominations() {
     let head = get("Connection: x-hop, X-Forwarded-For, host, Authorization, Sec-Foo\r\nX-Hop: 1\r\nAuthorization: 2\r\nX-Forwarded-For: 3\r\nSec-Foo: 4\r\nX-HOP: 5\r\n").unwrap();

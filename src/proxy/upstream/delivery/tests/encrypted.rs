@@ -1,4 +1,4 @@
-//! The same over TLS, where other bytes are on the wire.
+//! The same tests over TLS, where the bytes on the wire differ.
 
 use tokio_rustls::TlsAcceptor;
 
@@ -38,7 +38,7 @@ fn transport() -> Transport {
     })
 }
 
-/// A new connection, and the backend's end of it.
+/// Returns a new connection, and the backend's end of it.
 async fn opened() -> (Box<IdleConnection>, Theirs) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -83,7 +83,7 @@ async fn answered(connection: &mut IdleConnection, theirs: &mut Theirs) {
 }
 
 #[tokio::test]
-async fn a_closed_connection_over_tls_never_took_it() {
+async fn request_on_a_closed_tls_connection_never_arrived() {
     for (is_kept, says_goodbye) in [(true, true), (true, false), (false, true)] {
         let (mut connection, mut theirs) = opened().await;
         if is_kept {
@@ -100,7 +100,7 @@ async fn a_closed_connection_over_tls_never_took_it() {
 }
 
 #[tokio::test]
-async fn what_was_read_over_tls_is_never_called_undelivered() {
+async fn request_read_over_tls_is_never_undelivered() {
     for (is_kept, says_goodbye) in [(true, true), (true, false), (false, true)] {
         let (mut connection, mut theirs) = opened().await;
         if is_kept {
@@ -118,7 +118,7 @@ async fn what_was_read_over_tls_is_never_called_undelivered() {
 }
 
 #[tokio::test]
-async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
+async fn session_tickets_are_ignored_and_close_notify_is_a_close() {
     let (mut connection, mut theirs) = opened().await;
     answered(&mut connection, &mut theirs).await;
     assert_eq!(check_idle(&mut connection), IdleState::Quiet);
@@ -131,11 +131,11 @@ async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
     assert_eq!(check_idle(&mut connection), IdleState::Closed);
 }
 
-/// Waits until the kernel has something for us.
+/// Waits until the kernel has received bytes for the proxy.
 async fn unread(connection: &IdleConnection) {
     while !socket::has_unread(&connection.stream) {
         tokio::task::yield_now().await;
     }
-    // The runtime has to hear of it, too.
+    // The runtime has to notice the bytes too.
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
