@@ -257,9 +257,9 @@ async fn crowd(canary: &Canary) {
 #[tokio::test]
 async fn pool_that_becomes_slow_or_hangs_is_taken_back_within_seconds() {
     for (mood, condition, says) in [
-        (Mood::Slow, "p99>1s", "p99>1s: "),
+        (Mood::Slow, "p99>1s", "p99>1000ms: "),
         (Mood::Slow, "p50>3x", "(the others' p50 is "),
-        (Mood::Hanging, "p99>1s", "p99>1s: "),
+        (Mood::Hanging, "p99>1s", "p99>1000ms: "),
     ] {
         let canary = Canary::start("split = { app = 1, next = 1 }").await;
         canary

@@ -319,9 +319,15 @@ async fn pages_that_are_not_taken_are_bounded_by_max_memory() {
     assert_eq!(refused.field("retry-after"), Some("2"));
     assert_eq!(refused.text(), "no memory is left for this answer\n");
     assert_eq!(ask(&mut client, "GET /short", "").await.text(), "short");
-    let log = rig.access_log(1).await;
-    assert!(log.iter().any(|line| line["status"] == 503), "{log:?}");
-    assert!(rig.limited("max_memory").await >= 2);
+    lameduck_rig::wait::until("a line about the 503", async || {
+        let log = rig.access_log(1).await;
+        log.iter().any(|line| line["status"] == 503)
+    })
+    .await;
+    lameduck_rig::wait::until("both to be counted", async || {
+        rig.limited("max_memory").await >= 2
+    })
+    .await;
     // Those who go give theirs back.
     drop(idle);
     for _ in 0..1000 {

@@ -17,6 +17,13 @@ async fn site(compression: &str, server: &str) -> Rig {
     std::fs::write(root.join("empty.html"), "").unwrap();
     let large: String = (0..24).map(|n| page(1_000_000) + &n.to_string()).collect();
     std::fs::write(root.join("large.html"), &large).unwrap();
+    // Not of this moment: the tag of a file that is still young changes when it is not any more.
+    let back_then = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for file in std::fs::read_dir(&root).unwrap() {
+        let path = file.unwrap().path();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(back_then).unwrap();
+    }
     std::fs::write(dir.path().join("gone.html"), page(5_000)).unwrap();
     let (backends, port) = backends(1).await;
     let gone = dir.path().join("gone.html");
