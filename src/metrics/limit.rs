@@ -29,7 +29,7 @@ pub enum ServerLimit {
     Uri,
     /// `max_body`: 413.
     Body,
-    /// `max_memory`: 408, 503, a short answer in the place of a page, or a stream of HTTP/2 refused.
+    /// `max_memory`: 408, 503, a short answer in the place of a page, a stream of HTTP/2 refused, or an answer cut.
     Memory,
     /// `max_memory_per_connection`: refused, and can be sent again.
     ConnectionMemory,

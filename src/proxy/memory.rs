@@ -8,9 +8,12 @@
 //! that has been incomplete for longest, which is answered with 408. The process has one budget, like it has one
 //! memory. Of large heads that are incomplete, only 64 are kept, however much room there is.
 
+mod stepped;
 mod streams;
+mod untaken;
 
 pub use streams::{StreamMemory, StreamPlace, UnreadBody, UnsentContent};
+pub use untaken::{NARROW, SESSION_WINDOW, SessionMemory, UntakenAnswer};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

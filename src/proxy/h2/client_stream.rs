@@ -9,6 +9,7 @@ mod request;
 use std::io;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -22,8 +23,10 @@ use super::translated::{TranslatedStream, poll_read_translated, poll_write_trans
 use crate::core::retry;
 use crate::net::stream::{has_no_socket, poll_write_pieces};
 use crate::proxy::h1::chunked::start_chunk;
+use crate::proxy::memory::{SessionMemory, UntakenAnswer};
 use crate::proxy::messages::grpc;
 use crate::registry::endpoint::{IdleConnection, SessionStream};
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 use request::{CompleteHead, OutgoingRequest};
 
 /// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend
@@ -40,6 +43,10 @@ pub struct ClientStream {
     unseen: Option<retry::AttemptFailure>,
     /// What is wrong with the request or the response, where that is no lost connection.
     fault: Option<StreamFault>,
+    /// Through which the stream's user is interrupted.
+    interrupt: Arc<ConnectionInterrupt>,
+    /// Counts the content that is here and was not read.
+    untaken: Option<UntakenAnswer>,
     /// Last, so that it is dropped last: the end of a stream is signalled when all of the above is gone.
     entered: SessionStream,
 }
@@ -73,8 +80,13 @@ enum BackendBody {
 }
 
 impl ClientStream {
-    /// A stream that is opened when the head of its request is complete. `scheme`: of the connection.
-    pub fn new(entered: SessionStream, scheme: http::uri::Scheme) -> Self {
+    /// A stream that is opened when the head of its request is complete. `scheme`: of the connection. `interrupt`: through
+    /// which its user is interrupted.
+    pub fn new(
+        entered: SessionStream,
+        scheme: http::uri::Scheme,
+        interrupt: Arc<ConnectionInterrupt>,
+    ) -> Self {
         Self {
             request: OutgoingRequest::new(scheme),
             download: BackendBody::Unasked,
@@ -82,6 +94,8 @@ impl ClientStream {
             content: Bytes::new(),
             unseen: None,
             fault: None,
+            interrupt,
+            untaken: None,
             entered,
         }
     }
@@ -99,6 +113,11 @@ impl ClientStream {
     /// What is wrong with the request or the response, where that is no lost connection.
     pub fn fault(&self) -> Option<StreamFault> {
         self.fault
+    }
+
+    /// Whether the answer was ended because its client doesn't take it, and memory is short.
+    pub fn is_ended_untaken(&self) -> bool {
+        self.untaken.as_ref().is_some_and(UntakenAnswer::is_ended)
     }
 
     /// Notes what an error says about the request.
@@ -236,6 +255,9 @@ impl ClientStream {
             let count = self.content.len().min(out.remaining());
             out.put_slice(&self.content[..count]);
             self.content.advance(count);
+            if let Some(untaken) = &self.untaken {
+                untaken.consume(count);
+            }
             // The backend may send as much again.
             if let BackendBody::Plain(body) | BackendBody::Chunked(body) = &mut self.download {
                 let _ = body.flow_control().release_capacity(count);
@@ -263,6 +285,10 @@ impl ClientStream {
         };
         match sender.send_request(begun.request, begun.whole) {
             Ok((response, body)) => {
+                let stream = response.stream_id().as_u32();
+                let memory = self.entered.session().account::<SessionMemory>();
+                let memory = memory.unwrap_or_default();
+                self.untaken = Some(memory.open_answer(stream, &self.interrupt));
                 self.download = BackendBody::Head {
                     response,
                     bodiless: begun.bodiless,

@@ -15,19 +15,14 @@ use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::{KEPT, has_room};
+use super::has_room;
+use super::stepped::{SteppedCharge, UNCOUNTED};
 
 /// What an open stream costs: its task, its translated head, and the small buffers of its request and its answer.
 const STREAM: usize = 16 << 10;
 
-/// What is not counted of each connection: four streams, which are served however full the budget is.
-const UNCOUNTED: usize = 4 * STREAM;
-
-/// The rest is counted by so many bytes…
-const STEP: usize = 32 << 10;
-
-/// …and given back when so many are counted too much, so that a stream that comes and goes changes nothing.
-const SLACK: usize = 2 * STEP;
+// What is not counted of each connection: four streams, which are served however full the budget is.
+const _: () = assert!(UNCOUNTED == 4 * STREAM);
 
 /// What the crate keeps for a piece of content besides its bytes.
 const PIECE: usize = 128;
@@ -35,18 +30,16 @@ const PIECE: usize = 128;
 /// The account of one connection.
 #[derive(Debug, Default)]
 pub struct StreamMemory {
-    /// Bytes that are kept now.
-    held: AtomicUsize,
-    /// Of `held`: content that the client has not taken.
+    /// What is kept now, and what of that is counted.
+    charge: SteppedCharge,
+    /// Of that: content that the client has not taken.
     unsent: AtomicUsize,
-    /// What is counted in `max_memory`.
-    counted: AtomicUsize,
     /// Streams wait until content of this connection has gone.
     is_awaited: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
     /// Open bodies of requests by their streams: what has come of each and was not read.
     bodies: Mutex<BTreeMap<u32, usize>>,
-    /// Of `held`: all of these together.
+    /// Of what is kept: all of these together.
     unread: AtomicUsize,
     /// The connection's task, which reads no further until some of that is read.
     reader: AtomicWaker,
@@ -55,11 +48,11 @@ pub struct StreamMemory {
 impl StreamMemory {
     /// A place for one more stream. `None`: no memory is left, and this connection has its four.
     pub fn open_stream(self: &Arc<Self>) -> Option<StreamPlace> {
-        let held = self.held.load(Ordering::Relaxed);
+        let held = self.charge.held();
         if held + STREAM > UNCOUNTED && !has_room() {
             return None;
         }
-        self.hold(STREAM);
+        self.charge.hold(STREAM);
         Some(StreamPlace(self.clone()))
     }
 
@@ -67,7 +60,7 @@ impl StreamMemory {
     pub fn hand_over(self: &Arc<Self>, bytes: Bytes) -> UnsentContent {
         let held = bytes.len() + PIECE;
         self.unsent.fetch_add(held, Ordering::Relaxed);
-        self.hold(held);
+        self.charge.hold(held);
         UnsentContent {
             bytes,
             held,
@@ -93,9 +86,7 @@ impl StreamMemory {
 
     /// The same, without waiting.
     pub fn is_short(&self) -> bool {
-        self.unsent.load(Ordering::Relaxed) > 0
-            && self.held.load(Ordering::Relaxed) > UNCOUNTED
-            && !has_room()
+        self.unsent.load(Ordering::Relaxed) > 0 && self.charge.held() > UNCOUNTED && !has_room()
     }
 
     /// The body of this stream's request, of which so much is here.
@@ -117,7 +108,7 @@ impl StreamMemory {
             return;
         }
         self.unread.fetch_add(bytes, Ordering::Relaxed);
-        self.hold(bytes);
+        self.charge.hold(bytes);
     }
 
     /// Whether more is read of the connection: not where no memory is left, and more of it is unread than is not counted. If
@@ -133,36 +124,8 @@ impl StreamMemory {
 
     fn forget_unread(&self, bytes: usize) {
         self.unread.fetch_sub(bytes, Ordering::Relaxed);
-        self.release(bytes);
+        self.charge.release(bytes);
         self.reader.wake();
-    }
-
-    fn hold(&self, bytes: usize) {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let beyond = held.saturating_sub(UNCOUNTED);
-        if beyond > self.counted.load(Ordering::Relaxed) {
-            self.count(beyond.next_multiple_of(STEP));
-        }
-    }
-
-    fn release(&self, bytes: usize) {
-        let held = self.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        let counted = self.counted.load(Ordering::Relaxed);
-        if counted == 0 {
-            return;
-        }
-        let beyond = held.saturating_sub(UNCOUNTED);
-        if held == 0 || counted - beyond.min(counted) >= SLACK {
-            self.count(beyond.next_multiple_of(STEP));
-        }
-    }
-
-    fn count(&self, bytes: usize) {
-        let before = self.counted.swap(bytes, Ordering::Relaxed);
-        match bytes > before {
-            true => KEPT.fetch_add(bytes - before, Ordering::Relaxed),
-            false => KEPT.fetch_sub(before - bytes, Ordering::Relaxed),
-        };
     }
 
     fn wake_waiting(&self) {
@@ -174,19 +137,13 @@ impl StreamMemory {
     }
 }
 
-impl Drop for StreamMemory {
-    fn drop(&mut self) {
-        self.count(0);
-    }
-}
-
 /// An open stream's part, given back on drop.
 #[derive(Debug)]
 pub struct StreamPlace(Arc<StreamMemory>);
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.release(STREAM);
+        self.0.charge.release(STREAM);
     }
 }
 
@@ -244,7 +201,7 @@ impl Buf for UnsentContent {
 impl Drop for UnsentContent {
     fn drop(&mut self) {
         self.memory.unsent.fetch_sub(self.held, Ordering::Relaxed);
-        self.memory.release(self.held);
+        self.memory.charge.release(self.held);
         if self.memory.is_awaited.load(Ordering::Acquire) {
             self.memory.wake_waiting();
         }
@@ -254,9 +211,10 @@ impl Drop for UnsentContent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::memory::stepped::{SLACK, STEP};
 
     fn counted(memory: &StreamMemory) -> usize {
-        memory.counted.load(Ordering::Relaxed)
+        memory.charge.counted()
     }
 
     #[test]
@@ -276,9 +234,6 @@ mod tests {
         let all = 10 * (64 << 10) - UNCOUNTED;
         assert!((all..all + SLACK + STEP).contains(&counted(&memory)));
         drop(content);
-        assert_eq!(
-            (counted(&memory), memory.held.load(Ordering::Relaxed)),
-            (0, 0)
-        );
+        assert_eq!((counted(&memory), memory.charge.held()), (0, 0));
     }
 }

@@ -25,6 +25,7 @@ use crate::proxy::h2::client_stream::ClientStream;
 use crate::proxy::h2::session_watch::{SessionExcess, SessionWatch, WatchedSession};
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::h2::wire::SessionWire;
+use crate::proxy::memory::{self, SessionMemory};
 use crate::proxy::upstream::ProxiedAddrs;
 use crate::proxy::upstream::connect::{ConnectError, dial};
 use crate::registry::endpoint::{
@@ -35,11 +36,12 @@ use crate::rt::panics;
 use crate::rt::shutdown_signal::ShutdownLevel;
 use crate::tls::upstream::Alpn;
 
-/// What the backend may send of one response before it was read: as much as two buffers of the HTTP/1 plane.
-const STREAM_WINDOW: u32 = 128 * 1024;
+/// Windows that were made narrow stay so for so long: each change is a frame that the backend has to acknowledge.
+const STAYS_NARROW: Duration = Duration::from_secs(5);
 
-/// The same for all of a session's responses: clients that don't read theirs must not hold up the others.
-const SESSION_WINDOW: u32 = 32 * 1024 * 1024;
+/// Streams that were reset and are remembered for a second: what the backend had sent by then is thrown away. For one that
+/// is not remembered, the `h2` crate would answer each frame with a reset, as if the backend were at fault.
+const RESET_STREAMS: usize = 1024;
 
 /// What is kept of a request until it can be written.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -119,9 +121,15 @@ fn connection(endpoint: &Arc<Endpoint>, entered: SessionStream) -> Box<IdleConne
         // Fail-open: it ends with its last stream, or it would keep the app from stopping.
         entered.session().close();
     }
+    let ticket = endpoint.connection_opened();
+    let scheme = endpoint.transport().0.scheme();
     Box::new(IdleConnection {
         epoch: entered.session().epoch,
-        stream: Box::new(ClientStream::new(entered, endpoint.transport().0.scheme())),
+        stream: Box::new(ClientStream::new(
+            entered,
+            scheme,
+            ticket.interrupt().clone(),
+        )),
         // Its session is closed when the transport changes.
         transport: endpoint.transports(),
         expires: Time::MAX,
@@ -130,7 +138,7 @@ fn connection(endpoint: &Arc<Endpoint>, entered: SessionStream) -> Box<IdleConne
         sent: 0,
         // The process has accepted it: it has sent SETTINGS.
         accepted: true,
-        ticket: endpoint.connection_opened(),
+        ticket,
     })
 }
 
@@ -147,7 +155,11 @@ async fn open(
     let sieve = HeadSieve::new(HeadSender::Backend, MAX_HEAD as usize);
     let watch = Arc::new(SessionWatch::default());
     let resets = plane.registry.snapshot().config.server.max_stream_resets;
-    let stream = WatchedSession::new(SessionWire::new(stream), watch.clone(), resets);
+    let memory = Arc::<SessionMemory>::default();
+    let window = memory.window();
+    memory.set_window(window);
+    let wire = SessionWire::new(stream);
+    let stream = WatchedSession::new(wire, watch.clone(), memory.clone(), resets);
     let stream = SievedStream::new(stream, sieve);
     let failed = |error: h2::Error| {
         let fault = error
@@ -156,23 +168,27 @@ async fn open(
         ConnectError::Failed(fault, format!("HTTP/2: {error}"))
     };
     let (sender, connection) = client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(SESSION_WINDOW)
+        .initial_window_size(window)
+        .initial_connection_window_size(memory::SESSION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD)
         .enable_push(false)
         // An answer that is malformed fails its own request and no other, however many there are: see `watch`.
         .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(RESET_STREAMS)
         // No stream before the backend's SETTINGS are here; the number changing shows that they are.
         .initial_max_send_streams(0)
         .handshake::<_, Bytes>(stream)
         .await
         .map_err(failed)?;
-    let session = Arc::new(BackendSession::new(epoch, sender.clone()));
+    let session = Arc::new(BackendSession::new(epoch, sender.clone(), memory.clone()));
     let (settled, settings) = oneshot::channel();
     let driver = SessionDriver {
         connection,
         watch,
+        memory,
+        window,
+        narrowed: None,
         session: session.clone(),
         sender: Some(sender),
         endpoint: endpoint.clone(),
@@ -206,6 +222,11 @@ async fn open(
 struct SessionDriver {
     connection: client::Connection<SievedStream<WatchedSession<SessionWire>>, Bytes>,
     watch: Arc<SessionWatch>,
+    memory: Arc<SessionMemory>,
+    /// What the backend may send of one response before it was read.
+    window: u32,
+    /// When that became less.
+    narrowed: Option<tokio::time::Instant>,
     session: Arc<BackendSession>,
     /// As long as it is here, the connection stays open.
     sender: Option<SendRequest<Bytes>>,
@@ -259,6 +280,7 @@ impl SessionDriver {
             self.last = Some(Box::pin(sleep(LAST_RESETS)));
         }
         loop {
+            self.choose_window();
             if let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) {
                 if let Err(error) = &result
                     && error.is_library()
@@ -299,6 +321,24 @@ impl SessionDriver {
             if self.last.is_none() {
                 self.last = Some(Box::pin(sleep(GOODBYE)));
             }
+        }
+    }
+
+    /// Asks for as much as there is memory for, of each response.
+    fn choose_window(&mut self) {
+        let window = self.memory.window();
+        let is_settled = || {
+            self.narrowed
+                .is_none_or(|since| since.elapsed() >= STAYS_NARROW)
+        };
+        if window == self.window || (window > self.window && !is_settled()) {
+            return;
+        }
+        // Until the backend has acknowledged the last change, there is no other: then its acknowledgement comes here first.
+        if self.connection.set_initial_window_size(window).is_ok() {
+            self.window = window;
+            self.memory.set_window(window);
+            self.narrowed = (window == memory::NARROW).then(tokio::time::Instant::now);
         }
     }
 

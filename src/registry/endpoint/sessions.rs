@@ -3,6 +3,7 @@
 //! Looking one up takes no lock. A session's own gate makes "still open?" and "one more stream" a single step, so
 //! that no stream enters a session that is about to close.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -33,11 +34,16 @@ pub struct BackendSession {
     uses: AtomicU64,
     sender: Mutex<Option<SendRequest<Bytes>>>,
     waker: AtomicWaker,
+    account: Arc<dyn Any + Send + Sync>,
 }
 
 impl BackendSession {
-    /// A session that allows no streams yet.
-    pub fn new(epoch: u64, sender: SendRequest<Bytes>) -> Self {
+    /// A session that allows no streams yet. `account`: what the proxy counts of it, for [`BackendSession::account`].
+    pub fn new(
+        epoch: u64,
+        sender: SendRequest<Bytes>,
+        account: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
         Self {
             epoch,
             gate: Gate::new(true),
@@ -45,7 +51,13 @@ impl BackendSession {
             uses: AtomicU64::new(0),
             sender: Mutex::new(Some(sender)),
             waker: AtomicWaker::new(),
+            account,
         }
+    }
+
+    /// What the proxy counts of it, if that is of this type.
+    pub fn account<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::downcast(self.account.clone()).ok()
     }
 
     /// Takes note of what the backend allows now.
