@@ -20,13 +20,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::yield_now;
 
 use super::problem::{ProblemDocument, ProblemKind};
 
 /// Connections of one door that wait for their request, or for the end of a probe's answer. More than the accept loop
 /// takes in one turn: one whose request is there when it is accepted is read before it can lose its place.
 pub(super) const WAITING: usize = 256;
+
+/// So many requests that are no probes begin before those that have come meanwhile are looked at: there may be probes among
+/// them.
+const TURNS: usize = 8;
 
 /// What a request keeps its connection for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,7 +67,7 @@ impl AdminClass {
 
     /// The class of a request; `None`: a probe, which is always answered.
     fn of(method: &Method, path: &str) -> Option<Self> {
-        if path.starts_with("/-/") || path == "/metrics" {
+        if is_probe(path) || path == "/metrics" {
             return None;
         }
         Some(match *method {
@@ -73,6 +78,11 @@ impl AdminClass {
             _ => AdminClass::Change,
         })
     }
+}
+
+/// Whether this is a question that an orchestrator stops the process for, if it gets no answer.
+fn is_probe(path: &str) -> bool {
+    path.starts_with("/-/")
 }
 
 /// Where a connection comes from.
@@ -99,6 +109,8 @@ pub(super) struct DoorPlaces {
     table: Mutex<PlaceTable>,
     /// One source may have half of each class at most. Not where all come from one.
     shared: bool,
+    /// Turns to begin, for all but probes.
+    turns: Semaphore,
 }
 
 #[derive(Default)]
@@ -166,6 +178,7 @@ impl DoorPlaces {
         Arc::new(Self {
             table: Mutex::default(),
             shared,
+            turns: Semaphore::new(TURNS),
         })
     }
 
@@ -182,6 +195,8 @@ impl DoorPlaces {
             pushed_out,
             turn: Mutex::new(Some(turn)),
             was_asked: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
+            is_probed: AtomicBool::new(false),
         }))
     }
 
@@ -239,6 +254,10 @@ struct PlacesInner {
     turn: Mutex<Option<u64>>,
     /// A request has come.
     was_asked: AtomicBool,
+    /// The head of one has.
+    has_begun: AtomicBool,
+    /// The answer to a probe is being made.
+    is_probed: AtomicBool,
 }
 
 impl Drop for PlacesInner {
@@ -255,6 +274,29 @@ impl ConnectionSlot {
     /// Waits until another client needs the place.
     pub(super) async fn pushed_out(&self) {
         self.0.pushed_out.notified().await;
+    }
+
+    /// Whether the answer to a probe is being made.
+    pub(super) fn is_probed(&self) -> bool {
+        self.0.is_probed.load(Ordering::Relaxed)
+    }
+
+    /// Answers a request when it is its turn: probes come first, and of those that a client has sent ahead, one a turn.
+    pub(super) async fn answer<T>(self, path: String, answer: impl Future<Output = T>) -> T {
+        let is_first = !self.0.has_begun.swap(true, Ordering::Relaxed);
+        if is_probe(&path) {
+            self.0.is_probed.store(true, Ordering::Relaxed);
+            if !is_first {
+                yield_now().await;
+            }
+            let answer = answer.await;
+            self.0.is_probed.store(false, Ordering::Relaxed);
+            return answer;
+        }
+        let turn = self.0.places.turns.acquire().await;
+        yield_now().await;
+        drop(turn);
+        answer.await
     }
 
     /// A whole request is there: the connection is among the youngest again. False: it was pushed out, and goes; not if
@@ -335,6 +377,8 @@ fn full(class: AdminClass) -> ProblemDocument {
     );
     ProblemDocument::new(ProblemKind::TooManyConnections, detail)
         .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        // What a client has sent ahead would be refused, too.
+        .header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// An answer's body, with the place that it takes.
@@ -364,117 +408,4 @@ impl HttpBody for Guarded {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    fn is_out(seat: &ConnectionSlot) -> bool {
-        seat.pushed_out().now_or_never().is_some()
-    }
-
-    fn address(text: &str) -> ConnectionSource {
-        ConnectionSource::of(text.parse().unwrap())
-    }
-
-    #[test]
-    fn oldest_waiting_connection_of_the_largest_crowd_loses_its_place() {
-        let places = DoorPlaces::new(true);
-        let good = places.enter(address("10.0.0.1"));
-        let crowd: Vec<_> = (0..WAITING)
-            .map(|_| places.enter(address("10.0.0.9")))
-            .collect();
-        assert!(!is_out(&good), "older, but alone");
-        assert!(is_out(&crowd[0]));
-        assert!(!is_out(&crowd[1]));
-        // Newcomers of other sources are no reason to push each other out.
-        let other = places.enter(address("10.0.0.2"));
-        assert!(is_out(&crowd[1]) && !is_out(&other) && !is_out(&good));
-    }
-
-    #[test]
-    fn pushed_out_connections_that_have_not_gone_hold_up_the_next_ones() {
-        let places = DoorPlaces::new(true);
-        let flood: Vec<_> = (0..2 * WAITING - 1)
-            .map(|_| places.enter(address("10.0.0.9")))
-            .collect();
-        assert!(places.take_more());
-        let last = places.enter(address("10.0.0.9"));
-        assert!(!places.take_more(), "as many have to go as may stay");
-        drop(flood);
-        assert!(places.take_more());
-        drop(last);
-        assert_eq!(places.table.lock().open, 0);
-    }
-
-    #[test]
-    fn pushed_out_connection_has_its_first_request_answered_and_no_other() {
-        let places = DoorPlaces::new(true);
-        let (quick, slow) = (
-            places.enter(address("10.0.0.9")),
-            places.enter(address("10.0.0.9")),
-        );
-        assert!(quick.renew() && quick.renew());
-        let flood: Vec<_> = (0..WAITING)
-            .map(|_| places.enter(address("10.0.0.9")))
-            .collect();
-        assert!(is_out(&quick) && is_out(&slow));
-        assert!(!quick.renew(), "what was sent ahead is no work any more");
-        assert!(slow.renew() && !slow.renew());
-        assert!(!is_out(&flood[WAITING - 1]));
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one_source() {
-        assert_eq!(address("2001:db8::1"), address("2001:db8::2"));
-        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
-        assert_eq!(address("::ffff:10.0.0.1"), address("10.0.0.1"));
-    }
-
-    #[test]
-    fn busy_connection_is_not_pushed_out_and_waits_again_afterwards() {
-        let places = DoorPlaces::new(false);
-        let first = places.enter(ConnectionSource::User(0));
-        let busy = first.begin(AdminClass::Change).unwrap();
-        let crowd: Vec<_> = (0..WAITING + 10)
-            .map(|_| places.enter(ConnectionSource::User(0)))
-            .collect();
-        assert!(!is_out(&first));
-        drop(busy);
-        assert!(!is_out(&first), "it is the youngest now");
-        assert!(is_out(&crowd[10]));
-        assert_eq!(places.table.lock().waiting.len(), WAITING);
-        drop((first, crowd));
-        let table = places.table.lock();
-        assert!(table.waiting.is_empty() && table.crowd.is_empty() && table.busy.is_empty());
-    }
-
-    #[test]
-    fn one_source_gets_half_of_a_class_and_loopback_all_of_it() {
-        let places = DoorPlaces::new(true);
-        let take = |source: ConnectionSource| {
-            let seats = std::iter::repeat_with(|| places.enter(source).begin(AdminClass::Stream));
-            seats.map_while(|busy| busy).collect::<Vec<_>>()
-        };
-        let stranger = take(address("10.0.0.9"));
-        assert_eq!(stranger.len(), AdminClass::Stream.bound() / 2);
-        let other = take(address("10.0.0.1"));
-        assert_eq!(other.len(), AdminClass::Stream.bound() / 2);
-        drop((stranger, other));
-        assert_eq!(take(address("127.0.0.1")).len(), AdminClass::Stream.bound());
-    }
-
-    #[test]
-    fn requests_are_classed_by_what_they_wait_for() {
-        let class = |method: Method, path: &str| AdminClass::of(&method, path);
-        assert_eq!(class(Method::GET, "/-/ready"), None);
-        assert_eq!(class(Method::GET, "/metrics"), None);
-        assert_eq!(class(Method::GET, "/v1/pools"), Some(AdminClass::Read));
-        assert_eq!(class(Method::GET, "/v1/events"), Some(AdminClass::Stream));
-        let backend = "/v1/pools/app/backends/a";
-        let at = |last: &str| class(Method::POST, &format!("{backend}/{last}"));
-        assert_eq!(at("drain"), Some(AdminClass::Change));
-        assert_eq!(at("lease"), Some(AdminClass::Lease));
-        assert_eq!(class(Method::DELETE, backend), Some(AdminClass::Change));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -44,6 +45,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 /// For responses that are under way when the process stops.
 const GRACE: Duration = Duration::from_secs(2);
+/// Connections that are accepted before those that were accepted get their turn.
+const ACCEPTED_AT_ONCE: u32 = 32;
+/// For a probe's answer on a connection that has lost its place.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// Largest header block; the read buffer is twice as large.
 const MAX_HEADER: usize = 32 * 1024;
 
@@ -237,6 +242,7 @@ async fn open(
     let mut left = pin!(reached(phase.clone(), |phase| phase == DoorPhase::Left));
     let mut told = false;
     let mut is_left = false;
+    let mut accepted_at_once = 0;
     loop {
         let is_open = *phase.borrow() == DoorPhase::Open;
         let changed = reached(phase.clone(), |now| (now == DoorPhase::Open) != is_open);
@@ -263,6 +269,11 @@ async fn open(
                     told: (phase.clone(), stop.clone()),
                 };
                 connections.spawn(converse(stream, tls.clone(), talk));
+                accepted_at_once += 1;
+                if accepted_at_once == ACCEPTED_AT_ONCE {
+                    accepted_at_once = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
@@ -335,13 +346,17 @@ where
     } = talk;
     let kept = seat.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        let router = router.clone();
+        let (router, seat) = (router.clone(), seat.clone());
         request.extensions_mut().insert(seat.clone());
         request.extensions_mut().insert(peer);
         if shown {
             request.extensions_mut().insert(ShownCertificate);
         }
-        async move { Ok::<_, Infallible>(into_ok(router.oneshot(request.map(Body::new)).await)) }
+        async move {
+            let path = request.uri().path().to_owned();
+            let answer = router.oneshot(request.map(Body::new));
+            Ok::<_, Infallible>(into_ok(seat.answer(path, answer).await))
+        }
     });
     let stream = TokioIo::new(WriteStall::new(stream, WRITE_TIMEOUT));
     let connection = http1::Builder::new()
@@ -352,9 +367,18 @@ where
         .serve_connection(stream, service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
+        // A request that is there is read before the connection loses its place.
+        biased;
         ended = connection.as_mut() => ended,
         () = kept.pushed_out() => {
             tracing::debug!(%peer, "an admin connection made room for another one");
+            connection.as_mut().graceful_shutdown();
+            // A probe's answer is still made, and goes as far as the client takes it at once.
+            let answered = poll_fn(|cx| match connection.as_mut().poll(cx) {
+                Poll::Pending if kept.is_probed() => Poll::Pending,
+                _ => Poll::Ready(()),
+            });
+            let _ = timeout(LAST_ANSWER, answered).await;
             return;
         }
         () = stopped(stop) => {
@@ -371,6 +395,9 @@ where
         tracing::debug!(%error, "an admin connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 fn into_ok<T>(result: Result<T, Infallible>) -> T {
     match result {

@@ -29,7 +29,7 @@ pub enum ServerLimit {
     Uri,
     /// `max_body`: 413.
     Body,
-    /// `max_memory`: 408, 503, a short answer instead of a page, or a refused HTTP/2 stream.
+    /// `max_memory`: 408, 503, a short answer instead of a page, a refused HTTP/2 stream, or an answer that is cut.
     Memory,
     /// `max_memory_per_connection`: refused; the client may send it again.
     ConnectionMemory,

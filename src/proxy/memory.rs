@@ -8,9 +8,12 @@
 //! that has been incomplete for longest, which is answered with 408. There is one budget for the process, as there is
 //! one memory. Regardless of the budget, at most 64 large incomplete heads are kept.
 
+mod stepped;
 mod streams;
+mod untaken;
 
 pub use streams::{StreamMemory, StreamPlace, UnreadBody, UnsentContent};
+pub use untaken::{NARROW, SESSION_WINDOW, SessionMemory, UntakenAnswer};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

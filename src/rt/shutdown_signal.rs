@@ -85,14 +85,14 @@ impl ConnectionInterrupt {
     }
 
     /// Raises the level (never lowers it), and wakes the task if anything changed for it. Only one thread at a time may
-    /// raise.
+    /// raise, except to [`ShutdownLevel::Cut`], which needs no time.
     pub fn raise(&self, level: ShutdownLevel, at: Time) {
         let (now, at) = (self.level(), at.as_millis() as u64);
         if level < now || (level == now && at == self.at.load(Ordering::Acquire)) {
             return;
         }
         self.at.store(at, Ordering::Release);
-        self.level.store(level as u8, Ordering::Release);
+        self.level.fetch_max(level as u8, Ordering::AcqRel);
         self.waker.wake();
     }
 }

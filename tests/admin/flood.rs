@@ -1,5 +1,6 @@
 //! Strangers who take all the places that they can get: probes are answered all the while.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -157,6 +158,52 @@ async fn clients_that_never_read_metrics_keep_nobody_from_them() {
         deaf.push(stream);
     }
     probe(at).await;
+    server.stop().await;
+}
+
+/// Answers among these bytes.
+fn answers(seen: &[u8]) -> usize {
+    seen.windows(9).filter(|nine| nine == b"HTTP/1.1 ").count()
+}
+
+/// All requests are there before the server gets its turn, on the test's own thread: so what it does first is no matter of
+/// time.
+#[tokio::test]
+async fn probe_comes_before_what_others_have_sent_ahead() {
+    const FLOOD: usize = 200;
+    const AHEAD: usize = 100;
+    let server = all_doors().await;
+    for (at, path, most) in [
+        (server.http.unwrap(), "/v1/config", FLOOD),
+        (server.http.unwrap(), "/v1/openapi.json", FLOOD),
+        (server.probes.unwrap(), "/metrics", FLOOD),
+        // Probes, too: one of each client has its turn before another of the same.
+        (server.probes.unwrap(), "/-/ready", 15 * FLOOD),
+    ] {
+        let ask = |path: &str, times: usize| {
+            let mut stream = std::net::TcpStream::connect(at).unwrap();
+            let ask = format!("GET {path} HTTP/1.1\r\nhost: {at}\r\n\r\n").repeat(times);
+            stream.write_all(ask.as_bytes()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        };
+        let flood: Vec<_> = (0..FLOOD).map(|_| ask(path, AHEAD)).collect();
+        let mut probe = TcpStream::from_std(ask("/-/live", 1)).unwrap();
+        let mut answer = [0; 12];
+        tokio::time::timeout(PATIENCE, probe.read_exact(&mut answer))
+            .await
+            .expect("the probe is not answered")
+            .unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        let mut before = 0;
+        for mut stream in flood {
+            let mut seen = Vec::new();
+            let _ = stream.read_to_end(&mut seen);
+            before += answers(&seen);
+        }
+        println!("{path}: {before} of {} came before", FLOOD * AHEAD);
+        assert!(before <= most, "{path}: {before} came before");
+    }
     server.stop().await;
 }
 

@@ -3,12 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::Response;
+
+use lameduck::server::rlimit;
 use lameduck_rig::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PREFACE, SETTINGS,
     WINDOW_UPDATE, frame, opening, settings, window_update,
 };
 use lameduck_rig::h2_client::{Client, answer, rig, soon};
-use lameduck_rig::proxy::Rig;
+use lameduck_rig::proxy::{GET as GET_HTTP1, Rig, Setup};
 use lameduck_rig::wait::{PATIENCE, until_within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -246,4 +250,98 @@ async fn take_body(mut call: TcpStream) -> usize {
     let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     call.write_all(answer).await.unwrap();
     total
+}
+
+/// What a backend that speaks HTTP/2 has for each request.
+static PAGE: [u8; 4 * MIB] = [b'y'; 4 * MIB];
+
+/// Such a backend.
+fn serve_http2(rig: &mut Rig) -> JoinHandle<()> {
+    let listener = TcpListener::from_std(rig.backends[0].take_listener()).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let head = Response::builder().header("content-length", PAGE.len());
+                    let head = head.body(()).unwrap();
+                    let mut body = respond.send_response(head, false).unwrap();
+                    // The proxy may have reset it by now.
+                    let _ = body.send_data(Bytes::from_static(&PAGE), true);
+                }
+            });
+        }
+    })
+}
+
+/// A client that has asked for the page. What the kernel takes for it is not the process's.
+async fn ask_for_page(rig: &Rig) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = soon(socket.connect(rig.address)).await.unwrap();
+    stream.write_all(GET_HTTP1.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Takes a page piece by piece, a few seconds long: how much came with its head, and the longest time without a piece.
+async fn read_slowly(mut stream: TcpStream) -> (usize, Duration) {
+    let (mut total, mut longest) = (0, Duration::ZERO);
+    let mut piece = vec![0; 32 << 10];
+    let mut last = Instant::now();
+    while total < PAGE.len() {
+        let count = soon(stream.read(&mut piece)).await.unwrap_or(0);
+        if count == 0 {
+            break;
+        }
+        total += count;
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if total / piece.len() > (total - count) / piece.len() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    (total, longest)
+}
+
+/// Every answer of a backend that speaks HTTP/2 may be 128 KiB ahead of its client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_http2_backends_that_are_not_taken_are_bounded_by_max_memory() {
+    const CLIENTS: usize = 800;
+    rlimit::raise_limit();
+    let mut rig = Rig::new(Setup {
+        server: "max_memory = \"4MiB\"",
+        pool: "[pool.upstream]\nhttp2 = true\n",
+        ..Setup::default()
+    })
+    .await;
+    let backend = serve_http2(&mut rig);
+    let whole = async || rig.ask(GET_HTTP1).await.response().await.body.len();
+    assert_eq!(whole().await, PAGE.len());
+    let before = rig.memory();
+    // Somebody who began when there was room for all.
+    let slow = tokio::spawn(read_slowly(ask_for_page(&rig).await));
+    let mut deaf = Vec::new();
+    for _ in 0..CLIENTS {
+        deaf.push(ask_for_page(&rig).await);
+    }
+    // Without the bound it is 800 × 128 KiB, or 100 MiB.
+    let most = peak(&rig, before, 3).await;
+    println!("{} were cut", rig.limited("max_memory").await);
+    assert!(most < 64 * MIB, "{most} bytes are kept");
+    for _ in 0..3 {
+        assert_eq!(whole().await, PAGE.len());
+    }
+    let (total, longest) = slow.await.unwrap();
+    // Who takes nothing for a second is no bystander, be it that the machine has no time for it.
+    if longest < Duration::from_millis(900) {
+        assert!(
+            total >= PAGE.len(),
+            "a client that reads was cut at {total} bytes"
+        );
+    }
+    drop(deaf);
+    rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
+        .await;
+    assert_eq!(whole().await, PAGE.len());
+    backend.abort();
 }

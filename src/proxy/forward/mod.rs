@@ -45,6 +45,7 @@ use super::buffer::Buffer;
 use crate::config;
 use crate::core::Time;
 use crate::core::outlier::AttemptError;
+use crate::metrics::ServerLimit;
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client::heard::ClientLooks;
 use crate::proxy::client::upload::RequestUpload;
@@ -53,6 +54,7 @@ use crate::proxy::forward::min_rate::MinRatePace;
 use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::h1::request::{RequestBody, RequestHead};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
+use crate::proxy::h2::client_stream::ClientStream;
 use crate::registry::endpoint::outcomes::AttemptWatch;
 use crate::registry::endpoint::{CarriedRequest, IdleConnection, StreamGuard};
 use crate::registry::routes::RouteRule;
@@ -376,11 +378,7 @@ impl<'a> Exchange<'a> {
             self.answer_inquiry();
         }
         if upstream.level() == ShutdownLevel::Cut {
-            return Err(if self.begun {
-                ForwardFailure::Truncated(ResponseTruncation::CutByDrain)
-            } else {
-                ForwardFailure::Cut
-            });
+            return Err(self.failure_of_cut());
         }
         self.client.interrupt.register(cx.waker());
         if self.client.interrupt.level() == ShutdownLevel::Cut {
@@ -395,6 +393,18 @@ impl<'a> Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// The failure after the connection to the backend was cut.
+    #[cold]
+    fn failure_of_cut(&self) -> ForwardFailure {
+        if ClientStream::of(self.connection).is_some_and(ClientStream::is_ended_untaken) {
+            return self.limited(ServerLimit::Memory, 503);
+        }
+        match self.begun {
+            true => ForwardFailure::Truncated(ResponseTruncation::CutByDrain),
+            false => ForwardFailure::Cut,
+        }
+    }
+
     /// Answers a request for the list of what is in flight on the backend.
     #[cold]
     fn answer_inquiry(&self) {

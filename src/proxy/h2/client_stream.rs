@@ -9,6 +9,7 @@ mod request;
 use std::io;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -22,8 +23,10 @@ use super::translated::{TranslatedStream, poll_read_translated, poll_write_trans
 use crate::core::retry;
 use crate::net::stream::{has_no_socket, poll_write_pieces};
 use crate::proxy::h1::chunked::start_chunk;
+use crate::proxy::memory::{SessionMemory, UntakenAnswer};
 use crate::proxy::messages::grpc;
 use crate::registry::endpoint::{IdleConnection, SessionStream};
+use crate::rt::shutdown_signal::ConnectionInterrupt;
 use request::{CompleteHead, OutgoingRequest};
 
 /// A stream to a backend that speaks HTTP/1.1. If dropped before its response is complete, it is reset, so that the
@@ -40,6 +43,10 @@ pub struct ClientStream {
     unseen: Option<retry::AttemptFailure>,
     /// The fault in the request or the response, if the failure is not a lost connection.
     fault: Option<StreamFault>,
+    /// Interrupts the task that uses the stream.
+    interrupt: Arc<ConnectionInterrupt>,
+    /// Counts the content that has arrived and was not read.
+    untaken: Option<UntakenAnswer>,
     /// Last, so that it is dropped last: the end of a stream is signalled after everything above is dropped.
     entered: SessionStream,
 }
@@ -73,8 +80,13 @@ enum BackendBody {
 }
 
 impl ClientStream {
-    /// Creates a stream that is opened once the head of its request is complete. `scheme`: of the connection.
-    pub fn new(entered: SessionStream, scheme: http::uri::Scheme) -> Self {
+    /// Creates a stream that is opened once the head of its request is complete. `scheme`: of the connection. `interrupt`
+    /// interrupts the task that uses it.
+    pub fn new(
+        entered: SessionStream,
+        scheme: http::uri::Scheme,
+        interrupt: Arc<ConnectionInterrupt>,
+    ) -> Self {
         Self {
             request: OutgoingRequest::new(scheme),
             download: BackendBody::Unasked,
@@ -82,6 +94,8 @@ impl ClientStream {
             content: Bytes::new(),
             unseen: None,
             fault: None,
+            interrupt,
+            untaken: None,
             entered,
         }
     }
@@ -99,6 +113,11 @@ impl ClientStream {
     /// Returns the fault in the request or the response, if the failure is not a lost connection.
     pub fn fault(&self) -> Option<StreamFault> {
         self.fault
+    }
+
+    /// Whether the answer was ended because its client doesn't read it, and memory is short.
+    pub fn is_ended_untaken(&self) -> bool {
+        self.untaken.as_ref().is_some_and(UntakenAnswer::is_ended)
     }
 
     /// Notes what an error reveals about the request.
@@ -237,6 +256,9 @@ impl ClientStream {
             let count = self.content.len().min(out.remaining());
             out.put_slice(&self.content[..count]);
             self.content.advance(count);
+            if let Some(untaken) = &self.untaken {
+                untaken.consume(count);
+            }
             // The backend may send the same number of bytes again.
             if let BackendBody::Plain(body) | BackendBody::Chunked(body) = &mut self.download {
                 let _ = body.flow_control().release_capacity(count);
@@ -264,6 +286,10 @@ impl ClientStream {
         };
         match sender.send_request(begun.request, begun.whole) {
             Ok((response, body)) => {
+                let stream = response.stream_id().as_u32();
+                let memory = self.entered.session().account::<SessionMemory>();
+                let memory = memory.unwrap_or_default();
+                self.untaken = Some(memory.open_answer(stream, &self.interrupt));
                 self.download = BackendBody::Head {
                     response,
                     bodiless: begun.bodiless,

@@ -6,18 +6,24 @@
 
 use std::time::Duration;
 
-use super::frame_header::FRAME_HEADER;
+use super::frame_header::{FRAME_HEADER, PADDED};
 use crate::core::Time;
 use crate::rt::clock;
 
 /// Period over which reset streams are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// The frame type DATA.
+const DATA: u8 = 0;
+
 /// The frame type RST_STREAM.
 const RST_STREAM: u8 = 3;
 
 /// Size of an RST_STREAM frame, in bytes.
 const RESET: usize = 13;
+
+/// Bytes of a DATA frame up to and including the length of its padding.
+const PADDING: usize = FRAME_HEADER + 1;
 
 /// Error codes (RFC 9113 §7).
 const NO_ERROR: u32 = 0;
@@ -84,6 +90,13 @@ pub enum StreamEvent {
         /// Size of the payload, in bytes.
         length: usize,
     },
+    /// The stream has content.
+    Content {
+        /// The stream's number.
+        stream: u32,
+        /// Length in bytes, without padding, which is not kept.
+        length: usize,
+    },
     /// The stream is reset, with this code.
     Reset(u32),
 }
@@ -91,7 +104,7 @@ pub enum StreamEvent {
 /// Finds the frames in one direction of a connection, and the code of each RST_STREAM.
 #[derive(Debug, Default)]
 pub struct StreamScanner {
-    /// The current frame header, and the code of a reset.
+    /// The current frame header, and the code of a reset or the length of the padding.
     head: [u8; RESET],
     head_len: usize,
     /// Remaining bytes of a frame's payload, or of the bytes before the first frame.
@@ -114,6 +127,12 @@ impl StreamScanner {
         self.skip == 0 && self.head_len == 0
     }
 
+    /// Stream of the current frame.
+    fn stream(&self) -> u32 {
+        let [_, _, _, _, _, s, t, u, v, ..] = self.head;
+        u32::from_be_bytes([s, t, u, v]) & (u32::MAX >> 1)
+    }
+
     /// Processes bytes of this direction, and calls `found` for each event. A stream that is reset repeatedly counts
     /// once.
     pub fn follow(&mut self, mut bytes: &[u8], mut found: impl FnMut(StreamEvent)) {
@@ -126,6 +145,7 @@ impl StreamScanner {
             }
             let wanted = match self.head_len < FRAME_HEADER {
                 true => FRAME_HEADER,
+                false if self.head[3] == DATA => PADDING,
                 false => RESET,
             };
             let count = (wanted - self.head_len).min(bytes.len());
@@ -136,7 +156,8 @@ impl StreamScanner {
             match self.head_len {
                 FRAME_HEADER => {
                     let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                    if kind != RST_STREAM {
+                    let is_padded = kind == DATA && flags & PADDED != 0 && length > 0;
+                    if kind != RST_STREAM && !is_padded {
                         self.skip = length;
                         self.head_len = 0;
                     }
@@ -145,6 +166,17 @@ impl StreamScanner {
                         flags,
                         length,
                     });
+                    if kind == DATA && !is_padded {
+                        let stream = self.stream();
+                        found(StreamEvent::Content { stream, length });
+                    }
+                }
+                PADDING if kind == DATA => {
+                    self.skip = (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)) - 1;
+                    self.head_len = 0;
+                    let length = self.skip.saturating_sub(self.head[FRAME_HEADER].into());
+                    let stream = self.stream();
+                    found(StreamEvent::Content { stream, length });
                 }
                 RESET => {
                     let [.., s, t, u, v, a, b, c, d] = self.head;
@@ -177,4 +209,41 @@ pub fn is_malformed(code: u32) -> bool {
 /// that they don't need the rest of the request (RFC 9113 §8.1).
 pub fn is_early_end(code: u32) -> bool {
     code != NO_ERROR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_found_without_its_padding_however_the_bytes_come() {
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+            frame.extend(payload);
+            frame
+        };
+        let bytes = [
+            frame(1, 4, 1, b"head"),
+            frame(DATA, 0, 1, b"content"),
+            frame(DATA, PADDED, 3, b"\x03content\0\0\0"),
+            frame(DATA, PADDED, 3, b"\xffwrong"),
+            frame(DATA, 0, 5, b""),
+            frame(RST_STREAM, 0, 5, &[0, 0, 0, 8]),
+        ]
+        .concat();
+        for size in [1, 2, 7, bytes.len()] {
+            let mut scanner = StreamScanner::default();
+            let (mut content, mut resets) = (Vec::new(), Vec::new());
+            for piece in bytes.chunks(size) {
+                scanner.follow(piece, |event| match event {
+                    StreamEvent::Content { stream, length } => content.push((stream, length)),
+                    StreamEvent::Reset(code) => resets.push(code),
+                    StreamEvent::Frame { .. } => {}
+                });
+            }
+            assert_eq!(content, [(1, 7), (3, 7), (3, 0), (5, 0)], "by {size}");
+            assert_eq!(resets, [CANCEL], "by {size}");
+            assert!(scanner.is_between_frames());
+        }
+    }
 }

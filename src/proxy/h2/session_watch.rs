@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::meter::{OverheadCredit, PREFACE, kind};
 use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_early_end, is_provoked};
 use crate::net::stream::taken_of;
+use crate::proxy::memory::SessionMemory;
 
 /// GOAWAY on the connection, no stream of the backend accepted, ENHANCE_YOUR_CALM.
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
@@ -68,6 +69,7 @@ impl SessionWatch {
 pub struct WatchedSession<S> {
     stream: S,
     watch: Arc<SessionWatch>,
+    memory: Arc<SessionMemory>,
     quota: ResetQuota,
     credit: OverheadCredit,
     read: StreamScanner,
@@ -75,11 +77,17 @@ pub struct WatchedSession<S> {
 }
 
 impl<S> WatchedSession<S> {
-    /// Watches a new connection. `resets`: as in [`ResetQuota::new`].
-    pub fn new(stream: S, watch: Arc<SessionWatch>, resets: u32) -> Self {
+    /// Watches a new connection. `memory` counts the content; `resets`: as in [`ResetQuota::new`].
+    pub fn new(
+        stream: S,
+        watch: Arc<SessionWatch>,
+        memory: Arc<SessionMemory>,
+        resets: u32,
+    ) -> Self {
         Self {
             stream,
             watch,
+            memory,
             quota: ResetQuota::new(resets),
             credit: OverheadCredit::new(),
             read: StreamScanner::default(),
@@ -92,6 +100,7 @@ impl<S> WatchedSession<S> {
             read,
             quota,
             credit,
+            memory,
             ..
         } = self;
         let (mut is_within, mut is_worth_it) = (true, true);
@@ -102,6 +111,7 @@ impl<S> WatchedSession<S> {
                 flags,
                 length,
             } => is_worth_it &= credit.count_frame(kind, flags, length),
+            StreamEvent::Content { stream, length } => memory.receive(stream, length),
             StreamEvent::Reset(code) if is_early_end(code) => is_within &= quota.take(),
             StreamEvent::Reset(_) => {}
         });
@@ -127,7 +137,7 @@ impl<S> WatchedSession<S> {
                 quota.open();
                 credit.count_request();
             }
-            StreamEvent::Frame { .. } => {}
+            StreamEvent::Frame { .. } | StreamEvent::Content { .. } => {}
             StreamEvent::Reset(code) if is_provoked(code) => is_within &= quota.take(),
             StreamEvent::Reset(_) => {}
         });
@@ -150,6 +160,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedSession<S> {
                 let _ = Pin::new(&mut this.stream).poll_write(cx, &GOAWAY);
             }
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if this.memory.take_turn() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let before = out.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;

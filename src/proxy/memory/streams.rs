@@ -16,21 +16,15 @@ use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::{KEPT, has_room};
+use super::has_room;
+use super::stepped::{SteppedCharge, UNCOUNTED};
 
 /// Memory of an open stream in bytes: its task, its translated head, and the small buffers of its request and its
 /// response.
 const STREAM: usize = 16 << 10;
 
-/// Memory of each connection that is not counted, in bytes: four streams, which are served however full the budget
-/// is.
-const UNCOUNTED: usize = 4 * STREAM;
-
-/// Step in which further memory is counted, in bytes.
-const STEP: usize = 32 << 10;
-
-/// Memory is given back when this many bytes too many are counted, so that a single short stream changes nothing.
-const SLACK: usize = 2 * STEP;
+// Four streams of each connection are not counted; they are served however full the budget is.
+const _: () = assert!(UNCOUNTED == 4 * STREAM);
 
 /// Memory that the crate uses for a part of the content besides its bytes.
 const PIECE: usize = 128;
@@ -38,18 +32,16 @@ const PIECE: usize = 128;
 /// The memory of one connection.
 #[derive(Debug, Default)]
 pub struct StreamMemory {
-    /// Bytes in use now.
-    held: AtomicUsize,
-    /// The part of `held` that is content which the client has not received.
+    /// Memory in use now, and the part of it that is counted.
+    charge: SteppedCharge,
+    /// The part of it that is content which the client has not received.
     unsent: AtomicUsize,
-    /// Bytes counted towards `max_memory`.
-    counted: AtomicUsize,
     /// Whether streams wait until content of this connection has been sent.
     is_awaited: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
     /// Open request bodies by stream: the number of bytes that have arrived and were not read.
     bodies: Mutex<BTreeMap<u32, usize>>,
-    /// The part of `held` that is unread content, the sum of `bodies`.
+    /// The part of it that is unread content, the sum of `bodies`.
     unread: AtomicUsize,
     /// The connection's task, which stops reading until some of the unread content is read.
     reader: AtomicWaker,
@@ -58,11 +50,11 @@ pub struct StreamMemory {
 impl StreamMemory {
     /// Takes a place for another stream. `None`: no memory is left, and this connection has its four streams.
     pub fn open_stream(self: &Arc<Self>) -> Option<StreamPlace> {
-        let held = self.held.load(Ordering::Relaxed);
+        let held = self.charge.held();
         if held + STREAM > UNCOUNTED && !has_room() {
             return None;
         }
-        self.hold(STREAM);
+        self.charge.hold(STREAM);
         Some(StreamPlace(self.clone()))
     }
 
@@ -70,7 +62,7 @@ impl StreamMemory {
     pub fn hand_over(self: &Arc<Self>, bytes: Bytes) -> UnsentContent {
         let held = bytes.len() + PIECE;
         self.unsent.fetch_add(held, Ordering::Relaxed);
-        self.hold(held);
+        self.charge.hold(held);
         UnsentContent {
             bytes,
             held,
@@ -96,9 +88,7 @@ impl StreamMemory {
 
     /// The same, without waiting.
     pub fn is_short(&self) -> bool {
-        self.unsent.load(Ordering::Relaxed) > 0
-            && self.held.load(Ordering::Relaxed) > UNCOUNTED
-            && !has_room()
+        self.unsent.load(Ordering::Relaxed) > 0 && self.charge.held() > UNCOUNTED && !has_room()
     }
 
     /// Registers the body of this stream's request, of which `here` bytes have arrived.
@@ -120,7 +110,7 @@ impl StreamMemory {
             return;
         }
         self.unread.fetch_add(bytes, Ordering::Relaxed);
-        self.hold(bytes);
+        self.charge.hold(bytes);
     }
 
     /// Returns whether the connection may be read from: not if no memory is left and more is unread than the
@@ -136,36 +126,8 @@ impl StreamMemory {
 
     fn forget_unread(&self, bytes: usize) {
         self.unread.fetch_sub(bytes, Ordering::Relaxed);
-        self.release(bytes);
+        self.charge.release(bytes);
         self.reader.wake();
-    }
-
-    fn hold(&self, bytes: usize) {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let beyond = held.saturating_sub(UNCOUNTED);
-        if beyond > self.counted.load(Ordering::Relaxed) {
-            self.count(beyond.next_multiple_of(STEP));
-        }
-    }
-
-    fn release(&self, bytes: usize) {
-        let held = self.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        let counted = self.counted.load(Ordering::Relaxed);
-        if counted == 0 {
-            return;
-        }
-        let beyond = held.saturating_sub(UNCOUNTED);
-        if held == 0 || counted - beyond.min(counted) >= SLACK {
-            self.count(beyond.next_multiple_of(STEP));
-        }
-    }
-
-    fn count(&self, bytes: usize) {
-        let before = self.counted.swap(bytes, Ordering::Relaxed);
-        match bytes > before {
-            true => KEPT.fetch_add(bytes - before, Ordering::Relaxed),
-            false => KEPT.fetch_sub(before - bytes, Ordering::Relaxed),
-        };
     }
 
     fn wake_waiting(&self) {
@@ -177,19 +139,13 @@ impl StreamMemory {
     }
 }
 
-impl Drop for StreamMemory {
-    fn drop(&mut self) {
-        self.count(0);
-    }
-}
-
 /// An open stream's part of the memory, given back on drop.
 #[derive(Debug)]
 pub struct StreamPlace(Arc<StreamMemory>);
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.release(STREAM);
+        self.0.charge.release(STREAM);
     }
 }
 
@@ -247,7 +203,7 @@ impl Buf for UnsentContent {
 impl Drop for UnsentContent {
     fn drop(&mut self) {
         self.memory.unsent.fetch_sub(self.held, Ordering::Relaxed);
-        self.memory.release(self.held);
+        self.memory.charge.release(self.held);
         if self.memory.is_awaited.load(Ordering::Acquire) {
             self.memory.wake_waiting();
         }
@@ -257,9 +213,10 @@ impl Drop for UnsentContent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::memory::stepped::{SLACK, STEP};
 
     fn counted(memory: &StreamMemory) -> usize {
-        memory.counted.load(Ordering::Relaxed)
+        memory.charge.counted()
     }
 
     #[test]
@@ -279,9 +236,6 @@ mod tests {
         let all = 10 * (64 << 10) - UNCOUNTED;
         assert!((all..all + SLACK + STEP).contains(&counted(&memory)));
         drop(content);
-        assert_eq!(
-            (counted(&memory), memory.held.load(Ordering::Relaxed)),
-            (0, 0)
-        );
+        assert_eq!((counted(&memory), memory.charge.held()), (0, 0));
     }
 }

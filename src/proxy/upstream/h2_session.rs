@@ -25,6 +25,7 @@ use crate::proxy::h2::client_stream::ClientStream;
 use crate::proxy::h2::session_watch::{SessionExcess, SessionWatch, WatchedSession};
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::h2::wire::SessionWire;
+use crate::proxy::memory::{self, SessionMemory};
 use crate::proxy::upstream::ProxiedAddrs;
 use crate::proxy::upstream::connect::{ConnectError, dial};
 use crate::registry::endpoint::{
@@ -35,12 +36,13 @@ use crate::rt::panics;
 use crate::rt::shutdown_signal::ShutdownLevel;
 use crate::tls::upstream::Alpn;
 
-/// Flow-control window of one response, in bytes: as much as two buffers of the HTTP/1 plane.
-const STREAM_WINDOW: u32 = 128 * 1024;
+/// Time for which reduced windows stay reduced: each change is a frame that the backend has to acknowledge.
+const STAYS_NARROW: Duration = Duration::from_secs(5);
 
-/// Flow-control window of all responses of a session, in bytes: clients that don't read theirs must not block the
-/// others.
-const SESSION_WINDOW: u32 = 32 * 1024 * 1024;
+/// Most streams that are remembered for a second after they were reset: frames that the backend had sent by then are
+/// dropped. For a stream that is not remembered, the `h2` crate would answer each frame with a reset, as if the backend
+/// were at fault.
+const RESET_STREAMS: usize = 1024;
 
 /// Maximum number of a request's bytes that are buffered until they can be written.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -121,9 +123,15 @@ fn connection(endpoint: &Arc<Endpoint>, entered: SessionStream) -> Box<IdleConne
         // Fail-open: the session ends with its last stream, or it would keep the app from stopping.
         entered.session().close();
     }
+    let ticket = endpoint.connection_opened();
+    let scheme = endpoint.transport().0.scheme();
     Box::new(IdleConnection {
         epoch: entered.session().epoch,
-        stream: Box::new(ClientStream::new(entered, endpoint.transport().0.scheme())),
+        stream: Box::new(ClientStream::new(
+            entered,
+            scheme,
+            ticket.interrupt().clone(),
+        )),
         // If the transport changes, the whole session is closed.
         transport: endpoint.transports(),
         expires: Time::MAX,
@@ -132,7 +140,7 @@ fn connection(endpoint: &Arc<Endpoint>, entered: SessionStream) -> Box<IdleConne
         sent: 0,
         // The backend has sent SETTINGS, so its process has accepted the connection.
         accepted: true,
-        ticket: endpoint.connection_opened(),
+        ticket,
     })
 }
 
@@ -149,7 +157,11 @@ async fn open(
     let sieve = HeadSieve::new(HeadSender::Backend, MAX_HEAD as usize);
     let watch = Arc::new(SessionWatch::default());
     let resets = plane.registry.snapshot().config.server.max_stream_resets;
-    let stream = WatchedSession::new(SessionWire::new(stream), watch.clone(), resets);
+    let memory = Arc::<SessionMemory>::default();
+    let window = memory.window();
+    memory.set_window(window);
+    let wire = SessionWire::new(stream);
+    let stream = WatchedSession::new(wire, watch.clone(), memory.clone(), resets);
     let stream = SievedStream::new(stream, sieve);
     let failed = |error: h2::Error| {
         let fault = error
@@ -158,23 +170,27 @@ async fn open(
         ConnectError::Failed(fault, format!("HTTP/2: {error}"))
     };
     let (sender, connection) = client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(SESSION_WINDOW)
+        .initial_window_size(window)
+        .initial_connection_window_size(memory::SESSION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD)
         .enable_push(false)
         // A malformed response fails its own request and no other, however many there are: see `watch`.
         .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(RESET_STREAMS)
         // No stream before the backend's SETTINGS have arrived; a change of the number shows that they have.
         .initial_max_send_streams(0)
         .handshake::<_, Bytes>(stream)
         .await
         .map_err(failed)?;
-    let session = Arc::new(BackendSession::new(epoch, sender.clone()));
+    let session = Arc::new(BackendSession::new(epoch, sender.clone(), memory.clone()));
     let (settled, settings) = oneshot::channel();
     let driver = SessionDriver {
         connection,
         watch,
+        memory,
+        window,
+        narrowed: None,
         session: session.clone(),
         sender: Some(sender),
         endpoint: endpoint.clone(),
@@ -208,6 +224,11 @@ async fn open(
 struct SessionDriver {
     connection: client::Connection<SievedStream<WatchedSession<SessionWire>>, Bytes>,
     watch: Arc<SessionWatch>,
+    memory: Arc<SessionMemory>,
+    /// Flow-control window of one response, in bytes.
+    window: u32,
+    /// When the window was reduced.
+    narrowed: Option<tokio::time::Instant>,
     session: Arc<BackendSession>,
     /// Keeps the connection open as long as it exists.
     sender: Option<SendRequest<Bytes>>,
@@ -261,6 +282,7 @@ impl SessionDriver {
             self.last = Some(Box::pin(sleep(LAST_RESETS)));
         }
         loop {
+            self.choose_window();
             if let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) {
                 if let Err(error) = &result
                     && error.is_library()
@@ -301,6 +323,24 @@ impl SessionDriver {
             if self.last.is_none() {
                 self.last = Some(Box::pin(sleep(GOODBYE)));
             }
+        }
+    }
+
+    /// Sets the flow-control window of responses to what the memory allows.
+    fn choose_window(&mut self) {
+        let window = self.memory.window();
+        let is_settled = || {
+            self.narrowed
+                .is_none_or(|since| since.elapsed() >= STAYS_NARROW)
+        };
+        if window == self.window || (window > self.window && !is_settled()) {
+            return;
+        }
+        // Until the backend has acknowledged the last change, there is no other: then its acknowledgement comes here first.
+        if self.connection.set_initial_window_size(window).is_ok() {
+            self.window = window;
+            self.memory.set_window(window);
+            self.narrowed = (window == memory::NARROW).then(tokio::time::Instant::now);
         }
     }
 

@@ -3,6 +3,7 @@
 //! Looking up a session takes no lock. A session's own gate checks that it is open and counts the stream in one step,
 //! so that no stream enters a session that is about to close.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -34,11 +35,17 @@ pub struct BackendSession {
     uses: AtomicU64,
     sender: Mutex<Option<SendRequest<Bytes>>>,
     waker: AtomicWaker,
+    account: Arc<dyn Any + Send + Sync>,
 }
 
 impl BackendSession {
-    /// Creates a session that allows no streams yet.
-    pub fn new(epoch: u64, sender: SendRequest<Bytes>) -> Self {
+    /// Creates a session that allows no streams yet. `account` is what the proxy counts of it, returned by
+    /// [`BackendSession::account`].
+    pub fn new(
+        epoch: u64,
+        sender: SendRequest<Bytes>,
+        account: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
         Self {
             epoch,
             gate: Gate::new(true),
@@ -46,7 +53,13 @@ impl BackendSession {
             uses: AtomicU64::new(0),
             sender: Mutex::new(Some(sender)),
             waker: AtomicWaker::new(),
+            account,
         }
+    }
+
+    /// Returns what the proxy counts of the session, if it has this type.
+    pub fn account<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::downcast(self.account.clone()).ok()
     }
 
     /// Sets the number of concurrent streams that the backend allows now.
