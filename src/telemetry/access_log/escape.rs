@@ -92,14 +92,18 @@ pub(super) fn copy_judged(to: &mut [u8], from: &[u8]) -> u64 {
             let both = [u32::from_ne_bytes(first), u32::from_ne_bytes(last)].map(u64::from);
             judge(both[0] << 32 | both[1])
         }
-        _ => {
-            let mut found = 0;
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = *from;
-                found |= judge(SPACES << 8 | u64::from(*from));
-            }
-            found
+        2.. => {
+            let (first, last) = copy_ends::<2>(to, from);
+            let both = [u16::from_ne_bytes(first), u16::from_ne_bytes(last)].map(u64::from);
+            judge(SPACES << 32 | both[0] << 16 | both[1])
         }
+        _ => match (to.first_mut(), from.first()) {
+            (Some(to), Some(from)) => {
+                *to = *from;
+                judge(SPACES << 8 | u64::from(*from))
+            }
+            _ => 0,
+        },
     }
 }
 
