@@ -32,7 +32,7 @@ fn takes(meter: &mut Meter, frame: &[u8]) -> usize {
 }
 
 #[test]
-fn overhead_comes_to_an_end_and_work_does_not() {
+fn overhead_uses_up_the_credit_and_work_does_not() {
     const PING: u8 = 6;
     const WINDOW_UPDATE: u8 = 8;
     const PRIORITY: u8 = 2;
