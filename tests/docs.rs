@@ -13,6 +13,8 @@ mod book;
 mod examples;
 #[path = "docs/habits.rs"]
 mod habits;
+#[path = "docs/hand_over.rs"]
+mod hand_over;
 #[path = "docs/log_lines.rs"]
 mod log_lines;
 #[path = "docs/monitoring.rs"]

@@ -224,7 +224,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
             accept::receive(&front, stream, Some(peer)).await;
         }
         assert_eq!(plane.clients.open(), 0);
-        assert!(plane.access_log.flush(Duration::from_secs(5)));
+        assert!(plane.access_log.flush(Duration::from_secs(20)));
     };
     let thread = std::thread::Builder::new().name("proxy".to_owned());
     let served = thread.spawn(move || {

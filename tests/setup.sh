@@ -86,6 +86,10 @@ if [ ! -x "$prometheus/usr/bin/promtool" ] && ! command -v promtool >/dev/null; 
   fi
   rm -rf "$fetched"
 fi
+# What packages are installed in: no test has to fetch it.
+if [ "${CI:-}" = true ] && command -v mmdebstrap >/dev/null && grep -q '^ID=debian' /etc/os-release; then
+  ../packages/debian-root.sh ../../target >/dev/null
+fi
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
   echo "skipped: needs node 20 or later with npm (for tests/apps); https://nodejs.org or your package manager" >&2
   [ "${CI:-}" = true ] && exit 1

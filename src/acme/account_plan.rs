@@ -1,38 +1,38 @@
-//! The configuration as accounts and certificates.
+//! Accounts and certificates that the configuration asks for.
 
 use std::path::PathBuf;
 
 use crate::config::{AcmeChallenge, AcmeConfig, Config, ListenerConfig, ManagedCertificate};
 use crate::core::renewal::{ChallengeKind, ChallengeListeners, choose_challenge};
 
-/// An account at an authority, and what is ordered with it.
+/// An account at an authority, and the certificates that are ordered with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountPlan {
-    /// Its directory.
+    /// Directory of the account's files.
     pub dir: PathBuf,
-    /// The URL of the authority's directory.
+    /// URL of the authority's directory (RFC 8555, section 7.1.1).
     pub url: String,
-    /// As configured; the first listener's.
+    /// Settings of the first listener that uses the account.
     pub settings: AcmeConfig,
-    /// Each once, however many listeners have it.
+    /// Certificates, each once even if several listeners use it.
     pub certificates: Vec<CertificatePlan>,
 }
 
-/// A certificate that is to be there.
+/// A certificate that has to exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificatePlan {
-    /// Names and place.
+    /// Its names and files.
     pub managed: ManagedCertificate,
-    /// The authority's profile.
+    /// Profile at the authority, if one is configured.
     pub profile: Option<String>,
-    /// As configured.
+    /// Configured type of challenge.
     pub challenge: AcmeChallenge,
-    /// What could answer.
+    /// Listeners that could answer a challenge.
     pub listeners: ChallengeListeners,
 }
 
 impl CertificatePlan {
-    /// How to answer after so many failures.
+    /// Type of challenge to use after this many failures.
     pub fn challenge_kind(&self, failures: u32) -> ChallengeKind {
         match self.challenge {
             AcmeChallenge::Auto => choose_challenge(self.listeners, failures),
@@ -41,13 +41,13 @@ impl CertificatePlan {
         }
     }
 
-    /// Its name for people, and in the directory.
+    /// Its name in messages and in the directory.
     pub fn name(&self) -> &str {
         self.managed.names.first().map_or("", String::as_str)
     }
 }
 
-/// All accounts, in the order of the file.
+/// All accounts, in the order of the configuration.
 pub fn plan_accounts(config: &Config) -> Vec<AccountPlan> {
     let port = |listener: &ListenerConfig| listener.address.tcp().map(|address| address.port());
     let plain = || {

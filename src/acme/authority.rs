@@ -1,4 +1,4 @@
-//! Requests to an authority: one connection each, over HTTPS, bounded in time and length.
+//! Requests to an authority: one connection for each, over HTTPS, limited in time and length.
 
 use std::future::Future;
 use std::io;
@@ -24,29 +24,29 @@ use super::AcmeError;
 use crate::core::renewal::AuthorityFault;
 use crate::tls::{self, pem};
 
-/// How long a request may take, from the look-up of the name to the answer's last byte.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time for a request, from the lookup of the host name to the last byte of the response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// No answer is longer, in bytes.
-const MOST_BYTES: usize = 1 << 20;
+/// Longest response, in bytes.
+const MAX_ANSWER_LENGTH: usize = 1 << 20;
 
-/// Most characters of an authority's message that are shown.
-const MOST_TEXT: usize = 400;
+/// Longest part of an authority's message that is shown, in characters.
+const MAX_MESSAGE_LENGTH: usize = 400;
 
-/// Asks an authority.
+/// Client for requests to an authority.
 #[derive(Clone)]
 pub(super) struct AuthorityClient {
     tls: TlsConnector,
-    /// The `Retry-After` of the last answer, in seconds.
+    /// Seconds of the `Retry-After` field in the last response.
     asked: Arc<Mutex<Option<i64>>>,
 }
 
-/// Why there is no answer of use.
+/// Reason why there is no useful response.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 struct AuthorityRequestError {
     why: String,
-    /// An answer came, and this was its status.
+    /// Status, if there was a response.
     status: Option<StatusCode>,
 }
 
@@ -60,7 +60,7 @@ impl AuthorityRequestError {
 }
 
 impl AuthorityClient {
-    /// A client that trusts those in this file, or the system's authorities. May wait for the disk.
+    /// A client that trusts the authorities in this file, or those of the system. May wait for the disk.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, AcmeError> {
         let local = |why: String| AcmeError::new(AuthorityFault::Local, why);
         let mut roots = RootCertStore::empty();
@@ -95,12 +95,12 @@ impl AuthorityClient {
         })
     }
 
-    /// Takes the `Retry-After` of the last answer.
+    /// Takes the seconds of the `Retry-After` field in the last response.
     pub(super) fn take_asked(&self) -> Option<i64> {
         self.asked.lock().take()
     }
 
-    /// What went wrong, judged.
+    /// Classifies an error.
     pub(super) fn judge(&self, error: Error) -> AcmeError {
         let asked = self.take_asked();
         let (fault, why) = match error {
@@ -140,7 +140,7 @@ impl AuthorityClient {
         AcmeError { fault, why, asked }
     }
 
-    /// What is at this URL, as JSON: what needs no account.
+    /// Fetches JSON from a URL that needs no account.
     pub(super) async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, AcmeError> {
         let mut request = Request::new(BodyWrapper::default());
         let uri = url.parse::<Uri>();
@@ -152,7 +152,7 @@ impl AuthorityClient {
         serde_json::from_slice(answer.body()).map_err(|error| self.judge(Error::Json(error)))
     }
 
-    /// A request and its answer, whatever its status if it has a problem to tell.
+    /// Sends a request. A response with a problem document counts as one, whatever its status.
     async fn exchange(
         &self,
         request: Request<BodyWrapper<Bytes>>,
@@ -160,11 +160,11 @@ impl AuthorityClient {
         *self.asked.lock() = None;
         let host = request.uri().host().unwrap_or_default().to_owned();
         let is_post = request.method() == Method::POST;
-        let sent = tokio::time::timeout(PATIENCE, self.send(request)).await;
+        let sent = tokio::time::timeout(REQUEST_TIMEOUT, self.send(request)).await;
         let answer = sent.map_err(|_| {
             AuthorityRequestError::new(format!(
                 "{host} has not answered within {} s",
-                PATIENCE.as_secs()
+                REQUEST_TIMEOUT.as_secs()
             ))
         })??;
         *self.asked.lock() = retry_after(answer.headers(), SystemTime::now());
@@ -176,7 +176,7 @@ impl AuthorityClient {
         match has_problem {
             Ok(problem) if is_post && problem.status.is_some() => Ok(answer),
             Ok(problem) if is_post => {
-                // Not every authority repeats the status in the problem document.
+                // Some authorities do not repeat the status in the problem document.
                 let (parts, _) = answer.into_parts();
                 let body = serde_json::json!({
                     "type": problem.r#type,
@@ -240,7 +240,7 @@ impl AuthorityClient {
         let answer = sender.send_request(request).await;
         let answer = answer.map_err(|error| failed("no answer from", &error))?;
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, MOST_BYTES).collect().await;
+        let body = Limited::new(body, MAX_ANSWER_LENGTH).collect().await;
         let body = body.map_err(|error| failed("half an answer from", &error))?;
         Ok(Response::from_parts(parts, body.to_bytes()))
     }
@@ -261,7 +261,7 @@ impl HttpClient for AuthorityClient {
     }
 }
 
-/// `Retry-After` in seconds from now (RFC 9110, section 10.2.3).
+/// Value of `Retry-After` in seconds from now (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse::<u32>() {
@@ -272,7 +272,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
     i64::try_from(left.as_secs()).ok()
 }
 
-/// What an authority says, in one line of bounded length.
+/// Message of an authority, in one line of limited length.
 pub(super) fn describe_problem(problem: &Problem) -> String {
     let mut text = problem.detail.clone().unwrap_or_default();
     if text.is_empty() {
@@ -289,7 +289,7 @@ pub(super) fn describe_problem(problem: &Problem) -> String {
         true => ' ',
         false => letter,
     });
-    tame.take(MOST_TEXT).collect()
+    tame.take(MAX_MESSAGE_LENGTH).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A certificate as it is on the disk, and what is to be done about it.
+//! State of a certificate on the disk, and what has to be done about it.
 
 use tracing::{debug, info, warn};
 
@@ -14,14 +14,14 @@ use crate::core::renewal::{
 use crate::tls::certificate::{Certificate, date};
 use crate::tls::fingerprint::FileSet;
 
-/// A certificate as it is on the disk.
+/// State of a certificate on the disk.
 pub(super) struct CertificateState {
     pub(super) plan: CertificatePlan,
     pub(super) file: FileSet,
     pub(super) certificate: Option<Certificate>,
     pub(super) record: OrderRecord,
     pub(super) window: Option<RenewalWindow>,
-    /// When to ask for the window again.
+    /// Time to ask for the renewal window again, as Unix time in seconds.
     pub(super) ask_at: i64,
     pub(super) orders: (u64, u64),
 }
@@ -39,7 +39,7 @@ impl CertificateState {
         }
     }
 
-    /// Reads what has changed. May wait for the disk.
+    /// Reads files that have changed. May wait for the disk.
     pub(super) fn read(&mut self, store: &AccountStore) {
         if let Ok(record) = OrderRecord::load(store, self.plan.name()) {
             self.record = record;
@@ -103,7 +103,7 @@ impl CertificateState {
     }
 }
 
-/// What is known of a certificate, for the decision.
+/// Facts about a certificate that decide whether it is due.
 pub(super) fn gather_facts(
     plan: &CertificatePlan,
     certificate: Option<&Certificate>,
@@ -119,7 +119,7 @@ pub(super) fn gather_facts(
         let mut names = plan.managed.names.iter();
         names.any(|name| !certificate.names.contains(name))
     };
-    // By chance, and the same for all proxies that share the certificate, whenever they start.
+    // Random, but the same for all proxies that share the certificate, whenever they start.
     let chance = certificate.map_or(0.0, |certificate| {
         let [one, two, three, four, ..] = certificate.digest;
         f64::from(u32::from_be_bytes([one, two, three, four])) / (f64::from(u32::MAX) + 1.0)
@@ -133,7 +133,7 @@ pub(super) fn gather_facts(
     }
 }
 
-/// What is on the disk, however old; `None`: nothing.
+/// The certificate on the disk, even if it has expired; `None`: there is none.
 pub(super) fn load_certificate(plan: &CertificatePlan) -> Result<Option<Certificate>, String> {
     let file = &plan.managed.file;
     if !file.exists() {

@@ -1,5 +1,5 @@
-//! Challenges as files in the account's directory: all proxies that share the directory answer the challenges of
-//! each, since an authority may reach any of them.
+//! Challenges as files in the account's directory. All proxies that share the directory answer the challenges of each,
+//! because an authority may reach any of them.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,26 +15,26 @@ use tracing::warn;
 use super::store::AccountStore;
 use crate::core::renewal::ChallengeKind;
 use crate::tls::challenge::{ACME_TLS, OpenChallenges};
-use crate::tls::{self, digest_file};
+use crate::tls::{self, sha256};
 
-/// The directory below the account's.
+/// Directory of challenges, below that of the account.
 const DIRECTORY: &str = "challenges";
 
-/// How long a challenge is answered, in seconds, if it is not withdrawn.
-const LONGEST: i64 = 3600;
+/// Longest time for which a challenge is answered, in seconds.
+const MAX_AGE: i64 = 3600;
 
-/// A challenge to be answered.
+/// A challenge that has to be answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChallengeFile {
-    /// `http-01` or `tls-alpn-01`.
+    /// Type: `http-01` or `tls-alpn-01`.
     kind: String,
-    /// The name that the authority validates.
+    /// Name that the authority validates.
     name: String,
-    /// The token: the file's name, too.
+    /// Token; it is also the file's name.
     token: String,
-    /// What is answered (the key authorization of RFC 8555, section 8.1).
+    /// Answer: the key authorization of RFC 8555, section 8.1.
     answer: String,
-    /// When the challenge ends, as Unix time.
+    /// End of the challenge, as Unix time in seconds.
     until: i64,
 }
 
@@ -54,7 +54,7 @@ impl ChallengeFile {
             name: name.to_ascii_lowercase(),
             token: token.to_owned(),
             answer: answer.to_owned(),
-            until: now.saturating_add(LONGEST),
+            until: now.saturating_add(MAX_AGE),
         })
     }
 
@@ -62,14 +62,14 @@ impl ChallengeFile {
         format!("{}.json", self.token)
     }
 
-    /// Opens it to all proxies that share the directory.
+    /// Publishes the challenge to all proxies that share the directory.
     pub(super) fn open(&self, account: &AccountStore) -> io::Result<()> {
         let store = account.below(DIRECTORY)?;
         store.write_json(&self.file(), self)
     }
 }
 
-/// Withdraws the challenges for these names.
+/// Removes the challenges for these names.
 pub(super) fn close_challenges(account: &AccountStore, names: &[String]) {
     let store = AccountStore::at(&account.path(DIRECTORY));
     for file in store.list() {
@@ -80,15 +80,15 @@ pub(super) fn close_challenges(account: &AccountStore, names: &[String]) {
     }
 }
 
-/// What is read of the directories, with the certificates that were made for it.
+/// Reader of challenge files, with the certificates that it has made for them.
 #[derive(Default)]
 pub(super) struct ChallengeReader {
-    /// Certificates by name and answer: made once for each.
+    /// TLS configurations by name and answer, each made once.
     made: HashMap<(String, String), Arc<ServerConfig>>,
 }
 
 impl ChallengeReader {
-    /// All challenges that are open in these directories now. May wait for the disk.
+    /// All open challenges in these directories. May wait for the disk.
     pub(super) fn read<'a>(
         &mut self,
         accounts: impl Iterator<Item = &'a AccountStore>,
@@ -139,7 +139,7 @@ fn challenge_config(name: &str, answer: &str) -> Result<ServerConfig, String> {
     let told = |error: rcgen::Error| error.to_string();
     let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(told)?;
     params.distinguished_name = DistinguishedName::new();
-    let digest = digest_file(answer.as_bytes());
+    let digest = sha256(answer.as_bytes());
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(&digest)];
     let key = KeyPair::generate().map_err(told)?;
     let certificate = params.self_signed(&key).map_err(told)?;
@@ -147,7 +147,8 @@ fn challenge_config(name: &str, answer: &str) -> Result<ServerConfig, String> {
     let provider = tls::provider();
     let key = provider.key_provider.load_private_key(key);
     let key = key.map_err(|error| error.to_string())?;
-    // Not `with_single_cert`, which looks at the certificate as a client would, and does not know what is critical in it.
+    // `with_single_cert` would not work: it checks the certificate as a client does, and rejects its critical
+    // extension.
     let shown = CertifiedKey::new(vec![certificate.der().clone()], key);
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -156,7 +157,7 @@ fn challenge_config(name: &str, answer: &str) -> Result<ServerConfig, String> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
     config.alpn_protocols = vec![ACME_TLS.to_vec()];
-    // The certificate is for one handshake only.
+    // The certificate is for a single handshake, so no session is kept.
     config.send_tls13_tickets = 0;
     Ok(config)
 }
@@ -184,7 +185,7 @@ mod tests {
         close_challenges(&account, &["a.example".to_owned()]);
         let open = read(1003);
         assert!(open.http.is_empty() && open.tls.len() == 1);
-        assert!(read(1001 + LONGEST).tls.is_empty());
+        assert!(read(1001 + MAX_AGE).tls.is_empty());
         assert!(AccountStore::at(&account.path(DIRECTORY)).list().is_empty());
         for token in ["", "../x", "a/b", "a b"] {
             let kind = ChallengeKind::Http01;

@@ -1,4 +1,4 @@
-//! The round over all certificates: what is on the disk, what is due, and one order at a time for each account.
+//! The loop over all certificates: reads the disk, finds what is due, and runs one order at a time for each account.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,32 +23,33 @@ use crate::tls::challenge::OpenChallenges;
 use crate::tls::managed::{ManagedState, ManagedStatus};
 use crate::tls::server::CertificateInventory;
 
-/// Between two looks.
-const ROUND: Duration = Duration::from_secs(1);
+/// Time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Until an account with which another proxy orders is checked again, in seconds.
-const OTHERS_TURN: i64 = 2;
+/// Seconds until an account is checked again with which another proxy orders.
+const BUSY_PAUSE: i64 = 2;
 
-/// Until a directory that can't be used is tried again, in seconds.
+/// Seconds until a directory that can't be used is tried again.
 const DISK_PAUSE: i64 = 10;
 
-/// An account, and what it does at the moment.
+/// An account with its current activity.
 struct AccountState {
     plan: AccountPlan,
     certificates: Vec<CertificateState>,
-    /// The certificate that is being ordered, by its place.
+    /// Name of the certificate that is being ordered, and its task.
     running: Option<(String, JoinHandle<OrderEnd>)>,
-    /// The certificate whose window is asked for.
+    /// Name of the certificate whose renewal window is being fetched, and the task.
     asking: Option<(String, JoinHandle<Result<AdvisedWindow, AcmeError>>)>,
-    /// Nothing is tried before that, as Unix time.
+    /// Earliest time of the next attempt, as Unix time in seconds.
     not_before: i64,
-    /// No new order is made before that, because there were too many.
+    /// Earliest time of a new order after too many of them, as Unix time in seconds.
     limited_until: i64,
-    /// Why the directory can't be used, if it can't.
+    /// Reason why the directory can't be used, if it can't.
     disk_fault: Option<String>,
 }
 
-/// Orders and renews what the configuration asks for, for as long as the process. `config` is the one in force.
+/// Orders and renews the certificates of the configuration, for as long as the process runs. `config` has the current
+/// one.
 pub async fn keep_certificates(
     config: impl Fn() -> Arc<Config>,
     inventory: Arc<CertificateInventory>,
@@ -61,7 +62,7 @@ pub async fn keep_certificates(
         reader: ChallengeReader::default(),
     };
     let mut seen: Option<Arc<Config>> = None;
-    let mut round = interval(ROUND);
+    let mut round = interval(CHECK_INTERVAL);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         round.tick().await;
@@ -77,7 +78,7 @@ pub async fn keep_certificates(
 }
 
 struct CertificateManager {
-    /// This process among those that share a directory.
+    /// Identity of this process among those that share a directory.
     holder: String,
     inventory: Arc<CertificateInventory>,
     accounts: Vec<AccountState>,
@@ -85,7 +86,7 @@ struct CertificateManager {
 }
 
 impl CertificateManager {
-    /// Takes another configuration; what stays in it goes on.
+    /// Applies another configuration; what it has in common with the old one goes on.
     fn adopt(&mut self, plans: Vec<AccountPlan>) {
         let mut before = std::mem::take(&mut self.accounts);
         for plan in plans {
@@ -138,7 +139,7 @@ impl CertificateManager {
         self.publish(now);
     }
 
-    /// Reads what has changed on the disk.
+    /// Reads files that have changed.
     async fn read_disk(&mut self, now: i64) {
         let mut accounts = std::mem::take(&mut self.accounts);
         let mut reader = std::mem::take(&mut self.reader);
@@ -156,14 +157,14 @@ impl CertificateManager {
             let open = reader.read(stores.iter(), now);
             (accounts, reader, open)
         });
-        // A panic there ends this task, which is begun anew.
+        // A panic ends this task, and it is started again.
         #[allow(clippy::expect_used, reason = "what it had is gone with the panic")]
         let (accounts, reader, open) = read.await.expect("the look at the disk has panicked");
         (self.accounts, self.reader) = (accounts, reader);
         self.inventory.challenges.set(open);
     }
 
-    /// Takes note of an order that has ended.
+    /// Handles the end of an order.
     async fn end_order(&mut self, place: usize, now: i64) {
         let account = &mut self.accounts[place];
         if !account
@@ -193,7 +194,7 @@ impl CertificateManager {
                 }
             }
             OrderEnd::NotDue => {}
-            OrderEnd::Busy => account.not_before = now.saturating_add(OTHERS_TURN),
+            OrderEnd::Busy => account.not_before = now.saturating_add(BUSY_PAUSE),
             OrderEnd::Limited(until) => {
                 let most = account.plan.settings.orders_per_hour;
                 warn!(
@@ -212,7 +213,7 @@ impl CertificateManager {
         }
     }
 
-    /// Begins an order if one is due: first what is not there at all.
+    /// Starts an order if one is due; certificates that do not exist yet come first.
     fn begin_order(&mut self, place: usize, now: i64) {
         let account = &mut self.accounts[place];
         if account.running.is_some() || now < account.not_before {
@@ -222,7 +223,7 @@ impl CertificateManager {
         let due = certificates.filter(|state| {
             let facts = state.facts(now);
             let is_due = matches!(next_step(&facts, now), CertificateStep::Order(_));
-            // One that was begun is no new one.
+            // An order that was begun is continued, and does not count as new.
             is_due && (facts.is_ordered || now >= account.limited_until)
         });
         let Some(due) = due.min_by_key(|state| state.certificate.is_some()) else {
@@ -235,13 +236,13 @@ impl CertificateManager {
             holder: self.holder.clone(),
             inventory: self.inventory.clone(),
         };
-        // It waits for the disk again and again, which the control thread must not.
+        // The order often waits for the disk, which must not block the control thread.
         let running = move || Handle::current().block_on(order.run_order());
         let name = due.plan.name().to_owned();
         account.running = Some((name, tokio::task::spawn_blocking(running)));
     }
 
-    /// Asks when the authority wants renewals, one certificate after the other.
+    /// Fetches renewal windows from the authority, one certificate after the other.
     async fn ask_windows(&mut self, place: usize, now: i64) {
         let account = &mut self.accounts[place];
         if let Some((_, task)) = &account.asking

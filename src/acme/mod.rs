@@ -1,17 +1,12 @@
-//! Certificates by ACME (RFC 8555): ordered, renewed and kept on the disk, apart from everything that serves. What is due,
-//! and what a failure means, is decided in [`core::renewal`](crate::core::renewal).
+//! Certificates by ACME (RFC 8555): ordered, renewed and stored on the disk, apart from everything that serves
+//! requests. What is due, and what a failure means, is decided in [`core::renewal`](crate::core::renewal).
 //!
-//! Nothing here delays a client. `[listener.tls]` reads the files that this folder writes, as it reads any others,
-//! and [`tls::challenge`](crate::tls::challenge) answers authorities from the files in the directory. So it does not
-//! matter which of several proxies orders: the others see challenge and certificate in the directory they share.
+//! Nothing here delays a client. `[listener.tls]` reads the files that this module writes, like any other files, and
+//! [`tls::challenge`](crate::tls::challenge) answers authorities from files in the directory. So any of several proxies
+//! may order: the others find challenge and certificate in the directory that they share.
 //!
 //! - [`account_plan`]: the configuration as accounts and certificates;
 //! - [`manager`]: the loop that checks what is due, and starts one order at a time for each account;
-//! - `certificate_state`: a certificate as it is; `order_task`: one try, under the lease and with its note;
-//! - `order`: from the account to the certificate; each step is on the disk before the next one;
-//! - `authority`: requests to the authority; `renewal_info`: when it wants a renewal (ARI);
-//! - `store`, `record`, `order_lease`: the directory, and which of several proxies may order;
-//! - `challenge_files`: challenges in the directory, as what is answered.
 
 pub mod account_plan;
 mod authority;
@@ -31,13 +26,13 @@ use std::time::SystemTime;
 
 use crate::core::renewal::AuthorityFault;
 
-/// What went wrong with an order.
+/// A problem with an order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}; {}", fault.remedy())]
 struct AcmeError {
     fault: AuthorityFault,
     why: String,
-    /// What the authority asked for, in seconds (`Retry-After`).
+    /// Seconds of the authority's `Retry-After` field.
     asked: Option<i64>,
 }
 
@@ -50,14 +45,14 @@ impl AcmeError {
         }
     }
 
-    /// The disk's fault.
+    /// An error of the disk.
     fn local(what: &str, error: &std::io::Error) -> Self {
         let why = format!("{what}: {}", crate::config::plain(error));
         Self::new(AuthorityFault::Local, why)
     }
 }
 
-/// The wall clock as Unix time: what is kept on the disk, and what certificates say.
+/// Current Unix time in seconds, by the wall clock; files and certificates use it.
 fn unix_now() -> i64 {
     crate::rt::clock::unix_seconds(SystemTime::now())
 }

@@ -1,6 +1,6 @@
-//! One order, from the account to the certificate on the disk. What the next step needs is on the disk before it is
-//! taken, so that after a crash any process can go on: the account's key, the order's URL, the challenges, the
-//! certificate's key.
+//! One order, from the account to the certificate on the disk. Everything that the next step needs (the account's key,
+//! the order's URL, the challenges, the certificate's key) is on the disk before that step, so that after a crash any
+//! process can continue.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,35 +28,35 @@ use crate::core::renewal::{AuthorityFault, ChallengeKind};
 use crate::tls::certificate::Certificate;
 use crate::tls::challenge::ChallengeAnswers;
 
-/// The account's key, as DER in base64, and what the authority calls the account.
+/// File with the account's key (DER in base64), and file with the authority's data of the account.
 const ACCOUNT_KEY: &str = "account.key";
 const ACCOUNT: &str = "account.json";
 
-/// How long an attempt waits for the authority to validate, or to sign. The order goes on at the next attempt.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait of an attempt for the authority to validate or to sign. The order continues with the next attempt.
+const AUTHORITY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Between two looks at an order: the first time, and at most.
+/// Pause between two requests for an order's state: the first one, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(3);
 
-/// Until other proxies that share the directory have read a challenge: they check once a second.
-const SHARED_AFTER: Duration = Duration::from_millis(1500);
+/// Time until other proxies that share the directory have read a challenge, which they do once a second.
+const SHARING_TIME: Duration = Duration::from_millis(1500);
 
-/// An order under way.
+/// One attempt at an order.
 pub(super) struct OrderRun<'a> {
     pub(super) account: &'a AccountPlan,
     pub(super) plan: &'a CertificatePlan,
     pub(super) store: &'a AccountStore,
     pub(super) client: &'a AuthorityClient,
-    /// What authorities are answered by now.
+    /// Challenges that this process answers.
     pub(super) answers: &'a ChallengeAnswers,
     pub(super) record: &'a mut OrderRecord,
-    /// What is served now, to be replaced.
+    /// Certificate that is served now, and will be replaced.
     pub(super) before: Option<&'a Certificate>,
 }
 
 impl OrderRun<'_> {
-    /// Gets the certificate and writes it to the disk.
+    /// Obtains the certificate, and writes it to the disk.
     pub(super) async fn obtain(&mut self) -> Result<(), AcmeError> {
         let account = self.sign_in().await?;
         let mut order = self.begin_or_resume(&account).await?;
@@ -93,7 +93,7 @@ impl OrderRun<'_> {
         format!("{}.key", self.name())
     }
 
-    /// The account that there is, or a new one.
+    /// The existing account, or a new one.
     async fn sign_in(&self) -> Result<Account, AcmeError> {
         let failed = |error| self.client.judge(error);
         let builder = || Account::builder_with_http(Box::new(self.client.clone()));
@@ -148,7 +148,7 @@ impl OrderRun<'_> {
         Ok(account)
     }
 
-    /// The account's key, which is written to the disk first: if the account was made but not recorded, the authority
+    /// Key of the account. It is written to the disk first: if an account was created but not recorded, the authority
     /// finds it by this key.
     fn account_key(&self) -> Result<(Key, PrivateKeyDer<'static>), AcmeError> {
         let local = |error: std::io::Error| AcmeError::local("the account's key", &error);
@@ -172,7 +172,7 @@ impl OrderRun<'_> {
         Ok((key, PrivateKeyDer::Pkcs8(der)))
     }
 
-    /// Drops an account that can't be used any more.
+    /// Deletes the data of an account that can't be used any more.
     pub(super) fn forget_account(&self) {
         self.store
             .set_aside(ACCOUNT, "the authority knows the account no longer");
@@ -209,11 +209,11 @@ impl OrderRun<'_> {
 
     async fn begin(&mut self, account: &Account, names: &[String]) -> Result<Order, AcmeError> {
         let local = |error: std::io::Error| AcmeError::local("the order", &error);
-        // Whatever was begun is of no more use; a key of its own for each certificate.
+        // Data of an earlier order is useless now; each certificate gets a key of its own.
         self.record.order = None;
         self.store.remove(&self.key_file()).map_err(local)?;
         self.record.save(self.store, self.name()).map_err(local)?;
-        // Counted before it is sent: a crash counts, too.
+        // Counted before it is sent, so that a crash counts, too.
         note_order(self.store, unix_now()).map_err(local)?;
         let identifiers: Vec<_> = names.iter().cloned().map(Identifier::Dns).collect();
         let replaced = match self.before.and_then(CertificateId::of) {
@@ -227,7 +227,7 @@ impl OrderRun<'_> {
             && let Err(error) = &order
             && error.fault.ends_order()
         {
-            // It was replaced already, say by a proxy that crashed before it had the new one.
+            // The certificate was replaced already, for example by a proxy that crashed before it had the new one.
             debug!(
                 "an order that says what it replaces was refused: {}",
                 error.why
@@ -235,7 +235,7 @@ impl OrderRun<'_> {
             order = self.send_order(account, &identifiers, None).await;
         }
         let order = order.map_err(|error| match error.fault {
-            // Names are looked at later: here it can only be the account.
+            // Names are validated later, so this can only be about the account.
             AuthorityFault::Validation => AcmeError {
                 fault: AuthorityFault::AccountGone,
                 ..error
@@ -277,7 +277,7 @@ impl OrderRun<'_> {
         made.map_err(|error| self.client.judge(error))
     }
 
-    /// Opens a challenge for each name that the authority has yet to validate, and tells the authority.
+    /// Opens a challenge for each name that the authority has to validate, and notifies the authority.
     async fn answer_challenges(&self, order: &mut Order) -> Result<(), AcmeError> {
         let failed = |error| self.client.judge(error);
         let local = |error: std::io::Error| AcmeError::local("a challenge", &error);
@@ -308,7 +308,7 @@ impl OrderRun<'_> {
         if opened.is_empty() {
             return Ok(());
         }
-        sleep(SHARED_AFTER).await;
+        sleep(SHARING_TIME).await;
         self.see_answers(kind, &opened).await;
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -325,9 +325,9 @@ impl OrderRun<'_> {
         Ok(())
     }
 
-    /// Waits until this proxy answers the challenges; where its disk is slow, that takes longer than usual.
+    /// Waits until this proxy answers the challenges; with a slow disk that takes longer than usual.
     async fn see_answers(&self, kind: ChallengeKind, opened: &[(String, String)]) {
-        let ends = Instant::now() + PATIENCE;
+        let ends = Instant::now() + AUTHORITY_TIMEOUT;
         while Instant::now() < ends {
             let open = self.answers.open();
             let mut waited_for = opened.iter();
@@ -342,13 +342,13 @@ impl OrderRun<'_> {
         }
     }
 
-    /// Waits until the order has come that far.
+    /// Waits until the order has reached this state.
     async fn wait_until(
         &self,
         order: &mut Order,
         has_come: impl Fn(OrderStatus) -> bool,
     ) -> Result<(), AcmeError> {
-        let ends = Instant::now() + PATIENCE;
+        let ends = Instant::now() + AUTHORITY_TIMEOUT;
         let mut pause = FIRST_PAUSE;
         loop {
             let status = order.state().status;
@@ -367,7 +367,7 @@ impl OrderRun<'_> {
                     why: format!(
                         "the authority has not come further than `{}` in {} s",
                         status_word(status),
-                        PATIENCE.as_secs()
+                        AUTHORITY_TIMEOUT.as_secs()
                     ),
                     asked,
                 });
@@ -379,7 +379,7 @@ impl OrderRun<'_> {
         }
     }
 
-    /// Why an order has failed: the authority's errors for its names.
+    /// Reason why an order has failed: the authority's errors for its names.
     async fn explain_invalid(&self, order: &mut Order) -> AcmeError {
         let mut reasons = Vec::new();
         if let Some(problem) = &order.state().error {
@@ -407,7 +407,7 @@ impl OrderRun<'_> {
         AcmeError::new(AuthorityFault::Validation, why)
     }
 
-    /// The new certificate's key, which is on the disk before it is sent anywhere.
+    /// Key of the new certificate, which is on the disk before it is used.
     fn certificate_key(&self) -> Result<KeyPair, AcmeError> {
         let local = |error: std::io::Error| AcmeError::local("the certificate's key", &error);
         let file = self.key_file();
@@ -432,7 +432,7 @@ impl OrderRun<'_> {
         Ok(request.der().to_vec())
     }
 
-    /// Replaces the served chain and key in one step, if the new ones are what was ordered.
+    /// Replaces the served chain and key in one step, if the new ones are as ordered.
     fn keep_certificate(&self, chain: &str, key: &KeyPair) -> Result<(), AcmeError> {
         let key = key.serialize_pem();
         let pieces: [&[u8]; 3] = [chain.trim_end().as_bytes(), b"\n", key.as_bytes()];
@@ -462,7 +462,7 @@ impl OrderRun<'_> {
     }
 }
 
-/// Why a certificate is not kept.
+/// Reason why a certificate is not stored.
 enum KeepError {
     Judged(AcmeError),
     Disk(std::io::Error),

@@ -1,8 +1,8 @@
 //! Which of several proxies may order: one at a time for each account.
 //!
-//! The lease is a file with a lock of the kernel's, which goes with its holder, killed or not. Its text is for
-//! processes that the lock does not reach: a proxy on another machine, on a file system that keeps locks to each
-//! machine, and a holder that is stopped and not dead. It has an end, which the holder moves on while it works.
+//! The lease is a file with a kernel lock, which ends with its holder, even if that is killed. The text in the file is
+//! for cases in which the lock has no effect: a proxy on another machine, with a file system whose locks are local, or
+//! a holder that hangs. It has an expiry time, which the holder extends while it works.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-/// The file.
+/// Name of the lease file.
 const LOCK: &str = "lock";
-/// Held for a moment by a process that takes the lease of a holder that hangs.
+/// Name of the lock that a process holds for a moment while it takes the lease of a hanging holder.
 const STEAL: &str = "lock.steal";
 
-/// How long a lease lasts, in seconds, unless it is extended.
+/// Duration of a lease in seconds, unless it is extended.
 pub(super) const LEASE_TIME: i64 = 60;
 
-/// The right to order, until it is dropped.
+/// The right to order, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct OrderLease {
     file: File,
@@ -30,11 +30,11 @@ pub(super) struct OrderLease {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LeaseText {
-    /// Whose it is: a number that each process draws.
+    /// Identity of the holder: a random number of its process.
     holder: String,
-    /// The machine's running system.
+    /// Boot id of the holder's machine.
     boot: String,
-    /// Its end, as Unix time.
+    /// Expiry time, as Unix time in seconds.
     until: i64,
 }
 
@@ -49,18 +49,18 @@ impl OrderLease {
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let stands_still = read_text(&mut file)
                         .is_some_and(|text| text.until.saturating_add(LEASE_TIME) < now);
-                    if stands_still && displace(dir, &path, now)? {
+                    if stands_still && displace_holder(dir, &path, now)? {
                         continue;
                     }
                     return Ok(None);
                 }
                 Err(error) => return Err(error.into()),
             }
-            // Another process has put another file in its place meanwhile.
+            // Another process has replaced the file meanwhile.
             if !is_at(&file, &path) {
                 continue;
             }
-            let elsewhere = read_text(&mut file).filter(|text| text.boot != boot());
+            let elsewhere = read_text(&mut file).filter(|text| text.boot != read_boot_id());
             if elsewhere.is_some_and(|text| text.until > now) {
                 return Ok(None);
             }
@@ -88,7 +88,7 @@ impl OrderLease {
     fn write_text(&mut self, now: i64) -> io::Result<()> {
         let text = serde_json::to_vec(&LeaseText {
             holder: self.holder.clone(),
-            boot: boot(),
+            boot: read_boot_id(),
             until: now.saturating_add(LEASE_TIME),
         })?;
         self.file.seek(io::SeekFrom::Start(0))?;
@@ -128,9 +128,9 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Removes the lease of a holder that hangs. Only one process at a time may do so, so that none removes the lease
-/// that another has taken in its place.
-fn displace(dir: &Path, path: &Path, now: i64) -> io::Result<bool> {
+/// Removes the lease of a hanging holder. Only one process at a time may do this, so that none removes a lease that
+/// another has just taken.
+fn displace_holder(dir: &Path, path: &Path, now: i64) -> io::Result<bool> {
     let guard = open(&dir.join(STEAL))?;
     if flock(&guard, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(false);
@@ -143,8 +143,8 @@ fn displace(dir: &Path, path: &Path, now: i64) -> io::Result<bool> {
     Ok(stands_still)
 }
 
-/// The machine's running system; where there is no such number, locks are all there is.
-fn boot() -> String {
+/// Boot id of this machine; empty if it has none, so that only the locks count.
+fn read_boot_id() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     read.unwrap_or_default().trim().to_owned()
 }
@@ -164,12 +164,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut first = take(dir.path(), "a", NOW).unwrap();
         assert!(take(dir.path(), "b", NOW).is_none());
-        // It works on.
+        // The holder continues to work.
         assert!(first.extend(NOW + 50).unwrap());
         assert!(take(dir.path(), "b", NOW + 100).is_none());
         drop(first);
         let second = take(dir.path(), "b", NOW + 100).unwrap();
-        // As after a crash: the text stays, the kernel's lock goes.
+        // As after a crash: the text stays, and the kernel's lock is gone.
         let OrderLease { file, .. } = &second;
         flock(file, FlockOperation::Unlock).unwrap();
         assert!(take(dir.path(), "c", NOW + 101).is_some());
@@ -199,13 +199,13 @@ mod tests {
         std::fs::write(dir.path().join(LOCK), serde_json::to_vec(&text).unwrap()).unwrap();
         assert!(take(dir.path(), "a", NOW).is_none());
         assert!(take(dir.path(), "a", NOW + 11).is_some());
-        // What a crash has left of a text.
+        // Part of a text, as a crash may leave it.
         std::fs::write(dir.path().join(LOCK), "{\"holder").unwrap();
         assert!(take(dir.path(), "a", NOW).is_some());
     }
 
     #[test]
-    fn many_who_ask_at_once_never_hold_it_together() {
+    fn concurrent_holders_never_have_the_lease_together() {
         let dir = tempfile::tempdir().unwrap();
         let held = std::sync::atomic::AtomicU32::new(0);
         let taken = std::sync::atomic::AtomicU32::new(0);

@@ -1,4 +1,4 @@
-//! One try to order a certificate: under the lease, with what is on the disk by then, and with a note of how it ended.
+//! One attempt to order a certificate: takes the lease, reads the disk again, orders, and records the result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,28 +21,28 @@ use crate::core::renewal::{
 use crate::tls::certificate::date;
 use crate::tls::server::CertificateInventory;
 
-/// How long one try may take in all.
-const LONGEST_TRY: Duration = Duration::from_secs(180);
+/// Longest duration of one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// How often the lease is extended.
-const EXTEND_EVERY: Duration = Duration::from_secs(15);
+/// Time between two extensions of the lease.
+const EXTEND_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How a try ended.
+/// Result of an attempt.
 #[derive(Debug)]
 pub(super) enum OrderEnd {
     Issued,
     Failed,
-    /// Another proxy has ordered it already.
+    /// Another proxy has ordered the certificate already.
     NotDue,
-    /// Another proxy orders.
+    /// Another proxy is ordering.
     Busy,
-    /// There were as many orders in the last hour as are allowed.
+    /// The account has reached its limit of orders in an hour; with the time of the next one.
     Limited(i64),
     /// The directory can't be used.
     NoDisk(String),
 }
 
-/// One try to order a certificate.
+/// One attempt to order a certificate.
 pub(super) struct OrderTask {
     pub(super) account: AccountPlan,
     pub(super) plan: CertificatePlan,
@@ -52,7 +52,7 @@ pub(super) struct OrderTask {
 }
 
 impl OrderTask {
-    /// Makes one attempt at the order.
+    /// Makes the attempt.
     pub(super) async fn run_order(self) -> OrderEnd {
         let failed = |error: std::io::Error| OrderEnd::NoDisk(crate::config::plain(&error));
         let store = match AccountStore::open(&self.account.dir) {
@@ -65,7 +65,7 @@ impl OrderTask {
             Ok(None) => return OrderEnd::Busy,
             Err(error) => return failed(error),
         };
-        // Read under the lease: another proxy may have ordered in between.
+        // Read again under the lease, because another proxy may have ordered meanwhile.
         let name = self.plan.name();
         let mut record = match OrderRecord::load(&store, name) {
             Ok(record) => record,
@@ -165,13 +165,13 @@ impl OrderTask {
     }
 }
 
-/// Does the work while the lease is held; `None`: it was lost.
+/// Runs `work` while the lease is held; `None`: the lease was lost.
 async fn hold_lease(
     lease: &mut OrderLease,
     work: impl Future<Output = Result<(), AcmeError>>,
 ) -> Option<Result<(), AcmeError>> {
-    let mut work = std::pin::pin!(tokio::time::timeout(LONGEST_TRY, work));
-    let mut extending = interval(EXTEND_EVERY);
+    let mut work = std::pin::pin!(tokio::time::timeout(ATTEMPT_TIMEOUT, work));
+    let mut extending = interval(EXTEND_INTERVAL);
     extending.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -179,7 +179,7 @@ async fn hold_lease(
             done = &mut work => {
                 let late = || AcmeError::new(
                     AuthorityFault::Busy,
-                    format!("it has taken longer than {} s in all", LONGEST_TRY.as_secs()),
+                    format!("it has taken longer than {} s in all", ATTEMPT_TIMEOUT.as_secs()),
                 );
                 return Some(done.unwrap_or_else(|_| Err(late())));
             }

@@ -1,5 +1,5 @@
-//! What is remembered of a certificate's orders, and of all orders of an account. It is on the disk before the authority
-//! is asked, so that a proxy that crashes again and again orders no more than another.
+//! Records of a certificate's orders, and of all orders of an account. They are on the disk before the authority is
+//! asked, so that a proxy that crashes again and again does not order more often than another.
 
 use std::io;
 
@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use super::store::AccountStore;
 use crate::core::renewal::ORDER_PERIOD;
 
-/// The account's orders.
+/// File with the orders of the account.
 const ORDERS: &str = "orders.json";
 
-/// What is remembered of one certificate's orders. All of it is gone once it is issued.
+/// Record of one certificate's orders; deleted once the certificate is issued.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct OrderRecord {
-    /// Tries in a row that have failed.
+    /// Number of failed attempts in a row.
     pub(super) failures: u32,
-    /// The earliest time of the next attempt, as Unix time.
+    /// Earliest time of the next attempt, as Unix time in seconds.
     pub(super) retry_at: Option<i64>,
-    /// What went wrong at the last one.
+    /// Error of the last attempt.
     pub(super) last_error: Option<String>,
-    /// The order that was begun.
+    /// Order in progress.
     pub(super) order: Option<BegunOrder>,
 }
 
@@ -30,14 +30,15 @@ pub(super) struct OrderRecord {
 pub(super) struct BegunOrder {
     /// Its URL at the authority.
     pub(super) url: String,
-    /// What was ordered: an order for other names is of no use once the configuration has changed.
+    /// Names in the order; once the configuration has other names, the order is useless.
     pub(super) names: Vec<String>,
-    /// When it was begun, as Unix time.
+    /// Time at which it was begun, as Unix time in seconds.
     pub(super) began: i64,
 }
 
-/// An older order is not continued: authorities forget them (Let's Encrypt after a week).
-const LONGEST_ORDER: i64 = 24 * 3600;
+/// Age in seconds from which an order is not continued, because authorities drop old orders (Let's Encrypt after a
+/// week).
+const MAX_ORDER_AGE: i64 = 24 * 3600;
 
 impl OrderRecord {
     fn file(name: &str) -> String {
@@ -56,20 +57,20 @@ impl OrderRecord {
         }
     }
 
-    /// The order to go on with, for these names.
+    /// The order to continue for these names, if there is one.
     pub(super) fn usable_order(&self, names: &[String], now: i64) -> Option<&BegunOrder> {
         let order = self.order.as_ref()?;
-        let is_usable = order.names == names && now.saturating_sub(order.began) < LONGEST_ORDER;
+        let is_usable = order.names == names && now.saturating_sub(order.began) < MAX_ORDER_AGE;
         is_usable.then_some(order)
     }
 }
 
-/// When the account's orders were begun, as far as they count.
+/// Times of the account's orders, as far as they count for the limit.
 pub(super) fn recent_orders(store: &AccountStore) -> io::Result<Vec<i64>> {
     Ok(store.read_json(ORDERS)?.unwrap_or_default())
 }
 
-/// Notes that an order is begun now.
+/// Records that an order is begun now.
 pub(super) fn note_order(store: &AccountStore, now: i64) -> io::Result<()> {
     let mut orders = recent_orders(store)?;
     orders.retain(|at| now.saturating_sub(*at).abs() < ORDER_PERIOD);

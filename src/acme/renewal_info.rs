@@ -1,4 +1,4 @@
-//! When an authority wants a certificate to be renewed (ARI, RFC 9773).
+//! Time at which an authority wants a certificate to be renewed (ARI, RFC 9773).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,17 +14,17 @@ use super::authority::AuthorityClient;
 use crate::core::renewal::RenewalWindow;
 use crate::tls::certificate::Certificate;
 
-/// How an authority identifies a certificate (RFC 9773, section 4.1).
+/// Identifier of a certificate for the authority (RFC 9773, section 4.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CertificateId {
-    /// Its signer's key.
+    /// Key identifier of its signer.
     pub(super) signer: Vec<u8>,
-    /// Its serial number, as it is encoded.
+    /// Serial number in its DER encoding.
     pub(super) serial: Vec<u8>,
 }
 
 impl CertificateId {
-    /// That of a certificate; `None`: it does not name its signer's key.
+    /// Identifier of a certificate; `None`: the certificate lacks its signer's key identifier.
     pub(super) fn of(certificate: &Certificate) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate.key.cert.first()?).ok()?;
         let signer =
@@ -48,15 +48,15 @@ impl CertificateId {
     }
 }
 
-/// What of an authority's directory is read here (RFC 8555, section 7.1.1).
+/// Part of an authority's directory that is needed here (RFC 8555, section 7.1.1).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AuthorityDirectory {
-    /// Where renewal windows are; `None`: it has none.
+    /// URL of the renewal information; `None`: the authority has none.
     pub(super) renewal_info: Option<String>,
 }
 
-/// What an authority says of a certificate.
+/// Answer of an authority about a certificate.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RenewalAdvice {
@@ -71,18 +71,18 @@ struct SuggestedTimes {
     end: String,
 }
 
-/// A window, and what else came with it.
+/// A renewal window, with further data of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AdvisedWindow {
-    /// `None`: the authority has no advice.
+    /// The window; `None`: the authority has no advice.
     pub(super) window: Option<RenewalWindow>,
-    /// A page that says why.
+    /// URL of an explanation.
     pub(super) explanation: Option<String>,
-    /// When to ask again, in seconds from now.
+    /// Time of the next request, in seconds from now.
     pub(super) asked: Option<i64>,
 }
 
-/// Asks for the window of a certificate.
+/// Fetches the renewal window of a certificate.
 pub(super) async fn ask_window(
     client: &AuthorityClient,
     directory_url: &str,
@@ -93,7 +93,7 @@ pub(super) async fn ask_window(
         return Ok(AdvisedWindow {
             window: None,
             explanation: None,
-            // It may learn it.
+            // The authority may support it later.
             asked: Some(24 * 3600),
         });
     };
@@ -109,7 +109,7 @@ pub(super) async fn ask_window(
     })
 }
 
-/// RFC 3339, with any offset from UTC, as Unix time.
+/// Parses RFC 3339, with any offset from UTC, to Unix time in seconds.
 fn parse_time(text: &str) -> Option<i64> {
     let (plain, offset) = match text.strip_suffix(['Z', 'z']) {
         Some(plain) => (plain, 0),
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    /// The certificate's parts as in RFC 9773, section 4.1.
+    /// The example of RFC 9773, section 4.1.
     #[test]
     fn certificate_is_named_as_in_the_rfc() {
         let id = CertificateId {

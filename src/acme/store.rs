@@ -1,5 +1,5 @@
-//! An account's directory. Files are replaced as a whole, are on the disk when that returns, and are for lameduck's user
-//! alone: most of them hold keys.
+//! Directory of an account. Files are replaced as a whole, are on the disk when a write returns, and can only be read
+//! by lameduck's user, because most of them hold keys.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -13,21 +13,21 @@ use tracing::warn;
 use crate::config::plain_file::read_file;
 use crate::rt::files;
 
-/// No file here is longer.
-const MOST_BYTES: u64 = 4 << 20;
+/// Longest file that is read, in bytes.
+const MAX_FILE_LENGTH: u64 = 4 << 20;
 
-/// For lameduck's user alone.
+/// Permissions for lameduck's user only.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// An account's directory.
+/// Directory of an account.
 #[derive(Debug, Clone)]
 pub(super) struct AccountStore {
     dir: PathBuf,
 }
 
 impl AccountStore {
-    /// The directory, which is made if it is not there.
+    /// Opens the directory, and creates it if it does not exist.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -38,14 +38,14 @@ impl AccountStore {
         })
     }
 
-    /// A directory that may not be there.
+    /// A directory that may not exist.
     pub(super) fn at(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
         }
     }
 
-    /// The directory below it with this name, made likewise.
+    /// Opens the subdirectory with this name, and creates it if it does not exist.
     pub(super) fn below(&self, name: &str) -> io::Result<Self> {
         Self::open(&self.dir.join(name))
     }
@@ -58,17 +58,17 @@ impl AccountStore {
         self.dir.join(name)
     }
 
-    /// What a file holds; `None`: it is not there.
+    /// Content of a file; `None`: it does not exist.
     pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match read_file(&self.path(name), MOST_BYTES) {
+        match read_file(&self.path(name), MAX_FILE_LENGTH) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// What a file of JSON holds; `None`: it is not there, or damaged. A damaged file is logged and moved aside, and
-    /// what it held is begun anew.
+    /// Content of a JSON file; `None`: it does not exist or is damaged. A damaged file is logged and moved aside, and
+    /// its content starts anew.
     pub(super) fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         let Some(bytes) = self.read(name)? else {
             return Ok(None);
@@ -102,7 +102,7 @@ impl AccountStore {
         self.write_as(name, contents, |_| Ok(()))
     }
 
-    /// Replaces a file, if the new content passes a check before that.
+    /// Replaces a file if its new content passes a check first.
     pub(super) fn write_as<E: From<io::Error>>(
         &self,
         name: &str,
@@ -124,7 +124,7 @@ impl AccountStore {
         self.write(name, &[&serde_json::to_vec(value)?])
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file if it exists.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match std::fs::remove_file(self.path(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -132,7 +132,7 @@ impl AccountStore {
         }
     }
 
-    /// The names of the files in it; none where it is not there.
+    /// Names of the files in the directory; empty if it does not exist.
     pub(super) fn list(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(&self.dir) else {
             return Vec::new();
@@ -159,12 +159,12 @@ mod tests {
         assert_eq!(mode.mode() & 0o777, 0o600);
         let mode = std::fs::metadata(store.dir()).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o700);
-        // Half of it.
+        // A damaged file: half of its content.
         std::fs::write(store.path("x.json"), "[1,").unwrap();
         assert_eq!(store.read_json::<Vec<u8>>("x.json").unwrap(), None);
         assert_eq!(store.list(), ["x.json.bad"]);
         assert_eq!(store.read_json::<Vec<u8>>("x.json").unwrap(), None);
-        // What is found wanting changes nothing.
+        // Content that fails the check changes nothing.
         store.write("y", &[b"old"]).unwrap();
         let judged = store.write_as("y", &[b"new"], |_| Err(io::Error::other("no")));
         assert!(judged.is_err());

@@ -11,7 +11,7 @@ use crate::config::{AdminConfig, ListenAddress};
 use crate::rt::panics;
 use crate::tls::server::{ServerTls, join_problems};
 use crate::tls::server_files::ServerFiles;
-use crate::tls::watch::ROUND;
+use crate::tls::watch::CHECK_INTERVAL;
 
 /// Marks requests whose client has presented a certificate issued by `client_ca`.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ pub(super) fn watch_files(tls: Arc<ServerTls>, address: ListenAddress) {
     let watch = move || {
         let (tls, address) = (tls.clone(), address.clone());
         async move {
-            let mut round = tokio::time::interval(ROUND);
+            let mut round = tokio::time::interval(CHECK_INTERVAL);
             round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 round.tick().await;

@@ -56,9 +56,9 @@ pub enum ProblemKind {
     InvalidValue,
     /// [`RegistryError::Conflict`].
     Conflict,
-    /// [`RegistryError::NotReady`]: the change was made, the wait for its effect ran out.
+    /// [`RegistryError::NotReady`]: the change was made, the wait for its effect ran out. [`RegistryError::NotCome`].
     WaitRanOut,
-    /// [`RegistryError::ShuttingDown`].
+    /// [`RegistryError::ShuttingDown`], [`RegistryError::HandedOver`].
     ShuttingDown,
     /// The readiness check fails.
     NotReady,
@@ -284,6 +284,10 @@ impl From<RegistryError> for ProblemDocument {
                 );
                 ProblemDocument::new(ProblemKind::UnknownBackend, detail)
             }
+            RegistryError::NotCome { .. } => ProblemDocument::new(
+                ProblemKind::WaitRanOut,
+                format!("{text}. Nothing was changed; does it run, and register under this name?"),
+            ),
             RegistryError::UnknownLease(_) => {
                 ProblemDocument::new(ProblemKind::UnknownLease, format!("{text}. Ask for a new one."))
             }
@@ -310,6 +314,10 @@ impl From<RegistryError> for ProblemDocument {
             RegistryError::ShuttingDown => ProblemDocument::new(
                 ProblemKind::ShuttingDown,
                 format!("{text}; nothing can be changed any more. Ask again when it is back."),
+            ),
+            RegistryError::HandedOver => ProblemDocument::new(
+                ProblemKind::ShuttingDown,
+                format!("{text}. Ask again: it answers at the same address."),
             ),
         }
     }
@@ -386,8 +394,18 @@ mod tests {
                     pool: "a".into(),
                     name: "x".into(),
                     known: "none".into(),
+                    may_come: false,
                 },
                 404,
+            ),
+            (
+                RegistryError::NotCome {
+                    pool: "a".into(),
+                    name: "x".into(),
+                    known: "none".into(),
+                    waited: std::time::Duration::from_secs(1),
+                },
+                504,
             ),
             (RegistryError::Invalid("bad".into()), 422),
             (RegistryError::NotYours("theirs".into()), 403),
@@ -404,6 +422,7 @@ mod tests {
             ),
             (RegistryError::Failed, 500),
             (RegistryError::ShuttingDown, 503),
+            (RegistryError::HandedOver, 503),
         ];
         for (refusal, status) in refusals {
             let text = refusal.to_string();

@@ -12,7 +12,7 @@ use crate::registry::RegistryHandle;
 use crate::tls::fingerprint::FileSet;
 use crate::tls::server::{CertificateInventory, ReloadOutcome};
 use crate::tls::upstream::BackendTls;
-use crate::tls::watch::ROUND;
+use crate::tls::watch::CHECK_INTERVAL;
 
 /// The files of one pool.
 struct WatchedPool {
@@ -45,7 +45,7 @@ pub(super) async fn renew_clients(
     counted: Arc<CertificateInventory>,
 ) {
     let mut watched: HashMap<String, WatchedPool> = HashMap::new();
-    let mut round = interval(ROUND);
+    let mut round = interval(CHECK_INTERVAL);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         round.tick().await;

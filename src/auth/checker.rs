@@ -1,8 +1,8 @@
-//! The threads on which passwords are checked, away from those that carry traffic, and no more than they can take.
+//! Threads that check passwords, apart from those that carry traffic, and with limits.
 //!
-//! A check with bcrypt takes a core for a tenth of a second or longer, and every client can cause one. So there are
-//! few threads for them, with a lower priority than the others; few checks may wait, and fewer still of one client,
-//! so that a client that tries passwords doesn't lock out others.
+//! A check with bcrypt takes a core for a tenth of a second or longer, and every client can cause one. So few threads
+//! do this, at a lower priority than others. Few checks may wait, and even fewer of one client, so that a client that
+//! guesses passwords does not lock out others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -14,22 +14,22 @@ use tokio::sync::oneshot;
 
 use super::UserFile;
 
-/// Checks that wait for a thread, of all clients.
-const WAITING: usize = 64;
+/// Most checks that wait for a thread, of all clients together.
+const MAX_WAITING: usize = 64;
 
-/// How much less than others these threads want a core.
-const NICENESS: i32 = 10;
+/// Niceness of these threads: how much lower their priority is than that of others.
+const THREAD_NICENESS: i32 = 10;
 
-/// Why a password was not checked.
+/// Reason why a password was not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckRefusal {
-    /// Too many wait already.
+    /// Too many checks are waiting.
     Busy,
-    /// The system has no thread left.
+    /// The system can't start another thread.
     NoThread,
 }
 
-/// A check under way.
+/// A check in progress.
 struct CheckJob {
     file: Arc<UserFile>,
     user: Vec<u8>,
@@ -37,7 +37,7 @@ struct CheckJob {
     told: oneshot::Sender<Option<Arc<str>>>,
 }
 
-/// The threads, started with the first check.
+/// The checking threads, which are started with the first check.
 #[derive(Debug, Default)]
 pub struct PasswordChecker {
     queue: OnceLock<Option<SyncSender<CheckJob>>>,
@@ -45,7 +45,7 @@ pub struct PasswordChecker {
 }
 
 impl PasswordChecker {
-    /// Checks a password; the receiver gets the user's name where it is right.
+    /// Starts a check. The receiver gets the user's name if the password is right.
     ///
     /// # Errors
     /// There is no room for another check.
@@ -73,16 +73,16 @@ impl PasswordChecker {
         }
     }
 
-    /// Checks that were taken on.
+    /// Number of checks that were accepted.
     pub fn checked(&self) -> usize {
         self.checked.load(Ordering::Relaxed)
     }
 }
 
-/// Half as many threads as there are cores.
+/// Starts half as many threads as there are cores.
 fn start_threads() -> Option<SyncSender<CheckJob>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (queue, jobs) = sync_channel(WAITING);
+    let (queue, jobs) = sync_channel(MAX_WAITING);
     let jobs = Arc::new(Mutex::new(jobs));
     let mut started = 0;
     for _ in 0..(cores / 2).max(1) {
@@ -94,13 +94,13 @@ fn start_threads() -> Option<SyncSender<CheckJob>> {
 }
 
 fn check_passwords(jobs: &Mutex<Receiver<CheckJob>>) {
-    // On Linux this is about the thread alone. Where it is refused, passwords are checked all the same.
-    let _ = rustix::process::nice(NICENESS);
+    // On Linux this concerns only this thread. If it is refused, passwords are still checked.
+    let _ = rustix::process::nice(THREAD_NICENESS);
     loop {
         let Ok(job) = jobs.lock().recv() else {
             return;
         };
-        // The client does not wait for it any more.
+        // The client may no longer wait for the result.
         if job.told.is_closed() {
             continue;
         }

@@ -18,36 +18,36 @@ use crate::config::plain_file::read_lasting_file;
 /// Largest file of users, in bytes.
 const LONGEST_FILE: u64 = 4 << 20;
 
-/// The highest cost of bcrypt: a check takes some seconds with it.
+/// Highest cost of bcrypt; a check then takes some seconds.
 const HIGHEST_COST: u32 = 15;
 
-/// The longest password that is looked at, in bytes. bcrypt looks at the first 72.
+/// Longest password that is checked, in bytes; bcrypt uses the first 72.
 pub const LONGEST_PASSWORD: usize = 1024;
 
-/// Users, and hashes of their passwords.
+/// Users with their password hashes.
 pub struct UserFile {
-    /// Of the whole text: files with the same text are the same.
+    /// SHA-256 of the text; files with the same text are equal.
     digest: [u8; 32],
     users: HashMap<Box<[u8]>, usize>,
-    /// In the file's order. At least one.
+    /// Entries in the file's order; at least one.
     entries: Vec<(Arc<str>, PasswordHash)>,
 }
 
 enum PasswordHash {
     /// `$2a$`, `$2b$` or `$2y$`.
     Bcrypt(Box<str>),
-    /// `{SHA}`: without a salt.
+    /// `{SHA}`, without a salt.
     Sha1([u8; 20]),
 }
 
-/// What is wrong with a file of users. It tells places, and nothing of what stands there.
+/// A problem with a file of users. It names the line, but nothing of its content, which is secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserFileError {
-    /// From 1; `None`: the file as a whole.
+    /// Line number from 1; `None`: the whole file.
     pub line: Option<usize>,
     /// What is wrong there.
     pub why: String,
-    /// What to do.
+    /// What the user can do.
     pub remedy: String,
 }
 
@@ -61,14 +61,14 @@ impl UserFileError {
     }
 }
 
-/// How to write a line that is understood.
+/// Hint for a line that can't be used.
 const WRITE_BCRYPT: &str = "write the password anew: `htpasswd -B FILE USER`";
 
 impl UserFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Everything that is wrong with the file.
     pub fn load(path: &Path) -> Result<Self, Vec<UserFileError>> {
         let bytes = read_lasting_file(path, LONGEST_FILE).map_err(|error| {
             let remedy = match error.kind() {
@@ -89,10 +89,10 @@ impl UserFile {
         Self::parse(&bytes)
     }
 
-    /// Reads a file's text.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// As [`UserFile::load`].
+    /// As for [`UserFile::load`].
     pub fn parse(text: &[u8]) -> Result<Self, Vec<UserFileError>> {
         let mut file = Self {
             digest: [0; 32],
@@ -135,13 +135,13 @@ impl UserFile {
         }
     }
 
-    /// The SHA-256 of the text that it was read from.
+    /// SHA-256 of the text that was parsed.
     pub fn text_digest(&self) -> &[u8; 32] {
         &self.digest
     }
 
-    /// The user's name, if there is one of this name and the password is theirs. Takes equally long for every name:
-    /// one that is not in the file is checked against the hash of one that is, always the same.
+    /// Name of the user, if they exist and the password is theirs. The duration does not reveal which names exist: an
+    /// unknown name is checked against the hash of a known one, always the same.
     pub fn check(&self, user: &[u8], password: &[u8]) -> Option<Arc<str>> {
         static DISGUISE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let stand_in = DISGUISE.hash_one(user) as usize % self.entries.len();
@@ -153,9 +153,9 @@ impl UserFile {
 }
 
 impl PasswordHash {
-    /// Whether it is the hash of this password.
+    /// Whether this is the hash of this password.
     fn fits(&self, password: &[u8]) -> bool {
-        // C's bcrypt, and with it the one that wrote the file, stops at a zero.
+        // bcrypt in C, which wrote the file, stops at a zero byte.
         let is_sane = password.len() <= LONGEST_PASSWORD && !password.contains(&0);
         let password = if is_sane { password } else { b"" };
         let fits = match self {
@@ -169,7 +169,7 @@ impl PasswordHash {
     }
 }
 
-/// Two with the same text are the same.
+/// Two files with the same text are equal.
 impl PartialEq for UserFile {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
@@ -198,7 +198,7 @@ fn parse_line(line: &[u8]) -> Result<(&str, PasswordHash), LineError> {
     if name.len() > 255 || name.chars().any(char::is_control) {
         return say("that can't be a user's name", WRITE_BCRYPT);
     }
-    // Some write comments or groups behind another colon.
+    // Some programs write comments or groups after another colon.
     let hash = hash.split(':').next().unwrap_or_default().trim();
     let scheme = |name: &str| {
         let why = format!("{name} is not taken: bcrypt and {{SHA}} are");

@@ -1,8 +1,8 @@
-//! Passwords: the file of users, and what is remembered of those that were right.
+//! Passwords: the file of users, and credentials that were verified recently.
 //!
-//! [`htpasswd`] reads the file and checks a password, [`verified`] skips the check for credentials that have passed
-//! it a moment ago, [`under_way`] shares one that is under way, [`checker`] has the threads on which checks run, and
-//! their limits.
+//! [`htpasswd`] reads the file and checks a password. [`verified`] skips the check for credentials that have passed it
+//! recently. [`under_way`] shares one check among several requests. [`checker`] has the threads on which checks run,
+//! and their limits.
 
 pub mod checker;
 pub mod htpasswd;

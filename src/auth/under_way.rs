@@ -1,6 +1,6 @@
-//! Checks of passwords that are under way: a request with the same credentials waits for the one check instead of
-//! making a second one. A browser that opens a page asks for six parts of it at once, all with one password that has
-//! not been checked yet.
+//! Password checks in progress: a request with the same credentials waits for the running check instead of starting
+//! another one. A browser that opens a page requests six parts of it at once, all with one password that was not
+//! checked yet.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,35 +14,35 @@ use super::verified::CredentialTag;
 /// The result of a check: the user; `None`: the credentials are wrong.
 pub type CheckOutcome = Option<Arc<str>>;
 
-/// The last place is empty until it is known.
+/// The value is `None` until the outcome is known.
 type OutcomeReceiver = watch::Receiver<Option<CheckOutcome>>;
 
-/// The checks under way.
+/// Checks in progress.
 #[derive(Default)]
 pub struct ChecksUnderWay {
     all: Mutex<HashMap<CredentialTag, OutcomeReceiver>>,
 }
 
-/// Who checks.
+/// Whether this request has to check.
 pub enum CheckTurn<'a> {
-    /// This request makes the check; others wait for it.
+    /// This request makes the check, and others wait for it.
     Own(OwnCheck<'a>),
-    /// Another request makes it already.
+    /// Another request makes the check already.
     Others(OthersCheck),
 }
 
-/// A check that others may wait for. Dropped without an outcome, it lets them check for themselves.
+/// A check that others may wait for. If it is dropped without an outcome, they check for themselves.
 pub struct OwnCheck<'a> {
     checks: &'a ChecksUnderWay,
     tag: CredentialTag,
     sender: watch::Sender<Option<CheckOutcome>>,
 }
 
-/// Another one's check.
+/// A check by another request.
 pub struct OthersCheck(OutcomeReceiver);
 
 impl ChecksUnderWay {
-    /// Joins the check of these credentials, or begins it.
+    /// Joins the check of these credentials, or starts it.
     pub fn join(&self, tag: CredentialTag) -> CheckTurn<'_> {
         let mut all = self.all.lock();
         if let Some(receiver) = all.get(&tag) {
@@ -59,7 +59,7 @@ impl ChecksUnderWay {
 }
 
 impl OwnCheck<'_> {
-    /// Gives the outcome to the requests that wait.
+    /// Publishes the outcome to the requests that wait.
     pub fn publish_outcome(self, outcome: CheckOutcome) {
         self.sender.send_replace(Some(outcome));
     }
@@ -72,7 +72,7 @@ impl Drop for OwnCheck<'_> {
 }
 
 impl OthersCheck {
-    /// Waits for it; `None`: it was given up.
+    /// Waits for the outcome; `None`: the check was abandoned.
     pub async fn wait(mut self) -> Option<CheckOutcome> {
         let told = self.0.wait_for(Option::is_some).await;
         told.ok().and_then(|outcome| outcome.clone())
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn check_that_is_given_up_is_made_by_those_who_waited() {
+    async fn abandoned_check_is_made_by_the_waiting_requests() {
         let checks = ChecksUnderWay::default();
         let first = own(checks.join([1; 16]));
         let waiting = others(checks.join([1; 16]));

@@ -1,4 +1,4 @@
-//! Credentials that were right a moment ago: a slow hash is worth its time once, not with each request.
+//! Credentials that were right recently: a slow hash should be computed once, and not for each request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,26 +12,26 @@ use ring::rand::SystemRandom;
 use super::UserFile;
 use crate::core::Time;
 
-/// How long it is remembered. A changed file counts as another file, so that a removed user is locked out with the
-/// reload.
-const REMEMBERED: Duration = Duration::from_secs(300);
+/// Time for which credentials are remembered. A changed file counts as another file, so that a removed user is locked
+/// out by the reload.
+const LIFETIME: Duration = Duration::from_secs(300);
 
-/// Locks to spread them over.
+/// Number of locks among which the credentials are spread.
 const SHARDS: usize = 16;
 
-/// Credentials in one of them: 64 KiB for all.
-const PER_SHARD: usize = 256;
+/// Most credentials for each lock; all together take about 64 KiB.
+const SHARD_CAPACITY: usize = 256;
 
 /// A keyed hash of a file, a user and a password.
 pub type CredentialTag = [u8; 16];
 
-/// The user of such credentials, and until when they are remembered.
+/// User of the credentials, and until when they are remembered.
 type Verified = (Time, Arc<str>);
 
-/// Credentials that were right. No password is kept, and nothing that one could be guessed by without the key, which is
-/// this process's own.
+/// Credentials that were right. No password is stored, and nothing from which one could be guessed without the key,
+/// which only this process has.
 pub struct VerifiedCredentials {
-    /// `None`: the system has no randomness, and nothing is remembered.
+    /// `None`: the system has no random bytes, and nothing is remembered.
     key: Option<hmac::Key>,
     shards: [Mutex<HashMap<CredentialTag, Verified>>; SHARDS],
 }
@@ -46,7 +46,7 @@ impl Default for VerifiedCredentials {
 }
 
 impl VerifiedCredentials {
-    /// What these credentials are remembered by; `None`: they can't be.
+    /// Tag under which these credentials are remembered; `None`: they can't be.
     pub fn tag(&self, file: &UserFile, user: &[u8], password: &[u8]) -> Option<CredentialTag> {
         let mut context = hmac::Context::with_key(self.key.as_ref()?);
         context.update(file.text_digest());
@@ -58,24 +58,24 @@ impl VerifiedCredentials {
         Some(tag)
     }
 
-    /// Whose they are, if they are remembered.
+    /// User of these credentials, if they are remembered.
     pub fn find(&self, tag: &CredentialTag, now: Time) -> Option<Arc<str>> {
         let shard = self.shard(tag).lock();
         let (until, user) = shard.get(tag)?;
         (*until > now).then(|| user.clone())
     }
 
-    /// Remembers them. Where there is no room, those that have been remembered long enough go, else all: their next
-    /// requests are checked again.
+    /// Remembers credentials. If there is no room, expired ones are removed, or else all of them; their next requests
+    /// are checked again.
     pub fn remember(&self, tag: CredentialTag, user: Arc<str>, now: Time) {
         let mut shard = self.shard(&tag).lock();
-        if shard.len() >= PER_SHARD {
+        if shard.len() >= SHARD_CAPACITY {
             shard.retain(|_, (until, _)| *until > now);
         }
-        if shard.len() >= PER_SHARD {
+        if shard.len() >= SHARD_CAPACITY {
             shard.clear();
         }
-        shard.insert(tag, (now + REMEMBERED, user));
+        shard.insert(tag, (now + LIFETIME, user));
     }
 
     fn shard(&self, tag: &CredentialTag) -> &Mutex<HashMap<CredentialTag, Verified>> {
@@ -104,17 +104,17 @@ mod tests {
             assert!(all.find(&tag, now).is_some());
         }
         let kept: usize = all.shards.iter().map(|shard| shard.lock().len()).sum();
-        assert!(kept <= SHARDS * PER_SHARD, "{kept}");
+        assert!(kept <= SHARDS * SHARD_CAPACITY, "{kept}");
         let tag = all.tag(&file, b"b", b"c").unwrap();
         all.remember(tag, "b".into(), now);
         assert!(
-            all.find(&tag, now + REMEMBERED - Duration::from_nanos(1))
+            all.find(&tag, now + LIFETIME - Duration::from_nanos(1))
                 .is_some()
         );
-        assert!(all.find(&tag, now + REMEMBERED).is_none());
+        assert!(all.find(&tag, now + LIFETIME).is_none());
     }
 
-    /// What is a user and what is a password can't be moved from the one to the other, nor from file to file.
+    /// Bytes can't be moved between user, password and file without changing the tag.
     #[test]
     fn other_credentials_have_other_tags() {
         let all = VerifiedCredentials::default();

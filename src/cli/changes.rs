@@ -1,4 +1,4 @@
-//! `lameduck changes`: what a reload, a source of backends, the API or a launcher has changed lately.
+//! `lameduck changes`: recent changes by reloads, discovery, the API or launchers.
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -22,10 +22,10 @@ pub struct ChangesArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_changes(args: ChangesArgs) -> Result<(), Exit> {
     let path = match args.last {
         Some(last) => format!("/v1/changes?last={last}"),
@@ -46,7 +46,7 @@ pub async fn run_changes(args: ChangesArgs) -> Result<(), Exit> {
     .await
 }
 
-/// The list for people: the oldest first, so that the newest stands above the prompt.
+/// The list for people: the oldest first, so that the newest is directly above the prompt.
 fn render(changes: &[ChangeView]) -> String {
     if changes.is_empty() {
         return "nothing has changed since lameduck started".to_owned();

@@ -1,4 +1,4 @@
-//! `lameduck check`: is this configuration good, and what does it amount to?
+//! `lameduck check`: validates a configuration, and shows its effective values.
 
 use crate::app::check::resolve;
 use crate::config::{
@@ -21,14 +21,15 @@ pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new(), conflicts_with = "print")]
     pub json: bool,
-    /// Colours in messages; set by the caller, who knows what `err` is.
+    /// Whether messages have colours. The caller sets this, because it knows what `err` is.
     #[arg(skip)]
     pub colour: bool,
 }
 
-/// Check a configuration. What was asked for goes to `out`, messages go to `err`.
+/// Checks a configuration. Its output goes to `out`, messages go to `err`.
 ///
-/// Returns the exit code: 0 good, 1 broken, not there or not to be written to `out`, 2 wrong usage.
+/// Returns the exit code: 0 for a valid one; 1 if it is invalid or missing, or `out` can't be written; 2 for wrong
+/// usage.
 pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let result = resolve(args.config.as_deref(), CommandLineFlags::default());
     let code = match &result {
@@ -37,11 +38,11 @@ pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) ->
         Err(_) => 1,
     };
     let written = if args.json {
-        writeln!(out, "{:#}", json(&result))
+        writeln!(out, "{:#}", result_json(&result))
     } else {
-        text(&args, &result, out, err)
+        write_text(&args, &result, out, err)
     };
-    // A reader that went away changes nothing about the configuration; a file that lacks its end does.
+    // A reader that has closed the pipe does not matter; but an incomplete file does.
     match answered(written.and_then(|()| out.flush())) {
         Ok(()) => code,
         Err(why) => {
@@ -51,7 +52,7 @@ pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) ->
     }
 }
 
-fn text(
+fn write_text(
     args: &CheckArgs,
     result: &Result<LoadedConfig, ConfigError>,
     out: &mut impl Write,
@@ -66,7 +67,7 @@ fn text(
                 summary(&loaded.config)
             );
             if args.print {
-                // So that `--print > file` is a configuration.
+                // The summary goes to `err`, so that `--print > file` writes a valid configuration.
                 write!(out, "{}", print(&loaded.config))?;
                 let _ = writeln!(err, "{line}");
                 Ok(())
@@ -89,7 +90,7 @@ fn text(
     }
 }
 
-fn json(result: &Result<LoadedConfig, ConfigError>) -> serde_json::Value {
+fn result_json(result: &Result<LoadedConfig, ConfigError>) -> serde_json::Value {
     let (report, config): (ConfigReport, Option<&Config>) = match result {
         Ok(loaded) => (loaded.warnings.clone(), Some(&loaded.config)),
         Err(error) => (error.report(), None),
@@ -100,13 +101,13 @@ fn json(result: &Result<LoadedConfig, ConfigError>) -> serde_json::Value {
         "ok": config.is_some(),
         "listeners": config.map(|c| c.listeners.len()),
         "pools": config.map(|c| c.pools.len()),
-        "backends": config.map(backends),
+        "backends": config.map(count_backends),
         "diagnostics": report.json(),
         "more": report.unshown(),
     })
 }
 
-fn backends(config: &Config) -> usize {
+fn count_backends(config: &Config) -> usize {
     config.pools.iter().map(|pool| pool.backends.len()).sum()
 }
 
@@ -115,7 +116,7 @@ fn summary(config: &Config) -> String {
     [
         count(config.listeners.len(), "listener"),
         count(config.pools.len(), "pool"),
-        count(backends(config), "backend"),
+        count(count_backends(config), "backend"),
     ]
     .join(", ")
 }
@@ -139,7 +140,7 @@ mod tests {
     const GOOD: &str = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"\n\
          [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[[pool.backend]]\naddress = \"127.0.0.1:3001\"\n";
 
-    /// Exit code, output, messages; with the file's directory taken out.
+    /// Exit code, output and messages; the path of the temporary directory is removed from them.
     fn check(text: &str, options: &[&str]) -> (u8, String, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.toml");
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_said_to_be_missing() {
+    fn missing_file_is_reported_as_missing() {
         let args = CheckArgs {
             config: Some("/nowhere/x.toml".into()),
             ..CheckArgs::default()

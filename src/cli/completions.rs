@@ -1,4 +1,4 @@
-//! `lameduck completions`: what a shell needs to complete lameduck's commands.
+//! `lameduck completions`: scripts with which shells complete lameduck's commands.
 
 use clap_complete::Shell;
 
@@ -44,7 +44,7 @@ mod tests {
             for command in commands.get_subcommands() {
                 assert!(script.contains(command.get_name()), "{shell}: {command}");
             }
-            // Fish names options without their dashes.
+            // Fish writes options without their dashes.
             assert!(script.contains("drain-timeout"), "{shell}");
             for hidden in ["demo-app", crate::tools::stand_in::STAND_IN] {
                 assert!(!script.contains(hidden), "{shell}: {hidden}");

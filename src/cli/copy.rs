@@ -1,4 +1,4 @@
-//! `lameduck copy`: this binary, to where another container can run it. Its image is made from scratch and has no `cp`.
+//! `lameduck copy`: copies this binary to where another container can run it. lameduck's own image has no `cp`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ pub struct CopyArgs {
     pub to: PathBuf,
 }
 
-/// Copies the executable. A process that runs an older copy at the moment keeps it.
+/// Copies the executable. Processes that run an older copy keep it.
 ///
 /// # Errors
-/// When it can't be read or written.
+/// The executable can't be read, or the copy can't be written.
 pub fn run_copy(args: &CopyArgs) -> Result<(), Exit> {
     let to = match args.to.is_dir() {
         true => args.to.join("lameduck"),
@@ -33,8 +33,7 @@ pub fn run_copy(args: &CopyArgs) -> Result<(), Exit> {
 fn copy(to: &Path) -> std::io::Result<()> {
     let mut fresh = to.as_os_str().to_owned();
     fresh.push(".new");
-    // A file that an earlier copy left there, or that another user has put there: it is replaced, never written
-    // through.
+    // A temporary file of an earlier copy, or of another user, is replaced and never written through.
     match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -48,7 +47,7 @@ fn copy(to: &Path) -> std::io::Result<()> {
         &mut file,
     )?;
     file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
-    // A file that is being run can't be written to, but can be replaced.
+    // A file that is being executed can't be written to, but it can be replaced.
     std::fs::rename(&fresh, to)
 }
 

@@ -15,11 +15,11 @@ use crate::tools::demo::roll;
 use crate::tools::demo::scratch::ScratchDir;
 use crate::tools::demo::screen::{Picture, Screen};
 
-/// How long the load runs before the first restart, and after the last.
-const CALM: Duration = Duration::from_secs(1);
-/// Each drain's deadline, far above the 2 s of the slowest request.
+/// Time that the load runs before the first restart and after the last.
+const LOAD_MARGIN: Duration = Duration::from_secs(1);
+/// Deadline of each drain, far above the 2 s of the slowest request.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Exit code when interrupted.
+/// Exit code if interrupted.
 const INTERRUPTED: u8 = 130;
 
 /// Restarts a demo app behind lameduck under load, and counts what was lost.
@@ -46,9 +46,9 @@ pub struct DemoArgs {
     pub json: bool,
 }
 
-/// Runs the demo; returns the exit code: 0 if nothing was lost, 1 if something was, 130 if interrupted.
+/// Runs the demo. Returns the exit code: 0 if no request was lost, 1 if one was, 130 if interrupted.
 pub fn run_demo(args: DemoArgs) -> u8 {
-    // One thread: children are bound to the life of the thread that started them.
+    // A single thread, because children are killed when the thread that started them ends.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -64,7 +64,8 @@ pub fn run_demo(args: DemoArgs) -> u8 {
     }
 }
 
-/// Everything that was started is owned by the play: when an interrupt ends it early, all of it goes.
+/// Runs the demo until it ends or is interrupted. `play` owns everything that it starts, so an interrupt stops all of
+/// it.
 async fn until_interrupted(args: &DemoArgs) -> Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -118,7 +119,8 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         screen.line("\n  All of it is still running, without the load. Ctrl-C ends it.");
         std::future::pending::<()>().await;
     }
-    // In good order: it is alone and idle, so this takes no time. What is left is killed when dropped.
+    // The proxy is stopped in order. That takes no time, because it is idle. Whatever still runs is killed when it is
+    // dropped.
     proxy.stop(Duration::from_secs(5)).await?;
     Ok(u8::from(!account.is_clean()))
 }
@@ -132,7 +134,7 @@ async fn launch(exe: &Path, count: u16, dir: &Path) -> Result<Vec<DemoInstance>>
     Ok(instances)
 }
 
-/// The defaults, but for a shutdown that doesn't keep the visitor waiting.
+/// Default settings, except for a short shutdown.
 fn settings() -> ProxySettings {
     ProxySettings {
         server: "lame_duck = \"0s\"".into(),
@@ -160,7 +162,7 @@ async fn roll_all(
     rolls: u32,
     screen: &Screen,
 ) -> Result<()> {
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(LOAD_MARGIN).await;
     for round in 1..=rolls {
         screen.round(round);
         for instance in instances.iter_mut() {
@@ -170,11 +172,11 @@ async fn roll_all(
             .await?;
         }
     }
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(LOAD_MARGIN).await;
     Ok(())
 }
 
-/// Redraws the live picture ten times a second; never ends.
+/// Redraws the live view ten times a second; never ends.
 async fn show(screen: &Screen, proxy: &DemoProxy, load: &Load) {
     let mut due = tokio::time::interval(Duration::from_millis(100));
     loop {

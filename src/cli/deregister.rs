@@ -3,12 +3,12 @@
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
-use serde_json::Value;
 
-use super::drain::{DrainCall, drain_answer_wait, reason_by_default};
+use super::drain::{DrainCall, drain_answer_wait, reason_by_default, time_left};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all, check_alive};
 use crate::client::admin_args::AdminArgs;
+use crate::client::http::AdminRequest;
 use crate::client::names::{BackendName, backend, duration, segment};
 
 /// Options of `lameduck deregister`.
@@ -27,17 +27,25 @@ pub struct DeregisterArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_deregister(args: DeregisterArgs) -> Result<(), Exit> {
-    let patience = drain_answer_wait(args.timeout.as_deref());
-    let query: Vec<String> = [("timeout", args.timeout), ("reason", reason_by_default())]
-        .into_iter()
-        .filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))))
-        .collect();
-    let path = format!("{}?{}", args.backend.path(), query.join("&"));
+    let asked = |after| {
+        let timeout = time_left(args.timeout.as_deref(), after);
+        let wait = drain_answer_wait(timeout.as_deref());
+        let query: Vec<String> = [("timeout", timeout), ("reason", reason_by_default())]
+            .into_iter()
+            .filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))))
+            .collect();
+        AdminRequest {
+            method: Method::DELETE,
+            path: format!("{}?{}", args.backend.path(), query.join("&")),
+            body: None,
+            wait,
+        }
+    };
     ask_all(
         &args.connect,
         AbsentProxy::Warned,
@@ -51,9 +59,7 @@ pub async fn run_deregister(args: DeregisterArgs) -> Result<(), Exit> {
                 verb: "deregister",
                 json: args.json,
             };
-            let answer = call
-                .wait(Method::DELETE, &path, None::<&Value>, patience)
-                .await?;
+            let answer = call.wait(asked).await?;
             call.conclude(&answer)
         },
     )

@@ -1,4 +1,4 @@
-//! `lameduck doctor`: what in a supervisor's configuration will cut requests.
+//! `lameduck doctor`: finds settings of supervisors that will cut requests.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,15 +31,15 @@ pub struct DoctorArgs {
     /// Print the findings as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
-    /// Colours in findings; set by the caller, who knows what `out` is.
+    /// Whether findings have colours. The caller sets this, because it knows what `out` is.
     #[arg(skip)]
     pub colour: bool,
 }
 
-/// Examines. Findings go to `out`, what could not be read to `err`.
+/// Examines the files. Findings go to `out`, and files that could not be read are reported to `err`.
 ///
-/// Returns the exit code: 0 nothing, 1 something that will cut requests (with `--strict`: or may), or findings that could
-/// not be written to `out`, 2 wrong usage, or a file that can't be read.
+/// Returns the exit code: 0 without a finding; 1 if something will cut requests (with `--strict`: or may), or `out`
+/// can't be written; 2 for wrong usage or a file that can't be read.
 pub fn run_doctor(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let config = match load_own_config(args.config.as_deref()) {
         Ok(config) => config,
@@ -72,11 +72,11 @@ pub fn run_doctor(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) 
         },
     );
     let written = if args.json {
-        writeln!(out, "{:#}", json(&examined))
+        writeln!(out, "{:#}", findings_json(&examined))
     } else {
-        text(&examined, args.colour, out)
+        write_text(&examined, args.colour, out)
     };
-    // A reader that went away changes nothing about the files.
+    // A reader that has closed the pipe does not change the result.
     let unwritten = answered(written.and_then(|()| out.flush())).err();
     if let Some(why) = &unwritten {
         let _ = writeln!(err, "lameduck: {why}");
@@ -89,18 +89,18 @@ pub fn run_doctor(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) 
             .flat_map(|report| &report.diagnostics)
     };
     match all().any(|diagnostic| bad(diagnostic.severity)) {
-        // What can't be read can't be judged.
-        _ if !errors.is_empty() || all().any(unreadable) => 2,
+        // A file that can't be read can't be judged.
+        _ if !errors.is_empty() || all().any(is_unreadable) => 2,
         found => u8::from(found || unwritten.is_some()),
     }
 }
 
-/// A finding that says that a file can't be read, and nothing about requests.
-fn unreadable(diagnostic: &Diagnostic) -> bool {
+/// Whether a finding says only that a file can't be read.
+fn is_unreadable(diagnostic: &Diagnostic) -> bool {
     diagnostic.code == BROKEN
 }
 
-/// lameduck's own configuration: what was named must be good; what was not need not be there.
+/// Loads lameduck's own configuration: a named file must be valid; a default one may be missing.
 fn load_own_config(named: Option<&Path>) -> Result<Option<Config>, config::ConfigError> {
     let path = named.or_else(|| {
         let mut defaults = config::load::DEFAULT_PATHS.iter().map(Path::new);
@@ -109,21 +109,24 @@ fn load_own_config(named: Option<&Path>) -> Result<Option<Config>, config::Confi
     path.map(|path| Ok(check::load(path)?.config)).transpose()
 }
 
-fn text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
+fn write_text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
     let (mut errors, mut warnings, mut broken) = (0, 0, 0);
     for report in &examined.reports {
         let shown = report.render(colour);
         if !shown.is_empty() {
             writeln!(out, "{shown}")?;
         }
-        let judged = report.diagnostics.iter().filter(|found| !unreadable(found));
+        let judged = report
+            .diagnostics
+            .iter()
+            .filter(|found| !is_unreadable(found));
         let bad = judged
             .clone()
             .filter(|found| found.severity == Severity::Error)
             .count() as u64;
         errors += bad;
         warnings += judged.count() as u64 - bad;
-        broken += u64::from(report.diagnostics.iter().any(unreadable));
+        broken += u64::from(report.diagnostics.iter().any(is_unreadable));
     }
     for ((report, kind), passed) in examined
         .reports
@@ -134,11 +137,11 @@ fn text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::
         let of = match report
             .diagnostics
             .iter()
-            .filter(|found| !unreadable(found))
+            .filter(|found| !is_unreadable(found))
             .count()
         {
             _ if *passed => "passed over: nothing in it is judged".to_owned(),
-            0 if report.diagnostics.iter().any(unreadable) => "can't be read".to_owned(),
+            0 if report.diagnostics.iter().any(is_unreadable) => "can't be read".to_owned(),
             0 => "nothing found".to_owned(),
             n => count(n as u64, "finding"),
         };
@@ -162,7 +165,7 @@ fn text(examined: &Examination, colour: bool, out: &mut impl Write) -> std::io::
     Ok(())
 }
 
-fn json(examined: &Examination) -> serde_json::Value {
+fn findings_json(examined: &Examination) -> serde_json::Value {
     let files = examined.reports.iter().zip(&examined.kinds);
     let files: Vec<_> = files
         .map(|(report, kind)| serde_json::json!({ "file": report.name(), "kind": kind, "findings": report.json() }))

@@ -1,19 +1,17 @@
-//! `lameduck drain`: take a backend out and wait until nothing is in flight on it.
+//! `lameduck drain`: takes a backend out, and waits until nothing is in flight on it.
 
 use std::time::{Duration, Instant};
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use hyper::Method;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all, check_alive, stops_answering};
 use crate::client::admin_args::AdminArgs;
-use crate::client::error::{ClientError, ClientErrorKind};
-use crate::client::http::{AdminClient, AnswerWait};
+use crate::client::http::{AdminClient, AdminRequest, AnswerWait};
 use crate::client::names::{
     ActorArg, BackendName, LameDuckArg, RestartedWhen, TargetName, backend_or_pool, duration,
     longest_day, segment,
@@ -23,12 +21,12 @@ use crate::core::launch::LONGEST_LAME_DUCK;
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 use crate::rt::output::{ProgressLine, count, printable};
 
-/// Between two looks whether anything new is still expected.
-const LISTEN: Duration = Duration::from_millis(100);
-/// A drain whose connection ends is asked for again, after these times: another process may take the proxy's place.
-const AGAIN: [Duration; 3] = [Duration::from_millis(200); 3];
-/// Between two looks at what is in flight.
-const LOOK: Duration = Duration::from_millis(500);
+/// Time between two checks whether new requests still arrive.
+const QUIET_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// A request that is made sooner than this after the command's start is the first one.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_millis(100);
+/// Time between two checks of what is in flight.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Options of `lameduck drain`.
 #[derive(Debug, Clone, Args)]
@@ -81,10 +79,10 @@ pub enum UntilArg {
     Restarted,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_drain(args: DrainArgs) -> Result<(), Exit> {
     if args.restarted_when.is_some() && args.until != UntilArg::Restarted {
         return Err(Exit::usage(
@@ -107,13 +105,12 @@ async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Res
         UntilArg::Resumed => "resumed",
         UntilArg::Restarted => "restarted",
     };
-    // A drain until the next restart must not take the place of a person's that has no end.
+    // A drain until the next restart must not replace an operator's drain that has no end.
     let once = args.actor == ActorArg::Operator && args.until == UntilArg::Restarted;
-    let patience = drain_answer_wait(args.timeout.as_deref());
     let request = DrainRequest {
         actor: Some(args.actor.as_str().to_owned()),
         id: once.then(|| "restart".to_owned()),
-        timeout: args.timeout,
+        timeout: args.timeout.clone(),
         until: Some(until.to_owned()),
         restarted_when: args
             .restarted_when
@@ -139,13 +136,25 @@ async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Res
             verb: "drain",
             json: args.json,
         };
-        let path = format!("{}/drain", backend.path());
-        let answer = call
-            .wait(Method::POST, &path, Some(&request), patience)
-            .await?;
+        let asked = |after| {
+            let timeout = time_left(args.timeout.as_deref(), after);
+            let wait = drain_answer_wait(timeout.as_deref());
+            let request = DrainRequest {
+                timeout,
+                ..request.clone()
+            };
+            AdminRequest {
+                method: Method::POST,
+                path: format!("{}/drain", backend.path()),
+                body: serde_json::to_value(request).ok(),
+                wait,
+            }
+        };
+        let answer = call.wait(asked).await?;
         call.conclude(&answer)
     });
-    // All at once, each told as it ends; of several failures the first of the list is the command's.
+    // All drains run at once, and each is reported when it ends. If several fail, the first in the list decides the
+    // exit code.
     let mut first = Ok(());
     for ended in futures_util::future::join_all(drains).await {
         match (ended, &first) {
@@ -157,8 +166,8 @@ async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Res
     first
 }
 
-/// Makes the proxy lame duck first. Interrupted here, nothing is drained yet, and the proxy stays lame: its caller is
-/// stopping it.
+/// Makes the proxy lame duck first. If it is interrupted here, nothing is drained, and the proxy stays lame duck,
+/// because the caller is stopping it.
 async fn be_lame(
     client: &AdminClient,
     lame_duck: LameDuckArg,
@@ -174,8 +183,8 @@ async fn be_lame(
     let _: Value = asked.await?;
     let quiet = async {
         loop {
-            tokio::time::sleep(LISTEN).await;
-            // A proxy that is gone meanwhile sends nothing more; the drain itself will tell.
+            tokio::time::sleep(QUIET_CHECK_INTERVAL).await;
+            // If the proxy stops meanwhile, it sends nothing more; the drain itself will report that.
             match client.get::<Value>(path).await {
                 Ok(state) if state["quiet"] != true => {}
                 Ok(_) | Err(_) => return,
@@ -189,7 +198,7 @@ async fn be_lame(
     Ok(())
 }
 
-/// All backends of a pool that are there now.
+/// Names of all backends that are in the pool now.
 ///
 /// # Errors
 /// The proxy can't be reached, knows no such pool, or the pool has no backends.
@@ -214,13 +223,13 @@ pub(super) async fn backends_of(
     Ok(backends)
 }
 
-/// Says, before anything is asked for, that nothing ready will be left.
+/// Warns, before anything is drained, that no ready backend will be left.
 async fn warn_if_last(client: &AdminClient, voice: &ProxyVoice, drained: &[BackendName]) {
     let Some(pool) = drained.first().map(|backend| &backend.pool) else {
         return;
     };
     let path = format!("/v1/pools/{}", segment(pool));
-    // The drain itself reports a proxy that doesn't answer.
+    // If the proxy doesn't answer, the drain itself reports that.
     let Ok(view) = client.get::<PoolView>(&path).await else {
         return;
     };
@@ -237,26 +246,38 @@ async fn warn_if_last(client: &AdminClient, voice: &ProxyVoice, drained: &[Backe
     }
 }
 
-/// The reason where none is given: the user's name.
+/// Default reason: the user's name.
 pub(super) fn reason_by_default() -> Option<String> {
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty())?;
     Some(format!("asked for by {user}"))
 }
 
-/// Says that what was done may not last.
+/// Prints the proxy's warning that a change may not last.
 pub(super) fn print_warning(voice: &ProxyVoice, warning: Option<&str>) {
     if let Some(warning) = warning {
         voice.complain(&format!("warning: {}", printable(warning)));
     }
 }
 
-/// How long a drain's answer may take: where no time is given, that is the pool's to say.
+/// Returns what is left of a given duration after some time has passed.
+pub(super) fn time_left(given: Option<&str>, after: Duration) -> Option<String> {
+    let given = given?;
+    match crate::config::duration::parse(given) {
+        // The first request has the duration as it was written.
+        Ok(whole) if after >= FIRST_REQUEST_WITHIN => {
+            Some(format!("{}ms", whole.saturating_sub(after).as_millis()))
+        }
+        _ => Some(given.to_owned()),
+    }
+}
+
+/// Longest wait for the answer to a drain; without a time-out, the pool's own deadline applies.
 pub(super) fn drain_answer_wait(timeout: Option<&str>) -> AnswerWait {
     let time = timeout.and_then(|timeout| crate::config::duration::parse(timeout).ok());
     time.map_or(AnswerWait::Ever, AnswerWait::For)
 }
 
-/// What a drain waits for: `2 requests in flight, 14 sessions`.
+/// What a drain still waits for, such as `2 requests in flight, 14 sessions`.
 fn left_there(in_flight: u64, sessions: Option<u32>) -> String {
     let requests = format!("{} in flight", count(in_flight, "request"));
     match sessions {
@@ -265,32 +286,29 @@ fn left_there(in_flight: u64, sessions: Option<u32>) -> String {
     }
 }
 
-/// A drain under way, asked for by `drain` or `deregister`.
+/// A drain for the command `drain` or `deregister`.
 pub(super) struct DrainCall<'a> {
     pub(super) client: &'a AdminClient,
     pub(super) voice: &'a ProxyVoice,
     pub(super) backend: &'a BackendName,
-    /// `drain` or `deregister`.
+    /// Name of the command: `drain` or `deregister`.
     pub(super) verb: &'static str,
     pub(super) json: bool,
 }
 
 impl DrainCall<'_> {
-    /// Asks, shows the progress, and waits for the end.
+    /// Requests the drain, shows its progress, and waits for its end.
     pub(super) async fn wait(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<&impl Serialize>,
-        patience: AnswerWait,
+        request: impl Fn(Duration) -> AdminRequest,
     ) -> Result<DrainResponse, Exit> {
         let cannot = |error: std::io::Error| Exit::failed(format!("can't catch signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        // Several would draw over each other.
+        // The progress of several drains would overwrite each other.
         let progress = ProgressLine::new(!self.json && !self.voice.is_one_of_several());
         tokio::select! {
-            answer = self.ask(method, path, body, patience) => answer.map_err(Exit::from),
+            answer = self.client.call_across_upgrades(request) => answer.map_err(Exit::from),
             () = self.wait_until_unreachable() => Err(Exit::unreachable(
                 "it was asked, and has stopped answering since; whether it still sends requests can't be told.",
             )),
@@ -298,25 +316,6 @@ impl DrainCall<'_> {
             _ = interrupt.recv() => Err(self.interrupted()),
             _ = terminate.recv() => Err(self.interrupted()),
         }
-    }
-
-    /// Asks, and asks again whoever has taken the proxy's place: a drain outlives an upgrade, and twice is once.
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&impl Serialize>,
-        patience: AnswerWait,
-    ) -> Result<DrainResponse, ClientError> {
-        let ask = || self.client.call(method.clone(), path, body, patience);
-        for pause in AGAIN {
-            match ask().await {
-                Err(error) if error.kind == ClientErrorKind::Broken => {}
-                answer => return answer,
-            }
-            tokio::time::sleep(pause).await;
-        }
-        ask().await
     }
 
     fn interrupted(&self) -> Exit {
@@ -339,7 +338,7 @@ impl DrainCall<'_> {
         stops_answering(self.client).await;
     }
 
-    /// Redraws the progress until it is dropped.
+    /// Redraws the progress until this future is dropped.
     async fn show(&self, mut progress: ProgressLine) {
         if !progress.is_visible() {
             std::future::pending::<()>().await;
@@ -347,8 +346,8 @@ impl DrainCall<'_> {
         let began = Instant::now();
         let path = format!("/v1/pools/{}", segment(&self.backend.pool));
         loop {
-            // The first look comes late enough for a drain that is over at once to show nothing.
-            tokio::time::sleep(LOOK).await;
+            // The first check comes late, so that a drain which ends at once shows no progress.
+            tokio::time::sleep(PROGRESS_INTERVAL).await;
             if let Ok(pool) = self.client.get::<PoolView>(&path).await {
                 let meant = pool.backends.iter();
                 let meant = meant.filter(|shown| self.backend.matches_name(&shown.name));
@@ -370,7 +369,7 @@ impl DrainCall<'_> {
         }
     }
 
-    /// Prints the answer; the exit code says how it ended.
+    /// Prints the answer; the exit code tells how the drain ended.
     pub(super) fn conclude(&self, answer: &DrainResponse) -> Result<(), Exit> {
         if self.json {
             self.voice.print_json(answer);
@@ -476,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_says_what_stays_and_how_to_lift_it() {
+    fn interrupt_reports_the_remaining_drain_and_how_to_lift_it() {
         let client = AdminClient::at_socket("/x".as_ref());
         let backend = "app/app-1".parse().unwrap();
         let mut call = DrainCall {

@@ -1,4 +1,4 @@
-//! `lameduck exec`: run an app under a lease, and drain it before it is stopped.
+//! `lameduck exec`: runs an app under a lease, and drains it before it is stopped.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub struct ExecArgs {
     connect: AdminArgs,
 }
 
-/// `--port`.
+/// Value of `--port`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortArg {
     /// A free one.
@@ -110,7 +110,7 @@ fn variable(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs what these words ask for, `exec` the first of them.
+/// Runs the command with these arguments; the first one is `exec`.
 pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
     exec::footprint::reexec();
     crate::rt::output::use_no_thread();
@@ -128,7 +128,7 @@ pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Runs it, without a runtime. `chosen`: somebody chose the drain's timeout.
+/// Runs the command without a runtime. `chosen`: the user has set the drain's time-out.
 pub fn run_exec(args: ExecArgs, chosen: bool) -> u8 {
     let remotes = match args.connect.remotes() {
         Ok(remotes) => remotes,

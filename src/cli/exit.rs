@@ -1,8 +1,8 @@
-//! How a command ends: the exit codes, and what is said on standard error.
+//! How a command ends: its exit code, and its message on standard error.
 
 use crate::client::error::{ClientError, ClientErrorKind};
 
-/// Every exit code, and what it means.
+/// Every exit code with its meaning.
 pub const CODES: [(u8, &str); 9] = [
     (0, "done"),
     (1, "failed, or not healthy"),
@@ -24,7 +24,7 @@ pub const CODES: [(u8, &str); 9] = [
     (130, "interrupted"),
 ];
 
-/// Prints what the parser has to say, help or a mistake, and says with which code that ends.
+/// Prints the parser's output (help or an error), and returns the exit code.
 pub fn explain(error: &clap::Error) -> u8 {
     let code = u8::try_from(error.exit_code()).unwrap_or(2);
     if error.use_stderr() {
@@ -35,19 +35,19 @@ pub fn explain(error: &clap::Error) -> u8 {
         }
         return code;
     }
-    // Help was asked for.
+    // The user asked for help.
     match Exit::answered(error.print()) {
         Ok(()) => code,
         Err(exit) => exit.report(),
     }
 }
 
-/// An end other than success.
+/// A failed end of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// The exit code.
+    /// Exit code.
     pub code: u8,
-    /// What happened and what to do, for people; empty: nothing is left to say.
+    /// What happened and what to do, for users; empty: everything was said already.
     pub message: String,
 }
 
@@ -59,17 +59,17 @@ impl Exit {
         }
     }
 
-    /// 1: it failed.
+    /// 1: the command failed.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(1, message)
     }
 
-    /// 2: wrong usage that the parser can't see.
+    /// 2: wrong usage that the parser can't detect.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(2, message)
     }
 
-    /// 3: a deadline passed, or `--wait` ran out.
+    /// 3: a deadline has passed, or the time of `--wait`.
     pub fn late(message: impl Into<String>) -> Self {
         Self::new(3, message)
     }
@@ -84,12 +84,12 @@ impl Exit {
         Self::new(5, message)
     }
 
-    /// 6: a plan ended before it had reached its share.
+    /// 6: a plan ended before it had reached its target share.
     pub fn went_back(message: impl Into<String>) -> Self {
         Self::new(6, message)
     }
 
-    /// 7: a report has what it must not have, or is not what the logs say.
+    /// 7: a report contains a forbidden outcome, or does not match the logs.
     pub fn broken_report(message: impl Into<String>) -> Self {
         Self::new(7, message)
     }
@@ -99,15 +99,15 @@ impl Exit {
         Self::new(130, message)
     }
 
-    /// How a command ends whose product was to be written: 1 if it could not be, unless its reader had seen enough.
+    /// End of a command whose output was written: 1 if that failed, unless the reader closed the pipe.
     ///
     /// # Errors
-    /// That end.
+    /// The output could not be written.
     pub fn answered(written: std::io::Result<()>) -> Result<(), Self> {
         crate::rt::output::answered(written).map_err(Self::failed)
     }
 
-    /// Says it on standard error; returns the code.
+    /// Prints the message on standard error, and returns the exit code.
     pub fn report(&self) -> u8 {
         if !self.message.is_empty() {
             crate::rt::output::complain(&self.message);

@@ -1,7 +1,7 @@
-//! One command for several proxies: it is sent to all at once, each answer has its proxy's name, and one that can't
-//! be reached is named.
+//! Runs one command at several proxies: all are asked at once, each line of output has its proxy's name, and proxies
+//! that can't be reached are named.
 //!
-//! With one proxy nothing of this shows: a command prints and ends as if there were no others.
+//! With one proxy the output and the exit code are those of the command alone.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,31 +16,31 @@ use crate::client::admin_args::AdminArgs;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::rt::output;
 
-/// How long a proxy may take to show that it is alive.
-const ALIVE: Duration = Duration::from_secs(3);
-/// Between two looks whether it still is.
-const LOOK: Duration = Duration::from_millis(500);
+/// Longest wait for a proxy's sign of life.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time between two checks whether it is still alive.
+const ALIVE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What it means for the command's end that a proxy can't be reached, while others can.
+/// Effect on the exit code if a proxy can't be reached while others can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AbsentProxy {
-    /// A warning: the command is in the way of a stop, which must not wait for it.
+    /// Only a warning, for commands that run when an app is stopped, and must not delay that.
     Warned,
-    /// It ends with 5, with everything done at the others: what was to be everywhere is not.
+    /// Exit code 5, after everything was done at the others: the change was meant for all proxies.
     Failed,
 }
 
-/// What one proxy has to say.
+/// Output for one of the proxies.
 #[derive(Debug)]
 pub struct ProxyVoice {
-    /// Its name, where there are several.
+    /// Name of the proxy, if there are several.
     proxy: Option<String>,
-    /// What it would have printed as JSON.
+    /// JSON values to print together with those of the other proxies.
     answers: Mutex<Vec<Value>>,
 }
 
 impl ProxyVoice {
-    /// The only one.
+    /// Output for the only proxy.
     pub fn alone() -> Self {
         Self {
             proxy: None,
@@ -55,12 +55,12 @@ impl ProxyVoice {
         }
     }
 
-    /// Whether there are others.
+    /// Whether there are several proxies.
     pub fn is_one_of_several(&self) -> bool {
         self.proxy.is_some()
     }
 
-    /// Each line with the proxy's name, where there are several.
+    /// Puts the proxy's name before each line, if there are several.
     fn named(&self, text: &str) -> String {
         match &self.proxy {
             None => text.to_owned(),
@@ -74,17 +74,17 @@ impl ProxyVoice {
         }
     }
 
-    /// Prints a line, or several.
+    /// Prints one or more lines.
     pub fn print(&self, text: &str) {
         output::print(&self.named(text));
     }
 
-    /// Says something on standard error.
+    /// Writes a message to standard error.
     pub fn complain(&self, text: &str) {
         output::complain(&self.named(text));
     }
 
-    /// Prints JSON: at once, or with that of the others.
+    /// Prints JSON: at once for a single proxy, or later together with that of the others.
     pub fn print_json(&self, value: &impl Serialize) {
         match self.proxy {
             None => output::print_json(value),
@@ -92,18 +92,18 @@ impl ProxyVoice {
         }
     }
 
-    /// Writes what the command is for.
+    /// Prints the command's result.
     ///
     /// # Errors
-    /// It can't be written.
+    /// Standard output can't be written.
     pub fn answer(&self, text: &str) -> std::io::Result<()> {
         output::answer(&self.named(text))
     }
 
-    /// The same as JSON: at once, or with that of the others.
+    /// Prints the command's result as JSON: at once for a single proxy, or later together with that of the others.
     ///
     /// # Errors
-    /// It can't be written.
+    /// Standard output can't be written.
     pub fn answer_json(&self, value: &impl Serialize) -> std::io::Result<()> {
         match self.proxy {
             None => output::answer_json(value),
@@ -121,8 +121,8 @@ impl ProxyVoice {
         }
     }
 
-    /// `{"proxy": …, "answer": …}`; with `answers` where there is not exactly one, and with `error` and `exit_code` where
-    /// it failed.
+    /// JSON object `{"proxy": …, "answer": …}`; with `answers` instead if there is not exactly one, and with `error`
+    /// and `exit_code` after a failure.
     fn into_json(self, ended: &Result<(), Exit>) -> Value {
         let mut all = self.answers.into_inner().unwrap_or_default();
         let mut entry = json!({ "proxy": self.proxy });
@@ -139,12 +139,12 @@ impl ProxyVoice {
     }
 }
 
-/// Runs a command at each proxy that is meant, at once, and waits for all. `json`: what they print is put together as a
-/// list, an entry for each proxy.
+/// Runs a command at all proxies that are meant, at once, and waits for all of them. With `json`, their output is
+/// joined to a list with an entry for each proxy.
 ///
 /// # Errors
-/// How it ended, if not well: with the first failure of a proxy that answered; the others' are said. With 5 where none can
-/// be reached, or one can't and `absent` says so.
+/// The first failure of a proxy that answered; further ones are printed. Exit code 5 if no proxy can be reached, or if
+/// one can't and `absent` says that this is a failure.
 pub async fn ask_all(
     connect: &AdminArgs,
     absent: AbsentProxy,
@@ -167,27 +167,27 @@ pub async fn ask_all(
     conclude(&names, ended, absent)
 }
 
-/// Asks whether the proxy answers at all: one that takes connections and does nothing must not hold up a hook for as long
-/// as a drain may take.
+/// Checks whether the proxy answers at all: a proxy that accepts connections and does nothing must not block a hook for
+/// as long as a drain may take.
 ///
 /// # Errors
-/// It can't be reached, or doesn't answer soon.
+/// The proxy can't be reached, or doesn't answer soon.
 pub async fn check_alive(client: &AdminClient) -> Result<(), Exit> {
     let asked = client.raw(Method::GET, "/-/live", None::<&Value>, AnswerWait::Short);
-    tokio::time::timeout(ALIVE, asked).await.map_err(|_elapsed| {
+    tokio::time::timeout(ALIVE_TIMEOUT, asked).await.map_err(|_elapsed| {
         Exit::unreachable(format!(
             "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
-            humantime::format_duration(ALIVE)
+            humantime::format_duration(ALIVE_TIMEOUT)
         ))
     })??;
     Ok(())
 }
 
-/// Ends when a proxy has stopped answering, so that a command for several proxies need not wait for it.
+/// Ends when a proxy has stopped answering, so that a command for several proxies doesn't wait for it.
 pub async fn stops_answering(client: &AdminClient) {
     let mut silent = 0;
     while silent < 2 {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(ALIVE_CHECK_INTERVAL).await;
         silent = match check_alive(client).await {
             Ok(()) => 0,
             Err(_) => silent + 1,
@@ -195,7 +195,7 @@ pub async fn stops_answering(client: &AdminClient) {
     }
 }
 
-/// The exit code for proxies that can't be reached.
+/// Exit code if a proxy can't be reached.
 const UNREACHABLE: u8 = 5;
 
 fn conclude(
@@ -236,7 +236,7 @@ fn conclude(
     }
 }
 
-/// The first is the command's; the others are said.
+/// Keeps the first failure for the exit code, and prints the others.
 fn keep_first(first: &mut Option<Exit>, exit: Exit) {
     match first {
         None => *first = Some(exit),

@@ -1,5 +1,5 @@
-//! `lameduck health`: what a supervisor's health command should call. A backend that drains in good order is
-//! healthy: restarting it would cut what it still serves.
+//! `lameduck health`: a health command for supervisors. A backend that drains in order is healthy, because a restart
+//! would cut the requests that it still serves.
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -25,16 +25,16 @@ pub struct HealthArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// 1 if it is not healthy.
+/// Exit code 1 if the target is not healthy.
 pub async fn run_health(args: HealthArgs) -> Result<(), Exit> {
     let pool = match &args.target {
         TargetName::Pool(pool) => pool,
         TargetName::Backend(backend) => &backend.pool,
     };
-    // A supervisor that restarts what one proxy can't be asked about would do harm.
+    // An unreachable proxy is not a failure of the app: a restart by the supervisor would only do harm.
     ask_all(
         &args.connect,
         AbsentProxy::Warned,
@@ -61,7 +61,7 @@ pub async fn run_health(args: HealthArgs) -> Result<(), Exit> {
     .await
 }
 
-/// Ready, or draining in good order: its process lives and has passed its checks.
+/// Whether the backend is ready or drains in order: its process runs and has passed its checks.
 fn in_order(backend: &BackendView) -> bool {
     match backend.state.as_str() {
         "ready" => true,
@@ -74,7 +74,7 @@ fn judge(target: &TargetName, pool: &PoolView) -> (bool, String) {
     let good = pool.backends.iter().filter(|one| in_order(one)).count();
     let TargetName::Backend(wanted) = target else {
         let all = count(pool.backends.len() as u64, "backend");
-        // One is enough: a pool that loses an instance still serves.
+        // One backend is enough: a pool that loses an instance still serves.
         return (good > 0, format!("{good} of {all} in order"));
     };
     let meant: Vec<&BackendView> = pool

@@ -1,4 +1,4 @@
-//! `lameduck import`: other proxies' configurations.
+//! `lameduck import`: converts the configurations of other proxies.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -50,9 +50,10 @@ pub struct ImportIngressArgs {
     pub output: Option<PathBuf>,
 }
 
-/// Imports. The configuration goes to `out` or to the file that was named, what is to be known about it to `err`.
+/// Imports. The configuration goes to `out` or the named file, remarks about it go to `err`.
 ///
-/// Returns the exit code: 0 all of it, 3 something was left out, 1 it can't be read or written.
+/// Returns the exit code: 0 if everything was converted, 3 if something was left out, 1 if a file can't be read or
+/// written.
 pub fn run_import(args: ImportArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let (file, output, imported) = match args.source {
         ImportSource::Nginx(args) => {

@@ -1,7 +1,8 @@
 //! The command line: one file per subcommand, and no logic that the library lacks.
 //!
-//! [`exit`] has the exit codes, [`fleet`] asks several proxies at once, [`client`](crate::client) talks to a running proxy's
-//! admin API and parses what people type, [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
+//! [`exit`] has the exit codes, [`fleet`] asks several proxies at once, [`client`](crate::client) calls a running
+//! proxy's admin API and parses arguments, and [`output`] prints. Commands that call the proxy run on a single-threaded
+//! runtime.
 
 pub mod changes;
 pub mod check;
@@ -115,14 +116,14 @@ enum CliCommand {
 }
 
 impl Cli {
-    /// Does what the process's arguments ask for; returns the exit code.
+    /// Runs the command that the process's arguments name; returns the exit code.
     pub fn run_command_line() -> u8 {
         output::take_panics();
         output::finish(Self::run_words())
     }
 
     fn run_words() -> u8 {
-        // A launcher stays beside its app for as long as that runs: it does without what the others need.
+        // A launcher runs for as long as its app, so it is started without the memory that other commands need.
         match std::env::args_os().nth(1) {
             Some(word) if word == "exec" => exec::run_words(std::env::args_os().skip(1)),
             _ => match Self::try_parse() {
@@ -132,7 +133,7 @@ impl Cli {
         }
     }
 
-    /// Does what was asked; returns the exit code.
+    /// Runs the command; returns the exit code.
     pub fn dispatch(self) -> u8 {
         match self.command {
             CliCommand::Run(args) => run::run_server(args),
@@ -167,7 +168,7 @@ impl Cli {
     }
 }
 
-/// The command line as help shows it: without the commands that only lameduck itself calls.
+/// The command line as the help shows it: without commands that only lameduck itself calls.
 fn shown_commands() -> clap::Command {
     let whole = Cli::command();
     let shown = whole.get_subcommands().filter(|one| !one.is_hide_set());
@@ -216,7 +217,7 @@ fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
     let ended = match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(command);
-            // What waits for a reader that stopped reading is left to the end of the process.
+            // Tasks that wait for a stopped reader are abandoned at the end of the process.
             runtime.shutdown_background();
             ended
         }
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contract_s_lines_parse() {
+    fn documented_command_lines_parse() {
         for line in [
             "lameduck status",
             "lameduck status app --watch --json",
@@ -414,7 +415,7 @@ mod tests {
                 };
                 let flag = !option.get_action().takes_values();
                 assert_eq!(flag, FLAGS.contains(&long), "{name} --{long}");
-                // And by which variable it is set.
+                // Variables must be known, too.
                 let variable = option.get_env().unwrap().to_str().unwrap();
                 let named = long.to_uppercase().replace('-', "_");
                 assert_eq!(variable, format!("LAMEDUCK_{named}"));

@@ -1,4 +1,4 @@
-//! `lameduck pause`: hold what comes to a pool, or answer it with a page.
+//! `lameduck pause`: holds requests for a pool, or answers them with a page.
 
 use std::path::{Path, PathBuf};
 
@@ -45,10 +45,10 @@ pub struct PauseArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_pause(args: PauseArgs) -> Result<(), Exit> {
     let page = args.page.as_deref().map(read_page).transpose()?;
     let by_name = args.page.as_deref().and_then(media_type);
@@ -83,7 +83,7 @@ fn read_page(file: &Path) -> Result<String, Exit> {
     String::from_utf8(bytes).map_err(|_| failed("it is not text in UTF-8".to_owned()))
 }
 
-/// What a file's name says of its type.
+/// Content type by the file's extension.
 fn media_type(file: &Path) -> Option<&'static str> {
     let extension = file.extension()?.to_str()?.to_ascii_lowercase();
     Some(match &*extension {
@@ -94,7 +94,7 @@ fn media_type(file: &Path) -> Option<&'static str> {
     })
 }
 
-/// Prints what is in force now.
+/// Prints the pause that is in force now.
 pub(super) fn report(voice: &ProxyVoice, pool: &str, response: &PauseResponse, json: bool) {
     if json {
         voice.print_json(response);

@@ -1,4 +1,4 @@
-//! `lameduck register`: add a backend that runs already, or move one to another address.
+//! `lameduck register`: adds a running backend, or changes its address.
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -6,8 +6,9 @@ use hyper::Method;
 
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ask_all};
-use super::resume::{ReadyWait, report, resume_answer_wait, say_what_holds_up};
+use super::resume::{ReadyWait, ready_wait, report, say_what_holds_up};
 use crate::client::admin_args::AdminArgs;
+use crate::client::http::AdminRequest;
 use crate::client::names::{BackendName, backend};
 use crate::registry::view::{BackendView, RegisterRequest};
 
@@ -38,27 +39,37 @@ pub struct RegisterArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
     let asked = args.ready.asked();
-    let wait = resume_answer_wait(asked.as_deref());
     let request = RegisterRequest {
         address: args.address,
         weight: args.weight,
         backup: args.backup,
         zone: args.zone,
-        wait: asked,
+        wait: None,
     };
-    let path = args.backend.path();
     ask_all(
         &args.connect,
         AbsentProxy::Failed,
         args.json,
         async |client, voice| {
-            let call = client.call(Method::PUT, &path, Some(&request), wait);
+            let call = client.call_across_upgrades(|after| {
+                let (left, wait) = ready_wait(asked.as_deref(), after);
+                let request = RegisterRequest {
+                    wait: left,
+                    ..request.clone()
+                };
+                AdminRequest {
+                    method: Method::PUT,
+                    path: args.backend.path(),
+                    body: serde_json::to_value(request).ok(),
+                    wait,
+                }
+            });
             let view: BackendView = say_what_holds_up(client, voice, &args.backend, call).await?;
             report(voice, &args.backend, &view, args.json);
             Ok(())

@@ -1,4 +1,4 @@
-//! `lameduck reload`: make the proxy read its configuration again.
+//! `lameduck reload`: has the proxy read its configuration again.
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -27,10 +27,10 @@ struct Reloaded {
     changes: Vec<String>,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well: a refused configuration's diagnostics, for one.
+/// The command failed, for example because the configuration was refused: exit code and message.
 pub async fn run_reload(args: ReloadArgs) -> Result<(), Exit> {
     ask_all(
         &args.connect,

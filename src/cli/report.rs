@@ -1,4 +1,4 @@
-//! `lameduck report`: what the last restarts were, and what they have cost.
+//! `lameduck report`: the last restarts, and what happened to requests.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -56,10 +56,10 @@ pub struct ReportArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_report(args: ReportArgs) -> Result<(), Exit> {
     let client = AdminClient::new(&args.connect)?;
     let list: RestartList = client.get("/v1/restarts").await?;

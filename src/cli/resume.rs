@@ -1,18 +1,18 @@
-//! `lameduck resume`: lift drains.
+//! `lameduck resume`: lifts drains and ends pauses.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::drain::{backends_of, print_warning};
+use super::drain::{backends_of, print_warning, time_left};
 use super::exit::Exit;
 use super::fleet::{AbsentProxy, ProxyVoice, ask_all};
 use super::status::{back_in, shown_state};
 use crate::client::admin_args::AdminArgs;
-use crate::client::http::{AdminClient, AnswerWait};
+use crate::client::http::{AdminClient, AdminRequest, AnswerWait};
 use crate::client::names::{ActorArg, BackendName, TargetName, backend_or_pool, duration, segment};
 use crate::core::drain::UNSEEN_AFTER;
 use crate::registry::view::{BackendView, PauseResponse, PoolView, ResumeRequest};
@@ -50,10 +50,10 @@ pub struct ResumeArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
     ask_all(
         &args.connect,
@@ -66,18 +66,16 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
 
 async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> Result<(), Exit> {
     let asked = args.ready.asked();
-    let wait = resume_answer_wait(asked.as_deref());
     let actor = args.actor.filter(|actor| *actor == ActorArg::Supervisor);
     let request = ResumeRequest {
         all: args.all,
         actor: actor.map(|actor| actor.as_str().to_owned()),
-        wait: asked,
         ..ResumeRequest::default()
     };
     let backends = match args.target {
         TargetName::Backend(backend) => vec![backend],
         TargetName::Pool(pool) => {
-            // A hook lifts its own drains; a pause was set by an operator.
+            // A hook lifts only its own drains; a pause was set by an operator.
             let may_end = actor.is_none();
             if may_end && end_pause(client, voice, &pool, args.all, args.json).await? {
                 return Ok(());
@@ -86,8 +84,19 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
         }
     };
     let resumed = backends.iter().map(async |backend| {
-        let path = format!("{}/resume", backend.path());
-        let call = client.call(Method::POST, &path, Some(&request), wait);
+        let call = client.call_across_upgrades(|after| {
+            let (left, wait) = ready_wait(asked.as_deref(), after);
+            let request = ResumeRequest {
+                wait: left,
+                ..request.clone()
+            };
+            AdminRequest {
+                method: Method::POST,
+                path: format!("{}/resume", backend.path()),
+                body: serde_json::to_value(request).ok(),
+                wait,
+            }
+        });
         let view: BackendView = say_what_holds_up(client, voice, backend, call).await?;
         report(voice, backend, &view, args.json);
         Ok(())
@@ -96,8 +105,8 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
     ended.into_iter().collect()
 }
 
-/// Ends a pool's pause, if it has one; says whether that was all there was to do. Ending a pause doesn't lift drains,
-/// unless with `--all`.
+/// Ends a pool's pause, if it has one; returns whether nothing else is to be done. Ending a pause lifts drains only
+/// with `--all`.
 async fn end_pause(
     client: &AdminClient,
     voice: &ProxyVoice,
@@ -127,26 +136,30 @@ async fn end_pause(
     Ok(is_all)
 }
 
-/// What `--wait-ready` means.
+/// Time that `--wait-ready` stands for.
 const READY: &str = "60s";
 
 impl ReadyWait {
-    /// How long to wait, as the API is asked for it.
+    /// Time to wait, in the form of the API.
     pub(super) fn asked(self) -> Option<String> {
         let ready = self.wait_ready;
         self.wait.or_else(|| ready.then(|| READY.to_owned()))
     }
 }
 
-/// How long the answer may take.
-pub(super) fn resume_answer_wait(wait: Option<&str>) -> AnswerWait {
-    match wait.and_then(|wait| crate::config::duration::parse(wait).ok()) {
-        Some(time) => AnswerWait::For(time),
-        None => AnswerWait::Short,
-    }
+/// Returns what is left of the wait until a backend is ready after some time has passed, and the longest wait for the
+/// answer to such a request.
+pub(super) fn ready_wait(asked: Option<&str>, after: Duration) -> (Option<String>, AnswerWait) {
+    let left = time_left(asked, after);
+    let time = left.as_deref().map(crate::config::duration::parse);
+    let wait = match time {
+        Some(Ok(time)) => AnswerWait::For(time),
+        _ => AnswerWait::Short,
+    };
+    (left, wait)
 }
 
-/// Awaits the answer of a call that waits until a backend is ready; says after a while what keeps it from that.
+/// Waits for a call that returns when a backend is ready. If it takes long, prints what the backend still waits for.
 pub(super) async fn say_what_holds_up<T>(
     client: &AdminClient,
     voice: &ProxyVoice,
@@ -158,10 +171,18 @@ pub(super) async fn say_what_holds_up<T>(
         return answer;
     }
     let path = format!("/v1/pools/{}", segment(&backend.pool));
-    // Where even this can't be had, the call itself will tell why.
+    // If this can't be fetched either, the call itself will say why.
     if let Ok(pool) = client.get::<PoolView>(&path).await {
         let meant = pool.backends.iter();
-        for view in meant.filter(|view| backend.matches_name(&view.name) && view.state != "ready") {
+        let meant: Vec<_> = meant
+            .filter(|view| backend.matches_name(&view.name))
+            .collect();
+        if meant.is_empty() {
+            voice.complain(&format!(
+                "waiting: there is no {backend} yet; `lameduck status` lists those that have come"
+            ));
+        }
+        for view in meant.into_iter().filter(|view| view.state != "ready") {
             voice.complain(&held_up(&backend.pool, view));
         }
     }
@@ -187,7 +208,7 @@ fn held_up(pool: &str, view: &BackendView) -> String {
     text
 }
 
-/// Prints what the backend is now.
+/// Prints the backend's state.
 pub(super) fn report(voice: &ProxyVoice, backend: &BackendName, view: &BackendView, json: bool) {
     if json {
         voice.print_json(view);
@@ -255,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_still_holds_it_is_named() {
+    fn remaining_drains_are_named() {
         let view: BackendView = serde_json::from_value(serde_json::json!({
             "name": "app-1", "address": "127.0.0.1:1", "weight": 1, "incarnation": 1,
             "state": "draining", "health": "up", "source": "config", "last_probe": null,
@@ -273,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn ejection_that_has_ended_or_goes_on_is_told() {
+    fn ended_and_lasting_ejections_are_described() {
         let now = humantime::parse_rfc3339("2025-01-01T00:00:00Z").unwrap();
         let ejection = serde_json::json!({
             "reason": "5 errors in a row (the last: status 500)", "cause": "consecutive_errors",
@@ -292,7 +313,7 @@ mod tests {
             "app/app-1: ready at 127.0.0.1:1\n  it was ejected (5 errors in a row (the last: status 500)) and gets \
              requests again"
         );
-        // A supervisor's hook lifts its own drain only.
+        // A supervisor's hook lifts only its own drain.
         view.ejected = view.ended_ejection.take();
         assert_eq!(
             describe(&backend, &view, now),

@@ -1,4 +1,4 @@
-//! `lameduck roll`: restart the backends of a pool one after the other, by their supervisor's own command.
+//! `lameduck roll`: restarts the backends of a pool one after the other, with a command of the user.
 
 mod fleet;
 mod plan;
@@ -72,12 +72,12 @@ pub struct RollArgs {
     pub command: Vec<String>,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_roll(args: RollArgs) -> Result<(), Exit> {
-    // Before anything is drained: an interrupt must always find its handler.
+    // First of all, so that an interrupt always finds its handler.
     let interrupts = interrupts()?;
     let clients = args.connect.clients()?;
     let first = first_alive(&clients).await?;
@@ -89,7 +89,7 @@ pub async fn run_roll(args: RollArgs) -> Result<(), Exit> {
         let roll = planned(&args, &pool, &template, &settings)?;
         return plan::print(&args, roll, &pool, &template, &settings);
     }
-    // The right to roll first: what is planned must not change in between by another's doing.
+    // The right to roll is taken first, so that nobody else can change the pool after the plan was made.
     if let [only] = clients.as_slice() {
         let (proxy, watch) = RollRemote::open(only.clone(), &args.pool, &settings).await?;
         let pool: PoolView = only.get(&path).await?;
@@ -103,7 +103,7 @@ pub async fn run_roll(args: RollArgs) -> Result<(), Exit> {
     roll(&args, &settings, (&proxy, watch, &id), pool, interrupts).await
 }
 
-/// The first that answers; the only one is asked by what follows.
+/// The first proxy that answers; a single one is not checked here, because the next call reports its failure.
 async fn first_alive(clients: &[AdminClient]) -> Result<&AdminClient, Exit> {
     let mut away = None;
     for client in clients {
@@ -129,7 +129,7 @@ fn template(args: &RollArgs) -> CommandTemplate {
     template
 }
 
-/// What is to be done, or why it can't be: first what is wrong with the command, then what is with the pool.
+/// The plan, or why there can be none: first errors of the command, then of the pool.
 fn planned(
     args: &RollArgs,
     pool: &PoolView,
@@ -140,14 +140,14 @@ fn planned(
     let plan = RollPlan {
         max_unavailable: args.max_unavailable as usize,
         allow_empty: args.allow_empty,
-        command_timeout: time(&args.command_timeout),
-        ready_timeout: time(&args.ready_timeout),
+        command_timeout: parse_time(&args.command_timeout),
+        ready_timeout: parse_time(&args.ready_timeout),
         sign: args.restarted_when.into(),
     };
     Ok(plan::roll(plan, &targets, pool, settings))
 }
 
-/// Rolls the pool, at the proxy or the proxies that are held for it.
+/// Rolls the pool at the proxies whose right to roll was taken.
 async fn roll<P: RollProxy, W: RollWatch>(
     args: &RollArgs,
     settings: &plan::RollSettings,
@@ -176,7 +176,7 @@ async fn roll<P: RollProxy, W: RollWatch>(
     end
 }
 
-/// One message for each signal that means "stop".
+/// A channel with one message for each signal that means "stop".
 fn interrupts() -> Result<mpsc::UnboundedReceiver<()>, Exit> {
     let (sender, receiver) = mpsc::unbounded_channel();
     for kind in [
@@ -196,12 +196,12 @@ fn interrupts() -> Result<mpsc::UnboundedReceiver<()>, Exit> {
     Ok(receiver)
 }
 
-/// A duration that the command line has checked.
-fn time(text: &str) -> Duration {
+/// Parses a duration that the command line has checked.
+fn parse_time(text: &str) -> Duration {
     crate::config::duration::parse(text).unwrap_or_default()
 }
 
-/// What the end means for the exit code, and its text.
+/// Exit code and message for the end of a roll.
 fn conclude(args: &RollArgs, report: &RollReport) -> Result<(), Exit> {
     let pool = &args.pool;
     let failure = match &report.end {
@@ -235,11 +235,11 @@ fn conclude(args: &RollArgs, report: &RollReport) -> Result<(), Exit> {
             "{pool}/{name}: somebody lifted its drain, so it was not restarted"
         )),
         RollFailure::Command(name) => {
-            let (how, output) = failed(report, name);
+            let (how, output) = describe_failure(report, name);
             Exit::failed(format!("{pool}/{name}: the command failed ({how}){output}"))
         }
         RollFailure::CommandTimeout(name) => {
-            let (_, output) = failed(report, name);
+            let (_, output) = describe_failure(report, name);
             Exit::late(format!(
                 "{pool}/{name}: the command did not end within {} and was stopped; see --command-timeout{output}",
                 args.command_timeout
@@ -277,8 +277,8 @@ fn describe(backend: &BackendView) -> String {
     format!("{}, last probe: {}", backend.state, printable(probe))
 }
 
-/// How the command failed, and its output, indented.
-fn failed(report: &RollReport, name: &str) -> (String, String) {
+/// Reason why the command failed, and its output, indented.
+fn describe_failure(report: &RollReport, name: &str) -> (String, String) {
     match &report.failed {
         Some((whose, ran)) if whose == name => {
             let lines = ran.output.lines().map(printable);

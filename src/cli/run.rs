@@ -1,4 +1,4 @@
-//! `lameduck run`: the proxy itself.
+//! `lameduck run`: runs the proxy.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::tools::keeper;
 use crate::tools::stand_in::become_stand_in;
 use crate::upgrade::taking::refuse_start;
 
-/// What `lameduck run` takes.
+/// Options of `lameduck run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Configuration file; by default ./lameduck.toml, then /etc/lameduck/lameduck.toml
@@ -47,7 +47,7 @@ pub struct RunArgs {
     pub take_over: bool,
 }
 
-/// The commands take a URL in `LAMEDUCK_ADMIN`, too; the proxy can only make a socket.
+/// Commands accept a URL in `LAMEDUCK_ADMIN`, too; but the proxy can only create a socket.
 fn socket_path(text: &str) -> Result<PathBuf, String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Err(
@@ -57,7 +57,7 @@ fn socket_path(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
-/// Whether a variable gave its flag's value: it is set, and the flag, which would come first, was not typed.
+/// Whether an option's value comes from this variable: it is set, and the option, which has priority, was not given.
 fn by_environment(variable: &str) -> bool {
     let flag = variable.strip_prefix("LAMEDUCK_").unwrap_or(variable);
     let flag = format!("--{}", flag.to_lowercase());
@@ -119,7 +119,7 @@ pub fn run_server(args: RunArgs) -> u8 {
         Ok(ProxyEnd::SuccessorEnded(code)) => u8::try_from(code).unwrap_or(1),
         Ok(ProxyEnd::StandIn { pid, channel }) => {
             signals.stop_reading();
-            // What is still to be written is, before this process becomes another.
+            // Pending output is written before this process executes another program.
             let code = crate::rt::output::finish(0);
             let error = become_stand_in(pid, &channel);
             complain(&format!(

@@ -1,4 +1,4 @@
-//! `lameduck split`: move the weights of a route that several pools answer, by hand or by plan.
+//! `lameduck split`: changes the weights of a route with several pools, at once or by a plan.
 
 mod follow;
 mod report;
@@ -55,7 +55,8 @@ pub struct SplitArgs {
     #[arg(long, value_name = "N", env = "LAMEDUCK_MIN_REQUESTS", requires = "to", value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "Plan")]
     pub min_requests: Option<u64>,
     /// Follow the plan until its end (the default where it begins)
-    // Its variable is that of `resume`, too, where it is a time: it must not be in the way of anything else.
+    // `resume --wait` has the same variable, with a time as its value: so any value is accepted here, and the option
+    // conflicts with no other.
     #[arg(long, env = "LAMEDUCK_WAIT", value_parser = FalseyValueParser::new(), help_heading = "Plan")]
     pub wait: bool,
     /// Return when the plan has begun; it runs in the proxy
@@ -74,16 +75,16 @@ pub struct SplitArgs {
     connect: AdminArgs,
 }
 
-/// `POOL=WEIGHT`, or `POOL`.
+/// Argument `POOL=WEIGHT` or `POOL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SplitWord {
-    /// A pool's new weight.
+    /// New weight of a pool.
     Weight(String, u32),
-    /// The pool that a plan is for.
+    /// Pool that a plan is for.
     Pool(String),
 }
 
-/// How to write a weight.
+/// Hint how to write a weight.
 const EXAMPLE: &str = "write POOL=WEIGHT, for example api-next=5";
 
 fn split_word(text: &str) -> Result<SplitWord, String> {
@@ -98,7 +99,7 @@ fn split_word(text: &str) -> Result<SplitWord, String> {
     }
 }
 
-/// `12.5`, or `12.5%`.
+/// Parses `12.5` or `12.5%`.
 fn share_percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     let percent: Option<f64> = number.parse().ok();
@@ -114,10 +115,10 @@ fn condition(text: &str) -> Result<String, String> {
     Ok(read.to_string())
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
     ask_all(
         &args.connect,
@@ -130,7 +131,7 @@ pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
 
 async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Result<(), Exit> {
     let Some(route) = args.route.clone() else {
-        return list(client, voice, args.json).await;
+        return print_splits(client, voice, args.json).await;
     };
     let path = format!("/v1/routes/{}/split", segment(&route));
     let plan_path = format!("{path}/plan");
@@ -141,7 +142,7 @@ async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Res
             .await?;
         print_warning(voice, view.warning.as_deref());
         if args.detach {
-            return shown(voice, &view, args.json);
+            return print_plan(voice, &view, args.json);
         }
         return follow::follow_plan(client, voice, &plan_path, Some(view), args.json).await;
     }
@@ -152,7 +153,7 @@ async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Res
             .call(Method::DELETE, &path, None::<&Value>, AnswerWait::Short)
             .await?;
         print_warning(voice, view.warning.as_deref());
-        return shown(voice, &view, args.json);
+        return print_plan(voice, &view, args.json);
     }
     if args.wait && args.weights.is_empty() && !args.reset {
         return follow::follow_plan(client, voice, &plan_path, None, args.json).await;
@@ -179,7 +180,7 @@ async fn split(client: &AdminClient, voice: &ProxyVoice, args: SplitArgs) -> Res
     Ok(())
 }
 
-/// The weights that were asked for by hand.
+/// Weights from the command line.
 fn weights(words: Vec<SplitWord>) -> Result<BTreeMap<String, u32>, Exit> {
     let mut weights = BTreeMap::new();
     for word in words {
@@ -219,8 +220,8 @@ fn plan_request(args: &SplitArgs, to: f64, length: String) -> Result<PlanRequest
     })
 }
 
-/// Prints a plan as it is now.
-fn shown(voice: &ProxyVoice, view: &PlanView, json: bool) -> Result<(), Exit> {
+/// Prints the state of a plan.
+fn print_plan(voice: &ProxyVoice, view: &PlanView, json: bool) -> Result<(), Exit> {
     match json {
         true => voice.print_json(view),
         false => voice.print(&report::describe_plan(view)),
@@ -228,7 +229,7 @@ fn shown(voice: &ProxyVoice, view: &PlanView, json: bool) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn list(client: &AdminClient, voice: &ProxyVoice, json: bool) -> Result<(), Exit> {
+async fn print_splits(client: &AdminClient, voice: &ProxyVoice, json: bool) -> Result<(), Exit> {
     let splits: Vec<SplitView> = client.get("/v1/splits").await?;
     if json {
         return Exit::answered(voice.answer_json(&splits));
@@ -240,7 +241,7 @@ async fn list(client: &AdminClient, voice: &ProxyVoice, json: bool) -> Result<()
     })
 }
 
-/// Weights with their percentages.
+/// Formats weights with their percentages.
 fn shares(weights: &BTreeMap<String, u32>) -> String {
     let all: u64 = weights.values().map(|weight| u64::from(*weight)).sum();
     let shares = weights.iter().map(|(pool, weight)| {

@@ -1,4 +1,4 @@
-//! `lameduck status`: pools and backends as a table, once or live.
+//! `lameduck status`: pools and backends as a table, once or continuously.
 
 mod certificates;
 mod in_flight;
@@ -27,10 +27,10 @@ use crate::registry::view::{
 };
 use crate::rt::output::{answer, colour, count, printable, stdout_is_terminal};
 
-/// Between two looks when nothing happens: numbers change without events.
-const REFRESH: Duration = Duration::from_secs(1);
-/// Between two looks when a lot happens.
-const PACE: Duration = Duration::from_millis(50);
+/// Time between two updates without an event: numbers change without events.
+const MAX_UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two updates.
+const MIN_UPDATE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Options of `lameduck status`.
 #[derive(Debug, Clone, Args)]
@@ -50,10 +50,10 @@ pub struct StatusArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 pub async fn run_status(args: StatusArgs) -> Result<(), Exit> {
     if args.watch {
         return watch(&args.connect.clients()?, &args).await;
@@ -98,7 +98,7 @@ async fn pools(client: &AdminClient, only: Option<&str>) -> Result<Vec<PoolView>
     }
 }
 
-/// Why the proxy itself is not ready, if so.
+/// Reason why the proxy itself is not ready, if it isn't.
 async fn unready(client: &AdminClient) -> Result<Option<String>, Exit> {
     let (status, body) = client
         .raw(Method::GET, "/-/ready", None::<&Value>, AnswerWait::Short)
@@ -119,33 +119,33 @@ async fn watch(clients: &[AdminClient], args: &StatusArgs) -> Result<(), Exit> {
         };
         let text = match looked {
             Ok(text) => text,
-            // The first failure is the answer; later ones may pass, as when the proxy restarts.
+            // The first failure ends the command; later ones may be temporary, as when the proxy restarts.
             Err(exit) if last.is_none() => return Err(exit),
             Err(exit) if args.json => return Err(exit),
             Err(exit) => exit.message,
         };
         let drawing = drawing(&text, last.as_ref(), args.json);
         last = Some(text);
-        // On a thread of its own: a reader that stopped reading must not keep an interrupt from us.
+        // Printing has its own thread, because a stopped reader must not block the handling of an interrupt.
         let drawn = drawing.map(|text| tokio::task::spawn_blocking(move || answer(&text)));
         if let Some(drawn) = drawn {
             let drawn = tokio::select! {
                 _ = &mut interrupt => return Err(Exit::interrupted("")),
                 drawn = drawn => drawn.unwrap_or_else(|error| Err(std::io::Error::other(error))),
             };
-            // The reader has gone: that is how watching ends in a pipe.
+            // The reader has closed the pipe, which is how watching normally ends.
             if drawn.is_err() {
                 return Exit::answered(drawn);
             }
         }
         tokio::select! {
             _ = &mut interrupt => return Err(Exit::interrupted("")),
-            () = tokio::time::sleep(REFRESH) => {}
+            () = tokio::time::sleep(MAX_UPDATE_INTERVAL) => {}
             ended = changed(&mut events) => {
                 if ended.is_err() {
                     events = None;
                 }
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(MIN_UPDATE_INTERVAL).await;
             }
         }
     }
@@ -156,7 +156,7 @@ async fn fetch_pools(
     args: &StatusArgs,
     events: &mut Option<AdminEvents>,
 ) -> Result<String, Exit> {
-    // Subscribed before looking, so that no change falls in between.
+    // The subscription comes before the fetch, so that no change is missed.
     if events.is_none() {
         *events = client.events(args.pool.as_deref()).await.ok();
     }
@@ -167,7 +167,7 @@ async fn fetch_pools(
     shown(client, args, &pools).await
 }
 
-/// The same of several proxies, each below its name; one that can't be reached says so in its place.
+/// Fetches several proxies, each below its name; one that can't be reached has its error in that place.
 async fn fetch_all(clients: &[AdminClient], args: &StatusArgs) -> String {
     let looks = clients.iter().map(async |client| {
         let looked = fetch_once(client, args).await;
@@ -198,7 +198,7 @@ async fn fetch_once(client: &AdminClient, args: &StatusArgs) -> Result<Vec<PoolV
     pools(client, args.pool.as_deref()).await
 }
 
-/// Pools, and what is to be said of the proxy itself.
+/// Pools, and remarks about the proxy itself.
 async fn shown(
     client: &AdminClient,
     args: &StatusArgs,
@@ -223,27 +223,26 @@ async fn changed(events: &mut Option<AdminEvents>) -> Result<(), Exit> {
     }
 }
 
-/// What to print for the picture to be `text`; nothing where it has not changed and drawing it again would have no
-/// effect.
+/// Output that updates the terminal to `text`; `None` if nothing has changed and drawing again would have no effect.
 fn drawing(text: &str, last: Option<&String>, json: bool) -> Option<String> {
     let terminal = stdout_is_terminal() && !json;
     if !terminal {
         let same = last.is_some_and(|last| last == text);
         return (!same).then(|| text.to_owned());
     }
-    // Over the old picture instead of after clearing it: no flicker.
+    // The old text is overwritten instead of cleared, to avoid flicker.
     let lines = text.replace('\n', "\x1b[K\n");
     let clear = if last.is_none() { "\x1b[2J" } else { "" };
     Some(format!("{clear}\x1b[H{lines}\x1b[K\n\x1b[J"))
 }
 
-/// The picture for people.
+/// Text of the table for people.
 fn render(pools: &[PoolView], unready: Option<&str>, now: SystemTime, colour: bool) -> String {
     let mut blocks = Vec::new();
     if let Some(why) = unready {
         blocks.push(format!("Proxy not ready: {why}"));
     }
-    // It concerns the whole proxy, and each pool reports it.
+    // This concerns the whole proxy, although each pool reports it.
     if let Some(why) = pools.iter().find_map(|pool| pool.unsaved.as_deref()) {
         blocks.push(format!(
             "Drains and registrations are {}; a restart of lameduck would forget the latest of them. It goes on trying.",
@@ -267,10 +266,10 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         count(pool.held as u64, "request"),
     );
     if let Some(pause) = &pool.pause {
-        text.push_str(&format!("\n {}", paused(pause, now)));
+        text.push_str(&format!("\n {}", describe_pause(pause, now)));
     }
     for share in &pool.splits {
-        text.push_str(&format!("\n {}", part(share, now)));
+        text.push_str(&format!("\n {}", describe_share(share, now)));
     }
     for line in sources::source_lines(&pool.discovery, now) {
         text.push_str(&format!("\n {line}"));
@@ -305,8 +304,8 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
     for backend in &pool.backends {
         table.add_row([
             Cell::new(printable(&backend.name)),
-            painted(shown_state(backend)),
-            painted(&backend.health),
+            state_cell(shown_state(backend)),
+            state_cell(&backend.health),
             Cell::new(in_flight(backend)),
             Cell::new(backend.connections),
             Cell::new(backend.requests),
@@ -329,8 +328,8 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
     text
 }
 
-/// A pool's part in a route.
-fn part(share: &PoolShareView, now: SystemTime) -> String {
+/// Share of a pool in a route.
+fn describe_share(share: &PoolShareView, now: SystemTime) -> String {
     let (route, weight, of) = (printable(&share.route), share.weight, share.of);
     let moved = match weight == share.configured {
         true => String::new(),
@@ -342,7 +341,7 @@ fn part(share: &PoolShareView, now: SystemTime) -> String {
     )
 }
 
-/// The plan that moves it.
+/// The plan that changes the share.
 fn planned(share: &PoolShareView, now: SystemTime) -> String {
     let Some(plan) = &share.plan else {
         return String::new();
@@ -354,7 +353,7 @@ fn planned(share: &PoolShareView, now: SystemTime) -> String {
 }
 
 /// What a pause does, and for how long.
-fn paused(pause: &PauseView, now: SystemTime) -> String {
+fn describe_pause(pause: &PauseView, now: SystemTime) -> String {
     let what = match pause.status {
         Some(status) => format!("answers with a page, {status}"),
         None => "requests wait".to_owned(),
@@ -366,7 +365,7 @@ fn paused(pause: &PauseView, now: SystemTime) -> String {
     format!("paused: {what} ({ends}): {}", printable(&pause.reason))
 }
 
-/// Where it is, and whether it only stands by there.
+/// Address of a backend, with a mark for a backup.
 fn address(backend: &BackendView) -> String {
     let address = printable(&backend.address);
     let zone = backend.zone.as_deref().map(printable);
@@ -378,7 +377,7 @@ fn address(backend: &BackendView) -> String {
     }
 }
 
-/// What it is to the balancer: one that is ejected is ready, and gets nothing new all the same.
+/// State for the balancer: an ejected backend is ready, but gets no new requests.
 pub(super) fn shown_state(backend: &BackendView) -> &str {
     match (&*backend.state, &backend.ejected) {
         ("ready", Some(_)) => "ejected",
@@ -386,7 +385,7 @@ pub(super) fn shown_state(backend: &BackendView) -> &str {
     }
 }
 
-fn painted(state: &str) -> Cell {
+fn state_cell(state: &str) -> Cell {
     let colour = match state {
         "ready" | "up" => Color::Green,
         "starting" | "draining" | "drained" | "ejected" => Color::Yellow,
@@ -425,7 +424,7 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
     notes
 }
 
-/// When it gets requests again, for people.
+/// Time until an ejected backend gets requests again.
 pub(super) fn back_in(ejection: &EjectionView, now: SystemTime) -> String {
     let left = left(Some(&ejection.until), now);
     left.map_or_else(|| "back soon".to_owned(), |left| format!("back in {left}"))
@@ -433,18 +432,18 @@ pub(super) fn back_in(ejection: &EjectionView, now: SystemTime) -> String {
 
 fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {
     let mut parts = Vec::new();
-    // Once drained there is nothing left to cut.
+    // Once the backend is drained there is nothing left to cut.
     if let Some(left) = left(drain.deadline.as_deref(), now).filter(|_| state != "drained") {
         parts.push(format!("cuts in {left}"));
     }
     match (drain.until.as_str(), drain.actor.as_str()) {
         ("restarted", _) => match drain.restarted_when.as_deref() {
-            // Without a chosen sign, none is named.
+            // The sign of a restart is named only if one was chosen.
             None | Some("new-process") => parts.push("until restarted".to_owned()),
             Some(sign) => parts.push(format!("until restarted, seen by {}", printable(sign))),
         },
         (_, "operator" | "supervisor") => parts.push("until resumed".to_owned()),
-        // The app's ends with passed probes, the configuration's with the backend.
+        // An app's own drain ends with passed probes, one by the configuration ends with the backend.
         _ => {}
     }
     if let Some(left) = left(drain.expires.as_deref(), now) {
@@ -467,11 +466,11 @@ fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {
     )
 }
 
-/// What is left until then, in whole seconds; `None` once it has passed.
+/// Time left until then, in whole seconds; `None` once it has passed.
 fn left(until: Option<&str>, now: SystemTime) -> Option<humantime::FormattedDuration> {
     let until = humantime::parse_rfc3339(until?).ok()?;
     let left = until.duration_since(now).ok()?;
-    // Rounded up: "0s" would say that it has happened.
+    // Rounded up, because "0s" would mean that it has happened.
     let seconds = left.as_millis().div_ceil(1000) as u64;
     Some(humantime::format_duration(Duration::from_secs(seconds)))
 }

@@ -1,4 +1,4 @@
-//! The picture that `lameduck status` draws.
+//! The table that `lameduck status` prints.
 
 use super::*;
 use crate::registry::view::{InFlight, OldestView};
@@ -119,7 +119,7 @@ fn colour_changes_nothing_but_colour() {
 }
 
 #[test]
-fn what_has_passed_is_not_counted_down() {
+fn passed_times_are_not_counted_down() {
     let (_, now) = world();
     assert!(left(Some("2024-12-31T23:59:59Z"), now).is_none());
     assert!(left(Some("soon"), now).is_none());
@@ -132,7 +132,7 @@ fn what_has_passed_is_not_counted_down() {
 }
 
 #[test]
-fn no_pools_are_said_to_be_none() {
+fn status_without_pools_says_so() {
     let (_, now) = world();
     assert_eq!(render(&[], None, now, false), "no pools");
 }

@@ -1,12 +1,12 @@
-//! What `status` says of a pool's supervisor.
+//! What `lameduck status` shows of a pool's supervisor.
 
 use crate::registry::supervised::SupervisorView;
 use crate::rt::output::printable;
 
-/// Unheard processes that are named.
-const NAMED: usize = 5;
+/// Most processes without a sign of life that are named.
+const MAX_NAMED: usize = 5;
 
-/// Its lines; the first one says whether the supervisor can be reached.
+/// Lines of the output; the first one says whether the supervisor can be reached.
 pub(super) fn lines(supervisor: &SupervisorView) -> Vec<String> {
     let kind = printable(&supervisor.kind);
     let mut lines = vec![match &supervisor.why {
@@ -17,7 +17,7 @@ pub(super) fn lines(supervisor: &SupervisorView) -> Vec<String> {
             printable(why)
         ),
     }];
-    let unheard = supervisor.unheard.iter().take(NAMED);
+    let unheard = supervisor.unheard.iter().take(MAX_NAMED);
     lines.extend(unheard.map(|(process, why)| {
         format!(
             "   - {} is not heard of: {}",
@@ -25,10 +25,10 @@ pub(super) fn lines(supervisor: &SupervisorView) -> Vec<String> {
             printable(why)
         )
     }));
-    if supervisor.unheard.len() > NAMED {
+    if supervisor.unheard.len() > MAX_NAMED {
         lines.push(format!(
             "   - nor of {} more",
-            supervisor.unheard.len() - NAMED
+            supervisor.unheard.len() - MAX_NAMED
         ));
     }
     lines
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn supervisor_that_is_away_is_said_with_the_reason() {
+    fn unreachable_supervisor_is_shown_with_the_reason() {
         let mut supervisor = SupervisorView {
             kind: "runit".into(),
             state: "listening".into(),

@@ -1,4 +1,4 @@
-//! `lameduck upgrade`: have another lameduck take over from the running one.
+//! `lameduck upgrade`: has another lameduck process take over from the running one.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -38,10 +38,10 @@ pub struct UpgradeArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well: the running proxy goes on then.
+/// The upgrade failed, and the running proxy goes on: exit code and message.
 pub async fn run_upgrade(args: UpgradeArgs) -> Result<(), Exit> {
     let request = UpgradeRequest {
         binary: args.binary.as_deref().map(whole).transpose()?,
@@ -76,7 +76,7 @@ async fn upgrade(
     Ok(())
 }
 
-/// For `lameduck status`: an upgrade that is under way, and what the process before this one still has.
+/// For `lameduck status`: an upgrade in progress, and what the previous process still serves.
 pub(super) fn describe_upgrade(view: &UpgradeView) -> String {
     let mut text = String::new();
     if view.under_way {
@@ -94,7 +94,7 @@ pub(super) fn describe_upgrade(view: &UpgradeView) -> String {
     text
 }
 
-/// The proxy has a working directory of its own.
+/// Makes a path absolute, because the proxy has a working directory of its own.
 fn whole(path: &Path) -> Result<PathBuf, Exit> {
     std::path::absolute(path)
         .map_err(|error| Exit::usage(format!("{} is no path: {error}", path.display())))

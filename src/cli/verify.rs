@@ -1,4 +1,4 @@
-//! `lameduck verify`: a restart report against access logs, on any machine.
+//! `lameduck verify`: compares a restart report with access logs, on any machine.
 
 use std::path::{Path, PathBuf};
 

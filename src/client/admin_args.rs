@@ -1,4 +1,4 @@
-//! Which proxies are meant: `--admin`, once or several times, and what it takes to speak to each.
+//! Command-line options that say which proxies a command is for: `--admin`, once or several times, and the credentials.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -64,17 +64,17 @@ pub struct AdminArgs {
     pub admin_key: Option<PathBuf>,
 }
 
-/// One proxy: where it may be found, and what to show there.
+/// One proxy: its addresses, and the credentials for it.
 #[derive(Debug, Clone)]
 pub struct ProxyAddress {
-    /// Tried in this order: all of one proxy.
+    /// Addresses of the same proxy, tried in this order.
     pub(super) endpoints: Vec<AdminEndpoint>,
     pub(super) token: Option<String>,
     pub(super) tls: Option<AdminTls>,
 }
 
 impl ProxyAddress {
-    /// How people know it.
+    /// Its name in messages.
     pub fn name(&self) -> String {
         let names: Vec<_> = self.endpoints.iter().map(ToString::to_string).collect();
         names.join(" or ")
@@ -82,10 +82,10 @@ impl ProxyAddress {
 }
 
 impl AdminArgs {
-    /// Each proxy that is meant: those of `--admin`, else the one at the default sockets.
+    /// The proxies that are meant: those of `--admin`, or else the one at the default sockets.
     ///
     /// # Errors
-    /// When the token's file, or one of TLS, can't be used.
+    /// A file of a token or of TLS can't be used.
     pub fn proxies(&self) -> Result<Vec<ProxyAddress>, ClientError> {
         let token = self.token_file.as_ref().map(|path| {
             read_token(path).map_err(|error| {
@@ -126,7 +126,7 @@ impl AdminArgs {
         Ok(each.map(|endpoint| proxy(vec![endpoint.clone()])).collect())
     }
 
-    /// A client for each.
+    /// A client for each of these proxies.
     ///
     /// # Errors
     /// As [`AdminArgs::proxies`].
@@ -135,7 +135,7 @@ impl AdminArgs {
         Ok(proxies.map(AdminClient::to).collect())
     }
 
-    /// The same for those who speak without a runtime.
+    /// A blocking client for each of these proxies.
     ///
     /// # Errors
     /// As [`AdminArgs::proxies`].
@@ -145,7 +145,7 @@ impl AdminArgs {
     }
 }
 
-/// The token in a file, or in a pipe (`--token-file <(pass lameduck)`).
+/// Reads the token from a file or a pipe (`--token-file <(pass lameduck)`).
 fn read_token(path: &Path) -> io::Result<String> {
     let text = read_whole_file(path, LONGEST_TOKEN)?;
     let text = String::from_utf8(text)

@@ -1,6 +1,6 @@
-//! As much HTTP as the launcher needs: blocking, without a runtime, one request per connection.
+//! A blocking HTTP client for the launcher: without a runtime, one connection for each request.
 //!
-//! HTTP/1.0, so that a response ends with its connection and needs no decoding.
+//! It uses HTTP/1.0, so that a response ends with its connection and needs no decoding.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -17,38 +17,38 @@ use super::admin_args::ProxyAddress;
 use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::AdminEndpoint;
 
-/// For connecting over TCP, and for a response's head.
+/// Longest time for a connect over TCP, and for the head of a response.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Over TCP, a proxy that says nothing for this long is gone: a lease's stream has a line every 2 s. On a socket of
-/// this host, the kernel tells.
+/// Silence after which a proxy reached over TCP counts as gone; the stream of a lease has a line every 2 s. On a unix
+/// socket the kernel tells.
 const SILENCE: Duration = Duration::from_secs(10);
-/// The largest head of a response, and the largest problem document.
+/// Largest head of a response, and largest problem document, in bytes.
 const LIMIT: u64 = 64 << 10;
 
-/// How a proxy is reached.
+/// Client for one proxy.
 #[derive(Debug, Clone)]
 pub struct AdminRemote {
     proxy: ProxyAddress,
     patience: Duration,
 }
 
-/// Why there is no answer.
+/// Reason why there is no answer.
 #[derive(Debug)]
 pub enum AdminCallError {
-    /// No proxy answers: what was tried, and why it failed.
+    /// No proxy answers. The text says what was tried, and why it failed.
     Unreachable(String),
-    /// The proxy refuses: the status, the problem's slug, and its text.
+    /// The proxy refuses the request.
     Refused {
-        /// The status.
+        /// HTTP status code.
         status: u16,
         /// The last part of the problem's `type`.
         slug: String,
-        /// For people.
+        /// Explanation for users.
         detail: String,
     },
 }
 
-/// Either kind of stream.
+/// Connection to a proxy, of any kind.
 #[derive(Debug)]
 enum RemoteStream {
     Unix(UnixStream),
@@ -86,7 +86,7 @@ impl RemoteStream {
         }
     }
 
-    /// Our own address, as the proxy's host sees it; `None` on this host.
+    /// Own address as the proxy's host sees it; `None` on the same host.
     fn outside_address(&self) -> Option<IpAddr> {
         let stream = match self {
             RemoteStream::Unix(_) => return None,
@@ -99,12 +99,12 @@ impl RemoteStream {
     }
 }
 
-/// A response's body that is still coming.
+/// A response's body that is still arriving.
 #[derive(Debug)]
 pub struct ResponseLines(BufReader<RemoteStream>);
 
 impl ResponseLines {
-    /// The next line; `None` when the connection has ended.
+    /// Reads the next line; `None`: the connection has ended.
     pub fn read(&mut self) -> Option<String> {
         let mut line = String::new();
         match self.0.by_ref().take(LIMIT).read_line(&mut line) {
@@ -113,7 +113,7 @@ impl ResponseLines {
         }
     }
 
-    /// Ends the connection from another thread, too.
+    /// A handle with which another thread can end the connection.
     pub fn hang_up(&self) -> Option<HangUp> {
         match self.0.get_ref() {
             RemoteStream::Unix(stream) => stream.try_clone().ok().map(HangUp::Unix),
@@ -126,17 +126,17 @@ impl ResponseLines {
 /// Ends a connection that another thread reads from.
 #[derive(Debug)]
 pub enum HangUp {
-    /// On this host.
+    /// Connection on this host.
     Unix(UnixStream),
-    /// Elsewhere.
+    /// Connection to another host.
     Tcp(TcpStream),
 }
 
 impl HangUp {
-    /// Ends it.
+    /// Ends the connection.
     pub fn now(&self) {
         let both = std::net::Shutdown::Both;
-        // One that has ended already is what is wanted.
+        // An error means that the connection has ended already.
         let _ = match self {
             HangUp::Unix(stream) => stream.shutdown(both),
             HangUp::Tcp(stream) => stream.shutdown(both),
@@ -145,7 +145,7 @@ impl HangUp {
 }
 
 impl AdminRemote {
-    /// This one.
+    /// Client for this proxy.
     pub(super) fn to(proxy: ProxyAddress) -> Self {
         Self {
             proxy,
@@ -153,21 +153,21 @@ impl AdminRemote {
         }
     }
 
-    /// The same, giving it only so long to connect and to answer.
+    /// Limits how long a connect and an answer may take.
     #[must_use]
     pub fn within(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// How people know it.
+    /// Name of the proxy in messages.
     pub fn name(&self) -> String {
         self.proxy.name()
     }
 
-    /// One request, its whole answer.
+    /// Makes one request, and reads its whole answer.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub fn call(
         &self,
         method: &str,
@@ -183,11 +183,11 @@ impl AdminRemote {
         })
     }
 
-    /// One request whose answer goes on. The body may depend on our own address as the proxy's host sees it
+    /// Makes one request whose answer is a stream. `body` is called with our own address as the proxy's host sees it
     /// (`None`: the same host).
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub fn open(
         &self,
         method: &str,
@@ -218,7 +218,7 @@ impl AdminRemote {
     ) -> Result<ResponseLines, AdminCallError> {
         let broken = |error: io::Error| {
             let why = match error.kind() {
-                // What the kernel says of a time that has passed is no help.
+                // The system's message for a time-out would not help users.
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                     let patience = self.patience;
                     format!("nothing came within {patience:?}; is it stopped or overloaded?")
@@ -267,7 +267,7 @@ impl AdminRemote {
                 let sock = connect_tcp(authority, self.patience)?;
                 sock.set_read_timeout(Some(self.patience))?;
                 let mut stream = StreamOwned::new(session, sock);
-                // Here, so that what is wrong with a certificate is told as a failure to connect.
+                // The handshake is done here, so that a certificate's problem is reported as a failed connect.
                 while stream.conn.is_handshaking() {
                     stream
                         .conn
@@ -309,11 +309,10 @@ fn connect_tcp(authority: &str, patience: Duration) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// As std does, but not for ever: a proxy that is frozen takes connections until its queue is full, and from then on
-/// the caller waits.
+/// Connects as std does, but with a time limit: a frozen proxy's queue fills up, and from then on a connect blocks.
 fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // unix(7): the time to send is also the time to connect.
+    // The send time-out also applies to connect: unix(7).
     socket.set_write_timeout(Some(patience))?;
     socket
         .connect(&SockAddr::unix(path)?)
@@ -324,7 +323,7 @@ fn connect_unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     Ok(OwnedFd::from(socket).into())
 }
 
-/// Reads a response's head; its status.
+/// Reads the head of a response; returns its status.
 fn read_head(from: &mut impl BufRead) -> io::Result<u16> {
     let mut head = String::new();
     loop {
@@ -381,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_why() {
+    fn refusal_has_status_slug_and_detail() {
         let answer = answered(
             "HTTP/1.1 404 Not Found\r\n\r\n{\"type\":\"urn:lameduck:problem:unknown-pool\",\"detail\":\"no\\u001b\"}",
         );
@@ -400,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_proxy_with_a_full_queue_holds_nobody_up() {
+    fn call_to_a_frozen_proxy_with_a_full_queue_times_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let frozen = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -414,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_takes_the_connection_and_says_nothing_is_told_in_words() {
+    fn silent_proxy_is_reported_in_plain_words() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let _silent = UnixListener::bind(&path).unwrap();
@@ -429,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_http_is_unreachable() {
+    fn answer_that_is_not_http_counts_as_unreachable() {
         for answer in ["", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nx"] {
             assert!(matches!(
                 answered(answer),

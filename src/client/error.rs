@@ -1,15 +1,16 @@
-//! Why a running proxy did not do what it was asked.
+//! Errors of requests to a running proxy.
 
-/// What kind of failure it was.
+/// Kind of a failure; it decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientErrorKind {
-    /// The proxy refuses, or what was asked can't be said.
+    /// The proxy refuses, or the request is invalid.
     Failed,
-    /// A deadline ran out.
+    /// A deadline has passed.
     Late,
-    /// The proxy can't be reached, or is gone.
+    /// The proxy can't be reached, or has stopped.
     Unreachable,
-    /// The connection ended before the answer was there: the proxy may have stopped, or another process is in its place.
+    /// The connection ended before the answer, or the proxy is shutting down: it may have stopped, or another process has
+    /// taken its place. Whether the request had an effect is unknown.
     Broken,
 }
 
@@ -17,14 +18,14 @@ pub enum ClientErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ClientError {
-    /// Of what kind.
+    /// Kind of the failure.
     pub kind: ClientErrorKind,
-    /// What happened and what to do, for people.
+    /// What happened and what to do, for users.
     pub message: String,
 }
 
 impl ClientError {
-    /// There is no proxy to ask, or none any more.
+    /// Whether no proxy answers.
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self.kind,

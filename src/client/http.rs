@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -18,36 +18,57 @@ use tokio::time::timeout;
 
 pub use super::admin_args::AdminArgs;
 use super::admin_args::ProxyAddress;
-use super::error::ClientError;
+use super::error::{ClientError, ClientErrorKind};
 use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::{self, AdminEndpoint, segment};
 use crate::rt::output::printable;
 
-/// For a connect over TCP, and for answers that don't wait for anything.
+/// Problem of a proxy that accepts no more changes: it stops, or another process has taken over.
+const SHUTTING_DOWN: &str = "shutting-down";
+/// Pause before a request is made again at the process that has taken the proxy's place.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Longest time in which requests fail one after the other: several upgrades may follow each other.
+const LONGEST_FAILING: Duration = Duration::from_secs(5);
+/// A connection that lasted longer than this was waiting for its answer. When it breaks, the proxy has answered until then.
+const WAITING_AFTER: Duration = Duration::from_secs(1);
+/// Longest time for a connect over TCP, and for answers that wait for nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Talks to one proxy; a connection per request.
+/// Client for one proxy; each request has its own connection.
 #[derive(Debug, Clone)]
 pub struct AdminClient {
     proxy: ProxyAddress,
 }
 
-/// How long to wait for an answer.
+/// How long an answer may take.
 #[derive(Debug, Clone, Copy)]
 pub enum AnswerWait {
-    /// It answers at once.
+    /// The proxy answers at once.
     Short,
-    /// It may take this long by what was asked, plus some.
+    /// The proxy may wait this long because of the request; some time is added.
     For(Duration),
-    /// As long as it takes.
+    /// Without a limit.
     Ever,
 }
 
+/// A request with a JSON answer.
+#[derive(Debug, Clone)]
+pub struct AdminRequest {
+    /// HTTP method.
+    pub method: Method,
+    /// Path and query.
+    pub path: String,
+    /// JSON body, if it has one.
+    pub body: Option<Value>,
+    /// Longest wait for the answer.
+    pub wait: AnswerWait,
+}
+
 impl AdminClient {
-    /// A client for the one proxy that is meant, for what is done at one only.
+    /// A client for the one proxy that `connect` names, for commands that work with one proxy only.
     ///
     /// # Errors
-    /// When several are meant, or the token's file, or one of TLS, can't be used.
+    /// Several proxies are named, or a file of a token or of TLS can't be used.
     pub fn new(connect: &AdminArgs) -> Result<Self, ClientError> {
         let mut clients = connect.clients()?;
         match (clients.pop(), clients.is_empty()) {
@@ -63,7 +84,7 @@ impl AdminClient {
         Self { proxy }
     }
 
-    /// A client for the proxy with this admin socket.
+    /// A client for the proxy that has this admin socket.
     pub fn at_socket(socket: &Path) -> Self {
         Self::to(ProxyAddress {
             endpoints: vec![AdminEndpoint::Unix(socket.to_owned())],
@@ -72,24 +93,24 @@ impl AdminClient {
         })
     }
 
-    /// How people know the proxy.
+    /// Name of the proxy in messages.
     pub fn name(&self) -> String {
         self.proxy.name()
     }
 
-    /// `GET`.
+    /// Makes a `GET` request.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::GET, path, None::<&Value>, AnswerWait::Short)
             .await
     }
 
-    /// Any request with a JSON answer.
+    /// Makes any request with a JSON answer.
     ///
     /// # Errors
-    /// When the proxy can't be reached, refuses, or doesn't answer in time.
+    /// The proxy can't be reached, refuses, or doesn't answer in time.
     pub async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -109,10 +130,46 @@ impl AdminClient {
         })
     }
 
-    /// Any request; the status and the body as they came.
+    /// As [`Self::call`], for requests that outlive an upgrade of the proxy: they are made again at the process that has
+    /// taken its place, so a second one must change nothing. `request` makes the request for a given time since the first.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or doesn't answer in time.
+    /// As [`Self::call`].
+    pub async fn call_across_upgrades<T: DeserializeOwned>(
+        &self,
+        request: impl Fn(Duration) -> AdminRequest,
+    ) -> Result<T, ClientError> {
+        let began = Instant::now();
+        let mut failing_since = None;
+        loop {
+            let asked = Instant::now();
+            let AdminRequest {
+                method,
+                path,
+                body,
+                wait,
+            } = request(began.elapsed());
+            match self.call(method, &path, body.as_ref(), wait).await {
+                Err(error) if error.kind == ClientErrorKind::Broken => {
+                    let since = match asked.elapsed() < WAITING_AFTER {
+                        true => failing_since.unwrap_or(asked),
+                        false => Instant::now(),
+                    };
+                    if since.elapsed() >= LONGEST_FAILING {
+                        return Err(error);
+                    }
+                    failing_since = Some(since);
+                }
+                answer => return answer,
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Makes any request, and returns status and body as they are.
+    ///
+    /// # Errors
+    /// The proxy can't be reached, or doesn't answer in time.
     pub async fn raw(
         &self,
         method: Method,
@@ -140,20 +197,20 @@ impl AdminClient {
         })
     }
 
-    /// Subscribes to the events, of one pool or of all.
+    /// Subscribes to the events of one pool or of all.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub async fn events(&self, pool: Option<&str>) -> Result<AdminEvents, ClientError> {
         let query = pool.map_or_else(String::new, |pool| format!("?pool={}", segment(pool)));
         self.stream(Method::GET, &format!("/v1/events{query}"), None::<&Value>)
             .await
     }
 
-    /// Any request that is answered with a stream of server-sent events.
+    /// Makes any request that is answered with a stream of server-sent events.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub async fn stream(
         &self,
         method: Method,
@@ -184,7 +241,7 @@ impl AdminClient {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(broken)?;
-        // Ends by itself when the response or its reader is gone.
+        // This task ends by itself when the response or its reader is dropped.
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in request_fields(endpoint, self.proxy.token.as_deref(), body.is_some()) {
@@ -233,7 +290,7 @@ impl AdminClient {
     }
 }
 
-/// Either kind of stream.
+/// Connection of any kind.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
@@ -251,11 +308,11 @@ fn broken(error: hyper::Error) -> ClientError {
     ))
 }
 
-/// What a problem document means for the exit code, and its text.
+/// Error for a problem document; it decides the exit code and the text.
 fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
-    let detail = ReceivedProblem::read(bytes).detail;
-    // Line by line: diagnostics have several.
-    let detail: Vec<String> = detail.lines().map(printable).collect();
+    let problem = ReceivedProblem::read(bytes);
+    // Line by line, because the diagnostics of a configuration have several lines.
+    let detail: Vec<String> = problem.detail.lines().map(printable).collect();
     let detail = match detail.join("\n") {
         empty if empty.is_empty() => {
             format!("the proxy answered {status} without a reason; is this lameduck's admin API?")
@@ -263,6 +320,9 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
         detail => in_our_words(&detail),
     };
     match status {
+        StatusCode::SERVICE_UNAVAILABLE if problem.slug == SHUTTING_DOWN => {
+            ClientError::broken(detail)
+        }
         StatusCode::GATEWAY_TIMEOUT => ClientError::late(detail),
         StatusCode::UNAUTHORIZED => ClientError::failed(format!(
             "{detail} Here: --token-file or LAMEDUCK_TOKEN_FILE."
@@ -271,8 +331,8 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
     }
 }
 
-/// Replaces the API's paths by the commands that a user at a terminal has for them. A configuration's diagnostics
-/// have their own "error:".
+/// Replaces paths of the API by the commands that do the same. The diagnostics of a configuration begin with their own
+/// "error:".
 fn in_our_words(detail: &str) -> String {
     if detail.starts_with("error:") {
         return format!("the configuration is refused, the old one stays in force\n{detail}");
@@ -293,18 +353,18 @@ pub struct AdminEvents {
 }
 
 impl AdminEvents {
-    /// Waits for a change. Safe to drop and call again.
+    /// Waits for the next event and discards it. Cancel-safe.
     ///
     /// # Errors
-    /// When the stream ended.
+    /// The stream has ended.
     pub async fn changed(&mut self) -> Result<(), ClientError> {
         self.next().await.map(drop)
     }
 
-    /// Waits for the next event, as it came. Safe to drop and call again.
+    /// Waits for the next event, and returns it as it came. Cancel-safe.
     ///
     /// # Errors
-    /// When the stream ended.
+    /// The stream has ended.
     pub async fn next(&mut self) -> Result<Bytes, ClientError> {
         loop {
             let ended = || ClientError::unreachable("the proxy closed the event stream");
@@ -322,7 +382,6 @@ impl AdminEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::error::ClientErrorKind;
 
     fn client(endpoints: Vec<AdminEndpoint>) -> AdminClient {
         AdminClient::to(ProxyAddress {
@@ -365,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_server_s_words() {
+    fn refusal_is_reported_in_the_servers_words() {
         let body = br#"{"detail":"there is no pool `x`;\u001b[2J known pools: app."}"#;
         let error = refusal(StatusCode::NOT_FOUND, body);
         assert_eq!(
@@ -382,6 +441,9 @@ mod tests {
             refusal(StatusCode::NOT_FOUND, body).message,
             "there is no pool `x`; known pools: app; `lameduck status` lists them"
         );
+        let body = br#"{"type":"urn:lameduck:problem:shutting-down","detail":"it has gone"}"#;
+        let error = refusal(StatusCode::SERVICE_UNAVAILABLE, body);
+        assert_eq!(error, ClientError::broken("it has gone"));
         let body = br#"{"detail":"error: there is no `x` in [server]\n --> a.toml:1:1"}"#;
         let message = refusal(StatusCode::UNPROCESSABLE_ENTITY, body).message;
         assert_eq!(

@@ -1,11 +1,11 @@
-//! What both clients send and read: a request's header fields, and problem documents (RFC 9457).
+//! What both clients share: header fields of requests, and problem documents (RFC 9457).
 
 use serde_json::Value;
 
 use super::names::AdminEndpoint;
 
-/// The header fields of a request, without its length. A token goes over TCP only: on a socket, the kernel says who
-/// asks.
+/// Header fields of a request, without its length. A token is sent over TCP only: on a unix socket, the kernel tells
+/// the proxy which user asks.
 pub(super) fn request_fields(
     endpoint: &AdminEndpoint,
     token: Option<&str>,
@@ -25,17 +25,17 @@ pub(super) fn request_fields(
     fields
 }
 
-/// A problem document as it came: not yet fit for a terminal. Empty where the answer is none.
+/// A problem document as it was received, not yet escaped for a terminal. Empty if the answer is none.
 #[derive(Debug)]
 pub(super) struct ReceivedProblem {
     /// The last part of its `type`.
     pub(super) slug: String,
-    /// For people.
+    /// Explanation for users.
     pub(super) detail: String,
 }
 
 impl ReceivedProblem {
-    /// Reads the body of a refusal.
+    /// Parses the body of a refusal.
     pub(super) fn read(body: &[u8]) -> Self {
         let problem: Value = serde_json::from_slice(body).unwrap_or_default();
         let member = |name: &str| problem[name].as_str().unwrap_or_default();

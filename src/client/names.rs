@@ -1,4 +1,4 @@
-//! What people type on command lines: names, durations, where the proxy's API is.
+//! Arguments of command lines: names, durations, and the addresses of admin APIs.
 
 use std::fmt;
 use std::io;
@@ -7,14 +7,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::core::drain::RestartSign;
+use crate::core::uri;
 use crate::registry::names;
 
-/// `POOL/NAME`.
+/// Name of a backend, as `POOL/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendName {
     /// The pool.
     pub pool: String,
-    /// The backend: `api-0` means all of that name, `api-0~2` one.
+    /// Name of the backend in it: `api-0` means all backends of that name, `api-0~2` one of them.
     pub name: String,
 }
 
@@ -50,19 +51,19 @@ impl BackendName {
         )
     }
 
-    /// Whether it means the backend shown as `shown`.
+    /// Whether it means the backend that is shown as `shown`.
     pub fn matches_name(&self, shown: &str) -> bool {
         names::matches_name(&self.name, shown)
     }
 }
 
-/// The variable with which Oxmgr tells its `pre_reload_cmd` which process is meant.
+/// Variable in which Oxmgr tells its `pre_reload_cmd` the name of the process.
 const OXMGR_PROCESS: &str = "OXMGR_PROCESS";
 
-/// `POOL/NAME`; in a hook of Oxmgr's, `POOL` alone means the process that the hook is run for.
+/// Parses `POOL/NAME`; in a hook of Oxmgr, `POOL` alone means the process that the hook is run for.
 ///
 /// # Errors
-/// With an example.
+/// The text is malformed. The message has an example.
 pub fn backend(text: &str) -> Result<BackendName, String> {
     named_by(text, std::env::var(OXMGR_PROCESS).ok())
 }
@@ -118,10 +119,10 @@ impl ActorArg {
     }
 }
 
-/// `POOL` or `POOL/NAME`.
+/// A pool or a backend: `POOL` or `POOL/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetName {
-    /// All of a pool.
+    /// All backends of a pool.
     Pool(String),
     /// One backend.
     Backend(BackendName),
@@ -150,10 +151,10 @@ impl fmt::Display for TargetName {
     }
 }
 
-/// `POOL/NAME`, or `POOL` for all of it; in a hook of Oxmgr's, as [`backend`].
+/// Parses `POOL/NAME`, or `POOL` for all of its backends; in a hook of Oxmgr, as [`backend`] does.
 ///
 /// # Errors
-/// With an example.
+/// The text is malformed. The message has an example.
 pub fn backend_or_pool(text: &str) -> Result<TargetName, String> {
     match named_by(text, std::env::var(OXMGR_PROCESS).ok()) {
         Ok(backend) => Ok(TargetName::Backend(backend)),
@@ -161,10 +162,10 @@ pub fn backend_or_pool(text: &str) -> Result<TargetName, String> {
     }
 }
 
-/// A pool's name, and not a backend's.
+/// Parses a pool's name, and refuses a backend's.
 ///
 /// # Errors
-/// With an example.
+/// The text is malformed. The message has an example.
 pub fn pool(text: &str) -> Result<String, String> {
     match text.is_empty() || text.contains('/') {
         true => Err("write POOL, for example app; `lameduck status` lists them".to_owned()),
@@ -172,7 +173,7 @@ pub fn pool(text: &str) -> Result<String, String> {
     }
 }
 
-/// Where the admin API is.
+/// Address of an admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminEndpoint {
     /// A unix socket.
@@ -226,11 +227,11 @@ impl fmt::Display for AdminEndpoint {
     }
 }
 
-/// The message when none of these proxies answers: each with its reason, and what to do.
+/// Message if none of these proxies answers: each with its reason, and what to do.
 pub fn unreachable(failures: &[(&AdminEndpoint, io::Error)]) -> String {
     let tried: Vec<String> = failures
         .iter()
-        .map(|(endpoint, error)| format!("{endpoint} ({})", reason(error)))
+        .map(|(endpoint, error)| format!("{endpoint} ({})", describe_error(error)))
         .collect();
     let denied = failures
         .iter()
@@ -246,7 +247,7 @@ pub fn unreachable(failures: &[(&AdminEndpoint, io::Error)]) -> String {
     )
 }
 
-fn reason(error: &io::Error) -> String {
+fn describe_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such socket".to_owned(),
         io::ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
@@ -256,10 +257,10 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Checks a duration; the server gets it as it was written.
+/// Checks a duration, and returns it as it was written, for the server.
 ///
 /// # Errors
-/// With examples.
+/// The text is malformed. The message has examples.
 pub fn duration(text: &str) -> Result<String, String> {
     match crate::config::duration::parse(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -267,12 +268,12 @@ pub fn duration(text: &str) -> Result<String, String> {
     }
 }
 
-/// `--lame-duck`.
+/// Value of `--lame-duck`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LameDuckArg {
-    /// For so long.
+    /// This long.
     For(Duration),
-    /// Until nothing new comes any more.
+    /// Until no new requests arrive any more.
     Auto,
 }
 
@@ -289,10 +290,10 @@ impl FromStr for LameDuckArg {
     }
 }
 
-/// A duration of a day at the most.
+/// Parses a duration of at most a day.
 ///
 /// # Errors
-/// With examples.
+/// The text is malformed, or the duration is too long. The message has examples.
 pub fn longest_day(text: &str) -> Result<Duration, String> {
     duration(text)?;
     let time = crate::config::duration::parse(text)?;
@@ -302,17 +303,9 @@ pub fn longest_day(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Encodes one segment of a path (RFC 3986 §2.3: the unreserved characters stay).
+/// Encodes one segment of a path; unreserved characters stay (RFC 3986, section 2.3).
 pub fn segment(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    uri::encoded(text, uri::is_unreserved)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! TLS with the admin APIs of remote proxies: which authorities are trusted, and which certificate the client shows.
+//! TLS for the admin APIs of remote proxies: trusted authorities, and the client's certificate.
 
 use std::io;
 use std::path::Path;
@@ -12,13 +12,13 @@ use super::error::ClientError;
 use crate::config::{Address, UpstreamTls};
 use crate::tls::upstream::{Alpn, BackendTls, explain, is_of_tls};
 
-/// Ready for handshakes.
+/// TLS settings, ready for handshakes.
 #[derive(Debug, Clone)]
 pub struct AdminTls(Arc<BackendTls>);
 
 impl AdminTls {
-    /// Reads the files of `--admin-ca`, `--admin-cert` and `--admin-key`. Without an authority, those of the system are
-    /// believed.
+    /// Reads the files of `--admin-ca`, `--admin-cert` and `--admin-key`. Without `--admin-ca`, the authorities of the
+    /// system are trusted.
     ///
     /// # Errors
     /// What can't be used, and what to do.
@@ -47,7 +47,7 @@ impl AdminTls {
         Ok(Self(Arc::new(loaded)))
     }
 
-    /// Shakes hands.
+    /// Does the handshake.
     ///
     /// # Errors
     /// The server's certificate can't be trusted, or the handshake fails.
@@ -63,7 +63,7 @@ impl AdminTls {
     /// A TLS session for code that reads and writes without a runtime.
     ///
     /// # Errors
-    /// The address has no name to verify a certificate by.
+    /// The address has no name to verify the certificate with.
     pub(super) fn session(&self, authority: &str) -> io::Result<ClientConnection> {
         self.0.session(&address(authority)?)
     }
@@ -75,7 +75,7 @@ fn address(authority: &str) -> io::Result<Address> {
         .map_err(|_| io::Error::other(format!("`{authority}` is no host with a port")))
 }
 
-/// What a failed handshake means, for people.
+/// Explains a failed handshake to users.
 pub(super) fn in_words(error: io::Error) -> io::Error {
     match is_of_tls(&error) {
         true => io::Error::new(error.kind(), explain(&error)),

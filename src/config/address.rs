@@ -5,25 +5,25 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The longest path of a unix socket that Linux takes (`sun_path` less its terminating zero).
+/// Longest path of a unix socket that Linux accepts (`sun_path` without its terminating zero).
 pub const MAX_UNIX_PATH: usize = 107;
 
-/// What a path can't have in it, because `lameduck roll` puts addresses into commands, and some of those are scripts.
-/// A space is no instruction.
+/// Characters that a path may not contain, because `lameduck roll` puts addresses into commands, some of which are
+/// scripts. A space can't start a shell instruction, so it is permitted.
 const SHELL: &str = "\"'`$\\;|&<>(){}*?![]";
 
 /// An address of a backend or a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
-    /// A literal address.
+    /// An IP address and port.
     Socket(SocketAddr),
-    /// A host name and port, resolved again and again.
+    /// A host name and port, which is resolved repeatedly.
     Name(String, u16),
     /// A unix socket, written `unix:/path`.
     Unix(PathBuf),
 }
 
-/// Why a text is not an address, and what to write instead.
+/// Error for a text that is not an address, with the correct form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressError {
     /// What is wrong: a clause that follows the value and a colon.
@@ -59,7 +59,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Parses a backend's address: port 0 is refused, since nothing listens there.
+/// Parses a backend's address. Port 0 is refused, since nothing can listen there.
 impl FromStr for Address {
     type Err = AddressError;
 
@@ -87,10 +87,10 @@ impl FromStr for Address {
     }
 }
 
-/// Parses where to listen by TCP: a literal IP address and a port, 0 for any free one.
+/// Parses a TCP address to listen on: an IP address and a port, 0 for any free one.
 ///
 /// # Errors
-/// Anything else; the remedy says what to write.
+/// Any other text; the remedy says what to write.
 pub fn listen(text: &str) -> Result<SocketAddr, AddressError> {
     if text.starts_with("unix:") || text.starts_with('/') {
         return Err(AddressError::new(
@@ -137,7 +137,7 @@ enum Host {
     Name(String),
 }
 
-/// The path of a unix socket; `example` is an address for advice.
+/// Parses the path of a unix socket; `example` is an address for the remedy.
 pub(super) fn unix_path(path: &str, example: &str) -> Result<PathBuf, AddressError> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err(AddressError::new(
@@ -231,7 +231,7 @@ fn host_port(text: &str) -> Result<(Host, u16), AddressError> {
             "write only `host:port`",
         ));
     }
-    // u16's own parser takes a plus sign.
+    // The parser of `u16` accepts a plus sign.
     let number = port.parse::<u16>().ok().filter(|_| !port.starts_with('+'));
     let Some(port) = number else {
         return Err(AddressError::new(

@@ -1,4 +1,4 @@
-//! How the values of `[admin]` fit together.
+//! Checks of the values of `[admin]` in combination.
 
 use super::ports::clash;
 use super::reader::ConfigFindings;
@@ -68,7 +68,7 @@ fn doors(admin: &AdminConfig, f: &mut ConfigFindings) {
     }
 }
 
-/// The second socket, for apps.
+/// Checks the second socket, for apps.
 fn apps_socket(config: &Config, f: &mut ConfigFindings) {
     let admin = &config.admin;
     if admin.apps_socket.is_some() && admin.apps_socket == admin.socket {

@@ -1,5 +1,6 @@
-//! Names of backends that the file doesn't name: each stays with its address, wherever that stands in the file. Names
-//! by place alone would move with each line that is removed above, and a reload would drain every backend below.
+//! Names of backends without a name in the file: each name stays with its address, at whatever position that stands.
+//! If names depended only on the position, they would move with each line that is removed above, and a reload would
+//! drain every backend below.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,8 +8,8 @@ use super::{Address, Config, PoolConfig};
 
 impl Config {
     /// Gives unnamed backends the names that `known` has for their addresses (pool, name, address): those of the
-    /// running configuration, or of the drains that the last run kept. Names that the file gives are never changed;
-    /// an unnamed backend at a new address gets the name of its place, or the first `POOL-N` that is free.
+    /// running configuration, or of the drains that the last run kept. Names in the file are never changed; an
+    /// unnamed backend at a new address gets the name of its position, or the first free `POOL-N`.
     pub fn keep_backend_names<'a>(
         &mut self,
         known: impl IntoIterator<Item = (&'a str, &'a str, &'a Address)>,
@@ -24,7 +25,7 @@ impl Config {
         }
     }
 
-    /// The backends whose names a reload keeps, as [`Config::keep_backend_names`] takes them.
+    /// Returns the backends whose names a reload keeps, as arguments of [`Config::keep_backend_names`].
     pub fn unnamed_backends(&self) -> impl Iterator<Item = (&str, &str, &Address)> {
         self.pools.iter().flat_map(|pool| {
             let unnamed = pool.backends.iter().filter(|backend| !backend.named);
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A pool with these backends: a port each, and a name where there is one.
+    /// Returns a pool with these backends: each with a port, and a name if given.
     fn config(backends: &[(u16, Option<&str>)]) -> Config {
         let mut text =
             "[[listener]]\naddress = \"127.0.0.1:80\"\n[[pool]]\nname = \"app\"\n".to_owned();

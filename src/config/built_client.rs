@@ -1,11 +1,11 @@
-//! What other code has built from a section, carried beside it.
+//! A value that other code has built from a section, carried beside it.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// A client for TLS, built from the files of a `[pool.tls]`. The configuration only passes it on, and can tell only
-/// whether two of them are the same.
+/// A TLS client, built from the files of a `[pool.tls]`. The configuration only passes it on, and can tell only
+/// whether two of them are equal.
 #[derive(Clone)]
 pub struct BuiltClient {
     client: Arc<dyn Any + Send + Sync>,
@@ -13,7 +13,7 @@ pub struct BuiltClient {
 }
 
 impl BuiltClient {
-    /// Carries `client`.
+    /// Wraps `client`.
     pub fn new<C: PartialEq + Send + Sync + 'static>(client: Arc<C>) -> Self {
         Self {
             client,
@@ -24,7 +24,7 @@ impl BuiltClient {
         }
     }
 
-    /// What is carried, if it is a `C`.
+    /// Returns the client, if it is a `C`.
     pub fn get<C: Send + Sync + 'static>(&self) -> Option<Arc<C>> {
         self.client.clone().downcast().ok()
     }

@@ -1,35 +1,43 @@
-//! How a section of the file is declared: once, by `section!`, with everything that is known of each key.
+//! Declaration of a section of the file: once, by `section!`, with all properties of each key.
 //!
 //! ```text
 //! section! {
-//!     /// What the section is for: the reference's words.
+//!     /// What the section is for, as shown in the reference.
 //!     [pool.retry]
-//!     #[derive(Debug, Clone, PartialEq)] pub struct Retry { /// What the key means: the reference's words. /// /// Notes
-//!         that only readers of the code need. attempts: u32 = 3, integer(1..=100); } }
+//!     #[derive(Debug, Clone, PartialEq)]
+//!     pub struct Retry {
+//!         /// What the key means, as shown in the reference.
+//!         ///
+//!         /// Notes that only readers of the code need.
+//!         attempts: u32 = 3, integer(1..=100);
+//!     }
+//! }
 //! ```
 //!
-//! From it come the struct and its documentation, the default (the text after `=` is written as in the file, and read
-//! in the same way), the reader with its messages, the printer, the row of the reference in `docs/configuration.md`
-//! and the line in `config/lameduck.toml`, and what a reload compares.
+//! The macro generates the struct and its documentation, the default (the text after `=` is written as in the file,
+//! and parsed in the same way), the reader with its messages, the printer, the row of the reference in
+//! `docs/configuration.md` and the line in `config/lameduck.toml`, and the comparison for a reload.
 //!
-//! After the type stand the value and, where the type alone doesn't say it, the form ([`forms`](super::forms)). Marks
-//! above a key, in this order:
+//! The type is followed by the default value and, if the type alone does not determine it, the form
+//! ([`forms`](super::forms)). Attributes above a key, in this order:
 //!
-//! - `#[key = "type"]`: the file calls it so; the field has another name.
-//! - `#[no_default(needed)]`: it must be written. The value is then an example for advice.
-//! - `#[no_default(optional)]`: it may be left out, which means something of its own. The value is an example, too.
-//! - `#[needs(restart)]`: a reload can't apply it. On a section: on all of its keys.
+//! - `#[key = "type"]`: name of the key in the file, if the field has another name.
+//! - `#[no_default(needed)]`: the key must be written. The value is then an example for advice.
+//! - `#[no_default(optional)]`: the key may be left out, which has a meaning of its own. The value is an example,
+//!   too.
+//! - `#[needs(restart)]`: a reload can't apply the key. On a section: this holds for all of its keys.
 //!
-//! After the struct's braces may follow, in this order:
+//! After the struct's braces, the following may be given, in this order:
 //!
-//! - `group { … }`: fields that several keys make together ([`KeyGroup`](super::section_traits::KeyGroup)); they come before the others.
-//! - `sections { … }`: the sections below: `T` for one that is always there, `Option<T>`, and `Vec<T>` for those in
+//! - `group { … }`: fields that several keys form together ([`KeyGroup`](super::section_traits::KeyGroup)); they come
+//!   before the others.
+//! - `sections { … }`: the subsections: `T` for one that is always there, `Option<T>`, and `Vec<T>` for those in
 //!   double brackets.
-//! - `state { … }`: fields that are no keys, with their value when the section is not written, and a function from the
-//!   table for when it is.
+//! - `state { … }`: fields that are not keys, with their value when the section is not written, and a function from
+//!   the table for when it is.
 //!
-//! How values fit together is not declared: defaults that depend on other keys are in `dependent_defaults`, checks in
-//! `validate`.
+//! Relations between values are not declared: defaults that depend on other keys are in `dependent_defaults`, checks
+//! in `validate`.
 
 macro_rules! section {
     (
@@ -186,7 +194,7 @@ macro_rules! section {
     };
 }
 
-/// A header as it is written, from its tokens.
+/// Returns a header as it is written, from its tokens.
 macro_rules! header {
     ([]) => { "" };
     ([[$first:ident $(. $next:ident)*]]) => {
@@ -197,7 +205,7 @@ macro_rules! header {
     };
 }
 
-/// A key's name in the file.
+/// Returns a key's name in the file.
 macro_rules! key_name {
     ($field:ident) => {
         stringify!($field)
@@ -207,7 +215,7 @@ macro_rules! key_name {
     };
 }
 
-/// The form of a value: the one that is given, else that of its type.
+/// Returns the form of a value: the given one, else that of its type.
 macro_rules! form {
     ($type:ty) => {
         <$type as ConfigValue>::form()
@@ -217,7 +225,7 @@ macro_rules! form {
     };
 }
 
-/// The default, as it would be written.
+/// Returns the default as it would be written.
 macro_rules! default {
     ($default:tt) => {
         Some(stringify!($default))
@@ -227,7 +235,7 @@ macro_rules! default {
     };
 }
 
-/// The line about the default in the documentation of a field.
+/// Returns the line about the default in the documentation of a field.
 macro_rules! default_text {
     ($default:tt) => {
         concat!("Default: `", stringify!($default), "`.")
@@ -240,7 +248,7 @@ macro_rules! default_text {
     };
 }
 
-/// What a field has when its key is not written.
+/// Returns the value of a field whose key is not written.
 macro_rules! unwritten {
     ($Section:ty, $key:expr, $form:expr) => {
         <$Section>::section().default_of($key, &$form)
@@ -250,7 +258,7 @@ macro_rules! unwritten {
     };
 }
 
-/// Whether a mark is there.
+/// Returns whether an attribute is there.
 macro_rules! needs {
     () => {
         false
@@ -266,7 +274,8 @@ macro_rules! needs {
     };
 }
 
-/// `Default` for a section that exists once: one in a list needs a value without a default, such as a name.
+/// Implements `Default` for a section that exists once: one in a list needs a value without a default, such as a
+/// name.
 macro_rules! default_impl {
     ([] $Section:ident) => {};
     ([[$($header:tt)*]] $Section:ident) => {};
@@ -279,7 +288,7 @@ macro_rules! default_impl {
     };
 }
 
-/// An enum whose values have a word each in the file.
+/// Declares an enum whose values have one word each in the file.
 macro_rules! words {
     (
         $(#[$attribute:meta])*
@@ -294,10 +303,10 @@ macro_rules! words {
         }
 
         impl $Enum {
-            /// Each with its word in the file, in the order of their declaration.
+            /// All values with their word in the file, in the order of their declaration.
             $visible const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$Case)),+];
 
-            /// The word for it in the file.
+            /// Returns the word in the file.
             $visible fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$Case => $word,)+

@@ -1,14 +1,14 @@
-//! Defaults that depend on what the user wrote: a default must never make a value invalid that the user wrote. Each
-//! pair of keys that bound each other has its line here; `validate` judges the values that were written.
+//! Defaults that depend on the values in the file: a default must never make a value invalid that the user has
+//! written. Each pair of keys that limit each other has a line here; `validate` checks the written values.
 
 use super::ports::{clash, takes_all, takes_ipv4_of};
 use super::reader::ConfigFindings;
 use super::{Config, DrainConfig, HealthConfig, OutlierConfig, PoolConfig, ServerConfig};
 
-/// The most that `max_header` may be.
+/// Largest `max_header`.
 const MAX_HEADER: usize = 1 << 20;
 
-/// Fits the defaults in `config` to the values that were written, as `found` knows them.
+/// Adapts the defaults in `config` to the written values, as recorded in `found`.
 pub(super) fn settle_defaults(config: &mut Config, found: &ConfigFindings) {
     settle_server(&mut config.server, found);
     settle_admin_address(config, found);
@@ -53,7 +53,7 @@ fn settle_server(server: &mut ServerConfig, found: &ConfigFindings) {
         }
     }
     if !written("max_header") {
-        // The other fields keep the room that they have by default.
+        // The other header fields keep their default room.
         let longer = server.max_uri.saturating_sub(default.max_uri);
         server.max_header = default.max_header.saturating_add(longer).min(MAX_HEADER);
     }
@@ -62,7 +62,7 @@ fn settle_server(server: &mut ServerConfig, found: &ConfigFindings) {
     }
 }
 
-/// The default TCP address of the admin API yields to a listener on the same port.
+/// Drops the default TCP address of the admin API if a listener has the same port.
 fn settle_admin_address(config: &mut Config, found: &ConfigFindings) {
     let Some(http) = config.admin.http.filter(|_| !found.written("admin.http")) else {
         return;
@@ -106,7 +106,7 @@ fn settle_drain(drain: &mut DrainConfig, path: &str, found: &ConfigFindings) {
     }
 }
 
-/// A backend without a name has that of its place.
+/// Names backends without a name after their position.
 fn name_backends(pool: &mut PoolConfig) {
     let name = match pool.name.as_str() {
         "" => "backend",
@@ -123,7 +123,7 @@ fn name_backends(pool: &mut PoolConfig) {
 mod tests {
     use super::super::{LoadedConfig, parse};
 
-    /// A small configuration with `before` at its head and `after` in its pool.
+    /// Loads a small configuration with `before` at its head and `after` in its pool.
     fn load(before: &str, after: &str) -> Result<LoadedConfig, String> {
         let text = format!(
             "{before}\n[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"\n\
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(admin("[[listener]]\naddress = \"[::]:9901\""), None);
     }
 
-    /// What somebody wrote is what he wants, the default's own value, too.
+    /// A written value is the user's intention, even if it equals the default.
     #[test]
     fn default_that_was_written_is_known_from_one_that_was_not() {
         let is_default = |before: &str| load(before, "").unwrap().is_http_default;

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, for people: what, where, why, and what to do.
+//! Errors and warnings about a configuration: what is wrong, where, why, and what to do.
 
 use super::excerpt::LineStarts;
 use super::sources::SourceTexts;
@@ -9,13 +9,13 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// It works, but probably not as intended.
+    /// The configuration works, but probably not as intended.
     Warning,
 }
 
@@ -24,24 +24,24 @@ pub enum Severity {
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
-    /// Where, in bytes of the text; `None` where nothing was written (flags, an empty file).
+    /// Position, in bytes of the text; `None` if nothing was written (flags, an empty file).
     pub span: Option<Range<usize>>,
     /// What is wrong, with the key and the value.
     pub message: String,
-    /// Words below the caret; may be empty.
+    /// Label below the caret; may be empty.
     pub label: String,
-    /// Another place that belongs to it.
+    /// Another position that is related to the finding, with its label.
     pub also: Option<(Range<usize>, String)>,
-    /// What to do now.
+    /// What to do.
     pub remedy: String,
-    /// The check that found it, such as `kill-timeout`; empty where there is no catalogue.
+    /// ID of the check that found it, such as `kill-timeout`; empty if there is no catalogue.
     pub code: &'static str,
     /// Why it matters; may be empty.
     pub why: String,
 }
 
 impl Diagnostic {
-    /// A finding of this severity.
+    /// Creates a finding of this severity.
     pub fn new(
         severity: Severity,
         span: Option<Range<usize>>,
@@ -60,25 +60,25 @@ impl Diagnostic {
         }
     }
 
-    /// Set the words below the caret.
+    /// Sets the label below the caret.
     pub fn label(&mut self, label: impl Into<String>) -> &mut Self {
         self.label = label.into();
         self
     }
 
-    /// Point at another place, too.
+    /// Adds another position.
     pub fn also(&mut self, span: Option<Range<usize>>, label: impl Into<String>) -> &mut Self {
         self.also = span.map(|span| (span, label.into()));
         self
     }
 }
 
-/// Findings together with the text that they are about.
+/// Findings together with the texts that they are about.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfigReport {
-    /// The file as the user named it, with those that it includes.
+    /// The file, named as the user did, and its included files.
     pub sources: SourceTexts,
-    /// In the order of the text.
+    /// The findings, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -87,9 +87,9 @@ pub struct ConfigReport {
 struct JsonDiagnostic<'a> {
     severity: Severity,
     file: &'a str,
-    /// From 1; absent where nothing was written.
+    /// Line, from 1; absent if nothing was written.
     line: Option<usize>,
-    /// From 1, in characters.
+    /// Column, from 1, in characters.
     column: Option<usize>,
     message: &'a str,
     label: &'a str,
@@ -100,12 +100,12 @@ struct JsonDiagnostic<'a> {
     why: &'a str,
 }
 
-/// Findings that are shown of one text. More mean one mistake repeated many times, or the wrong file.
+/// Most findings that are shown. More of them mean one mistake repeated many times, or the wrong file.
 const MOST_SHOWN: usize = 100;
 
 impl ConfigReport {
-    /// It as people read it, with colours or plain: the first hundred findings, errors first, in the order of the text,
-    /// and how many more there are.
+    /// Returns the report as text, with colours or plain: the first hundred findings, errors first, in the order of
+    /// the text, and the number of the others.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour {
             Renderer::styled()
@@ -130,7 +130,7 @@ impl ConfigReport {
         out
     }
 
-    /// The findings that are shown: all errors before any warning, as far as there is room.
+    /// Returns the findings that are shown: all errors before any warning, as far as there is room.
     fn shown(&self) -> impl Iterator<Item = &Diagnostic> {
         let errors = self.errors().count().min(MOST_SHOWN);
         let (mut errors, mut warnings) = (errors, MOST_SHOWN - errors);
@@ -145,23 +145,23 @@ impl ConfigReport {
         })
     }
 
-    /// How many findings are not shown.
+    /// Returns the number of findings that are not shown.
     pub fn unshown(&self) -> usize {
         self.diagnostics.len().saturating_sub(MOST_SHOWN)
     }
 
-    /// The file as the user named it.
+    /// Returns the name of the file, as the user named it.
     pub fn name(&self) -> &str {
         self.sources.name()
     }
 
-    /// The lines of each text.
+    /// Returns the lines of each text.
     fn lines(&self) -> Vec<LineStarts<'_>> {
         let texts = self.sources.iter();
         texts.map(|source| LineStarts::of(&source.text)).collect()
     }
 
-    /// A span within the text that it is in: the number of that, its name, and the span there.
+    /// Returns the number and name of the text that contains a span, and the span within that text.
     fn locate(&self, span: &Range<usize>) -> Option<(usize, &str, Range<usize>)> {
         let number = self.sources.number_at(span.start);
         let source = self.sources.get(number)?;
@@ -187,7 +187,7 @@ impl ConfigReport {
         let place = diagnostic.span.as_ref().and_then(|span| self.locate(span));
         let also = diagnostic.also.as_ref();
         let also = also.and_then(|(span, label)| Some((self.locate(span)?, label.as_str())));
-        // In the same text it is shown in one excerpt.
+        // In the same text, both are shown in one excerpt.
         let (beside, elsewhere) = match (&place, also) {
             (Some((number, ..)), Some(also)) if also.0.0 == *number => (Some(also), None),
             (_, also) => (None, also),
@@ -238,13 +238,13 @@ impl ConfigReport {
         renderer.render(&[group])
     }
 
-    /// The errors, without the warnings.
+    /// Returns the errors, without the warnings.
     pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
         let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
         self.diagnostics.iter().filter(is_error)
     }
 
-    /// The findings that [`ConfigReport::render`] shows as JSON values, one object for each.
+    /// Returns the findings that [`ConfigReport::render`] shows as JSON, one object for each.
     pub fn json(&self) -> serde_json::Value {
         let lines = self.lines();
         self.shown()
@@ -269,7 +269,7 @@ impl ConfigReport {
     }
 }
 
-/// A number as people read it: `9,900`.
+/// Formats a number for reading: `9,900`.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -282,11 +282,11 @@ fn grouped(number: usize) -> String {
     out
 }
 
-/// The longest word of a message, in characters, and the longest message: a longer value would not be read.
+/// Longest word and longest message, in characters: a longer value would not be read.
 const LONGEST_WORD: usize = 200;
 const LONGEST_MESSAGE: usize = 1200;
 
-/// A message without the middle of its long words, and without its own middle if it is too long.
+/// Removes the middle of a message's long words, and of the message itself if it is too long.
 fn shorten(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST_WORD {
         return Cow::Borrowed(text);
@@ -298,7 +298,7 @@ fn shorten(text: &str) -> Cow<'_, str> {
     Cow::Owned(without_middle(&text, LONGEST_MESSAGE).into_owned())
 }
 
-/// A text of at most so many characters, about: of a longer one its beginning and its end.
+/// Shortens a text to about `most` characters: the beginning and the end stay.
 fn without_middle(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
@@ -313,7 +313,7 @@ fn without_middle(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// Values end up in messages: none of them may break the line or control a terminal.
+/// Escapes characters of a value that could break a line or control a terminal, because values end up in messages.
 pub(crate) fn tame(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -326,36 +326,36 @@ pub(crate) fn tame(text: &str) -> String {
     out
 }
 
-/// Why there is no configuration.
+/// Error in loading a configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigError {
     /// The file can't be read.
     Unreadable {
-        /// The path as it was given.
+        /// Path, as given.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error message.
         why: String,
         /// What to do.
         remedy: String,
     },
-    /// No file was named and none of the default ones exists.
+    /// No file was named, and none of the default files exists.
     NotFound {
-        /// Where we looked.
+        /// The paths that were tried.
         searched: Vec<PathBuf>,
     },
-    /// Command-line flags that are wrong, or don't go together.
+    /// Command-line flags that are not valid, or not valid together.
     Flags {
         /// What is wrong.
         message: String,
         /// What to do.
         remedy: String,
     },
-    /// It was read, and has errors (and perhaps warnings).
+    /// The configuration was read and has errors (and perhaps warnings).
     Invalid(ConfigReport),
 }
 
 impl ConfigError {
-    /// The error as people read it, with colours or plain. Ends with a newline.
+    /// Returns the error as text, with colours or plain. Ends with a newline.
     pub fn render(&self, colour: bool) -> String {
         match self {
             ConfigError::Invalid(report) => report.render(colour),
@@ -363,7 +363,7 @@ impl ConfigError {
         }
     }
 
-    /// As a report, whatever it is.
+    /// Converts the error to a report.
     pub fn report(&self) -> ConfigReport {
         let (message, remedy) = match self {
             ConfigError::Invalid(report) => return report.clone(),

@@ -1,4 +1,4 @@
-//! What a reload changes. Pure: two configurations in, a list of changes out; `shown` has their lines for people.
+//! Changes of a reload. Pure: two configurations in, a list of changes out; `shown` formats them as lines.
 
 mod outline;
 mod shown;
@@ -14,16 +14,16 @@ use super::sections::*;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// One setting that changed, with its values as TOML.
+/// A setting that changed, with its values as TOML.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangedSetting {
-    /// Its section as the file has it: `[pool.health]`.
+    /// Section, as written in the file: `[pool.health]`.
     pub section: &'static str,
-    /// Its key.
+    /// Key.
     pub key: &'static str,
-    /// Before; empty where the key did not apply.
+    /// Value before; empty if the key did not apply.
     pub from: String,
-    /// After; empty where the key no longer applies.
+    /// Value after; empty if the key no longer applies.
     pub to: String,
 }
 
@@ -35,110 +35,110 @@ pub struct ChangedSetting {
     reason = "a reload makes a few of them, and they live no longer than it"
 )]
 pub enum ConfigChange {
-    /// A pool that was not there, with all its backends.
+    /// A pool was added, with all its backends.
     PoolAdded { pool: String },
-    /// A pool that is gone, with all its backends.
+    /// A pool was removed, with all its backends.
     PoolRemoved { pool: String },
-    /// A pool's balancing, health check or another policy.
+    /// A pool's balancing, health check or another policy has changed.
     PoolSetting {
         pool: String,
         setting: ChangedSetting,
     },
     /// A pool's `[pool.health]` was added or removed: whether the check may fall back to TCP.
     HealthFallback { pool: String, allowed: bool },
-    /// A backend in a pool that stays.
+    /// A backend was added to a pool that stays.
     BackendAdded {
         pool: String,
         backend: BackendConfig,
     },
-    /// A backend that is gone from a pool that stays: it drains, then leaves.
+    /// A backend was removed from a pool that stays: it drains, then leaves.
     BackendRemoved {
         pool: String,
         backend: BackendConfig,
     },
-    /// Same name, another address: a new incarnation; the old one drains.
+    /// A backend has another address under the same name: a new incarnation; the old one drains.
     BackendReplaced {
         pool: String,
         from: BackendConfig,
         to: BackendConfig,
     },
-    /// Same backend, another weight.
+    /// A backend has another weight.
     BackendWeight {
         pool: String,
         name: String,
         from: u32,
         to: u32,
     },
-    /// Same backend, which is a backup now, or no longer.
+    /// A backend is a backup now, or no longer.
     BackendBackup {
         pool: String,
         name: String,
         backup: bool,
     },
-    /// Same backend, in another zone.
+    /// A backend is in another zone.
     BackendZone {
         pool: String,
         name: String,
         from: Option<String>,
         to: Option<String>,
     },
-    /// A source of backends that a pool did not have.
+    /// A discovery source was added to a pool.
     DiscoveryAdded { pool: String, source: String },
-    /// A source that a pool no longer has: its backends go.
+    /// A discovery source was removed from a pool: its backends leave.
     DiscoveryRemoved { pool: String, source: String },
-    /// A source's setting.
+    /// A setting of a discovery source has changed.
     DiscoverySetting {
         pool: String,
         source: String,
         setting: ChangedSetting,
     },
-    /// A route that was not there.
+    /// A route was added.
     RouteAdded { route: Route },
-    /// A route that is gone.
+    /// A route was removed.
     RouteRemoved { route: Route },
-    /// A route that leads to another pool.
+    /// A route leads to another pool.
     RouteMoved { from: Box<Route>, to: Box<Route> },
-    /// Another setting of a route that matches the same requests.
+    /// Another setting of a route that matches the same requests has changed.
     RouteSetting {
         route: Route,
         setting: ChangedSetting,
     },
-    /// Routes that ask for more than host and path prefix stand in another order, which counts between equal ones.
+    /// Routes with conditions other than host and path prefix are in another order, which matters between equal ones.
     RoutesReordered,
-    /// A listener to open.
+    /// A listener has to be opened.
     ListenerAdded { listener: ListenerConfig },
-    /// A listener to close, letting its connections finish.
+    /// A listener has to be closed, while its connections may finish.
     ListenerRemoved { listener: ListenerConfig },
-    /// An option of a listener that stays.
+    /// An option of a listener that stays has changed.
     ListenerChanged {
         address: ListenAddress,
         setting: ChangedSetting,
     },
-    /// A setting of `[server]`, `[admin]`, `[access_log]`, `[headers]` or `[compression]`.
+    /// A setting of `[server]`, `[admin]`, `[access_log]`, `[headers]` or `[compression]` has changed.
     Setting(ChangedSetting),
 }
 
 /// All changes from one configuration to another.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfigDiff {
-    /// In the order for display: server, listeners, pools, routes.
+    /// The changes in the order for display: server, listeners, pools, routes.
     pub changes: Vec<ConfigChange>,
 }
 
 impl ConfigDiff {
-    /// Nothing changes.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// What a reload can't apply and only a restart will.
+    /// Returns the changes that a reload can't apply, but only a restart.
     pub fn needs_restart(&self) -> impl Iterator<Item = &ConfigChange> {
         self.changes.iter().filter(|change| change.needs_restart())
     }
 }
 
 impl ConfigChange {
-    /// Whether it takes effect only when the process starts anew.
+    /// Whether the change takes effect only when the process is restarted.
     pub fn needs_restart(&self) -> bool {
         match self {
             ConfigChange::PoolSetting { setting, .. }
@@ -149,10 +149,10 @@ impl ConfigChange {
     }
 }
 
-/// What has to change to get from `old` to `new`.
+/// Returns the changes from `old` to `new`.
 pub fn diff(old: &Config, new: &Config) -> ConfigDiff {
     let mut changes = Vec::new();
-    // Sections that there is one of, in the order of the file.
+    // Sections that exist once, in the order of the file.
     let changed = all_settings(old, new);
     changes.extend(changed.into_iter().map(ConfigChange::Setting));
     listeners(&old.listeners, &new.listeners, &mut changes);
@@ -176,7 +176,7 @@ pub fn diff(old: &Config, new: &Config) -> ConfigDiff {
         }
     }
     routes(&old.routes, &new.routes, &mut changes);
-    // Compared with their real values, and shown without what may be a secret.
+    // Compared with their real values, but shown without possible secrets.
     for change in &mut changes {
         if let ConfigChange::PoolSetting { setting, .. }
         | ConfigChange::DiscoverySetting { setting, .. }
@@ -191,13 +191,13 @@ pub fn diff(old: &Config, new: &Config) -> ConfigDiff {
     ConfigDiff { changes }
 }
 
-/// A list by what its items are found by. An index, because a search for each item of the other list would take a
-/// million comparisons for a thousand backends.
+/// Returns an index of a list by a key. A search for each item of the other list would take a million comparisons for
+/// a thousand backends.
 fn index<'a, T, K: Eq + Hash>(list: &'a [T], key: impl Fn(&'a T) -> K) -> HashMap<K, &'a T> {
     list.iter().map(|item| (key(item), item)).collect()
 }
 
-/// The keys whose values differ, those that only one side has included.
+/// Returns the keys whose values differ, including those that only one side has.
 fn settings(
     section: &'static str,
     old: TomlEntries,
@@ -224,8 +224,8 @@ fn settings(
     })
 }
 
-/// The settings that differ in a section and in those below it that there is one of; what is listed there, such as
-/// certificates, is compared by its place.
+/// Returns the settings that differ in a section and in its subsections that exist once. Items of lists, such as
+/// certificates, are compared by position.
 fn all_settings<T: ConfigSection>(old: &T, new: &T) -> Vec<ChangedSetting> {
     let mut before = print_sections(old, PrintExtent::WithoutLists);
     let mut changed = Vec::new();
@@ -368,7 +368,7 @@ fn discovery(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>
     }
 }
 
-/// What a route is for: its hosts, and what else it asks of a request.
+/// Returns the conditions of a route: its hosts, and its other conditions on a request.
 fn matched(route: &Route) -> (Vec<&String>, AskedOfRequest<'_>) {
     let mut hosts: Vec<_> = route.hosts.iter().collect();
     hosts.sort();
@@ -398,7 +398,8 @@ fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
             });
         }
         for mut setting in all_settings(from, route) {
-            // What it matches is the same, in whatever order it is written; a change of its action is reported above.
+            // Its conditions are the same, in whatever order they are written; a change of its action is reported
+            // above.
             let is_own = setting.section == Route::section().header;
             if is_own && setting.key == "name" {
                 let name = |route: &Route| route.name.clone().unwrap_or_default();

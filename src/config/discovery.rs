@@ -1,4 +1,5 @@
-//! `[[pool.discovery]]`: how its own kinds of values are read and printed, and which keys go with which kind of source.
+//! `[[pool.discovery]]`: how special kinds of values are read and printed, and which keys belong to which kind of
+//! source.
 
 use super::forms::KeyContext;
 use super::print;
@@ -22,7 +23,7 @@ const KINDS: [DiscoveryKind; 4] = [
     DiscoveryKind::Kubernetes,
 ];
 
-/// Complains about keys that a source of this kind does not know.
+/// Reports keys that a source of this kind does not know.
 pub(super) fn misplaced_keys(
     table: &ConfigTable<'_>,
     source: &DiscoverySourceConfig,
@@ -54,7 +55,7 @@ pub(super) fn misplaced_keys(
     }
 }
 
-/// How its values fit together.
+/// Checks the values in combination.
 pub(super) fn validate(path: &str, pool: &PoolConfig, f: &mut ConfigFindings) {
     let mut labels: HashMap<String, usize> = HashMap::new();
     for (i, discovery) in pool.discovery.iter().enumerate() {
@@ -207,14 +208,14 @@ fn needed_keys(path: &str, discovery: &DiscoveryConfig, f: &mut ConfigFindings) 
     }
 }
 
-/// A name of DNS, Kubernetes or Docker; `""` is none.
+/// Reads a name of DNS, Kubernetes or Docker; `""` means none.
 pub(super) fn read_names(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
     plain_text(key, value, "app.internal", |c| {
         c.is_ascii_alphanumeric() || "._-".contains(c)
     })
 }
 
-/// Labels of Kubernetes; `""` is none.
+/// Reads a label selector of Kubernetes; `""` means none.
 pub(super) fn read_selector(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -224,7 +225,7 @@ pub(super) fn read_selector(
     })
 }
 
-/// A label of Docker; `""` is none.
+/// Reads a label of Docker; `""` means none.
 pub(super) fn read_label(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
     plain_text(key, value, "com.example.app=shop", |c| c.is_ascii_graphic())
 }
@@ -250,7 +251,7 @@ fn plain_text(
     }
 }
 
-/// A URL of an API server; `""` is none.
+/// Reads the URL of an API server; `""` means none.
 pub(super) fn read_api_server(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -269,7 +270,7 @@ pub(super) fn read_api_server(
     }
 }
 
-/// Where a server of DNS is; `""` is none, and a port need not be written.
+/// Reads the address of a DNS server; `""` means none, and the port may be left out.
 pub(super) fn read_server(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -291,7 +292,7 @@ pub(super) fn read_server(
     }
 }
 
-/// A port's number, or its name; `""` and `0` are none.
+/// Reads a port's number or name; `""` and `0` mean none.
 pub(super) fn read_port(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -315,7 +316,7 @@ pub(super) fn read_port(
     }
 }
 
-/// As it is read.
+/// Prints a port as it is read.
 pub(super) fn print_port(port: &Option<DiscoveryPort>) -> String {
     match port {
         Some(DiscoveryPort::Number(port)) => port.to_string(),

@@ -1,6 +1,6 @@
-//! Durations as people write them: `"100ms"`, `"5s"`, `"1m30s"`, `"1.5h"`, `"0"`.
+//! Durations as users write them: `"100ms"`, `"5s"`, `"1m30s"`, `"1.5h"`, `"0"`.
 //!
-//! The one form of them: in the file, on the command line and in the admin API.
+//! The same form is used in the file, on the command line and in the admin API.
 
 use std::time::Duration;
 
@@ -14,17 +14,18 @@ const UNITS: [(&str, u64); 6] = [
     ("us", 1),
 ];
 
-/// The longest that is accepted: a year. More is surely a typing error, and would overflow timers.
+/// Longest duration that is accepted: a year. More is surely a typing error, and would overflow timers.
 pub const MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// The form that [`parse`] reads, as a regular expression (ECMA-262, as JSON Schema has them). It can't express that
-/// a year is the most.
+/// The form that [`parse`] reads, as a regular expression (ECMA-262, as in JSON Schema). It can't express the maximum
+/// of a year.
 pub const PATTERN: &str = "^\\s*(0|([0-9]+(\\.[0-9]{1,8}0*)?\\s*[dh]\\s*|[0-9]+(\\.[0-9]{1,7}0*)?\\s*m\\s*|[0-9]+(\\.[0-9]{1,6}0*)?\\s*s\\s*|[0-9]+(\\.[0-9]{1,3}0*)?\\s*ms\\s*|[0-9]+(\\.0+)?\\s*us\\s*)+)\\s*$";
 
-/// Parse a duration. The error says what is wrong, for people.
+/// Parses a duration. The error says what is wrong, as text.
 ///
 /// # Errors
-/// Not of the form number, unit, number, unit…; a missing or unknown unit; finer than a microsecond; over a year.
+/// The form is not number, unit, number, unit…; a unit is missing or unknown; the duration is finer than a
+/// microsecond, or over a year.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     if rest == "0" {
@@ -66,7 +67,7 @@ fn split(text: &str, accept: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !accept(c)).unwrap_or(text.len()))
 }
 
-/// `number` (digits, at most one point) times `unit`, exactly.
+/// Multiplies `number` (digits, at most one point) by `unit`, exactly.
 fn micros(number: &str, unit: u64) -> Result<u64, String> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let bad = || format!("`{number}` is not a number");
@@ -78,7 +79,8 @@ fn micros(number: &str, unit: u64) -> Result<u64, String> {
     let mut place = unit;
     for digit in fraction.bytes() {
         let digit = u64::from(digit - b'0');
-        // Beyond the last place, too: what is not zero must not become zero, which often means "no limit".
+        // Also checked after the last place: a duration that is not zero must not become zero, which often means "no
+        // limit".
         if (place == 0 || !place.is_multiple_of(10)) && digit != 0 {
             return Err("it is finer than a microsecond".into());
         }
@@ -88,7 +90,8 @@ fn micros(number: &str, unit: u64) -> Result<u64, String> {
     Ok(micros)
 }
 
-/// The shortest form that [`parse`] reads back: `1m30s`, `100ms`, `0s`. Less than a microsecond is dropped.
+/// Returns the shortest form that [`parse`] reads back: `1m30s`, `100ms`, `0s`. Fractions of a microsecond are
+/// dropped.
 pub fn format(duration: Duration) -> String {
     let mut left = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     if left == 0 {
@@ -164,7 +167,7 @@ mod tests {
             prop_assert_eq!(parse(&format(duration)), Ok(duration));
         }
 
-        /// Text of the form that people write, right and wrong: the pattern and the parser agree on each.
+        /// For valid and invalid durations as users write them, the pattern and the parser agree.
         #[test]
         fn accepts_what_the_pattern_matches_and_nothing_else(
             text in " ?(0|([0-9.]{1,3}|0|[0-9]{1,4}\\.0{0,9}[0-9]{0,2}) ?(d|h|m|s|ms|us|x|ns|S|)){1,2} ?"
@@ -180,7 +183,7 @@ mod tests {
         }
 
         #[test]
-        fn what_matches_the_pattern_is_refused_for_its_length_alone(
+        fn duration_that_matches_the_pattern_is_refused_only_if_too_long(
             text in "[0-9]{1,3}(\\.[0-9]{1,8}0{0,2})?[dh]|[0-9]{1,3}(\\.[0-9]{1,6}0{0,4})? ?s|[0-9]{1,9}(\\.0{1,3})?us|[0-9]{1,3}(\\.[0-9]{1,3})?ms"
         ) {
             prop_assert!(regex::Regex::new(PATTERN).unwrap().is_match(&text));

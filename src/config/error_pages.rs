@@ -1,4 +1,4 @@
-//! `error_pages`: files that are sent in the place of an answer without content, by status or class.
+//! `error_pages`: files that are sent instead of a response without content, by status code or class.
 
 use super::forms::{KeyContext, SpannedProblems, ValueForm};
 use super::print;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeValue;
 
-/// Which answers a page is for.
+/// The responses that a page is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PageStatus {
-    /// Those with this status.
+    /// Responses with this status code.
     One(u16),
-    /// Those from 400 to 499, or from 500 to 599: the first digit.
+    /// Responses from 400 to 499, or from 500 to 599: the first digit.
     Class(u16),
 }
 
 impl PageStatus {
-    /// Whether it is for answers with this status.
+    /// Whether the page is for responses with this status code.
     pub fn covers(self, status: u16) -> bool {
         match self {
             Self::One(one) => one == status,
@@ -46,34 +46,34 @@ impl PageStatus {
     }
 }
 
-/// A page, and which answers it is for.
+/// A page, and the responses that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorPage {
-    /// Which answers.
+    /// The responses.
     pub status: PageStatus,
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What was in it when the configuration was read.
+    /// Contents of the file when the configuration was read.
     pub content: Arc<[u8]>,
 }
 
-/// The pages of a route, or of all: those for one status first.
+/// The pages of a route, or of all routes: those for a single status code come first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErrorPages(pub Vec<ErrorPage>);
 
 impl ErrorPages {
-    /// The page for a status.
+    /// Returns the page for a status code.
     pub fn find(&self, status: u16) -> Option<&ErrorPage> {
         self.0.iter().find(|page| page.status.covers(status))
     }
 
-    /// Whether there is none.
+    /// Whether there are no pages.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A table of files by status.
+/// Form of a table of files by status code.
 pub(super) struct PageTable;
 
 impl ValueForm<ErrorPages> for PageTable {
@@ -148,7 +148,7 @@ impl ValueForm<ErrorPages> for PageTable {
     }
 }
 
-/// Checks that `intercept` has pages to replace the app's answers by.
+/// Checks that `intercept` has pages to replace the app's responses with.
 pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
     for (i, route) in config.routes.iter().enumerate() {
         let at = |key: &str| format!("route[{i}].{key}");
@@ -174,7 +174,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
 }
 
 impl Config {
-    /// The page for a status on a route: its own, else that of `[server]`.
+    /// Returns the page for a status code on a route: the route's own, else that of `[server]`.
     pub fn error_page<'a>(
         &'a self,
         status: u16,

@@ -1,20 +1,20 @@
-//! `config/lameduck.toml`, the example with every key: what it lacks is written from the declarations.
+//! `config/lameduck.toml`, the example with every key: missing keys are added from the declarations.
 //!
-//! Entries that it has already are left unchanged, since an example may use other words than the reference.
+//! Existing entries are left unchanged, since an example may be worded differently from the reference.
 
 use super::schema::{KeySchema, SECTIONS};
 
-/// The width of its comments.
+/// Width of its comments.
 const WIDTH: usize = 100;
 
-/// The example with each section and key that it lacks at its place, commented out, below what it means.
+/// Returns the example with each missing section and key added at its place, commented out, below its description.
 pub fn complete(text: &str) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let mut end = lines.len();
     for section in &SECTIONS[1..] {
         let begin = header_of(&lines, section.header).unwrap_or_else(|| {
             let mut new = comment(section.doc);
-            // Without an empty line the key above would look like a part of this comment.
+            // Without an empty line, the key above would seem to belong to this comment.
             if lines[..end].last().is_some_and(|line| !line.is_empty()) {
                 new.insert(0, String::new());
             }
@@ -42,18 +42,18 @@ pub fn complete(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// A line without its mark of a comment.
+/// Returns a line without its comment mark.
 fn bare(line: &str) -> &str {
     line.strip_prefix("# ").unwrap_or(line)
 }
 
-/// The line below a section's header.
+/// Returns the index of the line below a section's header.
 fn header_of(lines: &[String], header: &str) -> Option<usize> {
     let line = lines.iter().position(|line| bare(line) == header)?;
     Some(line + 1)
 }
 
-/// Where the section ends that begins at this line: above the comment of the next one.
+/// Returns the end of the section that begins at this line: above the comment of the next one.
 fn end_of(lines: &[String], begin: usize) -> usize {
     let is_header = |line: &String| SECTIONS[1..].iter().any(|next| next.header == bare(line));
     let next = lines[begin..].iter().position(is_header);
@@ -64,7 +64,7 @@ fn end_of(lines: &[String], begin: usize) -> usize {
     next - above.take_while(|line| line.starts_with('#')).count()
 }
 
-/// A key with what it means.
+/// Returns the lines of a key, with its description.
 fn entry(key: &KeySchema) -> Vec<String> {
     let mut lines = vec![String::new()];
     lines.extend(comment(key.doc));
@@ -72,7 +72,7 @@ fn entry(key: &KeySchema) -> Vec<String> {
     lines
 }
 
-/// Words of the reference as a comment.
+/// Formats text of the reference as a comment.
 fn comment(doc: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::from("#");

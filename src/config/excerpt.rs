@@ -1,35 +1,35 @@
-//! The few lines of a text that a finding is about, however long the text and its lines are.
+//! Excerpts: the few lines of a text that a finding is about, however long the text and its lines are.
 
 use std::ops::Range;
 
-/// Lines up to this long are shown whole, in bytes.
+/// Longest line that is shown completely, in bytes.
 const WHOLE: usize = 240;
 
-/// Of a longer one: so much, beginning so far before the place that it is about.
+/// Bytes that are shown of a longer line, and how many of them are before the position.
 const WINDOW: usize = 200;
 const BEFORE: usize = 60;
 
-/// Lines between two places that are still worth showing. Of others only the number counts.
+/// Most lines between two positions that are still shown. Otherwise only their number is given.
 const BETWEEN: usize = 8;
 
-/// Where the lines of a text begin.
+/// Positions at which the lines of a text begin.
 pub(super) struct LineStarts<'t> {
     text: &'t str,
     starts: Vec<usize>,
 }
 
-/// A part of a text, with the places in it.
+/// A part of a text, with the positions in it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Excerpt {
-    /// The lines, shortened where need be.
+    /// The lines, shortened if necessary.
     pub(super) source: String,
-    /// The number of the first of them, from 1.
+    /// Number of the first line, from 1.
     pub(super) first: usize,
-    /// What it is about.
+    /// The span that the finding is about.
     pub(super) main: Range<usize>,
-    /// What belongs to it.
+    /// A related span.
     pub(super) also: Option<Range<usize>>,
-    /// Line and column of `main` (from 1, in characters), where `source` leaves out what stands before it.
+    /// Line and column of `main` (from 1, in characters), if `source` lacks the text before it.
     pub(super) place: Option<(usize, usize)>,
 }
 
@@ -42,12 +42,12 @@ impl<'t> LineStarts<'t> {
         }
     }
 
-    /// The number of the line that a place is on, from 0.
+    /// Returns the number of the line that contains a position, from 0.
     fn number(&self, at: usize) -> usize {
         self.starts.partition_point(|start| *start <= at) - 1
     }
 
-    /// Where a line is, without its end.
+    /// Returns the span of a line, without its line end.
     fn span(&self, line: usize) -> Range<usize> {
         let start = self.starts.get(line).copied().unwrap_or(self.text.len());
         match self.starts.get(line + 1) {
@@ -56,7 +56,7 @@ impl<'t> LineStarts<'t> {
         }
     }
 
-    /// Line and column (in characters) of a place, from 1.
+    /// Returns the line and column (in characters) of a position, from 1.
     pub(super) fn place(&self, offset: usize) -> (usize, usize) {
         let at = floor(self.text, offset);
         let line = self.number(at);
@@ -64,15 +64,15 @@ impl<'t> LineStarts<'t> {
         (line + 1, before.chars().count() + 1)
     }
 
-    /// A span that lies within the text, on character boundaries, and on one line: carets under ten lines of a
-    /// multi-line value would not help.
+    /// Clips a span to the text, to character boundaries and to one line: carets under ten lines of a multi-line
+    /// value would not help.
     fn clip(&self, span: &Range<usize>) -> Range<usize> {
         let start = floor(self.text, span.start);
         let end = self.span(self.number(start)).end;
         start..floor(self.text, span.end).clamp(start, end.max(start))
     }
 
-    /// The lines that `main` and `also` are on, and those in between.
+    /// Returns the lines that contain `main` and `also`, and those in between.
     pub(super) fn excerpt(&self, main: &Range<usize>, also: Option<&Range<usize>>) -> Excerpt {
         let main = self.clip(main);
         let also = also.map(|span| self.clip(span));
@@ -81,7 +81,7 @@ impl<'t> LineStarts<'t> {
             .as_ref()
             .map_or(main_line, |span| self.number(span.start));
         let (mut first, last) = (main_line.min(also_line), main_line.max(also_line));
-        // Behind the last line end there is nothing to show: the line before it is shown.
+        // After the last line end there is nothing to show, so the line before it is shown.
         if self.span(first).is_empty() && first + 1 == self.starts.len() && first > 0 {
             first -= 1;
         }
@@ -131,7 +131,7 @@ impl<'t> LineStarts<'t> {
         excerpt
     }
 
-    /// What is shown of a line.
+    /// Returns the part of a line that is shown.
     fn window(&self, line: &Range<usize>, focus: Option<&Range<usize>>) -> Range<usize> {
         if line.len() <= WHOLE {
             return line.clone();
@@ -145,7 +145,7 @@ impl<'t> LineStarts<'t> {
     }
 }
 
-/// The nearest character boundary that is not behind `offset`.
+/// Returns the nearest character boundary that is not after `offset`.
 fn floor(text: &str, offset: usize) -> usize {
     let mut offset = offset.min(text.len());
     while !text.is_char_boundary(offset) {

@@ -1,4 +1,4 @@
-//! Values with variables in them: `weight = "${WEIGHT}"` is a number where a number is wanted.
+//! Values with variables: `weight = "${WEIGHT}"` is a number if a number is expected.
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -8,11 +8,11 @@ use super::reader::ConfigFindings;
 use super::values::quoted;
 use super::variables::ExpandedText;
 
-/// Texts of one value that are tried as numbers.
+/// Most texts of one value that are tried as numbers.
 const MOST_TRIED: usize = 64;
 
-/// Reads a value by its form. A text that is wrong there is read again as the number, `true` or `false` that it would
-/// be without quotes. Errors are reported without the text that may be a secret.
+/// Reads a value by its form. A text that is not valid there is read again as the number, `true` or `false` that it
+/// would be without quotes. Errors are reported without the text, which may be a secret.
 pub(super) fn read<T>(
     form: &impl ValueForm<T>,
     context: &KeyContext<'_>,
@@ -21,7 +21,7 @@ pub(super) fn read<T>(
     header: &'static str,
     found: &mut ConfigFindings,
 ) -> Option<T> {
-    // A variable that is missing was reported already; a second message would only repeat that.
+    // A missing variable was reported already; a second message would only repeat that.
     let known: Option<Vec<_>> = texts
         .iter()
         .map(|(place, text)| Some((*place, *text, text.value.as_deref()?)))
@@ -41,7 +41,7 @@ pub(super) fn read<T>(
         replace_at(&mut next, *place, &scalar);
         let mut left = SpannedProblems::new();
         let again = form.read_whole(context, &next, &mut left);
-        // "The number is too large" tells more than "a text where a number is wanted".
+        // "The number is too large" says more than "a text instead of a number".
         let of_wrong_type = |problems: &SpannedProblems| {
             let wrong = problems.iter().filter(|(_, one)| one.is_of_wrong_type);
             wrong.count()
@@ -87,7 +87,7 @@ pub(super) fn read<T>(
     None
 }
 
-/// A number, `true` or `false` as TOML has it.
+/// Parses a number, `true` or `false` as in TOML.
 fn scalar_of(text: &str) -> Option<DeValue<'_>> {
     let value = DeValue::parse(text.trim()).ok()?.into_inner();
     (value.is_integer() || value.is_float() || value.is_bool()).then_some(value)
@@ -111,10 +111,10 @@ fn replace_at<'t>(value: &mut Spanned<DeValue<'t>>, place: usize, with: &DeValue
     }
 }
 
-/// Shorter values may occur by chance in other words.
+/// Shortest value that is hidden: shorter ones may occur by chance in other words.
 const SHORTEST_HIDDEN: usize = 4;
 
-/// A message without a value.
+/// Removes a value from a message.
 fn hide_in(message: &str, value: &str, written: &str) -> String {
     let message = message.replace(&quoted(value), &quoted(written));
     match value.len() < SHORTEST_HIDDEN {

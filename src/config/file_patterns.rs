@@ -1,18 +1,18 @@
-//! Names of files with `*`, `?` and `[…]` in them, as glob(3) and a shell match them: within one name each, sorted, hidden
-//! files left out unless the pattern begins with the dot.
+//! File names with `*`, `?` and `[…]`, matched as glob(3) and a shell do: within one path component each, sorted,
+//! without hidden files unless the pattern begins with a dot.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Places that are looked at for one pattern, at most.
+/// Most paths that are examined for one pattern.
 const MAX_PLACES: usize = 10_000;
 
-/// What a pattern has found.
+/// Result of a search.
 #[derive(Debug, Default)]
 pub(crate) struct FoundFiles {
-    /// In the order of their names, level by level.
+    /// The files, in the order of their names, level by level.
     pub(crate) files: Vec<PathBuf>,
-    /// Directories that could not be read, and why. A missing directory is not among them.
+    /// Directories that could not be read, with the error. Missing directories are not included.
     pub(crate) unreadable: Vec<(PathBuf, io::Error)>,
 }
 
@@ -21,8 +21,8 @@ pub(crate) fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 
-/// The plain files that a name or pattern means, taken from `base`. A name that is no pattern stands for itself, even
-/// if the file is missing.
+/// Returns the regular files that a name or pattern refers to, relative to `base`. A name that is no pattern is
+/// returned even if the file is missing.
 pub(crate) fn find_files(base: &Path, pattern: &str) -> FoundFiles {
     let mut found = FoundFiles::default();
     if !is_pattern(pattern) {
@@ -56,9 +56,9 @@ pub(crate) fn find_files(base: &Path, pattern: &str) -> FoundFiles {
     found
 }
 
-/// The names in a directory that fit, sorted.
+/// Returns the names in a directory that match, sorted.
 fn names_in(directory: &Path, part: &str) -> io::Result<Vec<String>> {
-    // `""` stands for the working directory.
+    // `""` means the working directory.
     let directory = match directory.as_os_str().is_empty() {
         true => Path::new("."),
         false => directory,
@@ -82,7 +82,7 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory)
 }
 
-/// Whether a name fits a pattern. Never more than pattern × name steps: a star is tried again only until the next one.
+/// Whether a name matches a pattern, in at most pattern × name steps: a star is tried again only until the next one.
 fn fits(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let name: Vec<char> = name.chars().collect();
@@ -105,14 +105,14 @@ fn fits(pattern: &str, name: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-/// Whether one character fits what stands at a place of the pattern; where the pattern goes on then.
+/// Matches one character with the element at a position of the pattern; returns the next position.
 fn fits_one(pattern: &[char], at: usize, c: char) -> Option<usize> {
     match pattern.get(at)? {
         '?' => Some(at + 1),
         '[' => {
             let negated = matches!(pattern.get(at + 1), Some('!' | '^'));
             let from = at + 1 + usize::from(negated);
-            // A bracket right at the beginning is a member.
+            // A bracket at the very beginning is a member of the set.
             let Some(length) = pattern.get(from + 1..)?.iter().position(|c| *c == ']') else {
                 return (c == '[').then_some(at + 1);
             };
@@ -156,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
         }
-        // Exponential where stars are tried in one another.
+        // This would take exponential time if stars were tried recursively.
         assert!(!fits(&"*a".repeat(100), &"a".repeat(99)));
     }
 }

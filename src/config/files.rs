@@ -11,32 +11,32 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-/// One step of `try`.
+/// A step of `try`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TryStep {
-    /// A file of this path below the root.
+    /// A file with this path below the root.
     File(PathPattern),
-    /// A directory of this path that has an index.
+    /// A directory with this path that has an index.
     Directory(PathPattern),
-    /// The search ends with this status.
+    /// The search ends with this status code.
     Status(u16),
 }
 
-/// A path below the root in which the request's path may stand.
+/// A path below the root, which may contain the request's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
-    /// What stands before it, or all.
+    /// The text before it, or the whole text.
     pub before: String,
-    /// Whether the request's path stands there.
+    /// Whether the request's path is inserted.
     pub has_path: bool,
-    /// What stands behind it.
+    /// The text after it.
     pub after: String,
 }
 
-/// The request's path in a step.
+/// Placeholder for the request's path in a step.
 const PATH: &str = "{path}";
 
-/// A root that must be named.
+/// Returns the form of a root, which must be given.
 pub(super) fn root_directory() -> CustomForm<PathBuf> {
     custom(
         "path",
@@ -50,7 +50,7 @@ pub(super) fn root_directory() -> CustomForm<PathBuf> {
     )
 }
 
-/// The name of a file in a directory.
+/// Reads the name of a file in a directory.
 pub(super) fn read_index(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let name = text(key.name, value, "index.html")?;
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
@@ -66,7 +66,7 @@ pub(super) fn read_index(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResu
     Ok(name.to_owned())
 }
 
-/// The steps of `try`.
+/// Form of the steps of `try`.
 pub(super) struct TryList;
 
 impl TryList {
@@ -210,30 +210,30 @@ impl ValueForm<Vec<TryStep>> for TryList {
     }
 }
 
-/// What a client may do with a file without asking again.
+/// How clients may cache a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CachePolicy {
-    /// The field is not sent.
+    /// `Cache-Control` is not sent.
     Unsaid,
-    /// Keep it for so long.
+    /// Clients may use it for this time.
     Age(Duration),
-    /// Keep it for a year, and never ask: another version has another name.
+    /// Clients may use it for a year without revalidation: another version has another name.
     Immutable,
-    /// Keep it, and revalidate each time.
+    /// Clients may store it, and revalidate it each time.
     Ask,
-    /// Don't keep it.
+    /// Clients may not store it.
     Never,
 }
 
-/// A pattern of files, and what holds for them.
+/// A pattern of files, and their cache policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheRule {
-    /// `*` stands for any text. With a slash at its beginning it is about the path below the root, else about the file's
-    /// name.
+    /// `*` stands for any text. A pattern that begins with a slash is compared with the path below the root, any
+    /// other with the file's name.
     pub pattern: String,
-    /// What holds.
+    /// The policy.
     pub policy: CachePolicy,
-    /// The value of `Cache-Control`; empty: the field is not sent.
+    /// Value of `Cache-Control`; empty: the field is not sent.
     pub field: String,
 }
 
@@ -254,7 +254,7 @@ impl CacheRule {
     }
 }
 
-/// One policy, or policies by pattern. The longest pattern comes first.
+/// Form of a single policy, or of policies by pattern. The longest pattern comes first.
 pub(super) struct CacheRules;
 
 impl CacheRules {
@@ -343,7 +343,7 @@ impl ValueForm<Vec<CacheRule>> for CacheRules {
                 Err(problem) => problems.push((policy.span(), problem)),
             }
         }
-        // Of equal length, by the alphabet: the file's order is not kept.
+        // Of equal length, in alphabetical order: the order in the file is not kept.
         rules.sort_by(|one, other| {
             let length = |rule: &CacheRule| std::cmp::Reverse(rule.pattern.len());
             (length(one), &one.pattern).cmp(&(length(other), &other.pattern))
@@ -352,7 +352,7 @@ impl ValueForm<Vec<CacheRule>> for CacheRules {
     }
 }
 
-/// What a step of `try` can't be, given the rest.
+/// Checks the steps of `try` against the other settings.
 pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
     for (i, route) in config.routes.iter().enumerate() {
         let Some(files) = &route.files else {

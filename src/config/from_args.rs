@@ -1,4 +1,4 @@
-//! Configuration without a file, and how flags and a file go together.
+//! Configuration without a file, and the combination of flags and a file.
 
 use super::address::{self, AddressError};
 use super::diagnostics::{ConfigError, ConfigReport, Severity};
@@ -10,30 +10,30 @@ use super::{dependent_defaults, health, validate, values};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-/// The pool of `run --backend`.
+/// Name of the pool of `run --backend`.
 pub const POOL: &str = "app";
 
-/// What the command line of `lameduck run` can set without a file.
+/// Flags of `lameduck run` that configure it without a file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CommandLineFlags<'a> {
-    /// `--listen ADDR`. Default 127.0.0.1:8080 without a file, and the file's listeners with one.
+    /// `--listen ADDR`. Default: 127.0.0.1:8080 without a file, and the file's listeners with one.
     pub listen: Option<&'a str>,
-    /// `--backend [NAME=]ADDR`, each.
+    /// All `--backend [NAME=]ADDR`.
     pub backends: &'a [String],
-    /// `--health-path PATH`: the health check is then explicit, without the fall-back to TCP.
+    /// `--health-path PATH`: the health check is then explicit, without the fallback to TCP.
     pub health_path: Option<&'a str>,
 }
 
-/// The one rule for files and flags:
+/// Determines the configuration from file and flags, by these rules:
 /// - `--backend` (and `--health-path`) make a configuration of their own and don't mix with `-c`; the files in
 ///   default places are then not looked for.
 /// - `--listen` replaces the listeners of a file.
 /// - With neither `-c` nor `--backend`, the first file of [`DEFAULT_PATHS`] that exists.
 ///
-/// `checks` looks at the files that a file names.
+/// `checks` examines the files that a configuration file names.
 ///
 /// # Errors
-/// Flags that are wrong or don't go together; no file; a file that is unreadable or broken.
+/// Flags that are not valid, or not valid together; no file; a file that is unreadable or not valid.
 pub fn resolve(
     file: Option<&Path>,
     flags: CommandLineFlags<'_>,
@@ -104,11 +104,11 @@ fn from_flags(flags: CommandLineFlags<'_>) -> Result<LoadedConfig, ConfigError> 
 }
 
 impl Config {
-    /// The configuration of `lameduck run --listen ADDR --backend [NAME=]ADDR… --health-path PATH`: one pool,
-    /// `app`, with backends `app-1`, `app-2`… where no name is given, and every default.
+    /// Returns the configuration of `lameduck run --listen ADDR --backend [NAME=]ADDR… --health-path PATH`: one pool,
+    /// `app`, with backends `app-1`, `app-2`… if no name is given, and all defaults.
     ///
     /// # Errors
-    /// A flag that is wrong, or no backend; the message names the flag.
+    /// A flag is not valid, or there is no backend; the message names the flag.
     pub fn from_args(
         listen: Option<&str>,
         backends: &[String],
@@ -191,7 +191,7 @@ fn build(flags: CommandLineFlags<'_>) -> Result<(Config, ConfigReport), ConfigEr
     }
 }
 
-/// A flag's value, made safe for a terminal.
+/// Returns a flag's value, escaped for a terminal.
 fn shown(value: &str) -> String {
     value.escape_debug().to_string()
 }
@@ -207,7 +207,7 @@ fn listener(listen: &str) -> Result<ListenerConfig, ConfigError> {
 }
 
 fn backend(written: &str, index: usize) -> Result<BackendConfig, ConfigError> {
-    // A path may have an equals sign in it, a name has neither colon nor slash.
+    // A path may contain an equals sign; a name contains neither colon nor slash.
     let named = written
         .split_once('=')
         .filter(|(name, _)| !name.contains([':', '/']));

@@ -1,4 +1,4 @@
-//! What balancing by hash goes by: `hash_on` and `hash_load`.
+//! Key of balancing by hash: `hash_on` and `hash_load`.
 
 use toml::de::DeValue;
 
@@ -10,7 +10,7 @@ use super::routes::read_request_key;
 use super::sections::{BalanceConfig, PoolConfig};
 use super::values::{self, ValueResult, wrong};
 
-/// What requests have in common that the same backend gets.
+/// The property by which requests are assigned to backends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum HashKey {
     /// The client's address.
@@ -38,7 +38,7 @@ impl std::fmt::Display for HashKey {
     }
 }
 
-/// The form of a [`HashKey`].
+/// Returns the form of a [`HashKey`].
 pub(super) fn hash_key() -> CustomForm<HashKey> {
     custom(
         "\"client\", \"uri\", \"path\", \"header:NAME\" or \"cookie:NAME\"",
@@ -72,7 +72,8 @@ fn read_hash_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<HashK
     }
 }
 
-/// How much more than its part a backend may have in flight: `1.25`, or `0` for any number.
+/// Returns the form of a backend's largest number of requests in flight, as a factor of its share: `1.25`, or `0` for
+/// no limit.
 pub(super) fn hash_load() -> CustomForm<f64> {
     custom("factor, 1 to 100, or 0", read_load, |load| {
         format!("{load:?}")
@@ -96,14 +97,14 @@ fn read_load(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<f64> {
     Err(wrong(key.name, written, why, remedy))
 }
 
-/// Keys for balancing by hash where nothing is hashed.
+/// Warns about keys for balancing by hash if the algorithm does not hash.
 pub(super) fn validate_hash(path: &str, pool: &PoolConfig, f: &mut ConfigFindings) {
     let hashes = matches!(
         pool.balance,
         BalanceConfig::Hash | BalanceConfig::KetamaNginx
     );
     let default = PoolConfig::named("app");
-    // Not "written": `check --print` writes the defaults, too.
+    // Does not check whether they are written, because `check --print` writes the defaults, too.
     for (key, is_default, is_used) in [
         ("hash_on", pool.hash_on == default.hash_on, hashes),
         (

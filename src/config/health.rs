@@ -1,4 +1,4 @@
-//! `[pool.health]`: how its own kinds of values are read and printed, and which keys go with which kind of check.
+//! `[pool.health]`: how special kinds of values are read and printed, and which keys belong to which kind of check.
 
 use super::forms::KeyContext;
 use super::print;
@@ -10,7 +10,7 @@ use toml::de::DeValue;
 /// Longest name of a gRPC service, in bytes.
 const MAX_SERVICE: usize = 256;
 
-/// Complains about keys that a check of this kind does not know. An empty `service` says what holds anyway.
+/// Reports keys that a check of this kind does not know. An empty `service` is permitted, because it changes nothing.
 pub(super) fn misplaced_keys(
     t: &ConfigTable<'_>,
     kind: CheckKind,
@@ -28,7 +28,7 @@ pub(super) fn misplaced_keys(
     }
 }
 
-/// A key that the check does not know.
+/// Reports a key that the check does not know.
 fn misplaced(key: &str, kind: CheckKind, t: &ConfigTable<'_>, f: &mut ConfigFindings) {
     let (message, remedy) = match (kind, key) {
         (CheckKind::Tcp, "service") | (CheckKind::Http, _) => (
@@ -49,7 +49,7 @@ fn misplaced(key: &str, kind: CheckKind, t: &ConfigTable<'_>, f: &mut ConfigFind
     f.error(f.place(&t.at(key)), message, remedy);
 }
 
-/// Of a `Host` field; `""` is none.
+/// Reads the value of a `Host` field; `""` means none.
 pub(super) fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<String>> {
     let key = key.name;
     let host = text(key, value, "app.example.org")?;
@@ -64,7 +64,7 @@ pub(super) fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResul
     Ok((!host.is_empty()).then(|| host.to_string()))
 }
 
-/// The name of a gRPC service.
+/// Reads the name of a gRPC service.
 pub(super) fn read_service(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let key = key.name;
     let service = text(key, value, "shop.Orders")?;
@@ -79,7 +79,7 @@ pub(super) fn read_service(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueRe
     Ok(service.to_owned())
 }
 
-/// The target of a request.
+/// Reads the target of a request.
 pub(super) fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let text = text(key.name, value, "/health")?;
     check_path(text)
@@ -87,7 +87,7 @@ pub(super) fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResul
         .map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }
 
-/// Whether this can be the target of a health check. The error says why not, and what to write.
+/// Checks that this can be the target of a health check. The error says why not, and what to write.
 pub(super) fn check_path(path: &str) -> Result<(), (&'static str, String)> {
     if let Some((_, rest)) = path.split_once("://") {
         let path = rest.find('/').map_or("/", |at| &rest[at..]);
@@ -122,7 +122,7 @@ pub(super) fn is_token(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-/// A method that can be probed with.
+/// Reads a method that can be used for probes.
 pub(super) fn read_method(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let key = key.name;
     let text = text(key, value, "GET")?;
@@ -154,7 +154,7 @@ pub(super) fn read_method(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueRes
     Ok(text.to_string())
 }
 
-/// Header fields, a table of texts.
+/// Reads header fields, a table of texts.
 pub(super) fn read_fields(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -206,7 +206,7 @@ pub(super) fn read_fields(
     Ok(fields)
 }
 
-/// `200`, `"200"`, `"2xx"` or `"200-299"`, as an inclusive range.
+/// Reads `200`, `"200"`, `"2xx"` or `"200-299"`, as an inclusive range.
 pub(super) fn read_statuses(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<(u16, u16)> {
     let key = key.name;
     let text = match value {
@@ -243,7 +243,7 @@ pub(super) fn read_statuses(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueR
     }
 }
 
-/// The shortest way to write them.
+/// Prints a range in the shortest form.
 pub(super) fn print_statuses((low, high): (u16, u16)) -> String {
     if low == high {
         low.to_string()
@@ -254,7 +254,7 @@ pub(super) fn print_statuses((low, high): (u16, u16)) -> String {
     }
 }
 
-/// Header fields as a table in one line.
+/// Prints header fields as a table in one line.
 pub(super) fn print_fields(fields: &[(String, String)]) -> String {
     let fields = fields.iter();
     print::table_of(fields.map(|(name, value)| (print::text(name), print::text(value))))

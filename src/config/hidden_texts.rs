@@ -1,9 +1,8 @@
-//! Texts that came from the environment and may be secrets: a printed configuration shows the reference in place of
-//! the value.
+//! Texts from the environment that may be secrets: a printed configuration shows the reference instead of the value.
 
 use super::print::{text, verbatim};
 
-/// Texts with what is shown in their place, each for its key: elsewhere the same text is no secret.
+/// Texts and their replacements, each for its key: elsewhere the same text is no secret.
 #[derive(Debug, Clone, Default)]
 pub struct HiddenTexts(Vec<HiddenText>);
 
@@ -11,12 +10,12 @@ pub struct HiddenTexts(Vec<HiddenText>);
 struct HiddenText {
     header: &'static str,
     key: String,
-    /// As TOML, both.
+    /// Value, as TOML; so is `shown`.
     value: String,
     shown: String,
 }
 
-/// Two configurations mean the same, wherever their values came from.
+/// Always equal, because configurations are the same wherever their values came from.
 impl PartialEq for HiddenTexts {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -24,7 +23,7 @@ impl PartialEq for HiddenTexts {
 }
 
 impl HiddenTexts {
-    /// Hides one more text in the values of a section's key.
+    /// Hides another text in the values of a section's key.
     pub(super) fn add(&mut self, header: &'static str, key: &str, value: &str, written: &str) {
         let hidden = HiddenText {
             header,
@@ -37,7 +36,7 @@ impl HiddenTexts {
         }
     }
 
-    /// A value as TOML, without them.
+    /// Returns a value as TOML, without the hidden texts.
     pub(super) fn hide(&self, header: &str, key: &str, value: &str) -> String {
         let own = |hidden: &&HiddenText| hidden.header == header && hidden.key == key;
         let hide = |value: String, hidden: &HiddenText| value.replace(&hidden.value, &hidden.shown);

@@ -1,7 +1,7 @@
-//! `include = ["conf.d/*.toml"]`: which files belong to a configuration.
+//! `include = ["conf.d/*.toml"]`: the files that belong to a configuration.
 //!
-//! A name is taken from the directory of the file that has it. The files of a pattern come in the order of their names;
-//! each file comes before those that it includes.
+//! A name is relative to the directory of the file that contains it. The files of a pattern come in the order of
+//! their names; each file comes before those that it includes.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,37 +19,37 @@ use super::sources::SourceTexts;
 use super::variables::{VariableLookup, expand_text};
 use super::words::plain;
 
-/// The key, at the top of a file.
+/// Name of the key, at the top of a file.
 pub(super) const INCLUDE: &str = "include";
 
-/// The largest file that is read, and the most that all files of a configuration have together, in bytes.
+/// Largest file, and largest total of all files of a configuration, in bytes.
 pub(super) const MAX_SIZE: u64 = 16 << 20;
 
-/// Files of one configuration.
+/// Most files of one configuration.
 const MAX_FILES: usize = 1_000;
 
-/// Files that include one another, the first included.
+/// Most files that include one another, including the first.
 const MAX_DEPTH: usize = 8;
 
-/// A file, whatever it is called.
+/// Identity of a file (device and inode), whatever its name.
 type IncludedFile = (u64, u64);
 
-/// Reads what a text includes.
+/// Reads the included files of a text.
 pub(super) struct Includer<'a> {
     environment: VariableLookup<'a>,
     sources: &'a mut SourceTexts,
     found: &'a mut ConfigFindings,
     size: u64,
-    /// Each file with the place that named it first.
+    /// Each file with the position that named it first.
     known: HashMap<IncludedFile, Range<usize>>,
-    /// The files that lead to the one that is being read.
+    /// The chain of files that leads to the present one.
     above: Vec<(Option<IncludedFile>, String)>,
-    /// Too much was found; that is said once.
+    /// Whether a limit was exceeded, which is reported once.
     is_full: bool,
 }
 
 impl<'a> Includer<'a> {
-    /// For the first of these texts.
+    /// Creates an includer for the first of these texts.
     pub(super) fn new(
         sources: &'a mut SourceTexts,
         environment: VariableLookup<'a>,
@@ -67,7 +67,7 @@ impl<'a> Includer<'a> {
         }
     }
 
-    /// Reads what the text of this number includes, and what that includes.
+    /// Reads the files that the text with this number includes, and those that these include.
     pub(super) fn follow(&mut self, number: usize) {
         let Some(source) = self.sources.get(number) else {
             return;
@@ -77,7 +77,7 @@ impl<'a> Includer<'a> {
         if !text.contains(INCLUDE) {
             return;
         }
-        // What is wrong with the text is said when it is read for good.
+        // Errors in the text are reported when it is parsed completely.
         let Ok(root) = DeTable::parse(&text) else {
             return;
         };

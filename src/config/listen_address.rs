@@ -1,4 +1,4 @@
-//! Where a listener is: an IP address and a port, or a unix socket.
+//! Address of a listener: an IP address and a port, or a unix socket.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,17 +8,17 @@ use std::str::FromStr;
 use super::Config;
 use super::address::{AddressError, listen, unix_path};
 
-/// Where clients connect.
+/// Address to which clients connect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ListenAddress {
-    /// An IP address and a port; 0: any free one.
+    /// An IP address and a port; 0: any free port.
     Tcp(SocketAddr),
-    /// The absolute path of a socket, written `unix:/path`.
+    /// The absolute path of a unix socket, written `unix:/path`.
     Unix(PathBuf),
 }
 
 impl ListenAddress {
-    /// The IP address and port, if it has one.
+    /// Returns the IP address and port, if it has one.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             ListenAddress::Tcp(address) => Some(*address),
@@ -26,7 +26,7 @@ impl ListenAddress {
         }
     }
 
-    /// The path of the socket, if it is one.
+    /// Returns the path of the socket, if it is one.
     pub fn unix(&self) -> Option<&Path> {
         match self {
             ListenAddress::Tcp(_) => None,
@@ -68,13 +68,13 @@ impl FromStr for ListenAddress {
 }
 
 impl Config {
-    /// The listeners that have an IP address.
+    /// Returns the listeners that have an IP address.
     pub fn tcp_listeners(&self) -> impl Iterator<Item = SocketAddr> + Clone {
         let listeners = self.listeners.iter();
         listeners.filter_map(|listener| listener.address.tcp())
     }
 
-    /// The listeners that are unix sockets.
+    /// Returns the listeners that are unix sockets.
     pub fn unix_listeners(&self) -> impl Iterator<Item = &Path> + Clone {
         let listeners = self.listeners.iter();
         listeners.filter_map(|listener| listener.address.unix())

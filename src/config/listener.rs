@@ -1,4 +1,4 @@
-//! `[[listener]]`: how a redirect is written, and how a listener's values fit together.
+//! `[[listener]]`: how a redirect is written, and checks of a listener's values in combination.
 
 use super::forms::KeyContext;
 use super::reader::{ConfigFindings, ValueError, describe};
@@ -7,7 +7,7 @@ use super::sections::{ClientAuth, ListenerConfig};
 use super::values::{self, ValueResult};
 use toml::de::DeValue;
 
-/// `true`, `false` or a port.
+/// Reads `true`, `false` or a port.
 pub(super) fn read_redirect(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<u16>> {
     let key = key.name;
     match value {
@@ -27,7 +27,7 @@ pub(super) fn read_redirect(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueR
     }
 }
 
-/// The other way round.
+/// Prints a redirect as it is read.
 pub(super) fn print_redirect(port: &Option<u16>) -> String {
     match port {
         None => "false".into(),
@@ -36,7 +36,7 @@ pub(super) fn print_redirect(port: &Option<u16>) -> String {
     }
 }
 
-/// How a listener's own values fit together.
+/// Checks a listener's own values in combination.
 pub(super) fn check(path: &str, listener: &ListenerConfig, f: &mut ConfigFindings) {
     let at = |key: &str| format!("{path}.{key}");
     if listener.address.tcp().is_some() {
@@ -101,7 +101,7 @@ pub(super) fn check(path: &str, listener: &ListenerConfig, f: &mut ConfigFinding
     let (cert, key) = (at("tls.cert"), at("tls.key"));
     if settings.certificates.is_empty()
         && listener.acme.is_none()
-        // Half a pair was said already.
+        // If only one of the two is written, that was reported already.
         && !f.written(&cert)
         && !f.written(&key)
         && f.sound(&[&cert, &at("tls.certificates")])

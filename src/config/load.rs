@@ -1,4 +1,4 @@
-//! The front door: a file or a text in, a configuration and its warnings out.
+//! Entry point: a file or a text in, a configuration and its warnings out.
 
 use super::diagnostics::{ConfigError, ConfigReport};
 use super::include::{INCLUDE, Includer, MAX_SIZE};
@@ -15,39 +15,39 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
-/// Where a configuration is looked for when `-c` names none.
+/// Paths at which a configuration is looked for without `-c`.
 pub const DEFAULT_PATHS: [&str; 2] = ["./lameduck.toml", "/etc/lameduck/lameduck.toml"];
 
-/// A configuration that can be used.
+/// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedConfig {
-    /// It.
+    /// The configuration.
     pub config: Config,
-    /// What works and is probably not meant so.
+    /// Warnings: settings that work but are probably not intended.
     pub warnings: ConfigReport,
-    /// The file it came from; `None`: flags, or a text.
+    /// Path of the file; `None`: from flags or a text.
     pub path: Option<PathBuf>,
-    /// The addresses of the file's listeners, where `--listen` takes their place; else empty.
+    /// Addresses of the file's listeners that `--listen` replaces; else empty.
     pub unused_listeners: Vec<ListenAddress>,
-    /// Whether `[admin] http` has its default: then another process may have that address.
+    /// Whether `[admin] http` has its default, in which case another process may have that address.
     pub is_http_default: bool,
-    /// What variables of the environment put in the file's place, a sentence each; for the log.
+    /// Settings of the file that environment variables override, a sentence each; for the log.
     pub notes: Vec<String>,
 }
 
-/// Looks at the files that a configuration names, and keeps what was read of them. It is the edge's: nothing here knows
-/// what a certificate is.
+/// Examines the files that a configuration names, and keeps the results. Provided by the edge, because the code here
+/// does not know, for example, what a certificate is.
 pub type FileChecks = fn(&mut Config, &mut ConfigFindings);
 
-/// Read and check a file; `checks` looks at the files that it names.
+/// Reads and checks a file; `checks` examines the files that it names.
 ///
 /// # Errors
-/// It can't be read, or it has errors: all of them are in the report.
+/// The file can't be read, or has errors: all of them are in the report.
 pub fn load(path: &Path, checks: FileChecks) -> Result<LoadedConfig, ConfigError> {
     load_with(path, None, checks)
 }
 
-/// As [`load`], with the listeners of the file replaced by `listeners` (the flag `--listen`).
+/// As [`load`], but `listeners` (the flag `--listen`) replace the listeners of the file.
 ///
 /// # Errors
 /// As [`load`].
@@ -95,16 +95,16 @@ pub fn load_with(
     Ok(loaded)
 }
 
-/// Check a text. `name` is shown in messages, and relative paths in the text are taken from its directory.
-/// Files that the text names, those of `include` among them, are not looked at: that is [`load`]'s.
+/// Checks a text. `name` is shown in messages, and relative paths in the text are relative to its directory. Files
+/// that the text names, including those of `include`, are not examined; [`load`] does that.
 ///
 /// # Errors
-/// It has errors: all of them are in the report.
+/// The text has errors: all of them are in the report.
 pub fn parse(name: &str, text: &str) -> Result<LoadedConfig, ConfigError> {
     parse_with(name, text, &variables::of_process)
 }
 
-/// As [`parse`], with an environment of one's own.
+/// As [`parse`], with a given environment.
 ///
 /// # Errors
 /// As [`parse`].
@@ -175,7 +175,7 @@ fn read(
     }
 }
 
-/// All texts as one table; `None`: one of them is not TOML.
+/// Parses all texts as one table; `None`: one of them is not TOML.
 fn parse_all<'t>(
     texts: &'t [SourceText],
     sources: &SourceTexts,

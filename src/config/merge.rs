@@ -1,4 +1,4 @@
-//! Several files as one table: lists of sections add up, everything else may be written once.
+//! Merges several files into one table: lists of sections are concatenated, everything else may be written once.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::reader::ConfigFindings;
 use super::schema::SECTIONS;
 use super::sources::SourceTexts;
 
-/// Adds the table of another file, whose places have been moved ([`move_places`]).
+/// Adds the table of another file, whose positions have been shifted ([`move_places`]).
 pub(super) fn merge<'t>(
     whole: &mut DeTable<'t>,
     other: DeTable<'t>,
@@ -38,7 +38,7 @@ pub(super) fn merge<'t>(
     }
 }
 
-/// The items of a list of tables.
+/// Returns the items of a list of tables.
 fn tables_of<'v, 't>(value: &'v DeValue<'t>) -> Option<&'v [Spanned<DeValue<'t>>]> {
     let items = value.as_array()?;
     let all = items.iter().all(|item| item.get_ref().is_table());
@@ -80,7 +80,7 @@ fn refuse(
         .also(Some(first), "written here first");
 }
 
-/// Moves every place in a table by so many bytes.
+/// Shifts every position in a table by `by` bytes.
 pub(super) fn move_places(table: &mut DeTable<'_>, by: usize) {
     let moved = |span: Range<usize>| span.start + by..span.end + by;
     *table = std::mem::take(table)

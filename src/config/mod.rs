@@ -1,11 +1,11 @@
-//! Configuration: the file as people write it, what is wrong with it, and the run-time form of it.
+//! Configuration: the file as users write it, its errors, and its run-time form.
 //!
-//! In reading order: `sections` has a file for each section, which declares its keys; `declare` says how, and `forms`
-//! how values are written. `reader` walks the file's tables, `dependent_defaults` fits defaults to what is written
-//! beside them, and `validate` checks how values fit together: errors are collected on the way, not thrown.
-//! [`mod@load`] is the entry point: it puts together the files that `include` names (`include`, `merge`, `sources`)
-//! and the values of `${NAME}` (`variables`). [`schema`] is the declarations as data, [`mod@print`] the way back to
-//! TOML, [`mod@diff`] what a reload changes.
+//! In reading order: `sections` has a file for each section, which declares its keys; `declare` defines how, and
+//! `forms` how values are written. `reader` walks the file's tables, `dependent_defaults` adapts defaults to the
+//! written values, and `validate` checks values in combination: errors are collected on the way, not thrown.
+//! [`mod@load`] is the entry point: it combines the files that `include` names (`include`, `merge`, `sources`) and
+//! the values of `${NAME}` (`variables`). [`schema`] is the declarations as data, [`mod@print`] the way back to TOML,
+//! [`mod@diff`] the changes of a reload.
 //!
 //! The TOML is walked as a tree of spanned values rather than through serde: serde stops at the first error, and a
 //! user with three mistakes should see three.

@@ -1,8 +1,9 @@
-//! Whether an address leads back to this very process: a backend there would get each request again and again.
+//! Checks whether an address leads back to this very process: a backend there would receive each request again and
+//! again.
 //!
-//! One decision, asked wherever addresses come in: by the configuration's check, at registrations and leases, when a
-//! name is resolved, and at each connect ([`crate::registry::own_listeners`]), since a name may lead here tomorrow and a
-//! reload may listen where a backend was.
+//! The same check is used wherever addresses come in: in the check of a configuration, at registrations and leases,
+//! when a host name is resolved, and at each connection ([`crate::registry::own_listeners`]), since a name may
+//! resolve to this process later and a reload may listen where a backend was.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -12,10 +13,10 @@ use thiserror::Error;
 use super::ports::{takes_all, takes_ipv4_of};
 use super::{Address, Config, ListenAddress};
 
-/// An address that leads to this process.
+/// Error: an address leads to this process.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OwnAddressError {
-    /// To a listener: requests would go round and round.
+    /// To a listener: requests would loop.
     #[error("it leads to lameduck's own listener {0}: each request would go round and round")]
     Listener(ListenAddress),
     /// To the admin socket: every client could do what only its owner may.
@@ -23,11 +24,11 @@ pub enum OwnAddressError {
     Admin(PathBuf),
 }
 
-/// Whether a backend of this configuration would lead to one of its own listeners, as far as that can be said without
-/// asking for its name.
+/// Checks that a backend of this configuration does not lead to one of its own listeners, as far as possible without
+/// resolving host names.
 ///
 /// # Errors
-/// It would: where.
+/// The address leads to a listener or the admin socket; the error names it.
 pub fn check_in(config: &Config, address: &Address) -> Result<(), OwnAddressError> {
     if let (Address::Unix(path), Some(own)) = (address, &config.admin.socket)
         && is_same(own, path)
@@ -40,10 +41,10 @@ pub fn check_in(config: &Config, address: &Address) -> Result<(), OwnAddressErro
     candidates(address).try_for_each(|to| check_socket(to, config.tcp_listeners()))
 }
 
-/// Whether a connect to a unix socket comes to one of these listeners.
+/// Checks that a connection to a unix socket does not reach one of these listeners.
 ///
 /// # Errors
-/// It does: to which.
+/// The connection reaches a listener; the error names it.
 pub fn check_listener_path<'l>(
     path: &Path,
     listeners: impl IntoIterator<Item = &'l Path>,
@@ -54,16 +55,16 @@ pub fn check_listener_path<'l>(
     }
 }
 
-/// Whether a connect to `to` comes to one of these listeners.
+/// Checks that a connection to `to` does not reach one of these listeners.
 ///
 /// # Errors
-/// It does: to which.
+/// The connection reaches a listener; the error names it.
 pub fn check_socket(
     to: SocketAddr,
     listeners: impl IntoIterator<Item = SocketAddr, IntoIter: Clone>,
 ) -> Result<(), OwnAddressError> {
     let all = listeners.into_iter();
-    // Beside a listener on IPv4, `[::]` takes IPv6 alone ([`Config::takes_ipv6_alone`]).
+    // Beside a listener on IPv4, `[::]` accepts IPv6 only ([`Config::takes_ipv6_alone`]).
     let is_taken = |on: SocketAddr| {
         let is_other_family = to.ip().to_canonical().is_ipv4() && takes_all(on);
         is_other_family && all.clone().any(|other| takes_ipv4_of(on.port(), other))
@@ -75,11 +76,11 @@ pub fn check_socket(
     }
 }
 
-/// Where an address leads for sure.
+/// Returns the socket addresses to which an address certainly leads.
 pub fn candidates(address: &Address) -> impl Iterator<Item = SocketAddr> {
     let (first, second) = match address {
         Address::Socket(address) => (Some(*address), None),
-        // RFC 6761, section 6.3: names below it lead there, too.
+        // RFC 6761, section 6.3: names below `localhost` lead to this host, too.
         Address::Name(host, port) => {
             let host = host.strip_suffix('.').unwrap_or(host);
             let is_local = host == "localhost" || host.ends_with(".localhost");
@@ -94,7 +95,8 @@ pub fn candidates(address: &Address) -> impl Iterator<Item = SocketAddr> {
     first.into_iter().chain(second)
 }
 
-/// Whether a connect to `to` arrives at a listener on `on`. `is_of_this_host` is only asked where that decides.
+/// Whether a connection to `to` arrives at a listener on `on`. `is_of_this_host` is called only if the result depends
+/// on it.
 pub fn reaches(
     to: SocketAddr,
     on: SocketAddr,
@@ -105,7 +107,7 @@ pub fn reaches(
     }
     let takes_both = on.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let (to, on) = (to.ip().to_canonical(), on.ip().to_canonical());
-    // Linux takes a connect to no address for one to this host.
+    // Linux treats a connection to the unspecified address as one to this host.
     let to = match to {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

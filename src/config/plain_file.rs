@@ -1,5 +1,5 @@
-//! Files that users name, read without assuming that they are plain files: a pipe without a writer, a disk,
-//! `/dev/zero`.
+//! Reads files that users name, without assuming that they are regular files: they may be a pipe without a writer, a
+//! disk, `/dev/zero`.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,19 +11,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::size;
 
-/// How long a pipe or terminal may be silent. A shell's `<(command)` writes at once; a longer silence means a pipe
+/// Timeout for a silent pipe or terminal. A shell's `<(command)` writes at once; a longer silence means a pipe
 /// without a writer.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Longest file with a token, in bytes: a mistaken path must not make us read gigabytes.
+/// Longest file with a token, in bytes: with a wrong path, gigabytes must not be read.
 pub(crate) const LONGEST_TOKEN: u64 = 4096;
 
-/// Reads a file, a pipe or a terminal to its end, `most` bytes of it: one byte more means that it is larger.
+/// Reads a file, a pipe or a terminal to its end, but at most `most` bytes and one more, which shows that it is
+/// larger.
 ///
 /// # Errors
-/// It can't be read; or nothing has come from a pipe for some seconds ([`io::ErrorKind::TimedOut`]).
+/// The file can't be read; or a pipe was silent for some seconds ([`io::ErrorKind::TimedOut`]).
 pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // To open a pipe would wait for its writer.
+    // Without `O_NONBLOCK`, opening a pipe would wait for its writer.
     let mut file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -47,10 +48,10 @@ pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same, whole.
+/// As [`read_file`], but refuses a larger file.
 ///
 /// # Errors
-/// As [`read_file`]; or it is larger ([`io::ErrorKind::FileTooLarge`]).
+/// As [`read_file`]; or the file is larger ([`io::ErrorKind::FileTooLarge`]).
 pub(crate) fn read_whole_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let bytes = read_file(path, most)?;
     match bytes.len() as u64 > most {
@@ -62,10 +63,11 @@ pub(crate) fn read_whole_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The same of what is read again and again: a pipe gives what it has once, and a device whatever it likes.
+/// As [`read_whole_file`], for a file that is read repeatedly: so it must not be a pipe, which can be read only once,
+/// or a device, which has no fixed contents.
 ///
 /// # Errors
-/// As [`read_whole_file`]; or it is no plain file ([`io::ErrorKind::InvalidInput`]).
+/// As [`read_whole_file`]; or it is no regular file ([`io::ErrorKind::InvalidInput`]).
 pub(crate) fn read_lasting_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let kind = std::fs::metadata(path)?.file_type();
     if !kind.is_file() && !kind.is_dir() {
@@ -77,7 +79,7 @@ pub(crate) fn read_lasting_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_whole_file(path, most)
 }
 
-/// A kind of file, for people.
+/// Returns the name of a kind of file, as text.
 fn name_kind(kind: std::fs::FileType) -> &'static str {
     match () {
         () if kind.is_fifo() => "a pipe",
@@ -92,7 +94,7 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), Interrupted | WouldBlock)
 }
 
-/// Waits until there is something to read, or the writer has gone. A pipe that has had no writer yet is waited for, too.
+/// Waits until there is input, or the writer has gone. Also waits for a pipe that has not had a writer yet.
 fn wait_for_input(file: &File) -> io::Result<()> {
     let mut polled = [PollFd::new(file, PollFlags::IN)];
     let silence = Timespec::try_from(SILENCE).map_err(io::Error::other)?;
@@ -162,7 +164,7 @@ mod tests {
             let path = path.clone();
             move || read_file(&path, 1 << 20).unwrap()
         });
-        // Opened for reading and writing, it has a writer from now on: this does not wait for the reader.
+        // Opening for reading and writing does not wait for the reader; from now on the pipe has a writer.
         let mut writer = File::options().read(true).write(true).open(&path).unwrap();
         for _ in 0..20 {
             writer.write_all(&[b'x'; 10_000]).unwrap();

@@ -1,4 +1,4 @@
-//! Which of many addresses get in each other's way. Each question takes as long for a hundred thousand addresses as for one.
+//! Conflicts between addresses. Each check takes as long for a hundred thousand addresses as for one.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use super::Config;
 
 impl Config {
-    /// Whether a socket on `address` is to take IPv6 alone (`IPV6_V6ONLY`).
+    /// Whether a socket on `address` has to accept IPv6 only (`IPV6_V6ONLY`).
     ///
-    /// `[::]:8080` takes IPv4 as well, as users expect by default; but where something else of ours is to listen on
-    /// an IPv4 address of that port, as in nginx's `listen 80; listen [::]:80;`, each takes its own family.
+    /// `[::]:8080` accepts IPv4 as well, as users expect by default; but if another socket of the proxy has to listen
+    /// on an IPv4 address with that port, as in nginx's `listen 80; listen [::]:80;`, each accepts its own family.
     pub fn takes_ipv6_alone(&self, address: SocketAddr) -> bool {
         let mut others = self
             .tcp_listeners()
@@ -24,7 +24,7 @@ pub(super) fn takes_all(address: SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
 }
 
-/// Whether a listener on `address` takes IPv4 on this port, without IPv6.
+/// Whether a listener on `address` accepts IPv4 on this port, without IPv6.
 pub(super) fn takes_ipv4_of(port: u16, address: SocketAddr) -> bool {
     port != 0 && address.is_ipv4() && address.port() == port
 }
@@ -36,17 +36,17 @@ pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && overlap
 }
 
-/// Addresses that are listened on, as far as a further one can [`clash`] with them.
+/// Addresses of listeners, as far as a further one can [`clash`] with them.
 #[derive(Default)]
 pub(super) struct BoundPorts {
-    /// The first with this address.
+    /// Index of the first with each address.
     addresses: HashMap<SocketAddr, usize>,
-    /// The first of a family with this port, and the first that takes all addresses of it.
+    /// Index of the first of each family and port, and of the first that accepts all addresses of the family.
     families: HashMap<(bool, u16), (usize, Option<usize>)>,
 }
 
 impl BoundPorts {
-    /// Adds the address with the number `index`; says which earlier one it clashes with, the first of several.
+    /// Adds the address with the number `index`; returns the first earlier one that it clashes with.
     pub(super) fn add(&mut self, address: SocketAddr, index: usize) -> Option<usize> {
         if address.port() == 0 {
             return None;
@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quick_answers_are_those_of_a_search(
+        fn indexed_results_equal_those_of_a_search(
             addresses in proptest::collection::vec(address(), 0..12)
         ) {
             let mut ports = BoundPorts::default();

@@ -1,12 +1,12 @@
-//! A configuration as TOML: every effective value, and it parses back to the same configuration. Free text that came from
-//! the environment is shown as its reference.
+//! Prints a configuration as TOML: every effective value, so that it parses back to the same configuration. Free text
+//! from the environment is shown as its reference.
 
 use super::hidden_texts::HiddenTexts;
 use super::section_traits::{ConfigSection, PrintExtent, PrintedSections, TomlEntries};
 use super::sections::{Config, HealthConfig};
 
-/// The whole configuration as TOML. A pool whose file has no `[pool.health]` shows the values of it as comments:
-/// written out, the section would count as configured and lose its fall-back to TCP.
+/// Returns the whole configuration as TOML. For a pool whose file has no `[pool.health]`, its values are shown as
+/// comments: if they were written, the section would count as configured and lose its fallback to TCP.
 pub fn print(config: &Config) -> String {
     let printed = print_sections(config, PrintExtent::Whole);
     let mut out = String::new();
@@ -32,11 +32,11 @@ pub fn print(config: &Config) -> String {
     out
 }
 
-/// Keys that come after the others of their section, wherever the reference has them: what people compare, or keep under
-/// version control, shall not move.
+/// Keys that come after the others of their section, wherever the reference has them: output that users compare, or
+/// keep under version control, should not change its order.
 const PRINTED_LAST: [(&str, &str); 1] = [("[[listener]]", "proxy_protocol")];
 
-/// A section and those below it.
+/// Prints a section and its subsections.
 pub(super) fn print_sections<T: ConfigSection>(
     section: &T,
     extent: PrintExtent,
@@ -57,12 +57,12 @@ fn section(out: &mut String, header: &str, entries: &TomlEntries, hidden: &Hidde
     out.push('\n');
 }
 
-/// A text that the file's reader takes for this one: without a reference to a variable in it.
+/// Returns a text so that the file's reader takes it unchanged: without a reference to a variable.
 pub(super) fn text(text: &str) -> String {
     verbatim(&text.replace("${", "$${"))
 }
 
-/// A TOML basic string (TOML 1.0, "String").
+/// Returns a TOML basic string (TOML 1.0, "String").
 pub(super) fn verbatim(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -76,13 +76,13 @@ pub(super) fn verbatim(text: &str) -> String {
     out
 }
 
-/// A list of values that are TOML.
+/// Returns a list of values that are TOML.
 pub(super) fn texts_of(values: impl Iterator<Item = String>) -> String {
     let values: Vec<_> = values.collect();
     format!("[{}]", values.join(", "))
 }
 
-/// A table in one line, of names and values that are TOML.
+/// Returns a table in one line, from names and values that are TOML.
 pub(super) fn table_of(entries: impl IntoIterator<Item = (String, String)>) -> String {
     let entries = entries.into_iter();
     let entries: Vec<_> = entries
@@ -94,7 +94,7 @@ pub(super) fn table_of(entries: impl IntoIterator<Item = (String, String)>) -> S
     }
 }
 
-/// `None` is written as an empty text.
+/// Returns a value as text; `None` becomes an empty text.
 pub(super) fn maybe(value: Option<impl ToString>) -> String {
     text(&value.map(|value| value.to_string()).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Reads one table of the TOML, key by key, and notes every problem instead of stopping at the first.
+//! Reads one table of the TOML, key by key, and records every problem instead of stopping at the first.
 
 use super::HiddenTexts;
 use super::diagnostics::{Diagnostic, Severity};
@@ -13,18 +13,18 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What was found so far: problems, and where each value stands, keyed by path (`pool[0].health.rise`).
+/// Findings so far: problems, and the position of each value, keyed by path (`pool[0].health.rise`).
 #[derive(Default)]
 pub struct ConfigFindings {
     pub(super) diagnostics: Vec<Diagnostic>,
     places: HashMap<String, Range<usize>>,
     bad: HashSet<String>,
-    /// What is not to be shown of the configuration.
+    /// Texts that must not be shown in the configuration.
     pub(super) hidden: HiddenTexts,
 }
 
 impl ConfigFindings {
-    /// Note an error.
+    /// Records an error.
     pub(crate) fn error(
         &mut self,
         span: Option<Range<usize>>,
@@ -34,7 +34,7 @@ impl ConfigFindings {
         self.push(Severity::Error, span, message.into(), remedy.into())
     }
 
-    /// Note a warning.
+    /// Records a warning.
     pub(crate) fn warning(
         &mut self,
         span: Option<Range<usize>>,
@@ -57,7 +57,7 @@ impl ConfigFindings {
         &mut self.diagnostics[at]
     }
 
-    /// Where the value at this path stands; where it is not written, its section's header.
+    /// Returns the position of the value at this path; if it is not written, that of its section's header.
     pub(crate) fn place(&self, path: &str) -> Option<Range<usize>> {
         let mut path = path;
         loop {
@@ -68,18 +68,18 @@ impl ConfigFindings {
         }
     }
 
-    /// Whether the user wrote something at this path.
+    /// Whether the user has written a value at this path.
     pub(crate) fn written(&self, path: &str) -> bool {
         self.places.contains_key(path)
     }
 
-    /// Whether all of these paths hold what the user meant: judging a default that stands in for a broken value
-    /// would only echo the first error.
+    /// Whether the values at all of these paths are valid: checking a default that replaces an invalid value would
+    /// only repeat the first error.
     pub(crate) fn sound(&self, paths: &[&str]) -> bool {
         !paths.iter().any(|path| self.bad.contains(*path))
     }
 
-    /// Forget what was found in a part of the file that something else replaces.
+    /// Drops the findings about a part of the file that is replaced.
     pub(super) fn forget(&mut self, path: &str) {
         let below = |other: &str| other.starts_with(path);
         self.places.retain(|other, _| !below(other));
@@ -91,13 +91,13 @@ impl ConfigFindings {
     }
 }
 
-/// Why a value was not taken.
+/// Why a value is not valid.
 pub(super) struct ValueError {
     /// What is wrong.
     pub(super) message: String,
     /// What to do.
     pub(super) remedy: String,
-    /// It is a text where a number is wanted, or the like.
+    /// Whether it has the wrong type, such as a text instead of a number.
     pub(super) is_of_wrong_type: bool,
 }
 
@@ -111,23 +111,23 @@ impl ValueError {
     }
 }
 
-/// One table with its place in the schema.
+/// One table, with its section of the schema.
 pub(super) struct ConfigTable<'t> {
     section: &'static SectionSchema,
-    /// `pool[0].health`; empty at the top.
+    /// Path, such as `pool[0].health`; empty at the top.
     pub(super) path: String,
     table: Option<&'t DeTable<'t>>,
     parts: &'t DocumentParts<'t>,
 }
 
-/// What a document was put together from.
+/// The parts from which a document was composed.
 pub(super) struct DocumentParts<'t> {
     pub(super) sources: &'t SourceTexts,
     pub(super) expanded: &'t ExpandedTexts,
 }
 
 impl<'t> ConfigTable<'t> {
-    /// A table; `None` where the user did not write it: every key then has its default.
+    /// Creates a reader of a table; `None` if the user did not write it: every key then has its default.
     pub(super) fn new(
         section: &'static SectionSchema,
         path: String,
@@ -145,7 +145,7 @@ impl<'t> ConfigTable<'t> {
         table
     }
 
-    /// The path of one of its keys.
+    /// Returns the path of a key.
     pub(super) fn at(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_string()
@@ -154,12 +154,12 @@ impl<'t> ConfigTable<'t> {
         }
     }
 
-    /// Whether the user wrote it.
+    /// Whether the user has written the table.
     pub(super) fn is_written(&self) -> bool {
         self.table.is_some()
     }
 
-    /// The value of a key, if written; notes where it stands.
+    /// Returns the value of a key, if written, and records its position.
     fn get(&self, key: &str, found: &mut ConfigFindings) -> Option<&'t Spanned<DeValue<'t>>> {
         debug_assert!(
             self.section.knows(key),
@@ -171,13 +171,13 @@ impl<'t> ConfigTable<'t> {
         Some(value)
     }
 
-    /// Whether the user wrote this key of it.
+    /// Whether the user has written this key.
     pub(super) fn writes(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// The value of a key, read by its form: what it is `unwritten` where it is not written or wrong. A list keeps its
-    /// good items.
+    /// Returns the value of a key, read by its form; `unwritten` if it is not written or not valid. A list keeps its
+    /// valid items.
     pub(super) fn value<T: Clone>(
         &self,
         name: &str,
@@ -226,7 +226,7 @@ impl<'t> ConfigTable<'t> {
         read.unwrap_or_else(|| unwritten.clone())
     }
 
-    /// A section below it that there is one of.
+    /// Returns the table of a subsection that exists once.
     pub(super) fn child(
         &self,
         key: &str,
@@ -261,7 +261,7 @@ impl<'t> ConfigTable<'t> {
         ConfigTable::new(section, path, table, self.parts, found)
     }
 
-    /// The tables of an array of tables.
+    /// Returns the tables of an array of tables.
     pub(super) fn children(
         &self,
         key: &str,
@@ -332,9 +332,9 @@ impl<'t> ConfigTable<'t> {
         }
     }
 
-    /// Every key that the schema does not know is an error, with the best advice that we have.
+    /// Reports every key that the schema does not know as an error, with the best available advice.
     fn refuse_unknown(&self, found: &mut ConfigFindings) {
-        // Made once: there may be very many unknown keys.
+        // Made once, because there may be very many unknown keys.
         let mut known = None;
         for key in self.table.into_iter().flat_map(|table| table.keys()) {
             let name: &str = key.get_ref();
@@ -357,7 +357,7 @@ impl<'t> ConfigTable<'t> {
         }
     }
 
-    /// `known`: the list of what there is, once it was needed.
+    /// Returns the remedy for an unknown key. `known`: cache of the list of valid keys.
     fn advice(&self, name: &str, known: &mut Option<String>) -> String {
         let header = self.section.header;
         let own = header.is_empty().then_some(INCLUDE);
@@ -388,7 +388,7 @@ impl<'t> ConfigTable<'t> {
     }
 }
 
-/// A value for people: `the number 30`, `the text "4"`, `a list`.
+/// Describes a value: `the number 30`, `the text "4"`, `a list`.
 pub(super) fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the text {}", super::values::quoted(text)),

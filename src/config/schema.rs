@@ -1,6 +1,6 @@
-//! The declarations of all sections and keys as data: what each means, its form, its default.
+//! The declarations of all sections and keys as data: description, form, default.
 //!
-//! Unknown keys are found with it, and `docs/configuration.md` has its reference from it.
+//! Unknown keys are detected with it, and the reference in `docs/configuration.md` is generated from it.
 
 use super::forms::{KeyContext, SpannedProblems, ValueForm};
 use super::sections;
@@ -8,42 +8,42 @@ use std::path::Path;
 use std::sync::LazyLock;
 use toml::de::DeValue;
 
-/// All sections, in the order in which people should write them; the first is the top of the file.
+/// All sections, in the order in which they should be written; the first is the top of the file.
 pub static SECTIONS: LazyLock<Vec<&'static SectionSchema>> = LazyLock::new(sections::all);
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeySchema {
-    /// As written.
+    /// Name, as written.
     pub name: &'static str,
-    /// The form of its value, for people.
+    /// Form of its value, as text.
     pub form: &'static str,
-    /// The default as TOML; `None`: it must be written.
+    /// Default as TOML; `None`: the key must be written.
     pub default: Option<&'static str>,
-    /// A value for advice, as TOML.
+    /// Example of a value for advice, as TOML.
     pub example: &'static str,
-    /// What it means.
+    /// Description.
     pub doc: &'static str,
-    /// Whether it must be written.
+    /// Whether the key must be written.
     pub is_needed: bool,
-    /// Whether a change takes effect only when the process starts anew.
+    /// Whether a change takes effect only when the process is restarted.
     pub restart: bool,
 }
 
 /// One section.
 #[derive(Debug)]
 pub struct SectionSchema {
-    /// `pool.health`; empty: the top of the file.
+    /// Name, such as `pool.health`; empty: the top of the file.
     pub name: &'static str,
-    /// `[pool.health]` or `[[pool]]`.
+    /// Header, such as `[pool.health]` or `[[pool]]`.
     pub header: &'static str,
-    /// What it is for.
+    /// Description.
     pub doc: &'static str,
-    /// Its keys, in the order of the reference.
+    /// Keys, in the order of the reference.
     pub keys: &'static [KeySchema],
 }
 
-/// Whether a change of this key takes effect only when the process starts anew.
+/// Whether a change of this key takes effect only when the process is restarted.
 pub(super) fn needs_restart(header: &str, key: &str) -> bool {
     let section = SECTIONS.iter().find(|section| section.header == header);
     let key = section.and_then(|section| section.key(key));
@@ -51,7 +51,7 @@ pub(super) fn needs_restart(header: &str, key: &str) -> bool {
 }
 
 impl SectionSchema {
-    /// A section with this header. It is kept for as long as the process lives.
+    /// Creates a section with this header. It is kept for the life of the process.
     pub(super) fn new(header: &'static str, doc: &'static str, keys: Vec<KeySchema>) -> Self {
         SectionSchema {
             name: header.trim_matches(['[', ']']),
@@ -61,10 +61,10 @@ impl SectionSchema {
         }
     }
 
-    /// The default of one of its keys.
+    /// Returns the default of a key.
     ///
     /// # Panics
-    /// If there is no such key, or its default is no value of its form. A test reads the defaults of all sections.
+    /// Panics if there is no such key, or its default is not valid. A test reads the defaults of all sections.
     pub(super) fn default_of<T>(&self, name: &str, form: &impl ValueForm<T>) -> T {
         let default = self
             .key(name)
@@ -84,12 +84,12 @@ impl SectionSchema {
         }
     }
 
-    /// One of its keys.
+    /// Returns the key with this name.
     pub fn key(&self, name: &str) -> Option<&'static KeySchema> {
         self.keys.iter().find(|key| key.name == name)
     }
 
-    /// The sections directly below it, with the last part of their name.
+    /// Returns the direct subsections, with the last part of their name.
     pub fn children(&self) -> impl Iterator<Item = (&'static str, &'static SectionSchema)> + '_ {
         SECTIONS.iter().copied().filter_map(|section| {
             let (parent, own) = section.name.rsplit_once('.').unwrap_or(("", section.name));
@@ -97,18 +97,18 @@ impl SectionSchema {
         })
     }
 
-    /// Whether it has such a key or section.
+    /// Whether it has a key or subsection with this name.
     pub fn knows(&self, name: &str) -> bool {
         self.names().any(|known| known == name)
     }
 
-    /// Its keys, then its sections.
+    /// Returns the names of its keys, then of its subsections.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         let keys = self.keys.iter().map(|key| key.name);
         keys.chain(self.children().map(|(own, _)| own))
     }
 
-    /// How a key or section of it is written: `` `rise` `` or `[pool.health]`.
+    /// Returns a key or subsection as it is written: `` `rise` `` or `[pool.health]`.
     pub(super) fn shown(&self, name: &str) -> String {
         self.children().find(|(own, _)| *own == name).map_or_else(
             || format!("`{name}`"),
@@ -117,8 +117,8 @@ impl SectionSchema {
     }
 }
 
-/// Where a key or sub-section of this name is, for people: `[pool.health] or [pool.hold]`. The name of a section
-/// means that section.
+/// Returns where a key or subsection with this name belongs, as text: `[pool.health] or [pool.hold]`. For the name of
+/// a section, returns that section.
 pub(super) fn elsewhere(name: &str) -> Option<String> {
     let sections = SECTIONS
         .iter()
@@ -141,7 +141,7 @@ pub(super) fn elsewhere(name: &str) -> Option<String> {
     (!places.is_empty()).then(|| places.join(" or "))
 }
 
-/// The reference of all sections, in Markdown.
+/// Returns the reference of all sections, in Markdown.
 pub fn reference() -> String {
     let mut out = String::new();
     for section in &SECTIONS[1..] {

@@ -1,4 +1,4 @@
-//! What a declaration ([`declare`](super::declare)) makes of a struct, and what its fields may be.
+//! The traits that a declaration ([`declare`](super::declare)) implements for a struct, and those of its fields.
 
 use super::reader::{ConfigFindings, ConfigTable};
 use super::schema::{KeySchema, SectionSchema};
@@ -6,45 +6,45 @@ use super::schema::{KeySchema, SectionSchema};
 /// Keys with their values as TOML.
 pub(super) type TomlEntries = Vec<(&'static str, String)>;
 
-/// A section's header with its keys and values, one after the other as they are printed.
+/// Headers of sections with their keys and values, in the order in which they are printed.
 pub(super) type PrintedSections = Vec<(&'static str, TomlEntries)>;
 
 /// How much of a section is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PrintExtent {
-    /// All that is below it.
+    /// The section with all subsections.
     Whole,
-    /// What there is one of: lists of sections, such as a pool's backends, are left out.
+    /// Only subsections that exist once: lists of sections, such as a pool's backends, are left out.
     WithoutLists,
 }
 
-/// A struct that is a section of the file. `section!` implements it.
+/// A struct that is a section of the file. Implemented by `section!`.
 pub(super) trait ConfigSection: Clone + 'static {
-    /// Its name, its text and its keys.
+    /// Returns its name, its description and its keys.
     fn section() -> &'static SectionSchema;
 
-    /// The section when it is not written: every default, and a stand-in for each key that has none.
+    /// Returns the section when it is not written: all defaults, and a stand-in for each key without a default.
     fn unwritten() -> &'static Self;
 
-    /// Reads it, and the sections below it.
+    /// Reads the section and its subsections.
     fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self;
 
-    /// Its own keys with their values.
+    /// Returns its own keys with their values.
     fn entries(&self) -> TomlEntries;
 
-    /// Itself, and the sections below it.
+    /// Prints the section and its subsections.
     fn print(&self, extent: PrintExtent, out: &mut PrintedSections);
 }
 
-/// A field of a section that is a section itself, may be one, or is any number of them.
+/// A field of a section that is a section itself, may be one, or is a list of them.
 pub(super) trait Subsection: Sized {
-    /// The section when it is not written.
+    /// Returns the field when the section is not written.
     fn absent() -> Self;
 
-    /// Reads it from below its parent.
+    /// Reads the field from its parent's table.
     fn read_below(parent: &ConfigTable<'_>, key: &str, found: &mut ConfigFindings) -> Self;
 
-    /// Prints what there is of it.
+    /// Prints the field's sections.
     fn print_below(&self, extent: PrintExtent, out: &mut PrintedSections);
 }
 
@@ -99,28 +99,28 @@ impl<T: ConfigSection> Subsection for Vec<T> {
     }
 }
 
-/// A field that several keys of one section make together, such as a choice with keys for one of its cases only.
+/// A field that several keys of one section form together, such as a choice with keys for only one of its cases.
 pub(super) trait KeyGroup: Sized {
-    /// The keys.
+    /// Returns the keys.
     fn keys() -> &'static [KeySchema];
 
-    /// The group when none of its keys is written.
+    /// Returns the group when none of its keys is written.
     fn unwritten() -> Self;
 
-    /// Reads them.
+    /// Reads the keys.
     fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self;
 
-    /// Those that apply, with their values.
+    /// Returns the keys that apply, with their values.
     fn entries(&self) -> TomlEntries;
 
-    /// The sections below that belong to it.
+    /// Prints the subsections that belong to the group.
     fn print_below(&self, _out: &mut PrintedSections) {}
 }
 
-/// What a field holds when a key without a default is missing or wrong, so that reading can go on. It is never used
-/// where the key is needed: the configuration is refused.
+/// The value of a field when a key without a default is missing or not valid, so that reading can continue. It is
+/// never used if the key is needed: the configuration is refused.
 pub(super) trait StandInValue {
-    /// A value that no check takes offence at.
+    /// Returns a value that no check reports.
     fn stand_in() -> Self;
 }
 
@@ -169,7 +169,7 @@ impl<T> StandInValue for Option<T> {
     }
 }
 
-/// Lines of documentation as one text, up to the first empty line.
+/// Joins lines of documentation to one text, up to the first empty line.
 pub(super) fn prose(lines: &[&'static str]) -> &'static str {
     let lines = lines.iter().map(|line| line.trim());
     let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
@@ -177,7 +177,7 @@ pub(super) fn prose(lines: &[&'static str]) -> &'static str {
     lines.join(" ").leak()
 }
 
-/// A value as it is written: a long list comes from the compiler in several lines.
+/// Returns a value in one line: the compiler passes a long list in several lines.
 pub(super) fn one_line(value: &'static str) -> &'static str {
     match value.contains('\n') {
         // Made once for each key, as above.

@@ -1,6 +1,6 @@
-//! Sizes as people write them: `"64KiB"`, `"16MiB"`, `"1GB"`, `"4096"`, `"0"`.
+//! Sizes as users write them: `"64KiB"`, `"16MiB"`, `"1GB"`, `"4096"`, `"0"`.
 
-/// Binary units are powers of 1024, decimal ones of 1000, as IEC 80000-13 has them.
+/// Binary units are powers of 1024, decimal ones of 1000, as in IEC 80000-13.
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -13,10 +13,10 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// Parse a size in bytes. The error says what is wrong, for people.
+/// Parses a size in bytes. The error says what is wrong, as text.
 ///
 /// # Errors
-/// Not a whole number with a unit from the list (or none: bytes), or more than fits 63 bits.
+/// The text is not a whole number with a unit from the list (without a unit: bytes), or exceeds 63 bits.
 pub fn parse(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let end = text
@@ -45,12 +45,12 @@ pub fn parse(text: &str) -> Result<u64, String> {
     let number: u64 = number.parse().map_err(|_| too_large())?;
     number
         .checked_mul(factor)
-        // TOML's integers have 63 bits, and so has what we print.
+        // TOML's integers have 63 bits, and so have printed ones.
         .filter(|bytes| *bytes <= i64::MAX as u64)
         .ok_or_else(too_large)
 }
 
-/// The shortest exact form that [`parse`] reads back, in binary units: `64KiB`, `1000B`, `0`.
+/// Returns the shortest exact form that [`parse`] reads back, in binary units: `64KiB`, `1000B`, `0`.
 pub fn format(bytes: u64) -> String {
     if bytes == 0 {
         return "0".into();

@@ -1,7 +1,8 @@
-//! The texts that findings are about: a file, and those that it includes, as one text in which every place is one number.
+//! The texts that findings are about: a file and its included files, as one text in which every position is one
+//! number.
 //!
-//! A place in the second text is its place there and the length of the first, and so on. So whatever has a span needs
-//! not know how many files there are, and the order of places is the order in which the files are read.
+//! A position in the second text is its offset there plus the length of the first, and so on. So code that handles
+//! spans need not know how many files there are, and the order of positions is the order in which the files are read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use super::excerpt::LineStarts;
 /// One text.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SourceText {
-    /// As the user would name the file.
+    /// Name of the file, as the user would write it.
     pub(super) name: String,
     pub(super) text: Arc<str>,
-    /// The place of its first byte.
+    /// Position of its first byte.
     pub(super) start: usize,
-    /// Where relative paths in it are taken from.
+    /// Directory to which relative paths in it are relative.
     pub(super) directory: PathBuf,
 }
 
@@ -25,16 +26,16 @@ pub(super) struct SourceText {
 pub struct SourceTexts(Vec<SourceText>);
 
 impl SourceTexts {
-    /// One text alone.
+    /// Creates a single text.
     pub fn one(name: &str, text: &str) -> Self {
         let mut sources = Self::default();
         sources.add(name.to_owned(), text.into());
         sources
     }
 
-    /// Adds a text; its places begin at the number that is given back.
+    /// Adds a text; returns the number at which its positions begin.
     pub(super) fn add(&mut self, name: String, text: Arc<str>) -> usize {
-        // One more than its length: the place behind its last byte is its own, too.
+        // One more than its length, because the position after its last byte belongs to it.
         let end = |last: &SourceText| last.start + last.text.len() + 1;
         let start = self.0.last().map_or(0, end);
         let directory = Path::new(&name).parent().unwrap_or(Path::new(""));
@@ -47,39 +48,39 @@ impl SourceTexts {
         start
     }
 
-    /// The name of the first file; empty where there is no text.
+    /// Returns the name of the first file; empty without texts.
     pub fn name(&self) -> &str {
         self.0.first().map_or("", |first| &first.name)
     }
 
-    /// The names of all files, in the order in which they are read.
+    /// Returns the names of all files, in the order in which they are read.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.0.iter().map(|source| source.name.as_str())
     }
 
-    /// The number of the text with this place.
+    /// Returns the number of the text that contains this position.
     pub(super) fn number_at(&self, place: usize) -> usize {
         let after = self.0.partition_point(|source| source.start <= place);
         after.saturating_sub(1)
     }
 
-    /// The text of this number.
+    /// Returns the text with this number.
     pub(super) fn get(&self, number: usize) -> Option<&SourceText> {
         self.0.get(number)
     }
 
-    /// The text with this place.
+    /// Returns the text that contains this position.
     pub(super) fn at(&self, place: usize) -> Option<&SourceText> {
         self.get(self.number_at(place))
     }
 
-    /// Where relative paths at this place are taken from.
+    /// Returns the directory to which paths at this position are relative.
     pub(super) fn directory_at(&self, place: usize) -> &Path {
         self.at(place)
             .map_or(Path::new(""), |source| &source.directory)
     }
 
-    /// A place for people: `conf.d/app.toml:3`.
+    /// Returns a position as text: `conf.d/app.toml:3`.
     pub(super) fn shown(&self, place: usize) -> String {
         let Some(source) = self.at(place) else {
             return String::new();
@@ -88,7 +89,7 @@ impl SourceTexts {
         format!("{}:{line}", source.name)
     }
 
-    /// All texts.
+    /// Returns all texts.
     pub(super) fn iter(&self) -> impl Iterator<Item = &SourceText> {
         self.0.iter()
     }

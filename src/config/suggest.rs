@@ -1,17 +1,17 @@
 //! "Did you mean": the nearest of a few known words.
 
-/// The candidate that `word` most likely meant, if one is near enough to be worth naming.
+/// Returns the candidate that `word` most likely stands for, if one is similar enough to be suggested.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    // Compared as people mix them up: case, and dash for underscore, cost nothing.
+    // Case, and dash instead of underscore, are ignored, because users often mix them up.
     let plain = |s: &str| s.to_ascii_lowercase().replace('-', "_");
     let word = plain(word);
     let length = word.chars().count();
     candidates
         .into_iter()
-        // Each edit changes the length by one at most.
+        // Each edit changes the length by at most one.
         .filter(|candidate| length.abs_diff(candidate.chars().count()) <= allowed(candidate.len()))
         .map(|candidate| (distance(&word, &plain(candidate)), candidate))
         .filter(|(distance, candidate)| *distance <= allowed(candidate.len()))
@@ -19,7 +19,7 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// How many slips still look like a typing error in a word of this length.
+/// Returns the number of edits that still look like a typing error in a word of this length.
 fn allowed(length: usize) -> usize {
     match length {
         0..=2 => 0,
@@ -29,10 +29,11 @@ fn allowed(length: usize) -> usize {
     }
 }
 
-/// Edits between two words: insert, delete, replace, or swap of neighbours (optimal string alignment).
+/// Returns the number of edits between two words: insert, delete, replace, or swap of neighbours (optimal string
+/// alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // A pasted secret or a blob is no misspelling; don't spend quadratic time on it.
+    // A pasted secret or a blob is no misspelling; quadratic time should not be spent on it.
     if a.len() > 64 || b.len() > 64 {
         return usize::MAX;
     }

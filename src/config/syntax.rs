@@ -1,11 +1,11 @@
-//! Text that is not TOML: what the parser says, with advice for the usual slips.
+//! Text that is not valid TOML: the parser's message, with advice for common mistakes.
 
 use super::reader::ConfigFindings;
 use super::schema::SECTIONS;
 use super::sources::SourceText;
 use toml::de::Error;
 
-/// Note what the parser found first. What it finds after that is mostly an echo.
+/// Reports the parser's first error. Later errors mostly repeat it.
 pub(super) fn explain(source: &SourceText, errors: &[Error], found: &mut ConfigFindings) {
     let text = &*source.text;
     let Some(error) = errors
@@ -107,7 +107,7 @@ fn advice(message: &str, line: &str, at: &str) -> (String, String) {
     )
 }
 
-/// How a section of this name is written, if there is one.
+/// Returns how a section with this name is written, if there is one.
 fn header(name: &str) -> Option<&'static str> {
     let mut sections = SECTIONS.iter().filter(|section| !section.name.is_empty());
     sections

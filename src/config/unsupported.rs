@@ -1,7 +1,7 @@
-//! Keys that users may look for and this version does not have. They are named, so that a user doesn't search for
+//! Keys that users may look for and that this version does not have. They are named, so that users don't search for
 //! another spelling.
 
-/// Something that is planned.
+/// A planned key.
 pub(super) struct UnsupportedKey {
     /// What this version does instead.
     now: &'static str,
@@ -10,7 +10,7 @@ pub(super) struct UnsupportedKey {
 }
 
 impl UnsupportedKey {
-    /// The message, about `what` (a key, or a key with its value).
+    /// Returns the message about `what` (a key, or a key with its value).
     pub(super) fn message(&self, what: &str) -> String {
         format!("{what} is not in this version of lameduck: {}", self.now)
     }
@@ -29,7 +29,7 @@ const DASHBOARD: (&str, &str) = (
     "remove it, and use `lameduck status --watch`",
 );
 
-/// Section, key, what and what to do.
+/// Section, key, and texts: what this version does, and what to do.
 const LATER: &[(&str, &str, (&str, &str))] = &[
     ("", "discovery", DISCOVERY),
     ("", "dashboard", DASHBOARD),
@@ -41,7 +41,7 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("headers", "response", HEADERS),
 ];
 
-/// A key of a section that is planned.
+/// Returns a planned key of a section.
 pub(super) fn key(section: &str, key: &str) -> Option<UnsupportedKey> {
     LATER
         .iter()
@@ -55,7 +55,7 @@ mod tests {
     use crate::config::schema;
 
     #[test]
-    fn nothing_is_both_there_and_later() {
+    fn no_key_is_both_present_and_planned() {
         for (section, key, _) in LATER {
             let all = schema::SECTIONS.iter();
             for section in all.filter(|known| known.name == *section) {

@@ -1,9 +1,9 @@
-//! `[pool.tls]`: how it fits its pool, and with its files read.
+//! `[pool.tls]`: checks in combination with its pool, and with the contents of its files.
 
 use super::reader::ConfigFindings;
 use super::{Address, PoolConfig, ProxyProtocol};
 
-/// How the section, and what goes with it, fits the rest of its pool.
+/// Checks the section, and related keys, in combination with the rest of its pool.
 pub(super) fn validate(path: &str, pool: &PoolConfig, f: &mut ConfigFindings) {
     let at = |key: &str| format!("{path}.tls.{key}");
     if pool.upstream.http2 && pool.upstream.proxy_protocol != ProxyProtocol::Off {

@@ -1,5 +1,5 @@
-//! How the values fit together. Runs over the finished configuration, however it came about; findings point
-//! at the place in the file where there is one.
+//! Checks of values in combination. They run over the finished configuration, whatever its source; findings point to
+//! a position in the file if there is one.
 
 use super::ListenAddress;
 use super::address::Address;
@@ -11,13 +11,14 @@ use super::sections::*;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A duration, marked if it is a default: a user who wrote one of two values should see where the other comes from.
+/// Formats a duration, marked if it is a default: a user who has written one of two values should see where the other
+/// comes from.
 fn time_with_origin(f: &ConfigFindings, path: &str, value: std::time::Duration) -> String {
     let by_default = if f.written(path) { "" } else { " by default" };
     format!("{}{by_default}", time(value))
 }
 
-/// Checks everything that needs more than one value.
+/// Checks everything that depends on more than one value.
 pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
     server(&config.server, f);
     limits(&config.server, f);
@@ -72,7 +73,7 @@ fn server(server: &ServerConfig, f: &mut ConfigFindings) {
     }
 }
 
-/// Limits of `[server]` that other ones keep from ever being reached.
+/// Reports limits of `[server]` that can never be reached because of other limits.
 fn limits(server: &ServerConfig, f: &mut ConfigFindings) {
     let d = ServerConfig::default();
     let (total, each) = (
@@ -106,7 +107,7 @@ fn limits(server: &ServerConfig, f: &mut ConfigFindings) {
             "write a smaller `max_uri`, or a larger `max_header`",
         );
     }
-    // Not "written": `check --print` writes the defaults, too.
+    // Does not check whether they are written, because `check --print` writes the defaults, too.
     let grace = "server.rate_grace";
     if server.rate_grace != d.rate_grace
         && server.min_body_rate.is_none_or(|rate| rate == 0)
@@ -346,7 +347,7 @@ fn backends(path: &str, pool: &PoolConfig, config: &Config, f: &mut ConfigFindin
     }
 }
 
-/// Zones that nothing is compared with.
+/// Reports zones that are not compared with anything.
 fn zones(path: &str, pool: &PoolConfig, config: &Config, f: &mut ConfigFindings) {
     let placed = pool.backends.iter().position(|one| one.zone.is_some());
     if let (Some(i), None) = (placed, &config.server.zone)
@@ -366,7 +367,7 @@ fn zones(path: &str, pool: &PoolConfig, config: &Config, f: &mut ConfigFindings)
 fn health(path: &str, health: &HealthConfig, f: &mut ConfigFindings) {
     let at = |key: &str| format!("{path}.health.{key}");
     let (interval, timeout, fast) = (at("interval"), at("timeout"), at("fast_interval"));
-    // One of them by default says nothing about what its user wants of the other.
+    // If one of them is a default, that says nothing about what the user wants of the other.
     let both_written = f.written(&timeout) && f.written(&interval);
     if health.timeout > health.interval && both_written && f.sound(&[&timeout, &interval]) {
         let place = &timeout;

@@ -1,4 +1,4 @@
-//! Single values: from TOML to Rust, or a problem that says what to write instead.
+//! Single values: from TOML to Rust, or a problem with a remedy.
 
 use super::reader::{ValueError, describe};
 use super::{Address, ListenAddress};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeValue;
 
-/// A value's result.
+/// Result of reading a value.
 pub(super) type ValueResult<T> = Result<T, ValueError>;
 
 fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -> ValueResult<T> {
@@ -21,7 +21,7 @@ fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -
     })
 }
 
-/// The problem of a value that is no table. `content`: what the table is of.
+/// Returns the problem of a value that is not a table. `content`: what the table should contain.
 pub(super) fn no_table(key: &str, value: &DeValue<'_>, content: &str, example: &str) -> ValueError {
     let is = describe(value);
     ValueError::new(
@@ -30,7 +30,7 @@ pub(super) fn no_table(key: &str, value: &DeValue<'_>, content: &str, example: &
     )
 }
 
-/// The problem of a value that has the right type and is wrong.
+/// Returns the problem of a value that has the right type but is not valid.
 pub(super) fn wrong(
     key: &str,
     value: impl std::fmt::Display,
@@ -40,7 +40,7 @@ pub(super) fn wrong(
     ValueError::new(format!("`{key} = {value}`: {why}"), remedy)
 }
 
-/// Text in quotes, as the user wrote it, in case of control characters made visible.
+/// Returns text in quotes, as the user wrote it, with control characters made visible.
 pub(super) fn quoted(text: &str) -> String {
     let short: String = text.chars().take(80).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
@@ -54,7 +54,7 @@ pub(super) fn quoted(text: &str) -> String {
     )
 }
 
-/// Text of one kind; `example` is for the remedy of a wrong type.
+/// Returns a text; `example` is for the remedy of a wrong type.
 pub(super) fn text<'t>(key: &str, value: &'t DeValue<'_>, example: &str) -> ValueResult<&'t str> {
     match value {
         DeValue::String(text) => Ok(text),
@@ -75,13 +75,13 @@ pub(super) fn text<'t>(key: &str, value: &'t DeValue<'_>, example: &str) -> Valu
     }
 }
 
-/// The value of an integer, in whatever radix it was written.
+/// Returns the value of an integer, in whatever radix it was written.
 fn whole(value: &DeValue<'_>) -> Option<i64> {
     let integer = value.as_integer()?;
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
-/// The problem of a number beyond a range.
+/// Returns the problem of a number outside a range.
 pub(super) fn out_of_range(
     key: &str,
     written: impl std::fmt::Display,
@@ -151,7 +151,7 @@ pub(super) fn boolean(key: &str, value: &DeValue<'_>) -> ValueResult<bool> {
     }
 }
 
-/// A number with or without a fraction, as it is written.
+/// Returns a number, with or without a fraction, as it is written.
 pub(super) fn decimal<'a>(key: &str, value: &'a DeValue<'_>, remedy: &str) -> ValueResult<&'a str> {
     match value {
         DeValue::Float(float) => Ok(float.as_str()),
@@ -179,7 +179,7 @@ pub(super) fn duration_of(key: &str, value: &DeValue<'_>) -> ValueResult<Duratio
     }
 }
 
-/// What stands for a default that the proxy finds out by itself.
+/// Value that lets the proxy determine the setting itself.
 pub(super) const AUTO: &str = "auto";
 
 pub(super) fn size_of(key: &str, value: &DeValue<'_>) -> ValueResult<u64> {
@@ -194,7 +194,7 @@ pub(super) fn size_of(key: &str, value: &DeValue<'_>) -> ValueResult<u64> {
                 format!("units are B, KiB, MiB, GiB, TiB (1024) and kB, MB, GB, TB (1000): write \"{digits}KiB\" or \"{digits}MiB\""),
             )
         }),
-        // Bytes are the one unit that needs no name.
+        // Bytes are the only unit that may be left out.
         DeValue::Integer(written) => whole(value)
             .and_then(|bytes| u64::try_from(bytes).ok())
             .ok_or_else(|| wrong(key, written, "it can't be negative", "write a size such as \"64KiB\"")),
@@ -202,7 +202,7 @@ pub(super) fn size_of(key: &str, value: &DeValue<'_>) -> ValueResult<u64> {
     }
 }
 
-/// Words in a sentence: `"hold", "fail" or "fail_open"`.
+/// Returns words as part of a sentence: `"hold", "fail" or "fail_open"`.
 pub(super) fn all_words<T>(choices: &[(&str, T)]) -> String {
     let words = choices.iter().map(|(word, _)| format!("\"{word}\""));
     let words: Vec<String> = words.collect();
@@ -212,7 +212,7 @@ pub(super) fn all_words<T>(choices: &[(&str, T)]) -> String {
     }
 }
 
-/// One of a few words.
+/// Reads one of a few words.
 pub(super) fn choice<T: Copy>(
     key: &str,
     value: &DeValue<'_>,
@@ -247,21 +247,22 @@ pub(super) fn path_of(key: &str, value: &DeValue<'_>, base: &Path) -> ValueResul
     file_path(key, text, base).map(Some)
 }
 
-/// The longest name of a file that Linux takes, and the longest path (`NAME_MAX`, and `PATH_MAX` less its zero).
+/// Longest name of a file and longest path that Linux accepts (`NAME_MAX`, and `PATH_MAX` without its terminating
+/// zero).
 const MAX_FILE_NAME: usize = 255;
 const MAX_PATH: usize = 4095;
 
-/// A path as written, taken from `base`. Every path of a configuration comes through here.
+/// Returns a path as written, relative to `base`. Every path of a configuration is read by this function.
 pub(super) fn file_path(key: &str, text: &str, base: &Path) -> ValueResult<PathBuf> {
     let refused = |why: String, remedy: &str| Err(wrong(key, quoted(text), why, remedy));
-    // NUL among them: the system would take what stands before it, or refuse it once the proxy is running.
+    // This includes NUL: the system would use only the part before it, or refuse the path once the proxy is running.
     if text.contains(|c: char| c.is_control()) {
         return refused(
             "it has a control character in it".into(),
             "write a path of plain characters",
         );
     }
-    // Relative paths belong to the file, wherever the process was started.
+    // Relative paths are relative to the file, wherever the process was started.
     let path = base.join(text);
     let longest = text.split('/').map(str::len).max().unwrap_or(0);
     if longest > MAX_FILE_NAME {
@@ -296,7 +297,8 @@ pub(super) fn backend_address(key: &str, value: &DeValue<'_>) -> ValueResult<Add
     })
 }
 
-/// An address as written; a bare number is taken for text, so that it is judged as the port that it is meant for.
+/// Returns an address as written; a bare number is taken as text, so that it is checked as the port that it is meant
+/// to be.
 fn address_text(key: &str, value: &DeValue<'_>) -> ValueResult<String> {
     match value {
         DeValue::Integer(number) => Ok(number.to_string()),
@@ -312,7 +314,7 @@ fn shown(value: &DeValue<'_>, text: &str) -> String {
     }
 }
 
-/// A name of a pool or backend. `~` and `/` would be ambiguous in `POOL/NAME~2`.
+/// Reads the name of a pool or backend. `~` and `/` would be ambiguous in `POOL/NAME~2`.
 pub(super) fn name(key: &str, value: &DeValue<'_>) -> ValueResult<String> {
     let text = text(key, value, "app")?;
     check_name(text).map(|()| text.to_string()).map_err(|why| {
@@ -338,13 +340,14 @@ pub(super) fn name(key: &str, value: &DeValue<'_>) -> ValueResult<String> {
     })
 }
 
-/// Names become labels of metrics, parts of URLs and of commands: keep them short.
+/// Longest name, in characters: names become labels of metrics, and parts of URLs and commands.
 pub(super) const MAX_NAME: usize = 100;
 
-/// Whether this can be the name of a pool or backend; the error is a clause for people.
+/// Checks that this can be the name of a pool or backend; the error is a clause of a message.
 ///
 /// # Errors
-/// Empty, too long, with a character other than letters, digits, `.`, `_` and `-`, or with one of these three first.
+/// The name is empty, too long, contains a character other than letters, digits, `.`, `_` and `-`, or begins with one
+/// of these three.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("a name can't be empty".into());
@@ -353,7 +356,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("a name has at most {MAX_NAME} characters"));
     }
     if let Some(first) = name.chars().next().filter(|c| "._-".contains(*c)) {
-        // `-x` would be an option to every command that it is put into.
+        // `-x` would be an option to every command that contains it.
         return Err(format!(
             "a name begins with a letter or a digit, and not with `{first}`"
         ));

@@ -1,7 +1,7 @@
-//! `"${PORT}"` in a value: what the environment of the process has under that name.
+//! `"${PORT}"` in a value: the value of this environment variable of the process.
 //!
-//! It is done in the parsed file, text by text, before any value is read: no variable can end a text, or add a key.
-//! Keys and comments are left alone.
+//! References are replaced in the parsed file, text by text, before any value is read: no variable can end a text, or
+//! add a key. Keys and comments are left unchanged.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,24 +13,24 @@ use toml::de::{DeTable, DeValue};
 use super::reader::ConfigFindings;
 use super::sources::SourceTexts;
 
-/// Where variables are looked up.
+/// Function that looks up variables.
 pub(super) type VariableLookup<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
-/// The environment of this process.
+/// Looks up a variable in the environment of this process.
 pub(super) fn of_process(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// A text with variables in it.
+/// A text that contains variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ExpandedText {
-    /// As written.
+    /// Text as written.
     pub(super) written: String,
-    /// What it stands for; `None`: it could not be had, which was said.
+    /// Text with the values; `None`: a variable is missing, which was reported.
     pub(super) value: Option<String>,
 }
 
-/// All of them, by the place where they begin.
+/// All such texts, by the position at which they begin.
 #[derive(Debug, Default)]
 pub(super) struct ExpandedTexts(BTreeMap<usize, ExpandedText>);
 
@@ -39,7 +39,7 @@ impl ExpandedTexts {
         self.0.is_empty()
     }
 
-    /// Those in a value, with the place of each.
+    /// Returns the texts in a value, with the position of each.
     pub(super) fn within(&self, value: &Spanned<DeValue<'_>>) -> Vec<(usize, &ExpandedText)> {
         let mut found = Vec::new();
         self.collect(value, &mut found);
@@ -63,7 +63,7 @@ impl ExpandedTexts {
     }
 }
 
-/// Puts the values of variables in their place.
+/// Replaces references to variables by their values.
 pub(super) fn expand(
     table: &mut DeTable<'_>,
     sources: &SourceTexts,
@@ -120,7 +120,7 @@ fn in_value(
     }
 }
 
-/// The place of a reference within that of its text.
+/// Returns the position of a reference within that of its text.
 fn narrowed(span: Range<usize>, reference: &str, sources: &SourceTexts) -> Range<usize> {
     let written = sources.at(span.start).and_then(|source| {
         source
@@ -133,7 +133,7 @@ fn narrowed(span: Range<usize>, reference: &str, sources: &SourceTexts) -> Range
     }
 }
 
-/// Why a text can't be had.
+/// Why a text can't be expanded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct VariableError {
     reference: String,
@@ -141,11 +141,11 @@ pub(super) struct VariableError {
     pub(super) remedy: String,
 }
 
-/// A text with the values of its variables: `${NAME}`, `${NAME:-what it is where NAME is unset or empty}`; `$${` stands for
-/// `${`.
+/// Returns a text with the values of its variables: `${NAME}`, or `${NAME:-value if NAME is unset or empty}`; `$${`
+/// stands for `${`.
 ///
 /// # Errors
-/// A variable that is not set, or something else in the braces: which, and what to do.
+/// A variable is not set, or the contents of the braces are not valid; the error says which, and what to do.
 pub(super) fn expand_text(
     text: &str,
     environment: VariableLookup<'_>,
@@ -179,7 +179,7 @@ pub(super) fn expand_text(
     Ok(out)
 }
 
-/// The value of what stands between the braces.
+/// Returns the value of the contents of the braces.
 fn value_of(inner: &str, environment: VariableLookup<'_>) -> Result<String, VariableError> {
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -265,7 +265,7 @@ mod tests {
             ("$${PORT}", "${PORT}"),
             ("$$${PORT}", "$${PORT}"),
             ("$1 $ $$ {PORT} ^a$", "$1 $ $$ {PORT} ^a$"),
-            // The value is not looked at again.
+            // The value is not expanded again.
             ("${NESTED}", "${PORT} $${ \"\n"),
         ] {
             let read = expand_text(text, &environment);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_had_is_named_with_what_to_write() {
+    fn missing_variable_is_named_with_a_remedy() {
         for (text, message) in [
             ("${UNSET}", "there is no variable UNSET"),
             ("a${", "no `}` ends it"),

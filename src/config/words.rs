@@ -1,6 +1,6 @@
-//! How messages say things.
+//! Wording of messages.
 
-/// An I/O error without the number that only programmers read.
+/// Returns the text of an I/O error without its number.
 pub(crate) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let plain = text.split(" (os error").next().unwrap_or(&text);

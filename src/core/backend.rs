@@ -1,5 +1,5 @@
-//! One backend: health × drains. [`BackendState::step`] is the only way to change it, [`BackendState::state`] the only
-//! predicate.
+//! One backend: health × drains. [`BackendState::step`] is the only way to change it; [`BackendState::state`] is the
+//! only place that decides whether it takes requests.
 
 use super::Time;
 use super::closing::ClosingProgress;
@@ -16,15 +16,15 @@ mod vouched;
 
 use turn::StepEffects;
 
-/// The id of the app's own drain: it has one at most.
+/// ID of the app's own drain, of which there is at most one.
 pub const APP_DRAIN: &str = "app";
 
-/// One backend. It starts closed.
+/// The state of one backend. It starts closed.
 #[derive(Debug, Clone)]
 pub struct BackendState {
     judge: HealthJudge,
     drains: DrainSet,
-    /// Present while the set of drains isn't empty.
+    /// Progress of the closing; present while the set of drains isn't empty.
     closing: Option<ClosingProgress>,
     losses: RequestLosses,
     epoch: u64,
@@ -32,7 +32,7 @@ pub struct BackendState {
 }
 
 impl BackendState {
-    /// A backend that nobody has closed: it waits for its first `rise` passes.
+    /// Creates a backend without drains: it waits for its first `rise` passes.
     pub fn new(now: Time) -> Self {
         Self {
             judge: HealthJudge::new(now),
@@ -44,9 +44,9 @@ impl BackendState {
         }
     }
 
-    /// A backend as it was before the proxy restarted: closed by these drains, with nothing in flight. A drain that
-    /// ends with a restart waits for a restart that this proxy sees; one that happened unseen leaves the drain to its
-    /// expiry.
+    /// Creates a backend as it was before the proxy restarted: closed by these drains, with nothing in flight. A
+    /// drain that ends with a restart waits for a restart that this proxy sees; if the restart happened unseen, the
+    /// drain lasts until it expires.
     pub fn restore(now: Time, drains: impl IntoIterator<Item = OpenDrain>) -> Self {
         let mut backend = Self::new(now);
         for drain in drains {
@@ -58,15 +58,15 @@ impl BackendState {
         backend
     }
 
-    /// The same backend, whose count of processes behind its name goes on at `incarnation`. A drain that ends with a
-    /// restart waits for a later one.
+    /// Returns the same backend, with `incarnation` as the number of its process. A drain that ends with a restart
+    /// waits for a later one.
     pub fn counted_from(mut self, incarnation: u64) -> Self {
         self.incarnation = incarnation.max(1);
         self.drains.count_from(self.incarnation);
         self
     }
 
-    /// The one predicate, derived from drains and health.
+    /// Returns the state, derived from drains and health.
     pub fn state(&self) -> DerivedState {
         match (&self.closing, self.judge.health()) {
             (Some(closing), _) if closing.is_quiet() => DerivedState::Drained,
@@ -77,32 +77,32 @@ impl BackendState {
         }
     }
 
-    /// Whether it takes new requests.
+    /// Whether the backend takes new requests.
     pub fn is_eligible(&self) -> bool {
         self.state() == DerivedState::Ready
     }
 
-    /// What probes say.
+    /// Returns its health according to probes.
     pub fn health(&self) -> BackendHealth {
         self.judge.health()
     }
 
-    /// Changes at each closing and each incarnation; keys the pooled connections.
+    /// Returns the epoch, which changes at each closing and each incarnation. Pooled connections belong to an epoch.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Counts the processes seen behind it, from 1.
+    /// Returns the number of the process behind the backend, counted from 1.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
     }
 
-    /// The open drains, by actor and id.
+    /// Returns the open drains, by actor and ID.
     pub fn drains(&self) -> impl Iterator<Item = (&(DrainActor, String), &OpenDrain)> {
         self.drains.iter()
     }
 
-    /// Whether fail-open may use it: it is down, or nobody but the app itself has closed it.
+    /// Whether fail-open may use the backend: it is down, or only the app itself has closed it.
     pub fn may_fail_open(&self) -> bool {
         match self.state() {
             DerivedState::Drained | DerivedState::Draining => self.drains.only_app(),
@@ -111,7 +111,7 @@ impl BackendState {
         }
     }
 
-    /// When it wants [`BackendEvent::Tick`]. After that tick the next one is later.
+    /// Returns when [`BackendEvent::Tick`] is next needed. After that tick, the next time is later.
     pub fn next_deadline(&self, policy: &BackendPolicy) -> Option<Time> {
         let cut = self
             .closing
@@ -125,7 +125,7 @@ impl BackendState {
             .min()
     }
 
-    /// The time between two probes: `fast_interval` in transition, else `interval`.
+    /// Returns the time between two probes: `fast_interval` in transition, else `interval`.
     pub fn probe_interval(&self, policy: &BackendPolicy) -> Time {
         // A drain that ends with a restart is watched closely, so that the new process is seen soon.
         let watched = self.drains.restarting() || self.drains.any_expired();
@@ -136,7 +136,7 @@ impl BackendState {
         }
     }
 
-    /// Takes in one event, and returns what the edge (the code around the core) has to do, in this order.
+    /// Processes one event, and returns what the edge (the code around the core) has to do, in this order.
     pub fn step(
         &mut self,
         event: BackendEvent,
@@ -269,12 +269,12 @@ impl BackendState {
         }
     }
 
-    /// Probes in a row that timed out, the last one included.
+    /// Returns the number of consecutive probes that timed out, up to the last one.
     pub fn timeouts(&self) -> u32 {
         self.judge.timeouts()
     }
 
-    /// The app's drain is put once; later signs change nothing but its reason.
+    /// Opens the app's drain, once; later signs change only its reason.
     fn close_by_app(&mut self, reason: &str, deadline: Option<Time>, turn: &mut StepEffects<'_>) {
         if self.drains.explain(DrainActor::App, APP_DRAIN, reason) {
             return;
@@ -330,9 +330,9 @@ impl BackendState {
         self.lift_drains(|drain| all || drain.actor == DrainActor::Operator, turn);
     }
 
-    /// Lifts drains. What was known of the process counts only if the process can't have been replaced unseen. It can
-    /// have been while the backend was drained (no connection was open that could have broken), and where the app's
-    /// own drain is overruled: then the backend opens after `rise` passes begun from now on.
+    /// Lifts drains. Earlier findings about the process count only if the process can't have been replaced unseen.
+    /// That may have happened while the backend was drained (no connection was open that could have broken), and if
+    /// the app's own drain is overruled: then the backend opens after `rise` passes that begin from now on.
     fn lift_drains(&mut self, which: impl Fn(&OpenDrain) -> bool, turn: &mut StepEffects<'_>) {
         let apps_own = self.drains.has(DrainActor::App);
         turn.planned = true;
@@ -362,7 +362,7 @@ impl BackendState {
         self.settle_closing(turn);
     }
 
-    /// Another process is behind it. What the old one has in flight goes on.
+    /// Begins a new incarnation: another process is behind the backend. Requests in flight on the old one continue.
     fn begin_incarnation(&mut self, turn: &mut StepEffects<'_>) {
         self.incarnation = self.incarnation.saturating_add(1);
         self.bump(turn);
@@ -407,7 +407,7 @@ impl BackendState {
         self.losses = RequestLosses::default();
     }
 
-    /// Expiries, absence and deadlines that are due.
+    /// Handles expiries, absence and deadlines that are due.
     fn pass_time(&mut self, turn: &mut StepEffects<'_>) {
         if self.drains.expire(turn.now) {
             self.judge.ask_again(turn.now);
@@ -439,7 +439,7 @@ impl BackendState {
         }
     }
 
-    /// The set is empty: the closing is over. Health alone decides from here.
+    /// Ends the closing, because no drain is left. From here on, health alone decides.
     fn open(&mut self, turn: &mut StepEffects<'_>) {
         if let Some(mut closing) = self.closing.take() {
             turn.shut |= closing.hands_over();
@@ -448,7 +448,7 @@ impl BackendState {
         }
     }
 
-    /// Whether only passes can open it (other things being equal).
+    /// Whether only passes can open the backend (other things being equal).
     fn waits_for_passes(&self) -> bool {
         self.drains.has(DrainActor::App) || self.drains.any_expired()
     }
@@ -488,7 +488,7 @@ impl BackendState {
         if to == DerivedState::Ready && from != DerivedState::Ready {
             effects.push(BackendEffect::OpenGate);
         }
-        // Drained, it was probed without keeping a connection: the next probe's becomes the sentinel.
+        // While drained, no probe kept its connection open: that of the next probe becomes the sentinel.
         if turn.probe || (from == DerivedState::Drained && to == DerivedState::Ready) {
             effects.push(BackendEffect::ProbeNow);
         }

@@ -1,7 +1,7 @@
-//! The retry budget: a token bucket that requests fill by a share of themselves, and time by a floor.
+//! The retry budget: a token bucket that is filled by a share of the requests and, at a minimum rate, by time.
 //!
-//! In thousandths of a token and milliseconds, so that it is exact without floating point: `per_second` tokens a
-//! second are `per_second` thousandths a millisecond.
+//! Computed in thousandths of a token and milliseconds, so that it is exact without floating point: `per_second`
+//! tokens a second are `per_second` thousandths a millisecond.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,15 +9,15 @@ use super::Time;
 
 const TOKEN: u64 = 1000;
 
-/// How fast it fills, and how much it holds.
+/// Fill rates and size of the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryRates {
-    /// Thousandths of a token for each request of the pool. Default 200: 20 %.
+    /// Thousandths of a token for each request of the pool. Default: 200, which is 20 %.
     pub per_request: u64,
-    /// Tokens a second, whatever the traffic. Default 10.
+    /// Minimum rate, in tokens per second, whatever the traffic. Default: 10.
     pub per_second: u64,
-    /// Tokens at most, so that a quiet hour doesn't pay for a storm. Default 1000: an instance that dies may take
-    /// that many requests with it at once.
+    /// Most tokens in the bucket, so that a quiet hour doesn't pay for a storm. Default: 1000, because an instance
+    /// that dies may lose that many requests at once.
     pub burst: u64,
 }
 
@@ -32,10 +32,10 @@ impl Default for RetryRates {
 }
 
 impl RetryRates {
-    /// The default rates with another share of requests (0.2 is 20 %; what is no number, or less than 0, is 0;
-    /// more than 1 is 1).
+    /// Returns the default rates with another share of requests (0.2 is 20 %; NaN and values below 0 become 0, values
+    /// above 1 become 1).
     pub fn with_ratio(ratio: f64) -> Self {
-        // The clamp makes the cast exact enough; NaN casts to 0.
+        // After the clamp, the cast is exact enough; NaN is cast to 0.
         let per_request = (ratio.clamp(0.0, 1.0) * TOKEN as f64).round() as u64;
         Self {
             per_request,
@@ -47,12 +47,12 @@ impl RetryRates {
         self.burst.saturating_mul(TOKEN)
     }
 
-    /// A full bucket would allow a burst before the first request; ten seconds of the floor are a start.
+    /// Initial tokens: ten seconds at the minimum rate. A full bucket would allow a burst before the first request.
     fn start(&self) -> u64 {
         self.per_second.saturating_mul(10 * TOKEN).min(self.cap())
     }
 
-    /// What the whole milliseconds since `last` (in milliseconds) are worth.
+    /// Returns the tokens for the whole milliseconds since `last` (in milliseconds).
     fn floor(&self, last: u64, now: u64) -> u64 {
         now.saturating_sub(last).saturating_mul(self.per_second)
     }
@@ -62,18 +62,18 @@ fn millis(time: Time) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The budget of a pool, for as many threads as there are, without a lock. Each operation is atomic; none waits.
+/// The budget of a pool, for any number of threads, without a lock. Each operation is atomic, and none waits.
 #[derive(Debug)]
 pub struct RetryBudget {
     rates: RetryRates,
-    /// `rates.per_request` as it is now.
+    /// Present value of `rates.per_request`.
     per_request: AtomicU64,
     thousandths: AtomicU64,
     filled: AtomicU64,
 }
 
 impl RetryBudget {
-    /// A budget with ten seconds of its floor in it.
+    /// Creates a budget with the tokens of ten seconds at the minimum rate.
     pub fn new(rates: RetryRates, now: Time) -> Self {
         Self {
             rates,
@@ -83,21 +83,21 @@ impl RetryBudget {
         }
     }
 
-    /// Another share of requests from now on; see [`RetryRates::with_ratio`]. What is in it stays.
+    /// Changes the share of requests; see [`RetryRates::with_ratio`]. Tokens in the bucket stay.
     pub fn set_ratio(&self, ratio: f64) {
         let rates = RetryRates::with_ratio(ratio);
         self.per_request.store(rates.per_request, Ordering::Relaxed);
     }
 
-    /// One request came: it pays its share.
+    /// Adds the share of one request.
     pub fn on_request(&self) {
         self.add(self.per_request.load(Ordering::Relaxed));
     }
 
-    /// Whether there is a token. Another thread may be quicker to take it.
+    /// Whether there is a token. Another thread may take it first.
     pub fn available(&self, now: Time) -> bool {
         let now = millis(now);
-        // Only the thread that moves the time forward adds what it is worth, so that no time counts twice.
+        // Only the thread that advances the time adds the tokens for it, so that no time counts twice.
         let last = self.filled.fetch_max(now, Ordering::Relaxed);
         self.add(self.rates.floor(last, now));
         self.thousandths.load(Ordering::Relaxed) >= TOKEN
@@ -116,7 +116,7 @@ impl RetryBudget {
 
     fn add(&self, thousandths: u64) {
         let cap = self.rates.cap();
-        // A full bucket, the usual case, costs one load and no write.
+        // The usual case, a full bucket, costs one load and no write.
         if thousandths > 0 && self.thousandths.load(Ordering::Relaxed) < cap {
             let more = |left: u64| Some(left.saturating_add(thousandths).min(cap));
             let _ = self
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn it_starts_with_ten_seconds_of_its_floor() {
+    fn budget_starts_with_ten_seconds_at_the_minimum_rate() {
         let budget = RetryBudget::new(RetryRates::default(), NOW);
         assert_eq!((0..200).filter(|_| budget.take(NOW)).count(), 100);
     }
@@ -176,12 +176,12 @@ mod tests {
             taken += u32::from(budget.take(now));
         }
         assert_eq!(taken, 20, "two seconds");
-        // A clock that stands still or goes back pays nothing.
+        // A clock that stands still or goes back adds nothing.
         assert!(!budget.take(NOW));
     }
 
     #[test]
-    fn it_holds_no_more_than_its_burst() {
+    fn budget_holds_no_more_than_its_burst() {
         let rates = RetryRates {
             burst: 7,
             ..RetryRates::default()

@@ -1,11 +1,11 @@
-//! How a gRPC call ended: the codes that all of its libraries share
+//! Status of a gRPC call: the codes that all gRPC libraries share
 //! (<https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>).
 
 /// The value of `grpc-status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallStatus(pub u8);
 
-/// The names, in the order of their codes.
+/// Names, in the order of their codes.
 const NAMES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -27,7 +27,7 @@ const NAMES: [&str; 17] = [
 ];
 
 impl CallStatus {
-    /// Its name. Clients take a code that nobody has defined for UNKNOWN.
+    /// Returns its name. Clients treat an undefined code as UNKNOWN.
     pub fn as_str(self) -> &'static str {
         NAMES.get(usize::from(self.0)).unwrap_or(&NAMES[2])
     }
@@ -37,7 +37,7 @@ impl CallStatus {
         self.0 != 0
     }
 
-    /// Whether the call failed by a fault of the server, by the list of OpenTelemetry's conventions for gRPC.
+    /// Whether the call failed through the server's fault, according to OpenTelemetry's conventions for gRPC.
     pub fn is_server_error(self) -> bool {
         matches!(
             self.as_str(),

@@ -1,25 +1,24 @@
-//! One closing: from the first drain to the moment when the set is empty again. Requests that wait for the drain are
-//! answered once.
+//! One closing: from the first drain until no drain is left. Requests that wait for the drain are answered once.
 
 use super::Time;
 use super::drain::{DrainOutcome, DrainSet};
 use super::event::{BackendEffect, BackendPolicy};
 use super::sticky::hand_over::{HandOver, HandOverFacts};
 
-/// How far a closing has come.
+/// Progress of a closing.
 #[derive(Debug, Clone)]
 pub(super) struct ClosingProgress {
-    /// The epoch that it began with.
+    /// Epoch with which it began.
     epoch: u64,
-    /// Since when nothing is in flight and no connection of ours open.
+    /// Time since which nothing has been in flight and no connection open.
     quiet: Option<Time>,
-    /// It is quiet, but requests broke on the way: the next probe tells whether the process died.
+    /// Whether it is quiet after requests were lost: the next probe shows whether the process died.
     undecided: bool,
-    /// Requests that wait for the drain have been answered.
+    /// Whether the requests that wait for the drain have been answered.
     announced: bool,
-    /// The deadline for which streams have been asked to end.
+    /// Deadline for which streams have been asked to end.
     ending: Option<Time>,
-    /// Clients with a session still go there.
+    /// Hand-over, while clients with a session may still use the backend.
     hand_over: Option<HandOver>,
 }
 
@@ -35,25 +34,25 @@ impl ClosingProgress {
         }
     }
 
-    /// The same, under which sessions are finished if there are any.
+    /// Adds a hand-over, under which sessions are finished.
     pub(super) fn with_hand_over(mut self, hand_over: Option<HandOver>) -> Self {
         self.hand_over = hand_over;
         self
     }
 
-    /// Whether clients with a session still go there.
+    /// Whether clients with a session may still use the backend.
     pub(super) fn hands_over(&self) -> bool {
         self.hand_over.is_some()
     }
 
-    /// Checks whether sessions are still finished. True: that has ended now.
+    /// Ends the hand-over if it is over. Returns whether it has ended now.
     pub(super) fn look_at_sessions(&mut self, facts: &HandOverFacts, now: Time) -> bool {
         let Some(hand_over) = &mut self.hand_over else {
             return false;
         };
         if hand_over.is_over(facts, now) {
             self.hand_over = None;
-            // Streams have come meanwhile that have not been asked to end.
+            // Streams may have come meanwhile that have not been asked to end.
             self.ending = None;
             return true;
         }
@@ -61,12 +60,12 @@ impl ClosingProgress {
         false
     }
 
-    /// When sessions are to be looked at again.
+    /// Returns when sessions have to be checked again.
     pub(super) fn next_look(&self, facts: &HandOverFacts) -> Option<Time> {
         Some(self.hand_over?.next_look(facts))
     }
 
-    /// A closing from before the proxy started: nothing is in flight, and no request waits for it.
+    /// Creates a closing from before the proxy started: nothing is in flight, and no request waits for it.
     pub(super) fn quiet(epoch: u64, now: Time) -> Self {
         Self {
             quiet: Some(now),
@@ -79,7 +78,7 @@ impl ClosingProgress {
         self.quiet.is_some()
     }
 
-    /// Since when nothing is in flight and no connection of ours open.
+    /// Returns the time since which nothing has been in flight and no connection open.
     pub(super) fn quiet_since(&self) -> Option<Time> {
         self.quiet
     }
@@ -88,8 +87,8 @@ impl ClosingProgress {
         self.undecided
     }
 
-    /// Another order came, and its asker may wait too. Says whether the closing starts over: it was quiet, but
-    /// fail-open has sent requests since.
+    /// Takes in another drain order, whose caller may wait too. Returns whether the closing starts over: it was
+    /// quiet, but fail-open has sent requests since.
     pub(super) fn join(&mut self, in_flight: u32, waits: bool, epoch: u64) -> bool {
         if self.is_quiet() && in_flight > 0 {
             *self = Self::new(epoch);
@@ -101,17 +100,17 @@ impl ClosingProgress {
         false
     }
 
-    /// Whether "quiesced" for this epoch concerns this closing, and was not known yet.
+    /// Whether "quiesced" for this epoch applies to this closing, and was not known yet.
     pub(super) fn accepts_quiesced(&self, epoch: u64, current: u64) -> bool {
         !self.is_quiet() && (self.epoch..=current).contains(&epoch)
     }
 
-    /// The backend is quiet; the next probe has to show first whether its process died.
+    /// Notes that the backend is quiet, and that the next probe has to show whether its process died.
     pub(super) fn await_decision(&mut self) {
         self.undecided = true;
     }
 
-    /// The backend is quiet: `outcome` is how the drain ended for the requests that still wait for it.
+    /// Notes that the backend is quiet. `outcome`: how the drain ended, for the requests that still wait for it.
     pub(super) fn settle_outcome(
         &mut self,
         outcome: DrainOutcome,
@@ -127,7 +126,7 @@ impl ClosingProgress {
         (!std::mem::replace(&mut self.announced, true)).then_some(BackendEffect::Announce(outcome))
     }
 
-    /// When streams have to begin to end, or requests have to be cut.
+    /// Returns when streams have to begin to end, or requests have to be cut.
     pub(super) fn next_deadline(&self, drains: &DrainSet, policy: &BackendPolicy) -> Option<Time> {
         let deadline = drains.deadline().filter(|_| !self.is_quiet())?;
         if self.ending == Some(deadline) {
@@ -136,7 +135,7 @@ impl ClosingProgress {
         Some(deadline.saturating_sub(policy.close_spread))
     }
 
-    /// What the deadline asks for now.
+    /// Returns the effects that the deadline asks for now.
     pub(super) fn due(
         &mut self,
         drains: &mut DrainSet,

@@ -1,16 +1,16 @@
-//! Cookies in the fields of a request and of its answer (RFC 6265, sections 4.1 and 4.2).
+//! Cookies in the header fields of requests and responses (RFC 6265, sections 4.1 and 4.2).
 //!
-//! Routes, splits, hashes, limits, placeholders and sticky sessions read them here, so that no two of them can be made to
-//! see different cookies in one request:
-//! - A semicolon ends a cookie wherever it stands, in quotes too: no browser sends one within a value.
-//! - Blanks around a name and around a value don't count. Quotes belong to the value.
-//! - What has no `=` is no cookie, for it has no name. Names are compared with case.
+//! Routes, splits, hashes, limits, placeholders and sticky sessions all use this parser, so that no client can make
+//! them see different cookies in one request:
+//! - A semicolon always ends a cookie, in quotes too: no browser sends one within a value.
+//! - Spaces around a name or a value are ignored. Quotes belong to the value.
+//! - Text without `=` is no cookie, because it has no name. Names are compared with case.
 //!
-//! What several cookies of one name mean, the caller decides: any of them may be the one that a route wants, a split
-//! and a hash take the first with a value, a placeholder the first, and a limit and a session believe only a single
-//! one.
+//! The caller decides how to treat several cookies with the same name: a route matches if any of them does, a split
+//! and a hash take the first with a value, a placeholder takes the first, and a limit and a session accept only a
+//! single one.
 
-/// The values that a `Cookie` field gives for this name, in their order.
+/// Returns the values of the cookies with this name in a `Cookie` field, in order.
 pub fn cookie_values<'a, 'n>(
     field: &'a [u8],
     name: &'n [u8],
@@ -20,7 +20,7 @@ pub fn cookie_values<'a, 'n>(
         .filter_map(move |pair| value_of(pair, name))
 }
 
-/// The `Cookie` field without the cookies of this name.
+/// Copies the `Cookie` field to `out` without the cookies with this name.
 pub fn remove_cookie(field: &[u8], name: &[u8], out: &mut Vec<u8>) {
     let mut is_first = true;
     for pair in field.split(|byte| *byte == b';') {
@@ -35,13 +35,14 @@ pub fn remove_cookie(field: &[u8], name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The value that a `Set-Cookie` field gives for this name: its first pair is the cookie, the others are attributes.
+/// Returns the value of a `Set-Cookie` field if its cookie has this name: the first pair is the cookie, the others
+/// are attributes.
 pub fn set_cookie_value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let pair = field.split(|byte| *byte == b';').next()?;
     value_of(pair, name)
 }
 
-/// Whether this `Set-Cookie` field has the client forget the cookie of this name: it has no value, or no time to live.
+/// Whether this `Set-Cookie` field deletes the cookie with this name: it has no value, or has expired.
 pub fn clears_cookie(field: &[u8], name: &[u8]) -> bool {
     let Some(value) = set_cookie_value(field, name) else {
         return false;
@@ -60,7 +61,7 @@ pub fn clears_cookie(field: &[u8], name: &[u8]) -> bool {
     value.is_empty() || value == b"\"\"" || attributes.any(ends)
 }
 
-/// The value of `name=value`, if it has this name.
+/// Returns the value of `name=value`, if it has this name.
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let at = pair.iter().position(|byte| *byte == b'=')?;
     (pair[..at].trim_ascii() == name).then(|| pair[at + 1..].trim_ascii())

@@ -1,8 +1,9 @@
-//! Backends that an external source names: sets, what changes from one to the next, and when an answer is doubted.
+//! Backends from discovery sources: sets, changes from one set to the next, and doubts about answers.
 //!
-//! A source (a file, DNS, Docker, Kubernetes) answers with all that it knows, again and again. What it names is taken at
-//! once. What it no longer names is taken away, unless the answer looks like a fault of the source: then it is kept until
-//! the answer is confirmed. What the source itself says of a backend (it terminates, it is deleted) is never doubted.
+//! A source (a file, DNS, Docker, Kubernetes) repeatedly answers with its whole set. Backends that the answer adds
+//! are added at once. Backends that the answer lacks are removed, unless the answer looks like a fault of the source:
+//! then they are kept until the answer is confirmed. What the source states about a backend (it terminates, it is
+//! deleted) is never doubted.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -11,20 +12,21 @@ use std::time::Duration;
 
 use super::Time;
 
-/// What a source says of a backend that it names.
+/// State of a backend according to its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DiscoveredState {
-    /// It is there to get requests, as far as the source knows; its health checks decide.
+    /// The backend is meant to get requests; its health checks decide.
     #[default]
     Serving,
-    /// Its own readiness check fails: it drains until that passes. It doesn't end, so nothing on it is cut.
+    /// The backend's own readiness check fails: it drains until the check passes. Its process doesn't end, so nothing
+    /// on it is cut.
     NotReady,
-    /// It is about to end: it drains.
+    /// The backend is about to end: it drains.
     Terminating,
 }
 
 impl DiscoveredState {
-    /// As changes of it are shown.
+    /// Returns the name that is shown in changes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Serving => "serving",
@@ -33,7 +35,7 @@ impl DiscoveredState {
         }
     }
 
-    /// Why a backend in this state drains; `None`: it doesn't.
+    /// Returns why a backend in this state drains; `None`: it doesn't.
     pub const fn drain_reason(self) -> Option<&'static str> {
         match self {
             Self::Serving => None,
@@ -42,7 +44,7 @@ impl DiscoveredState {
         }
     }
 
-    /// The state by whose reason a backend drains.
+    /// Returns the state that belongs to the reason of a drain.
     pub fn of_drain_reason(reason: &str) -> Self {
         match reason {
             reason if Self::NotReady.drain_reason() == Some(reason) => Self::NotReady,
@@ -51,23 +53,23 @@ impl DiscoveredState {
     }
 }
 
-/// A backend as a source names it. `A` is its address.
+/// A backend from a source. `A` is the type of its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveredBackend<A> {
-    /// Where it listens. Another one under the same name is another process.
+    /// Address at which it listens. Another address under the same name means another process.
     pub address: A,
-    /// Its share of the requests; 0: none.
+    /// Weight; 0: no requests.
     pub weight: u32,
-    /// Where it is.
+    /// Zone in which it runs.
     pub zone: Option<String>,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     pub is_backup: bool,
-    /// What the source says of it.
+    /// State according to the source.
     pub state: DiscoveredState,
 }
 
 impl<A> DiscoveredBackend<A> {
-    /// One that serves, with weight 1.
+    /// Creates a serving backend with weight 1.
     pub fn at(address: A) -> Self {
         Self {
             address,
@@ -78,13 +80,13 @@ impl<A> DiscoveredBackend<A> {
         }
     }
 
-    /// Whether it is there to get requests.
+    /// Whether it is meant to get requests.
     pub fn is_serving(&self) -> bool {
         self.state == DiscoveredState::Serving
     }
 }
 
-/// Backends by name, as a source knows them. The order in which it names them means nothing.
+/// A source's backends by name. The order in which the source lists them has no meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveredSet<A>(BTreeMap<String, DiscoveredBackend<A>>);
 
@@ -101,7 +103,7 @@ impl<A> FromIterator<(String, DiscoveredBackend<A>)> for DiscoveredSet<A> {
 }
 
 impl<A> DiscoveredSet<A> {
-    /// Adds one, in the place of any with this name, which is handed back.
+    /// Adds a backend. Replaces one with the same name, which is returned.
     pub fn insert(
         &mut self,
         name: String,
@@ -110,39 +112,39 @@ impl<A> DiscoveredSet<A> {
         self.0.insert(name, backend)
     }
 
-    /// One of them.
+    /// Returns the backend with this name.
     pub fn get(&self, name: &str) -> Option<&DiscoveredBackend<A>> {
         self.0.get(name)
     }
 
-    /// All of them, by name.
+    /// Returns all backends, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &DiscoveredBackend<A>)> {
         self.0.iter().map(|(name, backend)| (&**name, backend))
     }
 
-    /// How many there are, those that terminate included.
+    /// Returns the number of backends, including terminating ones.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no backends.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many serve.
+    /// Returns the number of serving backends.
     pub fn serving(&self) -> usize {
         self.0.values().filter(|one| one.is_serving()).count()
     }
 }
 
-/// What a source has answered: all that it knows.
+/// An answer of a source, with its whole set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceAnswer<A> {
-    /// The backends that there are.
+    /// The backends in the answer.
     pub set: DiscoveredSet<A>,
-    /// Those of earlier answers of which the source has said in so many words that they are gone. That they are missing
-    /// in `set` is no reason for doubt.
+    /// Backends of earlier answers that the source has explicitly reported as deleted. Their absence from `set` is no
+    /// reason for doubt.
     pub deleted: BTreeSet<String>,
 }
 
@@ -158,22 +160,23 @@ impl<A> From<DiscoveredSet<A>> for SourceAnswer<A> {
 /// When an answer is doubted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DoubtPolicy {
-    /// Fewer backends are never left by an answer that just lacks the others.
+    /// Fewest backends that may be left by an answer that merely lacks the others.
     pub min_healthy: usize,
-    /// How long all answers have to lack a backend before it goes, where the first one was doubted.
+    /// Time for which all answers have to lack a backend before it is removed, if the first such answer was doubted.
     pub confirm_after: Duration,
 }
 
-/// Why an answer was not believed.
+/// Why an answer was not applied in full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerDoubt {
-    /// Serving backends that it lacks and that are kept.
+    /// Number of serving backends that it lacks and that are kept.
     pub kept: usize,
-    /// Serving backends that it has.
+    /// Number of serving backends in it.
     pub named: usize,
-    /// Since when answers have been doubted.
+    /// Time since which answers have been doubted.
     pub since: Time,
-    /// When those that are kept go, if the answers go on lacking them; `None`: never, because of `min_healthy`.
+    /// Time at which the kept backends are removed, if answers still lack them; `None`: never, because of
+    /// `min_healthy`.
     pub until: Option<Time>,
 }
 
@@ -189,11 +192,11 @@ impl fmt::Display for AnswerDoubt {
     }
 }
 
-/// What a source said so far, and what of it is in force.
+/// Judge of a source's answers, with the set in force.
 #[derive(Debug, Clone)]
 pub struct AnswerJudge<A> {
     in_force: DiscoveredSet<A>,
-    /// Those in force that the answers lack, and since when all of them have.
+    /// Backends in force that the answers lack, each with the time since which all answers have.
     missing: BTreeMap<String, Time>,
     doubt: Option<AnswerDoubt>,
 }
@@ -209,7 +212,7 @@ impl<A> Default for AnswerJudge<A> {
 }
 
 impl<A: Clone + Eq + Hash> AnswerJudge<A> {
-    /// Goes on with what was in force before: the first answer is judged by it, as any other.
+    /// Continues with the set that was in force before: the first answer is compared with it.
     pub fn resume(in_force: DiscoveredSet<A>) -> Self {
         Self {
             in_force,
@@ -217,22 +220,24 @@ impl<A: Clone + Eq + Hash> AnswerJudge<A> {
         }
     }
 
-    /// What is in force.
+    /// Returns the set in force.
     pub fn in_force(&self) -> &DiscoveredSet<A> {
         &self.in_force
     }
 
-    /// Why the last answer was not believed as a whole.
+    /// Returns why the last answer was not applied in full.
     pub fn doubt(&self) -> Option<&AnswerDoubt> {
         self.doubt.as_ref()
     }
 
-    /// Takes an answer. What it names is in force from now on; what it lacks is no longer, unless it is doubted.
+    /// Applies an answer. Backends in it are in force from now on; backends that it lacks are removed, unless it is
+    /// doubted.
     ///
-    /// An answer is doubted if the serving backends in it are none, less than half of those in force, or less than
-    /// `min_healthy`, and it lacks some that serve without a word of the source about them. These stay until every answer
-    /// for `confirm_after` has lacked them, and where fewer than `min_healthy` would be left, for good. Time goes by with
-    /// answers only: a source that is silent confirms nothing. A backend that is there under another name isn't lacking.
+    /// An answer is doubted if it has no serving backends, less than half of those in force, or less than
+    /// `min_healthy`, and lacks serving backends without an explicit report about them. These are kept until every
+    /// answer for `confirm_after` has lacked them, and permanently if fewer than `min_healthy` would be left. Time
+    /// counts only with answers: a source that does not answer confirms nothing. A backend that is there under
+    /// another name is not lacking.
     pub fn take_answer(&mut self, answer: SourceAnswer<A>, policy: &DoubtPolicy, now: Time) {
         let SourceAnswer { mut set, deleted } = answer;
         let addresses: HashSet<&A> = set.0.values().map(|one| &one.address).collect();
@@ -277,36 +282,36 @@ impl<A: Clone + Eq + Hash> AnswerJudge<A> {
     }
 }
 
-/// One difference between two sets.
+/// A difference between two sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetChange<A> {
-    /// It was not there.
+    /// The backend is new.
     Added {
-        /// Its name.
+        /// Name.
         name: String,
-        /// What it is.
+        /// The new backend.
         backend: DiscoveredBackend<A>,
     },
-    /// It is no longer named.
+    /// The backend is no longer in the set.
     Removed {
-        /// Its name.
+        /// Name.
         name: String,
-        /// What it was.
+        /// The removed backend.
         backend: DiscoveredBackend<A>,
     },
-    /// It is in both sets, and differs.
+    /// The backend is in both sets, and differs.
     Changed {
-        /// Its name.
+        /// Name.
         name: String,
-        /// What it was.
+        /// The backend before.
         from: DiscoveredBackend<A>,
-        /// What it is.
+        /// The backend after.
         to: DiscoveredBackend<A>,
     },
 }
 
 impl<A: Clone + PartialEq> DiscoveredSet<A> {
-    /// What has to change to get from `self` to `new`: first those that come, then those that change, then those that go.
+    /// Returns the changes from `self` to `new`: first added, then changed, then removed backends.
     pub fn changes_to(&self, new: &Self) -> Vec<SetChange<A>> {
         let (mut added, mut changed, mut removed) = (Vec::new(), Vec::new(), Vec::new());
         for (name, to) in &new.0 {

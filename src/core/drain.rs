@@ -1,5 +1,5 @@
-//! Drains: orders to stop sending requests to a backend. Kept as a set, keyed by actor and id; a backend is open when
-//! the set is empty.
+//! Drains: orders to stop sending requests to a backend. They form a set, keyed by actor and ID; a backend is open
+//! when the set is empty.
 
 mod restart;
 
@@ -9,7 +9,7 @@ use super::Time;
 pub(super) use restart::Probed;
 pub use restart::{RestartSign, UNSEEN_AFTER};
 
-/// Who asked for a drain. Each actor lifts its own drains and nobody else's.
+/// Who ordered a drain. Each actor lifts its own drains and no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DrainActor {
     /// The app itself: its probe answered 503, or it closed its listener. Lifted by `rise` passes.
@@ -18,54 +18,54 @@ pub enum DrainActor {
     Supervisor,
     /// A person, through the CLI or the API.
     Operator,
-    /// The configuration: the backend is no longer in the file.
+    /// The configuration: the backend has been removed from it.
     Config,
-    /// A source of backends: it no longer names this one.
+    /// A discovery source: the backend is no longer in its set.
     Discovery,
 }
 
-/// What ends a drain by itself.
+/// What ends a drain, besides `resume` and its expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DrainUntil {
-    /// Only `resume` (or its expiry) ends it.
+    /// Nothing else ends it.
     #[default]
     Resumed,
-    /// It ends when a new incarnation has passed its probes. The sign is what shows a new one, besides what always
-    /// does ([`RestartSign::NewProcess`]).
+    /// A new incarnation that has passed its probes ends it. The sign is an additional way to recognise a new
+    /// incarnation, besides [`RestartSign::NewProcess`].
     Restarted(RestartSign),
 }
 
-/// A request to drain, as the core takes it. Times are absolute.
+/// An order to drain, as the core takes it. Times are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainSpec {
-    /// Who asks.
+    /// Who orders the drain.
     pub actor: DrainActor,
-    /// Tells this actor's drains apart (a lease's id, `"operator"`, a deploy's id). A second order with the
-    /// same actor and id replaces the first's deadline, reason, end and expiry.
+    /// ID by which this actor's drains are told apart (a lease's ID, `"operator"`, a deployment's ID). A second order
+    /// with the same actor and ID replaces the first one's deadline, reason, end and expiry.
     pub id: String,
-    /// For people: shown in status and logs.
+    /// Text for operators: shown in status and logs.
     pub reason: String,
-    /// When what is still in flight is cut. `None`: never.
+    /// When requests that are still in flight are cut. `None`: never.
     pub deadline: Option<Time>,
-    /// What ends it by itself.
+    /// What else ends the drain.
     pub until: DrainUntil,
-    /// When it ends by itself in any case; the backend then opens only after `rise` fresh passes.
+    /// When it expires; the backend then opens only after `rise` fresh passes.
     pub expires: Option<Time>,
 }
 
-/// How a drain ended for those who wait for it.
+/// How a drain ended, for the requests that wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainOutcome {
-    /// Nothing in flight, and no connection of ours is open.
+    /// Nothing is in flight, and no connection to the backend is open.
     Drained,
     /// The deadline passed and `cut` requests and streams were cut.
     TimedOut {
-        /// How many were still in flight at the deadline.
+        /// Number of requests and streams still in flight at the deadline.
         cut: u32,
     },
     /// The backend's process died while requests were in flight on it.
     Died {
-        /// How many requests it took along.
+        /// Number of requests that were lost.
         lost: u32,
     },
     /// The drain was lifted before it was complete.
@@ -73,7 +73,7 @@ pub enum DrainOutcome {
 }
 
 impl DrainActor {
-    /// As the API and the metrics write it.
+    /// Returns the name in the API and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::App => "app",
@@ -86,7 +86,7 @@ impl DrainActor {
 }
 
 impl DrainSpec {
-    /// The drain that it opens, or has opened at an earlier time.
+    /// Returns the open drain, with the time at which it began.
     pub fn opened(self, since: Time) -> OpenDrain {
         OpenDrain {
             actor: self.actor,
@@ -102,7 +102,7 @@ impl DrainSpec {
 }
 
 impl DrainUntil {
-    /// As the API writes it.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Resumed => "resumed",
@@ -110,7 +110,7 @@ impl DrainUntil {
         }
     }
 
-    /// What shows the restart that ends it; `None`: no restart does.
+    /// Returns the sign of the restart that ends the drain; `None`: no restart does.
     pub const fn sign(self) -> Option<RestartSign> {
         match self {
             Self::Resumed => None,
@@ -120,7 +120,7 @@ impl DrainUntil {
 }
 
 impl DrainOutcome {
-    /// As the API and the metrics write it.
+    /// Returns the name in the API and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Drained => "drained",
@@ -131,7 +131,7 @@ impl DrainOutcome {
     }
 }
 
-/// One open drain: the order, and since when.
+/// An open drain: the order, and the time since which it is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenDrain {
     /// See [`DrainSpec::actor`].
@@ -146,25 +146,25 @@ pub struct OpenDrain {
     pub until: DrainUntil,
     /// See [`DrainSpec::expires`].
     pub expires: Option<Time>,
-    /// When the first order with this actor and id came.
+    /// Time of the first order with this actor and ID.
     pub since: Time,
-    /// It waits for a restart, and for some time none has been seen: the same process goes on passing its probes.
+    /// Whether it waits for a restart that has not been seen for some time: the same process still passes its probes.
     pub unseen: bool,
 }
 
-/// A drain and what is remembered of it.
+/// A drain with its internal state.
 #[derive(Debug, Clone)]
 struct DrainEntry {
     drain: OpenDrain,
-    /// The incarnation that it was asked for; `restarted` means a later one.
+    /// Incarnation at the time of the order; `restarted` means a later one.
     incarnation: u64,
-    /// When the last order with this actor and id came.
+    /// Time of the last order with this actor and ID.
     asked: Time,
-    /// When every process that it was asked for had ended, where these can be watched.
+    /// Time at which all processes that were there at the time of the order had ended, if these can be watched.
     ended: Option<Time>,
-    /// Its expiry has passed: fresh passes lift it.
+    /// Whether it has expired: fresh passes lift it.
     expired: bool,
-    /// Its deadline has been dealt with.
+    /// Whether its deadline has been handled.
     spent: bool,
 }
 
@@ -173,47 +173,47 @@ struct DrainEntry {
 pub struct DrainSet(BTreeMap<(DrainActor, String), DrainEntry>);
 
 impl DrainSet {
-    /// Nothing is closed.
+    /// Whether there is no drain.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Every drain, by actor and id.
+    /// Returns all drains, by actor and ID.
     pub fn iter(&self) -> impl Iterator<Item = (&(DrainActor, String), &OpenDrain)> {
         self.0.iter().map(|(key, entry)| (key, &entry.drain))
     }
 
-    /// Whether this actor has one open.
+    /// Whether this actor has an open drain.
     pub fn has(&self, actor: DrainActor) -> bool {
         self.0.keys().any(|key| key.0 == actor)
     }
 
-    /// Whether nobody but the app has one open (true where there is none).
+    /// Whether no actor but the app has an open drain (`true` if there is none).
     pub fn only_app(&self) -> bool {
         self.0.keys().all(|key| key.0 == DrainActor::App)
     }
 
-    /// Whether one of them ends with a restart.
+    /// Whether a drain ends with a restart.
     pub fn restarting(&self) -> bool {
         self.0
             .values()
             .any(|entry| entry.drain.until.sign().is_some())
     }
 
-    /// Whether one of them has passed its expiry and waits for fresh passes.
+    /// Whether a drain has expired and waits for fresh passes.
     pub fn any_expired(&self) -> bool {
         self.0.values().any(|entry| entry.expired)
     }
 
-    /// Puts a drain in its place. It is meant for the process that is there now: `restarted` counts from
-    /// `incarnation`, also where it replaces an earlier order.
+    /// Adds or replaces a drain. The order is meant for the present process: `restarted` counts from `incarnation`,
+    /// even if an earlier order is replaced.
     pub(super) fn put(&mut self, order: DrainSpec, incarnation: u64, now: Time) {
         let key = (order.actor, order.id.clone());
         let since = self.0.get(&key).map_or(now, |entry| entry.drain.since);
         self.insert(order.opened(since), incarnation, now, false);
     }
 
-    /// Puts a drain in as it was. There is nothing left for its deadline to cut.
+    /// Restores a drain as it was. Nothing is left that its deadline could cut.
     pub(super) fn put_back(&mut self, drain: OpenDrain, incarnation: u64, now: Time) {
         self.insert(drain, incarnation, now, true);
     }
@@ -231,20 +231,20 @@ impl DrainSet {
             .insert((entry.drain.actor, entry.drain.id.clone()), entry);
     }
 
-    /// All of them are meant for this incarnation: those that wait for a restart wait for a later one.
+    /// Sets the incarnation of all drains: those that wait for a restart wait for a later incarnation.
     pub(super) fn count_from(&mut self, incarnation: u64) {
         for entry in self.0.values_mut() {
             entry.incarnation = incarnation;
         }
     }
 
-    /// The incarnation that this drain was asked for.
+    /// Returns the incarnation at the time of the drain's order.
     pub(super) fn asked_for(&self, actor: DrainActor, id: &str) -> Option<u64> {
         let entry = self.0.get(&(actor, id.to_owned()))?;
         Some(entry.incarnation)
     }
 
-    /// Gives an open drain another reason; says whether there is one.
+    /// Changes the reason of an open drain; returns whether it exists.
     pub(super) fn explain(&mut self, actor: DrainActor, id: &str, reason: &str) -> bool {
         let found = self
             .0
@@ -256,14 +256,15 @@ impl DrainSet {
         })
     }
 
-    /// Takes out what `which` names; says whether there was any.
+    /// Removes the drains for which `which` returns `true`; returns whether there were any.
     pub(super) fn lift(&mut self, which: impl Fn(&OpenDrain) -> bool) -> bool {
         let before = self.0.len();
         self.0.retain(|_, entry| !which(&entry.drain));
         self.0.len() != before
     }
 
-    /// Takes out what fresh passes of `incarnation` lift: the app's, what waited for a restart, what expired.
+    /// Removes the drains that fresh passes of `incarnation` lift: the app's own, those that waited for a restart,
+    /// expired ones.
     pub(super) fn lift_passed(&mut self, incarnation: u64) -> bool {
         let before = self.0.len();
         self.0.retain(|key, entry| {
@@ -273,7 +274,7 @@ impl DrainSet {
         self.0.len() != before
     }
 
-    /// Takes out the drains that only fresh passes could have lifted, when no such passes will come.
+    /// Removes the drains that only fresh passes could have lifted, when no such passes will come.
     pub(super) fn lift_absent(&mut self) -> bool {
         let before = self.0.len();
         self.0
@@ -281,7 +282,7 @@ impl DrainSet {
         self.0.len() != before
     }
 
-    /// Makes one of them expire at `at`, if it would not before.
+    /// Makes a drain expire at `at`, if it would not expire earlier.
     pub(super) fn hasten(&mut self, actor: DrainActor, id: &str, at: Time) {
         if let Some(entry) = self.0.get_mut(&(actor, id.to_owned())) {
             let sooner = entry.drain.expires.map_or(at, |expires| expires.min(at));
@@ -289,7 +290,7 @@ impl DrainSet {
         }
     }
 
-    /// Notes the expiries that are due; says whether there was any.
+    /// Marks drains whose expiry is due; returns whether there were any.
     pub(super) fn expire(&mut self, now: Time) -> bool {
         let mut any = false;
         for entry in self.0.values_mut() {
@@ -301,29 +302,29 @@ impl DrainSet {
         any
     }
 
-    /// The next expiry.
+    /// Returns the next expiry.
     pub(super) fn next_expiry(&self) -> Option<Time> {
         let open = self.0.values().filter(|entry| !entry.expired);
         open.filter_map(|entry| entry.drain.expires).min()
     }
 
-    /// The earliest deadline that has not been dealt with.
+    /// Returns the earliest deadline that has not been handled.
     pub(super) fn deadline(&self) -> Option<Time> {
         let open = self.0.values().filter(|entry| !entry.spent);
         open.filter_map(|entry| entry.drain.deadline).min()
     }
 
-    /// Whether some deadline has been dealt with.
+    /// Whether a deadline has been handled.
     pub(super) fn any_spent(&self) -> bool {
         self.0.values().any(|entry| entry.spent)
     }
 
-    /// Whether every process that one of them was asked for has ended.
+    /// Whether all processes that were there at the time of some drain's order have ended.
     pub(super) fn any_ended(&self) -> bool {
         self.0.values().any(|entry| entry.ended.is_some())
     }
 
-    /// Deadlines up to `now` have been dealt with.
+    /// Marks deadlines up to `now` as handled.
     pub(super) fn mark_deadlines_spent(&mut self, now: Time) {
         for entry in self.0.values_mut() {
             entry.spent |= entry.drain.deadline.is_some_and(|at| at <= now);

@@ -1,4 +1,4 @@
-//! What goes into [`BackendState::step`](super::backend::BackendState::step) and what comes out of it.
+//! Input and output of [`BackendState::step`](super::backend::BackendState::step).
 
 use super::Time;
 use super::drain::{DrainActor, DrainOutcome, DrainSpec};
@@ -7,42 +7,43 @@ use super::state::DerivedState;
 /// The result of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeResult {
-    /// 2xx, or what `expect` lists.
+    /// 2xx, or a status in `expect`.
     Pass,
     /// 503: the app says that it is draining.
     Unavailable,
-    /// Connection refused (or the unix socket is gone): nobody listens.
+    /// Connection refused (or the unix socket is gone): no process listens.
     Refused,
     /// Connected, then reset or closed without an answer.
     Reset,
-    /// Another status.
+    /// Another status code.
     Status(u16),
-    /// No answer within `timeout`.
+    /// No response within `timeout`.
     Timeout,
 }
 
-/// The numbers that judge a backend. Runtime form of `[pool.health]` and `[pool.drain]`.
+/// Settings by which a backend is judged. Run-time form of `[pool.health]` and `[pool.drain]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendPolicy {
-    /// Passes in a row that make it up.
+    /// Consecutive passes after which the backend is up.
     pub rise: u32,
-    /// Failures in a row that make it down.
+    /// Consecutive failures after which the backend is down.
     pub fall: u32,
-    /// Time-outs in a row that make it down, while another eligible one answers in time.
+    /// Consecutive timeouts after which the backend is down, if another eligible backend answers in time.
     pub fall_timeout: u32,
-    /// Between probes.
+    /// Time between probes.
     pub interval: Time,
-    /// Between probes while starting, and after a first failure or hint.
+    /// Time between probes while starting, and after a first failure or hint.
     pub fast_interval: Time,
-    /// A backend that stopped by itself becomes `down` (with an alert) when it stays away longer.
+    /// Longest absence of a backend that stopped by itself, after which it becomes `down` (with an alert).
     pub absent_after: Time,
     /// Whether an app's own 503 sets a cutting deadline.
     pub cut_on_503: bool,
-    /// The drain's deadline where the asker names none.
+    /// Deadline of a drain whose order has none.
     pub drain_deadline: Time,
-    /// Streams and upgrades end this long before the deadline, spread over it.
+    /// Time before the deadline at which streams and upgrades begin to be closed, spread until the deadline.
     pub close_spread: Time,
-    /// Clients with a session still go to a backend that drains ([`HandOver`](super::sticky::hand_over::HandOver)).
+    /// Whether clients with a session may still use a draining backend
+    /// ([`HandOver`](super::sticky::hand_over::HandOver)).
     pub finishes_sessions: bool,
 }
 
@@ -63,142 +64,143 @@ impl Default for BackendPolicy {
     }
 }
 
-/// What only the edge knows at the time of an event.
+/// Facts at the time of an event that only the edge knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EventContext {
-    /// Requests, streams and upgrades in flight on this backend.
+    /// Number of requests, streams and upgrades in flight on this backend.
     pub in_flight: u32,
-    /// Sessions that it has, where drains finish them; else 0.
+    /// Number of its sessions, if drains finish them; else 0.
     pub sessions: u32,
-    /// It is eligible, and no other eligible one of its pool answers its probes in time: where all of them are slow at
-    /// once, it is the machine or the network, and taking some out would only burden the rest.
+    /// Whether it is eligible, and no other eligible backend of its pool answers its probes in time. If all of them
+    /// are slow at once, the cause is the machine or the network, and taking some out would only burden the rest.
     pub irreplaceable: bool,
 }
 
-/// What happens to a backend.
+/// An event of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendEvent {
     /// A probe ended.
     Probed {
         /// Its result.
         probe: ProbeResult,
-        /// When it was begun: one that began before a drain or restart says nothing about what came after.
+        /// When it began: a probe that began before a drain or restart says nothing about what came after.
         began: Time,
-        /// Identity of the listening socket where it can be known (same host): a change is a new incarnation.
+        /// Inode of the listening socket, if it can be known (same host): a change means a new incarnation.
         listener: Option<u64>,
     },
-    /// The sentinel or a pooled connection was closed by its peer. Asks for a probe, proves nothing.
+    /// The peer closed the sentinel or a pooled connection. Causes a probe, and proves nothing.
     PeerClosed,
-    /// Traffic saw 503, refused or reset. Asks for a probe, evicts nothing.
+    /// Traffic saw a 503, a refused connection or a reset. Causes a probe, and evicts nothing.
     Hint,
-    /// Requests broke on the backend: their connections died before the responses were complete, whether or not they
-    /// could be retried elsewhere. Asks for a probe; if that finds the process gone, a drain that waits ends as
-    /// [`DrainOutcome::Died`] with these.
+    /// Requests on the backend were lost: their connections broke before the responses were complete, whether or not
+    /// they could be retried elsewhere. Causes a probe; if that finds the process gone, a drain that waits ends as
+    /// [`DrainOutcome::Died`] with these requests.
     Lost {
-        /// How many.
+        /// Number of lost requests.
         requests: u32,
     },
-    /// Somebody asks for a drain.
+    /// A drain is ordered.
     Drain(DrainSpec),
-    /// The operator's drains are lifted; with `all`, everybody's. Where `all` lifts the app's own, or where the
-    /// backend was drained, `rise` new passes are asked for: a process that answers 503 or refuses may not be
+    /// The operator's drains are lifted; with `all`, the drains of all actors. If `all` lifts the app's own drain, or
+    /// if the backend was drained, `rise` new passes are needed: a process that answers 503 or refuses may not be
     /// healthy, nor may one that was not watched.
     Resume {
-        /// Lift every actor's drains.
+        /// Whether the drains of all actors are lifted.
         all: bool,
     },
-    /// Whoever asked for this drain takes it back, and nothing else: lifted as in [`BackendEvent::Resume`].
+    /// The actor that ordered this drain withdraws it, and no other: lifted as in [`BackendEvent::Resume`].
     Withdrawn {
-        /// Who asked.
+        /// Who ordered the drain.
         actor: DrainActor,
-        /// The drain's id.
+        /// ID of the drain.
         id: String,
     },
-    /// Whoever asked for this drain is gone and will not come back to lift it: it expires at this time at the
-    /// latest.
+    /// The actor that ordered this drain is gone and will not lift it: it expires at this time at the latest.
     Orphaned {
-        /// Who asked.
+        /// Who ordered the drain.
         actor: DrainActor,
-        /// The drain's id.
+        /// ID of the drain.
         id: String,
-        /// When it ends by itself, after fresh passes.
+        /// When it expires, so that fresh passes lift it.
         expires: Time,
     },
-    /// Every process that accepted connections on the backend's listening socket when this drain was asked for has
-    /// ended, or let go of the socket: for a drain that waits for that ([`RestartSign::Exit`](super::drain::RestartSign)).
+    /// Every process that accepted connections on the backend's listening socket when this drain was ordered has
+    /// ended or closed the socket: for a drain that waits for that
+    /// ([`RestartSign::Exit`](super::drain::RestartSign)).
     Ended {
-        /// Who asked for the drain.
+        /// Who ordered the drain.
         actor: DrainActor,
-        /// The drain's id.
+        /// ID of the drain.
         id: String,
     },
-    /// Whoever asked for this drain says that another process runs now: the drain ends. Unless probes have seen the new
-    /// process already, it is a new incarnation from here on, and health decides when it takes requests.
+    /// The actor that ordered this drain reports that another process runs now: the drain ends. Unless probes have
+    /// seen the new process already, it is a new incarnation from here on, and health decides when it takes requests.
     RunsAgain {
-        /// Who asked.
+        /// Who ordered the drain.
         actor: DrainActor,
-        /// The drain's id.
+        /// ID of the drain.
         id: String,
     },
-    /// A lease ended: its drains (actor supervisor, this id) are lifted; from drained, as in [`BackendEvent::Resume`].
+    /// A lease has ended: its drains (actor `supervisor`, this ID) are lifted; if drained, as in
+    /// [`BackendEvent::Resume`].
     LeaseEnded {
-        /// The lease's id.
+        /// ID of the lease.
         id: String,
     },
-    /// The edge saw the gate closed, permits at zero and every connection of ours closed, in this epoch.
+    /// In this epoch, the edge saw the gate closed, no permits, and all connections to the backend closed.
     Quiesced {
-        /// The epoch it saw.
+        /// The epoch.
         epoch: u64,
     },
-    /// Another process is behind it (registered again, another address).
+    /// Another process is behind the backend (registered again, another address).
     Replaced,
-    /// Time passed: a deadline, an expiry or `absent_after` may be due.
+    /// Time has passed: a deadline, an expiry or `absent_after` may be due.
     Tick,
 }
 
-/// What the edge has to do.
+/// An effect that the edge has to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendEffect {
     /// Open the gate.
     OpenGate,
-    /// Close the gate; idle connections of older epochs are evicted, pooled ones no longer picked.
+    /// Close the gate; evict idle connections of older epochs, and no longer pick pooled ones.
     CloseGate,
-    /// Close the gate to all but clients with a session, until [`BackendEffect::CloseGate`] comes.
+    /// Close the gate to all but clients with a session, until [`BackendEffect::CloseGate`] follows.
     CloseGateToNew,
-    /// A new epoch: connections of earlier ones are evicted and never picked again.
+    /// Begin a new epoch: connections of earlier epochs are evicted and never picked again.
     NewEpoch(u64),
     /// Probe at once.
     ProbeNow,
-    /// End streams and upgrades in their orderly way, spread evenly between these two times. `restarting`
-    /// picks close code 1012 over 1001.
+    /// Close streams and upgrades in an orderly way, spread evenly between these two times. `restarting` selects
+    /// close code 1012 instead of 1001.
     EndStreams {
-        /// From here…
+        /// Time of the first close.
         from: Time,
-        /// …to here (the deadline).
+        /// Time of the last close (the deadline).
         until: Time,
-        /// The drain ends with a restart.
+        /// Whether the drain ends with a restart.
         restarting: bool,
     },
-    /// The deadline: cut what is in flight.
+    /// Cut the requests in flight, because the deadline has passed.
     Cut,
     /// Answer the requests that wait for this backend's drain.
     Announce(DrainOutcome),
-    /// Warn: this drain waits for a restart, and the same process goes on passing its probes.
+    /// Warn that this drain waits for a restart while the same process still passes its probes.
     Unseen {
-        /// Who asked for the drain.
+        /// Who ordered the drain.
         actor: DrainActor,
-        /// The drain's id.
+        /// ID of the drain.
         id: String,
     },
-    /// The state changed: for log, event stream and snapshot.
+    /// The state has changed: for log, event stream and snapshot.
     Changed {
-        /// Before.
+        /// State before.
         from: DerivedState,
-        /// After.
+        /// State after.
         to: DerivedState,
-        /// Why, for people.
+        /// Reason, as text.
         reason: String,
-        /// The change deserves an operator's attention (planned drains never alert).
+        /// Whether the change deserves an operator's attention (planned drains never alert).
         alert: bool,
     },
 }

@@ -1,16 +1,16 @@
 //! Names of header fields, looked up in any spelling.
 
-/// A set of field names. Case makes no difference, and neither does `_` for `-`, which apps that speak CGI or WSGI
-/// can't tell apart: a client that sends `X_User` shall not get around a rule for `X-User`.
+/// A set of field names. Case is ignored, and `_` counts as `-`, because apps that use CGI or WSGI can't tell them
+/// apart: a client that sends `X_User` must not get around a rule for `X-User`.
 #[derive(Debug, Default)]
 pub struct FieldNames {
-    /// A bit for each length of a name, modulo 64: it rules out most fields of a head.
+    /// A bit for each length of a name, modulo 64, which rules out most fields of a head.
     lengths: u64,
     names: Vec<Box<[u8]>>,
 }
 
 impl FieldNames {
-    /// These.
+    /// Creates a set of these names.
     pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let mut set = Self::default();
         for name in names {
@@ -23,30 +23,30 @@ impl FieldNames {
         set
     }
 
-    /// Its names, as they are compared.
+    /// Returns the names in the form in which they are compared.
     pub fn each(&self) -> impl Iterator<Item = &str> {
         let names = self.names.iter();
         names.filter_map(|name| std::str::from_utf8(name).ok())
     }
 
-    /// Whether it has none.
+    /// Whether the set has no names.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// Whether it has this one, in any spelling.
+    /// Whether the set contains this name, in any spelling.
     #[inline]
     pub fn has(&self, name: &[u8]) -> bool {
         self.has_length(name.len()) && self.has_folded(name)
     }
 
-    /// Whether it may have a name of so many bytes.
+    /// Whether the set may contain a name of this length in bytes.
     #[inline]
     pub fn has_length(&self, length: usize) -> bool {
         self.lengths & length_bit(length) != 0
     }
 
-    /// Whether it has a name that begins so, of which no more than this was kept.
+    /// Whether the set contains a name that begins with `start`, for a name of which only this part was kept.
     pub fn has_longer(&self, start: &[u8]) -> bool {
         let is_longer = |other: &[u8]| {
             let same = start.iter().zip(other).all(|(a, b)| fold(*a) == *b);

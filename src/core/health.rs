@@ -1,23 +1,23 @@
-//! What probes say: rows of passes, failures and time-outs, and when another process has taken over.
+//! Judgement of probes: consecutive passes, failures and timeouts, and whether another process has taken over.
 
 use super::Time;
 use super::event::{BackendPolicy, ProbeResult};
 use super::state::BackendHealth;
 
-/// What the backend's drains and pool mean for the judgement of a probe.
+/// State of the backend's drains and pool that matters for the judgement of a probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JudgeContext {
-    /// Drains are open.
+    /// Whether drains are open.
     pub drained: bool,
-    /// The app's own is among them.
+    /// Whether the app's own drain is among them.
     pub drained_by_app: bool,
-    /// No other eligible one answers in time.
+    /// Whether no other eligible backend answers in time.
     pub irreplaceable: bool,
-    /// By the sign of some drain, the process that passes probes now is another one.
+    /// Whether, by the sign of some drain, the process that passes probes now is another one.
     pub replaced: bool,
 }
 
-/// One probe, as it ended.
+/// One ended probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProbeSample {
     pub probe: ProbeResult,
@@ -25,44 +25,44 @@ pub(super) struct ProbeSample {
     pub listener: Option<u64>,
 }
 
-/// What a probe changed.
+/// Findings of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ProbeFinding {
-    /// The probe began too early to count. Nothing else is set then.
+    /// Whether the probe began too early to count. Nothing else is set then.
     pub stale: bool,
-    /// Another process answers.
+    /// Whether another process answers.
     pub reborn: bool,
-    /// The row of passes is long enough.
+    /// Whether there are enough consecutive passes.
     pub risen: bool,
-    /// The app says that it is draining.
+    /// Whether the app reports that it is draining.
     pub unavailable: bool,
-    /// It closed its connections and now refuses: it is stopping.
+    /// Whether it closed its connections and now refuses new ones: it is stopping.
     pub stopping: bool,
-    /// The row of failures or of time-outs is long enough.
+    /// Whether there are enough consecutive failures or timeouts.
     pub fell: bool,
 }
 
-/// The judge of one backend's probes.
+/// Judge of one backend's probes.
 #[derive(Debug, Clone)]
 pub(super) struct HealthJudge {
     health: BackendHealth,
     passes: u32,
     failures: u32,
     timeouts: u32,
-    /// Probes that began earlier say nothing.
+    /// Probes that began earlier don't count.
     fresh_since: Time,
-    /// Since when no probe was answered.
+    /// Time since which no probe was answered.
     failing_since: Option<Time>,
-    /// A connect was refused and none has been accepted since.
+    /// Whether a connection was refused and none has been accepted since.
     refused: bool,
-    /// This incarnation has answered a probe.
+    /// Whether this incarnation has answered a probe.
     met: bool,
     listener: Option<u64>,
-    /// The peer closed a connection then, and no later probe was answered.
+    /// When the peer closed a connection, if no later probe was answered.
     closed_by_peer: Option<Time>,
-    /// When the last probe was begun that did not pass.
+    /// When the last probe that did not pass began.
     gap: Option<Time>,
-    /// A hint asked for a probe soon.
+    /// Whether a hint asked for an early probe.
     hinted: bool,
 }
 
@@ -84,7 +84,7 @@ impl HealthJudge {
         }
     }
 
-    /// A judge that starts from the findings of another one: up, with this listening socket.
+    /// Creates a judge from the findings of another one: up, with this listening socket.
     pub(super) fn known(now: Time, listener: Option<u64>) -> Self {
         Self {
             health: BackendHealth::Up,
@@ -94,7 +94,7 @@ impl HealthJudge {
         }
     }
 
-    /// A judge that starts from the findings of another one: down.
+    /// Creates a judge from the findings of another one: down.
     pub(super) fn known_down(now: Time) -> Self {
         Self {
             health: BackendHealth::Down,
@@ -103,7 +103,7 @@ impl HealthJudge {
         }
     }
 
-    /// The listening socket that probes have met, where that is known.
+    /// Returns the inode of the listening socket that probes have reached, if known.
     pub(super) fn listener(&self) -> Option<u64> {
         self.listener
     }
@@ -120,35 +120,35 @@ impl HealthJudge {
         self.timeouts
     }
 
-    /// When the last probe was begun that did not pass.
+    /// Returns when the last probe that did not pass began.
     pub(super) fn gap(&self) -> Option<Time> {
         self.gap
     }
 
-    /// Traffic or a broken connection asks for a probe soon.
+    /// Asks for an early probe, because of traffic or a broken connection.
     pub(super) fn hint(&mut self) {
         self.hinted = true;
     }
 
-    /// The peer closed a connection.
+    /// Notes that the peer closed a connection.
     pub(super) fn peer_closed(&mut self, now: Time) {
         self.hinted = true;
         self.closed_by_peer = Some(now);
     }
 
-    /// Probes that began before `now` say nothing any more.
+    /// Ignores probes that began before `now`.
     pub(super) fn forget_before(&mut self, now: Time) {
         self.fresh_since = now;
     }
 
-    /// A new row of passes is asked for, begun from `now` on. Absence, too, counts from now.
+    /// Requires new consecutive passes that begin from `now` on. Absence also counts from now.
     pub(super) fn ask_again(&mut self, now: Time) {
         self.passes = 0;
         self.fresh_since = now;
         self.failing_since = self.failing_since.map(|_| now);
     }
 
-    /// Its health counts as unknown until a new row of passes.
+    /// Sets the health to unknown until there are enough consecutive passes again.
     pub(super) fn reset_health(&mut self, now: Time) {
         if self.health == BackendHealth::Up {
             self.health = BackendHealth::Starting;
@@ -156,19 +156,19 @@ impl HealthJudge {
         self.ask_again(now);
     }
 
-    /// It stayed away too long.
+    /// Sets the health to down after too long an absence.
     pub(super) fn give_up(&mut self) {
         self.health = BackendHealth::Down;
     }
 
-    /// When it has stayed away too long: for those that only passes could open.
+    /// Returns when the absence is too long, for backends that only passes can open.
     pub(super) fn absent_at(&self, policy: &BackendPolicy, waits_for_passes: bool) -> Option<Time> {
         let waits = waits_for_passes || self.health == BackendHealth::Starting;
         let since = self.failing_since.filter(|_| waits)?;
         Some(since.saturating_add(policy.absent_after))
     }
 
-    /// Whether the next probe should come soon.
+    /// Whether the next probe should come early.
     pub(super) fn in_a_hurry(&self, policy: &BackendPolicy, waits_for_passes: bool) -> bool {
         let waits = waits_for_passes || self.health == BackendHealth::Down;
         let on_its_way = waits && self.passes > 0 && self.passes < policy.rise;
@@ -176,7 +176,7 @@ impl HealthJudge {
         self.health == BackendHealth::Starting || self.hinted || on_its_way || falling
     }
 
-    /// Takes in one probe.
+    /// Processes one probe.
     pub(super) fn take(
         &mut self,
         sample: ProbeSample,
@@ -236,8 +236,9 @@ impl HealthJudge {
         finding
     }
 
-    /// Another listening socket, an answer after a refusal, or what a drain's asker has named. The first process to answer at all is no new
-    /// one, unless somebody closed this backend or gave it up before.
+    /// Whether another process answers: another listening socket, an answer after a refusal, or the sign that a
+    /// drain's order has chosen. The first process to answer at all is no new one, unless the backend was closed or
+    /// given up before.
     fn is_another(&self, sample: ProbeSample, setting: JudgeContext) -> bool {
         if let (Some(was), Some(is)) = (self.listener, sample.listener)
             && was != is
@@ -273,8 +274,8 @@ impl HealthJudge {
         self.failures >= policy.fall && self.take_down(setting)
     }
 
-    /// The probe got no connection, or one that was closed at once. Some apps go on accepting while they stop, and
-    /// close each connection: one that has just closed another connection, too, is stopping.
+    /// Handles a probe that got no connection, or one that was closed at once. Some apps still accept connections
+    /// while they stop, and close each: an app that has just closed another connection, too, is stopping.
     fn turned_away(
         &mut self,
         finding: &mut ProbeFinding,
@@ -290,7 +291,8 @@ impl HealthJudge {
         finding.fell = self.failed(setting, policy, now);
     }
 
-    /// Takes a backend as down. One that stops by itself gets `absent_after` first, and one that starts is not down.
+    /// Sets the backend to down. A backend that stops by itself first gets `absent_after`, and one that starts is not
+    /// down.
     fn take_down(&mut self, setting: JudgeContext) -> bool {
         if self.health != BackendHealth::Up || setting.drained_by_app {
             return false;

@@ -1,30 +1,30 @@
-//! Requests that wait because nothing is eligible: who may wait, for how long, and how they are let go.
+//! Requests that wait because no backend is eligible: which may wait, for how long, and how they are released.
 
 use super::Time;
 
-/// What to do with a request while nothing is eligible.
+/// What to do with a request while no backend is eligible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnEmpty {
-    /// It waits.
+    /// Hold the request.
     #[default]
     Hold,
-    /// 503 at once.
+    /// Answer 503 at once.
     Fail,
-    /// It goes to a backend that is down or drained by the app itself; where there is none, it waits.
+    /// Send the request to a backend that is down or drained by the app itself; if there is none, hold it.
     FailOpen,
 }
 
-/// `[pool.hold]`.
+/// Run-time form of `[pool.hold]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldLimits {
-    /// What to do while nothing is eligible.
+    /// What to do while no backend is eligible.
     pub on_empty: OnEmpty,
-    /// Longest wait of one request, over all its waits. Default 10 s.
+    /// Longest wait of one request, over all its waits. Default: 10 s.
     pub timeout: Time,
-    /// Waiting requests at most. Default 10,000: what comes in `timeout` at 1,000 a second. Each has its client's
-    /// connection anyway; what memory they take beyond that, `max_bytes` bounds.
+    /// Most waiting requests. Default: 10,000, which come within `timeout` at 1,000 a second. Each has its client's
+    /// connection anyway; the memory that they take beyond that is limited by `max_bytes`.
     pub max_requests: usize,
-    /// Their buffered bytes at most. Default 16 MiB.
+    /// Most bytes that are buffered for them. Default: 16 MiB.
     pub max_bytes: u64,
 }
 
@@ -39,55 +39,55 @@ impl Default for HoldLimits {
     }
 }
 
-/// The requests that wait already.
+/// Totals of the requests that wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeldTotals {
-    /// How many.
+    /// Number of requests.
     pub requests: usize,
     /// Bytes that are buffered for them.
     pub bytes: u64,
 }
 
-/// A request that found nothing eligible.
+/// A request that found no eligible backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldCandidate {
-    /// Bytes that it would hold while it waits.
+    /// Bytes that would be buffered for it while it waits.
     pub bytes: u64,
-    /// When it first waited (now, for the first time).
+    /// When it first waited (if it has not waited yet: now).
     pub since: Time,
-    /// Some backend may be used by fail-open and was not tried by this request.
+    /// Whether fail-open may use some backend that this request has not tried.
     pub may_fail_open: bool,
 }
 
-/// What becomes of it.
+/// What happens to the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldAdmission {
-    /// It waits, until then at most; after that [`HoldRefusal::TooLong`].
+    /// It waits until this time at most; after that [`HoldRefusal::TooLong`].
     Hold {
-        /// When its wait is over.
+        /// End of its wait.
         until: Time,
     },
-    /// 503 with `Retry-After`.
+    /// It is answered with 503 and `Retry-After`.
     Fail(HoldRefusal),
     /// It may try a backend for which [`BackendState::may_fail_open`](super::backend::BackendState::may_fail_open) holds.
     FailOpen,
 }
 
-/// Why it may not wait (any longer).
+/// Why a request may not wait (any longer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldRefusal {
-    /// The configuration says so.
+    /// The configuration does not allow it.
     Configured,
-    /// Too many wait.
+    /// Too many requests wait.
     Requests,
     /// Too many bytes are buffered.
     Bytes,
-    /// It has waited long enough.
+    /// The request has waited long enough.
     TooLong,
 }
 
 impl HoldRefusal {
-    /// The configuration's key that decided, for the operator's log.
+    /// Returns the configuration key that decided, for the operator's log.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Configured => "hold.on_empty",
@@ -97,7 +97,7 @@ impl HoldRefusal {
         }
     }
 
-    /// The same for the client, who knows nothing of the configuration.
+    /// Returns the reason for the client, who does not know the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Configured => "no backend is ready",
@@ -109,7 +109,7 @@ impl HoldRefusal {
     }
 }
 
-/// Whether a request may wait.
+/// Decides whether a request may wait.
 pub fn admit(
     held: HeldTotals,
     waiter: HoldCandidate,
@@ -134,49 +134,50 @@ pub fn admit(
     HoldAdmission::Hold { until }
 }
 
-/// The `Retry-After` of those that failed, in seconds: about as long as a restart takes, and never 0.
+/// Value of `Retry-After` in such a 503, in seconds: about as long as a restart takes, and never 0.
 pub const RETRY_AFTER: u32 = 2;
 
-/// When a request that waits although something is eligible (it has tried that, and could not connect) should
-/// try again, counted from the start of its wait: the state may never change, if the refusal was a passing one.
+/// Returns when a request that waits although a backend is eligible (it has tried that, and could not connect) should
+/// try again, counted from the start of its wait, because after a temporary refusal the state may never change.
 /// `round` counts its waits, from 0.
 pub const fn second_look(round: u32) -> Time {
     let doublings = if round > 4 { 4 } else { round };
     Time::from_millis(50 << doublings)
 }
 
-/// Requests per eligible backend that are let go at once, at first: what a cold process takes without harm.
+/// Requests per eligible backend that are released at first: a number that a cold process takes without harm.
 const FIRST: u64 = 4;
-/// Between two releases; each is twice as large as the one before. 1000 requests on one backend take 80 ms.
+/// Time between two releases, each of which is twice as large as the one before. 1000 requests on one backend take
+/// 80 ms.
 const PACE: Time = Time::from_millis(10);
 
-/// How many of those that wait may go now.
+/// How many of the waiting requests may go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldRelease {
-    /// This many, the oldest first.
+    /// Number of requests to release, from the oldest on.
     pub count: usize,
-    /// When to ask again (or as soon as something becomes eligible); `None`: no request waits any more, or nothing is
-    /// eligible.
+    /// When to ask again (or as soon as a backend becomes eligible); `None`: no request waits any more, or no backend
+    /// is eligible.
     pub again: Option<Time>,
 }
 
-/// Lets held requests go gradually, so that they don't fall on the first instance that is ready.
+/// Releases held requests gradually, so that they don't all go to the first instance that is ready.
 #[derive(Debug, Clone, Default)]
 pub struct ReleasePacer {
     /// When the present release began.
     began: Option<Time>,
-    /// What it has let go so far.
+    /// Number of requests that it has released so far.
     gone: u64,
 }
 
 impl ReleasePacer {
-    /// Nothing has been let go.
+    /// Creates a pacer that has released nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many of `waiting` may go now, with so many backends `eligible`. The release is over when no request waits
-    /// or nothing is eligible: the next one begins small again.
+    /// Returns how many of `waiting` requests may go now, with this number of `eligible` backends. The release is
+    /// over when no request waits or no backend is eligible: the next one begins small again.
     pub fn release(&mut self, waiting: usize, eligible: usize, now: Time) -> HoldRelease {
         if waiting == 0 || eligible == 0 {
             *self = Self::new();
@@ -188,7 +189,7 @@ impl ReleasePacer {
         let began = *self.began.get_or_insert(now);
         let steps = now.saturating_sub(began).as_millis() / PACE.as_millis();
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        // 1 + 2 + 4 + … releases of the first one's size.
+        // 1 + 2 + 4 + … times the size of the first release.
         let sizes = 1_u64
             .checked_shl(steps.saturating_add(1))
             .map_or(u64::MAX, |power| power - 1);
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_within_the_limits() {
+    fn request_waits_within_the_limits() {
         let limits = HoldLimits {
             max_requests: 2,
             max_bytes: 250,
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn all_its_waits_together_have_one_timeout() {
+    fn all_waits_of_a_request_have_one_timeout() {
         let limits = HoldLimits::default();
         let second = HoldCandidate {
             since: NOW - Time::from_secs(7),
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_look_comes_ever_later() {
+    fn second_looks_come_at_growing_intervals() {
         let looks: Vec<u128> = [0, 1, 4, 99]
             .map(|round| second_look(round).as_millis())
             .into();

@@ -1,7 +1,7 @@
-//! A launcher's life: what it does about its app, its lease and its supervisor's signals.
+//! A launcher: what it does about its app, its lease and its supervisor's signals.
 //!
-//! [`AppLaunch::step`] is the only way to change it. It knows no process and no socket: what happens goes in, what has
-//! to be done comes out, in this order.
+//! [`AppLaunch::step`] is the only way to change it. It knows neither processes nor sockets: events go in, and the
+//! effects to carry out come out, in order.
 
 use super::Time;
 use super::drain::DrainOutcome;
@@ -16,34 +16,33 @@ mod event;
 mod exit;
 pub mod proxies;
 
-/// SIGHUP and its like go to the app as they come; these three are drained for first.
+/// Signals before which the lease is drained. Others, such as SIGHUP, are passed to the app at once.
 const STOPS: [i32; 3] = [2, 3, 15];
-/// SIGINT, which a terminal sends to the whole group: wrappers such as npm and shells rely on it.
+/// SIGINT, which a terminal sends to the whole process group: wrappers such as npm and shells rely on it.
 const INT: i32 = 2;
-/// SIGTERM, for what the launcher stops of its own accord.
+/// SIGTERM, for processes that the launcher stops of its own accord.
 const TERM: i32 = 15;
 /// SIGKILL.
 const KILL: i32 = 9;
 
-/// The same signal within this time is the same one, sent twice (to the process and to its group, say), and so is
-/// another of the three while there is a drain: Ctrl-C reaches the whole group as SIGINT, and what runs the group
-/// answers it with SIGTERM to each.
+/// Time within which the same signal counts as sent twice (to the process and to its group, say), and so does another
+/// of the three while a drain is in progress: Ctrl-C reaches the whole group as SIGINT, and the program that runs the
+/// group answers it with SIGTERM to each process.
 const SAME_SIGNAL: Time = Time::from_secs(1);
-/// Without a lease the number of requests in flight is unknown: they get this long, or the drain's time if that is
-/// less.
+/// Pause without a lease, when the number of requests in flight is unknown; shorter if the drain timeout is.
 const UNKNOWN: Time = Time::from_secs(1);
-/// The proxy tells of the drain's deadline itself; it may be this late.
+/// How much later than its deadline the proxy may report the end of a drain.
 const SLACK: Time = Time::from_millis(500);
-/// An app that failed to become ready gets this long after SIGTERM.
+/// Time after SIGTERM for an app that failed to become ready.
 const FAILED: Time = Time::from_secs(5);
-/// After this long without readiness, and again after twice the time, the launcher says why.
+/// Time without readiness after which the launcher says why, again after twice the time.
 const SLOW: Time = Time::from_secs(10);
-/// After this long without an exit, the launcher says that the app ignores its signal.
+/// Time without an exit after which the launcher says that the app ignores its signal.
 const IGNORED: Time = Time::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LeasePhase {
-    /// There never was one.
+    /// There never was a lease.
     Never,
     Held,
     Lost,
@@ -52,22 +51,22 @@ enum LeasePhase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LaunchPhase {
     Running,
-    /// The proxy is lame duck: until then.
+    /// The proxy is a lame duck, until this time.
     LameDuck {
         signal: i32,
         until: Time,
     },
-    /// The proxy drains; its deadline.
+    /// The proxy drains, with this deadline.
     Draining {
         signal: i32,
         deadline: Time,
     },
-    /// No proxy can be asked for a drain: a short pause instead.
+    /// No proxy can be asked for a drain; there is a short pause instead.
     Pause {
         signal: i32,
         until: Time,
     },
-    /// The app has been sent a stop signal.
+    /// A stop signal has been sent to the app.
     Forwarded {
         signal: i32,
         at: Time,
@@ -77,13 +76,13 @@ enum LaunchPhase {
     Failing {
         kill: Option<Time>,
     },
-    /// The app died in mid-drain; the proxy counts.
+    /// The app died during the drain; the proxy counts the lost requests.
     Counting {
         fate: ProcessExit,
         leftovers: bool,
         until: Time,
     },
-    /// The app is gone, some of its processes are not.
+    /// The app is gone, but some of its processes are not.
     Leftovers {
         fate: ProcessExit,
         until: Time,
@@ -92,7 +91,7 @@ enum LaunchPhase {
     Over,
 }
 
-/// A launcher.
+/// State of a launcher.
 #[derive(Debug)]
 pub struct AppLaunch {
     plan: LaunchPlan,
@@ -105,7 +104,7 @@ pub struct AppLaunch {
 }
 
 impl AppLaunch {
-    /// A launcher whose app is about to start.
+    /// Creates a launcher whose app is about to start.
     pub fn new(plan: LaunchPlan) -> Self {
         Self {
             plan,
@@ -118,17 +117,17 @@ impl AppLaunch {
         }
     }
 
-    /// Whether it has been told to stop, or the app is gone.
+    /// Whether the launcher has been told to stop, or the app is gone.
     pub fn is_ending(&self) -> bool {
         self.phase != LaunchPhase::Running
     }
 
-    /// Whether the app is gone, and some of its processes are not.
+    /// Whether the app is gone, but some of its processes are not.
     pub fn has_leftovers(&self) -> bool {
         matches!(self.phase, LaunchPhase::Leftovers { .. })
     }
 
-    /// When it wants [`LaunchEvent::Tick`].
+    /// Returns when [`LaunchEvent::Tick`] is next needed.
     pub fn next_deadline(&self) -> Option<Time> {
         match self.phase {
             LaunchPhase::Running if self.ready => None,
@@ -147,7 +146,7 @@ impl AppLaunch {
         }
     }
 
-    /// Takes in one event, and returns what has to be done.
+    /// Processes one event, and returns the effects to carry out.
     pub fn step(&mut self, event: LaunchEvent, now: Time) -> Vec<LaunchEffect> {
         let mut todo = Vec::new();
         match event {
@@ -197,7 +196,7 @@ impl AppLaunch {
     fn registered(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         match self.phase {
             LaunchPhase::Running => self.lease = LeasePhase::Held,
-            // Asked for before the signal came, granted after it.
+            // Requested before the signal came, and granted after it.
             LaunchPhase::Pause { signal, .. } => self.drain(signal, now, todo),
             LaunchPhase::LameDuck { .. } | LaunchPhase::Draining { .. } => {}
             _ => todo.push(LaunchEffect::DropLease),
@@ -251,7 +250,7 @@ impl AppLaunch {
         todo.push(LaunchEffect::StopRegistering);
         let name = signal_name(signal);
         match self.lease {
-            // Nothing was ever sent to it.
+            // No requests were ever sent to the app.
             LeasePhase::Never => self.forward(signal, now, todo),
             LeasePhase::Lost => {
                 todo.push(LaunchEffect::Say(format!(
@@ -275,7 +274,8 @@ impl AppLaunch {
         }
     }
 
-    /// A client that had not noticed the lame duck yet would have sent a request.
+    /// Begins the drain early, because no new requests come: a client that had not noticed the lame duck would have
+    /// sent one.
     fn quiet(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         if let LaunchPhase::LameDuck { signal, .. } = self.phase {
             self.drain(signal, now, todo);
@@ -288,7 +288,7 @@ impl AppLaunch {
         self.phase = LaunchPhase::Draining { signal, deadline };
     }
 
-    /// The number of requests in flight is unknown: what there may be gets a moment.
+    /// Pauses for a moment, because the number of requests in flight is unknown.
     fn pause(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
         let pause = self.plan.drain_timeout.min(UNKNOWN);
         todo.push(LaunchEffect::TellStopping(pause));
@@ -312,7 +312,7 @@ impl AppLaunch {
     fn drained(&mut self, ending: DrainOutcome, now: Time, todo: &mut Vec<LaunchEffect>) {
         match (self.phase, ending) {
             (LaunchPhase::Draining { signal, deadline }, DrainOutcome::Resumed) => {
-                // The signal has come all the same: what is closed here must stay closed.
+                // The signal has come nevertheless, so the backend must stay closed.
                 todo.push(LaunchEffect::Say(
                     "somebody lifted the drain, but the app is about to stop: draining again"
                         .to_owned(),

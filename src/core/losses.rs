@@ -1,16 +1,16 @@
-//! Requests that broke on a backend: did its process die, or was it one connection?
+//! Requests that were lost on a backend: did its process die, or only a connection?
 
 use super::Time;
 use super::event::ProbeResult;
 use super::health::ProbeSample;
 
-/// Requests that broke since the last sign of life.
+/// Requests that were lost since the last sign of life.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RequestLosses {
     requests: u32,
-    /// When the last one broke.
+    /// When the last one was lost.
     at: Time,
-    /// The process is known to be gone.
+    /// Whether the process is known to be gone.
     gone: bool,
 }
 
@@ -19,7 +19,7 @@ impl RequestLosses {
         self.requests
     }
 
-    /// Whether it can be said what became of the process.
+    /// Whether it is known what happened to the process.
     pub(super) fn is_decided(self) -> bool {
         self.requests == 0 || self.gone
     }
@@ -29,13 +29,13 @@ impl RequestLosses {
         self.at = now;
     }
 
-    /// Another process is there.
+    /// Notes that another process is there.
     pub(super) fn succeeded(&mut self) {
         self.gone = self.requests > 0;
     }
 
-    /// A refusal or a row of failures says that the process is gone; an answer to a probe begun later, or that
-    /// probe's time-out, that it is not.
+    /// Judges by a probe whether the process is gone: a refusal or enough consecutive failures show that it is; a
+    /// response to a probe that began later, or such a probe's timeout, that it is not.
     pub(super) fn weigh(&mut self, sample: ProbeSample, given_up: bool) {
         if self.is_decided() {
             return;

@@ -1,16 +1,16 @@
-//! The decisions, pure: `std` only, no async, no socket, no clock. Time and randomness are arguments.
+//! The decisions, pure: `std` only, no async, no sockets, no clock. Time and randomness are arguments.
 //!
-//! [`backend`] is the centre: one backend's health × drains and the single function that derives its state; what goes
-//! in and comes out of it is in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their deadlines.
+//! [`backend`] is the centre: one backend's health × drains and the single function that derives its state; its input
+//! and output are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their deadlines.
 //!
 //! A request:
-//! * [`split`] shares requests out over pools, and [`split_plan`] moves the shares, and goes back;
-//! * [`rate`] says which requests come too fast, [`quiet`] when no more will come;
-//! * [`balance`] picks a backend, [`sticky`] keeps sessions with theirs, [`outlier`] leaves one out for a while;
-//! * [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request that lost its backend or found none, and
-//!   [`pause`] what a paused pool does with it;
-//! * [`files`] is what a request for a file asks for, [`preference`] what its client likes best (`Accept…`);
-//! * [`field_names`] knows a header field in any spelling, [`cookies`] reads `Cookie`.
+//! * [`split`] distributes requests over pools, and [`split_plan`] moves the shares, and back if needed;
+//! * [`rate`] limits the rate of requests, [`quiet`] decides when no more will come;
+//! * [`balance`] picks a backend, [`sticky`] binds sessions to backends, [`outlier`] ejects a backend for a while;
+//! * [`retry`] (with its [`budget`]) and [`hold`] decide about a request that lost its backend or found none, and
+//!   [`pause`] about requests to a paused pool;
+//! * [`files`] judges requests for files, [`preference`] what clients prefer (`Accept…`);
+//! * [`field_names`] finds a header field in any spelling, [`cookies`] parses `Cookie`, [`uri`] percent-encodes.
 //!
 //! Beside the proxy:
 //! * [`restart`] records what happened in a restart;
@@ -19,9 +19,9 @@
 //! * [`revival`] is what a keeper does about the proxy;
 //! * [`supervisor_word`] derives drains of backends from what supervisors report;
 //! * [`discovery`] judges which backends external sources name;
-//! * [`trace_context`] reads which trace a request is part of, and decides which are recorded;
+//! * [`trace_context`] parses the trace that a request is part of, and decides which are recorded;
 //! * [`call_status`] names the status of a gRPC call;
-//! * [`moving`] decides which process goes on with a connection that moves;
+//! * [`moving`] decides which process continues with a connection that moves;
 //! * [`upgrade`] is how one lameduck takes over from another.
 
 pub mod backend;
@@ -59,8 +59,9 @@ pub mod sticky;
 pub mod supervisor_word;
 pub mod trace_context;
 pub mod upgrade;
+pub mod uri;
 
-/// A point in time: what has passed since an origin of the caller's choosing (the process's start).
+/// A point in time: the time since an origin that the caller chooses (the start of the process).
 ///
-/// The core never reads a clock; whoever calls it says what time it is.
+/// The core never reads a clock; the caller passes the time.
 pub type Time = std::time::Duration;

@@ -1,36 +1,37 @@
-//! Which process goes on with an open connection that one hands to another, when either may die at any step.
+//! Decides which process continues with an open connection that one hands to another, when either may die at any
+//! step.
 //!
 //! The rule: the giver stops reading and writing before it offers a connection, and neither process uses it from then
-//! on. The giver has it until it has written a message, *the word* ("go"), and the taker from the moment when it has
-//! read that. A written word stays readable when the giver dies; a word that was not written is never read. So one of
-//! the two goes on with a connection and never both, unless the one that it belongs to dies, and then neither does.
+//! on. The giver owns it until it has written a message, *the word* ("go"), and the taker from the moment when it has
+//! read that. A written word stays readable when the giver dies; a word that was not written is never read. So
+//! exactly one of the two continues with a connection, unless the owner dies, and then neither does.
 
 /// The giver's side of one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GivenConnection {
-    /// It is served here.
+    /// The connection is served here.
     #[default]
     Served,
-    /// It stands still, and was offered.
+    /// The connection is paused, and has been offered.
     Offered,
-    /// The word was written: the taker has it.
+    /// The word was written: the taker owns the connection.
     Given,
 }
 
 impl GivenConnection {
-    /// Whether a byte may be read from it or written to it here.
+    /// Whether this process may read from the connection or write to it.
     pub fn may_be_touched(self) -> bool {
         self == Self::Served
     }
 
-    /// It has come to a standstill, and is offered.
+    /// Marks the connection, which is paused now, as offered.
     pub fn offer(&mut self) {
         if *self == Self::Served {
             *self = Self::Offered;
         }
     }
 
-    /// The word was written whole. Only of an offered connection can it be: says whether this one was.
+    /// Marks the connection as given, after the word was written completely. Returns whether it had been offered.
     pub fn give(&mut self) -> bool {
         let is_offered = *self == Self::Offered;
         if is_offered {
@@ -39,7 +40,8 @@ impl GivenConnection {
         is_offered
     }
 
-    /// The taker refuses it, or can't be reached: it is served here again, unless the word was written.
+    /// Takes back an offer, because the taker refuses it or can't be reached: the connection is served here again,
+    /// unless the word was written.
     pub fn withdraw(&mut self) {
         if *self == Self::Offered {
             *self = Self::Served;
@@ -50,22 +52,22 @@ impl GivenConnection {
 /// The taker's side of one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TakenConnection {
-    /// It has come, and stands still.
+    /// The connection has arrived, and is paused.
     #[default]
     Held,
-    /// The word was read: it is served here.
+    /// The word was read: the connection is served here.
     Served,
-    /// The word never came: its descriptors are closed, and nothing was written to them.
+    /// The word never came: the descriptors are closed, and nothing was written to them.
     Dropped,
 }
 
 impl TakenConnection {
-    /// Whether a byte may be read from it or written to it here.
+    /// Whether this process may read from the connection or write to it.
     pub fn may_be_touched(self) -> bool {
         self == Self::Served
     }
 
-    /// The word was read: says whether the connection is served from now on.
+    /// Marks the word as read; returns whether the connection is served here from now on.
     pub fn take(&mut self) -> bool {
         let is_held = *self == Self::Held;
         if is_held {
@@ -74,7 +76,7 @@ impl TakenConnection {
         is_held
     }
 
-    /// The giver has gone, or has withdrawn it, before the word was read.
+    /// Drops the connection, because the giver has gone or has withdrawn it before the word was read.
     pub fn drop_held(&mut self) {
         if *self == Self::Held {
             *self = Self::Dropped;
@@ -90,19 +92,19 @@ mod tests {
 
     use super::*;
 
-    /// What happens to a hand-over of one connection.
+    /// A step in the hand-over of one connection.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Offer,
-        /// The giver writes its word, if it knows of nothing against it.
+        /// The giver writes the word, unless it knows of a refusal.
         WriteWord,
         /// The taker's refusal reaches the giver.
         Refuse,
-        /// The taker reads what comes next.
+        /// The taker reads the next message.
         Read,
         GiverDies,
         TakerDies,
-        /// The giver sees that the other end is closed, or gives up waiting.
+        /// The giver sees that the other end is closed, or its wait times out.
         GiverGivesUp,
     }
 
@@ -150,7 +152,7 @@ mod tests {
                 Step::Refuse
                     if self.taker == Some(TakenConnection::Held) && !self.is_taker_dead =>
                 {
-                    // Said before the word was read; the word may be on its way already.
+                    // Sent before the word was read; the word may be under way already.
                     self.is_refused = true;
                     if let Some(giver) = &mut self.giver
                         && !self.is_giver_dead
@@ -223,7 +225,7 @@ mod tests {
                 let (giver, taker) = over.touches();
                 prop_assert!(!(giver && taker), "both: {over:?}");
             }
-            // Each end finishes what it can: the taker reads what there is, and the giver gives up what hangs.
+            // Each end finishes: the taker reads what there is, and the giver gives up pending offers.
             for _ in 0..8 {
                 over.step(Step::Read);
             }
@@ -236,7 +238,7 @@ mod tests {
             if !over.is_giver_dead && !over.is_taker_dead {
                 prop_assert!(giver || taker, "neither: {over:?}");
             }
-            // Whoever it belongs to lives on: it is served.
+            // The owner is alive, so the connection is served.
             if !over.is_giver_dead && over.giver != Some(GivenConnection::Given) {
                 prop_assert!(giver, "{over:?}");
             }

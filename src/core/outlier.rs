@@ -1,11 +1,11 @@
-//! Which backend does so much worse than the others that it is better left out for a while.
+//! Outlier detection: finds backends that do so much worse than the others that they are better ejected for a while.
 //!
-//! Three things make a case against one: errors in a row, the share of errors, and answers that begin much later than the
-//! others' do. Each is a comparison: where all fail alike, what they share has failed, and leaving some out would only
-//! load the rest. However good a case is, no more than a share of the pool is left out, together with what is drained,
-//! down or starting, and never the last one that takes requests.
+//! There are three reasons to eject a backend: consecutive errors, the error rate, and responses that begin much
+//! later than those of others. Each is a comparison: if all backends fail alike, the cause is common, and ejecting
+//! some would only load the rest. Whatever the reason, no more than a share of the pool is ejected, together with
+//! backends that are drained, down or starting, and never the last one that takes requests.
 //!
-//! A backend that is left out comes back by itself. The next time it is left out for longer.
+//! An ejection ends by itself. The next one lasts longer.
 
 mod ejection;
 mod figures;
@@ -17,60 +17,60 @@ pub use figures::{AttemptError, LATENCY_STEPS, OutcomeCounts, latency_step};
 
 use super::Time;
 
-/// Slices of a window; the oldest one is dropped when a new one begins.
+/// Number of slices of a window; the oldest is dropped when a new one begins.
 const SLICES: usize = 5;
 
-/// Errors in a row are acted on after this time: a backend that has died or stops is found by a probe sooner, and is no
-/// outlier then.
+/// Time after which consecutive errors are acted on: a probe finds a backend that has died or stops sooner than that,
+/// and then it is no outlier.
 const PROBE_FIRST: Time = Time::from_millis(250);
 
-/// A latency that is worse by less than this is no case, whatever its factor.
+/// Least difference from the pool's latency, in addition to the factor.
 const LEAST_LAG: Time = Time::from_millis(20);
 
-/// Fewest backends among which latencies are compared: of two, it can't be said which is the odd one.
+/// Fewest backends among which latencies are compared: of two, it can't be decided which one is unusual.
 const LEAST_COMPARED: usize = 3;
 
-/// What makes an outlier, and what becomes of it.
+/// Settings of outlier detection: what makes an outlier, and how long it is ejected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutlierPolicy {
-    /// So many errors in a row; 0: they make no case.
+    /// Number of consecutive errors; 0: not a reason.
     pub consecutive_errors: u32,
-    /// Such a share of errors among the requests of the window; 0: it makes no case.
+    /// Share of errors among the requests of the window; 0: not a reason.
     pub error_rate: f64,
-    /// So many times the pool's median latency; 0: it makes no case.
+    /// Multiple of the pool's median latency; 0: not a reason.
     pub latency_factor: f64,
-    /// A share or a latency counts from so many requests in the window on.
+    /// Fewest requests in the window for the error rate or the latency to count.
     pub min_requests: u32,
-    /// How far back shares and latencies look.
+    /// Length of the window for the error rate and the latency.
     pub window: Time,
-    /// The share of the pool that may be left out.
+    /// Largest share of the pool that may be ejected.
     pub max_ejected: f64,
-    /// How long the first time lasts, and by how much each further one is longer.
+    /// Length of the first ejection, by which each further one is longer.
     pub ejection: Time,
-    /// No time is longer.
+    /// Longest ejection.
     pub max_ejection: Time,
 }
 
-/// What is known of one backend beyond its figures: whether it is left out, and how often it was.
+/// A backend's record apart from its figures: whether it is ejected, and how often it was.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct OutlierRecord {
-    /// It is left out now.
+    /// Present ejection.
     pub ejection: Option<Ejection>,
-    /// So often, as far as good times have not made up for that.
+    /// Number of ejections, reduced by time without errors.
     pub times: u32,
-    /// When the last time ended.
+    /// End of the last ejection.
     pub returned: Time,
 }
 
-/// What is known of one backend.
+/// Internal state of one backend.
 #[derive(Debug, Clone, Default)]
 struct OutlierHistory {
-    /// The newest last.
+    /// From the oldest on.
     slices: Vec<OutcomeCounts>,
-    /// It had so many errors in a row, and is judged for that at this time.
+    /// If suspected of consecutive errors: when it is judged, their number, and the last error.
     suspected: Option<(Time, u32, Option<AttemptError>)>,
     ejection: Option<Ejection>,
-    /// Times that it was left out, and when the last one ended.
+    /// Number of ejections, and the end of the last one.
     times: u32,
     returned: Time,
 }
@@ -88,11 +88,11 @@ impl OutlierHistory {
     }
 }
 
-/// A backend that had errors in a row.
+/// Suspicion of a backend with consecutive errors.
 enum OutlierSuspicion {
-    /// A probe may say more.
+    /// A probe may still show the cause.
     Pending,
-    /// None did.
+    /// No probe has shown a cause.
     Due {
         row: u32,
         last: Option<AttemptError>,
@@ -106,7 +106,7 @@ struct Compared<K> {
     median: Option<Time>,
 }
 
-/// The judge of one pool. Ask [`OutlierDetector::next_deadline`] after each call.
+/// Outlier detector of one pool. Ask [`OutlierDetector::next_deadline`] after each call.
 #[derive(Debug, Clone)]
 pub struct OutlierDetector<K> {
     policy: OutlierPolicy,
@@ -115,7 +115,7 @@ pub struct OutlierDetector<K> {
 }
 
 impl<K: Ord + Copy> OutlierDetector<K> {
-    /// One that has seen nothing.
+    /// Creates a detector without any figures.
     pub fn new(policy: OutlierPolicy, now: Time) -> Self {
         Self {
             slice_ends: now.saturating_add(policy.window / SLICES as u32),
@@ -124,19 +124,19 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         }
     }
 
-    /// Judges by this policy from now on. Backends that are left out stay so for the time that was set.
+    /// Changes the policy. Present ejections keep their end.
     pub fn set_policy(&mut self, policy: OutlierPolicy, now: Time) {
         self.slice_ends = now.saturating_add(policy.window / SLICES as u32);
         self.policy = policy;
     }
 
-    /// What it judges by.
+    /// Returns the policy.
     pub fn policy(&self) -> &OutlierPolicy {
         &self.policy
     }
 
-    /// Adds what was counted of one backend since the last call. Counts of a backend that is left out are from before
-    /// its ejection, and are ignored.
+    /// Adds the counts of one backend since the last call. Counts of an ejected backend are from before its ejection,
+    /// and are ignored.
     pub fn note(&mut self, key: K, counts: &OutcomeCounts) {
         let backend = self.backends.entry(key).or_default();
         if backend.ejection.is_some() {
@@ -150,7 +150,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         }
     }
 
-    /// One has had the errors in a row that make a case. It is judged soon: until then, a probe may say more.
+    /// Notes that a backend has reached the limit of consecutive errors. It is judged soon: until then, a probe may
+    /// show the cause.
     pub fn suspect(&mut self, key: K, counts: &OutcomeCounts, now: Time) {
         let backend = self.backends.entry(key).or_default();
         let row = counts.streak.max(self.policy.consecutive_errors);
@@ -159,14 +160,14 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         }
     }
 
-    /// Another process is behind it, it is drained or down, or it has left: what was known is void, and so is its
-    /// ejection. Says whether it was left out.
+    /// Forgets a backend's figures and ejection: another process is behind it, it is drained or down, or it has left.
+    /// Returns whether it was ejected.
     pub fn forget(&mut self, key: K) -> bool {
         let known = self.backends.remove(&key);
         known.is_some_and(|backend| backend.ejection.is_some())
     }
 
-    /// Ends a backend's ejection before its time. True: it was left out.
+    /// Ends a backend's ejection early. Returns whether it was ejected.
     pub fn return_early(&mut self, key: K, now: Time) -> bool {
         let Some(backend) = self.backends.get_mut(&key) else {
             return false;
@@ -175,12 +176,12 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         backend.ejection.take().is_some()
     }
 
-    /// For how long it is left out, and why, if it is.
+    /// Returns a backend's ejection, if it is ejected.
     pub fn ejection(&self, key: K) -> Option<&Ejection> {
         self.backends.get(&key)?.ejection.as_ref()
     }
 
-    /// What another judge has to know of one; `None`: it was never left out.
+    /// Returns a backend's record for another detector; `None`: it was never ejected.
     pub fn record(&self, key: K) -> Option<OutlierRecord> {
         let backend = self.backends.get(&key)?;
         let is_known = backend.times > 0 || backend.ejection.is_some();
@@ -191,7 +192,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         })
     }
 
-    /// Goes on with what another judge knew of one.
+    /// Restores a backend's record from another detector.
     pub fn restore(&mut self, key: K, record: OutlierRecord) {
         let backend = self.backends.entry(key).or_default();
         backend.ejection = record.ejection;
@@ -199,7 +200,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         backend.returned = record.returned;
     }
 
-    /// Those that are left out.
+    /// Returns the ejected backends.
     pub fn ejected(&self) -> impl Iterator<Item = K> + '_ {
         let ejected = self.backends.iter();
         ejected
@@ -207,7 +208,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
             .map(|(key, _)| *key)
     }
 
-    /// When it wants [`OutlierDetector::judge`]: a few times in each window, and whenever one is suspected or may come back.
+    /// Returns when to call [`OutlierDetector::judge`]: a few times in each window, and whenever a suspected backend
+    /// is to be judged or an ejection ends.
     pub fn next_deadline(&self) -> Time {
         let backends = self.backends.values();
         let own = backends.filter_map(|backend| {
@@ -217,8 +219,8 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         own.min().unwrap_or(Time::MAX).min(self.slice_ends)
     }
 
-    /// Decides who is left out and who comes back. `standings`: every backend that has a share of the requests; for each,
-    /// [`OutlierDetector::note`] has been told what there was.
+    /// Decides which backends are ejected, and whose ejection ends. `standings`: every backend that has a share of
+    /// the requests; their counts must have been passed to [`OutlierDetector::note`] before.
     pub fn judge(
         &mut self,
         standings: &[(K, BackendStanding)],
@@ -228,7 +230,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         let slice_is_over = now >= self.slice_ends;
         let compared = self.compared(standings);
         let mut cases = self.cases(&compared, slice_is_over, now);
-        // The worst first: fewer may be left out than there are cases.
+        // The worst first: fewer may be ejected than there are cases.
         cases.sort_by(|a, b| b.1.total_cmp(&a.1));
         let room = self.room(standings, compared.len());
         for (key, _, reason) in cases.into_iter().take(room) {
@@ -242,7 +244,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         changes
     }
 
-    /// Ends all ejections where no other backend is left. Call it whenever a backend went away.
+    /// Ends all ejections if no other backend is left. Call this whenever a backend has gone away.
     pub fn return_if_none_left(
         &mut self,
         standings: &[(K, BackendStanding)],
@@ -263,7 +265,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
             .collect()
     }
 
-    /// Takes back the backends whose time is over.
+    /// Ends the ejections whose time is over.
     fn take_back(
         &mut self,
         standings: &[(K, BackendStanding)],
@@ -307,7 +309,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
             .collect()
     }
 
-    /// The cases there are, and how bad each is.
+    /// Returns the backends with a reason to be ejected, with a measure of how bad each is.
     fn cases(
         &mut self,
         compared: &[Compared<K>],
@@ -323,13 +325,13 @@ impl<K: Ord + Copy> OutlierDetector<K> {
             let row = match self.take_suspicion(one.key, now) {
                 Some(OutlierSuspicion::Pending) => None,
                 Some(OutlierSuspicion::Due { row, last }) => Some((row, last)),
-                // It was left in before, for want of room or of a better one.
+                // It was not ejected before, for lack of room or of a better backend.
                 None if slice_is_over && limit > 0 && one.sum.streak >= limit => {
                     Some((one.sum.streak, one.sum.last))
                 }
                 None => None,
             };
-            // Half as many errors in a row: another backend is failing in the same way.
+            // Another backend with at least half as many consecutive errors is failing in the same way.
             let another_is_well = || others().any(|other| other.sum.streak * 2 < limit);
             if let Some((row, last)) = row
                 && another_is_well()
@@ -369,7 +371,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         cases
     }
 
-    /// What it is suspected of, and whether the time to judge it for that has come: then it is suspected no more.
+    /// Returns a backend's suspicion, and whether the time to judge it has come: then the suspicion ends.
     fn take_suspicion(&mut self, key: K, now: Time) -> Option<OutlierSuspicion> {
         let backend = self.backends.get_mut(&key)?;
         match backend.suspected {
@@ -382,9 +384,9 @@ impl<K: Ord + Copy> OutlierDetector<K> {
         }
     }
 
-    /// How many more may be left out, where `taking` backends take requests now.
+    /// Returns how many more backends may be ejected, if `taking` backends take requests now.
     fn room(&self, standings: &[(K, BackendStanding)], taking: usize) -> usize {
-        // 0.29 × 100 is a bit less than 29.
+        // 0.29 × 100 is slightly less than 29 in floating point.
         let share = self.policy.max_ejected * standings.len() as f64 + 1e-9;
         let allowed = (share as usize).max(1);
         let out = standings.len() - taking;
@@ -394,7 +396,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
     fn eject(&mut self, key: K, reason: OutlierReason, now: Time) -> Option<Ejection> {
         let (first, longest) = (self.policy.ejection, self.policy.max_ejection);
         let backend = self.backends.get_mut(&key)?;
-        // Each such time in which it did well makes up for one that it was left out.
+        // Each period of this length without an ejection makes up for one ejection.
         let calm = now.saturating_sub(backend.returned);
         let forgiven = calm.as_nanos() / first.as_nanos().max(1);
         let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
@@ -429,7 +431,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
     }
 }
 
-/// Half of those that have a latency stay below this; `None`: they are too few to tell.
+/// Returns the median of the backends' median latencies; `None`: there are too few to compare.
 fn pool_median<K>(compared: &[Compared<K>]) -> Option<Time> {
     let mut medians: Vec<Time> = compared.iter().filter_map(|one| one.median).collect();
     medians.sort_unstable();

@@ -1,17 +1,18 @@
-//! A path without what may be private in it, to be shown to operators who look at requests in flight.
+//! Paths without parts that may be private, for operators who look at requests in flight.
 
-/// Segments that are shown; what follows them is left out.
+/// Most segments that are shown; the rest is left out.
 const MOST_SEGMENTS: usize = 8;
 
 /// Longest segment that is taken for a word, in bytes.
 const LONGEST_WORD: usize = 24;
 
-/// A path with `*` in place of every segment that may be an identifier, a name or a secret: all that has a digit, is long, or
-/// has other characters than letters, `.`, `_` and `-`. Versions (`v1`) stay. What follows the eighth segment is `…`.
+/// Returns a path with `*` in place of every segment that may be an identifier, a name or a secret: all that contain
+/// a digit, are long, or have characters other than letters, `.`, `_` and `-`. Versions (`v1`) stay. The part after
+/// the eighth segment is shown as `…`.
 pub fn outline_path(path: &[u8]) -> String {
     let mut outline = String::new();
     let mut segments = path.split(|byte| *byte == b'/');
-    // What stands before the first slash; nothing, save for `*` and CONNECT's targets.
+    // The part before the first slash is empty, except for `*` and the targets of CONNECT.
     match segments.next() {
         Some(b"") | None => {}
         Some(_) => outline.push('*'),

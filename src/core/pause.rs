@@ -1,15 +1,15 @@
-//! A pool that is paused: nothing new goes to its backends, though they may be ready.
+//! Paused pools: no new requests go to their backends, though they may be ready.
 
 use super::Time;
 use super::hold::{HoldLimits, OnEmpty};
 
-/// How long requests are held where no time is given.
+/// Default length of a pause that holds requests.
 pub const DEFAULT_HOLD: Time = Time::from_secs(5 * 60);
 
-/// The longest time that requests can be held: for longer pauses there is the page.
+/// Longest pause that holds requests: for longer ones there is the page.
 pub const LONGEST_HOLD: Time = Time::from_secs(3600);
 
-/// What becomes of the requests that come to a paused pool.
+/// What happens to requests to a paused pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PauseMode {
     /// They wait.
@@ -19,7 +19,7 @@ pub enum PauseMode {
 }
 
 impl PauseMode {
-    /// Its name in the API.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hold => "hold",
@@ -28,17 +28,18 @@ impl PauseMode {
     }
 }
 
-/// What is paused, and until when.
+/// Mode and end of a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PauseTerm {
-    /// What becomes of requests.
+    /// What happens to requests.
     pub mode: PauseMode,
-    /// It ends by itself then; `None`: it lasts until somebody ends it. A pause that holds always has an end.
+    /// Time at which the pause ends by itself; `None`: it has to be ended. A pause that holds requests always has an
+    /// end.
     pub until: Option<Time>,
 }
 
 impl PauseTerm {
-    /// A pause of `length` from now; `None`: the default. The error is the longest time that there is.
+    /// Returns a pause of `length` from now; `None`: the default length. The error is the longest possible length.
     ///
     /// # Errors
     /// Requests can't be held for so long.
@@ -56,7 +57,8 @@ impl PauseTerm {
         })
     }
 
-    /// The same where the pool is paused already: it is never shortened. Another mode begins anew.
+    /// Returns the pause for a pool that is already paused: the present pause is never shortened, but another mode
+    /// begins anew.
     #[must_use]
     pub fn extending(self, former: Option<PauseTerm>) -> Self {
         let until = match former {
@@ -69,14 +71,14 @@ impl PauseTerm {
         Self { until, ..self }
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the pause has ended by itself.
     pub fn is_over(&self, now: Time) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
 }
 
-/// The bounds of a request's wait in a pool that is paused until then: those of the pool, except that the pause is not
-/// counted against the wait. What `on_empty` says is about backends that are not ready, and doesn't count here.
+/// Returns the limits of a request's wait in a pool that is paused until then: those of the pool, except that the
+/// pause is not counted against the wait. `on_empty` is about backends that are not ready, and does not apply here.
 #[must_use]
 pub fn paused_limits(limits: HoldLimits, since: Time, until: Time) -> HoldLimits {
     HoldLimits {
@@ -115,7 +117,7 @@ mod tests {
         assert_eq!(short.extending(Some(long)), long);
         assert_eq!(long.extending(Some(short)), long);
         assert_eq!(long.extending(None), long);
-        // Another mode is another pause: a page without an end must not make a hold that has none.
+        // Another mode is another pause: a page without an end must not lead to a hold without one.
         let page = PauseTerm::asked(PauseMode::Page, None, NOW).unwrap();
         assert_eq!(short.extending(Some(page)), short);
         assert_eq!(ask(PauseMode::Page, 5).extending(Some(page)).until, None);

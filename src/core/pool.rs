@@ -9,20 +9,20 @@ use super::backend::{
 };
 use super::drain::OpenDrain;
 
-/// Backends by key. The key is the caller's: what tells two instances apart.
+/// Backends by key. The caller chooses keys, which tell instances apart.
 #[derive(Debug, Clone)]
 pub struct BackendSet<K> {
     backends: BTreeMap<K, PoolEntry>,
     policy: BackendPolicy,
-    /// How many are eligible.
+    /// Number of eligible backends.
     eligible: usize,
-    /// How many of those answered their last probe in time.
+    /// Number of those that answered their last probe in time.
     answering: usize,
-    /// The deadline of each entry that has one.
+    /// Deadline of each entry that has one.
     due: BTreeSet<(Time, K)>,
 }
 
-/// What is on a backend at the time of an event.
+/// Requests and sessions on a backend at the time of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackendUsage {
     /// See [`EventContext::in_flight`].
@@ -32,7 +32,7 @@ pub struct BackendUsage {
 }
 
 impl From<u32> for BackendUsage {
-    /// Requests, and no sessions.
+    /// Requests, without sessions.
     fn from(in_flight: u32) -> Self {
         Self {
             in_flight,
@@ -48,7 +48,7 @@ struct PoolEntry {
 }
 
 impl<K: Ord + Clone> BackendSet<K> {
-    /// An empty pool.
+    /// Creates an empty pool.
     pub fn new(policy: BackendPolicy) -> Self {
         Self {
             backends: BTreeMap::new(),
@@ -59,13 +59,13 @@ impl<K: Ord + Clone> BackendSet<K> {
         }
     }
 
-    /// The numbers that its backends are judged by.
+    /// Returns the policy by which backends are judged.
     pub fn policy(&self) -> &BackendPolicy {
         &self.policy
     }
 
-    /// Judges by these from now on. Deadlines of absence and the spread of closing move at once, those of open
-    /// drains stay: [`Self::next_deadline`] has to be asked again.
+    /// Changes the policy. Deadlines of absence and the spread of closing change at once, those of open drains stay:
+    /// ask [`Self::next_deadline`] again.
     pub fn set_policy(&mut self, policy: BackendPolicy) {
         self.policy = policy;
         let entries = std::mem::take(&mut self.backends);
@@ -76,14 +76,14 @@ impl<K: Ord + Clone> BackendSet<K> {
         }
     }
 
-    /// A new backend, in the place of any with this key, which is handed back.
+    /// Adds a backend. Replaces one with the same key, which is returned.
     pub fn insert(&mut self, key: K, now: Time) -> Option<BackendState> {
         let former = self.remove(&key);
         self.put(key, BackendState::new(now));
         former
     }
 
-    /// A backend under drains that are older than it (see [`BackendState::restore`]); its first process counts as
+    /// Adds a backend with drains that are older than it (see [`BackendState::restore`]); its first process is number
     /// `incarnation`.
     pub fn restore(
         &mut self,
@@ -100,7 +100,7 @@ impl<K: Ord + Clone> BackendSet<K> {
         former
     }
 
-    /// Takes a backend as up, as another process has found it. Its drains stay.
+    /// Sets a backend to up, as another process has found it. Its drains stay.
     pub fn take_as_up(&mut self, key: &K, now: Time, listener: Option<u64>) {
         if let Some(mut backend) = self.remove(key) {
             backend.take_as_up(now, listener);
@@ -108,7 +108,7 @@ impl<K: Ord + Clone> BackendSet<K> {
         }
     }
 
-    /// Takes a backend as down, as another process has found it.
+    /// Sets a backend to down, as another process has found it.
     pub fn take_as_down(&mut self, key: &K, now: Time) {
         if let Some(mut backend) = self.remove(key) {
             backend.take_as_down(now);
@@ -116,7 +116,7 @@ impl<K: Ord + Clone> BackendSet<K> {
         }
     }
 
-    /// Takes a backend out. The caller has to answer the requests that wait for its drain.
+    /// Removes a backend. The caller has to answer the requests that wait for its drain.
     pub fn remove(&mut self, key: &K) -> Option<BackendState> {
         let PoolEntry { backend, deadline } = self.backends.remove(key)?;
         if let Some(at) = deadline {
@@ -127,38 +127,38 @@ impl<K: Ord + Clone> BackendSet<K> {
         Some(backend)
     }
 
-    /// One of them.
+    /// Returns the backend with this key.
     pub fn get(&self, key: &K) -> Option<&BackendState> {
         self.backends.get(key).map(|entry| &entry.backend)
     }
 
-    /// All of them, by key.
+    /// Returns all backends, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &BackendState)> {
         self.iter_from(Bound::Unbounded)
     }
 
-    /// Those from one key on.
+    /// Returns the backends from one key on.
     pub fn iter_from(&self, from: Bound<K>) -> impl Iterator<Item = (&K, &BackendState)> {
         let all = self.backends.range((from, Bound::Unbounded));
         all.map(|(key, entry)| (key, &entry.backend))
     }
 
-    /// How many there are.
+    /// Returns the number of backends.
     pub fn len(&self) -> usize {
         self.backends.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no backends.
     pub fn is_empty(&self) -> bool {
         self.backends.is_empty()
     }
 
-    /// How many take new requests.
+    /// Returns the number of backends that take new requests.
     pub fn eligible(&self) -> usize {
         self.eligible
     }
 
-    /// One event for one backend. A key that is not (or no longer) there changes nothing.
+    /// Processes one event of one backend. Does nothing if there is no backend with this key (any more).
     pub fn step(
         &mut self,
         key: &K,
@@ -200,13 +200,13 @@ impl<K: Ord + Clone> BackendSet<K> {
             .collect()
     }
 
-    /// Those whose deadline is due.
+    /// Returns the backends whose deadline is due.
     pub fn due(&self, now: Time) -> Vec<K> {
         let due = self.due.iter().take_while(|(at, _)| *at <= now);
         due.map(|(_, key)| key.clone()).collect()
     }
 
-    /// Time passed: every backend whose deadline is due takes its step.
+    /// Processes a tick for every backend whose deadline is due.
     pub fn tick(&mut self, now: Time, in_flight: impl Fn(&K) -> u32) -> Vec<(K, BackendEffect)> {
         self.due(now)
             .iter()
@@ -214,7 +214,7 @@ impl<K: Ord + Clone> BackendSet<K> {
             .collect()
     }
 
-    /// When it wants [`Self::tick`]; ask again after each step.
+    /// Returns when to call [`Self::tick`]; ask again after each step.
     pub fn next_deadline(&self) -> Option<Time> {
         self.due.first().map(|(at, _)| *at)
     }
@@ -230,7 +230,7 @@ impl<K: Ord + Clone> BackendSet<K> {
     }
 }
 
-/// Whether it is eligible and has answered its last probe in time.
+/// Whether the backend is eligible and has answered its last probe in time.
 fn answers(backend: &BackendState) -> bool {
     backend.is_eligible() && backend.timeouts() == 0
 }
@@ -271,7 +271,7 @@ mod tests {
         pool
     }
 
-    /// A starved machine: probes time out everywhere, and nobody is better than the others.
+    /// On an overloaded machine, probes time out everywhere, and no backend is better than the others.
     #[test]
     fn timeouts_evict_no_backend_where_none_answers() {
         let mut pool = up(&["a", "b", "c"]);
@@ -287,7 +287,7 @@ mod tests {
             }
         }
         assert_eq!(pool.eligible(), 3);
-        // Once another one answers, they may go.
+        // Once another backend answers, they may be evicted.
         pool.step(&"a", probed(ProbeResult::Pass, SECOND * 21), 0, SECOND * 21);
         for name in ["b", "c"] {
             pool.step(
@@ -303,9 +303,10 @@ mod tests {
         assert_eq!(state(&"c"), Some(DerivedState::Down));
     }
 
-    /// Who answers is counted, not looked for: on a starved machine, each of ten thousand time-outs would look at all.
+    /// The number of answering backends is maintained, not searched for: on an overloaded machine, each of ten
+    /// thousand timeouts would search all backends.
     #[test]
-    fn who_answers_is_counted_right_whatever_happens() {
+    fn number_of_answering_backends_is_right_after_any_event() {
         let names = ["a", "b", "c", "d"];
         let mut pool = up(&names);
         let mut random = 1_u64;
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_no_news() {
+    fn event_for_an_unknown_key_changes_nothing() {
         let mut pool = up(&["a"]);
         assert!(
             pool.step(&"gone", BackendEvent::PeerClosed, 0, SECOND)

@@ -1,9 +1,9 @@
-//! What a client likes best, by the weights of `Accept` and `Accept-Encoding` (RFC 9110, section 12.4.2).
+//! Preferences of clients, by the weights of `Accept` and `Accept-Encoding` (RFC 9110, section 12.4.2).
 
-/// A weight in thousandths, 0 to 1000.
+/// A weight in thousandths, from 0 to 1000.
 pub type CodingWeight = u16;
 
-/// What `Accept-Encoding` says of a coding: by its name, else by `*`; `None`: it says nothing of it.
+/// Returns the weight of a coding in `Accept-Encoding`: by its name, else by `*`; `None`: neither is present.
 pub fn weigh_coding(accept: &[u8], coding: &str) -> Option<CodingWeight> {
     let mut any = None;
     for (name, weight) in weighed_items(accept) {
@@ -18,8 +18,8 @@ pub fn weigh_coding(accept: &[u8], coding: &str) -> Option<CodingWeight> {
     any
 }
 
-/// What `Accept` says of a media type such as `text/html`: what is named most exactly counts, `text/html` before `text/*`
-/// before `*/*`. The second value says how exactly: 2, 1 or 0.
+/// Returns the weight of a media type such as `text/html` in `Accept`. The most exact item counts, `text/html` before
+/// `text/*` before `*/*`. The second value is the exactness: 2, 1 or 0.
 pub fn weigh_type(accept: &[u8], media_type: &str) -> Option<(CodingWeight, u8)> {
     let main = media_type.split('/').next().unwrap_or_default();
     let mut best: Option<(CodingWeight, u8)> = None;
@@ -37,7 +37,8 @@ pub fn weigh_type(accept: &[u8], media_type: &str) -> Option<(CodingWeight, u8)>
     best
 }
 
-/// The items of a list with their weights. One whose weight is malformed is not acceptable: its meaning is unknown.
+/// Returns the items of a list with their weights. An item with a malformed weight is not acceptable, because its
+/// meaning is unknown.
 pub fn weighed_items(list: &[u8]) -> impl Iterator<Item = (&[u8], CodingWeight)> {
     list.split(|byte| *byte == b',').filter_map(|item| {
         let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
@@ -46,7 +47,7 @@ pub fn weighed_items(list: &[u8]) -> impl Iterator<Item = (&[u8], CodingWeight)>
     })
 }
 
-/// The weight that a parameter says; `None`: it is another parameter.
+/// Returns the weight in a parameter; `None`: it is another parameter.
 fn weight_of(parameter: &[u8]) -> Option<CodingWeight> {
     let (b"q" | b"Q", value) = parameter.split_at_checked(1)? else {
         return None;

@@ -1,77 +1,80 @@
-//! When nothing new comes any more: how long a proxy that is about to stop goes on accepting (`lame_duck = "auto"`).
+//! Decides when no more requests are to be expected: how long a proxy that is about to stop still accepts
+//! (`lame_duck = "auto"`).
 //!
-//! A pod is not notified when the last router has taken it off its list; the only sign is that no new requests come.
-//! How long a silence has to be to count as that sign depends on the traffic. Where 100 requests come in a second, a
-//! second without any is no accident; where one comes in a minute, it says nothing. So the silence that counts is
-//! derived from what was seen, and it is bounded: by [`FLOOR`] from below, by the longest lame duck from above.
+//! A pod is not notified when the last router has removed it from its list; the only sign is that no new requests
+//! come. How long a silence must be to count as that sign depends on the traffic. If 100 requests come in a second, a
+//! second without any is no accident; if one comes in a minute, it means nothing. So the required silence is derived
+//! from the traffic so far, and is bounded: by [`FLOOR`] from below, by the longest lame duck from above.
 //!
-//! The rule. Of `n` arrivals in a time `w`, the next `q` seconds bring none by accident with the probability
-//! `(w / (w + q))^n` (arrivals at random, their rate known from these `n` alone). There are about `1 + most * n / w`
-//! silences before the end, and none of them may be as long, so each may be with `RISK` divided by that. Solved for
-//! `q`, that is the silence that counts. `n` is corrected for arrivals that come in clusters (a page and its pictures),
-//! and the silence is never shorter than [`LONGEST_TIMES`] the longest pause that was seen before. Where the routers
-//! stop one after the other, the rate falls. The last [`RECENT`] arrivals since the lame duck began show it; then the
-//! same formula is applied to them, and the silence that counts grows with the square of the fall: the router that is
-//! left sends less than the last few together. Where nothing is known, the silence that counts is the whole time.
+//! The rule. After `n` arrivals in a time `w`, the next `q` seconds bring none by accident with the probability
+//! `(w / (w + q))^n` (random arrivals, whose rate is known from these `n` alone). There are about `1 + most * n / w`
+//! silences before the end, and none of them may be that long, so for each the probability may be `RISK` divided by
+//! that number. Solved for `q`, this is the required silence. `n` is corrected for arrivals that come in clusters (a
+//! page and its pictures), and the silence is never shorter than [`LONGEST_TIMES`] the longest pause that was seen
+//! before. If the routers stop one after the other, the rate falls. The last [`RECENT`] arrivals since the lame duck
+//! began show it; then the same formula is applied to them, and the required silence grows with the square of the
+//! fall, because the last router sends less than the last few together. If nothing is known, the required silence is
+//! the whole time.
 //!
-//! What no rule can do better: at a rate `r`, silences as long as `q` come by accident with `exp(-r * q)` after each
-//! arrival, so that one in a million ends takes about `20 / r`, a second from some 25 arrivals a second on. And of
-//! several routers, the last may send so little that its pauses last longer than the time that is left.
+//! The limits of any rule: at a rate `r`, silences as long as `q` come by accident with `exp(-r * q)` after each
+//! arrival, so an error rate of one in a million ends takes about `20 / r`, which is a second from some 25 arrivals a
+//! second on. And of several routers, the last may send so little that its pauses are longer than the time that is
+//! left.
 
 use std::collections::VecDeque;
 
 use super::Time;
 
-/// The least silence that counts: above what a slow moment of a client or a node is.
+/// Shortest required silence: longer than a slow moment of a client or a node.
 pub const FLOOR: Time = Time::from_millis(750);
-/// How probable it may be, at each end, that a silence is taken for the end of traffic by accident, where the arrivals are
-/// what the rule takes them for.
+/// Accepted probability, for each end of traffic, that a silence is taken for it by accident, if arrivals are as
+/// random as the rule assumes.
 pub const RISK: f64 = 1e-6;
-/// A pause that was seen before may be seen again, and be longer.
+/// Factor for the longest pause seen before, because a pause may come again and be longer.
 pub const LONGEST_TIMES: f64 = 1.5;
-/// So many arrivals since the lame duck began are judged by themselves.
+/// Number of arrivals since the lame duck began that are judged by themselves.
 pub const RECENT: usize = 32;
 /// The factor by which the rate has to have fallen since the lame duck began to show that routers stop one after the
-/// other. The router that is left sends less still, so the silence that counts grows by as much.
+/// other. The last router sends even less, so the required silence grows by the same factor.
 const FALLEN: f64 = 1.2;
-/// Fewer say nothing.
+/// Fewest arrivals from which anything is concluded.
 const FEWEST: usize = 8;
-/// So many seconds before the lame duck are remembered.
+/// Number of seconds before the lame duck that are remembered.
 pub const REMEMBERED: usize = 300;
-/// Fewer seconds than this are too few to derive a rate from.
+/// Fewest seconds from which a rate is derived.
 const SHORTEST: usize = 10;
 
-/// What is known of traffic from the time before: arrivals in each second.
+/// Traffic before the lame duck, from the arrivals in each second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct TrafficBefore {
-    /// Independent arrivals in a second: those of a cluster count as one.
+    /// Independent arrivals per second: those of a cluster count as one.
     rate: f64,
-    /// As many as they are in the whole time.
+    /// Independent arrivals in the whole time.
     arrivals: f64,
-    /// The longest pause, in seconds.
+    /// Longest pause, in seconds.
     pause: f64,
 }
 
-/// A lame duck under way.
+/// A lame duck in progress.
 #[derive(Debug)]
 struct LameTime {
     since: Time,
-    /// The last arrival; at first, the beginning.
+    /// Time of the last arrival; at first, the beginning.
     last: Time,
-    /// Arrivals since then, one for each look that saw any; the newest last.
+    /// Arrivals since then, one for each check that saw any, from the oldest on.
     recent: VecDeque<Time>,
-    /// The longest pause between two of them.
+    /// Longest pause between two of them.
     pause: Time,
     arrivals: u64,
     before: Option<TrafficBefore>,
 }
 
-/// Whether anything new is still to be expected.
+/// Whether more requests are to be expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuietVerdict {
-    /// Not any more: the silence was long enough, or the time is over.
+    /// No more: the silence was long enough, or the time is over.
     Quiet,
-    /// It is, unless there is silence until then.
+    /// Yes, unless there is silence until this time.
     Until(Time),
 }
 
@@ -84,12 +87,12 @@ pub struct QuietWatch {
 }
 
 impl QuietWatch {
-    /// Nothing is known.
+    /// Creates a watch without any data.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One more second has passed before the lame duck, with so many arrivals.
+    /// Notes one more second before the lame duck, with this number of arrivals.
     pub fn note_second(&mut self, arrivals: u32) {
         if self.seconds.len() == REMEMBERED {
             self.seconds.pop_front();
@@ -97,7 +100,7 @@ impl QuietWatch {
         self.seconds.push_back(arrivals);
     }
 
-    /// The lame duck begins, unless it has.
+    /// Notes that the lame duck begins, unless it has begun already.
     pub fn begin(&mut self, now: Time) {
         if self.lame.is_some() {
             return;
@@ -112,18 +115,18 @@ impl QuietWatch {
         });
     }
 
-    /// The lame duck was lifted. Arrivals during it are forgotten: they came from clients that had not noticed it
-    /// yet.
+    /// Notes that the lame duck was lifted. Arrivals during it are forgotten: they came from clients that had not
+    /// noticed it yet.
     pub fn end(&mut self) {
         self.lame = None;
     }
 
-    /// Whether there is one.
+    /// Whether there is a lame duck.
     pub fn is_lame(&self) -> bool {
         self.lame.is_some()
     }
 
-    /// So many have come since the last look, the last of them then.
+    /// Notes arrivals since the last check, and the time of the last of them.
     pub fn note_arrivals(&mut self, arrivals: u64, last: Time) {
         let Some(lame) = &mut self.lame else {
             return;
@@ -143,12 +146,12 @@ impl QuietWatch {
         lame.recent.push_back(last);
     }
 
-    /// How many requests have come since the lame duck began.
+    /// Returns how many requests have come since the lame duck began.
     pub fn arrivals(&self) -> u64 {
         self.lame.as_ref().map_or(0, |lame| lame.arrivals)
     }
 
-    /// The silence that counts now; `most`: the longest lame duck.
+    /// Returns the required silence now; `most`: the longest lame duck.
     pub fn silence(&self, most: Time) -> Time {
         let Some(lame) = &self.lame else {
             return most;
@@ -170,7 +173,7 @@ impl QuietWatch {
             };
             let fallen = before.rate * span / arrivals;
             if fallen <= FALLEN {
-                // The rate is what it was, of which the time before says more than so few.
+                // The rate is what it was, and the time before shows it better than these few arrivals.
                 return by_before.unwrap_or_default();
             }
             let own = match lame.recent.len() {
@@ -185,7 +188,7 @@ impl QuietWatch {
             (None, None) => longest,
         };
         let known = known.max(lame.pause.as_secs_f64() * LONGEST_TIMES);
-        // Not a number where there was nothing: that is the whole time, too.
+        // NaN if there were no arrivals: then the whole time is required, too.
         let known = match known.is_finite() {
             true => Time::from_secs_f64(known.clamp(0.0, longest)),
             false => most,
@@ -193,7 +196,8 @@ impl QuietWatch {
         known.max(FLOOR).min(most)
     }
 
-    /// Whether anything new is still to be expected; `most`: the longest lame duck. Without a lame duck, it is.
+    /// Decides whether more requests are to be expected; `most`: the longest lame duck. Without a lame duck, they
+    /// are.
     pub fn judge(&self, now: Time, most: Time) -> QuietVerdict {
         let Some(lame) = &self.lame else {
             return QuietVerdict::Until(now + most);
@@ -207,7 +211,8 @@ impl QuietWatch {
     }
 }
 
-/// The silence that is improbable enough after so many arrivals in so many seconds; `most`: how long it goes on.
+/// Returns the length of silence that is improbable enough after `arrivals` in `span` seconds; `most`: the longest
+/// possible time.
 fn improbable(arrivals: f64, span: f64, most: f64) -> f64 {
     if arrivals < 1.0 || span <= 0.0 {
         return match arrivals < 1.0 {
@@ -219,7 +224,7 @@ fn improbable(arrivals: f64, span: f64, most: f64) -> f64 {
     span * ((silences / RISK).ln() / arrivals).exp_m1()
 }
 
-/// What the seconds before tell; `None`: there are too few of them.
+/// Returns the traffic in the seconds before; `None`: there are too few of them.
 fn traffic_of(seconds: &VecDeque<u32>) -> Option<TrafficBefore> {
     if seconds.len() < SHORTEST {
         return None;
@@ -229,8 +234,7 @@ fn traffic_of(seconds: &VecDeque<u32>) -> Option<TrafficBefore> {
     let mean = all / span;
     let square = |one: &u32| (f64::from(*one) - mean).powi(2);
     let variance = seconds.iter().map(square).sum::<f64>() / span;
-    // The index of dispersion: 1 where arrivals have nothing to do with each other, the size of the clusters where they
-    // come in clusters.
+    // The index of dispersion: 1 for independent arrivals, the size of the clusters if they come in clusters.
     let cluster = (variance / mean.max(f64::MIN_POSITIVE)).max(1.0);
     let (mut pause, mut empty) = (0_u32, 0_u32);
     for one in seconds {
@@ -240,7 +244,7 @@ fn traffic_of(seconds: &VecDeque<u32>) -> Option<TrafficBefore> {
     Some(TrafficBefore {
         rate: mean / cluster,
         arrivals: all / cluster,
-        // An empty second lies between two arrivals that are more than it apart.
+        // An empty second lies between two arrivals that are more than a second apart.
         pause: if pause == 0 {
             0.0
         } else {
@@ -249,7 +253,8 @@ fn traffic_of(seconds: &VecDeque<u32>) -> Option<TrafficBefore> {
     })
 }
 
-/// How the health checks of well-known balancers and schedulers call themselves; what they ask for is no client's.
+/// Prefixes of the `User-Agent` of well-known balancers' and schedulers' health checks, which are no clients'
+/// requests.
 const PROBERS: [&[u8]; 6] = [
     b"kube-probe/",
     b"GoogleHC/",
@@ -303,7 +308,7 @@ mod tests {
 
     #[test]
     fn clusters_count_as_one() {
-        // Twenty at once each second is one arrival a second, and not twenty.
+        // Twenty at once each second count as one arrival a second.
         let even = watch(|_| 20).silence(MOST);
         let clusters = watch(|second| if second % 4 == 0 { 80 } else { 0 }).silence(MOST);
         assert!(clusters > even * 10, "{clusters:?} {even:?}");
@@ -317,14 +322,14 @@ mod tests {
     }
 
     #[test]
-    fn what_still_comes_puts_it_off_and_a_falling_rate_asks_for_more_silence() {
+    fn arrivals_postpone_quiet_and_a_falling_rate_requires_more_silence() {
         let mut watch = watch(|_| 100);
         let at = |ms: u64| Time::from_secs(1000) + Time::from_millis(ms);
         assert_eq!(watch.judge(at(700), MOST), QuietVerdict::Until(at(750)));
         watch.note_arrivals(3, at(700));
         assert_eq!(watch.judge(at(750), MOST), QuietVerdict::Until(at(1450)));
         assert_eq!(watch.judge(at(1450), MOST), QuietVerdict::Quiet);
-        // Every half second from now on: the last of those who route, most likely.
+        // Every half second from now on: most likely the last router.
         (2..40).for_each(|n| watch.note_arrivals(1, at(700 + n * 500)));
         assert!(
             watch.silence(MOST) > Time::from_secs(8),
@@ -337,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_lasts_longer_than_the_longest_lame_duck() {
+    fn silence_never_exceeds_the_longest_lame_duck() {
         let mut watch = watch(|_| 1);
         let begun = Time::from_secs(1000);
         (0..100).for_each(|n| watch.note_arrivals(1, begun + Time::from_millis(n * 300)));

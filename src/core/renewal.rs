@@ -1,37 +1,39 @@
-//! When a certificate is ordered, and what follows a failure at its authority. Times are Unix seconds, because they
+//! When a certificate is ordered, and how failures of its authority are handled. Times are Unix seconds, because they
 //! outlive the process; `random` is a number from 0 up to 1.
 
-/// Seconds of a minute, an hour and a day.
+/// Seconds per minute, hour and day.
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// A shorter life is renewed at its half and not with a third left: what is left has to be enough for several tries.
+/// Certificates with a shorter life are renewed at its half, and not with a third left: the rest has to be enough for
+/// several tries.
 const SHORT_LIFE: i64 = 10 * DAY;
 
-/// Orders are counted over so long.
+/// Period over which orders are counted.
 pub const ORDER_PERIOD: i64 = HOUR;
 
-/// A wait that an authority asks for is believed up to here.
+/// Longest wait that is accepted from an authority.
 const LONGEST_WAIT: i64 = 7 * DAY;
 
-/// The time in which a certificate is valid.
+/// Validity period of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateLife {
-    /// From then on.
+    /// Begin.
     pub not_before: i64,
-    /// Up to then.
+    /// End.
     pub not_after: i64,
 }
 
 impl CertificateLife {
-    /// The length of that time, in seconds.
+    /// Returns its length, in seconds.
     pub fn length(&self) -> i64 {
         self.not_after.saturating_sub(self.not_before).max(0)
     }
 
-    /// When to renew it, if the authority has no advice: with a third of its life left, or a half of a short one, and a
-    /// little earlier by chance, so that certificates of one hour are not all renewed in one hour again.
+    /// Returns when to renew the certificate without advice of the authority: with a third of its life left, or a
+    /// half of a short one, and a random time earlier, so that certificates that were issued in the same hour are not
+    /// renewed in the same hour.
     fn own_renewal(&self, random: f64) -> i64 {
         let length = self.length();
         let left = match length < SHORT_LIFE {
@@ -42,23 +44,23 @@ impl CertificateLife {
         self.not_after.saturating_sub(left).saturating_sub(earlier)
     }
 
-    /// The last moment at which a renewal may begin, whatever an authority advises.
+    /// Returns the latest time at which a renewal may begin, whatever an authority advises.
     fn last_renewal(&self) -> i64 {
         self.not_after.saturating_sub(self.length() / 20)
     }
 }
 
-/// When an authority wants a certificate to be renewed (ARI, RFC 9773, section 4.2).
+/// The period in which an authority wants a certificate to be renewed (ARI, RFC 9773, section 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RenewalWindow {
-    /// From then on.
+    /// Begin.
     pub start: i64,
-    /// Up to then.
+    /// End.
     pub end: i64,
 }
 
-/// When to renew a certificate: a moment of the authority's window by chance, so that it is not asked by all at once; a
-/// window that ends before it begins counts for nothing (RFC 9773, section 4.2).
+/// Returns when to renew a certificate: a random time in the authority's window, so that not all clients come at
+/// once; a window that ends before it begins is ignored (RFC 9773, section 4.2).
 pub fn plan_renewal(life: CertificateLife, window: Option<RenewalWindow>, random: f64) -> i64 {
     match window.filter(|window| window.start < window.end) {
         Some(window) => {
@@ -70,36 +72,36 @@ pub fn plan_renewal(life: CertificateLife, window: Option<RenewalWindow>, random
     }
 }
 
-/// What is known of a certificate.
+/// Status of a certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// Of the one that is there; `None`: there is none that could be served.
+    /// Validity of the present certificate; `None`: there is none that could be served.
     pub life: Option<CertificateLife>,
-    /// It is there, and not for every name that is configured.
+    /// Whether the present certificate lacks a configured name.
     pub lacks_names: bool,
-    /// When it is to be renewed, as it was planned.
+    /// Planned time of its renewal.
     pub renew_at: Option<i64>,
-    /// An order was begun and has not ended.
+    /// Whether an order was begun and has not ended.
     pub is_ordered: bool,
-    /// No sooner: the last try has failed.
+    /// Earliest time of the next try, after a failure.
     pub retry_at: Option<i64>,
 }
 
 /// Why a certificate is ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderReason {
-    /// There is none.
+    /// There is no certificate.
     Missing,
-    /// It lacks a name.
+    /// The certificate lacks a name.
     Names,
-    /// Its time has come.
+    /// It is time to renew it.
     Due,
     /// An order was begun earlier.
     Unfinished,
 }
 
 impl OrderReason {
-    /// A word for the log.
+    /// Returns a word for the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "there is none yet",
@@ -113,13 +115,13 @@ impl OrderReason {
 /// What to do about a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateStep {
-    /// Order one.
+    /// Order a certificate.
     Order(OrderReason),
-    /// Nothing before then.
+    /// Do nothing before this time.
     Wait(i64),
 }
 
-/// What to do about a certificate at this moment.
+/// Decides what to do about a certificate now.
 pub fn next_step(facts: &CertificateFacts, now: i64) -> CertificateStep {
     let reason = match facts.life {
         _ if facts.is_ordered => OrderReason::Unfinished,
@@ -140,12 +142,12 @@ pub fn next_step(facts: &CertificateFacts, now: i64) -> CertificateStep {
     }
 }
 
-/// Whether one more order is allowed after those at these times; if not, from when on.
+/// Checks whether another order is allowed after those at the given times.
 ///
 /// # Errors
-/// When the next one is.
+/// Returns the time of the next permitted order.
 pub fn admit_order(orders: &[i64], most: u32, now: i64) -> Result<(), i64> {
-    // A clock that was wrong and has been set must not keep orders away for good.
+    // A clock that was wrong and has been set must not block orders for good.
     let counts = |at: &&i64| now.saturating_sub(**at).abs() < ORDER_PERIOD;
     let mut recent: Vec<i64> = orders.iter().filter(counts).copied().collect();
     let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
@@ -157,36 +159,36 @@ pub fn admit_order(orders: &[i64], most: u32, now: i64) -> Result<(), i64> {
     Err(oldest.saturating_add(ORDER_PERIOD))
 }
 
-/// What has failed at an authority.
+/// A failure at an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthorityFault {
-    /// It can't be reached, or says nothing of use.
+    /// The authority can't be reached, or its response can't be used.
     Unreachable,
-    /// It has asked for patience, or has a fault of its own.
+    /// The authority has asked to wait, or has an internal error.
     Busy,
-    /// Too much was asked of it.
+    /// The authority's rate limit was exceeded.
     RateLimited,
-    /// It could not see that the names are ours.
+    /// The authority could not validate that the names belong to this host.
     Validation,
-    /// It refuses these names, or this request.
+    /// The authority refuses these names, or this request.
     Refused,
-    /// It knows the account no longer.
+    /// The authority no longer knows the account.
     AccountGone,
-    /// It knows the order no longer, or the order has ended without a certificate.
+    /// The authority no longer knows the order, or the order has ended without a certificate.
     OrderGone,
-    /// An operator has to act first: accept terms, pay, name another account.
+    /// An operator has to act first: accept terms, pay, configure another account.
     NeedsOperator,
-    /// What it issued is not what was ordered.
+    /// The issued certificate does not match the order.
     WrongCertificate,
     /// The fault is on this side: the disk, a file.
     Local,
 }
 
-/// The word before a problem's name (RFC 8555, section 6.7).
+/// Prefix of a problem's name (RFC 8555, section 6.7).
 const ACME_ERROR: &str = "urn:ietf:params:acme:error:";
 
 impl AuthorityFault {
-    /// What a problem document says, by its type and its status.
+    /// Returns the fault for a problem document, by its type and its status.
     pub fn of_problem(kind: Option<&str>, status: u16) -> Self {
         let name = kind.and_then(|kind| kind.strip_prefix(ACME_ERROR));
         match name {
@@ -207,7 +209,7 @@ impl AuthorityFault {
         }
     }
 
-    /// What to do about it, for people.
+    /// Returns a remedy, as text for operators.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Unreachable => {
@@ -229,19 +231,19 @@ impl AuthorityFault {
         }
     }
 
-    /// The first pause after it, and the longest.
+    /// Returns the first and the longest pause after this fault.
     fn pauses(self) -> (i64, i64) {
         match self {
-            // Nothing was asked of an authority that could count it.
+            // No request reached an authority that could count it.
             Self::Unreachable | Self::Busy | Self::Local => (5, HOUR),
             Self::AccountGone | Self::OrderGone => (5, 6 * HOUR),
-            // Five tries in the first hour: as many as the best known authority has patience for.
+            // Five tries in the first hour, which is the limit of the best known authority.
             Self::Validation | Self::Refused | Self::WrongCertificate => (2 * MINUTE, 6 * HOUR),
             Self::RateLimited | Self::NeedsOperator => (HOUR, 12 * HOUR),
         }
     }
 
-    /// Whether the order that was begun is of no more use.
+    /// Whether the order that was begun can't be used any more.
     pub fn ends_order(self) -> bool {
         !matches!(
             self,
@@ -250,7 +252,8 @@ impl AuthorityFault {
     }
 }
 
-/// When to try again after this many failures in a row. `asked`: the authority's own wish (`Retry-After`), in seconds.
+/// Returns when to try again after this number of consecutive failures. `asked`: the time in the authority's
+/// `Retry-After`, in seconds.
 pub fn retry_after_failure(
     fault: AuthorityFault,
     failures: u32,
@@ -259,26 +262,26 @@ pub fn retry_after_failure(
     random: f64,
 ) -> i64 {
     let (first, most) = match (fault, asked) {
-        // It has said how long it takes, which is better than any guess.
+        // The authority has stated the time, which is better than any guess.
         (AuthorityFault::RateLimited, Some(_)) => AuthorityFault::Busy.pauses(),
         _ => fault.pauses(),
     };
     let doublings = failures.saturating_sub(1).min(30);
     let pause = first.saturating_mul(1 << doublings).min(most);
     let pause = pause.max(asked.unwrap_or(0).clamp(0, LONGEST_WAIT));
-    // Later by up to a fifth, and never sooner than it was asked for.
+    // Later by up to a fifth, and never earlier than asked.
     now.saturating_add(pause)
         .saturating_add(share(pause / 5, random))
 }
 
-/// When to ask for a renewal window again, by what the authority said of that.
+/// Returns when to ask for a renewal window again, by the authority's response.
 pub fn next_window_at(asked: Option<i64>, now: i64) -> i64 {
-    // Between a minute and a day (RFC 9773, section 4.3.2), and every six hours where it says nothing.
+    // Between a minute and a day (RFC 9773, section 4.3.2); without a statement, every six hours.
     let pause = asked.unwrap_or(6 * HOUR).clamp(MINUTE, DAY);
     now.saturating_add(pause)
 }
 
-/// How an authority sees that a name is ours.
+/// How an authority validates a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChallengeKind {
     /// A file over HTTP (RFC 8555, section 8.3).
@@ -288,7 +291,7 @@ pub enum ChallengeKind {
 }
 
 impl ChallengeKind {
-    /// As RFC 8555 and 8737 write it.
+    /// Returns the name in RFC 8555 and RFC 8737.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http01 => "http-01",
@@ -297,19 +300,19 @@ impl ChallengeKind {
     }
 }
 
-/// Which listeners there are.
+/// The listeners that can be used for challenges.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChallengeListeners {
-    /// One without TLS.
+    /// Whether there is one without TLS.
     pub is_plain: bool,
-    /// One without TLS on port 80.
+    /// Whether there is one without TLS on port 80.
     pub is_on_80: bool,
-    /// One with TLS on port 443.
+    /// Whether there is one with TLS on port 443.
     pub is_on_443: bool,
 }
 
-/// Which challenge to use where the configuration leaves it open: one whose port this host listens on, and after a
-/// failure the other one.
+/// Returns the challenge to use if the configuration does not choose: one whose port this host listens on, and after
+/// a failure the other one.
 pub fn choose_challenge(listeners: ChallengeListeners, failures: u32) -> ChallengeKind {
     if !listeners.is_plain {
         return ChallengeKind::TlsAlpn01;
@@ -321,7 +324,7 @@ pub fn choose_challenge(listeners: ChallengeListeners, failures: u32) -> Challen
     }
 }
 
-/// That share of a number of seconds.
+/// Returns a random part of a number of seconds.
 fn share(seconds: i64, random: f64) -> i64 {
     // Seconds of some years fit into a float without loss.
     (seconds as f64 * random.clamp(0.0, 1.0)) as i64

@@ -1,7 +1,7 @@
-//! What happened to a backend from the first sign of a restart until it took requests again. The input is the
-//! backend's state after each step, the output a record.
+//! Records of restarts: what happened to a backend from the first sign of a restart until it took requests again. The
+//! input is the backend's state after each step, the output a record.
 //!
-//! [`role`] says which part a request had in a restart, and which requests are lost.
+//! [`role`] decides which part a request had in a restart, and which requests are lost.
 
 pub mod role;
 
@@ -10,36 +10,36 @@ use super::drain::{DrainActor, DrainOutcome};
 use super::event::ProbeResult;
 use super::state::DerivedState;
 
-/// Longest reason that is kept, in bytes: a record has bounded size.
+/// Longest reason that is kept, in bytes, so that records have bounded size.
 const LONGEST_REASON: usize = 300;
 
-/// Why a backend left: the first sign decides.
+/// Why a restart began: the first sign decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RestartCause {
-    /// Its launcher asked for a drain, by its lease.
+    /// Its launcher ordered a drain, by its lease.
     Launcher,
-    /// An operator asked for a drain: a command, the API, or a roll.
+    /// An operator ordered a drain: by a command, the API, or a roll.
     Api,
-    /// A supervisor's hook or word asked for a drain.
+    /// A supervisor's hook or message ordered a drain.
     Supervisor,
-    /// It is no longer in the configuration, or at another address there.
+    /// It was removed from the configuration, or has another address there.
     Config,
-    /// Its source no longer names it, or says that it ends.
+    /// Its discovery source no longer names it, or reports that it ends.
     Discovery,
     /// Its health check answered 503.
     Unavailable,
-    /// It closed its connections and refuses new ones; no request broke.
+    /// It closed its connections and refuses new ones; no request was lost.
     Stopped,
-    /// Its process was gone with requests on it.
+    /// Its process was gone while requests were in flight on it.
     Killed,
     /// Its health checks failed.
     ProbeFailed,
-    /// Another process was behind it before anything else was seen.
+    /// Another process was behind it before any other sign was seen.
     Replaced,
 }
 
 impl RestartCause {
-    /// All of them.
+    /// All causes.
     pub const ALL: [Self; 10] = [
         Self::Launcher,
         Self::Api,
@@ -53,7 +53,7 @@ impl RestartCause {
         Self::Replaced,
     ];
 
-    /// As the API writes it.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Launcher => "launcher",
@@ -70,23 +70,23 @@ impl RestartCause {
     }
 }
 
-/// What came of it.
+/// Outcome of a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartOutcome {
-    /// It is under way.
+    /// In progress.
     Open,
     /// Another process takes requests.
     Restarted,
     /// The same process takes requests again, as far as could be seen.
     Resumed,
-    /// The backend was removed, and none of its name has come since.
+    /// The backend was removed, and none with its name has come since.
     Left,
-    /// The process that has watched it has ended, and left its end to nobody.
+    /// The process that watched it has ended, and no other watches its end.
     Unseen,
 }
 
 impl RestartOutcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [Self; 5] = [
         Self::Open,
         Self::Restarted,
@@ -95,7 +95,7 @@ impl RestartOutcome {
         Self::Unseen,
     ];
 
-    /// As the API writes it.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -107,102 +107,103 @@ impl RestartOutcome {
     }
 }
 
-/// One restart. Instants that were not observed are `None`.
+/// One restart. Times that were not observed are `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestartRecord {
-    /// Its number: log lines bear it.
+    /// Number, by which log lines refer to it.
     pub number: u64,
-    /// The roll that it is part of.
+    /// ID of the roll that it is part of, if any.
     pub roll: Option<String>,
-    /// Why.
+    /// Cause.
     pub cause: RestartCause,
-    /// The same for people.
+    /// Cause as text.
     pub reason: String,
-    /// The first sign.
+    /// Time of the first sign.
     pub began: Time,
-    /// When a drain was asked for.
+    /// Time at which a drain was ordered.
     pub told: Option<Time>,
-    /// When nothing was in flight any more, and no connection open.
+    /// Time at which nothing was in flight any more and no connection was open.
     pub drained: Option<Time>,
-    /// When its process was first seen to be gone.
+    /// Time at which its process was first seen to be gone.
     pub stopped: Option<Time>,
-    /// When another process was first seen.
+    /// Time at which another process was first seen.
     pub started: Option<Time>,
-    /// When it took requests again.
+    /// Time at which it took requests again.
     pub ready: Option<Time>,
-    /// When what was in flight was to be cut.
+    /// Time at which requests in flight were to be cut.
     pub deadline: Option<Time>,
-    /// How the drain ended for those who waited for it.
+    /// How the drain ended, for the requests that waited for it.
     pub drain: Option<DrainOutcome>,
-    /// What came of it.
+    /// Outcome.
     pub outcome: RestartOutcome,
-    /// The least share of the pool's weight that took requests meanwhile, from 0 to 1.
+    /// Smallest share of the pool's weight that took requests meanwhile, from 0 to 1.
     pub capacity: f64,
 }
 
-/// A drain as a record needs it.
+/// A drain, as needed for a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenDrain {
-    /// Who asked.
+    /// Who ordered the drain.
     pub actor: DrainActor,
-    /// The lease that the backend is there for has asked.
+    /// Whether the backend's own lease has ordered it.
     pub by_lease: bool,
-    /// The roll's id, where it is one's.
+    /// ID of the roll, if it belongs to one.
     pub roll: Option<String>,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// Since when.
+    /// Time at which it began.
     pub since: Time,
-    /// When what is in flight is cut.
+    /// Time at which requests in flight are cut.
     pub deadline: Option<Time>,
 }
 
 /// A backend after one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestartSight {
-    /// Its state.
+    /// State.
     pub state: DerivedState,
-    /// Counts the processes behind it.
+    /// Number of the process behind it.
     pub incarnation: u64,
-    /// The probe that the step was about.
+    /// Probe that the step was about.
     pub probe: Option<ProbeResult>,
-    /// Its processes have ended, where they are watched.
+    /// Whether its processes have ended, if they are watched.
     pub ended: bool,
-    /// Requests broke on it since its last sign of life.
+    /// Whether requests on it were lost since its last sign of life.
     pub broke: bool,
-    /// A drain ended like this in the step.
+    /// How a drain ended in this step, if one did.
     pub announced: Option<DrainOutcome>,
-    /// Its open drains.
+    /// Open drains.
     pub drains: Vec<SeenDrain>,
-    /// The share of the pool's weight that takes requests, from 0 to 1.
+    /// Share of the pool's weight that takes requests, from 0 to 1.
     pub capacity: f64,
 }
 
-/// What a call of [`RestartRecorder::observe_backend`] has changed.
+/// Change by a call of [`RestartRecorder::observe_backend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartChange {
-    /// Nothing new.
+    /// No change.
     Nothing,
     /// A restart has begun.
     Begun,
-    /// More is known of it.
+    /// The record of the restart has changed.
     Grown,
-    /// It takes requests again.
+    /// The backend takes requests again.
     Over,
 }
 
-/// Watches one backend.
+/// Recorder of one backend's restarts.
 #[derive(Debug, Clone)]
 pub struct RestartRecorder {
     incarnation: u64,
     joined: Time,
     was_ready: bool,
-    /// Boxed: there are many backends, and few restarts.
+    /// Boxed, because there are many backends and few restarts.
     open: Option<Box<RestartRecord>>,
 }
 
 impl RestartRecorder {
-    /// Watches a backend that joined then, and of which so many processes have been seen.
+    /// Creates a recorder for a backend that was added at `joined`, and of which `incarnation` processes have been
+    /// seen.
     pub fn new(incarnation: u64, joined: Time) -> Self {
         Self {
             incarnation,
@@ -212,18 +213,18 @@ impl RestartRecorder {
         }
     }
 
-    /// Goes on with a restart that another process has watched so far.
+    /// Continues a restart that another process has watched so far.
     pub fn go_on(&mut self, record: RestartRecord) {
         self.was_ready = true;
         self.open = Some(Box::new(record));
     }
 
-    /// The restart under way.
+    /// Returns the restart in progress.
     pub fn open(&self) -> Option<&RestartRecord> {
         self.open.as_deref()
     }
 
-    /// When the backend joined.
+    /// Returns when the backend was added.
     pub fn joined(&self) -> Time {
         self.joined
     }
@@ -278,7 +279,7 @@ impl RestartRecorder {
         (change, Some(RestartRecord::clone(record)))
     }
 
-    /// The backend is removed: what is known of a restart under way.
+    /// Notes that the backend is removed; returns the restart in progress.
     pub fn leave(&mut self, now: Time) -> Option<RestartRecord> {
         let mut record = *self.open.take()?;
         record.stopped.get_or_insert(now);
@@ -288,14 +289,14 @@ impl RestartRecorder {
 }
 
 impl RestartRecord {
-    /// Another backend has its name: it joined then, and is ready since.
+    /// Notes that another backend with its name was added, and the time since which that one is ready.
     pub fn succeed(&mut self, joined: Time, ready: Time) {
         self.started.get_or_insert(joined);
         self.ready.get_or_insert(ready);
         self.outcome = RestartOutcome::Restarted;
     }
 
-    /// Whether nothing is expected of it any more.
+    /// Whether the record is complete.
     pub fn is_over(&self) -> bool {
         self.ready.is_some()
     }
@@ -358,7 +359,7 @@ fn update_record(record: &mut RestartRecord, sight: &RestartSight, is_another: b
             (one, other) => one.or(other),
         };
     }
-    // Broken requests may be reported after the prober's findings.
+    // Lost requests may be reported after the prober's findings.
     if record.cause == RestartCause::Stopped && sight.broke && record.started.is_none() {
         record.cause = RestartCause::Killed;
     }
@@ -371,7 +372,7 @@ fn update_record(record: &mut RestartRecord, sight: &RestartSight, is_another: b
     if (is_gone || died) && record.started.is_none() {
         record.stopped.get_or_insert(now);
     }
-    // What was drained stays so: a look may meet the step that lifts the drain, too.
+    // The time stays, because the step that lifts the drain may be observed, too.
     if sight.state == DerivedState::Drained || sight.announced == Some(DrainOutcome::Drained) {
         record.drained.get_or_insert(now);
     }

@@ -1,7 +1,7 @@
-//! What becomes of a request whose attempt failed: tried again, given up, or held.
+//! Decides about a request whose attempt failed: whether it is tried again, given up, or held.
 //!
-//! The rule behind the table is RFC 9110 §9.2.2: a request that is not idempotent is repeated only where it is
-//! known that the original was never applied.
+//! The rule behind it is RFC 9110 §9.2.2: a request that is not idempotent is repeated only if it is known that the
+//! original was never applied.
 
 use super::Time;
 pub use super::budget::{RetryBudget, RetryRates};
@@ -9,29 +9,29 @@ pub use super::budget::{RetryBudget, RetryRates};
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptFailure {
-    /// No connection: nothing was sent.
+    /// No connection could be made: nothing was sent.
     ConnectFailed,
-    /// A reused connection had been closed before the request reached it, and that is proven.
+    /// A reused connection had been closed before the request reached it, which is proven.
     StaleProven,
-    /// The connection died before a byte of the response, and what the backend got is not known.
+    /// The connection broke before a byte of the response, and it is not known what the backend received.
     DiedBeforeResponse {
-        /// How long the attempt had been under way.
+        /// Time since the attempt began.
         after: Time,
     },
-    /// A drain's deadline has cut it before a byte of the response: our own doing.
+    /// A drain's deadline cut the attempt before a byte of the response: the proxy itself did it.
     CutByDrain,
     /// HTTP/2 REFUSED_STREAM (RFC 9113 §8.7): not processed.
     RefusedStream,
     /// HTTP/2 GOAWAY with a last stream id below this request's (RFC 9113 §6.8): not processed.
     GoAway,
-    /// No answer in time: the backend may well be working on it.
+    /// There was no response in time: the backend may still be working on the request.
     Timeout,
-    /// Part of the response has been passed on.
+    /// Part of the response has been forwarded.
     ResponseBegun,
 }
 
 impl AttemptFailure {
-    /// The same as a reason to try again, or not to.
+    /// Returns the failure as a reason to try again, or not to.
     pub const fn reason(self) -> RetryReason {
         match self {
             Self::ConnectFailed => RetryReason::ConnectFailed,
@@ -45,7 +45,7 @@ impl AttemptFailure {
         }
     }
 
-    /// Whether the request surely was not processed.
+    /// Whether the request was certainly not processed.
     pub const fn is_proven(self) -> bool {
         matches!(
             self,
@@ -75,7 +75,7 @@ pub enum RetryReason {
     ResponseBegun,
     /// Not tried again: the request may have been applied, and its method isn't idempotent.
     NotIdempotent,
-    /// Not tried again: its body is not here any more.
+    /// Not tried again: its body is no longer available.
     BodyGone,
     /// Not tried again: `attempts` are used up.
     Attempts,
@@ -84,7 +84,7 @@ pub enum RetryReason {
 }
 
 impl RetryReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 12] = [
         Self::ConnectFailed,
         Self::StaleConnection,
@@ -100,12 +100,12 @@ impl RetryReason {
         Self::Budget,
     ];
 
-    /// The reverse of [`RetryReason::as_str`].
+    /// Returns the reason with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 
-    /// For the access log and `lameduck_retries_total`.
+    /// Returns the name in the access log and `lameduck_retries_total`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ConnectFailed => "connect_failed",
@@ -124,33 +124,33 @@ impl RetryReason {
     }
 }
 
-/// What matters of a request.
+/// Properties of a request that matter for retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryFacts {
-    /// Its method is idempotent (RFC 9110 §9.2.2): GET, HEAD, OPTIONS, TRACE, PUT, DELETE.
+    /// Whether its method is idempotent (RFC 9110 §9.2.2): GET, HEAD, OPTIONS, TRACE, PUT, DELETE.
     pub idempotent: bool,
-    /// It carries `Idempotency-Key`.
+    /// Whether it has an `Idempotency-Key`.
     pub has_idempotency_key: bool,
-    /// All that was read of its body is still at hand (true where nothing was read, or there is none).
+    /// Whether all that was read of its body is still available (`true` if nothing was read, or there is no body).
     pub body_replayable: bool,
 }
 
 impl RetryFacts {
-    /// Whether it may be sent again though the backend may have got it (RFC 9110 §9.2.2).
+    /// Whether it may be sent again although the backend may have received it (RFC 9110 §9.2.2).
     pub const fn may_be_repeated(&self, limits: &RetryLimits) -> bool {
         self.idempotent || (limits.idempotency_key && self.has_idempotency_key)
     }
 }
 
-/// `[pool.retry]`.
+/// Run-time form of `[pool.retry]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryLimits {
-    /// Attempts in total that may have reached an app. Default 3. Those that broke only after [`LONG`], or that a drain
-    /// has cut, don't count, but at most `attempts - 1` more are made for them.
+    /// Most attempts in total that may have reached an app. Default: 3. Attempts that broke only after [`LONG`], or
+    /// that a drain has cut, don't count, but at most `attempts - 1` more are made for them.
     pub attempts: u32,
-    /// Attempts in total that surely did not. Default 10: in a rolling restart each instance may refuse once.
+    /// Most attempts in total that certainly did not. Default: 10, as each instance may refuse once in a rolling restart.
     pub proven_attempts: u32,
-    /// Whether `Idempotency-Key` makes any method idempotent. Default false.
+    /// Whether `Idempotency-Key` makes any method idempotent. Default: false.
     pub idempotency_key: bool,
 }
 
@@ -164,24 +164,24 @@ impl Default for RetryLimits {
     }
 }
 
-/// An attempt that breaks after this time was broken by a restart: a request that itself breaks what it reaches does
-/// so sooner, as a rule. It is made again at most once in this time, so that it can't do much harm, and a request that
-/// takes longer than the pause between two restarts survives more than three of them.
+/// An attempt that breaks after this time was broken by a restart: a request that itself causes the failure usually
+/// does so sooner. It is repeated at most once in this time, so that it can't do much harm, and a request that takes
+/// longer than the pause between two restarts survives more than three of them.
 pub const LONG: Time = Time::from_secs(1);
 
-/// The failed attempts of one request, the last included.
+/// The failed attempts of one request, including the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AttemptHistory {
-    /// Those that may have reached an app.
+    /// Attempts that may have reached an app.
     pub unproven: u32,
-    /// Of those, the ones that were under way for [`LONG`] or more, or that a drain has cut.
+    /// Those of them that lasted [`LONG`] or more, or that a drain has cut.
     pub long: u32,
-    /// Those that surely did not.
+    /// Attempts that certainly did not reach an app.
     pub proven: u32,
 }
 
 impl AttemptHistory {
-    /// Counts one more.
+    /// Counts a failed attempt.
     pub fn note(&mut self, failure: AttemptFailure) {
         let count = if failure.is_proven() {
             &mut self.proven
@@ -199,7 +199,7 @@ impl AttemptHistory {
         }
     }
 
-    /// Whether no attempt is left of the kind that `failure` belongs to.
+    /// Whether no attempt of the kind of `failure` is left.
     fn is_spent(self, failure: AttemptFailure, limits: &RetryLimits) -> bool {
         if failure.is_proven() {
             return self.proven >= limits.proven_attempts;
@@ -209,37 +209,37 @@ impl AttemptHistory {
     }
 }
 
-/// What is left to try it with.
+/// What is available for another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryOptions {
-    /// An eligible backend that has not been tried.
+    /// Whether there is an eligible backend that has not been tried.
     pub others: bool,
-    /// A token in the retry budget.
+    /// Whether there is a token in the retry budget.
     pub token: bool,
 }
 
-/// What to do.
+/// What to do with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryVerdict {
-    /// Try again. Where nothing can be picked, hold.
+    /// Try again. If no backend can be picked, hold the request.
     Retry {
-        /// On a backend that has not been tried; else the same one will do, on a fresh connection.
+        /// Whether to use a backend that has not been tried; else the same one may be used, on a fresh connection.
         elsewhere: bool,
-        /// Why.
+        /// Reason.
         reason: RetryReason,
-        /// Take a token first; without one, give up.
+        /// Whether to take a token first; without one, give up.
         spend_budget: bool,
     },
-    /// The failure is the answer.
+    /// Give up: the failure is the response.
     GiveUp {
         /// Why it isn't tried again.
         reason: RetryReason,
     },
-    /// Wait for a backend ([`super::hold`]); all may be tried again after that.
+    /// Wait for a backend ([`super::hold`]); after that, all backends may be tried again.
     Hold,
 }
 
-/// Judges a failed attempt. `tried` counts it already.
+/// Decides about a failed attempt. `tried` includes it already.
 pub fn decide(
     failure: AttemptFailure,
     request: &RetryFacts,
@@ -261,7 +261,7 @@ pub fn decide(
             reason: RetryReason::NotIdempotent,
         };
     }
-    // A failed connect read nothing of the body that an earlier attempt had not.
+    // A failed connection attempt has read no more of the body than earlier attempts.
     if failure != AttemptFailure::ConnectFailed && !request.body_replayable {
         return RetryVerdict::GiveUp {
             reason: RetryReason::BodyGone,
@@ -275,7 +275,8 @@ pub fn decide(
     if failure == AttemptFailure::ConnectFailed && !left.others {
         return RetryVerdict::Hold;
     }
-    // What we have cut is no sign of trouble, and there is no more of it than the drained backend had in flight.
+    // An attempt that the proxy itself has cut is no sign of trouble, and there are no more of these than the drained
+    // backend had in flight.
     let spend_budget = !proven && failure != AttemptFailure::CutByDrain;
     if spend_budget && !left.token {
         return RetryVerdict::GiveUp {
@@ -289,14 +290,15 @@ pub fn decide(
     }
 }
 
-/// A roll that is under way goes on: for so long after one backend has become ready, the others are likely to be next.
+/// Time after one backend has become ready in which others are likely to be restarted next, by the same roll.
 const ROLL: Time = Time::from_secs(60);
 
-/// Backends that become ready within this time are of one age.
+/// Backends that become ready within this time count as equally old.
 const TOGETHER: Time = Time::from_millis(500);
 
-/// Since when a backend must have been ready for a request whose backend has just died under it: a rolling restart
-/// comes last to the one that it came to last. `None`: any will do. `ready` is since when each one is.
+/// Returns the time since which a backend must have been ready for a request whose backend has just died: a rolling
+/// restart comes last to the backend that it restarted last. `None`: any will do. `ready`: the time since which each
+/// backend has been ready.
 pub fn youngest(ready: impl Iterator<Item = Time>, now: Time) -> Option<Time> {
     let last = ready.max()?;
     (now.saturating_sub(last) < ROLL).then(|| last.saturating_sub(TOGETHER))

@@ -1,22 +1,22 @@
-//! When a keeper starts the proxy again, and when it ends with it.
+//! When a keeper restarts the proxy, and when it ends together with it.
 //!
-//! A proxy that has served is started again, whatever killed it, with pauses that grow while it keeps dying soon
-//! after its start. One that exits by itself before it served is not started again: its configuration is bad, or an
-//! address is taken.
+//! A proxy that has served is restarted, whatever killed it, with pauses that grow while it keeps dying soon after
+//! its start. One that exits by itself before it served is not restarted: its configuration is bad, or an address is
+//! in use.
 
 use super::Time;
 use super::launch::ProcessExit;
 
-/// A process that has lived this long counts as healthy: the next death is unrelated to earlier ones.
+/// Age from which a process counts as healthy: its death is unrelated to earlier ones.
 const WELL: Time = Time::from_secs(10);
-/// The first pause after a life that was shorter than that; none before the first new start…
+/// First pause after a life shorter than [`WELL`]; there is none before the first restart.
 const FIRST_PAUSE: Time = Time::from_millis(100);
-/// …and the longest: each is twice the one before. Clients wait that long.
+/// Longest pause, which clients have to wait: each pause is twice the one before.
 const LAST_PAUSE: Time = Time::from_secs(1);
-/// So often in a row it may be killed before it serves.
+/// Most consecutive times that the process may be killed before it serves.
 const TRIES: u32 = 5;
 
-/// What is done after an end.
+/// What to do after the process has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterEnd {
     /// Start it again, after this pause.
@@ -25,42 +25,42 @@ pub enum AfterEnd {
     EndAlike,
 }
 
-/// A keeper's view of the process that it keeps.
+/// State of the process that a keeper keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeptProcess {
     started: Time,
     serves: bool,
     told_to_stop: bool,
-    /// Lives in a row that were short.
+    /// Number of consecutive short lives.
     young: u32,
-    /// Of them, those that ended before anything was served.
+    /// Number of those that ended before the process served.
     unborn: u32,
 }
 
 impl KeptProcess {
-    /// It was started.
+    /// Notes that the process was started.
     pub fn note_start(&mut self, now: Time) {
         self.started = now;
         self.serves = false;
     }
 
-    /// It says that it serves.
+    /// Notes that the process reports that it serves.
     pub fn note_serving(&mut self) {
         self.serves = true;
         self.unborn = 0;
     }
 
-    /// It was told to stop: whatever its exit status, it isn't started again.
+    /// Notes that the process was told to stop: whatever its exit status, it isn't started again.
     pub fn note_stop(&mut self) {
         self.told_to_stop = true;
     }
 
-    /// Whether it was told to stop.
+    /// Whether the process was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.told_to_stop
     }
 
-    /// It has ended.
+    /// Notes that the process has ended; returns what to do.
     pub fn after(&mut self, end: ProcessExit, now: Time) -> AfterEnd {
         let killed = matches!(end, ProcessExit::Signal(_));
         let in_order = end == ProcessExit::Code(0);
@@ -120,7 +120,7 @@ mod tests {
             pauses,
             [0, 100, 200, 400, 800, 1000, 1000, 1000, 1000, 1000]
         );
-        // It was well for long.
+        // It was healthy for long.
         let again = after_life(&mut revival, true, WELL, KILLED);
         assert_eq!(again, AfterEnd::StartAgain(Time::ZERO));
     }
@@ -140,7 +140,7 @@ mod tests {
     fn start_that_fails_by_itself_is_not_tried_again() {
         for code in [1, 2, 101] {
             let mut revival = KeptProcess::default();
-            // The first, and one after a crash.
+            // The first start, and one after a crash.
             for _ in 0..2 {
                 let end = after_life(&mut revival, false, Time::ZERO, ProcessExit::Code(code));
                 assert_eq!(end, AfterEnd::EndAlike);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn end_in_order_is_the_keepers_end_too() {
+    fn orderly_end_of_the_process_ends_the_keeper() {
         let mut revival = KeptProcess::default();
         let end = after_life(&mut revival, true, WELL, ProcessExit::Code(0));
         assert_eq!(end, AfterEnd::EndAlike);

@@ -1,95 +1,96 @@
-//! One roll of a pool: drain → restart → wait until a new process is ready → next. Pure: [`PoolRoll::step`] is the only
-//! way to change it, and it says what to do.
+//! One roll of a pool: drain → restart → wait until a new process is ready → next. Pure: [`PoolRoll::step`] is the
+//! only way to change it, and returns the effects to carry out.
 //!
-//! Backends are meant by their name without `~2`, as a supervisor knows them: while two instances of a name
-//! overlap, they are drained together and restarted by one command.
+//! Backends are identified by their name without `~2`, as a supervisor knows them: while two instances with the same
+//! name overlap, they are drained together and restarted by one command.
 
 use std::collections::BTreeSet;
 
 use super::Time;
 use super::drain::{RestartSign, UNSEEN_AFTER};
 
-/// What a roll may do, and how long it waits.
+/// Settings of a roll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollPlan {
-    /// Backends that are out at the same time, at most.
+    /// Most backends that are out at the same time.
     pub max_unavailable: usize,
-    /// Goes on even if that leaves none ready: requests are then held by the proxy.
+    /// Whether the roll continues even if no backend is left ready: the proxy then holds requests.
     pub allow_empty: bool,
-    /// The longest that one command may take.
+    /// Timeout of one command.
     pub command_timeout: Time,
-    /// After the command: the longest until a new process is ready. Also the longest wait for others to be ready
+    /// Timeout after the command until a new process is ready. Also the longest wait for other backends to be ready
     /// before one is taken out.
     pub ready_timeout: Time,
-    /// What shows that one has restarted, and that its turn is over.
+    /// The sign that a backend has restarted and its turn is over.
     pub sign: RestartSign,
 }
 
-/// One backend as the proxy shows it now.
+/// One backend, as the proxy shows it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollBackend {
-    /// Its name without `~2`.
+    /// Name without `~2`.
     pub name: String,
-    /// Tells its process from every other: the proxy's number for the backend, and its incarnation.
+    /// Identity of its process: the proxy's number for the backend, and its incarnation.
     pub process: (u64, u64),
-    /// It takes requests.
+    /// Whether it takes requests.
     pub ready: bool,
-    /// It is about to go for good.
+    /// Whether it is leaving.
     pub leaving: bool,
 }
 
-/// How the proxy says that a drain ended.
+/// How a drain ended, according to the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainEnd {
-    /// Nothing is in flight, no connection is open.
+    /// Nothing is in flight, and no connection is open.
     Quiet,
-    /// The deadline passed, and so many requests were cut.
+    /// The deadline passed, and this number of requests was cut.
     Cut(u32),
-    /// The process died, and so many requests with it.
+    /// The process died, and this number of requests was lost.
     Died(u32),
-    /// Somebody lifted it.
+    /// The drain was lifted.
     Lifted,
 }
 
-/// What happens to a roll.
+/// An event of a roll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RollEvent {
-    /// The pool as it is now.
+    /// The present state of the pool.
     Looked(Vec<RollBackend>),
-    /// A drain ended.
+    /// A drain has ended.
     Drained(String, DrainEnd),
-    /// A command ended; whether it says that all is well.
+    /// A command has ended; whether it succeeded.
     Ran(String, bool),
-    /// Something that the roll needs can't be done (the proxy refuses, say). The text is for people.
+    /// Something that the roll needs can't be done (for example, because the proxy refuses). The text is for the
+    /// user.
     Broke(String),
-    /// The user interrupts it. The second time: at once.
+    /// The user interrupts the roll. The second time, it ends at once.
     Interrupted,
-    /// Time passed.
+    /// Time has passed.
     Tick,
 }
 
-/// What is to be done.
+/// An effect to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RollEffect {
-    /// Ask the proxy to drain it, until it has restarted.
+    /// Ask the proxy to drain the backend until it has restarted.
     Drain(String),
-    /// Run the command for it.
+    /// Run the command for the backend.
     Run(String),
-    /// End its command, by force if need be.
+    /// End the backend's command, by force if necessary.
     Kill(String),
-    /// Ask the proxy to drain it until fresh probes pass ([`RestartSign::Probe`], from now on).
+    /// Ask the proxy to drain the backend until fresh probes pass ([`RestartSign::Probe`], from now on).
     AwaitProbes(String),
-    /// Lift our drain of it.
+    /// Lift this roll's drain of the backend.
     Undo(String),
-    /// It is done: a new process takes requests. With how long that took after the command.
+    /// Report that a new process of the backend takes requests, and how long that took after the command.
     Ready(String, Time),
-    /// Its command ended a while ago, and no new process is seen.
+    /// Report that the command ended some time ago, and no new process is seen.
     Unseen(String),
-    /// It needs nothing any more: it left the pool.
+    /// Report that the backend has left the pool and needs no restart.
     Gone(String),
-    /// It has to wait until another one is ready.
+    /// Report that the backend has to wait until another one is ready.
     Waiting(String),
-    /// It is over. Nothing follows.
+    /// End the roll. No effects follow.
     Finish(RollEnd),
 }
 
@@ -98,43 +99,43 @@ pub enum RollEffect {
 pub enum RollEnd {
     /// Every backend has a new process.
     Done,
-    /// It stopped at this failure.
+    /// The roll stopped at this failure.
     Failed(RollFailure),
-    /// Somebody interrupted it.
+    /// The user interrupted the roll.
     Interrupted,
 }
 
-/// What made it stop, and at which backend.
+/// Failure of a roll, with the backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RollFailure {
     /// The drain's deadline cut requests.
     Cut(String, u32),
     /// The process died while draining.
     Died(String, u32),
-    /// Somebody lifted our drain before the command ran.
+    /// The roll's drain was lifted before the command ran.
     Lifted(String),
     /// The command failed.
     Command(String),
-    /// The command took too long.
+    /// The command timed out.
     CommandTimeout(String),
-    /// The command ended well, and yet no new process was seen.
+    /// The command succeeded, and yet no new process was seen.
     NotRestarted(String),
-    /// A new process came, and was not ready in time.
+    /// A new process was seen, and was not ready in time.
     NotReady(String),
-    /// To take it out would have left none ready.
+    /// Taking the backend out would have left none ready.
     Capacity(String),
     /// See [`RollEvent::Broke`].
     Broke(String),
 }
 
-/// Why a roll does not even begin.
+/// Why a roll can't begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RollRefusal {
-    /// There is nothing to restart.
+    /// There are no backends to restart.
     Empty,
-    /// Fewer would be ready than one.
+    /// No backend would be left ready.
     Capacity {
-        /// Ready now.
+        /// Number of ready backends.
         ready: usize,
     },
 }
@@ -143,31 +144,32 @@ pub enum RollRefusal {
 enum RollPhase {
     Pending,
     Draining,
-    /// Since when, and the processes that were behind it before.
+    /// Start time, and the processes that were behind the backend before.
     Running(Time, BTreeSet<(u64, u64)>),
-    /// Since when, the processes before, and whether it was said that no new one is seen.
+    /// Start time, the processes before, and whether it was reported that no new one is seen.
     Returning(Time, BTreeSet<(u64, u64)>, bool),
     Over,
 }
 
-/// One roll.
+/// A roll.
 #[derive(Debug, Clone)]
 pub struct PoolRoll {
     plan: RollPlan,
     turns: Vec<(String, RollPhase)>,
     seen: Vec<RollBackend>,
-    /// Since when the next one waits for others to be ready.
+    /// Time since which the next backend waits for others to be ready.
     blocked: Option<Time>,
-    /// It began to end.
+    /// Outcome, once the roll has begun to end.
     ending: Option<RollEnd>,
     finished: bool,
 }
 
 impl PoolRoll {
-    /// A roll of `targets`, those first that take no requests: they cost nothing. `seen` is all that is there now.
+    /// Creates a roll of `targets`; those that take no requests come first, because they cost nothing. `seen` are all
+    /// present backends.
     ///
     /// # Errors
-    /// When there is nothing to do, or not enough is ready to do it.
+    /// There is nothing to do, or not enough backends are ready.
     pub fn new(
         plan: RollPlan,
         targets: &[String],
@@ -196,16 +198,16 @@ impl PoolRoll {
         Ok(roll)
     }
 
-    /// The names in the order of their turns.
+    /// Returns the names in the order of their turns.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.turns.iter().map(|(name, _)| name.as_str())
     }
 
-    /// When it wants [`RollEvent::Tick`].
+    /// Returns when [`RollEvent::Tick`] is next needed.
     pub fn next_deadline(&self) -> Option<Time> {
         let turns = self.turns.iter().filter_map(|(_, phase)| match phase {
             RollPhase::Running(since, _) => Some(since.saturating_add(self.plan.command_timeout)),
-            // A look that finds the new process needs no message about its absence.
+            // If the new process is found, no message about its absence is needed.
             RollPhase::Returning(since, old, false) if !old.is_empty() => {
                 Some(since.saturating_add(UNSEEN_AFTER.min(self.plan.ready_timeout)))
             }
@@ -218,7 +220,7 @@ impl PoolRoll {
         turns.chain(blocked).min().filter(|_| !self.finished)
     }
 
-    /// Takes in one event; says what to do, in this order.
+    /// Processes one event; returns the effects to carry out, in this order.
     pub fn step(&mut self, event: RollEvent, now: Time) -> Vec<RollEffect> {
         let mut acts = Vec::new();
         if self.finished {
@@ -297,7 +299,7 @@ impl PoolRoll {
                     BTreeSet::new()
                 }
             };
-            // Where probes are the sign, they have the same time, and nothing is to be said.
+            // If probes are the sign, they take this time, and no message is needed.
             *phase = RollPhase::Returning(now, old, sign == RestartSign::Probe);
             return;
         }
@@ -308,8 +310,8 @@ impl PoolRoll {
         }
     }
 
-    /// What is drained and not yet touched opens again. A command that runs is left to its end, or its instance
-    /// would take requests while it is being stopped; the second time, it is not.
+    /// Handles an interrupt: drained backends whose command has not started open again. A running command may end,
+    /// because its instance would otherwise take requests while it is being stopped; a second interrupt ends it.
     fn interrupted(&mut self, acts: &mut Vec<RollEffect>) {
         let again = self.ending == Some(RollEnd::Interrupted);
         self.stop(RollEnd::Interrupted, acts);
@@ -325,11 +327,11 @@ impl PoolRoll {
         }
     }
 
-    /// The roll no longer waits for those that have been restarted.
+    /// Stops waiting for backends that have been restarted.
     fn give_up(&mut self, acts: &mut Vec<RollEffect>) {
         for (name, phase) in &mut self.turns {
             if let RollPhase::Returning(_, old, _) = phase {
-                // Without an old process, its drain was lifted when the command ended.
+                // Without an old process, the drain was lifted when the command ended.
                 if !old.is_empty() {
                     acts.push(RollEffect::Undo(name.clone()));
                 }
@@ -338,8 +340,8 @@ impl PoolRoll {
         }
     }
 
-    /// No new turns, and what has not been touched yet opens again. The first reason counts, but an interrupt
-    /// overrules it.
+    /// Begins no new turns, and opens backends whose command has not started. The first reason counts, except that an
+    /// interrupt overrides it.
     fn stop(&mut self, end: RollEnd, acts: &mut Vec<RollEffect>) {
         if self.ending.is_none() || end == RollEnd::Interrupted {
             self.ending = Some(end);
@@ -353,7 +355,7 @@ impl PoolRoll {
         }
     }
 
-    /// Checks which backends came back, which are late, and which left.
+    /// Checks which backends have come back, which are late, and which have left.
     fn look_after(&mut self, now: Time, acts: &mut Vec<RollEffect>) {
         for index in 0..self.turns.len() {
             let (name, phase) = &self.turns[index];
@@ -408,7 +410,7 @@ impl PoolRoll {
         }
     }
 
-    /// Takes out the next ones, as many as may be out.
+    /// Takes out the next backends, as many as may be out.
     fn begin(&mut self, now: Time, acts: &mut Vec<RollEffect>) {
         while self.ending.is_none() && self.active().count() < self.plan.max_unavailable {
             let pending = |(_, phase): &(String, RollPhase)| *phase == RollPhase::Pending;
@@ -420,7 +422,7 @@ impl PoolRoll {
             for active in self.active() {
                 left.remove(active);
             }
-            // One that takes no requests costs nothing to take out.
+            // Taking out a backend that takes no requests costs nothing.
             if left.remove(name.as_str()) && left.is_empty() && !self.plan.allow_empty {
                 let since = *self.blocked.get_or_insert_with(|| {
                     acts.push(RollEffect::Waiting(name.clone()));
@@ -444,20 +446,20 @@ impl PoolRoll {
             .map(|(_, phase)| phase)
     }
 
-    /// Those that are out, or on their way.
+    /// Returns the backends that are out, or on their way.
     fn active(&self) -> impl Iterator<Item = &str> {
         let out = |phase: &RollPhase| !matches!(phase, RollPhase::Pending | RollPhase::Over);
         let out = self.turns.iter().filter(move |(_, phase)| out(phase));
         out.map(|(name, _)| name.as_str())
     }
 
-    /// The names that take requests.
+    /// Returns the names of backends that take requests.
     fn ready(&self) -> BTreeSet<&str> {
         let ready = self.seen.iter().filter(|one| one.ready);
         ready.map(|one| one.name.as_str()).collect()
     }
 
-    /// The processes of that name that stay.
+    /// Returns the processes with that name that are not leaving.
     fn processes(&self, name: &str) -> BTreeSet<(u64, u64)> {
         let meant = self
             .seen

@@ -1,9 +1,9 @@
-//! Which of several pools gets a request, by weight: by chance, or always the same for one key.
+//! Choice of one of several pools for a request, by weight: at random, or always the same for one key.
 
-/// By chance: `random` is a fresh random number. `None`: all weights are 0.
+/// Chooses at random. `random` is a fresh random number. `None`: all weights are 0.
 pub fn by_chance(weights: &[u32], random: u64) -> Option<usize> {
     let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
-    // The upper half, scaled: as even as 32 bits are, and a sum of 16 weights has 24.
+    // Scales the upper half of `random`, whose 32 bits are enough: a sum of 16 weights has 24 bits.
     let mut mark = ((random >> 32) * total) >> 32;
     for (index, weight) in weights.iter().enumerate() {
         let weight = u64::from(*weight);
@@ -15,17 +15,18 @@ pub fn by_chance(weights: &[u32], random: u64) -> Option<usize> {
     None
 }
 
-/// Always the same for one key, as long as the weights stay: each share draws a number of its own from the key, and the
-/// best for its weight wins (weighted rendezvous hashing: Thaler and Ravishankar; Schindelhauer and Schomaker). Where a
-/// weight grows, keys move to that share only, and where one shrinks, they move away from that share only.
+/// Chooses always the same for one key, as long as the weights stay: each share draws a number of its own from the
+/// key, and the best for its weight wins (weighted rendezvous hashing: Thaler and Ravishankar; Schindelhauer and
+/// Schomaker). If a weight grows, keys move only to that share, and if one shrinks, they move only away from that
+/// share.
 ///
-/// A share is the hash of its name, and its weight. `None`: nobody has a weight.
+/// A share is the hash of its name, and its weight. `None`: all weights are 0.
 pub fn for_key(shares: impl IntoIterator<Item = (u64, u32)>, key: u64) -> Option<usize> {
     let shares = shares.into_iter().enumerate();
     let weighed = shares.filter(|(_, (_, weight))| *weight > 0);
     let drawn = weighed.map(|(index, (name, weight))| {
         let drawn = mix(key ^ mix(name));
-        // In (0, 1): never 0, whose logarithm there is none of.
+        // In (0, 1): never 0, which has no logarithm.
         let uniform = ((drawn >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
         (index, -uniform.ln() / f64::from(weight))
     });
@@ -33,7 +34,8 @@ pub fn for_key(shares: impl IntoIterator<Item = (u64, u32)>, key: u64) -> Option
     best.map(|(index, _)| index)
 }
 
-/// A hash that is the same in each process and each version, so that several proxies agree (FNV-1a, and then mixed).
+/// Returns a hash that is the same in each process and each version, so that several proxies agree (FNV-1a, then
+/// mixed).
 pub fn hash(bytes: &[u8]) -> u64 {
     let hashed = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -62,7 +64,7 @@ mod tests {
         hash(format!("client {number}").as_bytes())
     }
 
-    /// Within four standard deviations of what a weight promises.
+    /// Asserts that `count` is within four standard deviations of the expected share.
     fn assert_share(count: u64, weight: u32, total: u32) {
         let expected = f64::from(weight) / f64::from(total);
         let deviation = (expected * (1.0 - expected) / DRAWS as f64).sqrt();
@@ -107,7 +109,7 @@ mod tests {
         assert_eq!(by_chance(&[1_000_000; 16], u64::MAX), Some(15));
     }
 
-    /// The promise of stickiness while weights are moved: whoever changes pools goes to one whose weight has grown.
+    /// Stickiness while weights are moved: a client that changes pools goes to one whose weight has grown.
     #[test]
     fn moved_weight_moves_only_the_keys_that_it_has_to() {
         let choose = |weights: [u32; 3], number| {

@@ -1,11 +1,10 @@
-//! A plan that moves the weights of a split in steps, and goes back by itself.
+//! A plan that moves the weights of a split in steps, and restores them if something goes wrong.
 //!
-//! [`SplitPlan`] decides: when the next step is due, whether a [`condition`] holds by the [`figures`] that were seen,
-//! and whether the pool whose share grows is there at all. Time and figures are arguments; the caller moves the
-//! weights.
+//! [`SplitPlan`] decides when the next step is due, whether a [`condition`] holds for the [`figures`] so far, and
+//! whether the pool whose share grows is available. Time and figures are arguments; the caller moves the weights.
 //!
-//! A condition is judged over a sliding window of [`WINDOW`]. Where too few requests came in it, the window reaches
-//! further back, until there are enough or the plan's memory ends.
+//! A condition is judged over a sliding window of [`WINDOW`]. If too few requests came in it, the window reaches
+//! further back, until there are enough or no older samples are kept.
 
 pub mod condition;
 pub mod figures;
@@ -19,73 +18,74 @@ use figures::{LatencyBounds, PoolFigures};
 
 pub use shares::{SHARE_WHOLE, share_of};
 
-/// The time over which conditions are judged, if enough requests came in it.
+/// Time over which conditions are judged, if enough requests came in it.
 pub const WINDOW: Time = Time::from_secs(10);
 
-/// Between two looks at the figures.
+/// Interval at which the figures are checked.
 pub const LOOK: Time = Time::from_millis(250);
 
-/// Without an eligible backend for so long, the pool whose share grows is unavailable: longer than a restart takes.
+/// Time without an eligible backend after which the pool whose share grows is unavailable: longer than a restart
+/// takes.
 pub const GRACE: Time = Time::from_secs(5);
 
-/// Fewer requests than this are not judged, by default.
+/// Default of the fewest requests by which a condition is judged.
 pub const DEFAULT_MIN_REQUESTS: u64 = 20;
 
-/// The number of steps, by default.
+/// Default number of steps.
 pub const DEFAULT_STEPS: u32 = 10;
 
-/// The most steps.
+/// Most steps.
 pub const MOST_STEPS: u32 = 100;
 
-/// The shortest step.
+/// Shortest step.
 pub const SHORTEST_STEP: Time = Time::from_secs(1);
 
-/// The longest plan.
+/// Longest plan.
 pub const LONGEST_PLAN: Time = Time::from_secs(7 * 86_400);
 
-/// Between two samples that are kept, and how many are.
+/// Interval of the samples that are kept, and most samples.
 const SAMPLE: Time = Time::from_millis(500);
 const MOST_SAMPLES: usize = 256;
 
-/// What is planned. Pools are known by their place.
+/// Settings of a plan. Pools are identified by their index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanSpec {
-    /// The pool whose share moves.
+    /// Pool whose share moves.
     pub target: usize,
-    /// The weights at the beginning.
+    /// Weights at the beginning.
     pub before: Vec<u32>,
-    /// Weights by which the others share what the target leaves, where they have none at the beginning.
+    /// Weights by which the other pools share the rest if they have none at the beginning.
     pub otherwise: Vec<u32>,
-    /// The target's share at the end, of [`SHARE_WHOLE`].
+    /// Share of the target at the end, out of [`SHARE_WHOLE`].
     pub to: u32,
-    /// The time for all of it.
+    /// Duration of the whole plan.
     pub length: Time,
-    /// How many steps it has; the last one is the target share, and is watched as long as each of the others.
+    /// Number of steps; the last one is the target share, and is watched as long as each of the others.
     pub steps: u32,
-    /// It goes back if one of them holds.
+    /// Conditions: if one of them holds, the old weights are restored.
     pub conditions: Vec<AbortCondition>,
-    /// Fewer requests are not judged.
+    /// Fewest requests by which a condition is judged.
     pub min_requests: u64,
 }
 
-/// Why a plan can't be made.
+/// Why a plan is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanError {
     /// The target has this share already.
     NothingToDo,
     /// Steps would be shorter than [`SHORTEST_STEP`].
     TooFast,
-    /// It would take longer than [`LONGEST_PLAN`].
+    /// The plan would take longer than [`LONGEST_PLAN`].
     TooSlow,
-    /// None, or more than [`MOST_STEPS`].
+    /// No steps, or more than [`MOST_STEPS`].
     BadSteps,
 }
 
 impl PlanSpec {
-    /// Looks for what makes no plan.
+    /// Checks the plan.
     ///
     /// # Errors
-    /// The first of it.
+    /// Returns the first reason why the plan is not valid.
     pub fn check(&self) -> Result<(), PlanError> {
         if self.steps == 0 || self.steps > MOST_STEPS {
             return Err(PlanError::BadSteps);
@@ -102,19 +102,19 @@ impl PlanSpec {
         Ok(())
     }
 
-    /// How long each step takes.
+    /// Returns the length of each step.
     pub fn step_length(&self) -> Time {
         self.length / self.steps.max(1)
     }
 
-    /// How many steps there are if each takes about so long.
+    /// Returns the number of steps if each takes about `every`.
     pub fn steps_of(length: Time, every: Time) -> u32 {
         let every = every.as_millis().max(1);
         let steps = (length.as_millis() + every / 2) / every;
         u32::try_from(steps.max(1)).unwrap_or(u32::MAX)
     }
 
-    /// Whether the target's share grows. If not, the others' does, and they are what is watched.
+    /// Whether the target's share grows. If not, the shares of the others grow, and they are watched.
     pub fn grows(&self) -> bool {
         f64::from(self.to) > share_of(&self.before, self.target)
     }
@@ -124,7 +124,7 @@ impl PlanSpec {
         (pool == self.target) == self.grows()
     }
 
-    /// The target's share in a step (from 1), of [`SHARE_WHOLE`].
+    /// Returns the target's share in a step (from 1), out of [`SHARE_WHOLE`].
     pub fn share(&self, step: u32) -> u32 {
         let from = share_of(&self.before, self.target);
         let part = f64::from(step.min(self.steps)) / f64::from(self.steps.max(1));
@@ -135,18 +135,18 @@ impl PlanSpec {
         }
     }
 
-    /// The weights in a step.
+    /// Returns the weights in a step.
     pub fn weights(&self, step: u32) -> Vec<u32> {
         shares::weights(&self.before, &self.otherwise, self.target, self.share(step))
     }
 }
 
-/// One pool at the time of a look.
+/// One pool at the time of a check.
 #[derive(Debug, Clone, Default)]
 pub struct PoolObservation {
-    /// All that was counted since the plan, or its part in this process, began.
+    /// All counts since the plan, or its part in this process, began.
     pub figures: PoolFigures,
-    /// Requests that wait for their answer: at least so old, and how many.
+    /// Requests that wait for their response: minimum age, and number.
     pub open: Vec<(Time, u64)>,
     /// Whether a request would be sent to a backend.
     pub is_available: bool,
@@ -157,48 +157,48 @@ pub struct PoolObservation {
 pub enum PlanMove {
     /// Nothing.
     Stay,
-    /// These weights are to be in force from now on.
+    /// Apply these weights.
     Step(Vec<u32>),
-    /// All is to be as it was before, for this reason.
+    /// Restore the old weights, for this reason.
     Back(String),
-    /// The plan is done: its last weights stay.
+    /// Keep the last weights: the plan is complete.
     Reached,
 }
 
-/// What was seen in one step.
+/// Measurements of one step.
 #[derive(Debug, Clone)]
 pub struct StepRecord {
-    /// Its number, from 1.
+    /// Number of the step, from 1.
     pub step: u32,
-    /// The target's share, of [`SHARE_WHOLE`].
+    /// Share of the target, out of [`SHARE_WHOLE`].
     pub share: u32,
-    /// When it began.
+    /// Time at which it began.
     pub began: Time,
-    /// What was counted in it so far, by pool.
+    /// Counts of this step so far, by pool.
     pub figures: Vec<PoolFigures>,
-    /// The latest look at it.
+    /// Time of the latest check.
     pub seen: Time,
-    /// What had been counted when it began.
+    /// Counts at its beginning.
     base: Vec<PoolFigures>,
 }
 
-/// A plan under way.
+/// A plan in progress.
 #[derive(Debug)]
 pub struct SplitPlan {
     spec: PlanSpec,
     bounds: LatencyBounds,
-    /// When the step under way should end.
+    /// Time at which the present step should end.
     due: Time,
     looked: Time,
     unavailable_since: Option<Time>,
-    /// The newest last: what had been counted then, for the watched side and the other.
+    /// From the oldest on: the counts at a time, for the watched side and the other.
     samples: VecDeque<(Time, [PoolFigures; 2])>,
     records: Vec<StepRecord>,
     is_over: bool,
 }
 
 impl SplitPlan {
-    /// Begins a plan, or goes on with it at a later step. The weights of [`PlanSpec::weights`] are to be put in force.
+    /// Begins a plan, or continues it at a later step. The caller applies the weights of [`PlanSpec::weights`].
     pub fn begin(spec: PlanSpec, step: u32, now: Time) -> Self {
         let bounds = LatencyBounds::new(spec.conditions.iter().filter_map(AbortCondition::latency));
         let step = step.clamp(1, spec.steps.max(1));
@@ -217,51 +217,51 @@ impl SplitPlan {
         plan
     }
 
-    /// What is planned.
+    /// Returns the settings.
     pub fn spec(&self) -> &PlanSpec {
         &self.spec
     }
 
-    /// By which latencies are counted.
+    /// Returns the bounds by which latencies are counted.
     pub fn bounds(&self) -> &LatencyBounds {
         &self.bounds
     }
 
-    /// The step under way, from 1.
+    /// Returns the present step, from 1.
     pub fn step(&self) -> u32 {
         self.records.last().map_or(1, |record| record.step)
     }
 
-    /// The steps so far, the one under way last.
+    /// Returns the steps so far, including the present one.
     pub fn records(&self) -> &[StepRecord] {
         &self.records
     }
 
-    /// When all of it will be done, if nothing comes between.
+    /// Returns when the plan will be complete, if nothing happens before.
     pub fn ends(&self) -> Time {
         let left = self.spec.steps.saturating_sub(self.step());
         self.due + self.spec.step_length() * left
     }
 
-    /// When it has to be looked at again; `None`: never.
+    /// Returns when to check the plan again; `None`: never.
     pub fn next_look(&self) -> Option<Time> {
         let next = self.looked + LOOK;
         let due = Some(self.due).filter(|due| *due > self.looked);
         (!self.is_over).then(|| due.map_or(next, |due| due.min(next)))
     }
 
-    /// Whether it has ended, in whatever way.
+    /// Whether the plan has ended, in whatever way.
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// It ends here, with the weights that are in force.
+    /// Ends the plan, with the weights in force.
     pub fn stop(&mut self) {
         self.is_over = true;
     }
 
     fn enter(&mut self, step: u32, now: Time, base: Vec<PoolFigures>) {
-        // After a late look, the next step comes sooner, but not before this one was observed for half its length.
+        // After a late check, the next step comes sooner, but not before this one was observed for half its length.
         let length = self.spec.step_length();
         self.due = (self.due + length).max(now + length / 2);
         self.records.push(StepRecord {
@@ -274,7 +274,7 @@ impl SplitPlan {
         });
     }
 
-    /// Judges the figures that were counted until `now`.
+    /// Judges the counts up to `now`.
     pub fn judge_figures(&mut self, now: Time, pools: &[PoolObservation]) -> PlanMove {
         if self.is_over {
             return PlanMove::Stay;
@@ -336,7 +336,7 @@ impl SplitPlan {
         reason
     }
 
-    /// Where the window of a side begins: [`WINDOW`] ago, or as far back as it takes to have enough requests.
+    /// Returns the begin of a side's window: [`WINDOW`] ago, or as far back as necessary to have enough requests.
     fn window_start(&self, now: Time, side: usize, total: &PoolFigures) -> (Time, PoolFigures) {
         let mut samples = self.samples.iter().rev();
         let fits = |(at, sides): &&(Time, [PoolFigures; 2])| {
@@ -348,7 +348,8 @@ impl SplitPlan {
         found.map_or_else(none, |(at, sides)| (*at, sides[side].clone()))
     }
 
-    /// A pool that gets requests in this step, and more than before, has had no backend for them for too long.
+    /// Returns a reason if a pool that gets requests in this step, and more than before, has had no backend for them
+    /// for too long.
     fn unavailability(&mut self, now: Time, pools: &[PoolObservation]) -> Option<String> {
         let weights = self.spec.weights(self.step());
         let is_away = |(place, pool): (usize, &PoolObservation)| {

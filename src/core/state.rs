@@ -1,18 +1,18 @@
-//! What a backend is: what probes say of it, and what that and its drains make of it.
+//! State of a backend: its health according to probes, and the state derived from health and drains.
 
-/// What probes say.
+/// Health according to probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendHealth {
-    /// Not one `rise` yet in this incarnation.
+    /// No `rise` consecutive passes yet in this incarnation.
     Starting,
-    /// Passes its probes.
+    /// The probes pass.
     Up,
-    /// Fails them.
+    /// The probes fail.
     Down,
 }
 
 impl BackendHealth {
-    /// As the API writes it.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -22,23 +22,23 @@ impl BackendHealth {
     }
 }
 
-/// What a backend is to the balancer and to people. Derived from health and drains; first match wins.
+/// State of a backend for the balancer and for operators. Derived from health and drains; the first match counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DerivedState {
-    /// Drains not empty, nothing in flight, no connection of ours open.
+    /// There are drains, nothing is in flight, and no connection to the backend is open.
     Drained,
-    /// Drains not empty.
+    /// There are drains.
     Draining,
-    /// Waits for its first `rise` passes.
+    /// The backend waits for its first `rise` passes.
     Starting,
-    /// Fails its probes.
+    /// The probes fail.
     Down,
-    /// Eligible: the one state that takes new requests.
+    /// Eligible: the only state that takes new requests.
     Ready,
 }
 
 impl DerivedState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 5] = [
         Self::Drained,
         Self::Draining,
@@ -47,7 +47,7 @@ impl DerivedState {
         Self::Ready,
     ];
 
-    /// As the API and the metrics write it.
+    /// Returns the name in the API and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Drained => "drained",

@@ -1,37 +1,37 @@
-//! What a supervisor reports about one process, here called a *word*, and what follows for the backend. Words come
-//! twice, late and with gaps; each has the time at which it was true, and names its process where the supervisor
+//! What a supervisor reports about one process, here called a *word*, and its effect on the backend. Words may come
+//! twice, late and with gaps; each has the time at which it was true, and names its process if the supervisor
 //! distinguishes processes.
 //!
-//! A supervisor's silence means nothing: neither drains nor resumes follow from it.
+//! If a supervisor reports nothing, that has no effect: neither drains nor resumes follow from it.
 
 use std::collections::VecDeque;
 
 use super::Time;
 
-/// Processes that have ended, remembered so that late words about them are recognised.
+/// Number of ended processes that are remembered, so that late words about them are recognised.
 const REMEMBERED: usize = 8;
 
-/// What tells one process from the next one under the same name: an invocation's id, a pid with its start, a count.
+/// Identity of a process among those with the same name: the ID of an invocation, a PID with its start time, a count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessMark(pub String);
 
-/// What is said of a process.
+/// A word about a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessWord {
-    /// It is to be stopped, and nothing has been sent yet: that can be taken back.
+    /// It is to be stopped, but no signal has been sent yet: that can be withdrawn.
     StopPlanned,
-    /// It is being stopped: its signal is sent, or about to be.
+    /// It is being stopped: its signal has been sent, or is about to be.
     Stopping,
     /// It runs.
     Running,
     /// It has ended, and its supervisor keeps its name.
     Ended,
-    /// The supervisor knows no process of this name.
+    /// The supervisor knows no process with this name.
     Unknown,
 }
 
 impl ProcessWord {
-    /// Every word.
+    /// All words.
     pub const ALL: [Self; 5] = [
         Self::StopPlanned,
         Self::Stopping,
@@ -40,7 +40,7 @@ impl ProcessWord {
         Self::Unknown,
     ];
 
-    /// As logs and metrics write it.
+    /// Returns the name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::StopPlanned => "stop_planned",
@@ -52,23 +52,23 @@ impl ProcessWord {
     }
 }
 
-/// A word, as it was heard.
+/// A word as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeardWord {
-    /// What was said.
+    /// The word.
     pub word: ProcessWord,
-    /// Of which process; `None`: of the one that was there.
+    /// The process; `None`: the present one.
     pub process: Option<ProcessMark>,
-    /// When it was true: when an event came, or when a look at the state was begun.
+    /// Time at which it was true: when an event came, or when a query of the state was begun.
     pub at: Time,
 }
 
-/// What follows for the backend.
+/// Effect on the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WordEffect {
-    /// Drain it.
+    /// Drain the backend.
     Drain,
-    /// End that drain: the stop was taken back, or there is nothing left to stop.
+    /// End that drain: the stop was withdrawn, or there is nothing left to stop.
     Lift,
     /// End that drain: another process runs.
     RunsAgain,
@@ -79,7 +79,7 @@ pub enum WordEffect {
 /// What is known of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ProcessKnowledge {
-    /// Nothing has been heard yet.
+    /// No word has been received yet.
     Nothing,
     Running(Option<ProcessMark>),
     Stopping {
@@ -90,13 +90,13 @@ enum ProcessKnowledge {
     Unknown,
 }
 
-/// One backend's process, as its supervisor tells of it.
+/// One backend's process, according to its supervisor.
 #[derive(Debug, Clone)]
 pub struct WatchedProcess {
     known: ProcessKnowledge,
-    /// Those that have ended.
+    /// Processes that have ended.
     past: VecDeque<ProcessMark>,
-    /// When the last word was true.
+    /// Time at which the last word was true.
     last: Time,
 }
 
@@ -111,12 +111,12 @@ impl Default for WatchedProcess {
 }
 
 impl WatchedProcess {
-    /// Whether its stop was announced, and nothing has run since.
+    /// Whether its stop was announced, and no process has run since.
     pub fn is_stopping(&self) -> bool {
         matches!(self.known, ProcessKnowledge::Stopping { .. })
     }
 
-    /// Takes in one word. A word that is older than the last one, or about a process that has ended, is ignored.
+    /// Processes one word. A word that is older than the last one, or about a process that has ended, is ignored.
     pub fn hear(&mut self, heard: HeardWord) -> Option<WordEffect> {
         let HeardWord { word, process, at } = heard;
         let late = at < self.last;
@@ -138,7 +138,7 @@ impl WatchedProcess {
 
     fn stops(&mut self, process: Option<ProcessMark>, signalled: bool) -> Option<WordEffect> {
         let (before, was_signalled) = match &self.known {
-            // There is nothing to stop: a word about the process that has ended.
+            // There is nothing to stop: the word is about the process that has ended.
             ProcessKnowledge::Ended if process.is_none() => return None,
             ProcessKnowledge::Nothing | ProcessKnowledge::Ended | ProcessKnowledge::Unknown => {
                 (None, None)
@@ -163,7 +163,7 @@ impl WatchedProcess {
     fn runs(&mut self, process: Option<ProcessMark>) -> Option<WordEffect> {
         let running = ProcessKnowledge::Running(process.clone());
         match std::mem::replace(&mut self.known, running) {
-            // A drain that an earlier run of the proxy has kept.
+            // There may be a drain that an earlier run of the proxy has kept.
             ProcessKnowledge::Nothing => Some(WordEffect::Lift),
             ProcessKnowledge::Running(before) => {
                 if process.is_none() {
@@ -182,7 +182,7 @@ impl WatchedProcess {
             } => {
                 let is_same = before.is_some() && !differ(&before, &process);
                 match (is_same, signalled) {
-                    // A signal can't be taken back.
+                    // A signal can't be withdrawn.
                     (true, true) => {
                         self.known = ProcessKnowledge::Stopping {
                             process: before,
@@ -256,7 +256,7 @@ impl WatchedProcess {
     }
 }
 
-/// Whether they are known to be two processes.
+/// Whether these are known to be two processes.
 fn differ(one: &Option<ProcessMark>, other: &Option<ProcessMark>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one != other)
 }

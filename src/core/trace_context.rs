@@ -1,29 +1,29 @@
-//! Trace context, as the W3C has it (<https://www.w3.org/TR/trace-context/>): reading and writing `traceparent`, judging
+//! W3C trace context (<https://www.w3.org/TR/trace-context/>): parsing and writing `traceparent`, checking
 //! `tracestate`, and deciding which requests are recorded.
 
-/// The flag of a trace whose caller may have recorded it (section 3.2.2.5.1).
+/// Flag of a trace that the caller may have recorded (section 3.2.2.5.1).
 const SAMPLED: u8 = 1;
 
-/// The flag of a trace whose id is random (level 2, section 3.2.2.5.2): it is passed on as it came.
+/// Flag of a trace whose ID is random (level 2, section 3.2.2.5.2): it is passed on unchanged.
 const RANDOM: u8 = 2;
 
-/// A `traceparent` of version 00, in bytes. Those of later versions begin in the same way.
+/// Length of a `traceparent` of version 00, in bytes. Those of later versions begin in the same way.
 const LENGTH: usize = 55;
 
-/// The most members that a `tracestate` has.
+/// Most members of a `tracestate`.
 const MOST_MEMBERS: usize = 32;
 
-/// The longest `tracestate` that is passed on, in bytes. Section 3.3.1.5 asks for at least 512.
+/// Longest `tracestate` that is passed on, in bytes. Section 3.3.1.5 requires at least 512.
 pub const LONGEST_STATE: usize = 4096;
 
-/// What a `traceparent` tells.
+/// The contents of a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace. Never zero.
+    /// ID of the trace. Never zero.
     pub trace: u128,
-    /// The caller's span. Never zero.
+    /// ID of the caller's span. Never zero.
     pub span: u64,
-    /// Those flags that are known.
+    /// The known flags.
     pub flags: u8,
 }
 
@@ -33,12 +33,12 @@ impl TraceParent {
         self.flags & SAMPLED != 0
     }
 
-    /// Reads the value of a field. `None`: it is broken, and nothing of it may be used.
+    /// Parses the value of the header field. `None`: it is malformed, and no part of it may be used.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (fixed, more) = value.split_at_checked(LENGTH)?;
         let version = hex(&fixed[..2])?;
         let dashes = [2, 35, 52].iter().all(|at| fixed[*at] == b'-');
-        // 255 is forbidden. Of a later version, what is known is used, if it ends where it should.
+        // 255 is forbidden. Of a later version, the known part is used, if it ends where it should.
         let ends_well = more.is_empty() || (version > 0 && more[0] == b'-');
         if version == 0xff || !dashes || !ends_well {
             return None;
@@ -53,7 +53,7 @@ impl TraceParent {
         })
     }
 
-    /// The value of a field, in version 00.
+    /// Returns the value of the header field, in version 00.
     pub fn write(self) -> [u8; LENGTH] {
         let mut out = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(&mut out[3..35], self.trace);
@@ -63,14 +63,14 @@ impl TraceParent {
     }
 }
 
-/// A trace's id as text: 32 digits.
+/// Returns the ID of a trace as text: 32 digits.
 pub fn trace_id_text(trace: u128) -> [u8; 32] {
     let mut out = [0; 32];
     write_hex(&mut out, trace);
     out
 }
 
-/// Digits in lower case only (section 3.2.2).
+/// Parses digits in lower case only (section 3.2.2).
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |value, digit| {
         let digit = match digit {
@@ -89,7 +89,7 @@ fn write_hex(out: &mut [u8], mut value: u128) {
     }
 }
 
-/// Whether the fields of a `tracestate`, joined by commas, may be passed on (section 3.3.1).
+/// Whether the values of `tracestate` fields, joined by commas, may be passed on (section 3.3.1).
 pub fn is_state_valid(state: &[u8]) -> bool {
     if state.len() > LONGEST_STATE {
         return false;
@@ -126,7 +126,7 @@ fn trim_blanks(text: &[u8]) -> &[u8] {
     }
 }
 
-/// Of both levels: a key may have a tenant before `@`.
+/// Whether it is a key, by both levels of the specification: a key may have a tenant before `@`.
 fn is_key(key: &[u8]) -> bool {
     let is_rest = |byte: &u8| {
         byte.is_ascii_lowercase()
@@ -147,53 +147,53 @@ fn is_value(value: &[u8]) -> bool {
     matches!(value.len(), 1..=256) && value.iter().all(is_plain)
 }
 
-/// A share of all, from none to all.
+/// A sampling rate, from none to all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleShare {
-    /// Random numbers below it are taken.
+    /// Requests with random numbers below this are recorded.
     below: u64,
 }
 
 impl SampleShare {
-    /// By the lowest 56 bits, which are the random part of a trace's id (level 2, section 3.2.2.3): whoever decides by
-    /// them decides the same everywhere.
+    /// The decision uses the lowest 56 bits, which are the random part of a trace's ID (level 2, section 3.2.2.3): so
+    /// all that decide by them decide the same.
     const END: u64 = 1 << 56;
 
-    /// Of a share from 0 to 1.
+    /// Creates the rate for a share from 0 to 1.
     pub fn new(share: f64) -> Self {
         Self {
             below: (share.clamp(0.0, 1.0) * Self::END as f64) as u64,
         }
     }
 
-    /// Whether all are taken.
+    /// Whether all requests are recorded.
     pub const fn is_all(self) -> bool {
         self.below == Self::END
     }
 
-    /// Whether one with this random number is among those taken.
+    /// Whether the request with this random number is recorded.
     pub const fn takes(self, random: u64) -> bool {
         (random & (Self::END - 1)) < self.below
     }
 }
 
-/// What becomes of a request's trace context.
+/// What happens to a request's trace context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceDecision {
-    /// Nothing came and nothing is recorded: nothing is sent.
+    /// No context came and nothing is recorded: none is sent.
     Absent,
-    /// The caller's context goes on as it is, and nothing is recorded.
+    /// The caller's context is passed on unchanged, and nothing is recorded.
     Pass(TraceParent),
-    /// What came is broken, or not believed, and nothing is recorded: nothing of it goes on.
+    /// The context is malformed or not trusted, and nothing is recorded: it is removed.
     Strip,
-    /// The request is recorded, as a part of the caller's trace.
+    /// The request is recorded as part of the caller's trace.
     Join(TraceParent),
-    /// The request is recorded, and begins a trace of its own.
+    /// The request is recorded, and begins a new trace.
     Begin,
 }
 
-/// Which callers' contexts are believed is the caller's business: `parent` is `None` for the others. `has_context`: the
-/// request came with a `traceparent`, whatever is in it.
+/// Decides about a request's trace context. The caller decides which contexts are trusted: `parent` is `None` for the
+/// others. `has_context`: whether the request came with a `traceparent`, whatever its value.
 pub fn decide_trace(
     parent: Option<TraceParent>,
     has_context: bool,

@@ -1,109 +1,110 @@
-//! One lameduck takes over from another: who does what when, on both ends.
+//! Upgrade, in which one lameduck takes over from another: the steps of both processes.
 //!
-//! The old process spawns the new one, and both speak over a socket. Each end is a machine here: events in, effects out. Two
-//! rules hold at every moment: at least one of the two accepts connections, or will without anybody's help; and whichever dies,
-//! the other one goes on. The old one stops accepting only when the new one says that it accepts, on the same listening
-//! sockets; the new one begins to accept when the old one says so, or is dead.
+//! The old process spawns the new one, and both communicate over a socket. Each side is a state machine here: events
+//! in, effects out. Two rules hold at every moment: at least one of the two accepts connections, or will without
+//! outside help; and whichever dies, the other one continues. The old process stops accepting only when the new one
+//! reports that it accepts, on the same listening sockets; the new process begins to accept when the old one says so,
+//! or is dead.
 
 use super::Time;
 
-/// The protocol that this lameduck speaks, newest first in what is offered…
+/// Newest protocol version that this lameduck understands.
 pub const NEWEST_PROTOCOL: u32 = 1;
-/// …and the oldest that it still understands. Fields and frames may be added to a protocol; its number changes when an end
-/// that doesn't know them would do the wrong thing.
+/// Oldest protocol version that it understands. Fields and frames may be added to a version; its number changes when
+/// a process that doesn't know them would do the wrong thing.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
-/// Time for the new process to start, read its configuration and say so.
+/// Timeout for the new process to start, read its configuration and report so.
 pub const TIME_TO_CHECK: Time = Time::from_secs(30);
-/// Time for the new process to build what it was given.
+/// Timeout for the new process to build everything from the state that it got.
 pub const TIME_TO_BUILD: Time = Time::from_secs(30);
-/// Time for the new process to begin to accept.
+/// Timeout for the new process to begin to accept.
 pub const TIME_TO_ACCEPT: Time = Time::from_secs(10);
 
-/// The protocols that one end understands.
+/// The protocol versions that one process understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProtocolRange {
-    /// From this one…
+    /// Oldest version.
     pub oldest: u32,
-    /// …to this one.
+    /// Newest version.
     pub newest: u32,
 }
 
 impl ProtocolRange {
-    /// What this lameduck understands.
+    /// The versions that this lameduck understands.
     pub const OWN: Self = Self {
         oldest: OLDEST_PROTOCOL,
         newest: NEWEST_PROTOCOL,
     };
 
-    /// The newest that both understand.
+    /// Returns the newest version that both understand.
     pub fn common(self, other: Self) -> Option<u32> {
         let newest = self.newest.min(other.newest);
         (newest >= self.oldest.max(other.oldest)).then_some(newest)
     }
 }
 
-/// How far the old process is.
+/// Phase of the old process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivingPhase {
     /// The new process starts and reads its configuration.
     Checking,
-    /// It has the state, and builds.
+    /// The new process has the state, and builds.
     Building,
-    /// It was told to accept.
+    /// The new process was told to accept.
     Starting,
-    /// It accepts; this one finishes what it has.
+    /// The new process accepts; this one finishes its requests.
     HandedOver,
-    /// It failed; this one goes on.
+    /// The upgrade failed; this process continues.
     WentOn,
 }
 
-/// What the old process hears.
+/// An event of the old process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GivingEvent {
-    /// The new process's first words.
+    /// The new process's greeting.
     Greeted(ProtocolRange),
-    /// Its configuration is good.
+    /// The new process reports that its configuration is valid.
     Checked,
-    /// It has built everything.
+    /// The new process has built everything.
     Ready,
-    /// It accepts.
+    /// The new process accepts.
     Accepting,
-    /// It can't, and says why.
+    /// The new process can't take over, and says why.
     Refused(String),
-    /// It has ended, or its end of the socket has.
+    /// The new process has ended, or has closed its socket.
     Gone(String),
-    /// The phase has lasted longer than its limit.
+    /// The phase has timed out.
     TimeOver,
     /// This process was told to stop.
     Stopped,
-    /// What was to be given can't be.
+    /// The state can't be given.
     Failed(String),
 }
 
-/// What the old process does.
+/// An effect for the old process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GivingEffect {
-    /// Answers the greeting.
+    /// Answer the greeting.
     Greet,
-    /// Holds back changes, and gives state and sockets.
+    /// Hold back changes, and give state and sockets.
     Give,
-    /// Lets the new process accept.
+    /// Let the new process accept.
     LetAccept,
-    /// Stops accepting, and finishes what it has.
+    /// Stop accepting, and finish the requests.
     HandOver,
-    /// Ends the new process.
+    /// End the new process.
     Kill,
-    /// Takes up changes again, as if nothing had been; why.
+    /// Accept changes again, as before the upgrade, for this reason.
     GoOn(String),
 }
 
-/// The old process's end.
+/// State machine of the old process.
 #[derive(Debug, Clone)]
 pub struct UpgradeGiver {
     phase: GivingPhase,
     greeted: bool,
-    /// No phase may last longer.
+    /// Limit on the length of each phase.
     patience: Option<Time>,
 }
 
@@ -118,12 +119,12 @@ impl Default for UpgradeGiver {
 }
 
 impl UpgradeGiver {
-    /// The same, with no more patience than this in each phase.
+    /// Limits the length of each phase.
     pub fn with_patience(self, patience: Option<Time>) -> Self {
         Self { patience, ..self }
     }
 
-    /// How far it is.
+    /// Returns the phase.
     pub fn phase(&self) -> GivingPhase {
         self.phase
     }
@@ -133,12 +134,12 @@ impl UpgradeGiver {
         self.phase != GivingPhase::HandedOver
     }
 
-    /// Whether it is over, well or not.
+    /// Whether the upgrade is over, successful or not.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, GivingPhase::HandedOver | GivingPhase::WentOn)
     }
 
-    /// How long the phase may last.
+    /// Returns how long the phase may last.
     pub fn limit(&self) -> Option<Time> {
         let limit = match self.phase {
             GivingPhase::Checking => TIME_TO_CHECK,
@@ -149,7 +150,7 @@ impl UpgradeGiver {
         Some(self.patience.map_or(limit, |patience| patience.min(limit)))
     }
 
-    /// Takes in one event; says what has to be done, in this order.
+    /// Processes one event; returns the effects to carry out, in this order.
     pub fn step(&mut self, event: GivingEvent) -> Vec<GivingEffect> {
         if self.is_over() {
             return Vec::new();
@@ -194,7 +195,7 @@ impl UpgradeGiver {
                 };
                 self.give_up(format!("it {what} within {limit:?}, and was ended"), true)
             }
-            // Out of turn: an end that does this can't be trusted with connections.
+            // Out of order: a process that sends this can't be trusted with connections.
             (event, _) => self.give_up(format!("it spoke out of turn ({event:?})"), true),
         }
     }
@@ -206,18 +207,18 @@ impl UpgradeGiver {
     }
 }
 
-/// How far the new process is.
+/// Phase of the new process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TakingPhase {
-    /// It has greeted, and waits for the answer.
+    /// It has sent its greeting, and waits for the answer.
     Greeting,
-    /// It has said that its configuration is good, and waits for the state.
+    /// It has reported that its configuration is valid, and waits for the state.
     Waiting,
-    /// It builds.
+    /// It builds everything.
     Building,
-    /// It has built, and waits until it may accept.
+    /// It has built everything, and waits until it may accept.
     Ready,
-    /// It accepts, and waits for the old one's last word.
+    /// It accepts, and waits for the old process's last message.
     Accepting,
     /// It serves.
     Serving,
@@ -225,56 +226,57 @@ pub enum TakingPhase {
     Ended,
 }
 
-/// What the new process hears.
+/// An event of the new process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TakingEvent {
-    /// The old one's answer.
+    /// The old process's answer.
     Greeted(ProtocolRange),
     /// State and sockets.
     Given,
     /// Everything is built.
     Built,
-    /// The old one lets it accept.
+    /// The old process lets it accept.
     MayAccept,
     /// It accepts.
     Accepts,
-    /// The old one has stopped accepting.
+    /// The old process has stopped accepting.
     HandedOver,
-    /// The old one is dead.
+    /// The old process is dead.
     Gone,
-    /// Something can't be had here, or the old one takes it back: why.
+    /// Something is not available here, or the old process withdraws: the reason.
     Failed(String),
 }
 
-/// What the new process does.
+/// An effect for the new process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TakingEffect {
-    /// Says that its configuration is good.
+    /// Report that its configuration is valid.
     SayChecked,
-    /// Builds from what it was given; with nothing, as at any start.
+    /// Build everything from the state that it got; without any, as at any start.
     Build {
-        /// From what the old one gave.
+        /// Whether the old process has given state.
         given: bool,
     },
-    /// Says that it has built.
+    /// Report that everything is built.
     SayReady,
-    /// Begins to accept.
+    /// Begin to accept.
     Accept,
-    /// Says that it accepts.
+    /// Report that it accepts.
     SayAccepting,
-    /// Is the lameduck of this machine from now on.
+    /// Serve as this machine's lameduck from now on.
     Serve,
-    /// Says why it can't, and ends.
+    /// Report why it can't take over, and end.
     Refuse(String),
 }
 
-/// The new process's end.
+/// State machine of the new process.
 #[derive(Debug, Clone)]
 pub struct UpgradeTaker {
     phase: TakingPhase,
-    /// The old one is dead.
+    /// Whether the old process is dead.
     alone: bool,
-    /// Somebody starts another process when the old one dies, and has not heard of this one before the old one let go.
+    /// Whether a supervisor starts another process when the old one dies, and learns of this one only when the old
+    /// one lets go.
     is_supervised: bool,
 }
 
@@ -289,12 +291,12 @@ impl Default for UpgradeTaker {
 }
 
 impl UpgradeTaker {
-    /// A supervisor starts another process in the place of the old one when that dies, or nobody does.
+    /// Sets whether a supervisor starts another process in place of the old one when that dies.
     pub fn set_supervised(&mut self, is_supervised: bool) {
         self.is_supervised = is_supervised;
     }
 
-    /// How far it is.
+    /// Returns the phase.
     pub fn phase(&self) -> TakingPhase {
         self.phase
     }
@@ -304,12 +306,12 @@ impl UpgradeTaker {
         matches!(self.phase, TakingPhase::Accepting | TakingPhase::Serving)
     }
 
-    /// Whether the old one is dead.
+    /// Whether the old process is dead.
     pub fn is_alone(&self) -> bool {
         self.alone
     }
 
-    /// Takes in one event; says what has to be done, in this order.
+    /// Processes one event; returns the effects to carry out, in this order.
     pub fn step(&mut self, event: TakingEvent) -> Vec<TakingEffect> {
         match (event, self.phase) {
             (_, TakingPhase::Ended | TakingPhase::Serving) => Vec::new(),
@@ -339,8 +341,8 @@ impl UpgradeTaker {
             (TakingEvent::HandedOver, TakingPhase::Accepting) => self.serve(),
             (TakingEvent::Gone, phase) => {
                 self.alone = true;
-                // Nobody is accepted here yet, and two would serve: this one, and the one that is started now. Once it accepts,
-                // it goes on: the supervisor may know of it.
+                // No connections are accepted here yet, and two processes would serve: this one, and the one that is
+                // started now. Once this process accepts, it continues: the supervisor may know of it.
                 if self.is_supervised && phase != TakingPhase::Accepting {
                     let why = "the running lameduck died, and its supervisor starts another one";
                     return self.fail(why.to_owned());
@@ -445,7 +447,7 @@ mod tests {
             let effects = giving.step(GivingEvent::TimeOver);
             assert_eq!(effects[0], GivingEffect::Kill);
             assert!(giving.accepts() && giving.is_over());
-            // What comes late changes nothing.
+            // Late events change nothing.
             assert!(giving.step(GivingEvent::Accepting).is_empty());
         }
     }

@@ -1,34 +1,34 @@
-//! How long to wait before a source is asked again that has failed: longer each time, and with jitter, so that a fleet of
-//! proxies doesn't ask at once.
+//! Pauses before a failed source is asked again: longer each time, and with jitter, so that many proxies do not ask at
+//! the same time.
 
 use std::time::Duration;
 
 /// The first pause…
-const FIRST: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// …and the longest.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Pauses that grow.
+/// A pause that grows with each failure.
 #[derive(Debug, Default)]
 pub(super) struct GrowingPause {
     failures: u32,
 }
 
 impl GrowingPause {
-    /// It went well.
+    /// Resets the pause after a success.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// The next one, a quarter more or less by chance (`chance` is from 0 to 1).
+    /// The next pause, up to a quarter shorter or longer at random (`chance` is from 0 to 1).
     pub(super) fn next(&mut self, chance: f64) -> Duration {
-        let doubled = FIRST * (1 << self.failures.min(10));
+        let doubled = FIRST_PAUSE * (1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(LONGEST).mul_f64(0.75 + chance / 2.0)
+        doubled.min(LONGEST_PAUSE).mul_f64(0.75 + chance / 2.0)
     }
 }
 
-/// A period, a tenth shorter or longer by chance: proxies that were started together drift apart.
+/// A period that is up to a tenth shorter or longer at random, so that proxies that were started together drift apart.
 pub(super) fn jittered_period(period: Duration) -> Duration {
     period.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

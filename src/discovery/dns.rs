@@ -1,7 +1,7 @@
-//! `type = "dns"`: A and AAAA, or SRV, asked again when the answer's TTL is over.
+//! Source `type = "dns"`: A and AAAA records, or SRV records, fetched again when their TTL has passed.
 //!
-//! An answer without records, and NXDOMAIN, are answers: no backend. Whether they are believed is not decided here. A
-//! look-up that fails (no answer, SERVFAIL, a wrong answer) is none: what is known stays.
+//! An answer without records and NXDOMAIN are answers: there are no backends. Whether to believe them is not decided
+//! here. A failed lookup (no answer, SERVFAIL, a malformed answer) is none, and the known backends stay.
 
 mod lookup;
 mod records;
@@ -23,36 +23,36 @@ use crate::config::{Address, DiscoveryPort, DiscoverySourceConfig, DnsRecord};
 use crate::core::discovery::DiscoveredSet;
 use crate::rt::clock;
 
-/// Targets of a service that are asked for at a time.
-const AT_A_TIME: usize = 16;
+/// Most targets of a service whose addresses are looked up at the same time.
+const MAX_CONCURRENT: usize = 16;
 
-/// The addresses of a service's targets are asked for during so many times `timeout`. A server that is silent must not make
-/// a round of thousands of targets last for an hour.
-const TARGETS_ROUND: u32 = 4;
+/// Limit for the lookups of all targets of a service, as a multiple of `timeout`: a silent server must not make a round
+/// of thousands of targets last an hour.
+const TARGETS_TIMEOUTS: u32 = 4;
 
-/// What is asked for.
+/// What is looked up.
 enum Question {
-    /// Addresses, where the app listens on this port.
+    /// Addresses of a host, on which the app listens on this port.
     Addresses { name: String, port: u16 },
-    /// A service.
+    /// Targets of a service (SRV).
     Service { name: String },
 }
 
-/// A name of the domain name system.
+/// A source of backends in DNS.
 pub(super) struct DnsSource {
     question: Question,
     config: DiscoverySourceConfig,
 }
 
-/// What was found in earlier rounds, for what can't be found in this one.
+/// Results of earlier rounds, used for names that can't be looked up in this round.
 #[derive(Default)]
 struct KnownRecords {
     own: KnownAddresses,
-    /// Of a service's targets.
+    /// Addresses of a service's targets.
     targets: HashMap<String, KnownAddresses>,
 }
 
-/// Addresses by family: a server that fails for the one may answer for the other.
+/// Addresses by family: a server may fail for one family and answer for the other.
 #[derive(Debug, Clone, Default)]
 struct KnownAddresses {
     v4: Option<Vec<IpAddr>>,
@@ -66,19 +66,19 @@ impl KnownAddresses {
     }
 }
 
-/// One round's answer, and for how long it holds.
+/// Result of one round.
 struct FoundBackends {
     set: DiscoveredSet<Address>,
     ttl: Duration,
-    /// Something of it is of an earlier round.
+    /// Error of a part of it, for which an earlier result is used.
     failure: Option<SourceError>,
 }
 
 impl DnsSource {
-    /// As the section has it.
+    /// A source for this section of the configuration.
     ///
     /// # Errors
-    /// When it lacks a key that `check` asks for.
+    /// The section lacks a required key.
     pub(super) fn new(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
         let lacks = |key: &str| SourceError::new(format!("it has no `{key}`"));
         let name = config.name.clone().ok_or_else(|| lacks("name"))?;
@@ -114,8 +114,8 @@ impl DnsSource {
         }
     }
 
-    /// Where the targets of a service are. One that can't be found at the moment is where it was; one of which nothing is
-    /// known is left out.
+    /// Looks up the targets of a service. A target that can't be looked up now keeps its known addresses, and is left
+    /// out if none are known.
     async fn look_up_targets(
         &self,
         client: &RecordClient,
@@ -126,7 +126,7 @@ impl DnsSource {
         hosts.sort_unstable();
         hosts.dedup();
         let (given, before) = (&found.given, &known.targets);
-        let end = clock::now() + self.config.timeout * TARGETS_ROUND;
+        let end = clock::now() + self.config.timeout * TARGETS_TIMEOUTS;
         let asked = stream::iter(hosts).map(|host| async move {
             let mut own = before.get(&host).cloned().unwrap_or_default();
             if let Some(addresses) = given.get(&host) {
@@ -147,7 +147,7 @@ impl DnsSource {
                 Err(error) => (host, own, None, Some(error)),
             }
         });
-        let mut asked = asked.buffer_unordered(AT_A_TIME);
+        let mut asked = asked.buffer_unordered(MAX_CONCURRENT);
         let (mut targets, mut addresses) = (HashMap::new(), HashMap::new());
         let (mut ttl, mut failure) = (found.ttl, None);
         while let Some((host, own, own_ttl, error)) = asked.next().await {
@@ -168,7 +168,7 @@ impl DnsSource {
     }
 }
 
-/// The addresses of both families. Where one can't be asked for, it has those that it had.
+/// Joins the addresses of both families. A family whose lookup has failed keeps its known addresses.
 fn both_families(
     v4: Result<FoundRecords<IpAddr>, SourceError>,
     v6: Result<FoundRecords<IpAddr>, SourceError>,
@@ -182,7 +182,7 @@ fn both_families(
     for (found, kept) in [(v4, &mut known.v4), (v6, &mut known.v6)] {
         match found {
             Ok(found) => {
-                // A family without addresses says nothing of how long the other's hold.
+                // A family without addresses does not limit how long the other one's are valid.
                 if !found.records.is_empty() {
                     all.ttl = all.ttl.min(found.ttl);
                 }
@@ -207,7 +207,7 @@ impl DiscoverySource for DnsSource {
         loop {
             let next = match self.look_up(&mut known).await {
                 Ok(found) => {
-                    // A family that a server can't be asked for is no failure of the source, unless nothing is found.
+                    // A failed lookup of one family is no failure of the source, unless there are no addresses at all.
                     let is_whole = found.failure.is_none();
                     let is_empty = found.set.is_empty();
                     match found.failure {

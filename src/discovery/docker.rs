@@ -1,7 +1,8 @@
-//! `type = "docker"`: containers with a label, for as long as they run.
+//! Source `type = "docker"`: running containers with a label.
 //!
-//! The daemon's event stream says when something changes; what there is, a list says, which is asked for after each
-//! change. A `kill` event with a stop signal says that a container terminates: it comes with the signal.
+//! The daemon's event stream reports that something has changed; the list of containers, which is fetched after each
+//! change, tells the state. A `kill` event with a stop signal, which is sent together with the signal, means that a
+//! container terminates.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -23,35 +24,35 @@ use crate::net::docker_events::{DockerEvents, WantedEvents};
 use crate::net::docker_signals::{is_stop, nanoseconds, recent_kills, subject_of};
 use crate::rt::clock;
 
-/// The label that makes a container a backend of the pool that it names.
+/// Label that makes a container a backend of the pool that it names.
 const POOL_LABEL: &str = "lameduck.pool";
-/// Labels by which a container says more of itself.
+/// Labels with further settings of the backend.
 const PORT_LABEL: &str = "lameduck.port";
 const WEIGHT_LABEL: &str = "lameduck.weight";
-/// The longest that the daemon may take to answer, in seconds.
-const PATIENCE: u64 = 10;
-/// Between two lists without an event: a stream may have lost one.
-const LOOK: Duration = Duration::from_secs(60);
-/// Events since so long before the list are asked for, so that none falls in between.
+/// Longest wait for an answer of the daemon, in seconds.
+const ANSWER_TIMEOUT: u64 = 10;
+/// Time between two lists without an event, because the stream may have lost one.
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
+/// Events from this long before the list are requested, so that none is missed in between.
 const OVERLAP: Duration = Duration::from_secs(2);
 
-/// Containers of a daemon.
+/// Source of containers.
 #[derive(Debug)]
 pub(super) struct DockerSource {
     socket: PathBuf,
     label: String,
     network: Option<String>,
     port: Option<u16>,
-    /// Containers that were told to stop, by which event. Kept while the daemon is away: nothing that can be asked says it
-    /// again, and a list shows them as running.
+    /// Containers that were told to stop, with the event. Kept while the daemon is unreachable: it can't be asked for
+    /// this again, and lists show such containers as running.
     signalled: Mutex<BTreeMap<String, EventMessage>>,
 }
 
 impl DockerSource {
-    /// As the section of this pool has it.
+    /// A source for this section of the pool.
     ///
     /// # Errors
-    /// When it names what containers don't have.
+    /// The section names what containers do not have.
     pub(super) fn new(pool: &str, config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
         let port = match &config.port {
             None => None,
@@ -85,12 +86,16 @@ impl DockerSource {
     }
 
     async fn connect(&self) -> Result<Docker, SourceError> {
-        // Its own error says why there is no connection; the client's does not.
+        // An own connect reports why it fails; the library's message does not.
         drop(self.reach().await?);
         let path = Path::new(&self.socket).to_string_lossy();
-        let docker = Docker::connect_with_socket(&path, PATIENCE, API_DEFAULT_VERSION);
+        let docker = Docker::connect_with_socket(&path, ANSWER_TIMEOUT, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| self.failed(error))?;
-        let negotiated = timeout(Duration::from_secs(PATIENCE), docker.negotiate_version()).await;
+        let negotiated = timeout(
+            Duration::from_secs(ANSWER_TIMEOUT),
+            docker.negotiate_version(),
+        )
+        .await;
         let negotiated = negotiated.map_err(|_| self.failed("no answer"))?;
         negotiated.map_err(|error| self.failed(error))
     }
@@ -119,9 +124,9 @@ impl DockerSource {
                 deleted: std::mem::take(&mut deleted),
             };
             reports.answer(answer).await;
-            // Until something has changed.
+            // Waits until something has changed.
             loop {
-                let Ok(event) = timeout(LOOK, events.next()).await else {
+                let Ok(event) = timeout(LIST_INTERVAL, events.next()).await else {
                     break;
                 };
                 let ended = || self.failed("its event stream has ended");
@@ -139,7 +144,7 @@ impl DockerSource {
                             || self.stops_present(&docker, &name, &event).await?
                         {
                             self.signalled.lock().insert(name, event);
-                            // At once: a daemon that is busy may take long to list.
+                            // Reported at once, because a busy daemon may take long to list.
                             let set = self.backends(&containers, &self.terminating(), &mut told);
                             reports.answer(set).await;
                         }
@@ -170,8 +175,8 @@ impl DockerSource {
         self.signalled.lock().keys().cloned().collect()
     }
 
-    /// Which containers were told to stop before this connection: what is known of an earlier one, and what the daemon
-    /// still knows. Those that run anew since are none.
+    /// Finds containers that were told to stop before this connection: those known from an earlier one, and those in
+    /// the daemon's history. Containers that were started again since are left out.
     async fn read_back(&self, docker: &Docker) -> Result<(), SourceError> {
         let known = self.signalled.lock().clone();
         for (name, event) in known {
@@ -191,11 +196,11 @@ impl DockerSource {
         Ok(())
     }
 
-    /// Whether a `kill` is one that stops the process that there is now, by the signal that its image names: an event
-    /// from before the list may be about an earlier one.
+    /// Whether a `kill` event stops the present process, by the stop signal of its image; an event from before the list
+    /// may be about an earlier process.
     ///
     /// # Errors
-    /// The daemon can't be asked: an event that may be true must not be dropped for that.
+    /// The daemon can't be asked. An event that may be valid must not be dropped for that.
     async fn stops_present(
         &self,
         docker: &Docker,
@@ -203,7 +208,7 @@ impl DockerSource {
         event: &EventMessage,
     ) -> Result<bool, SourceError> {
         let looked = docker.inspect_container(name, None);
-        let looked = timeout(Duration::from_secs(PATIENCE), looked).await;
+        let looked = timeout(Duration::from_secs(ANSWER_TIMEOUT), looked).await;
         let container = match looked.map_err(|_| self.failed("no answer"))? {
             Ok(container) => container,
             Err(bollard::errors::Error::DockerResponseServerError {
@@ -226,12 +231,12 @@ impl DockerSource {
             .filters(&filters)
             .build();
         let listed = docker.list_containers(Some(options));
-        let listed = timeout(Duration::from_secs(PATIENCE), listed).await;
+        let listed = timeout(Duration::from_secs(ANSWER_TIMEOUT), listed).await;
         let listed = listed.map_err(|_| self.failed("no answer"))?;
         listed.map_err(|error| self.failed(error))
     }
 
-    /// The backends that these containers are. Containers that can't be one are reported once; `told` remembers them.
+    /// Backends for these containers. Containers that can't be one are reported once; `told` remembers them.
     fn backends(
         &self,
         containers: &[ContainerSummary],
@@ -316,14 +321,14 @@ fn label<'a>(container: &'a ContainerSummary, name: &str) -> Option<&'a str> {
     container.labels.as_ref()?.get(name).map(String::as_str)
 }
 
-/// A container's name is its path: `/shop-app-1`. Links to it are paths of two parts.
+/// Name of a container. Docker writes it as a path: `/shop-app-1`; links to it have paths of two parts.
 fn name_of(container: &ContainerSummary) -> Option<String> {
     let names = container.names.iter().flatten();
     let mut plain = names.filter_map(|name| name.strip_prefix('/'));
     plain.find(|name| !name.contains('/')).map(str::to_owned)
 }
 
-/// The name that a container had before a `rename`.
+/// Name of a container before a `rename`.
 fn former_name(event: &EventMessage) -> Option<&str> {
     let attributes = event.actor.as_ref()?.attributes.as_ref()?;
     let old = attributes.get("oldName")?;

@@ -1,7 +1,8 @@
-//! `type = "file"`: a list of backends in a file, which is read again when it changes.
+//! Source `type = "file"`: a list of backends in a file, which is read again when it changes.
 //!
-//! It is looked at once a second, as certificates are: directories that Kubernetes and network file systems fill tell of
-//! their changes in too many ways, or in none. What can't be read, or isn't a whole list, changes nothing.
+//! The file is checked once a second, like certificates. Notifications would miss some changes: Kubernetes and network
+//! file systems report changes of directories in different ways, or not at all. A file that can't be read, or is no
+//! complete list, changes nothing.
 
 mod parse;
 
@@ -20,13 +21,13 @@ use crate::core::discovery::DiscoveredSet;
 use crate::rt::clock;
 use crate::tls::fingerprint::{FileFingerprint, fingerprint_file, is_fresh};
 
-/// Between two looks.
-const ROUND: Duration = Duration::from_secs(1);
+/// Time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads a file of backends.
 ///
 /// # Errors
-/// The file, where in it, and why.
+/// Name of the file, the line, and what is wrong.
 pub fn read_backends(path: &Path) -> Result<DiscoveredSet<Address>, SourceError> {
     let name = path.display();
     let bytes = read_lasting_file(path, MOST_BYTES)
@@ -42,37 +43,37 @@ pub fn read_backends(path: &Path) -> Result<DiscoveredSet<Address>, SourceError>
     })
 }
 
-/// A file of backends.
+/// A file of backends as a source.
 pub struct FileSource {
     path: PathBuf,
 }
 
 impl FileSource {
-    /// The one at this path, which need not be there yet.
+    /// A source for the file at this path, which need not exist yet.
     pub fn new(path: PathBuf) -> Self {
         Self { path }
     }
 }
 
-/// What was seen of the file.
+/// State of the watch on a file.
 #[derive(Debug, Default)]
 struct FileWatch {
-    /// At the last look.
+    /// Fingerprint at the last check.
     seen: FileFingerprint,
-    /// Of the version that was read last, for good or bad.
+    /// Fingerprint of the version that was read last, whether it was good or bad.
     read: FileFingerprint,
-    /// It may have changed again without a trace.
+    /// Whether the file may have changed again without a trace in its times.
     is_unsettled: bool,
-    /// What was read.
+    /// Result of the last read.
     last: Option<SeenFile>,
 }
 
-/// What a look has shown.
+/// Result of reading the file.
 type SeenFile = Result<DiscoveredSet<Address>, SourceError>;
 
 impl FileWatch {
-    /// Reads the file, if it is another one than at the last look. A file that is being written in its place is read when
-    /// nothing has changed for a round: half of a list may be a list, too. Waits for the disk.
+    /// Reads the file if it has changed since the last check. A file that is rewritten in place is only read after a
+    /// round without a change, because half of a list may be a valid list. Waits for the disk.
     fn read_if_changed(&mut self, path: &Path) -> Option<SeenFile> {
         let now = fingerprint_file(path);
         let before = std::mem::replace(&mut self.seen, now);
@@ -89,7 +90,7 @@ impl FileWatch {
         let read = read_backends(path);
         let after = fingerprint_file(path);
         if after != now {
-            // It was changed meanwhile: what was read may be of two versions.
+            // The file changed during the read, so the result may mix two versions.
             self.seen = after;
             return None;
         }
@@ -113,7 +114,7 @@ impl DiscoverySource for FileSource {
                 let mut watch = watch;
                 (watch.read_if_changed(&path), watch)
             };
-            // A disk may be slow.
+            // The disk may be slow.
             let (seen, looked) = match tokio::task::spawn_blocking(look).await {
                 Ok(both) => both,
                 Err(error) => return SourceError::new(error),
@@ -124,7 +125,7 @@ impl DiscoverySource for FileSource {
                 Some(Err(error)) => reports.fail(error).await,
                 None => {}
             }
-            clock::sleep(jittered_period(ROUND)).await;
+            clock::sleep(jittered_period(CHECK_INTERVAL)).await;
         }
     }
 }
@@ -164,7 +165,7 @@ mod tests {
         std::fs::write(&other, list(&["c"])).unwrap();
         std::fs::rename(&other, &path).unwrap();
         assert_eq!(names(watch.read_if_changed(&path)), ["c"]);
-        // In its place: it may be half of what is to come.
+        // The file is rewritten in place, so its content may be incomplete.
         std::fs::write(&path, list(&["c", "d", "e"])).unwrap();
         assert!(watch.read_if_changed(&path).is_none());
         assert_eq!(names(watch.read_if_changed(&path)), ["c", "d", "e"]);

@@ -1,4 +1,4 @@
-//! One source of one pool: followed, judged, and handed to the registry.
+//! Follows one source of one pool: judges its answers, and hands them to the registry.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::registry::live_figures::SourceStatus;
 use crate::registry::{AppliedSet, RegistryError, RegistryHandle};
 use crate::rt::{clock, panics};
 
-/// Backends that one source may name. Real pools have fewer, and a broken file must not fill the memory.
+/// Most backends that one source may name. Real pools have fewer, and a broken file must not fill the memory.
 pub(super) const MOST_BACKENDS: usize = 20_000;
 
-/// How often it is checked whether a new backend is ready, where an old one waits for that.
-const SUCCESSOR: Duration = Duration::from_millis(200);
-/// A name that was refused may be free later: this is how often it is tried again.
-const REFUSED: Duration = Duration::from_secs(5);
-/// An answer that changes nothing is kept so often: its age is said where a later run has to go on with it.
-const KEPT_AGAIN: Duration = Duration::from_secs(60);
-/// A source that was followed for so long before it failed is asked again soon.
-const STABLE: Duration = Duration::from_secs(60);
+/// Time between two checks whether a new backend is ready, while an old one waits for that.
+const SUCCESSOR_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Time until a refused name is tried again, because it may be free by then.
+const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two saves of an answer that changes nothing. Its age matters if a later run has to continue with it.
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// A source that worked this long before it failed is asked again soon.
+const STABLE_TIME: Duration = Duration::from_secs(60);
 
-/// What is in force of a source: it outlives a change of the source's section.
+/// Judge with the answer in force; it outlives a change of the source's section.
 pub(super) type SharedJudge = Arc<Mutex<AnswerJudge<Address>>>;
 
-/// A source, and what is known of it.
+/// A source with its state.
 pub(super) struct FollowedSource {
     registry: RegistryHandle,
     pool: String,
@@ -40,23 +40,23 @@ pub(super) struct FollowedSource {
     config: DiscoveryConfig,
     policy: DoubtPolicy,
     judge: SharedJudge,
-    /// The last one. It holds for as long as the source doesn't fail.
+    /// Last answer; it is valid until the source fails.
     answer: Option<SourceAnswer<Address>>,
     fails: bool,
-    /// Why it has failed since it answered last, as far as that was told.
+    /// Reasons for failures since the last answer, as far as they were logged.
     told: ToldReasons,
-    /// What was handed to the registry last…
+    /// Set that was handed to the registry last…
     handed: Option<Arc<DiscoveredSet<Address>>>,
-    /// …and what that made of it.
+    /// …and the registry's result.
     applied: AppliedSet,
-    /// Since when some wait for a successor.
+    /// Time since when backends wait for a successor.
     waits_since: Option<Time>,
-    /// When its last answer was kept for the next run.
+    /// Time at which the last answer was saved for the next run.
     kept: Option<Time>,
 }
 
 impl FollowedSource {
-    /// A source that has not answered yet; `judge` may know what it said before its section was changed.
+    /// A source that has not answered yet; `judge` may have answers from before its section was changed.
     pub(super) fn new(
         registry: RegistryHandle,
         pool: String,
@@ -100,8 +100,8 @@ impl FollowedSource {
         }
     }
 
-    /// Follows it for ever. `again`: what the registry would make of it may be another now. `heard` is notified after
-    /// each answer or failure of the source, once that is in force.
+    /// Follows the source for ever. `again` is notified when the registry may handle the same answer differently.
+    /// `heard` is notified after each answer or failure, once its effect is in force.
     pub(super) async fn follow(mut self, again: Arc<Notify>, heard: Arc<Notify>) {
         let (reporter, mut reports) = SourceReporter::new();
         let (pool, config) = (self.pool.clone(), self.config.clone());
@@ -131,24 +131,24 @@ impl FollowedSource {
         }
     }
 
-    /// When something has to be done even without an answer.
+    /// Time of the next check even without an answer.
     fn next_look(&self) -> Option<Time> {
         let now = clock::now();
         let judge = self.judge.lock();
         let doubt = judge.doubt().filter(|_| !self.fails);
         let confirmed = doubt.and_then(|doubt| doubt.until);
         drop(judge);
-        let successor = (self.applied.waiting > 0).then(|| now + SUCCESSOR);
-        let refused = (!self.applied.refused.is_empty()).then(|| now + REFUSED);
+        let successor = (self.applied.waiting > 0).then(|| now + SUCCESSOR_CHECK_INTERVAL);
+        let refused = (!self.applied.refused.is_empty()).then(|| now + REFUSED_RETRY_INTERVAL);
         let not_handed = self.answer.is_some() && self.handed.is_none();
-        let failed = not_handed.then(|| now + REFUSED);
+        let failed = not_handed.then(|| now + REFUSED_RETRY_INTERVAL);
         let due = [confirmed, successor, refused, failed]
             .into_iter()
             .flatten();
         due.min()
     }
 
-    /// The last answer still holds, as the source would have told otherwise.
+    /// Judges the last answer again: it is still valid, because the source would have reported a change.
     async fn look_again(&mut self) {
         if let Some(answer) = self.answer.clone().filter(|_| !self.fails) {
             let mut judge = self.judge.lock();
@@ -214,20 +214,20 @@ impl FollowedSource {
             }
             _ => {}
         }
-        // Most answers say the same as the one before: the registry has better things to do.
+        // Most answers are the same as before; the registry need not handle them again.
         let is_open = self.applied.waiting > 0 || !self.applied.refused.is_empty();
         let is_same = |set: &Arc<DiscoveredSet<Address>>| **set == *self.judge.lock().in_force();
         if is_open || !self.handed.as_ref().is_some_and(is_same) {
             self.hand_over().await;
         }
         let now = clock::now();
-        if self.kept.is_none_or(|at| at + KEPT_AGAIN <= now) {
+        if self.kept.is_none_or(|at| at + SAVE_INTERVAL <= now) {
             self.kept = Some(now);
             self.registry.save_again();
         }
     }
 
-    /// What is known stays.
+    /// Handles a failure: the known backends stay.
     async fn take_failure(&mut self, error: &SourceError) {
         let is_first = !std::mem::replace(&mut self.fails, true);
         let is_told = self.told.is_news(&error.to_string());
@@ -255,7 +255,7 @@ impl FollowedSource {
         let _ = self.registry.answers().await;
     }
 
-    /// Has the registry agree with what is in force.
+    /// Hands the set in force to the registry.
     async fn hand_over(&mut self) {
         if self.answer.is_none() {
             return;
@@ -271,9 +271,9 @@ impl FollowedSource {
             .await;
         let applied = match outcome {
             Ok(applied) => applied,
-            // About to be dropped: the configuration no longer has it, or the process ends.
+            // This task is about to be dropped: the source is not configured any more, or the process ends.
             Err(RegistryError::Conflict(_) | RegistryError::UnknownPool { .. }) => return,
-            Err(RegistryError::ShuttingDown) => return,
+            Err(RegistryError::ShuttingDown | RegistryError::HandedOver) => return,
             Err(error) => {
                 warn!(pool = self.pool, source = &*self.label, %error, "the source's backends were not taken");
                 return;
@@ -284,7 +284,7 @@ impl FollowedSource {
             !self.applied.refused.iter().any(|(known, _)| known == name)
         };
         let refused: Vec<_> = applied.refused.iter().filter(news).collect();
-        for (name, why) in refused.iter().take(TOLD) {
+        for (name, why) in refused.iter().take(MAX_LOGGED_NAMES) {
             warn!(
                 pool = self.pool,
                 source = &*self.label,
@@ -292,7 +292,7 @@ impl FollowedSource {
                 "a backend of the source is not taken: {why}"
             );
         }
-        if refused.len() > TOLD {
+        if refused.len() > MAX_LOGGED_NAMES {
             warn!(
                 pool = self.pool,
                 source = &*self.label,
@@ -303,11 +303,11 @@ impl FollowedSource {
         self.applied = applied;
         self.handed = Some(set);
         self.note(|_, _| {});
-        // The end of the first round of probes may have waited for it.
+        // The end of the first round of probes may have waited for this.
         let _ = self.registry.answers().await;
     }
 
-    /// Brings what people can look up up to date.
+    /// Updates the status that the API shows.
     fn note(&self, note: impl FnOnce(&mut SourceStatus, bool)) {
         let figures = self.registry.live_figures();
         let doubt = self.judge.lock().doubt().cloned();
@@ -320,20 +320,20 @@ impl FollowedSource {
     }
 }
 
-/// Most refused names that are logged each time.
-const TOLD: usize = 10;
+/// Most refused names in one log message.
+const MAX_LOGGED_NAMES: usize = 10;
 
-/// So many reasons are told between two answers: one that differs each time must not fill the log.
-const REASONS: usize = 8;
+/// Most reasons that are logged between two answers, so that a reason that differs each time does not fill the log.
+const MAX_REASONS: usize = 8;
 
-/// Reasons for which a source has failed since it answered last. Whoever mends the first one has to hear of the second.
+/// Reasons for failures since the last answer. A user who has fixed the first one has to learn of the second.
 #[derive(Debug, Default)]
 struct ToldReasons(Vec<String>);
 
 impl ToldReasons {
-    /// Whether this one is to be told.
+    /// Whether this reason should be logged.
     fn is_news(&mut self, why: &str) -> bool {
-        let is_news = self.0.len() < REASONS && !self.0.iter().any(|told| told == why);
+        let is_news = self.0.len() < MAX_REASONS && !self.0.iter().any(|told| told == why);
         if is_news {
             self.0.push(why.to_owned());
         }
@@ -345,10 +345,10 @@ impl ToldReasons {
     }
 }
 
-/// Follows a source again and again, with pauses where it fails.
+/// Follows a source for ever, with a pause after each failure.
 async fn keep_following(pool: &str, config: &DiscoveryConfig, reporter: &SourceReporter) {
     let mut pause = GrowingPause::default();
-    // It stays the same one where it fails: it may know what can't be asked again.
+    // The source object is kept after a failure, because it may know what can't be asked again.
     let mut open = None;
     loop {
         let began = clock::now();
@@ -375,7 +375,7 @@ async fn keep_following(pool: &str, config: &DiscoveryConfig, reporter: &SourceR
             Err(error) => error,
         };
         reporter.fail(error).await;
-        if clock::now().saturating_sub(began) > STABLE {
+        if clock::now().saturating_sub(began) > STABLE_TIME {
             pause.reset();
         }
         clock::sleep(pause.next(fastrand::f64())).await;
@@ -394,7 +394,7 @@ mod tests {
         for number in 0..100 {
             told.is_news(&format!("attempt {number} failed"));
         }
-        assert_eq!(told.0.len(), REASONS);
+        assert_eq!(told.0.len(), MAX_REASONS);
         told.forget();
         assert!(told.is_news("no connection"));
     }

@@ -1,10 +1,10 @@
-//! Backends from external sources: a file, DNS, Docker and Kubernetes are followed, and what they say goes to the
+//! Backends from external sources (a file, DNS, Docker, Kubernetes). Sources are followed, and their answers go to the
 //! registry.
 //!
-//! A source is a [`DiscoverySource`]: it follows the file or service that knows the backends, and reports each answer
-//! as a whole, through a [`SourceReporter`]. It decides nothing. `follow` judges the answers
-//! ([`core::discovery`](crate::core::discovery)), hands what is in force to the registry, and starts a source again
-//! that has failed or panicked; what was known stays. `sources` starts and stops them as the configuration has it.
+//! A source is a [`DiscoverySource`]: it follows the file or service that knows the backends, and reports each complete
+//! answer through a [`SourceReporter`]. It decides nothing. `follow` judges the answers
+//! ([`core::discovery`](crate::core::discovery)), hands the set in force to the registry, and restarts sources that
+//! have failed or panicked; meanwhile known backends stay. `sources` starts and stops sources as configured.
 
 mod backoff;
 #[cfg(feature = "dns")]
@@ -27,16 +27,17 @@ pub use sources::keep_sources;
 
 use crate::config::{DiscoveryConfig, DiscoveryKind};
 
-/// Longest reason of a source that is kept and shown, in characters: it may contain text from an untrusted peer.
+/// Longest reason of a source that is kept and shown, in characters, because it may contain text from an untrusted
+/// peer.
 const MAX_REASON: usize = 500;
 
-/// Why a source can't say which backends there are: what, where and why, in one line for people.
+/// Reason why a source can't report backends: what, where and why, in one line for users.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct SourceError(String);
 
 impl SourceError {
-    /// With this reason.
+    /// An error with this reason.
     pub fn new(reason: impl std::fmt::Display) -> Self {
         let reason = reason.to_string();
         let plain = reason.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -47,19 +48,19 @@ impl SourceError {
 /// A source of backends.
 #[async_trait]
 pub trait DiscoverySource: Send + Sync {
-    /// Follows the source for as long as it can be followed, and reports each answer: all backends that there are, each
-    /// time. What can't be asked for a moment is reported with [`SourceReporter::fail`], and asked again.
+    /// Follows the source for as long as possible, and reports each answer, always with all backends. If the source
+    /// can't be asked for a moment, it reports that with [`SourceReporter::fail`], and asks again.
     ///
-    /// Returns only when it can't go on, with the reason; it is called again after a pause that grows, with jitter. It is
-    /// dropped when the configuration no longer has it: every await is a place where it may end. A panic is as good as a
+    /// Returns only if it can't go on, with the reason; it is called again after a pause that grows, with jitter. It is
+    /// dropped when the source is no longer configured, so it may end at every await. A panic has the same effect as a
     /// return.
     async fn follow(&self, reports: &SourceReporter) -> SourceError;
 }
 
-/// The source that a section names, in the pool of this name.
+/// The source for this section of the pool with this name.
 ///
 /// # Errors
-/// When it can't be made of what the section says, or is not built in.
+/// The section can't be used, or this kind of source is not compiled in.
 pub fn open_source(
     pool: &str,
     config: &DiscoveryConfig,
@@ -88,7 +89,7 @@ pub fn open_source(
     }
 }
 
-/// Never reached: such a configuration is refused.
+/// Never called, because such a configuration is refused.
 #[cfg(not(all(feature = "dns", feature = "docker", feature = "kubernetes")))]
 fn not_built(config: &DiscoveryConfig) -> SourceError {
     let kind = config.source.kind;

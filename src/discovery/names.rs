@@ -1,12 +1,12 @@
-//! Names of backends for sources that name addresses only: made of the address, so that a backend keeps its name, and with
-//! it its drains and metrics, for as long as it stays there.
+//! Names for backends of sources that only have addresses. They are made from the address, so that a backend keeps its
+//! name, with its drains and metrics, for as long as it keeps its address.
 
 use std::net::IpAddr;
 
 /// Longest name of a backend, in bytes.
-const LONGEST: usize = 100;
+const MAX_LENGTH: usize = 100;
 
-/// `10.0.0.5-8080`; of IPv6 all groups: `2001-db8-0-0-0-0-0-1-8080`.
+/// Name such as `10.0.0.5-8080`; for IPv6 with all groups: `2001-db8-0-0-0-0-0-1-8080`.
 pub(super) fn name_address(ip: IpAddr, port: u16) -> String {
     match ip.to_canonical() {
         IpAddr::V4(ip) => format!("{ip}-{port}"),
@@ -17,7 +17,7 @@ pub(super) fn name_address(ip: IpAddr, port: u16) -> String {
     }
 }
 
-/// `app-1.internal-8080`: a host's name and a port. What can't be in a name becomes a dash.
+/// Name such as `app-1.internal-8080`, from a host and a port. Characters that are not allowed become dashes.
 pub(super) fn name_host(host: &str, port: u16) -> String {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let plain = host.chars().map(|c| match c {
@@ -27,8 +27,8 @@ pub(super) fn name_host(host: &str, port: u16) -> String {
     let plain: String = plain.collect();
     let plain = plain.trim_start_matches(['.', '_', '-']);
     let end = format!("-{port}");
-    // The end of a long name tells least: what hosts of one service share is there.
-    let kept: String = plain.chars().take(LONGEST - end.len()).collect();
+    // A long name is cut at its end, which is what hosts of one service have in common.
+    let kept: String = plain.chars().take(MAX_LENGTH - end.len()).collect();
     format!("{kept}{end}")
 }
 
@@ -61,7 +61,7 @@ mod tests {
             check_name(name).unwrap();
         }
         let long = name_host(&"a".repeat(300), 65535);
-        assert_eq!(long.len(), LONGEST);
+        assert_eq!(long.len(), MAX_LENGTH);
         check_name(&long).unwrap();
     }
 }

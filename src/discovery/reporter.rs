@@ -1,4 +1,4 @@
-//! What a source reports, on its way to the code that judges it.
+//! Channel for the reports of a source.
 
 use tokio::sync::mpsc;
 
@@ -6,39 +6,39 @@ use super::SourceError;
 use crate::config::Address;
 use crate::core::discovery::SourceAnswer;
 
-/// Reports that may wait. A source that is faster waits itself.
-const WAITING: usize = 4;
+/// Most reports that wait; a source that is faster waits itself.
+const MAX_WAITING: usize = 4;
 
-/// What a source says.
+/// A report of a source.
 #[derive(Debug)]
 pub enum SourceReport {
     /// All backends that there are.
     Answer(SourceAnswer<Address>),
-    /// It can't be asked at the moment. What is known stays.
+    /// The source can't be asked at the moment; known backends stay.
     Failure(SourceError),
 }
 
-/// Where a source reports to.
+/// Sender of a source's reports.
 #[derive(Debug, Clone)]
 pub struct SourceReporter(mpsc::Sender<SourceReport>);
 
 impl SourceReporter {
-    /// One, and where its reports come out.
+    /// A reporter, and the receiver of its reports.
     pub fn new() -> (Self, mpsc::Receiver<SourceReport>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
         (Self(sender), receiver)
     }
 
-    /// All backends that there are. An answer that is the same as the one before is welcome: it shows that the source is
-    /// there. It need not be repeated while nothing changes and the source can be trusted to tell.
+    /// Reports all backends that there are. An answer that is the same as the one before is useful, because it shows
+    /// that the source works. It is not needed while nothing changes, if the source reliably reports changes.
     ///
-    /// A [`DiscoveredSet`](crate::core::discovery::DiscoveredSet) is an answer, too.
+    /// A [`DiscoveredSet`](crate::core::discovery::DiscoveredSet) can be passed as an answer, too.
     pub async fn answer(&self, answer: impl Into<SourceAnswer<Address>>) {
-        // The receiver is gone: the source is about to be dropped.
+        // If the receiver is gone, the source is about to be dropped.
         let _ = self.0.send(SourceReport::Answer(answer.into())).await;
     }
 
-    /// It can't be asked at the moment.
+    /// Reports that the source can't be asked at the moment.
     pub async fn fail(&self, error: SourceError) {
         let _ = self.0.send(SourceReport::Failure(error)).await;
     }

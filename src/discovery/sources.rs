@@ -1,4 +1,4 @@
-//! Starts and stops sources as the configuration has them. A source whose section is the same goes on as it is.
+//! Starts and stops sources as configured. A source whose section has not changed goes on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::core::discovery::DiscoveredSet;
 use crate::registry::{RegistryError, RegistryHandle};
 use crate::rt::owned_task::OwnedTask;
 
-/// A source that is followed; dropping it ends that.
+/// A running source; dropping this stops it.
 struct RunningSource {
     config: DiscoveryConfig,
     judge: SharedJudge,
@@ -22,19 +22,19 @@ struct RunningSource {
     _task: OwnedTask,
 }
 
-/// Which source: pool and label.
+/// Key of a source: pool and label.
 type SourceKey = (String, Arc<str>);
 
-/// The sources of the configuration in force.
+/// All running sources.
 struct RunningSources {
     registry: RegistryHandle,
     running: HashMap<SourceKey, RunningSource>,
-    /// No longer configured. Their backends stay until each new source of the same pool has answered or failed: it
-    /// may name the same ones.
+    /// Sources that are no longer configured. Their backends stay until each new source of the same pool has answered
+    /// or failed, because it may name the same ones.
     ended: Vec<SourceKey>,
 }
 
-/// Follows the sources of the configuration in force. Runs for as long as the process.
+/// Runs the sources of the current configuration, for as long as the process runs.
 pub async fn keep_sources(registry: RegistryHandle) {
     let mut events = registry.subscribe();
     let mut sources = RunningSources {
@@ -62,7 +62,7 @@ pub async fn keep_sources(registry: RegistryHandle) {
     }
 }
 
-/// Waits until the configuration may be another. Says whether there will be none any more.
+/// Waits until the configuration may have changed. Returns whether there will be no further changes.
 async fn has_changed(
     events: &mut tokio::sync::broadcast::Receiver<Arc<crate::registry::view::EventView>>,
 ) -> bool {
@@ -76,7 +76,7 @@ async fn has_changed(
 }
 
 impl RunningSources {
-    /// Starts those that are new or changed, ends those that are gone.
+    /// Starts new and changed sources, and stops removed ones.
     fn agree_with(&mut self, config: &Config) {
         let mut before = std::mem::take(&mut self.running);
         for pool in &config.pools {
@@ -84,7 +84,7 @@ impl RunningSources {
                 let key: SourceKey = (pool.name.clone(), wanted.label().into());
                 let running = match before.remove(&key) {
                     Some(running) if running.config == *wanted => {
-                        // A backend of the file may have taken a name from it, or given one back.
+                        // A backend of the configuration file may have taken a name from the source, or freed one.
                         running.again.notify_one();
                         running
                     }
@@ -118,7 +118,7 @@ impl RunningSources {
         }
     }
 
-    /// Waits for the first answer of a source that others wait for.
+    /// Waits for the first answer of a source that removed sources wait for.
     async fn is_heard(&mut self) {
         if self.ended.is_empty() {
             return std::future::pending().await;
@@ -138,7 +138,7 @@ impl RunningSources {
         }
     }
 
-    /// Withdraws the backends of sources that are gone, where all new sources of their pool have answered or failed.
+    /// Withdraws the backends of removed sources if all new sources of their pool have answered or failed.
     async fn withdraw_ended(&mut self) {
         let is_waited_for = |ended: &SourceKey| {
             let mut running = self.running.iter();
@@ -152,11 +152,13 @@ impl RunningSources {
                 .registry
                 .discovered(&pool, &source, nothing, false)
                 .await;
-            // With the pool, its backends are gone.
+            // The pool was removed, and its backends with it.
             if let Err(error) = outcome
                 && !matches!(
                     error,
-                    RegistryError::UnknownPool { .. } | RegistryError::ShuttingDown
+                    RegistryError::UnknownPool { .. }
+                        | RegistryError::ShuttingDown
+                        | RegistryError::HandedOver
                 )
             {
                 tracing::warn!(pool, source = &*source, %error, "backends of a former source were not withdrawn");

@@ -1,4 +1,4 @@
-//! Counters of one backend: plain atomics on the request path, turned into metrics at scrape time.
+//! Counters of one backend: plain atomics on the request path, converted to metrics by a scrape.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::Histogram;
 use crate::core::backend::ProbeResult;
 
-/// The lowest and highest status that has a counter of its own.
-const FIRST: u16 = 100;
-const LAST: u16 = 599;
+/// Lowest and highest status that has a counter of its own.
+const MIN_STATUS: u16 = 100;
+const MAX_STATUS: u16 = 599;
 
-/// What a backend did so far.
+/// Counters of one backend.
 #[derive(Debug)]
 pub struct BackendCounters {
-    /// Its probes.
+    /// Counters of its probes.
     pub probes: ProbeCounts,
     codes: Box<[AtomicU64]>,
     requests: AtomicU64,
@@ -23,33 +23,35 @@ impl Default for BackendCounters {
     fn default() -> Self {
         Self {
             probes: ProbeCounts::default(),
-            codes: (FIRST..=LAST).map(|_| AtomicU64::new(0)).collect(),
+            codes: (MIN_STATUS..=MAX_STATUS)
+                .map(|_| AtomicU64::new(0))
+                .collect(),
             requests: AtomicU64::new(0),
         }
     }
 }
 
 impl BackendCounters {
-    /// A request was sent to it.
+    /// Counts a request that was sent to the backend.
     pub fn sent(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request ended with this status.
+    /// Counts a request that ended with this status.
     pub fn answered(&self, status: u16) {
-        if let Some(counter) = self.codes.get(usize::from(status.wrapping_sub(FIRST))) {
+        if let Some(counter) = self.codes.get(usize::from(status.wrapping_sub(MIN_STATUS))) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Requests sent to it.
+    /// Number of requests sent to the backend.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// The statuses that were seen, with their counts.
+    /// Statuses that have occurred, with their counts.
     pub fn by_code(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        (FIRST..=LAST)
+        (MIN_STATUS..=MAX_STATUS)
             .zip(self.codes.iter())
             .filter_map(|(code, counter)| {
                 let count = counter.load(Ordering::Relaxed);
@@ -58,7 +60,7 @@ impl BackendCounters {
     }
 }
 
-/// Results of probes, as metrics call them.
+/// Results of probes, as they are named in metrics.
 const RESULTS: [&str; 6] = [
     "pass",
     "unavailable",
@@ -68,7 +70,7 @@ const RESULTS: [&str; 6] = [
     "timeout",
 ];
 
-/// What a backend's probes found so far.
+/// Counters of a backend's probes.
 #[derive(Debug, Default)]
 pub struct ProbeCounts {
     results: [AtomicU64; RESULTS.len()],
@@ -76,7 +78,7 @@ pub struct ProbeCounts {
 }
 
 impl ProbeCounts {
-    /// A probe ended.
+    /// Counts a probe that has ended.
     pub fn ended(&self, probe: ProbeResult, took: Duration) {
         let index = match probe {
             ProbeResult::Pass => 0,
@@ -90,7 +92,7 @@ impl ProbeCounts {
         self.durations.observe(took);
     }
 
-    /// Each result with its count.
+    /// Results with their counts.
     pub fn by_result(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         RESULTS.into_iter().zip(
             self.results
@@ -99,7 +101,7 @@ impl ProbeCounts {
         )
     }
 
-    /// How long they took.
+    /// Durations of the probes.
     pub fn durations(&self) -> &Histogram {
         &self.durations
     }

@@ -1,28 +1,28 @@
-//! What was compressed, and what wasn't for want of room: a count for each content coding.
+//! Counters of compression for each content coding, and of responses that could not be compressed because of a limit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters of one content coding.
 #[derive(Debug, Default)]
 pub struct CodingCounters {
-    /// Answers that were given it.
+    /// Number of compressed responses.
     pub answers: AtomicU64,
-    /// Bytes of their bodies before.
+    /// Bytes of their bodies before compression.
     pub bytes_in: AtomicU64,
-    /// Bytes of their bodies after.
+    /// Bytes of their bodies after compression.
     pub bytes_out: AtomicU64,
 }
 
-/// Why an answer that a client could have read compressed went out as it was.
+/// Reason why a response was not compressed although the client accepts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompressionRefusal {
-    /// `max_at_once` of `[compression]`.
+    /// The limit `max_at_once` of `[compression]` was reached.
     TooMany,
-    /// `max_memory` of `[server]`.
+    /// The limit `max_memory` of `[server]` was reached.
     Memory,
 }
 
-/// What is counted of all answers.
+/// Counters of compression for all responses.
 #[derive(Debug, Default)]
 pub struct CompressionCounters {
     zstd: CodingCounters,
@@ -33,13 +33,13 @@ pub struct CompressionCounters {
 }
 
 impl CompressionCounters {
-    /// Those of the coding with this name; `None`: there is no such coding.
+    /// Counters of the coding with this name; `None`: there is no such coding.
     pub fn coding(&self, name: &str) -> Option<&CodingCounters> {
         let mut all = self.codings().into_iter();
         all.find_map(|(own, counters)| (own == name).then_some(counters))
     }
 
-    /// Every coding, by its name in HTTP.
+    /// Counters of all codings, with their names in HTTP.
     pub(crate) fn codings(&self) -> [(&'static str, &CodingCounters); 3] {
         [
             ("zstd", &self.zstd),
@@ -48,7 +48,7 @@ impl CompressionCounters {
         ]
     }
 
-    /// An answer went out uncompressed.
+    /// Counts a response that was not compressed because of a limit.
     pub fn refused(&self, why: CompressionRefusal) {
         let count = match why {
             CompressionRefusal::TooMany => &self.too_many,
@@ -57,7 +57,7 @@ impl CompressionCounters {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each reason, as the key of the limit that was reached, with its count.
+    /// Counts for each limit, named by its key.
     pub(crate) fn refusals(&self) -> [(&'static str, u64); 2] {
         [
             ("max_at_once", self.too_many.load(Ordering::Relaxed)),

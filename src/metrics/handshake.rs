@@ -1,37 +1,37 @@
-//! TLS handshakes by how they ended: one counter each.
+//! Counters of TLS handshakes by outcome.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How a handshake ended.
+/// Outcome of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandshakeOutcome {
-    /// Well, from the start.
+    /// Successful, as a full handshake.
     Full,
-    /// Well, going on from an earlier session.
+    /// Successful, as the resumption of a session.
     Resumed,
     /// It took longer than `header_timeout`.
     Timeout,
-    /// The client went away.
+    /// The client closed the connection.
     Closed,
-    /// What came was not TLS: answered with 400.
+    /// The client sent something other than TLS, and was answered with 400.
     PlainHttp,
-    /// The client sent an alert: mostly, it doesn't trust the certificate.
+    /// The client sent an alert; usually it doesn't trust the certificate.
     RefusedByClient,
-    /// The client showed no certificate, or a bad one.
+    /// The client sent no certificate, or a bad one.
     ClientCertificate,
-    /// No version, cipher or protocol in common.
+    /// Client and server have no version, cipher or protocol in common.
     Unsupported,
-    /// What came was broken.
+    /// The client sent malformed messages.
     Malformed,
-    /// The deadline of the shutdown.
+    /// It was cut at the deadline of the shutdown.
     Cut,
-    /// A certificate authority's, to see whose the name is.
+    /// It was the check of a certificate authority (ACME, RFC 8737).
     Challenge,
-    /// There is no certificate yet.
+    /// There is no certificate to serve yet.
     NoCertificate,
 }
 
-/// All of them.
+/// All outcomes.
 const HANDSHAKES: [HandshakeOutcome; 12] = [
     HandshakeOutcome::Full,
     HandshakeOutcome::Resumed,
@@ -67,19 +67,19 @@ impl HandshakeOutcome {
     }
 }
 
-/// A count for each.
+/// A counter for each outcome.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeCounters([AtomicU64; HANDSHAKES.len()]);
 
 impl HandshakeCounters {
     pub(crate) fn add(&self, handshake: HandshakeOutcome) {
-        // The array is as long as the list of variants, and a test keeps the list in their order.
+        // The array has an entry for each variant, and a test checks that the list has their order.
         if let Some(count) = self.0.get(handshake as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Each with its count, zeros too: a series that exists from the start is one that can be alerted on.
+    /// Outcomes with their counts, including zeros: only a series that exists from the start can be alerted on.
     pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
         HANDSHAKES

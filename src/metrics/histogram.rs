@@ -1,24 +1,25 @@
-//! A histogram of durations: a few atomics, and no lookup to reach them.
+//! Histogram of durations: a few atomics, without any lookup.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds in microseconds. From a cache hit on loopback to the default deadlines; a stream's end is above.
+/// Upper bounds of the buckets in microseconds: from a fast response on loopback to the default deadlines. Long streams
+/// are above the last bound.
 const BOUNDS: [u64; 15] = [
     1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
 
-/// Durations, counted in fixed buckets.
+/// Histogram of durations with fixed buckets.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// One more than there are bounds: the last has none.
+    /// Counts by bucket; there is one more than bounds, and the last has none.
     counts: [AtomicU64; BOUNDS.len() + 1],
     sum: AtomicU64,
 }
 
 impl Histogram {
-    /// Counts one.
+    /// Counts a duration.
     pub fn observe(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.iter().take_while(|bound| micros > **bound).count();
@@ -26,16 +27,17 @@ impl Histogram {
         self.sum.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// How many buckets it has: the last one has no bound.
+    /// Number of buckets; the last one has no bound.
     pub const BUCKETS: usize = BOUNDS.len() + 1;
 
-    /// The bucket that a duration is counted in.
+    /// Index of the bucket for a duration.
     pub fn bucket(duration: Duration) -> usize {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         BOUNDS.iter().take_while(|bound| micros > **bound).count()
     }
 
-    /// The bucket with this bound in milliseconds; that without one, for `None`. `None`: no bucket has it.
+    /// Index of the bucket with this bound in milliseconds, or of the one without a bound for `None`. Returns `None` if
+    /// there is no such bucket.
     pub fn bucket_of_bound(bound_ms: Option<f64>) -> Option<usize> {
         match bound_ms {
             None => Some(BOUNDS.len()),
@@ -45,17 +47,18 @@ impl Histogram {
         }
     }
 
-    /// Which one of so many, in order of size and from 1, is the percentile (nearest rank).
+    /// Rank of a percentile among this many values, sorted and counted from 1 (nearest rank).
     pub fn rank(percent: u64, requests: u64) -> u64 {
         requests.saturating_mul(percent).div_ceil(100).max(1)
     }
 
-    /// How many are in each bucket now.
+    /// Current count of each bucket.
     pub fn counts(&self) -> [u64; Self::BUCKETS] {
         std::array::from_fn(|bucket| self.counts[bucket].load(Ordering::Relaxed))
     }
 
-    /// The bound in milliseconds below which so many percent are; `None`: there are none, or it is over the last bound.
+    /// Bound of the bucket with this percentile, in milliseconds; `None`: there are no values, or it is above the last
+    /// bound.
     pub fn percentile(counts: &[u64; Self::BUCKETS], percent: u64) -> Option<f64> {
         let all = counts.iter().sum();
         if all == 0 {
@@ -70,7 +73,7 @@ impl Histogram {
         BOUNDS.get(bucket).map(|bound| millis(*bound))
     }
 
-    /// As the encoder takes it: cumulative, in seconds.
+    /// Histogram in the form of the encoder: cumulative, in seconds.
     pub(crate) fn read(&self) -> prometheus::proto::Histogram {
         let mut total = 0;
         let mut buckets = Vec::with_capacity(BOUNDS.len());

@@ -1,8 +1,8 @@
-//! Limits of client connections that were run into: one counter each.
+//! Counters of limits on client connections that were reached.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A limit of `[server]`. Metrics and the access log call it by its key.
+/// A limit of `[server]`, named by its key in metrics and the access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerLimit {
     /// `max_connections`: 503.
@@ -29,13 +29,13 @@ pub enum ServerLimit {
     Uri,
     /// `max_body`: 413.
     Body,
-    /// `max_memory`: 408, 503, a short answer in the place of a page, or a stream of HTTP/2 refused.
+    /// `max_memory`: 408, 503, a short answer instead of a page, or a refused HTTP/2 stream.
     Memory,
-    /// `max_memory_per_connection`: refused, and can be sent again.
+    /// `max_memory_per_connection`: refused; the client may send it again.
     ConnectionMemory,
 }
 
-/// All of them.
+/// All limits.
 pub(crate) const LIMITS: [ServerLimit; 14] = [
     ServerLimit::Connections,
     ServerLimit::ConnectionsPerClient,
@@ -75,19 +75,19 @@ impl ServerLimit {
     }
 }
 
-/// A count for each limit.
+/// A counter for each limit.
 #[derive(Debug, Default)]
 pub(crate) struct LimitCounters([AtomicU64; LIMITS.len()]);
 
 impl LimitCounters {
     pub(crate) fn add(&self, limit: ServerLimit) {
-        // The array is as long as the list of variants, and a test keeps the list in their order.
+        // The array has an entry for each variant, and a test checks that the list has their order.
         if let Some(count) = self.0.get(limit as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Each limit with its count, zeros too: a series that exists from the start is one that can be alerted on.
+    /// Limits with their counts, including zeros: only a series that exists from the start can be alerted on.
     pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
         LIMITS.iter().map(|limit| limit.key()).zip(counts)

@@ -1,31 +1,31 @@
-//! Answers that lameduck made itself, by status.
+//! Counters of responses that lameduck made itself, by status.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Answers of our own are final: 200 to 599.
-const FIRST_LOCAL: u16 = 200;
+/// Lowest status of such a response: they are all final, from 200 to 599.
+const MIN_STATUS: u16 = 200;
 
-/// Answers of our own, by status.
+/// Counters of lameduck's own responses, by status.
 #[derive(Debug)]
 pub(crate) struct LocalAnswers(Box<[AtomicU64]>);
 
 impl Default for LocalAnswers {
     fn default() -> Self {
-        Self((FIRST_LOCAL..600).map(|_| AtomicU64::new(0)).collect())
+        Self((MIN_STATUS..600).map(|_| AtomicU64::new(0)).collect())
     }
 }
 
 impl LocalAnswers {
     pub(crate) fn add(&self, status: u16) {
-        let index = status.checked_sub(FIRST_LOCAL).map(usize::from);
+        let index = status.checked_sub(MIN_STATUS).map(usize::from);
         if let Some(counter) = index.and_then(|index| self.0.get(index)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Each status that was answered, with its count.
+    /// Statuses that have occurred, with their counts.
     pub(crate) fn read(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        (FIRST_LOCAL..)
+        (MIN_STATUS..)
             .zip(&self.0)
             .map(|(status, counter)| (status, counter.load(Ordering::Relaxed)))
             .filter(|(_, count)| *count > 0)

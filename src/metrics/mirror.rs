@@ -1,28 +1,28 @@
-//! Copies of requests: how many a pool was sent, which were dropped and why, and how many are under way.
+//! Counters of mirrored requests: how many a pool was sent, which were dropped and why, and how many are in flight.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::reasons::ReasonCounters;
 
-/// Why a copy was not made, or came to nothing.
+/// Reason why a copy of a request was dropped or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MirrorDrop {
-    /// Too many were under way, or too many bytes.
+    /// Too many copies, or too many bytes of them, were in flight.
     TooMany,
-    /// The request's body was too large, or was not whole when the request was sent on.
+    /// The request's body was too large, or had not fully arrived when the request was sent on.
     Body,
-    /// The request asks for another protocol.
+    /// The request asks for a protocol upgrade.
     Upgrade,
     /// No backend took it: none was ready, all were full, or the pool was paused.
     NotReady,
-    /// The connect failed.
+    /// The connect to the backend failed.
     Connect,
-    /// The backend answered nothing, nothing sound, or not in time.
+    /// The backend's response was missing, malformed or late.
     Failed,
 }
 
 impl MirrorDrop {
-    /// As the metric's label.
+    /// Value of the metric's label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TooMany => "too_many",
@@ -35,7 +35,7 @@ impl MirrorDrop {
     }
 }
 
-/// What one pool got of copies.
+/// Counters of the copies that one pool was sent.
 #[derive(Debug, Default)]
 pub struct MirrorCounters {
     pub(crate) answered: AtomicU64,
@@ -43,7 +43,7 @@ pub struct MirrorCounters {
 }
 
 impl MirrorCounters {
-    /// A copy was sent, and its answer read to its end; or it was dropped.
+    /// Counts a copy that was answered completely, or was dropped.
     pub fn ended(&self, end: Result<(), MirrorDrop>) {
         match end {
             Ok(()) => {
@@ -54,7 +54,7 @@ impl MirrorCounters {
     }
 }
 
-/// The copies under way in the whole process.
+/// Copies in flight in the whole process.
 #[derive(Debug, Default)]
 pub struct MirrorLoad {
     copies: AtomicUsize,
@@ -62,7 +62,7 @@ pub struct MirrorLoad {
 }
 
 impl MirrorLoad {
-    /// Counts a copy of so many bytes in; false: there are too many, and it is not counted.
+    /// Counts a copy of this many bytes as in flight; `false`: there are too many, and it is not counted.
     pub fn enter(&self, bytes: usize, most_copies: usize, most_bytes: usize) -> bool {
         let copies = self.copies.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -73,7 +73,7 @@ impl MirrorLoad {
         fits
     }
 
-    /// Counts it out.
+    /// Ends the count of a copy.
     pub fn leave(&self, bytes: usize) {
         self.copies.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);

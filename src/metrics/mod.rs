@@ -1,5 +1,5 @@
-//! What is counted: plain atomics that hang where the request already is ([a pool](PoolCounters),
-//! [a backend](backend::BackendCounters), [the data plane](PlaneCounters)).
+//! Counters: plain atomics in structs that a request uses anyway ([a pool](PoolCounters), [a
+//! backend](backend::BackendCounters), [the data plane](PlaneCounters)).
 //!
 //! Names and labels are added when the metrics are scraped, in [`crate::telemetry::prometheus`].
 

@@ -11,10 +11,10 @@ use super::reasons::ReasonCounters;
 use super::route_refusals::{RouteRefusal, RouteRefusals};
 use super::route_requests::{RouteRequestTable, RouteRequests};
 
-/// What the data plane counts before a pool is known.
+/// Counters of requests before their pool is known, and of the whole process.
 #[derive(Debug, Default)]
 pub struct PlaneCounters {
-    /// To what is for no pool.
+    /// Responses to requests without a pool.
     pub(crate) local: LocalAnswers,
     pub(crate) refused: ReasonCounters,
     pub(crate) limited: LimitCounters,
@@ -22,42 +22,42 @@ pub struct PlaneCounters {
     pub(crate) routes: RouteRefusals,
     pub(crate) route_requests: RouteRequestTable,
     pub(crate) forgotten_keys: AtomicU64,
-    /// What was compressed.
+    /// Counters of compression.
     pub compression: CompressionCounters,
 }
 
 impl PlaneCounters {
-    /// Something that is for no pool was answered with this status.
+    /// Counts a response with this status to a request without a pool.
     pub fn answered(&self, status: u16) {
         self.local.add(status);
     }
 
-    /// A connection or request was turned away before it was routed.
+    /// Counts a connection or request that was refused before it was routed.
     pub fn refused(&self, reason: &'static str) {
         self.refused.add(reason);
     }
 
-    /// A TLS handshake ended.
+    /// Counts a TLS handshake.
     pub fn handshake(&self, handshake: HandshakeOutcome) {
         self.handshakes.add(handshake);
     }
 
-    /// A client ran into a limit.
+    /// Counts a limit that a client has reached.
     pub fn limited(&self, limit: ServerLimit) {
         self.limited.add(limit);
     }
 
-    /// A key of a route's rate was forgotten, for want of room.
+    /// Counts a key of a route's `rate` that was forgotten because there was no room.
     pub fn key_forgotten(&self) {
         self.forgotten_keys.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The counts of the route with this name.
+    /// Counters of the route with this name.
     pub fn route_requests(&self, name: &str) -> Arc<RouteRequests> {
         self.route_requests.of_route(name)
     }
 
-    /// A route has refused a request. `route`: its name, empty where it has none.
+    /// Counts a request that a route has refused. `route` is its name, or empty if it has none.
     pub fn route_refused(&self, route: &str, reason: RouteRefusal) {
         self.routes.add(route, reason);
     }

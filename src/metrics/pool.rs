@@ -9,7 +9,7 @@ use super::reasons::ReasonCounters;
 use crate::core::retry::RetryReason;
 use crate::net::connect_fault::ConnectFault;
 
-/// What one pool did so far. It outlives snapshots and reloads.
+/// Counters of one pool. They outlive snapshots and reloads.
 #[derive(Debug, Default)]
 pub struct PoolCounters {
     pub(crate) durations: Histogram,
@@ -18,29 +18,29 @@ pub struct PoolCounters {
     pub(crate) denied: ReasonCounters,
     pub(crate) connect_faults: ReasonCounters,
     pub(crate) local: LocalAnswers,
-    /// Requests of sticky pools, by what has become of their sessions.
+    /// Requests of sticky pools, by state of their sessions.
     pub(crate) sessions: ReasonCounters,
     /// Copies of other pools' requests.
     pub mirror: MirrorCounters,
 }
 
 impl PoolCounters {
-    /// A request had to wait this long because nothing was eligible.
+    /// Counts a request that was held this long because no backend was eligible.
     pub fn held(&self, held: Duration) {
         self.holds.observe(held);
     }
 
-    /// A failed attempt is tried again; or, with `done` false, would have been if the budget allowed it.
+    /// Counts a retry after a failed attempt; with `done` false, one that the retry budget did not allow.
     pub fn retried(&self, reason: RetryReason, done: bool) {
         if done { &self.retried } else { &self.denied }.add(reason.as_str());
     }
 
-    /// A connect for a request failed.
+    /// Counts a failed connect for a request.
     pub fn connect_failed(&self, fault: ConnectFault) {
         self.connect_faults.add(fault.as_str());
     }
 
-    /// A request ended; `ours` is the status where lameduck answered by itself.
+    /// Counts a request that has ended; `ours` is the status if lameduck answered itself.
     pub fn finished(&self, duration: Duration, ours: Option<u16>) {
         self.durations.observe(duration);
         if let Some(status) = ours {

@@ -1,12 +1,12 @@
-//! Counters by reason. Reasons are literals of ours, so there are few; nothing that a client sends can add one.
+//! Counters by reason. Reasons are constants of this code, so there are few; clients can't add any.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// More than there are reasons. What comes after is counted as `other`.
-const SLOTS: usize = 64;
+/// Largest number of reasons; further ones are counted as `other`.
+const MAX_REASONS: usize = 64;
 
-/// A count for each reason seen, without a lock.
+/// A counter for each reason that has occurred, without a lock.
 #[derive(Debug)]
 pub(crate) struct ReasonCounters {
     slots: Box<[(OnceLock<&'static str>, AtomicU64)]>,
@@ -16,7 +16,7 @@ pub(crate) struct ReasonCounters {
 impl Default for ReasonCounters {
     fn default() -> Self {
         Self {
-            slots: (0..SLOTS).map(|_| Default::default()).collect(),
+            slots: (0..MAX_REASONS).map(|_| Default::default()).collect(),
             others: AtomicU64::new(0),
         }
     }
@@ -58,10 +58,10 @@ mod tests {
     #[test]
     fn too_many_reasons_are_counted_together() {
         let reasons = ReasonCounters::default();
-        for number in 0..SLOTS + 5 {
+        for number in 0..MAX_REASONS + 5 {
             reasons.add(Box::leak(number.to_string().into_boxed_str()));
         }
-        assert_eq!(reasons.read().count(), SLOTS + 1);
+        assert_eq!(reasons.read().count(), MAX_REASONS + 1);
         assert_eq!(reasons.read().last(), Some(("other", 5)));
     }
 }

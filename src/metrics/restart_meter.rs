@@ -1,4 +1,4 @@
-//! What a restart costs, counted where requests end. Nothing here is touched by a request that has to do with none.
+//! Counters of what a restart costs, updated when requests end. Requests that no restart concerns do not touch them.
 
 use std::fmt;
 use std::process;
@@ -9,22 +9,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::core::Time;
 use crate::core::restart::role::{RestartRole, RestartRoles};
 
-/// No instant yet.
+/// Stands for "not yet" in a time.
 const NEVER: u64 = u64::MAX;
 
-/// Counts what the next restart of a backend, or the one under way, costs. A line of the access log bears its id.
+/// Counts requests that the next or current restart of a backend concerns. Their lines in the access log have its id.
 #[derive(Debug)]
 pub struct RestartMeter {
     number: u64,
-    /// Its id, where it has begun in a process before this one.
+    /// Id of the restart, if it began in a process before this one.
     handed_id: Option<Box<str>>,
     lines: AtomicU64,
     roles: [AtomicU64; RestartRole::ALL.len()],
-    /// When it last counted something, in milliseconds.
+    /// Time of the last count, in milliseconds.
     touched: AtomicU64,
-    /// A request broke on the backend.
+    /// Whether a request has broken on the backend.
     broken: AtomicBool,
-    /// When a restart began and ended that it is of, in milliseconds.
+    /// Start and end of the restart that this belongs to, in milliseconds.
     began: AtomicU64,
     ended: AtomicU64,
 }
@@ -46,7 +46,7 @@ impl Default for RestartMeter {
 }
 
 impl RestartMeter {
-    /// Goes on counting a restart that has begun in a process before this one, under its id.
+    /// Continues the counts of a restart that began in a process before this one, with its id.
     pub fn of_predecessor(id: &str) -> Self {
         Self {
             handed_id: Some(id.into()),
@@ -54,12 +54,12 @@ impl RestartMeter {
         }
     }
 
-    /// The restart's number, which no other one has while the process runs.
+    /// Number of the restart, unique within this process.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The restart's id.
+    /// Id of the restart.
     pub fn id(&self) -> RestartId<'_> {
         match &self.handed_id {
             Some(id) => RestartId::Handed(id),
@@ -67,7 +67,7 @@ impl RestartMeter {
         }
     }
 
-    /// Something broke on the backend, and will be counted when its request ends.
+    /// Notes that a request has broken on the backend; it is counted when it ends.
     pub fn touch(&self, now: Time) {
         self.broken.store(true, Ordering::Relaxed);
         self.note_use(now);
@@ -78,7 +78,7 @@ impl RestartMeter {
         self.touched.store(now, Ordering::Relaxed);
     }
 
-    /// Counts one request that was all of this.
+    /// Counts one request with all of these roles.
     pub fn count(&self, roles: RestartRoles, now: Time) {
         self.lines.fetch_add(1, Ordering::Relaxed);
         for role in roles.each() {
@@ -87,38 +87,38 @@ impl RestartMeter {
         self.note_use(now);
     }
 
-    /// Lines of the log that have its id.
+    /// Number of lines in the access log that have this id.
     pub fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
     }
 
-    /// Requests that were this to it.
+    /// Number of requests with this role.
     pub fn of(&self, role: RestartRole) -> u64 {
         self.roles[role as usize].load(Ordering::Relaxed)
     }
 
-    /// Whether a request broke on the backend.
+    /// Whether a request has broken on the backend.
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Whether it was touched, and not since `at`.
+    /// Whether it was used, but not since `at`.
     pub fn is_stale(&self, at: Time) -> bool {
         let touched = self.touched.load(Ordering::Relaxed);
         touched != NEVER && Time::from_millis(touched + 1) < at
     }
 
-    /// Its restart has begun.
+    /// Notes the start of the restart.
     pub fn begin(&self, now: Time) {
         self.began.store(now.as_millis() as u64, Ordering::Release);
     }
 
-    /// Its restart is over.
+    /// Notes the end of the restart.
     pub fn end(&self, now: Time) {
         self.ended.store(now.as_millis() as u64, Ordering::Release);
     }
 
-    /// Whether its restart was under way at some time since `from`.
+    /// Whether the restart was in progress at any time since `from`.
     pub fn spans(&self, from: Time) -> bool {
         let began = self.began.load(Ordering::Acquire);
         let ended = self.ended.load(Ordering::Acquire);
@@ -126,12 +126,12 @@ impl RestartMeter {
     }
 }
 
-/// A restart's id: unique to the process, and then to the restart.
+/// Id of a restart: identity of the process, and number of the restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartId<'a> {
-    /// The number of a restart that has begun in this process.
+    /// Number of a restart that began in this process.
     Own(u64),
-    /// The id of one that has begun in a process before this one.
+    /// Id of a restart that began in a process before this one.
     Handed(&'a str),
 }
 
@@ -144,12 +144,12 @@ impl fmt::Display for RestartId<'_> {
     }
 }
 
-/// What tells this process from every other one: the ids of its restarts begin with it.
+/// Identity of this process; the ids of its restarts begin with it.
 pub fn process_id() -> &'static str {
     &identity().0
 }
 
-/// When the process started, or first had a backend.
+/// Time at which the process started, or first had a backend.
 pub fn process_start() -> SystemTime {
     identity().1
 }

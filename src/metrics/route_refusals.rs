@@ -1,11 +1,11 @@
-//! Requests that routes have refused, by the route's name. Names come from the configuration file: nothing that a client
-//! sends can add one.
+//! Counters of requests that routes have refused, by the route's name. Names come from the configuration file; clients
+//! can't add any.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-/// Why a route has refused a request.
+/// Reason why a route refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RouteRefusal {
     /// `allow` or `deny`: 403.
@@ -16,16 +16,16 @@ pub enum RouteRefusal {
     Connections,
     /// `rate`: 429.
     Rate,
-    /// `auth`: 401, or what the authentication server says.
+    /// `auth`: 401, or the answer of the authentication server.
     Unauthorized,
-    /// `auth`: too many passwords of this client, or of all, wait to be checked: 429 or 503.
+    /// `auth`: too many passwords, of this client or of all, wait to be checked: 429 or 503.
     AuthBusy,
-    /// `auth`: the authentication server can't be asked: 503 or 504.
+    /// `auth`: the authentication server can't be reached: 503 or 504.
     AuthDown,
 }
 
 impl RouteRefusal {
-    /// For metrics and the access log.
+    /// Name in metrics and the access log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Network => "network",
@@ -39,7 +39,7 @@ impl RouteRefusal {
     }
 }
 
-/// A count for each route and reason. Behind a lock: each refusal takes the lock, and a request that passes does not.
+/// A counter for each route and reason. Only refusals take the lock, and requests that pass do not.
 #[derive(Debug, Default)]
 pub(crate) struct RouteRefusals(Mutex<BTreeMap<Box<str>, BTreeMap<RouteRefusal, u64>>>);
 
@@ -53,7 +53,7 @@ impl RouteRefusals {
         }
     }
 
-    /// All counts; routes that a reload has left out are forgotten.
+    /// All counts; routes that a reload has removed are dropped.
     pub(crate) fn read(
         &self,
         is_there: impl Fn(&str) -> bool,
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_that_are_gone_are_not_told() {
+    fn removed_routes_are_dropped() {
         let refusals = RouteRefusals::default();
         for (route, reason) in [
             ("a", RouteRefusal::Rate),

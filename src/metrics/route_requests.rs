@@ -1,5 +1,5 @@
-//! Requests of routes that have a name, by that name and the class of the answer's status. Names come from the
-//! configuration file: nothing that a client sends can add one.
+//! Counters of requests of named routes, by name and status class. Names come from the configuration file; clients
+//! can't add any.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// The classes of a status, in the order of their first digits.
+/// Status classes, by first digit.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Of one route.
+/// Counters of one route.
 #[derive(Debug, Default)]
 pub struct RouteRequests([AtomicU64; CLASSES.len()]);
 
 impl RouteRequests {
-    /// A request was answered with this status.
+    /// Counts a response with this status.
     pub fn answered(&self, status: u16) {
         let class = usize::from(status / 100).checked_sub(1);
         if let Some(count) = class.and_then(|class| self.0.get(class)) {
@@ -24,13 +24,13 @@ impl RouteRequests {
     }
 }
 
-/// Of all routes that have answered something. A request finds its route's count where it finds its route; the lock is for
-/// those that ask for the first time.
+/// Counters of all routes that have answered a request. A request gets the counters together with its route; only a
+/// route's first use takes the lock.
 #[derive(Debug, Default)]
 pub(crate) struct RouteRequestTable(Mutex<BTreeMap<Box<str>, Arc<RouteRequests>>>);
 
 impl RouteRequestTable {
-    /// The counts of a route, the same ones after a reload.
+    /// Counters of a route; the same ones after a reload.
     pub(crate) fn of_route(&self, name: &str) -> Arc<RouteRequests> {
         let mut routes = self.0.lock();
         match routes.get(name) {
@@ -39,7 +39,7 @@ impl RouteRequestTable {
         }
     }
 
-    /// All counts that are not zero; routes that a reload has left out are forgotten.
+    /// All counts above zero; routes that a reload has removed are dropped.
     pub(crate) fn read(
         &self,
         is_there: impl Fn(&str) -> bool,
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_counted_by_class_and_routes_that_are_gone_are_not_told() {
+    fn requests_are_counted_by_class_and_removed_routes_are_dropped() {
         let table = RouteRequestTable::default();
         let shop = table.of_route("shop");
         for status in [200, 204, 101, 404, 599, 0, 600, u16::MAX] {

@@ -1,4 +1,4 @@
-//! What is counted of the requests of a route while a plan moves its split; where none does, nothing is.
+//! Counters of a route's requests while a plan changes its split; otherwise nothing is counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -7,9 +7,10 @@ use crate::core::Time;
 use crate::core::split_plan::PoolObservation;
 use crate::core::split_plan::figures::{LatencyBounds, PoolFigures};
 
-/// Requests that wait are told apart by the moment when they began, to a quarter of a second…
+/// Resolution with which waiting requests are distinguished by their start…
 const SLOT: Time = Time::from_millis(250);
-/// …over so many of these: a minute. An older one counts as a younger one for a while, never the other way round.
+/// …for this many steps, which is a minute. An older request counts as a younger one for a while, but never the other
+/// way round.
 const SLOTS: usize = 256;
 
 /// Counts the requests of one route, by pool.
@@ -27,7 +28,7 @@ struct PoolMeter {
     attempts: AtomicU64,
     failed: AtomicU64,
     latencies: Box<[AtomicU64]>,
-    /// Requests that wait for their answer, by when they began.
+    /// Requests that wait for their answer, by the step in which they began.
     open: Box<[AtomicU32]>,
 }
 
@@ -53,18 +54,18 @@ impl PoolMeter {
         if let Some(latency) = self.latencies.get(bucket) {
             latency.fetch_add(1, Ordering::Relaxed);
         }
-        // Last: a reader that reads it first sees no error without its request.
+        // Increased last, so that a reader who reads it first never sees an error without its request.
         self.requests.fetch_add(1, Ordering::Release);
     }
 }
 
-/// The number of the quarter of a second that this is in.
+/// Number of the quarter of a second that this time is in.
 fn slot_number(at: Time) -> u128 {
     at.as_millis() / SLOT.as_millis()
 }
 
 impl SplitMeter {
-    /// For these pools.
+    /// A meter for these pools.
     pub fn new<'a>(bounds: LatencyBounds, pools: impl IntoIterator<Item = &'a str>) -> Self {
         let pools = pools.into_iter();
         Self {
@@ -75,12 +76,12 @@ impl SplitMeter {
         }
     }
 
-    /// The place of a pool; `None`: requests of it are not counted.
+    /// Index of a pool; `None`: its requests are not counted.
     pub fn place(&self, pool: &str) -> Option<usize> {
         self.pools.iter().position(|(name, _)| **name == *pool)
     }
 
-    /// What was counted of each pool until now, and who waits. `is_available`: whether that pool has a backend.
+    /// Counts of each pool so far, and its waiting requests. `is_available` tells whether a pool has a backend.
     pub fn read(&self, now: Time, is_available: impl Fn(&str) -> bool) -> Vec<PoolObservation> {
         let pools = self.pools.iter();
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -100,7 +101,7 @@ impl SplitMeter {
     }
 }
 
-/// Who waits: for at least so long, and how many.
+/// Waiting requests: how long at least, and how many.
 fn open_requests(pool: &PoolMeter, now: Time) -> Vec<(Time, u64)> {
     let current = slot_number(now);
     let slots = pool.open.iter().enumerate();
@@ -108,7 +109,7 @@ fn open_requests(pool: &PoolMeter, now: Time) -> Vec<(Time, u64)> {
         let count = count.load(Ordering::Relaxed);
         let turns = SLOTS as u128;
         let back = (current + turns - place as u128) % turns;
-        // Whoever began in a slot began before its end.
+        // A request that began in a step began before its end.
         let age = now
             .as_millis()
             .saturating_sub((current.saturating_sub(back) + 1) * SLOT.as_millis());
@@ -117,20 +118,20 @@ fn open_requests(pool: &PoolMeter, now: Time) -> Vec<(Time, u64)> {
     waiting.collect()
 }
 
-/// A request that is counted. It waits for its answer until it has one, is told to hold, or is dropped.
+/// A request that is counted. It counts as waiting until it has an answer, is put on hold, or is dropped.
 #[derive(Debug)]
 pub struct MeteredRequest {
     meter: Arc<SplitMeter>,
     pool: usize,
-    /// When it could be sent.
+    /// Time at which it could be sent.
     since: Time,
-    /// Where it is among those that wait.
+    /// Its index among the waiting requests.
     slot: Option<usize>,
     is_answered: bool,
 }
 
 impl MeteredRequest {
-    /// A request for this pool that can be sent now. `None`: its pool is not counted.
+    /// Begins to count a request for this pool that can be sent now. `None`: the pool is not counted.
     pub fn begin(meter: Arc<SplitMeter>, pool: &str, now: Time) -> Option<Self> {
         let pool = meter.place(pool)?;
         let mut request = Self {
@@ -148,14 +149,14 @@ impl MeteredRequest {
         &self.meter.pools[self.pool].1
     }
 
-    /// No backend is eligible, so it waits: that time is no backend's latency.
+    /// Stops the time while the request is on hold: that is not a backend's latency.
     pub fn hold(&mut self) {
         if let Some(slot) = self.slot.take() {
             self.pool().open[slot].fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// It can be sent, from now on.
+    /// Starts the time again, because the request can be sent now.
     pub fn release(&mut self, now: Time) {
         self.hold();
         self.since = now;
@@ -166,7 +167,7 @@ impl MeteredRequest {
         }
     }
 
-    /// Its answer begins, with this status.
+    /// Notes the start of its answer, with this status.
     pub fn answer(&mut self, status: u16, now: Time) {
         if self.is_answered {
             return;
@@ -177,8 +178,8 @@ impl MeteredRequest {
         self.pool().count(status, self.meter.bounds.bucket(latency));
     }
 
-    /// It is over, after so many attempts. `status`: what its client was told, if a backend has not answered; 0: nothing.
-    /// `is_broken`: its answer was not whole.
+    /// Notes its end after this many attempts. `status`: what the client was told if no backend has answered; 0:
+    /// nothing. `is_broken`: the answer was incomplete.
     pub fn end(mut self, status: u16, attempts: u32, is_broken: bool, now: Time) {
         let failed_last = match self.is_answered {
             true => is_broken,
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(read(&meter, 1100).open, [(Time::ZERO, 1)]);
         assert_eq!(read(&meter, 1249).open, [(Time::ZERO, 1)]);
         assert_eq!(read(&meter, 1750).open, [(Time::from_millis(500), 1)]);
-        // Beyond what is told apart it seems younger, not older.
+        // Beyond the resolution a request seems younger, never older.
         let (age, _) = read(&meter, 1100 + 70_000).open[0];
         assert!(age < Time::from_secs(70), "{age:?}");
         drop(request);

@@ -1,34 +1,35 @@
-//! Whether a connection that we opened is still in the queue of its listener.
+//! Tells whether a connection that lameduck opened is still in its listener's accept queue.
 //!
-//! A connect succeeds as soon as the listener's kernel has room for it; the process may take it much later, or die
-//! before it does, and then its kernel resets a connection whose bytes it has acknowledged. Where both ends are in
-//! one network namespace, the kernel knows better: an end that was not accepted belongs to no file, and so has no
-//! inode. That takes one question over netlink, which the kernel answers within the call: a few microseconds.
+//! A connect succeeds as soon as the listener's kernel has room in the queue. The process may accept the connection
+//! much later, or die before that; then its kernel resets a connection whose bytes it has acknowledged. Where both ends
+//! are in one network namespace, this kernel knows more: an end that was not accepted belongs to no file, and so has no
+//! inode. One netlink query tells, which the kernel answers within the call, in a few microseconds.
 
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::net::listening::netlink;
 
-/// Where the other end of a connection of ours is.
+/// Position of the other end of a connection that lameduck opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcceptState {
-    /// In the queue of its listener: no process has it, and a process that dies now never will have had it.
+    /// It is in the accept queue of its listener: no process has it. If the listening process dies now, it never had
+    /// it.
     Queue,
     /// A process has accepted it.
     Process,
 }
 
-/// Where the other end of the connection between these addresses is; `None` where that can't be known: it is closed,
-/// it is not in this network namespace, or netlink is shut off.
+/// Position of the other end of the connection between these addresses. `None` if that is unknown: the connection is
+/// closed, its other end is in another network namespace, or netlink is not available.
 pub fn peer_accept_state(ours: SocketAddr, theirs: SocketAddr) -> Option<AcceptState> {
     query_socket(ours, theirs, parse_accept_state)
         .ok()
         .flatten()
 }
 
-/// Whether the other end of the connection between these addresses was closed by its process, for good and not only
-/// for sending. `false` where this can't be known: see [`peer_accept_state`].
+/// Whether the process at the other end of the connection between these addresses has closed it in both directions, and
+/// not only for sending. `false` if that is unknown: see [`peer_accept_state`].
 pub fn is_abandoned(ours: SocketAddr, theirs: SocketAddr) -> bool {
     query_socket(ours, theirs, |bytes| {
         let (state, inode) = parse_state_and_inode(bytes)?;
@@ -37,7 +38,7 @@ pub fn is_abandoned(ours: SocketAddr, theirs: SocketAddr) -> bool {
     .is_ok_and(|answer| answer == Some(true))
 }
 
-/// States of a socket that has sent its FIN: FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING.
+/// TCP states of a socket that has sent its FIN: FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING.
 const CLOSING: [u8; 5] = [4, 5, 6, 9, 11];
 
 fn query_socket<T>(
@@ -49,7 +50,7 @@ fn query_socket<T>(
         return Ok(None);
     }
     let socket = netlink::open()?;
-    // The kernel has answered when `send` returns: this never waits.
+    // This never blocks: the kernel has answered when `send` returns.
     socket.set_nonblocking(true)?;
     socket.send(&socket_query(ours, theirs))?;
     let mut buffer = [0; 1024];
@@ -57,13 +58,14 @@ fn query_socket<T>(
     Ok(read(&buffer[..count]))
 }
 
-/// `struct nlmsghdr`, `struct inet_diag_req_v2`: this one socket, seen from its own side.
+/// A `struct nlmsghdr` and a `struct inet_diag_req_v2` that ask for one socket, with the addresses as that socket sees
+/// them.
 fn socket_query(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
     let family = match theirs {
         SocketAddr::V4(_) => libc::AF_INET,
         SocketAddr::V6(_) => libc::AF_INET6,
     };
-    let mut bytes = netlink::question(netlink::ONE, family as u8, u32::MAX);
+    let mut bytes = netlink::question(netlink::REQUEST_ONE, family as u8, u32::MAX);
     bytes[24..26].copy_from_slice(&theirs.port().to_be_bytes());
     bytes[26..28].copy_from_slice(&ours.port().to_be_bytes());
     for (at, ip) in [(28, theirs.ip()), (44, ours.ip())] {
@@ -72,14 +74,14 @@ fn socket_query(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
             IpAddr::V6(ip) => bytes[at..at + 16].copy_from_slice(&ip.octets()),
         }
     }
-    // No cookie is asked for.
+    // The cookie stays at "any".
     bytes[64..].fill(0xff);
     bytes
 }
 
-/// What the kernel says of that socket. A socket that is being closed belongs to no process and to no queue; where no
-/// such connection is left, the kernel may describe the listener; and a listener with `TCP_DEFER_ACCEPT` leaves a
-/// connection in SYN_RECV until data has come on it.
+/// Reads the kernel's description of that socket. `None` for three cases that say nothing: a socket that is being
+/// closed belongs to no process and no queue; once the connection is gone, the kernel may describe its listener; and a
+/// listener with `TCP_DEFER_ACCEPT` leaves a connection in SYN_RECV until data has arrived.
 fn parse_accept_state(bytes: &[u8]) -> Option<AcceptState> {
     const ESTABLISHED: u8 = 1;
     match parse_state_and_inode(bytes)? {
@@ -89,7 +91,7 @@ fn parse_accept_state(bytes: &[u8]) -> Option<AcceptState> {
     }
 }
 
-/// A socket's state and inode.
+/// TCP state and inode of a socket.
 fn parse_state_and_inode(bytes: &[u8]) -> Option<(u8, u32)> {
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     if kind != netlink::BY_FAMILY {
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_in_the_queue_until_it_is_accepted() {
-        // The last one is how Node listens: one socket for both families.
+        // The last address is how Node listens: one socket for IPv4 and IPv6.
         for (listen, connect) in [
             ("127.0.0.1", "127.0.0.1"),
             ("[::1]", "[::1]"),
@@ -117,7 +119,7 @@ mod tests {
                 continue;
             };
             let address = format!("{connect}:{}", listener.local_addr().unwrap().port());
-            // Asked here: a socket that was reset has forgotten its peer.
+            // The addresses are read before the reset: a socket that was reset has forgotten its peer.
             let connect = || {
                 let ours = TcpStream::connect(&address).unwrap();
                 let ends = (ours.local_addr().unwrap(), ours.peer_addr().unwrap());

@@ -1,8 +1,8 @@
-//! Socket activation, sd_listen_fds(3): sockets that the supervisor has bound for us. They outlive the process, so
-//! that a restart of the proxy refuses no client: connections that come in between wait in the socket's queue.
+//! Socket activation, sd_listen_fds(3): listening sockets that the supervisor has bound for lameduck. They outlive the
+//! process, so a restart of the proxy refuses no client: connections that arrive meanwhile wait in the accept queue.
 //!
-//! Among them may be sockets that an earlier process of ours had kept ([`super::kept_socket`]). Those are as if this
-//! process had bound them.
+//! Some of the descriptors may be sockets that an earlier lameduck process had the supervisor keep
+//! ([`super::kept_socket`]). They are used as if this process had bound them.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
@@ -18,42 +18,42 @@ use super::kept_socket::{KeptKind, KeptSocket, KeptSocketUse, is_kept_name};
 use crate::rt::files::{FileIdentity, FilePlace};
 use crate::rt::syscall::adopt_descriptor;
 
-/// The first descriptor that is passed (`SD_LISTEN_FDS_START`).
-const FIRST: RawFd = 3;
-/// More is no number of sockets, but a mistake.
-const MOST: RawFd = 1024;
-/// The name of the admin API's unix socket, whatever its path.
+/// First descriptor that is passed (`SD_LISTEN_FDS_START`).
+const FIRST_DESCRIPTOR: RawFd = 3;
+/// Largest `LISTEN_FDS` that is believed; a larger one is a mistake.
+const MAX_DESCRIPTORS: RawFd = 1024;
+/// Name of the descriptor for the admin API's unix socket, whatever its path is.
 pub const ADMIN: &str = "admin";
-/// The name of its second one, for apps.
+/// Name of the descriptor for the second unix socket of the admin API, which apps use.
 pub const APPS: &str = "apps";
 
-/// The sockets that were passed to this process.
+/// Listening sockets that this process got from its supervisor or from the process before it.
 #[derive(Debug, Default)]
 pub struct InheritedSockets {
     sockets: Vec<InheritedSocket>,
     kept: Mutex<Vec<(KeptSocket, OwnedFd)>>,
-    /// Those of the process before this one, by what they were for there.
+    /// Sockets of the process before this one, with their purpose there.
     handed: Mutex<Vec<HandedListener>>,
     warnings: Vec<String>,
 }
 
 #[derive(Debug)]
 struct InheritedSocket {
-    /// Kept open: a configuration may drop the address, and take it again later.
+    /// Stays open while unused: a configuration may drop the address, and use it again later.
     fd: OwnedFd,
     name: String,
     local: Local,
     used: AtomicBool,
 }
 
-/// A socket that another lameduck has bound, and gives to this one.
+/// A listening socket that the process before this one had bound, and hands to this one.
 #[derive(Debug)]
 pub struct HandedListener {
-    /// The socket.
+    /// Descriptor of the socket.
     pub descriptor: OwnedFd,
-    /// What it was for: `listener`, say, and the address in its configuration.
+    /// Purpose of the socket, such as `listener`, and its address in the configuration of the process before.
     pub purpose: (&'static str, String),
-    /// Which it was of all that were given.
+    /// Index of the socket among all that were handed over.
     pub place: usize,
 }
 
@@ -73,8 +73,8 @@ impl std::fmt::Display for Local {
 }
 
 impl InheritedSockets {
-    /// What `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` speak of, if it is meant for this process. Only the
-    /// first call gets it: descriptors have one owner.
+    /// Takes the descriptors that `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` describe, if they are meant for this
+    /// process. Only the first call gets them, because a descriptor has one owner.
     pub fn take() -> Self {
         let (passed, warnings) = take_passed();
         let mut inherited = Self::new(passed);
@@ -82,7 +82,7 @@ impl InheritedSockets {
         inherited
     }
 
-    /// The same, with what a supervisor has bound for the process before this one.
+    /// Adds the sockets that the supervisor had bound for the process before this one.
     pub fn and_supervised(mut self, passed: Vec<(OwnedFd, String)>) -> Self {
         let more = Self::new(passed);
         self.sockets.extend(more.sockets);
@@ -90,13 +90,14 @@ impl InheritedSockets {
         self
     }
 
-    /// The same, with what the process before this one has bound itself.
+    /// Adds the sockets that the process before this one had bound itself.
     pub fn and_handed(self, handed: Vec<HandedListener>) -> Self {
         self.handed.lock().extend(handed);
         self
     }
 
-    /// Takes the socket out that was for this purpose in the process before this one: it is this one's alone now.
+    /// Takes out the socket that had this role and configured address in the process before. The caller owns it from
+    /// now on.
     pub fn handed(&self, role: &str, configured: &str) -> Option<OwnedFd> {
         let mut handed = self.handed.lock();
         let is_it = |one: &HandedListener| one.purpose.0 == role && one.purpose.1 == configured;
@@ -106,29 +107,29 @@ impl InheritedSockets {
         Some(found)
     }
 
-    /// Closes those that are of no use here; says which they were.
+    /// Closes the handed sockets that nobody took, and returns their indexes.
     pub fn close_unused(&self) -> Vec<usize> {
         let unused = std::mem::take(&mut *self.handed.lock());
         unused.into_iter().map(|one| one.place).collect()
     }
 
-    /// How many of what the supervisor has bound are used.
+    /// Number of sockets from the supervisor that are in use.
     pub fn count_used(&self) -> usize {
         let used = self.sockets.iter();
         used.filter(|one| one.used.load(Ordering::Relaxed)).count()
     }
 
-    /// Copies of what the supervisor has bound, with its names, for the process that takes over.
+    /// Copies of the supervisor's sockets with their names, for the process that takes over.
     ///
     /// # Errors
-    /// When the process is out of descriptors.
+    /// The process can't open any more descriptors.
     pub fn duplicate(&self) -> io::Result<Vec<(OwnedFd, String)>> {
         let sockets = self.sockets.iter();
         let copies = sockets.map(|one| Ok((one.fd.try_clone()?, one.name.clone())));
         copies.collect()
     }
 
-    /// Of these descriptors, those that listen.
+    /// Keeps the descriptors that are listening sockets; the others become warnings.
     fn new(passed: Vec<(OwnedFd, String)>) -> Self {
         let mut inherited = Self::default();
         for (fd, name) in passed {
@@ -156,8 +157,8 @@ impl InheritedSockets {
         inherited
     }
 
-    /// The socket for this TCP address: bound to it, or to `[::]` for both families where the address is
-    /// `0.0.0.0`, or named after its port.
+    /// Socket for this TCP address: one that is bound to it, or one bound to `[::]` for both families if the address is
+    /// `0.0.0.0`, or one that is named after its port.
     pub fn tcp(&self, address: SocketAddr) -> Option<TcpListener> {
         self.find_tcp(address)?.hand_out()
     }
@@ -184,7 +185,7 @@ impl InheritedSockets {
         self.find_tcp(address).is_some()
     }
 
-    /// The socket for this path: bound to it, or of this name ([`ADMIN`], [`APPS`]).
+    /// Socket for this path: one that is bound to it, or one of this name ([`ADMIN`], [`APPS`]).
     pub fn unix(&self, path: &Path, name: &str) -> Option<UnixListener> {
         let here = |passed: &&InheritedSocket| passed.local == Local::Unix(path.to_owned());
         let named = |passed: &&InheritedSocket| {
@@ -195,7 +196,7 @@ impl InheritedSockets {
         found.or_else(|| sockets.find(named))?.hand_out()
     }
 
-    /// The TCP socket for this address and use that an earlier process of ours has left.
+    /// TCP socket for this address and use that an earlier process had the supervisor keep.
     pub fn kept_tcp(
         &self,
         usage: KeptSocketUse,
@@ -210,7 +211,8 @@ impl InheritedSockets {
         Some(fd.into())
     }
 
-    /// The unix socket for this path and use that an earlier process of ours has left, and which file leads to it.
+    /// Unix socket for this path and use that an earlier process had the supervisor keep, with the identity of its
+    /// file.
     pub fn kept_unix(
         &self,
         usage: KeptSocketUse,
@@ -228,8 +230,7 @@ impl InheritedSockets {
         Some((fd.into(), file))
     }
 
-    /// Closes the sockets of earlier processes that are no longer configured, or that no client can reach; returns
-    /// which.
+    /// Closes kept sockets that are no longer configured, or that no client can reach; returns them.
     pub fn close_unwanted(&self, is_wanted: impl Fn(&KeptSocket) -> bool) -> Vec<KeptSocket> {
         let mut gone = Vec::new();
         self.kept.lock().retain(|(socket, fd)| {
@@ -249,7 +250,7 @@ impl InheritedSockets {
         gone
     }
 
-    /// What was passed and is of no use; for the log. To be asked when everything has its socket.
+    /// Warnings about descriptors that can't be used, for the log. Complete only once every listener has its socket.
     pub fn warnings(&self) -> Vec<String> {
         let unused = self.sockets.iter();
         let unused = unused.filter(|passed| !passed.used.load(Ordering::Relaxed));
@@ -264,18 +265,20 @@ impl InheritedSockets {
     }
 }
 
-/// The descriptors that were passed to this process, with their names. Only the first call gets them.
+/// Descriptors that were passed to this process, with their names. Only the first call gets them.
 pub fn passed_descriptors() -> Vec<(String, OwnedFd)> {
     let (passed, _) = take_passed();
     passed.into_iter().map(|(fd, name)| (name, fd)).collect()
 }
 
-/// The same, and what is wrong with them.
+/// The same descriptors, and warnings about what is wrong with them.
 fn take_passed() -> (Vec<(OwnedFd, String)>, Vec<String>) {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let number = |name| std::env::var(name).ok()?.parse::<i32>().ok();
     let mine = number("LISTEN_PID").is_some_and(|pid| pid as u32 == std::process::id());
-    let count = number("LISTEN_FDS").unwrap_or_default().clamp(0, MOST);
+    let count = number("LISTEN_FDS")
+        .unwrap_or_default()
+        .clamp(0, MAX_DESCRIPTORS);
     if !mine || TAKEN.swap(true, Ordering::Relaxed) {
         return (Vec::new(), Vec::new());
     }
@@ -283,7 +286,7 @@ fn take_passed() -> (Vec<(OwnedFd, String)>, Vec<String>) {
     let mut names = names.split(':');
     let mut passed = Vec::new();
     let mut warnings = Vec::new();
-    for fd in FIRST..FIRST + count {
+    for fd in FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + count {
         let name = names.next().unwrap_or_default();
         match adopt_descriptor(fd) {
             Ok(owned) => passed.push((owned, name.to_owned())),
@@ -302,7 +305,7 @@ impl InheritedSocket {
     }
 }
 
-/// Whether this is the socket for that use to which the file at a path leads now.
+/// Whether the file at this path still leads to this kept socket, and the socket has this use.
 fn leads_to(path: &Path, usage: KeptSocketUse, socket: &KeptSocket, fd: &OwnedFd) -> bool {
     let is_bound = inspect_socket(fd).is_ok_and(|local| local == Local::Unix(path.to_owned()));
     let found = FilePlace::of(path).and_then(|place| place.socket());
@@ -310,7 +313,7 @@ fn leads_to(path: &Path, usage: KeptSocketUse, socket: &KeptSocket, fd: &OwnedFd
     socket.usage == usage && is_bound && file == Some(socket.kind)
 }
 
-/// Where a socket listens; an error if it does not.
+/// Address at which a socket listens; an error if it does not listen.
 fn inspect_socket(fd: &OwnedFd) -> io::Result<Local> {
     let socket = SockRef::from(fd);
     if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
@@ -358,7 +361,7 @@ mod tests {
     fn one_for_both_families_is_also_for_ipv4() {
         let Ok(both) = TcpListener::bind("[::]:0") else {
             use std::io::Write as _;
-            // Not `eprintln!`, whose text the test runner swallows when a test passes.
+            // `eprintln!` would not do: the test runner hides its text when a test passes.
             let _ = writeln!(
                 std::io::stderr(),
                 "one_for_both_families: skipped: needs IPv6"
@@ -378,7 +381,7 @@ mod tests {
         let port = tcp.local_addr().unwrap().port();
         let name = KeptSocket::tcp(KeptSocketUse::Listener, any, false).to_name();
         let inherited = passed(vec![(tcp.into(), &name)]);
-        // It is nothing to warn of.
+        // A kept socket causes no warning, even if it is unused.
         assert!(inherited.warnings().is_empty());
         assert!(inherited.tcp(any).is_none());
         assert!(
@@ -409,7 +412,7 @@ mod tests {
         let inherited = keep(UnixListener::bind(&path).unwrap());
         assert!(inherited.close_unwanted(|_| true).is_empty());
         let (listener, _) = inherited.kept_unix(KeptSocketUse::Admin, &path).unwrap();
-        // Somebody has put another one in its place.
+        // Another process has put its own socket in the place of the file.
         let inherited = keep(listener);
         std::fs::rename(&path, dir.path().join("aside")).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
@@ -429,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_listen_is_named() {
+    fn inherited_socket_that_does_not_listen_is_reported() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let inherited = passed(vec![(socket.into(), "dns")]);
         assert!(inherited.warnings()[0].contains("(dns)"));

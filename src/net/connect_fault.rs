@@ -1,8 +1,9 @@
-//! Why a connection to a backend could not be opened: one vocabulary for probes, requests, metrics and people.
+//! Reasons why a connection to a backend could not be opened: the same words for probes, requests, metrics and
+//! messages.
 
 use std::io;
 
-/// What a failed connect has really met.
+/// Cause of a failed connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectFault {
     /// No process listens (ECONNREFUSED).
@@ -47,7 +48,7 @@ pub enum ConnectFault {
     Other,
 }
 
-/// A line for people, for each of the two ends that a request without a backend may have.
+/// The two causes that a 503 can name: directly after the attempts, and after a wait for another backend.
 macro_rules! told {
     ($fault:expr, $before:literal, $($variant:ident => $text:literal,)+) => {
         match $fault {
@@ -85,7 +86,7 @@ macro_rules! lines {
 }
 
 impl ConnectFault {
-    /// The fault behind a failed connect.
+    /// Fault that the error of a failed connect stands for.
     pub fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EADDRNOTAVAIL) => Self::NoPort,
@@ -108,7 +109,7 @@ impl ConnectFault {
         }
     }
 
-    /// For `lameduck_connect_failures_total`.
+    /// Label value in `lameduck_connect_failures_total`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "refused",
@@ -134,7 +135,7 @@ impl ConnectFault {
         }
     }
 
-    /// Whether the shortage is this host's or this process's own: it says nothing about the backend.
+    /// Whether this host or this process lacks a resource: such a fault says nothing about the backend.
     pub const fn is_own_shortage(self) -> bool {
         matches!(
             self,
@@ -142,7 +143,7 @@ impl ConnectFault {
         )
     }
 
-    /// What an operator does about a shortage of this host's own; empty for faults of the backend's side.
+    /// Remedy for a shortage of this host; empty for faults of the backend's side.
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::NoPort => {
@@ -157,12 +158,12 @@ impl ConnectFault {
         }
     }
 
-    /// The cause of a 503 where every backend was tried.
+    /// Cause of a 503 after every backend was tried.
     pub const fn cause(self) -> &'static str {
         lines!(self, "no backend could be reached: ")
     }
 
-    /// The cause of a 503 where a request then waited in vain for another backend.
+    /// Cause of a 503 after the request also waited in vain for another backend.
     pub const fn cause_after_hold(self) -> &'static str {
         lines!(self, "no backend became ready in time: ")
     }

@@ -1,5 +1,5 @@
-//! Docker's event stream, read line by line with a bound: the daemon's client reads a line of any length, and one without
-//! an end, such as that of a broken proxy of the socket, would fill the memory.
+//! Docker's event stream, read line by line with a limit. The Docker client library reads lines of any length, so one
+//! without an end, such as from a broken proxy of Docker's socket, would fill the memory.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -14,42 +14,43 @@ use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::core::uri;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
-/// The longest line of an event, in bytes: it has all labels of a container.
-const LONGEST_LINE: usize = 1 << 20;
-/// The longest refusal, in bytes.
-const LONGEST_REFUSAL: usize = 64 << 10;
-/// The longest that the daemon may take to begin.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest line of an event, in bytes: it contains all labels of a container.
+const MAX_LINE_LENGTH: usize = 1 << 20;
+/// Longest error response that is read, in bytes.
+const MAX_REFUSAL_LENGTH: usize = 64 << 10;
+/// Longest wait for the head of the response.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which events.
+/// Selection of events.
 #[derive(Debug, Clone, Default)]
 pub struct WantedEvents {
-    /// From this time on, in seconds since 1970.
+    /// Earliest time, as Unix time in seconds.
     pub since: u64,
-    /// Up to this time; `None`: without an end.
+    /// Latest time, as Unix time in seconds; `None`: the stream has no end.
     pub until: Option<u64>,
-    /// By Docker's filters.
+    /// Docker's filters, by name.
     pub filters: HashMap<&'static str, Vec<String>>,
 }
 
-/// Events, as they come. Dropped, the connection ends.
+/// A stream of events. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct DockerEvents {
     body: Incoming,
     read: BytesMut,
-    /// So much of it has no end of a line.
+    /// Number of bytes of `read` in which no line end was found.
     searched: usize,
     _connection: OwnedTask,
 }
 
 impl DockerEvents {
-    /// Asks for events over a connection to the daemon.
+    /// Asks the daemon for events over this connection.
     ///
     /// # Errors
-    /// Why there are none, for people.
+    /// Why there are none, as a message for users.
     pub async fn open<S>(stream: S, wanted: &WantedEvents) -> Result<Self, String>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -59,7 +60,7 @@ impl DockerEvents {
             let (mut requests, connection) =
                 handshake(TokioIo::new(stream)).await.map_err(failed)?;
             let connection = OwnedTask::spawn(async move {
-                // How it ended is what the body says.
+                // The end of the connection is reported by the body, so its result is not needed here.
                 let _ = connection.await;
             });
             let request = Request::get(wanted.path()).header(header::HOST, "docker");
@@ -68,7 +69,7 @@ impl DockerEvents {
             let answer = requests.send_request(request).await.map_err(failed)?;
             let status = answer.status();
             if !status.is_success() {
-                let why = Limited::new(answer.into_body(), LONGEST_REFUSAL)
+                let why = Limited::new(answer.into_body(), MAX_REFUSAL_LENGTH)
                     .collect()
                     .await;
                 let why = why.map(|why| why.to_bytes()).unwrap_or_default();
@@ -85,13 +86,13 @@ impl DockerEvents {
             })
         };
         let late = |_| "it has not begun its event stream in time".to_owned();
-        clock::timeout(PATIENCE, asked).await.map_err(late)?
+        clock::timeout(HEAD_TIMEOUT, asked).await.map_err(late)?
     }
 
-    /// The next event; `None`: there will be none. May be dropped and called again.
+    /// The next event; `None` if the stream has ended. Cancel-safe: no event is lost if the future is dropped.
     ///
     /// # Errors
-    /// The stream has broken, or has no events. It is of no use any more.
+    /// The stream is broken or holds no events; it can't be used any more.
     pub async fn next(&mut self) -> Option<Result<EventMessage, String>> {
         loop {
             let end = self.read[self.searched..]
@@ -107,8 +108,10 @@ impl DockerEvents {
                 return Some(event.map_err(|error| format!("an event can't be read: {error}")));
             }
             self.searched = self.read.len();
-            if self.searched > LONGEST_LINE {
-                return Some(Err(format!("an event of more than {LONGEST_LINE} bytes")));
+            if self.searched > MAX_LINE_LENGTH {
+                return Some(Err(format!(
+                    "an event of more than {MAX_LINE_LENGTH} bytes"
+                )));
             }
             match self.body.frame().await? {
                 Ok(frame) => self.read.extend(frame.into_data().ok()),
@@ -125,13 +128,8 @@ impl WantedEvents {
             let _ = write!(path, "&until={until}");
         }
         let filters = serde_json::to_string(&self.filters).unwrap_or_default();
-        path.push_str("&filters=");
-        for byte in filters.bytes() {
-            let _ = match byte {
-                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => write!(path, "{}", char::from(byte)),
-                _ => write!(path, "%{byte:02X}"),
-            };
-        }
+        let filters = uri::encoded(&filters, uri::is_unreserved);
+        let _ = write!(path, "&filters={filters}");
         path
     }
 }
@@ -141,7 +139,7 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// What a daemon's answer of these bytes is read as.
+    /// Reads a daemon's response that has these bytes.
     async fn read(answer: impl Into<Vec<u8>>) -> Result<Vec<Result<EventMessage, String>>, String> {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let answer = answer.into();
@@ -167,7 +165,7 @@ mod tests {
         }
         drop(events);
         let asked = daemon.await.unwrap();
-        let filters = "%7B%22label%22%3A%5B%22lameduck%2Epool%3Dapp%22%5D%7D";
+        let filters = "%7B%22label%22%3A%5B%22lameduck.pool%3Dapp%22%5D%7D";
         let expected = format!("GET /events?since=7&filters={filters} HTTP/1.1");
         assert!(asked.starts_with(&expected), "{asked}");
         Ok(all)

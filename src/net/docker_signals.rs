@@ -1,7 +1,7 @@
-//! What Docker's daemon says of the signals that it has sent to containers, and which of them stop one.
+//! Signals that Docker has sent to containers, as its events report them, and which of them stop a container.
 //!
-//! A container that was told to stop looks like every other one until its process has ended: the event alone says it.
-//! So after a broken connection or a restart of lameduck, the events of the last minutes are read again.
+//! A container that was told to stop looks like any other until its process has ended; only the event tells. So the
+//! events of the last minutes are read again after a broken connection and after a restart of lameduck.
 
 use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,19 +13,19 @@ use super::docker_events::{DockerEvents, WantedEvents};
 use crate::rt::clock;
 use crate::rt::signal_number::signal_number;
 
-/// Signals that stop a container, whatever its image says: the two of `docker stop`, and Ctrl-C. QUIT is not one of them:
-/// it has a JVM write its threads to its log, and go on.
-const STOPS: [i32; 3] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT];
+/// Signals that stop any container, whatever its image says: the two of `docker stop`, and that of Ctrl-C. QUIT is not
+/// among them: a JVM answers it with a thread dump, and goes on.
+const STOP_SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT];
 
-/// Longer than containers are given to stop. The daemon keeps its last 256 events.
-const LOOK_BACK: Duration = Duration::from_secs(600);
-/// The most events that are read, whatever answers.
-const MOST_EVENTS: usize = 1024;
-/// An answer that does not end, such as that of a proxy of the socket, is left after this time.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How far back events are read: longer than containers usually get to stop. The daemon keeps its last 256 events.
+const HISTORY: Duration = Duration::from_secs(600);
+/// Most events that are read, even if there are more.
+const MAX_EVENTS: usize = 1024;
+/// Longest time to read them: a proxy of Docker's socket may send a response without an end.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The `kill` events of the last minutes, the oldest first; of containers with this label, where there is one. Those that
-/// can't be read are missing. `stream`: a connection to the daemon of its own.
+/// The `kill` events of the last minutes, the oldest first, if given a label only of containers with it. Events that
+/// can't be read are left out. `stream` is a connection to the daemon that is used for nothing else.
 pub async fn recent_kills<S>(stream: S, label: Option<&str>) -> Vec<EventMessage>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -37,7 +37,7 @@ where
         filters.insert("label", one(label));
     }
     let wanted = WantedEvents {
-        since: now.saturating_sub(LOOK_BACK).as_secs(),
+        since: now.saturating_sub(HISTORY).as_secs(),
         until: Some(now.as_secs()),
         filters,
     };
@@ -50,32 +50,32 @@ where
             if event.action.as_deref() == Some("kill") {
                 kills.push(event);
             }
-            if kills.len() >= MOST_EVENTS {
+            if kills.len() >= MAX_EVENTS {
                 return;
             }
         }
     };
-    let _ = clock::timeout(PATIENCE, reading).await;
+    let _ = clock::timeout(READ_TIMEOUT, reading).await;
     kills
 }
 
-/// The container's name, and what happened to it.
+/// Name of the container, and the event's action.
 pub fn subject_of(event: &EventMessage) -> Option<(String, &str)> {
     let attributes = event.actor.as_ref()?.attributes.as_ref()?;
     Some((attributes.get("name")?.clone(), event.action.as_deref()?))
 }
 
-/// Whether a `kill` is one that stops a container of this `StopSignal`. One without a signal is TERM.
+/// Whether a `kill` event stops a container whose image has this `StopSignal`. An event without a signal means TERM.
 pub fn is_stop(kill: &EventMessage, stop_signal: Option<&str>) -> bool {
     let actor = kill.actor.as_ref();
     let attributes = actor.and_then(|actor| actor.attributes.as_ref());
     let signal = attributes.and_then(|attributes| attributes.get("signal"));
     let signal = signal_number(signal.map_or("TERM", String::as_str));
     let own = stop_signal.and_then(signal_number);
-    signal.is_some_and(|signal| STOPS.contains(&signal) || own == Some(signal))
+    signal.is_some_and(|signal| STOP_SIGNALS.contains(&signal) || own == Some(signal))
 }
 
-/// A time of the daemon's, in nanoseconds since 1970.
+/// Parses a time of Docker's API; the result is Unix time in nanoseconds.
 pub fn nanoseconds(time: &str) -> i64 {
     let time = humantime::parse_rfc3339_weak(time).ok();
     let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -105,7 +105,7 @@ mod tests {
             (Some("9"), Some("SIGQUIT"), true),
             (Some("2"), None, true),
             (None, None, true),
-            // A thread dump; for nginx and php-fpm, whose images say so, the stop.
+            // QUIT is a thread dump for most, but a stop for nginx and php-fpm, whose images say so.
             (Some("3"), None, false),
             (Some("3"), Some("SIGQUIT"), true),
             (Some("3"), Some("QUIT"), true),

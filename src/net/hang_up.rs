@@ -1,7 +1,7 @@
-//! Notices that a peer has hung up while what it has sent stays unread.
+//! Notices that a peer has closed its connection while bytes that it sent are still unread.
 //!
-//! A proxy without room for more of a client's bytes leaves them in the kernel, which holds the client back. The
-//! client's end comes after them, where a read would not get; the kernel reports it even so (`EPOLLRDHUP`,
+//! A proxy without room for more of a client's bytes leaves them in the kernel, which makes the client wait. The end of
+//! the stream comes after these bytes, so a read would not find it; but the kernel reports it anyway (`EPOLLRDHUP`,
 //! `EPOLLERR`).
 
 use std::io::{self, Read as _};
@@ -13,23 +13,23 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
-/// What the runtime can say of a socket.
+/// A socket whose readiness the runtime (tokio) can be asked for.
 pub trait HangUpSocket: AsyncRead + AsFd + Unpin + Sized {
-    /// What there is of these, now.
+    /// Readiness for these interests at this moment; `None`: nothing is ready.
     fn readiness(&self, interest: Interest) -> Option<io::Result<Ready>>;
-    /// Waits until something has come, or the peer has ended.
+    /// Waits until bytes have arrived, or the peer has ended the stream.
     fn poll_news(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Makes the runtime forget that something has come.
+    /// Clears the runtime's read readiness, so that it waits for the next notification.
     fn forget_news(&self);
-    /// Waits until there is room for more.
+    /// Waits until the socket has room for more bytes.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Writes in a way of the caller's; after [`io::ErrorKind::WouldBlock`], the runtime looks for room.
+    /// Writes by the function given; after [`io::ErrorKind::WouldBlock`], the runtime waits for room again.
     fn write_with(&self, write: &mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>;
 
-    /// Waits for the peer's end, whatever stands unread before it: `Ok` where it has finished sending, an error where
-    /// the connection is broken. After the first `Ok` nothing more is reported.
+    /// Waits for the peer's end, whatever is unread before it: `Ok` if the peer has finished sending, an error if the
+    /// connection is broken. After the first `Ok` nothing more is reported.
     ///
-    /// For this the runtime has to forget what has come, so the next read has to [`HangUpSocket::receive`].
+    /// This clears the runtime's read readiness, so the next read has to use [`HangUpSocket::receive`].
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.readiness(END) {
@@ -48,10 +48,10 @@ pub trait HangUpSocket: AsyncRead + AsFd + Unpin + Sized {
         }
     }
 
-    /// Reads what is there, whether or not the runtime knows of it.
+    /// Reads what has arrived, whether or not the runtime knows of it.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing is.
+    /// `WouldBlock`: nothing has arrived.
     fn receive(&self, space: &mut ReadBuf<'_>) -> io::Result<()> {
         let socket = SockRef::from(self);
         let count = loop {
@@ -65,11 +65,11 @@ pub trait HangUpSocket: AsyncRead + AsFd + Unpin + Sized {
     }
 }
 
-/// The peer has finished sending, or the connection is broken. (To the runtime, the first is a part of each of its
-/// interests, and `PRIORITY` is the one that has nothing else in it.)
+/// Interest in the peer's end and in errors. tokio reports the end of reading with every interest; `PRIORITY` is the
+/// one that brings nothing else with it.
 #[cfg(target_os = "linux")]
 const END: Interest = Interest::PRIORITY.add(Interest::ERROR);
-/// Elsewhere only the second can be heard.
+/// Systems other than Linux report only errors this way.
 #[cfg(not(target_os = "linux"))]
 const END: Interest = Interest::ERROR;
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_after_a_look_is_read_as_ever() {
+    async fn bytes_that_arrive_after_poll_end_are_read_normally() {
         let (mut ours, mut theirs) = pair().await;
         assert!(is_silent(&mut ours).await);
         for text in [b"one", b"two"] {

@@ -1,71 +1,72 @@
-//! TCP keepalive: how the kernel finds out that a peer has vanished, which says nothing and closes nothing.
+//! TCP keepalive: how the kernel finds out that a peer has vanished without closing its connection.
 //!
-//! Without it, a client that lost its network in mid-tunnel (a WebSocket, an event stream, a call of gRPC) would hold the
-//! connection, and one of the backend's, for ever. The kernel asks a peer that was silent for `idle`, and again every
-//! `interval`; after `count` questions without an answer the connection is dead, and reads as reset. A peer that answers
-//! costs one empty packet a minute, and notices nothing.
+//! Without it, a client that lost its network during a tunnel (a WebSocket, an event stream, a gRPC call) would hold
+//! its connection, and one to the backend, for ever. The kernel sends a probe to a peer that was silent for `idle`, and
+//! a further one every `interval`. After `count` probes without an answer the connection is dead, and a read returns an
+//! error. A healthy silent peer costs one empty packet a minute, and notices nothing.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// Questions without an answer.
-const COUNT: u32 = 6;
+/// Probes without an answer before a connection is dead.
+const PROBE_COUNT: u32 = 6;
 
-/// Most that the kernel takes (`MAX_TCP_KEEPIDLE`).
-const MOST: Duration = Duration::from_secs(32_767);
+/// Longest time that the kernel accepts (`MAX_TCP_KEEPIDLE`).
+const MAX_IDLE: Duration = Duration::from_secs(32_767);
 
-/// When the kernel asks a silent peer whether it is still there, and when it gives up.
+/// Keepalive settings: when the kernel probes a silent peer, and when it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Silence before the first question; whole seconds, from 1 s to 9 h.
+    /// Silence before the first probe; whole seconds, from 1 s to 9 h.
     pub idle: Duration,
-    /// Time between two questions; a sixth of `idle`, and 1 s at least.
+    /// Time between two probes: a sixth of `idle`, but at least 1 s.
     pub interval: Duration,
-    /// Questions without an answer before the connection is dead.
+    /// Probes without an answer before the connection is dead.
     pub count: u32,
-    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`), as keepalive is silent while some is: without
-    /// it, the kernel sends it again for a quarter of an hour. `None`: that is left to the kernel.
+    /// Longest time that sent data may stay unacknowledged (`TCP_USER_TIMEOUT`). Keepalive sends no probes while data
+    /// is unacknowledged, and without this limit the kernel retransmits for a quarter of an hour. `None`: the kernel
+    /// decides.
     pub unacknowledged: Option<Duration>,
 }
 
 impl Keepalive {
-    /// With this much silence before the first question; `None` for none at all.
+    /// Settings with this much silence before the first probe; `None` switches keepalive off.
     ///
-    /// `patience` is how long a peer that takes nothing is waited for. `TCP_USER_TIMEOUT` also ends connections to a
-    /// peer that is alive and takes nothing, so it is left out where that would be sooner.
+    /// `patience` is how long lameduck waits for a peer that takes no bytes. `TCP_USER_TIMEOUT` also ends the
+    /// connection of such a peer, even if it is alive, so it is left out if it would be shorter than `patience`.
     pub fn after(idle: Option<Duration>, patience: Duration) -> Option<Self> {
         let second = Duration::from_secs(1);
-        let idle = idle?.clamp(second, MOST);
+        let idle = idle?.clamp(second, MAX_IDLE);
         let idle = Duration::from_secs(idle.as_secs_f64().round() as u64);
-        let interval = Duration::from_secs((idle.as_secs() / u64::from(COUNT)).max(1));
-        let all = idle + interval * COUNT;
+        let interval = Duration::from_secs((idle.as_secs() / u64::from(PROBE_COUNT)).max(1));
+        let all = idle + interval * PROBE_COUNT;
         Some(Self {
             idle,
             interval,
-            count: COUNT,
+            count: PROBE_COUNT,
             unacknowledged: (patience <= all).then_some(all),
         })
     }
 
-    /// The default, for connections without settings of their own: probes' and the admin API's.
+    /// Default for connections without settings of their own: those of probes and of the admin API.
     pub fn standard() -> Self {
         let idle = Duration::from_secs(60);
         let interval = Duration::from_secs(10);
         Self {
             idle,
             interval,
-            count: COUNT,
-            unacknowledged: Some(idle + interval * COUNT),
+            count: PROBE_COUNT,
+            unacknowledged: Some(idle + interval * PROBE_COUNT),
         }
     }
 }
 
-/// Sets it on a TCP socket, or switches it off. On Linux a listening one's accepted connections inherit it, so that a
-/// new client costs no system call more.
+/// Sets keepalive on a TCP socket, or switches it off. On Linux, connections inherit it from the listening socket, so
+/// that a new client costs no further system call.
 ///
-/// A socket that takes none of it (a unix socket, another system) works without: that is only told in the log.
+/// A socket that supports none of it (a unix socket, another system) works without; that is logged.
 pub fn set_keepalive(socket: &impl AsFd, keepalive: Option<Keepalive>) {
     let socket = SockRef::from(socket);
     let set = match keepalive {

@@ -1,9 +1,10 @@
-//! Listening sockets that outlive this process, because its supervisor keeps copies of their descriptors: systemd's
-//! store (`FDSTORE=1`, sd_notify(3)), or `lameduck run --keeper`, which speaks the same. After a `kill -9` the next
-//! process gets them back by sd_listen_fds(3). In between no client is refused: connections wait in their queues.
+//! Listening sockets that outlive this process, because its supervisor keeps copies of their descriptors: systemd in
+//! its file descriptor store (`FDSTORE=1`, sd_notify(3)), or `lameduck run --keeper`, which speaks the same protocol.
+//! After a `kill -9` the next process gets them back by sd_listen_fds(3). Meanwhile no client is refused: connections
+//! wait in the accept queues.
 //!
-//! A name says what a socket is for, so that the next process knows its own again, and can tell it from one that the
-//! supervisor has bound by itself ([`super::activation`]).
+//! The name of a descriptor says what its socket is for. By it the next process recognises its own sockets, and tells
+//! them from those that the supervisor bound itself ([`super::activation`]).
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -16,22 +17,25 @@ use rustix::event::{PollFd, PollFlags};
 use tracing::{debug, warn};
 
 use super::sd_notify::{NOTIFY_SOCKET, notify_at, tell_with};
+use crate::core::uri;
 use crate::rt::files::FileIdentity;
 use crate::rt::syscall::poll_for;
 
-/// How many descriptors the store takes; set by systemd from 254 on, by our unit for older ones, and by our keeper.
+/// Variable with the number of descriptors that the store takes: set by systemd since version 254, by lameduck's unit
+/// file for older versions, and by lameduck's keeper.
 pub const FDSTORE: &str = "FDSTORE";
-/// Set by our keeper, to its process id: it ends with this process, and keeps nothing beyond an end in order.
+/// Variable that lameduck's keeper sets to its process id. The keeper ends with this process, and keeps no socket after
+/// a regular exit.
 pub const KEPT: &str = "LAMEDUCK_KEPT";
 
-/// What names of ours begin with.
+/// Prefix of all names that lameduck gives.
 const PREFIX: &str = "lameduck/";
-/// systemd takes no longer names (`FDNAME_MAX`).
-const MOST_NAME: usize = 255;
-/// A supervisor that doesn't answer must not hold us up for longer.
+/// Longest name that systemd accepts (`FDNAME_MAX`).
+const MAX_NAME_LENGTH: usize = 255;
+/// Longest wait for a supervisor that does not answer.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a kept socket is for.
+/// Use of a kept socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeptSocketUse {
     /// A `[[listener]]`.
@@ -66,30 +70,30 @@ impl KeptSocketUse {
     }
 }
 
-/// Of which kind a kept socket is.
+/// Kind of a kept socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeptKind {
-    /// TCP; `[::]` takes IPv4, too.
+    /// TCP; one on `[::]` also accepts IPv4.
     Tcp,
     /// TCP on `[::]` without IPv4.
     TcpIpv6Alone,
-    /// A unix socket, by the file that leads to it: once that is gone or replaced, no client can connect any more.
+    /// A unix socket, with the identity of its file: once the file is gone or replaced, no client can connect any more.
     Unix(FileIdentity),
 }
 
-/// A socket that is kept, as its name says.
+/// A kept socket, as its name describes it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeptSocket {
-    /// What it is for.
+    /// Its use.
     pub usage: KeptSocketUse,
-    /// Of which kind it is.
+    /// Its kind.
     pub kind: KeptKind,
-    /// The address or path as the configuration has it: with port 0 where any port will do.
+    /// Address or path as written in the configuration, with port 0 if any port will do.
     pub address: String,
 }
 
 impl KeptSocket {
-    /// One of TCP.
+    /// A TCP socket.
     pub fn tcp(usage: KeptSocketUse, address: std::net::SocketAddr, ipv6_alone: bool) -> Self {
         Self {
             usage,
@@ -110,8 +114,8 @@ impl KeptSocket {
         }
     }
 
-    /// The name in the store: printable ASCII without colons, as systemd wants it. A path that is too long is cut at its
-    /// end; the file's identity still tells it from others.
+    /// Name in the store: printable ASCII without colons, as systemd demands. A long path is cut at its end; the
+    /// identity of the file still tells the sockets apart.
     pub fn to_name(&self) -> String {
         let kind = match self.kind {
             KeptKind::Tcp => "tcp".to_owned(),
@@ -119,21 +123,18 @@ impl KeptSocket {
             KeptKind::Unix((device, inode)) => format!("unix-{device:x}-{inode:x}"),
         };
         let mut name = format!("{PREFIX}{}/{kind}/", self.usage.as_str());
-        for byte in self.address.bytes() {
-            let piece = match byte {
-                b':' | b'%' | b' ' => format!("%{byte:02X}"),
-                b'!'..=b'~' => char::from(byte).to_string(),
-                _ => format!("%{byte:02X}"),
-            };
-            if name.len() + piece.len() > MOST_NAME {
-                break;
-            }
-            name.push_str(&piece);
+        let address = uri::encoded(&self.address, |byte| {
+            byte.is_ascii_graphic() && !b":%".contains(&byte)
+        });
+        name.push_str(&address[..address.len().min(MAX_NAME_LENGTH - name.len())]);
+        // The cut must not leave a part of an encoded byte.
+        if let Some(cut) = name.rfind('%').filter(|cut| cut + 3 > name.len()) {
+            name.truncate(cut);
         }
         name
     }
 
-    /// What a name says; `None`: it is none of ours.
+    /// Parses a name; `None` if lameduck did not give it.
     pub fn from_name(name: &str) -> Option<Self> {
         let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '/');
         let (usage, kind, address) = (parts.next()?, parts.next()?, parts.next()?);
@@ -149,60 +150,40 @@ impl KeptSocket {
                 KeptKind::Unix((number(device)?, number(inode)?))
             }
         };
-        Some(Self {
+        uri::is_well_encoded(address.as_bytes()).then(|| Self {
             usage,
             kind,
-            address: decode(address)?,
+            // A name that was cut may end in the middle of a character.
+            address: uri::decoded_lossy(address),
         })
     }
 }
 
-/// The process id of the keeper above this process, if there is one.
+/// Process id of the keeper that started this process, if there is one.
 pub fn keeper_pid() -> Option<u32> {
     std::env::var(KEPT).ok()?.trim().parse().ok()
 }
 
-/// Whether a name in a store is one of ours.
+/// Whether lameduck gave this name.
 pub fn is_kept_name(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = match (first, after) {
-            (b'%', [high, low, after @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16);
-                bytes.push((digit(high)? * 16 + digit(low)?) as u8);
-                after
-            }
-            (b'%', _) => return None,
-            (byte, after) => {
-                bytes.push(*byte);
-                after
-            }
-        };
-    }
-    // A name that was cut may end within a character.
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Where sockets are kept beyond this process's end; by default nowhere.
+/// The store that keeps sockets after this process has ended. By default there is none.
 #[derive(Debug, Default)]
 pub struct SocketStore {
-    /// Whom to tell.
+    /// Address of the supervisor's notification socket.
     address: Option<OsString>,
-    /// So many it takes.
+    /// Number of descriptors that the store takes.
     most: usize,
     outlives_stop: bool,
     names: Mutex<BTreeSet<String>>,
-    /// What is to be kept once the supervisor listens to this process; `None`: it does.
+    /// Sockets to be sent once the supervisor accepts messages from this process; `None` if it already does.
     waiting: Mutex<Option<Vec<(KeptSocket, OwnedFd)>>>,
 }
 
 impl SocketStore {
-    /// The one that the environment tells of.
+    /// The store that the environment variables describe.
     pub fn of_environment() -> Self {
         let address = std::env::var_os(NOTIFY_SOCKET).filter(|address| !address.is_empty());
         let most = std::env::var(FDSTORE).ok();
@@ -216,15 +197,15 @@ impl SocketStore {
         }
     }
 
-    /// The same for a process that takes over: the supervisor accepts messages only from the process before it
-    /// (`NotifyAccess=main`) until that has announced this one. Sockets to be kept wait for
+    /// The same store for a process that takes over. With `NotifyAccess=main` the supervisor only accepts messages from
+    /// the process before, until that has announced this one. Until then, sockets wait for
     /// [`Self::send_waiting_sockets`].
     pub fn in_waiting(self, waits: bool) -> Self {
         *self.waiting.lock() = (waits && self.is_there()).then(Vec::new);
         self
     }
 
-    /// Sends the sockets that have waited: from now on the supervisor accepts messages from this process.
+    /// Sends the waiting sockets. Called once the supervisor accepts messages from this process.
     pub fn send_waiting_sockets(&self) {
         let waiting = self.waiting.lock().take();
         for (socket, descriptor) in waiting.into_iter().flatten() {
@@ -232,17 +213,17 @@ impl SocketStore {
         }
     }
 
-    /// Whether there is one.
+    /// Whether there is a store.
     pub fn is_there(&self) -> bool {
         self.address.is_some()
     }
 
-    /// Whether it keeps sockets over an end in order, too, for a process that is started next.
+    /// Whether the store also keeps sockets after a regular exit, for a process that is started later.
     pub fn outlives_stop(&self) -> bool {
         self.is_there() && self.outlives_stop
     }
 
-    /// Has a copy kept. One that is in there already does no harm: the supervisor knows it again.
+    /// Sends a copy to the store. A socket that is in there already does no harm: the supervisor recognises it.
     pub fn keep(&self, socket: &KeptSocket, descriptor: impl AsFd) {
         let Some(address) = &self.address else {
             return;
@@ -266,7 +247,7 @@ impl SocketStore {
             );
             return;
         }
-        // Without FDPOLL=0, systemd drops what it believes to be closed by its peer.
+        // Without FDPOLL=0, systemd drops a descriptor that looks closed by its peer.
         let state = format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}");
         match tell_with(address, &state, descriptor.as_fd()) {
             Ok(()) => {
@@ -281,7 +262,7 @@ impl SocketStore {
         }
     }
 
-    /// Has it kept no longer. The supervisor's copy is closed a moment later: [`Self::wait`] waits for that.
+    /// Has the store drop its copy. That happens a moment later: [`Self::wait`] waits for it.
     pub fn forget(&self, socket: &KeptSocket) {
         let Some(address) = &self.address else {
             return;
@@ -296,14 +277,15 @@ impl SocketStore {
         }
     }
 
-    /// Waits, for a second at most, until the supervisor has done what it was told. Blocks the thread.
+    /// Waits until the supervisor has handled all messages, for a second at most. Blocks the thread.
     pub fn wait(&self) {
         let Some(address) = &self.address else {
             return;
         };
         let waited = || -> io::Result<bool> {
             let (reader, writer) = io::pipe()?;
-            // It closes what it gets with this when it has come to it; one that knows no barriers does so, too.
+            // The supervisor closes the descriptor sent with this message when it reaches it. One that does not know
+            // barriers does that, too.
             tell_with(address, "BARRIER=1", writer.as_fd())?;
             drop(writer);
             let mut polled = [PollFd::new(&reader, PollFlags::IN)];
@@ -328,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_only_what_systemd_takes_and_say_the_same_again() {
+    fn names_are_valid_for_systemd_and_parse_to_the_same_socket() {
         let path = Path::new("/run/a b/ü%3A:x.sock");
         let sockets = [
             tcp("127.0.0.1:0"),
@@ -353,7 +335,7 @@ mod tests {
         let path = format!("/{}", "ü".repeat(80));
         let socket = KeptSocket::unix(KeptSocketUse::Apps, Path::new(&path), (1, 2));
         let name = socket.to_name();
-        assert!(name.len() <= MOST_NAME, "{}", name.len());
+        assert!(name.len() <= MAX_NAME_LENGTH, "{}", name.len());
         let read = KeptSocket::from_name(&name).unwrap();
         assert_eq!((read.usage, read.kind), (socket.usage, socket.kind));
     }
@@ -390,7 +372,7 @@ mod tests {
         let (first, second) = (tcp("127.0.0.1:1"), tcp("127.0.0.1:2"));
         store.keep(&first, &listener);
         store.keep(&first, &listener);
-        // There is no room for it.
+        // The store is full.
         store.keep(&second, &listener);
         store.forget(&first);
         store.keep(&second, &listener);

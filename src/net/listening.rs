@@ -1,12 +1,12 @@
-//! The listening TCP sockets of this host, with their inodes.
+//! Finds the listening TCP sockets of this host, with their inodes.
 //!
-//! Asked of the kernel over netlink (`sock_diag(7)`), which looks at nothing but listeners. `/proc/net/tcp` would do
-//! as well, and takes its place where netlink is shut off; but reading it has the kernel walk through its whole table
-//! of connections, a millisecond of CPU time and more, and a thousand backends that start at once ask ten thousand
-//! times a second.
+//! The kernel is asked over netlink (`sock_diag(7)`), and then looks at listening sockets only. Where netlink is not
+//! available, `/proc/net/tcp` is read instead. It is slower: the kernel walks through its whole table of connections,
+//! which takes a millisecond of CPU time or more, and a thousand backends that start at once ask ten thousand times a
+//! second.
 //!
-//! [`accept_queue`](super::accept_queue) asks the same way after one connection; [`serving`](super::serving) finds the
-//! processes behind a listener.
+//! [`accept_queue`](super::accept_queue) uses the same query for one connection; [`serving`](super::serving) finds the
+//! processes of a listening socket.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,24 +16,24 @@ use std::time::Duration;
 /// One listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listening {
-    /// Where.
+    /// Address at which it listens.
     pub address: SocketAddr,
-    /// Its inode: `/proc/PID/fd/*` of its owners lead to `socket:[INODE]`.
+    /// Inode of the socket: `/proc/PID/fd/*` of the processes that have it link to `socket:[INODE]`.
     pub inode: u64,
 }
 
-/// All of this network namespace, in no order; none where neither netlink nor `/proc` is to be had.
+/// All listening sockets of this network namespace, in no order; empty if neither netlink nor `/proc` is available.
 pub fn all() -> Vec<Listening> {
-    // The kernel takes port 0 for any.
+    // Port 0 means any port.
     by_netlink(0).unwrap_or_else(|_| by_tables().collect())
 }
 
-/// Those on this port, in no order.
+/// Listening sockets on this port, in no order.
 pub fn on_port(port: u16) -> Vec<Listening> {
     by_netlink(port).unwrap_or_else(|_| by_tables().filter(|s| s.address.port() == port).collect())
 }
 
-/// `NETLINK_SOCK_DIAG` and what is said over it: linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
+/// The `NETLINK_SOCK_DIAG` protocol: linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
 pub(super) mod netlink {
     use std::io;
 
@@ -45,12 +45,12 @@ pub(super) mod netlink {
     pub(crate) const ERROR: u16 = 2;
     pub(crate) const DONE: u16 = 3;
     /// `NLM_F_REQUEST`.
-    pub(crate) const ONE: u16 = 1;
+    pub(crate) const REQUEST_ONE: u16 = 1;
     /// `NLM_F_REQUEST | NLM_F_DUMP`.
     pub(crate) const DUMP: u16 = 0x301;
     const TCP: u8 = 6;
     pub(crate) const LISTEN: u32 = 1 << 10;
-    /// Lengths of the two headers: any message's, and a socket's description.
+    /// Length of the header of any message, and of the description of a socket, in bytes.
     pub(crate) const HEADER: usize = 16;
     pub(crate) const DESCRIPTION: usize = 72;
 
@@ -59,7 +59,7 @@ pub(super) mod netlink {
         Socket::new(Domain::from(FAMILY), Type::DGRAM, Some(protocol))
     }
 
-    /// `struct nlmsghdr`, `struct inet_diag_req_v2`: TCP sockets of this family in these states.
+    /// A `struct nlmsghdr` and a `struct inet_diag_req_v2` that ask for TCP sockets of this family in these states.
     pub(crate) fn question(flags: u16, family: u8, states: u32) -> [u8; 72] {
         let mut bytes = [0; 72];
         bytes[..4].copy_from_slice(&72u32.to_ne_bytes());
@@ -71,7 +71,7 @@ pub(super) mod netlink {
         bytes
     }
 
-    /// The inode in a `struct inet_diag_msg`; 0: no process has the socket.
+    /// Inode in a `struct inet_diag_msg`; 0: no process has the socket.
     pub(crate) fn inode(description: &[u8]) -> Option<u32> {
         Some(u32::from_ne_bytes(
             description.get(68..72)?.try_into().ok()?,
@@ -79,7 +79,7 @@ pub(super) mod netlink {
     }
 }
 
-/// Without an answer in this time, none will come.
+/// Longest wait for the kernel's answer.
 const LISTEN_TIMEOUT: Duration = Duration::from_millis(100);
 
 fn by_netlink(port: u16) -> io::Result<Vec<Listening>> {
@@ -91,26 +91,26 @@ fn by_netlink(port: u16) -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         socket.send(&question(family as u8, port))?;
-        // The kernel has answered by now; a datagram is never longer than this.
+        // The kernel has answered by now, and no datagram is longer than this.
         let mut buffer = [0; 16 * 1024];
         let mut more = true;
         while more {
             let count = (&socket).read(&mut buffer)?;
-            more = answer(&buffer[..count], &mut found)?;
+            more = read_answers(&buffer[..count], &mut found)?;
         }
     }
     Ok(found)
 }
 
-/// All listening TCP sockets of this family on this port.
+/// A request for all listening TCP sockets of this family on this port.
 fn question(family: u8, port: u16) -> [u8; 72] {
     let mut bytes = netlink::question(netlink::DUMP, family, netlink::LISTEN);
     bytes[24..26].copy_from_slice(&port.to_be_bytes());
     bytes
 }
 
-/// Reads one datagram of answers; says whether more are to come.
-fn answer(mut bytes: &[u8], found: &mut Vec<Listening>) -> io::Result<bool> {
+/// Reads one datagram of answers; returns whether there are more.
+fn read_answers(mut bytes: &[u8], found: &mut Vec<Listening>) -> io::Result<bool> {
     let number = |bytes: &[u8], at: usize| -> Option<u32> {
         Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
     };
@@ -121,17 +121,17 @@ fn answer(mut bytes: &[u8], found: &mut Vec<Listening>) -> io::Result<bool> {
         match u16::from_ne_bytes([message[4], message[5]]) {
             netlink::DONE => return Ok(false),
             netlink::ERROR => return Err(io::ErrorKind::Other.into()),
-            netlink::BY_FAMILY => found.extend(description(&message[netlink::HEADER..])),
+            netlink::BY_FAMILY => found.extend(parse_description(&message[netlink::HEADER..])),
             _ => {}
         }
-        // Messages begin at multiples of four.
+        // Messages are aligned to four bytes.
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
     }
     Ok(true)
 }
 
-/// `struct inet_diag_msg`.
-fn description(bytes: &[u8]) -> Option<Listening> {
+/// Parses a `struct inet_diag_msg`.
+fn parse_description(bytes: &[u8]) -> Option<Listening> {
     let bytes = bytes.get(..netlink::DESCRIPTION)?;
     let port = u16::from_be_bytes([bytes[4], bytes[5]]);
     let ip = match i32::from(bytes[0]) {
@@ -145,9 +145,9 @@ fn description(bytes: &[u8]) -> Option<Listening> {
     })
 }
 
-/// Bounds the reading on a host with more than a thousand listening sockets.
+/// Most bytes that are read of a table, for hosts with more than a thousand listening sockets.
 const MAX_READ: u64 = 256 << 10;
-/// `TCP_LISTEN` in `/proc/net/tcp`.
+/// State `TCP_LISTEN` in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
 fn by_tables() -> impl Iterator<Item = Listening> {
@@ -155,16 +155,16 @@ fn by_tables() -> impl Iterator<Item = Listening> {
     tables.into_iter().flat_map(by_table)
 }
 
-/// The listening sockets come first in the table.
+/// Only the start of the table is read: listening sockets come first.
 fn by_table(path: &str) -> impl Iterator<Item = Listening> {
     let file = File::open(path).ok();
     let lines = file.map(|file| BufReader::new(file.take(MAX_READ)).lines());
     let lines = lines.into_iter().flatten().map_while(Result::ok).skip(1);
-    lines.map_while(|line| of_line(&line))
+    lines.map_while(|line| parse_line(&line))
 }
 
-/// One line of the table; `None` if it isn't a listener's.
-fn of_line(line: &str) -> Option<Listening> {
+/// Parses a line of the table; `None` if it is not a listening socket's.
+fn parse_line(line: &str) -> Option<Listening> {
     let mut columns = line.split_ascii_whitespace().skip(1);
     let address = parse_address(columns.next()?)?;
     (columns.nth(1)? == LISTEN).then_some(())?;
@@ -172,7 +172,7 @@ fn of_line(line: &str) -> Option<Listening> {
     Some(Listening { address, inode })
 }
 
-/// `0100007F:1F90`: words of the address as the host's byte order shows them, then the port.
+/// Parses an address such as `0100007F:1F90`: its words in the host's byte order, then the port.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -208,13 +208,13 @@ mod tests {
             let address = address.parse().unwrap();
             Some(Listening { address, inode })
         };
-        assert_eq!(of_line(four), listening("127.0.0.1:8080", 222));
-        assert_eq!(of_line(six), listening("[::1]:8080", 777));
-        assert_eq!(of_line(&open), None);
-        assert_eq!(of_line("nonsense : here"), None);
+        assert_eq!(parse_line(four), listening("127.0.0.1:8080", 222));
+        assert_eq!(parse_line(six), listening("[::1]:8080", 777));
+        assert_eq!(parse_line(&open), None);
+        assert_eq!(parse_line("nonsense : here"), None);
     }
 
-    /// Both ways see the same sockets; where netlink is shut off there is nothing to compare.
+    /// Both sources show the same sockets. Where netlink is not available there is nothing to compare.
     #[test]
     #[cfg(target_os = "linux")]
     fn netlink_says_what_the_table_says() {
@@ -238,8 +238,8 @@ mod tests {
     #[test]
     fn a_broken_answer_is_an_error_and_not_a_loop() {
         for bytes in [&[0; 16][..], &[1; 16], &[200; 40]] {
-            assert!(answer(bytes, &mut Vec::new()).is_err());
+            assert!(read_answers(bytes, &mut Vec::new()).is_err());
         }
-        assert!(answer(&[], &mut Vec::new()).unwrap());
+        assert!(read_answers(&[], &mut Vec::new()).unwrap());
     }
 }

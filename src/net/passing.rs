@@ -1,4 +1,4 @@
-//! Bytes with descriptors beside them, over a unix socket (`SCM_RIGHTS`, unix(7)).
+//! Sends and receives bytes together with descriptors over a unix socket (`SCM_RIGHTS`, unix(7)).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,14 +9,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Descriptors that one message may carry: below the 253 that Linux allows.
+/// Most descriptors in one message: below the 253 that Linux allows.
 pub const MOST_DESCRIPTORS: usize = 128;
 
-/// Sends what the socket takes at once, with the descriptors beside the first byte; says how many bytes that were.
-/// The rest is sent without descriptors.
+/// Sends what the socket takes at once, with the descriptors attached to the first byte. Returns the number of bytes;
+/// the caller sends the rest without descriptors.
 ///
 /// # Errors
-/// Those of sendmsg(2); [`io::ErrorKind::InvalidInput`] for more than [`MOST_DESCRIPTORS`].
+/// Those of sendmsg(2), or [`io::ErrorKind::InvalidInput`] for more than [`MOST_DESCRIPTORS`].
 pub fn send_with(
     socket: impl AsFd,
     bytes: &[u8],
@@ -34,12 +34,12 @@ pub fn send_with(
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, flags)?)
 }
 
-/// Receives what has come; descriptors that came with it are added to `descriptors`, closed on exec. Says how many bytes
-/// that were; 0: the other end has closed.
+/// Receives what has arrived, and adds the descriptors that came with it to `descriptors`, with close-on-exec set.
+/// Returns the number of bytes; 0: the other end has closed.
 ///
 /// # Errors
-/// Those of recvmsg(2); [`io::ErrorKind::InvalidData`] where descriptors were lost on the way, because this process may not
-/// have more.
+/// Those of recvmsg(2), or [`io::ErrorKind::InvalidData`] if descriptors were lost because this process can't open any
+/// more.
 pub fn receive_with(
     socket: impl AsFd,
     buffer: &mut [u8],
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(send_with(&here, b"second", &[]).unwrap(), 6);
         let mut came: Vec<OwnedFd> = Vec::new();
         let mut buffer = [0; 64];
-        // What has descriptors beside it is not glued to what comes after it.
+        // A message with descriptors is not joined to the bytes that follow it.
         let got = receive_with(&there, &mut buffer, &mut came).unwrap();
         assert!(buffer[..got].starts_with(b"first"));
         assert_eq!(came.len(), 1);

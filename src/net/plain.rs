@@ -1,5 +1,6 @@
-//! A socket as it is. Pingora accepts and opens connections; what its own stream does for each read and write besides
-//! (buffers, rewinding, clock reads around each wait) is done elsewhere here or not needed, and would cost each request.
+//! A socket without layers on it. Pingora accepts and opens connections; but its own stream type does more for each
+//! read and write (buffers, rewinding, clock reads around each wait), which is not needed here and would slow every
+//! request.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -23,7 +24,7 @@ use super::hang_up::HangUpSocket;
 #[derive(Debug)]
 pub struct PlainStream<S> {
     socket: S,
-    /// The runtime may not know that something has come: see [`HangUpSocket::poll_end`].
+    /// Whether the runtime may not know that bytes have arrived: see [`HangUpSocket::poll_end`].
     is_put_aside: bool,
 }
 
@@ -37,66 +38,67 @@ impl<S> From<S> for PlainStream<S> {
 }
 
 impl<S> PlainStream<S> {
-    /// What is below.
+    /// The socket below.
     pub fn socket(&self) -> &S {
         &self.socket
     }
 }
 
-/// The socket of a connection that Pingora has just accepted or opened; nothing has been read from it.
+/// A copy of the descriptor of a connection that Pingora has just accepted or opened, and of which nothing was read.
 ///
 /// # Errors
-/// When there is no descriptor left: it is another one of the same socket, which Pingora's stream gives up with its own.
+/// No descriptor is left. The copy is needed because Pingora's stream closes its own.
 pub fn socket_of(stream: &Stream) -> io::Result<OwnedFd> {
     let descriptor = descriptor_of(stream).ok_or(io::ErrorKind::NotConnected)?;
     descriptor.try_clone_to_owned()
 }
 
-/// The descriptor below a stream; `None` where it has none of its own, as a stream of an HTTP/2 connection.
+/// Descriptor below a stream; `None` if it has none of its own, as a stream of an HTTP/2 connection.
 #[allow(
     unsafe_code,
     reason = "Pingora's trait of streams gives the descriptor as a number"
 )]
 pub fn descriptor_of(stream: &Stream) -> Option<BorrowedFd<'_>> {
     let number = Some(stream.id()).filter(|number| *number >= FIRST_SOCKET)?;
-    // SAFETY: Pingora's own sockets and all of ours, and the TLS streams on them, answer with the descriptor that they
-    // own, which stays open for as long as they are borrowed.
+    // SAFETY: Pingora's own sockets, all of ours, and the TLS streams on them return the descriptor that they own,
+    // which stays open for as long as they are borrowed.
     Some(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
-/// The socket that a stream is, and nothing more: `None` where something stands on it that keeps bytes or a state of its
-/// own, as TLS does.
+/// Descriptor of a stream that is a socket and nothing more; `None` if there is a layer with bytes or a state of its
+/// own on it, such as TLS.
 pub fn bare_socket(stream: &Stream) -> Option<BorrowedFd<'_>> {
     let any = stream.as_any();
     let is_bare = any.is::<PlainStream<TcpStream>>() || any.is::<PlainStream<UnixStream>>();
     is_bare.then(|| descriptor_of(stream)).flatten()
 }
 
-/// What is no socket answers with a lower number: ours with -1, Pingora's streams in memory with that of standard input.
+/// Lowest descriptor that a socket can have. Streams without a socket return a lower number: ours -1, and Pingora's
+/// streams in memory 0.
 const FIRST_SOCKET: RawFd = 3;
 
-/// A TCP connection on this thread's runtime. It is non-blocking already.
+/// Registers a TCP connection with this thread's runtime. It must be non-blocking already.
 ///
 /// # Errors
-/// When it can't be watched.
+/// The runtime can't watch it.
 pub fn tcp(socket: impl Into<std::net::TcpStream>) -> io::Result<Stream> {
     let socket = TcpStream::from_std(socket.into())?;
     Ok(Box::new(PlainStream::from(socket)))
 }
 
-/// A unix connection on this thread's runtime. It is non-blocking already.
+/// Registers a unix connection with this thread's runtime. It must be non-blocking already.
 ///
 /// # Errors
-/// When it can't be watched.
+/// The runtime can't watch it.
 pub fn unix(socket: OwnedFd) -> io::Result<Stream> {
     let socket = UnixStream::from_std(socket.into())?;
     Ok(Box::new(PlainStream::from(socket)))
 }
 
-/// A TCP or unix connection on this thread's runtime: whichever the socket is. It is non-blocking already.
+/// Registers a TCP or unix connection with this thread's runtime. It must be non-blocking already.
 ///
 /// # Errors
-/// When it is neither, or can't be watched.
+/// The socket is neither, or the runtime can't watch it.
 pub fn watched(socket: OwnedFd) -> io::Result<Stream> {
     match SockRef::from(&socket).domain()? {
         Domain::UNIX => unix(socket),
@@ -105,11 +107,11 @@ pub fn watched(socket: OwnedFd) -> io::Result<Stream> {
     }
 }
 
-/// The same connection on this thread's runtime, after it was another's: its wake-ups need not cross threads. What
-/// isn't a plain socket stays where it is, and works all the same.
+/// Moves a connection from another thread's runtime to this thread's, so that its wake-ups need not cross threads. A
+/// stream that isn't a plain socket stays where it is, and still works.
 ///
 /// # Errors
-/// When it can't be watched.
+/// The runtime can't watch it.
 pub fn moved_here(stream: Stream) -> io::Result<Stream> {
     if !stream.as_any().is::<PlainStream<TcpStream>>() {
         return Ok(stream);
@@ -121,7 +123,7 @@ pub fn moved_here(stream: Stream) -> io::Result<Stream> {
 }
 
 impl<S: HangUpSocket> PlainStream<S> {
-    /// A read that is none, or the first after one: see [`crate::net::stream`].
+    /// Answers a read into no space, or the first read after one: see [`crate::net::stream`].
     #[cold]
     fn poll_read_unheard(
         &mut self,
@@ -215,7 +217,7 @@ impl<S> GetProxyDigest for PlainStream<S> {
 }
 
 impl<S: AsRawFd> GetSocketDigest for PlainStream<S> {
-    /// Made when asked for: few ask, and those do so once.
+    /// Made only when it is asked for, which is rare.
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::new(SocketDigest::from_raw_fd(self.socket.as_raw_fd())))
     }

@@ -1,4 +1,4 @@
-//! A stream that begins again with what was read of it already.
+//! A stream that first returns bytes which were already read from it.
 
 use std::io;
 use std::pin::Pin;
@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::net::stream::{ReplayedBytes, stands_on, writes_to};
 
-/// Bytes that were read, then the stream that they were read from.
+/// Bytes to return first, and the stream that they were read from.
 #[derive(Debug)]
 struct Rewound {
     seen: ReplayedBytes,
     stream: Stream,
 }
 
-/// The stream, with `seen` to be read first.
+/// Wraps `stream` so that `seen` is read first.
 pub fn rewound(stream: Stream, seen: &[u8]) -> Stream {
     match seen.is_empty() {
         true => stream,
@@ -27,8 +27,8 @@ pub fn rewound(stream: Stream, seen: &[u8]) -> Stream {
     }
 }
 
-/// The stream below a rewound one, where all replayed bytes were read (else `None`); any other stream unchanged.
-/// There may be several layers: behind a PROXY header, for example, the protocol is detected in the same way.
+/// Stream below a rewound one, or `None` while there are bytes left to replay; any other stream is returned unchanged.
+/// There may be several layers: the protocol is detected in the same way after a PROXY header, for example.
 pub fn stream_below(stream: &Stream) -> Option<&Stream> {
     match stream.as_any().downcast_ref::<Rewound>() {
         None => Some(stream),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn begins_with_what_was_seen_and_goes_on() {
+    async fn rewound_stream_replays_seen_bytes_and_continues() {
         let (mut near, far) = tokio::io::duplex(64);
         near.write_all(b"def").await.unwrap();
         let mut stream = rewound(Box::new(far), b"abc");

@@ -1,7 +1,7 @@
-//! sd_notify(3): telling the supervisor above us that we are ready, alive or about to stop.
+//! Messages to the supervisor that lameduck is ready, alive or about to stop: sd_notify(3).
 //!
-//! The protocol is one datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names: a path, or with a
-//! leading `@` a name in Linux's abstract namespace. There is no answer. Descriptors may go with it: [`tell_with`].
+//! A message is one datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names: a path, or with a leading
+//! `@` a name in Linux's abstract namespace. There is no answer. A descriptor may be attached: [`tell_with`].
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
@@ -15,17 +15,17 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
 };
 
-/// The variable with the socket's address.
+/// Variable with the address of the supervisor's socket.
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// A supervisor that doesn't read its socket must not hold us up for longer.
+/// Longest wait for a supervisor that does not read its socket.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tells the supervisor that `NOTIFY_SOCKET` names `state`: one or more lines such as `READY=1`. `false`: there
-/// is none to tell (the variable is unset or empty).
+/// Sends `state`, one or more lines such as `READY=1`, to the supervisor that `NOTIFY_SOCKET` names. Returns `false` if
+/// there is none (the variable is unset or empty).
 ///
 /// # Errors
-/// When the variable names no socket address, or no process reads there.
+/// The variable holds no socket address, or no process reads there.
 pub fn notify(state: &str) -> io::Result<bool> {
     match std::env::var_os(NOTIFY_SOCKET) {
         Some(address) if !address.is_empty() => notify_at(&address, state).map(|()| true),
@@ -33,10 +33,10 @@ pub fn notify(state: &str) -> io::Result<bool> {
     }
 }
 
-/// As [`notify`], to the socket at `address`.
+/// Sends `state` to the socket at `address`.
 ///
 /// # Errors
-/// As there.
+/// As for [`notify`].
 pub fn notify_at(address: &OsStr, state: &str) -> io::Result<()> {
     let address = resolve(address)?;
     let socket = UnixDatagram::unbound()?;
@@ -44,12 +44,12 @@ pub fn notify_at(address: &OsStr, state: &str) -> io::Result<()> {
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-/// As [`notify_at`], with a descriptor that the supervisor gets a copy of.
+/// Sends `state` with a copy of a descriptor.
 ///
 /// # Errors
-/// As there.
+/// As for [`notify`].
 pub fn tell_with(address: &OsStr, state: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    // For its message where the address is none.
+    // This reports an invalid address with a better message than the system's.
     resolve(address)?;
     let to = match address.as_bytes() {
         #[cfg(target_os = "linux")]
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_supervisor_that_does_not_read_holds_nobody_up() {
+    fn notification_to_a_supervisor_that_does_not_read_times_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deaf");
         let _deaf = UnixDatagram::bind(&path).unwrap();

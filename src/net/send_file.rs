@@ -1,4 +1,4 @@
-//! Bytes of a file to a socket without a copy of them: the kernel sends the pages that it has in memory.
+//! Sends bytes of a file to a socket without copying them: the kernel sends the pages that it has in memory.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,16 +11,16 @@ use tokio::net::{TcpStream, UnixStream};
 use super::hang_up::HangUpSocket;
 use super::plain::PlainStream;
 
-/// Whether [`poll_send_file`] can write to this stream: it is a plain socket, neither encrypted nor shared.
+/// Whether [`poll_send_file`] can write to this stream: only to a plain socket, neither encrypted nor shared.
 pub fn takes_files(stream: &Stream) -> bool {
     stream.as_any().is::<PlainStream<TcpStream>>()
         || stream.as_any().is::<PlainStream<UnixStream>>()
 }
 
-/// Waits until the socket has room.
+/// Waits until the socket has room for more bytes.
 ///
 /// # Errors
-/// The connection is broken; [`io::ErrorKind::Unsupported`]: the stream is none that [`takes_files`].
+/// The connection is broken, or [`io::ErrorKind::Unsupported`]: the stream is none that [`takes_files`].
 pub fn poll_file_room(stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     let any = stream.as_any();
     if let Some(tcp) = any.downcast_ref::<PlainStream<TcpStream>>() {
@@ -32,8 +32,8 @@ pub fn poll_file_room(stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<
     }
 }
 
-/// Writes `text` and, once all of it is taken, `count` bytes of the file from `offset` on. Returns how many bytes were
-/// taken of both together; 0: the file ends at `offset`. A disk is waited for where what is sent is not in memory.
+/// Writes `text` and, once all of it is taken, `count` bytes of the file from `offset` on. Returns the number of bytes
+/// taken of both together; 0: the file ends at `offset`. May wait for the disk if the file is not in memory.
 ///
 /// # Errors
 /// As for [`poll_file_room`].
@@ -74,7 +74,8 @@ fn poll_send<S: HangUpSocket>(
     }
 }
 
-/// The text waits in the kernel for what follows it (`MSG_MORE`), so that it is no packet of its own.
+/// Sends the text with `MSG_MORE`: the kernel holds it back until the file's bytes follow, so that it is no packet of
+/// its own.
 fn send_once(
     socket: BorrowedFd<'_>,
     text: &[u8],
@@ -93,7 +94,7 @@ fn send_once(
     let mut offset = offset;
     match rustix::fs::sendfile(socket, file, Some(&mut offset), count) {
         Ok(of_file) => Ok(of_text + of_file),
-        // The bytes taken of the text are returned first; the error comes with the next call.
+        // If some of the text was taken, that is returned first; the error comes with the next call.
         Err(_) if of_text > 0 => Ok(of_text),
         Err(error) => Err(error.into()),
     }

@@ -1,9 +1,9 @@
-//! Which processes accept connections on a listening socket: those that hold it and have no child that does. A master
-//! or a supervisor that only keeps the socket (gunicorn's arbiter, systemd's socket activation) stays over a restart;
-//! its workers do not.
+//! Finds the processes that accept connections on a listening socket: those that have the socket and no child that has
+//! it. A master process or a supervisor that only keeps the socket (gunicorn's arbiter, systemd's socket activation)
+//! survives a restart of the app; its workers do not.
 //!
-//! Read from `/proc`: seen are the processes of this PID namespace whose files this process may look at (its own
-//! user's; everybody's, as root or with CAP_SYS_PTRACE).
+//! The source is `/proc`. Visible are the processes of this PID namespace whose descriptors this process may read:
+//! those of its own user, or all as root or with CAP_SYS_PTRACE.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,21 +15,21 @@ use serde::{Deserialize, Serialize};
 
 use super::listening::{Listening, on_port};
 
-/// A process, and where it holds the socket.
+/// A process that has the socket, and its descriptors for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct SocketHolder {
     pid: u32,
     parent: u32,
-    /// When it was started, in the kernel's ticks: tells it from another one that gets its number.
+    /// Start time, in the kernel's clock ticks. It tells the process from a later one with the same id.
     started: u64,
     descriptors: Vec<String>,
 }
 
-/// Which start of the machine this is: process ids and times of earlier ones say nothing.
+/// File that identifies this boot of the machine: process ids and start times are only valid within one boot.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The processes that accepted connections on some sockets when it was looked for them. It can be kept, and asked by
-/// another process of ours.
+/// Processes that accepted connections on some sockets at one time. It can be stored, and checked by another lameduck
+/// process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServingProcesses {
     #[serde(default)]
@@ -39,12 +39,12 @@ pub struct ServingProcesses {
 }
 
 impl ServingProcesses {
-    /// Looks for them: at every process of the host, which takes some milliseconds.
+    /// Finds the processes for these inodes. It reads about every process of the host, which takes some milliseconds.
     pub fn of(inodes: &[u64]) -> Self {
-        let links: BTreeSet<_> = inodes.iter().map(|inode| link(*inode)).collect();
+        let links: BTreeSet<_> = inodes.iter().map(|inode| socket_link(*inode)).collect();
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let holders: Vec<_> = pids.filter_map(|pid| holder(pid, &links)).collect();
+        let holders: Vec<_> = pids.filter_map(|pid| find_holder(pid, &links)).collect();
         let parents: BTreeSet<_> = holders.iter().map(|holder| holder.parent).collect();
         let processes = holders.into_iter();
         let processes = processes.filter(|holder| !parents.contains(&holder.pid));
@@ -55,28 +55,28 @@ impl ServingProcesses {
         }
     }
 
-    /// None was seen.
+    /// Whether no process was found.
     pub fn is_empty(&self) -> bool {
         self.processes.is_empty()
     }
 
-    /// Their numbers, for people.
+    /// Process ids, for messages.
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(|holder| holder.pid).collect()
     }
 
-    /// Whether each of them has exited, or let go of the socket.
+    /// Whether each process has exited, or has closed the socket.
     pub fn have_ended(&self) -> bool {
         if fs::read_to_string(BOOT).is_ok_and(|boot| boot != self.boot) {
             return true;
         }
         let holds = |holder: &SocketHolder| {
-            let same = stat(holder.pid).is_some_and(|stat| stat.started == holder.started);
+            let same = read_stat(holder.pid).is_some_and(|stat| stat.started == holder.started);
             let mut descriptors = holder.descriptors.iter();
             same && descriptors.any(|name| {
                 match fs::read_link(format!("/proc/{}/fd/{name}", holder.pid)) {
                     Ok(target) => target.to_str().is_some_and(|to| self.links.contains(to)),
-                    // It is there, and we may no longer look.
+                    // The process exists, and this one may no longer read its descriptors.
                     Err(error) => error.kind() == ErrorKind::PermissionDenied,
                 }
             })
@@ -85,13 +85,13 @@ impl ServingProcesses {
     }
 }
 
-/// What descriptors of this socket lead to.
-fn link(inode: u64) -> String {
+/// Link target of descriptors for the socket with this inode.
+fn socket_link(inode: u64) -> String {
     format!("socket:[{inode}]")
 }
 
-/// What the process holds of these sockets; `None`: nothing, or it can't be told.
-fn holder(pid: u32, links: &BTreeSet<String>) -> Option<SocketHolder> {
+/// Descriptors of the process for any of these sockets; `None` if it has none, or may not be read.
+fn find_holder(pid: u32, links: &BTreeSet<String>) -> Option<SocketHolder> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
     let descriptors = descriptors.filter(|entry| {
         let target = fs::read_link(entry.path());
@@ -99,7 +99,7 @@ fn holder(pid: u32, links: &BTreeSet<String>) -> Option<SocketHolder> {
     });
     let descriptors = descriptors.filter_map(|entry| entry.file_name().into_string().ok());
     let descriptors: Vec<_> = descriptors.collect();
-    let stat = stat(pid).filter(|_| !descriptors.is_empty())?;
+    let stat = read_stat(pid).filter(|_| !descriptors.is_empty())?;
     Some(SocketHolder {
         pid,
         parent: stat.parent,
@@ -113,12 +113,12 @@ struct Stat {
     started: u64,
 }
 
-/// `/proc/PID/stat` of a process that has not ended.
-fn stat(pid: u32) -> Option<Stat> {
+/// Reads `/proc/PID/stat` of a process that has not ended.
+fn read_stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The process's name is in parentheses and may have some of its own.
+/// The process's name stands in parentheses, and may contain parentheses itself.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, after) = text.rsplit_once(") ")?;
     let mut fields = after.split_ascii_whitespace();
@@ -128,15 +128,16 @@ fn parse_stat(text: &str) -> Option<Stat> {
     alive.then_some(Stat { parent, started })
 }
 
-/// The sockets of this host that accept connections to this address; `None`: it is not this host's.
+/// Inodes of the sockets of this host that accept connections to this address; `None` if the address is not this
+/// host's.
 pub fn accepting_at(address: SocketAddr) -> Option<Vec<u64>> {
-    // Only an address of our own can be bound, and port 0 is always free.
+    // Only an address of this host can be bound, and port 0 always works.
     UdpSocket::bind((address.ip(), 0)).ok()?;
     Some(accepting(on_port(address.port()), address))
 }
 
-/// The listeners for this address, as the kernel chooses: the most specific one, or several of the same rank
-/// (SO_REUSEPORT).
+/// Inodes of the listening sockets that the kernel would choose for this address: the most specific one, or several of
+/// the same rank (SO_REUSEPORT).
 pub fn accepting(listening: impl IntoIterator<Item = Listening>, peer: SocketAddr) -> Vec<u64> {
     let mut best = 0;
     let mut inodes = Vec::new();
@@ -156,7 +157,7 @@ pub fn accepting(listening: impl IntoIterator<Item = Listening>, peer: SocketAdd
     inodes
 }
 
-/// How well a listening address fits, if it does: its own, then any of its family, then any at all (`::`).
+/// Rank of a listening address for a peer, if it matches: the same address, then any address of its family, then `::`.
 fn rank(listening: IpAddr, peer: IpAddr) -> Option<u8> {
     let (plain, wanted) = (listening.to_canonical(), peer.to_canonical());
     match listening {
@@ -169,16 +170,16 @@ fn rank(listening: IpAddr, peer: IpAddr) -> Option<u8> {
     }
 }
 
-/// The sockets that listen at this path.
+/// Inodes of the sockets that listen at this path.
 pub fn accepting_at_path(path: &Path) -> Vec<u64> {
     let table = fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
     let lines = table.lines().skip(1);
     lines.filter_map(|line| unix_listener(line, path)).collect()
 }
 
-/// A line of `/proc/net/unix`: `Num RefCount Protocol Flags Type St Inode Path`.
+/// Parses a line of `/proc/net/unix`: `Num RefCount Protocol Flags Type St Inode Path`.
 fn unix_listener(line: &str, path: &Path) -> Option<u64> {
-    // `__SO_ACCEPTCON`.
+    // The kernel's flag `__SO_ACCEPTCON`.
     const LISTENS: u32 = 1 << 16;
     let mut columns = line.split_ascii_whitespace();
     let flags = u32::from_str_radix(columns.nth(3)?, 16).ok()?;
@@ -197,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// A child that has the socket, as its standard input.
+    /// Starts a child that has the socket as its standard input.
     fn worker(listener: &TcpListener) -> Child {
         let socket = OwnedFd::from(listener.try_clone().unwrap());
         let mut command = Command::new("sleep");
@@ -205,7 +206,8 @@ mod tests {
         command.spawn().unwrap()
     }
 
-    /// Children of other tests may have the socket for a moment, between fork and exec.
+    /// Waits until only this process has the socket: children of other tests may have it for a moment, between fork and
+    /// exec.
     fn until_served_by(inodes: &[u64], pid: u32) -> ServingProcesses {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_only_keeps_the_socket_is_not_waited_for() {
+    fn process_that_only_keeps_the_socket_is_not_awaited() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let inodes = accepting_at(listener.local_addr().unwrap()).unwrap();
         assert_eq!(inodes.len(), 1);
@@ -228,7 +230,7 @@ mod tests {
         let serving = until_served_by(&inodes, old.id());
         assert!(!serving.have_ended());
         old.kill().unwrap();
-        // As a zombie, too, it serves nobody.
+        // A zombie serves nobody either.
         let end = Instant::now() + Duration::from_secs(20);
         while !serving.have_ended() {
             assert!(Instant::now() < end);

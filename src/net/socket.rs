@@ -1,4 +1,4 @@
-//! The few things that are done to a descriptor directly.
+//! Operations on a connection's descriptor.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
@@ -11,33 +11,32 @@ use socket2::SockRef;
 use crate::net::accept_queue::{self, AcceptState};
 use crate::net::plain::descriptor_of;
 
-/// Where a connection has arrived, if that is known.
+/// Address at which a connection has arrived, if it is known.
 pub fn local_address(stream: &Stream) -> Option<SocketAddr> {
     let digest = stream.get_socket_digest()?;
     digest.local_addr()?.as_inet().copied()
 }
 
-/// Makes the coming close a reset (RST), so that the peer can't take what it got for the whole.
+/// Makes the close that follows a reset (RST), so that the peer can't take what it got for a complete message.
 pub fn reset_on_close(stream: &Stream) {
     if let Some(descriptor) = descriptor_of(stream) {
-        // A unix socket has no RST; the option is then without effect.
+        // A unix socket has no RST, so the option has no effect there.
         let _ = SockRef::from(&descriptor).set_linger(Some(Duration::ZERO));
     }
 }
 
-/// Whether something has arrived that nobody has read: asked of the kernel itself, because the runtime may not have
-/// been notified yet.
+/// Whether there are unread bytes. The kernel is asked, because the runtime may not have been notified yet.
 pub fn has_unread(stream: &Stream) -> bool {
     peek_into(stream, &mut [0]) > 0
 }
 
-/// How many unread bytes have arrived (`FIONREAD`); 0 where this can't be known.
+/// Number of unread bytes (`FIONREAD`); 0 if it is unknown.
 pub fn unread(stream: &Stream) -> u64 {
     let count = descriptor_of(stream).map(rustix::io::ioctl_fionread);
     count.and_then(Result::ok).unwrap_or(0)
 }
 
-/// The first `count` unread bytes, or as many as there are; they stay unread.
+/// First `count` unread bytes, or fewer if there are fewer; they stay unread.
 pub fn peek(stream: &Stream, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     let got = peek_into(stream, &mut bytes);
@@ -45,28 +44,27 @@ pub fn peek(stream: &Stream, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// How many there were room for.
+/// Copies unread bytes, and returns how many.
 fn peek_into(stream: &Stream, bytes: &mut [u8]) -> usize {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let got = descriptor_of(stream).map(|descriptor| recv(descriptor, bytes, flags));
-    // Nothing there is an error, and the end of the stream is 0.
+    // Without any bytes the call fails; at the end of the stream it returns 0.
     got.and_then(Result::ok).map_or(0, |(got, _)| got)
 }
 
-/// Whether no process has the peer's end of a TCP connection any more: its process has closed it, or is gone. Known
-/// only of peers on this host.
+/// Whether the peer's process has closed its end of a TCP connection, or has exited. Known only of peers on this host.
 pub fn is_abandoned(stream: &Stream) -> bool {
     both_addresses(stream).is_some_and(|(ours, theirs)| accept_queue::is_abandoned(ours, theirs))
 }
 
-/// Where the peer's end of a TCP connection is: in its listener's queue, or a process's. `None` where this can't be
-/// known.
+/// Position of the peer's end of a TCP connection: in the accept queue, or accepted by a process. `None` if it is
+/// unknown.
 pub fn peer_accept_state(stream: &Stream) -> Option<AcceptState> {
     let (ours, theirs) = both_addresses(stream)?;
     accept_queue::peer_accept_state(ours, theirs)
 }
 
-/// The addresses of both ends of a TCP connection.
+/// Addresses of both ends of a TCP connection.
 fn both_addresses(stream: &Stream) -> Option<(SocketAddr, SocketAddr)> {
     let descriptor = descriptor_of(stream)?;
     let socket = SockRef::from(&descriptor);
@@ -75,7 +73,7 @@ fn both_addresses(stream: &Stream) -> Option<(SocketAddr, SocketAddr)> {
     Some((ours, theirs))
 }
 
-/// Bytes that were written and that the peer has not acknowledged (`SIOCOUTQ`); 0 where this can't be known.
+/// Number of written bytes that the peer has not acknowledged (`SIOCOUTQ`); 0 if it is unknown.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "this request of ioctl has no safe form")]
 pub fn unsent(stream: &Stream) -> u64 {
@@ -92,26 +90,26 @@ pub fn unsent(stream: &Stream) -> u64 {
     }
 }
 
-/// Not known here.
+/// Other systems don't tell.
 #[cfg(not(target_os = "linux"))]
 pub fn unsent(_: &Stream) -> u64 {
     0
 }
 
-/// What the kernel knows of a TCP connection that we opened.
+/// State of a TCP connection that lameduck opened, as the kernel knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpInfo {
     /// Bytes that the peer's kernel has acknowledged.
     pub acknowledged: u64,
-    /// It is closed in both directions: the peer has answered what we sent with a reset.
+    /// Whether it is closed in both directions: the peer has answered with a reset.
     pub is_reset: bool,
-    /// The largest segment that is sent in one piece, in bytes.
+    /// Largest segment that is sent in one packet, in bytes.
     pub segment: u64,
 }
 
-/// Asks the kernel (`TCP_INFO`); `None` where this can't be known (unix sockets, systems other than Linux).
+/// Asks the kernel (`TCP_INFO`); `None` if this is not possible (unix sockets, systems other than Linux).
 pub fn read_tcp_info(stream: &Stream) -> Option<TcpInfo> {
-    fate_of(descriptor_of(stream)?)
+    tcp_info_of(descriptor_of(stream)?)
 }
 
 #[cfg(target_os = "linux")]
@@ -119,16 +117,16 @@ pub fn read_tcp_info(stream: &Stream) -> Option<TcpInfo> {
     unsafe_code,
     reason = "safe forms insist on a length that older kernels don't have"
 )]
-fn fate_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
+fn tcp_info_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
     use std::os::fd::AsRawFd as _;
-    // `struct tcp_info` up to `tcpi_bytes_acked` (Linux 4.1), which the libc crate's lacks.
+    // Offsets in `struct tcp_info` up to `tcpi_bytes_acked` (Linux 4.1), which the struct of the libc crate lacks.
     const STATE: usize = 0;
     const SEGMENT: usize = 16;
     const ACKNOWLEDGED: usize = 120;
     const TCP_CLOSE: u8 = 7;
     let mut info = [0u8; ACKNOWLEDGED + 8];
     let mut length = info.len() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes into `info`, and says how many.
+    // SAFETY: the kernel writes at most `length` bytes into `info`, and stores how many.
     let result = unsafe {
         libc::getsockopt(
             descriptor.as_raw_fd(),
@@ -150,7 +148,7 @@ fn fate_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
         .map(u32::from_ne_bytes)
         .ok()?;
     Some(TcpInfo {
-        // The SYN counts as one.
+        // The SYN counts as one byte.
         acknowledged: acknowledged.saturating_sub(1),
         is_reset: info[STATE] == TCP_CLOSE,
         segment: u64::from(segment),
@@ -158,18 +156,18 @@ fn fate_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn fate_of(_: BorrowedFd<'_>) -> Option<TcpInfo> {
+fn tcp_info_of(_: BorrowedFd<'_>) -> Option<TcpInfo> {
     None
 }
 
-/// What the kernel takes for a client beyond what is on its way, in bytes.
+/// Most unsent bytes that the kernel takes for one client, apart from those on their way.
 ///
-/// Its own bound is 4 MiB a connection. A few hundred clients that read nothing come to the limit of what all
-/// connections of the machine may hold (`tcp_mem`), and from there on the kernel is slow with everybody.
+/// The kernel's own limit is 4 MiB for each connection. A few hundred clients that read nothing then reach the limit
+/// for all connections of the machine (`tcp_mem`), from where on the kernel is slow for everybody.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 64 * 1024;
 
-/// Connections have it from the socket that they were accepted on (`TCP_NOTSENT_LOWAT`, tcp(7)).
+/// Sets the limit on a listening socket; its connections inherit it (`TCP_NOTSENT_LOWAT`, tcp(7)).
 #[cfg(target_os = "linux")]
 pub fn bound_unsent(socket: &TcpListener) {
     if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(UNSENT) {
@@ -177,7 +175,7 @@ pub fn bound_unsent(socket: &TcpListener) {
     }
 }
 
-/// Not to be had here.
+/// Other systems don't have this option.
 #[cfg(not(target_os = "linux"))]
 pub fn bound_unsent(_: &TcpListener) {}
 
@@ -190,11 +188,11 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     #[test]
-    fn what_was_read_was_acknowledged_and_what_met_a_closed_socket_was_not() {
+    fn read_bytes_are_acknowledged_and_those_to_a_closed_socket_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
-        let acknowledged = |ours: &TcpStream| fate_of(ours.as_fd()).unwrap().acknowledged;
+        let acknowledged = |ours: &TcpStream| tcp_info_of(ours.as_fd()).unwrap().acknowledged;
         assert_eq!(acknowledged(&ours), 0);
         ours.write_all(b"request").unwrap();
         theirs.read_exact(&mut [0; 7]).unwrap();
@@ -206,7 +204,7 @@ mod tests {
         ours.write_all(b"too late").unwrap();
         assert!(matches!(ours.read(&mut [0; 1]), Ok(0) | Err(_)));
         assert_eq!(acknowledged(&ours), 7);
-        assert!(fate_of(ours.as_fd()).unwrap().is_reset);
+        assert!(tcp_info_of(ours.as_fd()).unwrap().is_reset);
     }
 
     #[test]
@@ -218,12 +216,12 @@ mod tests {
         assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
         ours.write_all(b"request").unwrap();
         theirs.read_exact(&mut [0; 7]).unwrap();
-        assert!(!fate_of(ours.as_fd()).unwrap().is_reset);
+        assert!(!tcp_info_of(ours.as_fd()).unwrap().is_reset);
     }
 
     #[test]
     fn a_unix_socket_does_not_say() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(fate_of(ours.as_fd()), None);
+        assert_eq!(tcp_info_of(ours.as_fd()), None);
     }
 }

@@ -1,9 +1,10 @@
-//! What Pingora wants of a stream besides bytes, written once for the types that stand on another stream, and for those
-//! that stand on no socket of their own; and what several of them do with bytes.
+//! Implementations of Pingora's stream traits, written once for types that wrap another stream and for those without a
+//! socket of their own; and helpers for bytes that several of them share.
 //!
-//! A read into no space, which other streams answer at once, asks a client's stream whether the client is still
-//! there, while its bytes stay unread: pending as long as it is, ready when it has finished sending, an error when it
-//! is gone. (Pingora's trait of streams has no method for it, and what stands on another stream can pass it on.)
+//! A read into an empty buffer, which other streams answer at once, has a meaning here: it asks whether the client is
+//! still there, and leaves its bytes unread. It is pending while the client is there, ready when the client has
+//! finished sending, and an error when the connection is broken. (Pingora's stream trait has no method for it; and a
+//! wrapper can pass a read on.)
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,26 +12,26 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncWrite, ReadBuf};
 
-/// Bytes that were read already, to be read once more.
+/// Bytes that were read already, and will be read once more.
 #[derive(Debug, Default)]
 pub(crate) struct ReplayedBytes {
     bytes: Vec<u8>,
-    /// How many of them have been read again.
+    /// Number of bytes that have been read again.
     at: usize,
 }
 
 impl ReplayedBytes {
-    /// These.
+    /// A replay of these bytes.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, at: 0 }
     }
 
-    /// Those that have not been read again.
+    /// Bytes that have not been read again.
     pub(crate) fn left(&self) -> &[u8] {
         &self.bytes[self.at..]
     }
 
-    /// Hands out what there is room for; false: there is nothing left.
+    /// Copies as many bytes as there is room for; `false` if none are left.
     pub(crate) fn read(&mut self, space: &mut ReadBuf<'_>) -> bool {
         if self.left().is_empty() {
             return false;
@@ -45,7 +46,7 @@ impl ReplayedBytes {
     }
 }
 
-/// One write for each piece, as long as they are taken whole: for streams that copy what they take.
+/// Writes the pieces one by one, as long as each is taken whole; for streams that copy what they take.
 pub(crate) fn poll_write_pieces<S: AsyncWrite>(
     mut stream: Pin<&mut S>,
     cx: &mut Context<'_>,
@@ -67,7 +68,7 @@ pub(crate) fn poll_write_pieces<S: AsyncWrite>(
     Poll::Ready(Ok(taken))
 }
 
-/// What a stream has taken of these pieces, of which it has taken `count` bytes in all, piece by piece.
+/// Parts of these pieces that a stream has taken, if it took `count` bytes in all.
 pub(crate) fn taken_of<'a>(
     count: usize,
     pieces: impl Iterator<Item = &'a [u8]>,
@@ -79,7 +80,8 @@ pub(crate) fn taken_of<'a>(
     })
 }
 
-/// `AsyncWrite` that is the field's own; the method, if one is named, is told how much was taken.
+/// Implements `AsyncWrite` by forwarding to a field. The method, if one is named, is called with the number of bytes
+/// taken.
 macro_rules! writes_to {
     ($type:ty, $field:tt $(, $took:ident)?) => {
         impl tokio::io::AsyncWrite for $type {
@@ -128,7 +130,7 @@ macro_rules! writes_to {
     };
 }
 
-/// A stream whose descriptor and origin are those of the stream below it.
+/// Implements Pingora's traits by the descriptor and digests of the stream below.
 macro_rules! stands_on {
     ($type:ty, |$this:ident| $below:expr) => {
         #[async_trait::async_trait]
@@ -139,7 +141,7 @@ macro_rules! stands_on {
         }
 
         impl pingora::protocols::UniqueID for $type {
-            /// The descriptor below.
+            /// Descriptor of the stream below.
             fn id(&self) -> pingora::protocols::UniqueIDType {
                 let $this = self;
                 $below.id()
@@ -176,7 +178,8 @@ macro_rules! stands_on {
     };
 }
 
-/// A stream that shares its connection with others: there is no descriptor that is its own.
+/// Implements Pingora's traits for a stream that shares its connection with others, and so has no descriptor of its
+/// own.
 macro_rules! has_no_socket {
     ($type:ty) => {
         #[async_trait::async_trait]
@@ -224,7 +227,7 @@ mod tests {
     use super::taken_of;
 
     #[test]
-    fn what_was_taken_is_cut_where_the_stream_stopped() {
+    fn taken_pieces_end_where_the_stream_stopped() {
         let pieces: [&[u8]; 4] = [b"abc", b"", b"de", b"f"];
         for count in 0..=6 {
             let taken: Vec<u8> = taken_of(count, pieces.into_iter())

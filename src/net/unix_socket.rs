@@ -1,5 +1,5 @@
-//! Unix sockets that we listen on: bound in the place of a dead process's, never in that of anything else, with the
-//! permissions that they shall have from the first moment on, and removed at the end.
+//! Unix sockets that lameduck listens on. They replace the socket of a dead process but never anything else, have their
+//! final permissions from the first moment on, and are removed at the end.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -16,51 +16,51 @@ use crate::rt::files::{
 };
 use crate::rt::groups::group_id;
 
-/// Connections that may wait to be accepted (as far as `somaxconn` lets): a burst of thousands, or of clients that come
-/// back after a restart of the proxy, must not be refused.
+/// Length of the accept queue (limited by `somaxconn`): a burst of thousands of clients, or their return after a
+/// restart of the proxy, must not be refused.
 pub const BACKLOG: i32 = 4096;
 
-/// What a socket is for, in messages.
+/// Purpose of a socket, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketRole {
-    /// Such as `admin socket`.
+    /// Name, such as `admin socket`.
     pub name: &'static str,
-    /// The key with its path: `[admin] socket`.
+    /// Key of its path: `[admin] socket`.
     pub key: &'static str,
-    /// The key with its group: `[admin] group`.
+    /// Key of its group: `[admin] group`.
     pub group_key: &'static str,
-    /// The command that shows who listens there, up to the path; empty where there is none.
+    /// Command that shows which process listens there, without the path; empty if there is none.
     pub shown_by: &'static str,
 }
 
-/// Who may connect.
+/// Permissions of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketAccess {
-    /// Permissions of its file.
+    /// Mode of its file.
     pub mode: u32,
-    /// The group that it is given to; `None`: the process's own.
+    /// Group that the file is given to; `None`: the group of the process.
     pub group: Option<String>,
 }
 
-/// A socket that can't be had. The text says what to do.
+/// A socket can't be created. The text says why, and what to do.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct UnixSocketError(String);
 
-/// A socket's file; removed on drop, if it is still ours.
+/// File of a unix socket; removed on drop, if this process is its owner.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// `None`: the supervisor's.
+    /// `None`: another process made the file, and will remove it.
     made: Option<(FilePlace, FileIdentity)>,
-    /// It stays when this process ends.
+    /// Whether the file stays when this process ends.
     stays: bool,
-    /// Another process uses it as long as no client is served here.
+    /// Whether the process before this one still serves clients at this file.
     waits: bool,
 }
 
 impl SocketFile {
-    /// The file of a socket that another process has made, and will remove.
+    /// File of a socket that another process has made, and will remove.
     pub fn foreign(path: PathBuf) -> Self {
         Self {
             path,
@@ -70,10 +70,10 @@ impl SocketFile {
         }
     }
 
-    /// The file that an earlier process of ours has made, for a socket that was kept.
+    /// File that an earlier lameduck process made for a socket that the supervisor has kept.
     ///
     /// # Errors
-    /// Its directory can't be opened.
+    /// The directory can't be opened.
     fn kept(path: PathBuf, file: FileIdentity) -> io::Result<Self> {
         let place = FilePlace::of(&path)?;
         Ok(Self {
@@ -84,10 +84,10 @@ impl SocketFile {
         })
     }
 
-    /// The same, for those who may connect now.
+    /// File of a kept socket, with its permissions set as configured now.
     ///
     /// # Errors
-    /// As [`bind_socket`].
+    /// As for [`bind_socket`].
     pub fn taken_over(
         path: &Path,
         file: FileIdentity,
@@ -100,17 +100,18 @@ impl SocketFile {
         Ok(file)
     }
 
-    /// Its identity, if this lameduck has made it.
+    /// Identity of the file, if lameduck has made it.
     pub fn identity(&self) -> Option<FileIdentity> {
         self.made.as_ref().map(|(_, file)| *file)
     }
 
-    /// Leaves it for a process that is started next, which gets the socket itself.
+    /// Leaves the file in place for the next process, which gets the socket itself.
     pub fn leave(&mut self) {
         self.stays = true;
     }
 
-    /// The file of a socket that the process before this one has made: ours to remove once it is [served](Self::serve).
+    /// File of a socket that the process before this one has made. This process removes it once it is
+    /// [served](Self::serve).
     pub fn adopted(path: PathBuf) -> Self {
         let place = FilePlace::of(&path).ok();
         let made = place.and_then(|place| {
@@ -125,25 +126,25 @@ impl SocketFile {
         }
     }
 
-    /// Clients are served here from now on.
+    /// Records that clients are served here from now on.
     pub fn serve(&mut self) {
         self.waits = false;
     }
 
-    /// Whether this process removes it.
+    /// Whether this process will remove the file.
     pub fn is_own(&self) -> bool {
         self.made.is_some()
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Changes who may connect. Another process's file is left unchanged.
+    /// Changes the permissions. Another process's file is left unchanged.
     ///
     /// # Errors
-    /// This user may not, or something else is in its place.
+    /// This user may not change them, or something else is in the file's place.
     pub fn set_access(
         &self,
         access: &SocketAccess,
@@ -153,7 +154,7 @@ impl SocketFile {
         let Some((place, identity)) = &self.made else {
             return Ok(());
         };
-        // Whom it belongs to first: until then only its owner may connect.
+        // The group is set first: until the mode is set, only the owner may connect.
         place
             .set_access(*identity, group, access.mode)
             .map_err(|error| access_error(&self.path, group, access.mode, error, role))
@@ -175,7 +176,7 @@ impl Drop for SocketFile {
 /// Binds a socket and listens on it.
 ///
 /// # Errors
-/// Something is in its place, or it can't be bound: why, and what to do.
+/// Something else is in its place, or it can't be bound. The text says why, and what to do.
 pub fn bind_socket(
     path: &Path,
     access: &SocketAccess,
@@ -189,11 +190,11 @@ pub fn bind_socket(
     Ok((listener, file))
 }
 
-/// The same in the place of a socket that a running process listens on: new connections come here from then on, and
-/// the other process goes on with those that it has. There is no moment without a socket.
+/// Binds a socket in the place of one that a running process listens on. From then on new connections come to this
+/// process, and the other one goes on with its own. There is no moment without a socket.
 ///
 /// # Errors
-/// As [`bind_socket`].
+/// As for [`bind_socket`].
 pub fn take_over_socket(
     path: &Path,
     access: &SocketAccess,
@@ -204,7 +205,7 @@ pub fn take_over_socket(
         return bind_socket(path, access, role);
     }
     let failed = |error: io::Error| bind_error(path, &error, role);
-    // Shorter than most names, as the path of a socket can't be long.
+    // This temporary name is shorter than most, because the path of a socket can't be long.
     let beside = format!(".{}", std::process::id());
     let directory = directory_of(path);
     let (listener, mut file) = listen_at(directory.join(&beside)).map_err(failed)?;
@@ -280,10 +281,10 @@ fn access_error(
     })
 }
 
-/// Removes the socket file of a dead process; refuses to take anything else's place.
+/// Removes the socket file of a dead process. Anything else in its place is an error.
 fn make_room(path: &Path, role: &SocketRole) -> Result<(), UnixSocketError> {
     let (shown, name, key) = (path.display(), role.name, role.key);
-    // Without its directory there is nothing to remove: the bind says what is missing.
+    // If the directory does not exist there is nothing to remove; the bind will report it.
     let Ok(place) = FilePlace::of(path) else {
         return Ok(());
     };
@@ -312,11 +313,11 @@ fn make_room(path: &Path, role: &SocketRole) -> Result<(), UnixSocketError> {
     })
 }
 
-/// Whether no process listens: only a refused connect proves it.
+/// Whether no process listens: only a refused connect proves that.
 fn is_dead(path: &Path) -> bool {
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // A full backlog must not block us.
+        // Non-blocking, because a full accept queue would block the connect.
         socket.set_nonblocking(true)?;
         socket.connect(&SockAddr::unix(path)?)
     };
@@ -327,8 +328,8 @@ fn listen_at(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
     let address = SockAddr::unix(&path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    // On Linux the file inherits the descriptor's mode, so it is never open to others, not even for an
-    // instant. Elsewhere this fails, and the umask decides until the mode is set.
+    // On Linux the file inherits the mode of the descriptor, so it is never open to others, not even for a moment.
+    // Elsewhere this fails, and the umask applies until the mode is set.
     let descriptor = File::from(OwnedFd::from(socket));
     let _ = descriptor.set_permissions(Permissions::from_mode(0o600));
     let socket = Socket::from(OwnedFd::from(descriptor));
@@ -372,7 +373,7 @@ mod tests {
         let _early = UnixStream::connect(&path).unwrap();
         let (new, new_file) = take_over_socket(&path, &access(), &ROLE).unwrap();
         let _late = UnixStream::connect(&path).unwrap();
-        // Each has its own client, whoever comes first.
+        // Each client is served by its own process, whichever of them accepts first.
         assert!(old.accept().is_ok() && new.accept().is_ok());
         assert!(old.accept().is_err() && new.accept().is_err());
         drop((old, old_file));

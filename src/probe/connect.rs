@@ -1,4 +1,4 @@
-//! A probe's connection: any stream, counted among the backend's connections until its descriptor is closed.
+//! A probe's connection: counted among the backend's connections until its descriptor is closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ use crate::tls::upstream::{Alpn, explain, is_of_tls};
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct ProbeConnection {
-    /// Declared before the ticket: the descriptor closes first.
+    /// Declared before the ticket, so that the descriptor is closed before the connection is counted out.
     socket: ProbeSocket,
-    /// TLS holds the connection that has it.
+    /// `None` for TLS, whose inner connection has the ticket.
     _ticket: Option<ConnectionTicket>,
 }
 
@@ -36,18 +36,18 @@ enum ProbeSocket {
     Tls(Box<TlsStream<ProbeConnection>>),
 }
 
-/// Connects to where the backend's name leads now, up to where HTTP begins, and says which listening socket took the
-/// connection.
+/// Connects to the address that the backend's name resolves to now, and does the PROXY header and the TLS handshake.
+/// Also returns the listening socket that accepted the connection, if it is known.
 ///
 /// # Errors
-/// What that says of the backend.
+/// The verdict on the backend that the failure means.
 pub(super) async fn connect(
     target: &ProbeTarget,
     alpn: Alpn,
     resolver: &AddressResolver,
 ) -> Result<(ProbeConnection, Option<u64>), ProbeAnswer> {
     let (endpoint, port) = (&target.endpoint, target.health.port);
-    // Before the probe's own time-out, which could only say that there was no answer.
+    // Fails before the probe's own time-out, which could only say that there was no answer.
     let patience = target.health.timeout.mul_f32(0.9);
     match timeout(patience, resolver.first_answer(endpoint)).await {
         Ok(Ok(())) => {}
@@ -60,7 +60,7 @@ pub(super) async fn connect(
     let connected = open(target, port, resolver).await;
     let (mut connection, listener) = connected.map_err(|error| ProbeAnswer::of_connect(&error))?;
     let (transport, _) = endpoint.transport();
-    // Another port is another server: it need not know the header.
+    // A probe to another port reaches another server, which need not know the PROXY header.
     if port.is_none() {
         let header = write::for_own_connection(transport.proxy_protocol);
         let written = connection.write_all(&header).await;
@@ -86,17 +86,17 @@ pub(super) async fn connect(
     }
 }
 
-/// Whether probes speak HTTP/2, as requests do. Another port is another server.
+/// Whether probes use HTTP/2, as requests do. A probe to another port does not: it reaches another server.
 pub(super) fn speaks_http2(target: &ProbeTarget) -> bool {
     target.health.port.is_none() && target.endpoint.transport().0.http2
 }
 
-/// Whether probes shake hands.
+/// Whether probes use TLS.
 pub(super) fn speaks_tls(target: &ProbeTarget) -> bool {
     target.health.tls && !matches!(target.endpoint.transport().0.tls(), Ok(None))
 }
 
-/// Why a connection broke, for people.
+/// Describes why a connection broke, for users.
 pub(super) fn describe(error: &io::Error) -> String {
     match is_of_tls(error) {
         true => explain(error),
@@ -104,7 +104,7 @@ pub(super) fn describe(error: &io::Error) -> String {
     }
 }
 
-/// The connection itself. `port` takes the place of the backend's own.
+/// Opens the connection itself, to `port` instead of the backend's own if it is given.
 async fn open(
     ProbeTarget { endpoint, own, .. }: &ProbeTarget,
     port: Option<u16>,
@@ -116,7 +116,7 @@ async fn open(
             "the backend's name has no address",
         ));
     };
-    // Counted before the first packet: a connection in the peer's accept queue is one already.
+    // Counted before the first packet is sent, because a connection in the peer's accept queue counts already.
     let ticket = endpoint.connection_opened();
     let (socket, listener) = match &*resolved {
         ResolvedAddress::Unix(path) => {
@@ -128,7 +128,8 @@ async fn open(
             own.check(*address).map_err(io::Error::other)?;
             let stream = connect_any(endpoint, *address, port, resolver).await?;
             let _ = stream.set_nodelay(true);
-            // It may become the sentinel, whose end is the first sign of a process that stops.
+            // Keepalive matters, because the connection may become the sentinel, whose end is the first sign of a
+            // process that stops.
             set_keepalive(&stream, Some(Keepalive::standard()));
             let listener = identity::of_tcp(&stream);
             (ProbeSocket::Tcp(stream), listener)
@@ -141,8 +142,8 @@ async fn open(
     Ok((connection, listener))
 }
 
-/// The current address first. Where a name has more (`localhost` is `::1` and `127.0.0.1`) and no process listens on
-/// this one, the next is tried, and becomes the current one if it answers.
+/// Connects to the current address. If its name has more addresses (`localhost` is `::1` and `127.0.0.1`) and no
+/// process listens on the current one, the next is tried, and becomes the current one if it answers.
 async fn connect_any(
     endpoint: &Endpoint,
     current: SocketAddr,
@@ -155,7 +156,7 @@ async fn connect_any(
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
         other => return other,
     };
-    // The name may lead elsewhere by now: this address may never be served again.
+    // The name may resolve to another address by now, and nothing may ever listen at the old one again.
     resolver.ask_again(endpoint).await;
     for address in resolver.addresses() {
         if address != current

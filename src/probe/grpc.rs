@@ -1,4 +1,4 @@
-//! The gRPC check: `grpc.health.v1.Health/Check`, as every gRPC library's health service answers it.
+//! The gRPC health check: a call of `grpc.health.v1.Health/Check` (gRPC's `health-checking.md`).
 
 mod message;
 
@@ -22,14 +22,14 @@ use message::ServingStatus;
 const PATH: &str = "/grpc.health.v1.Health/Check";
 const AGENT: &str = concat!("grpc-lameduck/", env!("CARGO_PKG_VERSION"));
 
-/// Status codes that mean something to a probe (gRPC's `statuscodes.md`).
+/// gRPC status codes that a probe distinguishes (gRPC's `statuscodes.md`).
 const OK: u16 = 0;
 const DEADLINE_EXCEEDED: u16 = 4;
 const NOT_FOUND: u16 = 5;
 const UNIMPLEMENTED: u16 = 12;
 const UNAVAILABLE: u16 = 14;
 
-/// The call, made once.
+/// The call, encoded once.
 #[derive(Debug)]
 pub(super) struct GrpcProbe {
     service: String,
@@ -38,7 +38,7 @@ pub(super) struct GrpcProbe {
 }
 
 impl GrpcProbe {
-    /// `None` for another kind of check.
+    /// The call for this target, or `None` if it has another kind of check.
     pub(super) fn new(target: &ProbeTarget) -> Option<Self> {
         let HealthCheck::Grpc { service, host } = &target.health.check else {
             return None;
@@ -62,7 +62,7 @@ impl GrpcProbe {
         })
     }
 
-    /// One probe.
+    /// Makes one probe.
     pub(super) async fn probe(
         &self,
         target: &ProbeTarget,
@@ -92,7 +92,7 @@ impl GrpcProbe {
                 format!("{} instead of a gRPC answer", line.trim_end()),
             );
         }
-        // An answer without a message has it in its head.
+        // A response without a message (trailers-only) has its gRPC status in the head.
         let field = |name| reply.trailers.get(name).or_else(|| reply.head.get(name));
         let number = |value: &HeaderValue| value.to_str().ok()?.parse::<u16>().ok();
         let Some(status) = field("grpc-status").and_then(number) else {
@@ -153,7 +153,7 @@ impl GrpcProbe {
     }
 }
 
-/// `grpc-timeout` (gRPC over HTTP/2): at most eight digits and a unit.
+/// Value of `grpc-timeout` (gRPC's `PROTOCOL-HTTP2.md`): at most eight digits and a unit.
 fn timeout(timeout: Duration) -> String {
     match timeout.as_millis() {
         milliseconds @ 0..=99_999_999 => format!("{}m", milliseconds.max(1)),

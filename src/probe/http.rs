@@ -1,4 +1,4 @@
-//! The HTTP check, on a connection that is kept where it may be.
+//! The HTTP health check, on a connection that is kept open if possible.
 
 use std::sync::atomic::Ordering;
 
@@ -18,28 +18,28 @@ use crate::config::{Address, HealthCheck};
 use crate::core::backend::ProbeResult;
 use crate::tls::upstream::Alpn;
 
-/// How much of a refusing answer's body is shown to people.
-const SHOWN: usize = 80;
+/// Most bytes of a failing answer's body that users are shown.
+const MAX_SHOWN_BODY: usize = 80;
 const AGENT: &str = concat!("lameduck/", env!("CARGO_PKG_VERSION"), " (health probe)");
 
-/// The request, made once.
+/// The request, encoded once.
 #[derive(Debug)]
 pub(super) struct HttpProbe {
     path: String,
-    /// It is a HEAD: no body follows.
+    /// Whether the request is a HEAD, so that no body follows.
     bodiless: bool,
-    /// The request with which the connection stays open…
+    /// Request that leaves the connection open…
     keeping: Box<[u8]>,
-    /// …and the one with which it ends.
+    /// …and the one that closes it.
     closing: Box<[u8]>,
     expect: Vec<(u16, u16)>,
-    /// The request over HTTP/2, where the backend is spoken to in that.
+    /// The request over HTTP/2, if the backend speaks that.
     over_http2: Option<Request<()>>,
 }
 
 impl HttpProbe {
-    /// `None` for another kind of check. What can't be sent is left out with a warning: the configuration's
-    /// own checks come first, so that is a safeguard only.
+    /// The request for this target, or `None` if it has another kind of check. A part that can't be sent is left out
+    /// with a warning; that is only a safeguard, because the configuration is checked before.
     pub(super) fn new(target: &ProbeTarget) -> Option<Self> {
         let HealthCheck::Http {
             path,
@@ -81,24 +81,25 @@ impl HttpProbe {
             request.headers_mut().remove(HOST);
             request
         });
-        let keeping = written(&method, &uri, &fields);
+        let keeping = encode_request(&method, &uri, &fields);
         fields.insert(CONNECTION, HeaderValue::from_static("close"));
         Some(Self {
             path: uri.path().to_owned(),
             bodiless: method == Method::HEAD,
             keeping,
-            closing: written(&method, &uri, &fields),
+            closing: encode_request(&method, &uri, &fields),
             expect: expect.clone(),
             over_http2,
         })
     }
 
-    /// The path, for people.
+    /// Path of the request, for messages.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// One probe: on the sentinel if there is one, else, or if that died just now, on a fresh connection.
+    /// Makes one probe: on the sentinel connection if there is one, or on a new connection if there is none or it was
+    /// just closed.
     pub(super) async fn probe(
         &self,
         target: &ProbeTarget,
@@ -128,7 +129,8 @@ impl HttpProbe {
                         .judge(target, answered, listener, began, deadline, keep)
                         .await;
                 }
-                // The keep-alive race. It says that the peer closed, and nothing more.
+                // The peer closed the connection while the request was on its way. That says nothing about the
+                // backend's health.
                 Ok(Err(_)) => {}
             }
         }
@@ -173,7 +175,7 @@ impl HttpProbe {
             let is_http10 = &target.endpoint.is_http10;
             is_http10.store(answered.is_http10(), Ordering::Relaxed);
         }
-        // The status is the answer; a body that is slow, long or cut only costs the connection.
+        // The status decides. A body that is slow, long or cut off only means that the connection is not kept.
         let reusable = timeout_at(deadline, answered.finish()).await == Ok(true);
         let probe = self.verdict(status);
         let detail = describe(status, probe, &took, answered.body());
@@ -200,8 +202,8 @@ impl HttpProbe {
     }
 }
 
-/// The request's bytes.
-fn written(method: &Method, uri: &Uri, fields: &HeaderMap) -> Box<[u8]> {
+/// Encodes the request.
+fn encode_request(method: &Method, uri: &Uri, fields: &HeaderMap) -> Box<[u8]> {
     let mut bytes = format!("{method} {uri} HTTP/1.1\r\n").into_bytes();
     for (name, value) in fields {
         bytes.extend_from_slice(name.as_ref());
@@ -213,14 +215,14 @@ fn written(method: &Method, uri: &Uri, fields: &HeaderMap) -> Box<[u8]> {
     bytes.into()
 }
 
-/// The first line of what an app says, as far as it is fit for people.
+/// First line of a body, as far as it can be shown to users.
 pub(super) fn first_line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .trim()
         .chars()
         .take_while(|character| !matches!(character, '\n' | '\r'))
         .filter(|character| !character.is_control())
-        .take(SHOWN)
+        .take(MAX_SHOWN_BODY)
         .collect()
 }
 
@@ -231,7 +233,7 @@ fn describe(status: u16, probe: ProbeResult, took: &str, body: &[u8]) -> String 
     let known = StatusCode::from_u16(status).ok();
     let reason = known.and_then(|status| status.canonical_reason());
     let line = format!("{status} {}", reason.unwrap_or_default());
-    match &*first_line(&body[..body.len().min(4 * SHOWN)]) {
+    match &*first_line(&body[..body.len().min(4 * MAX_SHOWN_BODY)]) {
         "" => line.trim_end().to_owned(),
         body => format!("{}: {body}", line.trim_end()),
     }
@@ -246,12 +248,12 @@ fn no_answer(failed: &ExchangeError) -> ProbeAnswer {
     ProbeAnswer::new(ProbeResult::Reset, detail)
 }
 
-/// `1.2 ms`
+/// Time since `began`, such as `1.2 ms`.
 pub(super) fn took(began: Instant) -> String {
     format!("{:.1} ms", began.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// The backend's address as a `Host` field has it.
+/// Backend's address in the form of a `Host` field.
 pub(super) fn default_host(address: &Address, port: Option<u16>) -> String {
     match address {
         Address::Socket(address) => {

@@ -1,8 +1,8 @@
-//! One HTTP/1 request and its answer, on a connection that only the probe uses (RFC 9112).
+//! One HTTP/1 request and its answer on a connection that only the probe uses (RFC 9112).
 //!
-//! A thousand probes a second should cost next to nothing, so this does no more than a probe needs: the request is
-//! bytes that were made once, and of the answer the status counts, the first bytes of the body, and where it ends. All of it
-//! happens in the prober's own task.
+//! A thousand probes a second should cost almost nothing, so this code does no more than a probe needs. The request was
+//! encoded once; of the answer only the status, the first bytes of the body and its end matter. Everything runs in the
+//! prober's own task.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,23 +12,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::connect::ProbeConnection;
 use crate::tls;
 
-/// A longer head is no answer.
+/// Longest head, in bytes; a longer one counts as no answer.
 const MAX_HEAD: usize = 64 << 10;
-/// A head with more fields is none, either.
+/// Most header fields; more count as no answer.
 const MAX_FIELDS: usize = 128;
-/// A longer body is not read to its end, and its connection not kept.
+/// Longest body that is read to its end, in bytes; after a longer one, the connection is closed.
 const MAX_BODY: usize = 64 << 10;
-/// Most answers fit.
+/// Bytes of the first read; most answers fit.
 const FIRST_READ: usize = 1024;
 
-/// Why there was no answer.
+/// Reason why there was no answer.
 #[derive(Debug)]
 pub(super) enum ExchangeError {
-    /// The connection ended before.
+    /// The connection ended before an answer had come.
     Closed,
-    /// The other side does not want us (for people).
+    /// The backend refused the TLS connection; the text is for users.
     Refused(String),
-    /// What came was not HTTP/1.
+    /// The answer was not HTTP/1.
     Garbled(httparse::Error),
 }
 
@@ -41,29 +41,29 @@ impl From<io::Error> for ExchangeError {
     }
 }
 
-/// An answer whose head has come.
+/// An answer whose head has arrived.
 #[derive(Debug)]
 pub(super) struct ResponseStart {
-    /// The status, 101 or 200 and above.
+    /// Status code: 101, or 200 and above.
     pub(super) status: u16,
     connection: ProbeConnection,
     bytes: Vec<u8>,
     head: ProbeHead,
 }
 
-/// What a head says, as far as a probe wants to know.
+/// Parts of a head that a probe needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ProbeHead {
-    /// Its bytes, with the blank line.
+    /// Length in bytes, including the empty line.
     length: usize,
     status: u16,
-    /// It is of HTTP/1.0.
+    /// Whether it is HTTP/1.0.
     is_http10: bool,
     body: ProbeBody,
     keeps: bool,
 }
 
-/// Where the body ends (RFC 9112 §6.3).
+/// End of the body (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProbeBody {
     Length(u64),
@@ -71,7 +71,7 @@ enum ProbeBody {
     UntilClose,
 }
 
-/// Sends the request and reads the answer's head. `bodiless`: it was a HEAD.
+/// Sends the request and reads the head of the answer. `bodiless`: the request was a HEAD.
 pub(super) async fn ask(
     mut connection: ProbeConnection,
     request: &[u8],
@@ -84,7 +84,7 @@ pub(super) async fn ask(
             return Err(ExchangeError::Closed);
         }
         while let Some(head) = parse(&bytes, bodiless).map_err(ExchangeError::Garbled)? {
-            // A 1xx is not the answer yet; a 101 is the last that is HTTP.
+            // After an interim response (1xx) the final one follows, except after 101, the last message in HTTP.
             if head.status >= 200 || head.status == 101 {
                 let status = head.status;
                 return Ok(ResponseStart {
@@ -103,12 +103,12 @@ pub(super) async fn ask(
 }
 
 impl ResponseStart {
-    /// Whether the server speaks HTTP/1.0.
+    /// Whether the server uses HTTP/1.0.
     pub(super) fn is_http10(&self) -> bool {
         self.head.is_http10
     }
 
-    /// The first bytes of the body: what of it has come with the head, or since in [`Self::finish`].
+    /// First bytes of the body: those that came with the head, and those read by [`Self::finish`].
     pub(super) fn body(&self) -> &[u8] {
         let body = &self.bytes[self.head.length..];
         match self.head.body {
@@ -127,12 +127,13 @@ impl ResponseStart {
         }
     }
 
-    /// Reads the rest of the body; says whether the connection can take another request. May be dropped half-way.
+    /// Reads the rest of the body; returns whether the connection can take another request. The future may be dropped
+    /// at any time.
     pub(super) async fn finish(&mut self) -> bool {
         let mut at = self.head.length;
         loop {
-            match progress(&self.bytes, &mut at, self.head.body) {
-                // Bytes after the end, which no request asked for.
+            match body_progress(&self.bytes, &mut at, self.head.body) {
+                // Bytes after the end of the answer belong to no request.
                 BodyProgress::End(end) => return self.head.keeps && end == self.bytes.len(),
                 BodyProgress::Broken => return false,
                 BodyProgress::Partial if self.bytes.len() - self.head.length > MAX_BODY => {
@@ -147,24 +148,24 @@ impl ResponseStart {
         }
     }
 
-    /// The connection, after [`Self::finish`] has said that it can be used again.
+    /// The connection. It can be used again if [`Self::finish`] has returned `true`.
     pub(super) fn into_connection(self) -> ProbeConnection {
         self.connection
     }
 }
 
-/// How much of a body is there.
+/// How much of the body has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyProgress {
     Partial,
-    /// All of it, up to here.
+    /// All of it; it ends here.
     End(usize),
-    /// It is too long to be read, or can't be told where it ends.
+    /// It is too long, or malformed.
     Broken,
 }
 
-/// Looks for the end of the body. `at` is where to look on for the next chunk.
-fn progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
+/// Looks for the end of the body. `at` is the position of the next chunk.
+fn body_progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
     match body {
         ProbeBody::Length(length) if length > MAX_BODY as u64 => BodyProgress::Broken,
         ProbeBody::Length(length) => match *at + length as usize {
@@ -182,7 +183,7 @@ fn progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
                 Err(_) => return BodyProgress::Broken,
             };
             if size == 0 {
-                return match trailers(&rest[start..]) {
+                return match trailer_length(&rest[start..]) {
                     Some(length) => BodyProgress::End(*at + start + length),
                     None => BodyProgress::Partial,
                 };
@@ -195,8 +196,8 @@ fn progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
     }
 }
 
-/// The length of the trailer section with its blank line, if all of it is there.
-fn trailers(rest: &[u8]) -> Option<usize> {
+/// Length of the trailer section with its empty line, if all of it has arrived.
+fn trailer_length(rest: &[u8]) -> Option<usize> {
     if rest.starts_with(b"\r\n") {
         return Some(2);
     }
@@ -204,7 +205,7 @@ fn trailers(rest: &[u8]) -> Option<usize> {
     Some(end + 4)
 }
 
-/// The head that `bytes` begin with; `None` while it is not complete.
+/// Parses the head at the start of `bytes`; `None` if it is incomplete.
 fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<ProbeHead>, httparse::Error> {
     let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -223,15 +224,16 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<ProbeHead>, httparse::Er
     let (mut close, mut keep, mut chunked, mut announced) = (false, false, None, None);
     for field in parsed.headers.iter() {
         if field.name.eq_ignore_ascii_case("connection") {
-            close |= elements(field.value).any(|option| option.eq_ignore_ascii_case(b"close"));
-            keep |= elements(field.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
+            close |= list_elements(field.value).any(|option| option.eq_ignore_ascii_case(b"close"));
+            keep |=
+                list_elements(field.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
-            // The last coding of the last field decides.
-            let last = elements(field.value).last();
+            // The last transfer coding decides (RFC 9112, section 6.1).
+            let last = list_elements(field.value).last();
             chunked = last.map(|coding| coding.eq_ignore_ascii_case(b"chunked"));
         } else if field.name.eq_ignore_ascii_case("content-length") {
-            for element in elements(field.value) {
-                let number = number(element).ok_or(httparse::Error::HeaderValue)?;
+            for element in list_elements(field.value) {
+                let number = parse_number(element).ok_or(httparse::Error::HeaderValue)?;
                 if announced.is_some_and(|known| known != number) {
                     return Err(httparse::Error::HeaderValue);
                 }
@@ -256,13 +258,13 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<ProbeHead>, httparse::Er
     }))
 }
 
-/// The elements of a list.
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Elements of a comma-separated list.
+fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// A number of digits only.
-fn number(digits: &[u8]) -> Option<u64> {
+/// Parses a number that has only digits.
+fn parse_number(digits: &[u8]) -> Option<u64> {
     let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     plain
         .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
@@ -367,7 +369,7 @@ mod tests {
                     !matches!(found, BodyProgress::End(_)),
                     "{chunks:?} ended before {length}"
                 );
-                found = progress(&chunks.as_bytes()[..length], &mut at, ProbeBody::Chunked);
+                found = body_progress(&chunks.as_bytes()[..length], &mut at, ProbeBody::Chunked);
             }
             let whole = BodyProgress::End(chunks.len());
             assert_eq!(found, expected.unwrap_or(whole), "{chunks:?}");

@@ -1,4 +1,4 @@
-//! A probe's HTTP/2 connection (RFC 9113): one call at a time, and between two of them it is the sentinel.
+//! A probe's HTTP/2 connection (RFC 9113): one call at a time. Between calls it is the sentinel connection.
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -13,23 +13,23 @@ use super::verdict::ProbeAnswer;
 use crate::core::backend::ProbeResult;
 use crate::tls::upstream::Alpn;
 
-/// A larger answer is not read to its end.
+/// Longest body that is read to its end, in bytes.
 const MAX_BODY: usize = 64 << 10;
-/// A longer head is none.
+/// Longest head, in bytes; a longer one counts as no answer.
 const MAX_HEAD: u32 = 64 << 10;
 
 /// An open session; dropping it closes the connection.
 #[derive(Debug)]
 pub(super) struct ProbeSession {
     sender: SendRequest<Bytes>,
-    /// Reads and writes until the end.
+    /// Task that drives the connection until its end.
     task: SentinelTask,
 }
 
 /// A complete answer.
 #[derive(Debug)]
 pub(super) struct ProbeReply {
-    /// HTTP's status.
+    /// Status code.
     pub(super) status: u16,
     pub(super) head: HeaderMap,
     /// The beginning of the body.
@@ -38,7 +38,7 @@ pub(super) struct ProbeReply {
 }
 
 impl ProbeSession {
-    /// Begins to speak HTTP/2. Whether the other side does, the first call shows.
+    /// Starts an HTTP/2 session. Only the first call shows whether the backend speaks HTTP/2.
     async fn open(connection: ProbeConnection) -> Result<Self, h2::Error> {
         let (sender, connection) = Builder::new()
             .enable_push(false)
@@ -54,13 +54,13 @@ impl ProbeSession {
         })
     }
 
-    /// Sends a request and takes the answer to it.
+    /// Sends a request and reads its answer.
     async fn call(&mut self, call: ProbeCall<'_>) -> Result<ProbeReply, h2::Error> {
         let mut sender = self.sender.clone().ready().await?;
         let bodiless = call.body.is_empty();
         let (response, mut stream) = sender.send_request(call.request.clone(), bodiless)?;
         if !bodiless {
-            // A few bytes: they fit into any window.
+            // These few bytes fit into any flow-control window.
             stream.send_data(call.body.clone(), true)?;
         }
         let (head, mut incoming) = response.await?.into_parts();
@@ -90,21 +90,21 @@ impl ProbeSession {
         self.task.ended().await;
     }
 
-    /// Whether it is still there, as far as is known.
+    /// Whether the connection is open, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         self.task.is_watching()
     }
 }
 
-/// What a probe asks.
+/// Request of a probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProbeCall<'a> {
     pub(super) request: &'a Request<()>,
-    /// Empty: none.
+    /// Body; may be empty.
     pub(super) body: &'a Bytes,
 }
 
-/// A request without fields.
+/// A request without header fields.
 pub(super) fn request(method: Method, uri: Uri) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = method;
@@ -113,7 +113,7 @@ pub(super) fn request(method: Method, uri: Uri) -> Request<()> {
     request
 }
 
-/// The target of a request, as HTTP/2 wants it.
+/// Target of a request in the form that HTTP/2 needs.
 pub(super) fn uri(target: &ProbeTarget, host: &str, path: &str) -> Uri {
     let scheme = match connect::speaks_tls(target) {
         true => "https",
@@ -130,7 +130,7 @@ pub(super) fn uri(target: &ProbeTarget, host: &str, path: &str) -> Uri {
     uri.unwrap_or_default()
 }
 
-/// One probe: on the kept session if there is one, else, or if that ended just now, on a fresh one.
+/// Makes one probe: on the kept session if there is one, or on a new one if there is none or it was just closed.
 pub(super) async fn probe(
     target: &ProbeTarget,
     resolver: &AddressResolver,
@@ -156,7 +156,7 @@ pub(super) async fn probe(
         match timeout_at(deadline, session.call(call)).await {
             Err(_) => return ProbeAnswer::timeout(target.health.timeout),
             Ok(Ok(reply)) => return judge(&reply, session, listener),
-            // The race that every kept connection knows.
+            // The peer closed the connection while the request was on its way.
             Ok(Err(_)) => {}
         }
     }

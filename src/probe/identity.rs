@@ -1,5 +1,5 @@
-//! Which listening socket is behind an address on this host: another one means another process, however fast
-//! the restart was.
+//! Identity of the listening socket at an address of this host: a new socket means a new process, however fast the
+//! restart was.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -11,17 +11,18 @@ use tokio::net::TcpStream;
 
 use crate::net::listening::{self, Listening};
 
-/// The inode of the socket that accepted this connection; `None` if it is another host's or can't be told.
+/// Inode of the listening socket that accepted this connection; `None` if it is on another host or unknown.
 pub(super) fn of_tcp(stream: &TcpStream) -> Option<u64> {
     let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
-    // A host that talks to an address of its own does so from that address.
+    // A connection to an own address of this host also comes from that address.
     if !peer.ip().is_loopback() && local.ip() != peer.ip() {
         return None;
     }
-    listener(listening::on_port(peer.port()), peer)
+    find_listener(listening::on_port(peer.port()), peer)
 }
 
-/// What the path leads to. Its inode number alone may come back after a re-bind, so its birth counts too.
+/// Identity of the socket file at a path. Its inode number alone may be reused after a new bind, so its creation time
+/// counts, too.
 pub(super) fn of_unix(path: &Path) -> Option<u64> {
     let metadata = std::fs::metadata(path).ok()?;
     let mut hasher = DefaultHasher::new();
@@ -30,9 +31,9 @@ pub(super) fn of_unix(path: &Path) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// The one listener for this address, as the kernel chooses it. Several of the same rank (SO_REUSEPORT) have no one
-/// identity.
-fn listener(listening: impl IntoIterator<Item = Listening>, peer: SocketAddr) -> Option<u64> {
+/// The one listening socket that the kernel chooses for this address. Several sockets of the same rank (SO_REUSEPORT)
+/// have no common identity.
+fn find_listener(listening: impl IntoIterator<Item = Listening>, peer: SocketAddr) -> Option<u64> {
     match crate::net::serving::accepting(listening, peer).as_slice() {
         [one] => Some(*one),
         _ => None,
@@ -57,7 +58,7 @@ mod tests {
             address: address.parse().unwrap(),
             inode,
         });
-        let find = |address: &str| listener(table, address.parse().unwrap());
+        let find = |address: &str| find_listener(table, address.parse().unwrap());
         assert_eq!(find("127.0.0.1:8080"), Some(222));
         assert_eq!(find("192.0.2.1:8080"), Some(111));
         assert_eq!(find("[::1]:8080"), Some(777));
@@ -68,7 +69,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_listener_on_the_same_port_is_another_one() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Of its own, so that no other test gets the port in between.
+        let listener = tokio::net::TcpListener::bind("127.78.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let look = async || of_tcp(&TcpStream::connect(address).await.unwrap());
         let first = look().await;
@@ -92,7 +94,7 @@ mod tests {
         assert_eq!(of_unix(&path), first);
         drop(listener);
         std::fs::remove_file(&path).unwrap();
-        // File times are as coarse as the kernel's tick (up to 10 ms).
+        // File times are only as precise as the kernel's tick (up to 10 ms).
         std::thread::sleep(std::time::Duration::from_millis(20));
         let _again = std::os::unix::net::UnixListener::bind(&path).unwrap();
         assert_ne!(of_unix(&path), first);

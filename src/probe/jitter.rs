@@ -1,30 +1,31 @@
-//! Jitter: probes of many backends, and of many proxies, must not march in step. Nor should each of a thousand wake
-//! the thread alone: they start on a grid of a few milliseconds.
+//! Jitter: probes of many backends, and of many proxies, must not all start at the same moment. But the thread should
+//! not be woken for each of a thousand probes alone either, so start times are rounded to a grid of a few milliseconds.
 
 use std::time::Duration;
 
 use super::ProbeCadence;
 use crate::core::Time;
 
-/// A mesh of the grid is at most this part of the interval, a tenth of the jitter…
-const FINENESS: u32 = 100;
-/// …and never more than this.
-const COARSEST: Time = Time::from_millis(16);
-/// Timers know no less.
-const FINEST: Time = Time::from_millis(1);
+/// The grid's step is at most this fraction of the interval, which is a tenth of the jitter…
+const STEPS_PER_INTERVAL: u32 = 100;
+/// …and never longer than this.
+const LONGEST_STEP: Time = Time::from_millis(16);
+/// The grid's step is never shorter than this, the resolution of timers.
+const SHORTEST_STEP: Time = Time::from_millis(1);
 
-/// The duration, give or take a tenth.
+/// A random duration within a tenth of this one.
 pub(super) fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-/// Some part of an interval.
+/// A random part of an interval.
 pub(super) fn sometime(interval: Duration) -> Duration {
     interval.mul_f64(fastrand::f64())
 }
 
-/// When a probe starts whose cadence has changed: at `next`. Where the whole pool's has and it is late by the new
-/// one, as most of them are then, within an interval.
+/// Start of a probe after its cadence has changed: `next`, or a random moment within the next interval if the whole
+/// pool's cadence has changed and the probe is late by the new one. Most probes of the pool are late then, and must not
+/// all start at once.
 pub(super) fn in_turn(next: Time, cadence: &ProbeCadence, now: Time) -> Time {
     match cadence.in_turn && next < now {
         true => now + sometime(cadence.interval),
@@ -32,10 +33,10 @@ pub(super) fn in_turn(next: Time, cadence: &ProbeCadence, now: Time) -> Time {
     }
 }
 
-/// When the next probe starts: an interval after `last`, with jitter, at the nearest point of the grid. Its meshes
-/// are powers of two in milliseconds, so that the points of a coarse one are points of the finer ones, too.
+/// Start of the next probe: an interval after `last`, with jitter, rounded to the grid. The steps of all grids are
+/// powers of two in milliseconds, so that the points of a coarse grid are also points of every finer one.
 pub(super) fn next_start(last: Time, interval: Duration) -> Time {
-    let finest = (interval / FINENESS).clamp(FINEST, COARSEST);
+    let finest = (interval / STEPS_PER_INTERVAL).clamp(SHORTEST_STEP, LONGEST_STEP);
     let mesh = 1 << finest.as_millis().ilog2();
     let wanted = (last + jittered(interval)).as_millis() as u64;
     Time::from_millis((wanted + mesh / 2) / mesh * mesh)
@@ -60,7 +61,7 @@ mod tests {
                     .abs_diff(last + interval)
                     .saturating_sub(interval / 10);
                 assert!(
-                    early <= interval / FINENESS || early <= FINEST,
+                    early <= interval / STEPS_PER_INTERVAL || early <= SHORTEST_STEP,
                     "{interval:?} {start:?}"
                 );
             }
@@ -69,7 +70,7 @@ mod tests {
 
     /// A reload makes a thousand probers late.
     #[test]
-    fn who_is_late_with_all_the_others_takes_turns_with_them() {
+    fn late_probes_of_a_whole_pool_start_at_random_moments() {
         let cadence = |in_turn| ProbeCadence {
             interval: Duration::from_secs(1),
             keep: true,

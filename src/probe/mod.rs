@@ -1,7 +1,7 @@
-//! Probes: one task per backend checks it, and keeps one idle connection open, the *sentinel*, because its end is the
-//! first sign of a process that stops.
+//! Health checks: one task for each backend probes it, and keeps one idle connection open, the *sentinel*, because its
+//! end is the first sign of a process that stops.
 //!
-//! The probes decide nothing: each result goes to one method, [`ProbeReport::report`].
+//! Probes decide nothing: each result goes to [`ProbeReport::report`].
 
 mod connect;
 mod grpc;
@@ -32,17 +32,17 @@ pub use crate::registry::probing::ProbeCadence;
 /// What to probe, and how.
 #[derive(Debug, Clone)]
 pub struct ProbeTarget {
-    /// The backend. Probes use its resolved address, and count their connections among its own.
+    /// The backend. Probes use its resolved address, and are counted among its connections.
     pub endpoint: Arc<Endpoint>,
-    /// `[pool.health]`.
+    /// Settings of `[pool.health]`.
     pub health: Arc<config::HealthConfig>,
-    /// Where no backend may be.
+    /// Listeners of this proxy: no backend may be at such an address.
     pub own: OwnListeners,
 }
 
-/// Who hears of it.
+/// Receiver of each probe's result: the registry, or a channel in tests.
 pub trait ProbeReport: Send + Sync + 'static {
-    /// An [`BackendEvent::Probed`] or [`BackendEvent::PeerClosed`], with a line for people.
+    /// Receives a [`BackendEvent::Probed`] or [`BackendEvent::PeerClosed`], with a line of text for users.
     fn report(&self, key: BackendKey, event: BackendEvent, detail: String);
 }
 
@@ -60,14 +60,14 @@ pub struct RunningProber {
 }
 
 impl RunningProber {
-    /// Probes without waiting for the next turn. Many calls make one probe: there is one in flight at a time,
-    /// and at most one in 20 ms.
+    /// Starts a probe without waiting for its time. Many calls together start one probe: only one runs at a time, and
+    /// at least 20 ms lie between two starts.
     pub fn probe_now(&self) {
         self.wake.notify_one();
     }
 }
 
-/// Starts probing, the first time at once. Must be called on a tokio runtime (the control runtime).
+/// Starts probing; the first probe is at once. Must be called on a tokio runtime (the control runtime).
 pub fn spawn(
     target: ProbeTarget,
     cadence: watch::Receiver<ProbeCadence>,
@@ -79,7 +79,7 @@ pub fn spawn(
         let (target, cadence) = (target.clone(), cadence.clone());
         task::ProbeTask::new(target, cadence, reporter.clone(), woken.clone()).run_probes()
     };
-    // Restarted after a panic: a backend without a prober would keep its state for ever.
+    // The task is restarted after a panic, because a backend without a prober would keep its state for ever.
     RunningProber {
         wake,
         _task: OwnedTask::spawn(panics::restart("prober", start)),

@@ -1,4 +1,4 @@
-//! A backend's host name, resolved again and again: instances move.
+//! Repeated resolution of a backend's host name, because instances move to other addresses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,14 +16,14 @@ use crate::registry::endpoint::ResolvedAddress;
 use crate::registry::own_listeners::OwnListeners;
 use crate::rt::panics;
 
-/// Between two look-ups. The system's resolver tells nothing of a record's lifetime; this is what others take
-/// where they know none.
-const EVERY: Duration = Duration::from_secs(5);
+/// Time between two lookups. The system's resolver does not tell how long a record is valid; other proxies use this
+/// value in that case.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A failed connect asks again when the last look-up is older than this, and so at most once in this time.
-const FRESH: Duration = Duration::from_secs(1);
+/// A failed connect starts a new lookup if the last one is older than this.
+const MIN_LOOKUP_AGE: Duration = Duration::from_secs(1);
 
-/// Keeps an endpoint's address fresh until dropped; does nothing for literal addresses and unix sockets.
+/// Keeps an endpoint's address up to date until it is dropped. Does nothing for literal addresses and unix sockets.
 #[derive(Debug, Default)]
 pub(super) struct AddressResolver {
     state: Arc<Mutex<Lookups>>,
@@ -31,7 +31,7 @@ pub(super) struct AddressResolver {
     task: Option<JoinHandle<()>>,
 }
 
-/// What look-ups have said, and when the last one began.
+/// Result of the last lookup, and when it began.
 #[derive(Debug, Default)]
 struct Lookups {
     found: Vec<SocketAddr>,
@@ -41,7 +41,7 @@ struct Lookups {
 }
 
 impl AddressResolver {
-    /// Starts it. Must be called on a tokio runtime.
+    /// Starts the lookups. Must be called on a tokio runtime.
     pub(super) fn start(endpoint: &Arc<Endpoint>, own: &OwnListeners) -> Self {
         Self::over(endpoint, own, Arc::default())
     }
@@ -60,10 +60,10 @@ impl AddressResolver {
         }
     }
 
-    /// Makes sure that the name was resolved once.
+    /// Waits until the name was resolved once.
     ///
     /// # Errors
-    /// Why it leads nowhere, in the resolver's words.
+    /// Why it can't be resolved, in the resolver's words.
     pub(super) async fn first_answer(&self, endpoint: &Endpoint) -> Result<(), String> {
         match endpoint.resolved() {
             Some(_) => Ok(()),
@@ -71,17 +71,17 @@ impl AddressResolver {
         }
     }
 
-    /// Asks again where a connect was refused, unless that was done just now.
+    /// Starts a lookup after a refused connect, unless one was made just now.
     pub(super) async fn ask_again(&self, endpoint: &Endpoint) {
         if self.task.is_some()
-            && age(&self.state).is_none_or(|age| age >= FRESH)
+            && age(&self.state).is_none_or(|age| age >= MIN_LOOKUP_AGE)
             && let Err(error) = look_up(endpoint, &self.state, &self.own).await
         {
             tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{error}");
         }
     }
 
-    /// All that the name led to the last time.
+    /// All addresses of the last lookup.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.state.lock().found.clone()
     }
@@ -90,11 +90,11 @@ impl AddressResolver {
 async fn keep_looking(endpoint: Arc<Endpoint>, state: Arc<Mutex<Lookups>>, own: OwnListeners) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(jittered(EVERY)) => {}
+            () = tokio::time::sleep(jittered(LOOKUP_INTERVAL)) => {}
             () = endpoint.address_doubts.notified() => until_stale(&state).await,
         }
         if let Err(error) = look_up(&endpoint, &state, &own).await {
-            // The last known address stays: a resolver that is down is no reason to stop.
+            // The last known address stays in use: a resolver that is down is no reason to stop.
             tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{error}");
         }
     }
@@ -108,16 +108,16 @@ impl Drop for AddressResolver {
     }
 }
 
-/// How long ago the last look-up began.
+/// Time since the last lookup began.
 fn age(state: &Mutex<Lookups>) -> Option<Duration> {
     let asked = state.lock().asked;
     asked.map(|at| at.elapsed())
 }
 
-/// Waits until the last look-up is old enough for another.
+/// Waits until the last lookup is old enough for another one.
 async fn until_stale(state: &Mutex<Lookups>) {
     if let Some(age) = age(state) {
-        tokio::time::sleep(FRESH.saturating_sub(age)).await;
+        tokio::time::sleep(MIN_LOOKUP_AGE.saturating_sub(age)).await;
     }
 }
 
@@ -131,7 +131,7 @@ async fn look_up(
     };
     state.lock().asked = Some(Instant::now());
     let unresolved = |why: String| {
-        // The runtime's own words say in six what the rest of the line says.
+        // tokio's message only repeats what the rest of the line says.
         let why = why.trim_start_matches("failed to lookup address information: ");
         format!("`{host}` can't be resolved: {why}")
     };
@@ -172,7 +172,7 @@ async fn ask(host: &str, port: u16, _state: &Mutex<Lookups>) -> io::Result<Vec<S
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
-/// The current address while the name still leads there, else the first.
+/// The current address if the name still resolves to it, or else the first one.
 fn choose(current: Option<&ResolvedAddress>, addresses: &[SocketAddr]) -> Option<SocketAddr> {
     match current {
         Some(ResolvedAddress::Socket(current)) if addresses.contains(current) => Some(*current),
@@ -219,18 +219,18 @@ mod tests {
         resolver.first_answer(&endpoint).await.unwrap();
         assert_eq!(address(), Some(ResolvedAddress::Socket(one)));
         state.lock().scripted = Some(vec![two]);
-        // The prober's own way: too soon, then old enough.
+        // The prober asks first: too soon, and then late enough.
         resolver.ask_again(&endpoint).await;
         assert_eq!(address(), Some(ResolvedAddress::Socket(one)));
-        tokio::time::sleep(FRESH).await;
+        tokio::time::sleep(MIN_LOOKUP_AGE).await;
         resolver.ask_again(&endpoint).await;
         assert_eq!(address(), Some(ResolvedAddress::Socket(two)));
-        // A request's: the answer is there as soon as the last one is a second old.
+        // Then a request asks: a lookup is made as soon as the last one is a second old.
         state.lock().scripted = Some(vec![one]);
         endpoint.address_doubts.notify_one();
-        tokio::time::sleep(FRESH / 2).await;
+        tokio::time::sleep(MIN_LOOKUP_AGE / 2).await;
         assert_eq!(address(), Some(ResolvedAddress::Socket(two)));
-        tokio::time::sleep(FRESH).await;
+        tokio::time::sleep(MIN_LOOKUP_AGE).await;
         assert_eq!(address(), Some(ResolvedAddress::Socket(one)));
     }
 }

@@ -1,4 +1,5 @@
-//! The sentinel: a probe's connection, kept open between probes. A process that exits can't but close it.
+//! The sentinel: a probe's connection that is kept open between probes. The kernel closes it when the process exits,
+//! whatever the process does.
 
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;
@@ -7,36 +8,36 @@ use tokio::time::Instant;
 use super::connect::ProbeConnection;
 use super::http2::ProbeSession;
 
-/// An open connection that is not used; dropping it closes it.
+/// An open connection that is not in use; dropping it closes it.
 #[derive(Debug)]
 pub(super) struct SentinelConnection {
     watch: SentinelWatch,
-    /// The listening socket it went to.
+    /// The listening socket that accepted it, if it is known.
     pub(super) listener: Option<u64>,
-    /// Since when it is unused.
+    /// Time since which it is unused.
     pub(super) idle_since: Instant,
 }
 
 #[derive(Debug)]
 enum SentinelWatch {
-    /// It takes another request.
+    /// An HTTP/1 connection, which can take another request.
     Http(ProbeConnection),
-    /// It takes another call.
+    /// An HTTP/2 session, which can take another call.
     Session(ProbeSession),
 }
 
-/// A task that reads until the end, and itself ends when this is dropped.
+/// A task that reads until the end of the connection; aborted when this is dropped.
 #[derive(Debug)]
 pub(super) struct SentinelTask(pub(super) JoinHandle<()>);
 
 impl SentinelTask {
     /// Waits until the connection has ended.
     pub(super) async fn ended(&mut self) {
-        // An error would be a panic or an abort of that task: either way the connection is gone.
+        // An error is a panic or an abort of that task: the connection is gone in either case.
         let _ = (&mut self.0).await;
     }
 
-    /// Whether it has not ended yet.
+    /// Whether the connection has not ended yet.
     pub(super) fn is_watching(&self) -> bool {
         !self.0.is_finished()
     }
@@ -67,7 +68,7 @@ impl SentinelConnection {
         }
     }
 
-    /// Waits until it is of no use any more: the peer has closed it, or has sent bytes without a request.
+    /// Waits until the connection can't be used any more: the peer has closed it, or has sent bytes without a request.
     pub(super) async fn closed(&mut self) {
         match &mut self.watch {
             SentinelWatch::Http(connection) => {
@@ -77,7 +78,7 @@ impl SentinelConnection {
         }
     }
 
-    /// The connection for another request, if it takes one.
+    /// The connection for another request, if it is an HTTP/1 connection.
     pub(super) fn into_http(self) -> Option<(ProbeConnection, Option<u64>)> {
         match self.watch {
             SentinelWatch::Http(connection) => Some((connection, self.listener)),
@@ -85,7 +86,7 @@ impl SentinelConnection {
         }
     }
 
-    /// The session for another call, if it is one.
+    /// The session for another call, if it is an HTTP/2 session.
     pub(super) fn into_session(self) -> Option<(ProbeSession, Option<u64>)> {
         match self.watch {
             SentinelWatch::Session(session) => Some((session, self.listener)),

@@ -1,4 +1,4 @@
-//! The life of one prober: wait, probe, report; notice the sentinel's end in between.
+//! Task of one prober: waits, probes and reports; in between it watches for the end of the sentinel.
 
 use std::future::pending;
 use std::sync::{Arc, LazyLock};
@@ -20,26 +20,26 @@ use crate::net::connect_fault::ConnectFault;
 use crate::rt::clock;
 use crate::rt::syscall::open_files;
 
-/// So many probes open a connection at the same time: an eighth of the descriptors that there may be, each taking up to
-/// two. When tens of thousands of backends come at once, as from the last run's state, the listeners, clients and
-/// requests need the others.
-static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
+/// Limits how many probes open a connection at the same time: to an eighth of the descriptors that this process may
+/// have, as each probe takes up to two. When tens of thousands of backends appear at once, as from the last run's
+/// state, the listeners, clients and requests need the rest.
+static CONNECT_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| {
     let share = open_files().and_then(|most| usize::try_from(most / 8).ok());
     let share = share.unwrap_or(usize::MAX);
-    Semaphore::new(share.clamp(LEAST, Semaphore::MAX_PERMITS))
+    Semaphore::new(share.clamp(MIN_PERMITS, Semaphore::MAX_PERMITS))
 });
 
-/// No fewer than this, however few descriptors there are.
-const LEAST: usize = 128;
+/// Least number of probes at a time, however few descriptors there are.
+const MIN_PERMITS: usize = 128;
 
-/// The least time between the starts of two probes, whatever asks for them.
-const SPACING: Duration = Duration::from_millis(20);
-/// A sentinel that the peer closes sooner than this is of no use…
+/// Least time between the starts of two probes, whatever asks for them.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
+/// A sentinel that the peer closes within this time is of no use…
 const SHORT_LIFE: Duration = Duration::from_secs(1);
-/// …and after so many of them in a row (an app that closes every connection would be probed in a circle)…
+/// …and after this many of them in a row…
 const SHORT_LIVES: u32 = 3;
-/// …none is kept for this long.
-const WITHOUT: Duration = Duration::from_secs(60);
+/// …none is kept for this long: an app that closes every connection would otherwise be probed in an endless loop.
+const SENTINEL_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct ProbeTask {
     target: ProbeTarget,
@@ -47,18 +47,18 @@ pub(super) struct ProbeTask {
     reporter: Arc<dyn ProbeReport>,
     wake: Arc<Notify>,
     http: Option<HttpProbe>,
-    /// Neither of the two: the TCP check.
+    /// `None` in both: the TCP check.
     grpc: Option<GrpcProbe>,
-    /// The app knows no health URL: a TCP check takes its place.
+    /// Whether the app has no health URL, so that a TCP check is made instead.
     fallen_back: bool,
     told_fallback: bool,
     told_shortage: bool,
     sentinel: Option<SentinelConnection>,
     short_lives: u32,
     without_until: Option<Instant>,
-    /// When the last probe began.
+    /// Start of the last probe.
     last: Option<Time>,
-    /// The listening socket that the last probe reached, where that is known.
+    /// The listening socket that the last probe reached, if it is known.
     listener: Option<u64>,
 }
 
@@ -105,8 +105,8 @@ impl ProbeTask {
         }
     }
 
-    /// A new backend is probed at once. One that takes requests has only got another prober, as all of its pool have:
-    /// they take their turns within the first interval, not all at the same moment.
+    /// Start of the first probe. A new backend is probed at once. A backend that takes requests already only has a new
+    /// prober, as has its whole pool; so these start at random moments within the first interval.
     fn first_turn(&self) -> Time {
         match self.target.endpoint.gate.is_closed() {
             true => clock::now(),
@@ -114,7 +114,7 @@ impl ProbeTask {
         }
     }
 
-    /// Waits for the next turn, or for what makes it come earlier.
+    /// Waits for the next probe's time, or for an event that makes it start earlier.
     async fn wait(&mut self, mut next: Time) -> NextProbe {
         loop {
             tokio::select! {
@@ -139,7 +139,7 @@ impl ProbeTask {
         }
     }
 
-    /// `None`: given up, because a drain began, which this probe could say nothing about.
+    /// Makes one probe. `None`: it was abandoned because a drain began, about which it could say nothing.
     async fn probe(&mut self, resolver: &AddressResolver) -> Option<ProbeAnswer> {
         let may_keep = self.cadence.borrow_and_update().keep;
         let keep = may_keep
@@ -150,10 +150,10 @@ impl ProbeTask {
         let (target, http, grpc) = (&self.target, &self.http, &self.grpc);
         let fallen_back = self.fallen_back;
         let probe = async {
-            // One that has its connection already opens none.
+            // A probe on a kept connection opens none, and needs no permit.
             let _turn = match sentinel {
                 Some(_) => None,
-                None => TURNS.acquire().await.ok(),
+                None => CONNECT_PERMITS.acquire().await.ok(),
             };
             match (http, grpc) {
                 (Some(http), _) if !fallen_back => {
@@ -165,7 +165,7 @@ impl ProbeTask {
         };
         tokio::select! {
             answer = probe => Some(answer),
-            // Dropping the probe closes its connection: nothing of ours may be open in a drain.
+            // Dropping the probe closes its connection: lameduck may have none open to a draining backend.
             () = keeping_ends(&mut self.cadence), if may_keep => None,
         }
     }
@@ -177,7 +177,7 @@ impl ProbeTask {
         self.sentinel = answer.kept.take();
         let is_another = |known| answer.listener.is_some_and(|now| now != known);
         if self.listener.is_some_and(is_another) {
-            // Another process listens now, and may know the health URL.
+            // Another process listens now, which may have the health URL.
             self.fallen_back = false;
         }
         self.listener = answer.listener.or(self.listener);
@@ -189,7 +189,7 @@ impl ProbeTask {
                     answer.detail, answer.fault.map_or("", ConnectFault::remedy)
                 );
             }
-            // For people only: it says nothing about the backend.
+            // This line is only for users: it says nothing about the backend.
             let detail = format!("{}; its health is not known", answer.detail);
             let key = self.target.endpoint.key;
             self.reporter.report(key, BackendEvent::Tick, detail);
@@ -201,7 +201,7 @@ impl ProbeTask {
         self.target.endpoint.counters.probes.ended(probe, took);
         match probe {
             ProbeResult::Pass => self.target.endpoint.suspicion.clear(began),
-            // It may have moved.
+            // The backend may have moved to another address.
             ProbeResult::Timeout | ProbeResult::Reset | ProbeResult::Refused => {
                 self.target.endpoint.address_doubts.notify_one()
             }
@@ -218,19 +218,19 @@ impl ProbeTask {
         );
     }
 
-    /// Without a `[pool.health]` section, an app that knows no `/health` is checked by connecting to it.
+    /// Without a `[pool.health]` section, an app that has no `/health` is checked by a connect.
     fn fall_back_to_connect(
         &mut self,
         probe: ProbeResult,
         detail: String,
     ) -> (ProbeResult, String) {
         match (probe, &self.http) {
-            // The process is gone. The next one may know the health URL.
+            // The process has stopped. The next one may have the health URL.
             (ProbeResult::Refused, _) => self.fallen_back = false,
             (ProbeResult::Status(404 | 405 | 501), Some(http)) if !self.target.health.explicit => {
                 self.fallen_back = true;
                 let path = http.path().to_owned();
-                // Its connection was an HTTP one; the TCP check makes its own.
+                // The kept connection was for HTTP; the TCP check opens its own.
                 self.sentinel = None;
                 if !std::mem::replace(&mut self.told_fallback, true) {
                     tracing::warn!(
@@ -259,15 +259,15 @@ impl ProbeTask {
         };
         if self.short_lives >= SHORT_LIVES {
             self.short_lives = 0;
-            self.without_until = Some(Instant::now() + WITHOUT);
+            self.without_until = Some(Instant::now() + SENTINEL_PAUSE);
         }
         self.report_closed();
     }
 
     fn report_closed(&mut self) {
-        // Before the registry is notified, which takes longer.
+        // Reported first, because notifying the registry takes longer.
         self.target.endpoint.suspicion.raise();
-        // Perhaps the process goes, and the next one knows the health URL.
+        // The process may be stopping, and the next one may have the health URL.
         self.fallen_back = false;
         self.reporter.report(
             self.target.endpoint.key,
@@ -277,18 +277,18 @@ impl ProbeTask {
     }
 
     fn next_turn(&self) -> Time {
-        let interval = self.cadence.borrow().interval.max(SPACING);
+        let interval = self.cadence.borrow().interval.max(MIN_INTERVAL);
         self.last
             .map_or_else(clock::now, |last| next_start(last, interval))
     }
 
     fn soonest_start(&self) -> Time {
         let now = clock::now();
-        self.last.map_or(now, |last| now.max(last + SPACING))
+        self.last.map_or(now, |last| now.max(last + MIN_INTERVAL))
     }
 }
 
-/// Waits until the peer closes the sentinel; says how long it had been idle. Without one it waits for ever.
+/// Waits until the peer closes the sentinel; returns how long it was idle. Without a sentinel it waits for ever.
 async fn sentinel_closed(sentinel: &mut Option<SentinelConnection>) -> Duration {
     match sentinel {
         Some(sentinel) => {
@@ -302,7 +302,7 @@ async fn sentinel_closed(sentinel: &mut Option<SentinelConnection>) -> Duration 
 /// Waits until no connection may be kept any more.
 async fn keeping_ends(cadence: &mut watch::Receiver<ProbeCadence>) {
     if cadence.wait_for(|cadence| !cadence.keep).await.is_err() {
-        // The sender is gone; the wait between probes sees that and stops.
+        // The sender was dropped; the wait between probes notices that, and stops.
         pending::<()>().await;
     }
 }

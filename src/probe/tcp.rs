@@ -1,4 +1,4 @@
-//! The TCP check: a backend that accepts a connection is healthy.
+//! The TCP health check: a backend that accepts a connection is healthy.
 
 use tokio::time::{Instant, timeout_at};
 
@@ -9,9 +9,9 @@ use super::verdict::ProbeAnswer;
 use crate::core::backend::ProbeResult;
 use crate::tls::upstream::Alpn;
 
-/// One probe, on a connection of its own, which is closed at once: an open one on which nothing was ever sent would
-/// occupy an app that serves one connection at a time (gunicorn's default worker, wsgiref), for as long as it stays.
-/// The end of such a process is noticed by traffic and by the next probe.
+/// Makes one probe on a connection of its own, which is closed at once. An open connection without any request would
+/// block an app that serves one connection at a time (gunicorn's default worker, wsgiref). The end of such a process is
+/// noticed by traffic and by the next probe.
 pub(super) async fn probe(target: &ProbeTarget, resolver: &AddressResolver) -> ProbeAnswer {
     let began = Instant::now();
     let deadline = began + target.health.timeout;

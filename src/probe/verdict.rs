@@ -1,4 +1,4 @@
-//! What became of one probe.
+//! Result of one probe.
 
 use std::io;
 
@@ -7,20 +7,20 @@ use crate::core::backend::ProbeResult;
 use super::sentinel::SentinelConnection;
 use crate::net::connect_fault::ConnectFault;
 
-/// One probe's result.
+/// Result of one probe.
 #[derive(Debug)]
 pub(super) struct ProbeAnswer {
-    /// For the core. `None`: it says nothing about the backend (a fault on our side).
+    /// Result for the core; `None`: it says nothing about the backend, because this proxy lacked something.
     pub(super) probe: Option<ProbeResult>,
-    /// For people.
+    /// Description for users.
     pub(super) detail: String,
-    /// The listening socket behind the connection that was used, where known.
+    /// The listening socket that accepted the connection, if it is known.
     pub(super) listener: Option<u64>,
     /// The connection, if it can be kept.
     pub(super) kept: Option<SentinelConnection>,
-    /// The kept connection turned out to be closed by the peer.
+    /// Whether the peer had closed the kept connection.
     pub(super) sentinel_died: bool,
-    /// The connect's failure, if there was one.
+    /// Reason why the connect failed, if it did.
     pub(super) fault: Option<ConnectFault>,
 }
 
@@ -36,7 +36,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// The verdict on a failed connect.
+    /// The result that a failed connect means.
     pub(super) fn of_connect(error: &io::Error) -> Self {
         let fault = ConnectFault::of(error);
         let answer = match fault {
@@ -44,7 +44,7 @@ impl ProbeAnswer {
                 probe: None,
                 ..Self::new(ProbeResult::Timeout, format!("can't probe: {error}"))
             },
-            // Slow, not gone.
+            // A time-out means slow, and not gone.
             ConnectFault::QueueFull => Self::new(ProbeResult::Timeout, "the accept queue is full"),
             ConnectFault::Refused => Self::new(ProbeResult::Refused, "connection refused"),
             ConnectFault::NoSocket => Self::new(ProbeResult::Refused, "the socket does not exist"),
@@ -59,7 +59,7 @@ impl ProbeAnswer {
         }
     }
 
-    /// The backend's name leads nowhere: `why` in the resolver's words.
+    /// The backend's name can't be resolved; `why` is in the resolver's words.
     pub(super) fn unresolved(why: &str) -> Self {
         Self {
             fault: Some(ConnectFault::NoAddress),
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connect_errors() {
+    fn connect_errors_become_probe_results() {
         let probe = |code| ProbeAnswer::of_connect(&io::Error::from_raw_os_error(code)).probe;
         assert_eq!(probe(libc::ECONNREFUSED), Some(ProbeResult::Refused));
         assert_eq!(probe(libc::ENOENT), Some(ProbeResult::Refused));
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(probe(libc::EAGAIN), Some(ProbeResult::Timeout));
         assert_eq!(probe(libc::EHOSTUNREACH), Some(ProbeResult::Reset));
         assert_eq!(probe(libc::ECONNRESET), Some(ProbeResult::Reset));
-        // The proxy's own shortage must not take backends out.
+        // A shortage of this proxy must not take backends out.
         assert_eq!(probe(libc::EMFILE), None);
         assert_eq!(probe(libc::EADDRNOTAVAIL), None);
     }

@@ -1,5 +1,5 @@
-//! What the registry reports: answers to requests, the ends of drains, and events. All of it goes out after the
-//! snapshot is published.
+//! Sends out the registry's reports, after the snapshot is published: answers to requests, the ends of drains, and
+//! events.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::core::drain::DrainOutcome;
 use crate::rt::clock;
 
 impl RegistryWriter {
-    /// A drain ended: answers the requests that wait for it, and removes a backend that leaves.
+    /// Announces the end of a drain: answers the requests that wait for it, and removes a backend that leaves.
     pub(super) fn announce(&mut self, key: BackendKey, outcome: DrainOutcome) {
         let Some(pool) = self.home_mut(key) else {
             return;
@@ -41,7 +41,8 @@ impl RegistryWriter {
         }
     }
 
-    /// The end of a drain is announced when it comes; a later request is answered at once.
+    /// Answers at once if the backend is drained already. (The end of a drain is announced when it comes; this is for
+    /// requests that come later.)
     pub(super) fn answer_if_drained(&mut self, key: BackendKey) {
         let drained = self.home_mut(key).is_some_and(|pool| {
             let member = pool.members.get(&key);
@@ -53,12 +54,12 @@ impl RegistryWriter {
         }
     }
 
-    /// Answers when the snapshot is out. The receiver may be gone by then.
+    /// Answers a request after the snapshot is published. The receiver may be gone by then.
     pub(super) fn reply<T: Send + 'static>(&mut self, to: oneshot::Sender<T>, answer: T) {
         self.outbox.push(Box::new(move || drop(to.send(answer))));
     }
 
-    /// Sends an event to all subscribers, when the snapshot is out.
+    /// Sends an event to all subscribers, after the snapshot is published.
     pub(super) fn event(
         &mut self,
         kind: &str,

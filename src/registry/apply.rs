@@ -1,4 +1,5 @@
-//! Pools and backends come and go: by the configuration, by registrations, and from the last run's kept state.
+//! Adds and removes pools and backends: as the configuration says, as callers register them, and from the state that
+//! the last run kept.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,17 +26,17 @@ use crate::core::drain::{DrainActor, OpenDrain};
 use crate::registry::routes::RouteTable;
 use crate::rt::clock::{self, ClockReading};
 
-/// People are told of so many registrations that could not be restored, and how many more there are.
+/// Most registrations that could not be restored and are logged by name; of the others, only the number is logged.
 const TOLD: usize = 10;
 
-/// A kept drain whose backend does not come back is forgotten after this time.
+/// Age at which a kept drain is forgotten if its backend has not come back.
 const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl RegistryWriter {
     /// Makes pools and backends agree with a configuration, and returns what changed.
     pub(super) fn apply(&mut self, config: Arc<Config>) -> Vec<ConfigChange> {
         let now = clock::now();
-        // Before any pool is forgotten: requests that wait in it have to be routed again.
+        // Before any pool is removed: requests that wait in it have to be routed again.
         let queues = self.pools.iter().map(|pool| pool.queue().clone());
         self.reconfigured.extend(queues);
         self.handle.own.configure(&config);
@@ -48,7 +49,8 @@ impl RegistryWriter {
                 .position(|state| *state.name == *pool.name)
             {
                 Some(index) => {
-                    // A pool that was about to go stays the same pool: requests that wait in it are not affected.
+                    // A pool that was about to be removed stays the same pool: requests that wait in it are not
+                    // affected.
                     let back = self.pools[index].reconfigure(wanted, &*self.probing);
                     self.tell_outliers(index, back);
                     index
@@ -61,7 +63,7 @@ impl RegistryWriter {
             };
             self.pools[index].set_zone(config.server.zone.as_deref());
             let difference = self.pools[index].compare(pool);
-            // New backends first: a name must not be without a backend in between.
+            // New backends first: there must be no time in which a name has no backend.
             for joining in difference.joining {
                 self.add(index, joining);
             }
@@ -95,7 +97,8 @@ impl RegistryWriter {
         changes
     }
 
-    /// Registers a backend, or moves it to another address: the old one drains, under the same name.
+    /// Registers a backend, or moves it to another address: the backend at the old address drains, under the same
+    /// name.
     pub(super) fn register(
         &mut self,
         pool: &str,
@@ -132,7 +135,7 @@ impl RegistryWriter {
                 member.zone.clone_from(&request.zone);
             }
             (state.dirty, state.unsaved) = (true, true);
-            // A registration of a backend that is ready, or about to be, changes nothing.
+            // Registering a backend again that is ready or starting changes nothing.
             if !matches!(
                 state.state(key),
                 Some(DerivedState::Ready | DerivedState::Starting)
@@ -191,7 +194,7 @@ impl RegistryWriter {
         Ok(())
     }
 
-    /// Adds a backend under the drains that were kept for it; says how it is shown.
+    /// Adds a backend, with the drains that were kept for it; returns the name under which it is shown.
     pub(super) fn add(&mut self, index: usize, mut joining: JoiningBackend) -> String {
         let key = BackendKey(self.next_key);
         self.next_key += 1;
@@ -206,9 +209,9 @@ impl RegistryWriter {
             .drains
             .extend(kept.iter().map(persist::DrainRecord::restored));
         let known = self.hand_over.take_known(&name, &joining);
-        // Requests that the process before this one has in flight there are waited for.
+        // Waits for requests that the previous process has in flight on this backend.
         let busy = known.as_ref().is_some_and(|known| known.busy) && self.has_predecessor();
-        // And so are clients that still have a session there.
+        // Waits also for clients that still have a session on it.
         let finishes = known
             .as_ref()
             .is_some_and(|known| known.up && !known.finishing.is_empty());
@@ -241,7 +244,7 @@ impl RegistryWriter {
         self.leave_by(DrainActor::Config, key, deadline, reason);
     }
 
-    /// The same, as `actor` wants it.
+    /// Drains a backend and removes it afterwards, as `actor` orders.
     pub(super) fn leave_by(
         &mut self,
         actor: DrainActor,
@@ -260,7 +263,7 @@ impl RegistryWriter {
         self.answer_if_drained(key);
     }
 
-    /// Removes a backend that has left; requests that waited for it have been answered.
+    /// Removes a backend that has drained; requests that waited for its drain have been answered.
     pub(super) fn remove(&mut self, key: BackendKey) {
         let Some(pool) = self.home_mut(key) else {
             return;
@@ -297,7 +300,7 @@ impl RegistryWriter {
         self.clear_retired();
     }
 
-    /// Forgets retired pools whose last backend has left.
+    /// Removes retired pools whose last backend is gone.
     fn clear_retired(&mut self) {
         let before = self.pools.len();
         self.pools
@@ -311,18 +314,18 @@ impl RegistryWriter {
         }
     }
 
-    /// Remembers the drains that the last run kept, for backends that are about to be added, and for those that come
-    /// later: a restart of the proxy must not open what an operator has closed.
+    /// Keeps the drains of the last run, for backends that are about to be added and for those added later: a restart
+    /// of the proxy must not undo a drain that an operator has ordered.
     pub(super) fn remember_kept_drains(&mut self, mut drains: Vec<KeptDrain>) {
         let (now, wall) = (clock::now(), SystemTime::now());
-        // The right to a roll ended with the last run, and the client that ran it may be gone.
+        // The lease of a roll ended with the last run, and the client that held it may be gone.
         for kept in &mut drains {
             if roll::is_of_a_roll(&kept.drain.order()) {
                 kept.drain.limit_expiry(wall + roll::LEFT_BEHIND);
             }
         }
         drains.retain(|kept| {
-            // One that has expired asks for fresh passes, and so does a start.
+            // An expired drain and a start of the proxy ask for the same: that the backend passes its probes again.
             let expired = kept.drain.order().expires.is_some_and(|at| at <= now);
             let age = wall.duration_since(kept.drain.since()).unwrap_or_default();
             !expired && age < FORGET
@@ -330,7 +333,7 @@ impl RegistryWriter {
         self.kept.extend(drains);
     }
 
-    /// Registers again what the last run had registered.
+    /// Registers again the backends that were registered in the last run.
     pub(super) fn register_again(&mut self, registrations: Vec<persist::KeptRegistration>) {
         let mut refused = 0;
         for kept in registrations {
@@ -354,7 +357,7 @@ impl RegistryWriter {
         }
     }
 
-    /// What has to survive a restart of the proxy.
+    /// Returns the state that has to survive a restart of the proxy.
     pub(super) fn state_to_keep(&self) -> persist::KeptState {
         let clock = ClockReading::take();
         let mut state = persist::KeptState {
@@ -373,7 +376,7 @@ impl RegistryWriter {
 }
 
 impl persist::DrainRecord {
-    /// A drain as it was. Nothing that it could cut is in flight in this run.
+    /// Returns the drain as it was. In this run, no request is in flight that it could cut.
     pub(super) fn restored(&self) -> OpenDrain {
         self.order().opened(clock::from_wall(self.since()))
     }

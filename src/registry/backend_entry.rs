@@ -1,4 +1,4 @@
-//! One backend as the registry keeps it: its source, its prober, and the requests that wait for it.
+//! A backend as the registry keeps it: its source, its prober, and the requests that wait for its drain.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::core::restart::RestartRecorder;
 use crate::net::serving::ServingProcesses;
 use crate::rt::clock;
 
-/// Where a backend came from.
+/// Source of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BackendSource {
-    /// The configuration file (or `--backend`).
+    /// The configuration file, or `--backend`.
     Config,
-    /// `register` or the API.
+    /// The `register` command, or the API.
     Api,
     /// A launcher's lease.
     Lease,
@@ -43,63 +43,63 @@ impl BackendSource {
     }
 }
 
-/// A request that waits for a drain's end.
+/// A request that waits for the end of a drain.
 pub(super) type DrainWaiter = oneshot::Sender<DrainResponse>;
 
-/// One backend, with what the core does not need to know.
+/// A backend, with everything that the core does not need to know.
 pub(super) struct BackendEntry {
-    /// The data plane's side.
+    /// The backend as the data plane sees it.
     pub endpoint: Arc<Endpoint>,
-    /// Its name without `~2`. Among those that stay, it is unique in the pool.
+    /// Name without `~2`. Unique in the pool among backends that are not leaving.
     pub base: String,
-    /// Where it came from.
+    /// Where the backend came from.
     pub source: BackendSource,
-    /// The source that names it, where one does.
+    /// The discovery source that names the backend, if one does.
     pub discovery: Option<Arc<str>>,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     pub is_backup: bool,
-    /// Where it is.
+    /// Zone in which the backend runs.
     pub zone: Option<String>,
-    /// The lease that it is there for.
+    /// The lease under which the backend was added, if any.
     pub tenure: Option<LeaseRecord>,
-    /// The user whose it is, where it came through the socket for apps.
+    /// User (uid) that owns the backend, if it was registered through the socket for apps.
     pub owner: Option<u32>,
-    /// Its prober.
+    /// Prober of the backend.
     pub prober: Box<dyn BackendProber>,
-    /// What the prober was last told.
+    /// Cadence that the prober was last given.
     pub cadence: ProbeCadence,
-    /// The last probe, for people.
+    /// Result of the last probe, as text.
     pub last_probe: Option<String>,
-    /// The first probe has ended.
+    /// Whether the first probe has ended.
     pub probed: bool,
-    /// Those who wait for the drain's end.
+    /// Requests that wait for the end of the drain.
     pub waiters: Vec<DrainWaiter>,
-    /// What the last deadline has cut.
+    /// Requests that the last deadline cut.
     pub cut: InFlight,
-    /// Since when it has been in its state.
+    /// Time at which the backend entered its present state.
     pub state_since: Time,
-    /// Since when it drains.
+    /// Time at which the present drain began.
     pub draining_since: Option<Time>,
-    /// It goes when it has drained, and nothing brings it back.
+    /// Whether the backend is removed once it has drained; this can't be undone.
     pub leaving: bool,
-    /// By drain: the processes whose end it waits for.
+    /// For each drain, the processes whose end it waits for.
     pub awaited: BTreeMap<(DrainActor, String), ServingProcesses>,
-    /// What processes before this one have sent to it.
+    /// Requests that previous processes have sent to the backend.
     pub requests_before: u64,
-    /// It gets no new requests for a while, though it is ready.
+    /// Present ejection, if any: the backend gets no new requests for a while, although it is ready.
     pub ejection: Option<Ejection>,
-    /// Writes its restarts down.
+    /// Records the backend's restarts.
     pub recorder: RestartRecorder,
 }
 
 impl BackendEntry {
-    /// Adds a request that waits for the drain's end. Those whose clients have gone are dropped.
+    /// Adds a request that waits for the end of the drain. Drops those whose clients have gone.
     pub(super) fn wait(&mut self, waiter: DrainWaiter) {
         self.waiters.retain(|waiter| !waiter.is_closed());
         self.waiters.push(waiter);
     }
 
-    /// The answer for the requests that wait.
+    /// Returns the answer for the requests that wait.
     pub(super) fn ending(&self, outcome: DrainOutcome) -> DrainResponse {
         let waited = self
             .draining_since
@@ -124,8 +124,8 @@ impl BackendEntry {
         }
     }
 
-    /// Whether a drain concerns the backend's name, and not only what is behind it now: the app's own word and
-    /// a lease's drain end with the process, and so does what its source says of it.
+    /// Whether a drain applies to the backend's name, and not only to the process behind it now: drains that the app,
+    /// a lease or a discovery source has ordered end with that process.
     pub(super) fn outlives(&self, drain: &OpenDrain) -> bool {
         let leases =
             |tenure: &LeaseRecord| drain.actor == DrainActor::Supervisor && drain.id == tenure.id();
@@ -133,13 +133,13 @@ impl BackendEntry {
         drain.actor != DrainActor::App && !is_of_source && !self.tenure.as_ref().is_some_and(leases)
     }
 
-    /// Requests that were sent to it, by this process and those before it.
+    /// Returns the number of requests that were sent to the backend, by this process and previous ones.
     pub(super) fn requests(&self) -> u64 {
         let own = self.endpoint.counters.requests();
         self.requests_before.saturating_add(own)
     }
 
-    /// Passes a changed cadence on.
+    /// Passes a new cadence on to the prober.
     pub(super) fn set_cadence(&mut self, cadence: ProbeCadence) {
         let to_do = |cadence: ProbeCadence| (cadence.interval, cadence.keep);
         if to_do(self.cadence) != to_do(cadence) {
@@ -148,7 +148,7 @@ impl BackendEntry {
         }
     }
 
-    /// As people see it.
+    /// Returns the backend as the API shows it.
     pub(super) fn view(&self, backend: &BackendState) -> BackendView {
         let in_flight = self.endpoint.gate.in_flight();
         BackendView {
@@ -184,7 +184,7 @@ impl BackendEntry {
     }
 }
 
-/// As people see it.
+/// Returns the ejection as the API shows it.
 pub(super) fn shown_ejection(ejection: &Ejection) -> EjectionView {
     let shown = |at| clock::rfc3339(clock::wall(at));
     EjectionView {

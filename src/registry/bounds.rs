@@ -1,5 +1,5 @@
-//! How much one caller may make the registry keep: every text and every number that comes in from outside has its
-//! bound here.
+//! Limits on what one caller can make the registry keep: every text and every number that comes from outside has its
+//! limit here.
 
 use super::endpoint::BackendKey;
 use super::handle::RegistryError;
@@ -8,24 +8,24 @@ use crate::core::drain::DrainSpec;
 
 /// Longest reason of a drain, a lame duck or a roll, in characters: it is shown in a line of `status`.
 pub const MAX_REASON: usize = 500;
-/// Longest id of a drain and nonce of a lease, in bytes.
+/// Longest ID of a drain and longest nonce of a lease, in bytes.
 pub const MAX_ID: usize = 128;
 /// Longest address of a registration, in bytes: a host name with its port, or a socket's path.
 pub const MAX_ADDRESS: usize = 300;
-/// Open drains of one backend.
+/// Most open drains of one backend.
 pub const MAX_DRAINS: usize = 64;
-/// Backends that may be registered, besides those of the configuration. Each is probed and takes some 10 KiB; nobody has
-/// so many, and a client that makes up names must not fill the memory.
+/// Most backends that may be registered, besides those of the configuration. Each is probed and takes some 10 KiB.
+/// Real set-ups need far fewer; a client that makes up names must not fill the memory.
 pub const MAX_BACKENDS: usize = 100_000;
-/// Backends that one user may have registered through the socket for apps.
+/// Most backends that one user may have registered through the socket for apps.
 pub const MAX_OWNED: usize = 4096;
-/// Drains that are kept for names whose backends have left.
+/// Most drains that are kept for names whose backends are gone.
 pub(super) const MAX_KEPT: usize = 10_000;
 
 /// Refuses a reason that is too long.
 ///
 /// # Errors
-/// How long it may be.
+/// States the longest permitted length.
 pub fn check_reason(reason: Option<&str>) -> Result<(), RegistryError> {
     let length = reason.unwrap_or_default().chars().count();
     match length > MAX_REASON {
@@ -36,7 +36,7 @@ pub fn check_reason(reason: Option<&str>) -> Result<(), RegistryError> {
     }
 }
 
-/// Refuses an id (or a nonce) that is too long, or has a control character in it.
+/// Refuses an ID or nonce that is too long or contains a control character.
 pub(super) fn check_id(what: &str, id: Option<&str>) -> Result<(), RegistryError> {
     let id = id.unwrap_or_default();
     if id.len() > MAX_ID {
@@ -53,7 +53,7 @@ pub(super) fn check_id(what: &str, id: Option<&str>) -> Result<(), RegistryError
     }
 }
 
-/// Refuses an address that no host name and no path can be.
+/// Refuses an address that can be neither a host name nor a path.
 pub(super) fn check_address(address: &str) -> Result<(), RegistryError> {
     let length = address.len();
     match length > MAX_ADDRESS {
@@ -65,7 +65,8 @@ pub(super) fn check_address(address: &str) -> Result<(), RegistryError> {
 }
 
 impl RegistryWriter {
-    /// Refuses a drain more than one backend may have. One that takes the place of an earlier one is none more.
+    /// Refuses a drain if the backend has the most it may have. A drain that replaces an earlier one does not count
+    /// as new.
     pub(super) fn check_drains(
         &self,
         key: BackendKey,
@@ -89,7 +90,7 @@ impl RegistryWriter {
         )))
     }
 
-    /// Refuses a registration when there are too many backends, of all or of one user.
+    /// Refuses a registration if there are too many registered backends, in total or of one user.
     pub(super) fn check_room(&self, owner: Option<u32>) -> Result<(), RegistryError> {
         let configured = self.config.pools.iter().map(|pool| pool.backends.len());
         let here = self.homes.len();

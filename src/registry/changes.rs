@@ -1,4 +1,4 @@
-//! What changed, for operators: remembered, logged, and sent to subscribers.
+//! Records changes for operators: keeps them, logs them, and sends them to subscribers.
 
 use super::endpoint::BackendKey;
 use super::live_figures::MOST_LINES;
@@ -8,14 +8,14 @@ use crate::config::ConfigChange;
 use crate::config::diff::ChangeOutline;
 use crate::rt::clock;
 
-/// Who has changed something.
+/// Author of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChangeAuthor {
     /// A reload of the configuration.
     Reload,
-    /// A source of backends.
+    /// A discovery source.
     Discovery,
-    /// `register`, `deregister`, or the API.
+    /// The `register` or `deregister` command, or the API.
     Api,
     /// A launcher's lease.
     Launcher,
@@ -32,13 +32,13 @@ impl ChangeAuthor {
     }
 }
 
-/// A backend, in a line of a change.
+/// Returns a backend's name and address, for a line of a change.
 pub(super) fn place(pool: &str, name: &str, address: &impl std::fmt::Display) -> String {
     format!("{pool}/{name} at {address}")
 }
 
 impl RegistryWriter {
-    /// Remembers a change, when the snapshot is out.
+    /// Records a change; it is shown once the snapshot is published.
     pub(super) fn remember_change(&mut self, by: ChangeAuthor, mut change: ChangeView) {
         if change.is_empty() {
             return;
@@ -51,7 +51,7 @@ impl RegistryWriter {
         }));
     }
 
-    /// Remembers that somebody has added a backend.
+    /// Records that `by` has added a backend.
     pub(super) fn remember_added(&mut self, by: ChangeAuthor, pool: &str, line: String) {
         let change = ChangeView {
             pool: Some(pool.to_owned()),
@@ -61,7 +61,7 @@ impl RegistryWriter {
         self.remember_change(by, change);
     }
 
-    /// Remembers that somebody takes a backend away.
+    /// Records that `by` has removed a backend.
     pub(super) fn remember_removed(&mut self, by: ChangeAuthor, pool: &str, line: String) {
         let change = ChangeView {
             pool: Some(pool.to_owned()),
@@ -71,7 +71,7 @@ impl RegistryWriter {
         self.remember_change(by, change);
     }
 
-    /// The same, of a backend that is still here; nothing where that was remembered already.
+    /// Records that `by` removes a backend that still drains; does nothing if that was recorded already.
     pub(super) fn remember_leaving(&mut self, by: ChangeAuthor, key: BackendKey) {
         let Some(pool) = self.home_mut(key) else {
             return;
@@ -84,7 +84,7 @@ impl RegistryWriter {
         self.remember_removed(by, &name, line);
     }
 
-    /// Remembers that somebody has changed a value.
+    /// Records that `by` has changed a value.
     pub(super) fn remember_value(&mut self, by: ChangeAuthor, pool: &str, value: ChangedValue) {
         if value.from == value.to {
             return;
@@ -97,7 +97,7 @@ impl RegistryWriter {
         self.remember_change(by, change);
     }
 
-    /// A source has changed its backends.
+    /// Reports that a source has changed its backends.
     pub(super) fn tell_discovered(&mut self, pool: &str, source: &str, mut change: ChangeView) {
         if change.is_empty() {
             return;
@@ -111,7 +111,7 @@ impl RegistryWriter {
         self.remember_change(ChangeAuthor::Discovery, change);
     }
 
-    /// A reload has changed this much.
+    /// Reports the changes of a reload.
     pub(super) fn tell_reloaded(&mut self, changes: &[ConfigChange]) {
         let mut change = ChangeView::default();
         for (place, one) in changes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The registry's messages: probe results, questions and changes.
+//! Commands of the registry's task: probe results, queries and changes.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::core::backend::BackendEvent;
 use crate::net::serving::ServingProcesses;
 use crate::rt::clock;
 
-/// What the registry's task is asked to do.
+/// A command to the registry's task.
 #[derive(Debug)]
 pub(super) enum RegistryCommand {
     Drain {
@@ -37,7 +37,7 @@ pub(super) enum RegistryCommand {
         name: String,
         request: DrainRequest,
         remove: bool,
-        /// The processes that serve the backends now, where the drain waits for their end.
+        /// If the drain waits for the end of processes: those that serve the backends now.
         serving: Vec<(BackendKey, ServingProcesses)>,
         owner: Option<u32>,
         reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, RegistryError>>,
@@ -267,7 +267,7 @@ impl RegistryWriter {
         let member = self
             .home_mut(key)
             .and_then(|pool| pool.members.get_mut(&key));
-        // A tick's is of a probe that could not be made.
+        // A `Tick` comes with the detail of a probe that could not be made.
         let seen = matches!(event, BackendEvent::Probed { .. } | BackendEvent::Tick);
         if let Some(member) = member {
             member.probed |= matches!(event, BackendEvent::Probed { .. });
@@ -331,7 +331,7 @@ impl RegistryWriter {
         Ok(endings)
     }
 
-    /// Says so when the drain of `name` has taken the pool's last ready backend.
+    /// Logs a warning if the drain of `name` has taken the pool's last ready backend.
     pub(super) fn warn_if_none_ready(&self, index: usize, eligible_before: usize, name: &str) {
         let state = &self.pools[index];
         if eligible_before > 0 && state.core.eligible() == 0 {
@@ -386,7 +386,7 @@ impl RegistryWriter {
         Ok(ended)
     }
 
-    /// The pool of this name.
+    /// Returns the index of the pool with this name.
     pub(super) fn index(&self, name: &str) -> Result<usize, RegistryError> {
         let is = |pool: &PoolState| &*pool.name == name && !pool.retired;
         self.pools.iter().position(is).ok_or_else(|| {
@@ -399,7 +399,7 @@ impl RegistryWriter {
         })
     }
 
-    /// The backends that `name` means.
+    /// Returns the backends that `name` refers to.
     pub(super) fn find(
         &self,
         pool: &str,
@@ -408,21 +408,23 @@ impl RegistryWriter {
         let index = self.index(pool)?;
         let keys = self.pools[index].keys_meant(name);
         if keys.is_empty() {
-            let members = &self.pools[index].members;
+            let state = &self.pools[index];
+            let members = &state.members;
             return Err(RegistryError::UnknownBackend {
                 pool: pool.to_owned(),
                 name: name.to_owned(),
                 known: listed(members.values().map(|member| &*member.endpoint.name)),
+                may_come: state.takes_arrivals(),
             });
         }
         Ok((index, keys))
     }
 }
 
-/// Pools that a wrong name is compared with.
+/// Most pools whose names are compared with a wrong name.
 const COMPARED: usize = 100;
 
-/// The list, and which of it may have been meant.
+/// Returns the list of names, with those most similar to `wrong`.
 pub(super) fn with_nearest<'a>(
     wrong: &str,
     names: impl Iterator<Item = &'a str>,

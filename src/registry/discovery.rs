@@ -1,8 +1,9 @@
-//! Backends of external sources: one command makes a source's backends agree with its set in force.
+//! Backends from discovery sources: one command makes a source's backends agree with its present set.
 //!
-//! Every backend has one owner: a source changes only its own. A name that the configuration, a registration, a lease
-//! or another source has is refused to it, for as long as that one stays. A source that the configuration no longer
-//! has leaves its backends behind until they are withdrawn, or another source of the pool names them.
+//! Every backend has one owner, and a source changes only its own backends. It can't use a name that belongs to the
+//! configuration, a registration, a lease or another source, for as long as the other backend stays. If a source is
+//! removed from the configuration, its backends stay until they are withdrawn or another source of the pool names
+//! them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,39 +25,40 @@ use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
 use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, OpenDrain};
 use crate::rt::clock;
 
-/// The id of the drain of a backend that terminates or isn't ready, according to its source.
+/// ID of the drain of a backend that, according to its source, is terminating or not ready.
 pub(super) const TERMINATING: &str = "discovery";
 
-/// What is in force of a source.
+/// The present set of a source.
 #[derive(Debug)]
 pub(super) struct SourceSet {
     pub pool: String,
     pub source: Arc<str>,
     pub set: Arc<DiscoveredSet<Address>>,
-    /// Whether backends that go stay until a new one is ready, where no other is.
+    /// Whether backends that are no longer in the set stay until a new one is ready, if no other backend is ready.
     pub is_patient: bool,
     pub reply: oneshot::Sender<Result<AppliedSet, RegistryError>>,
 }
 
-/// What has become of a source's set.
+/// Result of applying a source's set.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct AppliedSet {
-    /// Backends of the source that are there now.
+    /// Number of the source's backends that are there now.
     pub backends: usize,
-    /// Backends that are to go, and stay until one that has come is ready: the set is to be sent again.
+    /// Number of backends that stay, though no longer in the set, until a new one is ready: the set must be sent
+    /// again.
     pub waiting: usize,
-    /// Names that the source can't have, each with the reason: it may be over later.
+    /// Names that the source can't use, each with the reason, which may end later.
     pub refused: Vec<(String, String)>,
 }
 
 impl RegistryHandle {
-    /// Makes a source's backends agree with `set`. Those that come are probed before they get requests; those that go
-    /// drain first; one at another address is another process. With `is_patient`, those that go stay where nobody else is
-    /// ready, until one that has come is.
+    /// Makes a source's backends agree with `set`. New backends are probed before they get requests; backends that
+    /// are no longer in the set drain first; a backend with a new address counts as another process. With
+    /// `is_patient`, backends that are no longer in the set stay, if no other is ready, until a new one is ready.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownPool`]; [`RegistryError::Conflict`] if the pool's configuration doesn't have the source (any
-    /// more): then only an empty set is taken; those of [`RegistryHandle::pools`].
+    /// [`RegistryError::UnknownPool`]; [`RegistryError::Conflict`] if the pool's configuration doesn't have the
+    /// source (any more), unless the set is empty; the errors of [`RegistryHandle::pools`].
     pub async fn discovered(
         &self,
         pool: &str,
@@ -78,7 +80,7 @@ impl RegistryHandle {
     }
 }
 
-/// The owner of a name that a source asks for.
+/// Describes the owner of a name that a source asks for.
 fn holder(source: BackendSource, of: Option<&Arc<str>>) -> String {
     match (source, of) {
         (BackendSource::Config, _) => {
@@ -91,7 +93,7 @@ fn holder(source: BackendSource, of: Option<&Arc<str>>) -> String {
     }
 }
 
-/// Why somebody else can't change a backend of a source.
+/// Returns the error for a caller that tries to change a backend of a source.
 pub(super) fn is_discovered(pool: &str, name: &str, source: Option<&Arc<str>>) -> RegistryError {
     let source = source.map_or("discovery", |source| source);
     RegistryError::Conflict(format!(
@@ -101,13 +103,13 @@ pub(super) fn is_discovered(pool: &str, name: &str, source: Option<&Arc<str>>) -
 }
 
 impl PoolState {
-    /// Whether the configuration has this source.
+    /// Whether the configuration contains this source.
     pub(super) fn has_source(&self, source: &str) -> bool {
         let mut all = self.config.discovery.iter();
         !self.retired && all.any(|one| one.label() == source)
     }
 
-    /// The source of the backend of this name that stays, if it has one.
+    /// Returns the source of the backend with this name that is not leaving, if it has one.
     pub(super) fn source_of(&self, name: &str) -> Option<Arc<str>> {
         let member = self.members.get(&self.current(name)?)?;
         member.discovery.clone()
@@ -181,7 +183,7 @@ impl RegistryWriter {
                 self.adjust_discovered(index, key, name, backend, deadline, &mut change);
                 continue;
             }
-            // Another process under the same name, as if it had been registered again.
+            // A new address means another process under the same name, as if it had been registered again.
             let from = member.endpoint.address.to_string();
             if backend.is_serving() {
                 let drains = self.pools[index].inheritance(key);
@@ -222,13 +224,13 @@ impl RegistryWriter {
         let own =
             members.filter(|member| !member.leaving && member.discovery.as_ref() == Some(source));
         applied.backends = own.count();
-        // A restart while the source is away begins with them.
+        // If the proxy restarts while the source can't be reached, it begins with these backends.
         self.unsaved |= !change.is_empty();
         self.tell_discovered(pool, source, change);
         Ok(applied)
     }
 
-    /// A backend that was not there. The error says why it can't be.
+    /// Adds a backend that was not there. The error says why it can't be added.
     pub(super) fn add_discovered(
         &mut self,
         index: usize,
@@ -258,7 +260,7 @@ impl RegistryWriter {
         Ok(())
     }
 
-    /// A backend that is there already, at the same address.
+    /// Updates a backend that is there already, at the same address.
     fn adjust_discovered(
         &mut self,
         index: usize,
@@ -319,7 +321,7 @@ impl RegistryWriter {
                 reason: reason.to_owned(),
                 deadline: (is == DiscoveredState::Terminating).then_some(deadline),
                 until: DrainUntil::Resumed,
-                // The source's next answer ends it.
+                // The drain ends with the source's next answer.
                 expires: None,
             }),
             None => BackendEvent::Withdrawn {
@@ -330,7 +332,7 @@ impl RegistryWriter {
         self.step(key, event);
     }
 
-    /// Whether no backend would take requests if those that leave did so now, while a new one of the same source is
+    /// Whether no backend would take requests if the leaving ones left now, while a new backend of the same source is
     /// about to become ready.
     fn has_no_successor_yet(
         &self,
@@ -352,7 +354,7 @@ impl RegistryWriter {
         others.any(|(_, member)| !member.leaving && member.discovery.as_ref() == Some(source))
     }
 
-    /// Whether each source of the configuration has answered, or has failed to.
+    /// Whether each source in the configuration has answered or failed.
     pub(super) fn has_heard_all_sources(&self) -> bool {
         let mut pools = self.config.pools.iter();
         pools.all(|pool| {
@@ -368,7 +370,7 @@ pub(super) fn is_word_of_source(drain: &OpenDrain) -> bool {
     drain.actor == DrainActor::Supervisor && drain.id == TERMINATING
 }
 
-/// The order that ends with the backend's leaving, as `actor` wants it.
+/// Returns the event by which a backend drains and is then removed, as `actor` orders.
 pub(super) fn leaving_by(
     actor: DrainActor,
     reason: String,

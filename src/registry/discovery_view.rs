@@ -1,93 +1,93 @@
-//! The view of sources of backends, and of changes, for operators.
+//! Views of discovery sources and of changes, for operators.
 
 use serde::{Deserialize, Serialize};
 
-/// A source of a pool's backends. Times are RFC 3339, UTC.
+/// A discovery source of a pool's backends. Times are in RFC 3339, UTC.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct DiscoveryView {
-    /// Its type, and what it is asked: `file /etc/lameduck/app.json`.
+    /// Type of the source and what it reads: `file /etc/lameduck/app.json`.
     pub source: String,
-    /// `ok`; `waiting`: nothing has been heard yet; `failing`: it can't be asked, and the last answer stays; `doubted`: the
-    /// last answer lacks backends that are kept.
+    /// `ok`; `waiting`: no answer yet; `failing`: the source can't be queried, and its last answer stays in force;
+    /// `doubted`: the last answer lacks backends that are kept nevertheless.
     pub state: String,
-    /// Backends of it that are in force.
+    /// Number of backends from the source that are in force.
     pub backends: usize,
-    /// When its last answer came.
+    /// Time of its last answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<String>,
-    /// How long ago that was.
+    /// Age of its last answer, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_age_ms: Option<u64>,
-    /// That was in an earlier run of the proxy, whose backends are used until the source answers.
+    /// Whether the last answer came in an earlier run of the proxy. Its backends are used until the source answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_earlier_run: bool,
-    /// Since when it can't be asked.
+    /// Time since which the source can't be queried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<String>,
-    /// Why it can't be asked.
+    /// Why the source can't be queried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// Why the last answer was not believed as a whole.
+    /// Why the last answer was not applied in full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
-    /// Backends that the last answer lacks, and that are kept.
+    /// Number of backends that the last answer lacks and that are kept nevertheless.
     #[serde(default)]
     pub kept: usize,
-    /// When they go, if the answers go on lacking them; absent: not by themselves.
+    /// Time at which they are removed, if the source's answers still lack them; absent: not automatically.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_until: Option<String>,
-    /// Names that it can't have, because they have another owner.
+    /// Number of names that the source can't use because they have another owner.
     #[serde(default)]
     pub refused: usize,
-    /// The first of them, each with the reason.
+    /// The first refused names, each with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<String>,
 }
 
-/// What was changed at one moment.
+/// Changes that were made at the same time.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct ChangeView {
-    /// Its number: 1 is the first since the process started.
+    /// Sequence number: 1 is the first change since the process started.
     pub id: u64,
-    /// When, RFC 3339, UTC.
+    /// Time of the change, in RFC 3339, UTC.
     pub time: String,
-    /// Who changed it: `reload`, `discovery`, `api` or `launcher`.
+    /// Author of the change: `reload`, `discovery`, `api` or `launcher`.
     pub by: String,
-    /// With `discovery`: the source.
+    /// If the author is `discovery`: the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The pool; absent: several, or none.
+    /// The pool; absent if several are concerned, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// What has come.
+    /// What was added.
     pub added: Vec<String>,
-    /// What goes. Backends drain first.
+    /// What was removed. Backends drain first.
     pub removed: Vec<String>,
-    /// What is another now.
+    /// Values that changed.
     pub changed: Vec<ChangedValue>,
-    /// Lines that were left out, because there are so many.
+    /// Number of lines that were left out because there were too many.
     #[serde(default)]
     pub more: usize,
 }
 
-/// A value that was changed.
+/// A value that changed.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct ChangedValue {
-    /// Of what.
+    /// Name of the value.
     pub what: String,
-    /// Before.
+    /// Value before.
     pub from: String,
-    /// After.
+    /// Value after.
     pub to: String,
 }
 
 impl ChangeView {
-    /// Whether nothing was changed.
+    /// Whether the change is empty.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 
-    /// In one line: `2 added (a at 10.0.0.1:80, b at 10.0.0.2:80), 1 removed (c at 10.0.0.3:80)`.
+    /// Returns the change in one line: `2 added (a at 10.0.0.1:80, b at 10.0.0.2:80), 1 removed (c at 10.0.0.3:80)`.
     pub fn summary(&self) -> String {
         let changed: Vec<_> = self.changed.iter().map(ToString::to_string).collect();
         let lists = [
@@ -110,7 +110,7 @@ impl ChangeView {
     }
 }
 
-/// So many of each are named in one line.
+/// Most items of each kind that are named in the line.
 const SUMMED_UP: usize = 5;
 
 impl std::fmt::Display for ChangedValue {

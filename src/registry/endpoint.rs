@@ -1,4 +1,4 @@
-//! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
+//! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All of it is atomic.
 
 mod census;
 mod connection;
@@ -47,20 +47,20 @@ use crate::registry::endpoint::idle::IdleConnections;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{InterruptSet, ShutdownLevel};
 
-/// Idle connections kept per backend.
+/// Most idle connections kept per backend.
 const IDLE_SLOTS: usize = 512;
 
-/// A backend's failed handshakes are logged no more often than this.
+/// Minimum interval between log lines about failed handshakes with one backend.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
-/// The backend was warm before this process started.
+/// Value of `warm_since` for a backend that was warm before this process started.
 const ALWAYS: u64 = u64::MAX;
 
-/// Identity of a backend for the life of the process: never used twice.
+/// Identity of a backend for the life of the process; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendKey(pub u64);
 
-/// Where to connect to, resolved.
+/// The resolved address to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResolvedAddress {
     /// An IP address and port.
@@ -69,99 +69,101 @@ pub enum ResolvedAddress {
     Unix(std::path::PathBuf),
 }
 
-/// Events of a backend are waiting. One entry stands for all until the registry looks: however fast connections
-/// break, the queue holds one entry per backend.
+/// Signals that events of a backend are pending. There is one entry until the registry reads them: however fast
+/// connections break, the queue holds at most one entry per backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wakeup(pub BackendKey);
 
-/// What the data plane has to tell the registry about a backend.
+/// Events of a backend that the data plane reports to the registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EndpointEvents {
-    /// Requests that broke: their connections died before the responses were complete.
+    /// Requests that were lost: their connections broke before the responses were complete.
     pub lost: u32,
-    /// Traffic saw 503, refused or reset.
+    /// Whether traffic saw a 503, a refused connection or a reset.
     pub hint: bool,
-    /// A pooled connection was closed by its peer.
+    /// Whether the peer closed a pooled connection.
     pub peer_closed: bool,
-    /// Traffic had the errors in a row that make a case against it.
+    /// Whether traffic reached the limit of consecutive errors of an outlier.
     pub outlier: bool,
-    /// In this epoch the gate was closed, nothing in flight, and no connection of ours open.
+    /// Epoch in which the gate was closed, nothing was in flight, and no connection to the backend was open.
     pub quiet: Option<u64>,
 }
 
-/// The run-time side of one backend.
+/// The run-time state of one backend.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its identity.
+    /// Identity.
     pub key: BackendKey,
-    /// Its pool's name.
+    /// Name of its pool.
     pub pool: Arc<str>,
-    /// Its name as shown (`api-0`, `api-0~2`).
+    /// Name as shown (`api-0`, `api-0~2`).
     pub name: Arc<str>,
-    /// Its address as configured.
+    /// Address as configured.
     pub address: Address,
-    /// The address as a `Host` field has it.
+    /// The address as it is written in a `Host` header field.
     pub authority: Box<str>,
-    /// Closed bit and in-flight count.
+    /// Gate: closed bit and in-flight count.
     pub gate: Gate,
-    /// What those in flight have become.
+    /// Streams and upgrades among the requests in flight.
     pub kinds: InFlightByKind,
-    /// What is in flight for longest, determined only on request.
+    /// The oldest requests in flight, determined only on request.
     pub census: ConnectionCensus,
-    /// Every connection of ours to it, the probe's included.
+    /// All open connections to the backend, including the probe's.
     pub connections: InterruptSet,
-    /// Idle ones among them, ready for reuse.
+    /// Idle connections, ready for reuse.
     pub idle: IdleConnections<IdleConnection>,
-    /// Those that speak HTTP/2.
+    /// HTTP/2 sessions.
     pub sessions: BackendSessions,
-    /// Sessions of clients that stay with it, where its pool is sticky.
+    /// Client sessions that are bound to this backend, if its pool is sticky.
     pub holders: SessionHolders,
-    /// What it did so far.
+    /// Counters since the start.
     pub counters: BackendCounters,
-    /// It may be on its way out.
+    /// Whether the backend may be about to stop.
     pub suspicion: ClosingSuspicion,
-    /// How attempts on it ended, where its pool judges it by that.
+    /// How attempts on the backend ended, if its pool detects outliers.
     pub outcomes: OutcomeCounters,
-    /// How long its answers take, where its pool balances by that.
+    /// Average response time, if its pool balances by latency.
     pub latency: LatencyAverage,
-    /// What its restart costs, the one under way or the next.
+    /// Cost of the backend's restart: the present one, or the next.
     pub restart: ArcSwap<RestartMeter>,
-    /// The same of the last one that is over: attempts from before it may break later.
+    /// Cost of the last finished restart: attempts that began before its end may break later.
     pub past_restart: ArcSwapOption<RestartMeter>,
-    /// What was seen last of it.
+    /// Result of the last probe.
     pub last_probe: LastProbe,
-    /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
+    /// Whether the last probe was answered in HTTP/1.0, which has no chunked transfer coding (RFC 9112, section 6.1).
     pub is_http10: AtomicBool,
-    /// The number of its [`DerivedState`], for readers outside of the registry's task.
+    /// Number of its [`DerivedState`], for readers outside of the registry's task.
     state: AtomicU8,
     weight: AtomicU32,
     ready_since: AtomicU64,
-    /// Slow start counts from here: since it became ready, or came back from ejection.
+    /// Begin of its slow start: when it became ready, or when its ejection ended.
     warm_since: AtomicU64,
     resolved: ArcSwapOption<ResolvedAddress>,
-    /// A connect failed: its name may lead elsewhere by now.
+    /// Notified when a connection attempt failed: the host name may resolve to another address by now.
     pub address_doubts: Notify,
     transport: ArcSwap<Transport>,
-    /// How often the transport has changed.
+    /// Number of changes of the transport.
     transports: AtomicU32,
     epoch: AtomicU64,
     last_resort: AtomicBool,
     /// When a failure was last logged, in milliseconds plus one; 0: never.
     complained: AtomicU64,
-    /// A wake-up is on its way: what is noted below will be seen.
+    /// Whether a wake-up is pending: the events noted below will be read.
     told: AtomicBool,
     lost: AtomicU32,
     hinted: AtomicBool,
     peer_closed: AtomicBool,
-    /// One more than the epoch; 0: not quiet.
+    /// The epoch plus one; 0: not quiet.
     quiet: AtomicU64,
+    /// Whether connections that move to another process still count here.
+    counts_moved: AtomicBool,
     signals: UnboundedSender<Wakeup>,
-    /// Its pool's queue: requests that wait there are woken when there is room here.
+    /// Queue of its pool: requests that wait there are woken when this backend has capacity again.
     queue: Arc<HoldQueue>,
 }
 
 impl Endpoint {
-    /// A backend's run-time side; the gate starts closed.
+    /// Creates the run-time state of a backend. Its gate starts closed.
     pub fn new(
         key: BackendKey,
         pool: Arc<str>,
@@ -217,12 +219,13 @@ impl Endpoint {
             hinted: AtomicBool::new(false),
             peer_closed: AtomicBool::new(false),
             quiet: AtomicU64::new(0),
+            counts_moved: AtomicBool::new(false),
             signals,
             queue,
         }
     }
 
-    /// Its state, as the registry's task has last determined it.
+    /// Returns the state that the registry's task last determined.
     pub fn state(&self) -> DerivedState {
         let number = usize::from(self.state.load(Ordering::Relaxed));
         let state = DerivedState::ALL.get(number).copied();
@@ -233,17 +236,17 @@ impl Endpoint {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// Its share.
+    /// Returns the backend's weight.
     pub fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
     }
 
-    /// Changes its share; the balancer takes it from the next snapshot on.
+    /// Changes the weight; the balancer uses it from the next snapshot on.
     pub fn set_weight(&self, weight: u32) {
         self.weight.store(weight, Ordering::Relaxed);
     }
 
-    /// Notes that it became ready: slow start counts from here, too.
+    /// Notes that the backend became ready, which also begins its slow start.
     pub fn mark_ready(&self, now: Time) {
         self.latency.forget();
         self.ready_since
@@ -251,24 +254,24 @@ impl Endpoint {
         self.warm_up(now);
     }
 
-    /// Slow start counts from here, though it was ready before.
+    /// Begins a slow start, although the backend was ready before.
     pub fn warm_up(&self, now: Time) {
         self.warm_since
             .store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Notes that it was ready before this process was there: no slow start.
+    /// Notes that the backend was ready before this process started: no slow start.
     pub fn mark_warm(&self) {
         self.warm_since.store(ALWAYS, Ordering::Relaxed);
     }
 
-    /// Since when it has been ready, in whole milliseconds.
+    /// Returns the time since which the backend has been ready, in whole milliseconds.
     pub fn ready_since(&self) -> Time {
         Time::from_millis(self.ready_since.load(Ordering::Relaxed))
     }
 
-    /// Whether it should pass up this request: for `window` after it became ready, its share of requests grows
-    /// from nothing to the full one. `random` is a fresh random number.
+    /// Whether the backend should skip this request because of slow start: for `window` after it became ready, its
+    /// share of requests grows from nothing to the full share. `random` is a fresh random number.
     pub fn is_warming(&self, window: Duration, random: u32) -> bool {
         if window.is_zero() {
             return false;
@@ -283,29 +286,29 @@ impl Endpoint {
             && age.as_secs_f64() < window.as_secs_f64() * f64::from(random) / f64::from(u32::MAX)
     }
 
-    /// Where to connect to; `None` while its name has not been resolved.
+    /// Returns the address to connect to; `None` while the host name has not been resolved.
     pub fn resolved(&self) -> Option<Arc<ResolvedAddress>> {
         self.resolved.load_full()
     }
 
-    /// Notes what its name resolves to.
+    /// Sets the address that the host name resolves to.
     pub fn set_resolved(&self, resolved: ResolvedAddress) {
         self.resolved.store(Some(Arc::new(resolved)));
     }
 
-    /// How it is spoken to below HTTP, and the number of that: connections opened under another are never used again.
+    /// Returns the transport and its number. Connections opened under another number are never reused.
     pub fn transport(&self) -> (Arc<Transport>, u32) {
-        // The number first: one that is too old only costs the connection.
+        // The number is read first: if it is outdated, that only costs the connection.
         let number = self.transports();
         (self.transport.load_full(), number)
     }
 
-    /// The number of the transport in force.
+    /// Returns the number of the present transport.
     pub fn transports(&self) -> u32 {
         self.transports.load(Ordering::Acquire)
     }
 
-    /// From now on it is spoken to like this. Idle connections are closed if that is a change; says whether it is.
+    /// Sets the transport. If it differs from the present one, closes idle connections and returns `true`.
     pub fn set_transport(&self, transport: &Transport) -> bool {
         if **self.transport.load() == *transport {
             return false;
@@ -318,7 +321,7 @@ impl Endpoint {
         true
     }
 
-    /// The epoch: connections opened in an earlier one are never used again.
+    /// Returns the epoch. Connections opened in an earlier epoch are never reused.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -333,8 +336,8 @@ impl Endpoint {
 
     /// Closes idle connections of earlier epochs and transports, and those that `keep` refuses.
     ///
-    /// While a connection is looked at, it is out of its slot, and the eviction of a new epoch can't see it. So the
-    /// epoch is checked again after it was put back: if the two overlap, one of them sees the other.
+    /// While a connection is being checked, it is not in its slot, and the eviction of a new epoch can't see it. So
+    /// the epoch is checked again after the connection was put back: if the two overlap, one of them sees the other.
     pub fn close_outdated_idle(&self, mut keep: impl FnMut(&mut IdleConnection) -> bool) {
         loop {
             let now = (self.epoch(), self.transports());
@@ -348,7 +351,7 @@ impl Endpoint {
         }
     }
 
-    /// It has left: nothing of ours may stay open.
+    /// Shuts the backend down after it has left: no connection to it may stay open.
     pub(super) fn retire(&self) {
         self.set_last_resort(false);
         self.gate.close();
@@ -356,7 +359,7 @@ impl Endpoint {
         self.connections.raise(ShutdownLevel::Cut);
     }
 
-    /// Counts a new connection of ours in. The ticket must be dropped after the descriptor is closed.
+    /// Counts a new connection to the backend. The ticket must be dropped after the descriptor is closed.
     pub fn connection_opened(self: &Arc<Self>) -> ConnectionTicket {
         ConnectionTicket {
             interrupt: self.connections.join(),
@@ -364,22 +367,35 @@ impl Endpoint {
         }
     }
 
-    /// Whether fail-open may use it. Once this is false, a request that still enters is in the gate's count.
+    /// From now on, connections that move to another process still count here: a launcher waits for this process to say
+    /// that the backend is quiet.
+    pub(super) fn count_what_moves(&self) {
+        self.counts_moved.store(true, Ordering::Release);
+    }
+
+    /// Whether connections that move to another process still count here.
+    pub fn counts_what_moves(&self) -> bool {
+        self.counts_moved.load(Ordering::Acquire)
+    }
+
+    /// Sets whether fail-open may use the backend. Once this is false, a request that still enters is in the gate's
+    /// count.
     pub(super) fn set_last_resort(&self, may: bool) {
         self.last_resort.store(may, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
-    /// Puts a connection back for reuse, unless its epoch is over or nothing may be kept open.
+    /// Puts a connection back for reuse, unless its epoch is over or no connection may stay open.
     pub fn release(&self, connection: Box<IdleConnection>) {
         let is_current =
             |(epoch, transport)| epoch == self.epoch() && transport == self.transports();
         let of = (connection.epoch, connection.transport);
-        // Closed in the same epoch: fail-open has used it. Idle, it would keep the app from stopping.
+        // The gate is closed in the same epoch, so fail-open has used this connection. If it stayed open while idle,
+        // it would keep the app from stopping.
         if !is_current(of) || self.gate.is_closed() || self.idle.put(connection).is_err() {
             return;
         }
-        // An eviction may have passed between the check and the put: look again, and evict what it missed.
+        // An eviction may have run between the check and the put: check again, and evict what it missed.
         fence(Ordering::SeqCst);
         if self.gate.is_closed() {
             self.idle.retain(|_| false);
@@ -388,7 +404,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a failure may be logged now: not each one in a row of many.
+    /// Whether a failure may be logged now. This limits the rate of log lines.
     pub fn may_complain(&self) -> bool {
         let now = clock::now().as_millis() as u64 + 1;
         let last = self.complained.load(Ordering::Relaxed);
@@ -399,35 +415,35 @@ impl Endpoint {
                 .is_ok()
     }
 
-    /// Traffic saw something odd: asks for a probe. Many hints make one.
+    /// Asks for a probe, because traffic saw an error. Many hints cause one probe.
     pub fn hint(&self) {
         self.hinted.store(true, Ordering::Release);
         self.wake_registry();
     }
 
-    /// A request broke on it. Call this before its permit is given back: a drain that waits must not end as "drained"
-    /// first.
+    /// Notes that a request on the backend was lost. Call this before its permit is released: otherwise a drain could
+    /// end as "drained" first.
     pub fn request_lost(&self) {
         self.suspicion.raise();
         self.lost.fetch_add(1, Ordering::AcqRel);
         self.wake_registry();
     }
 
-    /// A pooled connection was found closed by its peer.
+    /// Notes that the peer had closed a pooled connection.
     pub fn peer_closed(&self) {
         self.suspicion.raise();
         self.peer_closed.store(true, Ordering::Release);
         self.wake_registry();
     }
 
-    /// Whether the gate is closed to all, nothing is in flight and no connection of ours is open.
+    /// Whether the gate is closed to everybody, nothing is in flight and no connection to the backend is open.
     pub fn is_quiet(&self) -> bool {
         fence(Ordering::SeqCst);
         self.gate.is_closed_to_all() && self.gate.in_flight() == 0 && self.connections.open() == 0
     }
 
-    /// Tells the registry if it is quiet. The epoch is read first: an epoch that begins in between is reported by the
-    /// code that begins it, where quiet in the old one doesn't count.
+    /// Tells the registry if the backend is quiet. The epoch is read first: if a new epoch begins in between, the
+    /// code that begins it reports this, and quiet in the old epoch doesn't count.
     pub(super) fn tell_if_quiet(&self) {
         fence(Ordering::SeqCst);
         let epoch = self.epoch();
@@ -439,14 +455,14 @@ impl Endpoint {
     }
 
     fn wake_registry(&self) {
-        // Events are noted before the mark is set; the registry takes the mark away before it reads them.
+        // Events are noted before the mark is set; the registry clears the mark before it reads them.
         if !self.told.swap(true, Ordering::AcqRel) {
             let _ = self.signals.send(Wakeup(self.key));
         }
     }
 
-    /// Takes the events that were noted. "Quiet" is read before "lost": a request that broke reports that before it
-    /// gives its permit back, so quiet never comes without the losses before it.
+    /// Takes the noted events. "Quiet" is read before "lost": a lost request is reported before its permit is
+    /// released, so the registry never sees "quiet" without the losses that came before.
     pub(super) fn take_news(&self) -> EndpointEvents {
         self.told.swap(false, Ordering::AcqRel);
         let quiet = self.quiet.swap(0, Ordering::AcqRel).checked_sub(1);

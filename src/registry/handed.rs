@@ -1,29 +1,29 @@
-//! What one registry gives to another that goes on where it was, as it stands on the wire.
+//! State that one registry gives to another, as it is sent.
 
 use serde::{Deserialize, Serialize};
 
 use super::persist::{DrainRecord, KeptState};
 use super::restart_view::{ProxyIdentity, RestartView};
 
-/// What one registry gives to another.
+/// State that one registry gives to another.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedRegistry {
-    /// What a restart would keep, too.
+    /// State that a restart would keep, too.
     pub kept: KeptState,
     /// Instances that launchers hold.
     pub leases: Vec<HandedLease>,
-    /// Backends that sources outside have named.
+    /// Backends from discovery sources.
     pub discovered: Vec<HandedDiscovered>,
-    /// What is known of backends.
+    /// Health and counters of backends.
     pub known: Vec<KnownBackend>,
-    /// The key that sessions are signed with where none is configured, in hexadecimal.
+    /// Key that sessions are signed with if none is configured, in hexadecimal.
     pub sticky_key: Option<String>,
-    /// The last restarts, the oldest first.
+    /// The last restarts, from the oldest on.
     pub restarts: Vec<RestartView>,
-    /// The processes that have begun them.
+    /// The processes in which these restarts began.
     pub processes: Vec<ProxyIdentity>,
-    /// Restarts that are over when another backend of the same name is ready.
+    /// Restarts of backends that have left; they end when another backend of the same name is ready.
     pub left: Vec<HandedLeft>,
 }
 
@@ -35,7 +35,7 @@ pub struct HandedLeft {
     pub pool: String,
     /// The backend's name without `~2`.
     pub backend: String,
-    /// The restart's id.
+    /// ID of the restart.
     pub restart: String,
 }
 
@@ -45,101 +45,101 @@ pub struct HandedLeft {
 pub struct HandedLease {
     /// The pool.
     pub pool: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: String,
-    /// Its share.
+    /// Weight.
     pub weight: u32,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     pub backup: bool,
-    /// The user whose it is, where it came through the socket for apps.
+    /// User (uid) that owns the instance, if it came through the socket for apps.
     pub owner: Option<u32>,
-    /// The lease.
+    /// ID of the lease.
     pub id: String,
-    /// What tells its launcher from every other one.
+    /// Nonce by which the launcher is recognised.
     pub nonce: Option<String>,
     /// Drains that end with the lease.
     pub drains: Vec<DrainRecord>,
 }
 
-/// What is known of one backend.
+/// State of one backend.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KnownBackend {
     /// The pool.
     pub pool: String,
-    /// Its name without `~2`.
+    /// Name without `~2`.
     pub name: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: String,
-    /// How many processes have been seen behind it.
+    /// Number of processes that have been seen behind it.
     pub incarnation: u64,
-    /// Its probes pass.
+    /// Whether its probes pass.
     pub up: bool,
-    /// The listening socket that they have met, where that is known.
+    /// Inode of the listening socket that the probes reached, if known.
     pub listener: Option<u64>,
-    /// Its probes fail.
+    /// Whether its probes fail.
     pub down: bool,
-    /// Its first probe has ended.
+    /// Whether its first probe has ended.
     pub probed: bool,
-    /// Requests that were sent to it.
+    /// Number of requests that were sent to it.
     pub requests: u64,
-    /// It drains, and those who have a session still go to it: these.
+    /// If it drains and clients with a session may still use it: these sessions.
     pub finishing: Vec<HandedSessions>,
-    /// Why and for how long it is left out, and how often it was.
+    /// Its ejection, if any, and how often it was ejected.
     pub outlier: Option<HandedOutlier>,
-    /// The last probe, for people.
+    /// Result of the last probe, as text.
     pub last_probe: Option<String>,
-    /// It drains, and something is in flight on it.
+    /// Whether it drains and has requests in flight.
     pub busy: bool,
-    /// Its state…
+    /// Its state.
     pub state: String,
-    /// …and since when, by the machine's monotonic clock, in nanoseconds.
+    /// Time since which it has been in that state, by the machine's monotonic clock, in nanoseconds.
     pub since: Option<u64>,
-    /// The id of its restart under way.
+    /// ID of its restart in progress.
     pub restart: Option<String>,
 }
 
-/// What is known of a backend as an outlier. Times are the machine's monotonic clock's, in nanoseconds.
+/// A backend's record in outlier detection. Times are by the machine's monotonic clock, in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedOutlier {
-    /// How often it was left out, as far as good times have not made up for that.
+    /// Number of ejections, reduced again by time without errors.
     pub times: u32,
-    /// When the last time ended.
+    /// End of the last ejection.
     pub returned: u64,
-    /// It is left out now.
+    /// Present ejection, if any.
     pub ejection: Option<HandedEjection>,
 }
 
-/// The time for which one is left out, and why.
+/// An ejection and its reason.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedEjection {
-    /// Since when.
+    /// Time at which it began.
     pub since: u64,
-    /// Until when.
+    /// Time at which it ends.
     pub until: u64,
     /// `consecutive_errors`, `error_rate` or `latency`.
     pub cause: String,
-    /// Errors: so many in a row, or in all…
+    /// Number of consecutive errors; with an error rate, number of errors in the window.
     pub errors: u32,
-    /// …of so many…
+    /// With an error rate: number of attempts.
     pub of: u32,
-    /// …in this time, in nanoseconds.
+    /// With an error rate: length of the window, in nanoseconds.
     pub window: u64,
     /// The last error, as the metrics' number; 0: none.
     pub last: u32,
-    /// Its median latency, in nanoseconds…
+    /// With latency: median latency of the backend, in nanoseconds.
     pub median: u64,
-    /// …and the pool's.
+    /// With latency: median latency of the pool, in nanoseconds.
     pub pool: u64,
-    /// Which time it is.
+    /// Which ejection of the backend it is, from 1.
     pub times: u32,
 }
 
-/// Sessions that a backend has, or some of them.
+/// All or some of a backend's sessions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedSessions {
@@ -147,16 +147,16 @@ pub struct HandedSessions {
     pub pool: String,
     /// The backend's name without `~2`.
     pub backend: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: String,
-    /// Without a request they end after so many seconds.
+    /// Idle timeout of the sessions, in seconds.
     pub idle: u64,
-    /// Each one's number, when it was last seen (by the machine's monotonic clock, in nanoseconds), and whether it had come
-    /// back.
+    /// For each session: its number, the time of its last request (by the machine's monotonic clock, in nanoseconds),
+    /// and whether its client has sent its token back.
     pub sessions: Vec<(u64, u64, bool)>,
 }
 
-/// Requests that a process has sent to a backend.
+/// Number of requests that a process has sent to a backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedRequests {
@@ -164,38 +164,38 @@ pub struct HandedRequests {
     pub pool: String,
     /// The backend's name without `~2`.
     pub backend: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: String,
-    /// How many.
+    /// Number of requests.
     pub requests: u64,
 }
 
-/// A backend that an external source has named: it stays until that source answers otherwise.
+/// A backend from a discovery source: it stays until that source answers otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedDiscovered {
     /// The pool.
     pub pool: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: String,
-    /// Its share.
+    /// Weight.
     pub weight: u32,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     pub backup: bool,
-    /// Where it is.
+    /// Zone in which it runs.
     pub zone: Option<String>,
-    /// The source's label.
+    /// Label of the source.
     pub source: String,
 }
 
-/// For the wire.
+/// Converts bytes to hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes that such a text stands for; `None`: it is none of so many.
+/// Converts hexadecimal to `N` bytes; `None` if `text` is not of that form.
 pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if text.len() != 2 * N || !text.is_ascii() {

@@ -1,14 +1,15 @@
-//! The handle, through which all other code uses the registry.
+//! The handle through which all other code uses the registry.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::command::RegistryCommand;
 use super::endpoint::BackendKey;
+pub use super::error::RegistryError;
 use super::live_figures::LiveFigures;
 use super::names;
 use super::own_listeners::OwnListeners;
@@ -26,110 +27,42 @@ use crate::core::backend::BackendEvent;
 use crate::core::drain::DrainOutcome;
 use crate::rt::clock;
 
-/// Why the registry refused. Each message says what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RegistryError {
-    /// No such pool.
-    #[error("there is no pool `{name}`; known pools: {known}")]
-    UnknownPool {
-        /// What was asked for.
-        name: String,
-        /// Those that exist, for people.
-        known: String,
-    },
-    /// No such backend.
-    #[error("pool `{pool}` has no backend `{name}`; known backends: {known}")]
-    UnknownBackend {
-        /// The pool.
-        pool: String,
-        /// What was asked for.
-        name: String,
-        /// Those that exist, for people.
-        known: String,
-    },
-    /// No such lease.
-    #[error(
-        "there is no lease `{0}`: its connection has ended, or this lameduck has started since"
-    )]
-    UnknownLease(String),
-    /// No such route.
-    #[error("there is no route `{name}` with a split; those that have a name and a split: {known}")]
-    UnknownRoute {
-        /// What was asked for.
-        name: String,
-        /// Those that exist, for people.
-        known: String,
-    },
-    /// No plan moves the split of this route.
-    #[error("no plan moves the split of route `{0}`")]
-    UnknownPlan(String),
-    /// A value that can't be taken.
-    #[error("{0}")]
-    Invalid(String),
-    /// It would contradict the configuration.
-    #[error("{0}")]
-    Conflict(String),
-    /// It belongs to another owner.
-    #[error("{0}")]
-    NotYours(String),
-    /// There are as many as there may be.
-    #[error("{0}")]
-    Full(String),
-    /// The wait ran out.
-    #[error("`{pool}/{name}` was not ready within {}: it is {state}", humantime::format_duration(*.waited))]
-    NotReady {
-        /// The pool.
-        pool: String,
-        /// The backend.
-        name: String,
-        /// How long the caller waited.
-        waited: Duration,
-        /// What it is instead.
-        state: String,
-    },
-    /// A fault of ours: it may be half done.
-    #[error(
-        "lameduck failed while it did this, and its log says how; see `status` for what is in force now"
-    )]
-    Failed,
-    /// The proxy is exiting.
-    #[error("lameduck is shutting down")]
-    ShuttingDown,
-}
-
 /// Talks to the registry's task. Cheap to clone.
 #[derive(Clone)]
 pub struct RegistryHandle {
     pub(super) commands: mpsc::UnboundedSender<RegistryCommand>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) events: broadcast::Sender<Arc<EventView>>,
-    /// The user whose apps it is for; `None`: everything can be seen and changed.
+    /// User whose apps the handle may see and change; `None`: everything.
     pub(super) owner: Option<u32>,
     pub(super) own: OwnListeners,
     pub(super) saves: Option<Arc<SaveLedger>>,
     pub(super) live: LiveFigures,
     pub(super) restarts: RestartBoard,
     pub(super) supervisors: SupervisorBoard,
+    /// Whether another process has the changes.
+    pub(super) handed_over: watch::Receiver<bool>,
 }
 
 impl RegistryHandle {
-    /// The record of what was saved for the next process; `None`: nothing is kept.
+    /// Returns the record of what was saved for the next process; `None`: nothing is kept.
     pub fn saves(&self) -> Option<&SaveLedger> {
         self.saves.as_deref()
     }
 
-    /// Has all that has to survive the process saved once more: the wall clock's times in it are no longer right.
+    /// Has all kept state saved once more, because the wall clock was set and the times in the file are no longer
+    /// right.
     pub fn save_again(&self) {
         let _ = self.commands.send(RegistryCommand::SaveAgain);
     }
 
-    /// Why what has just been asked for would not survive the process, though it is in force.
+    /// Returns why the change that was just made would not survive the process, if so.
     pub(super) async fn unsaved(&self) -> Option<String> {
         let settled = self.saves()?.settled().await;
         settled.err().map(|error| error.to_string())
     }
 
-    /// Why what is in force now would not survive the process.
+    /// Returns why the present state would not survive the process, if so.
     pub(super) fn trouble(&self) -> Option<String> {
         let trouble = self.saves()?.trouble()?;
         Some(format!(
@@ -139,55 +72,55 @@ impl RegistryHandle {
         ))
     }
 
-    /// Sources of backends, and what has changed lately.
+    /// Returns figures of discovery sources, and recent changes.
     pub fn live_figures(&self) -> &LiveFigures {
         &self.live
     }
 
-    /// The last restarts of backends.
+    /// Returns the last restarts of backends.
     pub fn restarts(&self) -> &RestartBoard {
         &self.restarts
     }
 
-    /// Where this process listens: no backend may be there.
+    /// Returns the addresses at which this process listens, which no backend may have.
     pub fn own_listeners(&self) -> &OwnListeners {
         &self.own
     }
 
-    /// The data plane's view of pools and routes. Never blocks.
+    /// Returns the data plane's view of pools and routes. Never blocks.
     pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }
 
-    /// Every state change from now on.
+    /// Returns a receiver of every state change from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<EventView>> {
         self.events.subscribe()
     }
 
-    /// What a probe found, with a line for people.
+    /// Reports the result of a probe, with a text for operators.
     pub fn report(&self, key: BackendKey, event: BackendEvent, detail: String) {
         let _ = self
             .commands
             .send(RegistryCommand::Report { key, event, detail });
     }
 
-    /// Waits until the registry's task has taken up what came before, and answers.
+    /// Waits until the registry's task has processed all commands before this one.
     ///
     /// # Errors
-    /// When the task has ended.
+    /// The task has ended.
     pub async fn answers(&self) -> Result<(), RegistryError> {
         self.ask(|reply| RegistryCommand::Ping { reply }).await
     }
 
-    /// Waits until the registry's task has ended, which it does with its runtime only.
+    /// Waits until the registry's task has ended, which happens only together with its runtime.
     pub async fn ended(&self) {
         self.commands.closed().await;
     }
 
-    /// Drains a backend; with `wait` (the default) answers when the drain ended.
+    /// Drains a backend; with `wait` (the default), returns when the drain has ended.
     ///
     /// # Errors
-    /// As [`RegistryHandle::backends`]; [`RegistryError::Invalid`] for a value that can't be taken.
+    /// As [`RegistryHandle::backends`]; [`RegistryError::Invalid`] for a value that is not valid.
     pub async fn drain(
         &self,
         pool: &str,
@@ -257,10 +190,10 @@ impl RegistryHandle {
         Ok(answer)
     }
 
-    /// Lifts drains; with `wait`, answers when the backend is ready.
+    /// Lifts drains; with `wait`, returns when the backend is ready, and also waits for one that is not there yet.
     ///
     /// # Errors
-    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] when the wait ran out.
+    /// As [`RegistryHandle::drain`]; [`RegistryError::NotReady`] or [`RegistryError::NotCome`] if the wait timed out.
     pub async fn resume(
         &self,
         pool: &str,
@@ -272,25 +205,39 @@ impl RegistryHandle {
             Some(uid) => owner::own_resume(uid, &request)?,
             None => request::which(&request)?,
         };
-        let ended_ejection = self
-            .ask(|reply| RegistryCommand::Resume {
+        let patience = wait.map(ReadyPatience::from_now);
+        // Subscribed before the request, so that no addition is missed in between.
+        let mut events = self.subscribe();
+        let ended_ejection = loop {
+            let asked = self.ask(|reply| RegistryCommand::Resume {
                 pool: pool.to_owned(),
                 name: name.to_owned(),
-                which,
+                which: which.clone(),
                 owner: self.owner,
                 reply,
-            })
-            .await??;
+            });
+            match (asked.await?, patience) {
+                (Err(error), Some(patience)) if error.may_come() => {
+                    if Instant::now() >= patience.until {
+                        return Err(error.not_come_within(patience.whole));
+                    }
+                    let look = patience.until.min(Instant::now() + ADDED_CHECK_INTERVAL);
+                    self.changes_before(&mut events, look, pool, name).await?;
+                }
+                (resumed, _) => break resumed?,
+            }
+        };
         Ok(BackendView {
             ended_ejection,
-            ..self.done(pool, name, wait).await?
+            ..self.done(pool, name, patience).await?
         })
     }
 
     /// Registers a backend, or moves it to another address (a new incarnation; the old one drains).
     ///
     /// # Errors
-    /// As [`RegistryHandle::resume`]; [`RegistryError::Conflict`] where it contradicts the configuration; [`RegistryError::Full`].
+    /// As [`RegistryHandle::resume`]; [`RegistryError::Conflict`] if it contradicts the configuration;
+    /// [`RegistryError::Full`].
     pub async fn register(
         &self,
         pool: &str,
@@ -306,16 +253,17 @@ impl RegistryHandle {
             reply,
         })
         .await??;
-        self.done(pool, name, wait).await
+        self.done(pool, name, wait.map(ReadyPatience::from_now))
+            .await
     }
 
     async fn done(
         &self,
         pool: &str,
         name: &str,
-        wait: Option<Duration>,
+        patience: Option<ReadyPatience>,
     ) -> Result<BackendView, RegistryError> {
-        let mut view = self.wait_ready(pool, name, wait).await?;
+        let mut view = self.wait_ready(pool, name, patience).await?;
         view.warning = self.unsaved().await;
         Ok(view)
     }
@@ -329,8 +277,8 @@ impl RegistryHandle {
             .await
     }
 
-    /// Takes what the files of a pool's `[pool.tls]` hold now. Says whether anything has changed: not, if the pool's
-    /// settings have become others since they were read, or the files say the same.
+    /// Applies the present contents of the files of a pool's `[pool.tls]`. Returns whether anything has changed:
+    /// `false` if the pool's settings have changed since the files were read, or the contents are the same.
     ///
     /// # Errors
     /// As [`RegistryHandle::pools`].
@@ -344,27 +292,43 @@ impl RegistryHandle {
         &self,
         pool: &str,
         name: &str,
-        wait: Option<Duration>,
+        patience: Option<ReadyPatience>,
     ) -> Result<BackendView, RegistryError> {
-        // Subscribed before the first look, so that no change falls in between.
+        // Subscribed before the first check, so that no change is missed in between.
         let mut events = self.subscribe();
-        let until = tokio::time::Instant::now() + wait.unwrap_or_default();
         loop {
             let newest = self.backends(pool, name).await?.pop();
             let view = newest.ok_or(RegistryError::ShuttingDown)?;
-            let Some(waited) = wait else { return Ok(view) };
+            let Some(ReadyPatience { until, whole }) = patience else {
+                return Ok(view);
+            };
             if view.state == "ready" {
                 return Ok(view);
             }
-            let changed = change(&mut events, pool, name);
-            if let Err(_elapsed) = tokio::time::timeout_at(until, changed).await {
+            if !self.changes_before(&mut events, until, pool, name).await? {
                 return Err(RegistryError::NotReady {
                     pool: pool.to_owned(),
                     name: name.to_owned(),
-                    waited,
+                    waited: whole,
                     state: view.state,
                 });
             }
+        }
+    }
+
+    /// Waits for an event about these backends until a time; returns whether there was one.
+    async fn changes_before(
+        &self,
+        events: &mut broadcast::Receiver<Arc<EventView>>,
+        until: Instant,
+        pool: &str,
+        name: &str,
+    ) -> Result<bool, RegistryError> {
+        let mut handed_over = self.handed_over.clone();
+        tokio::select! {
+            biased;
+            _ = handed_over.wait_for(|is_it| *is_it) => Err(self.no_answer()),
+            changed = tokio::time::timeout_at(until, change(events, pool, name)) => Ok(changed.is_ok()),
         }
     }
 
@@ -379,16 +343,39 @@ impl RegistryHandle {
         answer.await.map_err(|_| self.no_answer())
     }
 
-    /// Why an answer that was promised did not come.
+    /// Returns the error for an answer that did not come.
     pub(super) fn no_answer(&self) -> RegistryError {
-        match self.commands.is_closed() {
-            true => RegistryError::ShuttingDown,
+        if self.commands.is_closed() {
+            return RegistryError::ShuttingDown;
+        }
+        match *self.handed_over.borrow() {
+            true => RegistryError::HandedOver,
             false => RegistryError::Failed,
         }
     }
 }
 
-/// Waits for an event about these backends. If this receiver lags behind, the caller should look again, too.
+/// Time between two checks whether a backend was added: not every addition has an event.
+const ADDED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a caller waits until a backend is ready.
+#[derive(Debug, Clone, Copy)]
+struct ReadyPatience {
+    until: Instant,
+    whole: Duration,
+}
+
+impl ReadyPatience {
+    fn from_now(whole: Duration) -> Self {
+        Self {
+            until: Instant::now() + whole,
+            whole,
+        }
+    }
+}
+
+/// Waits for an event about these backends. If this receiver lags behind, it returns too, and the caller should check
+/// again.
 async fn change(events: &mut broadcast::Receiver<Arc<EventView>>, pool: &str, name: &str) {
     while let Ok(event) = events.recv().await {
         let shown = event.backend.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Releases waiting requests when something becomes eligible, at a pace that does not overload a cold instance.
+//! Releases waiting requests when a backend becomes eligible, at a pace that does not overload a cold instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,10 +10,10 @@ use super::snapshot::PoolShared;
 use crate::core::hold::ReleasePacer;
 use crate::rt::clock;
 
-/// How long one that was let go may take to come for its permit. Those that come later are let go again.
+/// Time that a released request has to ask for its permit. Requests that are slower are released again.
 const LEFTOVER: Duration = Duration::from_millis(50);
 
-/// Lets one pool's waiting requests go.
+/// Releases the waiting requests of one pool.
 pub(super) struct HoldReleaser {
     shared: Arc<PoolShared>,
     ready: Arc<AtomicUsize>,
@@ -21,7 +21,7 @@ pub(super) struct HoldReleaser {
 }
 
 impl HoldReleaser {
-    /// For this pool.
+    /// Creates the releaser of this pool.
     pub(super) fn new(shared: Arc<PoolShared>) -> Self {
         Self {
             shared,
@@ -30,8 +30,8 @@ impl HoldReleaser {
         }
     }
 
-    /// A snapshot with so many eligible backends was published. To be called after the publication: a waiting request
-    /// counts itself first and looks at the snapshot afterwards, so that one of the two sees the other.
+    /// Notes that a snapshot with `ready` eligible backends was published. Call this after the publication: a waiting
+    /// request counts itself first and reads the snapshot afterwards, so that one of the two sees the other.
     pub(super) fn published(&mut self, ready: usize) {
         self.ready.store(ready, Ordering::SeqCst);
         if ready == 0 {
@@ -57,9 +57,9 @@ impl Drop for HoldReleaser {
     }
 }
 
-/// Goes on for as long as a request waits: one that was slow to ask for its permit is released again. Those that wait
-/// for room on full backends are let go once, because there is another backend now, or a higher limit; from then on
-/// they are woken by requests that leave.
+/// Runs for as long as a request waits: a request that was slow to ask for its permit is released again. Requests
+/// that wait for room on full backends are released once, because there is another backend now, or a higher limit;
+/// from then on they are woken by requests that leave.
 async fn release_held(shared: Arc<PoolShared>, ready: Arc<AtomicUsize>) {
     loop {
         let mut pacer = ReleasePacer::new();
@@ -73,7 +73,8 @@ async fn release_held(shared: Arc<PoolShared>, ready: Arc<AtomicUsize>) {
             let Some(again) = release.again else { break };
             tokio::time::sleep_until(clock::instant(again)).await;
         }
-        // Those that were let go take their permits now; what is left over would let later ones jump.
+        // Released requests take their permits now; with permits left over, later requests would overtake waiting
+        // ones.
         tokio::time::sleep(LEFTOVER).await;
         shared.queue.release.forget_permits(usize::MAX);
         if shared.held.load(Ordering::SeqCst) <= shared.queue.room.waiting() {

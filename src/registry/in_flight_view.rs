@@ -1,11 +1,11 @@
-//! The view of requests in flight, for operators.
+//! Views of requests in flight, for operators.
 
 use serde::{Deserialize, Serialize};
 
-/// What is in flight, by kind.
+/// Number of requests in flight, by kind.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct InFlight {
-    /// Requests.
+    /// Ordinary requests.
     pub request: u32,
     /// Streams of events.
     pub stream: u32,
@@ -14,7 +14,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Each kind with its name.
+    /// Returns the numbers with the name of each kind.
     pub fn kinds(&self) -> [(&'static str, u32); 3] {
         [
             ("request", self.request),
@@ -36,20 +36,21 @@ impl std::ops::Add for InFlight {
     }
 }
 
-/// What has been in flight for longest on a backend that takes no new requests: requests first, then streams and upgrades.
+/// The oldest request in flight on a backend that takes no new requests: ordinary requests come first, then streams
+/// and upgrades.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct OldestView {
     /// `request`, `stream` or `upgrade`.
     pub kind: String,
-    /// Its method.
+    /// Request method.
     pub method: String,
-    /// Its route's name, if that has one.
+    /// Name of the route, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    /// Its path, with `*` for what may be an identifier or a secret, and without the query.
+    /// Path without the query, with `*` in place of parts that may be an identifier or a secret.
     pub path: String,
-    /// When it began; RFC 3339, UTC.
+    /// Time at which it began, in RFC 3339, UTC.
     pub since: String,
-    /// How long that is ago.
+    /// Its age, in milliseconds.
     pub age_ms: u64,
 }

@@ -1,16 +1,16 @@
-//! Drains whose backends have not come back, by pool and name, so that each of thousands of new backends finds its
-//! own at once.
+//! Drains whose backends have not come back, by pool and name, so that even among thousands of new backends each
+//! finds its own at once.
 
 use std::collections::BTreeMap;
 
 use super::persist::{DrainRecord, KeptDrain};
 
-/// The drains that wait for their backends.
+/// The drains that are kept for backends to come.
 #[derive(Debug, Default)]
 pub(super) struct KeptDrains(BTreeMap<String, BTreeMap<String, Vec<DrainRecord>>>);
 
 impl KeptDrains {
-    /// Adds some.
+    /// Adds drains.
     pub(super) fn extend(&mut self, drains: impl IntoIterator<Item = KeptDrain>) {
         for kept in drains {
             let of_pool = self.0.entry(kept.pool).or_default();
@@ -18,13 +18,13 @@ impl KeptDrains {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of drains.
     pub(super) fn count(&self) -> usize {
         let drains = self.0.values().flat_map(BTreeMap::values);
         drains.map(Vec::len).sum()
     }
 
-    /// Takes those of a backend out.
+    /// Takes out the drains of a backend.
     pub(super) fn take(&mut self, pool: &str, backend: &str) -> Vec<DrainRecord> {
         let Some(of_pool) = self.0.get_mut(pool) else {
             return Vec::new();
@@ -36,7 +36,7 @@ impl KeptDrains {
         taken
     }
 
-    /// Drops the drains of a backend for which `lifted` holds. True: there were any.
+    /// Drops the drains of a backend for which `lifted` returns `true`. Returns whether there were any.
     pub(super) fn lift(
         &mut self,
         pool: &str,
@@ -56,7 +56,7 @@ impl KeptDrains {
         any
     }
 
-    /// All of them.
+    /// Returns all drains.
     pub(super) fn all(&self) -> impl Iterator<Item = KeptDrain> + '_ {
         self.0.iter().flat_map(|(pool, backends)| {
             backends.iter().flat_map(move |(backend, drains)| {

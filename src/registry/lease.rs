@@ -1,5 +1,5 @@
-//! Leases: a launcher's open connection stands for a running instance. While the connection is open, the instance is
-//! registered; when it closes, the instance leaves.
+//! Leases: a launcher's open connection stands for a running instance. The instance is registered while the
+//! connection is open, and leaves when it is closed.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ use crate::core::backend::{BackendEvent, DerivedState};
 use crate::core::drain::{DrainActor, DrainSpec, DrainUntil};
 use crate::rt::clock::{self, ClockReading};
 
-/// Names whose last incarnation is remembered after they have left, per pool.
+/// Most names per pool whose last incarnation is remembered after they have left.
 const REMEMBERED: usize = 4096;
 
 /// The registry's side of a lease.
@@ -34,19 +34,19 @@ pub struct LeaseRecord {
 }
 
 impl LeaseRecord {
-    /// The lease's id: never used twice, not even by another run of the proxy.
+    /// Returns the ID of the lease: never reused, not even by another run of the proxy.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What tells the process behind it from every other one.
+    /// Returns the nonce by which the process behind the lease is recognised.
     pub fn nonce(&self) -> Option<&str> {
         self.nonce.as_deref()
     }
 }
 
 impl LeaseRecord {
-    /// A lease that another process has given.
+    /// Restores a lease that another process has given.
     pub(super) fn new(
         id: String,
         nonce: Option<String>,
@@ -60,7 +60,7 @@ impl LeaseRecord {
 #[derive(Debug)]
 pub struct LeaseHandle {
     holder: LeaseHolder,
-    /// What happens to the instance, from `registered` on.
+    /// Events of the instance, beginning with `registered`.
     events: mpsc::UnboundedReceiver<LeaseEvent>,
 }
 
@@ -86,7 +86,7 @@ impl Drop for LeaseHolder {
 }
 
 impl LeaseHandle {
-    /// Holds the lease of this backend.
+    /// Creates the handle for the lease of this backend.
     pub(super) fn new(
         handle: RegistryHandle,
         key: BackendKey,
@@ -98,12 +98,12 @@ impl LeaseHandle {
         }
     }
 
-    /// The next event; `None` when the instance has left. Safe to drop and call again.
+    /// Returns the next event; `None` when the instance has left. Cancel-safe.
     pub async fn next(&mut self) -> Option<LeaseEvent> {
         self.events.recv().await
     }
 
-    /// How the instance is now; `None` when it has left.
+    /// Returns the present state of the instance; `None` when it has left.
     pub async fn status(&self) -> Option<LeaseEvent> {
         let LeaseHolder { handle, key } = &self.holder;
         let (key, asked) = (*key, handle.clone());
@@ -113,10 +113,11 @@ impl LeaseHandle {
 }
 
 impl RegistryHandle {
-    /// Registers an instance for as long as the lease is held. Others of its name stay: they may overlap.
+    /// Registers an instance for as long as the lease is held. Other instances of the same name stay: they may
+    /// overlap.
     ///
     /// # Errors
-    /// When the pool is unknown, the address or name is none, or the configuration has the name.
+    /// The pool is unknown, the address or name is not valid, or the configuration has the name.
     pub async fn lease(
         &self,
         pool: &str,
@@ -134,11 +135,11 @@ impl RegistryHandle {
         .await?
     }
 
-    /// Drains the instance of a lease: this drain ends with the lease, and not before (other than by
-    /// `resume --all`). With `wait` (the default) answers when the drain ended.
+    /// Drains the instance of a lease: this drain ends with the lease, and not earlier (except by `resume --all`).
+    /// With `wait` (the default), returns when the drain has ended.
     ///
     /// # Errors
-    /// When there is no such lease (any more), or the timeout is none.
+    /// There is no such lease (any more), or the timeout is not valid.
     pub async fn drain_lease(
         &self,
         lease: &str,
@@ -156,7 +157,7 @@ impl RegistryHandle {
             })
             .await??;
         if !wait {
-            // No warning: it ends with the lease, and so with this process.
+            // Without a warning that the drain is not kept: it ends with the lease, and so with this process.
             return Ok(DrainResponse::asked());
         }
         let mut answer = ending.await.map_err(|_| self.no_answer())?;
@@ -165,7 +166,7 @@ impl RegistryHandle {
     }
 }
 
-/// The error for a lease of another owner.
+/// Returns the error for a name of which another owner holds a lease.
 pub(super) fn held(pool: &str, name: &str) -> RegistryError {
     RegistryError::Conflict(format!(
         "`{pool}/{name}` is registered by its launcher (`lameduck exec`) for as long as it runs: stop it through its \
@@ -243,7 +244,7 @@ impl RegistryWriter {
         self.remember_added(ChangeAuthor::Launcher, pool, line);
         let at = format!("at {}{}", request.address, process.unwrap_or_default());
         self.event("registered", Some((pool, &shown)), None, None, at);
-        // Said before anything that happens to it later.
+        // Sent before any later event of the instance.
         let _ = sender.send(registered);
         for key in earlier {
             self.remember_leaving(ChangeAuthor::Launcher, key);
@@ -304,7 +305,7 @@ impl RegistryWriter {
                 },
                 deadline: Some(clock::now() + timeout),
                 until: DrainUntil::Resumed,
-                // The lease's end is its end. An app that takes its time to stop must not come back.
+                // The drain ends with the lease. An app that takes its time to stop must not get requests again.
                 expires: None,
             }),
         );
@@ -312,7 +313,7 @@ impl RegistryWriter {
         Ok(receiver)
     }
 
-    /// The connection is gone: so is the launcher, and with it the app.
+    /// Ends a lease whose connection is closed: the launcher is gone, and with it the app.
     pub(super) fn lease_broken(&mut self, key: BackendKey) {
         let Some(pool) = self.home_mut(key) else {
             return;
@@ -340,7 +341,7 @@ impl RegistryWriter {
         self.leave(key, deadline, reason);
     }
 
-    /// A leased backend has left.
+    /// Ends the lease of a backend that has left.
     pub(super) fn lease_over(&mut self, member: &BackendEntry) {
         let Some(tenure) = &member.tenure else {
             return;
@@ -352,7 +353,7 @@ impl RegistryWriter {
         self.observer.lease_ended(&tenure.id, eligible);
     }
 
-    /// Tells a lease's holder, when the snapshot is out.
+    /// Sends an event to the holder of a lease, after the snapshot is published.
     pub(super) fn tell_lease(
         &mut self,
         key: BackendKey,
@@ -369,7 +370,7 @@ impl RegistryWriter {
 }
 
 impl BackendEntry {
-    /// What a change of state looks like to the lease's holder.
+    /// Returns the event for a change of state.
     pub(super) fn lease_state(&self, to: DerivedState, reason: &str) -> LeaseEvent {
         LeaseEvent::State {
             state: to.as_str().to_owned(),
@@ -380,15 +381,15 @@ impl BackendEntry {
 }
 
 impl PoolState {
-    /// Whether a launcher holds this one.
+    /// Whether a launcher holds a lease of this backend.
     pub(super) fn is_lease(&self, key: BackendKey) -> bool {
         let member = self.members.get(&key);
         member.is_some_and(|member| member.source == BackendSource::Lease)
     }
 
-    /// Whether a launcher holds a backend of this name.
+    /// Whether a launcher holds a lease of a backend with this name.
     pub(super) fn is_leased(&self, name: &str) -> bool {
-        // Looked for before each registration, which a restart makes again by the thousand.
+        // Called before each registration, and a restart repeats registrations by the thousand.
         let mut members = self.members.values();
         self.has_name(name)
             && members.any(|member| {
@@ -396,7 +397,7 @@ impl PoolState {
             })
     }
 
-    /// The leases of this name that the same process holds.
+    /// Returns the leases of this name that the same process holds.
     fn leases_of(&self, name: &str, nonce: Option<&str>) -> Vec<BackendKey> {
         let same = |member: &BackendEntry| {
             let held = member.tenure.as_ref().and_then(LeaseRecord::nonce);
@@ -406,8 +407,8 @@ impl PoolState {
         members.map(|(key, _)| *key).collect()
     }
 
-    /// Drains of a leased or discovered backend that stay for the next one of its name: an operator's drain outlasts
-    /// a restart of the app, as it does for a configured backend.
+    /// Returns the drains of a leased or discovered backend that are kept for the next backend of its name: an
+    /// operator's drain outlasts a restart of the app, as it does for a configured backend.
     pub(super) fn drains_left_behind(&self, key: BackendKey) -> Vec<KeptDrain> {
         let Some(member) = self.members.get(&key) else {
             return Vec::new();
@@ -436,8 +437,8 @@ impl PoolState {
 pub(super) struct LastIncarnations(HashMap<String, (u64, Option<String>)>);
 
 impl LastIncarnations {
-    /// The number of the next process under this name. `here`: those that are still there. One that comes again
-    /// with the same nonce is the same process.
+    /// Returns the number of the next process under this name. `here`: the backends of this name that are still
+    /// there. A process that returns with the same nonce is the same process.
     pub(super) fn next<'a>(
         &'a self,
         name: &str,
@@ -454,9 +455,9 @@ impl LastIncarnations {
         }
     }
 
-    /// One has left.
+    /// Notes the incarnation of a backend that has left.
     pub(super) fn note(&mut self, name: &str, number: u64, nonce: Option<&str>) {
-        // Names that are new each time must not fill the memory.
+        // A client that uses new names each time must not fill the memory.
         if self.0.len() >= REMEMBERED && !self.0.contains_key(name) {
             self.0.clear();
         }

@@ -1,5 +1,4 @@
-//! Figures that can be read without asking the registry's task: the sources of discovered backends, and recent
-//! changes.
+//! Figures that can be read without asking the registry's task: discovery sources, and recent changes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,53 +12,53 @@ use crate::core::Time;
 use crate::core::discovery::{AnswerDoubt, DiscoveredSet};
 use crate::rt::clock::{self, ClockReading};
 
-/// Changes that are remembered; the oldest makes room.
+/// Most changes that are remembered; a new change replaces the oldest.
 pub const MOST_CHANGES: usize = 256;
-/// Lines of one change that are remembered: what was added, removed and changed, each.
+/// Most lines that are remembered of each list of a change (added, removed, changed).
 pub const MOST_LINES: usize = 100;
-/// Refused names of a source that are shown.
+/// Most refused names of a source that are shown.
 const SHOWN_REFUSALS: usize = 10;
 
-/// How the answers of a source were.
+/// Numbers of a source's answers, by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AnswerCounts {
-    /// Believed as a whole.
+    /// Answers that were applied in full.
     pub taken: u64,
-    /// Doubted: what they lack was kept.
+    /// Answers that were doubted: backends that they lacked were kept.
     pub doubted: u64,
-    /// None came.
+    /// Queries without an answer.
     pub failed: u64,
 }
 
-/// What a source said in an earlier run of the proxy.
+/// The set of a source from an earlier run of the proxy.
 #[derive(Debug, Clone)]
 pub struct RememberedAnswer {
-    /// When its last answer came.
+    /// Time of its last answer.
     pub answered: SystemTime,
-    /// What was in force.
+    /// The set that was in force.
     pub set: Arc<DiscoveredSet<Address>>,
 }
 
-/// How a source is.
+/// Status of a source.
 #[derive(Debug, Clone, Default)]
 pub struct SourceStatus {
-    /// Backends of it that are in force.
+    /// Number of its backends that are in force.
     pub backends: usize,
-    /// When the last answer came.
+    /// Time of the last answer.
     pub answered: Option<Time>,
-    /// What an earlier run had from it, until it answers.
+    /// The set of an earlier run, until the source answers.
     pub remembered: Option<RememberedAnswer>,
-    /// Since when it fails, and why, in its last words.
+    /// Time since which queries fail, and the last error.
     pub failing: Option<(Time, String)>,
-    /// Why the last answer was not believed as a whole.
+    /// Why the last answer was not applied in full.
     pub doubt: Option<AnswerDoubt>,
-    /// Names that it can't have, and why.
+    /// Names that the source can't use, each with the reason.
     pub refused: Vec<(String, String)>,
-    /// How its answers were.
+    /// Numbers of answers, by result.
     pub counts: AnswerCounts,
 }
 
-/// Sources by pool and label, and the last changes.
+/// Status of sources by pool and label, and the last changes.
 #[derive(Debug, Clone, Default)]
 pub struct LiveFigures(Arc<Figures>);
 
@@ -76,7 +75,7 @@ struct ChangeRing {
 }
 
 impl LiveFigures {
-    /// Changes what is known of a source, which may be new.
+    /// Changes the status of a source, which may be new.
     pub fn note_source(&self, pool: &str, source: &Arc<str>, note: impl FnOnce(&mut SourceStatus)) {
         let mut sources = self.0.sources.lock();
         note(
@@ -86,7 +85,7 @@ impl LiveFigures {
         );
     }
 
-    /// When a source's last answer came, in this run or the one before.
+    /// Returns when a source's last answer came, in this run or the one before.
     pub(super) fn last_answer(
         &self,
         pool: &str,
@@ -100,13 +99,13 @@ impl LiveFigures {
         answered.or(status.remembered.as_ref().map(|one| one.answered))
     }
 
-    /// It is followed no more.
+    /// Removes a source that is no longer followed.
     pub fn forget_source(&self, pool: &str, source: &Arc<str>) {
         let key = (pool.to_owned(), source.clone());
         self.0.sources.lock().remove(&key);
     }
 
-    /// All sources, with pool and label.
+    /// Returns all sources, with pool and label.
     pub fn sources(&self) -> Vec<(String, Arc<str>, SourceStatus)> {
         let sources = self.0.sources.lock();
         let all = sources.iter();
@@ -114,7 +113,7 @@ impl LiveFigures {
             .collect()
     }
 
-    /// A pool's sources, as people see them.
+    /// Returns the views of a pool's sources.
     pub fn of_pool(&self, pool: &str) -> Vec<DiscoveryView> {
         let sources = self.0.sources.lock();
         let own = sources.iter().filter(|((of, _), _)| of == pool);
@@ -122,7 +121,7 @@ impl LiveFigures {
             .collect()
     }
 
-    /// The pool's sources that have answered, or have failed to.
+    /// Returns the labels of the pool's sources that have answered or failed.
     pub fn heard_of_pool(&self, pool: &str) -> Vec<String> {
         let sources = self.0.sources.lock();
         let own = sources.iter().filter(|((of, _), _)| of == pool);
@@ -131,7 +130,7 @@ impl LiveFigures {
             .collect()
     }
 
-    /// Remembers a change; says its number.
+    /// Records a change; returns its number.
     pub fn note_change(&self, mut change: ChangeView) -> u64 {
         for list in [&mut change.added, &mut change.removed] {
             change.more += list.len().saturating_sub(MOST_LINES);
@@ -149,7 +148,7 @@ impl LiveFigures {
         ring.next
     }
 
-    /// The last changes, so many at most, the oldest first.
+    /// Returns the last changes, at most `last`, from the oldest on.
     pub fn changes(&self, last: usize) -> Vec<ChangeView> {
         let ring = self.0.changes.lock();
         let skipped = ring.kept.len().saturating_sub(last);
@@ -158,7 +157,7 @@ impl LiveFigures {
 }
 
 impl SourceStatus {
-    /// `ok`, `waiting` for the first answer, `doubted` or `failing`.
+    /// Returns `ok`, `waiting` for the first answer, `doubted` or `failing`.
     pub fn state(&self) -> &'static str {
         match (&self.failing, &self.doubt, self.answered) {
             (Some(_), _, _) => "failing",
@@ -168,7 +167,8 @@ impl SourceStatus {
         }
     }
 
-    /// How old the last answer is, by this run's clock, or by the wall clock's where it came in an earlier run.
+    /// Returns the age of the last answer, by this run's monotonic clock, or by the wall clock if the answer came in
+    /// an earlier run.
     pub fn answer_age(&self, now: Time) -> Option<Duration> {
         let own = self.answered.map(|at| now.saturating_sub(at));
         own.or_else(|| {

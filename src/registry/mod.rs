@@ -1,17 +1,17 @@
-//! The registry: the one writer of what is known about backends.
+//! The registry: the only writer of the state of backends.
 //!
-//! Events go in (probes, API, configuration, signals of the data plane); a new [`snapshot::Snapshot`], gate moves,
-//! evictions and announcements come out. All other code holds a [`handle::RegistryHandle`].
+//! Events go in (from probes, the API, the configuration and the data plane); a new [`snapshot::Snapshot`], changes
+//! of gates, evictions and announcements come out. All other code uses a [`handle::RegistryHandle`].
 //!
-//! Where a change goes:
-//! - what is asked of the registry: the question in [`handle`], its message in `command`, the texts of both as types in
-//!   `request`, within the bounds of [`bounds`];
-//! - what it does with it: `writer` is the task that takes one message after the other; `apply` adds and removes
+//! Where to make a change:
+//! - requests to the registry: the method in [`handle`], its message in `command`, the types of both bodies in
+//!   `request`, within the limits of [`bounds`];
+//! - their execution: `writer` is the task that processes one message after the other; `apply` adds and removes
 //!   pools and backends, as the configuration, [`lease`], `discovery` or [`supervised`] ask for;
-//! - what it keeps: `pool` and, in it, `backend_entry`; [`persist`] of that what outlives the process, [`hand_over`] what
-//!   another lameduck gets;
-//! - what a request reads: [`snapshot`], with [`routes`] and [`splits`]; what it shares with the data plane, in
-//!   atomics, in [`endpoint`];
+//! - state: `pool` and, in it, `backend_entry`; [`persist`] for the part that outlives the process, [`hand_over`]
+//!   for the part that another lameduck gets;
+//! - what a request reads: [`snapshot`], with [`routes`] and [`splits`]; state that is shared with the data plane, in
+//!   atomics: [`endpoint`];
 //! - what operators see: [`view`] and the other `…_view`, `changes`, [`restart_board`]; `announcing` answers requests
 //!   that wait.
 
@@ -24,6 +24,7 @@ mod command;
 mod discovery;
 mod discovery_view;
 pub mod endpoint;
+mod error;
 pub mod hand_over;
 pub mod handed;
 pub mod handle;

@@ -1,10 +1,10 @@
-//! Which names a pool's backends have, so that thousands can come without looking at all others each time.
+//! Index of the names of a pool's backends, so that thousands can be added without comparing each with all others.
 
 use std::collections::HashMap;
 
 use super::endpoint::BackendKey;
 
-/// Whether a name as people write it means the backend that is shown so: with or without its `~2`.
+/// Whether a name as a user writes it refers to the backend with the name `shown`: with or without its `~2`.
 pub fn matches_name(given: &str, shown: &str) -> bool {
     let base = shown.rsplit_once('~').map(|(base, _)| base);
     shown == given || base == Some(given)
@@ -13,16 +13,16 @@ pub fn matches_name(given: &str, shown: &str) -> bool {
 /// The names in use.
 #[derive(Debug, Default)]
 pub struct BackendNames {
-    /// As shown, `~2` included: each is unique.
+    /// Names as shown, including `~2`: each is unique.
     shown: HashMap<String, BackendKey>,
-    /// Without their last number: those that have one.
+    /// Names without their number, for backends that are shown with one.
     numbered: HashMap<String, Vec<BackendKey>>,
-    /// As configured or registered: how many have each.
+    /// Names as configured or registered, with the number of backends of each.
     bases: HashMap<String, usize>,
 }
 
 impl BackendNames {
-    /// How a newcomer of this name is shown: by the name itself, or with the first number that is free.
+    /// Returns the shown name for a new backend: `base` itself, or with the first free number.
     pub fn free(&self, base: &str) -> String {
         if !self.shown.contains_key(base) {
             return base.to_owned();
@@ -33,13 +33,13 @@ impl BackendNames {
             .unwrap_or_default()
     }
 
-    /// Whether some backend has this name, however it is shown.
+    /// Whether some backend has this name, with or without a number.
     pub fn has(&self, base: &str) -> bool {
         self.bases.contains_key(base)
     }
 
-    /// Those that a name as given means, in the order in which they came: `api-0` the one shown so and each
-    /// `api-0~2`, and that one only itself.
+    /// Returns the backends that a given name refers to, in the order in which they were added: `api-0` refers to the
+    /// one shown so and each `api-0~2`; `api-0~2` only to itself.
     pub fn keys_meant(&self, given: &str) -> Vec<BackendKey> {
         let mut keys = self.numbered.get(given).cloned().unwrap_or_default();
         keys.extend(self.shown.get(given));
@@ -47,7 +47,7 @@ impl BackendNames {
         keys
     }
 
-    /// A backend has come.
+    /// Adds a backend.
     pub fn join(&mut self, key: BackendKey, base: &str, shown: &str) {
         self.shown.insert(shown.to_owned(), key);
         if let Some((stem, _)) = shown.rsplit_once('~') {
@@ -56,7 +56,7 @@ impl BackendNames {
         *self.bases.entry(base.to_owned()).or_default() += 1;
     }
 
-    /// It has left.
+    /// Removes a backend.
     pub fn leave(&mut self, base: &str, shown: &str) {
         let key = self.shown.remove(shown);
         if let Some((stem, _)) = shown.rsplit_once('~')

@@ -10,7 +10,8 @@ use crate::core::outlier::OutlierChange;
 use crate::rt::clock;
 
 impl RegistryWriter {
-    /// A backend has had its errors in a row. A probe is made first, which may show the cause.
+    /// Checks a backend that has reached the limit of consecutive errors. A probe is made first, which may show the
+    /// cause.
     pub(super) fn suspect_outlier(&mut self, key: BackendKey) {
         if let Some(pool) = self.home_mut(key) {
             pool.suspect_outlier(key);
@@ -18,7 +19,7 @@ impl RegistryWriter {
         self.step(key, BackendEvent::Hint);
     }
 
-    /// Judges every pool whose time has come.
+    /// Judges the backends of every pool whose interval is over.
     pub(super) fn judge_outliers(&mut self, now: Time) {
         for index in 0..self.pools.len() {
             let pool = &mut self.pools[index];
@@ -29,8 +30,8 @@ impl RegistryWriter {
         }
     }
 
-    /// Before a snapshot: takes back those that were left out where no other backend is left, whatever has taken the
-    /// others away: a drain, a failed health check, a weight of 0, or that they have left.
+    /// Called before a snapshot: ends ejections in pools without any other backend, whatever has taken the others
+    /// away: a drain, a failed health check, a weight of 0, or their removal.
     pub(super) fn relieve_outliers(&mut self) {
         for index in 0..self.pools.len() {
             let pool = &mut self.pools[index];
@@ -41,13 +42,13 @@ impl RegistryWriter {
         }
     }
 
-    /// Takes back a backend that an operator has resumed.
+    /// Ends the ejection of a backend that an operator has resumed.
     pub(super) fn lift_ejection(&mut self, index: usize, key: BackendKey) {
         let changes = self.pools[index].lift_ejection(key);
         self.tell_outliers(index, changes);
     }
 
-    /// Tells people.
+    /// Reports ejections and returns, in the log and as events.
     pub(super) fn tell_outliers(&mut self, index: usize, changes: Vec<OutlierChange<BackendKey>>) {
         for change in changes {
             let pool = &self.pools[index];

@@ -1,4 +1,4 @@
-//! The key that this proxy signs sessions with where none is configured: made once, and kept beside the state.
+//! The key with which this proxy signs sessions if none is configured: generated once, and kept beside the state.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,36 +9,37 @@ use std::sync::OnceLock;
 use crate::registry::sticky::{NoRandomBytesError, OwnKey};
 use crate::rt::files;
 
-/// The file's name in `state_dir`.
+/// Name of the file in `state_dir`.
 const FILE: &str = "sticky.key";
-/// Written first, then renamed.
+/// Name under which the file is written before it is renamed.
 const NEW: &str = "sticky.key.new";
 
-/// Where the key comes from: a file, once it is needed.
+/// Source of the key: a file, which is read or written when the key is first needed.
 #[derive(Debug)]
 pub struct OwnKeySource {
-    /// Where it is kept; `None`: nowhere.
+    /// Directory of the file; `None`: the key is not kept.
     dir: Option<PathBuf>,
-    /// What a new key is. Made at the start, which can be refused, and not when a reload first needs it.
+    /// The key to use if there is none yet. Generated at the start, when an error can still be reported, and not when
+    /// a reload first needs it.
     fresh: OwnKey,
     key: OnceLock<OwnKey>,
 }
 
 impl Default for OwnKeySource {
-    /// For this process alone.
+    /// A key for this process only.
     ///
     /// # Panics
-    /// Where [`OwnKeySource::new`] has an error.
+    /// If [`OwnKeySource::new`] returns an error.
     fn default() -> Self {
         Self::new(None).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
 impl OwnKeySource {
-    /// From and to this directory; `None`: for this process alone.
+    /// Reads and writes the key in this directory; `None`: a key for this process only.
     ///
     /// # Errors
-    /// Those of [`OwnKey::random`].
+    /// The errors of [`OwnKey::random`].
     pub fn new(dir: Option<&Path>) -> Result<Self, NoRandomBytesError> {
         Ok(Self {
             dir: dir.map(Path::to_owned),
@@ -47,8 +48,8 @@ impl OwnKeySource {
         })
     }
 
-    /// This one, which another process has given. It is kept in this directory, if there is one, for a later start
-    /// without a process to take over from.
+    /// Uses the key that another process has given. The key is kept in the directory, if there is one, for a later
+    /// start without a process to take over from.
     pub fn known(key: OwnKey, dir: Option<&Path>) -> Self {
         if let Some(dir) = dir {
             let is_kept =
@@ -68,12 +69,12 @@ impl OwnKeySource {
         }
     }
 
-    /// The key, if it was needed so far.
+    /// Returns the key if it has been needed so far.
     pub fn made(&self) -> Option<&OwnKey> {
         self.key.get()
     }
 
-    /// The key; the first time, it is read or made.
+    /// Returns the key. The first call reads or generates it.
     pub fn key(&self) -> &OwnKey {
         self.key.get_or_init(|| match &self.dir {
             Some(dir) => load_own_key(dir, &self.fresh),
@@ -82,7 +83,7 @@ impl OwnKeySource {
     }
 }
 
-/// Reads the key, or keeps the fresh one. Where that fails, sessions end with the process, and a warning is logged.
+/// Reads the key, or keeps the fresh one. If that fails, sessions end with the process, and a warning is logged.
 fn load_own_key(dir: &Path, fresh: &OwnKey) -> OwnKey {
     let kept = match read(dir) {
         Ok(Some(key)) => return key,
@@ -102,7 +103,7 @@ fn warn_of(dir: &Path, error: &io::Error) {
     );
 }
 
-/// `None`: there is none, or something that is no key of ours.
+/// Returns `None` if there is no file, or if it does not contain a valid key.
 fn read(dir: &Path) -> io::Result<Option<OwnKey>> {
     let file = File::options()
         .read(true)
@@ -160,7 +161,7 @@ mod tests {
             let mode = std::fs::metadata(state.join(FILE)).unwrap().permissions();
             assert_eq!(mode.mode() & 0o777, 0o600);
         }
-        // Where it can't be kept, it is still the one in force.
+        // If the key can't be kept, it is still the one in force.
         std::fs::write(dir.path().join("file"), "").unwrap();
         let source = OwnKeySource::known(OwnKey::new([3; 32]), Some(&dir.path().join("file")));
         assert_eq!(source.key().bytes(), &[3; 32]);

@@ -1,4 +1,4 @@
-//! Where this process listens, so that addresses that lead back here can be recognised.
+//! The addresses at which this process listens, so that backend addresses that lead back to it are recognised.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,41 +9,41 @@ use arc_swap::ArcSwap;
 use crate::config::own_address::{self, OwnAddressError};
 use crate::config::{Address, Config, ListenAddress};
 
-/// Where this process listens.
+/// The addresses at which this process listens.
 #[derive(Debug, Clone, Default)]
 pub struct OwnListeners(Arc<OwnAddresses>);
 
 #[derive(Debug, Default)]
 struct OwnAddresses {
-    /// By the configuration in force: some may not be bound yet, and some have port 0.
+    /// Addresses in the present configuration: some may not be bound yet, and some have port 0.
     configured: ArcSwap<Vec<ListenAddress>>,
-    /// As bound.
+    /// Addresses as bound.
     bound: ArcSwap<Vec<ListenAddress>>,
     admin: ArcSwap<Vec<PathBuf>>,
 }
 
 impl OwnListeners {
-    /// Another configuration is in force.
+    /// Sets the addresses of a new configuration.
     pub fn configure(&self, config: &Config) {
         let listeners = config.listeners.iter();
         let listeners = listeners.map(|listener| listener.address.clone());
         self.0.configured.store(Arc::new(listeners.collect()));
     }
 
-    /// These are open.
+    /// Sets the addresses that are bound.
     pub fn bound(&self, listeners: Vec<ListenAddress>) {
         self.0.bound.store(Arc::new(listeners));
     }
 
-    /// The admin API's unix socket is open.
+    /// Sets the path of the admin API's unix socket.
     pub fn admin(&self, socket: Option<PathBuf>) {
         self.0.admin.store(Arc::new(socket.into_iter().collect()));
     }
 
-    /// Whether a connect to `to` would come here.
+    /// Checks that a connection to `to` would not reach this process.
     ///
     /// # Errors
-    /// It would: where.
+    /// The connection would reach this process; the error names the listener.
     pub fn check(&self, to: SocketAddr) -> Result<(), OwnAddressError> {
         for listeners in [&self.0.bound, &self.0.configured] {
             let listeners = listeners.load();
@@ -52,10 +52,11 @@ impl OwnListeners {
         Ok(())
     }
 
-    /// Whether a backend's address leads here, as far as that can be said without asking for its name.
+    /// Checks that a backend's address does not lead to this process, as far as possible without resolving host
+    /// names.
     ///
     /// # Errors
-    /// It does: where.
+    /// The address leads to this process; the error names the listener.
     pub fn check_address(&self, address: &Address) -> Result<(), OwnAddressError> {
         match address {
             Address::Unix(path) => self.check_path(path),
@@ -63,10 +64,10 @@ impl OwnListeners {
         }
     }
 
-    /// Whether a unix socket is a listener's, or the admin API's.
+    /// Checks that a unix socket is neither a listener's nor the admin API's.
     ///
     /// # Errors
-    /// It is: which.
+    /// The socket is this process's own; the error names it.
     pub fn check_path(&self, path: &Path) -> Result<(), OwnAddressError> {
         for listeners in [&self.0.bound, &self.0.configured] {
             let listeners = listeners.load();

@@ -1,5 +1,5 @@
-//! What an app may do by itself: with the instances that its user has registered through the socket for apps, and
-//! with no others. The user is who the kernel says has connected (`SO_PEERCRED`).
+//! Access control for apps: an app may change the instances that its user has registered through the socket for apps,
+//! and no others. The user is the one that the kernel reports for the connection (`SO_PEERCRED`).
 
 use super::backend_entry::{BackendEntry, BackendSource};
 use super::command::RegistryCommand;
@@ -11,7 +11,7 @@ use super::view::{DrainRequest, ResumeRequest};
 use super::writer::RegistryWriter;
 use crate::core::drain::DrainActor;
 
-/// The id of a user's drains: no other user's, nor the operator's or another supervisor's, can have it.
+/// Returns the ID of a user's drain: no other user, operator or supervisor can have the same ID.
 fn drain_id(owner: u32, id: Option<&str>) -> String {
     match id {
         None => format!("uid-{owner}"),
@@ -19,14 +19,14 @@ fn drain_id(owner: u32, id: Option<&str>) -> String {
     }
 }
 
-/// Whether a supervisor's drain of this id is this user's.
+/// Whether a supervisor's drain with this ID belongs to this user.
 pub(super) fn is_drain_of(owner: u32, id: &str) -> bool {
     let own = drain_id(owner, None);
     id.strip_prefix(&own)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A user's drain request as its own: never an operator's, whatever it says.
+/// Converts a user's drain request into a drain of its own: never an operator's, whatever the request says.
 pub(super) fn own_drain(owner: u32, asked: DrainRequest) -> DrainRequest {
     DrainRequest {
         actor: Some(DrainActor::Supervisor.as_str().to_owned()),
@@ -38,7 +38,7 @@ pub(super) fn own_drain(owner: u32, asked: DrainRequest) -> DrainRequest {
     }
 }
 
-/// Which drains a user's request lifts: its own, or of these that with the id.
+/// Returns which drains a user's request lifts: all its own, or its own with the given ID.
 pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<ResumeScope, RegistryError> {
     if asked.all {
         return Err(RegistryError::NotYours(
@@ -52,7 +52,7 @@ pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<ResumeScop
 }
 
 impl RegistryHandle {
-    /// The same registry for one user's apps: it can see and change only their own instances.
+    /// Returns a handle for the apps of one user: it can see and change only their instances.
     pub fn for_owner(&self, uid: u32) -> Self {
         Self {
             owner: Some(uid),
@@ -60,10 +60,10 @@ impl RegistryHandle {
         }
     }
 
-    /// Whether the lease is this handle's owner's.
+    /// Whether the lease belongs to this handle's owner.
     ///
     /// # Errors
-    /// When the proxy is exiting.
+    /// The proxy is exiting.
     pub async fn owns_lease(&self, lease: &str) -> Result<bool, RegistryError> {
         let (lease, owner) = (lease.to_owned(), self.owner);
         self.ask(|reply| RegistryCommand::OwnsLease {
@@ -76,14 +76,14 @@ impl RegistryHandle {
 }
 
 impl BackendEntry {
-    /// Whether this owner may change it; `None` may change everything.
+    /// Whether this owner may change the backend; `None` may change everything.
     pub(super) fn is_of(&self, owner: Option<u32>) -> bool {
         owner.is_none() || (self.owner == owner && self.source != BackendSource::Config)
     }
 }
 
 impl RegistryWriter {
-    /// Of the backends that a name means, those of this owner.
+    /// Returns those of this owner's backends that a name refers to.
     pub(super) fn find_own(
         &self,
         pool: &str,
@@ -104,7 +104,8 @@ impl RegistryWriter {
         }
     }
 
-    /// The pool of this name. A restricted owner doesn't learn the names of other pools.
+    /// Returns the index of the pool with this name. An owner with restricted rights doesn't learn the names of other
+    /// pools.
     pub(super) fn index_for(&self, pool: &str, owner: Option<u32>) -> Result<usize, RegistryError> {
         self.index(pool).map_err(|refusal| match refusal {
             RegistryError::UnknownPool { name, .. } if owner.is_some() => {

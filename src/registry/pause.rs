@@ -1,7 +1,7 @@
-//! Pools that are paused: their requests are held, or answered with a page, while their backends go on being probed,
-//! drained and restarted.
+//! Paused pools: their requests are held, or answered with a page, while their backends are still probed, drained and
+//! restarted.
 //!
-//! A paused pool's snapshot has no backends to pick from; [`PoolPause`] has the reason.
+//! The snapshot of a paused pool has no backends to pick from; [`PoolPause`] has the reason.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::core::Time;
 use crate::core::pause::{PauseMode, PauseTerm};
 use crate::rt::clock::{self, ClockReading};
 
-/// The largest page, in bytes: it is in memory, in the state that is kept, and in a request to the admin API.
+/// Largest page, in bytes: it is kept in memory and in the state file, and sent in a request to the admin API.
 pub const MAX_PAGE: usize = 30 * 1024;
 
-/// The longest media type, in bytes.
+/// Longest media type, in bytes.
 const MAX_MEDIA_TYPE: usize = 100;
 
 /// The default media type of a page.
@@ -32,29 +32,29 @@ const HTML: &str = "text/html; charset=utf-8";
 /// One pool's pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolPause {
-    /// What becomes of requests, and until when.
+    /// What happens to requests, and until when.
     pub term: PauseTerm,
-    /// Since when.
+    /// Time at which it began.
     pub since: Time,
-    /// Why, for people.
+    /// Reason, as text.
     pub reason: String,
-    /// What requests are answered with, if they are not held.
+    /// Page that requests are answered with, if they are not held.
     pub page: Option<MaintenancePage>,
 }
 
-/// What requests to a paused pool are answered with.
+/// The response to requests to a paused pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaintenancePage {
-    /// The status.
+    /// Status code.
     pub status: u16,
-    /// Its `Content-Type`.
+    /// Value of `Content-Type`.
     pub media_type: String,
-    /// Its content.
+    /// Body.
     pub body: String,
 }
 
 impl MaintenancePage {
-    /// The page of a request; `None`: it asks for none.
+    /// Returns the page of a request; `None` if the request has none.
     fn asked(request: &mut PauseRequest) -> Result<Option<Self>, RegistryError> {
         let invalid = |text: String| Err(RegistryError::Invalid(text));
         let Some(body) = request.page.take() else {
@@ -77,7 +77,7 @@ impl MaintenancePage {
         }
     }
 
-    /// Why no request can be answered with it.
+    /// Returns why the page can't be used as a response, if so.
     fn fault(&self) -> Option<String> {
         let length = self.body.len();
         if length == 0 {
@@ -114,7 +114,7 @@ impl MaintenancePage {
 }
 
 impl PoolPause {
-    /// As people see it.
+    /// Returns the pause as the API shows it.
     pub fn view(&self) -> PauseView {
         let shown = |at: Time| clock::rfc3339(clock::wall(at));
         PauseView {
@@ -126,7 +126,7 @@ impl PoolPause {
         }
     }
 
-    /// As it is kept over a restart of the proxy.
+    /// Returns the pause as it is kept for a restart of the proxy.
     pub(super) fn kept(&self, pool: &str, clock: &ClockReading) -> KeptPause {
         KeptPause {
             pool: pool.to_owned(),
@@ -145,7 +145,7 @@ impl PoolPause {
                     Some(_) => PauseMode::Page,
                     None => PauseMode::Hold,
                 },
-                until: kept.until.map(|at| clock.from_wall(at)),
+                until: kept.until.map(|at| clock.due_from_wall(at, kept.since)),
             },
             since: clock.from_wall(kept.since),
             reason: kept.reason,
@@ -155,12 +155,12 @@ impl PoolPause {
 }
 
 impl PoolState {
-    /// When its pause ends by itself.
+    /// Returns when the pause ends by itself.
     pub(super) fn pause_end(&self) -> Option<Time> {
         self.pause.as_ref()?.term.until
     }
 
-    /// Pauses it, or ends its pause; whether anything has changed.
+    /// Pauses the pool or ends its pause; returns whether anything has changed.
     fn set_pause(&mut self, pause: Option<PoolPause>) -> bool {
         if self.pause.as_deref() == pause.as_ref() {
             return false;
@@ -246,7 +246,7 @@ impl RegistryWriter {
         Ok(self.pools[index].pause_response(was_paused))
     }
 
-    /// Ends those pauses that end by themselves by now.
+    /// Ends the pauses whose time is over.
     pub(super) fn end_pauses(&mut self, now: Time) {
         for index in 0..self.pools.len() {
             let pause = self.pools[index].pause.as_ref();
@@ -278,7 +278,7 @@ impl RegistryWriter {
         self.pause_for_predecessor(&name, pause);
     }
 
-    /// What the process that has taken over says of a pool's pause holds for what waits here.
+    /// Applies a pause of the process that has taken over to the requests that wait here.
     pub(super) fn pause_as_successor(&mut self, pool: &str, pause: Option<KeptPause>) {
         let Ok(index) = self.index(pool) else {
             return;
@@ -289,7 +289,7 @@ impl RegistryWriter {
         }
     }
 
-    /// Pauses the pools again that were paused in the last run.
+    /// Pauses again the pools that were paused in the last run.
     pub(super) fn pause_again(&mut self, pauses: Vec<KeptPause>) {
         for kept in pauses {
             let Ok(index) = self.index(&kept.pool) else {
@@ -313,10 +313,10 @@ impl RegistryWriter {
 }
 
 impl RegistryHandle {
-    /// Pauses a pool: what comes to it is held, or answered with a page. A second call extends the pause.
+    /// Pauses a pool: its requests are held, or answered with a page. A second call extends the pause.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownPool`]; [`RegistryError::Invalid`] for a value that can't be taken; those of
+    /// [`RegistryError::UnknownPool`]; [`RegistryError::Invalid`] for a value that is not valid; the errors of
     /// [`RegistryHandle::pools`].
     pub async fn pause(
         &self,
@@ -334,10 +334,10 @@ impl RegistryHandle {
         Ok(response)
     }
 
-    /// Ends a pool's pause; nothing happens where it has none.
+    /// Ends a pool's pause, if it has one.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownPool`]; those of [`RegistryHandle::pools`].
+    /// [`RegistryError::UnknownPool`]; the errors of [`RegistryHandle::pools`].
     pub async fn end_pause(&self, pool: &str) -> Result<PauseResponse, RegistryError> {
         let pool = pool.to_owned();
         let asked = self.ask(|reply| RegistryCommand::EndPause { pool, reply });

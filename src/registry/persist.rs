@@ -1,10 +1,10 @@
-//! What survives a restart of the proxy, in `[server] state_dir`: drains that were asked for, backends that were
-//! registered, and those that external sources have named. What the app itself says (its 503) is not kept: the next
-//! probe finds it again.
+//! State that survives a restart of the proxy, in `[server] state_dir`: drains that were ordered, registered
+//! backends, and backends from discovery sources. What the app itself says (its 503) is not kept: the next probe sees
+//! it again.
 //!
-//! Times are the wall clock's, because the file outlives the process. One file, replaced as a whole: a crash leaves
-//! the old one or the new one. A file that can't be read is moved aside with a warning; it never keeps the proxy from
-//! starting.
+//! Times are by the wall clock, because the file outlives the process. There is one file, replaced as a whole: after
+//! a crash it is the old or the new one. A file that can't be read is moved aside with a warning; it never keeps the
+//! proxy from starting.
 
 mod sources;
 mod wall_clock;
@@ -31,18 +31,18 @@ use crate::net::serving::ServingProcesses;
 use crate::rt::clock::ClockReading;
 use crate::rt::files;
 
-/// The file's name in `state_dir`.
+/// Name of the file in `state_dir`.
 pub const FILE: &str = "state.json";
-/// Written first, then renamed.
+/// Name under which the file is written before it is renamed.
 const NEW: &str = "state.json.new";
-/// Where a file goes that can't be read.
+/// Name to which a file that can't be read is renamed.
 const BAD: &str = "state.json.bad";
-/// No more is written or read: four times what `MAX_BACKENDS` backends need.
+/// Most bytes that are written or read: four times what `MAX_BACKENDS` backends need.
 const MOST_BYTES: u64 = 64 << 20;
-/// The form of the file. A higher one was written by a newer lameduck.
+/// Version of the file format. A file with a higher version was written by a newer lameduck.
 const VERSION: u32 = 1;
 
-/// What is kept.
+/// The kept state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeptState {
@@ -53,13 +53,13 @@ pub struct KeptState {
     /// Pools that are paused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<KeptPause>,
-    /// Routes whose split was moved.
+    /// Routes whose split an operator has moved.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub splits: Vec<KeptSplit>,
     /// Plans that move splits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<KeptPlan>,
-    /// What sources of backends have said.
+    /// Sets of discovery sources.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<KeptSource>,
 }
@@ -69,13 +69,13 @@ pub struct KeptState {
 pub struct KeptDrain {
     /// The pool.
     pub pool: String,
-    /// The backend, as shown.
+    /// Name of the backend, as shown.
     pub backend: String,
-    /// Where a configured one was: what knows it again if the file gives it no name. `None`: not a configured one, or
-    /// kept by a lameduck that did not save it.
+    /// Address of a configured backend, by which it is recognised if the configuration gives it no name. `None`: the
+    /// backend was not configured, or the file is from a lameduck that did not save the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// What was asked for.
+    /// The drain.
     pub drain: DrainRecord,
 }
 
@@ -87,25 +87,25 @@ pub struct KeptRegistration {
     /// The backend.
     #[serde(flatten)]
     pub backend: KeptBackend,
-    /// The user whose it is, where it came through the socket for apps.
+    /// User (uid) that owns the backend, if it came through the socket for apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
 }
 
-/// One pool's pause, its times on the wall clock.
+/// The pause of one pool. Times are by the wall clock.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptPause {
     /// The pool.
     pub pool: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// Since when.
+    /// Time at which it began.
     #[serde(with = "wall")]
     pub since: SystemTime,
-    /// When it ends by itself.
+    /// Time at which it ends by itself.
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     pub until: Option<SystemTime>,
-    /// What requests are answered with; `None`: they are held.
+    /// Page that requests are answered with; `None`: they are held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<MaintenancePage>,
 }
@@ -115,39 +115,39 @@ pub struct KeptPause {
 pub struct KeptSplit {
     /// The route's name.
     pub route: String,
-    /// What the file said at the time, by pool: where it says something else, it counts.
+    /// Weights in the configuration at that time, by pool. If the configuration differs, it takes precedence.
     pub configured: BTreeMap<String, u32>,
-    /// What is in force, by pool.
+    /// Weights in force, by pool.
     pub weights: BTreeMap<String, u32>,
-    /// Since when.
+    /// Time since which they have been in force.
     #[serde(with = "wall")]
     pub since: SystemTime,
 }
 
-/// A plan under way: with it, the next run goes on at the step that it had come to.
+/// A plan in progress, with which the next run continues at the step that was reached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptPlan {
     /// The route's name.
     pub route: String,
-    /// What was asked for.
+    /// The request that started the plan.
     pub request: PlanRequest,
-    /// What the file said of the split at the time.
+    /// Weights of the split in the configuration at that time, by pool.
     pub configured: BTreeMap<String, u32>,
-    /// The weights before it began.
+    /// Weights before the plan, by pool.
     pub before: BTreeMap<String, u32>,
-    /// Since when those were in force, if they weren't the configuration's.
+    /// Time since which these were in force, if they weren't the configuration's.
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     pub before_since: Option<SystemTime>,
-    /// When it began.
+    /// Time at which the plan began.
     #[serde(with = "wall")]
     pub began: SystemTime,
-    /// The step that it has come to, from 1.
+    /// Step that it has reached, from 1.
     pub step: u32,
-    /// What was seen in the steps so far.
+    /// Measurements of the steps so far.
     pub records: Vec<PlanStepView>,
 }
 
-/// A drain with its times on the wall clock.
+/// A drain. Times are by the wall clock.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DrainRecord {
     actor: KeptActor,
@@ -158,12 +158,12 @@ pub struct DrainRecord {
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     deadline: Option<SystemTime>,
     until: KeptUntil,
-    /// With `restarted`. `None`: kept by a lameduck that knew one sign only.
+    /// Sign of a restart, with `restarted`. `None`: the file is from a lameduck that knew only one sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     restarted_when: Option<Sign>,
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     expires: Option<SystemTime>,
-    /// The processes whose end ends it, where it waits for that. Empty: no process listened when it was asked for.
+    /// The processes whose end ends the drain, if it waits for that. Empty: no process listened when it was ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     awaited: Option<ServingProcesses>,
 }
@@ -185,7 +185,7 @@ enum KeptUntil {
     Restarted,
 }
 
-/// What shows a restart, as [`drain::RestartSign`] writes it.
+/// The sign of a restart, as [`drain::RestartSign`] writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Sign {
@@ -215,7 +215,8 @@ impl From<Sign> for drain::RestartSign {
 }
 
 impl DrainRecord {
-    /// A drain as it is kept. `clock` is read when it is: a wall clock that was set meanwhile is followed.
+    /// Converts a drain to its kept form. `clock` is read at the time of saving, so that changes of the wall clock
+    /// are followed.
     pub fn kept(drain: &drain::OpenDrain, clock: &ClockReading) -> Self {
         Self {
             actor: match drain.actor {
@@ -239,7 +240,7 @@ impl DrainRecord {
         }
     }
 
-    /// The same, with the processes whose end it waits for.
+    /// Adds the processes whose end the drain waits for.
     pub fn awaiting(self, awaited: Option<&ServingProcesses>) -> Self {
         Self {
             awaited: awaited.cloned(),
@@ -247,14 +248,16 @@ impl DrainRecord {
         }
     }
 
-    /// The processes whose end ends it; `None`: it waits for no end, or a lameduck kept it that did not save them.
+    /// Returns the processes whose end ends the drain; `None`: it waits for no end, or the file is from a lameduck
+    /// that did not save them.
     pub fn awaited(&self) -> Option<&ServingProcesses> {
         self.awaited.as_ref()
     }
 
-    /// The order that asks for it again. What was due while the proxy was away is due at once.
+    /// Returns the order for the same drain. A deadline that passed while the proxy was away is due at once.
     pub fn order(&self) -> drain::DrainSpec {
         let clock = ClockReading::take();
+        let due = |at| clock.due_from_wall(at, self.since);
         drain::DrainSpec {
             actor: match self.actor {
                 KeptActor::App => drain::DrainActor::App,
@@ -265,29 +268,29 @@ impl DrainRecord {
             },
             id: self.id.clone(),
             reason: self.reason.clone(),
-            deadline: self.deadline.map(|at| clock.from_wall(at)),
+            deadline: self.deadline.map(due),
             until: match self.until {
                 KeptUntil::Resumed => drain::DrainUntil::Resumed,
                 KeptUntil::Restarted => drain::DrainUntil::Restarted(
                     self.restarted_when.map(Into::into).unwrap_or_default(),
                 ),
             },
-            expires: self.expires.map(|at| clock.from_wall(at)),
+            expires: self.expires.map(due),
         }
     }
 
-    /// Makes it expire at `expires`, if not earlier.
+    /// Makes the drain expire at `expires`, if not earlier.
     pub fn limit_expiry(&mut self, expires: SystemTime) {
         self.expires = Some(self.expires.map_or(expires, |at| at.min(expires)));
     }
 
-    /// Since when it was open in the run that kept it.
+    /// Returns when the drain began, in the run that kept it.
     pub fn since(&self) -> SystemTime {
         self.since
     }
 }
 
-/// Why the state can't be read or written.
+/// Error in reading or writing the state.
 #[derive(Debug, Error)]
 #[error(
     "can't {action} {}: {error}; make [server] state_dir a directory that this user may write, or leave \
@@ -308,10 +311,10 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Persis
     }
 }
 
-/// Reads what was kept; nothing, if there is no file (yet).
+/// Reads the kept state; empty if there is no file (yet).
 ///
 /// # Errors
-/// The directory or the file can't be read at all. A malformed file is moved aside, with a warning.
+/// The directory or the file can't be read at all. (A malformed file is moved aside, with a warning.)
 pub fn load(dir: &Path) -> Result<KeptState, PersistError> {
     let path = dir.join(FILE);
     let why = match read(&path).map_err(failed("read", &path))? {
@@ -335,15 +338,15 @@ pub fn load(dir: &Path) -> Result<KeptState, PersistError> {
     Ok(KeptState::default())
 }
 
-/// What stands where the state is kept.
+/// What was found at the path of the state file.
 enum StateFile {
     Nothing,
     Text(Vec<u8>),
-    /// Something that we can't have written, and why.
+    /// A file that lameduck can't have written, with the reason.
     Unfit(String),
 }
 
-/// Reads a plain file of at most [`MOST_BYTES`], and nothing else: opening a pipe would wait for a writer.
+/// Reads a regular file of at most [`MOST_BYTES`], and nothing else: opening a pipe would wait for a writer.
 fn read(path: &Path) -> io::Result<StateFile> {
     let file = File::options()
         .read(true)
@@ -365,7 +368,7 @@ fn read(path: &Path) -> io::Result<StateFile> {
         return Ok(StateFile::Unfit("it is not a plain file".to_owned()));
     }
     let mut text = Vec::new();
-    // One byte more: it may grow while it is read.
+    // One byte more, because the file may grow while it is read.
     file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
     Ok(match text.len() as u64 > MOST_BYTES {
         true => StateFile::Unfit(format!(
@@ -376,10 +379,10 @@ fn read(path: &Path) -> io::Result<StateFile> {
     })
 }
 
-/// Writes it, whole or not at all, and makes sure that it is on the disk.
+/// Writes the file atomically, and syncs it to the disk.
 ///
 /// # Errors
-/// The directory can't be made or written; the old file is untouched.
+/// The directory can't be created or written; the old file is untouched.
 pub fn save(dir: &Path, state: &KeptState) -> Result<(), PersistError> {
     let new = dir.join(NEW);
     let bytes = serde_json::to_vec_pretty(&Written {
@@ -390,17 +393,17 @@ pub fn save(dir: &Path, state: &KeptState) -> Result<(), PersistError> {
     if bytes.len() as u64 >= MOST_BYTES {
         return Err(failed("write", &new)(io::ErrorKind::FileTooLarge.into()));
     }
-    // Only this user may read addresses and reasons.
+    // The file contains addresses and reasons, so other users must not read it.
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o750)
         .create(dir)
         .map_err(failed("make", dir))?;
     let directory = files::open_directory(dir).map_err(failed("open", dir))?;
-    // Never through something that another user may have put there: a link to another file, a pipe.
+    // Must not write through a link or a pipe that another user may have put there.
     files::write_fresh(&directory, NEW, 0o640, &[&bytes, b"\n"]).map_err(failed("write", &new))?;
     files::rename_within(&directory, NEW, FILE).map_err(failed("replace", &dir.join(FILE)))?;
-    // The directory has to be synced, too, for the new name.
+    // The directory has to be synced as well, for the new name.
     File::from(directory)
         .sync_all()
         .map_err(failed("sync", dir))
@@ -418,7 +421,7 @@ fn parse(text: &[u8]) -> Result<KeptState, String> {
     struct StateHead {
         version: u32,
     }
-    // First the version alone: the rest of another one may look like anything.
+    // The version is read first, because the rest of another version may have any form.
     let head: StateHead = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if head.version != VERSION {
         return Err(format!(
@@ -430,7 +433,7 @@ fn parse(text: &[u8]) -> Result<KeptState, String> {
 }
 
 impl PoolState {
-    /// What has to survive a restart of the proxy.
+    /// Adds the pool's state that has to survive a restart of the proxy.
     pub(super) fn keep(&self, state: &mut KeptState, clock: &ClockReading) {
         let pause = self.pause.as_ref();
         state

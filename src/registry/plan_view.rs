@@ -1,4 +1,4 @@
-//! Plans of splits as people see them: the JSON of the admin API and of `split --json`, both ways.
+//! Views of split plans: the JSON of the admin API and of `split --json`, in both directions.
 
 use std::collections::BTreeMap;
 
@@ -10,43 +10,43 @@ use serde::{Deserialize, Serialize};
 pub struct PlanRequest {
     /// The pool whose share moves.
     pub pool: String,
-    /// Its share at the end, in percent, with two decimals at most.
+    /// Its share at the end, in percent, with at most two decimals.
     pub to: f64,
-    /// The time for all of it (`"10m"`).
+    /// Duration of the whole plan (`"10m"`).
     #[serde(rename = "in")]
     pub length: String,
-    /// How many steps it has. Default: 10, or fewer, so that none is shorter than a second.
+    /// Number of steps. Default: 10, or fewer, so that none is shorter than a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
-    /// In place of `steps`: about how long each is.
+    /// Instead of `steps`: approximate length of a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
-    /// It goes back as soon as one of these holds, such as `5xx>1%`.
+    /// Conditions, such as `5xx>1%`: as soon as one holds, the old weights are restored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub abort_on: Vec<String>,
-    /// Fewer requests are not judged; 20 by default.
+    /// Fewest requests by which a condition is judged. Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_requests: Option<u64>,
 }
 
-/// How a plan is.
+/// State of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanState {
-    /// It moves weights.
+    /// The plan moves weights.
     Running,
-    /// Its last share is in force, and was watched as long as the others.
+    /// The last share is in force, and was watched for as long as the others.
     Reached,
-    /// The weights from before it are in force again.
+    /// The weights from before the plan are in force again.
     WentBack,
-    /// An operator has ended it; the weights of its last step are in force.
+    /// An operator has ended the plan; the weights of its last step are in force.
     Stopped,
-    /// The configuration says something else of the split.
+    /// The split in the configuration has changed.
     Dropped,
 }
 
 impl PlanState {
-    /// Its name in the API.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -58,82 +58,82 @@ impl PlanState {
     }
 }
 
-/// A plan, and its report. Times are RFC 3339, UTC; shares are percentages.
+/// A plan and its report. Times are in RFC 3339, UTC; shares are percentages.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PlanView {
     /// The route's name.
     pub route: String,
     /// The pool whose share moves.
     pub pool: String,
-    /// How it is.
+    /// State.
     pub state: PlanState,
-    /// The share before it.
+    /// Share before the plan.
     pub from: f64,
-    /// The share at its end.
+    /// Share at the end of the plan.
     pub to: f64,
-    /// The step that it has come to, from 1…
+    /// Step that it has reached, from 1.
     pub step: u32,
-    /// …of so many.
+    /// Number of steps.
     pub steps: u32,
-    /// When it began.
+    /// Time at which it began.
     pub began: String,
-    /// When it will be done, while it runs.
+    /// Time at which it will end, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<String>,
-    /// When it ended.
+    /// Time at which it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
-    /// Why it ended before its time.
+    /// Why it ended early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// It goes back as soon as one of these holds.
+    /// Conditions: as soon as one holds, the old weights are restored.
     pub abort_on: Vec<String>,
-    /// Fewer requests are not judged.
+    /// Fewest requests by which a condition is judged.
     pub min_requests: u64,
-    /// The weights before it, by pool.
+    /// Weights before the plan, by pool.
     pub before: BTreeMap<String, u32>,
-    /// What was seen in each step; a step that a restart of lameduck has interrupted stands there twice.
+    /// Measurements of each step. A step that a restart of lameduck has interrupted appears twice.
     pub records: Vec<PlanStepView>,
-    /// Why a restart of the proxy would forget it.
+    /// Why a restart of the proxy would lose the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
-/// What was seen in one step.
+/// Measurements of one step.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PlanStepView {
-    /// Its number, from 1.
+    /// Number of the step, from 1.
     pub step: u32,
-    /// The pool's share in it.
+    /// Share of the pool in this step.
     pub share: f64,
-    /// When it began.
+    /// Time at which it began.
     pub began: String,
-    /// How long it was, until now.
+    /// Its length up to now, in milliseconds.
     pub took_ms: u64,
-    /// Each pool of the split.
+    /// Measurements of each pool of the split.
     pub pools: Vec<PlanPoolView>,
-    /// What is to be said of its figures.
+    /// A remark about the figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// What was seen of one pool in one step.
+/// Measurements of one pool in one step.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PlanPoolView {
     /// The pool.
     pub pool: String,
-    /// Requests that were answered, or whose clients have gone.
+    /// Number of requests that were answered, or whose clients have gone.
     pub requests: u64,
-    /// Of those, answered with 400 to 499.
+    /// Number of those that were answered with 400 to 499.
     pub status_4xx: u64,
-    /// Of those, answered with 500 to 599.
+    /// Number of those that were answered with 500 to 599.
     pub status_5xx: u64,
-    /// Attempts that brought no whole answer.
+    /// Number of attempts without a complete response.
     pub failed: u64,
-    /// Half of the requests had their answer begun within this time; absent: there were none.
+    /// Time within which half of the requests had the beginning of their response; absent: there were no requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
-    /// 99 of 100 requests had.
+    /// Time within which 99 of 100 requests had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
 }

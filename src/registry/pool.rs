@@ -1,4 +1,4 @@
-//! One pool as the registry keeps it: the core's backends, and each one's run-time side.
+//! A pool as the registry keeps it: the core's backends, and the run-time state of each.
 
 mod balancers;
 mod outliers;
@@ -43,77 +43,77 @@ use crate::core::retry::{RetryBudget, RetryRates};
 use crate::metrics::PoolCounters;
 use crate::rt::clock;
 
-/// A pool's backends and what they share.
+/// A pool's backends and their common state.
 pub(super) struct PoolState {
-    /// Its name.
+    /// Name.
     pub name: Arc<str>,
-    /// Its settings.
+    /// Settings.
     pub config: Arc<config::PoolConfig>,
-    /// The state machines.
+    /// State machines of the backends.
     pub core: core_pool::BackendSet<BackendKey>,
-    /// Each backend's run-time side.
+    /// Run-time state of each backend.
     pub members: BTreeMap<BackendKey, BackendEntry>,
-    /// No longer configured; goes with its last backend.
+    /// Whether the pool is no longer configured; it is removed with its last backend.
     pub retired: bool,
-    /// The published snapshot is out of date.
+    /// Whether the published snapshot is out of date.
     pub dirty: bool,
-    /// What has to survive the process changed.
+    /// Whether state that has to survive the process has changed.
     pub unsaved: bool,
-    /// Nothing new goes to its backends.
+    /// The pause, if any: no new requests go to its backends.
     pub pause: Option<Arc<PoolPause>>,
-    /// It was paused or resumed, and waiting requests have not been woken yet.
+    /// Whether it was paused or resumed and waiting requests have not been woken yet.
     pub pause_changed: bool,
     pub(super) shared: Arc<PoolShared>,
     health: Arc<config::HealthConfig>,
     releaser: HoldReleaser,
     names: BackendNames,
     published: Arc<PoolSnapshot>,
-    /// All of them, as snapshots have it; `None` after one has come or gone.
+    /// All backends, as in snapshots; `None` after one was added or removed.
     all: Option<Arc<[Arc<Endpoint>]>>,
-    /// Published before, and in use by some request yet. The last holder of a snapshot frees it, and decrements two
-    /// counts for each backend: that work should be done here, and not by a request.
+    /// Earlier snapshots that requests may still use. The last user of a snapshot frees it, and decrements two counts
+    /// for each backend: that work should be done here, and not by a request.
     past: Vec<Arc<PoolSnapshot>>,
     incarnations: LastIncarnations,
     own_key: Arc<OwnKeySource>,
-    /// Sessions stay with their backends.
+    /// Binds sessions to backends, if the pool is sticky.
     sticky: Option<StickyPool>,
-    /// Judges how attempts end, where that matters.
+    /// Detects outliers, if configured.
     outlier: Option<OutlierDetector<BackendKey>>,
     balancers: PoolBalancers,
-    /// Where the proxy is.
+    /// Zone of the proxy.
     zone: Option<String>,
-    /// How long requests take around restarts.
+    /// Response times around restarts.
     pub(super) readings: LatencyReadings,
-    /// The share of its weight that takes requests, once it was asked for since the last snapshot.
+    /// Share of the pool's weight that takes requests, if it was asked for since the last snapshot.
     pub(super) capacity: Option<f64>,
 }
 
-/// A backend that is to be added.
+/// A backend that is about to be added.
 pub(super) struct JoiningBackend {
-    /// Its name without `~2`.
+    /// Name without `~2`.
     pub name: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: Address,
-    /// Its share.
+    /// Weight.
     pub weight: u32,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     pub is_backup: bool,
-    /// Where it is.
+    /// Zone in which it runs.
     pub zone: Option<String>,
-    /// Where it comes from.
+    /// Where the backend comes from.
     pub source: BackendSource,
-    /// With [`BackendSource::Discovery`]: the source's label.
+    /// With [`BackendSource::Discovery`]: label of the source.
     pub discovery: Option<Arc<str>>,
-    /// Drains that it is under from the start.
+    /// Drains that apply to it from the start.
     pub drains: Vec<OpenDrain>,
-    /// The lease that it is there for.
+    /// The lease under which it is added, if any.
     pub tenure: Option<LeaseRecord>,
-    /// Whose it is, where it came through the socket for apps.
+    /// User (uid) that owns the backend, if it came through the socket for apps.
     pub owner: Option<u32>,
 }
 
 impl PoolState {
-    /// A pool without backends.
+    /// Creates a pool without backends.
     pub(super) fn new(config: Arc<config::PoolConfig>, own_key: Arc<OwnKeySource>) -> Self {
         let shared = Arc::new(PoolShared {
             cursor: AtomicU64::new(0),
@@ -166,7 +166,7 @@ impl PoolState {
         }
     }
 
-    /// Adds a backend; it starts closed and is probed at once.
+    /// Adds a backend; its gate is closed and it is probed at once.
     pub(super) fn add(
         &mut self,
         key: BackendKey,
@@ -232,17 +232,17 @@ impl PoolState {
         (self.dirty, self.unsaved) = (true, true);
     }
 
-    /// Publishes its state to the endpoint, for readers outside of the registry's task.
+    /// Publishes the backend's state to the endpoint, for readers outside of the registry's task.
     fn show_state(&self, key: BackendKey) {
         if let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get(&key)) {
             member.endpoint.set_state(backend.state());
         }
     }
 
-    /// The count of processes under one name goes on, whether they come one after the other or overlap.
+    /// Returns the number of the next process under the same name, whether processes follow each other or overlap.
     fn next_incarnation(&self, joining: &JoiningBackend) -> u64 {
         let nonce = joining.tenure.as_ref().and_then(LeaseRecord::nonce);
-        // Hardly ever is there one: only then all are looked at.
+        // There is hardly ever such a backend, so usually no backend has to be compared.
         let namesakes = self.has_name(&joining.name);
         let here = namesakes.then_some(&self.members).into_iter().flatten();
         let here = here.filter(|(_, member)| member.base == joining.name);
@@ -253,7 +253,7 @@ impl PoolState {
         self.incarnations.next(&joining.name, nonce, here)
     }
 
-    /// Takes a backend out.
+    /// Removes a backend.
     pub(super) fn remove(&mut self, key: BackendKey) -> Option<BackendEntry> {
         let member = self.members.remove(&key)?;
         self.all = None;
@@ -268,7 +268,7 @@ impl PoolState {
         Some(member)
     }
 
-    /// Steps one backend; notes what the step changed for the snapshot, the prober and the kept state.
+    /// Applies an event to one backend; notes what has changed for the snapshot, the prober and the kept state.
     pub(super) fn step(
         &mut self,
         key: BackendKey,
@@ -279,7 +279,7 @@ impl PoolState {
             return Vec::new();
         };
         if matches!(&event, BackendEvent::Drain(order) if order.actor != DrainActor::App) {
-            // Before what is in flight is counted: no request may enter afterwards.
+            // Before the requests in flight are counted: none may enter afterwards.
             endpoint.set_last_resort(false);
         }
         let before = self.core.get(&key).map(outline);
@@ -300,12 +300,12 @@ impl PoolState {
                 .iter()
                 .any(|(_, effect)| *effect == BackendEffect::Cut)
         {
-            // Counted before the cut: afterwards they are gone.
+            // Counted before the cut, after which they are gone.
             member.cut = kinds;
         }
         let after = self.core.get(&key).map(outline);
         if before.map(|was| was.incarnation) != after.map(|is| is.incarnation) {
-            // What the former process knew of sessions is gone.
+            // The new process does not know the sessions of the former one.
             endpoint.holders.clear();
         }
         let is_new =
@@ -323,7 +323,7 @@ impl PoolState {
         effects
     }
 
-    /// Tells the prober what the state asks for. `all`: every backend's is told.
+    /// Tells the prober the cadence for the present state. `all`: the probers of all backends are told.
     fn refresh_cadence(&mut self, key: BackendKey, all: bool) {
         let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get_mut(&key))
         else {
@@ -341,7 +341,7 @@ impl PoolState {
         });
     }
 
-    /// As the data plane sees it; made anew only if something changed.
+    /// Returns the data plane's view; made anew only if something has changed.
     pub(super) fn snapshot(&mut self) -> Arc<PoolSnapshot> {
         if std::mem::take(&mut self.dirty) {
             self.capacity = None;
@@ -351,12 +351,12 @@ impl PoolState {
         self.published.clone()
     }
 
-    /// Each backend's two sides. Both are in the order of their keys: none has to be looked up.
+    /// Returns both parts of each backend. Both maps are in the order of their keys, so no lookup is needed.
     pub(super) fn both(&self) -> impl Iterator<Item = (&BackendEntry, &BackendState)> {
         self.both_from(Bound::Unbounded)
     }
 
-    /// Those from one of them on.
+    /// Returns both parts of each backend from one key on.
     pub(super) fn both_from(
         &self,
         from: Bound<BackendKey>,
@@ -377,7 +377,7 @@ impl PoolState {
         });
         let mut ready = Vec::with_capacity(all.len());
         let mut last_resort = Vec::new();
-        // A request that finds nothing to pick checks for a pause, so that pools that are not paused pay nothing.
+        // Only a request that finds no backend checks for a pause, so pools that are not paused have no extra cost.
         let open = self.both().filter(|_| self.pause.is_none());
         for (member, backend) in open {
             if takes_requests((member, backend)) {
@@ -421,32 +421,32 @@ impl PoolState {
         }
     }
 
-    /// Forgets snapshots that are no longer used.
+    /// Drops snapshots that are no longer used.
     pub(super) fn forget_past(&mut self) {
         self.past.retain(|pool| Arc::strong_count(pool) > 1);
     }
 
-    /// Where its requests wait.
+    /// Returns the queue in which the pool's requests wait.
     pub(super) fn queue(&self) -> &Arc<HoldQueue> {
         &self.shared.queue
     }
 
-    /// The snapshot is out: requests that wait may go if there is somewhere to go.
+    /// Called after the snapshot was published: releases waiting requests if there is a backend for them.
     pub(super) fn published(&mut self) {
         self.releaser.published(self.published.ready.len());
-        // Where something is ready, the releaser releases them gradually.
+        // If a backend is ready, the releaser releases requests gradually.
         if std::mem::take(&mut self.pause_changed) && self.published.ready.is_empty() {
             self.shared.queue.reconfigured.notify_waiters();
         }
     }
 }
 
-/// Whether the balancer knows it: eligible, and with a share of the requests. Weight 0 is no share at all.
+/// Whether the balancer uses the backend: it is eligible and has a share of the requests, which weight 0 has not.
 fn takes_requests((member, backend): (&BackendEntry, &BackendState)) -> bool {
     backend.is_eligible() && member.ejection.is_none() && member.endpoint.weight() > 0
 }
 
-/// Whether fail-open may use it.
+/// Whether fail-open may use the backend.
 fn is_last_resort((member, backend): (&BackendEntry, &BackendState)) -> bool {
     backend.may_fail_open() || (backend.is_eligible() && member.ejection.is_some())
 }

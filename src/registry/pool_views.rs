@@ -1,5 +1,5 @@
-//! Pools as people see them, in pieces: where there are a hundred thousand backends, writing all of them takes a
-//! while, and probes, drains and registrations must not wait for that.
+//! Views of pools, made in pieces: with a hundred thousand backends, making the whole view takes a while, and probes,
+//! drains and registrations must not wait for that.
 
 use std::ops::Bound;
 
@@ -12,10 +12,10 @@ use super::pool::PoolState;
 use super::view::{BackendView, PoolView};
 use super::writer::RegistryWriter;
 
-/// Backends that the registry's task writes before other messages have their turn.
+/// Most backends that the registry's task adds to a view before it processes other messages.
 const PIECE: usize = 512;
 
-/// What is asked.
+/// A query for a view.
 #[derive(Debug)]
 pub(super) enum ViewQuestion {
     /// All pools.
@@ -28,51 +28,51 @@ pub(super) enum ViewQuestion {
         owner: Option<u32>,
         reply: oneshot::Sender<Result<ViewPiece, RegistryError>>,
     },
-    /// More backends of a pool: those behind this one, or the first.
+    /// More backends of a pool: those after the given one, or the first.
     More {
         pool: String,
         after: Option<BackendKey>,
         owner: Option<u32>,
         reply: oneshot::Sender<Result<BackendsPiece, RegistryError>>,
     },
-    /// The backends that a name means.
+    /// The backends that a name refers to.
     Named {
         pool: String,
         name: String,
         owner: Option<u32>,
         reply: oneshot::Sender<Result<Vec<BackendView>, RegistryError>>,
     },
-    /// How many backends of a pool take requests, and how many there are.
+    /// The number of a pool's backends that take requests, and of all its backends.
     Counts {
         pool: String,
         reply: oneshot::Sender<Result<(usize, usize), RegistryError>>,
     },
 }
 
-/// A pool with some of its backends.
+/// A pool's view with some of its backends.
 #[derive(Debug)]
 pub(super) struct ViewPiece {
     view: PoolView,
     rest: RestOfPool,
 }
 
-/// Some backends of a pool.
+/// Views of some backends of a pool.
 #[derive(Debug)]
 pub(super) struct BackendsPiece {
     backends: Vec<BackendView>,
     rest: RestOfPool,
 }
 
-/// Which of a pool's backends are still to come.
+/// The backends of a pool that the views so far lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RestOfPool {
     Nothing,
-    /// Those behind this one; `None`: all.
+    /// Those after this backend; `None`: all.
     Behind(Option<BackendKey>),
 }
 
 impl PoolState {
-    /// This owner's among the first `most` backends behind one, or among the first of all.
+    /// Returns this owner's backends among the next `most` after the given one, or among the first `most`.
     fn piece(&self, after: Option<BackendKey>, owner: Option<u32>, most: usize) -> BackendsPiece {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut all = self.both_from(from).peekable();
@@ -160,10 +160,10 @@ impl RegistryWriter {
 }
 
 impl RegistryHandle {
-    /// All pools.
+    /// Returns the views of all pools.
     ///
     /// # Errors
-    /// When the proxy is exiting, or the registry failed.
+    /// The proxy is exiting, or the registry failed.
     pub async fn pools(&self) -> Result<Vec<PoolView>, RegistryError> {
         self.look_up_oldest(None).await;
         let pieces = self.ask_view(|reply| ViewQuestion::All { reply }).await?;
@@ -174,7 +174,7 @@ impl RegistryHandle {
                     self.add_figures(&mut pool);
                     pools.push(pool);
                 }
-                // It has gone meanwhile.
+                // The pool has been removed meanwhile.
                 Err(RegistryError::UnknownPool { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -182,10 +182,11 @@ impl RegistryHandle {
         Ok(pools)
     }
 
-    /// One pool.
+    /// Returns the view of one pool.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownPool`], also for a pool that isn't this caller's; those of [`RegistryHandle::pools`].
+    /// [`RegistryError::UnknownPool`], also for a pool that this caller may not see; the errors of
+    /// [`RegistryHandle::pools`].
     pub async fn pool(&self, name: &str) -> Result<PoolView, RegistryError> {
         self.look_up_oldest(Some(name)).await;
         let (name, owner) = (name.to_owned(), self.owner);
@@ -200,20 +201,20 @@ impl RegistryHandle {
         Ok(pool)
     }
 
-    /// How many backends of a pool take requests, and how many there are.
+    /// Returns the number of a pool's backends that take requests, and of all its backends.
     ///
     /// # Errors
-    /// As for [`RegistryHandle::pool`].
+    /// As [`RegistryHandle::pool`].
     pub async fn count_backends(&self, pool: &str) -> Result<(usize, usize), RegistryError> {
         let pool = pool.to_owned();
         self.ask_view(|reply| ViewQuestion::Counts { pool, reply })
             .await?
     }
 
-    /// The backends that `name` means, the newest last: all of that name, or the one `NAME~2`.
+    /// Returns the backends that `name` refers to, from the oldest on: all of that name, or the one `NAME~2`.
     ///
     /// # Errors
-    /// When there is no such pool or backend, or it isn't this caller's; those of [`RegistryHandle::pools`].
+    /// There is no such pool or backend, or this caller may not see it; the errors of [`RegistryHandle::pools`].
     pub async fn backends(
         &self,
         pool: &str,
@@ -238,7 +239,7 @@ impl RegistryHandle {
             .await
     }
 
-    /// A pool with the rest of its backends.
+    /// Completes a pool's view with the rest of its backends.
     async fn whole(&self, piece: ViewPiece, owner: Option<u32>) -> Result<PoolView, RegistryError> {
         let ViewPiece { mut view, mut rest } = piece;
         while let RestOfPool::Behind(after) = rest {
@@ -257,14 +258,14 @@ impl RegistryHandle {
         Ok(view)
     }
 
-    /// Adds figures that are read without asking the registry's task.
+    /// Adds figures that can be read without asking the registry's task.
     fn add_figures(&self, pool: &mut PoolView) {
         pool.unsaved = self.trouble();
         pool.discovery = self.live.of_pool(&pool.name);
         pool.supervisor = self.supervisors.view(&pool.name);
     }
 
-    /// Has the oldest requests looked up on backends that take nothing new: of one pool, or of all.
+    /// Finds the oldest requests on backends that take no new ones, of one pool or of all.
     async fn look_up_oldest(&self, only: Option<&str>) {
         let asked = {
             let snapshot = self.snapshot.load();

@@ -1,4 +1,4 @@
-//! What the registry needs of a prober. The registry does not know how one works; `app` brings it.
+//! Interface between the registry and probers. The registry does not know how a prober works; `app` provides it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::config;
 
 /// Starts a prober for each backend.
 pub trait ProbeStarter: Send {
-    /// Starts probing `endpoint`; results go to the registry's handle. Dropping the result stops it.
+    /// Starts probing `endpoint`; results go to the registry's handle. Dropping the prober stops it.
     fn start(
         &self,
         endpoint: Arc<Endpoint>,
@@ -19,20 +19,21 @@ pub trait ProbeStarter: Send {
 
 /// One backend's prober.
 pub trait BackendProber: Send {
-    /// Probe at once.
+    /// Probes at once.
     fn now(&self);
-    /// Probe like this from now on.
+    /// Sets the cadence from now on.
     fn set(&self, cadence: ProbeCadence);
 }
 
-/// How often to probe, and whether the probe's connection may stay open in between.
+/// Interval of probes, and whether the probe's connection may stay open between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeCadence {
-    /// Between probes.
+    /// Time between probes.
     pub interval: Duration,
-    /// False while draining: nothing of ours may keep the app from stopping.
+    /// Whether the connection stays open. `false` while draining: the proxy must not keep the app from stopping.
     pub keep: bool,
-    /// The whole pool gets this at the same moment, without a doubt about any backend: a prober whose next probe is
-    /// overdue by the new interval takes its turn within it, so that not all probe at once.
+    /// Whether the whole pool gets this cadence at the same moment, without suspicion against any backend. A prober
+    /// whose next probe is overdue by the new interval then probes at its turn within the interval, so that not all
+    /// probe at once.
     pub in_turn: bool,
 }

@@ -1,4 +1,4 @@
-//! Requests of operators, in the form that the core takes: names become types, durations become times.
+//! Conversion of operators' requests into the core's form: names become types, durations become times.
 
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::core::Time;
 use crate::core::backend::{BackendEvent, BackendState};
 use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, RestartSign};
 
-/// A supervisor's drain ends by itself this long after its deadline (a crashed deploy must not strand a backend).
+/// Time after its deadline at which a supervisor's drain expires: a crashed deployment must not leave a backend
+/// drained for good.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(60);
 
-/// The order that a request means. `default`: its deadline, from now, if it names none.
+/// Converts a drain request into an order. `default`: its deadline, from now, if the request has none.
 pub(super) fn order(
     request: &DrainRequest,
     default: Duration,
@@ -62,7 +63,7 @@ pub(super) fn order(
     })
 }
 
-/// What shows a restart, by its name.
+/// Returns the sign of a restart with this name.
 fn restart_sign(name: &str) -> Result<RestartSign, RegistryError> {
     RestartSign::named(name).ok_or_else(|| {
         let known = RestartSign::ALL.map(|sign| format!("\"{}\"", sign.as_str()));
@@ -74,21 +75,21 @@ fn restart_sign(name: &str) -> Result<RestartSign, RegistryError> {
     })
 }
 
-/// Which drains a resume lifts.
+/// The drains that a resume lifts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ResumeScope {
-    /// Everybody's.
+    /// All drains.
     All,
-    /// Every operator's.
+    /// All drains of operators.
     Operators,
-    /// This one.
+    /// The drain of this actor with this ID.
     One(DrainActor, String),
-    /// Every one that this user has asked for through the socket for apps.
+    /// All drains that this user has ordered through the socket for apps.
     Owner(u32),
 }
 
 impl ResumeScope {
-    /// Whether a drain of this actor and id is meant.
+    /// Whether a drain of this actor with this ID is lifted.
     pub(super) fn covers_drain(&self, actor: DrainActor, id: &str) -> bool {
         match self {
             Self::All => true,
@@ -98,12 +99,12 @@ impl ResumeScope {
         }
     }
 
-    /// Whether an ejected backend comes back, too: not if only one drain is to be lifted.
+    /// Whether ejections end, too: not if only one drain is to be lifted.
     pub(super) fn covers_ejections(&self) -> bool {
         matches!(self, Self::All | Self::Operators)
     }
 
-    /// What the core is told of this backend.
+    /// Returns the events for the core that lift the drains of this backend.
     pub(super) fn events(&self, backend: &BackendState) -> Vec<BackendEvent> {
         match self {
             Self::All => vec![BackendEvent::Resume { all: true }],
@@ -125,7 +126,7 @@ impl ResumeScope {
     }
 }
 
-/// Which drains a request means: without actor and id, every operator's.
+/// Returns the drains that a request refers to: without actor and ID, every operator's.
 pub(super) fn which(request: &ResumeRequest) -> Result<ResumeScope, RegistryError> {
     if request.all {
         return Ok(ResumeScope::All);
@@ -141,7 +142,7 @@ pub(super) fn which(request: &ResumeRequest) -> Result<ResumeScope, RegistryErro
     ))
 }
 
-/// The actor; an operator by default.
+/// Returns the actor with this name; by default an operator.
 fn actor(name: Option<&str>) -> Result<DrainActor, RegistryError> {
     match name {
         None | Some("operator") => Ok(DrainActor::Operator),
@@ -152,7 +153,7 @@ fn actor(name: Option<&str>) -> Result<DrainActor, RegistryError> {
     }
 }
 
-/// The order that ends with the backend's leaving: nothing lifts it.
+/// Returns the order for a drain with which a backend leaves: nothing lifts it.
 pub(super) fn leaving(reason: String, deadline: Time) -> DrainSpec {
     DrainSpec {
         actor: DrainActor::Config,
@@ -164,7 +165,7 @@ pub(super) fn leaving(reason: String, deadline: Time) -> DrainSpec {
     }
 }
 
-/// The address and weight that a registration means.
+/// Returns the address and weight of a registration.
 pub(super) fn registration(
     name: &str,
     request: &RegisterRequest,

@@ -1,4 +1,4 @@
-//! The last restarts: the registry records them, and API and metrics read them.
+//! Board of the last restarts: the registry records them, and the API and metrics read them.
 
 mod handed;
 
@@ -14,7 +14,7 @@ use crate::core::restart::{RestartOutcome, RestartRecord};
 use crate::metrics::restart_meter::RestartMeter;
 use crate::rt::clock::{self, ClockReading};
 
-/// Restarts that are remembered; the oldest makes room. Each is below 2 KiB.
+/// Most restarts that are remembered; a new one replaces the oldest. Each takes less than 2 KiB.
 pub const MOST_RESTARTS: usize = 512;
 
 /// The last restarts. Cheap to clone.
@@ -23,17 +23,17 @@ pub struct RestartBoard(Arc<Mutex<BoardState>>);
 
 #[derive(Debug, Default)]
 struct BoardState {
-    /// The oldest first.
+    /// From the oldest on.
     entries: VecDeque<BoardEntry>,
-    /// Processes before this one that have handed restarts over.
+    /// Previous processes that have handed over restarts.
     predecessors: Vec<ProxyIdentity>,
 }
 
 #[derive(Debug)]
 enum BoardEntry {
-    /// This process has seen it, or its end.
+    /// A restart that this process has seen, or whose end it has seen.
     Own(Box<OwnRestart>),
-    /// A process before this one has.
+    /// A restart that only a previous process has seen.
     Handed(Box<RestartView>),
 }
 
@@ -44,12 +44,12 @@ struct OwnRestart {
     record: RestartRecord,
     meter: Arc<RestartMeter>,
     latency: RestartLatency,
-    /// What the processes before this one have counted of it.
+    /// Counts of the previous processes.
     before: RestartCounts,
 }
 
 impl RestartBoard {
-    /// Writes a restart down, or what has become of it.
+    /// Records a new restart, or a change of one.
     pub(super) fn note(
         &self,
         pool: &Arc<str>,
@@ -77,7 +77,7 @@ impl RestartBoard {
             })));
     }
 
-    /// Changes what is known of a restart, if it is still remembered.
+    /// Changes the record of a restart, if it is still remembered.
     pub(super) fn change(
         &self,
         number: u64,
@@ -88,7 +88,7 @@ impl RestartBoard {
         }
     }
 
-    /// Lowers the capacity that the restarts under way of a pool have seen.
+    /// Lowers the recorded capacity of a pool's restarts in progress.
     pub(super) fn lower_capacity(&self, pool: &str, capacity: f64) {
         let mut board = self.0.lock();
         for entry in board
@@ -99,7 +99,7 @@ impl RestartBoard {
         }
     }
 
-    /// A restart of a pool that is under way, beside the one with this number.
+    /// Returns a restart of a pool that is in progress, other than the one with this number.
     pub(super) fn under_way(&self, pool: &str, beside: u64) -> Option<Arc<RestartMeter>> {
         let mut board = self.0.lock();
         let other = board
@@ -108,7 +108,7 @@ impl RestartBoard {
         other.map(|entry| entry.meter.clone())
     }
 
-    /// The last restarts, so many at most, the oldest first.
+    /// Returns the last restarts, at most `limit`, from the oldest on.
     pub fn list(&self, limit: usize) -> Vec<RestartView> {
         let board = self.0.lock();
         let skipped = board.entries.len().saturating_sub(limit);
@@ -117,7 +117,7 @@ impl RestartBoard {
         shown.map(|entry| entry.view(&clock)).collect()
     }
 
-    /// The restart with this id.
+    /// Returns the restart with this ID.
     pub fn find(&self, id: &str) -> Option<RestartView> {
         let board = self.0.lock();
         let mut known = board.entries.iter().rev();
@@ -133,7 +133,7 @@ impl BoardState {
             .find(|entry| entry.record.number == number)
     }
 
-    /// Those that this process has seen, the newest first.
+    /// Returns the restarts that this process has seen, from the newest on.
     fn own_restarts(&mut self) -> impl Iterator<Item = &mut OwnRestart> {
         let entries = self.entries.iter_mut().rev();
         entries.filter_map(|entry| match entry {
@@ -171,7 +171,7 @@ impl OwnRestart {
         *self.pool == *pool && !self.record.is_over() && !has_left
     }
 
-    /// All instants by one reading of the clocks, so that they stay in order.
+    /// Returns the view. All times are converted with one reading of the clocks, so that they stay in order.
     fn view(&self, reading: &ClockReading) -> RestartView {
         let record = &self.record;
         let shown = |at: Time| clock::rfc3339(reading.to_wall(at));

@@ -1,5 +1,5 @@
-//! How long a pool's requests took before, while and after a restart: differences of its histogram, read now and then by
-//! the registry. Requests don't notice.
+//! Response times of a pool before, during and after a restart: differences of its histogram, which the registry
+//! reads now and then. Requests have no extra cost.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::core::Time;
 use crate::metrics::{Histogram, PoolCounters};
 use crate::rt::clock;
 
-/// How far apart two readings are, and how long the span after a restart is, at least.
+/// Interval between two readings, and minimum length of the span after a restart.
 const SPAN: Duration = Duration::from_secs(5);
 
-/// A reading that took longer is no reading of one moment: another is tried.
+/// Longest time that a reading may take: otherwise its counts are not of one moment, and another reading is tried.
 const ONE_MOMENT: Duration = Duration::from_millis(5);
 
-/// Restarts whose span afterwards is under way; further ones get none.
+/// Most restarts whose span afterwards is being measured; further ones are not measured.
 const MOST_OPEN: usize = 256;
 
 type BucketCounts = [u64; Histogram::BUCKETS];
@@ -63,14 +63,14 @@ impl LatencyReading {
 pub(super) struct LatencyReadings {
     older: Option<LatencyReading>,
     newer: Option<LatencyReading>,
-    /// Restarts under way, by number.
+    /// Restarts in progress, by number.
     begun: Vec<(u64, LatencyReading)>,
-    /// Those that are over, by number.
+    /// Finished restarts whose span afterwards is being measured, by number.
     over: Vec<(u64, LatencyReading)>,
 }
 
 impl LatencyReadings {
-    /// Some time has passed, or none: reads where it is time to.
+    /// Reads the histogram if it is time to. Called at any interval.
     pub(super) fn pass_time(&mut self, counters: &PoolCounters, board: &RestartBoard) {
         let now = clock::now();
         let is_due = |last: &LatencyReading| now.saturating_sub(last.at) >= SPAN;
@@ -91,12 +91,12 @@ impl LatencyReadings {
         }
     }
 
-    /// Requests end in another process, too: what is read here is not all of them.
+    /// Drops all readings, because requests also end in another process and the histogram lacks these.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// A restart has begun and is on the board.
+    /// Notes that a restart has begun and is on the board.
     pub(super) fn begin(&mut self, number: u64, counters: &PoolCounters, board: &RestartBoard) {
         let reading = LatencyReading::take(counters);
         if let Some(before) = self.older.or(self.newer) {
@@ -108,7 +108,7 @@ impl LatencyReadings {
         }
     }
 
-    /// It is over.
+    /// Notes that a restart has ended.
     pub(super) fn end(&mut self, number: u64, counters: &PoolCounters, board: &RestartBoard) {
         let Some(place) = self.begun.iter().position(|(one, _)| *one == number) else {
             return;

@@ -1,4 +1,4 @@
-//! Restarts as people see them: the JSON of `GET /v1/restarts`, of `lameduck report --json`, and what `verify` reads.
+//! Views of restarts: the JSON of `GET /v1/restarts` and of `lameduck report --json`, which `verify` reads as well.
 
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -6,122 +6,123 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::restart_meter::{process_id, process_start};
 use crate::rt::clock;
 
-/// Answer of `GET /v1/restarts`: the newest restarts, and of which process they are.
+/// Response to `GET /v1/restarts`: the newest restarts, and the process to which they belong.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct RestartList {
-    /// Whose they are.
+    /// The process to which they belong.
     pub proxy: ProxyIdentity,
-    /// The processes before it that have begun some of them, and have handed them over.
+    /// The previous processes in which some of them began, and which have handed them over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predecessors: Vec<ProxyIdentity>,
-    /// The restarts, the oldest first.
+    /// The restarts, from the oldest on.
     pub restarts: Vec<RestartView>,
 }
 
-/// Which process speaks.
+/// Identity of a proxy process.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct ProxyIdentity {
-    /// How the ids of its restarts begin.
+    /// Prefix of the IDs of its restarts.
     pub id: String,
-    /// Its version.
+    /// Version of lameduck.
     pub version: String,
-    /// When it started. RFC 3339, UTC.
+    /// Time at which it started, in RFC 3339, UTC.
     pub started: String,
-    /// SHA-256 of its effective configuration as `GET /v1/config` has it, in hexadecimal.
+    /// SHA-256 of its effective configuration as in `GET /v1/config`, in hexadecimal.
     pub config_digest: String,
 }
 
-/// One restart. Instants are RFC 3339, UTC, with milliseconds; null where nobody saw them.
+/// One restart. Times are in RFC 3339, UTC, with milliseconds; null if nobody saw them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct RestartView {
-    /// Its id: the access log's field `restarts` has it.
+    /// ID, as in the field `restarts` of the access log.
     pub id: String,
     /// The pool.
     pub pool: String,
-    /// The backend, as shown.
+    /// Name of the backend, as shown.
     pub backend: String,
-    /// The roll that it was part of.
+    /// ID of the roll that the restart was part of.
     pub roll: Option<String>,
     /// `launcher`, `api`, `supervisor`, `config`, `discovery`, `unavailable`, `stopped`, `killed`, `probe_failed` or
     /// `replaced`.
     pub cause: String,
-    /// The same for people.
+    /// The cause as text.
     pub reason: String,
     /// `open`, `restarted`, `resumed`, `left` or `unseen`.
     pub outcome: String,
-    /// How the drain ended: `drained`, `timed_out`, `died` or `resumed`.
+    /// Result of the drain: `drained`, `timed_out`, `died` or `resumed`.
     pub drain: Option<String>,
-    /// The first sign.
+    /// Time of the first sign of the restart.
     pub began: String,
-    /// When somebody asked for the drain.
+    /// Time at which the drain was ordered.
     pub told: Option<String>,
-    /// When nothing was in flight any more, and no connection open.
+    /// Time at which nothing was in flight any more and no connection was open.
     pub drained: Option<String>,
-    /// When its process was first seen to be gone.
+    /// Time at which its process was first seen to be gone.
     pub stopped: Option<String>,
-    /// When another process was first seen.
+    /// Time at which another process was first seen.
     pub started: Option<String>,
-    /// When it took requests again.
+    /// Time at which it took requests again.
     pub ready: Option<String>,
-    /// When what was in flight was to be cut.
+    /// Time at which requests in flight were to be cut.
     pub deadline: Option<String>,
-    /// What it cost.
+    /// Cost of the restart, in requests.
     pub requests: RestartCounts,
-    /// The least share of the pool's weight that took requests meanwhile, in percent.
+    /// Smallest share of the pool's weight that took requests during the restart, in percent.
     pub capacity_percent: f64,
-    /// How long the pool's requests took, before, while and after.
+    /// Response times of the pool before, during and after the restart.
     pub latency: RestartLatency,
 }
 
-/// Requests, by what they were to a restart. One may be several of these.
+/// Numbers of requests, by how the restart affected them. A request may count in several of them.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct RestartCounts {
     /// Lines of the access log that name the restart.
     pub lines: u64,
-    /// The backend answered them while it took no new requests.
+    /// Requests that the backend answered while it took no new ones.
     pub served: u64,
-    /// Streams and upgraded connections that were closed in good order.
+    /// Streams and upgraded connections that were closed in an orderly way.
     pub closed: u64,
-    /// An attempt on the backend failed, and another was made.
+    /// Requests with a failed attempt on the backend and another attempt after it.
     pub retried: u64,
-    /// They waited because nothing in the pool took requests.
+    /// Requests that waited because no backend of the pool took requests.
     pub held: u64,
-    /// Their sessions went to another backend.
+    /// Requests whose sessions moved to another backend.
     pub moved: u64,
-    /// The deadline cut them, and their clients noticed. Also lost.
+    /// Requests that were cut at the deadline, as their clients noticed. They also count as lost.
     pub cut: u64,
-    /// Their clients did not get the app's whole answer.
+    /// Requests whose clients did not get the app's complete response.
     pub lost: u64,
 }
 
-/// How long a pool's requests took, around a restart.
+/// Response times of a pool around a restart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct RestartLatency {
-    /// In the seconds before; null where nothing is known of them.
+    /// In the seconds before; null if nothing is known of them.
     pub before: Option<LatencyWindow>,
-    /// From the first sign until it took requests again.
+    /// From the first sign until the backend took requests again.
     pub during: Option<LatencyWindow>,
     /// In the seconds after that.
     pub after: Option<LatencyWindow>,
 }
 
-/// How long the requests took that ended in a span of time.
+/// Response times of the requests that ended in a span of time.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct LatencyWindow {
-    /// From here…
+    /// Begin of the span.
     pub from: String,
-    /// …to here.
+    /// End of the span.
     pub to: String,
-    /// So many requests ended.
+    /// Number of requests that ended.
     pub requests: u64,
-    /// Half of them took no longer than this; a bound of the histogram, null: over its last one, or no requests.
+    /// Time within which half of them were answered, as an upper bound of a histogram bucket; null: above the last
+    /// bucket, or no requests.
     pub p50_ms: Option<f64>,
-    /// 99 of 100 took no longer than this.
+    /// Time within which 99 of 100 were answered.
     pub p99_ms: Option<f64>,
 }
 
 impl ProxyIdentity {
-    /// This process, with this effective configuration.
+    /// Returns the identity of this process, with this effective configuration.
     pub fn own(config: &serde_json::Value) -> Self {
         let digest = digest::digest(&digest::SHA256, config.to_string().as_bytes());
         let hexadecimal = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
@@ -133,7 +134,7 @@ impl ProxyIdentity {
         }
     }
 
-    /// Whether a restart has begun in this process: its id says so.
+    /// Whether a restart began in this process, according to its ID.
     pub fn has_seen(&self, restart: &RestartView) -> bool {
         let number = restart.id.strip_prefix(&*self.id);
         number.is_some_and(|number| number.starts_with('-'))
@@ -141,7 +142,7 @@ impl ProxyIdentity {
 }
 
 impl RestartCounts {
-    /// Each figure with its name, in the order of the document.
+    /// Returns each count with its name, in the order of the document.
     pub fn figures(&self) -> [(&'static str, u64); 8] {
         [
             ("lines", self.lines),
@@ -155,7 +156,7 @@ impl RestartCounts {
         ]
     }
 
-    /// The figure of this name.
+    /// Returns the count with this name.
     pub fn figure_mut(&mut self, name: &str) -> Option<&mut u64> {
         Some(match name {
             "lines" => &mut self.lines,
@@ -170,7 +171,7 @@ impl RestartCounts {
         })
     }
 
-    /// Adds another account's figures.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Self) {
         for (name, value) in other.figures() {
             if let Some(own) = self.figure_mut(name) {
@@ -181,7 +182,7 @@ impl RestartCounts {
 }
 
 impl RestartLatency {
-    /// Each span with its name.
+    /// Returns each span with its name.
     pub fn windows(&self) -> [(&'static str, Option<&LatencyWindow>); 3] {
         [
             ("before", self.before.as_ref()),

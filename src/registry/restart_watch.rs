@@ -1,4 +1,4 @@
-//! Drains that end with a restart: watches the processes that are to end, and warns where no restart is seen.
+//! Drains that end with a restart: watches the processes that are to end, and warns if no restart is seen.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,26 +20,25 @@ use crate::core::drain::{DrainActor, OpenDrain, RestartSign};
 use crate::net::serving::{ServingProcesses, accepting_at, accepting_at_path};
 use crate::rt::clock;
 
-/// Between two looks at the processes that are to end.
+/// Interval at which the processes are checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// Looks until it is asked whether the drain is still there.
+/// Number of checks after which the registry is asked whether the drain still exists.
 const LOOKS: u32 = 10;
-/// The longest that a name may take to become an address.
+/// Timeout for resolving a host name.
 const RESOLVE: Duration = Duration::from_secs(2);
 
-/// Looks at all processes of the host take turns.
+/// Lock for scans of all processes of the host, of which one runs at a time.
 static TURN: Semaphore = Semaphore::const_new(1);
 
-/// What nobody can see.
+/// A kind of restart that can't be seen, for messages.
 const KEPT_SOCKET: &str =
     "a restart that keeps the listening socket (gunicorn's HUP, socket activation)";
 
 impl RegistryHandle {
-    /// The processes whose end the drain waits for, where it waits for that.
+    /// Returns the processes whose end the drain waits for, if it waits for that.
     ///
     /// # Errors
-    /// The request makes no sense, or these processes can't be seen, so that their end would never be
-    /// noticed.
+    /// The request is not valid, or these processes can't be seen, so that their end would never be noticed.
     pub(super) async fn find_serving(
         &self,
         pool: &str,
@@ -63,7 +62,7 @@ impl RegistryHandle {
         Ok(found)
     }
 
-    /// Notifies the registry when these processes have ended, for as long as the drain waits for it.
+    /// Notifies the registry when these processes have ended, for as long as the drain waits for that.
     pub(super) fn watch_serving(
         &self,
         pool: &str,
@@ -75,7 +74,7 @@ impl RegistryHandle {
             return;
         };
         for (key, serving) in found {
-            // Where no process listens, the next one that does is a new one.
+            // If no process listens, the next one that does is a new one.
             if !serving.is_empty() {
                 let drain = (order.actor, order.id.clone());
                 self.watch_one(pool, name, key, drain, serving);
@@ -131,7 +130,7 @@ impl RegistryHandle {
         })
     }
 
-    /// A warning for the client that asked for this drain, though it is in force.
+    /// Returns a warning for the client that ordered this drain, which is in force nevertheless.
     pub(super) async fn warning(
         &self,
         pool: &str,
@@ -153,13 +152,14 @@ impl RegistryHandle {
     }
 }
 
-/// What shows the restart that ends a drain; `None`: no restart does.
+/// Returns the sign of the restart that ends a drain; `None`: no restart ends it.
 fn sign(request: &DrainRequest) -> Result<Option<RestartSign>, RegistryError> {
     let order = request::order(request, Duration::ZERO, clock::now())?;
     Ok(order.until.sign())
 }
 
-/// The processes behind an address; `None`: no process listens there, so that the next one that does is a new one.
+/// Returns the processes behind an address; `None`: no process listens there, so that the next one that does is a new
+/// one.
 async fn serving_at(address: &str) -> Result<Option<ServingProcesses>, String> {
     let elsewhere = || {
         "its address is not one of this host's, and the processes behind it can't be seen from here"
@@ -183,7 +183,8 @@ async fn serving_at(address: &str) -> Result<Option<ServingProcesses>, String> {
     let looked = spawn_blocking(move || {
         let inodes = match &address {
             Address::Unix(path) => Some(accepting_at_path(path)),
-            // A name may lead to several addresses of this host (`::1` and 127.0.0.1); the app listens at one of them.
+            // A host name may resolve to several addresses of this host (`::1` and 127.0.0.1); the app listens at one
+            // of them.
             _ => candidates
                 .into_iter()
                 .filter_map(accepting_at)
@@ -200,7 +201,7 @@ async fn serving_at(address: &str) -> Result<Option<ServingProcesses>, String> {
     }
 }
 
-/// Why a drain may last longer than its asker thinks, and what to do about it; `None`: nothing is known.
+/// Returns why a drain may last longer than the caller expects, and what to do about it; `None`: no reason is known.
 pub(super) fn unseen(pool: &str, name: &str, drain: &OpenDrain) -> Option<String> {
     let sign = drain.until.sign().filter(|_| drain.unseen)?;
     let why = match sign {
@@ -225,7 +226,7 @@ pub(super) fn unseen(pool: &str, name: &str, drain: &OpenDrain) -> Option<String
     ))
 }
 
-/// One drain as people see it.
+/// Returns a drain as the API shows it.
 pub(super) fn view(pool: &str, name: &str, drain: &OpenDrain) -> DrainView {
     let people = |at| clock::rfc3339(clock::wall(at));
     let sign = drain.until.sign().map(RestartSign::as_str);
@@ -243,7 +244,7 @@ pub(super) fn view(pool: &str, name: &str, drain: &OpenDrain) -> DrainView {
 }
 
 impl RegistryWriter {
-    /// Remembers for which processes' end a drain waits, so that the next run can go on waiting.
+    /// Records for which processes' end a drain waits, so that the next run can continue to wait.
     pub(super) fn note_awaited(
         &mut self,
         request: &DrainRequest,
@@ -267,7 +268,8 @@ impl RegistryWriter {
         }
     }
 
-    /// Goes on waiting for the end of processes that a drain of the last run waited for. They may have ended meanwhile.
+    /// Continues to wait for the end of processes that a drain of the last run waited for. They may have ended
+    /// meanwhile.
     pub(super) fn watch_again(&mut self, key: BackendKey, kept: &[DrainRecord]) {
         let handle = self.handle.clone();
         let Some(pool) = self.home_mut(key) else {
@@ -289,8 +291,7 @@ impl RegistryWriter {
                     member.awaited.insert(drain.clone(), serving.clone());
                     handle.watch_one(&pool_name, &name, key, drain, serving.clone());
                 }
-                // Kept by a lameduck that did not save the processes that it waited for: take those that are there
-                // now.
+                // The record is from a lameduck that did not save the processes: take those that are there now.
                 None => {
                     let (handle, pool) = (handle.clone(), pool_name.clone());
                     tokio::spawn(async move {
@@ -303,7 +304,7 @@ impl RegistryWriter {
         }
     }
 
-    /// A drain waits for a restart, and for some time none has been seen.
+    /// Reports a drain that waits for a restart of which no sign has been seen for some time.
     pub(super) fn tell_unseen(&mut self, key: BackendKey, actor: DrainActor, id: &str) {
         let Some(state) = self.home_mut(key) else {
             return;

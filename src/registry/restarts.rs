@@ -1,4 +1,4 @@
-//! Feeds the recorders of restarts from what the registry sees, and keeps the board of the last ones.
+//! Passes events to the recorders of restarts, and keeps the board of the last ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::core::restart::{RestartChange, RestartSight, SeenDrain};
 use crate::metrics::restart_meter::RestartMeter;
 use crate::rt::clock;
 
-/// Most restarts of backends that have left that wait for a successor; further ones don't.
+/// Most restarts of backends that have left that wait for a successor; further ones don't wait.
 const MOST_LEFT: usize = 1024;
 
-/// In a pool of more backends than this, one backend hardly matters, and not all of them are looked at for each
-/// change: when all change at once, that would be far too much work.
+/// Most backends in a pool for which all are examined at each change. In a larger pool one backend hardly matters,
+/// and if all change at once, examining all each time would be far too much work.
 const MOST_LOOKED_AT: usize = 1024;
 
 /// Restarts whose backends have left, by pool and name.
 pub(super) type LeftBackends = BTreeMap<(Arc<str>, String), Arc<RestartMeter>>;
 
-/// What an event says that the state after it doesn't.
+/// Signs of a restart in an event that can't be seen from the state after it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StepSigns {
     probe: Option<ProbeResult>,
@@ -52,7 +52,7 @@ impl StepSigns {
 }
 
 impl RegistryWriter {
-    /// After one step, and before its effects: what it means for the backends' restarts.
+    /// Updates the backends' restarts after one step, before its effects.
     pub(super) fn watch_restarts(
         &mut self,
         key: BackendKey,
@@ -106,7 +106,7 @@ impl RegistryWriter {
         };
         let meter = member.endpoint.restart.load_full();
         if !member.recorder.is_concerned(state, incarnation) {
-            // What had broken on it before this sign of life was no restart.
+            // Requests that had broken before this sign of life were not part of a restart.
             if signs.probe == Some(ProbeResult::Pass) && meter.is_stale(signs.began) {
                 member.endpoint.restart.store(Arc::default());
             }
@@ -140,7 +140,7 @@ impl RegistryWriter {
             meter.end(now);
             endpoint.past_restart.store(Some(meter.clone()));
             endpoint.restart.store(Arc::default());
-            // Requests that wait from now on wait because of another restart that is under way.
+            // Requests that start to wait from now on do so because of another restart in progress.
             if let Some(other) = pool.other_restart(meter.number(), &board) {
                 pool.shared.restart.store(Some(other));
             }
@@ -167,7 +167,7 @@ impl RegistryWriter {
         }
     }
 
-    /// A backend is about to be removed.
+    /// Notes that a backend is about to be removed.
     pub(super) fn note_leaving(&mut self, key: BackendKey) {
         let now = clock::now();
         let board = self.handle.restarts.clone();
@@ -196,7 +196,7 @@ impl RegistryWriter {
         }
     }
 
-    /// A backend is ready: the restart of one of its name that has left is over.
+    /// Ends the restart of a backend with the same name that has left, because a backend is ready.
     fn succeed(&mut self, key: BackendKey, pool: &Arc<str>, base: &str) {
         let Some(meter) = self.left.remove(&(pool.clone(), base.to_owned())) else {
             return;
@@ -211,7 +211,7 @@ impl RegistryWriter {
         };
         let joined = member.recorder.joined();
         let since = member.endpoint.ready_since();
-        // Its gate may not be open yet: then it is ready from now on.
+        // Its gate may not be open yet; then it counts as ready from now on.
         let ready = if since > joined { since } else { now };
         meter.end(now);
         board.change(meter.number(), |record, _, _| record.succeed(joined, ready));
@@ -221,8 +221,8 @@ impl RegistryWriter {
 }
 
 impl PoolState {
-    /// The share of the weight of all backends that takes requests, from 0 to 1; in a large pool, as it was at the last
-    /// snapshot or the first change since.
+    /// Returns the share of the weight of all backends that takes requests, from 0 to 1. In a large pool, this is the
+    /// value at the last snapshot or the first change since.
     fn capacity(&mut self) -> f64 {
         if self.members.len() <= MOST_LOOKED_AT {
             return self.add_up_capacity();
@@ -242,7 +242,7 @@ impl PoolState {
             if backend.is_eligible() {
                 ready += weight;
             }
-            // One that leaves and is replaced under its name would count twice.
+            // A backend that leaves and is replaced under its name would count twice.
             if !member.leaving && !member.is_backup {
                 all += weight;
             }
@@ -253,7 +253,7 @@ impl PoolState {
         }
     }
 
-    /// Lowers the capacity that other restarts under way have seen.
+    /// Lowers the recorded capacity of other restarts in progress.
     fn note_capacity(&self, capacity: f64, board: &RestartBoard) {
         if self.members.len() > MOST_LOOKED_AT {
             return board.lower_capacity(&self.name, capacity);
@@ -265,7 +265,7 @@ impl PoolState {
         }
     }
 
-    /// Another restart that is under way.
+    /// Returns another restart in progress.
     fn other_restart(&self, number: u64, board: &RestartBoard) -> Option<Arc<RestartMeter>> {
         if self.members.len() > MOST_LOOKED_AT {
             return board.under_way(&self.name, number);

@@ -1,4 +1,4 @@
-//! Rolls under way: one for each pool, held by the client that runs it for as long as it is connected.
+//! Rolls in progress: at most one for each pool, held by the client that runs it for as long as it is connected.
 
 use std::time::Duration;
 
@@ -13,22 +13,23 @@ use crate::core::backend::BackendEvent;
 use crate::core::drain::{DrainActor, DrainSpec};
 use crate::rt::clock;
 
-/// How the ids of rolls, and of their drains, begin.
+/// Prefix of the IDs of rolls and of their drains.
 const PREFIX: &str = "roll-";
 
-/// Drains that a roll has left behind end after this time: whatever it had started may still be at work.
+/// Time after which drains that a roll has left behind expire. Until then, a command that it started may still be
+/// running.
 pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
-/// One roll under way.
+/// A roll in progress.
 #[derive(Debug)]
 pub(super) struct RollUnderWay {
     id: String,
-    /// Who runs it, for people.
+    /// User who runs it, as text.
     by: String,
     since: Time,
 }
 
-/// The right to roll a pool; given back on drop, which drains of the roll's don't outlive by much.
+/// The right to roll a pool. Released on drop; drains of the roll expire soon after.
 pub struct RollPermit {
     handle: RegistryHandle,
     pool: String,
@@ -36,7 +37,7 @@ pub struct RollPermit {
 }
 
 impl RollPermit {
-    /// The id that drains of this roll bear (actor `operator`).
+    /// Returns the ID of this roll's drains (with the actor `operator`).
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -52,21 +53,21 @@ impl Drop for RollPermit {
     }
 }
 
-/// Whether a drain is a roll's.
+/// Whether a drain belongs to a roll.
 pub(super) fn is_of_a_roll(order: &DrainSpec) -> bool {
     is_id(order.actor, &order.id)
 }
 
-/// Whether a drain of this actor and id is a roll's.
+/// Whether a drain of this actor with this ID belongs to a roll.
 pub(super) fn is_id(actor: DrainActor, id: &str) -> bool {
     actor == DrainActor::Operator && id.starts_with(PREFIX)
 }
 
 impl RegistryHandle {
-    /// Takes the right to roll a pool. `by`: the user who runs it, for the error of a second one.
+    /// Takes the right to roll a pool. `by`: the user who runs it, for the error that a second one gets.
     ///
     /// # Errors
-    /// When there is no such pool, or it is being rolled: by whom, and since when.
+    /// There is no such pool, or it is being rolled: by whom, and since when.
     pub async fn begin_roll(&self, pool: &str, by: &str) -> Result<RollPermit, RegistryError> {
         let (pool, by) = (pool.to_owned(), by.to_owned());
         let asked = pool.clone();
@@ -91,7 +92,7 @@ impl RegistryWriter {
                 rolling.by
             )));
         }
-        // By the wall clock: drains may outlive this process, and another run's ids must be others.
+        // By the wall clock: drains may outlive this process, and the IDs of another run must differ.
         let since = clock::since_1970(clock::wall(now));
         let id = format!("{PREFIX}{}", since.as_micros());
         info!(pool, by, id, "roll begins");
@@ -105,7 +106,7 @@ impl RegistryWriter {
         Ok(id)
     }
 
-    /// The client that ran it has let go, and won't lift its remaining drains any more.
+    /// Ends a roll whose client has gone and won't lift its remaining drains.
     pub(super) fn end_roll(&mut self, pool: &str, id: &str) {
         if self.rolls.get(pool).is_none_or(|rolling| rolling.id != id) {
             return;

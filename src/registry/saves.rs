@@ -1,5 +1,5 @@
-//! Whether what has to survive the process is on the disk: the registry asks for a version to be saved, whoever keeps it
-//! says how that went, and those who are told "done" hear whether it will last.
+//! Whether the state that has to survive the process is on the disk: the registry asks for a version to be saved, the
+//! process around it reports the result, and clients whose request is done learn whether it will last.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use crate::core::Time;
 use crate::rt::clock;
 
-/// How long an answer waits for what it says to be on the disk. What it is about, a closed gate above all, is in force
+/// Timeout of an answer for its state to be on the disk. The change itself, above all a closed gate, is in force
 /// before.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was asked for is in force, and would be forgotten.
+/// Error: the change is in force, and would be lost in a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "it is in force, but not saved: a restart of lameduck would forget it ({why}); saving is tried again until it works"
@@ -23,16 +23,16 @@ pub struct NotSavedError {
     why: String,
 }
 
-/// Saving fails at present.
+/// Error: saving fails at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaveError {
-    /// Since when.
+    /// Time since which saving fails.
     pub since: Time,
-    /// The last failure.
+    /// The last error.
     pub why: String,
 }
 
-/// The account of what was saved. Versions are numbered; each has all that has to be kept.
+/// Record of what was saved. Versions are numbered; each contains the whole kept state.
 #[derive(Debug, Default)]
 pub struct SaveLedger {
     asked: AtomicU64,
@@ -42,18 +42,18 @@ pub struct SaveLedger {
 
 #[derive(Debug, Clone, Default)]
 struct SaveProgress {
-    /// The newest version that is on the disk.
+    /// The newest version on the disk.
     saved: u64,
     trouble: Option<SaveError>,
 }
 
 impl SaveLedger {
-    /// A new version has to be saved: its number.
+    /// Returns the number of a new version that has to be saved.
     pub fn ask(&self) -> u64 {
         self.asked.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// A version is on the disk. Says whether saving had failed before.
+    /// Notes that a version is on the disk. Returns the error if saving failed before.
     pub fn saved(&self, version: u64) -> Option<SaveError> {
         let mut before = None;
         self.progress.send_modify(|progress| {
@@ -63,7 +63,7 @@ impl SaveLedger {
         before
     }
 
-    /// A version could not be saved.
+    /// Notes that a version could not be saved.
     pub fn failed(&self, why: String) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.progress.send_modify(|progress| {
@@ -73,20 +73,20 @@ impl SaveLedger {
         });
     }
 
-    /// How often saving has failed.
+    /// Returns how often saving has failed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Whether saving fails at present, and why.
+    /// Returns the present error, if saving fails.
     pub fn trouble(&self) -> Option<SaveError> {
         self.progress.borrow().trouble.clone()
     }
 
-    /// Waits a moment for all that was asked for up to now.
+    /// Waits, at most `SAVE_TIMEOUT`, until all versions up to now are saved.
     ///
     /// # Errors
-    /// It is not on the disk.
+    /// They are not on the disk.
     pub async fn settled(&self) -> Result<(), NotSavedError> {
         let wanted = self.asked.load(Ordering::Acquire);
         let mut progress = self.progress.subscribe();
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(saves.saved(first).unwrap().why, "disk still full");
         saves.settled().await.unwrap();
         assert_eq!((saves.trouble(), saves.failures()), (None, 2));
-        // An older version says nothing of a newer one.
+        // An older version does not count for a newer one.
         saves.ask();
         assert_eq!(saves.saved(first), None);
         assert!(saves.settled().await.is_err());

@@ -1,4 +1,4 @@
-//! What is told of sessions that a drain finishes.
+//! Events about sessions that a drain lets finish.
 
 use tracing::info;
 
@@ -7,7 +7,8 @@ use super::writer::RegistryWriter;
 use crate::rt::clock;
 
 impl RegistryWriter {
-    /// Those who have a session on a backend that drains go on there, or do so no longer: says how many there are.
+    /// Reports that clients with a session on a draining backend may continue there, or no longer, with the number of
+    /// sessions.
     pub(super) fn tell_sessions(&mut self, key: BackendKey, go_on: bool) {
         let Some(pool) = self.home_mut(key) else {
             return;

@@ -1,4 +1,4 @@
-//! What the data plane reads: pools and their eligible backends, replaced as a whole.
+//! The data plane's view: pools and their eligible backends, replaced as a whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -17,83 +17,84 @@ use crate::registry::endpoint::waiters::CapacityWaiters;
 use crate::registry::routes::RouteTable;
 use crate::registry::sticky::StickyBackends;
 
-/// The world at one moment.
+/// The state of all pools at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The configuration it was made from.
+    /// The configuration from which it was made.
     pub config: Arc<config::Config>,
-    /// Host and path to an index of `pools`.
+    /// Maps host and path to an index of `pools`.
     pub routes: Arc<RouteTable>,
-    /// By the index that routes give.
+    /// Indexed by `routes`.
     pub pools: Vec<Arc<PoolSnapshot>>,
 }
 
-/// One pool at one moment.
+/// The state of one pool at one moment.
 #[derive(Debug)]
 pub struct PoolSnapshot {
-    /// Its name.
+    /// Name.
     pub name: Arc<str>,
-    /// Its settings.
+    /// Settings.
     pub config: Arc<config::PoolConfig>,
-    /// Every backend, for status and metrics. Snapshots share it until one comes or goes.
+    /// All backends, for status and metrics. Shared by snapshots until a backend is added or removed.
     pub backends: Arc<[Arc<Endpoint>]>,
-    /// The eligible ones that take requests: of a pool that is paused, none; backups only where no other is eligible.
+    /// Eligible backends that take requests. Empty if the pool is paused; includes backups only if no other backend
+    /// is eligible.
     pub ready: Vec<Arc<Endpoint>>,
-    /// Those that fail-open may try: down, or drained by nobody but the app itself.
+    /// Backends that fail-open may try: down, or drained only by the app itself.
     pub last_resort: Vec<Arc<Endpoint>>,
     /// Chooses among `ready`.
     pub balancer: Balancer,
-    /// The eligible ones of other zones, where there are some in the proxy's: for requests that these have no room for.
+    /// Eligible backends of other zones, if the proxy's zone has some: for requests that those have no room for.
     pub other_zones: Option<Box<LowerTier>>,
-    /// The eligible backups, where others are eligible: for requests that none of those takes.
+    /// Eligible backups, if other backends are eligible: for requests that none of those takes.
     pub backups: Option<Box<LowerTier>>,
-    /// Which backend a session's token means; `None`: sessions don't stay.
+    /// Maps session tokens to backends; `None`: the pool is not sticky.
     pub sticky: Option<Box<StickyBackends>>,
-    /// Nothing new goes to any of them.
+    /// The pause, if any: no new requests go to the backends.
     pub pause: Option<Arc<PoolPause>>,
-    /// How attempts end matters here: see [`super::endpoint::outcomes`].
+    /// Whether outcomes of attempts are counted: see [`super::endpoint::outcomes`].
     pub watches_outcomes: bool,
-    /// What outlives the snapshot.
+    /// State that outlives the snapshot.
     pub shared: Arc<PoolShared>,
 }
 
-/// Eligible backends whose turn comes after others.
+/// Eligible backends that are used only after others.
 #[derive(Debug)]
 pub struct LowerTier {
-    /// All of them.
+    /// The backends.
     pub ready: Vec<Arc<Endpoint>>,
     /// Chooses among them.
     pub balancer: Balancer,
 }
 
-/// What a pool keeps from one snapshot to the next.
+/// State that a pool keeps from one snapshot to the next.
 #[derive(Debug)]
 pub struct PoolShared {
-    /// Round robin's place.
+    /// Position of round robin.
     pub cursor: AtomicU64,
-    /// Requests that wait because nothing is eligible.
+    /// Number of requests that wait because no backend is eligible.
     pub held: AtomicUsize,
-    /// Bytes they keep buffered.
+    /// Bytes that these requests buffer.
     pub held_bytes: AtomicU64,
-    /// Where they wait.
+    /// Queue in which they wait.
     pub queue: Arc<HoldQueue>,
-    /// Unproven retries.
+    /// Budget of retries after which the backend may have seen the request.
     pub budget: RetryBudget,
-    /// For metrics.
+    /// Counters for metrics.
     pub counters: PoolCounters,
-    /// Of the restart of one of its backends that has begun last.
+    /// Meter of the most recent restart of one of its backends.
     pub restart: ArcSwapOption<RestartMeter>,
 }
 
-/// Where requests wait for something eligible, or for room on a backend that is full.
+/// Queue of requests that wait for an eligible backend, or for room on a full one.
 #[derive(Debug)]
 pub struct HoldQueue {
-    /// Each permit lets one waiting request try again; first come, first served.
+    /// Each permit lets one waiting request try again, in the order of arrival.
     pub release: Semaphore,
-    /// Those among them that wait for room. New requests queue up behind them.
+    /// Requests among them that wait for room. New requests queue up behind them.
     pub room: CapacityWaiters,
-    /// Another configuration is in force, or the pool was paused or has been: whoever waits here may belong elsewhere,
-    /// or wait by other rules.
+    /// Notified when another configuration is in force, or the pool was paused or resumed: a waiting request may then
+    /// belong to another pool, or wait under other rules.
     pub reconfigured: Notify,
 }
 
@@ -108,11 +109,12 @@ impl Default for HoldQueue {
 }
 
 impl HoldQueue {
-    /// A request has left an open gate. `limited`: there is a `max_in_flight`, as far as it knew.
+    /// Notes that a request has left an open gate. `limited`: whether there is a `max_in_flight`, as far as the
+    /// request knew.
     pub fn on_room(&self, limited: bool) {
         let wanted = match limited {
             true => self.room.is_wanted(),
-            // Only a reload that has brought the limit just now lets anybody wait for this one.
+            // Only if a reload has just added the limit can a request wait for this one to leave.
             false => self.room.is_waited_for(),
         };
         if wanted {

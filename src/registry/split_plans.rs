@@ -1,8 +1,8 @@
-//! Plans that move the weights of splits: the registry's task looks at them, so that they go on, and go back, whoever has
-//! closed his terminal. What they do is decided in [`crate::core::split_plan`].
+//! Plans that move the weights of splits. The registry's task drives them, so that they continue, and abort,
+//! independently of the client that started them. The decisions are in [`crate::core::split_plan`].
 //!
-//! A plan outlives its end as a report, until the route has another one. With `state_dir`, one that runs goes on after a
-//! restart of the proxy, at the step that it had come to.
+//! After its end, a plan stays as a report until the route has another plan. With `state_dir`, a running plan
+//! continues after a restart of the proxy, at the step that was reached.
 
 mod running;
 
@@ -22,12 +22,12 @@ use crate::rt::clock::{self, ClockReading};
 pub(super) use running::RunningPlan;
 use running::{at, percent, planned};
 
-/// What is done with a route's plan.
+/// An action on a route's plan.
 #[derive(Debug)]
 pub(super) enum PlanAct {
     Begin(PlanRequest),
     Show,
-    /// It ends, with the weights that are in force, or with those from before it.
+    /// End the plan, with the weights in force or with those from before it.
     End {
         back: bool,
     },
@@ -84,7 +84,7 @@ impl RegistryWriter {
         Ok(())
     }
 
-    /// Puts the weights of a plan's step in force.
+    /// Applies the weights of a plan's step.
     fn put_step(&mut self, route: &str) {
         let routes = self.routes.clone();
         let (Ok((_, split)), Some(running)) =
@@ -101,7 +101,7 @@ impl RegistryWriter {
         self.unsaved = true;
     }
 
-    /// A plan is over: leaves the weights, or puts those from before it in force.
+    /// Ends a plan: keeps the weights, or restores those from before it.
     fn finish_plan(&mut self, route: &str, state: PlanState, reason: Option<String>) {
         let routes = self.routes.clone();
         let Some(running) = self.plans.get_mut(route) else {
@@ -145,20 +145,20 @@ impl RegistryWriter {
         self.event("split_plan", None, Some("running"), Some(end), told);
     }
 
-    /// When a plan has to be looked at next.
+    /// Returns when a plan has to be checked next.
     pub(super) fn next_plan(&self) -> Option<Time> {
         let plans = self.plans.values();
         plans.filter_map(|running| running.plan.next_look()).min()
     }
 
-    /// Looks at those plans for which it is time.
+    /// Checks the plans that are due.
     pub(super) fn look_at_plans(&mut self, now: Time) {
         let due = |running: &RunningPlan| running.plan.next_look().is_some_and(|at| at <= now);
         let due = self.plans.iter().filter(|(_, running)| due(running));
         let due: Vec<String> = due.map(|(route, _)| route.clone()).collect();
         for route in due {
             let pools = &self.pools;
-            // A pool that is paused has backends, and sends them nothing.
+            // A paused pool has backends but sends them no requests.
             let is_available = |name: &str| {
                 let mut pools = pools.iter().filter(|pool| !pool.retired);
                 let pool = pools.find(|pool| *pool.name == *name);
@@ -179,7 +179,7 @@ impl RegistryWriter {
         }
     }
 
-    /// Refuses what would move weights that a plan moves.
+    /// Refuses a change of weights that a plan moves.
     pub(super) fn refuse_beside_plan(&self, route: &str) -> Result<(), RegistryError> {
         match self.plans.get(route).filter(|running| running.is_running()) {
             None => Ok(()),
@@ -192,7 +192,7 @@ impl RegistryWriter {
         }
     }
 
-    /// How far a plan is that moves this pool's share.
+    /// Returns the progress of a plan that moves this pool's share.
     pub(super) fn plan_share(&self, route: Option<&str>, pool: &str) -> Option<PlanShareView> {
         let running = self.plans.get(route?)?;
         let is_meant = running.is_running() && running.request.pool == pool;
@@ -204,7 +204,7 @@ impl RegistryWriter {
         })
     }
 
-    /// After a new table of routes: plans go on, unless the file has another split for their route now.
+    /// Continues plans with a new table of routes, unless the configuration of a route's split has changed.
     pub(super) fn keep_plans(&mut self) {
         let routes = self.routes.clone();
         let mut ended = Vec::new();
@@ -239,7 +239,7 @@ impl RegistryWriter {
         }
     }
 
-    /// Goes on with the plans of the last run, each at the beginning of the step that it had come to.
+    /// Continues the plans of the last run, each at the beginning of the step that it had reached.
     pub(super) fn resume_plans(&mut self, plans: Vec<KeptPlan>) {
         let routes = self.routes.clone();
         for kept in plans {
@@ -283,7 +283,7 @@ impl RegistryWriter {
         }
     }
 
-    /// What of it has to survive a restart of the proxy.
+    /// Adds the running plans to the state that has to survive a restart of the proxy.
     pub(super) fn keep_running_plans(&self, state: &mut KeptState, clock: &ClockReading) {
         let running = self.plans.values().filter(|running| running.is_running());
         state.plans = running
@@ -305,11 +305,11 @@ impl RegistryWriter {
 }
 
 impl RegistryHandle {
-    /// Begins to move a pool's share of a route's split in steps.
+    /// Starts to move a pool's share of a route's split in steps.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownRoute`]; [`RegistryError::Invalid`] for what makes no plan; [`RegistryError::Conflict`]
-    /// while another one runs; those of [`RegistryHandle::pools`].
+    /// [`RegistryError::UnknownRoute`]; [`RegistryError::Invalid`] if the request is not a valid plan;
+    /// [`RegistryError::Conflict`] while another plan runs; the errors of [`RegistryHandle::pools`].
     pub async fn begin_plan(
         &self,
         route: &str,
@@ -320,15 +320,15 @@ impl RegistryHandle {
         Ok(view)
     }
 
-    /// The plan of a route that runs, or the last one.
+    /// Returns the running plan of a route, or the last one.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownRoute`], [`RegistryError::UnknownPlan`]; those of [`RegistryHandle::pools`].
+    /// [`RegistryError::UnknownRoute`], [`RegistryError::UnknownPlan`]; the errors of [`RegistryHandle::pools`].
     pub async fn plan(&self, route: &str) -> Result<PlanView, RegistryError> {
         self.plan_split(route, PlanAct::Show).await
     }
 
-    /// Ends the plan of a route: with the weights that are in force, or with those from before it.
+    /// Ends the plan of a route: with the weights in force, or with those from before it.
     ///
     /// # Errors
     /// As [`RegistryHandle::plan`].

@@ -1,7 +1,8 @@
-//! Weights of splits that were moved while the proxy runs.
+//! Weights of splits that were moved at run time.
 //!
-//! They stay until somebody moves them again, or the file says something else for that route than it did when they were
-//! moved: then the file counts. A reload that leaves the route's `split` as it was leaves them, too.
+//! They stay until they are moved again, or until the configuration of the route's `split` differs from what it was
+//! when they were moved: then the configuration counts. A reload that leaves the route's `split` unchanged keeps
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -21,23 +22,23 @@ use crate::rt::clock::{self, ClockReading};
 /// Weights by pool.
 pub(super) type PoolWeights = BTreeMap<String, u32>;
 
-/// Weights that somebody has moved.
+/// Weights that an operator has moved.
 #[derive(Debug, Clone)]
 pub(super) struct MovedSplit {
-    /// What the file said then.
+    /// Weights in the configuration at that time.
     pub configured: PoolWeights,
     pub weights: PoolWeights,
     pub since: Time,
 }
 
-/// What is done with a route's split.
+/// An action on a route's split.
 #[derive(Debug)]
 pub(super) enum SplitChange {
-    /// It is looked at.
+    /// Only show the split.
     Nothing,
-    /// These weights are in force from now on.
+    /// Apply these weights.
     Move(PoolWeights),
-    /// The configuration's are.
+    /// Apply the configuration's weights.
     Reset,
 }
 
@@ -56,7 +57,7 @@ pub(super) fn shown(weights: &PoolWeights) -> String {
     weights.join(" ")
 }
 
-/// The weights in force.
+/// Returns the weights in force.
 pub(super) fn weights_of(split: &PoolSplit) -> PoolWeights {
     let weights = split.weights();
     weights
@@ -69,7 +70,7 @@ fn put_in_force(split: &PoolSplit, weights: &PoolWeights) {
     split.move_weights(|pool| weights.get(pool).copied().unwrap_or(0));
 }
 
-/// Why a split can't have these weights.
+/// Checks that a split can have these weights.
 fn check(route: &str, configured: &PoolWeights, asked: &PoolWeights) -> Result<(), RegistryError> {
     let invalid = |text: String| Err(RegistryError::Invalid(text));
     for (pool, weight) in asked {
@@ -104,7 +105,7 @@ fn check(route: &str, configured: &PoolWeights, asked: &PoolWeights) -> Result<(
 }
 
 impl RegistryWriter {
-    /// The route of this name in a table of routes, if it has a split.
+    /// Returns the route with this name in a table of routes, if it has a split.
     pub(super) fn find_split<'a>(
         routes: &'a RouteTable,
         name: &str,
@@ -122,7 +123,7 @@ impl RegistryWriter {
         })
     }
 
-    /// Looks at the split of the route of this name, or changes it.
+    /// Shows or changes the split of the route with this name.
     pub(super) fn change_split(
         &mut self,
         name: &str,
@@ -142,7 +143,7 @@ impl RegistryWriter {
         Ok(self.split_view(name, rule, split))
     }
 
-    /// Puts these weights in force for a route, and says so. `why`: what people are told besides.
+    /// Applies weights to a route's split, and reports them. `why`: additional text for the report.
     pub(super) fn put_weights(
         &mut self,
         name: &str,
@@ -176,7 +177,7 @@ impl RegistryWriter {
         }
     }
 
-    /// Every split of a route that has a name.
+    /// Returns the splits of all routes that have a name.
     pub(super) fn split_views(&self) -> Vec<SplitView> {
         let named = self.routes.splits().filter_map(|(rule, split)| {
             let name = rule.name.as_deref()?;
@@ -199,7 +200,7 @@ impl RegistryWriter {
         }
     }
 
-    /// A pool as people see it, with its part in routes.
+    /// Completes a pool's view with its shares in routes.
     pub(super) fn with_shares(&self, view: PoolView) -> PoolView {
         let mut splits = Vec::new();
         for (rule, split) in self.routes.splits() {
@@ -220,8 +221,8 @@ impl RegistryWriter {
         PoolView { splits, ..view }
     }
 
-    /// Puts the moved weights in force for a new table of routes; those of routes whose split the file has changed are
-    /// forgotten.
+    /// Applies the moved weights to a new table of routes; those of routes whose split the configuration has changed
+    /// are dropped.
     pub(super) fn keep_splits(&mut self) {
         let routes = self.routes.clone();
         self.splits.retain(|name, moved| {
@@ -244,7 +245,7 @@ impl RegistryWriter {
         });
     }
 
-    /// Remembers the weights that were moved in the last run.
+    /// Restores the weights that were moved in the last run.
     pub(super) fn recall_splits(&mut self, splits: Vec<KeptSplit>) {
         for kept in splits {
             let moved = MovedSplit {
@@ -258,7 +259,7 @@ impl RegistryWriter {
         }
     }
 
-    /// What of it has to survive a restart of the proxy.
+    /// Adds the moved weights to the state that has to survive a restart of the proxy.
     pub(super) fn keep_moved_splits(&self, state: &mut KeptState, clock: &ClockReading) {
         let splits = self.splits.iter();
         state.splits = splits
@@ -273,18 +274,18 @@ impl RegistryWriter {
 }
 
 impl RegistryHandle {
-    /// The splits of all routes that have a name.
+    /// Returns the splits of all routes that have a name.
     ///
     /// # Errors
-    /// Those of [`RegistryHandle::pools`].
+    /// The errors of [`RegistryHandle::pools`].
     pub async fn splits(&self) -> Result<Vec<SplitView>, RegistryError> {
         self.ask(|reply| RegistryCommand::Splits { reply }).await
     }
 
-    /// The split of a route.
+    /// Returns the split of a route.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownRoute`]; those of [`RegistryHandle::pools`].
+    /// [`RegistryError::UnknownRoute`]; the errors of [`RegistryHandle::pools`].
     pub async fn split(&self, route: &str) -> Result<SplitView, RegistryError> {
         self.change_split(route, SplitChange::Nothing).await
     }
@@ -292,8 +293,8 @@ impl RegistryHandle {
     /// Moves the weights of a route's split, without a reload.
     ///
     /// # Errors
-    /// As [`RegistryHandle::split`]; [`RegistryError::Invalid`] for weights that it can't have; [`RegistryError::Conflict`] while a
-    /// plan moves them.
+    /// As [`RegistryHandle::split`]; [`RegistryError::Invalid`] for weights that are not valid;
+    /// [`RegistryError::Conflict`] while a plan moves them.
     pub async fn move_split(
         &self,
         route: &str,
@@ -305,7 +306,7 @@ impl RegistryHandle {
         Ok(view)
     }
 
-    /// Puts the weights of the configuration in force.
+    /// Restores the weights of the configuration.
     ///
     /// # Errors
     /// As [`RegistryHandle::move_split`].

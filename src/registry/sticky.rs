@@ -1,4 +1,4 @@
-//! Sticky pools: the keys that their tokens are signed with, and which backend a token means.
+//! Sticky pools: the keys with which their tokens are signed, and the backends to which tokens refer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::core::sticky::token::{
     write_token,
 };
 
-/// How long a token is good for whose cookie has no age, in seconds.
+/// Lifetime of a token whose cookie has no maximum age, in seconds.
 const DAY: u64 = 86_400;
 
-/// A proxy's own key, for pools that have none configured.
+/// A proxy's own key, for pools without a configured key.
 #[derive(Clone)]
 pub struct OwnKey(Arc<[u8; 32]>);
 
-/// There is nothing to make a key of.
+/// Error: the system has no random bytes for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
     "the kernel gives no random bytes (getrandom(2), /dev/urandom), and a key that can be guessed would let clients \
@@ -30,15 +30,15 @@ pub struct OwnKey(Arc<[u8; 32]>);
 pub struct NoRandomBytesError;
 
 impl OwnKey {
-    /// This one.
+    /// Uses this key.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Arc::new(bytes))
     }
 
-    /// One that nobody can guess.
+    /// Generates a key that nobody can guess.
     ///
     /// # Errors
-    /// The system has no random bytes to give. A key that can be guessed would be worse than none.
+    /// The system has no random bytes. A key that can be guessed would be worse than none.
     pub fn random() -> Result<Self, NoRandomBytesError> {
         use ring::rand::SecureRandom as _;
         let mut bytes = [0; 32];
@@ -47,7 +47,7 @@ impl OwnKey {
         Ok(Self::new(bytes))
     }
 
-    /// For the file that it is kept in.
+    /// Returns the bytes, for the file in which the key is kept.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -59,7 +59,7 @@ impl std::fmt::Debug for OwnKey {
     }
 }
 
-/// The keys of one pool: HMAC-SHA-256, cut to [`TAG_LENGTH`].
+/// The keys of one pool: HMAC-SHA-256, truncated to [`TAG_LENGTH`].
 pub struct StickyKeys(Vec<hmac::Key>);
 
 impl std::fmt::Debug for StickyKeys {
@@ -69,7 +69,7 @@ impl std::fmt::Debug for StickyKeys {
 }
 
 impl StickyKeys {
-    /// Those of the configuration; where it has none, this proxy's own.
+    /// Returns the keys of the configuration; without any, this proxy's own key.
     pub fn new(config: &StickyConfig, own: &OwnKey) -> Self {
         let key = |bytes: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
         let configured = config.configured_keys();
@@ -100,16 +100,16 @@ impl TokenKeys for StickyKeys {
     }
 }
 
-/// What a sticky pool keeps from one snapshot to the next.
+/// State that a sticky pool keeps from one snapshot to the next.
 #[derive(Debug)]
 pub struct StickyPool {
     keys: Arc<StickyKeys>,
-    /// Each name's id, by each key.
+    /// For each backend name, its ID under each key.
     ids: HashMap<String, Vec<u64>>,
 }
 
 impl StickyPool {
-    /// For this configuration.
+    /// Creates the state for this configuration.
     pub fn new(config: &StickyConfig, own: &OwnKey) -> Self {
         Self {
             keys: Arc::new(StickyKeys::new(config, own)),
@@ -117,7 +117,8 @@ impl StickyPool {
         }
     }
 
-    /// Which backend each id means. `backends`: a name without `~2`, and whether sessions may go there.
+    /// Returns the index from IDs to backends. `backends`: each with its name without `~2`, and whether sessions may
+    /// enter it.
     pub fn index<'a>(
         &mut self,
         pool: &str,
@@ -137,7 +138,7 @@ impl StickyPool {
                 may_enter,
             }));
         }
-        // Names of backends that have left for good.
+        // Removes names of backends that have left for good.
         if self.ids.len() > 2 * entries.len() + 64 {
             self.ids.clear();
         }
@@ -149,7 +150,7 @@ impl StickyPool {
     }
 }
 
-/// A backend under one of its ids.
+/// A backend under one of its IDs.
 #[derive(Debug)]
 struct StickyBackend {
     id: u64,
@@ -157,11 +158,11 @@ struct StickyBackend {
     may_enter: bool,
 }
 
-/// A pool's backends by the ids that tokens have for them, at one moment.
+/// A pool's backends by their IDs in tokens, at one moment.
 #[derive(Debug)]
 pub struct StickyBackends {
     keys: Arc<StickyKeys>,
-    /// By id.
+    /// Sorted by ID.
     entries: Vec<StickyBackend>,
 }
 
@@ -172,13 +173,13 @@ impl StickyBackends {
         &rest[..rest.partition_point(|entry| entry.id == id)]
     }
 
-    /// All backends that an id means: an instance and its predecessor have the same.
+    /// Returns all backends with this ID: an instance and its predecessor have the same.
     pub fn named(&self, id: u64) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.of(id).iter().map(|entry| &entry.endpoint)
     }
 
-    /// The backend to which a session goes. Where an instance and its predecessor have the same name, that is the one
-    /// which has seen the session; else the newest one that takes requests.
+    /// Returns the backend to which a session belongs. If an instance and its predecessor have the same name, that is
+    /// the one that has seen the session, otherwise the newest one that takes requests.
     pub fn home_of(&self, id: u64, session: u64) -> Option<&Arc<Endpoint>> {
         match self.of(id) {
             [] => None,
@@ -195,12 +196,12 @@ impl StickyBackends {
         .map(|entry| &entry.endpoint)
     }
 
-    /// Whether a token with this id means this backend.
+    /// Whether a token with this ID refers to this backend.
     pub fn means(&self, id: u64, backend: BackendKey) -> bool {
         self.named(id).any(|endpoint| endpoint.key == backend)
     }
 
-    /// What a client's token says, if it is believed.
+    /// Returns the contents of a client's token, if its signature is valid.
     pub fn read(
         &self,
         pool: &str,
@@ -211,7 +212,7 @@ impl StickyBackends {
         read_token(&*self.keys, pool, text, now, lifetime(config))
     }
 
-    /// A token for this backend. `name`: as it is shown.
+    /// Creates a token for this backend. `name`: the name as shown.
     pub fn write(&self, pool: &str, name: &str, session: u64, now: u64) -> [u8; TOKEN_LENGTH] {
         let base = name.split('~').next().unwrap_or(name);
         let token = SessionToken {
@@ -223,7 +224,7 @@ impl StickyBackends {
     }
 }
 
-/// How long a token is good for, in seconds.
+/// Returns the lifetime of a token, in seconds.
 fn lifetime(config: &StickyConfig) -> u64 {
     match config.max_age.as_secs() {
         0 => DAY,
@@ -243,7 +244,7 @@ mod tests {
         StickyKeys::new(&config, &OwnKey::new([1; 32]))
     }
 
-    /// RFC 4231, test case 2, cut to what is used.
+    /// RFC 4231, test case 2, truncated to the length in use.
     #[test]
     fn tag_is_hmac_sha_256() {
         let keys = keys(&["Jefe"]);

@@ -1,4 +1,4 @@
-//! What supervisors say of backends: the drains that follow from their words, and whether they can be heard.
+//! Supervisors: the drains that follow from their messages about backends, and whether they can be reached.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,61 +16,61 @@ use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, RestartSign};
 use crate::core::supervisor_word::{ProcessWord, WordEffect};
 use crate::rt::clock;
 
-/// How the ids of these drains begin; the kind of the supervisor follows.
+/// Prefix of the IDs of these drains; the kind of the supervisor follows.
 pub const WATCH: &str = "watch:";
 
-/// What follows from a supervisor's word for the backends of one name.
+/// Effect of a supervisor's message on the backends with one name.
 #[derive(Debug, Clone)]
 pub struct SupervisedChange {
     /// The pool.
     pub pool: String,
     /// The backend's name.
     pub backend: String,
-    /// The drain's id: [`WATCH`] and the supervisor's kind.
+    /// ID of the drain: [`WATCH`] and the supervisor's kind.
     pub id: String,
-    /// What is to be done.
+    /// The effect.
     pub effect: WordEffect,
-    /// Why, for people.
+    /// Reason, as text.
     pub reason: String,
 }
 
-/// A pool's supervisor as people see it.
+/// A pool's supervisor as the API shows it.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct SupervisorView {
-    /// As `type` in the configuration.
+    /// Kind, as `type` in the configuration.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `listening`, or `away`: it can't be heard, and what it does is not known.
+    /// `listening`, or `away`: the supervisor can't be reached, and its actions are unknown.
     pub state: String,
-    /// Since when; RFC 3339, UTC.
+    /// Time since which this is so, in RFC 3339, UTC.
     pub since: String,
-    /// Why it can't be heard.
+    /// Why it can't be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Processes that it says nothing of, each with the reason.
+    /// Processes of which it sends no messages, each with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unheard: BTreeMap<String, String>,
 }
 
-/// What is known of one pool's supervisor.
+/// Status of one pool's supervisor.
 #[derive(Debug, Clone)]
 pub struct SupervisorRecord {
-    /// As `type` in the configuration.
+    /// Kind, as `type` in the configuration.
     pub kind: &'static str,
-    /// Whether it can be heard.
+    /// Whether it can be reached.
     pub listening: bool,
-    /// Since when that is so.
+    /// Time since which this is so.
     pub since: Time,
-    /// Why not.
+    /// Why it can't be reached.
     pub why: Option<String>,
-    /// Processes that it says nothing of, each with the reason.
+    /// Processes of which it sends no messages, each with the reason.
     pub unheard: BTreeMap<String, String>,
-    /// Words heard, in the order of [`ProcessWord::ALL`].
+    /// Numbers of messages received, in the order of [`ProcessWord::ALL`].
     pub words: [u64; ProcessWord::ALL.len()],
 }
 
 impl SupervisorRecord {
-    /// A supervisor that has not been heard yet.
+    /// Creates the record of a supervisor that has not been reached yet.
     pub fn new(kind: &'static str) -> Self {
         Self {
             kind,
@@ -82,7 +82,7 @@ impl SupervisorRecord {
         }
     }
 
-    /// Counts a word.
+    /// Counts a message.
     pub fn count(&mut self, word: ProcessWord) {
         let place = ProcessWord::ALL.iter().position(|one| *one == word);
         if let Some(count) = place.and_then(|place| self.words.get_mut(place)) {
@@ -101,12 +101,13 @@ impl SupervisorRecord {
     }
 }
 
-/// Every pool's supervisor, by pool. Cheap to clone.
+/// The supervisors of all pools, by pool. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct SupervisorBoard(Arc<Mutex<BTreeMap<String, SupervisorRecord>>>);
 
 impl SupervisorBoard {
-    /// Changes what is known of a pool's supervisor. Where it was another kind, or none, it begins anew.
+    /// Changes the record of a pool's supervisor. If the pool had a supervisor of another kind, or none, the record
+    /// is new.
     pub fn note(&self, pool: &str, kind: &'static str, change: impl FnOnce(&mut SupervisorRecord)) {
         let mut board = self.0.lock();
         let record = board
@@ -118,34 +119,34 @@ impl SupervisorBoard {
         change(record);
     }
 
-    /// The pool's supervisor is no longer listened to.
+    /// Removes the record of a pool whose supervisor is no longer followed.
     pub fn forget(&self, pool: &str) {
         self.0.lock().remove(pool);
     }
 
-    /// All of them, by pool.
+    /// Returns all records, by pool.
     pub fn records(&self) -> BTreeMap<String, SupervisorRecord> {
         self.0.lock().clone()
     }
 
-    /// One pool's, for people.
+    /// Returns the view of one pool's supervisor.
     pub(super) fn view(&self, pool: &str) -> Option<SupervisorView> {
         self.0.lock().get(pool).map(SupervisorRecord::view)
     }
 }
 
 impl RegistryHandle {
-    /// What is known of supervisors.
+    /// Returns the status of supervisors.
     pub fn supervisors(&self) -> &SupervisorBoard {
         &self.supervisors
     }
 
-    /// Does what follows from a supervisor's word.
+    /// Applies the effect of a supervisor's message.
     pub fn heed_supervisor(&self, change: SupervisedChange) {
         let _ = self.commands.send(RegistryCommand::Heed(change));
     }
 
-    /// Tells everybody who listens that a pool's supervisor can be heard, or no longer.
+    /// Sends an event to subscribers that a pool's supervisor can be reached, or no longer.
     pub fn tell_supervisor(&self, pool: &str, state: &str, reason: String) {
         let event = EventView {
             kind: "supervisor".to_owned(),
@@ -161,8 +162,8 @@ impl RegistryHandle {
 }
 
 impl RegistryWriter {
-    /// Does what follows from a supervisor's word, for every backend of that name that no launcher holds: a launcher is
-    /// in its place in the process's life already.
+    /// Applies the effect of a supervisor's message to every backend of that name that no launcher holds: a launcher
+    /// already reports the same from the process's life.
     pub(super) fn apply_supervised_change(&mut self, change: SupervisedChange) {
         let SupervisedChange {
             pool,

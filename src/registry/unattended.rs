@@ -1,4 +1,4 @@
-//! The surroundings of a registry that nobody attends: for benchmarks, tests, and whoever embeds one alone.
+//! Stand-ins for the surroundings of a registry: for benchmarks, tests, and programs that embed a registry alone.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::view::DrainResponse;
 use super::{Endpoint, RegistryObserver, persist};
 use crate::config::HealthConfig;
 
-/// Probes nothing: backends stay as they are, and thousands of them cost nothing but their registration.
+/// Makes no probes: backends stay as they are, and cost nothing apart from their registration.
 #[derive(Debug, Clone, Copy)]
 pub struct NoProbes;
 
@@ -27,7 +27,7 @@ impl BackendProber for NoProbes {
     fn set(&self, _: ProbeCadence) {}
 }
 
-/// Takes no notice of anything, and saves nothing.
+/// Ignores all reports, and saves nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct NoObserver;
 

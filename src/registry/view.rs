@@ -1,4 +1,4 @@
-//! What the registry tells people: the JSON of the admin API and of `status --json`, both ways.
+//! Views of the registry: the JSON of the admin API and of `status --json`, in both directions.
 
 use std::collections::BTreeMap;
 
@@ -13,48 +13,48 @@ use crate::core::drain::DrainOutcome;
 /// One pool.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PoolView {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// As `balance` in the configuration.
+    /// Value of `balance` in the configuration.
     pub balance: String,
-    /// Backends that take requests now.
+    /// Number of backends that take requests now.
     pub eligible: usize,
-    /// Requests that wait because nothing is eligible.
+    /// Number of requests that wait because no backend is eligible.
     pub held: usize,
-    /// Its backends, by name and age.
+    /// The backends, sorted by name and age.
     pub backends: Vec<BackendView>,
-    /// It is paused: nothing new goes to its backends.
+    /// The pause, if any: no new requests go to the backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseView>,
-    /// Its part in the splits of routes.
+    /// Its shares in the splits of routes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub splits: Vec<PoolShareView>,
-    /// Why drains and registrations would not survive a restart of the proxy, where `state_dir` is set and can't be
+    /// Why drains and registrations would not survive a restart of the proxy, if `state_dir` is set and can't be
     /// written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsaved: Option<String>,
-    /// Where its backends come from by themselves.
+    /// Discovery sources of its backends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub discovery: Vec<DiscoveryView>,
-    /// The supervisor that is listened to; absent: none is.
+    /// The supervisor that is followed; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<SupervisorView>,
 }
 
-/// A pool's pause. Times are RFC 3339, UTC.
+/// A pool's pause. Times are in RFC 3339, UTC.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PauseView {
     /// `hold`: requests wait; `page`: they are answered with a page.
     pub mode: String,
-    /// Since when.
+    /// Time at which it began.
     pub since: String,
-    /// When it ends by itself; absent: somebody has to end it.
+    /// Time at which it ends by itself; absent: it has to be ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// The page's status.
+    /// Status code of the page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Why.
+    /// Reason.
     pub reason: String,
 }
 
@@ -62,83 +62,83 @@ pub struct PauseView {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PauseRequest {
-    /// It ends by itself after this time (`"5m"`). Default: 5 minutes; with `page`, never.
+    /// Time after which the pause ends by itself (`"5m"`). Default: 5 minutes; with `page`, never.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub length: Option<String>,
-    /// The page that requests are answered with; absent: they are held.
+    /// Page that requests are answered with; absent: they are held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,
-    /// With `page`: its status, 503 by default.
+    /// With `page`: status code. Default: 503.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// With `page`: its media type, `text/html; charset=utf-8` by default.
+    /// With `page`: media type. Default: `text/html; charset=utf-8`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// Why, for people.
+    /// Reason, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Answer of `POST …/pause` and `DELETE …/pause`.
+/// Response to `POST …/pause` and `DELETE …/pause`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PauseResponse {
     /// Whether the pool was paused before.
     pub was_paused: bool,
-    /// Its pause now; absent: it is not paused.
+    /// The pause now; absent: the pool is not paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseView>,
-    /// Requests that wait.
+    /// Number of requests that wait.
     pub held: usize,
-    /// Why a restart of the proxy would forget it, though it is in force.
+    /// Why the pause, which is in force, would not survive a restart of the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
-/// A pool's part in the split of a route.
+/// A pool's share in the split of a route.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PoolShareView {
-    /// The route: its name; what it matches, where it has none.
+    /// Name of the route, or its conditions if it has no name.
     pub route: String,
-    /// Its weight…
+    /// Weight of the pool.
     pub weight: u32,
-    /// …of so much in all…
+    /// Sum of the weights of all pools.
     pub of: u64,
-    /// …and its weight in the configuration.
+    /// Weight in the configuration.
     pub configured: u32,
     /// The plan that moves this pool's share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanShareView>,
 }
 
-/// How far a plan is that moves a pool's share.
+/// Progress of a plan that moves a pool's share.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PlanShareView {
-    /// The share at its end, in percent.
+    /// Share at the end of the plan, in percent.
     pub to: f64,
-    /// The step under way, from 1…
+    /// Present step, from 1.
     pub step: u32,
-    /// …of so many.
+    /// Number of steps.
     pub steps: u32,
-    /// When it will be done, RFC 3339.
+    /// Time at which it will end, in RFC 3339.
     pub ends: String,
 }
 
-/// The split of one route, and the answer to its change.
+/// The split of one route; also the response to a change of it.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct SplitView {
     /// The route's name.
     pub route: String,
-    /// The weights in force, by pool.
+    /// Weights in force, by pool.
     pub weights: BTreeMap<String, u32>,
-    /// Those of the configuration.
+    /// Weights in the configuration, by pool.
     pub configured: BTreeMap<String, u32>,
-    /// Since when others are in force than the configuration's; RFC 3339, UTC.
+    /// Time since which the weights differ from the configuration, in RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<String>,
-    /// The plan that moves them, or the last one that did.
+    /// The plan that moves the weights, or the last one that did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanView>,
-    /// Why a restart of the proxy would forget it, though it is in force.
+    /// Why the change, which is in force, would not survive a restart of the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
@@ -147,173 +147,173 @@ pub struct SplitView {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct SplitRequest {
-    /// The new weights, of every pool of the split.
+    /// The new weights of all pools of the split.
     pub weights: BTreeMap<String, u32>,
 }
 
 /// One backend.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendView {
-    /// Its number, which no other backend gets while the proxy runs: with `incarnation`, it tells one process from
-    /// every other.
+    /// Number that no other backend gets while the proxy runs: together with `incarnation`, it identifies a process.
     #[serde(default)]
     pub id: u64,
-    /// Its name; the second of two with the same name is shown `NAME~2`.
+    /// Name; the second of two backends with the same name is shown as `NAME~2`.
     pub name: String,
     /// `host:port` or `unix:/path`.
     pub address: String,
-    /// Its share.
+    /// Weight.
     pub weight: u32,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
-    /// Where it is; absent where nobody has said so.
+    /// Zone in which it runs; absent: unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// Counts the processes that were behind this backend.
+    /// Number of the process behind this backend.
     pub incarnation: u64,
     /// `ready`, `starting`, `down`, `draining` or `drained`.
     pub state: String,
-    /// Since when it has been in that state, as far as this process knows; RFC 3339, UTC.
+    /// Time since which it has been in that state, as far as this process knows, in RFC 3339, UTC.
     #[serde(default)]
     pub since: String,
     /// `starting`, `up` or `down`.
     pub health: String,
     /// Where it came from: `config`, `api` or `lease`.
     pub source: String,
-    /// The last probe's result, for people: `200 in 1.2ms`, `connection refused`, …
+    /// Result of the last probe, as text: `200 in 1.2ms`, `connection refused`, …
     pub last_probe: Option<String>,
     /// Open drains.
     pub drains: Vec<DrainView>,
-    /// It is ready, and gets no new requests for a while, because others do better.
+    /// Present ejection: the backend is ready, and gets no new requests for a while because others do better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ejected: Option<EjectionView>,
-    /// In the answer to a resume: the ejection that it has ended.
+    /// In the response to a resume: the ejection that it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ejection: Option<EjectionView>,
-    /// In flight: requests, streams and upgrades together.
+    /// Number in flight: requests, streams and upgrades together.
     pub in_flight: u32,
-    /// The same by kind.
+    /// Number in flight, by kind.
     #[serde(default)]
     pub in_flight_by_kind: InFlight,
-    /// Of those in flight, streams on HTTP/2 connections to it.
+    /// Number of streams in flight on HTTP/2 connections to it.
     #[serde(default)]
     pub h2_streams: u32,
-    /// What has been in flight for longest, while it takes no new requests.
+    /// The oldest request in flight, while the backend takes no new ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<OldestView>,
-    /// Sessions of clients that stay with it, where its pool is sticky and there has been one.
+    /// Number of client sessions bound to it, if its pool is sticky and there has been a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<u32>,
-    /// Open connections of ours to it, the probe's included.
+    /// Number of open connections to it, including the probe's.
     pub connections: u32,
-    /// Requests sent to it since the proxy started.
+    /// Number of requests sent to it since the proxy started.
     pub requests: u64,
-    /// In an answer to a change: why that would not survive a restart of the proxy, though it is in force.
+    /// In the response to a change: why the change, which is in force, would not survive a restart of the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
-/// Why a backend gets no new requests, though it is ready. Times are RFC 3339, UTC.
+/// Why a ready backend gets no new requests. Times are in RFC 3339, UTC.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct EjectionView {
-    /// Why, for people.
+    /// Reason, as text.
     pub reason: String,
     /// `consecutive_errors`, `error_rate` or `latency`.
     pub cause: String,
-    /// Since when.
+    /// Time at which the ejection began.
     pub since: String,
-    /// When it comes back, if nothing happens before.
+    /// Time at which it ends, if nothing happens before.
     pub until: String,
-    /// The how manieth time it is, of those that good times have not made up for.
+    /// Number of ejections, including this one, reduced by time without errors.
     pub times: u32,
 }
 
-/// One drain. Times are RFC 3339, UTC.
+/// One drain. Times are in RFC 3339, UTC.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct DrainView {
     /// `app`, `supervisor`, `operator` or `config`.
     pub actor: String,
-    /// Tells this actor's drains apart.
+    /// ID, by which this actor's drains are told apart.
     pub id: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// Since when.
+    /// Time at which it began.
     pub since: String,
-    /// When what is in flight is cut.
+    /// Time at which requests in flight are cut.
     pub deadline: Option<String>,
     /// `resumed` or `restarted`.
     pub until: String,
-    /// With `restarted`: what shows the restart, `new-process`, `exit` or `probe`.
+    /// With `restarted`: the sign of the restart, `new-process`, `exit` or `probe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_when: Option<String>,
-    /// When it ends by itself.
+    /// Time at which it expires.
     pub expires: Option<String>,
-    /// Why it may last longer than its asker thinks, and what to do: it waits for a restart, and none is seen.
+    /// Why it may last longer than expected, and what to do: it waits for a restart, and none is seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
-/// Body of `POST …/drain`. Durations as in the config (`"30s"`).
+/// Body of `POST …/drain`. Durations are written as in the configuration (`"30s"`).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrainRequest {
-    /// The deadline, from now; the pool's `drain.deadline` if absent.
+    /// Deadline, from now. Default: the pool's `drain.deadline`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
     /// `resumed` (default) or `restarted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// With `restarted`, what shows the restart: `new-process` (default), `exit` or `probe`.
+    /// With `restarted`: the sign of the restart, `new-process` (default), `exit` or `probe`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarted_when: Option<String>,
-    /// When it ends by itself, from now. Default: never for operators, deadline + 60 s for supervisors.
+    /// Time after which it expires, from now. Default: never for operators, deadline + 60 s for supervisors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// Why, for people.
+    /// Reason, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// `operator` (default) or `supervisor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// Tells this actor's drains apart.
+    /// ID, by which this actor's drains are told apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Answer only when it ended (default true).
+    /// Whether the response comes only when the drain has ended (default: true).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<bool>,
 }
 
-/// Answer of `POST …/drain`.
+/// Response to `POST …/drain`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct DrainResponse {
-    /// `drained`, `timed_out`, `died`, `resumed`, or `asked` where nobody waited.
+    /// `drained`, `timed_out`, `died`, `resumed`, or `asked` if the client did not wait.
     pub outcome: String,
-    /// Still in flight.
+    /// Number of requests still in flight.
     pub in_flight: u32,
-    /// Cut at the deadline.
+    /// Number of requests cut at the deadline.
     pub cut: u32,
-    /// The same by kind.
+    /// Number of requests cut, by kind.
     #[serde(default)]
     pub cut_by_kind: InFlight,
-    /// Lost with the process, where it died.
+    /// Number of requests lost with the process, if it died.
     pub lost: u32,
-    /// Sessions of clients that were still there, where its pool is sticky: they go elsewhere.
+    /// Number of client sessions that were left, if the pool is sticky: they move to other backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<u32>,
-    /// How long the answer took.
+    /// Time until the response, in milliseconds.
     pub waited_ms: u64,
-    /// What to know about the drain, though it is in force: it could not be saved and would not survive a restart of
-    /// the proxy, or it waits for a restart and none is seen.
+    /// Warning about the drain, which is in force: it could not be saved and would not survive a restart of the
+    /// proxy, or it waits for a restart and none is seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
 impl DrainResponse {
-    /// [`DrainResponse::outcome`] where nobody waited for the end.
+    /// [`DrainResponse::outcome`] if the client did not wait for the end.
     const ASKED: &str = "asked";
 
-    /// How the drain ended. `None`: nobody waited for its end, or it ended in a way that another release knows.
+    /// Returns how the drain ended. `None`: the client did not wait for its end, or the outcome is one of another
+    /// release.
     pub fn ending(&self) -> Option<DrainOutcome> {
         let (cut, lost) = (self.cut, self.lost);
         let all = [
@@ -325,12 +325,12 @@ impl DrainResponse {
         all.into_iter().find(|one| one.as_str() == self.outcome)
     }
 
-    /// Whether nobody waited for the end.
+    /// Whether the client did not wait for the end.
     pub fn is_asked_for(&self) -> bool {
         self.outcome == Self::ASKED
     }
 
-    /// The answer where nobody waits.
+    /// Returns the response for a client that does not wait.
     pub(in crate::registry) fn asked() -> Self {
         Self {
             outcome: Self::ASKED.to_owned(),
@@ -349,15 +349,15 @@ impl DrainResponse {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResumeRequest {
-    /// Lift everybody's drains, not only the operator's.
+    /// Whether the drains of all actors are lifted, and not only the operator's.
     pub all: bool,
-    /// With `actor` or `id`, only this one drain is lifted: `operator` (default) or `supervisor`…
+    /// With `actor` or `id`, only this drain is lifted: its actor, `operator` (default) or `supervisor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// …and its id, by default the actor's name.
+    /// ID of that drain. Default: the actor's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Wait this long until it is ready (`"30s"`); absent: don't wait.
+    /// Timeout of the wait until the backend is ready (`"30s"`); absent: don't wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
@@ -368,16 +368,16 @@ pub struct ResumeRequest {
 pub struct RegisterRequest {
     /// `host:port` or `unix:/path`.
     pub address: String,
-    /// Its share.
+    /// Weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
-    /// Where it is, such as a data centre; absent: nobody knows.
+    /// Zone in which it runs, such as a data centre; absent: unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// Wait this long until it is ready; absent: don't wait.
+    /// Timeout of the wait until the backend is ready; absent: don't wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
 }
@@ -386,7 +386,7 @@ pub struct RegisterRequest {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct RollRequest {
-    /// Who rolls, for people.
+    /// User who runs the roll, as text.
     pub by: String,
 }
 
@@ -396,20 +396,20 @@ pub struct RollRequest {
 pub struct LeaseRequest {
     /// `host:port` or `unix:/path`.
     pub address: String,
-    /// Its share.
+    /// Weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
-    /// Where it is, such as a data centre; absent: nobody knows.
+    /// Zone in which it runs, such as a data centre; absent: unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// The app's process, for people.
+    /// Process ID of the app, for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// Tells this process from every other one: who asks again with the same one is the same process, and takes
-    /// the place of its earlier lease.
+    /// Identifies the process: a request with the same nonce comes from the same process, and replaces its earlier
+    /// lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
 }
@@ -418,13 +418,14 @@ pub struct LeaseRequest {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeaseDrainRequest {
-    /// The deadline, from now; the pool's `drain.deadline` if absent.
+    /// Deadline, from now. Default: the pool's `drain.deadline`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// Why, for people.
+    /// Reason, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Answer only when it ended (default true). The lease's stream tells the end in any case.
+    /// Whether the response comes only when the drain has ended (default: true). The lease's stream reports the end
+    /// in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<bool>,
 }
@@ -433,41 +434,41 @@ pub struct LeaseDrainRequest {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum LeaseEvent {
-    /// The first line.
+    /// First line.
     Registered {
-        /// The lease's id, for `/v1/leases/{lease}/drain` and for `/v1/lame-duck`.
+        /// ID of the lease, for `/v1/leases/{lease}/drain` and `/v1/lame-duck`.
         lease: String,
         /// The pool.
         pool: String,
-        /// The name as shown: `NAME~2` where another one has the name already.
+        /// Name as shown: `NAME~2` if another backend already has the name.
         name: String,
-        /// Counts the processes under this name.
+        /// Number of the process under this name.
         incarnation: u64,
-        /// Its state now.
+        /// Present state.
         state: String,
     },
-    /// The state changed.
+    /// The state has changed.
     State {
-        /// The new one.
+        /// New state.
         state: String,
-        /// Why, for people.
+        /// Reason, as text.
         reason: String,
-        /// In flight.
+        /// Number of requests in flight.
         in_flight: u32,
     },
-    /// A drain ended.
+    /// A drain has ended.
     Drain(DrainResponse),
-    /// Sent every 2 s, so that each side notices when the other one is gone without a word.
+    /// Sent every 2 s, so that each side notices when the other is gone without closing the connection.
     Alive {
-        /// Its state now.
+        /// Present state.
         state: String,
-        /// In flight.
+        /// Number of requests in flight.
         in_flight: u32,
-        /// The last probe's result, for people.
+        /// Result of the last probe, as text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_probe: Option<String>,
     },
-    /// The last line: the backend has left, though the connection holds.
+    /// Last line: the backend has left, although the connection is open.
     Left,
 }
 
@@ -477,21 +478,21 @@ pub struct EventView {
     /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`, `split_plan`,
     /// `sessions`, `outlier`, `supervisor`.
     pub kind: String,
-    /// RFC 3339, UTC, with milliseconds.
+    /// Time in RFC 3339, UTC, with milliseconds.
     pub time: String,
-    /// Where it concerns one.
+    /// The pool, if the event concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// Where it concerns one.
+    /// The backend, if the event concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    /// Before, for `state` and `outlier` (`ready` or `ejected`).
+    /// Previous value, for `state` and `outlier` (`ready` or `ejected`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// After, for `state`; the outcome, for `drain`; `finishing` or `over`, for `sessions`, `outlier`; `listening` or `away`,
-    /// for `supervisor`.
+    /// New value, for `state` and `outlier`; the outcome, for `drain`; `finishing` or `over`, for `sessions`;
+    /// `listening` or `away`, for `supervisor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Why, for people.
+    /// Reason, as text.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! The registry's task: takes one message at a time, steps the core, and carries out what the core says.
+//! The registry's task: processes one message at a time, steps the core, and carries out its effects.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{error, info, warn};
 
 use super::command::RegistryCommand;
@@ -36,13 +36,13 @@ use crate::registry::routes::RouteTable;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// Messages handled before the next snapshot is published…
+/// Most messages that are processed before the next snapshot is published, in small installations.
 const BATCH: usize = 64;
-/// …but where there are many backends, one for each of so many: a snapshot costs the more, the more there are, and when
-/// thousands are probed for the first time, each probe would pay for one.
+/// With many backends, the number of backends per such message: a snapshot costs more, the more backends there are,
+/// and when thousands are probed for the first time, each probe would otherwise pay for one.
 const SHARE: usize = 16;
 
-/// After a fault of ours, time waits this long, so that one that comes again does not come in a circle.
+/// Pause of the timers after an internal error, so that a recurring error does not keep the task busy.
 const RECOVERY: Duration = Duration::from_secs(1);
 
 /// Starts the registry's task on the current runtime.
@@ -60,7 +60,8 @@ pub fn spawn(
     take_over(config, handed, None, own_key, probing, observer)
 }
 
-/// The same, going on where another process was. `predecessor`: where it hears of drains, as long as it has requests.
+/// Starts the task with the state of another process. `predecessor`: receives drains, for as long as that process has
+/// requests.
 pub fn take_over(
     config: Arc<Config>,
     handed: HandedRegistry,
@@ -72,6 +73,7 @@ pub fn take_over(
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (signals, signal_queue) = mpsc::unbounded_channel();
     let routes: Arc<RouteTable> = Arc::default();
+    let (tell_handed_over, handed_over) = watch::channel(false);
     let handle = RegistryHandle {
         commands,
         snapshot: Arc::new(ArcSwap::from_pointee(Snapshot {
@@ -86,6 +88,7 @@ pub fn take_over(
         live: LiveFigures::default(),
         restarts: RestartBoard::default(),
         supervisors: SupervisorBoard::default(),
+        handed_over,
     };
     let mut writer = RegistryWriter {
         pools: Vec::new(),
@@ -108,7 +111,7 @@ pub fn take_over(
         observer,
         handle: handle.clone(),
         signals,
-        hand_over: HandOverState::default(),
+        hand_over: HandOverState::new(tell_handed_over),
         left: LeftBackends::default(),
     };
     writer.begin_with(handed, predecessor, config);
@@ -117,40 +120,40 @@ pub fn take_over(
     handle
 }
 
-/// What is said after the snapshot is out, so that who hears it finds it there.
+/// A message that is sent after the snapshot is published, so that its receiver finds the change there.
 type Message = Box<dyn FnOnce() + Send>;
 
 pub(super) struct RegistryWriter {
     pub config: Arc<Config>,
     pub routes: Arc<RouteTable>,
     pub pools: Vec<PoolState>,
-    /// Which of `pools` a backend is in.
+    /// Index into `pools` for each backend.
     pub homes: HashMap<BackendKey, usize>,
     /// Drains of the last run whose backends have not come back.
     pub kept: KeptDrains,
-    /// How many backends each user's apps have registered.
+    /// Number of backends that each user's apps have registered.
     pub owned: HashMap<u32, usize>,
-    /// Rolls under way, by pool.
+    /// Rolls in progress, by pool.
     pub rolls: HashMap<String, RollUnderWay>,
     /// Weights of splits that were moved at run time, by route.
     pub splits: BTreeMap<String, MovedSplit>,
-    /// Plans that move splits, and the last one of each route, by route.
+    /// Running plans that move splits, and the last plan of each route, by route.
     pub plans: BTreeMap<String, RunningPlan>,
-    /// What sessions are signed with where no key is configured.
+    /// Key that sessions are signed with if none is configured.
     pub own_key: Arc<persist::OwnKeySource>,
     pub next_key: u64,
     pub dirty: bool,
     pub unsaved: bool,
     first_round: bool,
     pub outbox: Vec<Message>,
-    /// Where requests wait that have to hear of another configuration when its snapshot is out.
+    /// Queues whose requests have to be woken when the snapshot of another configuration is published.
     pub reconfigured: Vec<Arc<HoldQueue>>,
     pub probing: Box<dyn ProbeStarter>,
     pub observer: Box<dyn RegistryObserver>,
     pub handle: RegistryHandle,
     pub signals: mpsc::UnboundedSender<Wakeup>,
     pub hand_over: HandOverState,
-    /// Restarts whose backends have left, until others of their names are ready.
+    /// Restarts whose backends have left, until others with their names are ready.
     pub left: LeftBackends,
 }
 
@@ -195,7 +198,7 @@ impl RegistryWriter {
                     break;
                 }
             }
-            // Whatever else is going on, time goes by.
+            // Timers are checked however many messages there are.
             if deadline.is_some_and(|at| at <= clock::now()) {
                 sound &= self.guarded(Self::tick);
             }
@@ -205,8 +208,8 @@ impl RegistryWriter {
         }
     }
 
-    /// A fault of ours in one message must not end the task: nobody would close a gate any more. Says whether it
-    /// went well; if not, whoever waits for the answer is told [`super::RegistryError::Failed`].
+    /// Catches a panic in `act`, which must not end the task: no gate would be closed any more. Returns whether `act`
+    /// succeeded; if not, callers that wait for its answer get [`super::RegistryError::Failed`].
     fn guarded(&mut self, act: impl FnOnce(&mut Self)) -> bool {
         let sound = catch_unwind(AssertUnwindSafe(|| act(self))).is_ok();
         if !sound {
@@ -237,7 +240,7 @@ impl RegistryWriter {
         }
     }
 
-    /// After a batch, when its snapshot is out: keeps what has to be kept, and tells.
+    /// Called after a batch, when its snapshot is published: saves the kept state, and sends messages.
     fn save_and_announce(&mut self) {
         let mut unsaved = std::mem::take(&mut self.unsaved);
         for pool in &mut self.pools {
@@ -273,7 +276,7 @@ impl RegistryWriter {
             routes: self.routes.clone(),
             pools,
         }));
-        // Pairs with the one in `proxy::hold`.
+        // Pairs with the fence in `proxy::hold`.
         fence(Ordering::SeqCst);
         for pool in self.pools.iter_mut().filter(|pool| !pool.retired) {
             pool.published();
@@ -321,8 +324,8 @@ impl RegistryWriter {
         self.judge_outliers(now);
     }
 
-    /// Steps one backend and carries out the effects. Whoever ends the last use of a backend says so, if it is
-    /// closed by then; where it was closed after that, this looks itself.
+    /// Steps one backend and carries out the effects. The code that ends the last use of a backend reports it, if the
+    /// backend is closed by then; if it is closed only afterwards, this function checks that itself.
     pub(super) fn step(&mut self, key: BackendKey, event: BackendEvent) {
         let Some(pool) = self.home_mut(key) else {
             return;
@@ -378,7 +381,7 @@ impl RegistryWriter {
             }
             BackendEffect::NewEpoch(epoch) => {
                 endpoint.begin_epoch(epoch);
-                // Attempts of the epoch before tell nothing from here on.
+                // Attempts of the previous epoch no longer count.
                 endpoint.outcomes.forget();
             }
             BackendEffect::ProbeNow => member.prober.now(),
@@ -407,7 +410,7 @@ impl RegistryWriter {
                 member.draining_since = draining.then_some(since);
                 member.state_since = clock::now();
                 let reason = match &member.last_probe {
-                    // The core knows kinds of results; people want what was really seen.
+                    // The core knows kinds of results; operators want the actual result.
                     Some(seen) if to == DerivedState::Down => format!("{reason}, the last: {seen}"),
                     _ => reason,
                 };
@@ -429,7 +432,7 @@ impl RegistryWriter {
         }
     }
 
-    /// The pool that a backend is in.
+    /// Returns the pool that a backend is in.
     pub(super) fn home_mut(&mut self, key: BackendKey) -> Option<&mut PoolState> {
         let index = *self.homes.get(&key)?;
         self.pools.get_mut(index)

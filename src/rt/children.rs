@@ -1,8 +1,8 @@
-//! Child processes: those that this one starts, and those that become its own when their parents end (it is process 1 of a
-//! container, or a child subreaper).
+//! Child processes: those that this process starts, and orphans that become its children because it is process 1 of a
+//! container or a child subreaper.
 //!
-//! A call for any exit status gets the next one, of whichever child. So only this code asks, under one lock: an exit
-//! status that other code here waits for is kept for it.
+//! A call that waits for any child takes the next exit status, whichever child it belongs to. So only this module makes
+//! such calls, under one lock, and keeps an exit status that other code waits for.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,34 +17,34 @@ use super::syscall;
 
 static CHILDREN: Mutex<Option<KnownChildren>> = Mutex::new(None);
 
-/// Those that were started here, by process id.
+/// Processes that were started here, by process id.
 #[derive(Default)]
 struct KnownChildren {
-    /// Processes that code here waits for, and how they ended, if they have.
+    /// Processes that other code waits for, with their exit status once they have ended.
     awaited: HashMap<u32, Option<ExitStatus>>,
     /// Processes that no code waits for any more, and that have not ended yet.
     abandoned: Vec<u32>,
 }
 
-/// A process that was started here. Its exit status goes to this value, even if other code reaps.
+/// A process that was started here. Its exit status reaches this value even if other code reaps children.
 #[derive(Debug)]
 pub struct StartedChild {
     pid: u32,
     status: Option<ExitStatus>,
-    /// From before it was started: no end is missed.
+    /// Receiver of SIGCHLD, registered before the process was started, so that its end is not missed.
     ends: Signal,
 }
 
 /// Starts a process.
 ///
 /// # Errors
-/// Those of fork and exec, and where SIGCHLD can't be watched.
+/// Those of fork and exec, or SIGCHLD can't be watched.
 pub fn start_child(command: &mut Command) -> io::Result<StartedChild> {
     let ends = signal(SignalKind::child())?;
     let mut known = CHILDREN.lock();
     let known = known.get_or_insert_default();
     known.abandoned.retain(|pid| take_status(*pid).is_none());
-    // Under the lock: its end is not reaped before it is registered, not even if the program can't be run.
+    // The lock is held until the process is registered, so that nobody reaps it before, not even if exec fails.
     let pid = command.spawn()?.id();
     known.awaited.insert(pid, None);
     Ok(StartedChild {
@@ -54,8 +54,8 @@ pub fn start_child(command: &mut Command) -> io::Result<StartedChild> {
     })
 }
 
-/// Reaps one process, and keeps its exit status if code here waits for it. Returns its process id; `None`: none has
-/// ended.
+/// Reaps one ended process, and keeps its exit status if other code waits for it. Returns its process id; `None`: no
+/// process has ended.
 pub fn reap_one() -> Option<u32> {
     let mut known = CHILDREN.lock();
     let (pid, status) = wait(WaitOptions::NOHANG).ok().flatten()?;
@@ -75,7 +75,7 @@ impl StartedChild {
         self.pid
     }
 
-    /// Waits for its end. Safe to drop and call again.
+    /// Waits for the end of the process. Cancel-safe: it may be dropped and called again.
     pub async fn wait(&mut self) -> ExitStatus {
         loop {
             if let Some(status) = self.ended() {
@@ -87,13 +87,13 @@ impl StartedChild {
 
     /// Kills it, if it has not ended.
     pub fn kill(&mut self) {
-        // Its id is not reused until its exit status is read.
+        // The process id can't have been reused, because the exit status was not read yet.
         if self.ended().is_none() {
             let _ = syscall::kill(self.pid, libc::SIGKILL);
         }
     }
 
-    /// How it has ended; `None`: it has not.
+    /// Exit status; `None`: the process has not ended.
     fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             let mut known = CHILDREN.lock();
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn end_of_a_child_is_told_once_it_has_ended_and_again() {
+    async fn exit_status_of_a_child_can_be_read_repeatedly_after_its_end() {
         let mut command = Command::new("/bin/sh");
         let mut child = start_child(command.args(["-c", "exit 7"])).unwrap();
         assert_eq!(child.wait().await.code(), Some(7));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn killed_child_says_so_and_a_program_that_is_none_is_no_child() {
+    async fn killed_child_reports_its_signal_and_a_missing_program_is_an_error() {
         let mut command = Command::new("/bin/sleep");
         let mut child = start_child(command.arg("60")).unwrap();
         child.kill();

@@ -1,11 +1,11 @@
-//! The one clock: time since the process began, for decisions; the wall clock, for people; and timers that work on
-//! every thread.
+//! The only clock of lameduck: monotonic time for decisions, wall-clock time for what people see, and timers that work
+//! on every thread.
 //!
-//! Decisions never follow the wall clock: it can be set, and then a drain of an hour would end at once or never. What
-//! is shown to people and what outlives the process is turned into the wall clock's time when it is shown or written,
-//! by what that clock says then. While the machine is suspended, time stands still here (`CLOCK_MONOTONIC`): a drain
-//! that ends in an hour ends after an hour in which the machine ran, and its end on the wall clock moves accordingly.
-//! A suspended proxy answers no requests, so nothing that it waits for could have happened.
+//! Decisions never use the wall clock: it can be set, and then a drain of an hour would end at once or never. A time
+//! that is shown, or that outlives the process, is converted when it is shown or written, by what the wall clock says
+//! then. While the machine is suspended, this clock (`CLOCK_MONOTONIC`) stands still: a drain of an hour lasts an hour
+//! of running time, and its end on the wall clock moves accordingly. A suspended proxy answers no requests, so nothing
+//! that it waits for could have happened.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use crate::core::Time;
 use crate::rt::syscall::monotonic_ns;
 
-/// When the process began, by each clock.
+/// Start of this clock's time, on the machine's monotonic clock and as an `Instant`.
 struct ClockOrigin {
     ns: u64,
     instant: Instant,
@@ -28,11 +28,12 @@ struct ClockOrigin {
 
 static ORIGIN: OnceLock<ClockOrigin> = OnceLock::new();
 
-/// How far the wall clock is ahead of this one, in nanoseconds, as the readings agree.
-static AGREED: AtomicI64 = AtomicI64::new(0);
+/// Difference between the wall clock and this clock, in nanoseconds, that all readings use.
+static WALL_OFFSET: AtomicI64 = AtomicI64::new(0);
 
-/// A wall clock that is off by less has not been set: it is steered, or the reader was held up.
-const SLACK: Duration = Duration::from_millis(50);
+/// Largest deviation that does not count as a clock that was set: it is being adjusted slowly, or this thread was
+/// delayed between its two readings.
+const STEP_TOLERANCE: Duration = Duration::from_millis(50);
 
 static TIMERS: OnceLock<Handle> = OnceLock::new();
 
@@ -50,7 +51,8 @@ pub fn now() -> Time {
     Time::from_nanos(monotonic_ns().saturating_sub(began))
 }
 
-/// A time of this clock as the machine's monotonic one, which all of its processes share, in nanoseconds.
+/// Converts a time of this clock to nanoseconds of the machine's monotonic clock, which all processes of the machine
+/// share.
 pub fn to_machine(at: Time) -> u64 {
     let since = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
     origin().ns.saturating_add(since)
@@ -61,9 +63,9 @@ pub fn from_machine(ns: u64) -> Time {
     Time::from_nanos(ns.saturating_sub(origin().ns))
 }
 
-/// Has this clock begin when that of another process of this machine did (its [`to_machine`] of zero): for one that
-/// takes over what the other has begun, so that times before its own start are times all the same. False: too late,
-/// the clock has been read already.
+/// Starts this clock where that of another process of this machine did (its [`to_machine`] of zero). A process that
+/// takes over needs this, so that events before its own start have a time, too. `false`: too late, this clock was read
+/// already.
 pub fn begin_as(ns: u64) -> bool {
     let now = monotonic_ns();
     let Some(instant) = Instant::now().checked_sub(Duration::from_nanos(now.saturating_sub(ns)))
@@ -74,15 +76,15 @@ pub fn begin_as(ns: u64) -> bool {
     ORIGIN.set(ClockOrigin { ns, instant }).is_ok()
 }
 
-/// What stands for every later moment: timers, and the notation of dates, go no further than some thousand years.
-const FAR: Time = Time::from_secs(100 * 365 * 86_400);
+/// Farthest time from now: timers and date formats reach only some thousand years.
+const FARTHEST: Time = Time::from_secs(100 * 365 * 86_400);
 
-/// A monotonic time as tokio's timers take it; of what is further than a century away, a century.
+/// Converts a monotonic time for tokio's timers; a time more than a century away becomes a century.
 pub fn instant(at: Time) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(origin().instant + at.min(FAR))
+    tokio::time::Instant::from_std(origin().instant + at.min(FARTHEST))
 }
 
-/// Both clocks at one moment: what turns the time of one into the other's.
+/// Both clocks, read at one moment; converts between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
     /// This clock.
@@ -92,15 +94,15 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
-    /// Now. As long as nobody sets the wall clock, all readings agree on what a moment is called: what is shown of one
-    /// moment is the same each time, whatever comes between the two looks at the clocks.
+    /// Reads both clocks. While nobody sets the wall clock, all readings use the same difference, so that one moment is
+    /// shown the same each time.
     pub fn take() -> Self {
         let (now, wall) = (now(), SystemTime::now());
         let whole = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         let apart = whole(since_1970(wall)).saturating_sub(whole(now));
-        let agreed = AGREED.load(Ordering::Relaxed);
-        if agreed.abs_diff(apart) > SLACK.as_nanos() as u64 {
-            AGREED.store(apart, Ordering::Relaxed);
+        let agreed = WALL_OFFSET.load(Ordering::Relaxed);
+        if agreed.abs_diff(apart) > STEP_TOLERANCE.as_nanos() as u64 {
+            WALL_OFFSET.store(apart, Ordering::Relaxed);
             return Self { now, wall };
         }
         let agreed = Duration::from_nanos(u64::try_from(agreed).unwrap_or_default());
@@ -110,7 +112,8 @@ impl ClockReading {
         }
     }
 
-    /// A time of this clock as the wall clock's. What no wall clock can show becomes the moment of the reading.
+    /// Converts a time of this clock to the wall clock. A time that no wall clock can show becomes the moment of the
+    /// reading.
     pub fn to_wall(&self, at: Time) -> SystemTime {
         let wall = match at.checked_sub(self.now) {
             Some(ahead) => self.wall.checked_add(ahead),
@@ -119,7 +122,7 @@ impl ClockReading {
         wall.unwrap_or(self.wall)
     }
 
-    /// The reverse of [`ClockReading::to_wall`]; times before the process began become zero.
+    /// The reverse of [`ClockReading::to_wall`]; times before the process started become zero.
     pub fn from_wall(&self, at: SystemTime) -> Time {
         match at.duration_since(self.wall) {
             Ok(ahead) => self.now.saturating_add(ahead),
@@ -127,7 +130,17 @@ impl ClockReading {
         }
     }
 
-    /// How far the wall clock has been set, or the machine has been suspended, since an earlier reading.
+    /// The same for a time that lay ahead at `since`. No more time is left than at `since`, even if the wall clock was set
+    /// back while no process could notice.
+    pub fn due_from_wall(&self, at: SystemTime, since: SystemTime) -> Time {
+        let due = self.from_wall(at);
+        match at.duration_since(since) {
+            Ok(whole) => due.min(self.now.saturating_add(whole)),
+            Err(_) => due,
+        }
+    }
+
+    /// How far the wall clock was set, or how long the machine was suspended, since an earlier reading.
     pub fn step_since(&self, earlier: &Self) -> Duration {
         let expected = earlier.to_wall(self.now);
         match self.wall.duration_since(expected) {
@@ -137,38 +150,39 @@ impl ClockReading {
     }
 }
 
-/// A monotonic time as the wall clock's, by what that says now.
+/// Converts a monotonic time to the wall clock, as it is set now.
 pub fn wall(at: Time) -> SystemTime {
     ClockReading::take().to_wall(at)
 }
 
-/// The reverse of [`wall`]; times before the process began become zero.
+/// The reverse of [`wall`]; times before the process started become zero.
 pub fn from_wall(at: SystemTime) -> Time {
     ClockReading::take().from_wall(at)
 }
 
-/// The time since 1970 began; zero for what lies before.
+/// Time since 1970; zero for earlier times.
 pub fn since_1970(at: SystemTime) -> Duration {
     at.duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
 }
 
-/// The same in whole seconds, as certificates and headers have it.
+/// Time since 1970 in whole seconds, as certificates and header fields have it.
 pub fn unix_seconds(at: SystemTime) -> i64 {
     i64::try_from(since_1970(at).as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The last millisecond that RFC 3339 can express: the end of the year 9999. In milliseconds since 1970 began.
+/// Last millisecond that RFC 3339 can express, at the end of the year 9999; since 1970.
 const LAST_DATE: Duration = Duration::from_millis(253_402_300_799_999);
 
-/// RFC 3339 with milliseconds, UTC. What lies outside of the years 1970 to 9999 is shown as their beginning or end.
+/// Formats as RFC 3339 with milliseconds, in UTC. Times outside the years 1970 to 9999 become the first or last of
+/// them.
 pub fn rfc3339(at: SystemTime) -> String {
     let shown = SystemTime::UNIX_EPOCH + since_1970(at).min(LAST_DATE);
     humantime::format_rfc3339_millis(shown).to_string()
 }
 
-/// Says whose timers [`sleep_until`] and its kin use. The data plane's own threads have none: to look for the next
-/// one and for those that are due would cost each of their rounds more than a request's parsing does.
+/// Sets the runtime whose timers [`sleep_until`], [`sleep`] and [`timeout`] use. The data threads have no timers of
+/// their own: checking them in each turn of the event loop would cost more than parsing a request.
 pub fn set_timers(runtime: Handle) {
     let _ = TIMERS.set(runtime);
 }
@@ -184,14 +198,13 @@ pub fn sleep(time: Duration) -> Sleep {
     sleep_until(now().saturating_add(time))
 }
 
-/// It took too long.
+/// A future did not finish in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeoutError;
 
-/// What a future comes to, unless it takes too long; on any thread.
-///
+/// Result of a future, if it finishes within `patience`; works on any thread.
 /// # Errors
-/// When the time is over first.
+/// The time ended first.
 pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Output, TimeoutError> {
     let mut future = pin!(future);
     let mut end: Option<Pin<Box<Sleep>>> = None;
@@ -199,7 +212,7 @@ pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Outp
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        // What is done at once needs no timer.
+        // A future that is ready at once needs no timer.
         let end = end.get_or_insert_with(|| Box::pin(sleep(patience)));
         end.as_mut().poll(cx).map(|()| Err(TimeoutError))
     })
@@ -212,9 +225,13 @@ mod tests {
 
     #[test]
     fn both_readings_of_a_moment_agree() {
-        let at = now() + Duration::from_secs(5);
-        let left = instant(at).into_std() - Instant::now();
-        assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(5));
+        let (before, five) = (Instant::now(), Duration::from_secs(5));
+        let at = now() + five;
+        let after = Instant::now();
+        // To the microsecond, in which times are kept.
+        let moment = instant(at).into_std() + Duration::from_micros(1);
+        let latest = after + five + Duration::from_micros(2);
+        assert!(moment >= before + five && moment <= latest, "{moment:?}");
         let reading = ClockReading::take();
         assert_eq!(reading.from_wall(reading.to_wall(at)), at);
     }
@@ -227,7 +244,7 @@ mod tests {
             assert_eq!(wall(at), first);
         }
         let off = SystemTime::now().duration_since(wall(now()));
-        assert!(off.unwrap_or_default() < 2 * SLACK);
+        assert!(off.unwrap_or_default() < 2 * STEP_TOLERANCE);
     }
 
     #[test]
@@ -241,7 +258,7 @@ mod tests {
         let expires = seconds(70);
         assert_eq!(before.to_wall(expires), start + seconds(60));
         for (later, step) in [
-            // 20 seconds later, and the clock was set an hour ahead, or the machine slept for that long.
+            // Twenty seconds pass, and the wall clock was set an hour ahead, or the machine slept for an hour.
             (start + seconds(20 + 3600), seconds(3600)),
             (start + seconds(20) - seconds(7200), seconds(7200)),
             (start + seconds(20), Duration::ZERO),
@@ -256,7 +273,7 @@ mod tests {
             assert_eq!(after.from_wall(later - seconds(31)), Time::ZERO);
             assert_eq!(after.step_since(&before), step);
         }
-        // What can't be shown is shown as something.
+        // A time that can't be shown becomes one that can.
         assert_eq!(before.to_wall(Time::MAX), start);
         assert_eq!(before.from_wall(start + seconds(1)), seconds(11));
     }
@@ -302,7 +319,7 @@ mod tests {
             );
             assert_eq!(timeout(short, async { 1 }).await, Ok(1));
         });
-        // Other tests of this process may use them, too.
+        // Other tests of this process may use these timers, too.
         std::mem::forget(timers);
     }
 }

@@ -1,4 +1,4 @@
-//! Taking turns on a thread: what could go on lets it look what else has come.
+//! Cooperative scheduling on one thread: a task that could go on lets others run first.
 
 use std::future::Future as _;
 use std::pin::pin;
@@ -10,30 +10,30 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
-/// Wakes this task again when its thread has looked for the readiness of all its sockets. The caller then returns
-/// pending; in an async function, [`tokio::task::yield_now`] does both.
+/// Wakes this task again after its thread has checked all sockets for readiness. The caller then returns pending; in an
+/// async function, [`tokio::task::yield_now`] does both.
 pub(crate) fn yield_to_reactor(cx: &mut Context<'_>) {
-    // The first poll does it, and is never ready.
+    // The first poll registers the wake-up; it is never ready.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 thread_local! {
-    /// One for all on this thread.
+    /// Permit for the one long step that this thread may make at a time.
     static STEP: Arc<Semaphore> = Arc::new(Semaphore::new(1));
 }
 
-/// A place in the queue of those whose steps are long, as those of a TLS handshake are: a quarter of a millisecond of
-/// arithmetic. On each thread, one of them makes a step; then all other tasks run, and only then the next one makes a
-/// step. When thousands of clients come back at once, the others wait for one handshake and not for all.
+/// A place in the queue for tasks with long steps, such as TLS handshakes, which compute for a quarter of a
+/// millisecond. On each thread one of them makes a step; then all other tasks run, and only then the next one makes its
+/// step. When thousands of clients come back at once, other tasks wait for one handshake and not for all.
 #[derive(Debug)]
 pub(crate) struct FairQueue {
     queue: PollSemaphore,
-    /// After a step.
+    /// Set after a step, until all other tasks have run.
     round: Option<Arc<Round>>,
 }
 
 impl Default for FairQueue {
-    /// A place in this thread's queue.
+    /// Joins the queue of this thread.
     fn default() -> Self {
         Self {
             queue: PollSemaphore::new(STEP.with(Arc::clone)),
@@ -43,8 +43,8 @@ impl Default for FairQueue {
 }
 
 impl FairQueue {
-    /// Has `step` look for something to do when it is this one's turn. Where there is nothing yet (pending), the next
-    /// one has its turn; otherwise the other tasks run first, once this task has dealt with its result and yielded.
+    /// Calls `step` when it is this task's turn. If `step` has nothing to do yet (pending), the next task has its turn
+    /// at once; otherwise all other tasks run first, after this one has dealt with the result and yielded.
     pub(crate) fn poll_step<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -57,15 +57,15 @@ impl FairQueue {
         let turn = ready!(self.queue.poll_acquire(cx));
         let stepped = step(cx);
         if stepped.is_ready() {
-            // Whether or not this one ever asks again: a handshake may be stuck in writing.
+            // The turn passes on even if this task never polls again: its handshake may be stuck in writing.
             self.round = turn.map(Round::begin);
         }
         stepped
     }
 }
 
-/// A round of all other tasks, after which the next one has its turn. A task may ask for several steps in one poll,
-/// so a second call doesn't mean that the round is over.
+/// One run of all other tasks, after which the next in the queue has its turn. A task may make several steps in one
+/// poll, so a second call does not mean that the others have run.
 #[derive(Debug)]
 struct Round {
     turn: Mutex<Option<OwnedSemaphorePermit>>,
@@ -106,8 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// What happens in which order, where `steps` tasks of two steps each and one other that is always ready share a
-    /// thread.
+    /// Order of events where `steps` tasks of two steps each share a thread with one task that is always ready.
     async fn order(steps: usize) -> String {
         let seen = RefCell::new(String::new());
         let long = |name: char| {
@@ -115,7 +114,7 @@ mod tests {
             async move {
                 let mut turns = FairQueue::default();
                 for _ in 0..2 {
-                    // As rustls does: who gets nothing asks again.
+                    // As rustls does: it polls again if nothing could be read.
                     poll_fn(|cx| {
                         let first = turns.poll_step(cx, |_| Poll::Ready(()));
                         match first.is_ready() {
@@ -140,14 +139,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn between_two_steps_it_is_everybody_elses_turn() {
+    async fn other_tasks_run_between_two_steps() {
         let order = order(4).await;
         let longest = order.split('.').map(str::len).max();
         assert_eq!(longest, Some(1), "{order}");
     }
 
     #[tokio::test]
-    async fn who_has_nothing_to_do_keeps_nobody_waiting() {
+    async fn task_without_work_does_not_block_the_queue() {
         let (mut idle, mut busy) = (FairQueue::default(), FairQueue::default());
         let none = poll_fn(|cx| Poll::Ready(idle.poll_step(cx, |_| Poll::<()>::Pending))).await;
         assert!(none.is_pending());
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_no_more_keeps_nobody_waiting() {
+    async fn task_that_stops_polling_does_not_block_the_queue() {
         let (mut stuck, mut next) = (FairQueue::default(), FairQueue::default());
         poll_fn(|cx| stuck.poll_step(cx, |_| Poll::Ready(()))).await;
         let step = poll_fn(|cx| next.poll_step(cx, |_| Poll::Ready(())));
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_goes_leaves_the_turn_to_the_next() {
+    async fn dropped_task_passes_its_turn_on() {
         let (mut first, mut second, mut third) = (
             FairQueue::default(),
             FairQueue::default(),
@@ -177,7 +176,7 @@ mod tests {
         };
         assert!(poll_fn(|cx| waits(&mut second, cx)).await);
         assert!(poll_fn(|cx| waits(&mut third, cx)).await);
-        // The second one waits in the queue, and is gone before it was its turn.
+        // The second task is dropped while it waits in the queue.
         drop(second);
         drop(first);
         poll_fn(|cx| third.poll_step(cx, |_| Poll::Ready(()))).await;

@@ -1,14 +1,14 @@
-//! A file that reads as nothing, for whatever wants a descriptor or a path and no content.
+//! An empty file, for code that needs a descriptor or a path and no content.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where every system has one; a container's or chroot's own tree may lack it, or have a common file in its place.
+/// Standard place of the null device. A container or chroot may lack it, or have a regular file there.
 const NULL: &str = "/dev/null";
 
-/// An open file that reads as nothing.
+/// An open file that is always empty.
 #[derive(Debug)]
 pub struct EmptyFile {
     file: File,
@@ -66,10 +66,10 @@ impl EmptyFile {
         self.file
     }
 
-    /// A path to it, which holds while it is open.
+    /// A path to the file, valid while the file is open.
     ///
     /// # Errors
-    /// When it can't be opened there: `/proc` is missing, too.
+    /// There is no such path, because `/proc` is missing, too.
     pub fn path(&self) -> io::Result<&Path> {
         File::open(&self.path).map(|_| &*self.path)
     }

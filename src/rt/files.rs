@@ -1,10 +1,8 @@
-//! Files that lameduck makes or changes where another user may have put something in their place: a link, another
-//! file.
+//! Files that lameduck creates or changes in places where another user could have put a link or another file.
 //!
-//! lameduck is often started by root, and root may open what the maker of a link may not. So a link in the last
-//! component of a path is never followed without checking its owner; everything after the check is done through a
-//! descriptor of the directory, or of the file itself, and so concerns what was checked, whatever the path leads to
-//! by then.
+//! lameduck is often started by root, who may open files that the owner of a link may not. So a link in the last
+//! component of a path is only followed after a check of its owner. Everything after a check is done through a
+//! descriptor of the directory or the file, and so concerns what was checked, even if the path leads elsewhere by then.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags};
 
-/// Links behind links that are followed, as in the kernel's own bound but smaller.
+/// Most links that are followed one after another; the kernel's own limit is higher.
 const MAX_LINKS: usize = 8;
 
-/// Where a file is: its directory, held open, and its name in there.
+/// Place of a file: the directory, held open, and the name in it.
 #[derive(Debug)]
 pub struct FilePlace {
     directory: OwnedFd,
@@ -32,7 +30,7 @@ impl FilePlace {
     /// Opens the directory of `path`.
     ///
     /// # Errors
-    /// It isn't there, or `path` has no last component.
+    /// The directory does not exist, or `path` has no last component.
     pub fn of(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self {
@@ -41,7 +39,7 @@ impl FilePlace {
         })
     }
 
-    /// Its identity if it is a socket, `None` if it is anything else; a link is not followed.
+    /// Identity of the file if it is a socket, `None` if it is anything else. A link is not followed.
     ///
     /// # Errors
     /// It isn't there.
@@ -51,7 +49,7 @@ impl FilePlace {
         Ok(is_socket.then_some(identity(&found)))
     }
 
-    /// Removes it. A link goes itself, not what it leads to.
+    /// Removes the file. A link is removed itself, and not its target.
     ///
     /// # Errors
     /// It isn't there, or the directory may not be written.
@@ -63,11 +61,11 @@ impl FilePlace {
         )?)
     }
 
-    /// Gives the socket of this identity to a group, and then its mode. If something else is in its place by now, that is
-    /// left alone.
+    /// Gives the socket with this identity to a group, and then sets its mode. A file that has taken its place is left
+    /// unchanged.
     ///
     /// # Errors
-    /// It is another file now, or this user may not.
+    /// The file is another one now, or this user may not change it.
     #[cfg(target_os = "linux")]
     pub fn set_access(
         &self,
@@ -90,13 +88,13 @@ impl FilePlace {
             rustix::fs::chownat(&file, "", None, group, AtFlags::EMPTY_PATH)
                 .map_err(|error| SocketAccessError::Group(error.into()))?;
         }
-        // A descriptor like this takes no fchmod(2); through here, its file does.
+        // A descriptor opened with O_PATH does not support fchmod(2), but its path in `/proc` does.
         let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
         std::fs::set_permissions(itself, PermissionsExt::from_mode(mode))
             .map_err(SocketAccessError::Mode)
     }
 
-    /// The same where there are no descriptors of a socket's file.
+    /// The same for systems that can't open a socket's file.
     #[cfg(not(target_os = "linux"))]
     pub fn set_access(
         &self,
@@ -121,7 +119,7 @@ impl FilePlace {
     }
 }
 
-/// Which step of [`FilePlace::set_access`] failed.
+/// Step of [`FilePlace::set_access`] that failed.
 #[derive(Debug)]
 pub enum SocketAccessError {
     /// Something else is in the socket's place.
@@ -132,8 +130,8 @@ pub enum SocketAccessError {
     Mode(io::Error),
 }
 
-/// Writes a file that wasn't there: what is in its place is removed first, be it a link, a pipe or a file with another
-/// name elsewhere. The contents are on the disk when this returns.
+/// Writes a new file. Whatever is in its place is removed first: a link, a pipe, or a file with further names. The
+/// contents are on the disk when this returns.
 ///
 /// # Errors
 /// It can't be made or written.
@@ -156,7 +154,7 @@ pub fn write_fresh(
     file.sync_all()
 }
 
-/// Gives a file in a directory another name there, which may be taken: it is replaced.
+/// Renames a file within its directory. An existing file of the new name is replaced.
 ///
 /// # Errors
 /// Those of renameat(2).
@@ -173,13 +171,13 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-/// Opens a file to append to it, and makes it with this mode where there is none. A pipe without a reader is refused,
-/// as opening it would wait for one; one that is read is written without waiting. A link is followed if it is root's
-/// or our own (`/dev/stdout`, a log on another disk), as another user could have lameduck write to a file that he may
-/// not write himself.
+/// Opens a file for appending, and creates it with this mode if it does not exist. A pipe without a reader is refused,
+/// because opening it would wait for one; writes to a pipe with a reader don't block. A link is followed only if it
+/// belongs to root or to our own user (`/dev/stdout`, a log on another disk): otherwise another user could have
+/// lameduck write to a file that this user may not write.
 ///
 /// # Errors
-/// Those of open(2); of kind [`io::ErrorKind::PermissionDenied`], with a sentence, for somebody else's link.
+/// Those of open(2), or [`io::ErrorKind::PermissionDenied`] with an explanation for somebody else's link.
 pub fn append_to(path: &Path, mode: u32) -> io::Result<File> {
     let to_write = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
     let flags = to_write | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -196,7 +194,7 @@ pub fn append_to(path: &Path, mode: u32) -> io::Result<File> {
         }
         match target_of(&path)? {
             Some(target) => path = directory_of(&path).join(target),
-            // Made by the kernel, for this process alone.
+            // A link in `/proc` was made by the kernel, for this process alone.
             None => {
                 let opened = rustix::fs::open(&path, flags, mode);
                 return opened
@@ -208,7 +206,7 @@ pub fn append_to(path: &Path, mode: u32) -> io::Result<File> {
     Err(rustix::io::Errno::LOOP.into())
 }
 
-/// Why a file can't be opened for writing, where the system's message says too little.
+/// Explains why a file can't be opened for writing, if the system's message says too little.
 fn refusal(path: &Path, error: rustix::io::Errno) -> io::Error {
     use std::os::unix::fs::FileTypeExt as _;
     let is_pipe = || std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
@@ -221,7 +219,7 @@ fn refusal(path: &Path, error: rustix::io::Errno) -> io::Error {
     }
 }
 
-/// Where a link leads that is root's or our own; `None`: one of `/proc`, whose target has no name.
+/// Target of a link that belongs to root or to our own user; `None`: a link in `/proc` whose target has no name.
 fn target_of(path: &Path) -> io::Result<Option<PathBuf>> {
     #[cfg(target_os = "linux")]
     let (owner, target) = {
@@ -268,9 +266,9 @@ pub fn directory_of(path: &Path) -> &Path {
 /// What every user of this machine may do in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenDirectory {
-    /// Make files, and remove and replace those of others.
+    /// Create files, and remove or replace those of others.
     Replace,
-    /// Make files, before lameduck makes its own (sticky, as `/tmp`).
+    /// Create files before lameduck does, but not replace others (sticky bit, as on `/tmp`).
     Make,
 }
 
@@ -313,7 +311,7 @@ mod tests {
         text
     }
 
-    /// Makes a link somebody else's; false: only root can.
+    /// Gives a link to another user; `false`: only root can do that.
     fn disown(link: &Path) -> bool {
         let done = std::os::unix::fs::lchown(link, Some(65_534), None).is_ok();
         if !done {
@@ -322,7 +320,7 @@ mod tests {
         done
     }
 
-    /// Opening it would wait for its reader, for ever.
+    /// Opening a pipe without a reader would block for ever.
     #[test]
     fn log_to_a_pipe_is_written_if_somebody_reads_it_and_refused_at_once_if_not() {
         let dir = tempfile::tempdir().unwrap();
@@ -381,7 +379,7 @@ mod tests {
 
     #[test]
     fn standard_output_by_its_path_is_written() {
-        // What it leads to depends on how the tests are run; a socket alone can't be opened.
+        // What standard output is depends on how the tests are run; only a socket can't be opened.
         if let Err(error) = append_to(Path::new("/dev/stdout"), 0o640) {
             assert_eq!(error.raw_os_error(), Some(libc::ENXIO), "{error}");
         }
@@ -401,7 +399,7 @@ mod tests {
             ("data".into(), "state".into())
         );
         assert!(!std::fs::symlink_metadata(&new).unwrap().is_symlink());
-        // A hard link's other name keeps its contents, too.
+        // A file with a second name (hard link) keeps its contents under that name.
         std::fs::remove_file(&new).unwrap();
         std::fs::hard_link(&precious, &new).unwrap();
         write_fresh(&directory, "new", 0o640, &[b"state"]).unwrap();

@@ -1,7 +1,7 @@
 //! Groups of this host, by name.
 
-/// A group's number: given as such, or found in `/etc/group`. (Asking libc would need unsafe code; a group
-/// from elsewhere can be given by number.) `None`: there is none of this name.
+/// Numeric id of a group, which is given as a number or found in `/etc/group`; `None`: there is no such group. (libc
+/// would need unsafe code. A group from a directory service can be given by number.)
 pub fn group_id(name: &str) -> Option<u32> {
     if let Ok(number) = name.parse() {
         return Some(number);

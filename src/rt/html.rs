@@ -1,11 +1,11 @@
-//! Text in pages: error pages and reports show text from untrusted clients.
+//! Escaping of text for HTML pages: error pages and reports show text from untrusted clients.
 
 use std::fmt::{self, Write as _};
 
 use super::output::is_showable;
 
-/// Text that is nothing but text in a page, in an element and in an attribute: no markup, and nothing that steers
-/// what is shown.
+/// Text that is shown as it is, in an element or an attribute: no markup, and no control characters that change how
+/// other text is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct EscapedHtml<'a>(pub &'a str);
 

@@ -1,38 +1,38 @@
-//! Which paths were files a moment ago: those are opened without a look at what they are. Only a hint, and a short-lived one;
-//! what was opened is looked at in any case.
+//! Paths that were regular files a moment ago: these are opened without a check before. This is only a hint for a short
+//! time; after the open the file is checked in any case.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Paths that are remembered: a power of two. One that is noted later takes the place of an earlier one.
-const PLACES: usize = 256;
+/// Number of remembered paths, a power of two. A new path may replace an earlier one.
+const CAPACITY: usize = 256;
 
 /// Paths below one directory.
 #[derive(Debug)]
 pub(super) struct KnownFiles {
-    /// With a random secret, so that a client can't choose a name that is taken for another one.
+    /// Has a random secret, so that no client can choose a name with the hash of another one.
     hasher: RandomState,
-    /// 0: none.
-    marks: [AtomicU64; PLACES],
+    /// Hash of a path; 0: none.
+    marks: [AtomicU64; CAPACITY],
 }
 
 impl Default for KnownFiles {
     fn default() -> Self {
         Self {
             hasher: RandomState::new(),
-            marks: [const { AtomicU64::new(0) }; PLACES],
+            marks: [const { AtomicU64::new(0) }; CAPACITY],
         }
     }
 }
 
 impl KnownFiles {
-    /// This one is a file.
+    /// Remembers that this path is a regular file.
     pub(super) fn note(&self, path: &[u8]) {
         let mark = self.mark(path);
         self.place(mark).store(mark, Ordering::Relaxed);
     }
 
-    /// It was one.
+    /// Whether this path was a regular file.
     pub(super) fn has(&self, path: &[u8]) -> bool {
         let mark = self.mark(path);
         self.place(mark).load(Ordering::Relaxed) == mark
@@ -43,7 +43,7 @@ impl KnownFiles {
     }
 
     fn place(&self, mark: u64) -> &AtomicU64 {
-        &self.marks[mark as usize % PLACES]
+        &self.marks[mark as usize % CAPACITY]
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_noted_is_known_and_nothing_else_is() {
+    fn noted_paths_are_known_and_others_are_not() {
         let known = KnownFiles::default();
         assert!(!known.has(b"a"));
         known.note(b"a");
@@ -61,6 +61,6 @@ mod tests {
         assert_eq!(others.count(), 0);
         (0..10_000_u32).for_each(|n| known.note(&n.to_le_bytes()));
         let kept = (0..10_000_u32).filter(|n| known.has(&n.to_le_bytes()));
-        assert!(kept.count() <= PLACES);
+        assert!(kept.count() <= CAPACITY);
     }
 }

@@ -2,15 +2,7 @@
 //!
 //! - [`children`]: processes that this one starts, and those that become its own.
 //! - [`clock`]: the one clock, and timers that work on every thread.
-//! - [`worker`]: which data thread this is. `coop`: how the connections of a thread take turns.
 //! - [`owned_task`]: a task that ends with its owner.
-//! - [`shutdown_signal`]: how open connections are asked to end.
-//! - [`panics`]: limits what a panic costs. [`vitals`]: whether the process is alive.
-//! - [`output`]: the standard streams, which nothing else may touch. [`html`]: text in pages.
-//! - [`files`]: files in places where other users can write, [`empty_file`]: one that reads as nothing. [`groups`]:
-//!   groups of users. [`rooted`]: files that clients may name; [`page_cache`]: what of them is in memory.
-//! - [`process_signals`]: those that steer the proxy. [`signal_number`]: signals as other programs call them.
-//!   [`syscall`]: what neither std nor tokio offers.
 
 pub mod children;
 pub mod clock;

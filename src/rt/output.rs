@@ -1,14 +1,10 @@
-//! Printing: to terminals, pipes and files. Nothing else in the crate knows the standard streams.
+//! Output to terminals, pipes and files. No other module uses the standard streams.
 //!
-//! Their readers may be slow, stopped or gone, and what is printed must neither stop nor end what a command does:
+//! The readers of these streams may be slow, stopped or gone. Printing must neither stop nor end a command:
 //!
-//! - [`complain`], [`say`], [`ErrorWriter`] (standard error) and [`print()`], [`print_json`], [`PrintWriter`] (standard
-//!   output of commands that do something) go through a bounded queue; what does not fit is dropped and counted.
-//! - [`answer`] and [`answer_json`] are for commands whose product is what they print: they wait for their reader, as
-//!   `less` expects it, and say when it could not be written. They may only be called where signals end the process.
 //! - [`use_no_thread`] makes standard error work without a thread: for the launcher, which forks.
 //!
-//! [`finish`] gives the last words a moment.
+//! [`finish`] waits a moment for the last messages.
 
 mod lines;
 mod queue;
@@ -24,8 +20,8 @@ pub use standard::{
     retry_errors, say, take_panics, tell_losses_by, use_no_thread,
 };
 
-/// What is said of lost messages where there is no log.
-fn losses(lost: u64) -> String {
+/// Message about lost lines, for processes without a log.
+fn describe_losses(lost: u64) -> String {
     let lines = count(lost, "line");
     format!("lameduck: {lines} said here were lost: the reader or disk was too slow, or gone\n")
 }
@@ -55,15 +51,15 @@ fn colour_on(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Makes text from elsewhere harmless: it must not move the cursor or fake a line.
+/// Escapes text from elsewhere, so that it can't move the cursor or fake a line.
 pub fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if is_showable(c) { c } else { '\u{fffd}' })
         .collect()
 }
 
-/// Whether a character shows itself and nothing else: a control steers a terminal, and what sets the direction of text has
-/// the rest of a line read as something else.
+/// Whether a character may be printed as it is. Control characters steer a terminal, and characters that set the
+/// direction of text change how the rest of the line is read.
 pub fn is_showable(c: char) -> bool {
     let directs = matches!(
         c,
@@ -72,7 +68,7 @@ pub fn is_showable(c: char) -> bool {
     !c.is_control() && !directs
 }
 
-/// A line on the terminal that is drawn over and over. Silent where standard error is not a terminal.
+/// A status line on the terminal that is replaced again and again. Prints nothing if standard error is not a terminal.
 #[derive(Debug)]
 pub struct ProgressLine {
     terminal: bool,
@@ -101,7 +97,7 @@ impl ProgressLine {
         }
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
             say("\r\x1b[K");

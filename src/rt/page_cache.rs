@@ -1,5 +1,5 @@
-//! What the kernel has of a file in memory. Needed before the kernel sends a file by itself (`sendfile`), which would
-//! wait for a disk, and has no flag against that.
+//! Which parts of a file the kernel has in memory. That has to be known before the kernel sends a file by itself
+//! (`sendfile`), which would wait for the disk and has no flag against that.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,24 +11,25 @@ use std::time::Duration;
 use super::rooted::{DiskWait, read_at};
 use crate::core::Time;
 
-/// A file, whatever its name.
+/// Identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldFile {
-    /// The file system.
+    /// Device of its file system.
     pub device: u64,
-    /// The file there.
+    /// Inode number in that file system.
     pub inode: u64,
 }
 
-/// What is asked for again and again is looked for once in this time: the kernel drops last what was used last.
-const LOOK_HOLDS: Duration = Duration::from_millis(250);
+/// Time for which a result stays valid: a file that is requested again and again stays in memory, because the kernel
+/// evicts what was used least recently.
+const RESULT_LIFETIME: Duration = Duration::from_millis(250);
 
-/// Looks that a thread remembers. A later one takes the place of an earlier one.
-const LOOKS: usize = 256;
+/// Number of results that a thread remembers. A new one may replace an earlier one.
+const MAX_RESULTS: usize = 256;
 
-/// These bytes were in memory.
+/// Bytes of a file that were found in memory.
 #[derive(Debug, Clone, Copy)]
-struct PageLook {
+struct PageResult {
     file: HeldFile,
     start: u64,
     end: u64,
@@ -36,14 +37,14 @@ struct PageLook {
 }
 
 thread_local! {
-    static LATE_LOOKS: RefCell<Box<[Option<PageLook>]>> =
-        RefCell::new(vec![None; LOOKS].into_boxed_slice());
+    static RECENT_RESULTS: RefCell<Box<[Option<PageResult>]>> =
+        RefCell::new(vec![None; MAX_RESULTS].into_boxed_slice());
 }
 
-/// As [`is_in_memory`], or what this thread has seen a moment before `now`.
+/// Result of [`is_in_memory`], or a recent one of this thread.
 ///
 /// # Errors
-/// As there.
+/// As for [`is_in_memory`].
 pub fn is_in_memory_lately(
     file: &OwnedFd,
     identity: HeldFile,
@@ -51,35 +52,36 @@ pub fn is_in_memory_lately(
     now: Time,
 ) -> io::Result<bool> {
     let spread = identity.inode.rotate_left(32) ^ identity.device ^ (range.start >> 12);
-    let place = (spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % LOOKS;
-    let has = |look: &PageLook| {
+    let place = (spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % MAX_RESULTS;
+    let has = |look: &PageResult| {
         look.file == identity && (look.start, look.end) == (range.start, range.end)
     };
-    let seen = LATE_LOOKS.with_borrow(|looks| looks[place]);
+    let seen = RECENT_RESULTS.with_borrow(|looks| looks[place]);
     if seen.is_some_and(|look| has(&look) && now < look.holds_until) {
         return Ok(true);
     }
     let is_there = is_in_memory(file, range.clone())?;
     if is_there {
-        let look = PageLook {
+        let look = PageResult {
             file: identity,
             start: range.start,
             end: range.end,
-            holds_until: now.saturating_add(LOOK_HOLDS),
+            holds_until: now.saturating_add(RESULT_LIFETIME),
         };
-        LATE_LOOKS.with_borrow_mut(|looks| looks[place] = Some(look));
+        RECENT_RESULTS.with_borrow_mut(|looks| looks[place] = Some(look));
     }
     Ok(is_there)
 }
 
 /// Whether all of these bytes of a file can be sent without waiting for a disk.
 ///
-/// Both have to say so: that each page is there (`cachestat`, Linux 6.5), and that the last one can be read
-/// (`RWF_NOWAIT`): pages that a disk is about to fill are there, too, and are filled in their order. Between this
-/// check and the sending, the kernel may still evict a page; that costs one read.
+/// Two questions must both be answered with yes: whether each page is there (`cachestat`, Linux 6.5), and whether the
+/// last one can be read at once (`RWF_NOWAIT`). The second is needed because pages that the disk is still filling count
+/// as there; they are filled in order. Between this check and the sending the kernel may still evict a page; that costs
+/// one read.
 ///
 /// # Errors
-/// It can't be known of this file: the kernel is older, or this process is neither the file's owner nor may write it.
+/// It can't be known: the kernel is older, or this process neither owns the file nor may write to it.
 pub fn is_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<bool> {
     if range.is_empty() {
         return Ok(true);
@@ -110,12 +112,12 @@ fn page_size() -> u64 {
     *SIZE
 }
 
-/// How many pages of this range are there.
+/// Number of pages of this range that are in memory.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "no library has this call yet")]
 fn pages_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<u64> {
     use std::os::fd::AsRawFd as _;
-    /// The same on all machines that have it, like all calls of these years.
+    /// System call number, the same on all architectures that have the call.
     const CACHESTAT: libc::c_long = 451;
     #[repr(C)]
     struct CacheRange {
@@ -144,7 +146,7 @@ fn pages_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<u64> {
     }
 }
 
-/// Not told here.
+/// Other systems don't tell.
 #[cfg(not(target_os = "linux"))]
 fn pages_in_memory(_: &OwnedFd, _: Range<u64>) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
@@ -176,7 +178,7 @@ mod tests {
             },
         );
         let at = |ms| Time::ZERO + Duration::from_millis(ms);
-        // Beyond the end nothing is in memory: only what was seen before can say that it is.
+        // Beyond the end of the file nothing is in memory, so this result can only be a remembered one.
         let empty = OwnedFd::from(tempfile::tempfile().unwrap());
         let Ok(true) = is_in_memory_lately(&file, one, 0..SIZE, at(0)) else {
             // An older kernel.
@@ -191,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_in_memory_and_what_the_kernel_has_dropped_is_not() {
-        // Beside this program: a file system in memory would drop nothing.
+    fn read_pages_are_in_memory_and_evicted_ones_are_not() {
+        // The file is beside this program, because a file system in memory never evicts anything.
         let program = std::env::current_exe().unwrap();
         let mut file = tempfile::NamedTempFile::new_in(program.parent().unwrap()).unwrap();
         io::Write::write_all(&mut file, &vec![7; SIZE as usize]).unwrap();
@@ -208,11 +210,11 @@ mod tests {
         assert!(all);
         assert_eq!(is_there(5..5), Some(true));
         assert_eq!(is_there(4095..4097), Some(true));
-        // Beyond its end there is nothing.
+        // Beyond the end of the file there is nothing.
         assert_eq!(is_there(SIZE - 1..SIZE + 1), Some(false));
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
         if is_there(0..SIZE) == Some(true) {
-            // A file system that lives in memory.
+            // This file system is in memory itself.
             return;
         }
         read_at(&file, &mut [0], SIZE - 1, DiskWait::Allowed).unwrap();

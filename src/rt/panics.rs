@@ -1,11 +1,11 @@
-//! Panics of the running proxy: each is counted, logged once for each place in the code, and ends no more than the
-//! request or task that it happened in.
+//! Panics of the running proxy: each is counted, logged at most once a minute for each place in the code, and ends no
+//! more than the request or task in which it happened.
 //!
-//! A panic is a mistake of ours. It must cost one request, not a thread: [`catch`] stands around each request, and
-//! [`restart`] around the tasks that have to live as long as the process.
+//! A panic is a bug in lameduck. It must cost one request, not a thread: [`catch`] wraps each request, and [`restart`]
+//! wraps the tasks that have to live as long as the process.
 //!
-//! The hook itself never writes: the reader of standard error may be slow, or gone. It hands a short report to a
-//! thread of its own, which logs it; where that one is behind, the report is dropped, and still counted.
+//! The panic hook never writes, because the reader of standard error may be slow or gone. It sends a short report to a
+//! thread that logs it; if that thread is behind, the report is dropped, but still counted.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -18,23 +18,23 @@ use std::time::Duration;
 use crate::core::Time;
 use crate::rt::clock;
 
-/// What the access log says of a request that a panic has ended.
+/// Cause in the access log of a request that a panic has ended.
 pub const CAUSE: &str = "a mistake in lameduck (a panic: its log names the place)";
 
-/// The threads of the proxy, by what they do: a label's values.
+/// Roles of the proxy's threads, the values of a metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThreadRole {
     /// Carries traffic.
     Data,
     /// Accepts connections.
     Accept,
-    /// Registry, probes, admin API; and what waits for disks on their behalf.
+    /// Runs registry, probes and admin API, or waits for disks on their behalf.
     Control,
     /// Any other.
     Other,
 }
 
-/// All of them, in the order of their counts.
+/// All roles, in the order of their counters.
 const ROLES: [ThreadRole; 4] = [
     ThreadRole::Data,
     ThreadRole::Accept,
@@ -66,7 +66,7 @@ impl ThreadRole {
     }
 }
 
-/// How many panics there were so far on the threads of each role, those that were caught too.
+/// Number of panics so far on threads of each role, including those that were caught.
 pub fn counts() -> impl Iterator<Item = (ThreadRole, u64)> {
     let counts = COUNTS.iter().map(|count| count.load(Ordering::Relaxed));
     ROLES.into_iter().zip(counts)
@@ -101,23 +101,23 @@ impl PanicReport {
 /// Longest message that is logged, in characters: it may hold what a client has sent.
 const MAX_MESSAGE: usize = 200;
 
-/// Reports that may wait for the log.
-const WAITING: usize = 64;
+/// Most reports that wait for the log.
+const MAX_WAITING: usize = 64;
 
-/// How long a place that has been logged is silent, however often it panics.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Time for which further panics at a logged place are not logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Most places that are distinguished. Panics in further ones are only counted.
 const MAX_PLACES: usize = 100;
 
-/// Counts every panic from now on, and logs it from a thread of its own. Panics of the main thread, with which the process
-/// ends, are written by the hook that was there before. The second call and later ones change nothing.
+/// Counts every panic from now on, and logs it from a thread of its own. Panics of the main thread end the process, and
+/// are written by the previous hook. Further calls have no effect.
 ///
 /// # Errors
-/// When the system has no thread left.
+/// The system can't start another thread.
 pub fn install_hook() -> std::io::Result<()> {
     static REPORTS: OnceLock<SyncSender<PanicReport>> = OnceLock::new();
-    let (sender, receiver) = sync_channel(WAITING);
+    let (sender, receiver) = sync_channel(MAX_WAITING);
     if REPORTS.set(sender).is_err() {
         return Ok(());
     }
@@ -156,7 +156,7 @@ fn log_reports(reports: &Receiver<PanicReport>) {
     }
 }
 
-/// Which places were logged, and when.
+/// Places that were logged, and when.
 #[derive(Debug, Default)]
 struct PanicLedger(HashMap<String, LedgerEntry>);
 
@@ -167,10 +167,10 @@ struct LedgerEntry {
 }
 
 impl PanicLedger {
-    /// A panic at this place. If it is to be logged: how many there were since the last that was.
+    /// Notes a panic at this place. If it should be logged, returns how many were left out since the last log line.
     fn note(&mut self, place: &str, now: Time) -> Option<u64> {
         if let Some(entry) = self.0.get_mut(place) {
-            if now.saturating_sub(entry.logged) < SILENCE {
+            if now.saturating_sub(entry.logged) < LOG_INTERVAL {
                 entry.unsaid += 1;
                 return None;
             }
@@ -189,34 +189,35 @@ impl PanicLedger {
     }
 }
 
-/// A future has panicked.
+/// The error of a future that has panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PanicError;
 
-/// The result of a future, or that it has panicked. The future is dropped by its owner, as usual.
+/// Result of a future, or an error if it has panicked. Its owner drops the future as usual.
 ///
 /// It takes the future pinned, so that a large one isn't moved.
 ///
 /// # Errors
-/// When it has panicked. Whatever it shared with others, and was changing, may be half-changed.
+/// The future has panicked. State that it shared with others may be half-changed.
 pub fn catch<F: Future>(
     mut future: Pin<&mut F>,
 ) -> impl Future<Output = Result<F::Output, PanicError>> {
-    // No state of its own around it: every request passes here.
+    // There is no state around the future, because every request passes here.
     std::future::poll_fn(move |cx| {
-        // Unwind safety is the caller's: it goes on only with what holds by itself (counters, a connection to close).
+        // Unwind safety is the caller's concern: it goes on only with state that stays valid (counters, a connection to
+        // close).
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(polled) => polled.map(Ok),
-            // The payload is an error message, which the hook has seen already.
+            // The payload is the panic message, which the hook has logged already.
             Err(_payload) => std::task::Poll::Ready(Err(PanicError)),
         }
     })
 }
 
-/// Between a panic of a task and its next start.
-const RESTART: Duration = Duration::from_secs(1);
+/// Time between the panic of a task and its next start.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs a task that has to live as long as its owner: after a panic it is started again. Must be polled on a runtime
+/// Runs a task that has to live as long as its owner: it is started again after a panic. Must be polled on a runtime
 /// that has timers.
 pub async fn restart<F: Future>(task: &'static str, mut start: impl FnMut() -> F) -> F::Output {
     loop {
@@ -225,7 +226,7 @@ pub async fn restart<F: Future>(task: &'static str, mut start: impl FnMut() -> F
             Ok(output) => return output,
             Err(PanicError) => {
                 tracing::warn!(task, "it is started again after a panic");
-                tokio::time::sleep(RESTART).await;
+                tokio::time::sleep(RESTART_PAUSE).await;
             }
         }
     }
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn panics_of_one_place_are_logged_once_a_minute_with_the_number_of_the_unsaid() {
+    fn panics_of_one_place_are_logged_once_a_minute_with_the_number_left_out() {
         let mut ledger = PanicLedger::default();
         let at = Time::from_secs;
         assert_eq!(ledger.note("a.rs:1:1", at(5)), Some(0));
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_told_apart_by_their_names() {
+    fn role_of_a_thread_follows_from_its_name() {
         for (place, role) in ROLES.into_iter().enumerate() {
             assert_eq!(role as usize, place);
         }

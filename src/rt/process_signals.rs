@@ -1,8 +1,8 @@
-//! Signals that steer the proxy. They are blocked in all of its threads and read from a descriptor.
+//! Signals that control the proxy. They are blocked in all of its threads, and read from a descriptor.
 //!
-//! A handler would run on whichever thread the kernel chooses, and what it has noted is lost when the process becomes
-//! another program (exec) before that was read. A signal that is blocked waits in the kernel, until it is read here
-//! or the next program takes it.
+//! A handler would run on whichever thread the kernel chooses, and a flag that it sets would be lost if the process
+//! executes another program (exec) before the flag is read. A blocked signal stays pending in the kernel until it is
+//! read here, or by the next program.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -11,8 +11,8 @@ use std::process::Command;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// The signals.
-pub const STEERING: [Signal; 6] = [
+/// Signals that control the proxy.
+pub const CONTROL_SIGNALS: [Signal; 6] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -22,10 +22,10 @@ pub const STEERING: [Signal; 6] = [
 ];
 
 fn steering() -> SigSet {
-    SigSet::from_iter(STEERING)
+    SigSet::from_iter(CONTROL_SIGNALS)
 }
 
-/// Has them wait, as far as this thread and those that it starts from now on are concerned.
+/// Blocks these signals in this thread and in those that it starts from now on.
 ///
 /// # Errors
 /// Those of sigmask(3).
@@ -33,7 +33,7 @@ pub fn block() -> io::Result<()> {
     Ok(steering().thread_block()?)
 }
 
-/// Has them do in this thread what they do by default, or what its handlers do.
+/// Unblocks these signals in this thread.
 ///
 /// # Errors
 /// Those of sigmask(3).
@@ -41,7 +41,7 @@ pub fn unblock() -> io::Result<()> {
     Ok(steering().thread_unblock()?)
 }
 
-/// Where they are read that wait, without blocking.
+/// Opens a non-blocking descriptor from which pending signals are read.
 ///
 /// # Errors
 /// Those of signalfd(2).
@@ -49,7 +49,7 @@ pub fn open_queue() -> io::Result<SignalFd> {
     queue_of(&steering())
 }
 
-/// A queue of other signals, which the caller has blocked.
+/// Opens such a descriptor for other signals, which the caller has blocked.
 ///
 /// # Errors
 /// Those of signalfd(2).
@@ -58,7 +58,7 @@ pub fn queue_of(blocked: &SigSet) -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(blocked, flags)?)
 }
 
-/// Unblocks the signals in the program that `command` starts: a mask is inherited, and not every program resets it.
+/// Unblocks these signals in the program that `command` starts: it inherits the mask, and not every program resets it.
 #[allow(unsafe_code, reason = "pre_exec is unsafe by itself")]
 pub fn unblock_in(command: &mut Command) {
     // SAFETY: sigmask is async-signal-safe, and the closure neither allocates nor takes a lock.

@@ -1,13 +1,13 @@
-//! Directories whose files are served, opened so that nothing outside of them is ever reached, and looked at without
-//! waiting for a disk where the caller can't wait.
+//! Directories whose files are served. Nothing outside of them is ever opened, and callers that must not block can use
+//! them without waiting for a disk.
 //!
 //! The kernel keeps a path below its root (`openat2` with `RESOLVE_BENEATH`): it follows symbolic links that stay
 //! below it, and refuses those that lead out, absolute ones too, at the very moment of opening, so that a directory
 //! can't be swapped for a link in between. Where there is no `openat2` (kernels before 5.6, sandboxes that refuse
 //! it), the path is walked name by name and no link is followed.
 //!
-//! Without waiting ([`DiskWait::Never`]) means: the kernel answers from what it has in memory (`RESOLVE_CACHED`,
-//! `RWF_NOWAIT`), on file systems of this machine only, or says that it can't.
+//! [`DiskWait::Never`] means that the kernel answers from memory (`RESOLVE_CACHED`, `RWF_NOWAIT`), on local file
+//! systems only, or returns an error.
 
 use std::ffi::OsStr;
 use std::io::{self, IoSliceMut};
@@ -27,16 +27,16 @@ use super::known_files::KnownFiles;
 use super::page_cache::HeldFile;
 use crate::core::Time;
 
-/// For so long a root stays open. Where its path leads elsewhere by then, as after a release has replaced a link, the new
-/// place is served; where something is not found, it is looked at once more before that.
+/// Time for which a root stays open. If its path leads to another directory by then, as after a release has replaced a
+/// link, that one is served. A file that is not found makes it look earlier.
 const ROOT_AGE: Duration = Duration::from_secs(1);
 
-/// Whether a disk may be waited for.
+/// Whether a call may wait for a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskWait {
-    /// What can't be answered from memory is an error, [`io::ErrorKind::WouldBlock`].
+    /// No: what can't be answered from memory is an error, [`io::ErrorKind::WouldBlock`].
     Never,
-    /// On a thread that has nothing else to do.
+    /// Yes: the calling thread may block.
     Allowed,
 }
 
@@ -47,42 +47,42 @@ pub struct ServedRoot {
     opened: ArcSwapOption<OpenedRoot>,
 }
 
-/// Such a directory, as it was at one moment.
+/// A served directory, as it was opened at one moment.
 #[derive(Debug)]
 pub struct OpenedRoot {
     directory: OwnedFd,
     at: Time,
-    /// Which directory it is.
+    /// Device and inode of the directory.
     place: (u64, u64),
-    /// Its file system answers from memory where it can.
+    /// Whether its file system can answer from memory.
     is_local: bool,
-    /// Files below it that have been opened.
+    /// Files below it that were opened recently.
     known: KnownFiles,
 }
 
-/// What a path below a root is.
+/// Kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A file that can be read.
+    /// A regular file.
     File,
     /// A directory.
     Directory,
-    /// A pipe, a socket, a device: never opened.
+    /// A pipe, a socket or a device; these are never opened.
     Other,
 }
 
-/// What is known of a file or a directory.
+/// Attributes of a file or directory.
 #[derive(Debug, Clone, Copy)]
 pub struct EntryState {
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
-    /// Bytes in it.
+    /// Size in bytes.
     pub size: u64,
-    /// When it was changed last, in seconds since 1970…
+    /// Time of the last modification, as Unix time in seconds…
     pub modified: i64,
-    /// …and what of a second follows.
+    /// …and the nanoseconds to add to it.
     pub nanos: u32,
-    /// Which one it is, whatever its name.
+    /// Identity of the file, independent of its name.
     pub identity: HeldFile,
 }
 
@@ -107,7 +107,7 @@ impl EntryState {
 }
 
 impl ServedRoot {
-    /// The directory of this path. It is opened when it is asked for.
+    /// A served directory with this path. It is opened at the first use.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -115,7 +115,7 @@ impl ServedRoot {
         }
     }
 
-    /// The directory, opened not long ago.
+    /// The directory, opened at most a second ago.
     ///
     /// # Errors
     /// It can't be opened, or not without waiting.
@@ -126,10 +126,10 @@ impl ServedRoot {
         }
     }
 
-    /// The directory that its path leads to now, where that is another one than before.
+    /// The directory that the path leads to now, if that is another one than before.
     ///
     /// # Errors
-    /// As [`ServedRoot::open`].
+    /// As for [`ServedRoot::open`].
     pub fn reopen(
         &self,
         before: &OpenedRoot,
@@ -159,20 +159,20 @@ impl ServedRoot {
 }
 
 impl OpenedRoot {
-    /// What a path below it is. Nothing is opened for reading. Empty: the root itself.
+    /// Attributes of a path below the root, without opening it for reading. The empty path is the root itself.
     ///
     /// # Errors
-    /// There is nothing, it leads out, or it can't be looked at without waiting.
+    /// Nothing exists there, it leads out of the root, or the answer would need waiting.
     pub fn look_at(&self, relative: &[u8], wait: DiskWait) -> io::Result<EntryState> {
         let entry = self.open_below(relative, OFlags::PATH, wait)?;
         Ok(EntryState::new(&rustix::fs::fstat(entry)?))
     }
 
-    /// Opens a file below it for reading, and says what it is then. Look at it first: here, what is no file is no longer
-    /// waited for, but it is opened.
+    /// Opens a file below the root for reading, and returns its attributes. Call [`OpenedRoot::look_at`] first: an
+    /// entry that is no regular file would be opened here, although without waiting for it.
     ///
     /// # Errors
-    /// As [`OpenedRoot::look_at`]; or it is no file any more.
+    /// As for [`OpenedRoot::look_at`]; or it is no regular file any more.
     pub fn open_file(&self, relative: &[u8], wait: DiskWait) -> io::Result<(OwnedFd, EntryState)> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = self.open_below(relative, flags, wait)?;
@@ -186,7 +186,7 @@ impl OpenedRoot {
         }
     }
 
-    /// Opens a file that was opened a moment ago, which needs no look before; `None`: it was not, or it can't be opened.
+    /// Opens a file that was opened a moment ago, without a check before; `None`: it was not, or it can't be opened.
     pub fn open_known_file(
         &self,
         relative: &[u8],
@@ -213,8 +213,8 @@ impl OpenedRoot {
     }
 }
 
-/// The kernel has no `openat2`, or a sandbox refuses it.
-static IS_PLAIN: AtomicBool = AtomicBool::new(false);
+/// Whether `openat2` is missing: the kernel lacks it, or a sandbox refuses it.
+static LACKS_OPENAT2: AtomicBool = AtomicBool::new(false);
 
 #[cfg(target_os = "linux")]
 fn open_resolved(
@@ -226,35 +226,36 @@ fn open_resolved(
     rustix::fs::openat2(from, path, flags, Mode::empty(), resolve)
 }
 
-/// Opens what the kernel finds in memory, on this file system.
+/// Opens a path if the kernel finds it in memory, on this file system.
 fn open_cached(
     from: impl AsFd,
     path: &Path,
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> io::Result<OwnedFd> {
-    if IS_PLAIN.load(Ordering::Relaxed) {
+    if LACKS_OPENAT2.load(Ordering::Relaxed) {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    // What is mounted below may be anything.
+    // Another file system may be mounted below.
     let resolve = resolve | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
     open_resolved(from, path, flags, resolve).map_err(|error| match error {
-        // Another file system, or out of the root: not to be told here. An older kernel does not know the flag.
+        // The path leads to another file system or out of the root, or the kernel is too old for the flag; here these
+        // can't be told apart.
         Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::PERM => io::ErrorKind::WouldBlock.into(),
         error => error.into(),
     })
 }
 
-/// Opens what is below a directory, by whatever links, and nothing else.
+/// Opens a path below a directory. Links are followed, but none that leads out.
 fn open_beneath(from: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    if !IS_PLAIN.load(Ordering::Relaxed) {
+    if !LACKS_OPENAT2.load(Ordering::Relaxed) {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        // A directory was moved while it was passed through.
+        // A directory was moved during the lookup.
         for _ in 0..100 {
             match open_resolved(from, path, flags, resolve) {
                 Err(Errno::AGAIN) => {}
                 Err(Errno::NOSYS | Errno::PERM) => {
-                    IS_PLAIN.store(true, Ordering::Relaxed);
+                    LACKS_OPENAT2.store(true, Ordering::Relaxed);
                     break;
                 }
                 opened => return Ok(opened?),
@@ -264,7 +265,7 @@ fn open_beneath(from: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedF
     walk(from, path, flags)
 }
 
-/// Opens what is below a directory, name by name, following no link.
+/// Opens a path below a directory, name by name, without following any link.
 fn walk(from: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let mut names = path.iter().peekable();
     let mut parent = from.try_clone()?;
@@ -279,11 +280,11 @@ fn walk(from: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         };
         parent = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
     }
-    // Without following, a link itself is opened where it is only looked at: it is no file, and no directory.
+    // With O_PATH a link is opened itself; it is neither a file nor a directory.
     Ok(parent)
 }
 
-/// File systems of this machine, which say without waiting what they have in memory.
+/// Local file systems, which can answer from memory without waiting.
 const LOCAL: [u32; 12] = [
     0xef53,      // ext2 to ext4
     0x5846_5342, // XFS
@@ -305,10 +306,10 @@ fn is_local(directory: &OwnedFd) -> bool {
     found.is_some_and(|found| LOCAL.contains(&(found.f_type as u32)))
 }
 
-/// Reads from a file at this offset. 0: it ends there.
+/// Reads from a file at this offset. 0: the end of the file.
 ///
 /// # Errors
-/// What the kernel says; [`io::ErrorKind::WouldBlock`] where it would have to wait for a disk, and must not.
+/// Those of the kernel; [`io::ErrorKind::WouldBlock`] if it would have to wait for a disk and `wait` forbids that.
 pub fn read_at(file: &OwnedFd, space: &mut [u8], offset: u64, wait: DiskWait) -> io::Result<usize> {
     loop {
         let read = match wait {
@@ -363,7 +364,7 @@ mod tests {
         }
     }
 
-    /// As a kernel without `openat2` is served.
+    /// The lookup for kernels without `openat2`.
     fn walk_below(root: &OpenedRoot, path: &str) -> io::Result<EntryKind> {
         let entry = walk(
             &root.directory,
@@ -424,7 +425,7 @@ mod tests {
     fn file_in_memory_is_read_without_waiting() {
         let tree = Tree::new();
         let served = tree.root();
-        // The first look may have to wait; it brings all into memory.
+        // The first read may have to wait, and brings everything into memory.
         let root = served.open(DiskWait::Allowed).unwrap();
         let (file, _) = root.open_file(b"inside", DiskWait::Allowed).unwrap();
         let mut space = [0; 8];

@@ -1,4 +1,4 @@
-//! How a connection's task is interrupted without a lock or a channel: one atomic word and one waker.
+//! Interrupts a connection's task without a lock or a channel: with one atomic word and one waker.
 //!
 //! A connection registers once, when it is opened; a request costs a relaxed load and, when it has to wait, one waker
 //! registration. Raising the level wakes the task, which then decides for itself.
@@ -12,21 +12,21 @@ use parking_lot::Mutex;
 
 use crate::core::Time;
 
-/// How urgent it is. Levels only rise; only the request to move is withdrawn when the hand-over has failed.
+/// Urgency of an interrupt. Levels only rise, except that a request to move is withdrawn if the hand-over fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ShutdownLevel {
-    /// Go on.
+    /// Continue.
     Run = 0,
-    /// Go on, and move to another process at the next still point. The one level that is taken back.
+    /// Continue, and move to another process when nothing is in flight. The only level that can be withdrawn.
     Move = 1,
     /// Finish what is in flight, then close; an idle connection closes now.
     Finish = 2,
-    /// Streams and upgrades end in their orderly way at [`ConnectionInterrupt::at`].
+    /// End streams and upgraded connections in their orderly way at the time [`ConnectionInterrupt::at`].
     End = 3,
     /// As [`ShutdownLevel::End`], for a backend that is about to be restarted (WebSocket code 1012 instead of 1001).
     EndRestart = 4,
-    /// Drop it now.
+    /// Close the connection now.
     Cut = 5,
 }
 
@@ -47,44 +47,45 @@ impl ShutdownLevel {
 #[derive(Debug, Default)]
 pub struct ConnectionInterrupt {
     level: AtomicU8,
-    /// What was answered to [`ShutdownLevel::Move`]: a number of the caller's choosing, with the flags below; 0: nothing yet.
+    /// Answer to [`ShutdownLevel::Move`]: a number of the caller's choosing, with the flags below; 0: none yet.
     answer: AtomicU8,
     at: AtomicU64,
-    /// An inquiry asks what is in flight here.
+    /// Whether the connection is asked what is in flight on it.
     inquiry: AtomicBool,
-    /// Its place in the set, kept under the set's lock: leaving must not search among ten thousand.
+    /// Index in the set, kept under the set's lock, so that leaving needs no search among ten thousand.
     slot: AtomicUsize,
     waker: AtomicWaker,
 }
 
 impl ConnectionInterrupt {
-    /// The level now.
+    /// Current level.
     pub fn level(&self) -> ShutdownLevel {
         ShutdownLevel::from_u8(self.level.load(Ordering::Acquire))
     }
 
-    /// When [`ShutdownLevel::End`] is to be obeyed.
+    /// Time at which [`ShutdownLevel::End`] takes effect.
     pub fn at(&self) -> Time {
         Time::from_millis(self.at.load(Ordering::Acquire))
     }
 
-    /// The task to wake when the level rises. Check [`ConnectionInterrupt::level`] after calling it.
+    /// Registers the task to wake when the level rises. Check [`ConnectionInterrupt::level`] after this call.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
-    /// Whether an inquiry asks what is in flight here. Call it after [`ConnectionInterrupt::register`].
+    /// Whether the connection is asked what is in flight on it. Call this after [`ConnectionInterrupt::register`].
     #[inline]
     pub fn has_inquiry(&self) -> bool {
         self.inquiry.load(Ordering::Acquire)
     }
 
-    /// The inquiry is answered.
+    /// Records that the question was answered.
     pub fn end_inquiry(&self) {
         self.inquiry.store(false, Ordering::Release);
     }
 
-    /// Raises the level (never lowers it) and wakes the task, if that is news to it. One raiser at a time.
+    /// Raises the level (never lowers it), and wakes the task if anything changed for it. Only one thread at a time may
+    /// raise.
     pub fn raise(&self, level: ShutdownLevel, at: Time) {
         let (now, at) = (self.level(), at.as_millis() as u64);
         if level < now || (level == now && at == self.at.load(Ordering::Acquire)) {
@@ -96,25 +97,25 @@ impl ConnectionInterrupt {
     }
 }
 
-/// In an answer: this one is asked no more in the hand-over under way…
+/// Flag in an answer: this connection is not asked again during this hand-over…
 const DECLINED: u8 = 0x40;
-/// …nor in any later one.
+/// …nor during any later one.
 const LASTING: u8 = 0x80;
 
 impl ConnectionInterrupt {
-    /// Answers to [`ShutdownLevel::Move`] with a number between 1 and 63. It is still asked.
+    /// Answers [`ShutdownLevel::Move`] with a number from 1 to 63. The connection will be asked again.
     pub fn answer(&self, answer: u8) {
         self.answer.store(answer, Ordering::Release);
     }
 
-    /// Answers, and is asked no more: in this hand-over, or (`is_lasting`) never.
+    /// Answers, and will not be asked again: during this hand-over, or (`is_lasting`) ever.
     pub fn decline(&self, answer: u8, is_lasting: bool) {
         let flag = if is_lasting { LASTING } else { DECLINED };
         self.answer.store(answer | flag, Ordering::SeqCst);
         self.take_back();
     }
 
-    /// Asks it to move, unless it has declined, or has to end.
+    /// Asks the connection to move, unless it has declined or has to end.
     fn ask_to_move(&self) {
         let has_declined = || self.answer.load(Ordering::SeqCst) & (DECLINED | LASTING) != 0;
         let (from, to) = (ShutdownLevel::Run as u8, ShutdownLevel::Move as u8);
@@ -125,14 +126,14 @@ impl ConnectionInterrupt {
         if !is_news {
             return;
         }
-        // It may have declined in between: of the two, one sees the other.
+        // It may have declined at the same moment: one of the two threads sees what the other has written.
         match has_declined() {
             true => self.take_back(),
             false => self.waker.wake(),
         }
     }
 
-    /// It is no longer asked to move.
+    /// Withdraws the request to move.
     fn take_back(&self) {
         let (from, to) = (ShutdownLevel::Move as u8, ShutdownLevel::Run as u8);
         let _ = (self.level).compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed);
@@ -144,7 +145,7 @@ impl ConnectionInterrupt {
     }
 }
 
-/// A set of open connections: counts them and reaches all of them.
+/// The set of open connections: counts them, and interrupts all of them.
 #[derive(Debug, Default)]
 pub struct InterruptSet {
     open: AtomicU32,
@@ -152,7 +153,7 @@ pub struct InterruptSet {
 }
 
 impl InterruptSet {
-    /// Counts a connection in. Count it out ([`InterruptSet::leave`]) after its descriptor is closed.
+    /// Adds a connection. Call [`InterruptSet::leave`] after its descriptor is closed.
     pub fn join(&self) -> Arc<ConnectionInterrupt> {
         let interrupt = Arc::new(ConnectionInterrupt::default());
         let mut members = self.members.lock();
@@ -163,7 +164,7 @@ impl InterruptSet {
         interrupt
     }
 
-    /// Counts it out again.
+    /// Removes a connection.
     pub fn leave(&self, interrupt: &Arc<ConnectionInterrupt>) {
         let mut members = self.members.lock();
         let slot = interrupt.slot.load(Ordering::Relaxed);
@@ -178,16 +179,16 @@ impl InterruptSet {
             self.open.fetch_sub(1, Ordering::AcqRel);
         }
         drop(members);
-        // Pairs with the gate's own read-modify-write: the last one to leave sees both counts at zero.
+        // Pairs with the gate's own read-modify-write: the last one that leaves sees both counts at zero.
         fence(Ordering::SeqCst);
     }
 
-    /// How many are open.
+    /// Number of open connections.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Asks all connections what is in flight on them. Those with nothing in flight don't answer.
+    /// Asks all connections what is in flight on them. Connections with nothing in flight don't answer.
     pub fn ask_all_connections(&self) {
         for member in self.members.lock().iter() {
             member.inquiry.store(true, Ordering::Release);
@@ -202,7 +203,7 @@ impl InterruptSet {
         }
     }
 
-    /// Begins to ask all to move: what they answered to an earlier hand-over counts no more.
+    /// Starts to ask all connections to move; their answers to an earlier hand-over are forgotten.
     pub fn begin_move(&self) {
         for member in self.members.lock().iter() {
             member.forget_answer();
@@ -210,7 +211,7 @@ impl InterruptSet {
         }
     }
 
-    /// Asks connections that have come since to move, too.
+    /// Also asks connections that were opened since then.
     pub fn ask_to_move(&self) {
         for member in self.members.lock().iter() {
             member.ask_to_move();
@@ -224,7 +225,7 @@ impl InterruptSet {
         }
     }
 
-    /// What each has answered; 0: nothing yet.
+    /// Calls `take` with each connection's answer; 0: none yet.
     pub fn for_each_answer(&self, mut take: impl FnMut(u8)) {
         for member in self.members.lock().iter() {
             take(member.answer.load(Ordering::Acquire) & !(DECLINED | LASTING));

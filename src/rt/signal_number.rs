@@ -1,10 +1,10 @@
-//! Signals by name, as other programs write them.
+//! Signals by name or number, as other programs write them.
 
 use std::str::FromStr as _;
 
 use nix::sys::signal::Signal;
 
-/// A signal's number, by its number or name (`15`, `TERM`, `SIGTERM`, `SIGRTMIN+3`); `None`: there is no such signal.
+/// Number of a signal that is given as a number or name (`15`, `TERM`, `SIGTERM`, `SIGRTMIN+3`); `None`: there is none.
 pub fn signal_number(text: &str) -> Option<i32> {
     let text = text.trim().to_ascii_uppercase();
     let name = text.strip_prefix("SIG").unwrap_or(&text);

@@ -1,4 +1,4 @@
-//! The few system calls that neither std nor tokio offers.
+//! System calls that neither std nor tokio offers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -15,8 +15,8 @@ use rustix::process::{
     test_kill_process_group,
 };
 
-/// Nanoseconds of `CLOCK_MONOTONIC`: one clock for all processes of a machine, so that what a client, an app
-/// and a signaller wrote down can be put in order. [`std::time::Instant`] doesn't give out its number.
+/// Nanoseconds of `CLOCK_MONOTONIC`. It is the same clock for all processes of a machine, so that times which a client,
+/// an app and a signaller wrote down can be put in order. [`std::time::Instant`] does not reveal its number.
 #[allow(
     unsafe_code,
     reason = "read several times for each request: the safe forms look for errors that this clock doesn't have"
@@ -31,16 +31,16 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// How many descriptors this process may have open (the soft limit of `RLIMIT_NOFILE`); `None`: as many as it likes.
+/// Most descriptors that this process may have open (the soft limit of `RLIMIT_NOFILE`); `None`: unlimited.
 pub fn open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Sends `signal` to the process `pid`; 0 only asks whether that would be possible.
+/// Sends `signal` to the process `pid`; signal 0 only checks whether that would be possible.
 ///
 /// # Errors
-/// What kill(2) says, e.g. that there is no such process; [`io::ErrorKind::InvalidInput`] for a process id or a signal
-/// that can't be one.
+/// Those of kill(2), for example that there is no such process; [`io::ErrorKind::InvalidInput`] for an impossible
+/// process id or signal.
 pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     let process = process_id(pid)?;
     match named(signal)? {
@@ -50,10 +50,10 @@ pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends `signal` to all processes of the group that `leader` leads, its helpers included.
+/// Sends `signal` to all processes of the group that `leader` leads.
 ///
 /// # Errors
-/// What kill(2) says, e.g. that there is no such group; [`io::ErrorKind::InvalidInput`] as for [`kill`].
+/// Those of kill(2), for example that there is no such group; [`io::ErrorKind::InvalidInput`] as for [`kill`].
 pub fn kill_group(leader: u32, signal: i32) -> io::Result<()> {
     let leader = process_id(leader)?;
     match named(signal)? {
@@ -63,13 +63,13 @@ pub fn kill_group(leader: u32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Process 0 is none: to kill(2), it means the caller's own group.
+/// Refuses process 0: to kill(2), it means the caller's own group.
 fn process_id(pid: u32) -> io::Result<Pid> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// One of the signals that have a name; `None`: signal 0, which is none.
+/// A signal that has a name; `None` for signal 0, which is none.
 fn named(signal: i32) -> io::Result<Option<Signal>> {
     match Signal::from_named_raw(signal) {
         None if signal != 0 => Err(io::ErrorKind::InvalidInput.into()),
@@ -77,8 +77,8 @@ fn named(signal: i32) -> io::Result<Option<Signal>> {
     }
 }
 
-/// Makes the child die with the thread that starts it, and puts it into a process group of its own, so that
-/// Ctrl-C in a terminal reaches the parent alone, which then stops its children in good order.
+/// Has the kernel kill the child when the thread that starts it ends, and puts the child into a process group of its
+/// own. Ctrl-C in a terminal then reaches only the parent, which stops its children in order.
 #[allow(unsafe_code, reason = "pre_exec is unsafe by itself")]
 pub fn die_with_parent(command: &mut Command) {
     command.process_group(0);
@@ -92,7 +92,7 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Has orphans among this process's descendants become its children, and not process 1's.
+/// Makes orphans among this process's descendants its children, instead of children of process 1 (child subreaper).
 ///
 /// # Errors
 /// Those of prctl(2).
@@ -102,13 +102,13 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process without running anything on the way, which may be stuck.
+/// Ends the process at once, without running exit handlers, which may be stuck.
 #[allow(
     unsafe_code,
     reason = "std's exit runs handlers, and waits where another thread exits"
 )]
 pub fn exit_now(code: u8) -> ! {
-    // SAFETY: an integer; it does not return.
+    // SAFETY: takes an integer, and does not return.
     unsafe { libc::_exit(code.into()) }
 }
 
@@ -120,7 +120,7 @@ pub fn write(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::io::write(descriptor, bytes)?)
 }
 
-/// Writes to a socket that other code owns, as much as it takes at once.
+/// Writes to a socket that other code owns, as much as fits without waiting.
 ///
 /// # Errors
 /// Those of send(2).
@@ -129,35 +129,34 @@ pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(socket, bytes, flags)?)
 }
 
-/// Whether something can be written to a descriptor now or within `patience`; an error counts as that, too, because
-/// the write will tell it.
+/// Whether a descriptor is writable now or becomes so within `patience`. An error counts as writable, because the write
+/// will report it.
 pub fn is_writable(descriptor: impl AsFd, patience: Duration) -> bool {
     let mut polled = [PollFd::new(&descriptor, PollFlags::OUT)];
     poll_for(&mut polled, Some(patience)).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether something can be read from a descriptor now or within `patience`, its end or an error too.
+/// Whether a descriptor is readable now or becomes so within `patience`. Its end or an error counts, too.
 pub fn is_readable(descriptor: impl AsFd, patience: Duration) -> bool {
     let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
     poll_for(&mut polled, Some(patience)).is_ok_and(|ready| ready > 0)
 }
 
-/// Waits until one of the descriptors is ready, or until `timeout`; says how many are.
+/// Waits until one of the descriptors is ready, or until `timeout`; returns how many are.
 ///
 /// # Errors
-/// Those of poll(2); [`io::ErrorKind::Interrupted`] where a signal came.
+/// Those of poll(2); [`io::ErrorKind::Interrupted`] if a signal arrived.
 pub fn poll_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
-    // What is too long for it is for ever.
+    // A time-out that is too long for poll(2) means no limit.
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     Ok(poll(polled, timeout.as_ref())?)
 }
 
-/// Takes over a descriptor that the process which started this one has handed down under this number. From then on it is
-/// not handed on.
+/// Takes ownership of a descriptor with this number that the parent process has passed on. From then on, children don't
+/// inherit it.
 ///
 /// # Errors
-/// When no descriptor of this number was handed down, or it was taken over before; for those of the standard streams,
-/// which are std's.
+/// No descriptor of this number was passed on, it was taken before, or it is a standard stream, which std owns.
 #[allow(
     unsafe_code,
     reason = "a number from outside becomes a descriptor of ours"
@@ -168,26 +167,27 @@ pub fn adopt_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     }
     with_inherited(number, |inherited| {
         fcntl_setfd(inherited, FdFlags::CLOEXEC)?;
-        // SAFETY: it is open, nobody here owns it (see `with_inherited`), and from now on its flag says that it is taken.
+        // SAFETY: it is open, nobody here owns it (see `with_inherited`), and from now on its flag marks it as taken.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     })
 }
 
-/// Another descriptor of what was handed down under this number, which stays as it is and is handed on.
+/// A copy of a descriptor with this number that was passed on; the original stays, and children inherit it.
 ///
 /// # Errors
-/// As [`adopt_descriptor`]; when the process is out of descriptors.
+/// As for [`adopt_descriptor`]; or the process has no descriptor left.
 pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     with_inherited(number, |inherited| {
         Ok(fcntl_dupfd_cloexec(inherited, FIRST_INHERITED)?)
     })
 }
 
-/// Those below are standard streams.
+/// Lower numbers are standard streams.
 const FIRST_INHERITED: RawFd = 3;
 
-/// Shows `act` a descriptor that came with the start of this process and was not taken over. Such a one lacks
-/// `FD_CLOEXEC`, else it would not have come; everything that is opened here has that flag from its first moment on.
+/// Calls `act` with a descriptor that was passed on at the start of this process and was not taken yet. It lacks
+/// `FD_CLOEXEC`, or else it would not have been passed on; everything opened here has that flag from the first moment
+/// on.
 #[allow(unsafe_code, reason = "borrowing by number is unsafe by itself")]
 fn with_inherited<T>(
     number: RawFd,
@@ -195,7 +195,7 @@ fn with_inherited<T>(
 ) -> io::Result<T> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
-    // SAFETY: integers; a number that isn't open is an error, nothing else.
+    // SAFETY: takes integers; a number that isn't open is an error.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags < 0 {
         return Err(io::Error::last_os_error());
@@ -203,7 +203,7 @@ fn with_inherited<T>(
     if flags & libc::FD_CLOEXEC != 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: it is open, and no one here owns it who could close it meanwhile; taking it over is done in turns.
+    // SAFETY: it is open, and nobody here owns it who could close it meanwhile; the lock allows one taker at a time.
     act(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
@@ -258,7 +258,7 @@ mod tests {
         use std::io::Read as _;
         use std::os::fd::IntoRawFd as _;
         let (mut reader, writer) = io::pipe().unwrap();
-        // As exec leaves it.
+        // Without the flag, as after exec.
         fcntl_setfd(&writer, FdFlags::empty()).unwrap();
         let number = writer.into_raw_fd();
         let copy = duplicate_descriptor(number).unwrap();

@@ -1,4 +1,4 @@
-//! Whether the process is alive: the control thread turns, and the tasks that it can't do without run.
+//! Whether the process is alive: its control thread makes progress, and its indispensable tasks run.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,34 +10,34 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tracing::error;
 
-/// Between two beats of the control thread, and between two looks at them.
+/// Time between two beats of the control thread, and between two checks of them.
 pub const BEAT: Duration = Duration::from_secs(1);
-/// Looks without a beat in between that make a stall.
-const MISSED: u32 = 5;
-/// A look that is this late was held up itself: the whole process stood still (SIGSTOP, a suspended machine), which says
-/// nothing about one thread.
-const LATE: Duration = Duration::from_secs(3);
+/// Checks in a row without a beat that count as a stall.
+const MISSED_BEATS: u32 = 5;
+/// Delay after which a check says nothing: the whole process stood still (SIGSTOP, a suspended machine), and not one
+/// thread.
+const MAX_DELAY: Duration = Duration::from_secs(3);
 
-/// What is known of the process's life. The control thread beats, another thread looks.
+/// State of the process's life. The control thread beats, and another thread checks.
 #[derive(Debug, Default)]
 pub struct ProcessVitals {
     beats: AtomicU64,
     stalled: AtomicBool,
     stalls: AtomicU64,
-    /// Tasks that have ended and should not have, and how.
+    /// Tasks that have ended although they should run, and how they ended.
     dead: Mutex<BTreeMap<&'static str, String>>,
 }
 
-/// A change that a look has found.
+/// A change that a check has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VitalChange {
-    /// The control thread has not turned for this long.
+    /// The control thread has made no progress for this long.
     Stalled(Duration),
-    /// It turns again.
+    /// The control thread makes progress again.
     Recovered,
 }
 
-/// Looks at the beats of the control thread, from another one.
+/// Checks the beats of the control thread from another thread.
 #[derive(Debug, Default)]
 pub struct StallWatch {
     seen: u64,
@@ -45,20 +45,20 @@ pub struct StallWatch {
 }
 
 impl StallWatch {
-    /// To be called every [`BEAT`]; `passed` is the time since the last call.
+    /// Must be called every [`BEAT`]; `passed` is the time since the last call.
     pub fn check_vitals(
         &mut self,
         vitals: &ProcessVitals,
         passed: Duration,
     ) -> Option<VitalChange> {
         let beats = vitals.beats.load(Ordering::Relaxed);
-        if beats != self.seen || passed > LATE {
+        if beats != self.seen || passed > MAX_DELAY {
             (self.seen, self.missed) = (beats, 0);
             return (beats > 0 && vitals.stalled.swap(false, Ordering::Relaxed))
                 .then_some(VitalChange::Recovered);
         }
         self.missed += 1;
-        if self.missed < MISSED || vitals.stalled.swap(true, Ordering::Relaxed) {
+        if self.missed < MISSED_BEATS || vitals.stalled.swap(true, Ordering::Relaxed) {
             return None;
         }
         vitals.stalls.fetch_add(1, Ordering::Relaxed);
@@ -67,12 +67,12 @@ impl StallWatch {
 }
 
 impl ProcessVitals {
-    /// The control thread turns. To be called on it every [`BEAT`].
+    /// Records that the control thread makes progress. Must be called on it every [`BEAT`].
     pub fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often the control thread has not turned for some seconds.
+    /// Number of stalls of the control thread so far.
     pub fn stalls(&self) -> u64 {
         self.stalls.load(Ordering::Relaxed)
     }
@@ -80,7 +80,7 @@ impl ProcessVitals {
     /// Whether the process is alive.
     ///
     /// # Errors
-    /// Why it is not, for people.
+    /// Why it is not, as a message for users.
     pub fn check(&self) -> Result<(), String> {
         if let Some((task, how)) = self.dead.lock().first_key_value() {
             return Err(format!(
@@ -91,13 +91,13 @@ impl ProcessVitals {
             return Err(format!(
                 "The control thread had not turned for {} s or more: no drain, health check or reload was handled. It \
                  is coming back; ask again.",
-                (BEAT * MISSED).as_secs()
+                (BEAT * MISSED_BEATS).as_secs()
             ));
         }
         Ok(())
     }
 
-    /// A task has ended that the process can't do without.
+    /// Records that an indispensable task has ended.
     pub fn lost(&self, task: &'static str, how: &str) {
         error!(
             task,
@@ -106,7 +106,7 @@ impl ProcessVitals {
         self.dead.lock().insert(task, how.to_owned());
     }
 
-    /// Runs a task that can't be started again, and that ends well only with the process.
+    /// Runs an indispensable task, which can't be started again and should end only with the process.
     pub fn watch(
         self: &Arc<Self>,
         name: &'static str,
@@ -115,7 +115,7 @@ impl ProcessVitals {
         let vitals = self.clone();
         let task = tokio::spawn(task);
         tokio::spawn(async move {
-            // The end of the runtime aborts both.
+            // The end of the runtime aborts both tasks.
             match task.await {
                 Err(fault) if fault.is_panic() => vitals.lost(name, "it panicked"),
                 Ok(Err(error)) => vitals.lost(name, &error.to_string()),
@@ -134,13 +134,13 @@ mod tests {
         let (vitals, mut watch) = (ProcessVitals::default(), StallWatch::default());
         vitals.beat();
         assert_eq!(watch.check_vitals(&vitals, BEAT), None);
-        for _ in 1..MISSED {
+        for _ in 1..MISSED_BEATS {
             assert_eq!(watch.check_vitals(&vitals, BEAT), None);
             assert!(vitals.check().is_ok());
         }
         assert_eq!(
             watch.check_vitals(&vitals, BEAT),
-            Some(VitalChange::Stalled(BEAT * MISSED))
+            Some(VitalChange::Stalled(BEAT * MISSED_BEATS))
         );
         assert_eq!(watch.check_vitals(&vitals, BEAT), None);
         assert!(vitals.check().unwrap_err().contains("5 s"));

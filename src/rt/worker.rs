@@ -1,28 +1,28 @@
-//! Which data thread this is: what each of them has for itself is found by this number.
+//! The number of a data thread. State that each data thread has for itself is found by it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
-thread_local!(static OWN: Cell<usize> = const { Cell::new(0) });
+thread_local!(static INDEX: Cell<usize> = const { Cell::new(0) });
 
-/// How many there are.
+/// Number of data threads.
 pub fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// Says how many there will be, before the first one starts.
+/// Sets the number of data threads, before the first one starts.
 pub fn set_count(count: usize) {
     COUNT.store(count.max(1), Ordering::Relaxed);
 }
 
-/// This thread's number; 0 on those that are no data threads.
+/// Number of this thread; 0 on threads that are no data threads.
 pub fn index() -> usize {
-    OWN.get()
+    INDEX.get()
 }
 
 /// Gives this thread its number.
 pub fn enter(number: usize) {
-    OWN.set(number);
+    INDEX.set(number);
 }

@@ -1,4 +1,4 @@
-//! From Pingora's accept loop to the thread that will serve the connection.
+//! Hands a connection from Pingora's accept loop to the thread that will serve it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,12 +18,12 @@ use crate::net::plain;
 use crate::proxy::accept::{self, ListenerContext};
 use crate::rt::clock;
 
-/// Where a listener's connections go. Its accept loop runs on a thread of its own, so that a burst of new connections
-/// takes no time from requests.
+/// Destination of a listener's connections. Its accept loop runs on a thread of its own, so that a burst of new
+/// connections takes no time from requests.
 pub struct AcceptTarget {
-    /// Who serves them.
+    /// Context of the listener, which serves the connections.
     pub front: Arc<ListenerContext>,
-    /// Where.
+    /// Threads that the connections are given to.
     pub threads: Arc<DataThreads>,
 }
 
@@ -33,8 +33,8 @@ enum AcceptedSocket {
     Unix(UnixStream),
 }
 
-/// Before the next try, when the process has no descriptor left.
-const SHORTAGE: Duration = Duration::from_millis(50);
+/// Wait before the next attempt if the process has no descriptor left.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 #[async_trait]
 impl ServerApp for AcceptTarget {
@@ -45,7 +45,7 @@ impl ServerApp for AcceptTarget {
                 let socket = TcpStream::from(socket);
                 match socket.peer_addr() {
                     Ok(peer) => self.hand_over(AcceptedSocket::Tcp(socket, peer)),
-                    // The connection can't be served.
+                    // The connection can't be served, so it is dropped.
                     Err(error) => {
                         debug!(%error, "a client was gone before its address could be read")
                     }
@@ -58,7 +58,7 @@ impl ServerApp for AcceptTarget {
 }
 
 impl AcceptTarget {
-    /// Accepts what is still in the queue when the loop has ended.
+    /// Accepts the connections that are still in the queue after the accept loop has ended.
     pub fn empty(&self, queue: &TcpListener) {
         loop {
             match queue.accept() {
@@ -69,14 +69,14 @@ impl AcceptTarget {
                         Err(error) => debug!(%error, "a queued connection is gone"),
                     }
                 }
-                // This one was gone before it was accepted; the next one need not be.
+                // This client had closed its connection before it was accepted; the next one may not have.
                 Err(error) if concerns_one(&error) => {}
                 Err(_) => return,
             }
         }
     }
 
-    /// Accepts from a unix socket until it is told to stop.
+    /// Accepts connections of a unix socket until `stop` is set.
     pub async fn accept_unix(&self, queue: &UnixListener, mut stop: watch::Receiver<bool>) {
         let queue = queue
             .try_clone()
@@ -99,13 +99,13 @@ impl AcceptTarget {
                 Err(error) if concerns_one(&error) => {}
                 Err(error) => {
                     warn!(%error, "a connection can't be accepted");
-                    clock::sleep(SHORTAGE).await;
+                    clock::sleep(SHORTAGE_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Accepts what is still in the queue of a unix socket when the loop has ended.
+    /// Accepts the connections that are still in the queue of a unix socket after its accept loop has ended.
     pub fn empty_unix(&self, queue: &UnixListener) {
         loop {
             match queue.accept() {

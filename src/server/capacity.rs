@@ -1,23 +1,22 @@
-//! What this process may use of its machine or container, and the defaults that follow from it.
+//! Resources that this process may use on its machine or in its container, and the defaults that follow from them.
 
 use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::rt::syscall::open_files;
 
-/// What one connection may need of memory before it has asked for anything: the kernel's part and a handshake's included.
+/// Memory that one connection may need before its first request, in bytes, including the kernel's part and a handshake.
 const CONNECTION_MEMORY: u64 = 64 << 10;
 
-/// The share of memory that clients may fill, as its divisor, and the bounds of that.
+/// Divisor for the share of memory that clients may fill, and the limits of the result in bytes.
 const CLIENTS_SHARE: u64 = 16;
-const LEAST_FOR_CLIENTS: u64 = 32 << 20;
-const MOST_FOR_CLIENTS: u64 = 512 << 20;
+const MIN_FOR_CLIENTS: u64 = 32 << 20;
+const MAX_FOR_CLIENTS: u64 = 512 << 20;
 
-/// Taken where the machine doesn't say how much memory it has.
+/// Memory that is assumed if the system does not report it, in bytes.
 const UNKNOWN_MEMORY: u64 = 1 << 30;
 
-/// Client connections at once, where `max_connections` isn't configured: each may need a second descriptor, for its
-/// backend.
+/// Default of `max_connections`. Each client connection may need a second descriptor, for its backend.
 pub fn default_connections() -> usize {
     let by_memory = memory() / CONNECTION_MEMORY;
     let most = match open_files() {
@@ -27,23 +26,24 @@ pub fn default_connections() -> usize {
     usize::try_from(most).unwrap_or(usize::MAX).max(1)
 }
 
-/// `max_memory` in bytes; 0: no limit.
+/// Value of `max_memory` in bytes; 0: no limit.
 pub fn client_memory(server: &config::ServerConfig) -> u64 {
     server.max_memory.unwrap_or_else(|| share_of(memory()))
 }
 
 fn share_of(memory: u64) -> u64 {
-    (memory / CLIENTS_SHARE).clamp(LEAST_FOR_CLIENTS, MOST_FOR_CLIENTS)
+    (memory / CLIENTS_SHARE).clamp(MIN_FOR_CLIENTS, MAX_FOR_CLIENTS)
 }
 
-/// Bytes of memory that the process may use: the machine's, or the least that a control group above it allows.
+/// Memory that the process may use, in bytes: the machine's, or the smallest limit of a control group above the
+/// process.
 fn memory() -> u64 {
     let read = |path: &Path| std::fs::read_to_string(path).ok();
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| total_of(&text));
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let bounds = limit_files(&groups)
         .into_iter()
-        // "max" is no number, and version 1 says "none" by one that is larger than any memory.
+        // "max" is no number, and version 1 expresses "no limit" by a number that is larger than any memory.
         .filter_map(|path| read(&path)?.trim().parse().ok());
     machine
         .into_iter()
@@ -52,7 +52,7 @@ fn memory() -> u64 {
         .unwrap_or(UNKNOWN_MEMORY)
 }
 
-/// `MemTotal` of proc_meminfo(5).
+/// Value of `MemTotal` in bytes: proc_meminfo(5).
 fn total_of(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
@@ -61,8 +61,8 @@ fn total_of(meminfo: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// The files that bound the memory of a process in these control groups (cgroups(7), `/proc/self/cgroup`), of either
-/// version: each group above it counts, too. Inside a container, its own group is often all that is to be seen.
+/// Files with the memory limits of these control groups (cgroups(7), `/proc/self/cgroup`), for both versions. Every
+/// group above the process counts, too. In a container often only its own group is visible.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -135,7 +135,7 @@ mod tests {
         assert!((1..usize::MAX).contains(&default_connections()));
         let server = config::ServerConfig::default();
         let bytes = client_memory(&server);
-        assert!((LEAST_FOR_CLIENTS..=MOST_FOR_CLIENTS).contains(&bytes));
+        assert!((MIN_FOR_CLIENTS..=MAX_FOR_CLIENTS).contains(&bytes));
         let off = config::ServerConfig {
             max_memory: Some(0),
             ..server

@@ -1,68 +1,68 @@
-//! Gives memory back to the system after a rush.
+//! Returns memory to the system after a load peak.
 //!
-//! The allocator keeps what its threads have freed, for their next requests. Behind a crowd, or an attack, that may be many
-//! times what the threads need in quiet, and in a container it is missing elsewhere.
+//! The allocator keeps memory that its threads have freed, for their next requests. After a peak or an attack, this may
+//! be many times what the threads need in quiet times, and in a container it is missing elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-// Its functions are linked with it, also where it isn't the allocator.
+// mimalloc's functions are linked even if another allocator is used.
 use mimalloc as _;
 
 use super::workers::DataThreads;
 use crate::proxy::memory;
 
-/// Between two looks.
-const ROUND: Duration = Duration::from_secs(1);
+/// Time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a task needs of memory besides the large buffers, roughly: a connection, or a stream of one.
-const TASK: usize = 8 << 10;
+/// Approximate memory of a task besides large buffers, in bytes: of a connection, or a stream of one.
+const TASK_MEMORY: usize = 8 << 10;
 
-/// A peak below that isn't worth it.
-const WORTH: usize = 4 << 20;
+/// Peak below which collecting is not worth it, in bytes.
+const MIN_PEAK: usize = 4 << 20;
 
-/// Runs for as long as the process.
+/// Checks the memory again and again, for as long as the process runs.
 pub async fn collect_memory(threads: Arc<DataThreads>) {
-    let mut round = tokio::time::interval(ROUND);
+    let mut round = tokio::time::interval(CHECK_INTERVAL);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut peak = Peak::default();
     loop {
         round.tick().await;
         let all = threads.data().iter();
         let tasks: usize = all.map(|thread| thread.metrics().num_alive_tasks()).sum();
-        if peak.is_over(memory::kept() + tasks * TASK) {
+        if peak.is_over(memory::kept() + tasks * TASK_MEMORY) {
             for thread in threads.data() {
-                // What a thread has freed, it gives back itself.
+                // Memory that a thread has freed can only be returned by that thread.
                 thread.spawn(async { collect() });
             }
         }
     }
 }
 
-/// The most that was needed since memory was given back last.
+/// Most memory that was needed since the last collection.
 #[derive(Debug, Default)]
 struct Peak(usize);
 
 impl Peak {
-    /// Whether so few bytes are needed now that the rest is worth giving back.
+    /// Whether so little memory is needed now that the rest is worth returning.
     fn is_over(&mut self, needed: usize) -> bool {
-        let over = self.0 >= WORTH && needed < self.0 / 2;
+        let over = self.0 >= MIN_PEAK && needed < self.0 / 2;
         self.0 = if over { needed } else { self.0.max(needed) };
         over
     }
 }
 
-/// Gives back what the calling thread has freed.
+/// Returns memory that the calling thread has freed to the system.
 #[allow(
     unsafe_code,
     reason = "the crate has no safe form of it without another dependency"
 )]
 fn collect() {
     unsafe extern "C" {
-        /// `mi_collect` of mimalloc.h: frees what is unused of the calling thread's heap, at once if forced.
+        /// Function of mimalloc.h: frees the unused part of the calling thread's heap, at once if forced.
         fn mi_collect(force: bool);
     }
-    // SAFETY: it takes no memory of ours, and may be called at any time by any thread.
+    // SAFETY: takes no pointer, and may be called at any time by any thread.
     unsafe { mi_collect(true) }
 }
 

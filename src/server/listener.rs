@@ -1,5 +1,5 @@
-//! One public address: bound by us, served by Pingora's accept loop (or, on a unix socket, by our own), emptied before it
-//! closes.
+//! One public address: bound here, and served by Pingora's accept loop (or, on a unix socket, by our own). Its queue is
+//! emptied before it is closed.
 
 mod kept;
 
@@ -37,10 +37,10 @@ use crate::rt::clock;
 use crate::tls::server::ServerTls;
 use crate::tls::server_files::ServerFiles;
 
-/// After new connections are refused, for handshakes under way to end up in the accept queue.
-const SETTLE: Duration = Duration::from_millis(5);
+/// Wait after new connections are refused, until handshakes in progress have reached the accept queue.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(5);
 
-/// A public address that can't be listened on.
+/// An address that can't be listened on.
 #[derive(Debug, Error)]
 #[error("can't listen on {address}: {why}; {remedy}")]
 pub struct ListenerError {
@@ -49,7 +49,7 @@ pub struct ListenerError {
     remedy: &'static str,
 }
 
-/// A unix socket of ours in messages.
+/// Names of the unix socket in messages.
 const LISTENER_SOCKET: SocketRole = SocketRole {
     name: "listener's socket",
     key: "[[listener]] address",
@@ -70,19 +70,19 @@ pub struct BoundAddress {
     config: config::ListenerConfig,
     socket: ListeningSocket,
     address: ListenAddress,
-    /// The supervisor's: it stays open when we close ours.
+    /// Whether the supervisor has bound the socket: it then stays open after this process closes its copy.
     inherited: bool,
-    /// It does not listen yet.
+    /// Whether the socket does not listen yet.
     waits: bool,
-    /// `[::]` without IPv4.
+    /// Whether the address is `[::]` without IPv4.
     takes_ipv6_alone: bool,
 }
 
 impl BoundAddress {
-    /// Binds a unix socket and listens on it. Connections queue from here on.
+    /// Binds a unix socket and listens on it. From now on connections queue.
     ///
     /// # Errors
-    /// When the path can't be had: why, and what to do.
+    /// The path can't be used: why, and what to do.
     pub(super) fn bind_unix(
         config: &config::ListenerConfig,
         path: &Path,
@@ -95,7 +95,7 @@ impl BoundAddress {
         Ok(Self::of_unix(config, path, socket, file, false))
     }
 
-    /// Takes a unix socket that the supervisor has bound. Its file is the supervisor's.
+    /// Uses a unix socket that the supervisor has bound. The file belongs to the supervisor.
     pub(super) fn inherit_unix(
         config: &config::ListenerConfig,
         path: &Path,
@@ -105,7 +105,7 @@ impl BoundAddress {
         Self::of_unix(config, path, socket, file, true)
     }
 
-    /// Takes a socket that the process before this one has bound: this one's from now on.
+    /// Uses a socket that the process before this one has bound; from now on it belongs to this process.
     pub(super) fn adopt(config: &config::ListenerConfig, socket: OwnedFd) -> Self {
         match config.address.clone() {
             ListenAddress::Tcp(_) => Self {
@@ -139,12 +139,12 @@ impl BoundAddress {
         }
     }
 
-    /// Binds a TCP address and listens, so that connections queue from here on. Where addresses of ours overlap that are
-    /// to be closed then, it listens only when it is started: connections that came to it before would be lost with it if
-    /// it is not. Until then `shared` is kept.
+    /// Binds a TCP address, and listens so that connections queue from now on. If listeners on overlapping addresses
+    /// are to be closed later, the new one only listens once it is started: should it never be started, connections
+    /// that it had received would be lost with it. `shared` is kept until then.
     ///
     /// # Errors
-    /// When the address can't be had: which, why, and what to do.
+    /// The address can't be used: which, why, and what to do.
     pub(super) fn bind_in_place_of(
         config: &config::ListenerConfig,
         wanted: SocketAddr,
@@ -177,7 +177,7 @@ impl BoundAddress {
             socket.listen(BACKLOG).map_err(error)?;
         }
         let socket = TcpListener::from(socket);
-        // Not to share its port any longer than the others, where it isn't to share it for good.
+        // The new socket shares its port only as long as the others, unless the configuration wants that permanently.
         if waits && !config.reuse_port {
             shared.adopt(&socket).map_err(error)?;
         }
@@ -192,7 +192,7 @@ impl BoundAddress {
         })
     }
 
-    /// Takes a socket that the supervisor has bound.
+    /// Uses a TCP socket that the supervisor has bound.
     pub fn inherit(config: &config::ListenerConfig, socket: TcpListener) -> Self {
         let address = socket.local_addr().map(ListenAddress::from);
         Self {
@@ -205,15 +205,15 @@ impl BoundAddress {
         }
     }
 
-    /// The listening socket, if it is one of TCP.
+    /// The listening socket, if it is TCP.
     pub fn socket(&self) -> Option<&TcpListener> {
         self.socket.tcp()
     }
 
-    /// Serves it on these threads.
+    /// Serves the address on these threads.
     ///
     /// # Errors
-    /// When the system is out of descriptors, or a socket that had to wait can't listen now.
+    /// No descriptor is left, or a socket that had to wait can't listen now.
     pub fn start(
         mut self,
         threads: &Arc<DataThreads>,
@@ -240,7 +240,7 @@ impl BoundAddress {
                 }
                 let key = self.address.to_string();
                 let mut fds = Fds::new();
-                // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
+                // Pingora takes over this descriptor and closes it; ours stays open until the queue is empty.
                 fds.add(
                     key.clone(),
                     OwnedFd::from(socket.try_clone()?).into_raw_fd(),
@@ -253,7 +253,7 @@ impl BoundAddress {
                     service.start_service(Some(fds), stopped, 1).await;
                 })
             }
-            // Pingora would set the mode of whatever is at the path by then.
+            // Pingora would set the mode of the file at this path, whatever it is by then.
             ListeningSocket::Unix(socket, _) => {
                 let socket = socket.try_clone()?;
                 threads
@@ -274,7 +274,7 @@ impl BoundAddress {
     }
 }
 
-/// A listener's settings; where it had TLS before, that takes the new material.
+/// Settings of a listener; one that had TLS before keeps its TLS state, with new files.
 fn settings(
     listener: config::ListenerConfig,
     material: Option<ServerFiles>,
@@ -298,7 +298,7 @@ fn settings(
     }
 }
 
-/// Who may connect to a unix socket.
+/// Permissions of a unix socket.
 fn access(config: &config::ListenerConfig) -> SocketAccess {
     SocketAccess {
         mode: config.mode,
@@ -318,7 +318,7 @@ impl ListeningSocket {
 fn bind(address: SocketAddr, shares_port: bool, takes_ipv6_alone: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
-        // Not what the system's `bindv6only` says.
+        // Set explicitly, because the default depends on the system's `bindv6only`.
         socket.set_only_v6(takes_ipv6_alone)?;
     }
     socket.set_reuse_address(true)?;
@@ -330,7 +330,7 @@ fn bind(address: SocketAddr, shares_port: bool, takes_ipv6_alone: bool) -> std::
     Ok(socket)
 }
 
-/// A public address that is being served.
+/// A public address that is served.
 pub struct PublicListener {
     front: Arc<ListenerContext>,
     threads: Arc<DataThreads>,
@@ -348,24 +348,24 @@ impl PublicListener {
         self.front.settings.load().listener.address.clone()
     }
 
-    /// Whether it is what this address needs: bound to it, and with or without IPv4 as it is wanted now.
+    /// Whether it fits this configuration: bound to this address, and with or without IPv4 as it is wanted now.
     pub(super) fn serves(&self, address: &ListenAddress, takes_ipv6_alone: bool) -> bool {
         let is_as_wanted = self.inherited || self.takes_ipv6_alone == takes_ipv6_alone;
         self.configured() == *address && is_as_wanted
     }
 
-    /// Its TLS now, if it has any.
+    /// Its current TLS, if it has any.
     pub fn tls(&self) -> Option<Arc<ServerTls>> {
         self.front.settings.load().tls.clone()
     }
 
-    /// Whether a listener on this address would be in its way, and can take its place.
+    /// Whether it overlaps with this address, and could be replaced by a listener there.
     pub(super) fn makes_way_for(&self, address: SocketAddr) -> bool {
         let own = self.address.tcp().filter(|_| !self.inherited);
         own.is_some_and(|own| overlap(own, address))
     }
 
-    /// Takes other options of the same address. Connections that are there keep theirs.
+    /// Applies other options of the same address. Open connections keep theirs.
     pub fn reconfigure(&self, config: config::ListenerConfig, tls: Option<ServerFiles>) {
         if let ListeningSocket::Unix(_, file) = &self.socket
             && access(&config) != access(&self.front.settings.load().listener)
@@ -377,20 +377,20 @@ impl PublicListener {
         self.front.settings.store(Arc::new(new));
     }
 
-    /// The listening socket, if it is one of TCP: what is set on it holds for connections that are accepted from now on.
+    /// The listening socket, if it is TCP; connections that are accepted later inherit its options.
     pub fn socket(&self) -> Option<&TcpListener> {
         self.socket.tcp()
     }
 
-    /// Where it listens, with the real port.
+    /// Address at which it listens, with the real port.
     pub fn address(&self) -> ListenAddress {
         self.address.clone()
     }
 
-    /// A copy of the socket for the process that takes over, unless the supervisor has it, too.
+    /// A copy of the socket for the process that takes over, unless that gets the socket from the supervisor.
     ///
     /// # Errors
-    /// When the process is out of descriptors.
+    /// The process can't open any more descriptors.
     pub fn duplicate(&self) -> std::io::Result<Option<OwnedFd>> {
         if self.inherited {
             return Ok(None);
@@ -401,23 +401,22 @@ impl PublicListener {
         }))
     }
 
-    /// Stops accepting: the process that has taken over accepts on the same socket, also the connections in its
-    /// queue.
+    /// Stops accepting without closing the queue: the process that has taken over accepts from the same socket.
     pub async fn leave(mut self) {
         if let ListeningSocket::Unix(_, file) = &mut self.socket {
             file.leave();
         }
         let _ = self.stop.send(true);
-        ended(self.accepting.await, &self.address);
+        report_end(self.accepting.await, &self.address);
     }
 
-    /// Stops accepting. Clients that are connected already, accepted or not, are still served.
+    /// Stops accepting. Clients that have connected are still served, even those that were not accepted yet.
     pub(super) async fn stop(self, store: &SocketStore) {
         if self.inherited {
-            // The queue is the next process's: nothing is reset, as the supervisor keeps the socket. A filter, on
-            // the other hand, would stay on it.
+            // The queue belongs to the next process, because the supervisor keeps the socket: nothing is reset. A
+            // filter must not be set, because it would stay on the socket.
             let _ = self.stop.send(true);
-            ended(self.accepting.await, &self.address);
+            report_end(self.accepting.await, &self.address);
             return;
         }
         if let Some((kept, _)) = self.kept() {
@@ -427,42 +426,43 @@ impl PublicListener {
             front: self.front,
             threads: self.threads,
         };
-        // The close would reset connections that the kernel has established but that were not accepted. So new ones
-        // are turned away first, those in the queue are accepted, and only then is the socket closed.
+        // Closing the socket would reset connections that the kernel has established but nobody has accepted. So new
+        // connections are dropped first, the queue is emptied, and then the socket is closed.
         match self.socket {
             ListeningSocket::Tcp(socket) => {
-                // Their SYN is dropped: the client's kernel repeats it, and reaches the process that listens by then.
+                // New connections' SYNs are dropped: the client's kernel sends them again, and by then reaches the
+                // process that listens.
                 if let Err(error) = drop_syns(&socket) {
                     debug!(%error, "can't turn new connections away before closing");
                 }
-                clock::sleep(SETTLE).await;
+                clock::sleep(HANDSHAKE_TIME).await;
                 let _ = self.stop.send(true);
-                ended(self.accepting.await, &self.address);
+                report_end(self.accepting.await, &self.address);
                 door.empty(&socket);
             }
             ListeningSocket::Unix(socket, file) => {
-                // Without its file no client finds it.
+                // Without the file, no client can find the socket.
                 drop(file);
-                clock::sleep(SETTLE).await;
+                clock::sleep(HANDSHAKE_TIME).await;
                 let _ = self.stop.send(true);
-                ended(self.accepting.await, &self.address);
+                report_end(self.accepting.await, &self.address);
                 door.empty_unix(&socket);
             }
         }
     }
 }
 
-fn ended(accepting: Result<(), tokio::task::JoinError>, address: &ListenAddress) {
+fn report_end(accepting: Result<(), tokio::task::JoinError>, address: &ListenAddress) {
     if let Err(error) = accepting {
         warn!(%error, %address, "the accept loop ended abnormally");
     }
 }
 
-/// Drops TCP segments that open a connection (Linux: a classic BPF filter on the listening socket).
+/// Drops TCP segments that open a connection (on Linux, with a classic BPF filter on the listening socket).
 #[cfg(target_os = "linux")]
 fn drop_syns(socket: &TcpListener) -> std::io::Result<()> {
     use socket2::SockFilter;
-    // ld [13] (the flags of the TCP header); jset 0x02 (SYN): drop, else accept.
+    // Loads byte 13 of the TCP header (its flags); if 0x02 (SYN) is set, drops the segment, or else accepts it.
     const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;

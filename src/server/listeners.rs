@@ -1,4 +1,4 @@
-//! The set of public addresses, kept in agreement with the configuration.
+//! The set of public addresses, changed as the configuration demands.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -19,45 +19,45 @@ use crate::tls::server::join_problems;
 use crate::tls::server_files::ServerFiles;
 use crate::tls::tickets::HandedTickets;
 
-/// What a public address's socket is called on its way to another process.
+/// Purpose of a public address's socket during a hand-over.
 pub const LISTENER: &str = "listener";
 
-/// The public addresses that are served.
+/// All public addresses that are served.
 pub struct PublicListeners {
     threads: Arc<DataThreads>,
     plane: Arc<DataPlane>,
     open: Vec<PublicListener>,
     inherited: Arc<InheritedSockets>,
     store: Arc<SocketStore>,
-    /// What the process before this one lets clients resume by.
+    /// Session tickets of the process before this one.
     tickets: Vec<HandedTickets>,
 }
 
-/// What a configuration adds, bound already, and what it drops.
+/// Addresses that a configuration adds, bound already, and those that it keeps; the others are dropped.
 pub struct ListenerChange {
     add: Vec<(BoundAddress, Option<ServerFiles>)>,
-    /// Those that are there already, with the files read again.
+    /// Addresses that are served already, with files that were read again.
     keep: Vec<(config::ListenerConfig, Option<ServerFiles>)>,
-    /// For as long as old and new ones are in each other's way.
+    /// Keeps ports shared while old and new sockets overlap.
     shared: SharedPort,
 }
 
-/// Why a configuration's listeners can't be had.
+/// Reason why the listeners of a configuration can't be prepared.
 #[derive(Debug, Error)]
 pub enum PrepareError {
-    /// An address.
+    /// An address can't be used.
     #[error(transparent)]
     Bind(#[from] ListenerError),
-    /// A unix socket.
+    /// A unix socket can't be used.
     #[error(transparent)]
     UnixSocket(#[from] UnixSocketError),
-    /// The files of `[listener.tls]`.
+    /// The files of a `[listener.tls]` can't be used.
     #[error("TLS on {0}: {1}")]
     Tls(ListenAddress, String),
 }
 
 impl PublicListeners {
-    /// None yet; they will run on these threads.
+    /// An empty set; its listeners will run on these threads.
     pub fn new(threads: Arc<DataThreads>, plane: Arc<DataPlane>) -> Self {
         Self {
             threads,
@@ -69,28 +69,28 @@ impl PublicListeners {
         }
     }
 
-    /// The same, with session tickets of the process before this one, so that its clients can resume.
+    /// Adds session tickets of the process before this one, so that its clients can resume.
     pub fn resuming(mut self, tickets: Vec<HandedTickets>) -> Self {
         self.tickets = tickets;
         self
     }
 
-    /// The same, with sockets that the supervisor has bound: they are used where they fit.
+    /// Adds sockets that the supervisor has bound, to be used where they fit.
     pub fn inheriting(mut self, inherited: Arc<InheritedSockets>) -> Self {
         self.inherited = inherited;
         self
     }
 
-    /// The same, with a store that keeps the sockets beyond the process's end.
+    /// Adds a store that keeps the sockets after the end of the process.
     pub fn kept_in(mut self, store: Arc<SocketStore>) -> Self {
         self.store = store;
         self
     }
 
-    /// Binds what is new, without touching what is there: a bad configuration changes nothing.
+    /// Binds new addresses without changing anything, so that a bad configuration has no effect.
     ///
     /// # Errors
-    /// When an address can't be had, or the files of a `[listener.tls]` can't be used.
+    /// An address can't be used, or the files of a `[listener.tls]` can't be.
     pub fn prepare(&self, config: &config::Config) -> Result<ListenerChange, PrepareError> {
         let mut change = ListenerChange {
             add: Vec::new(),
@@ -144,8 +144,8 @@ impl PublicListeners {
         Ok(change)
     }
 
-    /// A socket for this listener that came with the start of the process: the supervisor's, or one that an earlier
-    /// process of ours has left.
+    /// A socket for this listener that was passed at the start of the process: by the supervisor, or kept for an
+    /// earlier process.
     fn take_inherited(
         &self,
         listener: &config::ListenerConfig,
@@ -172,7 +172,7 @@ impl PublicListeners {
         })
     }
 
-    /// Those in the way of a new address that are no longer wanted.
+    /// Listeners that overlap with a new address, and are not in the new configuration.
     fn leaving(&self, config: &config::Config, address: SocketAddr) -> Vec<&PublicListener> {
         let is_wanted = |open: &&PublicListener| {
             let mut wanted = config.tcp_listeners();
@@ -182,10 +182,10 @@ impl PublicListeners {
         in_the_way.filter(|open| !is_wanted(open)).collect()
     }
 
-    /// Serves what is new, and stops what is no longer wanted.
+    /// Serves new addresses, and stops those that are not configured any more.
     ///
     /// # Errors
-    /// As [`BoundAddress::start`]: what comes after that listener in the change is not served then.
+    /// As for [`BoundAddress::start`]; listeners after the failed one are not served then.
     pub async fn apply(
         &mut self,
         change: ListenerChange,
@@ -224,7 +224,7 @@ impl PublicListeners {
         for listener in drop {
             listener.stop(&self.store).await;
         }
-        // The next reload may want the same address again.
+        // The next reload may use the same address again.
         if any_dropped && self.store.is_there() {
             let store = self.store.clone();
             let _ = tokio::task::spawn_blocking(move || store.wait()).await;
@@ -232,21 +232,21 @@ impl PublicListeners {
         Ok(())
     }
 
-    /// Where they listen, with the real ports.
+    /// Addresses that are listened on, with the real ports.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.open.iter().map(PublicListener::address).collect()
     }
 
-    /// The threads that serve what they accept.
+    /// Threads that serve the connections.
     pub fn threads(&self) -> &DataThreads {
         &self.threads
     }
 
-    /// Copies of the sockets that are no supervisor's, with their addresses in the configuration, for the process that takes
+    /// Copies of the sockets that are not the supervisor's, with their configured addresses, for the process that takes
     /// over.
     ///
     /// # Errors
-    /// When the process is out of descriptors.
+    /// The process can't open any more descriptors.
     pub fn duplicate(&self) -> std::io::Result<Vec<(OwnedFd, String)>> {
         let copies = self.open.iter().filter_map(|open| {
             let copy = open.duplicate().transpose()?;
@@ -255,14 +255,14 @@ impl PublicListeners {
         copies.collect()
     }
 
-    /// Session tickets' keys, with which clients resume, for the process that takes over.
+    /// Keys of session tickets, for the process that takes over.
     pub fn hand_tickets(&self) -> Vec<HandedTickets> {
         let with_tls = self.open.iter().filter_map(PublicListener::tls);
         with_tls.map(|tls| tls.current().hand_tickets()).collect()
     }
 
-    /// Leaves accepting to the process that has taken over; what that has no use for, by its address in the configuration,
-    /// is closed in order.
+    /// Stops accepting after the other process has taken over. Sockets that it does not use, given by their configured
+    /// addresses, are closed in order.
     pub async fn leave(&mut self, unused: &[String]) {
         for listener in self.open.drain(..) {
             match unused.contains(&listener.configured().to_string()) {
@@ -272,7 +272,7 @@ impl PublicListeners {
         }
     }
 
-    /// Stops accepting everywhere.
+    /// Stops accepting on all addresses.
     pub async fn stop(&mut self) {
         for listener in self.open.drain(..) {
             listener.stop_at_end(&self.store).await;

@@ -1,10 +1,10 @@
-//! Sockets, threads and the end of it all.
+//! Threads, listeners and shutdown of the data plane.
 //!
-//! [`workers`]: one runtime for each data thread, and one thread that accepts for all. [`listener`] binds and runs
-//! one public address on Pingora's accept loop; [`accept`] gives its connections to the data threads. [`listeners`]
-//! is the set of them, as the configuration has it; [`shutdown`] is the order in which everything ends, and [`quiet`]
-//! notices when no new requests come any more; [`reaper`] closes idle upstream connections, [`collector`] gives
-//! memory back behind a rush, [`capacity`] is what there is to be used.
+//! [`workers`] has one runtime for each data thread, and one thread that accepts for all. [`listener`] binds one public
+//! address and runs Pingora's accept loop on it; [`accept`] gives its connections to the data threads. [`listeners`] is
+//! the set of them, as configured. [`shutdown`] is the order in which everything ends, and [`quiet`] notices when no
+//! new requests arrive any more. [`reaper`] closes idle upstream connections, [`collector`] returns memory after a load
+//! peak, and [`capacity`] has the resources of the machine.
 
 pub mod accept;
 pub mod capacity;

@@ -1,32 +1,33 @@
-//! A new listener beside one of ours that it takes the place of: `0.0.0.0:80` after `127.0.0.1:80`, or the other way round.
+//! A new listener that replaces one on an overlapping address: `0.0.0.0:80` after `127.0.0.1:80`, or the other way
+//! round.
 //!
-//! The kernel lets two sockets listen on overlapping addresses if both have `SO_REUSEPORT` while the second binds and
-//! begins to listen. The old one gets it for that moment. It goes on accepting until the new one does, and is closed in
-//! its orderly way.
+//! The kernel lets two sockets listen on overlapping addresses if both have `SO_REUSEPORT` while the second one binds
+//! and starts to listen. The old socket gets that option for this time. It accepts until the new one does, and is then
+//! closed in order.
 //!
-//! Linux remembers of a port that it was shared: until no process listens there any more, another process of the same
-//! user that asks for `SO_REUSEPORT` can listen there, too. That user could as well stop this process.
+//! Linux remembers that a port was shared: until nobody listens on it any more, another process of the same user that
+//! sets `SO_REUSEPORT` can listen on it, too. But that user could also stop this process.
 
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::SockRef;
 use tracing::debug;
 
-/// Whether two sockets on these addresses would get in each other's way.
+/// Whether sockets on these two addresses would overlap.
 pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let for_all = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && (for_all || a.ip() == b.ip())
 }
 
-/// Sockets of ours that share their port until this is dropped.
+/// Our sockets that share their port until this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct SharedPort(Vec<TcpListener>);
 
 impl SharedPort {
-    /// Has one more share its port.
+    /// Lets a socket share its port.
     ///
     /// # Errors
-    /// Where the system can't.
+    /// The system does not support it.
     pub(super) fn add(&mut self, socket: &TcpListener) -> std::io::Result<()> {
         let socket = socket.try_clone()?;
         if !SockRef::from(&socket).reuse_port()? {
@@ -36,10 +37,10 @@ impl SharedPort {
         Ok(())
     }
 
-    /// Has one that shares its port already do so no longer than the others.
+    /// Ends the sharing of a socket that shares its port already, together with the others.
     ///
     /// # Errors
-    /// When there is no descriptor left.
+    /// No descriptor is left.
     pub(super) fn adopt(&mut self, socket: &TcpListener) -> std::io::Result<()> {
         self.0.push(socket.try_clone()?);
         Ok(())
@@ -49,7 +50,7 @@ impl SharedPort {
 impl Drop for SharedPort {
     fn drop(&mut self) {
         for socket in &self.0 {
-            // Other processes could not bind this port before, and shall not be able to afterwards.
+            // Other processes could not bind this port before, and must not be able to afterwards.
             if let Err(error) = SockRef::from(socket).set_reuse_port(false) {
                 debug!(%error, "a listener goes on sharing its port");
             }

@@ -1,5 +1,4 @@
-//! Watches the arrival of requests, for a lame duck that lasts until no new ones come: [`crate::core::quiet`]
-//! decides.
+//! Watches for new requests during a lame duck that lasts until none arrive any more: [`crate::core::quiet`] decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,27 +12,27 @@ use crate::core::quiet::{QuietVerdict, QuietWatch};
 use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
 
-/// How often arrivals are checked while new ones are still expected…
-const LOOK: Duration = Duration::from_millis(10);
+/// Time between two checks while new requests are still expected…
+const FAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// …and after that.
-const LOOK_LATER: Duration = Duration::from_millis(100);
-/// What the memory of earlier traffic counts by.
+const SLOW_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Unit in which earlier traffic is recorded.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is heard now.
+/// State of the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeardTraffic {
-    /// Nothing new is expected any more.
+    /// Whether no new requests are expected any more.
     pub is_quiet: bool,
-    /// Requests since the lame duck began, health checks aside.
+    /// Requests since the lame duck began, without health checks.
     pub arrivals: u64,
-    /// The silence that counts now.
+    /// Silence that is needed at present.
     pub silence: Duration,
-    /// When nothing new is expected any more, if nothing comes until then.
+    /// Time from which no new requests are expected, if none arrive until then.
     pub until: Time,
 }
 
-/// Watches the arrivals of a data plane.
+/// Watches the requests of a data plane.
 pub struct QuietPeriod {
     plane: Arc<DataPlane>,
     state: Mutex<QuietListeners>,
@@ -42,16 +41,16 @@ pub struct QuietPeriod {
 
 struct QuietListeners {
     watch: QuietWatch,
-    /// Arrivals that the watch knows of.
+    /// Number of requests that the watch knows of.
     seen: u64,
-    /// `[server] lame_duck = "auto"`: earlier traffic has to be recorded.
+    /// Whether `[server] lame_duck = "auto"` is set, for which earlier traffic has to be recorded.
     is_auto: bool,
-    /// `lame_duck_max`.
+    /// Value of `lame_duck_max`.
     most: Duration,
 }
 
 impl QuietPeriod {
-    /// A watch of this data plane, by this configuration.
+    /// A watch of this data plane, with this configuration.
     pub fn new(plane: Arc<DataPlane>, server: &ServerConfig) -> Arc<Self> {
         let quiet = Self {
             plane,
@@ -67,7 +66,7 @@ impl QuietPeriod {
         Arc::new(quiet)
     }
 
-    /// Takes another configuration.
+    /// Applies another configuration.
     pub fn configure(&self, server: &ServerConfig) {
         let mut state = self.state.lock();
         state.is_auto = server.lame_duck.is_none();
@@ -75,7 +74,7 @@ impl QuietPeriod {
         self.watch_arrivals(&state);
     }
 
-    /// The lame duck begins, unless it has.
+    /// Begins the lame duck, unless it has begun already.
     pub fn begin(&self, now: Time) {
         let mut state = self.state.lock();
         if !state.watch.is_lame() {
@@ -85,7 +84,7 @@ impl QuietPeriod {
         self.watch_arrivals(&state);
     }
 
-    /// It was lifted.
+    /// Ends the lame duck.
     pub fn end(&self) {
         let mut state = self.state.lock();
         state.watch.end();
@@ -99,7 +98,7 @@ impl QuietPeriod {
         self.changed.notify_one();
     }
 
-    /// What is heard now.
+    /// State of the traffic now.
     pub fn listen(&self, now: Time) -> HeardTraffic {
         let mut state = self.state.lock();
         let (count, last) = self.plane.arrivals.read();
@@ -117,8 +116,8 @@ impl QuietPeriod {
         }
     }
 
-    /// Waits until nothing new is expected any more, or until then. By the clock's own timers: the control thread may be
-    /// stuck.
+    /// Waits until no new requests are expected, or until this time. Uses the clock's own timers, because the control
+    /// thread may be stuck.
     pub async fn wait(&self, until: Time) -> HeardTraffic {
         loop {
             let now = clock::now();
@@ -126,7 +125,7 @@ impl QuietPeriod {
             if heard.is_quiet || now >= until {
                 return heard;
             }
-            clock::sleep_until(heard.until.min(until).min(now + LOOK)).await;
+            clock::sleep_until(heard.until.min(until).min(now + FAST_CHECK_INTERVAL)).await;
         }
     }
 
@@ -142,22 +141,22 @@ impl QuietPeriod {
             .note_second(u32::try_from(new).unwrap_or(u32::MAX));
     }
 
-    /// How long until the next check; `None`: until something changes.
+    /// Time until the next check; `None`: until something changes.
     fn look_interval(&self) -> Option<Duration> {
         let (is_lame, is_auto) = {
             let state = self.state.lock();
             (state.watch.is_lame(), state.is_auto)
         };
         match (is_lame, is_auto) {
-            (true, _) if self.listen(clock::now()).is_quiet => Some(LOOK_LATER),
-            (true, _) => Some(LOOK),
+            (true, _) if self.listen(clock::now()).is_quiet => Some(SLOW_CHECK_INTERVAL),
+            (true, _) => Some(FAST_CHECK_INTERVAL),
             (false, true) => Some(SECOND),
             (false, false) => None,
         }
     }
 }
 
-/// Checks again and again, for as long as the process runs. It sleeps while the answer isn't needed.
+/// Checks again and again, for as long as the process runs. It sleeps while nobody needs the result.
 pub async fn keep_listening(quiet: Arc<QuietPeriod>) {
     let mut next = clock::now();
     loop {
@@ -166,7 +165,7 @@ pub async fn keep_listening(quiet: Arc<QuietPeriod>) {
             next = clock::now();
             continue;
         };
-        // Exactly one second later, however long a check took.
+        // Exactly one second later, however long the check took.
         next = (next + pace).max(clock::now());
         tokio::select! {
             () = clock::sleep_until(next) => {

@@ -1,6 +1,6 @@
-//! Closes idle upstream connections whose time is over, or whose backend has closed them.
+//! Closes idle upstream connections that are too old, or that the backend has closed.
 //!
-//! Reuse takes the newest first, so old ones would otherwise stay until the app closes them.
+//! Reuse takes the newest connection first, so old ones would otherwise stay until the app closes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use crate::proxy::data_plane::DataPlane;
 use crate::proxy::upstream::reuse::{IdleState, check_idle};
 use crate::rt::clock;
 
-/// Between two rounds.
-const ROUND: Duration = Duration::from_millis(500);
+/// Time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Runs for as long as the process.
+/// Checks again and again, for as long as the process runs.
 pub async fn reap_idle(plane: Arc<DataPlane>) {
-    let mut round = tokio::time::interval(ROUND);
+    let mut round = tokio::time::interval(CHECK_INTERVAL);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         round.tick().await;

@@ -1,9 +1,9 @@
-//! The limit on open descriptors: two for each request in flight, so the soft limit of 1024 is no limit to serve with.
+//! The limit on open descriptors. A request in flight takes two, so the usual soft limit of 1024 is too low.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
-/// Raises the soft limit to the hard one, and warns where that is still few.
+/// Raises the soft limit to the hard one, and warns if that is still low.
 pub fn raise_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,4 +1,4 @@
-//! Our own end: lame duck, stop accepting, finish what is in flight, exit.
+//! Shutdown of the proxy: lame duck, stop accepting, finish what is in flight, exit.
 
 use std::time::Duration;
 
@@ -13,28 +13,28 @@ use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// How often the last connections are counted.
-const LOOK: Duration = Duration::from_millis(1);
+/// Time between two checks for remaining connections.
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Streams and upgrades end over at most this long before the deadline.
-const SPREAD: Duration = Duration::from_secs(5);
+/// Longest time before the deadline over which the ends of streams and upgraded connections are spread.
+const MAX_SPREAD: Duration = Duration::from_secs(5);
 
-/// What is cut gets this long to notice, and sessions with backends to say GOAWAY.
-const LAST_MOMENT: Duration = Duration::from_millis(250);
+/// Time that connections have to notice that they are cut, and that sessions with backends have to send GOAWAY.
+const CUT_TIME: Duration = Duration::from_millis(250);
 
-/// How a shutdown went.
+/// Result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// Connections that were cut at the deadline.
+    /// Number of connections that were cut at the deadline.
     pub cut: u32,
-    /// How long it took, lame duck included.
+    /// Duration, including the lame duck.
     pub took: Duration,
 }
 
-/// Ends the data plane in order. `told`: when the process was told to stop, which its deadline counts from.
-/// `lame_since`: when the lame duck began, if it was asked for before.
+/// Ends the data plane in order. `told` is when the process was told to stop; the deadline counts from then.
+/// `lame_since` is when the lame duck began, if it was requested before.
 ///
-/// It waits by the clock's own timers: the control thread may be stuck.
+/// It uses the clock's own timers, because the control thread may be stuck.
 ///
 /// 1. Each response says `Connection: close`, and new connections are still accepted, for `lame_duck` (`"auto"`:
 ///    until nothing new comes). Without a lame duck, no response says so before the listeners are closed: its client
@@ -90,20 +90,21 @@ pub async fn shut_down(
     }
 }
 
-/// An idle client that sends something when its connection is just being closed loses it: it has at least so long to send it.
-const LEAST_LAME_DUCK: Duration = Duration::from_secs(1);
+/// Shortest lame duck of a hand-over: a client that sends a request just when its idle connection is closed would lose
+/// it, so it has at least this long to send one.
+const MIN_LAME_DUCK: Duration = Duration::from_secs(1);
 
-/// For requests under way: a connection whose request is answered in this time moves to the other process instead of
-/// being closed.
-const TIME_TO_MOVE: Duration = Duration::from_secs(1);
+/// Time that requests in flight have to end: their connections then move to the other process instead of being closed.
+const MOVE_TIME: Duration = Duration::from_secs(1);
 
-/// How long connections that the process before has moved here may be on their way when it has ended.
-const LAST_ARRIVALS: Duration = Duration::from_millis(50);
+/// Time in which connections may still arrive that the process before has moved here, after it has ended.
+const ARRIVAL_TIME: Duration = Duration::from_millis(50);
 
-/// Finishes what a process has left when another one has taken over at `since`: no connection is accepted here any
-/// more. After a second, each response says `Connection: close` (or GOAWAY), idle connections close after
-/// `lame_duck`, and the rest is as in [`shut_down`]. While `waits` says so, the process before this one still moves
-/// connections here, which have to move on: until then, and for no longer than the deadline, all of that waits.
+/// Finishes the connections of a process after another one has taken over at `since`; no connection is accepted here
+/// any more. After a second, each response has `Connection: close` (or GOAWAY is sent), idle connections are closed
+/// after `lame_duck`, and the rest is as in [`shut_down`]. While `waits` returns true, the process before this one
+/// still moves connections here, which then have to move on; all of that waits until then, but no longer than the
+/// deadline.
 pub async fn finish_handed_over(
     plane: &DataPlane,
     listeners: &mut PublicListeners,
@@ -115,20 +116,20 @@ pub async fn finish_handed_over(
     let threads = listeners.threads();
     let mut moves_since = since;
     while waits() && clock::now() < deadline {
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
         moves_since = clock::now();
     }
     if moves_since > since {
-        clock::sleep(LAST_ARRIVALS).await;
+        clock::sleep(ARRIVAL_TIME).await;
     }
-    let lame_from = moves_since + TIME_TO_MOVE;
+    let lame_from = moves_since + MOVE_TIME;
     while threads.have_connections() && clock::now() < lame_from.min(deadline) {
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
     }
     plane.set_lame(true);
-    let idle_until = lame_from + server.longest_lame_duck().max(LEAST_LAME_DUCK);
+    let idle_until = lame_from + server.longest_lame_duck().max(MIN_LAME_DUCK);
     while threads.have_connections() && clock::now() < idle_until.min(deadline) {
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
     }
     plane.clients.raise(ShutdownLevel::Finish);
     let cut = end_connections(plane, listeners, server, deadline).await;
@@ -139,15 +140,15 @@ pub async fn finish_handed_over(
     }
 }
 
-/// Ends every connection at once, in as good an order as a moment allows: no process serves any more, and a
-/// supervisor waits for this one's end.
+/// Ends all connections at once, as far as possible in order: no process serves any more, and a supervisor waits for
+/// the end of this one.
 pub async fn end_at_once(plane: &DataPlane, threads: &DataThreads) -> ShutdownReport {
     let began = clock::now();
     for level in [ShutdownLevel::End, ShutdownLevel::Cut] {
         plane.clients.raise(level);
-        let until = clock::now() + LAST_MOMENT;
+        let until = clock::now() + CUT_TIME;
         while threads.have_connections() && clock::now() < until {
-            clock::sleep(LOOK).await;
+            clock::sleep(CHECK_INTERVAL).await;
         }
     }
     ShutdownReport {
@@ -156,14 +157,15 @@ pub async fn end_at_once(plane: &DataPlane, threads: &DataThreads) -> ShutdownRe
     }
 }
 
-/// Lets what is in flight finish, ends streams before the deadline, and cuts the rest at it; says how many that were.
+/// Lets requests in flight finish, ends streams before the deadline, and cuts the rest at it; returns the number of cut
+/// ones.
 async fn end_connections(
     plane: &DataPlane,
     listeners: &PublicListeners,
     server: &config::ServerConfig,
     deadline: Time,
 ) -> u32 {
-    let spread = SPREAD.min(server.deadline / 2);
+    let spread = MAX_SPREAD.min(server.deadline / 2);
     wait(plane, listeners, deadline.saturating_sub(spread)).await;
     if plane.clients.open() > 0 {
         plane
@@ -175,29 +177,29 @@ async fn end_connections(
     if cut > 0 {
         warn!(cut, "the deadline has passed: cutting what is left");
         plane.clients.raise(ShutdownLevel::Cut);
-        wait(plane, listeners, clock::now() + LAST_MOMENT).await;
+        wait(plane, listeners, clock::now() + CUT_TIME).await;
     }
     cut
 }
 
-/// Waits until every connection has ended, those too that were accepted and whose task has not run yet.
+/// Waits until every connection has ended, including accepted ones whose task has not run yet.
 async fn wait(plane: &DataPlane, listeners: &PublicListeners, until: Time) {
     let threads = listeners.threads();
     while threads.have_connections() && clock::now() < until {
         // A connection may have been accepted just after the level was raised for the others.
         plane.clients.raise(ShutdownLevel::Finish);
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// Ends the sessions with backends, which are no longer used.
+/// Ends the sessions with backends, which are not used any more.
 async fn leave_backends(plane: &DataPlane, listeners: &PublicListeners) {
     let pools = plane.registry.snapshot().pools.clone();
     for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
         endpoint.sessions.close_idle();
     }
-    let until = clock::now() + LAST_MOMENT;
+    let until = clock::now() + CUT_TIME;
     while listeners.threads().have_tasks() && clock::now() < until {
-        clock::sleep(LOOK).await;
+        clock::sleep(CHECK_INTERVAL).await;
     }
 }

@@ -1,8 +1,8 @@
-//! The data plane's threads. Each has a runtime of its own, and a connection stays on the thread that it was given to:
-//! nothing on a request's way is shared with another thread's scheduler, and none is woken to look for work.
+//! Threads of the data plane. Each has a runtime of its own, and a connection stays on its thread: nothing on the path
+//! of a request is shared with another thread's scheduler, and no thread is woken to look for work.
 //!
-//! One thread more accepts for all of them and deals the connections out, so that a burst of new ones takes its turn
-//! with the requests of those that are there, and busy threads get fewer. It also has the timers of all.
+//! One further thread accepts for all of them and distributes the connections, so that a burst of new ones does not
+//! delay requests, and busy threads get fewer. It also runs the timers of all threads.
 
 use std::io;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ pub struct DataThreads {
     data: Vec<Handle>,
     accept: Handle,
     next: AtomicUsize,
-    /// Connections that were dealt out and have not ended.
+    /// Number of connections that were distributed and have not ended.
     dealt: Arc<AtomicUsize>,
     _until: Vec<oneshot::Sender<()>>,
 }
 
 impl DataThreads {
-    /// Starts so many data threads (0: as many as there are cores) and the one that accepts.
+    /// Starts this many data threads (0: as many as there are cores), and the accepting thread.
     ///
     /// # Errors
-    /// When the system has no thread or descriptor left.
+    /// No thread or descriptor is left.
     pub fn start(count: usize) -> io::Result<Self> {
         let count = match count {
             0 => std::thread::available_parallelism()?.get(),
@@ -57,17 +57,17 @@ impl DataThreads {
         })
     }
 
-    /// Where accept loops run.
+    /// Runtime for accept loops.
     pub fn accept(&self) -> &Handle {
         &self.accept
     }
 
-    /// Where connections run.
+    /// Runtimes for connections.
     pub fn data(&self) -> &[Handle] {
         &self.data
     }
 
-    /// Has a connection served by the data thread with the fewest tasks; of several, each in its turn.
+    /// Runs a connection on the data thread with the fewest tasks; if several have as few, they take turns.
     pub fn deal(&self, connection: impl Future<Output = ()> + Send + 'static) {
         let dealt = CountedConnection::new(&self.dealt);
         self.least_busy().spawn(async move {
@@ -85,19 +85,19 @@ impl DataThreads {
             .unwrap_or(&self.data[0])
     }
 
-    /// Whether there is still a connection, even one that its thread has yet to look at.
+    /// Whether there is still a connection, including those whose task has not run yet.
     pub fn have_connections(&self) -> bool {
         self.dealt.load(Ordering::Acquire) > 0
     }
 
-    /// Whether there is a task of any kind: sessions with backends are, too.
+    /// Whether there is a task of any kind, including sessions with backends.
     pub fn have_tasks(&self) -> bool {
         let mut all = self.data.iter();
         all.any(|handle| handle.metrics().num_alive_tasks() > 0)
     }
 }
 
-/// A connection that was dealt out; counted out on drop.
+/// A distributed connection; subtracted from the count on drop.
 struct CountedConnection(Arc<AtomicUsize>);
 
 impl CountedConnection {
@@ -113,7 +113,7 @@ impl Drop for CountedConnection {
     }
 }
 
-/// A thread that drives a runtime until the sender of `end` is gone.
+/// Starts a thread that runs a runtime until the sender of `end` is dropped.
 fn spawn(
     name: &str,
     lane: usize,

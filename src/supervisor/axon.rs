@@ -1,4 +1,4 @@
-//! The framing of PM2's sockets (axon's, which is AMP's): a byte with the version and the number of arguments, then each
+//! Framing of PM2's sockets (axon, whose format is AMP): a byte with the version and the number of arguments, then each
 //! argument with its length. Arguments begin with `s:` (text) or `j:` (JSON).
 
 use std::io;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Longest frame that is read, in bytes.
-const LONGEST: usize = 64 << 20;
+const MAX_FRAME: usize = 64 << 20;
 
 /// An argument of a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Res
     let mut arguments = Vec::new();
     for _ in 0..count {
         let length = stream.read_u32().await? as usize;
-        if length > LONGEST {
+        if length > MAX_FRAME {
             let why = format!("a frame of {length} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }

@@ -1,5 +1,5 @@
-//! Docker, by its event stream. `kill` comes with the signal that a stop sends, `die` with the end, `start` with the next
-//! start.
+//! Docker, by its event stream. `kill` is sent with the signal of a stop, `die` at the end of the process, and `start`
+//! at the next start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::place::{PATIENCE, SupervisorPlace};
+use super::place::{ANSWER_TIMEOUT, SupervisorPlace};
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::supervisor_word::ProcessWord;
 use crate::net::docker_events::{DockerEvents, WantedEvents};
@@ -18,31 +18,31 @@ use crate::net::docker_signals::{is_stop, nanoseconds, recent_kills, subject_of}
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
-/// Events from so long before the look are asked for, too: the daemon's clock may be behind ours.
+/// Events from this long before the list of containers are requested, too, because the daemon's clock may be behind.
 const OVERLAP: Duration = Duration::from_secs(2);
-/// Events that wait to be read. If more come, the daemon has to wait.
-const QUEUE: usize = 1024;
-/// The longest that a request may take, in seconds; the event stream has no end.
-const REQUEST: u64 = 10;
+/// Most events that wait to be read. If there are more, the daemon has to wait.
+const MAX_QUEUED_EVENTS: usize = 1024;
+/// Longest time for a request, in seconds; the event stream itself has no end.
+const REQUEST_TIMEOUT: u64 = 10;
 
 /// Docker's daemon.
 pub(super) struct DockerEventSource {
     place: SupervisorPlace,
 }
 
-/// A container, as it was when it was looked at.
+/// A container, as it was when it was inspected.
 #[derive(Debug, Clone, Default)]
 struct SeenContainer {
-    /// When its process was started, as the daemon writes it: what tells it from the next one.
+    /// Start time of its process, as the daemon writes it; a later process has another one.
     started: String,
-    /// The same, in nanoseconds.
+    /// Start time in nanoseconds since 1970.
     since: i64,
-    /// The signal that stops it, where its image names one.
+    /// Stop signal of its image, if that names one.
     stop_signal: Option<String>,
 }
 
 impl DockerEventSource {
-    /// At its socket, or a host and port without TLS.
+    /// A source for this socket, or for a host and port without TLS.
     pub(super) fn new(address: Option<&str>) -> Self {
         let address = address.unwrap_or("unix:/var/run/docker.sock");
         Self {
@@ -51,18 +51,22 @@ impl DockerEventSource {
     }
 
     async fn connect(&self) -> Result<Docker, SupervisorError> {
-        // A connection that can't be made says why; the client's own message does not.
+        // An own connect reports why it fails; the library's message does not.
         drop(self.place.connect().await?);
         let made = match &self.place {
-            SupervisorPlace::Socket(path) => {
-                Docker::connect_with_socket(&path.to_string_lossy(), REQUEST, API_DEFAULT_VERSION)
-            }
-            SupervisorPlace::Http { host, .. } => {
-                Docker::connect_with_http(&format!("http://{host}"), REQUEST, API_DEFAULT_VERSION)
-            }
+            SupervisorPlace::Socket(path) => Docker::connect_with_socket(
+                &path.to_string_lossy(),
+                REQUEST_TIMEOUT,
+                API_DEFAULT_VERSION,
+            ),
+            SupervisorPlace::Http { host, .. } => Docker::connect_with_http(
+                &format!("http://{host}"),
+                REQUEST_TIMEOUT,
+                API_DEFAULT_VERSION,
+            ),
         };
         let docker = made.map_err(failed)?;
-        let negotiated = timeout(PATIENCE, docker.negotiate_version()).await;
+        let negotiated = timeout(ANSWER_TIMEOUT, docker.negotiate_version()).await;
         let late = |_| SupervisorError("Docker has not answered within 5 s".to_owned());
         negotiated.map_err(late)?.map_err(failed)
     }
@@ -89,7 +93,7 @@ impl SupervisorSource for DockerEventSource {
         let stream = self.place.connect().await?;
         let opened = DockerEvents::open(stream, &wanted).await;
         let mut stream = opened.map_err(unheard)?;
-        let (sender, mut events) = mpsc::channel(QUEUE);
+        let (sender, mut events) = mpsc::channel(MAX_QUEUED_EVENTS);
         let _reading = OwnedTask::spawn(async move {
             while let Some(event) = stream.next().await {
                 let is_end = event.is_err();
@@ -119,7 +123,7 @@ impl SupervisorSource for DockerEventSource {
             match action {
                 "kill" => {
                     if let Some(container) = seen.get(&process)
-                        && stops(&event, container)
+                        && stops_process(&event, container)
                     {
                         let mark = Some(container.started.clone());
                         listener.hear(&process, ProcessWord::Stopping, mark, clock::now());
@@ -134,13 +138,13 @@ impl SupervisorSource for DockerEventSource {
     }
 }
 
-/// Whether a `kill` stops this process, and not one that was there before.
-fn stops(kill: &EventMessage, container: &SeenContainer) -> bool {
+/// Whether a `kill` event stops this process, and not an earlier one.
+fn stops_process(kill: &EventMessage, container: &SeenContainer) -> bool {
     is_stop(kill, container.stop_signal.as_deref())
         && kill.time_nano.is_none_or(|at| at >= container.since)
 }
 
-/// Reports the state of a container. Where one of `kills` has signalled its process, it counts as stopping, though it
+/// Reports the state of a container. If one of `kills` has signalled its process, it counts as stopping, although it
 /// still runs.
 async fn report_container(
     docker: &Docker,
@@ -150,7 +154,7 @@ async fn report_container(
     listener: &mut WordListener,
 ) -> Result<(), SupervisorError> {
     let at = clock::now();
-    let looked = timeout(PATIENCE, docker.inspect_container(process, None)).await;
+    let looked = timeout(ANSWER_TIMEOUT, docker.inspect_container(process, None)).await;
     let late = |_| SupervisorError("Docker has not answered within 5 s".to_owned());
     let container = match looked.map_err(late)? {
         Ok(container) => container,
@@ -172,7 +176,7 @@ async fn report_container(
         stop_signal,
     };
     let is_signalled = kills.iter().any(|kill| {
-        subject_of(kill).is_some_and(|(name, _)| name == process) && stops(kill, &container)
+        subject_of(kill).is_some_and(|(name, _)| name == process) && stops_process(kill, &container)
     });
     let word = match state.status {
         Some(ContainerStateStatusEnum::STOPPING) => ProcessWord::Stopping,
@@ -218,9 +222,9 @@ mod tests {
             stop_signal: None,
         };
         let now = nanoseconds("2026-11-29T16:00:01Z");
-        assert!(stops(&kill("15", now), &container));
-        assert!(!stops(&kill("1", now), &container), "a reload");
+        assert!(stops_process(&kill("15", now), &container));
+        assert!(!stops_process(&kill("1", now), &container), "a reload");
         let before = nanoseconds("2026-11-29T16:00:00Z");
-        assert!(!stops(&kill("15", before), &container));
+        assert!(!stops_process(&kill("15", before), &container));
     }
 }

@@ -1,4 +1,4 @@
-//! Takes the words of a source, has the core judge them, and passes on what follows.
+//! Receives reports of a source, has the core judge them, and applies the effects.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::registry::RegistryHandle;
 use crate::registry::supervised::{SupervisedChange, WATCH};
 use crate::rt::clock;
 
-/// A process and the backend it is.
+/// A backend and its process at the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchedBackend {
-    /// The supervisor's name for it.
+    /// Name of the process at the supervisor.
     pub process: String,
-    /// The backend's.
+    /// Name of the backend.
     pub backend: String,
 }
 
-/// Listens to one pool's supervisor.
+/// Listener for one pool's supervisor.
 pub struct WordListener {
     handle: RegistryHandle,
     pool: String,
@@ -44,8 +44,8 @@ impl WordListener {
         }
     }
 
-    /// Watches these from here on. What was known of those that stay is kept; what was drained by a word about one that
-    /// does not is not drained any more.
+    /// Watches these backends from now on. The state of those that were watched before is kept. Drains because of
+    /// processes that are no longer watched are lifted.
     pub fn watch(&mut self, backends: &[WatchedBackend]) {
         let mut before = std::mem::take(&mut self.watched);
         for WatchedBackend { process, backend } in backends {
@@ -68,13 +68,13 @@ impl WordListener {
             });
     }
 
-    /// Lifts the drains that words have caused: the supervisor is no longer listened to.
+    /// Lifts all drains that reports have caused, because lameduck stops listening to the supervisor.
     pub fn stop(&mut self) {
         self.watch(&[]);
         self.handle.supervisors().forget(&self.pool);
     }
 
-    /// The processes' names.
+    /// Names of the watched processes.
     pub fn processes(&self) -> Vec<String> {
         self.watched.keys().cloned().collect()
     }
@@ -89,7 +89,7 @@ impl WordListener {
         self.caught_up
     }
 
-    /// A word about one process, as it was at `at`.
+    /// Handles a report about one process, as it was at `at`.
     pub fn hear(&mut self, process: &str, word: ProcessWord, mark: Option<String>, at: Time) {
         let Some((backend, known)) = self.watched.get_mut(process) else {
             return;
@@ -125,13 +125,13 @@ impl WordListener {
         }
     }
 
-    /// The supervisor knows no such process.
+    /// Handles a report that the supervisor knows no such process.
     pub fn unknown(&mut self, process: &str, why: &str, at: Time) {
         self.hear(process, ProcessWord::Unknown, None, at);
         self.silent(process, why);
     }
 
-    /// The state of this process is unknown, for this reason. Nothing follows from that for its backend.
+    /// Handles that the state of this process is unknown, for this reason. The backend is not affected.
     pub fn silent(&mut self, process: &str, why: &str) {
         if !self.watches(process) {
             return;
@@ -151,7 +151,7 @@ impl WordListener {
         }
     }
 
-    /// The state of every process is known: the source has caught up.
+    /// Handles that the state of every process was reported.
     pub fn catch_up(&mut self) {
         if std::mem::replace(&mut self.caught_up, true) {
             return;
@@ -176,7 +176,7 @@ impl WordListener {
         }
     }
 
-    /// The supervisor can't be reached.
+    /// Handles that the supervisor can't be reached.
     pub fn lose(&mut self, why: &str, next: Duration) {
         self.caught_up = false;
         let mut was_heard = false;

@@ -1,11 +1,10 @@
-//! Watching supervisors: `[pool.supervisor]`. One task for each pool follows what its supervisor reports about the
-//! backends' processes; [`core::supervisor_word`](crate::core::supervisor_word) decides what follows, and the
-//! registry does it.
+//! Listening to supervisors: `[pool.supervisor]`. One task for each pool follows what its supervisor reports about the
+//! backends' processes; [`core::supervisor_word`](crate::core::supervisor_word) decides about the effects, and the
+//! registry applies them.
 //!
-//! A [`SupervisorSource`] is one connection's life: connect, subscribe, read the state of each process, and then
-//! report what comes. It subscribes before it reads, so that nothing is missed in between. When the connection is
-//! lost, the pool's task reports that, waits, and begins anew: reading the state makes up for what was missed
-//! meanwhile.
+//! A [`SupervisorSource`] handles one connection: it connects, subscribes, reads the state of each process, and then
+//! reports events. It subscribes before it reads, so that nothing is missed in between. When the connection is lost,
+//! the pool's task reports that, waits, and starts again: reading the state makes up for missed events.
 
 mod axon;
 #[cfg(feature = "docker")]
@@ -28,26 +27,26 @@ use crate::config::{SupervisorConfig, SupervisorKind};
 pub use listener::WordListener;
 pub use watch_pools::watch_supervisors;
 
-/// Why a supervisor can't be reached.
+/// Reason why a supervisor can't be reached.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct SupervisorError(pub String);
 
 impl SupervisorError {
-    /// What was tried, and what came of it.
+    /// An error that says what was tried, and why it failed.
     fn of(what: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
         Self(format!("{what}: {why}"))
     }
 }
 
-/// A supervisor that can be listened to.
+/// A supervisor that reports the state of its processes.
 #[async_trait]
 pub trait SupervisorSource: Send {
-    /// Connects, reports the state of each process of the listener, then that it has caught up, and goes on reporting
-    /// what happens. Ends with its connection.
+    /// Connects, reports the state of each process of the listener and then that it has caught up, and goes on
+    /// reporting events. Ends with its connection.
     ///
     /// # Errors
-    /// Why the supervisor can't be reached (any more). It ends in no other way.
+    /// Why the supervisor can't be reached (any more). It never ends without an error.
     async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError>;
 }
 
@@ -72,7 +71,7 @@ fn source_for(config: &SupervisorConfig) -> Box<dyn SupervisorSource> {
     }
 }
 
-/// A supervisor whose feature is missing. Its configuration is refused before.
+/// A supervisor whose feature is not compiled in. Such a configuration is refused earlier.
 #[cfg(not(all(feature = "systemd", feature = "docker")))]
 struct BuiltOut(SupervisorKind);
 

@@ -1,6 +1,6 @@
-//! Oxmgr, by its event socket and its state file. It tells of a stop only once the process has ended, and of a restart or
-//! reload by the next process's start: so this shortens how long a new process is waited for, and can't drain before the
-//! signal.
+//! Oxmgr, by its event socket and its state file. It reports a stop only after the process has ended, and a restart or
+//! reload only at the start of the next process. So this source shortens the wait for a new process, but can't drain
+//! before the signal.
 
 use std::path::{Path, PathBuf};
 
@@ -17,9 +17,9 @@ use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 
 /// The longest line of an event, in bytes.
-const LONGEST_LINE: u64 = 1 << 20;
+const MAX_LINE_LENGTH: u64 = 1 << 20;
 /// The longest state file, in bytes.
-const LONGEST_STATE: u64 = 64 << 20;
+const MAX_STATE_LENGTH: u64 = 64 << 20;
 
 /// Oxmgr.
 pub(super) struct OxmgrSource {
@@ -27,7 +27,7 @@ pub(super) struct OxmgrSource {
 }
 
 impl OxmgrSource {
-    /// At its event socket, or in its home.
+    /// A source for this event socket, or for the one in Oxmgr's home directory.
     pub(super) fn new(address: Option<&str>) -> Self {
         let usual = || {
             let named = std::env::var_os("OXMGR_HOME").map(PathBuf::from);
@@ -81,26 +81,26 @@ impl SupervisorSource for OxmgrSource {
     }
 }
 
-/// A line; `None`: there are no more.
+/// Reads a line; `None`: there are no more.
 async fn read_line(events: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let mut limited = events.take(LONGEST_LINE);
+    let mut limited = events.take(MAX_LINE_LENGTH);
     limited.read_until(b'\n', &mut line).await?;
     match line.last() {
         None => Ok(None),
         Some(b'\n') => Ok(Some(line)),
-        Some(_) if line.len() as u64 == LONGEST_LINE => {
-            let why = format!("a line of more than {LONGEST_LINE} bytes");
+        Some(_) if line.len() as u64 == MAX_LINE_LENGTH => {
+            let why = format!("a line of more than {MAX_LINE_LENGTH} bytes");
             Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
         }
-        // The first part of a line, and its end will not come.
+        // The line is incomplete, and its end will not arrive.
         Some(_) => Ok(None),
     }
 }
 
-/// Each process's name, how it is, and what tells it from the next one.
+/// Name, state and identity of each process.
 fn read_state(path: &Path) -> Vec<(String, ProcessWord, Option<String>)> {
-    let text = read_lasting_file(path, LONGEST_STATE).unwrap_or_default();
+    let text = read_lasting_file(path, MAX_STATE_LENGTH).unwrap_or_default();
     let state: Value = serde_json::from_slice(&text).unwrap_or_default();
     let processes = state["processes"].as_array().into_iter().flatten();
     let read = processes.filter_map(|process| {
@@ -117,7 +117,7 @@ fn read_state(path: &Path) -> Vec<(String, ProcessWord, Option<String>)> {
     read.collect()
 }
 
-/// What an event says; `None`: nothing of a process's life.
+/// Meaning of an event; `None`: it is not about the life of a process.
 fn read_event(line: &[u8]) -> Option<(String, ProcessWord, Option<String>)> {
     let event: Value = serde_json::from_slice(line).ok()?;
     let word = match event["event"].as_str()? {
@@ -130,7 +130,7 @@ fn read_event(line: &[u8]) -> Option<(String, ProcessWord, Option<String>)> {
     let process = &event["process"];
     let mark = process["pid"].as_u64().map(|pid| pid.to_string());
     match (word, &mark) {
-        // It runs, and nothing tells it from the one before.
+        // The process runs, and nothing distinguishes it from an earlier one.
         (ProcessWord::Running, None) => None,
         _ => Some((process["name"].as_str()?.to_owned(), word, mark)),
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn line_without_end_is_refused_and_what_is_no_text_is_passed_over() {
+    async fn line_without_end_is_refused_and_binary_data_is_skipped() {
         let mut lines = &b"\xff\n{}\nhalf"[..];
         let first = read_line(&mut lines).await.unwrap().unwrap();
         assert_eq!(read_event(&first), None);

@@ -1,4 +1,4 @@
-//! Where a supervisor is: a socket in the file system, or a host and port.
+//! Address of a supervisor: a unix socket, or a host and port.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::SupervisorError;
 
-/// The longest that a connect, or an answer of a supervisor, may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for a connect, or for an answer of a supervisor.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream to a supervisor.
 pub(super) trait SupervisorStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -22,17 +22,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> SupervisorStream for S {}
 pub(super) enum SupervisorPlace {
     /// A unix socket.
     Socket(PathBuf),
-    /// A URL's host with its port, and `user:password` where it has them.
+    /// Host and port of a URL, with user and password if it has them.
     Http {
         /// `host:port`.
         host: String,
-        /// From before the `@`.
+        /// The part before the `@`.
         login: Option<String>,
     },
 }
 
 impl SupervisorPlace {
-    /// Reads `unix:/path`, `/path`, `http://[user:password@]host:port[/…]`, `tcp:host:port`.
+    /// Parses `unix:/path`, `/path`, `http://[user:password@]host:port[/…]` or `tcp:host:port`.
     pub(super) fn parse(text: &str, port: u16) -> Self {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -61,13 +61,13 @@ impl SupervisorPlace {
         let late = |place: String| SupervisorError::of(place, "no connection within 5 s");
         match self {
             Self::Socket(path) => {
-                let stream = timeout(PATIENCE, UnixStream::connect(path)).await;
+                let stream = timeout(ANSWER_TIMEOUT, UnixStream::connect(path)).await;
                 let stream = stream.map_err(|_| late(path.display().to_string()))?;
                 let stream = stream.map_err(|error| SupervisorError::of(path.display(), error))?;
                 Ok(Box::new(stream))
             }
             Self::Http { host, .. } => {
-                let stream = timeout(PATIENCE, TcpStream::connect(host)).await;
+                let stream = timeout(ANSWER_TIMEOUT, TcpStream::connect(host)).await;
                 let stream = stream.map_err(|_| late(host.clone()))?;
                 let stream = stream.map_err(|error| SupervisorError::of(host, error))?;
                 Ok(Box::new(stream))

@@ -1,8 +1,8 @@
 //! PM2, by its bus (`pub.sock`) and its remote calls (`rpc.sock`).
 //!
-//! `process:event` reports exits and starts after they happened. What comes before the signal is a line of PM2's own
-//! log, which it puts on the bus, too: `Stopping app:NAME id:ID`. An app's own lines come as other kinds of message,
-//! so that no app can forge one for another.
+//! `process:event` reports exits and starts after they have happened. Before the signal, PM2 only writes a line to its
+//! own log, which it also publishes on the bus: `Stopping app:NAME id:ID`. The lines of apps are another kind of
+//! message, so that no app can forge this one.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,34 +14,34 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::axon::{Argument, read_frame, write_frame};
-use super::place::{PATIENCE, home};
+use super::place::{ANSWER_TIMEOUT, home};
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
-/// How often the state is read at most, until no event comes during the read.
-const LOOKS: usize = 5;
+/// Most attempts to read the state until no event arrives during the read.
+const MAX_READS: usize = 5;
 
 /// PM2.
 pub(super) struct Pm2Source {
     home: PathBuf,
 }
 
-/// What the bus says of a process.
+/// Meaning of a message on the bus.
 #[derive(Debug, Clone, PartialEq)]
 enum BusMessage {
-    /// It is about to be signalled.
+    /// The process is about to be signalled.
     Stopping { id: u64 },
-    /// It has ended.
+    /// The process has ended.
     Exit { id: u64, mark: String },
-    /// It was started.
+    /// The process was started.
     Online { id: u64, mark: String },
-    /// Which processes there are may have changed.
+    /// The set of processes may have changed.
     Changed,
 }
 
-/// One of PM2's processes.
+/// A process of PM2.
 #[derive(Debug, Clone)]
 struct Pm2Process {
     id: u64,
@@ -52,7 +52,7 @@ struct Pm2Process {
 }
 
 impl Pm2Source {
-    /// In PM2's home.
+    /// A source for this home directory of PM2.
     pub(super) fn new(address: Option<&str>) -> Self {
         let usual = || {
             let named = std::env::var_os("PM2_HOME").map(PathBuf::from);
@@ -87,7 +87,7 @@ impl Pm2Source {
             }
         };
         let late = |_| SupervisorError("PM2 has not answered within 5 s".to_owned());
-        timeout(PATIENCE, call).await.map_err(late)?
+        timeout(ANSWER_TIMEOUT, call).await.map_err(late)?
     }
 }
 
@@ -96,7 +96,7 @@ impl SupervisorSource for Pm2Source {
     async fn listen(&mut self, listener: &mut WordListener) -> Result<(), SupervisorError> {
         let mut bus = self.connect("pub.sock").await?;
         let (sender, mut messages) = mpsc::unbounded_channel();
-        // A frame is read to its end, whatever else is waited for.
+        // Each frame is read to its end before anything else is done.
         let _reading = OwnedTask::spawn(async move {
             loop {
                 let read = read_frame(&mut bus).await;
@@ -114,10 +114,10 @@ impl SupervisorSource for Pm2Source {
         });
         let ended = |error: std::io::Error| SupervisorError::of("PM2's bus", error);
         loop {
-            // Events from before the read are included in it.
+            // The state includes the effects of events from before the read.
             let mut known = BTreeMap::new();
             let mut at = clock::now();
-            for _ in 0..LOOKS {
+            for _ in 0..MAX_READS {
                 while messages.try_recv().is_ok() {}
                 at = clock::now();
                 let processes = self.processes().await?;
@@ -154,7 +154,7 @@ impl SupervisorSource for Pm2Source {
                         let process = process.clone();
                         listener.hear(&process, word, mark, at);
                     }
-                    // Another process may have one of our names.
+                    // A process of another app may have a name that we use.
                     None if word == ProcessWord::Running => break,
                     None => {}
                 }
@@ -163,7 +163,7 @@ impl SupervisorSource for Pm2Source {
     }
 }
 
-/// Our name for each of PM2's processes, by PM2's number: `NAME`, where only one process has it, or `NAME:INSTANCE`.
+/// Our names for PM2's processes, by PM2's id: `NAME` if only one process has it, or `NAME:INSTANCE`.
 fn processes_by_name(
     listener: &WordListener,
     processes: Vec<Pm2Process>,
@@ -190,7 +190,7 @@ fn word_of(status: &str) -> ProcessWord {
     match status {
         "online" | "launching" | "one-launch-status" => ProcessWord::Running,
         "stopping" => ProcessWord::Stopping,
-        // `stopped`, `errored`, `waiting restart`.
+        // Other values are `stopped`, `errored` and `waiting restart`.
         _ => ProcessWord::Ended,
     }
 }
@@ -224,7 +224,7 @@ fn number_of(environment: &Value) -> Option<u64> {
     environment["pm_id"].as_u64()
 }
 
-/// A process: its number, how often it was restarted, and when it was started.
+/// Identity of a process: its id, its number of restarts, and its start time.
 fn mark_of(environment: &Value) -> String {
     let text = |name: &str| environment[name].to_string();
     format!(
@@ -235,7 +235,7 @@ fn mark_of(environment: &Value) -> String {
     )
 }
 
-/// What a frame of the bus means for us; `None`: nothing.
+/// Meaning of a frame from the bus; `None`: it does not matter here.
 fn read_message(frame: &[Argument]) -> Option<BusMessage> {
     let [Argument::Text(kind), Argument::Json(data), ..] = frame else {
         return None;

@@ -1,9 +1,6 @@
-//! runit and s6: each process has a supervisor of its own, which writes its state into `supervise/status`, by rename.
-//! inotify reports the change.
+//! runit and s6: each process has a supervisor of its own, which writes its state to `supervise/status`, by rename.
+//! inotify reports changes.
 //!
-//! - runit writes "TERM has been sent" at the signal, for `sv down`, `sv restart` and `sv term` alike.
-//! - s6 writes "is not wanted up" at the signal, for `s6-svc -d`. Of `s6-svc -r` and `-t` it says nothing until the process
-//!   has ended.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -23,23 +20,23 @@ use crate::core::Time;
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 
-/// Between two checks whether the supervisors themselves run, which no file shows.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time between two checks whether the supervisors themselves run, which no file shows.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longer than what either writes, in bytes.
-const LONGEST_STATUS: u64 = 4096;
+/// Most bytes that are read; longer than what runit and s6 write.
+const MAX_STATUS_LENGTH: u64 = 4096;
 
-/// A process, as its status file has it.
+/// State of a process in its status file, and its identity.
 type Status = (ProcessWord, Option<String>);
 
-/// The dialect of one of them.
+/// Differences between runit and s6.
 #[derive(Debug, Clone, Copy)]
 struct ServiceDialect {
-    /// The program that writes the files.
+    /// Program that writes the files.
     program: &'static str,
-    /// The FIFO that it holds open for reading, below `supervise/`.
+    /// FIFO below `supervise/` that this program holds open for reading.
     held: &'static str,
-    /// Reads the status file.
+    /// Function that parses the status file.
     read: fn(&[u8]) -> Option<Status>,
 }
 
@@ -50,7 +47,7 @@ pub(super) struct ServiceFiles {
 }
 
 impl ServiceFiles {
-    /// runit's, usually below `/etc/service`.
+    /// A source for runit, whose directory is usually `/etc/service`.
     pub(super) fn runit(address: Option<&str>) -> Self {
         Self {
             root: PathBuf::from(address.unwrap_or("/etc/service")),
@@ -62,7 +59,7 @@ impl ServiceFiles {
         }
     }
 
-    /// s6's, usually below `/run/service`.
+    /// A source for s6, whose directory is usually `/run/service`.
     pub(super) fn s6(address: Option<&str>) -> Self {
         Self {
             root: PathBuf::from(address.unwrap_or("/run/service")),
@@ -95,7 +92,7 @@ impl SupervisorSource for ServiceFiles {
             by_watch: HashMap::new(),
         };
         let all: BTreeSet<String> = listener.processes().into_iter().collect();
-        let mut round = interval(LOOK);
+        let mut round = interval(CHECK_INTERVAL);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let touched = tokio::select! {
@@ -118,7 +115,7 @@ impl SupervisorSource for ServiceFiles {
 }
 
 impl ServiceFiles {
-    /// Reads the state of these services, on a thread that may wait for a disk.
+    /// Reads and reports the state of these services, on a thread that may wait for the disk.
     async fn report_services(
         &self,
         listener: &mut WordListener,
@@ -156,10 +153,11 @@ fn report_service_status(
 }
 
 impl ServiceDialect {
-    /// The state of the service in this directory; or why it is unknown.
+    /// State of the service in this directory, or why it is unknown.
     fn status_of(&self, service: &Path) -> Result<Status, String> {
         let supervise = service.join("supervise");
-        // Without a reader, opening a FIFO for writing fails: then the file is what the last supervisor left behind.
+        // Opening a FIFO without a reader for writing fails: then no supervisor runs, and the file is from an earlier
+        // one.
         let held = rustix::fs::open(
             supervise.join(self.held),
             OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
@@ -172,34 +170,34 @@ impl ServiceDialect {
             error => format!("{}: {}", supervise.display(), io::Error::from(error)),
         })?;
         let file = supervise.join("status");
-        let status = read_lasting_file(&file, LONGEST_STATUS);
+        let status = read_lasting_file(&file, MAX_STATUS_LENGTH);
         let status = status.map_err(|error| format!("{}: {error}", file.display()))?;
         let status = (self.read)(&status);
         status.ok_or_else(|| format!("{}: not as {} writes it", file.display(), self.program))
     }
 }
 
-/// The directories that are watched.
+/// Directories that inotify watches.
 struct WatchedServices {
     root: PathBuf,
     by_watch: HashMap<i32, String>,
 }
 
 impl WatchedServices {
-    /// Watches those that are not yet: their supervisors may have come since.
+    /// Watches directories that are not watched yet: their supervisors may have been started since.
     fn watch_missing(&mut self, notify: &AsyncFd<OwnedFd>, all: &BTreeSet<String>) {
         let watched: BTreeSet<String> = self.by_watch.values().cloned().collect();
         for process in all.difference(&watched) {
             let dir = self.root.join(process).join("supervise");
             let flags = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
-            // A service that can't be watched is reported when its state is read.
+            // If a service can't be watched, that is reported when its state is read.
             if let Ok(number) = inotify::add_watch(notify.get_ref(), &dir, flags) {
                 self.by_watch.insert(number, process.clone());
             }
         }
     }
 
-    /// The processes that something was written of.
+    /// Names of the services whose status was written.
     fn read_events(
         &mut self,
         notify: &AsyncFd<OwnedFd>,
@@ -220,7 +218,7 @@ impl WatchedServices {
             }
             let process = self.by_watch.get(&event.wd());
             if event.events().contains(inotify::ReadFlags::IGNORED) {
-                // The directory is gone; another one may come.
+                // The directory was removed; another one may be created.
                 self.by_watch.remove(&event.wd());
             } else if event.file_name().is_some_and(|name| name == c"status") {
                 touched.extend(process.cloned());
@@ -229,13 +227,13 @@ impl WatchedServices {
     }
 }
 
-/// runit's 20 bytes: since when (12), the pid (4, little endian), paused, what is wanted, whether TERM was sent, and
-/// 0 (down), 1 (runs) or 2 (`finish` runs).
+/// Format of runit, 20 bytes: start time (12), process id (4, little endian), paused, wanted state, whether TERM was
+/// sent, and 0 (down), 1 (runs) or 2 (`finish` runs).
 fn read_runit(status: &[u8]) -> Option<Status> {
     let status: &[u8; 20] = status.try_into().ok()?;
     let pid = u32::from_le_bytes(status[12..16].try_into().ok()?);
     let term_was_sent = status[18] == 1;
-    let mark = (pid != 0).then(|| mark(pid.into(), &status[..12]));
+    let mark = (pid != 0).then(|| process_mark(pid.into(), &status[..12]));
     Some(match (pid, status[19]) {
         (0, _) | (_, 0 | 2) => (ProcessWord::Ended, None),
         _ if term_was_sent => (ProcessWord::Stopping, mark),
@@ -243,8 +241,8 @@ fn read_runit(status: &[u8]) -> Option<Status> {
     })
 }
 
-/// s6's 35 bytes, or 43 since 2.13: since when (12), ready since when (12), the pid (8, big endian), in later versions its
-/// group (8), the exit status (2), and flags: paused, `finish` runs, wanted up, ready.
+/// Format of s6, 35 bytes, or 43 since 2.13: start time (12), time of readiness (12), process id (8, big endian), in
+/// later versions the process group (8), exit status (2), and flags: paused, `finish` runs, wanted up, ready.
 fn read_s6(status: &[u8]) -> Option<Status> {
     if status.len() != 35 && status.len() != 43 {
         return None;
@@ -252,7 +250,7 @@ fn read_s6(status: &[u8]) -> Option<Status> {
     let pid = u64::from_be_bytes(status[24..32].try_into().ok()?);
     let flags = *status.last()?;
     let (finishes, wanted_up) = (flags & 2 != 0, flags & 4 != 0);
-    let mark = (pid != 0).then(|| mark(pid, &status[..12]));
+    let mark = (pid != 0).then(|| process_mark(pid, &status[..12]));
     Some(match pid {
         0 => (ProcessWord::Ended, None),
         _ if finishes => (ProcessWord::Ended, None),
@@ -261,8 +259,8 @@ fn read_s6(status: &[u8]) -> Option<Status> {
     })
 }
 
-/// The mark of a process: its pid, and since when it runs.
-fn mark(pid: u64, since: &[u8]) -> String {
+/// Identity of a process: its id and its start time.
+fn process_mark(pid: u64, since: &[u8]) -> String {
     let since: String = since.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{pid}@{since}")
 }

@@ -1,4 +1,4 @@
-//! supervisord, over XML-RPC. It sends events only to its own children (event listeners): so it is polled. It reports
+//! supervisord, over XML-RPC. It sends events only to its own children (event listeners), so it is polled. It reports
 //! `STOPPING` from just before the signal until the process has ended.
 
 use std::collections::HashMap;
@@ -13,14 +13,14 @@ use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::place::{PATIENCE, SupervisorPlace};
+use super::place::{ANSWER_TIMEOUT, SupervisorPlace};
 use super::{SupervisorError, SupervisorSource, WordListener, xml_rpc};
 use crate::core::supervisor_word::ProcessWord;
 use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 
-/// The longest answer, in bytes: some 10,000 processes.
-const LONGEST_ANSWER: usize = 16 << 20;
+/// Longest answer in bytes; enough for about 10,000 processes.
+const MAX_ANSWER_LENGTH: usize = 16 << 20;
 
 /// supervisord.
 pub(super) struct SupervisordSource {
@@ -29,7 +29,7 @@ pub(super) struct SupervisordSource {
 }
 
 impl SupervisordSource {
-    /// At its socket, or its `inet_http_server`.
+    /// A source for this socket, or for the server's `inet_http_server`.
     pub(super) fn new(address: Option<&str>, pause: Duration) -> Self {
         let usual = || match std::path::Path::new("/run/supervisor.sock").exists() {
             true => "unix:/run/supervisor.sock",
@@ -42,7 +42,7 @@ impl SupervisordSource {
     }
 }
 
-/// A connection that ends with its owner.
+/// A connection that ends when this is dropped.
 struct HttpConnection {
     requests: SendRequest<Full<Bytes>>,
     _task: OwnedTask,
@@ -55,7 +55,7 @@ impl HttpConnection {
         let (requests, connection) =
             opened.map_err(|error| SupervisorError::of("supervisord", error))?;
         let task = OwnedTask::spawn(async move {
-            // How it ended is what the request says.
+            // The end of the connection is reported by the request.
             let _ = connection.await;
         });
         Ok(Self {
@@ -88,7 +88,7 @@ impl HttpConnection {
         self.requests.ready().await.map_err(failed)?;
         let answer = self.requests.send_request(request).await.map_err(failed)?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), LONGEST_ANSWER);
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_LENGTH);
         let body = body.collect().await;
         let body = body.map_err(|error| SupervisorError::of("supervisord's answer", error))?;
         match status.as_u16() {
@@ -114,7 +114,7 @@ impl SupervisorSource for SupervisordSource {
             round.tick().await;
             let at = clock::now();
             let call = connection.call(&self.place, "supervisor.getAllProcessInfo");
-            let answer = timeout(PATIENCE, call).await;
+            let answer = timeout(ANSWER_TIMEOUT, call).await;
             let late = |_| SupervisorError("supervisord has not answered within 5 s".to_owned());
             let answer = answer.map_err(late)??;
             let structs = xml_rpc::read_structs(&answer);
@@ -135,7 +135,7 @@ impl SupervisorSource for SupervisordSource {
     }
 }
 
-/// The process of this name: `GROUP:NAME`, or `NAME` where only one group has it.
+/// The process with this name: `GROUP:NAME`, or `NAME` if only one group has it.
 fn find(
     structs: &[HashMap<String, String>],
     wanted: &str,
@@ -199,12 +199,12 @@ mod tests {
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let flood = OwnedTask::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            // An answer to nothing would end the connection for another reason.
+            // Data without a request would end the connection for another reason.
             stream.read_u8().await.unwrap();
             let head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
             stream.write_all(head).await.unwrap();
             let piece = vec![b'x'; 1 << 16];
-            for _ in 0..2 * LONGEST_ANSWER / piece.len() {
+            for _ in 0..2 * MAX_ANSWER_LENGTH / piece.len() {
                 if stream.write_all(&piece).await.is_err() {
                     return;
                 }

@@ -1,8 +1,8 @@
-//! systemd, over D-Bus. What it is about to do is known before it does it: a job of type `stop` or `restart` is announced
-//! (`JobNew`) before it runs, and `deactivating` comes with its run.
+//! systemd, over D-Bus. It announces in advance what it will do: a job of type `stop` or `restart` is announced
+//! (`JobNew`) before it runs, and the state `deactivating` comes when it runs.
 //!
-//! Signals say only which unit to look at: what is reported is always read after the signal. So a signal that comes
-//! late can't report an outdated state.
+//! Signals only tell which unit to read: its state is always read after the signal. So a late signal can't report an
+//! outdated state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use zbus::message::Type;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, MessageStream};
 
-use super::place::PATIENCE;
+use super::place::ANSWER_TIMEOUT;
 use super::{SupervisorError, SupervisorSource, WordListener};
 use crate::core::Time;
 use crate::core::supervisor_word::ProcessWord;
@@ -28,28 +28,28 @@ const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 const JOB_INTERFACE: &str = "org.freedesktop.systemd1.Job";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// Signals of one kind that wait to be read. If more come, they wait on the bus.
-const QUEUE: usize = 1024;
-/// Units that are looked at even if no signal names them: a bus may lose what it can't deliver.
-const LOOK: Duration = Duration::from_secs(30);
+/// Most signals of one kind that wait to be read. If there are more, they wait on the bus.
+const MAX_QUEUED_SIGNALS: usize = 1024;
+/// Time after which units are read even without a signal, because a bus may lose signals that it can't deliver.
+const READ_INTERVAL: Duration = Duration::from_secs(30);
 
 /// systemd.
 pub(super) struct SystemdSource {
     address: Option<String>,
 }
 
-/// Where a signal says that something has changed.
+/// A unit that a signal is about.
 enum ChangedUnit {
-    /// A job was made or has ended, for the unit of this name.
+    /// A job was created or has ended, for the unit of this name.
     Job { unit: String },
-    /// Properties of the unit at this path.
+    /// Properties have changed, of the unit at this path.
     Properties { path: String },
-    /// There are no more signals.
+    /// There will be no more signals.
     End,
 }
 
 impl ChangedUnit {
-    /// Adds the units that it is about, of those at `paths`. Says whether there may be more changes.
+    /// Adds the names of the units that this is about, of those at `paths`. Returns whether there may be more signals.
     fn touch<'a>(
         &self,
         paths: &'a BTreeMap<String, String>,
@@ -67,7 +67,7 @@ impl ChangedUnit {
 }
 
 impl SystemdSource {
-    /// On the system's bus, or at a D-Bus address (`unix:path=…`) or a socket's path.
+    /// A source for the system bus, or for a D-Bus address (`unix:path=…`) or socket path.
     pub(super) fn new(address: Option<&str>) -> Self {
         let address = address.map(|address| match address {
             path if path.starts_with('/') => format!("unix:path={path}"),
@@ -87,8 +87,8 @@ impl SystemdSource {
         };
         let builder = builder.map_err(|error| SupervisorError::of("the bus's address", error))?;
         let place = self.address.as_deref().unwrap_or("the system bus");
-        let connect = builder.method_timeout(PATIENCE).build();
-        let connection = tokio::time::timeout(PATIENCE, connect).await;
+        let connect = builder.method_timeout(ANSWER_TIMEOUT).build();
+        let connection = tokio::time::timeout(ANSWER_TIMEOUT, connect).await;
         let connection = connection.map_err(|_| SupervisorError::of(place, "no answer in 5 s"))?;
         connection.map_err(|error| SupervisorError::of(place, error))
     }
@@ -98,7 +98,7 @@ fn failed(error: zbus::Error) -> SupervisorError {
     SupervisorError::of("D-Bus", error)
 }
 
-/// The signals about units, as places to look at.
+/// Subscribes to the signals about units.
 async fn subscribe(
     connection: &Connection,
 ) -> Result<(mpsc::UnboundedReceiver<ChangedUnit>, OwnedTask), SupervisorError> {
@@ -116,14 +116,15 @@ async fn subscribe(
         jobs.map_err(failed)?.build(),
         properties.map_err(failed)?.build(),
     );
-    let jobs = MessageStream::for_match_rule(jobs, connection, Some(QUEUE)).await;
-    let properties = MessageStream::for_match_rule(properties, connection, Some(QUEUE)).await;
+    let jobs = MessageStream::for_match_rule(jobs, connection, Some(MAX_QUEUED_SIGNALS)).await;
+    let properties =
+        MessageStream::for_match_rule(properties, connection, Some(MAX_QUEUED_SIGNALS)).await;
     let mut signals = futures_util::stream::select(
         jobs.map_err(failed)?.boxed(),
         properties.map_err(failed)?.boxed(),
     );
     let (sender, receiver) = mpsc::unbounded_channel();
-    // A task of its own: an answer that we wait for may stand behind signals in the same connection.
+    // In a task of its own, because an answer may be behind signals on the same connection.
     let task = OwnedTask::spawn(async move {
         while let Some(Ok(message)) = signals.next().await {
             let header = message.header();
@@ -187,12 +188,12 @@ impl SupervisorSource for SystemdSource {
         }
         listener.catch_up();
         loop {
-            let changed = tokio::time::timeout(LOOK, changes.recv()).await;
+            let changed = tokio::time::timeout(READ_INTERVAL, changes.recv()).await;
             let mut touched = BTreeSet::new();
             match changed {
                 Ok(first) => {
-                    // What has come meanwhile is looked at with it, once for each unit: where hundreds restart at once,
-                    // the last one must not wait for ten looks at each of the others.
+                    // Signals that have arrived meanwhile are handled together, so that each unit is read once: if
+                    // hundreds restart at once, the last one must not wait for ten reads of each of the others.
                     let mut next = first.or(Some(ChangedUnit::End));
                     while let Some(change) = next {
                         if !change.touch(&paths, &mut touched) {
@@ -271,14 +272,14 @@ fn report_unit_state(listener: &mut WordListener, process: &str, state: &UnitSta
     }
 }
 
-/// The path of the unit's job, if it has one.
+/// Path of the unit's current job, if it has one.
 fn job_of(properties: &HashMap<String, OwnedValue>) -> Option<OwnedObjectPath> {
     let job = properties.get("Job")?.try_clone().ok()?;
     let (number, path) = <(u32, OwnedObjectPath)>::try_from(job).ok()?;
     (number != 0).then_some(path)
 }
 
-/// What a job does; `None`: it is over.
+/// Type of a job; `None`: it has ended.
 async fn job_type(
     connection: &Connection,
     job: &OwnedObjectPath,
@@ -303,7 +304,7 @@ async fn job_type(
     }
 }
 
-/// What is asked of a unit.
+/// Properties of a unit that matter here.
 #[derive(Debug, Clone, Default)]
 struct UnitState {
     load: String,
@@ -334,7 +335,7 @@ fn unit_state(properties: &HashMap<String, OwnedValue>, job: Option<String>) -> 
 }
 
 impl UnitState {
-    /// What that says of its process; `None`: nothing that can be known.
+    /// Meaning for its process; `None`: it is unknown.
     fn word(&self) -> Option<(ProcessWord, Option<String>)> {
         let mark = Some(self.invocation.clone()).filter(|id| !id.is_empty());
         let is_to_stop = matches!(
@@ -348,7 +349,7 @@ impl UnitState {
         Some(match self.active.as_str() {
             "active" | "reloading" | "refreshing" => (runs, mark),
             "deactivating" => (ProcessWord::Stopping, mark),
-            // The process has ended, and the next one is waited for.
+            // The process has ended, and the next one is awaited.
             "activating" if self.sub.starts_with("auto-restart") => (ProcessWord::Ended, None),
             "activating" if self.job.as_deref() == Some("stop") => (runs, mark),
             "activating" => (ProcessWord::Running, mark),

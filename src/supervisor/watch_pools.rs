@@ -1,5 +1,5 @@
-//! The tasks: one that keeps an eye on which pools have a supervisor and which backends they have, and one for each of
-//! these pools.
+//! The tasks: one that watches which pools have a supervisor and which backends they have, and one for each of these
+//! pools.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use crate::rt::clock;
 use crate::rt::owned_task::OwnedTask;
 use crate::rt::panics;
 
-/// Between two looks at the pools where no event asks for one.
-const LOOK: Duration = Duration::from_secs(10);
-/// After a look, for events of the same burst.
-const SETTLE: Duration = Duration::from_millis(100);
-/// The wait before the first new attempt to reach a supervisor…
+/// Longest time between two checks of the pools, even without an event.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Wait after an event, so that events of the same burst are handled together.
+const BURST_TIME: Duration = Duration::from_millis(100);
+/// Wait before the first new attempt to reach a supervisor…
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// …which doubles up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A pool's task.
+/// Task of one pool.
 struct PoolWatch {
     config: SupervisorConfig,
     backends: watch::Sender<Vec<WatchedBackend>>,
     _task: OwnedTask,
 }
 
-/// Watches the supervisors of every pool that names one, for as long as the process.
+/// Listens to the supervisors of all pools that name one, for as long as the process runs.
 pub async fn watch_supervisors(handle: RegistryHandle) {
     let mut events = handle.subscribe();
     let mut watches: BTreeMap<String, PoolWatch> = BTreeMap::new();
@@ -92,14 +92,15 @@ pub async fn watch_supervisors(handle: RegistryHandle) {
                 }
             }
         }
-        // What comes in a burst, such as a fleet that registers, is one look.
-        clock::sleep(SETTLE).await;
-        let _ = timeout(LOOK, change_of_pools(&mut events)).await;
+        // A burst, such as a fleet that registers, is handled by one check.
+        clock::sleep(BURST_TIME).await;
+        let _ = timeout(CHECK_INTERVAL, change_of_pools(&mut events)).await;
     }
 }
 
-/// The pools whose backends matter here: all where the configuration is `is_news`, as drains may be left of a supervisor
-/// that it no longer names; afterwards those with a supervisor. Every other pool may have a hundred thousand backends.
+/// Pools to check. After a change of the configuration (`is_news`) these are all pools, because there may be drains
+/// from a supervisor that it no longer names; otherwise only those with a supervisor, because other pools may have a
+/// hundred thousand backends.
 async fn pools_to_look_at(
     handle: &RegistryHandle,
     is_news: bool,
@@ -112,7 +113,7 @@ async fn pools_to_look_at(
     for name in watched {
         match handle.pool(name).await {
             Ok(view) => views.push(view),
-            // The configuration changes at this moment.
+            // The configuration is changing right now.
             Err(RegistryError::UnknownPool { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -120,7 +121,7 @@ async fn pools_to_look_at(
     Ok(views)
 }
 
-/// The backends whose processes are asked about.
+/// Backends whose processes the supervisor is asked about.
 fn watched_of(view: &PoolView, supervisor: &SupervisorConfig) -> Vec<WatchedBackend> {
     let backends = view.backends.iter();
     let mut watched: Vec<_> = backends
@@ -136,7 +137,8 @@ fn watched_of(view: &PoolView, supervisor: &SupervisorConfig) -> Vec<WatchedBack
     watched
 }
 
-/// The supervisor's name for a backend's process; `None`: it isn't asked about it. A launcher's speaks for itself.
+/// Name of a backend's process at the supervisor; `None`: the supervisor is not asked about it. A backend of a launcher
+/// reports by itself.
 fn process_of(backend: &BackendView, supervisor: &SupervisorConfig) -> Option<String> {
     match backend.source.as_str() {
         "lease" => None,
@@ -148,8 +150,9 @@ fn base_name(backend: &BackendView) -> &str {
     backend.name.split('~').next().unwrap_or_default()
 }
 
-/// Ends drains that came from a supervisor which is no longer listened to, or no longer asked about the backend: nothing
-/// else would end them. They may be from an earlier run, or from before an upgrade with another configuration.
+/// Lifts drains that came from a supervisor which is no longer listened to, or no longer asked about the backend,
+/// because nothing else would lift them. They may be from an earlier run, or from before an upgrade with another
+/// configuration.
 fn lift_leftovers(handle: &RegistryHandle, view: &PoolView, supervisor: Option<&SupervisorConfig>) {
     for backend in &view.backends {
         let supervisor = supervisor.filter(|supervisor| process_of(backend, supervisor).is_some());
@@ -172,7 +175,7 @@ fn lift_leftovers(handle: &RegistryHandle, view: &PoolView, supervisor: Option<&
     }
 }
 
-/// Waits until pools or backends may have changed. If this receiver lags behind, the caller should look, too.
+/// Waits until pools or backends may have changed. A receiver that lags behind counts as a change.
 async fn change_of_pools(events: &mut broadcast::Receiver<Arc<EventView>>) {
     while let Ok(event) = events.recv().await {
         if !["state", "drain", "supervisor", "sessions", "outlier"].contains(&&*event.kind) {
@@ -181,7 +184,7 @@ async fn change_of_pools(events: &mut broadcast::Receiver<Arc<EventView>>) {
     }
 }
 
-/// Listens to one pool's supervisor, for as long as that is configured.
+/// Listens to the supervisor of one pool, for as long as it is configured.
 async fn watch_pool(
     handle: RegistryHandle,
     pool: String,
@@ -225,7 +228,7 @@ mod tests {
     use crate::registry::unattended::{NoObserver, NoProbes};
     use crate::registry::view::RegisterRequest;
 
-    /// A registry with this configuration, and no probes.
+    /// A registry with this configuration, and without probes.
     fn registry_of(text: &str) -> RegistryHandle {
         let config = config::parse("test.toml", text).unwrap().config;
         crate::registry::spawn(
@@ -242,7 +245,7 @@ mod tests {
         let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"watched\"\n[[pool]]\nname = \"other\"\n[[route]]\npool = \"watched\"";
         let handle = registry_of(text);
         for (is_news, expected) in [(true, &["watched", "other"][..]), (false, &["watched"])] {
-            // One that a reload has just taken away is passed over.
+            // A pool that a reload has just removed is skipped.
             let asked = ["watched", "gone"].into_iter();
             let views = pools_to_look_at(&handle, is_news, asked).await.unwrap();
             let names: Vec<_> = views.iter().map(|view| view.name.as_str()).collect();
@@ -250,7 +253,7 @@ mod tests {
         }
     }
 
-    /// A reload, or an upgrade with another configuration, may name processes by numbers that a name lacks.
+    /// After a reload, or an upgrade with another configuration, processes may be named without numbers.
     #[tokio::test]
     async fn drain_by_a_word_about_a_process_that_is_no_longer_asked_about_is_lifted() {
         let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"app\"\n[[pool.backend]]\nname = \"api-1\"\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"app\"";

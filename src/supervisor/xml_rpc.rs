@@ -1,18 +1,18 @@
-//! As much of XML-RPC as supervisord answers with: an array of structs of plain values.
+//! The part of XML-RPC that supervisord's answers use: an array of structs of plain values.
 
 use std::collections::HashMap;
 
-/// A call without arguments.
+/// Encodes a call without arguments.
 pub(super) fn call(method: &str) -> String {
     format!(
         "<?xml version=\"1.0\"?><methodCall><methodName>{method}</methodName><params/></methodCall>"
     )
 }
 
-/// The structs of an answer, each as its members' text.
+/// Parses the structs of an answer; each becomes a map of its members' texts.
 ///
 /// # Errors
-/// The fault that was answered, or that it is no answer.
+/// The fault in the answer, or that it is malformed.
 pub(super) fn read_structs(text: &str) -> Result<Vec<HashMap<String, String>>, String> {
     if !text.contains("<methodResponse") {
         return Err("the answer is not XML-RPC".to_owned());
@@ -36,7 +36,7 @@ fn read_member(member: &str) -> Option<(String, String)> {
     let (name, rest) = rest.split_once("</name>")?;
     let (_, value) = rest.split_once("<value>")?;
     let (value, _) = value.split_once("</value>")?;
-    // `<string>text</string>`, `<int>1</int>`, `<string/>`, or text alone.
+    // Values have the form `<string>text</string>`, `<int>1</int>`, `<string/>`, or only text.
     let value = match value.trim_start().strip_prefix('<') {
         Some(typed) => {
             let (tag, text) = typed.split_once('>')?;

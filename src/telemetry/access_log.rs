@@ -1,13 +1,12 @@
-//! The access log: one line a request, and no request ever waits for it.
+//! The access log: one line for each request, and no request ever waits for it.
 //!
 //! A line is formatted straight into one of a few buffers, each with its own lock that is only ever *tried*;
 //! one thread swaps the buffers out and writes them. If the disk or the reader of a pipe can't keep up, the
 //! buffers fill to a bound, and further lines are dropped and counted.
-//!
-//! `record` has the fields, `format` writes them in both forms, `escape` and `timestamp` their values. `buffer` is the
-//! room for one line; `writer` has the buffers and the thread, and `sink` is where lines go: a file, or by `remote` to
-//! syslog or (`journal`) to systemd's journal. `layout` is what the configuration says of lines, `chosen` writes those of
-//! chosen fields.
+//! `record` has the fields, `format` writes them in both forms, `escape` and `timestamp` write single values. `buffer`
+//! is the space for one line; `writer` has the buffers and the thread. `sink` is the destination: standard output or a
+//! file, or by `remote` syslog or (`journal`) systemd's journal. `layout` is the configuration of lines, and `chosen`
+//! writes lines of chosen fields.
 
 mod buffer;
 mod chosen;
@@ -35,7 +34,7 @@ use layout::LineLayout;
 use sink::AccessLogSink;
 use writer::WriterShared;
 
-/// How long the last lines may take when the log is dropped; a stuck disk must not keep the process alive.
+/// Longest time for the last lines when the log is dropped; a stuck disk must not keep the process alive.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// The access log. Cheap to clone; the last clone to be dropped writes what is left.
@@ -49,10 +48,10 @@ struct OpenSink {
 }
 
 impl AccessLog {
-    /// Opens it. Nothing is opened, and [`AccessLog::record`] does nothing, where the configuration says `off`.
+    /// Opens the log. If the configuration says `off`, nothing is opened, and [`AccessLog::record`] does nothing.
     ///
     /// # Errors
-    /// When its file can't be opened, or the system has no thread left.
+    /// Its file can't be opened, or the system can't start another thread.
     pub fn open(config: &config::AccessLogConfig) -> Result<Self, AccessLogError> {
         match AccessLogSink::open(&config.sink)? {
             None => Ok(Self::off()),
@@ -60,7 +59,7 @@ impl AccessLog {
         }
     }
 
-    /// A log that goes nowhere.
+    /// A log that discards all lines.
     pub fn off() -> Self {
         Self(None)
     }
@@ -80,12 +79,12 @@ impl AccessLog {
         }))))
     }
 
-    /// Whether lines go anywhere: callers may skip the work of filling a [`AccessRecord`].
+    /// Whether lines are written: callers may skip the work of filling an [`AccessRecord`].
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Notes one request. Never waits, and allocates nothing once the buffers have grown to their size.
+    /// Logs one request. Never waits, and allocates nothing once the buffers have grown to their size.
     pub fn record(&self, record: &AccessRecord<'_>) {
         let Some(open) = &self.0 else { return };
         if !open.shared.takes(record) {
@@ -98,7 +97,7 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file anew (after a log rotation); the old one is kept, with a warning, if that fails.
+    /// Opens the file again (after a log rotation); if that fails, the old one stays in use, with a warning.
     pub fn reopen(&self) {
         if let Some(open) = &self.0 {
             open.shared.ask_reopen();
@@ -106,12 +105,12 @@ impl AccessLog {
         }
     }
 
-    /// Writes out everything recorded so far; says whether that was done in time.
+    /// Writes everything recorded so far; returns whether that took no longer than `within`.
     pub fn flush(&self, within: Duration) -> bool {
         self.0.as_ref().is_none_or(|open| open.flush(within))
     }
 
-    /// Lines lost so far, because the sink could not keep up or refused them.
+    /// Number of lines lost so far, because the sink could not keep up or returned an error.
     pub fn dropped(&self) -> u64 {
         self.0.as_ref().map_or(0, |open| open.shared.dropped())
     }
@@ -145,7 +144,7 @@ impl Drop for OpenSink {
     }
 }
 
-/// This thread's preferred buffer: threads are dealt out in turn.
+/// Index of this thread's preferred buffer; threads get them in turn.
 fn own_shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     const UNSET: usize = usize::MAX;

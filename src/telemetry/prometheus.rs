@@ -1,5 +1,5 @@
-//! Metrics for Prometheus. The request path adds to plain atomics that hang where it already is (a pool, a backend,
-//! the plane); labels are added when the metrics are scraped. Series of a backend that has left disappear with its
+//! Metrics for Prometheus. The request path adds to plain atomics in structs that it uses anyway (a pool, a backend,
+//! the data plane); labels are added when metrics are scraped. The series of a removed backend disappear with its
 //! counters.
 
 pub mod carried;
@@ -31,7 +31,7 @@ use crate::tls::server::CertificateInventory;
 
 use carried::CarriedCounters;
 
-/// Everything that is counted, and its text form. Cheap to clone.
+/// All metrics, and their text form. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics(Arc<MetricsInner>);
 
@@ -39,7 +39,7 @@ struct MetricsInner {
     registry: RegistryHandle,
     plane: Arc<PlaneCounters>,
     drains: Mutex<BTreeMap<String, EndedDrains>>,
-    /// Plans that moved a split and have ended, by outcome.
+    /// Number of ended plans that moved a split, by outcome.
     plans: Mutex<BTreeMap<&'static str, u64>>,
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
@@ -47,12 +47,12 @@ struct MetricsInner {
     certificates: Arc<CertificateInventory>,
     vitals: OnceLock<Arc<ProcessVitals>>,
     tracer: OnceLock<Tracer>,
-    /// What the process before this one has counted.
+    /// Counters of the process before this one.
     carried: Mutex<CarriedCounters>,
     process: ProcessCollector,
 }
 
-/// What exists only after the metrics do.
+/// Parts that are created after the metrics.
 struct Attached {
     access_log: AccessLog,
     clients: Box<dyn Fn() -> u32 + Send + Sync>,
@@ -68,7 +68,7 @@ struct EndedDrains {
 }
 
 impl Metrics {
-    /// Metrics of what this registry knows.
+    /// Metrics of everything in this registry.
     pub fn new(registry: RegistryHandle) -> Self {
         Self(Arc::new(MetricsInner {
             registry,
@@ -86,17 +86,17 @@ impl Metrics {
         }))
     }
 
-    /// The data plane's own counters.
+    /// Counters of the data plane.
     pub fn plane(&self) -> Arc<PlaneCounters> {
         self.0.plane.clone()
     }
 
-    /// The certificates in use, which the code that serves them adds here.
+    /// Certificates in use; the code that serves them adds them here.
     pub fn certificates(&self) -> Arc<CertificateInventory> {
         self.0.certificates.clone()
     }
 
-    /// Adds the access log's losses, and the number of client connections, which `clients` tells.
+    /// Adds the access log, whose losses are counted, and the number of client connections, which `clients` returns.
     pub fn attach(&self, access_log: AccessLog, clients: impl Fn() -> u32 + Send + Sync + 'static) {
         let _ = self.0.attached.set(Attached {
             access_log,
@@ -104,19 +104,19 @@ impl Metrics {
         });
     }
 
-    /// Adds what became of spans.
+    /// Adds the outcomes of spans.
     pub fn trace(&self, tracer: Tracer) {
         let _ = self.0.tracer.set(tracer);
     }
 
-    /// Adds the control thread's stalls.
+    /// Adds the stalls of the control thread.
     pub fn watch(&self, vitals: Arc<ProcessVitals>) {
         let _ = self.0.vitals.set(vitals);
     }
 
-    /// A drain ended.
+    /// Counts an ended drain.
     pub fn drain_ended(&self, pool: &str, response: &DrainResponse) {
-        // Labels come from a fixed list, whatever the outcome is called one day.
+        // Label values come from a fixed list, even if there are new outcomes one day.
         const OUTCOMES: [&str; 4] = ["drained", "timed_out", "died", "resumed"];
         let outcome = OUTCOMES
             .into_iter()
@@ -132,12 +132,12 @@ impl Metrics {
         drains.lost += u64::from(response.lost);
     }
 
-    /// A plan that moved the weights of a split has ended.
+    /// Counts an ended plan that moved the weights of a split.
     pub fn plan_ended(&self, outcome: &'static str) {
         *self.0.plans.lock().entry(outcome).or_default() += 1;
     }
 
-    /// The configuration was read again; `applied` is false where it was refused.
+    /// Counts a reload of the configuration; `applied` is false if it was refused.
     pub fn reloaded(&self, applied: bool) {
         let counter = if applied {
             &self.0.reloads_applied
@@ -152,7 +152,7 @@ impl Metrics {
         CarriedCounters::of(&self.families())
     }
 
-    /// Goes on where the process before this one was; takes the place of what was said of it before.
+    /// Continues the counters of the process before this one; replaces what an earlier call has set.
     pub fn go_on_from(&self, carried: CarriedCounters) {
         *self.0.carried.lock() = carried;
     }
@@ -164,13 +164,13 @@ impl Metrics {
         families
     }
 
-    /// All of it in Prometheus' text format, version 0.0.4.
+    /// All metrics in Prometheus' text format, version 0.0.4.
     pub fn encode(&self) -> String {
         let families = self.families();
         TextEncoder::new()
             .encode_to_string(&families)
             .unwrap_or_else(|error| {
-                // It fails on families without a name or a series only, and none is made.
+                // Encoding only fails for families without a name or a series, and there are none.
                 tracing::error!("metrics can't be written: {error}");
                 String::new()
             })

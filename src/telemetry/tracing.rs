@@ -1,28 +1,28 @@
-//! The process's own log: to standard error, for people or as JSON.
+//! The process's own log, which goes to standard error as text or JSON.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::rt::output::{self, ErrorWriter};
 
-/// What to log: `debug`, or `info,lameduck::probe=debug` (default `info`).
+/// Variable with the log filter: `debug`, or `info,lameduck::probe=debug` (default `info`).
 pub const FILTER: &str = "LAMEDUCK_LOG";
-/// `json` for one JSON object a line; anything else is for people.
+/// Variable with the format: `json` for one JSON object in each line; anything else for text.
 pub const FORMAT: &str = "LAMEDUCK_LOG_FORMAT";
 
-/// Said before the user's own directives, so that those win. Pingora tells at `info` what only its own
-/// developers can use, and kube tells each failure that the discovery tells once, and as `error`.
+/// Filter directives before those of the user, which override them. Pingora logs at `info` what only its own developers
+/// need, and kube logs as `error` each failure that the discovery reports once.
 const QUIET: &str = "pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_pool=warn,pingora_runtime=warn,\
      kube_client=off,hickory_resolver=off,hickory_net=off,hickory_proto=off";
 
-/// Starts it, as the environment says. Records of the `log` crate (Pingora's) come along. A second call changes
-/// nothing. Lines go through the queue in front of standard error: logging never waits for a reader or a disk.
+/// Starts logging as the environment says. Records of the `log` crate (Pingora's) are included. A second call has no
+/// effect. Lines go through the queue for standard error, so logging never waits for a reader or a disk.
 pub fn init() {
     let asked = std::env::var(FILTER).unwrap_or_default();
     let (filter, complaint) = filter(&asked);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // It would tell of its own failures by `eprintln!`, which panics where standard error is gone.
+        // The library would report its own failures by `eprintln!`, which panics if standard error is closed.
         .log_internal_errors(false)
         .with_writer(|| ErrorWriter);
     let started = if std::env::var(FORMAT).is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
@@ -46,7 +46,7 @@ fn tell_losses(lost: u64) {
     );
 }
 
-/// The filter asked for; where it can't be read, the default one and what to tell about it.
+/// The filter of the user; if it is malformed, the default one, and a message about it.
 fn filter(asked: &str) -> (EnvFilter, Option<String>) {
     let asked = if asked.is_empty() { "info" } else { asked };
     match EnvFilter::try_new(format!("{QUIET},{asked}")) {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_filter_is_told_and_falls_back() {
+    fn malformed_filter_is_reported_and_replaced_by_the_default() {
         let (filter, complaint) = filter("lameduck=loudly");
         assert!(filter.to_string().contains("info"));
         let complaint = complaint.unwrap_or_default();

@@ -17,35 +17,35 @@ use crate::rt::clock;
 /// A certificate that can be served.
 #[derive(Debug, Clone)]
 pub struct Certificate {
-    /// Its file.
+    /// Path of the certificate file.
     pub file: PathBuf,
-    /// The DNS names that it is for, in lower case; failing that, the subject's common name.
+    /// DNS names and IP addresses that it is for, in lower case. Without alternative names, the subject's common name.
     pub names: Vec<String>,
-    /// Who has signed it, by common name or else the whole name.
+    /// Name of the authority that signed it: its common name, or else its distinguished name.
     pub issuer: String,
-    /// From when it is good, as Unix time.
+    /// Start of its validity, as Unix time in seconds.
     pub not_before: i64,
-    /// Until when the chain is good, as Unix time: its own end, or an intermediate one's if that is sooner.
+    /// End of the whole chain's validity, as Unix time in seconds: an intermediate certificate may end sooner.
     pub not_after: i64,
-    /// What handshakes take.
+    /// Chain and private key, in the form that rustls uses for handshakes.
     pub key: Arc<CertifiedKey>,
     /// SHA-256 of chain and key, to tell whether it has changed.
     pub digest: [u8; 32],
 }
 
 impl Certificate {
-    /// What people call it.
+    /// Its first name, for messages.
     pub fn name(&self) -> &str {
         self.names.first().map_or("(no name)", String::as_str)
     }
 
-    /// How long it is good; zero once it isn't.
+    /// Time until it expires; zero once it has.
     pub fn left(&self, now: SystemTime) -> Duration {
         let seconds = self.not_after.saturating_sub(clock::unix_seconds(now));
         Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
     }
 
-    /// Until when, in RFC 3339.
+    /// Time at which it expires, in RFC 3339.
     pub fn expires(&self) -> String {
         date(self.not_after)
     }
@@ -53,13 +53,13 @@ impl Certificate {
     /// Reads and judges a chain and its key.
     ///
     /// # Errors
-    /// What is wrong, with the file that it is about.
+    /// What is wrong, with the file that it concerns.
     pub fn load(files: &CertificateFiles, now: SystemTime) -> Result<Self, TlsFileError> {
         Self::read(files, Some(now))
     }
 
-    /// The same, whether or not it is valid now: for ordering the next one, an expired certificate is better than
-    /// none.
+    /// Reads a chain and its key without looking at the dates. Until the next certificate is issued, an expired one is
+    /// better than none.
     ///
     /// # Errors
     /// As [`Certificate::load`].
@@ -75,7 +75,7 @@ impl Certificate {
         let mut digest = Vec::new();
         chain.iter().for_each(|der| digest.extend_from_slice(der));
         digest.extend_from_slice(key.secret_der());
-        let digest = super::digest_file(&digest);
+        let digest = super::sha256(&digest);
 
         let provider = rustls::crypto::ring::default_provider();
         let key = provider
@@ -90,13 +90,13 @@ impl Certificate {
             })?;
         let parsed = parse_all(files, &chain)?;
         if let Some(public) = key.public_key() {
-            belongs(files, &parsed, &public)?;
+            check_key_belongs(files, &parsed, &public)?;
         }
-        in_order(files, &parsed)?;
-        let not_after = valid(files, &parsed, now)?;
-        let names = parsed.first().map(names).unwrap_or_default();
+        check_chain_order(files, &parsed)?;
+        let not_after = check_validity(files, &parsed, now)?;
+        let names = parsed.first().map(dns_names).unwrap_or_default();
         let first = parsed.first();
-        let issuer = first.map(issuer).unwrap_or_default();
+        let issuer = first.map(issuer_name).unwrap_or_default();
         let not_before = first.map_or(0, |first| first.validity().not_before.timestamp());
         drop(parsed);
         Ok(Self {
@@ -111,8 +111,8 @@ impl Certificate {
     }
 }
 
-/// Who has signed a certificate.
-fn issuer(certificate: &X509Certificate<'_>) -> String {
+/// Name of the authority that signed a certificate.
+fn issuer_name(certificate: &X509Certificate<'_>) -> String {
     let issuer = certificate.issuer();
     let common = issuer
         .iter_common_name()
@@ -123,9 +123,9 @@ fn issuer(certificate: &X509Certificate<'_>) -> String {
     }
 }
 
-/// A Unix time in RFC 3339.
+/// Formats a Unix time, in seconds, as RFC 3339 does.
 pub fn date(seconds: i64) -> String {
-    // The formatter knows years up to 9999, and so do certificates.
+    // The formatter takes years up to 9999, and certificates have no later ones.
     let seconds = u64::try_from(seconds).unwrap_or(0).min(253_402_300_799);
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
@@ -148,8 +148,8 @@ fn parse_all<'a>(
     chain.iter().enumerate().map(parse).collect()
 }
 
-/// The key must be the first certificate's.
-fn belongs(
+/// Checks that the key is that of the chain's first certificate.
+fn check_key_belongs(
     files: &CertificateFiles,
     chain: &[X509Certificate<'_>],
     public: &[u8],
@@ -175,9 +175,12 @@ fn belongs(
     }
 }
 
-/// Each certificate must have been signed by the next one (RFC 5246, section 7.4.2; RFC 8446 asks for no order, and
-/// many clients do).
-fn in_order(files: &CertificateFiles, chain: &[X509Certificate<'_>]) -> Result<(), TlsFileError> {
+/// Checks that each certificate was signed by the next one. RFC 5246, section 7.4.2, demands this order; RFC 8446 does
+/// not, but many clients still need it.
+fn check_chain_order(
+    files: &CertificateFiles,
+    chain: &[X509Certificate<'_>],
+) -> Result<(), TlsFileError> {
     for (n, pair) in chain.windows(2).enumerate() {
         let [one, next] = pair else { continue };
         if one.issuer().as_raw() != next.subject().as_raw() {
@@ -196,8 +199,8 @@ fn in_order(files: &CertificateFiles, chain: &[X509Certificate<'_>]) -> Result<(
     Ok(())
 }
 
-/// Until when all of it is good.
-fn valid(
+/// Checks that all certificates are valid at `now` (`None`: skips that), and returns the first end of their validity.
+fn check_validity(
     files: &CertificateFiles,
     chain: &[X509Certificate<'_>],
     now: Option<SystemTime>,
@@ -228,8 +231,8 @@ fn valid(
     Ok(end)
 }
 
-/// The DNS names of a certificate (RFC 6125): the subject's common name counts where there is no alternative name.
-fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+/// Names of a certificate (RFC 6125): the subject's common name counts only where there are no alternative names.
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     if let Some(extension) = alternative {
         let names = extension.value.general_names.iter();

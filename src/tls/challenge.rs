@@ -1,5 +1,6 @@
-//! What certificate authorities are answered that want to see whose a name is (ACME, RFC 8555): a text over HTTP, or a
-//! certificate in a handshake of its own kind (RFC 8737). Which challenges there are, `acme` says; here they are looked up.
+//! Answers to certificate authorities that check who controls a name (ACME, RFC 8555): a text over HTTP, or a
+//! certificate in a TLS handshake of its own kind (RFC 8737). `acme` sets the open challenges; listeners look them up
+//! here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,25 +10,25 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
-/// The protocol that only an authority offers by ALPN (RFC 8737, section 3).
+/// ALPN protocol that only a certificate authority offers (RFC 8737, section 3).
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
 
-/// Where an authority looks for its token (RFC 8555, section 8.3).
+/// Path below which an authority asks for its token (RFC 8555, section 8.3).
 pub const CHALLENGE_PATH: &[u8] = b"/.well-known/acme-challenge/";
 
 /// The challenges that are open now.
 #[derive(Debug, Default, Clone)]
 pub struct OpenChallenges {
-    /// What is answered over HTTP, by token.
+    /// Answer over HTTP, by token.
     pub http: HashMap<String, String>,
-    /// What handshakes get, by name.
+    /// Configuration for the authority's handshake, by name in lower case.
     pub tls: HashMap<String, Arc<ServerConfig>>,
 }
 
-/// Answers to authorities.
+/// Holder of the open challenges, shared by all listeners.
 #[derive(Debug, Default)]
 pub struct ChallengeAnswers {
-    /// A configuration asks for certificates.
+    /// Whether the configuration orders any certificate.
     is_wanted: AtomicBool,
     open: ArcSwap<OpenChallenges>,
 }
@@ -39,34 +40,34 @@ impl ChallengeAnswers {
         self.is_wanted.load(Ordering::Relaxed)
     }
 
-    /// A configuration asks for certificates, or no longer does.
+    /// Records whether the configuration orders any certificate.
     pub fn set_wanted(&self, is_wanted: bool) {
         self.is_wanted.store(is_wanted, Ordering::Relaxed);
     }
 
-    /// These challenges are open now, and no others.
+    /// Replaces all open challenges by these.
     pub fn set(&self, open: OpenChallenges) {
         self.open.store(Arc::new(open));
     }
 
-    /// Those that are open.
+    /// All open challenges.
     pub fn open(&self) -> Arc<OpenChallenges> {
         self.open.load_full()
     }
 
-    /// Whether a handshake may be an authority's.
+    /// Whether the next handshake could be an authority's.
     pub fn has_tls(&self) -> bool {
         self.is_wanted() && !self.open.load().tls.is_empty()
     }
 
-    /// What the path of a request is answered, if it asks for an open challenge. Any other is the app's, which may have an
-    /// ACME client of its own.
+    /// Answer to a request for this path, if it asks for an open challenge. Other paths are left to the app, which may
+    /// have an ACME client of its own.
     pub fn http(&self, path: &[u8]) -> Option<String> {
         let token = std::str::from_utf8(path.strip_prefix(CHALLENGE_PATH)?).ok()?;
         self.open.load().http.get(token).cloned()
     }
 
-    /// What a handshake is to be done with, if it is an authority's: it offers nothing but this protocol.
+    /// Configuration for a handshake, if it is an authority's: those offer this one protocol and nothing else.
     pub fn tls(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
         let mut offered = hello.alpn()?;
         if offered.next() != Some(ACME_TLS) || offered.next().is_some() {

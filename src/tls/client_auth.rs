@@ -1,4 +1,4 @@
-//! Clients' certificates: which authorities may have signed them, and what the app learns of them.
+//! Clients' certificates: which authorities may have signed them, and the header fields that tell the app about them.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -20,23 +20,23 @@ use super::{TlsFileError, pem};
 use crate::config::ClientAuth;
 use crate::rt::clock;
 
-/// Room for the alternative names in the header; further ones are left out, whole.
+/// Most bytes of alternative names in the header; names that don't fit are left out as a whole.
 const MAX_NAMES: usize = 4096;
 
-/// What a file says of revoked certificates.
+/// Content of a file of revocation lists.
 #[derive(Debug)]
 pub struct RevocationLists {
     /// The lists.
     pub lists: Vec<CertificateRevocationListDer<'static>>,
-    /// One of them is out of date: an authority has a newer one by now.
+    /// Set if one of the lists is out of date: its authority has published a newer one by now.
     pub outdated: Option<TlsFileError>,
 }
 
-/// Reads a file of revocation lists. One that is out of date still says who is revoked: it must not keep a
-/// certificate from being renewed, nor lock all clients out.
+/// Reads a file of revocation lists. A list that is out of date is still used: it still names revoked certificates, and
+/// an error would lock out all clients, or keep a new certificate from being loaded.
 ///
 /// # Errors
-/// It can't be read, has none in it, or one that is damaged.
+/// The file can't be read, holds no list, or holds a damaged one.
 pub fn revoked(file: &Path, now: SystemTime) -> Result<RevocationLists, TlsFileError> {
     let lists = pem::revocation_lists(file, &pem::read(file)?)?;
     let mut outdated = None;
@@ -60,8 +60,8 @@ pub fn revoked(file: &Path, now: SystemTime) -> Result<RevocationLists, TlsFileE
     Ok(RevocationLists { lists, outdated })
 }
 
-/// Who may connect, from the text of a file of certificate authorities. With lists of revoked certificates, there has
-/// to be one of each authority in a client's chain: a client whose revocation status is unknown is refused.
+/// Makes the verifier of clients' certificates from the text of a file of certificate authorities. With revocation
+/// lists, every authority in a client's chain needs one: a client whose revocation status is unknown is refused.
 ///
 /// # Errors
 /// None of the certificates is valid now, or the file can't be used.
@@ -106,8 +106,8 @@ pub fn verifier(
     })
 }
 
-/// The header fields that tell the app of a client's certificate, each with its line end. Nothing in them can break a
-/// line: what is not printable ASCII is escaped.
+/// Header fields that tell the app about a client's certificate, each with its line end. Nothing in them can break a
+/// line: everything but printable ASCII is escaped.
 pub fn identity(der: &CertificateDer<'_>) -> Option<Arc<str>> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let mut out = String::new();
@@ -120,14 +120,14 @@ pub fn identity(der: &CertificateDer<'_>) -> Option<Arc<str>> {
         let _ = write!(out, "X-Client-Cert-San: {names}\r\n");
     }
     out.push_str("X-Client-Cert-Fingerprint: ");
-    for byte in super::digest_file(der) {
+    for byte in super::sha256(der) {
         let _ = write!(out, "{byte:02x}");
     }
     out.push_str("\r\n");
     Some(out.into())
 }
 
-/// `DNS:a.example,URI:spiffe://b`, in the certificate's order.
+/// Alternative names, such as `DNS:a.example,URI:spiffe://b`, in the certificate's order.
 fn alternative_names(certificate: &X509Certificate<'_>) -> String {
     let mut out = String::new();
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
@@ -135,9 +135,9 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> String {
     };
     for name in &extension.value.general_names {
         let (kind, text) = match name {
-            GeneralName::DNSName(name) => ("DNS", escaped(name)),
-            GeneralName::URI(uri) => ("URI", escaped(uri)),
-            GeneralName::RFC822Name(mail) => ("email", escaped(mail)),
+            GeneralName::DNSName(name) => ("DNS", escape_text(name)),
+            GeneralName::URI(uri) => ("URI", escape_text(uri)),
+            GeneralName::RFC822Name(mail) => ("email", escape_text(mail)),
             GeneralName::IPAddress(bytes) => match address(bytes) {
                 Some(address) => ("IP", address),
                 None => continue,
@@ -153,7 +153,7 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> String {
     out
 }
 
-/// An address as certificates have it: 4 or 16 bytes.
+/// Formats an IP address as certificates encode it: 4 or 16 bytes.
 pub(super) fn address(bytes: &[u8]) -> Option<String> {
     let address = match bytes.len() {
         4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
@@ -163,7 +163,7 @@ pub(super) fn address(bytes: &[u8]) -> Option<String> {
     Some(address.to_string())
 }
 
-/// A name as RFC 4514 writes it: the most specific part first.
+/// Formats a name as RFC 4514 does: the most specific part first.
 pub(super) fn distinguished_name(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let mut out = String::new();
@@ -184,8 +184,8 @@ pub(super) fn distinguished_name(name: &X509Name<'_>) -> String {
                 other => other,
             };
             let value = match attribute.as_str() {
-                Ok(text) => escaped(text),
-                // Not text: RFC 4514, section 2.4, has it in hexadecimal.
+                Ok(text) => escape_text(text),
+                // A value that is no text: RFC 4514, section 2.4, wants it in hexadecimal.
                 Err(_) => attribute
                     .as_slice()
                     .iter()
@@ -201,8 +201,9 @@ pub(super) fn distinguished_name(name: &X509Name<'_>) -> String {
     out
 }
 
-/// RFC 4514, section 2.4: special characters after a backslash; what is not printable ASCII as `\` and two digits.
-fn escaped(text: &str) -> String {
+/// Escapes text as RFC 4514, section 2.4, does: special characters after a backslash, and everything but printable
+/// ASCII as `\` and two hexadecimal digits.
+fn escape_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let last = text.len().saturating_sub(1);
     for (n, byte) in text.bytes().enumerate() {
@@ -228,11 +229,11 @@ mod tests {
 
     #[test]
     fn nothing_in_a_name_breaks_a_line_or_a_list() {
-        assert_eq!(escaped("a\r\nX-Admin: 1"), "a\\0d\\0aX-Admin: 1");
-        assert_eq!(escaped("a,CN=root"), "a\\,CN=root");
-        assert_eq!(escaped(" ü# "), "\\20\\c3\\bc#\\20");
-        assert_eq!(escaped("#1"), "\\#1");
-        assert_eq!(escaped(""), "");
+        assert_eq!(escape_text("a\r\nX-Admin: 1"), "a\\0d\\0aX-Admin: 1");
+        assert_eq!(escape_text("a,CN=root"), "a\\,CN=root");
+        assert_eq!(escape_text(" ü# "), "\\20\\c3\\bc#\\20");
+        assert_eq!(escape_text("#1"), "\\#1");
+        assert_eq!(escape_text(""), "");
     }
 
     #[test]

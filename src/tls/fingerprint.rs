@@ -1,4 +1,5 @@
-//! Files that are checked again and again: whether they have changed, and whether a bad one was reported already.
+//! Change detection for files that are checked again and again. It also remembers whether a bad file was reported
+//! already.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -6,59 +7,60 @@ use std::time::{Duration, SystemTime};
 
 use crate::rt::clock;
 
-/// A file that changed so short a time ago may be in the middle of being written, and a second change may leave no trace
-/// in its times.
+/// Age below which a change is not final: the file may still be being written, and a second change within the
+/// resolution of its times would leave no trace.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// What tells one version of a file from another: number, size and time of the last change. The change time and not
-/// the modification time, which copying tools may set to any value.
+/// Identity of one version of a file: device, inode, size, and the time of its last status change (ctime). The
+/// modification time would not do, because copying tools may set it to any value. `None`: there is no file.
 pub type FileFingerprint = Option<(u64, u64, u64, i64, i64)>;
 
-/// Some files that belong together.
+/// Files that belong together, such as a certificate and its key.
 #[derive(Debug)]
 pub struct FileSet {
     paths: Vec<PathBuf>,
-    stamps: Vec<FileFingerprint>,
-    /// Look again though the stamps are the same.
+    fingerprints: Vec<FileFingerprint>,
+    /// Whether to read again even if the fingerprints stay the same.
     unsettled: bool,
-    /// What was wrong at the last look, and whether it was told.
+    /// What was wrong at the last check, and whether it was reported.
     failing: Option<(String, bool)>,
 }
 
 impl FileSet {
-    /// As they are now. They may have changed since they were read, so the first check always reports a change.
+    /// Takes the fingerprints of the files as they are now. They may have changed since they were read, so the first
+    /// check always reports a change.
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        let stamps = paths.iter().map(|path| fingerprint_file(path)).collect();
+        let fingerprints = paths.iter().map(|path| fingerprint_file(path)).collect();
         Self {
             paths,
-            stamps,
+            fingerprints,
             unsettled: true,
             failing: None,
         }
     }
 
-    /// Whether they are worth reading. May wait for the disk.
+    /// Whether the files may have changed since the last check. May wait for the disk.
     pub fn have_changed(&mut self) -> bool {
-        let stamps: Vec<_> = self
+        let fingerprints: Vec<_> = self
             .paths
             .iter()
             .map(|path| fingerprint_file(path))
             .collect();
-        if stamps == self.stamps && !self.unsettled {
+        if fingerprints == self.fingerprints && !self.unsettled {
             return false;
         }
-        self.stamps = stamps;
+        self.fingerprints = fingerprints;
         true
     }
 
-    /// They were read and are good. Says whether people were told that they are bad.
+    /// Records that the files were read and are good. Returns whether they had been reported as bad.
     pub fn are_good(&mut self) -> bool {
-        self.unsettled = is_fresh(&self.stamps, SystemTime::now());
+        self.unsettled = is_fresh(&self.fingerprints, SystemTime::now());
         matches!(self.failing.take(), Some((_, true)))
     }
 
-    /// They were read and are bad. Says whether people are to be told: a pair is seldom written in one step, and what is
-    /// wrong at one look only is none of their business.
+    /// Records that the files were read and are bad. Returns whether to report it: only at the second check in a row,
+    /// because a certificate and its key are seldom written in one step.
     pub fn are_bad(&mut self, why: String) -> bool {
         self.unsettled = true;
         match &mut self.failing {
@@ -71,9 +73,9 @@ impl FileSet {
     }
 }
 
-/// The version of a file that is there now; `None`: there is none. May wait for the disk.
+/// Fingerprint of the file as it is now. May wait for the disk.
 pub fn fingerprint_file(file: &Path) -> FileFingerprint {
-    // Follows links: Kubernetes and certbot change where they lead to.
+    // Symbolic links are followed: Kubernetes and certbot replace the link, and not the file.
     let data = std::fs::metadata(file).ok()?;
     Some((
         data.dev(),
@@ -84,10 +86,10 @@ pub fn fingerprint_file(file: &Path) -> FileFingerprint {
     ))
 }
 
-/// Whether one of them may have changed again without a trace in its times.
-pub fn is_fresh(stamps: &[FileFingerprint], now: SystemTime) -> bool {
+/// Whether a file changed so recently that a further change may leave no trace in its times.
+pub fn is_fresh(fingerprints: &[FileFingerprint], now: SystemTime) -> bool {
     let now = clock::since_1970(now);
-    stamps.iter().flatten().any(|(_, _, _, seconds, _)| {
+    fingerprints.iter().flatten().any(|(_, _, _, seconds, _)| {
         let changed = Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));
         changed + SETTLED > now
     })
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_bad_twice_is_told_once() {
+    fn files_that_stay_bad_are_reported_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let mut files = FileSet::new(vec![path.clone(), dir.path().join("missing")]);
@@ -114,7 +116,7 @@ mod tests {
         assert!(!files.are_bad("another".to_owned()));
         assert!(files.are_bad("another".to_owned()));
         assert!(files.are_good());
-        // It has only just been written.
+        // The file was written a moment ago, so it counts as fresh.
         assert!(files.have_changed());
     }
 }

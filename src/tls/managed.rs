@@ -1,29 +1,28 @@
-//! What is known of the certificates that lameduck orders itself, for people and monitors. `acme` writes it; the admin API
-//! and the metrics read it.
+//! State of the certificates that lameduck orders itself. `acme` writes it; the admin API and the metrics read it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-/// How it is with a certificate that is ordered and renewed by itself.
+/// State of a certificate that lameduck orders and renews itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManagedState {
-    /// It is good, and not due.
+    /// It is valid, and its renewal is not due.
     Good,
-    /// It is being ordered.
+    /// An order is under way.
     Ordering,
-    /// It is to be ordered, and has to wait: for another order, or another proxy.
+    /// An order is due, but waits for another order or another proxy.
     Waiting,
-    /// The last order has failed.
+    /// The last order failed.
     Failing,
 }
 
 impl ManagedState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 4] = [Self::Good, Self::Ordering, Self::Waiting, Self::Failing];
 
-    /// Its word in the API and in metrics.
+    /// Its name in the API and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -34,38 +33,38 @@ impl ManagedState {
     }
 }
 
-/// A certificate that is ordered and renewed by itself.
+/// A certificate that lameduck orders and renews itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagedStatus {
-    /// Its place; what is served has it as its file.
+    /// Path of its file; [`Certificate::file`](super::certificate::Certificate::file) is the same.
     pub file: PathBuf,
-    /// The names that it is to have.
+    /// Names that it is ordered for.
     pub names: Vec<String>,
-    /// The URL of the authority's directory.
+    /// URL of the authority's directory (RFC 8555, section 7.1.1).
     pub directory: String,
-    /// How it is.
+    /// Its state.
     pub state: ManagedState,
-    /// The next try to order it, as Unix time.
+    /// Time of the next order, as Unix time in seconds.
     pub next_order: Option<i64>,
-    /// What went wrong at the last try, if it did.
+    /// Error of the last order, if it failed.
     pub last_error: Option<String>,
-    /// Tries in a row that have failed.
+    /// Number of failed orders in a row.
     pub failures: u32,
-    /// Certificates that this process has ordered, and tries that have failed.
+    /// Orders of this process: how many succeeded, and how many failed.
     pub orders: (u64, u64),
 }
 
-/// All of them.
+/// State of all certificates that lameduck orders itself.
 #[derive(Debug, Default)]
 pub struct ManagedCertificates(ArcSwap<Vec<ManagedStatus>>);
 
 impl ManagedCertificates {
-    /// Replaces what is known.
+    /// Replaces the state of all of them.
     pub fn set(&self, all: Vec<ManagedStatus>) {
         self.0.store(Arc::new(all));
     }
 
-    /// What is known.
+    /// State of all of them.
     pub fn all(&self) -> Arc<Vec<ManagedStatus>> {
         self.0.load_full()
     }

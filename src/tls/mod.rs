@@ -1,12 +1,12 @@
 //! TLS on public listeners, and towards backends: rustls with the *ring* provider.
 //!
-//! Read [`server_files`] first: it turns the files of a `[listener.tls]` into what handshakes need, or into a list of what
-//! is wrong with them. [`pem`] reads the files, [`certificate`] judges a chain with its key, [`resolver`] chooses by
-//! the name that a client asks for, [`client_auth`] is about clients' certificates and what the app learns of them.
-//! [`server`] is a listener's TLS at run time: handshakes take what is newest, connections keep what they began with.
-//! [`challenge`] answers authorities that sign for us, [`managed`] says how those certificates are.
-//! [`fingerprint`] and [`watch`] notice changed files. [`stream`] is a connection, [`tickets`] lets
-//! clients resume one. [`upstream`] is TLS towards backends.
+//! Read [`server_files`] first: it turns the files of a `[listener.tls]` into what handshakes need, or into a list of
+//! what is wrong with them. [`pem`] reads the files, [`certificate`] checks a chain with its key, [`resolver`] chooses
+//! a certificate by the name that a client asks for, and [`client_auth`] is about clients' certificates. [`server`] is
+//! a listener's TLS at run time: a new handshake uses the newest files, an open connection keeps its own. [`challenge`]
+//! answers authorities (ACME), and [`managed`] has the state of the certificates that lameduck orders. [`fingerprint`]
+//! and [`watch`] notice changed files. [`stream`] is one connection, [`tickets`] lets clients resume sessions.
+//! [`upstream`] is TLS towards backends.
 
 pub mod certificate;
 pub mod challenge;
@@ -27,15 +27,15 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-/// What is wrong with a file.
+/// A problem with a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {why}; {remedy}", file.display())]
 pub struct TlsFileError {
-    /// Which one.
+    /// Path of the file.
     pub file: PathBuf,
     /// What is wrong with it.
     pub why: String,
-    /// What to do.
+    /// What the user can do.
     pub remedy: String,
 }
 
@@ -53,13 +53,13 @@ impl TlsFileError {
     }
 }
 
-/// The cryptography.
+/// Cryptography provider of all TLS in lameduck: *ring*.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// SHA-256.
-pub fn digest_file(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256 of these bytes.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().try_into().unwrap_or([0; 32])
 }

@@ -7,15 +7,15 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 
 use super::TlsFileError;
 
-/// More bytes than any chain or bundle has: a user who names a disk or `/dev/zero` gets an error.
-const MAX: u64 = 4 << 20;
+/// Most bytes that are read; no chain or bundle is longer. A user who names a disk or `/dev/zero` gets an error.
+const MAX_FILE_SIZE: u64 = 4 << 20;
 
-/// Reads a file of PEM.
+/// Reads a PEM file.
 ///
 /// # Errors
-/// It can't be read, or has nothing in it.
+/// The file can't be read, or is empty.
 pub fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
-    let bytes = crate::config::plain_file::read_file(path, MAX);
+    let bytes = crate::config::plain_file::read_file(path, MAX_FILE_SIZE);
     let bytes = bytes.map_err(|error| {
         use std::io::ErrorKind;
         let name = path.display();
@@ -29,7 +29,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
         };
         TlsFileError::new(path, crate::config::plain(&error), remedy)
     })?;
-    if bytes.len() as u64 > MAX {
+    if bytes.len() as u64 > MAX_FILE_SIZE {
         let remedy = "name a PEM file, as `openssl x509 -in FILE -noout -text` shows it";
         return Err(TlsFileError::new(path, "it is larger than 4 MiB", remedy));
     }
@@ -40,7 +40,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
     Ok(bytes)
 }
 
-fn damaged(path: &Path, error: &pem::Error) -> TlsFileError {
+fn damaged_error(path: &Path, error: &pem::Error) -> TlsFileError {
     let why = match error {
         pem::Error::MissingSectionEnd { .. } => {
             "it ends in the middle: an END line is missing".into()
@@ -52,20 +52,20 @@ fn damaged(path: &Path, error: &pem::Error) -> TlsFileError {
     TlsFileError::new(path, why, "write the file anew from where it came from")
 }
 
-/// The certificates in it, in order; at least one.
+/// Certificates in the file, in its order; at least one.
 ///
 /// # Errors
-/// There is none, or it is damaged.
+/// There is none, or one is damaged.
 pub fn certificates(
     path: &Path,
     bytes: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let mut all = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(bytes) {
-        all.push(certificate.map_err(|error| damaged(path, &error))?);
+        all.push(certificate.map_err(|error| damaged_error(path, &error))?);
     }
     if all.is_empty() {
-        let (why, remedy) = if has(bytes, b"PRIVATE KEY-----") {
+        let (why, remedy) = if contains_text(bytes, b"PRIVATE KEY-----") {
             let why = "there is a key in it, and no certificate";
             (
                 why,
@@ -83,16 +83,16 @@ pub fn certificates(
     Ok(all)
 }
 
-/// The revocation lists in it; at least one.
+/// Revocation lists in the file; at least one.
 ///
 /// # Errors
-/// There is none, or it is damaged.
+/// There is none, or one is damaged.
 pub fn revocation_lists(
     path: &Path,
     bytes: &[u8],
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFileError> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
-    let lists = lists.map_err(|error| damaged(path, &error))?;
+    let lists = lists.map_err(|error| damaged_error(path, &error))?;
     if lists.is_empty() {
         return Err(TlsFileError::new(
             path,
@@ -103,12 +103,13 @@ pub fn revocation_lists(
     Ok(lists)
 }
 
-/// The private key in it.
+/// Private key in the file.
 ///
 /// # Errors
-/// There is none, it is encrypted, or damaged.
+/// There is none, it is encrypted, or it is damaged.
 pub fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsFileError> {
-    if has(bytes, b"BEGIN ENCRYPTED PRIVATE KEY") || has(bytes, b"4,ENCRYPTED") {
+    if contains_text(bytes, b"BEGIN ENCRYPTED PRIVATE KEY") || contains_text(bytes, b"4,ENCRYPTED")
+    {
         return Err(TlsFileError::new(
             path,
             "the key is encrypted, and nobody is there to type its password",
@@ -116,20 +117,22 @@ pub fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsFileE
         ));
     }
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound if has(bytes, b"BEGIN CERTIFICATE") => TlsFileError::new(
-            path,
-            "there is a certificate in it, and no key",
-            "name the key's file here",
-        ),
+        pem::Error::NoItemsFound if contains_text(bytes, b"BEGIN CERTIFICATE") => {
+            TlsFileError::new(
+                path,
+                "there is a certificate in it, and no key",
+                "name the key's file here",
+            )
+        }
         pem::Error::NoItemsFound => TlsFileError::new(
             path,
             "there is no private key in it (no BEGIN PRIVATE KEY)",
             "write it as PEM: `openssl pkey -inform der -in FILE -out FILE.pem` converts DER",
         ),
-        other => damaged(path, &other),
+        other => damaged_error(path, &other),
     })
 }
 
-fn has(bytes: &[u8], text: &[u8]) -> bool {
+fn contains_text(bytes: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(bytes, text).is_some()
 }

@@ -1,4 +1,4 @@
-//! Which certificate a client gets.
+//! Choice of the certificate that a client gets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,17 +8,18 @@ use rustls::sign::CertifiedKey;
 
 use super::certificate::Certificate;
 
-/// Chooses by the name that the client asks for (SNI, RFC 6066 section 3), and among several with that name, by what it
-/// can verify.
+/// Chooses by the name that the client asks for (SNI, RFC 6066, section 3), and among several certificates for that
+/// name by the signature algorithms that the client can verify.
 #[derive(Debug)]
 pub struct CertificateResolver {
     names: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    /// In the order of the configuration: the first is for clients that ask for no name that we have.
+    /// In the order of the configuration. The first one is for clients that ask for no name, or for one that has no
+    /// certificate.
     all: Vec<Arc<CertifiedKey>>,
 }
 
 impl CertificateResolver {
-    /// A resolver of these certificates.
+    /// A resolver for these certificates.
     pub fn new(certificates: &[Certificate]) -> Self {
         let mut names: HashMap<String, Vec<_>> = HashMap::new();
         for certificate in certificates {
@@ -36,7 +37,8 @@ impl CertificateResolver {
         }
     }
 
-    /// Those for a name: its own, else the wildcard's, which stands for exactly one label (RFC 6125, section 6.4.3).
+    /// Certificates for a name: its own, or else those of a wildcard, which stands for exactly one label (RFC 6125,
+    /// section 6.4.3).
     fn of_name(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         self.names.get(&name).or_else(|| {
@@ -57,7 +59,7 @@ impl ResolvesServerCert for CertificateResolver {
         };
         match named {
             Some(keys) => first(keys),
-            // A client may be unable to verify the first one; then any other is as good.
+            // Without a matching name any certificate will do, preferably one that the client can verify.
             None => first(&self.all),
         }
     }

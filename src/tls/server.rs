@@ -1,4 +1,4 @@
-//! A listener's TLS at run time, and the set of them.
+//! A listener's TLS at run time, and the inventory of all listeners with TLS.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,19 +28,19 @@ struct WatchedListener {
     files: FileSet,
 }
 
-/// What became of a look at the files.
+/// Outcome of a check for changed files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// Nothing new.
+    /// Nothing has changed.
     Same,
-    /// New files are in use.
+    /// The files have changed, and the new ones are in use.
     Taken,
-    /// They are bad, which is logged now; the old ones stay in use.
+    /// The new files are bad. That was logged, and the old ones stay in use.
     Refused,
 }
 
 impl ServerTls {
-    /// TLS with this material.
+    /// TLS with these files.
     pub fn new(settings: ListenerTls, http2: bool, material: ServerFiles) -> Self {
         Self {
             current: ArcSwap::from_pointee(material),
@@ -48,19 +48,19 @@ impl ServerTls {
         }
     }
 
-    /// What handshakes take from now on.
+    /// Files that new handshakes use.
     pub fn current(&self) -> Arc<ServerFiles> {
         self.current.load_full()
     }
 
-    /// Takes another configuration. Connections keep what they began with.
+    /// Applies another configuration. Open connections keep their own.
     pub fn apply(&self, settings: ListenerTls, http2: bool, material: ServerFiles) {
         let mut watched = self.watched.lock();
         *watched = WatchedListener::new(settings, http2);
         self.current.store(Arc::new(material));
     }
 
-    /// Looks whether the files have changed, and takes them if they are good. May wait for the disk.
+    /// Checks whether the files have changed, and uses them if they are good. May wait for the disk.
     pub fn check_files(&self, address: &ListenAddress) -> ReloadOutcome {
         let mut watched = self.watched.lock();
         if !watched.files.have_changed() {
@@ -95,7 +95,7 @@ impl ServerTls {
     }
 }
 
-/// Several problems in one line, for the log.
+/// Joins several problems into one line, for the log.
 pub fn join_problems(problems: impl Iterator<Item = TlsFileError>) -> String {
     let all: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     all.join("; ")
@@ -117,22 +117,22 @@ impl WatchedListener {
     }
 }
 
-/// A certificate as people and monitors see it.
+/// A certificate in use, as the admin API and the metrics show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServedCertificate {
-    /// The listener.
+    /// Address of its listener.
     pub listener: ListenAddress,
     /// Names that it is for.
     pub names: Vec<String>,
-    /// Its file.
+    /// Path of its file.
     pub file: PathBuf,
-    /// Who has signed it.
+    /// Name of the authority that signed it.
     pub issuer: String,
-    /// Until when it is good, as Unix time.
+    /// Time at which it expires, as Unix time in seconds.
     pub not_after: i64,
-    /// The same in RFC 3339.
+    /// Time at which it expires, in RFC 3339.
     pub expires: String,
-    /// How long that is from now.
+    /// Time until it expires; zero once it has.
     pub left: Duration,
 }
 
@@ -140,21 +140,21 @@ pub struct ServedCertificate {
 #[derive(Default)]
 pub struct CertificateInventory {
     servers: Mutex<Vec<(ListenAddress, Arc<ServerTls>)>>,
-    /// What authorities are answered that sign for us.
+    /// Answers to authorities that issue our certificates.
     pub challenges: ChallengeAnswers,
-    /// Those that are ordered by themselves.
+    /// Certificates that lameduck orders itself.
     pub managed: ManagedCertificates,
     taken: AtomicU64,
     refused: AtomicU64,
 }
 
 impl CertificateInventory {
-    /// These are all.
+    /// Replaces the set of listeners with TLS.
     pub fn set(&self, servers: Vec<(ListenAddress, Arc<ServerTls>)>) {
         *self.servers.lock() = servers;
     }
 
-    /// Every certificate in use.
+    /// Every certificate in use, of all listeners.
     pub fn served(&self) -> Vec<ServedCertificate> {
         let now = SystemTime::now();
         let mut all = Vec::new();
@@ -178,7 +178,7 @@ impl CertificateInventory {
         all
     }
 
-    /// The certificates that a listener orders itself, as they are now.
+    /// State of the certificates that a listener orders itself.
     pub fn managed_by(&self, listener: &ListenAddress) -> Vec<ManagedStatus> {
         let servers = self.servers.lock().clone();
         let of_it = servers.iter().filter(|(address, _)| address == listener);
@@ -190,7 +190,7 @@ impl CertificateInventory {
         of_it.cloned().collect()
     }
 
-    /// Checks every file for changes. May wait for the disk.
+    /// Checks the files of all listeners for changes. May wait for the disk.
     pub fn check_all_files(&self) {
         let servers = self.servers.lock().clone();
         for (address, server) in servers {
@@ -199,21 +199,21 @@ impl CertificateInventory {
     }
 
     /// Counts the outcome of a check.
-    pub fn count_outcome(&self, look: ReloadOutcome) {
-        match look {
+    pub fn count_outcome(&self, outcome: ReloadOutcome) {
+        match outcome {
             ReloadOutcome::Same => {}
             ReloadOutcome::Taken => drop(self.taken.fetch_add(1, Ordering::Relaxed)),
             ReloadOutcome::Refused => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
         }
     }
 
-    /// How often changed files were taken, and refused.
+    /// Number of times that changed files were taken into use, and were refused.
     pub fn reload_counts(&self) -> (u64, u64) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (read(&self.taken), read(&self.refused))
     }
 
-    /// Whether there is any.
+    /// Whether no listener has TLS.
     pub fn is_empty(&self) -> bool {
         self.servers.lock().is_empty()
     }

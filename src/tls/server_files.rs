@@ -1,4 +1,4 @@
-//! What the handshakes of a listener need, made from its files.
+//! What a listener's handshakes need, made from its files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,55 +13,55 @@ use super::tickets::{HandedTickets, TicketKeys};
 use super::{TlsFileError, client_auth, pem};
 use crate::config::{CertificateFiles, ClientAuth, ListenerTls, ManagedCertificate, TlsVersion};
 
-/// Sessions of TLS 1.2 clients without tickets that are remembered.
+/// Most TLS 1.2 sessions that are remembered for clients without session tickets.
 const SESSIONS: usize = 4096;
 
-/// HTTP/2 over TLS (RFC 9113, section 3.2).
+/// ALPN protocol of HTTP/2 over TLS (RFC 9113, section 3.2).
 pub const H2: &[u8] = b"h2";
 
-/// Part of the configuration that a problem is about.
+/// Part of the configuration that a problem concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsConfigPart {
-    /// A certificate or its key, by its place.
+    /// A certificate or its key, by its index in the configuration.
     Certificate(usize),
-    /// The certificate authorities of clients.
+    /// Certificate authorities of clients.
     ClientCa,
-    /// The revocation lists of clients' certificates.
+    /// Revocation lists of clients' certificates.
     ClientCrl,
     /// TLS as a whole.
     Whole,
 }
 
-/// What lets clients resume. It goes on from one set of files to the next, but not past a change of the clients that
-/// may connect: a resumed session is not asked for its certificate again.
+/// Keys and sessions with which clients resume. They outlive a change of certificates, but not a change of which
+/// clients may connect: a resumed session is not asked for its certificate again.
 #[derive(Clone)]
 struct Tickets {
     ticketer: Arc<TicketKeys>,
     sessions: Arc<dyn StoresServerSessions>,
-    /// What the sessions were let in by.
+    /// Digest of the rules for clients' certificates under which the sessions were admitted.
     admission: [u8; 32],
 }
 
 /// Everything for the handshakes of a listener.
 pub struct ServerFiles {
-    /// For rustls.
+    /// Configuration for rustls.
     pub config: Arc<ServerConfig>,
-    /// What is served.
+    /// Certificates that are served.
     pub certificates: Vec<Certificate>,
-    /// The files of those that lameduck orders itself, there or not.
+    /// Paths of the certificates that lameduck orders itself, whether the files exist or not.
     pub managed: Vec<PathBuf>,
-    /// A revocation list that is out of date.
+    /// Set if a revocation list is out of date.
     pub outdated: Option<TlsFileError>,
-    /// Tells whether two are the same.
+    /// Digest of all settings and files: two with the same digest are the same.
     pub digest: [u8; 32],
     tickets: Tickets,
 }
 
 impl ServerFiles {
-    /// Reads the files of a listener. `before`: what it had until now.
+    /// Reads the files of a listener. `before` is what the listener had until now, if anything.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// Every problem that was found.
     pub fn load(
         settings: &ListenerTls,
         http2: bool,
@@ -116,10 +116,10 @@ impl ServerFiles {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let admission = super::digest_file(&admission);
+        let admission = super::sha256(&admission);
         let tickets = match before.filter(|before| before.tickets.admission == admission) {
             Some(before) => before.tickets.clone(),
-            None => Tickets::new(admission).map_err(|why| whole(settings, why))?,
+            None => Tickets::new(admission).map_err(|why| whole_problem(settings, why))?,
         };
         let versions: &[_] = match settings.min_version {
             TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -127,19 +127,19 @@ impl ServerFiles {
         };
         let builder = ServerConfig::builder_with_provider(super::provider())
             .with_protocol_versions(versions)
-            .map_err(|error| whole(settings, error.to_string()))?;
+            .map_err(|error| whole_problem(settings, error.to_string()))?;
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
         let mut config =
             builder.with_cert_resolver(Arc::new(CertificateResolver::new(&certificates)));
-        // Of the suites that both know, ours comes first: a client's list may begin with a weaker one. A phone without
-        // AES in hardware would rather have ChaCha20; it gets AES all the same, and is a little slower.
+        // Our order of cipher suites decides, because a client's list may begin with a weaker one. A phone without AES
+        // in hardware would prefer ChaCha20; it gets AES, and is a little slower.
         config.ignore_client_order = true;
         config.ticketer = tickets.ticketer.clone();
         config.session_storage = tickets.sessions.clone();
-        config.alpn_protocols = protocols(http2);
+        config.alpn_protocols = alpn_protocols(http2);
         let mut digest = admission.to_vec();
         digest.push(u8::from(http2));
         for certificate in &certificates {
@@ -154,14 +154,14 @@ impl ServerFiles {
                 .map(|own| own.file.clone())
                 .collect(),
             outdated,
-            digest: super::digest_file(&digest),
+            digest: super::sha256(&digest),
             tickets,
         })
     }
 }
 
 impl ServerFiles {
-    /// What lets clients resume, for the process that takes over.
+    /// Ticket keys, for the process that takes over.
     pub fn hand_tickets(&self) -> HandedTickets {
         HandedTickets {
             admission: self.tickets.admission,
@@ -169,7 +169,8 @@ impl ServerFiles {
         }
     }
 
-    /// Lets clients resume that the process before this one has admitted by the same rules.
+    /// Takes the ticket keys of the process before this one, so that its clients can resume; only those that it
+    /// admitted by the same rules.
     pub fn adopt_tickets(&self, handed: &[HandedTickets]) {
         let same = |handed: &&HandedTickets| handed.admission == self.tickets.admission;
         if let Some(handed) = handed.iter().find(same) {
@@ -188,8 +189,9 @@ impl Tickets {
     }
 }
 
-/// A certificate that lameduck orders itself: what is on the disk if that is good, else what is served until now, else one
-/// that has expired. None at all is no fault: it has yet to be issued, and handshakes are refused until then.
+/// Loads a certificate that lameduck orders itself: the file if it is good, or else the certificate served until now,
+/// or else an expired one. That there is none yet is no error: it has to be issued first, and handshakes are refused
+/// until then.
 fn load_managed(
     managed: &ManagedCertificate,
     served: &[Certificate],
@@ -208,8 +210,8 @@ fn load_managed(
         .or_else(|| Certificate::load_expired(&files).ok())
 }
 
-/// No file is to blame; the first stands for all of them.
-fn whole(settings: &ListenerTls, why: String) -> Vec<(TlsConfigPart, TlsFileError)> {
+/// Reports a problem that concerns no single file, by the name of the first one.
+fn whole_problem(settings: &ListenerTls, why: String) -> Vec<(TlsConfigPart, TlsFileError)> {
     let file = settings
         .certificates
         .first()
@@ -218,8 +220,8 @@ fn whole(settings: &ListenerTls, why: String) -> Vec<(TlsConfigPart, TlsFileErro
     vec![(TlsConfigPart::Whole, problem)]
 }
 
-/// What is offered by ALPN (RFC 7301), best first.
-fn protocols(http2: bool) -> Vec<Vec<u8>> {
+/// Protocols that are offered by ALPN (RFC 7301), the preferred one first.
+fn alpn_protocols(http2: bool) -> Vec<Vec<u8>> {
     let mut all = vec![b"http/1.1".to_vec()];
     if http2 {
         all.insert(0, H2.to_vec());

@@ -1,4 +1,4 @@
-//! A connection with TLS, as the rest of the proxy takes it; and what stands below it.
+//! A client's connection over TLS, and the stream below it.
 
 use std::io;
 use std::pin::Pin;
@@ -11,46 +11,46 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::net::stream::{ReplayedBytes, stands_on, writes_to};
 use crate::rt::coop::FairQueue;
 
-/// The first read takes so much: a whole ClientHello, mostly.
-const FIRST: usize = 2048;
+/// Bytes of the first read; enough for most ClientHello messages.
+const FIRST_READ: usize = 2048;
 
-/// The first byte of a handshake's record (RFC 8446, section 5.1).
-const HANDSHAKE: u8 = 22;
+/// Type of the TLS record that carries handshake messages (RFC 8446, section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
 
-/// What TLS stands on: a stream whose first bytes have been looked at.
+/// The stream below TLS. Its first bytes can be looked at before TLS reads them.
 #[derive(Debug)]
 pub struct PeekedStream {
     io: Stream,
-    /// Looked at, and not yet taken.
+    /// Bytes that were looked at, and that TLS has yet to read.
     first: ReplayedBytes,
-    records: Records,
-    /// While it shakes hands: what is read of it then costs a lot.
+    records: RecordTracker,
+    /// Turn-taking among handshakes, while this one lasts: each message then costs much CPU time.
     turns: Option<Box<FairQueue>>,
 }
 
 impl PeekedStream {
-    /// Nothing has been read of it.
+    /// A stream of which nothing was read.
     pub fn new(io: Stream) -> Self {
         Self {
             io,
             first: ReplayedBytes::default(),
-            records: Records::default(),
+            records: RecordTracker::default(),
             turns: Some(Box::default()),
         }
     }
 
-    /// The stream, without what was read of it.
+    /// The stream below, without the bytes that were read already.
     pub fn into_inner(self) -> Stream {
         self.io
     }
 
-    /// Waits for the client's first bytes, and says whether TLS can begin so.
+    /// Waits for the client's first bytes, and says whether they can begin a TLS handshake.
     ///
     /// # Errors
-    /// It has gone.
+    /// The client has closed the connection.
     pub fn poll_begins_tls(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.first.left().is_empty() {
-            let mut first = vec![0; FIRST];
+            let mut first = vec![0; FIRST_READ];
             let mut buffer = ReadBuf::new(&mut first);
             ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buffer))?;
             let count = buffer.filled().len();
@@ -59,7 +59,7 @@ impl PeekedStream {
         }
         Poll::Ready(match self.first.left().first() {
             None => Err(io::ErrorKind::UnexpectedEof.into()),
-            Some(first) => Ok(*first == HANDSHAKE),
+            Some(first) => Ok(*first == HANDSHAKE_RECORD),
         })
     }
 }
@@ -87,17 +87,17 @@ impl AsyncRead for PeekedStream {
 
 writes_to!(PeekedStream, io);
 
-/// Where in the sequence of TLS records a stream is.
+/// Position of a stream within the sequence of TLS records.
 #[derive(Debug, Default)]
-struct Records {
+struct RecordTracker {
     header: [u8; 5],
-    /// How much of a header has come.
+    /// Bytes of the current header that have arrived.
     have: usize,
-    /// How much of the record is still to come.
+    /// Bytes of the current record that have yet to arrive.
     left: usize,
 }
 
-impl Records {
+impl RecordTracker {
     fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.left > 0 {
@@ -122,50 +122,50 @@ impl Records {
     }
 }
 
-/// What the session keeps at first of what the client has yet to take, in bytes: a record.
-const LITTLE: usize = 16 * 1024;
+/// Most bytes that the session buffers for a client that has read little so far: one record.
+const SMALL_BUFFER: usize = 16 * 1024;
 
-/// And what it keeps once the client has taken [`ENOUGH`]: four records go out in one piece then.
-const MUCH: usize = 64 * 1024;
+/// Most bytes that it buffers once the client has taken [`READING_CLIENT`]: four records then leave in one write.
+const LARGE_BUFFER: usize = 64 * 1024;
 
-/// A client that has taken so much reads.
-const ENOUGH: usize = 256 * 1024;
+/// Bytes after which a client is known to read.
+const READING_CLIENT: usize = 256 * 1024;
 
-/// A client's connection with TLS. Its descriptor is the connection's own: what is asked of the kernel, and a reset,
-/// are about the connection. What is counted there is TLS records, a little more than what they carry.
+/// A client's connection over TLS. Its descriptor is that of the connection below. So a reset, and what the kernel is
+/// asked, concern that connection, and its byte counts include the overhead of TLS records.
 #[derive(Debug)]
 pub struct ClientTlsStream {
     inner: tokio_rustls::server::TlsStream<PeekedStream>,
-    /// What the client has taken, up to [`ENOUGH`].
+    /// Bytes that the client has taken, counted up to [`READING_CLIENT`].
     taken: usize,
 }
 
 impl ClientTlsStream {
-    /// A connection after its handshake.
+    /// A connection whose handshake is complete.
     pub fn new(mut inner: tokio_rustls::server::TlsStream<PeekedStream>) -> Self {
         let (raw, session) = inner.get_mut();
         raw.turns = None;
-        session.set_buffer_limit(Some(LITTLE));
+        session.set_buffer_limit(Some(SMALL_BUFFER));
         Self { inner, taken: 0 }
     }
 
-    /// The session.
+    /// The rustls session.
     pub fn session(&self) -> &ServerConnection {
         self.inner.get_ref().1
     }
 
-    /// More was taken: a client that reads gets more at a time.
-    fn took(&mut self, count: usize) {
-        if self.taken < ENOUGH {
+    /// Counts bytes that the client has taken; a client that reads gets a larger buffer.
+    fn count_taken(&mut self, count: usize) {
+        if self.taken < READING_CLIENT {
             self.taken += count;
-            if self.taken >= ENOUGH {
-                self.inner.get_mut().1.set_buffer_limit(Some(MUCH));
+            if self.taken >= READING_CLIENT {
+                self.inner.get_mut().1.set_buffer_limit(Some(LARGE_BUFFER));
             }
         }
     }
 
-    /// Whether part of a record has been read and not been decrypted yet: the kernel has nothing more, and yet
-    /// something is on its way.
+    /// Whether part of a TLS record was read and can't be decrypted yet. The kernel then has no unread bytes, and still
+    /// there is data on its way.
     pub fn is_within_record(&self) -> bool {
         self.raw().records.is_within()
     }
@@ -182,14 +182,14 @@ impl AsyncRead for ClientTlsStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if buffer.remaining() == 0 {
-            // Whether the client is still there, the connection below knows (see `crate::net::stream`).
+            // The connection below knows whether the client is still there (see `crate::net::stream`).
             return Pin::new(&mut *self.inner.get_mut().0.io).poll_read(cx, buffer);
         }
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
-writes_to!(ClientTlsStream, inner, took);
+writes_to!(ClientTlsStream, inner, count_taken);
 stands_on!(ClientTlsStream, |this| this.raw().io);
 
 #[cfg(test)]
@@ -204,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// What lies between the two: as good as nothing.
+    /// Bytes that fit between the two ends: almost none.
     const WIRE: usize = 1024;
 
     /// Both ends of a connection after its handshake.
@@ -238,9 +238,9 @@ mod tests {
         (ClientTlsStream::new(server.unwrap()), client.unwrap())
     }
 
-    /// Writes until no more is taken; how much that was.
+    /// Writes until nothing more is taken, and returns how many bytes were.
     async fn fill(stream: &mut ClientTlsStream) -> usize {
-        let bytes = vec![7; 2 * MUCH];
+        let bytes = vec![7; 2 * LARGE_BUFFER];
         let mut taken = 0;
         poll_fn(|cx| {
             while let Poll::Ready(count) = Pin::new(&mut *stream).poll_write(cx, &bytes) {
@@ -256,9 +256,9 @@ mod tests {
         let (mut server, mut client) = pair().await;
         let overhead = WIRE + 512;
         let mut kept = fill(&mut server).await;
-        assert!(kept <= LITTLE + overhead, "{kept}");
+        assert!(kept <= SMALL_BUFFER + overhead, "{kept}");
         let mut read = 0;
-        while read < ENOUGH {
+        while read < READING_CLIENT {
             let mut bytes = vec![0; kept];
             let (flushed, taken) = tokio::join!(server.flush(), client.read_exact(&mut bytes));
             flushed.unwrap();
@@ -266,14 +266,17 @@ mod tests {
             read += kept;
             kept = fill(&mut server).await;
         }
-        assert!((2 * LITTLE..=MUCH + overhead).contains(&kept), "{kept}");
+        assert!(
+            (2 * SMALL_BUFFER..=LARGE_BUFFER + overhead).contains(&kept),
+            "{kept}"
+        );
     }
 
     #[test]
     fn records_are_followed_however_they_are_cut() {
         let text = [&[23, 3, 3, 0, 4][..], b"abcd", &[23, 3, 3, 1, 0], &[7; 256]].concat();
         for piece in 1..text.len() {
-            let mut records = Records::default();
+            let mut records = RecordTracker::default();
             let mut fed = 0;
             for part in text.chunks(piece) {
                 records.feed(part);

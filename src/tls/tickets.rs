@@ -1,5 +1,5 @@
-//! The keys of session tickets (RFC 5077, section 4): made here, changed every six hours, and handed to the process that takes
-//! over, so that clients go on resuming.
+//! Keys of session tickets (RFC 5077, section 4): made here, changed every six hours, and handed to the process that
+//! takes over, so that clients can still resume their sessions.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,41 +12,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::rt::clock;
 
-/// A key encrypts for this long…
-const FRESH: Duration = Duration::from_secs(6 * 3600);
-/// …and decrypts for as long again.
-const GOOD: Duration = Duration::from_secs(12 * 3600);
-/// Bytes of a key's name, in front of its tickets.
-const NAME: usize = 16;
+/// How long a key encrypts new tickets.
+const ENCRYPTS_FOR: Duration = Duration::from_secs(6 * 3600);
+/// How long after its start a key still decrypts tickets.
+const DECRYPTS_FOR: Duration = Duration::from_secs(12 * 3600);
+/// Length of a key's name in bytes; every ticket begins with it.
+const NAME_LENGTH: usize = 16;
 
-/// The keys of one listener's tickets, the newest first.
+/// Keys of one listener's tickets, the newest first.
 pub struct TicketKeys(Mutex<Vec<TicketKey>>);
 
 struct TicketKey {
-    name: [u8; NAME],
+    name: [u8; NAME_LENGTH],
     secret: [u8; 32],
     key: LessSafeKey,
-    /// Since when, by the wall clock: another process has to know it.
+    /// Time when it was made, by the wall clock, because another process has to understand it.
     since: SystemTime,
 }
 
-/// A listener's keys, on their way to another process.
+/// A listener's keys, in the form in which another process receives them.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedTickets {
-    /// What its sessions were let in by: where that is another now, they don't resume.
+    /// Digest of the rules for clients' certificates. Where the other process has different rules, these sessions can't
+    /// resume.
     pub admission: [u8; 32],
-    /// The newest first.
+    /// Keys, the newest first.
     pub keys: Vec<HandedTicketKey>,
 }
 
-/// One key.
+/// One key, in the form in which another process receives it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedTicketKey {
-    name: [u8; NAME],
+    name: [u8; NAME_LENGTH],
     secret: [u8; 32],
-    /// Unix time, in seconds.
+    /// Time when it was made, as Unix time in seconds.
     since: u64,
 }
 
@@ -59,15 +60,15 @@ impl std::fmt::Debug for HandedTickets {
 }
 
 impl TicketKey {
-    fn make(now: SystemTime) -> Option<Self> {
+    fn generate(now: SystemTime) -> Option<Self> {
         let random = SystemRandom::new();
-        let (mut name, mut secret) = ([0; NAME], [0; 32]);
+        let (mut name, mut secret) = ([0; NAME_LENGTH], [0; 32]);
         random.fill(&mut name).ok()?;
         random.fill(&mut secret).ok()?;
         Self::of(name, secret, now)
     }
 
-    fn of(name: [u8; NAME], secret: [u8; 32], since: SystemTime) -> Option<Self> {
+    fn of(name: [u8; NAME_LENGTH], secret: [u8; 32], since: SystemTime) -> Option<Self> {
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &secret).ok()?);
         Some(Self {
             name,
@@ -83,17 +84,17 @@ impl TicketKey {
 }
 
 impl TicketKeys {
-    /// A first key.
+    /// A set with one new key.
     ///
     /// # Errors
     /// When the system has no random bytes.
     pub fn new() -> Result<Arc<Self>, String> {
-        let key = TicketKey::make(SystemTime::now());
+        let key = TicketKey::generate(SystemTime::now());
         let key = key.ok_or("the system has no random bytes for session tickets")?;
         Ok(Arc::new(Self(Mutex::new(vec![key]))))
     }
 
-    /// For the process that takes over.
+    /// Copies of the keys, for the process that takes over.
     pub fn hand(&self) -> Vec<HandedTicketKey> {
         let keys = self.0.lock();
         let handed = keys.iter().map(|key| HandedTicketKey {
@@ -104,7 +105,7 @@ impl TicketKeys {
         handed.collect()
     }
 
-    /// Goes on with the keys of the process before this one.
+    /// Replaces the keys by those of the process before this one.
     pub fn adopt(&self, handed: &[HandedTicketKey]) {
         let keys = handed.iter().filter_map(|key| {
             let since = UNIX_EPOCH.checked_add(Duration::from_secs(key.since))?;
@@ -118,11 +119,11 @@ impl TicketKeys {
 
     fn seal(&self, plain: &[u8], now: SystemTime) -> Option<Vec<u8>> {
         let mut keys = self.0.lock();
-        if keys.first().is_none_or(|key| key.age(now) >= FRESH)
-            && let Some(key) = TicketKey::make(now)
+        if keys.first().is_none_or(|key| key.age(now) >= ENCRYPTS_FOR)
+            && let Some(key) = TicketKey::generate(now)
         {
             keys.insert(0, key);
-            keys.retain(|key| key.age(now) < GOOD);
+            keys.retain(|key| key.age(now) < DECRYPTS_FOR);
         }
         let key = keys.first()?;
         let mut nonce = [0; NONCE_LEN];
@@ -137,11 +138,11 @@ impl TicketKeys {
     }
 
     fn open(&self, ticket: &[u8], now: SystemTime) -> Option<Vec<u8>> {
-        let (name, rest) = ticket.split_first_chunk::<NAME>()?;
+        let (name, rest) = ticket.split_first_chunk::<NAME_LENGTH>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         let keys = self.0.lock();
         let key = keys.iter().find(|key| key.name == *name)?;
-        if key.age(now) >= GOOD {
+        if key.age(now) >= DECRYPTS_FOR {
             return None;
         }
         let mut opened = sealed.to_vec();
@@ -165,7 +166,7 @@ impl ProducesTickets for TicketKeys {
     }
 
     fn lifetime(&self) -> u32 {
-        FRESH.as_secs() as u32
+        ENCRYPTS_FOR.as_secs() as u32
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
@@ -182,17 +183,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticket_of_the_process_before_is_opened_and_another_key_s_is_not() {
+    fn ticket_of_the_previous_process_is_opened_and_that_of_another_key_is_not() {
         let (old, new) = (TicketKeys::new().unwrap(), TicketKeys::new().unwrap());
         let ticket = old.encrypt(b"a session").unwrap();
         assert_eq!(new.decrypt(&ticket), None);
         new.adopt(&old.hand());
         assert_eq!(new.decrypt(&ticket).unwrap(), b"a session");
-        // And the other way round: both serve at once for a while.
+        // Both processes serve for a while, so the old one has to open tickets of the new one, too.
         let ticket = new.encrypt(b"another").unwrap();
         assert_eq!(old.decrypt(&ticket).unwrap(), b"another");
         let mut forged = ticket.clone();
-        forged[NAME + NONCE_LEN] ^= 1;
+        forged[NAME_LENGTH + NONCE_LEN] ^= 1;
         assert_eq!(old.decrypt(&forged), None);
         assert_eq!(old.decrypt(&ticket[..20]), None);
         assert!(!format!("{:?}", HandedTickets::default()).contains("secret"));
@@ -203,12 +204,15 @@ mod tests {
         let keys = TicketKeys::new().unwrap();
         let now = SystemTime::now();
         let ticket = keys.seal(b"x", now).unwrap();
-        let later = now + FRESH;
+        let later = now + ENCRYPTS_FOR;
         let next = keys.seal(b"y", later).unwrap();
-        assert_ne!(ticket[..NAME], next[..NAME]);
+        assert_ne!(ticket[..NAME_LENGTH], next[..NAME_LENGTH]);
         assert!(keys.open(&ticket, later).is_some());
-        assert!(keys.open(&ticket, now + GOOD + FRESH).is_none());
-        keys.seal(b"z", later + FRESH).unwrap();
+        assert!(
+            keys.open(&ticket, now + DECRYPTS_FOR + ENCRYPTS_FOR)
+                .is_none()
+        );
+        keys.seal(b"z", later + ENCRYPTS_FOR).unwrap();
         assert_eq!(keys.hand().len(), 2);
     }
 }

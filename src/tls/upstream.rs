@@ -1,7 +1,7 @@
 //! TLS towards backends: what `[pool.tls]` says, read from its files and ready for handshakes.
 //!
-//! One [`BackendTls`] serves a pool until a reload brings another. It is made where the configuration is read, so that what
-//! `check` has looked at is what is used, and a bad file never takes the place of a good one.
+//! One [`BackendTls`] serves a pool until a reload replaces it. It is made when the configuration is read, so that the
+//! files that were checked are the ones that are used, and a bad file never replaces a good one.
 
 mod explain;
 mod files;
@@ -29,10 +29,10 @@ use crate::config::{Address, UpstreamTls};
 pub use files::UpstreamFileError;
 use files::UpstreamFiles;
 
-/// Of sessions that can be resumed, so many names are remembered: a backend has one.
+/// Most server names whose TLS sessions are remembered; a backend has one name.
 const SESSIONS: usize = 8;
 
-/// What is asked for in the handshake (ALPN, RFC 7301).
+/// Protocol that is offered in the handshake (ALPN, RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alpn {
     /// `http/1.1`.
@@ -42,7 +42,7 @@ pub enum Alpn {
 }
 
 impl Alpn {
-    /// As it is sent.
+    /// Its name in the handshake.
     pub fn wire(self) -> &'static [u8] {
         match self {
             Self::Http1 => b"http/1.1",
@@ -51,12 +51,12 @@ impl Alpn {
     }
 }
 
-/// A pool's side of TLS with its backends.
+/// TLS settings of a pool, ready for handshakes with its backends.
 pub struct BackendTls {
     connector: TlsConnector,
     name: Option<ServerName<'static>>,
     verify: bool,
-    material: Arc<UpstreamFiles>,
+    files: Arc<UpstreamFiles>,
 }
 
 impl BackendTls {
@@ -71,18 +71,18 @@ impl BackendTls {
             message: "it is neither a host name nor an IP address".to_owned(),
             remedy: "write a name such as \"app.internal\"".to_owned(),
         })?;
-        let material = UpstreamFiles::read(settings)?;
-        let config = config(settings, &material)?;
+        let files = UpstreamFiles::read(settings)?;
+        let config = config(settings, &files)?;
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
             name,
             verify: settings.verify,
-            material: Arc::new(material),
+            files: Arc::new(files),
         })
     }
 
-    /// The same for one backend of the pool, with a memory of its own for sessions to be resumed: those of another
-    /// process under the same name would be refused.
+    /// A copy for one backend of the pool, with a session cache of its own. Another process under the same name would
+    /// refuse to resume these sessions.
     pub fn for_one(&self) -> Self {
         let mut config = ClientConfig::clone(self.connector.config());
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
@@ -90,19 +90,19 @@ impl BackendTls {
             connector: TlsConnector::from(Arc::new(config)),
             name: self.name.clone(),
             verify: self.verify,
-            material: self.material.clone(),
+            files: self.files.clone(),
         }
     }
 
-    /// What we show of ourselves, if anything.
+    /// Client certificate that lameduck shows to backends, if there is one.
     pub fn identity(&self) -> Option<&Certificate> {
-        self.material.identity.as_ref()
+        self.files.identity.as_ref()
     }
 
-    /// The name that the backend's certificate must have: `server_name`, else its host name or IP address.
+    /// Name that the backend's certificate must have: `server_name`, or else the backend's host name or IP address.
     ///
     /// # Errors
-    /// It has none. That never switches the verification off.
+    /// The address has no name. Verification is never switched off because of that.
     fn name_of(&self, address: &Address) -> io::Result<ServerName<'static>> {
         if let Some(name) = &self.name {
             return Ok(name.clone());
@@ -110,7 +110,7 @@ impl BackendTls {
         let name = match address {
             Address::Socket(address) => return Ok(ServerName::from(address.ip())),
             Address::Name(host, _) => parse_name(host),
-            // The name is not verified then, but the handshake needs one.
+            // The name is not verified in this case, but the handshake needs one.
             Address::Unix(_) if !self.verify => parse_name("localhost"),
             Address::Unix(_) => Err(()),
         };
@@ -122,19 +122,19 @@ impl BackendTls {
         })
     }
 
-    /// A TLS session with the backend, for code that reads and writes by itself.
+    /// A TLS session with the backend, for callers that read and write by themselves.
     ///
     /// # Errors
-    /// The address has no name to verify a certificate by.
+    /// The address has no name to verify a certificate with.
     pub fn session(&self, address: &Address) -> io::Result<ClientConnection> {
         let (config, name) = (self.connector.config().clone(), self.name_of(address)?);
         ClientConnection::new(config, name).map_err(io::Error::other)
     }
 
-    /// Shakes hands with the backend at the other end of `stream`.
+    /// Does the handshake with the backend at the other end of `stream`.
     ///
     /// # Errors
-    /// No connection that can be trusted; [`explain`] says why in words for people. Nothing but the handshake was sent.
+    /// The handshake failed, or its peer can't be trusted; [`explain`] says why. Nothing but the handshake was sent.
     pub async fn connect<S>(
         &self,
         address: &Address,
@@ -146,18 +146,18 @@ impl BackendTls {
     {
         let name = self.name_of(address)?;
         let connector = self.connector.with_alpn(vec![alpn.wire().to_vec()]);
-        let shaken = connector.connect(name, stream).await?;
-        // One that knows no ALPN speaks HTTP/1.1. HTTP/2 has to be agreed on (RFC 9113 §3.2).
-        if alpn == Alpn::H2 && shaken.get_ref().1.alpn_protocol() != Some(alpn.wire()) {
+        let established = connector.connect(name, stream).await?;
+        // A backend without ALPN speaks HTTP/1.1, but HTTP/2 needs an agreement (RFC 9113, section 3.2).
+        if alpn == Alpn::H2 && established.get_ref().1.alpn_protocol() != Some(alpn.wire()) {
             let error = rustls::Error::NoApplicationProtocol;
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
-        Ok(shaken)
+        Ok(established)
     }
 }
 
 fn parse_name(name: &str) -> Result<ServerName<'static>, ()> {
-    // `[::1]` is how an address with a port has it.
+    // An address with a port is written as `[::1]:443`, so brackets may be left.
     let bare = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'));
@@ -170,7 +170,7 @@ fn parse_name(name: &str) -> Result<ServerName<'static>, ()> {
 
 fn config(
     settings: &UpstreamTls,
-    material: &UpstreamFiles,
+    files: &UpstreamFiles,
 ) -> Result<ClientConfig, UpstreamFileError> {
     let provider = super::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -181,12 +181,12 @@ fn config(
             remedy: "this is a fault of lameduck: please report it".to_owned(),
         })?;
     let builder = match settings.verify {
-        true => builder.with_root_certificates(material.roots(settings)?),
+        true => builder.with_root_certificates(files.roots(settings)?),
         false => builder
             .dangerous()
             .with_custom_certificate_verifier(unverified(provider)),
     };
-    Ok(match &material.identity {
+    Ok(match &files.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
             let identity = SingleCertAndKey::from(identity.key.clone());
@@ -199,15 +199,15 @@ fn unverified(provider: Arc<CryptoProvider>) -> Arc<verify::Unverified> {
     Arc::new(verify::Unverified(provider))
 }
 
-/// Two of the same settings and the same bytes in all files are the same: nothing needs to change then.
+/// Two are the same if their settings and the bytes of all files are: a reload then changes nothing.
 impl PartialEq for BackendTls {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.verify == other.verify && self.material == other.material
+        self.name == other.name && self.verify == other.verify && self.files == other.files
     }
 }
 
 impl fmt::Debug for BackendTls {
-    /// Without the key.
+    /// Leaves out the private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("name", &self.name)

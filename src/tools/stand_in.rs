@@ -1,6 +1,6 @@
-//! The stand-in: what is left of a process that has handed over to another one, where a supervisor watches its
-//! process id (PM2, supervisord, a container's runtime). It passes signals on to the process that serves, and ends as
-//! that one does.
+//! The stand-in: the rest of a process that has handed over to another one, for a supervisor that watches its process
+//! id (PM2, supervisord, a container's runtime). It passes signals on to the process that serves, and ends in the same
+//! way as that one.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -15,31 +15,31 @@ use rustix::process::{WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::rt::process_signals::{self, STEERING};
+use crate::rt::process_signals::{self, CONTROL_SIGNALS};
 use crate::rt::syscall;
 use crate::upgrade::channel::{ChannelReceiver, open_channel};
 use crate::upgrade::protocol::UpgradeFrame;
 
-/// The hidden command.
+/// Name of the hidden command.
 pub const STAND_IN: &str = "stand-in";
 
-/// For what the process that serves has said before it ended: it is in the socket by then.
-const LAST_WORD: Duration = Duration::from_millis(100);
+/// Time for the last messages of a process that has ended, which are in the socket already.
+const LAST_MESSAGE_TIME: Duration = Duration::from_millis(100);
 
-/// Ends that are remembered: as process 1, this one sees those of others, too.
-const MOST_REMEMBERED: usize = 64;
+/// Most exit statuses that are remembered; as process 1, the stand-in also sees those of other processes.
+const MAX_REMEMBERED: usize = 64;
 
-/// After the last lameduck has let go of the channel, for its exit status to arrive.
-const LAST_STATUS: Duration = Duration::from_secs(2);
+/// Time for the exit status to arrive after the last lameduck has closed the channel.
+const LAST_STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Puts a stand-in in the place of this process, under its id: memory and descriptors are given back. Signals are
-/// blocked in all threads by now, and not read any more: those that come while the program is exchanged wait for the
-/// stand-in. Returns only where that fails.
+/// Replaces this process by a stand-in with the same process id, which frees its memory and descriptors. All threads
+/// have blocked signals by now and do not read them any more: signals during the exchange wait for the stand-in.
+/// Returns only after an error.
 pub fn become_stand_in(pid: u32, channel: &OwnedFd) -> io::Error {
     if let Err(error) = rustix::stdio::dup2_stdin(channel.as_fd()) {
         return error.into();
     }
-    // The very file that runs here, whatever stands in its place by now.
+    // The file of this running program, even if another one has its path now.
     Command::new("/proc/self/exe")
         .arg0(OsStr::new("lameduck"))
         .arg(STAND_IN)
@@ -50,14 +50,14 @@ pub fn become_stand_in(pid: u32, channel: &OwnedFd) -> io::Error {
 /// Stands in for the process `pid`; returns the exit code.
 ///
 /// # Errors
-/// When standard input is no channel, or a signal can't be caught.
+/// Standard input is no channel, or a signal can't be handled.
 pub async fn stand_in(pid: u32) -> io::Result<u8> {
     syscall::adopt_orphans()?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (outgoing, mut incoming) = open_channel(socket)?;
     let mut children = signal(SignalKind::child())?;
     let (pass_on, mut passed_on) = mpsc::unbounded_channel();
-    for passed in STEERING {
+    for passed in CONTROL_SIGNALS {
         let kind = SignalKind::from_raw(passed as i32);
         let mut caught = signal(kind)?;
         let pass_on = pass_on.clone();
@@ -68,7 +68,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
         });
     }
     process_signals::unblock()?;
-    // From now on, a signal to this process is one to that which serves.
+    // From now on, a signal for this process is passed on.
     let _ = outgoing
         .send(&UpgradeFrame::Farewell { stand_in: true })
         .await;
@@ -78,8 +78,8 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
     };
     loop {
         if let Some(code) = family.reap() {
-            // What it said before it ended comes first: another one may serve.
-            let news = tokio::time::timeout(LAST_WORD, next_successor(&mut incoming)).await;
+            // Messages from before the end are handled first: another process may serve.
+            let news = tokio::time::timeout(LAST_MESSAGE_TIME, next_successor(&mut incoming)).await;
             match news {
                 Ok(Some(successor)) => family.follow(successor),
                 Ok(None) | Err(_) => return Ok(code),
@@ -95,8 +95,8 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
             },
         }
     }
-    // No process serves any more. How it ended may be known in a moment.
-    let deadline = tokio::time::Instant::now() + LAST_STATUS;
+    // No process serves any more. Its exit status may arrive in a moment.
+    let deadline = tokio::time::Instant::now() + LAST_STATUS_TIMEOUT;
     loop {
         if let Some(code) = family.reap() {
             return Ok(code);
@@ -108,7 +108,7 @@ pub async fn stand_in(pid: u32) -> io::Result<u8> {
     }
 }
 
-/// The next process that has taken over; `None`: there is none any more. Safe to drop and call again.
+/// The next process that takes over; `None`: there will be none. Cancel-safe.
 async fn next_successor(incoming: &mut ChannelReceiver) -> Option<u32> {
     while let Ok(received) = incoming.receive().await {
         if let UpgradeFrame::Successor { pid } = received.frame {
@@ -118,18 +118,18 @@ async fn next_successor(incoming: &mut ChannelReceiver) -> Option<u32> {
     None
 }
 
-/// The process that serves, and how its relatives ended.
+/// The process that serves, and exit statuses of related processes.
 struct WatchedFamily {
     serving: u32,
-    /// For a process that ends soon after it has taken over, the exit code comes later than its end is noticed.
+    /// If a process ends soon after it has taken over, its exit status arrives after its end is noticed.
     ended: HashMap<u32, u8>,
 }
 
 impl WatchedFamily {
-    /// Takes all exit statuses there are; that of the process that serves.
+    /// Takes all available exit statuses; returns that of the serving process.
     fn reap(&mut self) -> Option<u8> {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if self.ended.len() >= MOST_REMEMBERED {
+            if self.ended.len() >= MAX_REMEMBERED {
                 self.ended.retain(|pid, _| *pid == self.serving);
             }
             let pid = pid.as_raw_nonzero().get().unsigned_abs();
@@ -138,10 +138,10 @@ impl WatchedFamily {
         self.ended.get(&self.serving).copied()
     }
 
-    /// Another process serves.
+    /// Follows another process that serves from now on.
     fn follow(&mut self, successor: u32) {
         self.serving = successor;
-        // Another process may have had its id before.
+        // An earlier process may have had the same id.
         if syscall::kill(successor, 0).is_ok() {
             self.ended.remove(&successor);
         }

@@ -1,4 +1,4 @@
-//! The socket between the two processes: each frame has its length and the number of its descriptors in front of it.
+//! The socket between the two processes. Each frame is preceded by its length and the number of its descriptors.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,20 +13,20 @@ use tokio::sync::Mutex;
 use super::protocol::UpgradeFrame;
 use crate::net::passing::{MOST_DESCRIPTORS, receive_with, send_with};
 
-/// Bytes of a frame: four times what the registry's state of the most backends needs.
-const LONGEST: usize = 128 << 20;
-/// Length and number of descriptors.
-const HEADER: usize = 8;
-/// Read at once.
-const CHUNK: usize = 64 << 10;
+/// Longest frame in bytes: four times what the registry's state needs with the most backends.
+const MAX_FRAME: usize = 128 << 20;
+/// Bytes of the header: length and number of descriptors.
+const HEADER_LENGTH: usize = 8;
+/// Bytes of one read.
+const READ_SIZE: usize = 64 << 10;
 
-/// Why nothing more comes or goes.
+/// Reason why the channel can't be used any more.
 #[derive(Debug, Error)]
 pub enum ChannelError {
-    /// The other end has closed it, or its process is dead.
+    /// The other process has closed the channel, or has ended.
     #[error("the other process has ended")]
     Closed,
-    /// What came is no frame.
+    /// Data arrived that is no frame.
     #[error("what the other process said can't be read: {0}")]
     Malformed(String),
     /// The socket failed.
@@ -43,15 +43,15 @@ impl From<io::Error> for ChannelError {
     }
 }
 
-/// What is said to the other process. Cheap to clone.
+/// Sends frames to the other process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ChannelSender {
     socket: Arc<UnixStream>,
-    /// Frames go one after the other.
+    /// Lock that keeps frames from being mixed.
     turn: Arc<Mutex<()>>,
 }
 
-/// What the other process says.
+/// Receives frames from the other process.
 #[derive(Debug)]
 pub struct ChannelReceiver {
     socket: Arc<UnixStream>,
@@ -59,19 +59,19 @@ pub struct ChannelReceiver {
     descriptors: VecDeque<OwnedFd>,
 }
 
-/// A frame, with its descriptors.
+/// A received frame with its descriptors.
 #[derive(Debug)]
 pub struct ReceivedFrame {
-    /// What was said.
+    /// The frame.
     pub frame: UpgradeFrame,
-    /// What came with it.
+    /// The descriptors that came with it.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Both directions of a socket.
+/// Makes both directions of a channel from a socket.
 ///
 /// # Errors
-/// When it can't be registered with the runtime.
+/// The socket can't be registered with the runtime.
 pub fn open_channel(
     socket: std::os::unix::net::UnixStream,
 ) -> io::Result<(ChannelSender, ChannelReceiver)> {
@@ -93,15 +93,16 @@ impl ChannelSender {
     /// Sends a frame.
     ///
     /// # Errors
-    /// When the other process is gone.
+    /// The other process has ended.
     pub async fn send(&self, frame: &UpgradeFrame) -> Result<(), ChannelError> {
         self.send_with(frame, &[]).await
     }
 
-    /// The same, with descriptors: at most [`MOST_DESCRIPTORS`] go beside a frame, the rest in frames that say nothing.
+    /// Sends a frame with descriptors. If there are more than [`MOST_DESCRIPTORS`], the first ones are sent in empty
+    /// frames before it.
     ///
     /// # Errors
-    /// As [`Self::send`].
+    /// As for [`Self::send`].
     pub async fn send_with(
         &self,
         frame: &UpgradeFrame,
@@ -110,16 +111,16 @@ impl ChannelSender {
         let body = serde_json::to_vec(frame)
             .map_err(|error| ChannelError::Malformed(error.to_string()))?;
         let _turn = self.turn.lock().await;
-        // Those that don't fit go ahead: the receiver counts what it has.
+        // Descriptors that don't fit are sent first; the receiver adds up all that have arrived.
         let all = descriptors.len();
         let mut rest = descriptors;
         while rest.len() > MOST_DESCRIPTORS {
             let (first, others) = rest.split_at(MOST_DESCRIPTORS);
-            // A length of zero: no frame.
-            self.write(&header(0, 0), first).await?;
+            // A length of zero means an empty frame.
+            self.write(&encode_header(0, 0), first).await?;
             rest = others;
         }
-        let mut bytes = header(body.len(), all).to_vec();
+        let mut bytes = encode_header(body.len(), all).to_vec();
         bytes.extend_from_slice(&body);
         self.write(&bytes, rest).await
     }
@@ -142,25 +143,25 @@ impl ChannelSender {
         Ok(())
     }
 
-    /// Another descriptor of the socket, to be passed on.
+    /// A copy of the socket's descriptor, to be passed on.
     ///
     /// # Errors
-    /// When the process is out of descriptors.
+    /// The process can't open any more descriptors.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned()
     }
 }
 
-fn header(length: usize, descriptors: usize) -> [u8; HEADER] {
-    let mut bytes = [0; HEADER];
-    // Both are far below four bytes' worth.
+fn encode_header(length: usize, descriptors: usize) -> [u8; HEADER_LENGTH] {
+    let mut bytes = [0; HEADER_LENGTH];
+    // Both numbers are far below the limit of four bytes.
     bytes[..4].copy_from_slice(&(length as u32).to_be_bytes());
     bytes[4..].copy_from_slice(&(descriptors as u32).to_be_bytes());
     bytes
 }
 
 impl ChannelReceiver {
-    /// The receiving direction of the same socket. It continues where the present receiver has stopped.
+    /// The receiving direction of the same socket. It continues where the previous receiver has stopped.
     pub fn of(outgoing: &ChannelSender) -> Self {
         Self {
             socket: outgoing.socket.clone(),
@@ -169,16 +170,16 @@ impl ChannelReceiver {
         }
     }
 
-    /// The next frame. Safe to drop and call again.
+    /// Receives the next frame. Cancel-safe.
     ///
     /// # Errors
-    /// When none will come any more.
+    /// The channel can't be used any more.
     pub async fn receive(&mut self) -> Result<ReceivedFrame, ChannelError> {
         loop {
             if let Some(received) = self.take()? {
                 return Ok(received);
             }
-            let mut buffer = vec![0; CHUNK];
+            let mut buffer = vec![0; READ_SIZE];
             let (socket, descriptors) = (self.socket.clone(), &mut self.descriptors);
             let got = socket
                 .async_io(Interest::READABLE, || {
@@ -192,23 +193,27 @@ impl ChannelReceiver {
         }
     }
 
-    /// A frame that is whole.
+    /// Takes the next frame out of the buffer, if it is complete.
     fn take(&mut self) -> Result<Option<ReceivedFrame>, ChannelError> {
         loop {
-            let Some(header) = self.bytes.first_chunk::<HEADER>() else {
+            let Some(header) = self.bytes.first_chunk::<HEADER_LENGTH>() else {
                 return Ok(None);
             };
             let [a, b, c, d, e, f, g, h] = *header;
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
             let count = u32::from_be_bytes([e, f, g, h]) as usize;
-            if length > LONGEST {
+            if length > MAX_FRAME {
                 let why = format!("a frame of {length} bytes");
                 return Err(ChannelError::Malformed(why));
             }
-            if self.bytes.len() < HEADER + length {
+            if self.bytes.len() < HEADER_LENGTH + length {
                 return Ok(None);
             }
-            let body: Vec<u8> = self.bytes.drain(..HEADER + length).skip(HEADER).collect();
+            let body: Vec<u8> = self
+                .bytes
+                .drain(..HEADER_LENGTH + length)
+                .skip(HEADER_LENGTH)
+                .collect();
             if length == 0 {
                 continue;
             }
@@ -255,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn end_of_the_other_process_is_told_and_nonsense_is_no_frame() {
+    async fn end_of_the_other_process_and_malformed_frames_are_errors() {
         let (here, there) = StdStream::pair().unwrap();
         let (_, mut incoming) = open_channel(there).unwrap();
         drop(here);

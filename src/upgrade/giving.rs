@@ -1,4 +1,5 @@
-//! The old process's end: starts the new one, gives it everything, and lets go only when it accepts.
+//! The old process's part: starts the new process, hands everything over, and stops serving only when the new one
+//! accepts.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,14 +18,15 @@ use crate::rt::children::{StartedChild, start_child};
 use crate::rt::clock;
 use crate::rt::process_signals;
 
-/// The flag that tells a new process that its standard input is the channel.
+/// Option that tells a new process that its standard input is the channel.
 pub const TAKE_OVER: &str = "--take-over";
 
-/// When the clock of the process that gives began, for the one that takes over: times before its own start are times, too.
+/// Variable with the start of this process's clock, for the process that takes over: events before its own start have a
+/// time, too.
 pub const CLOCK_ORIGIN: &str = "LAMEDUCK_CLOCK_ORIGIN";
 
-/// Variables that speak of the process that was started with them, and of no other.
-const OF_ONE_PROCESS: [&str; 5] = [
+/// Variables that are only valid for the process that was started with them.
+const PROCESS_VARIABLES: [&str; 5] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -32,45 +34,44 @@ const OF_ONE_PROCESS: [&str; 5] = [
     "LAMEDUCK_KEEPER",
 ];
 
-/// For a process that was told to end, or has closed its end, to do so.
-const LAST_MOMENT: Duration = Duration::from_secs(2);
+/// Time for a process to end after it was told to, or has closed the channel.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The process that gives.
+/// The process that hands over.
 #[async_trait]
 pub trait OldProcess: Send {
-    /// Holds back changes from here on, and gives what it has: its state, and a descriptor for each of its sockets.
-    ///
+    /// Stops all changes from now on, and returns its state, with a descriptor for each of its sockets.
     /// # Errors
-    /// Why that can't be given now.
+    /// Why the state can't be handed over now.
     async fn give_state(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String>;
 
-    /// Whether a supervisor starts another process when this one dies.
+    /// Whether a supervisor starts another process when this one ends.
     fn is_supervised(&self) -> bool;
 
-    /// Takes up changes again: nothing was handed over.
+    /// Allows changes again: the hand-over has failed.
     async fn take_back(&mut self);
 }
 
 /// The process that has taken over.
 #[derive(Debug)]
 pub struct Successor {
-    /// Its first words.
+    /// Its greeting.
     pub greeting: UpgradeGreeting,
-    /// Sockets that it has no use for, by place.
+    /// Indexes of the sockets that it does not use.
     pub unused: Vec<usize>,
-    /// What is said to it.
+    /// Sends to it.
     pub outgoing: ChannelSender,
-    /// What it says.
+    /// Receives from it.
     pub incoming: ChannelReceiver,
-    /// To be asked for its exit status, for as long as this process lives.
+    /// Handle for its exit status, which this process has to read as long as it lives.
     pub child: StartedChild,
 }
 
-/// A program as a successor: its standard input is one end of the socket. The other one is ours.
+/// Starts a program as the successor: its standard input is one end of a socket, and the other end is returned.
 fn spawn_successor(mut command: Command) -> io::Result<(StartedChild, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
-    for name in OF_ONE_PROCESS {
+    for name in PROCESS_VARIABLES {
         command.env_remove(name);
     }
     command.env(CLOCK_ORIGIN, clock::to_machine(Time::ZERO).to_string());
@@ -78,11 +79,11 @@ fn spawn_successor(mut command: Command) -> io::Result<(StartedChild, UnixStream
     Ok((start_child(&mut command)?, ours))
 }
 
-/// Has `command` take over from this process. `patience`: how long each step may last at most. `stopped` ends when
-/// this process is told to stop, which takes precedence.
+/// Starts `command` and hands over to it. `patience` is the longest time for each step. `stopped` ends when this
+/// process is told to stop, which takes precedence.
 ///
 /// # Errors
-/// Why it didn't, for people: the new process is dead, and this one goes on as if nothing had been.
+/// Why it failed, as a message for users. The new process has been stopped, and this one goes on as before.
 pub async fn hand_over(
     command: Command,
     old: &mut dyn OldProcess,
@@ -167,7 +168,7 @@ impl Attempt {
                             Ok(())
                         }
                         GivingEffect::GoOn(why) => {
-                            let _ = timeout(LAST_MOMENT, self.child.wait()).await;
+                            let _ = timeout(END_TIMEOUT, self.child.wait()).await;
                             if self.given {
                                 old.take_back().await;
                             }
@@ -201,7 +202,7 @@ impl Attempt {
         }
     }
 
-    /// The next message of the new process that belongs to this dialogue.
+    /// The next message of the new process that belongs to this exchange.
     async fn next_event(&mut self) -> GivingEvent {
         loop {
             let frame = match self.incoming.receive().await {
@@ -229,7 +230,7 @@ impl Attempt {
         let ChannelError::Closed = error else {
             return GivingEvent::Failed(error.to_string());
         };
-        let status = timeout(LAST_MOMENT, self.child.wait()).await;
+        let status = timeout(END_TIMEOUT, self.child.wait()).await;
         let how = match status {
             Ok(status) => format!("it ended ({status})"),
             Err(_) => "it closed its end".to_owned(),

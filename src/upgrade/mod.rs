@@ -1,9 +1,9 @@
-//! The hand-over from one lameduck to another: `lameduck upgrade`, USR2, and a reload with another binary.
+//! The hand-over from one lameduck process to another: `lameduck upgrade`, USR2, and a reload with a new binary.
 //!
-//! The old process spawns the new one with a socket as its standard input. [`protocol`] is what is said over it,
-//! [`channel`] how; [`giving`] is the old one's end, [`taking`] the new one's. Both decide in
-//! [`core::upgrade`](crate::core::upgrade). What there is to give, and what becomes of it, is known to the composition root
-//! alone, which implements [`giving::OldProcess`] and reads what [`taking::Predecessor`] got.
+//! The old process starts the new one with a socket as its standard input. [`protocol`] has the messages, [`channel`]
+//! sends them; [`giving`] is the old process's part, [`taking`] the new one's. Both decide in
+//! [`core::upgrade`](crate::core::upgrade). Only the composition root knows what there is to hand over and what to do
+//! with it: it implements [`giving::OldProcess`] and reads what [`taking::Predecessor`] has received.
 
 pub mod channel;
 pub mod giving;

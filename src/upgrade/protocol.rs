@@ -1,7 +1,7 @@
-//! What the two processes say to each other: frames of JSON, some with descriptors beside them.
+//! Messages between the two processes: frames of JSON, some with descriptors.
 //!
-//! Rules for changes: a field that is missing has a default, one that is unknown is ignored, and so is a frame of an unknown
-//! kind. What an end must know to do the right thing raises [`NEWEST_PROTOCOL`](crate::core::upgrade::NEWEST_PROTOCOL).
+//! Rules for changes: a missing field has a default; an unknown field is ignored, and so is a frame of an unknown kind.
+//! A change that an end must know about raises [`NEWEST_PROTOCOL`](crate::core::upgrade::NEWEST_PROTOCOL).
 
 use serde::{Deserialize, Serialize};
 
@@ -12,28 +12,28 @@ use crate::registry::restart_view::RestartView;
 use crate::telemetry::prometheus::carried::CarriedCounters;
 use crate::tls::tickets::HandedTickets;
 
-/// One message.
+/// A message. Each variant says which process sends it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum UpgradeFrame {
-    /// Both: the first words.
+    /// Both: greeting.
     Hello(UpgradeGreeting),
-    /// New: its configuration is good.
+    /// New: its configuration is valid.
     Checked {},
-    /// Both: this end can't go on.
+    /// Both: this process can't go on.
     Refused {
-        /// Why, for people.
+        /// Reason, for users.
         why: String,
     },
-    /// Old: everything that it knows, with a descriptor for each of `sockets`.
+    /// Old: its whole state, with a descriptor for each of `sockets`.
     State(Box<HandedState>),
-    /// New: everything is built.
+    /// New: everything is prepared.
     Ready {},
-    /// Old: accept.
+    /// Old: the new process may accept.
     Accept {},
-    /// New: it accepts.
+    /// New: it accepts connections.
     Accepting {
-        /// Those of `sockets`, by place, that its configuration has no use for: it has closed them.
+        /// Indexes of the `sockets` that its configuration does not use, and that it has closed.
         #[serde(default)]
         unused: Vec<usize>,
     },
@@ -41,128 +41,127 @@ pub enum UpgradeFrame {
     HandedOver {},
     /// Old: a client's connection, with its descriptors.
     Connection {
-        /// Counted by the old one.
+        /// Number that the old process has given to the connection.
         number: u64,
-        /// What is known of it.
+        /// State of the connection.
         state: serde_json::Value,
     },
-    /// New: it can take that connection, and waits for [`UpgradeFrame::Moved`].
+    /// New: it can take this connection, and waits for [`UpgradeFrame::Moved`].
     Adopted {
-        /// The connection's number, as it was given.
+        /// Number of the connection.
         number: u64,
     },
-    /// New: it can't take that connection; the old one keeps it.
+    /// New: it can't take this connection, so the old process keeps it.
     Declined {
-        /// The connection's number, as it was given.
+        /// Number of the connection.
         number: u64,
-        /// Why, for the log.
+        /// Reason, for the log.
         #[serde(default)]
         why: String,
     },
-    /// Old: it is done with that connection, which is to be served from now on.
+    /// Old: it has finished with this connection, which the new process serves from now on.
     Moved {
-        /// The connection's number, as it was given.
+        /// Number of the connection.
         number: u64,
     },
-    /// Old: what it has counted of clients whose requests are limited. Some of many: there may be a quarter of a million, and
-    /// they come before the first connection does.
+    /// Old: counts of clients whose request rates are limited. One of many such frames, because there may be a quarter
+    /// of a million clients; all are sent before the first connection.
     Rates {
-        /// What tells whether both count by the same numbers.
+        /// Check value that tells whether both processes hash clients to the same numbers.
         witness: u64,
-        /// Whose bucket, and when it is full, as the machine's clock has it, in nanoseconds.
+        /// Hash of each client, and the time at which its bucket is full, by the machine's clock in nanoseconds.
         buckets: Vec<(u64, u64)>,
     },
-    /// Old: sessions of clients, some of one backend's.
+    /// Old: some of the sticky sessions of one backend.
     Sessions(HandedSessions),
-    /// Old: requests that it has sent so far; takes the place of what it said before.
+    /// Old: number of requests that it has sent so far; replaces earlier counts.
     Requests {
-        /// By backend.
+        /// Counts by backend.
         counted: Vec<HandedRequests>,
     },
-    /// Old: restarts that its requests have to do with, with what it has counted so far; takes the place of what it said
-    /// before.
+    /// Old: restarts that its requests have met, with the counts so far; replaces earlier counts.
     Restarts {
-        /// The oldest first.
+        /// Restarts, the oldest first.
         #[serde(default)]
         restarts: Vec<RestartView>,
     },
-    /// Old: how its finishing goes.
+    /// Old: progress of finishing its connections.
     Progress(Finishing),
-    /// Old: what it has counted so far; takes the place of what it said before.
+    /// Old: its counters so far; replaces earlier ones.
     Counters(CarriedCounters),
-    /// New: no more requests to this backend; [`UpgradeFrame::Quiet`] when none is left.
+    /// New: send no more requests to this backend, and answer [`UpgradeFrame::Quiet`] when none is left.
     Drain {
-        /// For the answer.
+        /// Number of this request, for the answer.
         number: u64,
-        /// The pool.
+        /// Name of the pool.
         pool: String,
-        /// The backend's name without `~2`.
+        /// Name of the backend without `~2`.
         backend: String,
-        /// Where it listens.
+        /// Address of the backend.
         address: String,
-        /// Milliseconds until what is left is cut; `None`: never.
+        /// Milliseconds until the rest is cut; `None`: never.
         #[serde(default)]
         deadline_ms: Option<u64>,
     },
-    /// New: it sends requests to this backend; those that the old one holds may go there, too.
+    /// New: it sends requests to this backend; held requests of the old process may go there, too.
     Opened {
-        /// The pool.
+        /// Name of the pool.
         pool: String,
-        /// The backend's name without `~2`.
+        /// Name of the backend without `~2`.
         backend: String,
-        /// Where it listens.
+        /// Address of the backend.
         address: String,
-        /// Its share.
+        /// Weight of the backend.
         weight: u32,
-        /// It gets requests only while no other is ready.
+        /// Whether the backend gets requests only while no other one is ready.
         #[serde(default)]
         backup: bool,
     },
-    /// New: this pool is paused, or no longer; what the old one holds for that waits as long.
+    /// New: this pool is paused, or no longer; requests that the old process holds for it wait as long.
     Paused {
-        /// The pool.
+        /// Name of the pool.
         pool: String,
-        /// `None`: its pause has ended.
+        /// The pause; `None`: it has ended.
         #[serde(default)]
         pause: Option<KeptPause>,
     },
-    /// Old: nothing of its own is left on that backend.
+    /// Old: it has nothing in flight on this backend any more.
     Quiet {
-        /// Which question this answers.
+        /// Number of the request that this answers.
         number: u64,
     },
     /// Old: it ends now.
     Farewell {
-        /// A stand-in keeps its process id for a supervisor that watches it. When the stand-in is killed, this
+        /// Whether a stand-in keeps the process id for a supervisor that watches it. When the stand-in is killed, this
         /// process has to stop.
         #[serde(default)]
         stand_in: bool,
     },
-    /// Old: the channel to the stand-in that keeps the first process's id is beside this.
+    /// Old: a descriptor of the channel to the stand-in that keeps the first process's id comes with this.
     StandIn {},
-    /// New, to the process before it or its stand-in: another process has taken over.
+    /// New, to the process before it or its stand-in: a further process has taken over.
     Successor {
-        /// Its id.
+        /// Process id of the further process.
         pid: u32,
     },
-    /// Something that another release says.
+    /// A message that only another release knows.
     #[serde(other)]
     Unknown,
 }
 
-/// The first words.
+/// Greeting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpgradeGreeting {
-    /// The release, for people.
+    /// Release, for users.
     pub version: String,
-    /// The oldest protocol that it understands…
+    /// Oldest protocol version that it supports…
     pub oldest: u32,
     /// …and the newest.
     pub newest: u32,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// When it dies, its supervisor starts another one.
+    /// Whether its supervisor starts another process when it dies.
     pub is_supervised: bool,
 }
 
@@ -178,7 +177,7 @@ impl UpgradeGreeting {
         }
     }
 
-    /// What it understands.
+    /// Range of protocol versions that it supports.
     pub fn range(&self) -> ProtocolRange {
         ProtocolRange {
             oldest: self.oldest,
@@ -187,7 +186,7 @@ impl UpgradeGreeting {
     }
 }
 
-/// Everything that a process knows and another one needs.
+/// State of a process that another one needs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedState {
@@ -195,29 +194,29 @@ pub struct HandedState {
     pub sockets: Vec<HandedSocket>,
     /// Backends, drains, leases, pauses, splits.
     pub registry: HandedRegistry,
-    /// What it has counted.
+    /// Its counters.
     pub counters: CarriedCounters,
-    /// What lets clients resume their TLS sessions.
+    /// Keys of TLS session tickets, with which clients resume.
     pub tickets: Vec<HandedTickets>,
-    /// It is lame duck.
+    /// Set if it is lame duck.
     pub lame_duck: Option<HandedLameDuck>,
-    /// What clients are counted by.
+    /// Secret with which clients are hashed for counting.
     pub counting_secret: Option<[u64; 2]>,
-    /// Which process id the supervisor watches.
+    /// How the supervisor follows the process id.
     pub parent: HandedParent,
 }
 
-/// One socket.
+/// A socket that is handed over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedSocket {
-    /// What it is for.
+    /// Use of the socket.
     pub role: SocketUse,
-    /// Its address in the configuration; the name that a supervisor has given it.
+    /// Its configured address, or the name that a supervisor has given it.
     pub name: String,
 }
 
-/// What a socket is for.
+/// Use of a socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SocketUse {
@@ -225,53 +224,53 @@ pub enum SocketUse {
     Listener,
     /// The admin socket.
     Admin,
-    /// The one for apps.
+    /// The second unix socket of the admin API, for apps.
     Apps,
-    /// `admin.http`.
+    /// Address of `admin.http`.
     Http,
-    /// `admin.probes`.
+    /// Address of `admin.probes`.
     Probes,
-    /// One that a supervisor has bound, whatever it is used for.
+    /// A socket that a supervisor has bound, for any use.
     Supervisor,
-    /// Something that another release knows.
+    /// A use that only another release knows.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
-/// Why a process is lame duck.
+/// Reason why a process is lame duck.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedLameDuck {
-    /// For people.
+    /// Reason, for users.
     pub reason: String,
-    /// The lease that asked for it.
+    /// Lease that has requested it, if any.
     pub lease: Option<String>,
 }
 
-/// Which supervisor watches the process id.
+/// Kind of supervisor that watches the process id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HandedParent {
-    /// systemd, which can be told to watch another process id.
+    /// systemd, which can be told the new process id.
     Systemd,
-    /// A supervisor that can't be told: a stand-in keeps the id.
+    /// A supervisor that can't be told, so that a stand-in keeps the old id.
     #[default]
     #[serde(other)]
     StandIn,
 }
 
-/// How the old process's finishing goes.
+/// Progress of the old process's finishing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Finishing {
-    /// Its id.
+    /// Its process id.
     pub pid: u32,
     /// Its release.
     pub version: String,
-    /// Client connections that are left.
+    /// Number of client connections that are left.
     pub connections: u32,
-    /// What is left then is cut; RFC 3339.
+    /// Deadline in RFC 3339, at which the rest is cut.
     pub until: String,
 }
 
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn every_frame_is_what_it_was_after_its_way() {
+    fn every_frame_is_the_same_after_encoding_and_decoding() {
         for frame in [
             UpgradeFrame::Hello(UpgradeGreeting::of_this_process(true)),
             UpgradeFrame::Checked {},

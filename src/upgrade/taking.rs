@@ -1,4 +1,4 @@
-//! The new process's end: greets, takes what the old one gives, and says when it accepts.
+//! The new process's part: greets, receives the state, and reports when it accepts.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use crate::core::upgrade::{TakingEffect, TakingEvent, UpgradeTaker};
 use crate::net::sd_notify::NOTIFY_SOCKET;
 use crate::rt::empty_file::EmptyFile;
 
-/// Why this process can't take over.
+/// Reason why this process can't take over.
 #[derive(Debug, Error)]
 pub enum TakeOverError {
     /// Standard input is not the channel.
@@ -21,7 +21,7 @@ pub enum TakeOverError {
          start a proxy, leave it out"
     )]
     NoChannel(std::io::Error),
-    /// The two can't agree, or the old one takes it back.
+    /// The two processes can't agree, or the old one has withdrawn.
     #[error("{0}")]
     Refused(String),
 }
@@ -35,17 +35,18 @@ pub struct Predecessor {
     incoming: ChannelReceiver,
 }
 
-/// Standard input as a socket; from then on that reads nothing.
+/// Takes standard input as a socket; from then on, standard input is empty.
 fn take_channel() -> std::io::Result<UnixStream> {
     let input = std::io::stdin();
     let socket = UnixStream::from(input.as_fd().try_clone_to_owned()?);
-    // Fails for what is no unix socket.
+    // This fails if standard input is no unix socket.
     socket.local_addr()?;
     rustix::stdio::dup2_stdin(EmptyFile::open()?.file())?;
     Ok(socket)
 }
 
-/// Tells the old process that this one can't start, before anything else was said: its configuration is bad, say.
+/// Tells the old process that this one can't start, before anything else was sent; for example because its
+/// configuration is invalid.
 pub fn refuse_start(why: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -62,14 +63,14 @@ pub fn refuse_start(why: &str) {
 }
 
 impl Predecessor {
-    /// Greets the process at the other end of standard input.
+    /// Sends a greeting to the process at the other end of standard input.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such process.
     pub async fn greet() -> Result<Self, TakeOverError> {
         let socket = take_channel().map_err(TakeOverError::NoChannel)?;
         let (outgoing, incoming) = open_channel(socket).map_err(TakeOverError::NoChannel)?;
-        // If that process is dead, the next read shows it.
+        // If that process has ended, the next read shows it.
         let _ = outgoing
             .send(&UpgradeFrame::Hello(UpgradeGreeting::of_this_process(
                 false,
@@ -91,21 +92,21 @@ impl Predecessor {
         &self.greeting
     }
 
-    /// Whether it died before it had let go, and this process serves all the same.
+    /// Whether the old process died before it had handed over, so that this one serves alone.
     pub fn is_alone(&self) -> bool {
         self.taking.is_alone()
     }
 
-    /// The channel to it.
+    /// Sender of the channel to the old process.
     pub fn outgoing(&self) -> ChannelSender {
         self.outgoing.clone()
     }
 
-    /// Waits for the state and the sockets. `None`: the old process died before it sent them, so this one starts as
+    /// Waits for the state and the sockets. `None`: the old process died before it sent them, so this process starts as
     /// any other.
     ///
     /// # Errors
-    /// When the two can't agree.
+    /// The two processes can't agree.
     pub async fn receive_state(
         &mut self,
     ) -> Result<Option<(HandedState, Vec<OwnedFd>)>, TakeOverError> {
@@ -144,10 +145,10 @@ impl Predecessor {
         }
     }
 
-    /// Says that everything is built, and waits until this process may accept.
+    /// Reports that everything is prepared, and waits until this process may accept.
     ///
     /// # Errors
-    /// When the old one takes it back.
+    /// The old process has withdrawn.
     pub async fn may_accept(&mut self) -> Result<(), TakeOverError> {
         let mut event = TakingEvent::Built;
         loop {
@@ -165,8 +166,8 @@ impl Predecessor {
         }
     }
 
-    /// Says that this process accepts, and waits until the old one has stopped. Clients that are served from then on
-    /// stay served, whatever becomes of the old one.
+    /// Reports that this process accepts, and waits until the old one has stopped accepting. Clients that this process
+    /// serves from then on are not affected by the end of the old one.
     pub async fn accepts(&mut self, unused: Vec<usize>) {
         let mut event = TakingEvent::Accepts;
         loop {
@@ -188,7 +189,7 @@ impl Predecessor {
                         }
                         return;
                     }
-                    // Both accept: it is too late to go back.
+                    // Both processes accept, so it is too late to go back.
                     TakingEffect::Refuse(why) => {
                         warn!("the old process goes on, too: {why}");
                         return;
@@ -200,7 +201,7 @@ impl Predecessor {
         }
     }
 
-    /// Both ends of the channel, once this process serves; `None` where the old one is dead.
+    /// Both directions of the channel, once this process serves; `None` if the old process has ended.
     pub fn into_channel(self) -> Option<(ChannelSender, ChannelReceiver)> {
         (!self.taking.is_alone()).then_some((self.outgoing, self.incoming))
     }

@@ -51,6 +51,8 @@ pub struct Script {
     pub windows: Option<Vec<(i64, i64)>>,
     /// The proxies that a challenge is looked for at: all have to answer.
     pub validated_at: Vec<SocketAddr>,
+    /// So many orders are taken; further ones wait until the test raises this.
+    pub most_orders: usize,
 }
 
 /// What was asked.
@@ -137,6 +139,7 @@ impl TestAuthority {
                 is_wrong: false,
                 windows: None,
                 validated_at: validated_at.to_vec(),
+                most_orders: usize::MAX,
             }),
             heard: Mutex::default(),
             issuer,
@@ -289,6 +292,9 @@ impl TestAuthority {
                     heard.orders_made.push(state);
                     heard.orders_made.len() - 1
                 };
+                while place >= self.script.lock().most_orders {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 let mut order = self.order(&base, place);
                 if let Some(replaces) = payload.get("replaces") {
                     order["replaces"] = replaces.clone();

@@ -166,6 +166,35 @@ async fn register_and_deregister() {
 }
 
 #[tokio::test]
+async fn resume_waits_for_a_name_that_may_come_and_says_that_none_came() {
+    let server = Server::start().await;
+    let (code, _, err) = run(&server, "resume app/new --wait 1h").await;
+    assert_eq!(code, 1, "the file names all of its backends");
+    assert!(err.contains("known backends: app-1, app-2"), "{err}");
+    run(&server, "register app/other 127.0.0.1:3003").await;
+    let resume = command(&server, "resume app/new --wait 1h")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    run(&server, "register app/new 127.0.0.1:3004").await;
+    let ended = tokio::time::timeout(PATIENCE, resume.wait_with_output()).await;
+    let (code, out, err) = told(ended.expect("it has come").unwrap());
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "app/new: ready at 127.0.0.1:3004\n"),
+        "{err}"
+    );
+    let (code, _, err) = run(&server, "resume app/newer --wait 20ms").await;
+    assert_eq!(code, 3);
+    assert!(
+        err.contains("no backend `newer` has come to pool `app` within 20ms"),
+        "{err}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn reload_prints_changes_or_diagnostics() {
     let server = Server::start().await;
     let (code, out, _) = run(&server, "reload").await;

@@ -266,7 +266,7 @@ async fn splits_have_the_form_that_is_described() {
     let path = "/v1/routes/shop/split";
     let other = json!({"weights": {"app": 1, "next": 2}});
     let plan = format!("{path}/plan");
-    let wanted = json!({"pool": "next", "to": 12.5, "in": "10s", "abort_on": ["5xx>1%", "p99>2x"]});
+    let wanted = json!({"pool": "next", "to": 12.5, "in": "10m", "abort_on": ["5xx>1%", "p99>2x"]});
     let splits = json!({"type": "array", "items": schema("Split")});
     let pools = json!({"type": "array", "items": schema("Pool")});
     for (method, path, body, schema) in [

@@ -70,7 +70,7 @@ async fn a_lease_lasts_as_long_as_its_connection() {
     drop(held);
     server.until(|pool| names(pool) == ["app-1", "app-2"]).await;
     assert!(
-        begun.elapsed() < Duration::from_secs(1),
+        begun.elapsed() < Duration::from_secs(5),
         "{:?}",
         begun.elapsed()
     );

@@ -23,10 +23,10 @@ async fn plan_is_begun_shown_listed_and_ended() {
         assert!(code == 0 && out.starts_with(starts), "{line}: {out}");
     }
     let (_, out, _) = run(&server, "status").await;
-    assert!(
-        out.contains("split of route shop: 1450 of 10000 (configured: 5); plan: to 100 %, step 1 of 10, ends in 10m"),
-        "{out}"
-    );
+    let plan = "split of route shop: 1450 of 10000 (configured: 5); plan: to 100 %, step 1 of 10, ends in ";
+    let ends = out.split(plan).nth(1).unwrap_or_else(|| panic!("{out}"));
+    // A second of it may be over.
+    assert!(ends.starts_with("10m") || ends.starts_with("9m "), "{out}");
     for line in ["split shop app=1 next=1", "split shop --reset", begin] {
         let (code, _, err) = run(&server, line).await;
         assert!(

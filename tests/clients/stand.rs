@@ -39,7 +39,7 @@ impl Stand {
         );
         let pool = format!(
             "[[pool.backend]]\nname = \"app\"\naddress = {address:?}\n[pool.health]\nrise = 1\n\
-             [pool.drain]\nclose_spread = \"1s\"\n"
+             [pool.drain]\nclose_spread = \"3s\"\n"
         );
         let rig = Rig::start(
             tempfile::tempdir().unwrap(),
@@ -77,9 +77,9 @@ impl Stand {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Drains the app, and waits for the end of that: two seconds at most.
+    /// Drains the app, and waits for the end of that: three seconds at most, over which the ends of streams are spread.
     pub async fn drain(&self, until: &str) {
-        let body = json!({ "timeout": "2s", "until": until });
+        let body = json!({ "timeout": "3s", "until": until });
         let path = "/v1/pools/app/backends/app/drain";
         admin::call(&self.rig.socket, "POST", path, Some(&body))
             .await
@@ -88,7 +88,7 @@ impl Stand {
 
     pub async fn resume(&self) {
         let path = "/v1/pools/app/backends/app/resume";
-        let body = json!({ "wait": "5s" });
+        let body = json!({ "wait": "20s" });
         admin::call(&self.rig.socket, "POST", path, Some(&body))
             .await
             .unwrap();

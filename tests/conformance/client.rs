@@ -8,10 +8,10 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
 use super::backend::{Backend, OWN};
-use super::case::{Act, Case};
+use super::case::{Act, Case, Upstream};
 
-/// How long an end is waited for: longer than the proxies' own timeouts, which are 2 s.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long an end is waited for: longer than the proxies' own timeouts, which are 5 s at most.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long something is waited for that may never come.
 const WHILE: Duration = Duration::from_secs(1);
@@ -73,7 +73,23 @@ pub async fn play(address: SocketAddr, backend: &Backend, case: &Case) -> Got {
                     }
                 }
             }
-            Act::UntilForwarded => backend.until_heard(WHILE).await,
+            Act::UntilForwarded => {
+                let most = match case.upstream {
+                    Upstream::Nothing => WHILE,
+                    _ => PATIENCE,
+                };
+                // Who answers at once may never forward it.
+                let refused = async {
+                    while got.bytes.len() == before && got.ended.is_none() {
+                        got.more().await;
+                    }
+                    tokio::time::sleep(WHILE).await;
+                };
+                tokio::select! {
+                    () = backend.until_heard(most) => {}
+                    () = refused => {}
+                }
+            }
             Act::UntilAnswered => {
                 if got.bytes.len() == before && got.ended.is_none() {
                     let _ = tokio::time::timeout(WHILE, got.more()).await;

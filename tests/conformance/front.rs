@@ -191,9 +191,10 @@ async fn lameduck(way: Way, backend: SocketAddr) -> Front {
     };
     let pool = format!(
         "[[pool.backend]]\nname = \"app\"\naddress = \"{backend}\"\n[pool.health]\nport = {port}\npath = \"/health\"\n\
-         rise = 1\nfast_interval = \"10ms\"\n[pool.upstream]\nread_timeout = \"2s\"\n{upstream}"
+         rise = 1\nfast_interval = \"10ms\"\n[pool.upstream]\nread_timeout = \"5s\"\n{upstream}"
     );
-    let server = "header_timeout = \"2s\"\nbody_timeout = \"2s\"\n";
+    // Longer than the others': on a machine that stands still for a moment, nothing may pass that is not the case's.
+    let server = "header_timeout = \"5s\"\nbody_timeout = \"5s\"\n";
     // Goes into the listener's table.
     let listener = match way.clients {
         Protocol::H1 => "",

@@ -90,9 +90,9 @@ async fn broken_wiped_and_missing_files_change_nothing() {
     }
     let (_, lost) = load.finish().await;
     assert!(lost.is_empty(), "{lost:?}");
-    let log = rig.log();
-    assert!(log.contains("backends.toml:"), "the line is told: {log}");
-    assert!(log.contains("an answer is doubted"), "{log}");
+    // The line is told, too.
+    rig.logs("backends.toml:").await;
+    rig.logs("an answer is doubted").await;
 }
 
 #[tokio::test]

@@ -102,7 +102,8 @@ async fn serve(stream: TcpStream, seen: Arc<Seen>) -> std::io::Result<()> {
 /// Clients that ask without pause.
 pub struct CrowdLoad {
     stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
+    /// For each client.
+    answered: Vec<Arc<AtomicU64>>,
     lost: Arc<Mutex<Vec<String>>>,
     clients: Vec<JoinHandle<()>>,
 }
@@ -110,12 +111,10 @@ pub struct CrowdLoad {
 impl CrowdLoad {
     /// So many, each with one connection.
     pub fn start(proxy: SocketAddr, clients: usize) -> Self {
-        let (stop, answered) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered: Vec<Arc<AtomicU64>> = (0..clients).map(|_| Arc::default()).collect();
         let lost = Arc::new(Mutex::new(Vec::new()));
-        let clients = (0..clients).map(|_| {
+        let clients = answered.iter().map(|answered| {
             let (stop, answered, lost) = (stop.clone(), answered.clone(), lost.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
@@ -135,11 +134,28 @@ impl CrowdLoad {
         }
     }
 
+    fn counts(&self) -> Vec<u64> {
+        let counts = self.answered.iter();
+        counts.map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
     /// Waits until so many more were answered.
     pub async fn answers(&self, more: u64) {
-        let until = self.answered.load(Ordering::Relaxed) + more;
+        let until = self.counts().iter().sum::<u64>() + more;
+        self.until(|counts| counts.iter().sum::<u64>() >= until)
+            .await;
+    }
+
+    /// Waits until each client has got an answer: whatever was on its way when this was called has arrived.
+    pub async fn each_is_answered(&self) {
+        let before = self.counts();
+        self.until(|counts| counts.iter().zip(&before).all(|(now, before)| now > before))
+            .await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&[u64]) -> bool) {
         for _ in 0..60_000 {
-            if self.answered.load(Ordering::Relaxed) >= until {
+            if is_so(&self.counts()) {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -154,7 +170,9 @@ impl CrowdLoad {
             client.await.unwrap();
         }
         let lost = self.lost.lock().unwrap().clone();
-        (self.answered.load(Ordering::Relaxed), lost)
+        let answered = self.answered.iter();
+        let answered = answered.map(|count| count.load(Ordering::Relaxed)).sum();
+        (answered, lost)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::shell::{Ended, Shell, has, is_bash, missing, ports, typed};
 use crate::{blocks, pages};
 
 /// From a command to its end, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For how long a command that never ends by itself has to stay.
 const WHILE: Duration = Duration::from_secs(4);
@@ -24,7 +24,7 @@ enum Way {
     Alone,
     /// In front of the stage, with `--dry-run`: the pool is there, and nothing is restarted.
     DryRun,
-    /// By a test of its own in this file.
+    /// By a test of its own, in this file or in `hand_over.rs`.
     Own,
     /// Not here, because:
     Not(&'static str),
@@ -246,15 +246,15 @@ const WAYS: &[(&str, &str, Way)] = &[
 ];
 
 /// A proxy with the pools `app` and `api`, and their five instances.
-struct Stage {
-    shell: Shell,
-    front: u16,
+pub struct Stage {
+    pub shell: Shell,
+    pub front: u16,
     admin: u16,
     spare: [u16; 2],
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let [a, b, c, d, e, front, admin, s, t] = ports();
         let mut shell = Shell::new();
         let socket = shell.path("lameduck.sock");
@@ -301,7 +301,7 @@ impl Stage {
     }
 
     /// The block with this place's paths and ports.
-    fn localised(&self, text: &str) -> String {
+    pub fn localised(&self, text: &str) -> String {
         let socket = self.shell.path("lameduck.sock").display().to_string();
         let new = self.shell.path("new.sock").display().to_string();
         text.replace("/run/lameduck/lameduck.sock", &socket)
@@ -313,6 +313,12 @@ impl Stage {
     fn run(&mut self, text: &str, limit: Duration) -> Ended {
         let text = self.localised(text);
         self.shell.run(&format!("{STRICT}{text}"), limit)
+    }
+
+    /// The same for what goes on until somebody ends it.
+    fn stays(&mut self, text: &str, said: impl Fn(&str) -> bool) -> Ended {
+        let text = self.localised(text);
+        self.shell.stays(&format!("{STRICT}{text}"), WHILE, said)
     }
 }
 
@@ -352,7 +358,7 @@ fn every_block_of_commands_is_understood_by_bash_and_has_its_way() {
 }
 
 /// The block of a row.
-fn block(page: &str, text: &str) -> (String, String) {
+pub fn block(page: &str, text: &str) -> (String, String) {
     let whole = std::fs::read_to_string(page).unwrap();
     let mut found = blocks(&whole).into_iter().filter(|block| {
         ["sh", "console"].contains(&block.language.as_str())
@@ -368,10 +374,10 @@ fn block(page: &str, text: &str) -> (String, String) {
 #[test]
 fn blocks_that_can_run_from_a_clean_directory_run() {
     for (page, text, way) in WAYS {
-        let (code, limit, dry) = match way {
-            Way::Stage(code) => (*code, PATIENCE, false),
-            Way::Stays => (124, WHILE, false),
-            Way::DryRun => (0, PATIENCE, true),
+        let (code, dry) = match way {
+            Way::Stage(code) => (*code, false),
+            Way::Stays => (124, false),
+            Way::DryRun => (0, true),
             Way::Tour | Way::Alone | Way::Own => continue,
             Way::Not(why) => {
                 eprintln!("not run: {page}, `{text}`: {why}");
@@ -401,13 +407,16 @@ fn blocks_that_can_run_from_a_clean_directory_run() {
         };
         let all = typed(&language, &text);
         let commands: Vec<_> = all.iter().map(|typed| typed.command.as_str()).collect();
-        let ended = stage.run(&commands.join("\n"), limit);
+        let lost = |output: &str| all.iter().find_map(|typed| missing(&typed.shown, output));
+        let commands = commands.join("\n");
+        let ended = match way {
+            Way::Stays => stage.stays(&commands, |output| lost(output).is_none()),
+            _ => stage.run(&commands, PATIENCE),
+        };
         let log = std::fs::read_to_string(stage.shell.path("lameduck.log")).unwrap();
         assert_eq!(ended.code, code, "{page}\n{text}\n{}\n{log}", ended.output);
-        for typed in &all {
-            let lost = missing(&typed.shown, &ended.output);
-            assert!(lost.is_none(), "{page}: no {lost:?} in\n{}", ended.output);
-        }
+        let lost = lost(&ended.output);
+        assert!(lost.is_none(), "{page}: no {lost:?} in\n{}", ended.output);
     }
 }
 
@@ -420,7 +429,8 @@ fn flags_alone_start_a_proxy() {
         .replace("3000", &one.to_string())
         .replace("3001", &two.to_string());
     let command = &typed(&language, &text)[0].command;
-    let ended = Shell::new().run(command, WHILE);
+    let began = |output: &str| output.contains("0 of 2 backends ready");
+    let ended = Shell::new().stays(command, WHILE, began);
     assert_eq!(ended.code, 124, "{}", ended.output);
     assert!(
         ended.output.contains("0 of 2 backends ready"),
@@ -443,54 +453,4 @@ fn doctors_example_prints_what_is_shown() {
     assert_eq!(ended.code, 1, "{}", ended.output);
     let lost = missing(&typed.shown, &ended.output);
     assert!(lost.is_none(), "no {lost:?} in\n{}", ended.output);
-}
-
-/// The recipe with a second configuration; whether the old process is still there afterwards.
-fn hand_over(new: impl Fn(&str) -> String) -> (Ended, bool, Stage) {
-    let (_, recipe) = block("docs/shutdown-and-reload.md", "NEW_PID");
-    let mut stage = Stage::new();
-    let old = std::fs::read_to_string(stage.shell.path("lameduck.toml")).unwrap();
-    stage.shell.write("new.toml", &new(&old));
-    let script = format!("unset LAMEDUCK_ADMIN\nOLD_PID=$(cat proxy.pid)\n{recipe}");
-    let script = stage.localised(&script);
-    let ended = stage.shell.run(&script, PATIENCE);
-    let gone = "for _ in $(seq 30); do kill -0 $(cat proxy.pid) 2>/dev/null || exit 0; sleep 0.1; done; exit 1";
-    let stays = stage.shell.run(gone, PATIENCE).code == 1;
-    (ended, stays, stage)
-}
-
-#[test]
-fn hand_over_ends_the_old_process_once_the_new_one_is_ready() {
-    let (ended, stays, mut stage) = hand_over(|old| {
-        let lines = old.replace("lameduck.sock", "new.sock");
-        let http = lines
-            .lines()
-            .find(|line| line.starts_with("http"))
-            .unwrap()
-            .to_owned();
-        lines.replace(&http, "http = \"\"")
-    });
-    assert_eq!((ended.code, stays), (0, false), "{}", ended.output);
-    let front = stage.front;
-    let after = stage
-        .shell
-        .run(&format!("curl -sf 127.0.0.1:{front}/"), PATIENCE);
-    assert_eq!(after.code, 0, "{}", after.output);
-}
-
-#[test]
-fn hand_over_to_what_cannot_start_ends_and_leaves_the_old_process() {
-    let (ended, stays, _stage) =
-        hand_over(|old| old.replace("reuse_port = true", "reuse_prt = true"));
-    assert_eq!((ended.code, stays), (0, true), "{}", ended.output);
-    assert!(
-        ended.output.contains("the old one stays"),
-        "{}",
-        ended.output
-    );
-    assert!(
-        ended.output.contains("did you mean `reuse_port`"),
-        "{}",
-        ended.output
-    );
 }

@@ -10,6 +10,9 @@ use lameduck::rt::syscall;
 /// Separates one command's output from the next one's.
 const MARK: &str = "@@@";
 
+/// How long a command that stays may take to say what it has to, on a busy machine.
+const LONGEST_STAY: Duration = Duration::from_secs(60);
+
 /// A directory with `lameduck` in its `PATH`, and bash to run things there.
 pub struct Shell {
     pub dir: tempfile::TempDir,
@@ -48,6 +51,28 @@ impl Shell {
 
     /// Runs a script, for so long at most; what it leaves in the background goes on until the shell is dropped.
     pub fn run(&mut self, script: &str, limit: Duration) -> Ended {
+        self.run_until(script, limit, |_| false)
+    }
+
+    /// The same for one that never ends by itself: it has to stay for so long, and then until it has said what it has to.
+    pub fn stays(
+        &mut self,
+        script: &str,
+        shortest: Duration,
+        said: impl Fn(&str) -> bool,
+    ) -> Ended {
+        let end = Instant::now() + shortest;
+        self.run_until(script, LONGEST_STAY, |output| {
+            Instant::now() > end && said(output)
+        })
+    }
+
+    fn run_until(
+        &mut self,
+        script: &str,
+        limit: Duration,
+        is_over: impl Fn(&str) -> bool,
+    ) -> Ended {
         let number = self.groups.len();
         let (file, output) = (format!(".script-{number}"), format!(".output-{number}"));
         self.write(&file, script);
@@ -73,7 +98,8 @@ impl Shell {
             if let Some(status) = child.try_wait().unwrap() {
                 break Some(status);
             }
-            if Instant::now() > end {
+            let output = std::fs::read(self.path(&output)).unwrap();
+            if Instant::now() > end || is_over(&String::from_utf8_lossy(&output)) {
                 let _ = syscall::kill_group(child.id(), libc::SIGKILL);
                 child.wait().unwrap();
                 break None;
@@ -86,9 +112,9 @@ impl Shell {
         Ended { code, output }
     }
 
-    /// Whether nothing of what the scripts started is left, or is gone within 10 s.
+    /// Whether nothing of what the scripts started is left, or is gone within 30 s.
     pub fn is_quiet(&self) -> bool {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(30);
         let left = || self.groups.iter().any(|group| group_runs(*group));
         while left() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
@@ -224,8 +250,7 @@ pub fn missing<'a>(shown: &'a [String], printed: &str) -> Option<&'a String> {
 
 /// Ports that nobody has just now.
 pub fn ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+    [(); N].map(|()| lameduck_rig::ports::free_address().port())
 }
 
 /// Whether a program is installed.

@@ -117,7 +117,10 @@ fn p99(evidence: &Evidence, calm: &[(u64, u64)]) -> f64 {
         .collect();
     latencies.sort_unstable();
     let rank = (latencies.len() * 99).div_ceil(100).max(1);
-    latencies[rank - 1] as f64 / 1e6
+    // None where the machine has stood still for all of the calm.
+    latencies
+        .get(rank - 1)
+        .map_or(f64::NAN, |ns| *ns as f64 / 1e6)
 }
 
 #[tokio::test]

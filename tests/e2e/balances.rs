@@ -34,7 +34,7 @@ async fn rolls_cost_no_request_whatever_the_balance() {
     let mut bench = Bench::start("balances", App::BuiltIn, 2).await.unwrap();
     let mut front = Front::lameduck(&bench, &ProxySettings::default()).await;
     let supervisor = Supervisor::start(&mut bench);
-    let command = supervisor.restart("0");
+    let command = supervisor.restart();
     let Front::Lameduck(proxy) = &mut front else {
         unreachable!()
     };

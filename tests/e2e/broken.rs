@@ -4,12 +4,16 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use lameduck::tools::demo::admin;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
+use parking_lot::Mutex;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -215,27 +219,43 @@ async fn log_that_is_read_again_says_how_much_was_lost() {
     run.overflow_log().await;
     let other = err.other.take().unwrap();
     drop(err);
+    let said = Arc::<Mutex<Vec<u8>>>::default();
+    let of_reader = said.clone();
     let reader = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        std::fs::File::from(other).read_to_end(&mut text).unwrap();
-        String::from_utf8_lossy(&text).into_owned()
+        let mut other = std::fs::File::from(other);
+        let mut part = vec![0; 1 << 16];
+        loop {
+            let length = other.read(&mut part).unwrap();
+            if length == 0 {
+                break;
+            }
+            of_reader.lock().extend_from_slice(&part[..length]);
+        }
     });
-    // The line comes when the queue has been written; the last words when the process ends.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let dropped = run.metric("lameduck_log_dropped_total").await;
-    assert!(run.stop("read-again").await.success());
-    let text = reader.join().unwrap();
-    let told = text
-        .lines()
-        .filter(|line| line.contains("lines of this log were dropped"));
-    let told: u64 = told
-        .map(|line| {
+    let told = || -> u64 {
+        let text = String::from_utf8_lossy(&said.lock()).into_owned();
+        // The last line may be half read.
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let told = whole.filter(|line| line.contains("lines of this log were dropped"));
+        told.map(|line| {
             let (_, number) = line.rsplit_once("lost").unwrap();
             let digits: String = number.chars().filter(char::is_ascii_digit).collect();
             digits.parse::<u64>().unwrap()
         })
-        .sum();
-    assert_eq!(told, dropped);
+        .sum()
+    };
+    // The line comes when the queue has been written; the last words when the process ends.
+    until("all that was lost to be told", PATIENCE, async || {
+        told() == run.metric("lameduck_log_dropped_total").await
+    })
+    .await;
+    let dropped = run.metric("lameduck_log_dropped_total").await;
+    assert!(run.stop("read-again").await.success());
+    reader.join().unwrap();
+    assert_eq!(told(), dropped);
+    let text = String::from_utf8_lossy(&said.lock()).into_owned();
     assert!(text.trim_end().lines().any(|line| line.contains("bye")));
 }
 
@@ -355,11 +375,16 @@ async fn long_commands_are_interrupted_whatever_their_streams_are() {
                 }
             }
             // One request for each: whichever is drained has something in flight.
-            let slow = || tokio::spawn(get(proxy.address(), "/slow?ms=3000"));
+            let slow = async || {
+                let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+                let half = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf,";
+                client.write_all(half).await.unwrap();
+                client
+            };
             // One after the other: of two at the same moment, each may see both backends free and take the same.
             let mut in_flight = Vec::new();
             for count in 1..=2 {
-                in_flight.push(slow());
+                in_flight.push(slow().await);
                 until("it is on its way", PATIENCE, async || {
                     let pool = proxy.pool().await.unwrap();
                     pool.backends.iter().map(|one| one.in_flight).sum::<u32>() == count
@@ -375,8 +400,12 @@ async fn long_commands_are_interrupted_whatever_their_streams_are() {
             let status = ended(&mut child, "drain").await;
             assert_eq!(status.code(), Some(130), "{kind:?}");
             proxy.resume("app-1", PATIENCE).await.unwrap();
-            for slow in in_flight {
-                assert_eq!(slow.await.unwrap().unwrap().0, 200);
+            for mut slow in in_flight {
+                slow.write_all(b"half").await.unwrap();
+                let mut answer = String::new();
+                let read = timeout(PATIENCE, slow.read_to_string(&mut answer)).await;
+                read.unwrap().unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
             }
             let script = format!("touch {}; exec sleep 60", marker.display());
             for signal in [libc::SIGTERM, libc::SIGINT] {

@@ -65,7 +65,7 @@ async fn an_interrupt_leaves_nothing_behind() {
     assert!(!children(pid).is_empty());
     let children = children(pid);
     syscall::kill(pid, libc::SIGINT).unwrap();
-    let status = tokio::time::timeout(Duration::from_secs(5), demo.wait())
+    let status = tokio::time::timeout(Duration::from_secs(20), demo.wait())
         .await
         .unwrap()
         .unwrap();
@@ -76,7 +76,7 @@ async fn an_interrupt_leaves_nothing_behind() {
         "files were left behind"
     );
     // The last of them may still be on its way out: they are killed, and nobody waits for them.
-    until("the children's end", Duration::from_secs(5), async || {
+    until("the children's end", Duration::from_secs(20), async || {
         !children.iter().any(|pid| is_running(*pid))
     })
     .await;

@@ -217,7 +217,7 @@ async fn a_proxy_that_does_not_answer_is_5_soon() {
     let begun = Instant::now();
     assert_eq!(shell(proxy.socket(), hook, "app-1").await, 5);
     assert!(
-        begun.elapsed() < Duration::from_secs(10),
+        begun.elapsed() < Duration::from_secs(25),
         "{:?}",
         begun.elapsed()
     );

@@ -103,13 +103,16 @@ async fn local_ports_that_are_used_up_are_named_with_their_remedy() {
         records.contains(cause)
     })
     .await;
-    let log = std::fs::read_to_string(dir.join("proxy.log")).unwrap();
     for words in [
         "every local port of this destination is in use",
         "ip_local_port_range",
         "idle_timeout",
     ] {
-        assert!(log.contains(words), "{words} is not in\n{log}");
+        until(words, PATIENCE, async || {
+            let log = std::fs::read_to_string(dir.join("proxy.log")).unwrap();
+            log.contains(words)
+        })
+        .await;
     }
     // The shortage is ours: nobody calls the app down for it, and it ends with the connections.
     let pool = admin::call(&socket, "GET", "/v1/pools/app", None)

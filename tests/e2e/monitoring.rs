@@ -197,7 +197,7 @@ async fn panels_have_data_a_clean_roll_fires_nothing_and_incidents_fire_their_al
     let settings = ProxySettings {
         admin: format!("probes = \"{target}\""),
         pool: format!(
-            "[pool.drain]\ndeadline = \"5s\"\n[pool.hold]\ntimeout = \"1s\"\n[pool.health]\nabsent_after = \"2s\"\n[pool.sticky]\n[pool.outlier]\n\
+            "[pool.drain]\ndeadline = \"5s\"\n[pool.hold]\ntimeout = \"1s\"\n[pool.health]\nabsent_after = \"2s\"\n[pool.sticky]\n[pool.outlier]\nlatency_factor = 0\n\
              [[pool]]\nname = \"next\"\nbackend = [{{ address = \"{}\" }}]\n\
              [[route]]\nname = \"shop\"\nsplit = {{ app = 3, next = 1 }}\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\ntls = {{ cert = {:?}, key = {:?} }}\n",

@@ -1,6 +1,5 @@
 //! Pauses, backups, splits and mirrors while instances are restarted under load: nothing is lost.
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use lameduck::tools::demo::admin;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, proving, turn, usual_load};
+use crate::harness::{Bench, proving, turn, until, usual_load};
 use lameduck_rig::oracle;
 use lameduck_rig::results::{Row, record};
 
@@ -80,7 +79,6 @@ async fn pause_in_the_middle_of_a_restart_loses_nothing() {
     let proxy = front.proxy();
     let load = Load::start(usual_load(front.address()));
     let began = Instant::now();
-    let paused = Cell::new(0);
     while began.elapsed() < length() {
         for instance in &mut bench.instances {
             let restart = roll::restart(instance, proxy, DEADLINE, &|_, _| {});
@@ -90,14 +88,15 @@ async fn pause_in_the_middle_of_a_restart_loses_nothing() {
             };
             let (restarted, ()) = tokio::join!(restart, pause);
             restarted.unwrap();
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            paused.set(paused.get() + proxy.pool().await.unwrap().held);
+            until("requests to be held", DEADLINE * 4, async || {
+                proxy.pool().await.unwrap().held > 0
+            })
+            .await;
             call(proxy, "DELETE", "/v1/pools/app/pause", Value::Null).await;
         }
     }
     let account = bench.account(load.stop().await, &front).await;
     clean(&account);
-    assert!(paused.get() > 0, "nothing was held");
     note("pause", account);
 }
 
@@ -116,7 +115,7 @@ async fn backup_takes_over_while_the_only_other_instance_is_restarted() {
     };
     let front = Front::lameduck_before(&bench, &bench.instances[..1], &settings).await;
     let proxy = front.proxy();
-    crate::harness::until("both", Duration::from_secs(20), async || {
+    until("both", Duration::from_secs(20), async || {
         proxy.pool().await.unwrap().eligible == 2
     })
     .await;
@@ -204,7 +203,7 @@ async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
     let load = Load::start(usual_load(front.address()));
     let mut plan = Value::Null;
     let mut restarts = 0;
-    while plan["state"] != "reached" {
+    while plan["state"] != "reached" || restarts < 2 {
         let instance = &mut bench.instances[restarts % 2];
         roll::restart(instance, proxy, DEADLINE, &|_, _| {})
             .await
@@ -218,7 +217,6 @@ async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
     }
     let account = bench.account(load.stop().await, &front).await;
     clean(&account);
-    assert!(restarts >= 2, "{restarts} restarts");
     let pools = plan["records"].as_array().unwrap().iter();
     let counted: u64 = pools
         .flat_map(|record| record["pools"].as_array().unwrap())

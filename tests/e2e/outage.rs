@@ -15,15 +15,16 @@ use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a request is held: `hold.timeout` below.
-const HOLD: Duration = Duration::from_secs(2);
+const HOLD: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 async fn outage_of_all_instances_cuts_no_stream_and_all_come_back() {
     let _turn = turn_beside_one().await;
     let mut bench = Bench::start("outage", App::BuiltIn, 3).await.unwrap();
     let settings = ProxySettings {
-        // 2 s of 500 requests/s would just fill the default of 1000.
-        pool: "[pool.hold]\ntimeout = \"2s\"\nmax_requests = 5000".into(),
+        // More than it takes until all are back, and so that nobody is refused who comes then. 4 s of 500 requests/s would
+        // overfill the default of 1000.
+        pool: "[pool.hold]\ntimeout = \"4s\"\nmax_requests = 5000".into(),
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
@@ -85,11 +86,9 @@ async fn outage_of_all_instances_cuts_no_stream_and_all_come_back() {
             .any(|s| s.kind == DemoRequestKind::Slow && s.at < out && s.at + s.latency > out),
         "none was in flight"
     );
-    // `rise` = 2 passes at the interval of 1 s, one of them jittered.
-    assert!(
-        recovery < Duration::from_millis(2_800),
-        "back after {recovery:?}"
-    );
+    // `rise` = 2 passes at the interval of 1 s, one of them jittered. Other tests run beside the short run.
+    let bound = Duration::from_millis(if proving() { 2_800 } else { 8_000 });
+    assert!(recovery < bound, "back after {recovery:?}");
     let account = bench.account(sent, &front).await;
     assert_eq!(
         (account.delivered_twice, account.unexplained, account.lost),

@@ -196,13 +196,21 @@ async fn a_second_signal_exits_at_once() {
     proxy.process().signal(libc::SIGTERM).unwrap();
     // The same signal sent twice within a second is one signal.
     proxy.process().signal(libc::SIGTERM).unwrap();
+    let log = dir.join("proxy.log");
+    until("the first one to be heeded", PATIENCE, async || {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("lame duck: still accepting")
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     proxy
         .process()
         .check()
         .expect("it must still be finishing the slow request");
     proxy.process().signal(libc::SIGTERM).unwrap();
-    let (status, _) = proxy.process().wait(Duration::from_secs(2)).await.unwrap();
+    let (status, _) = proxy.process().wait(PATIENCE).await.unwrap();
+    // It would end well if it finished the request.
     assert!(!status.success(), "{status}");
     assert!(slow.await.unwrap().is_err(), "the slow request was not cut");
 }

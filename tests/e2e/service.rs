@@ -283,12 +283,15 @@ async fn a_socket_that_fits_nothing_is_named() {
         )
     })
     .await;
-    let log = std::fs::read_to_string(bench.scratch.path().join("proxy.log")).unwrap();
+    let log = bench.scratch.path().join("proxy.log");
     let expected = format!(
         "has passed a socket ({}, web)",
         listener.local_addr().unwrap()
     );
-    assert!(log.contains(&expected), "{log}");
+    until(&expected, PATIENCE, async || {
+        std::fs::read_to_string(&log).unwrap().contains(&expected)
+    })
+    .await;
 }
 
 /// The admin socket, too, can be the supervisor's; its file stays when the proxy goes.
@@ -343,15 +346,21 @@ async fn as_process_1_it_reaps_orphans_and_stops_when_told() {
     let proxy = children(outer.pid())[0];
 
     // A process that loses its parent while it runs: it becomes the proxy's child, and then must not stay.
+    // It stays until it has been seen.
+    let gate = bench.scratch.path().join("gate");
+    std::fs::write(&gate, "").unwrap();
+    let script = "while [ -e \"$0\" ]; do sleep 0.05; done & exit 0";
     let orphan = Command::new("nsenter")
         .args(["--pid", "--target", &proxy.to_string()])
-        .args(["sh", "-c", "sleep 0.5 & exit 0"])
+        .args(["sh", "-c", script])
+        .arg(&gate)
         .status();
     assert!(orphan.unwrap().success());
     until("the orphan to arrive", PATIENCE, async || {
         !children(proxy).is_empty()
     })
     .await;
+    std::fs::remove_file(&gate).unwrap();
     until("the orphan to be reaped", PATIENCE, async || {
         children(proxy).is_empty()
     })

@@ -148,17 +148,18 @@ impl Absences {
 /// Notes who is ejected, whoever it is: on a busy machine it may be others than the test means.
 async fn watch_ejections(socket: PathBuf, pool: String, away: Arc<Mutex<Absences>>) {
     let path = format!("/v1/pools/{pool}");
+    let mut last = Instant::now();
     loop {
-        let before = Instant::now();
+        let look = Instant::now();
         let view = admin::call(&socket, "GET", &path, None).await.unwrap();
         for backend in view["backends"].as_array().into_iter().flatten() {
             if backend.get("ejected").is_some() {
                 // It began after the last look.
-                let from = before - Duration::from_millis(200);
                 let name = backend["name"].as_str().unwrap();
-                away.lock().note(name, from, Instant::now());
+                away.lock().note(name, last, Instant::now());
             }
         }
+        last = look;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -90,7 +90,7 @@ async fn ended(proxy: &mut DemoProxy, frozen: &Frozen) -> ExitStatus {
 #[tokio::test]
 async fn term_ends_in_order_while_the_control_thread_stands_still() {
     let bench = Bench::start("stuck", App::BuiltIn, 1).await.unwrap();
-    let server = "lame_duck = \"300ms\"\ndeadline = \"20s\"";
+    let server = "lame_duck = \"2s\"\ndeadline = \"20s\"";
     let (mut proxy, log) = start(&bench, "control", server).await;
     let slow = tokio::spawn(get(proxy.address(), "/slow?ms=2000"));
     until("the request is in flight", PATIENCE, async || {
@@ -136,7 +136,7 @@ async fn stall_of_the_control_thread_is_told_counted_and_over_when_it_turns() {
     let (status, problem) = asked.await.unwrap().unwrap();
     if status != 503 {
         // It had turned long enough before it took the question.
-        assert!(said(&log).contains("the control thread turns again"));
+        assert_eq!(status, 200);
     } else {
         let problem: serde_json::Value = serde_json::from_slice(&problem).unwrap();
         assert_eq!(problem["type"], "urn:lameduck:problem:not-alive");
@@ -150,8 +150,22 @@ async fn stall_of_the_control_thread_is_told_counted_and_over_when_it_turns() {
         .await
         .unwrap();
     let metrics = String::from_utf8_lossy(&metrics).into_owned();
-    assert!(metrics.contains("\nlameduck_control_stalls_total 1\n"));
-    assert!(said(&log).contains("the control thread turns again"));
+    // One, unless this machine has stood still, too.
+    let counted = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("lameduck_control_stalls_total "))
+        .unwrap();
+    assert_ne!(counted, "0");
+    until(
+        "the log to tell of each, and of its end",
+        PATIENCE,
+        async || {
+            let told = |words: &str| said(&log).matches(words).count().to_string();
+            told("the control thread does not turn") == counted
+                && told("the control thread turns again") == counted
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -162,15 +176,13 @@ async fn process_whose_main_thread_stands_still_ends_at_its_deadline() {
     let Some(frozen) = Frozen::new(proxy.process().pid(), "lameduck") else {
         return skip("stuck", "the right to trace a process");
     };
-    proxy.process().signal(libc::SIGTERM).unwrap();
     let begun = Instant::now();
+    proxy.process().signal(libc::SIGTERM).unwrap();
     let status = ended(&mut proxy, &frozen).await;
     assert_eq!(status.code(), Some(1), "{}", said(&log));
     let took = begun.elapsed();
-    assert!(
-        took > Duration::from_secs(1) && took < Duration::from_secs(10),
-        "{took:?}"
-    );
+    // And an upper bound: `ended` has one.
+    assert!(took > Duration::from_secs(1), "{took:?}");
     assert!(said(&log).contains("lameduck is stuck"), "{}", said(&log));
 }
 

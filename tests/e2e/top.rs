@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use lameduck::core::drain::DrainOutcome;
 use lameduck::tools::demo::load::{Load, LoadPlan};
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::roll;
@@ -145,13 +146,17 @@ async fn terminal_shows_a_roll_drains_by_key_outlives_the_proxy_and_is_given_bac
 
     // A roll: the drain, with what is left and the time to its deadline, and the restart.
     for instance in &mut bench.instances {
-        let rolled = roll::restart(instance, &proxy, Duration::from_secs(10), &|_, _| {});
+        // It stays drained until both have shown it.
+        let name = instance.name().to_owned();
+        let drained = proxy.drain(&name, Duration::from_secs(10));
         let watch = async |(terminal, size): (&str, (u16, u16))| {
             tmux.until(terminal, "2 of 3 eligible").await;
             tmux.keep(terminal, &format!("roll-{}x{}.ansi", size.0, size.1));
         };
-        let (rolled, (), ()) = tokio::join!(rolled, watch(sizes[0]), watch(sizes[1]));
-        rolled.unwrap();
+        let (drained, (), ()) = tokio::join!(drained, watch(sizes[0]), watch(sizes[1]));
+        assert_eq!(drained.unwrap().ending(), Some(DrainOutcome::Drained));
+        roll::stop_and_start(instance, &|_, _| {}).await.unwrap();
+        proxy.resume(&name, PATIENCE).await.unwrap();
         for (terminal, _) in sizes {
             tmux.until(terminal, "3 of 3 eligible").await;
         }
@@ -187,11 +192,7 @@ async fn terminal_shows_a_roll_drains_by_key_outlives_the_proxy_and_is_given_bac
     // The filter, and another size.
     tmux.keys("narrow", &["/", "app-3", "Enter"]);
     tmux.until("narrow", " /app-3 ").await;
-    assert!(
-        !tmux.shown("narrow").contains(" app-1 "),
-        "{}",
-        tmux.shown("narrow")
-    );
+    tmux.until_gone("narrow", " app-1 ").await;
     tmux.keys("narrow", &["Escape"]);
     tmux.until("narrow", " app-1 ").await;
     tmux.run(&["resize-window", "-t", "narrow", "-x", "100", "-y", "30"]);

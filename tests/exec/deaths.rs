@@ -28,21 +28,22 @@ async fn a_killed_launcher_takes_its_app_along_and_the_proxy_drops_the_instance_
     figure(&format!(
         "instance dropped {took:?} after SIGKILL to its launcher"
     ));
-    let limit = if proving() { 10 } else { 1_000 };
-    assert!(took < Duration::from_millis(limit), "{took:?}");
+    assert!(!proving() || took < Duration::from_millis(10), "{took:?}");
+    // By its lease, however long that took on a busy machine, and not because probes failed.
+    rig.proxy_says("a launcher is gone without a drain").await;
     launched.exited().await;
     until("the app is gone", async || !runs(app)).await;
     rig.gone("api-0").await;
     // Nobody is left to answer it: what it was sent to has died. (A GET is held for another instance first.)
     slow.abort();
-    let (_, metrics) = admin::request(rig.proxy.socket(), "GET", "/metrics", None)
-        .await
-        .unwrap();
-    let metrics = String::from_utf8_lossy(&metrics).into_owned();
-    let died = metrics
-        .lines()
-        .find(|line| line.starts_with("lameduck_drain_total") && line.contains("died"));
-    assert!(died.is_some_and(|line| line.ends_with(" 1")), "{died:?}");
+    until("one that died", async || {
+        let metrics = admin::request(rig.proxy.socket(), "GET", "/metrics", None).await;
+        let metrics = String::from_utf8_lossy(&metrics.unwrap().1).into_owned();
+        let died = |line: &str| line.starts_with("lameduck_drain_total") && line.contains("died");
+        let mut died = metrics.lines().filter(|line| died(line));
+        died.any(|line| line.ends_with(" 1"))
+    })
+    .await;
 }
 
 /// Behind a shell, the server is not the launcher's child.

@@ -162,6 +162,16 @@ impl Rig {
         until(&what, async || self.state(shown).await.is_none()).await;
     }
 
+    /// Waits until the proxy's log has this.
+    pub async fn proxy_says(&self, text: &str) {
+        let log = self.scratch.path().join("proxy.log");
+        let what = format!("the proxy says `{text}`");
+        until(&what, async || {
+            std::fs::read_to_string(&log).is_ok_and(|log| log.contains(text))
+        })
+        .await;
+    }
+
     /// How many requests have reached apps.
     pub fn arrivals(&self) -> usize {
         let texts = self

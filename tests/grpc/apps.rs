@@ -1,14 +1,14 @@
 //! Real gRPC apps behind the proxy, restarted under the calls of real clients.
 
 use std::path::Path;
-use std::time::Duration;
 
 use lameduck::registry::view::PoolView;
 use lameduck::tools::demo::admin;
 use serde_json::json;
 
-use super::programs::{App, Language, POOL, Program, load, none_failed, python};
+use super::programs::{App, Language, PATIENCE, POOL, Program, ended, load, none_failed, python};
 use lameduck_rig::proxy::Rig;
+use lameduck_rig::wait::until_within;
 
 /// A proxy in front of so many apps, probed by the standard health check.
 async fn world(python: &Path, count: usize) -> (Rig, Vec<App>) {
@@ -36,7 +36,7 @@ async fn restarts(language: Language, coordinated: bool) {
     let (rig, mut apps) = world(&python, 3).await;
     let client = load(rig.address, language, &python, &[]);
     let begun = |pool: &PoolView| pool.backends.iter().all(|view| view.requests > 20);
-    rig.until("calls", begun).await;
+    until_within("calls", PATIENCE, async || begun(&rig.pool().await)).await;
     for app in &mut apps {
         let name = app.name.clone();
         let path = format!("/v1/pools/app/backends/{name}/drain");
@@ -93,9 +93,7 @@ async fn grpcio_calls_pass_all_checks_and_leave_nothing_in_flight() {
     let (rig, _apps) = world(&python, 1).await;
     let address = rig.address.to_string();
     let checks = Program::start(&python, "grpc_checks.py", &[&address]);
-    let said = tokio::task::spawn_blocking(|| checks.finish());
-    let said = tokio::time::timeout(Duration::from_secs(60), said).await;
-    assert_eq!(said.unwrap().unwrap().matches("ok ").count(), 6);
+    assert_eq!(ended(checks).await.matches("ok ").count(), 6);
     rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
         .await;
 }

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use super::fake::{CANCEL, Event, Fake, HTTP2, INTERNAL_ERROR, NO_ERROR, rig_of};
 use lameduck_rig::h2_client::{Client, answer, post};
 use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wait::until;
 
 const LIMIT: usize = 20;
 
@@ -73,6 +74,12 @@ pub async fn broken_sessions(rig: &Rig) -> u64 {
     rig.metric(&series).await.unwrap()
 }
 
+/// Waits until one session is counted as broken: that may come a little behind what its clients see of it.
+pub async fn is_broken(rig: &Rig, what: &str) {
+    until(what, async || broken_sessions(rig).await > 0).await;
+    assert_eq!(broken_sessions(rig).await, 1, "{what}");
+}
+
 #[tokio::test]
 async fn early_ends_in_bulk_close_the_session_behind_its_other_requests() {
     for way in [
@@ -101,12 +108,7 @@ async fn early_ends_in_bulk_close_the_session_behind_its_other_requests() {
             let _ = lameduck_rig::h2_client::try_answer(response).await;
         }
         // The reset may be written a little behind the answer.
-        let mut asked = 0;
-        while broken_sessions(&rig).await == 0 {
-            asked += 1;
-            assert!(asked < 1_000, "{way:?}: the session is kept");
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        is_broken(&rig, &format!("{way:?}")).await;
         // The next one goes elsewhere; this one waits for what is under way.
         let next = client.get("/next").await;
         let mut other = Fake::accept(&listeners[0], &[]).await;
@@ -206,5 +208,5 @@ async fn session_is_closed_at_once_where_early_ends_go_on() {
     for response in responses {
         assert_eq!(answer(response).await.status(), 502);
     }
-    assert_eq!(broken_sessions(&rig).await, 1);
+    is_broken(&rig, "early ends that go on").await;
 }

@@ -98,8 +98,9 @@ async fn the_proxys_own_end_is_not_kept_up_by_an_idle_session() {
     let began = Instant::now();
     backend.goodbye().await;
     assert!(rig.exited().await.success());
+    // Far from the session's `idle_timeout`, and from the deadline.
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 /// Both ways at once, message by message, for as long as they like; and at the drain's deadline, orderly.
@@ -107,7 +108,7 @@ async fn the_proxys_own_end_is_not_kept_up_by_an_idle_session() {
 async fn a_call_flows_both_ways_and_ends_between_two_messages() {
     let (rig, listeners) = rig(
         1,
-        "[pool.upstream]\nhttp2 = true\nread_timeout = \"200ms\"\n[pool.drain]\nclose_spread = \"500ms\"\n",
+        "[pool.upstream]\nhttp2 = true\nread_timeout = \"200ms\"\n",
     )
     .await;
     let mut client = Client::new(&rig).await;
@@ -141,8 +142,9 @@ async fn a_call_flows_both_ways_and_ends_between_two_messages() {
     // Half a message: the end has to wait for the other half.
     backend.data(id, &MESSAGE[..7], false).await;
     assert_eq!(piece(&mut download).await, MESSAGE[..7]);
-    let drain = rig.begin_drain(0, "1s", "resumed").await;
-    assert_eq!(backend.next_within(Duration::from_millis(700)).await, None);
+    // As long as `close_spread`: the end begins at once, and there is time for it.
+    let drain = rig.begin_drain(0, "5s", "resumed").await;
+    assert_eq!(backend.next_within(Duration::from_millis(500)).await, None);
     backend.data(id, &MESSAGE[7..], false).await;
     let (last, trailers) = rest(download).await.unwrap();
     assert_eq!(last, MESSAGE[7..]);
@@ -188,7 +190,7 @@ async fn our_own_answers_are_trailers() {
     let mut longer = call();
     longer
         .headers_mut()
-        .insert("grpc-timeout", "5S".parse().unwrap());
+        .insert("grpc-timeout", "20S".parse().unwrap());
     let response = client.begin(longer, true).await.0;
     let (id, _) = backend.request().await;
     tokio::time::sleep(Duration::from_millis(400)).await;

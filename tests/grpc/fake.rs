@@ -89,7 +89,12 @@ impl Fake {
 
     /// The next one, told nothing yet.
     pub async fn accept_silently(listener: &TcpListener) -> Self {
-        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        let (stream, _) = soon(listener.accept()).await.unwrap();
+        Self::greet(stream).await
+    }
+
+    /// One that was accepted, once it has said what it speaks.
+    pub async fn greet(mut stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         let mut preface = [0; 24];
         soon(stream.read_exact(&mut preface)).await.unwrap();

@@ -117,25 +117,28 @@ async fn one_stream_at_a_time_means_as_many_sessions() {
 async fn a_backend_that_does_not_speak_it_gets_no_request() {
     let (rig, listeners) = rig(
         2,
-        "[pool.upstream]\nhttp2 = true\nconnect_timeout = \"200ms\"\n",
+        "[pool.upstream]\nhttp2 = true\nconnect_timeout = \"500ms\"\n",
     )
     .await;
     let mut client = Client::new(&rig).await;
+    let [silent, good] = <[_; 2]>::try_from(listeners).unwrap();
+    // Each by itself: who is in the middle of a greeting must not be given up for the other.
     let silent = tokio::spawn(async move {
-        let [silent, good] = <[_; 2]>::try_from(listeners).unwrap();
-        let mut sessions = Vec::new();
-        loop {
-            tokio::select! {
-                session = Fake::accept_silently(&silent) => sessions.push(session),
-                mut session = Fake::accept(&good, &[]) => {
-                    tokio::spawn(async move {
-                        loop {
-                            let (id, body) = session.request().await;
-                            session.answer(id, &body).await;
-                        }
-                    });
+        let mut calls = Vec::new();
+        while let Ok((call, _)) = silent.accept().await {
+            calls.push(call);
+        }
+    });
+    let good = tokio::spawn(async move {
+        while let Ok((call, _)) = good.accept().await {
+            tokio::spawn(async move {
+                let mut session = Fake::greet(call).await;
+                session.settle(&[]).await;
+                loop {
+                    let (id, body) = session.request().await;
+                    session.answer(id, &body).await;
                 }
-            }
+            });
         }
     });
     for n in 0..6 {
@@ -144,6 +147,7 @@ async fn a_backend_that_does_not_speak_it_gets_no_request() {
         assert_eq!((response.status(), response.text()), (200, body.as_str()));
     }
     silent.abort();
+    good.abort();
 }
 
 /// RFC 9113 §8.1: behind a whole answer a reset without an error says that the rest of the request isn't wanted. In the

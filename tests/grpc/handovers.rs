@@ -8,12 +8,11 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use serde_json::Value;
 
-use super::programs::{App, Language, POOL, load, none_failed, python};
+use super::programs::{App, Language, PATIENCE, POOL, ended, load, none_failed, python};
 use super::proving;
-use lameduck_rig::h2_client::soon;
 use lameduck_rig::place::exe;
 use lameduck_rig::results::{Row, record};
-use lameduck_rig::wait::until;
+use lameduck_rig::wait::until_within;
 
 /// Apps, and proxies in front of them, one after the other.
 struct Stand {
@@ -57,7 +56,7 @@ impl Stand {
 
 /// Waits until the backends of this proxy show what is wanted: of all requests, and of those in flight.
 async fn until_seen(proxy: &DemoProxy, what: &str, wanted: impl Fn(u64, u32) -> bool) {
-    until(what, async || {
+    until_within(what, PATIENCE, async || {
         let backends = proxy.pool().await.unwrap().backends;
         let requests = backends.iter().map(|view| view.requests).sum();
         wanted(requests, backends.iter().map(|view| view.in_flight).sum())
@@ -125,8 +124,7 @@ async fn long_calls(language: Language) {
     until_seen(&proxy, "four calls", |_, in_flight| in_flight == 4).await;
     proxy.process().signal(libc::SIGTERM).unwrap();
     proxy.process().wait(Duration::from_secs(20)).await.unwrap();
-    let end = tokio::task::spawn_blocking(|| client.finish());
-    let end: Value = serde_json::from_str(soon(end).await.unwrap().trim()).unwrap();
+    let end: Value = serde_json::from_str(ended(client).await.trim()).unwrap();
     for (kind, messages) in [("unary", 0), ("client", 0), ("server", 1), ("both", 1)] {
         let of = &end[kind];
         assert_eq!(of["code"], "UNAVAILABLE", "{kind}: {end}");

@@ -4,11 +4,15 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use lameduck_rig::h2_client::soon;
+use lameduck_rig::ports::free_address;
 use lameduck_rig::setting::skip;
+
+/// How long a program of another language may take for anything.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a client of another language makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +95,15 @@ impl Program {
     }
 }
 
+/// What a program says at its end, which it is told to come to.
+pub async fn ended(program: Program) -> String {
+    let end = tokio::task::spawn_blocking(|| program.finish());
+    tokio::time::timeout(PATIENCE, end)
+        .await
+        .expect("it doesn't end")
+        .unwrap()
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -111,7 +124,8 @@ impl App {
         let mut app = Self {
             python: python.to_owned(),
             name: format!("app-{index}"),
-            port: 0,
+            // None that the kernel gives to somebody else while the app is down.
+            port: free_address().port(),
             program: None,
         };
         app.start();
@@ -122,8 +136,7 @@ impl App {
         let arguments = [self.name.as_str(), &self.port.to_string()];
         let mut program = Program::start(&self.python, "grpc_app.py", &arguments);
         let line = program.line();
-        let port = line.strip_prefix("ready ").expect("it doesn't start");
-        self.port = port.parse().unwrap();
+        assert_eq!(line, format!("ready {}", self.port), "it doesn't start");
         self.program = Some(program);
     }
 
@@ -131,14 +144,12 @@ impl App {
     pub async fn stop(&mut self) -> Value {
         let program = self.program.take().unwrap();
         program.terminate();
-        let rest = tokio::task::spawn_blocking(|| program.finish());
-        let rest = soon(rest).await.unwrap();
-        serde_json::from_str(rest.trim()).unwrap()
+        serde_json::from_str(ended(program).await.trim()).unwrap()
     }
 }
 
 /// What a pool of such apps needs: the standard health check, and HTTP/2.
-pub const POOL: &str = "[pool.health]\ntype = \"grpc\"\nrise = 1\ninterval = \"200ms\"\ntimeout = \"200ms\"\nfast_interval = \"10ms\"\n\
+pub const POOL: &str = "[pool.health]\ntype = \"grpc\"\nrise = 1\ninterval = \"200ms\"\ntimeout = \"2s\"\nfast_interval = \"10ms\"\n\
     [pool.upstream]\nhttp2 = true\n";
 
 /// Four calls of each kind at a time, until it is told to finish.
@@ -151,8 +162,7 @@ pub fn load(address: SocketAddr, language: Language, python: &Path, more: &[&str
 /// What the load says at its end: no call has failed, and of each kind there were at least `least`. Returns how many
 /// there were.
 pub async fn none_failed(load: Program, least: u64, log: impl FnOnce() -> String) -> u64 {
-    let end = tokio::task::spawn_blocking(|| load.finish());
-    let end: Value = serde_json::from_str(soon(end).await.unwrap().trim()).unwrap();
+    let end: Value = serde_json::from_str(ended(load).await.trim()).unwrap();
     if end["failed"] != Value::Array(Vec::new()) {
         panic!("{end}\n{}", log());
     }

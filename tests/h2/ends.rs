@@ -4,6 +4,7 @@ use h2::Reason;
 
 use lameduck_rig::h2_client::{A_MOMENT, Client, answer, piece, post, rest, rig, soon};
 use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wait::until;
 
 #[tokio::test]
 async fn a_cancelled_stream_closes_its_backend() {
@@ -119,13 +120,10 @@ async fn a_connection_that_breaks_ends_all_its_streams() {
     }
     rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
         .await;
-    for _ in 0..200 {
-        if rig.metric("lameduck_connections{side=\"client\"}").await == Some(0) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("the connection still counts");
+    until("no connection", async || {
+        rig.metric("lameduck_connections{side=\"client\"}").await == Some(0)
+    })
+    .await;
 }
 
 /// A held stream whose share of the hold is full is not read, and its end is heard all the same: by a reset, and by that
@@ -145,9 +143,10 @@ async fn a_held_stream_that_is_not_read_gives_its_place_back() {
         rig.until("held", |pool| pool.held == 1).await;
         body.send_data(vec![7; 60_000].into(), false).unwrap();
         let held_bytes = "lameduck_held_bytes{pool=\"app\"}";
-        while rig.metric(held_bytes).await < Some(16 * 1024) {
-            tokio::time::sleep(A_MOMENT / 10).await;
-        }
+        until(held_bytes, async || {
+            rig.metric(held_bytes).await >= Some(16 * 1024)
+        })
+        .await;
         match resets {
             true => body.send_reset(Reason::CANCEL),
             false => client.connection.abort(),

@@ -12,6 +12,9 @@ use tokio::net::TcpStream;
 
 use lameduck_rig::h2_client::{Client, answer, post, rig, soon, try_answer};
 use lameduck_rig::proxy::Rig;
+use lameduck_rig::wait::until;
+
+use super::counts::{was_limited, were_refused};
 
 /// `GET http://a/`, in HPACK.
 const GET: &[u8] = b"\x82\x86\x84\x01\x01a";
@@ -121,7 +124,7 @@ async fn floods_end_with_goaway_and_others_are_served() {
     }
     rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
         .await;
-    assert!(rig.refused("too many HTTP/2 frames without use").await >= 8);
+    were_refused(&rig, "too many HTTP/2 frames without use", 8).await;
     backend.abort();
 }
 
@@ -207,7 +210,7 @@ async fn provoked_resets_end_the_connection_and_reach_no_backend() {
         assert_eq!(ended.1, Some(ENHANCE_YOUR_CALM), "{name}: {ended:?}");
         assert!(ended.0 <= 3 * BATCH as usize, "{name}: {ended:?}");
     }
-    assert!(rig.refused("too many HTTP/2 frames without use").await >= 4);
+    were_refused(&rig, "too many HTTP/2 frames without use", 4).await;
     let served = rig.view(0).await.requests;
     assert_eq!(served, 0, "{served} requests reached the backend");
     backend.abort();
@@ -257,41 +260,36 @@ async fn decoded_headers_of_a_connection_are_bounded() {
     assert!(kept < 16 * MIB, "{kept} bytes are kept");
     assert!(rig.limited("max_memory_per_connection").await >= 1_150);
     drop(attackers);
-    for n in 0.. {
+    until("the memory to be given back", async || {
         assert_eq!(answer(good.get("/").await).await.text(), "here");
-        if rig.memory() < before + 6 * MIB {
-            break;
-        }
-        assert!(
-            n < 100,
-            "{} bytes are not given back",
-            rig.memory() - before
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        rig.memory() < before + 6 * MIB
+    })
+    .await;
     backend.abort();
 }
 
 /// `header_timeout`: a preface, or a header block, that never ends.
 #[tokio::test]
 async fn preface_or_head_that_never_ends_is_ended_by_header_timeout() {
-    let rig = rig("header_timeout = \"300ms\"").await;
+    let rig = rig("header_timeout = \"1s\"").await;
     let mut block = opening();
     block.extend(frame(HEADERS, 0, 1, GET));
     let mut part = block.clone();
     part.truncate(part.len() - 3);
-    for (bytes, code) in [
+    let each = [
         (&PREFACE[..10], None),
         (&block, Some(ENHANCE_YOUR_CALM)),
         (&part, Some(ENHANCE_YOUR_CALM)),
-    ] {
+    ];
+    futures_util::future::join_all(each.map(async |(bytes, code)| {
         let mut stream = TcpStream::connect(rig.address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut seen = Vec::new();
         soon(stream.read_to_end(&mut seen)).await.unwrap();
         assert_eq!(goaway(&seen), code);
-    }
-    assert_eq!(rig.limited("header_timeout").await, 3);
+    }))
+    .await;
+    was_limited(&rig, "header_timeout", 3).await;
 }
 
 /// Streams beyond the limit are refused, and can be sent again; those within it are served.
@@ -361,12 +359,7 @@ async fn malformed_requests_are_counted() {
         let (resets, code) = until_reset(&mut stream, &mut seen, number + 1).await;
         assert_eq!((resets, code), (number + 1, None), "{name}");
         // It is counted once the reset has gone out.
-        soon(async {
-            while rig.refused("malformed HTTP/2 request").await <= number as u64 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        were_refused(&rig, "malformed HTTP/2 request", number as u64 + 1).await;
     }
     assert_eq!(rig.refused("malformed HTTP/2 request").await, 10);
 }
@@ -454,19 +447,22 @@ async fn request_is_measured_from_its_header_block_s_first_byte() {
     bytes.extend(frame(HEADERS, END_STREAM, 1, &GET[..3]));
     stream.write_all(&bytes).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
-    // Another request right behind it is not taken for as slow.
+    // Another request right behind it is not taken for as slow: it began later.
     let mut bytes = frame(CONTINUATION, END_HEADERS, 1, &GET[3..]);
-    bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, 3, GET));
+    let next = b"\x82\x86\x04\x05/next\x01\x01a";
+    bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, 3, next));
     stream.write_all(&bytes).await.unwrap();
     let lines = rig.access_log(2).await;
-    let mut durations: Vec<f64> = lines
-        .iter()
-        .map(|line| line["duration_ms"].as_f64().unwrap())
-        .collect();
-    durations.sort_by(f64::total_cmp);
-    assert!(
-        durations[0] < 390.0 && durations[1] >= 390.0,
-        "{durations:?}"
-    );
+    let line_of = |target: &str| {
+        let line = lines.iter().find(|line| line["target"] == target);
+        line.unwrap_or_else(|| panic!("no {target} in {lines:?}"))
+    };
+    let (slow, quick) = (line_of("/"), line_of("/next"));
+    assert!(slow["duration_ms"].as_f64() >= Some(390.0), "{slow}");
+    let began = |line: &serde_json::Value| {
+        humantime::parse_rfc3339(line["time"].as_str().unwrap()).unwrap()
+    };
+    let apart = began(quick).duration_since(began(slow)).unwrap();
+    assert!(apart >= Duration::from_millis(390), "{slow}\n{quick}");
     served.abort();
 }

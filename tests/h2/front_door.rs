@@ -1,12 +1,11 @@
 //! What a site has in front of its app, asked for by streams: files, error pages, pauses, mirrors, passwords and rates.
 
-use std::time::Duration;
-
 use http::Request;
 use lameduck::tools::demo::admin;
 use lameduck_rig::backend::backends;
 use lameduck_rig::h2_client::{Answer, Client, answer};
 use lameduck_rig::proxy::Rig;
+use lameduck_rig::wait::until;
 use serde_json::json;
 
 use super::load::decoded;
@@ -252,13 +251,11 @@ async fn streams_to_a_paused_pool_get_its_page_and_then_the_app() {
 #[tokio::test]
 async fn stream_is_mirrored_and_its_answer_is_the_apps() {
     let rig = rig("[[route]]\npool = \"app\"\nmirror = { pool = \"shadow\" }\n").await;
-    for _ in 0..1000 {
+    until("the shadow", async || {
         let shadow = admin::call(&rig.socket, "GET", "/v1/pools/shadow", None).await;
-        if shadow.unwrap()["eligible"] == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        shadow.unwrap()["eligible"] == 1
+    })
+    .await;
     let mut client = Client::new(&rig).await;
     let request = Request::post("http://a/x?y").header("content-length", "4");
     let request = request.body(()).unwrap();

@@ -4,6 +4,7 @@
 mod bodies;
 mod changes;
 mod compression;
+mod counts;
 mod ends;
 mod floods;
 mod front_door;

@@ -8,23 +8,24 @@ use h2::client::Builder;
 
 use lameduck_rig::h2_client::{A_MOMENT, Client, answer, piece, rest, rig, soon, try_answer};
 use lameduck_rig::proxy::Rig;
+use lameduck_rig::wait::until;
+
+use super::counts::was_limited;
 
 async fn wait_until_lame(rig: &Rig) {
-    for _ in 0..1000 {
+    until("it to be lame", async || {
         let ready =
             lameduck::tools::demo::admin::request(&rig.socket, "GET", "/-/ready", None).await;
-        if matches!(ready, Ok((503, _))) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it never became lame");
+        matches!(ready, Ok((503, _)))
+    })
+    .await;
 }
 
 /// While lame: new connections are accepted, their first request is served, and they are told to go.
 #[tokio::test]
 async fn a_lame_duck_serves_and_says_goaway() {
-    let rig = rig("lame_duck = \"3s\"").await;
+    // Nobody waits for its end.
+    let rig = rig("lame_duck = \"60s\"").await;
     let mut before = Client::new(&rig).await;
     let served = before.get("/").await;
     let mut backend = rig.backends[0].accept().await;
@@ -48,7 +49,7 @@ async fn a_lame_duck_serves_and_says_goaway() {
 /// It finishes what is in flight, closes what is idle, and is gone the instant nothing is left.
 #[tokio::test]
 async fn proxy_exits_when_no_stream_is_left() {
-    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
+    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"60s\"").await;
     let idle = Client::new(&rig).await;
     let mut client = Client::new(&rig).await;
     let response = client.get("/").await;
@@ -62,14 +63,15 @@ async fn proxy_exits_when_no_stream_is_left() {
     assert_eq!(answer(response).await.text(), "to the end");
     client.ended().await.unwrap();
     assert!(rig.exited().await.success());
+    // Nothing else is waited for, neither a turn of a clock nor the deadline.
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(800), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 /// A client that takes long to take its response still gets all of it.
 #[tokio::test]
 async fn what_a_slow_client_has_yet_to_take_is_waited_for() {
-    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
+    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"60s\"").await;
     let windows = &mut Builder::new();
     windows.initial_window_size(1024);
     let mut client = Client::with(&rig, windows).await;
@@ -117,14 +119,13 @@ async fn stream_that_is_open_at_the_deadline_is_cut() {
     assert!(rest(body).await.is_err());
     let took = began.elapsed();
     assert!(took > Duration::from_millis(400), "{took:?}");
-    assert!(took < Duration::from_secs(3), "{took:?}");
     rig.exited().await;
 }
 
 /// Streams that were on their way when the client was told to go are served (RFC 9113 §6.8).
 #[tokio::test]
 async fn a_request_that_crosses_the_goaway_is_served() {
-    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
+    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"60s\"").await;
     for _ in 0..1 {
         let mut client = Client::new(&rig).await;
         let first = client.get("/").await;
@@ -176,9 +177,8 @@ async fn a_request_that_crosses_the_goaway_is_served() {
 /// `max_requests_per_connection` and `idle_timeout` end a connection in good order.
 #[tokio::test]
 async fn limits_end_a_connection_in_good_order() {
-    let rig = rig("max_requests_per_connection = 2\nidle_timeout = \"300ms\"").await;
+    let rig = rig("max_requests_per_connection = 2\nidle_timeout = \"1s\"").await;
     let mut client = Client::new(&rig).await;
-    let mut idle = Client::new(&rig).await;
     let mut backend = None;
     for _ in 0..2 {
         let response = client.get("/").await;
@@ -191,16 +191,17 @@ async fn limits_end_a_connection_in_good_order() {
         assert_eq!(answer(response).await.text(), "x");
     }
     client.ended().await.unwrap();
-    assert_eq!(rig.limited("max_requests_per_connection").await, 1);
+    was_limited(&rig, "max_requests_per_connection", 1).await;
     // Not while a stream is open.
+    let mut idle = Client::new(&rig).await;
     let response = idle.get("/").await;
     let backend = backend.as_mut().unwrap();
     backend.head().await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     backend.answer("late").await;
     assert_eq!(answer(response).await.text(), "late");
     idle.ended().await.unwrap();
-    assert_eq!(rig.limited("idle_timeout").await, 1);
+    was_limited(&rig, "idle_timeout", 1).await;
 }
 
 /// `body_timeout`: a body that doesn't come, and a window that is never opened.
@@ -245,5 +246,5 @@ async fn a_stream_without_progress_ends() {
         }
     };
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
-    assert_eq!(rig.limited("body_timeout").await, 2);
+    was_limited(&rig, "body_timeout", 2).await;
 }

@@ -1,13 +1,18 @@
 //! The tools that people have: curl, nghttp and h2load.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::floods::serve;
 use lameduck_rig::h2_client::rig;
 use lameduck_rig::proxy::{Rig, Setup};
 use lameduck_rig::setting::skip;
+
+/// For all of a tool's requests.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a tool; `None`: this machine lacks it.
 async fn run(tool: &str, arguments: &[&str]) -> Option<String> {
@@ -16,7 +21,7 @@ async fn run(tool: &str, arguments: &[&str]) -> Option<String> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    match lameduck_rig::h2_client::soon(output).await {
+    match timeout(PATIENCE, output).await.expect("it doesn't end") {
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let errors = String::from_utf8_lossy(&output.stderr);

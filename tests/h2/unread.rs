@@ -9,6 +9,7 @@ use lameduck_rig::frames::{
 };
 use lameduck_rig::h2_client::{Client, answer, rig, soon};
 use lameduck_rig::proxy::Rig;
+use lameduck_rig::wait::{PATIENCE, until_within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -88,14 +89,12 @@ async fn streams_without_a_window_are_bounded_by_max_memory() {
     let connections = ask_and_read_nothing(&rig, 0).await;
     // 4 MiB are 256 streams of 16 KiB; 80 more are the connections' own.
     let all = u64::from(STREAMS) * CONNECTIONS as u64;
-    let mut refused = 0;
-    for _ in 0..100 {
-        refused = rig.limited("max_memory").await;
-        if refused >= all - 400 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let patience = Duration::from_secs(60);
+    until_within("refusals", patience, async || {
+        rig.limited("max_memory").await >= all - 400
+    })
+    .await;
+    let refused = rig.limited("max_memory").await;
     assert!((all - 400..=all - 300).contains(&refused), "{refused}");
     for _ in 0..20 {
         assert_eq!(answer(good.get("/").await).await.text(), "xxxx");
@@ -207,38 +206,44 @@ async fn bodies_that_are_not_read_are_bounded_by_max_memory() {
     // Without the bound it is 60 × 6 × 240 KB, or 82 MiB, but for what the kernel takes.
     let most = peak(&rig, before, 3).await;
     assert!(most < 52 * MIB, "{most} bytes are kept");
-    // Now the backend reads, and whoever was not refused comes to an end.
+    // Now the backend reads, and whoever was not refused comes to an end; some call only now.
     let mut reading = tokio::task::JoinSet::new();
-    for mut call in calls {
-        reading.spawn(async move {
-            let (mut total, mut piece) = (0, vec![0; 64 << 10]);
-            loop {
-                let count = call.read(&mut piece).await.unwrap();
-                if count == 0 {
-                    return total;
-                }
-                total += count;
-                if piece[..count].ends_with(b"0\r\n\r\n") {
-                    break;
-                }
+    for call in calls {
+        reading.spawn(take_body(call));
+    }
+    let (mut whole, mut sent) = (0, Vec::new());
+    while whole < CONNECTIONS || !reading.is_empty() || !sending.is_empty() {
+        tokio::select! {
+            call = listener.accept() => drop(reading.spawn(take_body(call.unwrap().0))),
+            Some(total) = reading.join_next() => {
+                let total = total.unwrap();
+                // A connection may be there without a request: opened for one that was refused meanwhile.
+                assert!(
+                    total == 0 || total >= PIECES * PIECE,
+                    "a body has {total} bytes"
+                );
+                whole += usize::from(total > 0);
             }
-            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-            call.write_all(answer).await.unwrap();
-            total
-        });
+            Some(stream) = sending.join_next() => sent.push(stream.unwrap()),
+            () = tokio::time::sleep(PATIENCE) => panic!("{whole} were served, and then nobody"),
+        }
     }
-    let mut whole = 0;
-    while let Some(total) = soon(reading.join_next()).await {
-        let total = total.unwrap();
-        // A connection may be there without a request: opened for one that was refused meanwhile.
-        assert!(
-            total == 0 || total >= PIECES * PIECE,
-            "a body has {total} bytes"
-        );
-        whole += usize::from(total > 0);
+}
+
+/// Reads a chunked body to its end, and answers; how long it was on the wire.
+async fn take_body(mut call: TcpStream) -> usize {
+    let (mut total, mut piece) = (0, vec![0; 64 << 10]);
+    loop {
+        let count = call.read(&mut piece).await.unwrap();
+        if count == 0 {
+            return total;
+        }
+        total += count;
+        if piece[..count].ends_with(b"0\r\n\r\n") {
+            break;
+        }
     }
-    assert!(whole >= CONNECTIONS, "{whole} were served");
-    while let Some(sent) = soon(sending.join_next()).await {
-        sent.unwrap();
-    }
+    let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    call.write_all(answer).await.unwrap();
+    total
 }

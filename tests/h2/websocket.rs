@@ -145,7 +145,8 @@ async fn a_drain_ends_a_websocket_with_close_frames() {
         let rig = rig("").await;
         let mut client = Client::new(&rig).await;
         let (mut up, mut down, mut backend) = websocket(&rig, &mut client).await;
-        let drain = rig.drain(0, "300ms", until);
+        // As long as `close_spread`: the end begins at once, and there is time for it.
+        let drain = rig.drain(0, "5s", until);
         let close = bare(8, &[&code.to_be_bytes()[..], reason].concat());
         assert_eq!(piece(&mut down).await, close);
         let frame = backend.exactly(6 + 2 + reason.len()).await;
@@ -173,7 +174,8 @@ async fn a_drain_ends_an_event_stream_at_a_boundary() {
         .await;
     let mut body = soon(response).await.unwrap().into_body();
     assert_eq!(piece(&mut body).await, "data: 1\n\ndata: ");
-    let drain = rig.drain(0, "1s", "resumed");
+    // As long as `close_spread`: the end begins at once, and there is time for it.
+    let drain = rig.drain(0, "5s", "resumed");
     let going_on = tokio::spawn(async move {
         // The rest of the open event and the beginning of the next one, each time.
         while backend.try_send("b\r\n2\n\ndata: 3\n\r\n").await.is_ok() {

@@ -90,7 +90,10 @@ async fn a_pod_that_is_not_ready_drains_until_it_is() {
     let rig = proxy(&server, HEALTH).await;
     rig.until("its pod", |pool| pool.eligible == 1).await;
     server.put(slice("app-0", "app", port, &[pod.clone().not_ready()]));
-    rig.until("a drain", |pool| pool.eligible == 0).await;
+    rig.until("a drain", |pool| {
+        pool.eligible == 0 && !pool.backends[0].drains.is_empty()
+    })
+    .await;
     let drains = rig.pool().await.backends[0].drains.clone();
     assert_eq!(drains.len(), 1, "{drains:?}");
     assert_eq!(drains[0].actor, "supervisor");

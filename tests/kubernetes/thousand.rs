@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use lameduck_rig::kubernetes::{ApiServer, GoneAs, Pod, WatchEnd};
 use lameduck_rig::proxy::Rig;
 use lameduck_rig::setting::{proving, say};
+use lameduck_rig::wait::until;
 use lameduck_rig::wire::{Bytes as _, Wire};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -111,13 +112,16 @@ fn pod(number: u16) -> Pod {
 /// Clients that ask one after the other, each on one connection as long as it holds; what isn't answered with 200 is lost.
 struct Clients {
     stopped: Arc<AtomicBool>,
+    /// For each client.
+    answered: Vec<Arc<AtomicU64>>,
     tasks: Vec<tokio::task::JoinHandle<(u64, Vec<String>)>>,
 }
 
 impl Clients {
     fn start(address: SocketAddr, count: usize) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
-        let client = |stopped: Arc<AtomicBool>| async move {
+        let answered: Vec<Arc<AtomicU64>> = (0..count).map(|_| Arc::default()).collect();
+        let client = |stopped: Arc<AtomicBool>, answered: Arc<AtomicU64>| async move {
             let (mut sent, mut lost) = (0, Vec::new());
             while !stopped.load(Ordering::Relaxed) {
                 let mut wire = Wire::connect(address).await;
@@ -125,6 +129,7 @@ impl Clients {
                     sent += 1;
                     wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
                     let answer = wire.response().await;
+                    answered.fetch_add(1, Ordering::Relaxed);
                     if answer.status() != 200 {
                         lost.push(answer.head);
                         break;
@@ -134,10 +139,29 @@ impl Clients {
             }
             (sent, lost)
         };
-        let tasks = (0..count)
-            .map(|_| tokio::spawn(client(stopped.clone())))
+        let tasks = answered
+            .iter()
+            .map(|answered| tokio::spawn(client(stopped.clone(), answered.clone())))
             .collect();
-        Self { stopped, tasks }
+        Self {
+            stopped,
+            answered,
+            tasks,
+        }
+    }
+
+    /// Waits until each of them has got an answer: whatever was on its way when this was called has arrived.
+    async fn each_is_answered(&self) {
+        let counts = || {
+            self.answered
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed))
+        };
+        let before: Vec<u64> = counts().collect();
+        until("each client's answer", async || {
+            counts().zip(&before).all(|(now, before)| now > *before)
+        })
+        .await;
     }
 
     async fn stop(self) -> (u64, Vec<String>) {
@@ -270,7 +294,7 @@ async fn three_to_a_thousand_and_back_under_load_and_faults_loses_nothing() {
         let took = until_shown(&rig, &format!("down, {wrong}"), running.len(), &ending).await;
         told.push(took);
         // From here on nothing may come, and what had been picked before has arrived.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        clients.each_is_answered().await;
         for pod in &ending {
             pods.set(pod, Some(Life::Stopping));
         }

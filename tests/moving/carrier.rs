@@ -25,12 +25,12 @@ pub enum Refusals {
 /// Nothing is offered for so long: it is over.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Hands over what moves. `all`: goes on until the old plane serves nobody any more.
+/// Hands over what moves, until nothing is offered any more and what has come of it is as the test expects.
 pub async fn hand_over(
     old: &TestPlane,
     next: &TestPlane,
     refusals: Refusals,
-    all: bool,
+    is_over: impl Fn(&MoveCount) -> bool,
     rng: &mut fastrand::Rng,
 ) -> MoveCount {
     let (offers, mut queue) = tokio::sync::mpsc::unbounded_channel();
@@ -40,7 +40,7 @@ pub async fn hand_over(
     let mut given = 0;
     loop {
         let Ok(offered) = tokio::time::timeout(QUIET, queue.recv()).await else {
-            if !all || old.clients() == 0 {
+            if is_over(&under_way.count()) {
                 break;
             }
             let waited = quiet_since.elapsed();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use backend::CountingBackend;
 use carrier::{Refusals, hand_over};
 use clients::{ClientEnd, EventClient, KeptClient, PipeliningClient, WebSocketClient};
-use lameduck::proxy::moving::StayReason;
+use lameduck::proxy::moving::{MoveCount, StayReason};
 use plane::TestPlane;
 
 /// The seed of this run: `LAMEDUCK_SEED`, or another one each time.
@@ -62,7 +62,8 @@ async fn connections_move_again_and_again_and_nothing_is_lost_or_doubled() {
             false => Refusals::OneIn(8),
         };
         for old in &planes {
-            hand_over(old, &next, refusals, is_last, &mut rng).await;
+            let is_over = |_: &_| !is_last || old.clients() == 0;
+            hand_over(old, &next, refusals, is_over, &mut rng).await;
         }
         planes.push(next);
         tokio::time::sleep(Duration::from_millis(rng.u64(20..200))).await;
@@ -115,7 +116,7 @@ async fn hand_over_that_is_called_off_leaves_all_connections_where_they_were() {
     }
     old.until_lasting(10).await;
     for _ in 0..3 {
-        hand_over(&old, &next, Refusals::All, false, &mut rng).await;
+        hand_over(&old, &next, Refusals::All, |_| true, &mut rng).await;
     }
     assert_eq!((old.in_flight(), next.in_flight()), (10, 0));
     stop.store(true, Ordering::SeqCst);
@@ -140,7 +141,8 @@ async fn drain_in_the_next_process_waits_for_what_has_moved_and_the_old_one_neve
     // Drained in both, before it moves.
     old.drain().await;
     next.drain().await;
-    hand_over(&old, &next, Refusals::None, true, &mut rng).await;
+    let is_over = |_: &_| old.clients() == 0;
+    hand_over(&old, &next, Refusals::None, is_over, &mut rng).await;
     assert!(
         !old.is_quiet(),
         "the instance would be stopped under its WebSocket"
@@ -172,7 +174,8 @@ async fn connection_of_an_unknown_backend_stays_and_says_why() {
     let client = WebSocketClient::connect(old.address(), 0, rng.fork(), stop.clone());
     let client = tokio::spawn(client);
     old.until_lasting(1).await;
-    let count = hand_over(&old, &next, Refusals::None, false, &mut rng).await;
+    let is_over = |count: &MoveCount| count.stay.contains_key(&StayReason::Refused);
+    let count = hand_over(&old, &next, Refusals::None, is_over, &mut rng).await;
     assert_eq!(count.stay.get(&StayReason::Refused), Some(&1), "{count:?}");
     assert_eq!((old.in_flight(), next.in_flight()), (1, 0));
     stop.store(true, Ordering::SeqCst);
@@ -196,7 +199,9 @@ async fn client_behind_a_proxy_header_keeps_its_address_and_one_with_http2_stays
     preface.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     let mut multiplexing = KeptClient::connect(old.address(), &preface).await;
     multiplexing.hear().await;
-    let count = hand_over(&old, &next, Refusals::None, false, &mut rng).await;
+    let is_over =
+        |count: &MoveCount| count.stay.contains_key(&StayReason::Http2) && old.clients() == 1;
+    let count = hand_over(&old, &next, Refusals::None, is_over, &mut rng).await;
     assert_eq!(count.stay.get(&StayReason::Http2), Some(&1), "{count:?}");
     assert_eq!((old.clients(), next.clients()), (1, 1), "{count:?}");
     assert_eq!(client.get("/after").await, "/after");
@@ -222,7 +227,8 @@ async fn compressed_stream_stays_and_says_why() {
     .await;
     client.hear().await;
     old.until_lasting(1).await;
-    let count = hand_over(&old, &next, Refusals::None, false, &mut rng).await;
+    let is_over = |count: &MoveCount| count.stay.contains_key(&StayReason::Stream);
+    let count = hand_over(&old, &next, Refusals::None, is_over, &mut rng).await;
     assert_eq!(count.stay.get(&StayReason::Stream), Some(&1), "{count:?}");
     assert_eq!((old.lasting(), next.lasting()), (1, 0));
     stop.store(true, Ordering::SeqCst);
@@ -240,7 +246,7 @@ async fn kept_connection_to_a_backend_is_warm_in_the_next_process() {
     );
     clients::get(old.address(), "/once").await;
     assert_eq!((backend.accepted(), old.until_kept(1).await), (1, 1));
-    hand_over(&old, &next, Refusals::None, false, &mut rng).await;
+    hand_over(&old, &next, Refusals::None, |_| true, &mut rng).await;
     assert_eq!((old.kept(), next.until_kept(1).await), (0, 1));
     clients::get(next.address(), "/twice").await;
     assert_eq!(backend.accepted(), 1, "the same connection");

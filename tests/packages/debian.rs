@@ -8,13 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::{has, has_namespaces, succeed};
 
-/// What mmdebstrap makes, kept: it takes half a minute.
-const ROOT: &str = "target/debian-root";
-
-/// What is in it beside what each Debian has. rpm asks no other distribution for anything: scriptlets are run by the same
-/// shell, with the same systemctl and useradd.
-const INCLUDED: &str = "systemd,systemd-sysv,logrotate,adduser,rpm";
-
 pub(super) struct Debian {
     container: Child,
     /// Process id of its systemd, as seen from here.
@@ -133,30 +126,19 @@ fn root_directory() -> Option<PathBuf> {
     let lacks = ["mmdebstrap", "nsenter"].into_iter().find(|one| !has(one));
     let lacks = lacks.or_else(|| (!has_namespaces()).then_some("root, and namespaces"));
     // The program under test runs with the C library that it was linked with, or a later one.
-    let suite = debian_suite();
-    let Some(suite) = suite.filter(|_| lacks.is_none()) else {
-        lameduck_rig::setting::skip("a package's life", lacks.unwrap_or("Debian"));
+    let lacks = lacks.or_else(|| (!is_debian()).then_some("Debian"));
+    if let Some(lacks) = lacks {
+        lameduck_rig::setting::skip("a package's life", lacks);
         return None;
-    };
-    // Another suite or another list is another directory.
-    let root = format!("{ROOT}-{suite}-{}", INCLUDED.replace(',', "-"));
-    if !Path::new(&root).exists() {
-        let new = format!("{ROOT}.new");
-        let _ = std::fs::remove_dir_all(&new);
-        let mut make = Command::new("mmdebstrap");
-        make.args(["--variant=minbase", &format!("--include={INCLUDED}")]);
-        succeed(make.args([&suite, &new]));
-        std::fs::rename(new, &root).unwrap();
     }
+    let said = succeed(Command::new("tests/packages/debian-root.sh").arg("target"));
+    let root = said.lines().next().unwrap();
     Some(std::fs::canonicalize(root).unwrap())
 }
 
-/// The name of this machine's release of Debian.
-fn debian_suite() -> Option<String> {
-    let text = std::fs::read_to_string("/etc/os-release").ok()?;
-    let value = |key: &str| {
-        let mut lines = text.lines();
-        lines.find_map(|line| Some(line.strip_prefix(key)?.trim_matches('"').to_owned()))
-    };
-    (value("ID=")? == "debian").then(|| value("VERSION_CODENAME="))?
+/// Whether this machine is one, of a release.
+fn is_debian() -> bool {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let has = |key: &str| text.lines().any(|line| line.starts_with(key));
+    has("ID=debian") && has("VERSION_CODENAME=")
 }

@@ -18,8 +18,9 @@ lameduck() { env -i "$(command -v chroot)" --userspec=65532:65532 "$root" /lamed
 echo "read-only: $(touch "$root/etc/x" 2>&1 | sed 's/.*: //')"
 env -i "$(command -v chroot)" --userspec=65532:65532 "$root" /lameduck run -c /etc/lameduck/lameduck.toml &
 pid=$!
-for _ in $(seq 200); do
+for _ in $(seq 1200); do
   lameduck status >/dev/null 2>&1 && break
+  kill -0 $pid
   sleep 0.05
 done
 lameduck status

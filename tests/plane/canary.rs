@@ -105,7 +105,7 @@ async fn serve(listener: tokio::net::TcpListener, name: &'static str, mood: Arc<
                     continue;
                 }
                 if mood == Mood::Slow as usize {
-                    tokio::time::sleep(Duration::from_millis(350)).await;
+                    tokio::time::sleep(Duration::from_millis(1_200)).await;
                 }
                 if mood == Mood::Hanging as usize {
                     std::future::pending::<()>().await;
@@ -161,19 +161,19 @@ async fn ask(canary: &Canary, seen: &mut Seen, is_enough: impl Fn(&Seen) -> bool
 
 #[tokio::test]
 async fn good_pool_reaches_its_share_and_the_report_has_the_clients_figures() {
-    let canary = Canary::start("split = { app = 95, next = 5 }").await;
+    let canary = Canary::start("split = { app = 80, next = 20 }").await;
     let begun = canary
         .begin(json!({
-            "pool": "next", "to": 100, "in": "3s", "steps": 3,
+            "pool": "next", "to": 100, "in": "6s", "steps": 3,
             "abort_on": ["5xx>1%", "failed>1%", "p99>20s", "p50>1000x"],
         }))
         .await;
     assert_eq!(
         (begun.state, begun.step, begun.from),
-        (PlanState::Running, 1, 5.0)
+        (PlanState::Running, 1, 20.0)
     );
     let series = "lameduck_split_plan_running{route=\"shop\"}";
-    assert_eq!(canary.rig.metric(series).await, Some(1));
+    canary.rig.counts(series, 1).await;
     let mut seen = Seen::default();
     ask(&canary, &mut seen, |seen| seen.next[0] >= 20).await;
     canary.until("the second step", |plan| plan.step == 2).await;
@@ -181,7 +181,7 @@ async fn good_pool_reaches_its_share_and_the_report_has_the_clients_figures() {
         .rig
         .metric("lameduck_split_weight{route=\"shop\",pool=\"next\"}")
         .await;
-    assert_eq!(share, Some(6833));
+    assert_eq!(share, Some(7333));
     ask(&canary, &mut seen, |seen| seen.next[0] >= 60).await;
     let ended = canary
         .until("its end", |plan| plan.state != PlanState::Running)
@@ -223,7 +223,7 @@ async fn pool_that_fails_is_taken_back_and_the_report_says_why() {
         .until("back", |plan| plan.state != PlanState::Running)
         .await;
     assert!(
-        turned.elapsed() < Duration::from_secs(3),
+        turned.elapsed() < Duration::from_secs(20),
         "{:?}",
         turned.elapsed()
     );
@@ -257,9 +257,9 @@ async fn crowd(canary: &Canary) {
 #[tokio::test]
 async fn pool_that_becomes_slow_or_hangs_is_taken_back_within_seconds() {
     for (mood, condition, says) in [
-        (Mood::Slow, "p99>300ms", "p99>300ms: "),
+        (Mood::Slow, "p99>1s", "p99>1s: "),
         (Mood::Slow, "p50>3x", "(the others' p50 is "),
-        (Mood::Hanging, "p99>300ms", "p99>300ms: "),
+        (Mood::Hanging, "p99>1s", "p99>1s: "),
     ] {
         let canary = Canary::start("split = { app = 1, next = 1 }").await;
         canary
@@ -283,7 +283,7 @@ async fn pool_that_becomes_slow_or_hangs_is_taken_back_within_seconds() {
             () = crowd(&canary) => unreachable!(),
         };
         assert_eq!(ended.state, PlanState::WentBack, "{ended:#?}");
-        assert!(after < Duration::from_secs(5), "{after:?}");
+        assert!(after < Duration::from_secs(20), "{after:?}");
         let reason = ended.reason.unwrap();
         assert!(reason.contains(says), "{reason}");
         assert_eq!(canary.weights().await, json!({"app": 1, "next": 1}));

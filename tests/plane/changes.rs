@@ -327,7 +327,8 @@ async fn held_request_goes_by_the_changes_of_the_newest_configuration() {
         ..Setup::default()
     })
     .await;
-    let _ = rig.drain(0, "5s", "resumed").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    rig.until_state(0, "drained").await;
     let client = rig.ask(get("/x", "a", "")).await;
     rig.until("it is held", |pool| pool.held == 1).await;
     let (status, said) = rig
@@ -341,7 +342,8 @@ async fn held_request_goes_by_the_changes_of_the_newest_configuration() {
     assert!(backend.head().await.starts_with("GET /new/x HTTP/1.1\r\n"));
     backend.answer_and_close("well").await;
     assert_eq!(waiting.response().await.text(), "well");
-    let _ = rig.drain(0, "5s", "resumed").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    rig.until_state(0, "drained").await;
     let mut waiting = rig.ask(get("/y", "a", "")).await;
     rig.until("it is held", |pool| pool.held == 1).await;
     let (status, said) = rig

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lameduck::tools::demo::admin;
 use tokio::net::{TcpListener, TcpStream};
 
+use lameduck_rig::ports::free_address;
 use lameduck_rig::proxy::{GET, Rig, Setup};
 
 async fn register(rig: &Rig, name: &str, address: &str) -> (u16, String) {
@@ -56,8 +57,8 @@ async fn a_listener_that_comes_later_is_not_connected_to() {
     })
     .await;
     rig.begin_drain(0, "60s", "resumed").await;
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
+    let address = free_address();
+    let free = TcpListener::bind(address).await.unwrap();
     let (status, problem) = register(&rig, "later", &address.to_string()).await;
     assert_eq!(status, 200, "{problem}");
     drop(free);

@@ -137,13 +137,10 @@ async fn a_get_in_a_dying_accept_queue_goes_elsewhere() {
 
 /// Waits until an established connection of that listener holds something unread.
 async fn unread_in_queue(address: std::net::SocketAddr) {
-    for _ in 0..1000 {
-        if unread_in_queues(address).contains(&true) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("no request came into the queue");
+    lameduck_rig::wait::until("a request in the queue", async || {
+        unread_in_queues(address).contains(&true)
+    })
+    .await;
 }
 
 /// Half-closed after a part has arrived: the end of the stream acknowledges that part.

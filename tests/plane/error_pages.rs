@@ -299,7 +299,7 @@ async fn pages_that_are_not_taken_are_bounded_by_max_memory() {
     }
     let mut client = rig.client().await;
     let mut refused = ask(&mut client, "GET /long", "").await;
-    for _ in 0..100 {
+    for _ in 0..1000 {
         if refused.body.len() < LONG {
             break;
         }
@@ -324,7 +324,7 @@ async fn pages_that_are_not_taken_are_bounded_by_max_memory() {
     assert!(rig.limited("max_memory").await >= 2);
     // Those who go give theirs back.
     drop(idle);
-    for _ in 0..100 {
+    for _ in 0..1000 {
         if ask(&mut client, "GET /long", "").await.body.len() == LONG {
             return;
         }

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use lameduck_rig::backend::backends;
 use lameduck_rig::peers::Kind;
 use lameduck_rig::proxy::Rig;
-use lameduck_rig::setting;
 use lameduck_rig::wire::{Message, Wire};
+use lameduck_rig::{setting, wait};
 use tokio::net::UnixStream;
 
 const TARGETS: [&str; 22] = [
@@ -181,12 +181,10 @@ async fn two_thousand_requests_get_the_answers_that_nginx_gives() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    for _ in 0..1000 {
-        if UnixStream::connect(&socket).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait::until("nginx to listen", async || {
+        UnixStream::connect(&socket).await.is_ok()
+    })
+    .await;
     let (backends, port) = backends(1).await;
     let tables = format!(
         "[[route]]\nfiles = {{ root = {root:?} }}\n[[route]]\nhost = \"app.test\"\npool = \"app\"\n"

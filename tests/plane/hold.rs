@@ -143,8 +143,7 @@ async fn bytes_are_bounded() {
     for client in [&mut first, &mut second] {
         client.send(vec![b'x'; 60_000]).await;
     }
-    // It takes a moment until they are read; nothing shows from outside when.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    super::leaving::full(&rig).await;
     let mut third = rig.ask(GET).await;
     assert_eq!(third.response().await.status(), 503);
     rig.resume(0).await;
@@ -192,7 +191,7 @@ async fn all_held_requests_are_let_go_when_a_backend_is_ready() {
         () = serving => {}
     }
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 /// A backend that is new, and was in no snapshot when the wait began, takes those that wait.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use lameduck_rig::process::has_read_all;
 use lameduck_rig::proxy::{GET, Rig, Setup};
-use lameduck_rig::wire::Ended;
+use lameduck_rig::wait::until;
+use lameduck_rig::wire::{Ended, Wire};
 
 /// RFC 9112 §9.3.2: pipelined requests are answered in their order.
 #[tokio::test]
@@ -128,7 +130,12 @@ async fn a_connection_is_not_used_beyond_the_backends_own_timeout() {
 /// one then, and what can, the kept one.
 #[tokio::test]
 async fn a_post_takes_no_connection_that_may_be_about_to_close() {
-    let rig = Rig::one().await;
+    let rig = Rig::new(Setup {
+        // Kept for the whole test, however long that takes on a busy machine.
+        pool: "[pool.upstream]\nidle_timeout = \"60s\"",
+        ..Setup::default()
+    })
+    .await;
     let (mut client, mut silent) = rig.get().await;
     silent.answer("x").await;
     client.response().await;
@@ -193,10 +200,18 @@ async fn an_idle_backend_that_talks_is_not_used_again() {
 #[tokio::test]
 async fn a_half_closed_client_gets_its_answer() {
     let rig = Rig::one().await;
-    let (mut client, mut backend) = rig.get().await;
+    let stream = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    let own = stream.local_addr().unwrap();
+    let mut client = Wire::new(stream);
+    client.send(GET).await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
     client.finish().await;
     // The proxy must have seen it before the answer is there.
-    backend.quiet(Duration::from_millis(50)).await;
+    until("the client's end to be read", async || {
+        has_read_all(rig.address, own)
+    })
+    .await;
     backend.answer("still").await;
     let response = client.response().await;
     assert_eq!(response.text(), "still");

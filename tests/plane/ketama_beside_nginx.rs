@@ -1,14 +1,14 @@
 //! `balance = "ketama_nginx"` beside nginx's `hash … consistent`: 100,000 keys go to the same servers.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use lameduck::core::balance::ketama::{KetamaPoints, KetamaServer, hash};
 use lameduck::core::balance::{BalanceCandidate, Balancer, PickInput};
 use lameduck_rig::peers::Kind;
+use lameduck_rig::ports::free_addresses;
 use lameduck_rig::proxy::Rig;
-use lameduck_rig::setting;
 use lameduck_rig::wire::Wire;
+use lameduck_rig::{setting, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -29,12 +29,6 @@ impl BalanceCandidate for Weight {
     fn weight(&self) -> u32 {
         self.0
     }
-}
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// The end of an answer's head; one byte of body follows.
@@ -86,7 +80,8 @@ async fn hundred_thousand_keys_go_where_nginx_sends_them() {
     };
     let dir = tempfile::tempdir().unwrap();
     let at = |file: &str| dir.path().join(file).display().to_string();
-    let (first, second, third) = (free_port(), free_port(), free_port());
+    let ports = free_addresses(3);
+    let [first, second, third] = [0, 1, 2].map(|n| ports[n].port());
     let servers = [
         (format!("127.0.0.1:{first}"), 1),
         (format!("127.0.0.1:{second}"), 3),
@@ -116,12 +111,10 @@ async fn hundred_thousand_keys_go_where_nginx_sends_them() {
     let mut command = Kind::Nginx.command(&nginx, dir.path(), &config);
     let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut peer = silent.spawn().unwrap();
-    for _ in 0..2000 {
-        if UnixStream::connect(&socket).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait::until("nginx to listen", async || {
+        UnixStream::connect(&socket).await.is_ok()
+    })
+    .await;
     let targets: Vec<String> = (0..KEYS)
         .map(|n| match n % 3 {
             0 => format!("/{n}"),

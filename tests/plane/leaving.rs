@@ -38,15 +38,11 @@ async fn held(rig: &Rig, count: usize) {
 }
 
 /// The hold has no byte left: what its clients send stays in the kernel.
-async fn full(rig: &Rig) {
-    for _ in 0..1000 {
-        let bytes = rig.metric("lameduck_held_bytes{pool=\"app\"}").await;
-        if bytes >= Some(64 * 1024) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the hold is not full");
+pub(super) async fn full(rig: &Rig) {
+    lameduck_rig::wait::until("the hold to be full", async || {
+        rig.metric("lameduck_held_bytes{pool=\"app\"}").await >= Some(64 * 1024)
+    })
+    .await;
 }
 
 /// Without the kernel's word for it, each stays until `hold.timeout`, and the hold is full of the dead.

@@ -23,7 +23,7 @@ async fn too_many_connections_are_a_503() {
     second.reset();
     other.gone().await;
     // The proxy lets go of the backend first, and counts the client out a moment later.
-    for _ in 0..100 {
+    for _ in 0..2000 {
         let mut fourth = rig.ask(GET).await;
         tokio::select! {
             _ = backend.head() => {
@@ -33,6 +33,7 @@ async fn too_many_connections_are_a_503() {
             }
             refused = fourth.response() => assert_eq!(refused.status(), 503),
         }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     panic!("there is never room again");
 }

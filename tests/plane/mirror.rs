@@ -29,7 +29,7 @@ async fn rig(mirror: &str, shadow: &str) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("users"), ANN).unwrap();
     let rig = Rig::start(dir, "", &route, &pools, backends).await;
-    for _ in 0..1000 {
+    for _ in 0..4000 {
         let shadow = admin::call(&rig.socket, "GET", "/v1/pools/shadow", None)
             .await
             .unwrap();
@@ -43,7 +43,7 @@ async fn rig(mirror: &str, shadow: &str) -> Rig {
 
 /// What has become of copies, from the metrics, once there is as much as this.
 async fn counted(rig: &Rig, series: &str, least: u64) {
-    for _ in 0..1000 {
+    for _ in 0..4000 {
         if rig.metric(series).await.unwrap_or(0) >= least {
             return;
         }
@@ -231,7 +231,7 @@ async fn drain_of_a_shadow_waits_for_its_copy() {
     let drain = admin::call(&rig.socket, "POST", &format!("{path}/drain"), Some(&drain)).await;
     assert_eq!(drain.unwrap()["in_flight"], 1);
     shadow.answer_and_close("late").await;
-    for _ in 0..1000 {
+    for _ in 0..4000 {
         let view = admin::call(&rig.socket, "GET", path, None).await.unwrap();
         if view["state"] == "drained" {
             counted(&rig, MIRRORED, 1).await;

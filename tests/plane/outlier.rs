@@ -116,7 +116,7 @@ struct OutlierRig {
 }
 
 /// Short times, so that a test is: the defaults are the core's tests'.
-const QUICK: &str = "window = \"1s\"\nmin_requests = 10\nejection = \"1s\"";
+const QUICK: &str = "window = \"5s\"\nmin_requests = 10\nejection = \"1m\"";
 
 impl OutlierRig {
     async fn start(apps: usize, outlier: &str, pool: &str) -> Self {
@@ -186,7 +186,7 @@ impl OutlierRig {
 #[tokio::test]
 async fn backend_that_always_fails_is_ejected_and_comes_back() {
     // The row alone decides: in so short a window, the share may be first.
-    let rows = "window = \"1s\"\nerror_rate = 0\nejection = \"1s\"";
+    let rows = "window = \"1s\"\nerror_rate = 0\nejection = \"4s\"";
     let outlier = OutlierRig::start(3, rows, "").await;
     outlier.apps[1].set(Mood::Status(500, ""));
     let statuses = outlier.until_ejected("b1").await;
@@ -220,7 +220,9 @@ async fn backend_that_always_fails_is_ejected_and_comes_back() {
 #[tokio::test]
 async fn every_fault_of_a_backend_ejects_it() {
     let retry = "[pool.upstream]\nread_timeout = \"50ms\"\n[pool.retry]\nattempts = 3\nbudget = 1";
-    let outlier = OutlierRig::start(3, QUICK, retry).await;
+    // Rows alone: the other ones' answers may be late on a busy machine.
+    let rows = "error_rate = 0\nlatency_factor = 0\nejection = \"1m\"";
+    let outlier = OutlierRig::start(3, rows, retry).await;
     for (mood, words) in [
         (Mood::Silent, "no answer in time"),
         (Mood::Resetting, "connection closed without an answer"),
@@ -276,7 +278,7 @@ async fn share_of_errors_ejects_though_no_row_is_long_enough() {
     outlier.until_ejected("b1").await;
     assert_eq!(outlier.ejections("b1", "error_rate").await, 1);
     let reason = outlier.reason("b1").await.unwrap();
-    assert!(reason.contains(" requests failed in 1 s"), "{reason}");
+    assert!(reason.contains(" requests failed in 5 s"), "{reason}");
 }
 
 #[tokio::test]

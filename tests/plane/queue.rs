@@ -50,7 +50,7 @@ async fn both_answered(rig: &Rig, clients: Vec<lameduck_rig::wire::Wire>) {
 
 /// Waits until a connection is established with this listener; nothing has been sent on any of them.
 async fn queued(address: SocketAddr) {
-    for _ in 0..1000 {
+    for _ in 0..4000 {
         if let Some(is_unread) = unread_in_queues(address).first() {
             assert!(!is_unread, "something was sent");
             return;
@@ -72,7 +72,7 @@ async fn a_post_in_a_dying_accept_queue_goes_elsewhere() {
 /// The process is frozen, say: its kernel takes connections, and it does not.
 #[tokio::test]
 async fn a_post_that_nobody_accepts_goes_elsewhere() {
-    let mut rig = rig(2, "[pool.upstream]\nconnect_timeout = \"300ms\"").await;
+    let mut rig = rig(2, "[pool.upstream]\nconnect_timeout = \"1s\"").await;
     let listener = rig.backends[0].take_listener();
     let clients = one_in_the_queue(&rig).await;
     both_answered(&rig, clients).await;

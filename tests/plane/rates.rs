@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lameduck_rig::proxy::{GET, Rig, Setup};
-use lameduck_rig::wire::{Ended, PATIENCE, Wire};
+use lameduck_rig::wire::{Ended, Wire};
 
 async fn rig(server: &'static str) -> Rig {
     Rig::new(Setup {
@@ -113,12 +113,12 @@ async fn a_slow_backend_costs_the_client_nothing() {
 /// A client that waits for its 100 is not slow.
 #[tokio::test]
 async fn waiting_for_a_100_is_not_slow() {
-    let rig = rig("min_body_rate = \"1MiB\"\nrate_grace = \"100ms\"").await;
+    let rig = rig("min_body_rate = \"1MiB\"\nrate_grace = \"1s\"").await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
     let mut client = rig.ask(head).await;
     let mut backend = rig.backends[0].accept().await;
     backend.head().await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     backend.send("HTTP/1.1 100 Continue\r\n\r\n").await;
     client.head().await;
     client.send("body").await;
@@ -168,19 +168,19 @@ async fn a_client_that_takes_too_slowly_is_cut() {
     let (mut client, sending) = download(&rig, 30_000_000).await;
     let began = Instant::now();
     let reading = async {
-        for _ in 0..1000 {
+        for _ in 0..3000 {
             client.exactly(1000).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let sent = tokio::select! {
-        sent = tokio::time::timeout(PATIENCE, sending) => sent.unwrap().unwrap(),
+        sent = sending => sent.unwrap(),
         () = reading => panic!("nobody minds"),
     };
     assert!(!sent, "it was all taken");
     // What it read here counts: a few MiB at most, which the buffers on both sides hold.
     assert!(
-        began.elapsed() < Duration::from_secs(9),
+        began.elapsed() < Duration::from_secs(30),
         "{:?}",
         began.elapsed()
     );

@@ -183,9 +183,7 @@ async fn both_families_of_a_port_are_listened_on_from_the_start() {
         app().await
     );
     for order in [["0.0.0.0", "[::]"], ["[::]", "127.0.0.1"]] {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = lameduck_rig::ports::free_address().port();
         let listeners = order.map(|ip| listener(&format!("{ip}:{port}"))).join("\n");
         let dir = tempfile::tempdir().unwrap();
         let rig = Rig::start(dir, "", &listeners, &pool, Vec::new()).await;

@@ -2,13 +2,15 @@
 
 mod drained;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use lameduck::config::StickyConfig;
 use lameduck::core::sticky::token::{SessionToken, backend_id, write_token};
 use lameduck::registry::sticky::{OwnKey, StickyKeys};
 use lameduck_rig::proxy::{Rig, Setup};
 use lameduck_rig::wire::{Message, Wire};
+use tokio::sync::Notify;
 
 const KEY: &str = "a key that only tests know";
 const MOVE: &str = "[pool.sticky]\nkeys = [\"a key that only tests know\"]";
@@ -16,10 +18,12 @@ const FINISH: &str =
     "[pool.sticky]\nkeys = [\"a key that only tests know\"]\non_drain = \"finish\"";
 
 /// A proxy whose backends answer by themselves: with their name, and the head that they got. For `/logout` they clear the
-/// cookie, for `/slow` and `/slower` they take their time.
+/// cookie, for `/slow` they wait for the test's word.
 struct StickyRig {
     rig: Rig,
     apps: Vec<tokio::task::JoinHandle<()>>,
+    /// Lets one answer to `/slow` go.
+    slow: Arc<Notify>,
 }
 
 impl Drop for StickyRig {
@@ -36,8 +40,9 @@ impl StickyRig {
             ..Setup::default()
         })
         .await;
-        let mut apps = Vec::new();
+        let (mut apps, slow) = (Vec::new(), Arc::<Notify>::default());
         for backend in &mut rig.backends {
+            let slow = slow.clone();
             let name = backend.name.clone();
             let listener = tokio::net::TcpListener::from_std(backend.take_listener()).unwrap();
             apps.push(tokio::spawn(async move {
@@ -45,11 +50,11 @@ impl StickyRig {
                 let mut connections = tokio::task::JoinSet::new();
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    connections.spawn(serve(Wire::new(stream), name.clone()));
+                    connections.spawn(serve(Wire::new(stream), name.clone(), slow.clone()));
                 }
             }));
         }
-        Self { rig, apps }
+        Self { rig, apps, slow }
     }
 
     /// One request on a connection of its own.
@@ -84,13 +89,10 @@ impl StickyRig {
     }
 }
 
-async fn serve(mut wire: Wire, name: String) {
+async fn serve(mut wire: Wire, name: String, slow: Arc<Notify>) {
     while let Some(head) = wire.head_or_end().await {
         if head.starts_with("GET /slow ") {
-            tokio::time::sleep(Duration::from_millis(700)).await;
-        }
-        if head.starts_with("GET /slower ") {
-            tokio::time::sleep(Duration::from_millis(2500)).await;
+            slow.notified().await;
         }
         let clear = match head.starts_with("GET /logout ") {
             true => "Set-Cookie: lameduck=; Path=/; Max-Age=0\r\n",
@@ -176,7 +178,7 @@ async fn session_stays_with_its_backend_and_the_app_never_sees_the_cookie() {
     assert_eq!(log[0]["sticky"], "new");
     assert!(log[1..].iter().all(|line| line["sticky"] == "kept"));
     let kept = "lameduck_sticky_requests_total{pool=\"app\",session=\"kept\"}";
-    assert_eq!(sticky.rig.metric(kept).await, Some(21));
+    sticky.rig.counts(kept, 21).await;
     let moved = "lameduck_sticky_moved_total{pool=\"app\"}";
     assert_eq!(sticky.rig.metric(moved).await, Some(0));
     let view = sticky.rig.view(sticky.index_of(name)).await;
@@ -308,6 +310,7 @@ async fn request_waits_for_room_on_the_backend_of_its_session() {
     // The other one has room, for those who have no session.
     let (_, other) = sticky.begin().await;
     assert_ne!(other, name);
+    sticky.slow.notify_one();
     assert_eq!(backend_of(&blocking.response().await), name);
     let answer = waiting.response().await;
     assert_eq!(

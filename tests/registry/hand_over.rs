@@ -1,7 +1,6 @@
 //! One registry goes on where another was, while that one still has requests.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lameduck::core::backend::ProbeResult;
 use lameduck::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
@@ -9,11 +8,11 @@ use lameduck::core::supervisor_word::WordEffect;
 use lameduck::registry::hand_over::{OpenedBackend, PredecessorWord};
 use lameduck::registry::handed::HandedRegistry;
 use lameduck::registry::supervised::SupervisedChange;
-use lameduck::registry::view::PauseRequest;
-use lameduck::registry::{self, persist};
+use lameduck::registry::view::{PauseRequest, ResumeRequest};
+use lameduck::registry::{self, RegistryError, persist};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::rig::{Probes, Rig, TWO, Told, config, pool, within};
+use crate::rig::{PATIENCE, Probes, Rig, TWO, Told, config, pool, within};
 
 /// The process that has taken over, and what it tells the one before it.
 async fn successor(handed: HandedRegistry) -> (Rig, UnboundedReceiver<PredecessorWord>) {
@@ -47,6 +46,36 @@ fn stopping(backend: &str) -> SupervisedChange {
     }
 }
 
+/// Who waits, or asks too late, hears that another process answers now, and not that something has failed.
+#[tokio::test]
+async fn changes_and_waits_of_a_process_that_has_handed_over_are_refused_as_handed_over() {
+    let rig = Rig::new(&pool("", &TWO));
+    rig.ready("a").await;
+    let permit = rig.endpoint("a").permit(0).unwrap();
+    let drain = rig.draining("a", within("50s")).await;
+    let resume = |wait: Option<&str>| {
+        let (handle, wait) = (rig.handle.clone(), wait.map(str::to_owned));
+        let request = ResumeRequest {
+            wait,
+            ..ResumeRequest::default()
+        };
+        tokio::spawn(async move { handle.resume("app", "b", request).await })
+    };
+    let waits = resume(Some("50s"));
+    rig.settled().await;
+    rig.handle.give().await.unwrap();
+    let held_back = resume(None);
+    rig.settled().await;
+    assert!(!held_back.is_finished() && !waits.is_finished());
+    rig.handle.handed_over();
+    let refused = Err(RegistryError::HandedOver);
+    assert_eq!(drain.await.unwrap(), Err(RegistryError::HandedOver));
+    for task in [waits, held_back, resume(None)] {
+        assert_eq!(task.await.unwrap(), refused);
+    }
+    drop(permit);
+}
+
 /// The new process hears the same, but for as long as it is not ready, the old one serves.
 #[tokio::test]
 async fn word_that_a_backend_stops_is_heeded_in_the_middle_of_a_hand_over() {
@@ -74,7 +103,7 @@ async fn word_that_a_backend_stops_is_heeded_in_the_middle_of_a_hand_over() {
     let told = rig
         .handle
         .discovered("app", &label, found(DiscoveredState::Terminating), true);
-    tokio::time::timeout(Duration::from_secs(5), told)
+    tokio::time::timeout(PATIENCE, told)
         .await
         .expect("it is held back")
         .unwrap();

@@ -101,9 +101,7 @@ async fn one_that_is_slow_to_ask_is_let_go_too() {
     let requests = requests(&rig, 3, Duration::from_millis(300));
     all_held(&rig, 3).await;
     rig.ready("a").await;
-    timeout(Duration::from_secs(5), requests.join_all())
-        .await
-        .unwrap();
+    timeout(PATIENCE, requests.join_all()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,6 +125,6 @@ async fn held_requests_are_all_answered_while_the_pool_flips() {
     }
     rig.probe("a", ProbeResult::Pass);
     rig.probe("a", ProbeResult::Pass);
-    let entered = timeout(Duration::from_secs(5), all.join_all()).await;
+    let entered = timeout(PATIENCE, all.join_all()).await;
     assert_eq!(entered.expect("somebody waits for ever").len(), 1200);
 }

@@ -1,13 +1,14 @@
 //! What survives a restart of the proxy.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lameduck::core::backend::ProbeResult;
 use lameduck::registry::persist;
 use lameduck::registry::view::DrainRequest;
 use lameduck::rt::clock;
+use serde_json::json;
 
-use crate::rig::{Rig, TWO, pool, restarted, within};
+use crate::rig::{PATIENCE, Rig, TWO, pool, restarted, within};
 
 /// The same proxy, started again with what it kept.
 fn again(rig: &Rig, text: &str) -> Rig {
@@ -57,6 +58,35 @@ async fn the_apps_own_word_is_not_kept() {
     rig.probe("a", ProbeResult::Unavailable);
     rig.becomes("a", "drained").await;
     assert!(rig.kept().drains.is_empty());
+}
+
+/// Such as at the start of a machine whose clock was wrong before.
+#[tokio::test]
+async fn wall_clock_set_back_between_two_runs_makes_no_drain_and_no_pause_longer() {
+    let then = |seconds| {
+        let hours = Duration::from_secs(4 * 3600 + seconds);
+        clock::rfc3339(SystemTime::now() + hours)
+    };
+    let kept = json!({
+        "drains": [{ "pool": "app", "backend": "a", "address": "127.0.0.1:3001", "drain": {
+            "actor": "supervisor", "id": "supervisor", "reason": "restart", "until": "resumed",
+            "since": then(0), "deadline": then(1), "expires": then(2),
+        }}],
+        "pauses": [{ "pool": "app", "reason": "migration", "since": then(0), "until": then(2) }],
+    });
+    let rig = Rig::restored(&pool("", &TWO), serde_json::from_value(kept).unwrap());
+    assert_eq!(rig.state("a").await, "drained");
+    assert!(rig.handle.pool("app").await.unwrap().pause.is_some());
+    let over = async {
+        while rig.handle.pool("app").await.unwrap().pause.is_some()
+            || rig.state("a").await != "ready"
+        {
+            rig.probe("a", ProbeResult::Pass);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let over = tokio::time::timeout(PATIENCE, over).await;
+    over.expect("both last two seconds");
 }
 
 #[tokio::test]
@@ -132,13 +162,15 @@ async fn one_that_waits_for_its_backend_can_be_lifted() {
 async fn an_expired_drain_is_forgotten() {
     let rig = Rig::two().await;
     let request = DrainRequest {
-        expires: Some("1ms".into()),
+        expires: Some("1h".into()),
         ..within("1s")
     };
     rig.handle.drain("app", "a", request).await.unwrap();
-    let kept = rig.kept();
+    let mut kept = rig.kept();
     assert_eq!(kept.drains.len(), 1);
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    // As after more than that hour.
+    let over = std::time::SystemTime::now() - Duration::from_secs(1);
+    kept.drains[0].drain.limit_expiry(over);
     let rig = Rig::restored(&pool("", &TWO), kept);
     assert_eq!(rig.state("a").await, "starting");
 }
@@ -159,13 +191,13 @@ async fn the_drain_of_a_roll_that_the_restart_has_broken_ends_soon() {
     }
     // Killed: nobody has let go of the roll.
     let rig = again(&rig, &pool("", &TWO));
+    rig.settled().await;
     let soon = clock::now() + Duration::from_secs(11);
     let expires = |actor: &str| {
         let kept = rig.kept().drains.into_iter().map(|kept| kept.drain.order());
         let mut of = kept.filter(|order| order.actor.as_str() == actor);
         of.next().unwrap().expires.unwrap()
     };
-    rig.settled().await;
     assert!(expires("operator") <= soon);
     assert!(expires("supervisor") > soon, "not a roll's");
 }

@@ -6,7 +6,7 @@ use lameduck::core::outlier::AttemptError;
 use lameduck::registry::endpoint::outcomes::{AttemptOutcome, AttemptWatch};
 use lameduck::rt::clock;
 
-use crate::rig::Rig;
+use crate::rig::{PATIENCE, Rig};
 
 /// Two backends with these weights; a weight of `None`: it is not there.
 fn text(weights: [Option<u32>; 2]) -> String {
@@ -44,7 +44,7 @@ async fn ejected_backend_is_taken_back_when_the_others_have_no_weight_or_have_le
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let ejected = tokio::time::timeout(Duration::from_secs(5), ejected).await;
+        let ejected = tokio::time::timeout(PATIENCE, ejected).await;
         ejected.expect("it is ejected");
         rig.apply(&text(others)).await;
         rig.settled().await;

@@ -56,8 +56,8 @@ async fn paused_pool_has_nothing_to_pick_and_goes_on_being_probed_and_drained() 
 #[tokio::test]
 async fn pause_ends_by_itself_at_its_time() {
     let rig = Rig::two().await;
-    rig.handle.pause("app", held_for("50ms")).await.unwrap();
     let began = clock::now();
+    rig.handle.pause("app", held_for("50ms")).await.unwrap();
     while pause_of(&rig).await.is_some() {
         assert!(clock::now() - began < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use lameduck::core::backend::ProbeResult;
 use lameduck::registry::RegistryError;
-use lameduck::registry::view::{DrainRequest, RegisterRequest};
+use lameduck::registry::view::{BackendView, DrainRequest, RegisterRequest, ResumeRequest};
 
-use crate::rig::{Rig, Waiting, pool, told, within};
+use crate::rig::{PATIENCE, Rig, Waiting, in_background, pool, told, within};
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(name, state): &(&str, &str)| ((*name).to_owned(), (*state).to_owned());
@@ -15,8 +15,7 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 
 async fn deregister(rig: &Rig, name: &'static str, request: DrainRequest) -> Waiting {
     let handle = rig.handle.clone();
-    let task = tokio::spawn(async move { handle.deregister("app", name, request).await });
-    tokio::task::yield_now().await;
+    let task = in_background(async move { handle.deregister("app", name, request).await }).await;
     rig.settled().await;
     task
 }
@@ -382,4 +381,43 @@ async fn own_listeners_are_refused() {
         "{refusal}"
     );
     rig.register("a", 4001).await.unwrap();
+}
+
+async fn resumed(rig: &Rig, name: &str, wait: &str) -> Result<BackendView, RegistryError> {
+    let request = ResumeRequest {
+        wait: Some(wait.to_owned()),
+        ..ResumeRequest::default()
+    };
+    rig.handle.resume("app", name, request).await
+}
+
+/// A supervisor has started it a moment ago.
+#[tokio::test]
+async fn resume_that_waits_waits_for_a_backend_that_is_still_to_come() {
+    let rig = Rig::new(&pool("", &[]));
+    let come = async {
+        rig.settled().await;
+        rig.register("api-0", 4000).await.unwrap();
+        rig.ready("api-0").await;
+    };
+    let (view, ()) = tokio::join!(resumed(&rig, "api-0", "50s"), come);
+    assert_eq!(view.unwrap().state, "ready");
+    let error = resumed(&rig, "api-1", "20ms").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no backend `api-1` has come to pool `app` within 20ms; known backends: api-0"
+    );
+}
+
+/// Nothing comes there by itself: it is a typing mistake.
+#[tokio::test]
+async fn resume_of_an_unknown_backend_fails_at_once_where_the_file_names_all() {
+    let rig = Rig::two().await;
+    let resumed = tokio::time::timeout(PATIENCE, resumed(&rig, "c", "1h")).await;
+    let error = resumed.expect("it does not wait").unwrap_err();
+    assert!(
+        matches!(error, RegistryError::UnknownBackend { .. }),
+        "{error}"
+    );
+    assert!(rig.resume("c", false).await.is_err());
 }

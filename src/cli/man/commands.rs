@@ -1,4 +1,5 @@
-//! The commands' pages: what the parser knows, and what it doesn't: exit codes, variables, files and the other pages.
+//! Manual pages of the commands: options from the parser, and what it doesn't know: exit codes, variables, files and
+//! related pages.
 
 use std::io::{self, Write};
 
@@ -10,7 +11,7 @@ use super::ManualPage;
 use super::prose::{entry, paragraph};
 use crate::cli::exit;
 
-/// Variables that no option names.
+/// Variables that belong to no option.
 const VARIABLES: [(&str, &str); 5] = [
     (
         "LAMEDUCK_ADMIN",
@@ -31,7 +32,7 @@ const VARIABLES: [(&str, &str); 5] = [
     ),
 ];
 
-/// Files that the commands read without being told.
+/// Files that commands read by default.
 const FILES: [(&str, &str); 4] = [
     (
         "./lameduck.toml, /etc/lameduck/lameduck.toml",
@@ -51,7 +52,7 @@ const FILES: [(&str, &str); 4] = [
     ),
 ];
 
-/// A page for each command, and for each command below one.
+/// A page for each command and each subcommand.
 pub(super) fn pages(date: &str) -> Vec<ManualPage> {
     let mut root = crate::cli::shown_commands().disable_help_subcommand(true);
     root.build();
@@ -66,15 +67,15 @@ fn add(command: &Command, parent: Option<&Command>, date: &str, pages: &mut Vec<
     let _ = render(command, parent, date, &mut text);
     pages.push(ManualPage {
         name: format!("{}.1", page_name(command)),
-        text: tidy(&text),
+        text: remove_extra_breaks(&text),
     });
     for child in command.get_subcommands().filter(|c| !c.is_hide_set()) {
         add(child, Some(command), date, pages);
     }
 }
 
-/// Without the breaks that clap_mangen puts around empty lines, which break already: mandoc complains of each.
-fn tidy(page: &[u8]) -> Vec<u8> {
+/// Removes the breaks that clap_mangen puts around empty lines: these are breaks already, and mandoc warns of each.
+fn remove_extra_breaks(page: &[u8]) -> Vec<u8> {
     let page = String::from_utf8_lossy(page);
     let lines: Vec<_> = page.lines().collect();
     let mut text = String::with_capacity(page.len());
@@ -116,7 +117,7 @@ fn render(
     if command.has_subcommands() {
         man.render_subcommands_section(out)?;
     }
-    // What a command says below its help is about its codes, or of a kind of its own.
+    // The help's last part is about exit codes, or a section of its own.
     let below = parent
         .and(command.get_after_help())
         .map(ToString::to_string);

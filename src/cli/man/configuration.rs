@@ -1,4 +1,4 @@
-//! The page of the configuration file, from its declared sections and keys.
+//! Manual page of the configuration file, made from the declared sections and keys.
 
 use clap_mangen::roff::{Roff, bold, roman};
 
@@ -8,7 +8,7 @@ use crate::config::schema::{KeySchema, SECTIONS};
 
 const EXAMPLE: &str = include_str!("../../../config/minimal.toml");
 
-/// `lameduck.toml(5)`.
+/// The page `lameduck.toml(5)`.
 pub(super) fn page(date: &str) -> ManualPage {
     let mut roff = Roff::new();
     let source = concat!("lameduck ", env!("CARGO_PKG_VERSION"));

@@ -1,7 +1,7 @@
 //! `lameduck man`: a manual page for each command, and one for the configuration file.
 //!
-//! `commands` makes the commands' pages from the parser's definition, `configuration` the file's page from its
-//! declared keys, and `prose` sets both in roff.
+//! `commands` makes the pages of commands from the parser's definition, `configuration` the page of the configuration
+//! file from the declared keys, and `prose` converts their Markdown to roff.
 
 mod commands;
 mod configuration;
@@ -21,18 +21,18 @@ pub struct ManArgs {
     pub dir: PathBuf,
 }
 
-/// One page, as a file.
+/// One manual page.
 struct ManualPage {
-    /// `lameduck-run.1`
+    /// File name, such as `lameduck-run.1`.
     name: String,
-    /// The text, in roff.
+    /// Text in roff.
     text: Vec<u8>,
 }
 
 /// Writes all pages.
 ///
 /// # Errors
-/// When the directory or a page can't be written.
+/// The directory or a page can't be written.
 pub fn run_man(args: &ManArgs) -> Result<(), Exit> {
     let pages = pages(&date_of_pages());
     write(&pages, &args.dir).map_err(|error| {
@@ -64,7 +64,7 @@ fn pages(date: &str) -> Vec<ManualPage> {
     pages
 }
 
-/// The day for the pages' footers: that of `SOURCE_DATE_EPOCH`, so that packages are built alike everywhere; else today.
+/// Date in the pages' footers: that of `SOURCE_DATE_EPOCH`, so that packages are reproducible, or else today.
 fn date_of_pages() -> String {
     let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
     let epoch = epoch.and_then(|seconds| seconds.parse().ok());

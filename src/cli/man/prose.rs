@@ -1,26 +1,26 @@
-//! What the declarations say in Markdown (code, links, emphasis), set in roff.
+//! Converts the Markdown of declarations (code, links, emphasis) to roff.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-/// The words of a paragraph. Where one follows another, `.PP` stands between them.
+/// Adds a paragraph; `.PP` separates paragraphs.
 pub(super) fn paragraph(roff: &mut Roff, text: &str) {
     roff.text(spans(text));
 }
 
-/// A term and what it means.
+/// Adds a term and its meaning.
 pub(super) fn entry(roff: &mut Roff, term: &str, meaning: &str) {
     roff.control("TP", []);
     roff.text([bold(term)]);
     roff.text(spans(meaning));
 }
 
-/// Code is bold, a link is its text.
+/// Converts code to bold, and links to their text.
 pub(super) fn spans(text: &str) -> Vec<Inline> {
     let mut text = text.to_owned();
     while let Some(plain) = without_first_link(&text) {
         text = plain;
     }
-    // Every second part stands between two backticks.
+    // Every second part was between two backticks.
     let parts = text.split('`').enumerate();
     parts
         .filter(|(_, part)| !part.is_empty())
@@ -31,7 +31,7 @@ pub(super) fn spans(text: &str) -> Vec<Inline> {
         .collect()
 }
 
-/// The text with its first `[text](target)` as `text`; `None`: there is no link in it.
+/// Replaces the first `[text](target)` by `text`; `None`: there is no link.
 fn without_first_link(text: &str) -> Option<String> {
     let middle = text.find("](")?;
     let start = text[..middle].rfind('[')?;

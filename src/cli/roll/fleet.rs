@@ -1,6 +1,6 @@
-//! Several proxies before the same app, as one for a roll: a drain is over when all have ended it that can be reached, and
-//! a backend is ready when all of them say so. One that can't be reached is named, is not waited for, and is taken back
-//! in when it answers again; then it learns which backends are out.
+//! Combines several proxies before the same app to one for a roll: a drain ends when all reachable proxies have ended
+//! it, and a backend is ready when all of them say so. A proxy that can't be reached is named and not waited for. When
+//! it answers again, it takes part again and learns which backends are out.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -20,37 +20,38 @@ use crate::registry::view::{DrainResponse, PoolView};
 use crate::rt::output::complain;
 use crate::tools::roll::driver::{RollError, RollProxy, RollWatch, base, is_leaving};
 
-/// For answers that don't wait for anything, and between two attempts to reach one that is away.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for quick answers, and time between two attempts to reach an absent proxy.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One of the proxies.
 struct Member {
     client: AdminClient,
-    /// `None`: it can't be reached.
+    /// Its roll connection; `None`: the proxy can't be reached.
     remote: Option<Rc<RollRemote>>,
 }
 
-/// What all parts of it share; one thread.
+/// State that all parts share; on one thread.
 struct FleetState {
     pool: String,
     members: Vec<Member>,
-    /// Backends that this roll has out.
+    /// Backends that this roll has taken out.
     out: BTreeSet<String>,
-    /// The proxy whose view was taken last, and which process each of its numbers stands for.
+    /// Index of the proxy whose view was used last; below, our own numbers for the processes that each proxy numbers by
+    /// itself.
     lead: usize,
     processes: HashMap<(usize, u64, u64), u64>,
     next_process: u64,
-    /// The names with their processes, as last told.
+    /// Names and processes as they were reported last.
     told: Vec<(String, u64)>,
 }
 
-/// The proxies as a roll sees them.
+/// The proxies, with the interface of one.
 pub(super) struct RollFleet {
     state: Rc<RefCell<FleetState>>,
     id: String,
 }
 
-/// Their events.
+/// Events of all proxies.
 pub(super) struct FleetChanges {
     state: Rc<RefCell<FleetState>>,
     settings: RollSettings,
@@ -69,20 +70,20 @@ impl FleetState {
         }
     }
 
-    /// Those that can be reached.
+    /// Proxies that can be reached.
     fn reached(&self) -> Vec<(usize, Rc<RollRemote>)> {
         let numbered = self.members.iter().enumerate();
         let reached = numbered.filter_map(|(n, member)| Some((n, member.remote.clone()?)));
         reached.collect()
     }
 
-    /// One view of all: the lead's, where a backend is ready only if it is so everywhere.
+    /// Combines the views: that of the leading proxy, in which a backend is ready only if it is ready everywhere.
     fn merge(&mut self, views: Vec<(usize, String, PoolView)>, id: &str) -> Option<PoolView> {
         let mut views = views.into_iter();
         let (lead, lead_id, mut pool) = views.next()?;
         let others: Vec<_> = views.map(|(_, _, view)| view).collect();
         if lead != self.lead {
-            // Another lead has other numbers for the same processes.
+            // Another leading proxy has other numbers for the same processes.
             let mut told = self.told.clone();
             for backend in &pool.backends {
                 let key = (lead, backend.id, backend.incarnation);
@@ -139,7 +140,7 @@ fn no_proxy_left() -> RollError {
 }
 
 impl RollFleet {
-    /// Takes the right to roll the pool at all proxies that can be reached.
+    /// Takes the right to roll the pool at all reachable proxies.
     pub(super) async fn open(
         clients: &[AdminClient],
         pool: &str,
@@ -194,7 +195,7 @@ impl RollFleet {
         Ok((fleet, changes))
     }
 
-    /// The id that drains of this roll have in messages.
+    /// Id of this roll in the messages of its drains.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -203,7 +204,7 @@ impl RollFleet {
         self.state.borrow_mut().drop_proxy(number, why);
     }
 
-    /// Calls `ask` for each proxy that can be reached, which must answer at once; fails where none has done it.
+    /// Calls `ask` for each reachable proxy, for requests with a quick answer; fails if none succeeds.
     async fn ask_each_proxy<T>(
         &self,
         ask: impl AsyncFn(&RollRemote) -> Result<T, RollError>,
@@ -211,7 +212,7 @@ impl RollFleet {
         let reached = self.state.borrow().reached();
         let asked = reached
             .iter()
-            .map(|(_, remote)| timeout(PATIENCE, ask(remote)));
+            .map(|(_, remote)| timeout(ANSWER_TIMEOUT, ask(remote)));
         let (mut done, mut refused) = (Vec::new(), None);
         for ((number, remote), answer) in reached.iter().zip(join_all(asked).await) {
             match answer {
@@ -234,12 +235,16 @@ async fn open(
     pool: &str,
     settings: &RollSettings,
 ) -> Result<(RollRemote, RemoteChanges), Exit> {
-    let opened = timeout(PATIENCE, RollRemote::open(client.clone(), pool, settings)).await;
+    let opened = timeout(
+        ANSWER_TIMEOUT,
+        RollRemote::open(client.clone(), pool, settings),
+    )
+    .await;
     opened.unwrap_or_else(|_elapsed| Err(Exit::unreachable("it does not answer.")))
 }
 
-/// How the drains of all ended, as one.
-fn together(answers: Vec<DrainResponse>) -> Option<DrainResponse> {
+/// Combines the results of a drain at several proxies.
+fn combine_responses(answers: Vec<DrainResponse>) -> Option<DrainResponse> {
     let rank = |one: &DrainResponse| match one.ending() {
         Some(DrainOutcome::Died { .. }) => 3,
         Some(DrainOutcome::TimedOut { .. }) => 2,
@@ -296,7 +301,7 @@ impl RollProxy for RollFleet {
                     }
                 }
             }
-            match together(answers) {
+            match combine_responses(answers) {
                 Some(answer) => Ok(answer),
                 None => Err(refused.unwrap_or_else(no_proxy_left)),
             }
@@ -320,7 +325,7 @@ impl RollProxy for RollFleet {
         let views = views.await?;
         let mut state = self.state.borrow_mut();
         let merged = state.merge(views, &self.id).ok_or_else(no_proxy_left)?;
-        // One that takes requests everywhere has come back.
+        // A backend that takes requests everywhere has come back.
         let back = merged.backends.iter().filter(|one| one.state == "ready");
         let back: Vec<_> = back.map(|one| base(&one.name).to_owned()).collect();
         state.out.retain(|name| !back.contains(name));
@@ -329,7 +334,7 @@ impl RollProxy for RollFleet {
 }
 
 impl FleetChanges {
-    /// Tries to reach those that are away.
+    /// Tries to reach the absent proxies.
     async fn take_back(&mut self) {
         let away: Vec<_> = {
             let state = self.state.borrow();
@@ -348,7 +353,7 @@ impl FleetChanges {
             };
             let out: Vec<_> = self.state.borrow().out.iter().cloned().collect();
             for name in &out {
-                // One that it does not know is none that it sends requests to.
+                // A proxy that does not know the backend sends it no requests.
                 drop(remote.ask_drain(name).await);
             }
             complain(&format!(
@@ -365,7 +370,7 @@ impl RollWatch for FleetChanges {
     async fn changed(&mut self) -> Result<(), RollError> {
         if Instant::now() >= self.next {
             self.take_back().await;
-            self.next = Instant::now() + PATIENCE;
+            self.next = Instant::now() + ANSWER_TIMEOUT;
         }
         let ended = {
             let watched = self.changes.iter_mut().enumerate();
@@ -443,13 +448,13 @@ mod tests {
     }
 
     #[test]
-    fn process_stays_the_same_when_another_proxy_tells_of_it() {
+    fn process_keeps_its_number_when_another_proxy_reports_it() {
         let mut state = state();
         let first = merged(
             &mut state,
             &[(0, view(&[("a", 1, "ready"), ("b", 2, "ready")]))],
         );
-        // The lead is gone; the other one has other numbers, and b's process is a new one later.
+        // The leading proxy is gone. The other one has different numbers, and later b has a new process.
         let second = merged(
             &mut state,
             &[(1, view(&[("a", 1, "ready"), ("b", 9, "ready")]))],
@@ -474,11 +479,11 @@ mod tests {
             answer("timed_out", 2, 0, 5),
             answer("timed_out", 1, 0, 5),
         ];
-        let whole = together(all).unwrap();
+        let whole = combine_responses(all).unwrap();
         assert_eq!(
             (&*whole.outcome, whole.cut, whole.waited_ms),
             ("timed_out", 3, 9)
         );
-        assert!(together(Vec::new()).is_none());
+        assert!(combine_responses(Vec::new()).is_none());
     }
 }

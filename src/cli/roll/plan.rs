@@ -1,11 +1,11 @@
-//! Before a roll: what is to be restarted, whether it can be, and the plan for `--dry-run`.
+//! Preparation of a roll: which backends are restarted, whether that is possible, and the output of `--dry-run`.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::super::exit::Exit;
-use super::{RollArgs, time};
+use super::{RollArgs, parse_time};
 use crate::client::http::AdminClient;
 use crate::core::roll::{PoolRoll, RollPlan, RollRefusal};
 use crate::registry::view::PoolView;
@@ -13,42 +13,42 @@ use crate::rt::output::{print_answer as say, print_json, printable};
 use crate::tools::roll::command::CommandTemplate;
 use crate::tools::roll::driver::{address, base, is_leaving, seen};
 
-/// What a drain of ours may outlive the roll by, where the proxy can't tell that the roll is gone.
-const SLACK: Duration = Duration::from_secs(60);
+/// Time after which a drain of this roll expires, if the proxy can't notice that the roll has ended.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
-/// What the pool's configuration means for a roll.
+/// Settings of the pool that matter for a roll.
 #[derive(Debug, Clone)]
 pub(super) struct RollSettings {
-    /// The drain's deadline.
+    /// Deadline of a drain.
     pub drain: Duration,
-    /// When a drain ends even if nobody lifts it.
+    /// Time after which a drain expires by itself.
     pub expires: Duration,
-    /// Whether requests wait while nothing is ready, and for how long.
+    /// Whether requests wait while no backend is ready, and for how long.
     pub hold: Option<String>,
 }
 
-/// Reads what the proxy has in force.
+/// Reads the configuration that the proxy uses.
 pub(super) async fn settings(client: &AdminClient, args: &RollArgs) -> Result<RollSettings, Exit> {
     let config: Value = client.get("/v1/config").await?;
     let pools = config["pool"].as_array();
     let pool = pools.and_then(|pools| pools.iter().find(|pool| pool["name"] == *args.pool));
     let text = |section: &str, key: &str| pool.and_then(|pool| pool[section][key].as_str());
     let drain = match &args.drain_timeout {
-        Some(timeout) => time(timeout),
-        None => time(text("drain", "deadline").unwrap_or("30s")),
+        Some(timeout) => parse_time(timeout),
+        None => parse_time(text("drain", "deadline").unwrap_or("30s")),
     };
     let holds = text("hold", "on_empty") == Some("hold");
     let hold = text("hold", "timeout").filter(|_| holds);
-    let whole = drain.saturating_add(time(&args.command_timeout));
-    let whole = whole.saturating_add(time(&args.ready_timeout));
+    let whole = drain.saturating_add(parse_time(&args.command_timeout));
+    let whole = whole.saturating_add(parse_time(&args.ready_timeout));
     Ok(RollSettings {
         drain,
-        expires: whole.saturating_add(SLACK),
+        expires: whole.saturating_add(EXPIRY_MARGIN),
         hold: hold.map(str::to_owned),
     })
 }
 
-/// The backends to restart, by name; refuses what can't end well.
+/// Backends to restart, by name; an error for what can't end well.
 pub(super) fn targets(
     args: &RollArgs,
     pool: &PoolView,
@@ -106,7 +106,7 @@ pub(super) fn roll(
 ) -> Result<PoolRoll, Exit> {
     let name = &pool.name;
     let out = plan.max_unavailable;
-    // Others count for the capacity, and have no turn.
+    // Other backends count for the capacity, but are not restarted.
     let all = pool.backends.iter().map(seen).collect();
     PoolRoll::new(plan, targets, all).map_err(|refusal| {
         Exit::failed(match refusal {
@@ -128,7 +128,7 @@ pub(super) fn roll(
     })
 }
 
-/// `--dry-run`.
+/// Prints the plan for `--dry-run`.
 pub(super) fn print(
     args: &RollArgs,
     roll: Result<PoolRoll, Exit>,

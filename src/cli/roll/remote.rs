@@ -1,4 +1,4 @@
-//! The proxy as a roll sees it: over the admin API.
+//! One proxy during a roll, over the admin API.
 
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
@@ -19,10 +19,10 @@ use crate::registry::view::{
 };
 use crate::tools::roll::driver::{RollError, RollProxy, RollWatch};
 
-/// Between two looks, whatever the events say.
-const LOOK: Duration = Duration::from_secs(1);
+/// Longest time between two checks, even without an event.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Drains, lifts, looks.
+/// Client that drains, lifts drains, and reads the pool.
 pub(super) struct RollRemote {
     client: AdminClient,
     pool: String,
@@ -32,7 +32,7 @@ pub(super) struct RollRemote {
     expires: Duration,
 }
 
-/// The pool's events, and the connection that holds the right to roll.
+/// Events of the pool, and the connection that holds the right to roll.
 pub(super) struct RemoteChanges {
     events: AdminEvents,
     held: AdminEvents,
@@ -40,7 +40,7 @@ pub(super) struct RemoteChanges {
 }
 
 impl RollRemote {
-    /// Takes the right to roll the pool, and listens to what happens in it.
+    /// Takes the right to roll the pool, and subscribes to its events.
     pub(super) async fn open(
         client: AdminClient,
         pool: &str,
@@ -71,12 +71,12 @@ impl RollRemote {
         Ok((remote, changes))
     }
 
-    /// The id that drains of this roll bear.
+    /// Id of this roll, which its drains have.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// A drain of this roll's, until such a restart.
+    /// Request for a drain of this roll that ends with a restart, as `sign` shows it.
     fn request(&self, sign: RestartSign, wait: bool) -> DrainRequest {
         DrainRequest {
             timeout: Some(milliseconds(self.drain)),
@@ -90,7 +90,7 @@ impl RollRemote {
         }
     }
 
-    /// Asks for a drain without waiting for its end.
+    /// Requests a drain without waiting for its end.
     pub(super) async fn ask_drain(&self, name: &str) -> Result<(), ClientError> {
         let request = self.request(RestartSign::NewProcess, false);
         let path = self.path(name, "drain");
@@ -109,7 +109,8 @@ impl RollRemote {
     }
 }
 
-/// The id in `event: held\ndata: {"id":"…"}`.
+/// Parses the id in `event: held
+/// data: {"id":"…"}`.
 fn id(event: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(event).ok()?;
     let data = text.lines().find_map(|line| line.strip_prefix("data:"))?;
@@ -117,8 +118,8 @@ fn id(event: &[u8]) -> Option<String> {
     Some(data["id"].as_str()?.to_owned())
 }
 
-/// Who runs the roll, for the message to a second user: `alice on web-1 (pid 4242)`. Where the environment has no
-/// user's name (cron, containers, units), the kernel's number stands for it: `uid 1000 on web-1 (pid 4242)`.
+/// Who runs this roll, for the message to a second user: `alice on web-1 (pid 4242)`. If the environment has no user
+/// name (cron, containers, units), the user id is shown instead: `uid 1000 on web-1 (pid 4242)`.
 fn roll_owner() -> String {
     let name = ["USER", "LOGNAME"].map(|variable| std::env::var(variable).unwrap_or_default());
     let uid = std::fs::metadata("/proc/self").map(|own| own.uid()).ok();
@@ -192,7 +193,7 @@ impl RollProxy for RollRemote {
         let lifted: Result<BackendView, ClientError> = lifted.await;
         match lifted {
             Ok(_) => Ok(()),
-            // It may have left the pool; then there is nothing to lift.
+            // The backend may have left the pool; then there is nothing to lift.
             Err(error) if !error.is_unreachable() => match self.fetch_pool().await {
                 Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
                 _ => Err(roll_error(error)),
@@ -225,7 +226,7 @@ impl RollWatch for RemoteChanges {
             }
             () = sleep_until(self.next) => {}
         }
-        self.next = Instant::now() + LOOK;
+        self.next = Instant::now() + POLL_INTERVAL;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What a roll shows: in-place lines on a terminal, one line for each step elsewhere, or JSON.
+//! Output of a roll: lines that are updated in place on a terminal, one line for each step elsewhere, or JSON.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -24,15 +24,15 @@ enum RollDisplay {
 pub(super) struct RollScreen {
     pool: String,
     form: RollDisplay,
-    /// Each backend's line, for terminals.
+    /// Line of each backend, for terminals.
     lines: Vec<(String, String)>,
-    /// Lines on the terminal that will be drawn over.
+    /// Number of lines on the terminal that the next drawing replaces.
     drawn: usize,
     began: Instant,
 }
 
 impl RollScreen {
-    /// For the backends of these names.
+    /// Output for the backends of these names.
     pub(super) fn new(pool: &str, names: &[String], json: bool) -> Self {
         let form = match (json, stdout_is_terminal()) {
             (true, _) => RollDisplay::Json,
@@ -49,7 +49,7 @@ impl RollScreen {
         }
     }
 
-    /// What is about to be done.
+    /// Prints what the roll is about to do.
     pub(super) fn begin(&mut self, args: &RollArgs, settings: &RollSettings) {
         let drain = humantime::format_duration(settings.drain).to_string();
         let backends: Vec<&str> = self.lines.iter().map(|(name, _)| name.as_str()).collect();
@@ -69,7 +69,7 @@ impl RollScreen {
         self.draw();
     }
 
-    /// How it ended.
+    /// Prints how the roll ended.
     pub(super) fn end(&mut self, report: &RollReport, total: usize, failure: Option<&Exit>) {
         if self.form == RollDisplay::Json {
             let mut end = json!({
@@ -90,7 +90,7 @@ impl RollScreen {
                 "rolled {}: {} in {}",
                 self.pool,
                 count(total as u64, "backend"),
-                short(self.began.elapsed())
+                format_duration(self.began.elapsed())
             ));
         }
     }
@@ -122,7 +122,7 @@ impl RollScreen {
             text.push_str(&format!("\x1b[{}A", self.drawn));
         }
         for (name, line) in &self.lines {
-            // One row each, whatever the terminal's width: no wrap while it is written.
+            // Exactly one row for each line: line wrapping is off while they are written.
             text.push_str(&format!(
                 "\r\x1b[K\x1b[?7l  {name:width$}  {line}\x1b[?7h\n"
             ));
@@ -132,8 +132,8 @@ impl RollScreen {
     }
 }
 
-/// `412 ms`, `3.2 s`, `2m 5s`.
-fn short(time: Duration) -> String {
+/// Formats a duration as `412 ms`, `3.2 s` or `2m 5s`.
+fn format_duration(time: Duration) -> String {
     match time.as_millis() {
         millis @ 0..1000 => format!("{millis} ms"),
         millis @ 1000..60_000 => format!("{:.1} s", millis as f64 / 1000.0),
@@ -141,15 +141,15 @@ fn short(time: Duration) -> String {
     }
 }
 
-/// A step in words, and as JSON.
-fn words(step: &RollStep<'_>) -> (String, Value) {
+/// Describes a step in words and as JSON.
+fn describe_step(step: &RollStep<'_>) -> (String, Value) {
     let millis = |time: &Duration| time.as_millis() as u64;
     match step {
         RollStep::Draining => ("draining".to_owned(), json!({ "step": "draining" })),
         RollStep::Drained(answer) => (
             format!(
                 "drained in {}",
-                short(Duration::from_millis(answer.waited_ms))
+                format_duration(Duration::from_millis(answer.waited_ms))
             ),
             json!({ "step": "drained", "waited_ms": answer.waited_ms }),
         ),
@@ -158,19 +158,19 @@ fn words(step: &RollStep<'_>) -> (String, Value) {
             json!({ "step": "running", "command": command }),
         ),
         RollStep::Ran(ran, took) if ran.is_well() => (
-            format!("restarted in {}, waiting until it is ready", short(*took)),
+            format!("restarted in {}, waiting until it is ready", format_duration(*took)),
             json!({ "step": "ran", "took_ms": millis(took), "status": ran.describe() }),
         ),
         RollStep::Ran(ran, took) => (
             format!(
                 "the command failed after {}: {}",
-                short(*took),
+                format_duration(*took),
                 ran.describe()
             ),
             json!({ "step": "ran", "took_ms": millis(took), "status": ran.describe() }),
         ),
         RollStep::Ready(took) => (
-            format!("ready, {} after the restart", short(*took)),
+            format!("ready, {} after the restart", format_duration(*took)),
             json!({ "step": "ready", "took_ms": millis(took) }),
         ),
         RollStep::Unseen => (
@@ -201,7 +201,7 @@ fn words(step: &RollStep<'_>) -> (String, Value) {
 
 impl RollTeller for RollScreen {
     fn step(&mut self, name: &str, step: RollStep<'_>) {
-        let (text, event) = words(&step);
+        let (text, event) = describe_step(&step);
         match self.form {
             RollDisplay::Json => self.json(Some(name), event),
             RollDisplay::Lines => print(&format!("{}/{name}: {text}", self.pool)),
@@ -232,7 +232,7 @@ impl RollTeller for RollScreen {
             RollDisplay::Json => self.json(None, json!({ "step": "interrupted", "again": again })),
             _ => {
                 crate::rt::output::complain(text);
-                // The next drawing goes below it.
+                // The next drawing must start below this line.
                 self.drawn = 0;
             }
         }
@@ -244,9 +244,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_short() {
-        assert_eq!(short(Duration::from_millis(412)), "412 ms");
-        assert_eq!(short(Duration::from_millis(3249)), "3.2 s");
-        assert_eq!(short(Duration::from_millis(125_400)), "2m 5s");
+    fn durations_are_formatted_shortly() {
+        assert_eq!(format_duration(Duration::from_millis(412)), "412 ms");
+        assert_eq!(format_duration(Duration::from_millis(3249)), "3.2 s");
+        assert_eq!(format_duration(Duration::from_millis(125_400)), "2m 5s");
     }
 }

@@ -1,4 +1,4 @@
-//! Follows a plan to its end: a line for each step, and the report. The plan itself runs in the proxy.
+//! Follows a plan to its end, with a line for each step and a report. The plan itself runs in the proxy.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::client::http::AdminClient;
 use crate::registry::plan_view::{PlanState, PlanView};
 use crate::rt::output::printable;
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(250);
+/// Time between two checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A proxy that restarts is waited for this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for a proxy that restarts.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Follows the plan at this path of the API; `begun`: its first view, if it was just begun.
+/// Follows the plan at this path of the API. `begun` is its first view, if it was just started.
 ///
 /// # Errors
-/// When it has not reached its share, or nothing more is heard of it.
+/// The plan has not reached its target share, or the proxy can't be reached any more.
 pub(super) async fn follow_plan(
     client: &AdminClient,
     voice: &ProxyVoice,
@@ -39,7 +39,7 @@ pub(super) async fn follow_plan(
             report::describe_plan(&view)
         ));
     }
-    // Steps whose beginning, and whose end, was told.
+    // Number of steps whose start, and whose end, was printed.
     let (mut begun, mut ended) = (0, 0);
     loop {
         if !json {
@@ -71,12 +71,12 @@ fn tell_steps(voice: &ProxyVoice, view: &PlanView, begun: &mut usize, ended: &mu
 }
 
 async fn fetch_plan(client: &AdminClient, path: &str) -> Result<PlanView, ClientError> {
-    tokio::time::sleep(LOOK).await;
+    tokio::time::sleep(POLL_INTERVAL).await;
     let since = Instant::now();
     loop {
         match client.get(path).await {
-            Err(error) if is_away(&error) && since.elapsed() < PATIENCE => {
-                tokio::time::sleep(LOOK).await;
+            Err(error) if is_away(&error) && since.elapsed() < RESTART_TIMEOUT => {
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             looked => return looked,
         }
@@ -87,7 +87,7 @@ fn is_away(error: &ClientError) -> bool {
     error.is_unreachable()
 }
 
-/// The exit of a command that was interrupted while it followed a plan, which goes on.
+/// End of a command that was interrupted while it followed a plan; the plan goes on.
 fn interrupted_exit(view: &PlanView) -> Exit {
     let route = printable(&view.route);
     Exit::interrupted(format!(

@@ -1,11 +1,11 @@
-//! What is said of a plan: in a line, step by step, and as a table at its end.
+//! Descriptions of a plan: one line, a line for each step, and a table at its end.
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 
 use crate::registry::plan_view::{PlanPoolView, PlanState, PlanStepView, PlanView};
 use crate::rt::output::{count, printable};
 
-/// A plan in a line.
+/// Describes a plan in one line.
 pub(super) fn describe_plan(view: &PlanView) -> String {
     let way = format!(
         "{} from {} % to {} %",
@@ -28,7 +28,7 @@ pub(super) fn describe_plan(view: &PlanView) -> String {
     }
 }
 
-/// The weights from before it.
+/// Weights before the plan.
 pub(super) fn before(view: &PlanView) -> String {
     let before = view.before.iter();
     let before: Vec<String> = before
@@ -37,7 +37,7 @@ pub(super) fn before(view: &PlanView) -> String {
     before.join(" ")
 }
 
-/// Under which conditions it goes back.
+/// Conditions under which the plan goes back.
 pub(super) fn conditions(view: &PlanView) -> String {
     match view.abort_on.is_empty() {
         true => "goes back if it is unavailable".to_owned(),
@@ -48,7 +48,7 @@ pub(super) fn conditions(view: &PlanView) -> String {
     }
 }
 
-/// The beginning of a step.
+/// Line for the start of a step.
 pub(super) fn step_begins(view: &PlanView, record: &PlanStepView) -> String {
     format!(
         "step {} of {}: {} has {} %",
@@ -59,7 +59,7 @@ pub(super) fn step_begins(view: &PlanView, record: &PlanStepView) -> String {
     )
 }
 
-/// What was seen in a step.
+/// Line for the end of a step.
 pub(super) fn step_ends(record: &PlanStepView) -> String {
     let pools: Vec<String> = record.pools.iter().map(seen).collect();
     let note = record.note.as_deref().map(printable);
@@ -85,7 +85,7 @@ fn seen(pool: &PlanPoolView) -> String {
     text
 }
 
-/// Every step with every pool.
+/// Table of all steps and pools.
 pub(super) fn table(view: &PlanView) -> String {
     let mut table = Table::new();
     table

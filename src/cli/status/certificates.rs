@@ -1,10 +1,10 @@
-//! The certificates of listeners, for `lameduck status --listeners`.
+//! Certificates of listeners, for `lameduck status --listeners`.
 
 use serde_json::Value;
 
 use crate::rt::output::{count, printable};
 
-/// A line for each certificate; nothing without TLS.
+/// A line for each certificate; empty without TLS.
 pub(super) fn certificates(listeners: &Value) -> String {
     let mut text = String::new();
     let none = Vec::new();
@@ -34,7 +34,7 @@ pub(super) fn certificates(listeners: &Value) -> String {
     text
 }
 
-/// A certificate that is ordered by itself: when the next one is, and what keeps it away.
+/// Line for a certificate that lameduck orders itself: when the next order is, and what prevents it.
 fn ordered_certificate(listener: &Value, ordered: &Value) -> String {
     let said = |value: &Value| printable(value.as_str().unwrap_or("?"));
     let names = ordered["names"].as_array().into_iter().flatten();

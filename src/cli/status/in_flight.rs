@@ -1,12 +1,12 @@
-//! What is in flight on a backend, for people.
+//! Descriptions of what is in flight on a backend.
 
 use std::time::Duration;
 
 use crate::registry::view::{BackendView, OldestView};
 use crate::rt::output::{count, printable};
 
-/// How much is in flight, and how much of it lasts: streams and upgrades end when a drain's deadline comes near,
-/// which matters to a user who waits for a drain.
+/// Number in flight, and how many of them are long-lived: streams and upgraded connections are ended near a drain's
+/// deadline, which matters to a user who waits for the drain.
 pub(super) fn in_flight(backend: &BackendView) -> String {
     let kinds = &backend.in_flight_by_kind;
     let lasting: Vec<_> = [(kinds.stream, "stream"), (kinds.upgrade, "upgrade")]
@@ -20,7 +20,7 @@ pub(super) fn in_flight(backend: &BackendView) -> String {
     }
 }
 
-/// What a drain waits for.
+/// What a drain waits for: the oldest request.
 pub(super) fn oldest_in_flight(oldest: &OldestView) -> String {
     let route = oldest.route.as_deref().map(printable);
     let route = route.map_or_else(String::new, |route| format!(", route {route}"));

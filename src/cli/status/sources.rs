@@ -1,11 +1,11 @@
-//! The sources of a pool's backends, in lines for people.
+//! Descriptions of the discovery sources of a pool.
 
 use std::time::{Duration, SystemTime};
 
 use crate::registry::view::DiscoveryView;
 use crate::rt::output::{count, printable};
 
-/// A line for each source, and one for each thing that is wrong with it.
+/// A line for each source, and one for each of its problems.
 pub(super) fn source_lines(sources: &[DiscoveryView], now: SystemTime) -> Vec<String> {
     sources.iter().flat_map(|one| lines_of(one, now)).collect()
 }

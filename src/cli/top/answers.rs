@@ -1,4 +1,4 @@
-//! What a proxy is asked once a second, and what it answers.
+//! Fetches the data of a proxy once a second.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use crate::cli::exit::Exit;
 use crate::client::http::{AdminClient, AnswerWait};
 use crate::registry::view::PoolView;
 
-/// A proxy that has not answered for so long is shown as one that does not.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time without an answer after which a proxy is shown as unreachable.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What one proxy says of itself at one moment.
+/// Data of one proxy at one moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ProxyAnswers {
-    /// Its pools and their backends.
+    /// Pools and their backends.
     pub pools: Vec<PoolView>,
-    /// Its counters; `None` where it shows none, as its socket for apps.
+    /// Counters; `None` if the proxy shows none, as on its socket for apps.
     pub counts: Option<ProxyCounts>,
-    /// Why it is not ready, if so.
+    /// Reason why the proxy is not ready, if it isn't.
     pub unready: Option<String>,
-    /// Its listeners with their certificates, as the API has them.
+    /// Listeners with their certificates, in the form of the API.
     pub listeners: Value,
-    /// The last restarts as the API has them; `Null` where it knows none of them.
+    /// Last restarts in the form of the API; `Null` if the proxy is too old to report them.
     pub restarts: Value,
-    /// Whether another process takes over.
+    /// State of an upgrade.
     pub upgrade: Option<UpgradeView>,
 }
 
-/// Asks a proxy everything, at once.
+/// Fetches all data of a proxy at once.
 ///
 /// # Errors
-/// It can't be reached, refuses, or does not answer within 3 s.
+/// The proxy can't be reached, refuses, or does not answer within 3 s.
 pub(super) async fn ask_proxy(client: &AdminClient) -> Result<ProxyAnswers, Exit> {
     let asked = async {
         let (pools, counts, unready, listeners, restarts, upgrade) = tokio::join!(
@@ -45,7 +45,7 @@ pub(super) async fn ask_proxy(client: &AdminClient) -> Result<ProxyAnswers, Exit
             client.get::<Value>("/v1/restarts"),
             client.get::<UpgradeView>("/v1/upgrade"),
         );
-        // Whether it answers is decided by its pools: older proxies lack some of the other paths.
+        // Only the request for pools decides whether the proxy answers: older proxies lack some of the other paths.
         Ok(ProxyAnswers {
             pools: pools?,
             counts,
@@ -58,10 +58,10 @@ pub(super) async fn ask_proxy(client: &AdminClient) -> Result<ProxyAnswers, Exit
     let silent = |_elapsed| {
         Exit::unreachable(format!(
             "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
-            humantime::format_duration(PATIENCE)
+            humantime::format_duration(ANSWER_TIMEOUT)
         ))
     };
-    tokio::time::timeout(PATIENCE, asked)
+    tokio::time::timeout(ANSWER_TIMEOUT, asked)
         .await
         .map_err(silent)?
 }

@@ -1,4 +1,4 @@
-//! Drains and resumes a backend.
+//! Drains and resumes backends.
 
 use hyper::Method;
 
@@ -9,7 +9,7 @@ use crate::client::names::BackendName;
 use crate::registry::view::{BackendView, DrainRequest, DrainResponse, ResumeRequest};
 use crate::rt::output::printable;
 
-/// Does what was confirmed at each of these proxies; what became of it, in a line.
+/// Makes a confirmed change at each of these proxies; returns a line with the results.
 pub(super) async fn change_backend(clients: Vec<AdminClient>, asked: AskedChange) -> String {
     let (pool, name) = asked.backend;
     let backend = BackendName { pool, name };

@@ -1,33 +1,33 @@
-//! The counters of a proxy, read from its metrics, and what they have grown by.
+//! Counters of a proxy, read from its metrics, and their rates.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A pool and, in it, a backend.
+/// Names of a pool and of a backend in it.
 pub(super) type PoolBackend = (String, String);
 
-/// What has been counted of one backend, or of the answers that lameduck gave itself.
+/// Counted answers of one backend, or of lameduck itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct AnswerTotals {
-    /// Answers, of any status.
+    /// Number of answers with any status.
     pub answers: f64,
-    /// Of those, 5xx.
+    /// Number of answers with status 5xx.
     pub errors: f64,
 }
 
-/// What a proxy has counted since it started.
+/// Counters of a proxy since it started.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ProxyCounts {
     /// Answers of backends.
     pub backends: BTreeMap<PoolBackend, AnswerTotals>,
-    /// Answers that lameduck gave itself, by pool.
+    /// Answers of lameduck itself, by pool.
     pub own: BTreeMap<String, AnswerTotals>,
-    /// Attempts that were made again, by pool.
+    /// Retries, by pool.
     pub retries: BTreeMap<String, f64>,
 }
 
 impl ProxyCounts {
-    /// Reads them from Prometheus' text format. Lines that are not understood are left out.
+    /// Parses Prometheus' text format. Lines that are not understood are skipped.
     pub(super) fn read(text: &str) -> Self {
         let mut counts = Self::default();
         for line in text.lines() {
@@ -71,7 +71,7 @@ impl ProxyCounts {
     }
 }
 
-/// The labels up to the closing brace, and what comes after it.
+/// Parses the labels up to the closing brace; returns them and the rest.
 fn read_labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
     let mut labels = BTreeMap::new();
     let mut rest = text;
@@ -98,12 +98,12 @@ fn read_labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
     }
 }
 
-/// What grows by how much in a second.
+/// Rates of answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct AnswerRates {
-    /// Answers a second.
+    /// Answers per second.
     pub answers: f64,
-    /// Of those, 5xx.
+    /// Answers with status 5xx per second.
     pub errors: f64,
 }
 
@@ -114,21 +114,21 @@ impl std::ops::AddAssign for AnswerRates {
     }
 }
 
-/// The rates between two readings of one proxy.
+/// Rates between two readings of one proxy.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ProxyRates {
-    /// Of backends' answers.
+    /// Rates of each backend's answers.
     pub backends: BTreeMap<PoolBackend, AnswerRates>,
-    /// Of a pool's answers, lameduck's own included.
+    /// Rates of each pool's answers, including those of lameduck itself.
     pub pools: BTreeMap<String, AnswerRates>,
-    /// Of all answers.
+    /// Rates of all answers.
     pub all: AnswerRates,
-    /// Attempts made again in a second.
+    /// Retries per second.
     pub retries: f64,
 }
 
 impl ProxyRates {
-    /// What `new` has more than `old`, which was read so long before. `None` where no time has passed.
+    /// Rates from `old` to `new`, which was read `passed` later. `None` if no time has passed.
     pub(super) fn between(old: &ProxyCounts, new: &ProxyCounts, passed: Duration) -> Option<Self> {
         let seconds = passed.as_secs_f64();
         if seconds <= 0.0 {
@@ -162,7 +162,7 @@ impl ProxyRates {
     }
 }
 
-/// A counter that has become less has begun again at zero: the proxy has restarted.
+/// Growth of a counter. If it has become smaller, it has started again at zero, because the proxy has restarted.
 fn grown(old: f64, new: f64) -> f64 {
     match new < old {
         true => new,
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn restarted_proxy_s_counters_begin_again_at_zero() {
+    fn counters_of_a_restarted_proxy_begin_again_at_zero() {
         let key = || ("api".to_owned(), "a".to_owned());
         let counts = |answers| ProxyCounts {
             backends: [(

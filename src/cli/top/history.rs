@@ -1,16 +1,16 @@
-//! How a figure was in the last minutes, a value for each second.
+//! Values of a figure in the last minutes, one for each second.
 
 use std::collections::VecDeque;
 
-/// Seconds that are remembered.
+/// Number of seconds that are kept.
 const LENGTH: usize = 240;
 
-/// The last values; `None` where nothing was known.
+/// The last values; `None` for seconds in which it was unknown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct History(VecDeque<Option<f64>>);
 
 impl History {
-    /// Adds the newest.
+    /// Adds the newest value.
     pub(super) fn push(&mut self, value: Option<f64>) {
         if self.0.len() == LENGTH {
             self.0.pop_front();
@@ -18,13 +18,13 @@ impl History {
         self.0.push_back(value);
     }
 
-    /// The newest `count`, oldest first; fewer where there are not so many.
+    /// The newest `count` values, the oldest first; fewer if there are fewer.
     pub(super) fn last(&self, count: usize) -> impl Iterator<Item = Option<f64>> + '_ {
         let skipped = self.0.len().saturating_sub(count);
         self.0.iter().skip(skipped).copied()
     }
 
-    /// The newest, where it is known.
+    /// The newest value, if it is known.
     pub(super) fn newest(&self) -> Option<f64> {
         self.0.back().copied().flatten()
     }

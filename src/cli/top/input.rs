@@ -1,4 +1,4 @@
-//! What the keys do.
+//! Reactions to keys.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
@@ -8,24 +8,24 @@ use super::screen::{AskedChange, BackendChange, TopScreen};
 /// What a key asks the main loop to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TopWish {
-    /// Nothing but to draw anew.
+    /// Only redraw.
     Draw,
-    /// The end.
+    /// Quit.
     Quit,
-    /// The end, as by Ctrl-C.
+    /// Quit, as by Ctrl-C.
     Interrupt,
-    /// To the background, as by Ctrl-Z.
+    /// Go to the background, as by Ctrl-Z.
     Suspend,
-    /// This change was confirmed.
+    /// Make this change, which was confirmed.
     Change(AskedChange),
 }
 
-/// The longest filter.
-const LONGEST: usize = 60;
-/// Lines of a page.
-const PAGE: isize = 10;
+/// Longest filter, in characters.
+const MAX_FILTER_LENGTH: usize = 60;
+/// Lines that a page key moves by.
+const PAGE_LINES: isize = 10;
 
-/// Does what a key means on this screen.
+/// Applies a key to this screen.
 pub(super) fn press_key(screen: &mut TopScreen, key: KeyEvent, picture: &TopPicture) -> TopWish {
     if key.kind == KeyEventKind::Release {
         return TopWish::Draw;
@@ -60,8 +60,8 @@ pub(super) fn press_key(screen: &mut TopScreen, key: KeyEvent, picture: &TopPict
         KeyCode::Char('?' | 'h') | KeyCode::F(1) => screen.is_help_open = true,
         KeyCode::Char('j') | KeyCode::Down => screen.move_by(1, picture),
         KeyCode::Char('k') | KeyCode::Up => screen.move_by(-1, picture),
-        KeyCode::PageDown => screen.move_by(PAGE, picture),
-        KeyCode::PageUp => screen.move_by(-PAGE, picture),
+        KeyCode::PageDown => screen.move_by(PAGE_LINES, picture),
+        KeyCode::PageUp => screen.move_by(-PAGE_LINES, picture),
         KeyCode::Char('g') | KeyCode::Home => screen.move_by(isize::MIN, picture),
         KeyCode::Char('G') | KeyCode::End => screen.move_by(isize::MAX, picture),
         KeyCode::Tab => screen.turn_pane(false),
@@ -86,7 +86,7 @@ fn type_filter(screen: &mut TopScreen, code: KeyCode) {
         }
         KeyCode::Backspace => drop(screen.filter.pop()),
         KeyCode::Char(letter)
-            if !letter.is_control() && screen.filter.chars().count() < LONGEST =>
+            if !letter.is_control() && screen.filter.chars().count() < MAX_FILTER_LENGTH =>
         {
             screen.filter.push(letter);
         }
@@ -130,7 +130,7 @@ mod tests {
         let lines = screen.lines(&picture);
         let at = screen.selected_line(&lines).unwrap();
         assert!(matches!(lines[at], BackendLine::Backend(row) if row.key.1 == "api-1"));
-        // The worst is at the top.
+        // The backend with the most urgent state is at the top.
         assert!(matches!(lines[1], BackendLine::Backend(row) if row.state == "down"));
         press(&mut screen, "G", &picture);
         press(&mut screen, "jjj", &picture);
@@ -148,7 +148,7 @@ mod tests {
         assert!(screen.asked.is_some());
         assert_eq!(press(&mut screen, "n", &picture), TopWish::Draw);
         assert_eq!(screen.asked, None);
-        // Typing ahead `dq` neither drains nor quits.
+        // Keys typed ahead, such as `dq`, neither drain nor quit.
         assert_eq!(press(&mut screen, "dq", &picture), TopWish::Draw);
         let TopWish::Change(asked) = press(&mut screen, "ry", &picture) else {
             panic!("it was confirmed");
@@ -180,7 +180,7 @@ mod tests {
         assert!(states(&screen).len() > 2);
         press(&mut screen, "/nothing has this\n", &picture);
         assert!(screen.lines(&picture).is_empty());
-        // There is nothing to move over, or to drain.
+        // There is nothing to select or drain.
         press(&mut screen, "jkd", &picture);
         assert_eq!(screen.asked, None);
     }

@@ -1,4 +1,4 @@
-//! The loop: looks at the proxies, reads keys, draws.
+//! Main loop of `lameduck top`: updates the proxies' data, reads keys, and draws.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,19 +20,19 @@ use crate::cli::exit::Exit;
 use crate::client::http::{AdminClient, AdminEvents};
 use crate::rt::output::colour;
 
-/// Between two looks where nothing happens, and between two ticks of the histories.
+/// Time between two updates without an event, and between two steps of the histories.
 const SECOND: Duration = Duration::from_secs(1);
-/// Between two looks where a lot happens.
-const PACE: Duration = Duration::from_millis(200);
-/// A look takes at most this part of the time: a proxy with very many backends is asked less often.
-const REST: u32 = 4;
-/// How long a proxy may take to let us listen to its events.
-const SUBSCRIBE: Duration = Duration::from_secs(3);
+/// Least time between two updates.
+const MIN_UPDATE_INTERVAL: Duration = Duration::from_millis(200);
+/// An update takes at most this fraction of the time: a proxy with very many backends is asked less often.
+const UPDATE_SHARE: u32 = 4;
+/// Longest wait for a subscription to a proxy's events.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Shows the proxies until the person, or a signal, ends it.
+/// Shows the proxies until the user or a signal ends it.
 ///
 /// # Errors
-/// When the terminal can't be used, and 130 or 143 after a signal.
+/// The terminal can't be used; exit code 130 or 143 after a signal.
 pub(super) async fn show_live(
     clients: Vec<AdminClient>,
     filter: Option<String>,
@@ -77,9 +77,9 @@ struct TopSignals {
 
 /// What a signal asks for.
 enum SignalWish {
-    /// The end, with this exit code.
+    /// Quit with this exit code.
     End(u8),
-    /// To the background.
+    /// Go to the background.
     Suspend,
 }
 
@@ -94,7 +94,7 @@ impl TopSignals {
         })
     }
 
-    /// The next one. Safe to drop and call again.
+    /// Waits for the next signal. Cancel-safe.
     async fn next(&mut self) -> SignalWish {
         tokio::select! {
             _ = self.interrupt.recv() => SignalWish::End(130),
@@ -106,13 +106,13 @@ impl TopSignals {
     }
 }
 
-/// What the loop knows.
+/// State of the loop.
 struct LiveTop {
     model: TopModel,
     clients: Vec<AdminClient>,
     begun: Instant,
     screen: TopScreen,
-    /// What is drawn; it stays while the display is paused.
+    /// What is drawn; it does not change while the display is frozen.
     picture: Option<Arc<TopPicture>>,
     told: mpsc::Sender<String>,
 }
@@ -185,7 +185,7 @@ impl LiveTop {
         }
     }
 
-    /// What there is to see; what there was, while the display is paused.
+    /// The current picture, or the last one while the display is frozen.
     fn look_now(&mut self) -> Arc<TopPicture> {
         if let Some(picture) = self.picture.as_ref().filter(|_| self.screen.is_frozen) {
             return Arc::clone(picture);
@@ -204,7 +204,7 @@ impl LiveTop {
         press_key(&mut self.screen, key, &picture)
     }
 
-    /// Beside the loop: a proxy that does not answer must not hold it up.
+    /// Makes a change in a task of its own, because a proxy that does not answer must not block the loop.
     fn change(&mut self, asked: AskedChange) {
         let clients = asked.proxies.iter().filter_map(|n| self.clients.get(*n));
         let clients: Vec<_> = clients.cloned().collect();
@@ -218,7 +218,7 @@ impl LiveTop {
     }
 }
 
-/// Gives the terminal back, stops until the process is continued (SIGCONT), and takes the terminal again.
+/// Restores the terminal, stops until the process is continued (SIGCONT), and takes the terminal over again.
 fn suspend(terminal: &mut TopTerminal) -> std::io::Result<()> {
     terminal.give_back()?;
     let own = rustix::process::getpid();
@@ -229,7 +229,7 @@ fn suspend(terminal: &mut TopTerminal) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Looks at a proxy for ever: once a second, and soon after something has changed.
+/// Updates the data of a proxy for ever: once a second, and soon after an event.
 async fn follow_proxy(
     n: usize,
     client: AdminClient,
@@ -239,9 +239,9 @@ async fn follow_proxy(
     let mut events: Option<AdminEvents> = None;
     loop {
         let asked = Instant::now();
-        // Before looking, so that no change falls in between.
+        // The subscription comes before the update, so that no change is missed.
         if events.is_none() {
-            let subscribed = timeout(SUBSCRIBE, client.events(None)).await;
+            let subscribed = timeout(SUBSCRIBE_TIMEOUT, client.events(None)).await;
             events = subscribed.ok().and_then(Result::ok);
         }
         let answers = ask_proxy(&client).await.map_err(|error| error.message);
@@ -254,14 +254,14 @@ async fn follow_proxy(
         if looks.send(look).await.is_err() {
             return;
         }
-        let rest = asked.elapsed() * REST;
+        let rest = asked.elapsed() * UPDATE_SHARE;
         tokio::select! {
             () = sleep(rest.max(SECOND)) => {}
             ended = changed(&mut events) => {
                 if ended.is_err() {
                     events = None;
                 }
-                sleep(rest.max(PACE)).await;
+                sleep(rest.max(MIN_UPDATE_INTERVAL)).await;
             }
         }
     }

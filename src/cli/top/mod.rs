@@ -1,8 +1,8 @@
-//! `lameduck top`: what the dashboard shows, in a terminal.
+//! `lameduck top`: the dashboard's content in a terminal.
 //!
-//! `answers` asks each proxy once a second, and at once when an event says that something has changed; `model` keeps
-//! what it says and how it was; `picture` is what is shown of that at one moment, `screen` what the person has chosen,
-//! `view` draws the one by the other. `live` is the loop.
+//! `answers` asks each proxy once a second, and at once after an event. `model` keeps the answers and their history.
+//! `picture` is what can be shown at one moment, `screen` is what the user has selected, and `view` draws the picture
+//! accordingly. `live` is the main loop.
 
 #[cfg(feature = "top")]
 mod answers;
@@ -48,10 +48,10 @@ pub struct TopArgs {
     connect: AdminArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// How it ended, if not well.
+/// The command failed: its exit code and message.
 #[cfg(feature = "top")]
 pub async fn run_top(args: TopArgs) -> Result<(), Exit> {
     if crate::rt::output::stdout_is_terminal() {
@@ -60,7 +60,7 @@ pub async fn run_top(args: TopArgs) -> Result<(), Exit> {
     plain::print_once(&args.connect, args.filter).await
 }
 
-/// Says that it is not there.
+/// Reports that this build lacks the command.
 ///
 /// # Errors
 /// Always.

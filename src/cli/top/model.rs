@@ -1,5 +1,4 @@
-//! What is known of the proxies: the last answers of each, what they have grown by, and how that was before. Pure: time
-//! is an argument.
+//! Data of all proxies: the last answers of each, their rates, and histories. Pure: time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -10,66 +9,66 @@ use super::history::History;
 use super::words::moment;
 use crate::registry::view::{BackendView, InFlight};
 
-/// One look at one proxy.
+/// Result of one update of one proxy.
 #[derive(Debug)]
 pub(super) struct ProxyLook {
-    /// Which of the proxies, from 0.
+    /// Index of the proxy.
     pub proxy: usize,
-    /// When, since the program began.
+    /// Time since the program started.
     pub at: Duration,
-    /// The same by the clock on the wall.
+    /// Time by the wall clock.
     pub wall: SystemTime,
-    /// What it answered, or why it did not.
+    /// Answers of the proxy, or why there are none.
     pub answers: Result<ProxyAnswers, String>,
 }
 
-/// One proxy.
+/// Data of one proxy.
 #[derive(Debug, Default)]
 pub(super) struct ProxyRecord {
-    /// How people know it.
+    /// Name for people.
     pub name: String,
-    /// Its last answers.
+    /// Last answers.
     pub answers: Option<ProxyAnswers>,
-    /// When it gave them, since the program began.
+    /// Time of the last answers since the program started.
     pub answered: Option<Duration>,
-    /// Why it does not answer now.
+    /// Reason why the proxy does not answer now.
     pub failure: Option<String>,
-    /// What its counters have grown by between its last two answers; `None` before there are two.
+    /// Rates between the last two answers; `None` before there are two.
     pub rates: Option<ProxyRates>,
-    /// Since when a backend is in its state, where that was seen to begin.
+    /// State of each backend, and since when it has been in it.
     pub since: BTreeMap<PoolBackend, StateSince>,
 }
 
-/// The state of a backend, and when it was seen to begin.
+/// State of a backend, and the time at which it began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StateSince {
-    /// As it is shown.
+    /// State as it is shown.
     pub state: String,
-    /// `None`: it was in this state when it was first seen.
+    /// Time at which it began; `None`: the backend was in this state when it was first seen.
     pub began: Option<SystemTime>,
 }
 
-/// Everything that is known.
+/// Data of all proxies.
 #[derive(Debug)]
 pub(super) struct TopModel {
-    /// The proxies in the order of the command line.
+    /// Proxies in the order of the command line.
     pub proxies: Vec<ProxyRecord>,
-    /// Answers a second.
+    /// Answers per second.
     pub answers: History,
-    /// Errors a second.
+    /// Errors per second.
     pub errors: History,
-    /// Repeated attempts a second.
+    /// Retries per second.
     pub retries: History,
-    /// In flight: requests, streams, upgrades.
+    /// Number in flight: requests, streams, upgraded connections.
     pub in_flight: [History; 3],
-    /// Requests that wait.
+    /// Number of held requests.
     pub held: History,
-    /// Answers a second of each backend.
+    /// Answers per second of each backend.
     pub backends: BTreeMap<PoolBackend, History>,
 }
 
 impl TopModel {
-    /// Nothing is known yet of these proxies.
+    /// A model without any data of these proxies.
     pub(super) fn new(names: impl IntoIterator<Item = String>) -> Self {
         let record = |name| ProxyRecord {
             name,
@@ -86,7 +85,7 @@ impl TopModel {
         }
     }
 
-    /// Takes in what a proxy has answered.
+    /// Adds the result of an update.
     pub(super) fn take_look(&mut self, look: ProxyLook) {
         let Some(proxy) = self.proxies.get_mut(look.proxy) else {
             return;
@@ -103,7 +102,7 @@ impl TopModel {
         }
     }
 
-    /// Closes a second: what the proxies say now goes into the histories.
+    /// Ends a second: adds the current values to the histories.
     pub(super) fn tick(&mut self) {
         let heard = || self.proxies.iter().filter(|proxy| proxy.failure.is_none());
         let rates: Vec<_> = heard().filter_map(|proxy| proxy.rates.as_ref()).collect();
@@ -130,14 +129,14 @@ impl TopModel {
             history.push(in_flight.map(|_| f64::from(number)));
         }
         self.held.push(held.map(|held| held as f64));
-        // Backends that have left take their history with them.
+        // The histories of removed backends are dropped.
         self.backends.retain(|key, _| each.contains_key(key));
         for (key, rate) in each {
             self.backends.entry(key).or_default().push(Some(rate));
         }
     }
 
-    /// In flight now, by kind; `None` while no proxy answers.
+    /// Number in flight now, by kind; `None` if no proxy answers.
     pub(super) fn in_flight_now(&self) -> Option<InFlight> {
         let pools = self.pools_now()?;
         let backends = pools.into_iter().flat_map(|pool| &pool.backends);
@@ -146,7 +145,7 @@ impl TopModel {
         }))
     }
 
-    /// Requests that wait now; `None` while no proxy answers.
+    /// Number of held requests now; `None` if no proxy answers.
     pub(super) fn held_now(&self) -> Option<usize> {
         let pools = self.pools_now()?;
         Some(pools.into_iter().map(|pool| pool.held).sum())
@@ -174,7 +173,7 @@ impl ProxyRecord {
             for backend in &pool.backends {
                 let key = (pool.name.clone(), backend.name.clone());
                 let state = state_of(backend).to_owned();
-                // Older proxies do not tell.
+                // Older proxies do not report this.
                 let told = moment(&backend.since);
                 let began = match self.since.get(&key) {
                     _ if told.is_some() => told,
@@ -191,7 +190,7 @@ impl ProxyRecord {
     }
 }
 
-/// By kind; a proxy that does not tell kinds has requests only.
+/// Number in flight by kind. Older proxies do not report kinds; everything then counts as requests.
 pub(super) fn in_flight_of(backend: &BackendView) -> InFlight {
     match backend.in_flight_by_kind {
         kinds if kinds == InFlight::default() => InFlight {
@@ -202,7 +201,7 @@ pub(super) fn in_flight_of(backend: &BackendView) -> InFlight {
     }
 }
 
-/// What it is to the balancer: one that is ejected is ready, and gets nothing new all the same.
+/// State for the balancer: an ejected backend is ready, but gets no new requests.
 pub(super) fn state_of(backend: &BackendView) -> &str {
     match (&*backend.state, &backend.ejected) {
         ("ready", Some(_)) => "ejected",
@@ -247,7 +246,7 @@ mod tests {
         model.tick();
         model.take_look(look(2, Err("gone".into())));
         model.tick();
-        // What came while nobody looked is spread over the time.
+        // Growth during seconds without an answer is spread over them.
         model.take_look(look(5, Ok(answers(&[("api-0", "ready")], 700))));
         model.tick();
         let shown: Vec<_> = model.answers.last(4).collect();

@@ -1,4 +1,4 @@
-//! What is shown at one moment: the model's figures as rows of text, for any size of screen. Pure.
+//! Content of the screen at one moment: the model's data as rows of text, for any screen size. Pure.
 
 mod certificates;
 mod drains;
@@ -17,121 +17,121 @@ pub(super) use certificates::CertificateRow;
 pub(super) use drains::DrainRow;
 pub(super) use restarts::{RestartPhase, RestartRow};
 
-/// How a proxy is.
+/// State of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ProxyStanding {
-    /// It has not answered yet, nor failed to.
+    /// It has neither answered nor failed yet.
     Asked,
-    /// It answers; why it is not ready, if so.
+    /// It answers; with the reason if it is not ready.
     Answers(Option<String>),
-    /// It does not answer: why, and for how long; `None`: since this program began.
+    /// It does not answer.
     Away {
-        /// Why.
+        /// Reason why it does not answer.
         why: String,
-        /// Since its last answer.
+        /// Time since its last answer; `None`: it has never answered.
         silent: Option<Duration>,
     },
 }
 
-/// A figure with its past.
+/// A figure with its history.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FigureTile {
-    /// What it is.
+    /// Name of the figure.
     pub title: &'static str,
-    /// Its value; `None`: unknown.
+    /// Current value; `None`: unknown.
     pub value: Option<f64>,
-    /// A value above zero is bad news.
+    /// Whether a value above zero is bad.
     pub bad: bool,
-    /// The last values, oldest first.
+    /// Last values, the oldest first.
     pub past: Vec<Option<f64>>,
 }
 
-/// A pool, over all proxies that answer.
+/// A pool, as all proxies that answer see it together.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PoolBlock {
-    /// Its name.
+    /// Name of the pool.
     pub name: String,
-    /// How many of its backends take requests, how many wait, and what else there is to know.
+    /// Number of backends that take requests, number of held requests, and other remarks.
     pub summary: String,
-    /// None takes requests.
+    /// Whether no backend takes requests.
     pub is_closed: bool,
-    /// Its answers a second.
+    /// Answers per second.
     pub rates: Option<AnswerRates>,
-    /// In flight at all its backends.
+    /// Number in flight on all its backends.
     pub in_flight: u32,
-    /// Its backends, by name; with several proxies, each as each of them sees it.
+    /// Its backends, by name; with several proxies, one row for each proxy.
     pub backends: Vec<BackendRow>,
 }
 
 /// A backend as one proxy sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct BackendRow {
-    /// The pool's name and its own, as the API has them.
+    /// Names of the pool and of the backend in the API.
     pub key: PoolBackend,
-    /// Which proxy, from 0…
+    /// Index of the proxy…
     pub proxy: usize,
     /// …and its name.
     pub proxy_name: String,
-    /// Its name, harmless to print.
+    /// Name of the backend, escaped for the terminal.
     pub name: String,
-    /// `ready`, `ejected`, `draining`, …
+    /// State: `ready`, `ejected`, `draining`, …
     pub state: String,
-    /// For how long, where it is known.
+    /// Time in this state, if it is known.
     pub since: Option<Duration>,
-    /// In flight, by kind.
+    /// Number in flight, by kind.
     pub in_flight: InFlight,
-    /// Its answers a second.
+    /// Answers per second.
     pub rates: Option<AnswerRates>,
-    /// Those of the last seconds.
+    /// Answers per second in the last seconds.
     pub past: Vec<Option<f64>>,
-    /// Open connections to it.
+    /// Number of open connections to it.
     pub connections: u32,
-    /// Its share.
+    /// Weight.
     pub weight: u32,
-    /// Where it is.
+    /// Address.
     pub address: String,
-    /// The last probe's result.
+    /// Result of the last probe.
     pub probe: String,
-    /// Why it is in its state, if not because all is well.
+    /// Reason for its state; empty if all is well.
     pub why: String,
 }
 
-/// A route that several pools answer.
+/// A route with several pools.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SplitRow {
-    /// The route.
+    /// Name of the route.
     pub route: String,
-    /// Each pool with its share in percent.
+    /// Pools with their shares in percent.
     pub shares: Vec<(String, f64)>,
-    /// What moves it, or that it was moved.
+    /// The plan that changes the shares, or a remark that they were changed.
     pub note: String,
 }
 
-/// Everything.
+/// Everything that can be shown.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TopPicture {
-    /// The time of day, UTC.
+    /// Time of day in UTC.
     pub clock: String,
-    /// Each proxy.
+    /// Names and states of the proxies.
     pub proxies: Vec<(String, ProxyStanding)>,
-    /// What somebody should know now, the worst first.
+    /// Warnings, the worst first.
     pub warnings: Vec<String>,
     /// Figures of all proxies together.
     pub tiles: Vec<FigureTile>,
-    /// The pools.
+    /// Pools.
     pub pools: Vec<PoolBlock>,
-    /// Drains under way.
+    /// Drains in progress.
     pub drains: Vec<DrainRow>,
-    /// The last restarts, the newest first.
+    /// Last restarts, the newest first.
     pub restarts: Vec<RestartRow>,
-    /// Splits of routes.
+    /// Routes with several pools.
     pub splits: Vec<SplitRow>,
     /// Certificates of listeners.
     pub certificates: Vec<CertificateRow>,
 }
 
 impl TopPicture {
-    /// The picture of what is known, at `at` since the program began and `now` by the clock on the wall.
+    /// Makes the picture of a model; `at` is the time since the program started, `now` that of the wall clock.
     pub(super) fn of(model: &TopModel, at: Duration, now: SystemTime) -> Self {
         let heard: Vec<_> = model.proxies.iter().enumerate().collect();
         Self {
@@ -151,7 +151,7 @@ impl TopPicture {
         }
     }
 
-    /// Whether there is more than one proxy to tell apart.
+    /// Whether there is more than one proxy.
     pub(super) fn has_several_proxies(&self) -> bool {
         self.proxies.len() > 1
     }
@@ -168,15 +168,15 @@ fn standing(proxy: &ProxyRecord, at: Duration) -> ProxyStanding {
     }
 }
 
-/// How much of the past is shown at most, in seconds.
-const PAST: usize = 120;
+/// Longest history that is shown, in seconds.
+const MAX_HISTORY: usize = 120;
 
 fn tiles(model: &TopModel) -> Vec<FigureTile> {
     let tile = |title, bad, history: &super::history::History| FigureTile {
         title,
         value: history.newest(),
         bad,
-        past: history.last(PAST).collect(),
+        past: history.last(MAX_HISTORY).collect(),
     };
     let [requests, streams, upgrades] = &model.in_flight;
     vec![
@@ -190,7 +190,7 @@ fn tiles(model: &TopModel) -> Vec<FigureTile> {
     ]
 }
 
-/// Pools by name; with several proxies, one pool of all that have it.
+/// Pools by name; with several proxies, a pool of the same name is shown once.
 fn pools(model: &TopModel, proxies: &[(usize, &ProxyRecord)], now: SystemTime) -> Vec<PoolBlock> {
     let mut names: Vec<&str> = Vec::new();
     let of = |proxy: &'_ ProxyRecord| proxy.answers.is_some();
@@ -233,9 +233,9 @@ fn pool(
             backends.push(backend_row(model, *n, proxy, view, backend, now));
         }
     }
-    // The proxies' views of one backend stand together.
+    // Rows of the same backend from different proxies are next to each other.
     backends.sort_by(|a: &BackendRow, b| {
-        natural(&a.key.1, &b.key.1).then_with(|| a.proxy.cmp(&b.proxy))
+        compare_names(&a.key.1, &b.key.1).then_with(|| a.proxy.cmp(&b.proxy))
     });
     let each = || views.iter().map(|(_, _, view)| *view);
     let in_flight = each()
@@ -251,8 +251,8 @@ fn pool(
     }
 }
 
-/// `api-2` before `api-10`.
-fn natural(a: &str, b: &str) -> std::cmp::Ordering {
+/// Compares names so that `api-2` comes before `api-10`.
+fn compare_names(a: &str, b: &str) -> std::cmp::Ordering {
     let parts = |text: &str| {
         let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
         let number = text[stem.len()..].parse::<u64>().ok();
@@ -262,7 +262,7 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
 }
 
 fn summary(views: &[&PoolView], now: SystemTime) -> String {
-    // Each proxy has a view of its own: the worst and the best, where they differ.
+    // The proxies may differ: then the smallest and the largest value are shown.
     let range = |of: &dyn Fn(&PoolView) -> usize| {
         let (low, high) = (
             views.iter().map(|view| of(view)).min().unwrap_or(0),
@@ -328,10 +328,10 @@ fn backend_row(
         state: printable(state_of(backend)),
         since: seen.and_then(|began| now.duration_since(began).ok()),
         in_flight: in_flight_of(backend),
-        // One that has answered nothing yet has no counter.
+        // A backend without any answer has no counter yet.
         rates: rates.map(|rates| rates.backends.get(&key).copied().unwrap_or_default()),
         past: past
-            .map(|past| past.last(PAST).collect())
+            .map(|past| past.last(MAX_HISTORY).collect())
             .unwrap_or_default(),
         connections: backend.connections,
         weight: backend.weight,
@@ -342,7 +342,7 @@ fn backend_row(
     }
 }
 
-/// Why it is in its state, in a few words.
+/// Reason for the backend's state in a few words.
 fn why(backend: &BackendView, now: SystemTime) -> String {
     if let Some(ejection) = &backend.ejected {
         let back = until(Some(&ejection.until), now);
@@ -368,7 +368,7 @@ fn why(backend: &BackendView, now: SystemTime) -> String {
     }
 }
 
-/// Splits of routes; each proxy's where they differ.
+/// Routes with several pools; once for each proxy if they differ.
 fn splits(model: &TopModel, now: SystemTime) -> Vec<SplitRow> {
     let mut rows: Vec<SplitRow> = Vec::new();
     for proxy in &model.proxies {
@@ -415,7 +415,7 @@ fn splits(model: &TopModel, now: SystemTime) -> Vec<SplitRow> {
     rows
 }
 
-/// How long ago RFC 3339's moment is, where the API says one.
+/// Time since a moment in RFC 3339, if the API reports one.
 fn since(then: Option<&str>, now: SystemTime) -> Option<Duration> {
     ago(then, now)
 }

@@ -77,7 +77,7 @@ fn pool_of_two_proxies_is_one_with_a_row_for_each_and_sums() {
     ];
     assert_eq!(rows, expected);
     assert_eq!(picture.tiles[0].value, Some(20.0));
-    // One goes away: its last answers stay, with the time that it has been silent.
+    // One proxy stops answering: its last answers stay, with the time of its silence.
     model.take_look(ProxyLook {
         proxy: 1,
         at: Duration::from_secs(5),
@@ -95,7 +95,7 @@ fn pool_of_two_proxies_is_one_with_a_row_for_each_and_sums() {
 }
 
 #[test]
-fn drain_s_gauge_is_the_part_of_the_time_to_the_deadline_that_has_passed() {
+fn drains_progress_is_the_passed_part_of_the_time_to_its_deadline() {
     let picture = sample::every_state();
     let [drain] = &*picture.drains else {
         panic!("{:?}", picture.drains);
@@ -109,7 +109,7 @@ fn drain_s_gauge_is_the_part_of_the_time_to_the_deadline_that_has_passed() {
 }
 
 #[test]
-fn restart_has_the_parts_that_were_seen_and_says_what_it_cost() {
+fn restart_row_has_its_observed_phases_and_the_fate_of_requests() {
     let picture = sample::every_state();
     let millis = Duration::from_millis;
     let row = |name: &str| {

@@ -1,4 +1,4 @@
-//! The same once, as text: where standard output is no terminal.
+//! The dashboard once, as text, if standard output is no terminal.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,13 +13,13 @@ use crate::client::admin_args::AdminArgs;
 use crate::client::http::AdminClient;
 use crate::rt::output::count;
 
-/// Between the two looks that rates need.
+/// Time between the two updates that rates need.
 const BETWEEN: Duration = Duration::from_secs(1);
 
-/// Looks twice at each proxy, and prints.
+/// Updates each proxy twice, and prints.
 ///
 /// # Errors
-/// When a proxy can't be reached, or standard output can't be written.
+/// A proxy can't be reached, or standard output can't be written.
 pub(super) async fn print_once(connect: &AdminArgs, filter: Option<String>) -> Result<(), Exit> {
     let screen = TopScreen::new(filter);
     ask_all(
@@ -48,7 +48,7 @@ pub(super) async fn print_once(connect: &AdminArgs, filter: Option<String>) -> R
     .await
 }
 
-/// The picture in lines.
+/// The picture as lines of text.
 fn written(picture: &TopPicture, screen: &TopScreen) -> String {
     let mut lines = Vec::new();
     let tiles = picture.tiles.iter();
@@ -115,7 +115,7 @@ fn section<T>(lines: &mut Vec<String>, title: &str, rows: &[T], line: impl Fn(&T
     lines.extend(rows.iter().map(|row| format!(" {}", line(row))));
 }
 
-/// Each pool, and its backends in columns.
+/// Pools, with their backends in columns.
 fn table(entries: &[BackendLine<'_>]) -> Vec<String> {
     let heads = [
         "NAME", "STATE", "SINCE", "REQ", "STREAM", "UPGR", "REQ/S", "ERR/S", "ADDRESS",

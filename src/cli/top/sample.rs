@@ -1,4 +1,4 @@
-//! Answers of proxies, and pictures of them, for tests.
+//! Sample answers of proxies, and pictures made from them, for tests.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use super::picture::TopPicture;
 use super::words::moment;
 use crate::registry::view::PoolView;
 
-/// The time of day of every sample.
+/// Time of day of all samples.
 pub(super) fn wall() -> SystemTime {
     moment("2026-11-29T12:00:00Z").unwrap()
 }
@@ -39,7 +39,7 @@ pub(super) fn pool(name: &str, backends: &[(&str, &str)]) -> PoolView {
     serde_json::from_value(pool).unwrap()
 }
 
-/// A proxy that has answered so many requests, all by the first backend of the pool `api`.
+/// A proxy with this number of answers, all by the first backend of the pool `api`.
 pub(super) fn answers(backends: &[(&str, &str)], answered: u32) -> ProxyAnswers {
     let mut counts = ProxyCounts::default();
     if let Some((name, _)) = backends.first() {
@@ -56,7 +56,7 @@ pub(super) fn answers(backends: &[(&str, &str)], answered: u32) -> ProxyAnswers 
     }
 }
 
-/// The picture of a proxy that has given these answers for some seconds, a hundred requests in each.
+/// Picture of a proxy that has given these answers for some seconds, a hundred requests in each.
 pub(super) fn picture(answers: impl Fn(u32) -> ProxyAnswers) -> TopPicture {
     let mut model = TopModel::new(["/run/lameduck/lameduck.sock".to_owned()]);
     for second in 0..30u32 {
@@ -73,12 +73,12 @@ pub(super) fn picture(answers: impl Fn(u32) -> ProxyAnswers) -> TopPicture {
     TopPicture::of(&model, now, wall() + now)
 }
 
-/// A backend in every state, a split, a certificate, restarts.
+/// Picture with a backend in every state, a split, a certificate and restarts.
 pub(super) fn every_state() -> TopPicture {
     picture(every_state_at)
 }
 
-/// The answers of that picture's proxy.
+/// Answers of that picture's proxy.
 pub(super) fn every_state_at(second: u32) -> ProxyAnswers {
     let states = [
         ("api-0", "ready"),
@@ -88,7 +88,7 @@ pub(super) fn every_state_at(second: u32) -> ProxyAnswers {
         ("api-4", if second < 25 { "ready" } else { "drained" }),
         ("api-5", "down"),
     ];
-    // Not the same in every second, so that there is something to see.
+    // The values differ from second to second, so that there is something to see.
     let answered = 100 * second + 30 * (second % 5);
     let mut answers = answers(&states, answered);
     let own = AnswerTotals {

@@ -1,25 +1,25 @@
-//! What the person at the terminal has chosen: the pane, the backend, the filter, the order. Pure.
+//! Selections of the user: pane, backend, filter and order. Pure.
 
 use super::counts::PoolBackend;
 use super::picture::{BackendRow, PoolBlock, TopPicture};
 
-/// A part of the screen.
+/// A pane of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TopPane {
     /// Pools and their backends.
     Backends,
-    /// Drains under way.
+    /// Drains in progress.
     Drains,
     /// The last restarts.
     Restarts,
-    /// Splits of routes.
+    /// Routes with several pools.
     Splits,
     /// Certificates.
     Certificates,
 }
 
 impl TopPane {
-    /// In the order of Tab.
+    /// All panes in the order of Tab.
     pub(super) const ALL: [Self; 5] = [
         Self::Backends,
         Self::Drains,
@@ -28,7 +28,7 @@ impl TopPane {
         Self::Certificates,
     ];
 
-    /// Its title.
+    /// Title of the pane.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Backends => "Backends",
@@ -39,7 +39,7 @@ impl TopPane {
         }
     }
 
-    /// How many lines it has to show.
+    /// Number of its lines.
     pub(super) fn len(self, picture: &TopPicture) -> usize {
         match self {
             Self::Backends => picture.pools.iter().map(|pool| pool.backends.len()).sum(),
@@ -51,23 +51,23 @@ impl TopPane {
     }
 }
 
-/// By what backends are sorted within their pool.
+/// Order of backends within their pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BackendOrder {
     /// By name.
     Name,
-    /// Those that take no requests first.
+    /// Backends that take no requests first.
     State,
     /// The most in flight first.
     InFlight,
-    /// The most requests a second first.
+    /// The most requests per second first.
     Rate,
-    /// The most errors a second first.
+    /// The most errors per second first.
     Errors,
 }
 
 impl BackendOrder {
-    /// As people know it.
+    /// Name of the order.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -104,7 +104,7 @@ impl BackendOrder {
     }
 }
 
-/// The order of states, the one that needs somebody most first.
+/// Rank of a state; the most urgent state is first.
 fn urgency(state: &str) -> u8 {
     match state {
         "down" => 0,
@@ -117,7 +117,7 @@ fn urgency(state: &str) -> u8 {
     }
 }
 
-/// What is to be done with a backend.
+/// A change of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BackendChange {
     /// Drain it.
@@ -126,53 +126,53 @@ pub(super) enum BackendChange {
     Resume,
 }
 
-/// A change that waits for a yes.
+/// A change that waits for confirmation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AskedChange {
-    /// What the proxies are to be asked for.
+    /// The change.
     pub change: BackendChange,
     /// The backend.
     pub backend: PoolBackend,
-    /// The proxies that know it, from 0.
+    /// Indexes of the proxies that know the backend.
     pub proxies: Vec<usize>,
 }
 
-/// A line of the pane of backends.
+/// A line in the pane of backends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum BackendLine<'a> {
-    /// The head of a pool.
+    /// Heading of a pool.
     Pool(&'a PoolBlock),
-    /// One of its backends.
+    /// A backend of the pool.
     Backend(&'a BackendRow),
 }
 
-/// What was chosen.
+/// Selections of the user.
 #[derive(Debug, Clone)]
 pub(super) struct TopScreen {
-    /// The pane that the keys are for.
+    /// Pane that has the keyboard's focus.
     pub pane: TopPane,
-    /// The backend that is selected, and the proxy whose view it is.
+    /// Selected backend, and index of the proxy whose row it is.
     pub selected: Option<(PoolBackend, usize)>,
-    /// Lines that each pane is scrolled by, in the order of [`TopPane::ALL`].
+    /// Number of lines that each pane is scrolled by, in the order of [`TopPane::ALL`].
     pub scrolled: [usize; 5],
-    /// Only backends whose pool, name, state or address has this.
+    /// Filter: only backends are shown whose pool, name, state or address contains it.
     pub filter: String,
-    /// The filter is being typed.
+    /// Whether the filter is being typed.
     pub is_typing: bool,
-    /// The order.
+    /// Order of backends.
     pub order: BackendOrder,
-    /// The display stands still.
+    /// Whether the display is frozen.
     pub is_frozen: bool,
-    /// The keys are shown.
+    /// Whether the list of keys is shown.
     pub is_help_open: bool,
-    /// What waits for a yes.
+    /// Change that waits for confirmation.
     pub asked: Option<AskedChange>,
-    /// What became of the last change.
+    /// Result of the last change.
     pub message: Option<String>,
 }
 
 impl TopScreen {
-    /// As it begins: with only this pool, if one was named.
+    /// Selections at the start, with the filter of the command line.
     pub(super) fn new(filter: Option<String>) -> Self {
         Self {
             pane: TopPane::Backends,
@@ -188,7 +188,7 @@ impl TopScreen {
         }
     }
 
-    /// The lines of the pane of backends: filtered, in order. A pool without a match is left out.
+    /// Lines of the pane of backends, filtered and sorted. A pool without a match is left out.
     pub(super) fn lines<'a>(&self, picture: &'a TopPicture) -> Vec<BackendLine<'a>> {
         let mut lines = Vec::new();
         let filter = self.filter.to_lowercase();
@@ -209,7 +209,7 @@ impl TopScreen {
         lines
     }
 
-    /// Where the selected backend is in these lines; the first one where it is in none.
+    /// Index of the selected backend's line; the first backend's if it is not among these lines.
     pub(super) fn selected_line(&self, lines: &[BackendLine<'_>]) -> Option<usize> {
         let is_selected = |line: &BackendLine<'_>| match (line, &self.selected) {
             (BackendLine::Backend(row), Some((key, proxy))) => {
@@ -222,7 +222,7 @@ impl TopScreen {
         found.or_else(|| lines.iter().position(first))
     }
 
-    /// Moves the selection, or scrolls, by so many lines.
+    /// Moves the selection, or scrolls, by this many lines.
     pub(super) fn move_by(&mut self, by: isize, picture: &TopPicture) {
         if self.pane != TopPane::Backends {
             let last = self.pane.len(picture).saturating_sub(1);
@@ -244,7 +244,7 @@ impl TopScreen {
         }
     }
 
-    /// The next pane, or the one before.
+    /// Selects the next pane, or the previous one.
     pub(super) fn turn_pane(&mut self, back: bool) {
         let all = TopPane::ALL;
         let at = all.iter().position(|pane| *pane == self.pane).unwrap_or(0);
@@ -255,12 +255,12 @@ impl TopScreen {
         self.pane = all[next % all.len()];
     }
 
-    /// The next order.
+    /// Selects the next order.
     pub(super) fn turn_order(&mut self) {
         self.order = self.order.next();
     }
 
-    /// Asks whether the selected backend is to be changed, at all proxies that know it.
+    /// Asks for confirmation of a change of the selected backend, at all proxies that know it.
     pub(super) fn ask(&mut self, change: BackendChange, picture: &TopPicture) {
         let lines = self.lines(picture);
         let line = self.selected_line(&lines).map(|at| lines[at]);

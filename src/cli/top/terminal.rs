@@ -1,4 +1,4 @@
-//! The terminal: taken over for as long as it is drawn on, and given back however that ends.
+//! The terminal: switched to full-screen mode, and restored in every case.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use ratatui::crossterm::terminal::disable_raw_mode;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Events that wait to be read.
-const QUEUE: usize = 64;
+/// Most input events that wait to be read.
+const MAX_QUEUED_EVENTS: usize = 64;
 
-/// A terminal with a thread of its own that draws: a terminal that blocks must delay neither signals nor the exit.
+/// A terminal with a drawing thread of its own, because a terminal that blocks must delay neither signals nor the exit.
 pub(super) struct TopTerminal {
     /// `None` while a thread draws.
     idle: Option<DefaultTerminal>,
@@ -19,10 +19,10 @@ pub(super) struct TopTerminal {
 }
 
 impl TopTerminal {
-    /// Takes it over. A panic gives it back, too.
+    /// Switches the terminal to full-screen mode. A panic restores it, too.
     ///
     /// # Errors
-    /// When standard output is no terminal that can be drawn on.
+    /// Standard output is no terminal that can be drawn on.
     pub(super) fn take() -> io::Result<Self> {
         Ok(Self {
             idle: Some(ratatui::try_init()?),
@@ -30,12 +30,12 @@ impl TopTerminal {
         })
     }
 
-    /// Whether the last drawing is done.
+    /// Whether the last drawing is finished.
     pub(super) fn is_idle(&self) -> bool {
         self.idle.is_some()
     }
 
-    /// Begins to draw, if nothing is being drawn.
+    /// Starts to draw, unless a drawing is in progress.
     pub(super) fn draw(&mut self, render: impl FnOnce(&mut ratatui::Frame<'_>) + Send + 'static) {
         let Some(mut terminal) = self.idle.take() else {
             return;
@@ -46,39 +46,39 @@ impl TopTerminal {
         }));
     }
 
-    /// Waits until it is drawn; for ever where nothing is. Safe to drop and call again.
+    /// Waits until the drawing is finished; for ever if there is none. Cancel-safe.
     ///
     /// # Errors
-    /// When it can't be written, such as because the terminal is gone.
+    /// The terminal can't be written, for example because it is gone.
     pub(super) async fn drawn(&mut self) -> io::Result<()> {
         let Some(drawing) = &mut self.drawing else {
             return std::future::pending().await;
         };
         let ended = drawing.await;
         self.drawing = None;
-        // A panic in the thread has given the terminal back already.
+        // A panic of the thread has restored the terminal already.
         let (terminal, drawn) = ended.map_err(io::Error::other)?;
         self.idle = Some(terminal);
         drawn
     }
 
-    /// Gives it back, to take it over again later.
+    /// Restores the terminal; it can be taken over again later.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// The terminal can't be written.
     pub(super) fn give_back(&mut self) -> io::Result<()> {
         match &mut self.idle {
             Some(_) => ratatui::try_restore(),
-            // The drawing thread may be blocked for ever: only restore what needs no writing.
+            // The drawing thread may be blocked for ever, so only settings are restored that need no writing.
             None => disable_raw_mode(),
         }
     }
 
-    /// Takes it over again. Everything is drawn anew: it is a new screen, and nothing is asked of it, whose answer the
-    /// thread that reads keys would take.
+    /// Switches to full-screen mode again, and redraws everything. Nothing is asked of the terminal, because the thread
+    /// that reads keys would receive the answer.
     ///
     /// # Errors
-    /// As [`TopTerminal::take`].
+    /// As for [`TopTerminal::take`].
     pub(super) fn take_again(&mut self) -> io::Result<()> {
         self.idle = Some(ratatui::try_init()?);
         Ok(())
@@ -87,14 +87,14 @@ impl TopTerminal {
 
 impl Drop for TopTerminal {
     fn drop(&mut self) {
-        // An error here doesn't matter any more.
+        // An error does not matter any more.
         let _ = self.give_back();
     }
 }
 
-/// Keys and changes of size, from a thread of its own: reading them blocks. The channel ends where they can't be read.
+/// Reads keys and size changes in a thread of its own, because reading blocks. The channel ends if they can't be read.
 pub(super) fn read_keys() -> mpsc::Receiver<Event> {
-    let (sender, keys) = mpsc::channel(QUEUE);
+    let (sender, keys) = mpsc::channel(MAX_QUEUED_EVENTS);
     std::thread::spawn(move || {
         while let Ok(event) = event::read() {
             if sender.blocking_send(event).is_err() {

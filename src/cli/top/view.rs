@@ -1,4 +1,4 @@
-//! Draws a picture on a screen of any size, by what the person has chosen. Pure: a buffer is all that it writes to.
+//! Draws a picture on a screen of any size. Pure: it only writes to a buffer.
 
 mod backends;
 mod bars;
@@ -17,12 +17,12 @@ use canvas::TopCanvas;
 
 pub(super) use canvas::TopPalette;
 
-/// From this width on, the backends have the others beside them.
-const WIDE: u16 = 140;
-/// From this height on, figures have a taller past, and there is room for more warnings.
-const TALL: u16 = 34;
+/// Width from which the other panes are beside the backends.
+const WIDE_FROM: u16 = 140;
+/// Height from which histories are taller, and more warnings are shown.
+const TALL_FROM: u16 = 34;
 
-/// Draws it over the whole of `area`.
+/// Draws the picture over the whole of `area`.
 pub(super) fn draw(
     picture: &TopPicture,
     screen: &TopScreen,
@@ -36,14 +36,14 @@ pub(super) fn draw(
         return;
     }
     let rest = draw_title(&mut canvas, picture, screen, area);
-    let rest = draw_warnings(&mut canvas, picture, rest, area.height >= TALL);
+    let rest = draw_warnings(&mut canvas, picture, rest, area.height >= TALL_FROM);
     let (rest, footer) = split_bottom(rest, 1);
-    let tall = if area.height >= TALL { 4 } else { 2 };
+    let tall = if area.height >= TALL_FROM { 4 } else { 2 };
     let (top, rest) = split_top(rest, tall);
     tiles::draw_tiles(&mut canvas, &picture.tiles, top);
     let (tabs, rest) = split_top(rest, 1);
     draw_tabs(&mut canvas, picture, screen, tabs);
-    match area.width >= WIDE {
+    match area.width >= WIDE_FROM {
         true => draw_beside(&mut canvas, picture, screen, rest),
         false => draw_below(&mut canvas, picture, screen, rest),
     }
@@ -51,7 +51,7 @@ pub(super) fn draw(
     overlay::draw_overlay(&mut canvas, screen, area);
 }
 
-/// The top `height` lines, and the rest.
+/// Splits off the top `height` lines; returns them and the rest.
 fn split_top(area: Rect, height: u16) -> (Rect, Rect) {
     let height = height.min(area.height);
     let top = Rect { height, ..area };
@@ -63,7 +63,7 @@ fn split_top(area: Rect, height: u16) -> (Rect, Rect) {
     (top, rest)
 }
 
-/// The rest, and the bottom `height` lines.
+/// Splits off the bottom `height` lines; returns the rest and them.
 fn split_bottom(area: Rect, height: u16) -> (Rect, Rect) {
     let (rest, bottom) = split_top(area, area.height.saturating_sub(height));
     (rest, bottom)
@@ -114,7 +114,7 @@ fn draw_title(
     rest
 }
 
-/// Proxies that do not answer, then what else is wrong.
+/// Draws proxies that do not answer, and then other warnings.
 fn draw_warnings(canvas: &mut TopCanvas<'_>, picture: &TopPicture, area: Rect, tall: bool) -> Rect {
     let several = picture.has_several_proxies();
     let mut lines = Vec::new();
@@ -173,12 +173,12 @@ fn draw_tabs(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScree
     }
 }
 
-/// Everything in one column: the pane with the keys has what the others leave.
+/// Draws all panes in one column: the pane with the focus gets the lines that the others leave.
 fn draw_below(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScreen, area: Rect) {
     let mut rest = area;
     let mut strips = Vec::new();
     if screen.pane == TopPane::Backends {
-        // The newest restart is at the bottom of the screen, the drains above it.
+        // The newest restart is at the bottom of the screen, with the drains above it.
         for (pane, most) in [(TopPane::Restarts, 3), (TopPane::Drains, 4)] {
             let lines = pane.len(picture).min(most) as u16;
             if lines > 0 && rest.height > lines + 7 {
@@ -187,7 +187,7 @@ fn draw_below(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScre
                 strips.push((pane, strip));
             }
         }
-        // The heading and the backends.
+        // Heading and backends.
         let wanted = screen.lines(picture).len().saturating_add(1);
         let free = usize::from(rest.height).saturating_sub(wanted) as u16;
         rest.height -= raise_strips(&mut strips, picture, free);
@@ -202,10 +202,10 @@ fn draw_below(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScre
     }
 }
 
-/// Gives strips the lines that their texts need, as many as are free, the upper ones first. They stay at the bottom of
-/// the screen; how many lines they have been given.
+/// Gives the strips the lines that their texts need, as far as lines are free, the upper strips first. They stay at the
+/// bottom of the screen. Returns the number of lines given.
 fn raise_strips(strips: &mut [(TopPane, Rect)], picture: &TopPicture, free: u16) -> u16 {
-    // The first one is the lowest.
+    // The first strip is the lowest.
     let mut end = strips.first().map_or(0, |(_, strip)| strip.bottom());
     let mut left = free;
     for (pane, strip) in strips.iter_mut().rev() {
@@ -222,7 +222,7 @@ fn raise_strips(strips: &mut [(TopPane, Rect)], picture: &TopPicture, free: u16)
     free - left
 }
 
-/// The backends at the left, the others below each other at the right.
+/// Draws the backends on the left, and the other panes below each other on the right.
 fn draw_beside(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScreen, area: Rect) {
     let left = Rect {
         width: area.width * 31 / 50,
@@ -242,7 +242,7 @@ fn draw_beside(canvas: &mut TopCanvas<'_>, picture: &TopPicture, screen: &TopScr
         .collect();
     let mut rest = right;
     for (n, pane) in shown.iter().enumerate() {
-        // A heading, its lines and an empty one; nobody takes the room that the others need for a few lines.
+        // Each pane gets a heading, its lines and an empty line; a pane with few lines leaves the rest to the others.
         let wanted = panes::height(*pane, picture, usize::MAX, right.width) + 2;
         let others = (shown.len() - n - 1) as u16 * 5;
         let most = rest.height.saturating_sub(others).max(3);

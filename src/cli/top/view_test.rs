@@ -1,4 +1,4 @@
-//! Screens as files in `snapshots/`; `LAMEDUCK_BLESS=1` writes them anew.
+//! Screens compared with files in `snapshots/`; `LAMEDUCK_BLESS=1` writes these again.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ fn text(buffer: &Buffer) -> String {
         let mut skipped = 0;
         for x in 0..area.width {
             let symbol = buffer[(x, y)].symbol();
-            // A wide character stands in its own cell and the next.
+            // A wide character takes its own cell and the next one.
             if skipped == 0 {
                 line.push_str(symbol);
                 skipped = canvas::width(symbol).saturating_sub(1);
@@ -78,7 +78,7 @@ fn text_at_the_end_of_a_row_goes_on_below_it_while_lines_are_free() {
         let shown = area(pane, &mut screen, (80, 24));
         assert!(shown.contains(end) && !shown.contains('…'), "{shown}");
     }
-    // One line for each of three restarts: the texts are cut, and none of the rows is missing.
+    // Three restarts get one line each: their texts are cut, but no row is missing.
     let shown = area(TopPane::Restarts, &mut screen, (80, 9));
     assert_eq!(shown.matches('…').count(), 3, "{shown}");
 }

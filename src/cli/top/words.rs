@@ -1,12 +1,12 @@
-//! Figures, times and names in few letters.
+//! Short forms of figures, times and names.
 
 use std::time::{Duration, SystemTime};
 
-/// A rate in five letters at most: `0`, `0.4`, `38`, `1234`, `12.3k`, `1.2M`.
+/// Formats a rate in at most five characters: `0`, `0.4`, `38`, `1234`, `12.3k`, `1.2M`.
 pub(super) fn rate(rate: f64) -> String {
     match rate {
         rate if rate < 0.05 => "0".to_owned(),
-        // What is counted is whole.
+        // Counted values are whole numbers.
         rate if rate < 9.95 && rate.fract() == 0.0 => format!("{rate:.0}"),
         rate if rate < 9.95 => format!("{rate:.1}"),
         rate if rate < 9_999.5 => format!("{rate:.0}"),
@@ -16,12 +16,12 @@ pub(super) fn rate(rate: f64) -> String {
     }
 }
 
-/// The same where it may be unknown.
+/// Formats a rate that may be unknown.
 pub(super) fn known_rate(known: Option<f64>) -> String {
     known.map_or_else(|| "–".to_owned(), rate)
 }
 
-/// A time in six letters at most: `3s`, `2m05s`, `4h12m`, `3d04h`, `412d`.
+/// Formats a duration in at most six characters: `3s`, `2m05s`, `4h12m`, `3d04h`, `412d`.
 pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -34,7 +34,7 @@ pub(super) fn span(time: Duration) -> String {
     }
 }
 
-/// A short time: `0.41s`, `12.3s`, then as [`span`].
+/// Formats a short duration: `0.41s`, `12.3s`, and longer ones as [`span`].
 pub(super) fn fine_span(time: Duration) -> String {
     match time.as_secs_f64() {
         short if short < 9.995 => format!("{short:.2}s"),
@@ -43,22 +43,22 @@ pub(super) fn fine_span(time: Duration) -> String {
     }
 }
 
-/// The moment that RFC 3339 says.
+/// Parses a moment in RFC 3339.
 pub(super) fn moment(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }
 
-/// How long ago that was; nothing for what is yet to come.
+/// Time since then; `None` if it is in the future.
 pub(super) fn ago(then: Option<&str>, now: SystemTime) -> Option<Duration> {
     now.duration_since(moment(then?)?).ok()
 }
 
-/// How long it is until then; nothing for what has passed.
+/// Time until then; `None` if it has passed.
 pub(super) fn until(then: Option<&str>, now: SystemTime) -> Option<Duration> {
     moment(then?)?.duration_since(now).ok()
 }
 
-/// `12:34:56`, UTC.
+/// Formats a time of day as `12:34:56`, in UTC.
 pub(super) fn clock(now: SystemTime) -> String {
     let text = humantime::format_rfc3339_seconds(now).to_string();
     text.get(11..19).unwrap_or("").to_owned()

@@ -1,27 +1,27 @@
-//! The outline of a change: something was added, removed, or changed.
+//! Outline of a change: a thing was added, removed, or changed.
 
 use super::ConfigChange;
 
-/// The outline of a change, for people.
+/// Outline of a change, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeOutline {
-    /// It was not there.
+    /// This was added.
     Added(String),
-    /// It is gone.
+    /// This was removed.
     Removed(String),
-    /// A value is another.
+    /// A value has changed.
     Changed {
-        /// Of what.
+        /// Name of the value.
         what: String,
-        /// Before.
+        /// Value before.
         from: String,
-        /// After.
+        /// Value after.
         to: String,
     },
 }
 
 impl ConfigChange {
-    /// The outline of this change. A pool with several changes has one outline for each.
+    /// Returns the outline of this change. A pool with several changes has one outline for each.
     pub fn outline(&self) -> ChangeOutline {
         let added = ChangeOutline::Added;
         let removed = ChangeOutline::Removed;

@@ -1,11 +1,11 @@
-//! One line for each change, for people.
+//! Formats changes as text, one line for each.
 
 use super::{ChangedSetting, ConfigChange, ConfigDiff};
 use crate::config::Route;
 use crate::config::section_traits::ConfigSection as _;
 use std::fmt;
 
-/// One line for each change; nothing for no change.
+/// One line for each change; empty without changes.
 impl fmt::Display for ConfigDiff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.changes {
@@ -15,7 +15,7 @@ impl fmt::Display for ConfigDiff {
     }
 }
 
-/// A value for people; a key that does not apply has none.
+/// Formats a value as text; a key that does not apply has none.
 fn shown(value: &str) -> &str {
     if value.is_empty() { "(none)" } else { value }
 }

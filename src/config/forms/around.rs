@@ -1,4 +1,4 @@
-//! Forms that are made of another one: it or `"auto"`, it or none, a list of it.
+//! Forms that are based on another form: with `"auto"`, optional, or as a list.
 
 use super::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print::{text, texts_of};
@@ -7,7 +7,7 @@ use crate::config::values::{self, ValueResult};
 use toml::Spanned;
 use toml::de::DeValue;
 
-/// Another form, or `"auto"`: the proxy finds out by itself.
+/// Another form, or `"auto"`: the proxy determines the value itself.
 pub(in crate::config) struct OrAuto<F>(pub(in crate::config) F);
 
 impl<T, F: ValueForm<T>> ValueForm<Option<T>> for OrAuto<F> {
@@ -34,7 +34,7 @@ impl<T, F: ValueForm<T>> ValueForm<Option<T>> for OrAuto<F> {
     }
 }
 
-/// Another form, in which zero stands for none.
+/// Another form, in which zero means none.
 pub(in crate::config) struct ZeroIsNone<F>(pub(in crate::config) F);
 
 impl<T: Default + PartialEq, F: ValueForm<T>> ValueForm<Option<T>> for ZeroIsNone<F> {
@@ -83,7 +83,7 @@ impl<T, F: ValueForm<T>> ValueForm<T> for NamedForm<F> {
     }
 }
 
-/// Another form, in which `""` stands for none; the text is an example for advice.
+/// Another form, in which `""` means none; the text is an example for advice.
 pub(in crate::config) struct EmptyIsNone<F>(
     pub(in crate::config) &'static str,
     pub(in crate::config) F,
@@ -113,7 +113,7 @@ impl<T, F: ValueForm<T>> ValueForm<Option<T>> for EmptyIsNone<F> {
     }
 }
 
-/// A list of values of one form; each wrong one is a problem of its own.
+/// A list of values of one form; each invalid value is a problem of its own.
 pub(in crate::config) struct ListForm<F> {
     name: &'static str,
     example: &'static str,
@@ -121,7 +121,7 @@ pub(in crate::config) struct ListForm<F> {
     empty: Option<(&'static str, &'static str)>,
 }
 
-/// A list. `example` is for advice.
+/// Returns the form of a list. `example` is for advice.
 pub(in crate::config) fn list<F>(
     name: &'static str,
     example: &'static str,
@@ -136,7 +136,7 @@ pub(in crate::config) fn list<F>(
 }
 
 impl<F> ListForm<F> {
-    /// It must not be empty: why, and what to write.
+    /// Refuses an empty list; the text says why, and what to write.
     pub(in crate::config) fn unless_empty(
         mut self,
         why: &'static str,

@@ -1,7 +1,7 @@
-//! The forms that values have in the file: how one is read, printed, and named in the reference.
+//! Forms of values in the file: how a value is read, printed, and named in the reference.
 //!
-//! [`single`] has those of one value, [`around`] those that are made of another form. A key that needs a form of its own
-//! has it from [`custom`], with two functions beside its section.
+//! [`single`] has the forms of single values, [`around`] those that are based on another form. A key that needs a
+//! form of its own gets it from [`custom`], with two functions beside its section.
 
 mod around;
 mod single;
@@ -19,45 +19,45 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
 
-/// The key that a value is read for.
+/// The key for which a value is read.
 pub(super) struct KeyContext<'a> {
-    /// As written.
+    /// Name, as written.
     pub(super) name: &'a str,
-    /// Its default as TOML; empty where it has none. For advice.
+    /// Default as TOML, for advice; empty if there is none.
     pub(super) default: &'a str,
-    /// Where relative paths are taken from.
+    /// Directory to which paths are relative.
     pub(super) base: &'a Path,
 }
 
 impl KeyContext<'_> {
-    /// The default without its quotes.
+    /// Returns the default without its quotes.
     fn default_text(&self) -> &str {
         self.default.trim_matches('"')
     }
 }
 
-/// Problems with the place of each.
+/// Problems, each with its position.
 pub(super) type SpannedProblems = Vec<(Range<usize>, ValueError)>;
 
-/// How values of type `T` are written.
+/// The form in which values of type `T` are written.
 pub(super) trait ValueForm<T> {
-    /// For people: `integer, 1 to 100`.
+    /// Returns the name of the form for the reference: `integer, 1 to 100`.
     fn name(&self) -> String;
 
-    /// One value from TOML.
+    /// Reads a value from TOML.
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<T>;
 
-    /// A value as TOML, which [`ValueForm::read`] reads back.
+    /// Prints a value as TOML, which [`ValueForm::read`] reads back.
     fn print(&self, value: &T) -> String;
 
-    /// Whether a value may be shown wherever it comes from: a number, a word, a name. Free text from the environment may
-    /// be a secret.
+    /// Whether a value may be shown wherever it comes from: a number, a word, a name. Free text from the environment
+    /// may be a secret.
     fn is_public(&self) -> bool {
         false
     }
 
-    /// As [`ValueForm::read`]; a form that is made of several values may report several problems, each with its
-    /// place. `None`: no part of it can be used.
+    /// As [`ValueForm::read`], but a form that is composed of several values may report several problems, each with
+    /// its position. `None`: no part of the value can be used.
     fn read_whole(
         &self,
         key: &KeyContext<'_>,
@@ -67,7 +67,7 @@ pub(super) trait ValueForm<T> {
         self.read_at(key, value, problems)
     }
 
-    /// As [`ValueForm::read`], with the value's place for its problem.
+    /// As [`ValueForm::read`], with the value's position for a problem.
     fn read_at(
         &self,
         key: &KeyContext<'_>,
@@ -82,14 +82,14 @@ pub(super) trait ValueForm<T> {
 
 /// A type with a default form.
 pub(super) trait ConfigValue: Sized {
-    /// Of which type the form is.
+    /// Type of the form.
     type Form: ValueForm<Self>;
 
-    /// The form.
+    /// Returns the form.
     fn form() -> Self::Form;
 }
 
-/// A form that one key, or a few of one section, has for itself.
+/// A form for one key, or for a few of one section.
 pub(super) struct CustomForm<T> {
     name: &'static str,
     read: fn(&KeyContext<'_>, &DeValue<'_>) -> ValueResult<T>,
@@ -98,14 +98,14 @@ pub(super) struct CustomForm<T> {
 }
 
 impl<T> CustomForm<T> {
-    /// Its values are no secrets, wherever they come from.
+    /// Declares that its values are no secrets, wherever they come from.
     pub(super) fn public(mut self) -> Self {
         self.is_public = true;
         self
     }
 }
 
-/// A form from its name for people, a function that reads it and one that prints it.
+/// Creates a form from its name in the reference, a function that reads values and one that prints them.
 pub(super) fn custom<T>(
     name: &'static str,
     read: fn(&KeyContext<'_>, &DeValue<'_>) -> ValueResult<T>,

@@ -1,4 +1,4 @@
-//! Forms of one value: `true`, `"10s"`, `"64KiB"`, a word, a number, a path, an address.
+//! Forms of single values: `true`, `"10s"`, `"64KiB"`, a word, a number, a path, an address.
 
 use super::{ConfigValue, KeyContext, ValueForm};
 use crate::config::print::{self, text};
@@ -40,12 +40,12 @@ impl ConfigValue for bool {
     }
 }
 
-/// A length of time. Zero is allowed unless it is refused.
+/// A duration. Zero is allowed unless the form refuses it.
 pub(in crate::config) struct TimeSpan {
     can_be_zero: bool,
 }
 
-/// A length of time that must not be zero, because nothing could happen in it.
+/// Returns the form of a duration that must not be zero, because nothing could happen in it.
 pub(in crate::config) fn some_time() -> TimeSpan {
     TimeSpan { can_be_zero: false }
 }
@@ -117,10 +117,10 @@ pub(in crate::config) struct WholeNumber {
     tells_range: bool,
 }
 
-/// What may be counted: connections, requests, streams.
+/// Range of numbers of things: connections, requests, streams.
 pub(in crate::config) const COUNT: RangeInclusive<i64> = 0..=1_000_000_000;
 
-/// A whole number in a range that its type can hold.
+/// Returns the form of a whole number in a range that its type can hold.
 pub(in crate::config) fn integer(range: RangeInclusive<i64>) -> WholeNumber {
     WholeNumber {
         range,
@@ -181,8 +181,8 @@ impl ValueForm<u64> for ByteSize {
     }
 }
 
-/// A number of bytes in a range that a head or a part of it can have: small enough to be buffered, large enough to be
-/// of use.
+/// A number of bytes, in the range for a request head or a part of it: small enough to be buffered, large enough to
+/// be useful.
 pub(in crate::config) struct HeadSize;
 
 impl ValueForm<usize> for HeadSize {
@@ -219,7 +219,7 @@ impl ValueForm<usize> for HeadSize {
     }
 }
 
-/// A path, taken from the directory of the file; `""` is none.
+/// A path, relative to the directory of the file; `""` means none.
 pub(in crate::config) struct FilePath;
 
 impl ValueForm<Option<PathBuf>> for FilePath {

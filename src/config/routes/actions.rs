@@ -1,4 +1,4 @@
-//! Redirects, fixed answers and changes of a route: how their keys fit together.
+//! Redirects, fixed responses and changes of a route: checks of their keys in combination.
 
 use crate::config::forms::KeyContext;
 use crate::config::reader::ConfigFindings;
@@ -10,7 +10,7 @@ use super::regexes::compile_regex;
 use super::rewrite::PathRewrite;
 use super::template::{Placeholder, TextTemplate};
 
-/// The status of a redirect.
+/// Reads the status code of a redirect.
 pub(in crate::config) fn read_redirect_status(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -27,7 +27,7 @@ pub(in crate::config) fn read_redirect_status(
     }
 }
 
-/// The type of an answer's content.
+/// Reads the media type of a response body.
 pub(in crate::config) fn read_media_type(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -53,7 +53,7 @@ pub(in crate::config) fn read_media_type(
     }
 }
 
-/// What a route does by itself, and what it changes on the way.
+/// Checks a route's own responses and its changes.
 pub(super) fn validate(route: &Route, i: usize, f: &mut ConfigFindings) {
     let at = |key: &str| format!("route[{i}].{key}");
     if let Some(redirect) = &route.redirect
@@ -103,7 +103,7 @@ pub(super) fn validate(route: &Route, i: usize, f: &mut ConfigFindings) {
     groups(route, i, f);
 }
 
-/// Keys for requests that go on, on a route whose requests don't.
+/// Reports keys for forwarded requests on a route that forwards none.
 fn without_effect(route: &Route, i: usize, f: &mut ConfigFindings) {
     let action = match (&route.redirect, &route.respond) {
         (Some(_), _) => "redirect",
@@ -129,7 +129,7 @@ fn without_effect(route: &Route, i: usize, f: &mut ConfigFindings) {
     }
 }
 
-/// A field that is set is not removed as well.
+/// Reports a field that is both set and removed.
 fn both(set: &[FieldRule], removed: &[String], path: &str, f: &mut ConfigFindings) {
     for rule in set {
         if removed
@@ -145,7 +145,7 @@ fn both(set: &[FieldRule], removed: &[String], path: &str, f: &mut ConfigFinding
     }
 }
 
-/// Groups of regular expressions that templates name must be there.
+/// Checks that the groups of regular expressions to which templates refer exist.
 fn groups(route: &Route, i: usize, f: &mut ConfigFindings) {
     let at = |key: &str| format!("route[{i}].{key}");
     if !f.sound(&[&at("path_regex"), &at("rewrite")]) {
@@ -206,7 +206,7 @@ fn groups(route: &Route, i: usize, f: &mut ConfigFindings) {
 }
 
 impl Route {
-    /// Whether a text of it names a group of `path_regex`.
+    /// Whether one of its texts refers to a group of `path_regex`.
     pub fn needs_path_groups(&self) -> bool {
         let request = self
             .request_headers
@@ -230,7 +230,7 @@ impl Route {
         })
     }
 
-    /// Whether a request, or its answer, is changed on the way.
+    /// Whether requests or responses are changed.
     pub(in crate::config) fn has_changes(&self) -> bool {
         self.strip_prefix.is_some()
             || self.rewrite.is_some()

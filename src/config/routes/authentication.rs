@@ -1,4 +1,4 @@
-//! `auth` of a route, as the file has it: the forms of its values, and what fits together.
+//! `auth` of a route, as written in the file: the forms of its values, and checks in combination.
 
 use toml::de::DeValue;
 
@@ -11,16 +11,16 @@ use crate::config::section_traits::ConfigSection as _;
 use crate::config::values::{ValueResult, quoted, text, wrong};
 use crate::config::{Route, RouteAuth};
 
-/// Where an authentication server is: `http://HOST:PORT/PATH`.
+/// Address of an authentication server: `http://HOST:PORT/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ForwardAddress {
-    /// Host and port, as `Host` has them.
+    /// Host and port, as in a `Host` field.
     pub authority: String,
     /// Path and query.
     pub target: String,
 }
 
-/// The form of a [`ForwardAddress`].
+/// Returns the form of a [`ForwardAddress`].
 pub(in crate::config) fn forward_address() -> CustomForm<ForwardAddress> {
     custom("URL", read_forward, |address| {
         print::text(&format!("http://{}{}", address.authority, address.target))
@@ -30,7 +30,7 @@ pub(in crate::config) fn forward_address() -> CustomForm<ForwardAddress> {
 fn read_forward(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<ForwardAddress> {
     let example = "http://127.0.0.1:4180/verify";
     let url = text(key.name, value, example)?;
-    // A password in it is not repeated.
+    // A URL with a password is not repeated.
     let shown = if url.contains('@') {
         "\"…\"".into()
     } else {
@@ -84,7 +84,7 @@ fn read_forward(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Forwar
     })
 }
 
-/// A header field that the app gets from lameduck.
+/// Reads the name of a header field that lameduck sends to the app.
 pub(in crate::config) fn copied_name(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -115,7 +115,7 @@ pub(in crate::config) fn copied_name(
     }
 }
 
-/// The form of a realm.
+/// Returns the form of a realm.
 pub(in crate::config) fn realm() -> CustomForm<String> {
     custom("text", read_realm, |realm| print::text(realm))
 }
@@ -134,7 +134,7 @@ fn read_realm(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> 
     Ok(realm.into())
 }
 
-/// How the keys of a route's `auth` fit together.
+/// Checks the keys of a route's `auth` in combination.
 pub(super) fn validate_auth(route: &Route, i: usize, f: &mut ConfigFindings) {
     let at = |key: &str| format!("route[{i}].auth.{key}");
     let Some(auth) = &route.auth else {

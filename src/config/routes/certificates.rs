@@ -1,4 +1,4 @@
-//! What a route asks of its clients' certificates, as the file has it.
+//! Requirements of a route on its clients' certificates, as written in the file.
 
 use std::ops::Range;
 
@@ -11,19 +11,19 @@ use crate::config::print;
 use crate::config::reader::{ValueError, describe};
 use crate::config::values::{ValueResult, quoted, text, wrong};
 
-/// What a route asks of its clients' certificates.
+/// Requirements of a route on its clients' certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct CertificateDemand {
-    /// The subject, as `X-Client-Cert-Subject` tells it. `None`: any.
+    /// The subject, as in `X-Client-Cert-Subject`. `None`: any.
     pub subject: Option<String>,
-    /// One of the alternative names is one of these, as `X-Client-Cert-San` tells them. Empty: any.
+    /// Permitted alternative names, as in `X-Client-Cert-San`, of which the certificate must have one. Empty: any.
     pub san: Vec<String>,
 }
 
-/// `"off"`, `"required"`, or `{ subject = "CN=…", san = ["DNS:…"] }`.
+/// Form of `"off"`, `"required"`, or `{ subject = "CN=…", san = ["DNS:…"] }`.
 pub(in crate::config) struct CertificateForm;
 
-/// What is written for a demand of a certificate.
+/// Example for advice.
 const CERTIFICATE_EXAMPLE: &str =
     "write `client_certificate = \"required\"`, or `{ subject = \"CN=…\", san = [\"DNS:…\"] }`";
 

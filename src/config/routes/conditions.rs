@@ -1,4 +1,4 @@
-//! What a route asks of a request besides its host and path, as the file has it.
+//! Conditions of a route on a request, besides its host and path, as written in the file.
 
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
@@ -9,39 +9,39 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
 
-/// What a text has to be.
+/// Condition on a text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TextMatch {
-    /// The same.
+    /// Equal to this.
     Exact(String),
-    /// One that this has a match in.
+    /// Has a match of this regular expression.
     Regex(String),
 }
 
-/// A header field, a field of the query or a cookie, and what it has to be.
+/// Condition on a header field, a query parameter or a cookie.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FieldMatch {
-    /// Its name, as written.
+    /// Name, as written.
     pub name: String,
-    /// Its value.
+    /// Condition on the value.
     pub value: TextMatch,
 }
 
-/// Where such a field is.
+/// The kind of field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::config) enum MatchedPlace {
-    /// Names have no case.
+    /// Header fields, whose names are compared without case.
     Headers,
-    /// Names and values are compared decoded.
+    /// Query parameters, whose names and values are compared decoded.
     Query,
-    /// In `Cookie`.
+    /// Cookies.
     Cookies,
 }
 
-/// Fields by name, each with a text or `{ regex = "…" }`.
+/// Form of fields by name, each with a text or `{ regex = "…" }`.
 pub(in crate::config) struct FieldMatches(pub(in crate::config) MatchedPlace);
 
-/// A method.
+/// Reads a method.
 pub(in crate::config) fn read_method(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -71,7 +71,7 @@ pub(in crate::config) fn read_method(
     Ok(text.to_string())
 }
 
-/// A regular expression.
+/// Reads a regular expression.
 pub(in crate::config) fn read_regex(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -134,7 +134,7 @@ impl ValueForm<Vec<FieldMatch>> for FieldMatches {
                 Err(problem) => problems.push(problem),
             }
         }
-        // A table has no order; printed and read again it shall be the same.
+        // A table has no order; sorted, it is the same when it is printed and read again.
         fields.sort();
         Some(fields)
     }
@@ -175,8 +175,8 @@ impl FieldMatches {
     }
 }
 
-/// Whether routes may go by such a header field: not by those that have keys of their own, that are about one connection
-/// only, or that only lameduck may write.
+/// Checks that routes may have conditions on this header field: not on those with keys of their own, those about a
+/// single connection, and those that only lameduck may write.
 pub(super) fn check_header_name(name: &str) -> Result<(), (&'static str, &'static str)> {
     let lower = name.to_ascii_lowercase().replace('_', "-");
     match &*lower {

@@ -1,4 +1,4 @@
-//! Header fields that a route sets, adds and removes, and which of them it may.
+//! Header fields that a route sets, adds and removes, and the restrictions on them.
 
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
@@ -11,28 +11,28 @@ use toml::de::DeValue;
 
 use super::template::{TemplateUse, TextTemplate};
 
-/// Most fields that one list of a route may have: a head has room for these besides those that came with it.
+/// Most fields in one list of a route: a head has room for these in addition to the received ones.
 pub(crate) const MAX_RULES: usize = 16;
 
 /// A field with its value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FieldRule {
-    /// Its name, as written.
+    /// Name, as written.
     pub name: String,
-    /// Its value.
+    /// Value.
     pub value: TextTemplate,
 }
 
-/// Whose fields.
+/// The message whose fields are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::config) enum MessageSide {
-    /// Those that the app gets.
+    /// The request to the app.
     Request,
-    /// Those that the client gets.
+    /// The response to the client.
     Response,
 }
 
-/// What is done to them.
+/// The kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FieldVerb {
     Set,
@@ -40,23 +40,23 @@ enum FieldVerb {
     Remove,
 }
 
-/// Fields by name, each with a text; with several, where they are added.
+/// Form of fields by name, each with a text, or with several texts if they are added.
 pub(in crate::config) struct FieldRules {
     side: MessageSide,
     verb: FieldVerb,
 }
 
-/// Names of fields.
+/// Form of a list of field names.
 pub(in crate::config) struct RemovedFields(pub(in crate::config) MessageSide);
 
 impl FieldRules {
-    /// Those that are replaced.
+    /// Returns the form of fields that are replaced.
     pub(in crate::config) fn set(side: MessageSide) -> Self {
         let verb = FieldVerb::Set;
         Self { side, verb }
     }
 
-    /// Those that are added.
+    /// Returns the form of fields that are added.
     pub(in crate::config) fn add(side: MessageSide) -> Self {
         let verb = FieldVerb::Add;
         Self { side, verb }
@@ -91,7 +91,7 @@ impl FieldRules {
     }
 }
 
-/// Roughly; every request is looked at more closely.
+/// Whether the text may be a host and port. This is a rough check; each request is checked more closely.
 fn is_authority(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -183,7 +183,7 @@ impl ValueForm<Vec<FieldRule>> for FieldRules {
             let remedy = "remove some of them";
             problems.push((value.span(), ValueError::new(message, remedy)));
         }
-        // A table has no order; printed and read again it shall be the same.
+        // A table has no order; sorted, it is the same when it is printed and read again.
         rules.sort_by(|a, b| a.name.cmp(&b.name));
         Some(rules)
     }
@@ -240,7 +240,7 @@ impl ValueForm<Vec<String>> for RemovedFields {
     }
 }
 
-/// Fields that say where a message ends, or that are about one connection only.
+/// Fields that determine where a message ends, or that are about a single connection.
 const FRAMING: [&str; 10] = [
     "content-length",
     "transfer-encoding",
@@ -254,8 +254,8 @@ const FRAMING: [&str; 10] = [
     "expect",
 ];
 
-/// Whether a route may do this to a field of this name; the error says why not, and what to do. Apps that speak CGI or
-/// WSGI take `_` for `-`, so neither spelling gets around it.
+/// Checks that a route may make this change to a field with this name; the error says why not, and what to do. `_`
+/// counts as `-`, because apps that use CGI or WSGI can't tell them apart.
 fn check_name(name: &str, side: MessageSide, verb: FieldVerb) -> Result<(), (String, String)> {
     let refused = |why: &str, remedy: &str| Err((why.to_owned(), remedy.to_owned()));
     if !is_token(name) {

@@ -1,4 +1,5 @@
-//! What a route asks of its clients, as the file has it: the forms of its values, and what fits together.
+//! Requirements of a route on its clients, as written in the file: the forms of its values, and checks in
+//! combination.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -14,16 +15,16 @@ use crate::config::reader::{ConfigFindings, ValueError, describe};
 use crate::config::values::{ValueResult, integer, quoted, text, wrong};
 use crate::config::{ClientAuth, Config, Route};
 
-/// So many requests in each second, minute or hour.
+/// A number of requests in each second, minute or hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestRate {
-    /// Requests.
+    /// Number of requests.
     pub count: NonZeroU32,
-    /// In each of these.
+    /// Length of the period.
     pub period: Duration,
 }
 
-/// What requests are counted by.
+/// Key by which requests are counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum LimitKey {
     /// The client's address; of IPv6, its first 64 bits.
@@ -31,28 +32,28 @@ pub enum LimitKey {
     Client,
     /// All requests of the route together.
     Route,
-    /// A header field's value.
+    /// The value of this header field.
     Header(String),
-    /// A cookie's value.
+    /// The value of this cookie.
     Cookie(String),
 }
 
-/// How many requests of one key may be served at once.
+/// Limit of the concurrent requests with the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConnectionLimit {
-    /// So many.
+    /// Most concurrent requests.
     pub limit: NonZeroU32,
-    /// Of what.
+    /// Key.
     pub key: LimitKey,
 }
 
-/// The periods of rates.
+/// The periods of rates, in seconds.
 const PERIODS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
 
-/// More than any server answers.
+/// Largest rate: more than any server answers.
 const MAX_RATE: u32 = 1_000_000;
 
-/// The form of a [`RequestRate`].
+/// Returns the form of a [`RequestRate`].
 pub(in crate::config) fn request_rate() -> CustomForm<RequestRate> {
     let print = |rate: &RequestRate| {
         let seconds = rate.period.as_secs();
@@ -100,7 +101,7 @@ fn read_rate(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<RequestRa
     }
 }
 
-/// The form of a [`LimitKey`].
+/// Returns the form of a [`LimitKey`].
 pub(in crate::config) fn limit_key() -> CustomForm<LimitKey> {
     custom(
         "\"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
@@ -128,7 +129,7 @@ fn read_limit_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Limi
     )
 }
 
-/// Something that requests have in common. `ways`: what may be written.
+/// Reads a property by which requests are grouped. `ways`: the permitted forms, for advice.
 pub(in crate::config) fn read_request_key(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -161,7 +162,7 @@ pub(in crate::config) fn read_request_key(
     }
 }
 
-/// `0`, a number, or `{ limit = 20, key = "header:X-Api-Key" }`.
+/// Form of `0`, a number, or `{ limit = 20, key = "header:X-Api-Key" }`.
 pub(in crate::config) struct ConnectionForm;
 
 const MOST_CONNECTIONS: std::ops::RangeInclusive<i64> = 0..=1_000_000;
@@ -270,8 +271,8 @@ pub(super) fn unknown_key(key: &str, other: &str, remedy: &str) -> ValueError {
 }
 
 impl Route {
-    /// Whether something is asked of its clients before anything is done, or settings of the pool or the server are other
-    /// ones here.
+    /// Whether the route has requirements on its clients that are checked first, or overrides settings of the pool or
+    /// the server.
     pub fn is_guarded(&self) -> bool {
         let has_own_settings = self.max_body.is_some()
             || self.total_timeout.is_some()
@@ -282,12 +283,12 @@ impl Route {
         self.is_stopped_before_pool() || has_own_settings
     }
 
-    /// Whether something comes before its pool: guards, a redirect to HTTPS, or files.
+    /// Whether guards, a redirect to HTTPS or files come before its pool.
     pub fn is_stopped_before_pool(&self) -> bool {
         self.has_guards() || self.redirect_https.is_some() || self.has_files_before_pool()
     }
 
-    /// Whether something is asked of its clients before anything is done.
+    /// Whether the route has requirements on its clients that are checked first.
     pub fn has_guards(&self) -> bool {
         !self.allow.is_empty()
             || !self.deny.is_empty()
@@ -298,7 +299,7 @@ impl Route {
     }
 }
 
-/// How a route's guards fit together.
+/// Checks a route's guards in combination.
 pub(super) fn validate_guards(config: &Config, f: &mut ConfigFindings) {
     for (i, route) in config.routes.iter().enumerate() {
         let at = |key: &str| format!("route[{i}].{key}");

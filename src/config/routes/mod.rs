@@ -1,11 +1,11 @@
-//! `[[route]]`: what routes match, and how they fit together.
+//! `[[route]]`: conditions of routes, and checks in combination.
 //!
-//! - What it matches: [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else
-//!   a route may ask for, [`regexes`] regular expressions.
-//! - Who may come, and how often: [`guards`], with [`certificates`] and [`authentication`].
-//! - Where it leads: [`sharing`] has what is shared out over pools, [`shared_sessions`] sticky pools with the same clients.
-//! - What it changes on the way: [`template`] has texts with placeholders.
-//! - [`shown`]: how a route is told of.
+//! - Conditions: [`spelling`] has hosts and paths in the form in which they are compared, [`conditions`] the other
+//!   conditions, [`regexes`] regular expressions.
+//! - Access and rates: [`guards`], with [`certificates`] and [`authentication`].
+//! - Targets: [`sharing`] distributes over pools, [`shared_sessions`] checks sticky pools with the same clients.
+//! - Changes: [`template`] has texts with placeholders.
+//! - [`shown`]: how a route is shown.
 
 mod actions;
 mod authentication;
@@ -49,7 +49,7 @@ use super::reader::ConfigFindings;
 use super::{Config, PoolConfig, Route, TryStep};
 use std::collections::{HashMap, HashSet};
 
-/// The keys that say what a route matches, its host left out.
+/// The keys for conditions of a route, without its host.
 pub(super) const MATCHERS: [&str; 9] = [
     "path",
     "path_prefix",
@@ -62,12 +62,12 @@ pub(super) const MATCHERS: [&str; 9] = [
     "listeners",
 ];
 
-/// Whether a key of `[[route]]` says what the route matches.
+/// Whether a key of `[[route]]` is a condition.
 pub(super) fn is_matcher(key: &str) -> bool {
     key == "host" || MATCHERS.contains(&key)
 }
 
-/// Whether the listeners that a route names are there.
+/// Checks that the listeners that a route names exist.
 fn validate_listeners(config: &Config, i: usize, f: &mut ConfigFindings) {
     let key = format!("route[{i}].listeners");
     if config.routes[i].listeners.is_empty()
@@ -94,13 +94,13 @@ fn validate_listeners(config: &Config, i: usize, f: &mut ConfigFindings) {
     }
 }
 
-/// How the routes fit the pools.
+/// Checks the routes against the pools.
 pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
     guards::validate_guards(config, f);
     let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
         && f.sound(&["pool"]);
     let names: HashSet<&str> = config.pools.iter().map(|pool| &*pool.name).collect();
-    // The first route for each host and what is asked besides; and of each name.
+    // The first route for each host and set of conditions, and of each name.
     let (mut first, mut named) = (HashMap::new(), HashMap::new());
     for (i, route) in config.routes.iter().enumerate() {
         let at = |key: &str| format!("route[{i}].{key}");
@@ -157,7 +157,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
             }
         }
     }
-    // Where a route leads nowhere, or two pools have one name, the rest would be an echo.
+    // If a route leads nowhere, or two pools have the same name, further errors would only repeat that.
     if !names_sound
         || !f.sound(&["route"])
         || names.len() != config.pools.len()
@@ -202,17 +202,17 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
     shared_sessions::validate_sessions(config, f);
 }
 
-/// The keys of which a route has one.
+/// The action keys, of which a route has one.
 const ACTIONS: [&str; 5] = ["pool", "split", "redirect", "respond", "files"];
 
-/// A route does one thing with its requests.
+/// Checks that a route has one action.
 fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
     let at = |key: &str| format!("route[{i}].{key}");
     if !f.sound(&ACTIONS.map(at).each_ref().map(|key| &**key)) {
         return;
     }
     match route.actions()[..] {
-        // What is no file goes to the pool.
+        // Requests for which there is no file go to the pool.
         [pools @ ("pool" | "split"), "files"] | ["files", pools @ ("pool" | "split")] => {
             never_asked(route, (i, pools), f);
         }
@@ -236,7 +236,7 @@ fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
     }
 }
 
-/// `files` whose last step is a status, beside a pool.
+/// Reports `files` whose last step is a status code, beside a pool.
 fn never_asked(route: &Route, (i, pools): (usize, &str), f: &mut ConfigFindings) {
     let at = |key: &str| format!("route[{i}].{key}");
     let last = route.files.as_ref().and_then(|files| files.steps.last());
@@ -251,7 +251,7 @@ fn never_asked(route: &Route, (i, pools): (usize, &str), f: &mut ConfigFindings)
     }
 }
 
-/// `split` and `mirror`: their pools, and that they fit together. `names`: those of all pools.
+/// Checks the pools of `split` and `mirror`, and the two in combination. `names`: the names of all pools.
 fn shared_out(
     route: &Route,
     i: usize,
@@ -299,7 +299,7 @@ fn shared_out(
     }
 }
 
-/// A path is matched in one way.
+/// Checks that a route has only one condition on the path.
 fn one_path(route: &Route, i: usize, f: &mut ConfigFindings) {
     let at = |key: &str| format!("route[{i}].{key}");
     let is_prefix = route.path_prefix != "/";
@@ -323,10 +323,10 @@ fn one_path(route: &Route, i: usize, f: &mut ConfigFindings) {
     .also(first, "the other one");
 }
 
-/// Pools that advice looks at: to compare a wrong name with all of very many would take longer than it helps.
+/// Most pools that are compared with a wrong name: comparing very many would take longer than it helps.
 const ADVISED: usize = 100;
 
-/// What to write in place of a pool that isn't there.
+/// Returns what to write instead of a pool that does not exist.
 fn other_pool(wrong: &str, pools: &[PoolConfig]) -> String {
     let names = || pools.iter().take(ADVISED).map(|pool| pool.name.as_str());
     if let Some(near) = super::suggest::nearest(wrong, names()) {
@@ -342,5 +342,5 @@ fn other_pool(wrong: &str, pools: &[PoolConfig]) -> String {
     }
 }
 
-/// Pools that are all named.
+/// Most pools that are all listed.
 const LISTED: usize = 20;

@@ -1,22 +1,22 @@
-//! Regular expressions of the file: what is taken, and what they become.
+//! Regular expressions in the file: which are accepted, and how they are compiled.
 //!
-//! They search in time linear in the text, whatever the two are, because there is no backtracking; that is why they have
-//! no look-around and no back-references. Bounds on each keep the factor small.
+//! They search in time linear in the text, whatever expression and text are, because there is no backtracking;
+//! therefore look-around and back-references are not supported. Limits on each expression keep the factor small.
 
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use std::sync::Arc;
 
-/// Longest expression.
+/// Longest expression, in bytes.
 const MAX_PATTERN: usize = 1024;
-/// Memory of one as a program, in bytes.
+/// Most memory of one compiled expression, in bytes.
 const MAX_PROGRAM: usize = 64 << 10;
-/// Memory in which a search keeps the states that it has come through.
+/// Most memory in which a search caches its states, in bytes.
 const MAX_STATES: usize = 512 << 10;
 
-/// A checked expression, ready to search.
+/// Compiles a checked expression.
 ///
 /// # Errors
-/// It is none, or too large: the configuration was not checked.
+/// The expression is not valid, or too large: the configuration was not checked.
 pub fn compile_regex(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
         .unicode(false)
@@ -25,21 +25,21 @@ pub fn compile_regex(pattern: &str) -> Result<Regex, regex::Error> {
         .build()
 }
 
-/// Checked expressions as one automaton, which says which of them have a match.
+/// Compiles checked expressions as one automaton, which reports which of them have a match.
 pub fn compile_regexes(patterns: &[Arc<str>]) -> RegexSet {
     if patterns.is_empty() {
         return RegexSet::empty();
     }
     RegexSetBuilder::new(patterns)
         .unicode(false)
-        // Each of them is within its own bound.
+        // Each expression is within its own limit.
         .size_limit(usize::MAX)
         .dfa_size_limit(MAX_STATES)
         .build()
         .unwrap_or_else(|_| RegexSet::empty())
 }
 
-/// Whether this is an expression that can be used; the error says why not, and what to write.
+/// Checks that an expression can be used; the error says why not, and what to write.
 pub(super) fn check_regex(pattern: &str) -> Result<(), (String, &'static str)> {
     if pattern.is_empty() {
         return Err(("it is empty".into(), "write an expression, or remove it"));
@@ -117,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_checked_compiles_alone_and_together(patterns in prop::collection::vec("[ab(|)*+?.\\[\\]{}1-3^$\\\\dwé]{1,12}", 1..8)) {
+        fn checked_regexes_compile_alone_and_together(patterns in prop::collection::vec("[ab(|)*+?.\\[\\]{}1-3^$\\\\dwé]{1,12}", 1..8)) {
             let good: Vec<Arc<str>> = patterns
                 .iter()
                 .filter(|pattern| check_regex(pattern).is_ok())

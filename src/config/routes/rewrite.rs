@@ -1,4 +1,4 @@
-//! Another path for the app: `rewrite`.
+//! `rewrite`: another path for the app.
 
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print;
@@ -10,21 +10,21 @@ use toml::de::DeValue;
 use super::regexes::check_regex;
 use super::template::{TemplateUse, TextTemplate};
 
-/// What the app is asked for instead.
+/// The path that is requested from the app instead.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathRewrite {
     /// This path.
     Whole(TextTemplate),
     /// The path with its first match replaced.
     Match {
-        /// What is looked for.
+        /// Pattern to search for.
         regex: String,
-        /// What takes its place.
+        /// Replacement.
         to: TextTemplate,
     },
 }
 
-/// A text, or `{ regex = "…", to = "…" }`; empty: none.
+/// Form of a text, or `{ regex = "…", to = "…" }`; empty: none.
 pub(in crate::config) struct RewriteForm;
 
 const EXAMPLE: &str = "write `rewrite = \"/v2{rest}\"`, or `rewrite = { regex = \"^/u/([0-9]+)\", to = \"/users/$1\" }`";

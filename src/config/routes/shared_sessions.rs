@@ -1,4 +1,4 @@
-//! Sticky pools that share clients: what one of them tells a client must not undo what another has told.
+//! Checks of sticky pools with the same clients: one pool's cookie must not overwrite another's.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::SplitKey;
 use crate::config::reader::ConfigFindings;
 use crate::config::{Config, PoolConfig, Route, StickyConfig};
 
-/// Warns where sessions would be lost: two pools with one cookie, and splits that change pools with each request.
+/// Warns if sessions would be lost: two pools with the same cookie, and splits that change pools with each request.
 pub(super) fn validate_sessions(config: &Config, f: &mut ConfigFindings) {
     let sticky: HashMap<&str, (usize, &PoolConfig, &StickyConfig)> = config
         .pools
@@ -17,7 +17,7 @@ pub(super) fn validate_sessions(config: &Config, f: &mut ConfigFindings) {
     if sticky.is_empty() {
         return;
     }
-    // By cookie, and who sends it: the first pool.
+    // The first pool for each cookie and each host, or domain of the cookie.
     let mut first: HashMap<(&str, &str), usize> = HashMap::new();
     let mut told = Vec::new();
     for (i, route) in config.routes.iter().enumerate() {
@@ -71,7 +71,7 @@ pub(super) fn validate_sessions(config: &Config, f: &mut ConfigFindings) {
     }
 }
 
-/// The pools whose answers a route's clients get.
+/// Returns the pools whose responses a route's clients get.
 fn answering(route: &Route) -> impl Iterator<Item = &str> {
     let split = route.split.iter().map(|share| &*share.pool);
     route.pool.as_deref().into_iter().chain(split)

@@ -1,4 +1,4 @@
-//! Routes that share their requests out: `split`, by weight over several pools, and `mirror`, copies for another one.
+//! Routes to several pools: `split`, by weight over several pools, and `mirror`, copies for another pool.
 
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::health::is_token;
@@ -9,25 +9,25 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
 
-/// The largest weight in a split.
+/// Largest weight in a split.
 pub const MOST_WEIGHT: u32 = 1_000_000;
 
-/// Pools of one split at most.
+/// Most pools of one split.
 const MOST_POOLS: usize = 16;
 
-/// One pool's part of a split.
+/// One pool's share of a split.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SplitShare {
-    /// The pool.
+    /// Name of the pool.
     pub pool: String,
-    /// Its weight among the others.
+    /// Weight among the others.
     pub weight: u32,
 }
 
-/// What requests have in common that a split gives to the same pool.
+/// The property by which a split assigns requests to pools.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum SplitKey {
-    /// Nothing: each is chosen for by itself.
+    /// None: each request is assigned by itself.
     #[default]
     Request,
     /// The client's address.
@@ -41,16 +41,16 @@ pub enum SplitKey {
 /// Copies of a route's requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorConfig {
-    /// The pool that gets them.
+    /// Name of the pool that gets the copies.
     pub pool: String,
-    /// Of how many requests, in millionths.
+    /// Share of requests that are copied, in millionths.
     pub millionths: u32,
 }
 
 /// All requests, in millionths.
 const ALL: u32 = 1_000_000;
 
-/// `{ api = 95, api-next = 5 }`.
+/// Form of `{ api = 95, api-next = 5 }`.
 pub(in crate::config) struct SplitShares;
 
 impl ValueForm<Vec<SplitShare>> for SplitShares {
@@ -132,7 +132,7 @@ impl ValueForm<Vec<SplitShare>> for SplitShares {
         } else {
             None
         });
-        // A table has no order; printed and read again it shall be the same.
+        // A table has no order; sorted, it is the same when it is printed and read again.
         shares.sort();
         Some(shares)
     }
@@ -149,7 +149,7 @@ impl SplitKey {
     }
 }
 
-/// `split_on`.
+/// Reads `split_on`.
 pub(in crate::config) fn read_split_key(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -189,7 +189,7 @@ pub(in crate::config) fn print_split_key(key: &SplitKey) -> String {
     print::text(&key.written())
 }
 
-/// `{ pool = "shadow", percent = 1 }`.
+/// Form of `{ pool = "shadow", percent = 1 }`.
 pub(in crate::config) struct MirrorForm;
 
 const MIRROR: &str = "{ pool = \"shadow\", percent = 1 }";
@@ -270,7 +270,7 @@ impl ValueForm<Option<MirrorConfig>> for MirrorForm {
     }
 }
 
-/// A percentage, in millionths.
+/// Reads a percentage, in millionths.
 fn read_percent(key: &str, value: &DeValue<'_>) -> ValueResult<u32> {
     let number = match value {
         DeValue::Float(float) => float.as_str().replace('_', "").parse::<f64>().ok(),
@@ -279,7 +279,7 @@ fn read_percent(key: &str, value: &DeValue<'_>) -> ValueResult<u32> {
     match number.map(|percent| (percent, percent * 10_000.0)) {
         Some((percent, parts)) if (0.0..=100.0).contains(&percent) => {
             let whole = parts.round();
-            // The least that is not nothing is a millionth.
+            // The smallest share above zero is a millionth.
             match (parts - whole).abs() < 1e-6 {
                 true => Ok(whole as u32),
                 false => Err(wrong(

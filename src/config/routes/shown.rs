@@ -1,4 +1,4 @@
-//! A route as others see it: what it asks for, and how people are told of it.
+//! A route as other code sees it: its conditions, and how it is shown.
 
 use super::conditions::{FieldMatch, TextMatch};
 use super::sharing::SplitKey;
@@ -6,18 +6,18 @@ use crate::config::{ErrorPages, ListenAddress, Route};
 use ipnet::IpNet;
 use std::fmt::{self, Write as _};
 
-/// What a route asks of a path.
+/// Condition of a route on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MatchedPath<'a> {
-    /// To be the same.
+    /// The path is equal to this.
     Exact(&'a str),
-    /// To begin with these whole segments; `/`: nothing.
+    /// The path begins with these whole segments; `/`: no condition.
     Prefix(&'a str),
-    /// To have a match.
+    /// The path has a match of this regular expression.
     Regex(&'a str),
 }
 
-/// All that a route asks for besides its host, in one order: two that ask for the same are equal.
+/// All conditions of a route besides its host, in a fixed order: routes with the same conditions compare equal.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(in crate::config) struct AskedOfRequest<'a> {
     path: MatchedPath<'a>,
@@ -30,7 +30,7 @@ pub(in crate::config) struct AskedOfRequest<'a> {
 }
 
 impl Route {
-    /// To a pool, for every request.
+    /// Creates a route to a pool, for all requests.
     pub fn to_pool(pool: impl Into<String>) -> Self {
         Self {
             name: None,
@@ -75,13 +75,13 @@ impl Route {
         }
     }
 
-    /// Its hosts; `None`: any.
+    /// Returns its hosts; `None`: any.
     pub fn each_host(&self) -> impl Iterator<Item = Option<&str>> {
         let any = self.hosts.is_empty().then_some(None);
         self.hosts.iter().map(|host| Some(&**host)).chain(any)
     }
 
-    /// The pools that may get its requests, or copies of them.
+    /// Returns the pools that may get its requests, or copies of them.
     pub fn each_pool(&self) -> impl Iterator<Item = &str> {
         let split = self.split.iter().map(|share| &*share.pool);
         let mirrored = self.mirror.iter().map(|mirror| &*mirror.pool);
@@ -92,7 +92,7 @@ impl Route {
             .chain(mirrored)
     }
 
-    /// What it asks of a path.
+    /// Returns its condition on the path.
     pub fn matched_path(&self) -> MatchedPath<'_> {
         match (&self.path, &self.path_regex) {
             (Some(path), _) => MatchedPath::Exact(path),
@@ -101,8 +101,7 @@ impl Route {
         }
     }
 
-    /// The keys that say what is done with its requests, as far as they are written: a sound route has one, or `files`
-    /// beside pools.
+    /// Returns its action keys that are written: a valid route has one, or `files` beside pools.
     pub(in crate::config) fn actions(&self) -> Vec<&'static str> {
         let written = [
             ("pool", self.pool.is_some()),
@@ -116,17 +115,17 @@ impl Route {
         written.into_iter().map(|(key, _)| key).collect()
     }
 
-    /// Whether lameduck answers its requests, without a pool.
+    /// Whether lameduck answers its requests itself, without a pool.
     pub(in crate::config) fn answers_itself(&self) -> bool {
         self.pool.is_none() && self.split.is_empty() && !self.actions().is_empty()
     }
 
-    /// Whether what is no file goes to a pool.
+    /// Whether requests for which there is no file go to a pool.
     pub fn has_files_before_pool(&self) -> bool {
         self.files.is_some() && (self.pool.is_some() || !self.split.is_empty())
     }
 
-    /// Its action, in a word or two: `pool app`.
+    /// Returns its action as text: `pool app`.
     pub fn shown_action(&self) -> String {
         let pools = self.shown_pools();
         match (&self.files, pools) {
@@ -158,7 +157,7 @@ impl Route {
         }
     }
 
-    /// Whether hosts and a path prefix are all that it asks for, whatever it does.
+    /// Whether its only conditions are hosts and a path prefix, whatever its action.
     pub fn asks_for_prefix_alone(&self) -> bool {
         let has_conditions = [&self.headers, &self.query, &self.cookies]
             .iter()
@@ -171,7 +170,7 @@ impl Route {
             && !has_conditions
     }
 
-    /// Whether hosts and a path prefix are all that it asks for, and a pool gets its requests as they are.
+    /// Whether its only conditions are hosts and a path prefix, and a pool gets its requests unchanged.
     pub fn is_plain(&self) -> bool {
         self.asks_for_prefix_alone()
             && self.name.is_none()
@@ -185,7 +184,7 @@ impl Route {
             && !self.intercept
     }
 
-    /// What it asks for besides its host.
+    /// Returns its conditions besides its host.
     pub(in crate::config) fn asked(&self) -> AskedOfRequest<'_> {
         let mut methods: Vec<_> = self.methods.iter().map(String::as_str).collect();
         methods.sort_unstable();
@@ -209,14 +208,14 @@ impl Route {
         }
     }
 
-    /// It, as if it had this one host: `shop.example.org/api`, `any host, /api`.
+    /// Returns it as text, as if it had only this host: `shop.example.org/api`, `any host, /api`.
     pub(super) fn shown_for(&self, host: Option<&str>) -> String {
         self.shown(host.unwrap_or("any host, "))
     }
 
     fn shown(&self, host: &str) -> String {
         let mut out = host.to_owned();
-        // A String takes whatever is written to it.
+        // Writing to a `String` can't fail.
         let _ = match self.matched_path() {
             MatchedPath::Exact(path) => write!(out, " = {path}"),
             MatchedPath::Prefix(prefix) => write!(out, "{prefix}"),
@@ -254,7 +253,7 @@ impl Route {
     }
 }
 
-/// `shop.example.org/api`, `*/api`, `a.org,b.org ~ ^/v[0-9]/, GET`.
+/// Formats as `shop.example.org/api`, `*/api`, `a.org,b.org ~ ^/v[0-9]/, GET`.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hosts = match self.hosts.is_empty() {

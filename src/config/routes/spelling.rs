@@ -1,16 +1,17 @@
-//! Hosts and paths in the one form in which they are compared.
+//! Hosts and paths in the form in which they are compared.
 
 use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print;
 use crate::config::reader::ValueError;
 use crate::config::values::{ValueResult, quoted, text, wrong};
+use crate::core::uri;
 use toml::Spanned;
 use toml::de::DeValue;
 
 /// Longest path or prefix: a request's path is compared in a buffer of this size, without allocating.
 pub(crate) const MAX_PREFIX: usize = 512;
 
-/// One host, or a list of them. Empty: any.
+/// Form of one host, or a list of hosts. Empty: any.
 pub(in crate::config) struct HostList;
 
 impl HostList {
@@ -78,7 +79,7 @@ impl ValueForm<Vec<String>> for HostList {
     }
 }
 
-/// The path prefix of a route.
+/// Reads the path prefix of a route.
 pub(in crate::config) fn read_prefix(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -87,7 +88,7 @@ pub(in crate::config) fn read_prefix(
     prefix(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }
 
-/// The whole path of a route.
+/// Reads the whole path of a route.
 pub(in crate::config) fn read_path(
     key: &KeyContext<'_>,
     value: &DeValue<'_>,
@@ -99,7 +100,7 @@ pub(in crate::config) fn read_path(
 /// What is wrong, and what to write.
 type RouteError = (&'static str, String);
 
-/// Whether this is one host, and no pattern of hosts.
+/// Checks that this is a host, and no pattern of hosts.
 pub(super) fn check_plain_host(text: &str) -> Result<(), RouteError> {
     if text.contains('*') {
         return Err((
@@ -249,24 +250,20 @@ fn path(text: &str) -> Result<String, RouteError> {
     Ok(upper_percents(text))
 }
 
-/// Percent-encoding where it is needed, and there only: so that equal prefixes look equal.
+/// Checks that percent-encoding is used only where it is needed, so that equal prefixes look equal.
 fn canonical_percents(text: &str) -> Result<(), RouteError> {
     let bytes = text.as_bytes();
     let mut i = 0;
     while i < bytes.len() {
         if bytes[i] == b'%' {
-            let hex = text
-                .get(i + 1..i + 3)
-                .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-            let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-            match byte {
+            match uri::hex_byte(bytes.get(i + 1..i + 3)) {
                 None => {
                     return Err((
                         "`%` must be followed by two hexadecimal digits",
                         "write a percent sign itself as %25".into(),
                     ));
                 }
-                Some(b) if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
+                Some(b) if uri::is_unreserved(b) => {
                     let plain = text.replace(&text[i..i + 3], &char::from(b).to_string());
                     return Err((
                         "it encodes a character that needs no encoding",
@@ -282,7 +279,7 @@ fn canonical_percents(text: &str) -> Result<(), RouteError> {
     Ok(())
 }
 
-/// `%2f` and `%2F` are the same (RFC 3986, section 6.2.2.1).
+/// Converts `%2f` to `%2F`, which is equivalent (RFC 3986, section 6.2.2.1).
 fn upper_percents(text: &str) -> String {
     let mut parts = text.split('%');
     let mut out: String = parts.next().unwrap_or_default().into();

@@ -1,56 +1,57 @@
 //! Texts with placeholders: `https://{host}{path}`, `/users/$1`.
 //!
-//! A placeholder stands for something of the request. `{{` and `}}` are braces, `$$` is a dollar. What a text may have in
-//! it depends on what it is for ([`TemplateUse`]); what placeholders may bring in is seen to when they are filled in.
+//! A placeholder stands for a part of the request. `{{` and `}}` are braces, `$$` is a dollar sign. The permitted
+//! contents of a text depend on its use ([`TemplateUse`]); values of placeholders are checked when they are inserted.
 
 use crate::config::forms::{KeyContext, ValueForm};
 use crate::config::health::is_token;
 use crate::config::values::{ValueResult, quoted, text, wrong};
 use crate::config::{print, suggest};
+use crate::core::uri;
 use toml::de::DeValue;
 
-/// Longest text, in bytes, bodies left out.
+/// Longest text, in bytes, except bodies.
 const MAX_TEXT: usize = 4096;
-/// Longest body, in bytes: what is larger belongs in a file.
+/// Longest body, in bytes: a larger one belongs in a file.
 const MAX_BODY: usize = 64 << 10;
-/// Most placeholders in one text: each may be as long as a request's head.
+/// Most placeholders in one text: each value may be as long as a request's head.
 const MAX_PLACEHOLDERS: usize = 16;
 
-/// Something of the request, or of how it came.
+/// A part of the request, or a property of its connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Placeholder {
-    /// Its host, without port.
+    /// Host, without port.
     Host,
-    /// Its path as it was sent, without the query.
+    /// Path as it was sent, without the query.
     Path,
-    /// What of its path follows the route's `path_prefix`.
+    /// The part of the path after the route's `path_prefix`.
     Rest,
-    /// Its query, without the question mark.
+    /// Query, without the question mark.
     Query,
     /// `http` or `https`.
     Scheme,
     /// The client's address.
     Client,
-    /// The port that it was sent to.
+    /// The port to which the request was sent.
     Port,
-    /// Its number, as in `X-Request-Id`.
+    /// ID of the request, as in `X-Request-Id`.
     RequestId,
-    /// Its method.
+    /// Method.
     Method,
-    /// A header field of it.
+    /// The value of this header field.
     Header(String),
-    /// A cookie of it.
+    /// The value of this cookie.
     Cookie(String),
-    /// A group of the regular expression that goes with the text; 0 is the whole match.
+    /// A group of the regular expression that belongs to the text; 0 is the whole match.
     Group(u8),
 }
 
 /// A part of such a text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TemplatePiece {
-    /// As it is.
+    /// Literal text.
     Text(String),
-    /// Filled in for each request.
+    /// A placeholder, which is replaced for each request.
     Value(Placeholder),
 }
 
@@ -61,23 +62,23 @@ pub struct TextTemplate {
     pieces: Vec<TemplatePiece>,
 }
 
-/// What such a text becomes.
+/// Use of such a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::config) enum TemplateUse {
     /// The value of a header field.
     FieldValue,
-    /// A path, and maybe a query.
+    /// A path, possibly with a query.
     Path,
     /// A host.
     Host,
-    /// The content of an answer.
+    /// The body of a response.
     Body,
 }
 
-/// Why a text is refused, and what to write.
+/// Why a text is not valid, and what to write.
 type TemplateError = (String, String);
 
-/// Placeholders without a name of their own.
+/// Placeholders that have no parameter.
 const NAMED: [(&str, Placeholder); 9] = [
     ("host", Placeholder::Host),
     ("path", Placeholder::Path),
@@ -90,7 +91,7 @@ const NAMED: [(&str, Placeholder); 9] = [
     ("method", Placeholder::Method),
 ];
 
-/// What other proxies call them.
+/// Names of placeholders in other proxies, with ours.
 const ELSEWHERE: [(&str, &str); 8] = [
     ("uri", "{path}"),
     ("request_uri", "{path}?{query}"),
@@ -103,7 +104,7 @@ const ELSEWHERE: [(&str, &str); 8] = [
 ];
 
 impl TextTemplate {
-    /// Reads a text for this use.
+    /// Parses a text for this use.
     pub(in crate::config) fn parse(text: &str, wanted: TemplateUse) -> Result<Self, TemplateError> {
         let limit = match wanted {
             TemplateUse::Body => MAX_BODY,
@@ -133,17 +134,17 @@ impl TextTemplate {
         Ok(template)
     }
 
-    /// As the file has it.
+    /// Returns the text as written in the file.
     pub fn as_str(&self) -> &str {
         &self.written
     }
 
-    /// Its parts, in their order.
+    /// Returns its parts, in order.
     pub fn pieces(&self) -> &[TemplatePiece] {
         &self.pieces
     }
 
-    /// The text, if it has no placeholder: it is the same for every request.
+    /// Returns the text if it has no placeholders, so that it is the same for every request.
     pub fn fixed(&self) -> Option<&str> {
         match &self.pieces[..] {
             [] => Some(""),
@@ -152,7 +153,7 @@ impl TextTemplate {
         }
     }
 
-    /// Its placeholders.
+    /// Returns its placeholders.
     pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         self.pieces.iter().filter_map(|piece| match piece {
             TemplatePiece::Text(_) => None,
@@ -160,7 +161,7 @@ impl TextTemplate {
         })
     }
 
-    /// The highest group of a regular expression that it names.
+    /// Returns the highest group of a regular expression to which it refers.
     pub(in crate::config) fn highest_group(&self) -> Option<u8> {
         let groups = self
             .placeholders()
@@ -171,7 +172,7 @@ impl TextTemplate {
         groups.max()
     }
 
-    /// Whether its own text, or a placeholder, says what the query is.
+    /// Whether its literal text, or a placeholder, determines the query.
     pub fn names_query(&self) -> bool {
         self.pieces.iter().any(|piece| match piece {
             TemplatePiece::Text(text) => text.contains('?'),
@@ -179,7 +180,7 @@ impl TextTemplate {
         })
     }
 
-    /// Its text with something harmless for each placeholder.
+    /// Returns the text with a harmless value for each placeholder.
     fn filled(&self, stand_in: &str) -> String {
         let text = |piece: &TemplatePiece| match piece {
             TemplatePiece::Text(text) => text.clone(),
@@ -233,7 +234,7 @@ impl TextTemplate {
                 format!("write \"/{one}\""),
             ));
         }
-        // What stands for a path begins with a slash, or is nothing.
+        // The value of a path placeholder begins with a slash, or is empty.
         let part = |piece: &TemplatePiece| match piece {
             TemplatePiece::Text(text) => text.clone(),
             TemplatePiece::Value(Placeholder::Path | Placeholder::Rest) => "/x".to_owned(),
@@ -249,10 +250,7 @@ impl TextTemplate {
                 "percent-encode it: a space is %20".into(),
             ));
         }
-        let is_hex =
-            |digits: &str| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-        let mut encoded = filled.split('%').skip(1);
-        if !encoded.all(|after| after.get(..2).is_some_and(is_hex)) {
+        if !uri::is_well_encoded(filled.as_bytes()) {
             return Err((
                 "`%` must be followed by two hexadecimal digits".into(),
                 "write a percent sign itself as %25".into(),
@@ -347,7 +345,7 @@ fn read_pieces(text: &str) -> Result<Vec<TemplatePiece>, TemplateError> {
     Ok(pieces)
 }
 
-/// The number of the character at this offset, from 1.
+/// Returns the number of the character at this offset, from 1.
 fn character(text: &str, offset: usize) -> usize {
     text.get(..offset).unwrap_or(text).chars().count() + 1
 }
@@ -405,11 +403,11 @@ fn read_placeholder(name: &str) -> Result<Placeholder, TemplateError> {
     ))
 }
 
-/// Such a text for one use. `example` is for advice.
+/// Form of such a text for one use. `example` is for advice.
 pub(in crate::config) struct TemplateForm {
-    /// What it becomes.
+    /// Use of the text.
     pub(in crate::config) wanted: TemplateUse,
-    /// For advice.
+    /// Example for advice.
     pub(in crate::config) example: &'static str,
 }
 

@@ -34,10 +34,10 @@ section! {
     }
 }
 
-/// Where access-log lines go.
+/// Destination of access-log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogSink {
-    /// Nowhere.
+    /// None.
     Off,
     /// Standard output.
     Stdout,
@@ -49,21 +49,21 @@ pub enum LogSink {
     Journald(PathBuf),
 }
 
-/// Where syslog is taken.
+/// Address of syslog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyslogTarget {
-    /// A datagram socket of this machine.
+    /// A datagram socket on this machine.
     Unix(PathBuf),
-    /// `host:port`, a datagram for each line.
+    /// `host:port`, with a datagram for each line.
     Udp(String),
-    /// `host:port`, with counted octets (RFC 6587, section 3.4.1).
+    /// `host:port`, with octet counting (RFC 6587, section 3.4.1).
     Tcp(String),
 }
 
-/// The socket of the machine's syslog daemon.
+/// Socket of the machine's syslog daemon.
 const LOCAL_SYSLOG: &str = "/dev/log";
 
-/// The journal's socket.
+/// Socket of the journal.
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 words! {
@@ -77,63 +77,63 @@ words! {
 }
 
 words! {
-    /// A field of a line.
+    /// A field of an access-log line.
     pub enum LogField {
-        /// When the request's first byte was read.
+        /// Time at which the request's first byte was read.
         Time = "time",
         /// The client's address.
         Client = "client",
-        /// The method.
+        /// The request method.
         Method = "method",
         /// The host.
         Host = "host",
-        /// The target.
+        /// The request target.
         Target = "target",
-        /// The version.
+        /// The HTTP version.
         Version = "version",
-        /// The status.
+        /// The status code.
         Status = "status",
-        /// Body bytes from the client.
+        /// Body bytes received from the client.
         BytesIn = "bytes_in",
-        /// Body bytes to the client.
+        /// Body bytes sent to the client.
         BytesOut = "bytes_out",
-        /// How long it took.
+        /// Duration of the request, in milliseconds.
         DurationMs = "duration_ms",
-        /// How long backends took.
+        /// Time spent on backends, in milliseconds.
         UpstreamMs = "upstream_ms",
         /// The pool.
         Pool = "pool",
         /// The backend.
         Backend = "backend",
-        /// How often backends were tried.
+        /// Number of attempts on backends.
         Attempts = "attempts",
-        /// How long it was on hold.
+        /// Time that the request was on hold.
         HeldMs = "held_ms",
-        /// Who asks.
+        /// Name of the user who has authenticated.
         User = "user",
         /// The route.
         Route = "route",
-        /// Why it was tried again.
+        /// Reason for the last retry.
         RetryReason = "retry_reason",
-        /// What became of its session.
+        /// State of its sticky session.
         Sticky = "sticky",
-        /// How it ended.
+        /// How the request ended, unless it ended well.
         End = "end",
-        /// Why it was answered here.
+        /// Why lameduck answered itself.
         Cause = "cause",
-        /// Its id.
+        /// `X-Request-Id`.
         RequestId = "request_id",
         /// `User-Agent`.
         UserAgent = "user_agent",
         /// `Referer`.
         Referer = "referer",
-        /// What it was to restarts.
+        /// Restarts that the request met, and how.
         Restarts = "restarts",
-        /// Its trace.
+        /// Trace id.
         TraceId = "trace_id",
-        /// It was slow.
+        /// Whether the request was slow.
         Slow = "slow",
-        /// The share of those like it that are logged.
+        /// Share of plain successes that is logged.
         Sample = "sample",
     }
 }
@@ -165,7 +165,7 @@ words! {
 }
 
 impl SyslogFacility {
-    /// Its number.
+    /// Returns its number.
     pub const fn code(self) -> u8 {
         match self {
             Self::User => 1,
@@ -266,7 +266,7 @@ fn print_sink(sink: &LogSink) -> String {
     }
 }
 
-/// What one key alone doesn't show.
+/// Checks values in combination.
 pub(in crate::config) fn validate(log: &AccessLogConfig, f: &mut ConfigFindings) {
     let key = "access_log.fields";
     let fields = &log.fields;

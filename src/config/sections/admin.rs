@@ -54,7 +54,7 @@ section! {
     }
 }
 
-/// Where a unix socket is to be; `""` is none.
+/// Returns the form of a unix socket's path; `""` means none.
 fn socket_path() -> CustomForm<Option<PathBuf>> {
     custom("path", read_socket, print::path).public()
 }
@@ -82,7 +82,7 @@ fn read_socket(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<
     Ok((!text.is_empty()).then_some(path))
 }
 
-/// Permissions of a file.
+/// Returns the form of a file's permissions.
 pub(super) fn file_mode() -> CustomForm<u32> {
     custom("text, octal", read_mode, |mode| {
         print::text(&format!("{mode:04o}"))
@@ -105,7 +105,7 @@ fn read_mode(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<u32> {
     }
 }
 
-/// The name of a group of users; `""` is none.
+/// Returns the form of a user group's name; `""` means none.
 pub(super) fn group_name() -> CustomForm<Option<String>> {
     custom("text", read_group, |group| print::maybe(group.as_ref())).public()
 }
@@ -123,7 +123,7 @@ fn read_group(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Option<S
     Ok((!group.is_empty()).then(|| group.to_string()))
 }
 
-/// A name as the `Host` field has it, without port: in lower case and without the root's dot.
+/// Reads a host name as in a `Host` field, without port: in lower case and without a trailing dot.
 fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     let text = text(key.name, value, "lameduck.internal")?;
     let name = text.strip_suffix('.').unwrap_or(text);

@@ -25,11 +25,11 @@ section! {
 }
 
 impl AdminTlsConfig {
-    /// As a listener would have it.
+    /// Returns the same settings in the form of a listener's.
     pub fn of_listener(&self) -> ListenerTls {
         ListenerTls {
             client_auth: match self.client_ca {
-                // Probes and those with a token show none.
+                // Probes, and clients with a token, show no certificate.
                 Some(_) => ClientAuth::Optional,
                 None => ClientAuth::Off,
             },

@@ -39,7 +39,7 @@ section! {
 }
 
 words! {
-    /// A content coding that answers can be given.
+    /// A content coding for responses.
     pub enum CompressionAlgorithm {
         /// Zstandard (RFC 8878).
         Zstd = "zstd",
@@ -51,7 +51,7 @@ words! {
 }
 
 impl CompressionConfig {
-    /// Whether answers of this media type are compressed, given as in a `Content-Type` field, parameters included.
+    /// Whether responses of this media type are compressed, given as in a `Content-Type` field, with parameters.
     pub fn covers(&self, content_type: &[u8]) -> bool {
         let end = content_type
             .iter()
@@ -145,12 +145,12 @@ fn read_algorithm(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<Comp
     Err(wrong(key.name, quoted(given), why, remedy))
 }
 
-/// Of a token (RFC 9110, section 5.6.2), the wildcard left out.
+/// Whether a byte may be in a token (RFC 9110, section 5.6.2), except the wildcard.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte)
 }
 
-/// What one key alone doesn't show.
+/// Checks values in combination.
 pub(in crate::config) fn validate(compression: &CompressionConfig, f: &mut ConfigFindings) {
     let key = "compression.algorithms";
     let algorithms = &compression.algorithms;
@@ -168,7 +168,7 @@ pub(in crate::config) fn validate(compression: &CompressionConfig, f: &mut Confi
     }
 }
 
-/// Whether a route's answers may be compressed.
+/// Reads whether a route's responses may be compressed.
 pub(super) fn read_route_switch(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<bool> {
     match value {
         DeValue::Boolean(value) => Ok(*value),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_already_is_not_among_the_defaults() {
+    fn compressed_media_types_are_not_among_the_defaults() {
         let config = CompressionConfig::default();
         for other in [
             "image/png",

@@ -34,13 +34,13 @@ section! {
 }
 
 words! {
-    /// The kinds of sources.
+    /// The kinds of discovery sources.
     pub enum DiscoveryKind {
         /// A file.
         File = "file",
         /// The domain name system.
         Dns = "dns",
-        /// Containers of Docker.
+        /// Docker containers.
         Docker = "docker",
         /// EndpointSlices.
         Kubernetes = "kubernetes",
@@ -48,7 +48,7 @@ words! {
 }
 
 words! {
-    /// What is asked of the domain name system.
+    /// The DNS records to query.
     pub enum DnsRecord {
         /// A and AAAA: addresses.
         Address = "a",
@@ -58,13 +58,13 @@ words! {
 }
 
 words! {
-    /// Which addresses of a name are backends.
+    /// The addresses of a name that are backends.
     pub enum DnsFamily {
         /// Both.
         Any = "any",
-        /// Those of A records.
+        /// Addresses of A records.
         V4 = "ipv4",
-        /// Those of AAAA records.
+        /// Addresses of AAAA records.
         V6 = "ipv6",
     }
 }
@@ -75,17 +75,17 @@ impl StandInValue for DiscoveryKind {
     }
 }
 
-/// A port as a source of backends has it.
+/// A port of a discovery source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiscoveryPort {
-    /// By its number.
+    /// By number.
     Number(u16),
     /// By the name that the source gives it.
     Name(String),
 }
 
 section! {
-    /// The keys of all kinds of sources. Which of them a kind knows is in `DiscoveryKind::keys`.
+    /// The keys of all kinds of sources. `DiscoveryKind::keys` has those that a kind knows.
     [[pool.discovery]]
     #[derive(Debug, Clone, PartialEq)]
     pub struct DiscoverySourceConfig {
@@ -135,7 +135,8 @@ section! {
 }
 
 impl DiscoveryKind {
-    /// The keys that a source of this kind knows besides those of all, in the order in which they are printed.
+    /// Returns the keys that a source of this kind knows besides the common ones, in the order in which they are
+    /// printed.
     pub(in crate::config) fn keys(self) -> &'static [&'static str] {
         match self {
             Self::File => &["type", "path"],
@@ -156,7 +157,7 @@ impl DiscoveryKind {
         }
     }
 
-    /// Whether this lameduck was built with it.
+    /// Whether this lameduck was built with support for it.
     pub fn is_built(self) -> bool {
         match self {
             Self::File => true,
@@ -192,8 +193,8 @@ impl KeyGroup for DiscoverySourceConfig {
 }
 
 impl DiscoveryConfig {
-    /// What tells this source from the pool's others, for people, logs and metrics: `file /etc/lameduck/app.json`,
-    /// `dns app.internal`. Two sources of one pool can't have the same.
+    /// Returns the label by which this source is told from the pool's others, for display, logs and metrics:
+    /// `file /etc/lameduck/app.json`, `dns app.internal`. Two sources of one pool can't have the same label.
     pub fn label(&self) -> String {
         let DiscoverySourceConfig {
             kind,

@@ -29,7 +29,7 @@ section! {
 }
 
 impl HeadersConfig {
-    /// Whether what this address says of others is believed.
+    /// Whether forwarding headers from this address are trusted.
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|trusted| match trusted {
@@ -38,18 +38,18 @@ impl HeadersConfig {
         })
     }
 
-    /// Whether what comes by a unix socket is believed.
+    /// Whether forwarding headers from clients on a unix socket are trusted.
     pub fn trusts_unix(&self) -> bool {
         self.trusted.contains(&TrustedClient::Unix)
     }
 }
 
-/// Clients that are believed what they say of others.
+/// Clients whose forwarding headers are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustedClient {
-    /// Those of a network.
+    /// Clients in a network.
     Network(IpNet),
-    /// Those of unix sockets, whose files say who may connect.
+    /// Clients on unix sockets, whose file permissions control who may connect.
     Unix,
 }
 
@@ -59,7 +59,7 @@ impl From<IpNet> for TrustedClient {
     }
 }
 
-/// How those of unix sockets are written.
+/// How clients on unix sockets are written.
 const UNIX: &str = "unix:";
 
 fn read_trusted(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<TrustedClient> {
@@ -84,7 +84,7 @@ fn print_trusted(trusted: &TrustedClient) -> String {
     }
 }
 
-/// A list of networks.
+/// Returns the form of a list of networks.
 pub(super) fn networks() -> ListForm<CustomForm<IpNet>> {
     let network = custom("network", read_network, print_network).public();
     list("list of networks", "[\"10.0.0.0/8\"]", network)

@@ -50,8 +50,8 @@ section! {
 }
 
 impl HealthConfig {
-    /// Whether a prober asks the same question as with `other`, and takes the same for an answer: how often it asks, and
-    /// what the answers lead to, is not its business.
+    /// Whether a prober makes the same check as with `other`, with the same results: the interval, and the
+    /// consequences of results, don't concern the prober.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         self.check == other.check
             && self.explicit == other.explicit
@@ -61,29 +61,29 @@ impl HealthConfig {
     }
 }
 
-/// How to probe.
+/// A health check.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HealthCheck {
-    /// A TCP connect.
+    /// A TCP connection.
     Tcp,
-    /// `grpc.health.v1.Health/Check`.
+    /// A call of `grpc.health.v1.Health/Check`.
     Grpc {
-        /// Which service is asked about. Empty: the whole server.
+        /// Name of the service. Empty: the whole server.
         service: String,
-        /// The `:authority`. `None`: the backend's address.
+        /// Value of `:authority`. `None`: the backend's address.
         host: Option<String>,
     },
-    /// A request.
+    /// An HTTP request.
     Http {
-        /// The target.
+        /// Request target.
         path: String,
-        /// The `Host` field. `None`: the backend's address.
+        /// Value of `Host`. `None`: the backend's address.
         host: Option<String>,
-        /// The method.
+        /// Request method.
         method: String,
         /// Extra header fields.
         headers: Vec<(String, String)>,
-        /// Statuses that pass, as inclusive ranges. 503 is always draining unless listed.
+        /// Status codes that pass, as inclusive ranges. 503 always means draining unless listed.
         expect: Vec<(u16, u16)>,
     },
 }
@@ -91,11 +91,11 @@ pub enum HealthCheck {
 words! {
     /// The kinds of checks.
     pub(in crate::config) enum CheckKind {
-        /// A request.
+        /// An HTTP request.
         Http = "http",
-        /// A connect.
+        /// A TCP connection.
         Tcp = "tcp",
-        /// A call.
+        /// A gRPC call.
         Grpc = "grpc",
     }
 }
@@ -126,12 +126,12 @@ section! {
 }
 
 impl CheckKind {
-    /// The keys that a check of this kind knows, in the order in which they are printed.
+    /// Returns the keys that a check of this kind knows, in the order in which they are printed.
     pub(in crate::config) fn keys(self) -> &'static [&'static str] {
         match self {
             CheckKind::Tcp => &["type"],
             CheckKind::Grpc => &["type", "service", "host"],
-            // An empty service says what holds anyway.
+            // An empty service is permitted, because it changes nothing.
             CheckKind::Http => &[
                 "type", "path", "host", "method", "headers", "expect", "service",
             ],

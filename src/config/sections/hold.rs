@@ -29,13 +29,13 @@ section! {
 }
 
 words! {
-    /// What to do while nothing is eligible.
+    /// What to do while no backend is eligible.
     pub enum OnEmptyConfig {
-        /// Wait.
+        /// Hold requests.
         Hold = "hold",
-        /// 503 at once.
+        /// Answer 503 at once.
         Fail = "fail",
-        /// Try those that are down, or drained by the app itself.
+        /// Try backends that are down, or drained by the app itself.
         FailOpen = "fail_open",
     }
 }

@@ -51,7 +51,7 @@ section! {
 }
 
 impl ListenerConfig {
-    /// A listener on this address, everything else at its default: HTTP/1 without TLS.
+    /// Creates a listener on this address, with defaults for everything else: HTTP/1 without TLS.
     pub fn on(address: impl Into<ListenAddress>) -> Self {
         ListenerConfig {
             address: address.into(),

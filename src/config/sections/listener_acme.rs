@@ -14,10 +14,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
-/// Names that one certificate may have: more than that no public authority takes.
+/// Most names of one certificate: no public authority accepts more.
 const MOST_NAMES: usize = 100;
 
-/// Directories of authorities that have a word of their own.
+/// Directories of authorities that have a short name.
 const AUTHORITIES: [(&str, &str); 2] = [
     (
         "letsencrypt",
@@ -77,41 +77,41 @@ section! {
 }
 
 words! {
-    /// How the authority sees that names are ours.
+    /// How the authority validates names.
     pub enum AcmeChallenge {
-        /// As the listeners allow.
+        /// According to the listeners.
         Auto = "auto",
-        /// A file on port 80.
+        /// By a file on port 80.
         Http01 = "http-01",
-        /// A certificate on port 443.
+        /// By a certificate on port 443.
         TlsAlpn01 = "tls-alpn-01",
     }
 }
 
-/// A certificate that is ordered and renewed by lameduck itself, with its place on the disk.
+/// A certificate that lameduck itself orders and renews, with its file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ManagedCertificate {
-    /// The names that it is to have, in the file's order.
+    /// The names that it should have, in the order of the configuration.
     pub names: Vec<String>,
-    /// The chain and the key, in one file that is replaced as a whole. It may not be there yet.
+    /// File with the chain and the key, which is replaced as a whole. It may not exist yet.
     pub file: PathBuf,
 }
 
 impl AcmeConfig {
-    /// The URL of the authority's directory.
+    /// Returns the URL of the authority's directory.
     pub fn directory_url(&self) -> &str {
         let known = AUTHORITIES.iter().find(|(word, _)| *word == self.directory);
         known.map_or(&self.directory, |(_, url)| url)
     }
 
-    /// The lists of names, a certificate each.
+    /// Returns the lists of names, one for each certificate.
     pub fn name_lists(&self) -> impl Iterator<Item = &Vec<String>> {
         let own = Some(&self.domains).filter(|names| !names.is_empty());
         own.into_iter()
             .chain(self.certificates.iter().map(|more| &more.domains))
     }
 
-    /// Where all of this authority's account is kept; `None`: no directory is configured.
+    /// Returns the directory of this authority's account; `None`: no directory is configured.
     pub fn account_dir(&self, server_dir: Option<&Path>) -> Option<PathBuf> {
         let dir = match (&self.state_dir, server_dir) {
             (Some(own), _) => own.clone(),
@@ -121,7 +121,7 @@ impl AcmeConfig {
         Some(dir.join(directory_name(self.directory_url())))
     }
 
-    /// The certificates with their files; none where no directory is configured.
+    /// Returns the certificates with their files; none if no directory is configured.
     pub fn managed(&self, server_dir: Option<&Path>) -> Vec<ManagedCertificate> {
         let Some(dir) = self.account_dir(server_dir) else {
             return Vec::new();
@@ -135,7 +135,7 @@ impl AcmeConfig {
         self.name_lists().filter_map(certificate).collect()
     }
 
-    /// What has to be the same for one account.
+    /// Returns the settings that must be equal for the same account.
     fn account(&self) -> impl PartialEq {
         (
             self.email.clone(),
@@ -147,7 +147,7 @@ impl AcmeConfig {
     }
 }
 
-/// A URL as a directory's name.
+/// Converts a URL to the name of a directory.
 fn directory_name(url: &str) -> String {
     let plain = url.split_once("://").map_or(url, |(_, rest)| rest);
     let fits = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
@@ -286,7 +286,7 @@ fn read_eab_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String
     }
 }
 
-/// How the values of all `[listener.acme]` fit together, with the listeners.
+/// Checks all `[listener.acme]` in combination with each other and with the listeners.
 pub(in crate::config) fn validate(config: &Config, f: &mut ConfigFindings) {
     let server_dir = config.server.state_dir.as_deref();
     let mut files: HashMap<PathBuf, (&[String], String)> = HashMap::new();
@@ -405,7 +405,7 @@ fn check_eab(path: &str, acme: &AcmeConfig, f: &mut ConfigFindings) {
     );
 }
 
-/// Whether the authority can find us.
+/// Checks that the authority can reach this host for the challenge.
 fn check_challenge(
     path: &str,
     acme: &AcmeConfig,
@@ -421,7 +421,7 @@ fn check_challenge(
     let mut plain = plain.filter(|listener| listener.tls.is_none()).peekable();
     let has_plain = plain.peek().is_some();
     let port = |address: &ListenAddress| address.tcp().map(|address| address.port());
-    // Behind a unix socket there is a proxy, which has ports of its own.
+    // In front of a unix socket there is a proxy, which has ports of its own.
     let is_80 = plain.any(|listener| port(&listener.address).is_none_or(|port| port == 80));
     let is_443 = port(address).is_none_or(|port| port == 443);
     match acme.challenge {

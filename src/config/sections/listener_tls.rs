@@ -42,7 +42,7 @@ section! {
 }
 
 section! {
-    /// The pair of keys for the first certificate: both or none.
+    /// The key pair of the first certificate: both keys or none.
     [listener.tls]
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct OwnCertificate {
@@ -73,11 +73,11 @@ section! {
 words! {
     /// Whether clients show certificates.
     pub enum ClientAuth {
-        /// They aren't asked.
+        /// Clients aren't asked for one.
         Off = "off",
-        /// They may; one that is shown must be good.
+        /// Clients may show one, which must be valid.
         Optional = "optional",
-        /// No good certificate, no connection.
+        /// Clients without a valid certificate are refused.
         Required = "required",
     }
 }
@@ -92,7 +92,7 @@ words! {
     }
 }
 
-/// The pair of the section itself, then those of `[[listener.tls.certificates]]`.
+/// The key pair of the section itself, followed by those of `[[listener.tls.certificates]]`.
 impl KeyGroup for Vec<CertificateFiles> {
     fn keys() -> &'static [KeySchema] {
         OwnCertificate::section().keys
@@ -108,7 +108,7 @@ impl KeyGroup for Vec<CertificateFiles> {
         let mut certificates = Vec::new();
         match (own.cert, own.key) {
             (Some(cert), Some(key)) => certificates.push(CertificateFiles { cert, key }),
-            // Where nothing else brings certificates, the listener's own check says so.
+            // If there are no other certificates either, the listener's own check reports that.
             (None, None) => {}
             (cert, _) => {
                 let missing = if cert.is_some() { "key" } else { "cert" };
@@ -138,7 +138,7 @@ impl KeyGroup for Vec<CertificateFiles> {
     }
 }
 
-/// A file that must be named, once the key is written.
+/// Returns the form of a file that must be given once the key is written.
 pub(super) fn file() -> CustomForm<PathBuf> {
     custom("path", read_file, |path| {
         print::text(&path.display().to_string())
@@ -156,7 +156,7 @@ fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<PathBuf> 
     })
 }
 
-/// A file that may be left out, but not be named by an empty text.
+/// Returns the form of a file that may be left out, but not be given as an empty text.
 fn maybe_file() -> CustomForm<Option<PathBuf>> {
     custom(
         "path",
@@ -166,7 +166,7 @@ fn maybe_file() -> CustomForm<Option<PathBuf>> {
     .public()
 }
 
-/// A version of TLS; the old ones are refused in words of their own.
+/// Returns the form of a TLS version; old versions are refused with a message of their own.
 fn version() -> CustomForm<TlsVersion> {
     let print = |version: &TlsVersion| TlsVersion::form().print(version);
     custom("\"1.2\" or \"1.3\"", read_version, print).public()

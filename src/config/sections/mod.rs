@@ -1,4 +1,4 @@
-//! The sections of the file, each declared in a file of its own: what `ls` shows is what a configuration can say.
+//! The sections of the file, each declared in a file of its own: `ls` shows what can be configured.
 
 mod access_log;
 mod admin;
@@ -106,7 +106,7 @@ section! {
     }
 }
 
-/// All sections, in the order in which people should write them.
+/// Returns all sections, in the order in which they should be written.
 pub(super) fn all() -> Vec<&'static SectionSchema> {
     vec![
         Config::section(),

@@ -80,7 +80,7 @@ fn read_factor(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<f64> {
     }
 }
 
-/// How its values fit together.
+/// Checks the values in combination.
 pub(in crate::config) fn validate(path: &str, outlier: &OutlierConfig, f: &mut ConfigFindings) {
     let key = |name: &str| format!("{path}.{name}");
     let (window, ejection, longest) = (key("window"), key("ejection"), key("max_ejection"));

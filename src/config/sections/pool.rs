@@ -63,23 +63,23 @@ section! {
 words! {
     /// Balancing algorithms.
     pub enum BalanceConfig {
-        /// Fewest in flight per weight.
+        /// Fewest requests in flight per weight.
         LeastRequests = "least_requests",
         /// Smooth weighted round robin.
         RoundRobin = "round_robin",
         /// Weighted random.
         Random = "random",
-        /// Lowest latency × requests in flight, per weight, of two.
+        /// Of two random backends, the one with the lower latency × requests in flight, per weight.
         PeakEwma = "peak_ewma",
-        /// The same for the same key, by the backends' names.
+        /// The same backend for the same key, by the backends' names.
         Hash = "hash",
-        /// The same for the same key, as nginx's `hash … consistent` has it.
+        /// The same backend for the same key, as with nginx's `hash … consistent`.
         KetamaNginx = "ketama_nginx",
     }
 }
 
 impl PoolConfig {
-    /// A pool without backends, every policy at its default.
+    /// Creates a pool without backends, with defaults for all policies.
     pub fn named(name: impl Into<String>) -> Self {
         PoolConfig {
             name: name.into(),
@@ -135,7 +135,7 @@ impl PartialEq for BackendConfig {
     }
 }
 
-/// The name of a pool or backend.
+/// Returns the form of the name of a pool or backend.
 pub(super) fn name() -> CustomForm<String> {
     custom(
         "text",

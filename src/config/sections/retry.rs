@@ -20,7 +20,7 @@ section! {
     }
 }
 
-/// A share, from 0 to 1.
+/// Reads a share, from 0 to 1.
 pub(super) fn read_share(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<f64> {
     let key = key.name;
     let remedy = format!("write a share from 0 to 1, without quotes: `{key} = 0.2` is 20 %");

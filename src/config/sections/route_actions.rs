@@ -1,4 +1,4 @@
-//! `[route.redirect]` and `[route.respond]`: answers of a route that no backend is asked for.
+//! `[route.redirect]` and `[route.respond]`: responses of a route without a backend.
 
 use crate::config::declare::{section, words};
 use crate::config::forms::{ConfigValue, EmptyIsNone, ZeroIsNone, custom, integer};
@@ -46,7 +46,7 @@ section! {
 }
 
 words! {
-    /// Schemes that a redirect can lead to.
+    /// Schemes of redirects.
     pub enum RedirectScheme {
         /// Without TLS.
         Http = "http",

@@ -1,4 +1,4 @@
-//! What a route asks of its clients before anything is done, and what it has instead of its pool's settings:
+//! Requirements of a route on its clients that are checked first, and settings that override those of its pool:
 //! `[route.rate]`, `[route.auth]`, `[route.retry]` and `[route.hold]`.
 
 use super::hold::OnEmptyConfig;

@@ -109,18 +109,18 @@ section! {
     }
 }
 
-/// The slowest rate where none is configured, in bytes a second. It is for those who are there to be slow: whoever has
-/// moved a few KiB is far from it, and `body_timeout` is what they have before it counts.
+/// Slowest rate if none is configured, in bytes per second. It is meant for clients that are slow on purpose: clients
+/// that have transferred a few KiB are far from it, and it counts only after `body_timeout`.
 pub const DEFAULT_RATE: u64 = 128;
 
 impl ServerConfig {
-    /// How long the lame duck of a shutdown lasts at most.
+    /// Returns the longest lame duck of a shutdown.
     pub fn longest_lame_duck(&self) -> Duration {
         self.lame_duck.unwrap_or(self.lame_duck_max)
     }
 
-    /// The slowest rate of a request's body, and what is left to the client before it counts. Without a length, a body may
-    /// be a stream of events, and only a configured rate counts.
+    /// Returns the slowest rate of a request's body, and the time that the client has before it counts. A body
+    /// without a length may be a stream of events, so only a configured rate counts.
     pub fn body_pace(&self, has_length: bool) -> (u64, Duration) {
         match self.min_body_rate {
             None if !has_length => (0, Duration::ZERO),
@@ -128,7 +128,7 @@ impl ServerConfig {
         }
     }
 
-    /// The same for the taking of a response.
+    /// Returns the same for the client's reading of a response.
     pub fn response_pace(&self) -> (u64, Duration) {
         self.pace(self.min_response_rate)
     }

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
 
-/// Bytes that a key has at least: less can be guessed.
+/// Shortest key, in bytes: a shorter one can be guessed.
 pub const SHORTEST_KEY: usize = 16;
-/// Keys at most.
+/// Most keys.
 pub const MOST_KEYS: usize = 16;
 
 section! {
@@ -55,11 +55,11 @@ section! {
 }
 
 words! {
-    /// What becomes of sessions at a drain.
+    /// What happens to sessions at a drain.
     pub enum OnDrain {
-        /// They go to another backend at once.
+        /// They move to another backend at once.
         Move = "move",
-        /// They go on there while the drain lasts.
+        /// They continue there while the drain lasts.
         Finish = "finish",
     }
 }
@@ -67,19 +67,19 @@ words! {
 words! {
     /// `SameSite` of a cookie.
     pub enum SameSite {
-        /// With requests that come from this site, and with links to it.
+        /// The cookie is sent with requests from the same site, and when a link to it is followed.
         Lax = "lax",
-        /// With requests that come from this site.
+        /// The cookie is sent only with requests from the same site.
         Strict = "strict",
-        /// With all; browsers want `Secure` with it.
+        /// The cookie is sent with all requests; browsers require `Secure` with it.
         None = "none",
-        /// Nothing is said.
+        /// The attribute is left out.
         Off = "off",
     }
 }
 
 impl StickyConfig {
-    /// The keys that are configured, in their order.
+    /// Returns the configured keys, in order.
     pub fn configured_keys(&self) -> &[String] {
         match self.keys.is_empty() {
             true => &self.file_keys,
@@ -163,7 +163,7 @@ fn read_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     }
 }
 
-/// What does not fit together in `[pool.sticky]` of the pool at this path.
+/// Checks `[pool.sticky]` of the pool at this path in combination.
 pub(in crate::config) fn validate(pool: &str, sticky: &StickyConfig, f: &mut ConfigFindings) {
     let at = |key: &str| format!("{pool}.sticky.{key}");
     let (keys, file) = (at("keys"), at("keys_file"));
@@ -188,7 +188,7 @@ pub(in crate::config) fn validate(pool: &str, sticky: &StickyConfig, f: &mut Con
     }
     let (cookie, header) = (at("cookie"), at("header"));
     if sticky.header.is_some() && sticky.names_cookie && f.sound(&[&cookie, &header]) {
-        // `check --print` writes the default down.
+        // `check --print` writes the default, too.
         if sticky.cookie != StickyConfig::default().cookie {
             let also = f.place(&cookie);
             f.error(

@@ -33,7 +33,7 @@ section! {
 }
 
 words! {
-    /// Supervisors that can be watched.
+    /// Supervisors that can be followed.
     pub enum SupervisorKind {
         /// Over D-Bus.
         Systemd = "systemd",
@@ -53,8 +53,8 @@ words! {
 }
 
 impl SupervisorConfig {
-    /// The supervisor's name for the process of the backend of this name; `None`: the pattern asks for a number, and the
-    /// name has none at its end.
+    /// Returns the supervisor's name for the process of the backend with this name; `None`: the pattern contains a
+    /// number, and the name has none at its end.
     pub fn process_of(&self, backend: &str) -> Option<String> {
         let usual = match self.kind {
             SupervisorKind::Systemd => "{name}.service",
@@ -117,7 +117,7 @@ fn read_place(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> 
         true => Ok(place.to_owned()),
         false => Err(wrong(
             key.name,
-            // There may be a password in it.
+            // It may contain a password.
             "…",
             "it is neither a path nor a URL",
             "write a path (\"/etc/service\"), a socket (\"unix:/run/supervisor.sock\") or a URL \
@@ -126,7 +126,7 @@ fn read_place(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> 
     }
 }
 
-/// What does not fit together in `[pool.supervisor]` of the pool at this path.
+/// Checks `[pool.supervisor]` of the pool at this path in combination.
 pub(in crate::config) fn validate(
     pool: &str,
     supervisor: &SupervisorConfig,
@@ -204,7 +204,7 @@ impl StandInValue for SupervisorKind {
 }
 
 impl SupervisorKind {
-    /// The feature that this binary lacks for it.
+    /// Returns the feature that this binary lacks for it, if any.
     fn missing_feature(self) -> Option<&'static str> {
         match self {
             Self::Systemd if !cfg!(feature = "systemd") => Some("systemd"),
@@ -213,7 +213,7 @@ impl SupervisorKind {
         }
     }
 
-    /// How its addresses begin.
+    /// Returns the prefixes of its addresses.
     fn places(self) -> &'static [&'static str] {
         match self {
             Self::S6 | Self::Runit | Self::Pm2 => &["/"],

@@ -45,18 +45,18 @@ section! {
 }
 
 words! {
-    /// Whose trace context is taken.
+    /// Callers whose trace context is accepted.
     pub enum TraceTrust {
-        /// Everybody's.
+        /// All callers.
         All = "all",
-        /// That of clients whose `X-Forwarded-…` are believed.
+        /// Clients whose `X-Forwarded-…` are trusted.
         Trusted = "trusted",
-        /// Nobody's.
+        /// None.
         Nobody = "none",
     }
 }
 
-/// The URL that a collector takes traces at.
+/// URL at which a collector accepts traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectorEndpoint {
     url: String,
@@ -65,18 +65,18 @@ pub struct CollectorEndpoint {
 }
 
 impl CollectorEndpoint {
-    /// As text, with its path.
+    /// Returns the URL as text, with its path.
     pub fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// Whether it is asked over TLS.
+    /// Whether it is reached over TLS.
     pub fn is_https(&self) -> bool {
         self.is_https
     }
 }
 
-/// Where collectors take OTLP over gRPC.
+/// Port at which collectors accept OTLP over gRPC.
 const GRPC_PORT: u16 = 4317;
 
 fn read_endpoint(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<CollectorEndpoint> {
@@ -143,7 +143,7 @@ fn read_name(key: &KeyContext<'_>, value: &DeValue<'_>) -> ValueResult<String> {
     Err(wrong(key.name, quoted(given), why, remedy))
 }
 
-/// What one key alone doesn't show.
+/// Checks values in combination.
 pub(in crate::config) fn validate(tracing: &TracingConfig, f: &mut ConfigFindings) {
     let endpoint = &tracing.endpoint;
     if f.sound(&["tracing.endpoint"]) && endpoint.port == GRPC_PORT {

@@ -37,15 +37,15 @@ section! {
 }
 
 words! {
-    /// The PROXY protocol towards backends, by its version.
+    /// The PROXY protocol towards backends, by version.
     #[derive(Default)]
     pub enum ProxyProtocol {
-        /// None.
+        /// Not used.
         #[default]
         Off = "off",
-        /// The line of text.
+        /// Text header.
         V1 = "v1",
-        /// The binary header.
+        /// Binary header.
         V2 = "v2",
     }
 }

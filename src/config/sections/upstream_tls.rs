@@ -33,7 +33,7 @@ section! {
 }
 
 impl UpstreamTls {
-    /// What it is where nothing is written: the system's authorities, and nothing shown of ourselves.
+    /// Returns the settings when nothing is written: the system's authorities, and no certificate of our own.
     pub fn unwritten_settings() -> Self {
         Self {
             ca: None,
@@ -45,7 +45,7 @@ impl UpstreamTls {
         }
     }
 
-    /// Whether the other one is written in the same way, whatever its files hold.
+    /// Whether `other` has the same settings, whatever the contents of the files.
     pub fn is_written_like(&self, other: &Self) -> bool {
         let written = |tls: &Self| Self {
             client: None,
@@ -54,7 +54,7 @@ impl UpstreamTls {
         written(self) == written(other)
     }
 
-    /// The files that it names.
+    /// Returns the files that it names.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.ca, &self.cert, &self.key].into_iter().flatten()
     }

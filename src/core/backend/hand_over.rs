@@ -1,22 +1,22 @@
-//! A drain under which sessions are finished: when it begins, and when it is over.
+//! Drains under which sessions are finished: when the hand-over begins, and when it is over.
 
 use super::{BackendHealth, BackendPolicy, BackendState, DrainActor, StepEffects};
 use crate::core::Time;
 use crate::core::sticky::hand_over::{HandOver, HandOverFacts};
 
 impl BackendState {
-    /// The hand-over that a drain begins with, if the policy wants one. What speaks against it, the look at the end of the
-    /// same step finds.
+    /// Returns the hand-over with which a drain begins, if the policy asks for one. Reasons against it are checked at
+    /// the end of the same step.
     pub(super) fn begin_hand_over(&self, policy: &BackendPolicy, now: Time) -> Option<HandOver> {
         (policy.finishes_sessions).then(|| HandOver::new(self.incarnation, now))
     }
 
-    /// Whether those who have a session still go there, though it is closed.
+    /// Whether clients with a session may still use the backend, although it is closed.
     pub fn hands_over(&self) -> bool {
         (self.closing.as_ref()).is_some_and(|closing| closing.hands_over())
     }
 
-    /// Ends the hand-over where nothing is left of it.
+    /// Ends the hand-over if there is no more reason for it.
     pub(super) fn look_at_sessions(&mut self, turn: &mut StepEffects<'_>) {
         let facts = self.hand_over_facts(turn.policy, turn.context.sessions);
         if let Some(closing) = &mut self.closing
@@ -26,13 +26,14 @@ impl BackendState {
         }
     }
 
-    /// When sessions are to be looked at again.
+    /// Returns when sessions have to be checked again.
     pub(super) fn next_session_look(&self, policy: &BackendPolicy) -> Option<Time> {
         let closing = self.closing.as_ref()?;
         closing.next_look(&self.hand_over_facts(policy, 0))
     }
 
-    /// A process that says itself that it stops, that fails its probes, or that has ended, takes nobody's requests.
+    /// Collects the facts for the hand-over. A process that reports that it stops, fails its probes or has ended
+    /// takes no requests.
     fn hand_over_facts(&self, policy: &BackendPolicy, sessions: u32) -> HandOverFacts {
         HandOverFacts {
             sessions,

@@ -1,11 +1,11 @@
-//! Another process, by the word of whoever drained the one before it.
+//! Reports of another process by the actor that drained the one before it.
 
 use super::turn::StepEffects;
 use super::{BackendState, DrainActor, HealthJudge};
 
 impl BackendState {
-    /// Ends a drain because another process runs. Where probes have not told the two apart yet, it is a new incarnation
-    /// from here on; where they have, they know it better than the word does.
+    /// Ends a drain because another process runs. If probes have not seen the new process yet, it is a new
+    /// incarnation from here on; if they have, the incarnation is already counted.
     pub(super) fn runs_again(&mut self, actor: DrainActor, id: &str, turn: &mut StepEffects<'_>) {
         let Some(asked_for) = self.drains.asked_for(actor, id) else {
             return;

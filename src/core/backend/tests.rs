@@ -9,8 +9,8 @@ mod successors;
 
 use super::*;
 
-/// A backend with its surroundings. Time moves 10 ms with each event, so that a probe begins after whatever
-/// came before it.
+/// A backend with its surroundings. Time advances by 10 ms with each event, so that a probe begins after the event
+/// before it.
 struct Rig {
     backend: BackendState,
     policy: BackendPolicy,
@@ -33,7 +33,7 @@ impl Rig {
         }
     }
 
-    /// One that has passed its probes.
+    /// Returns a backend that has passed its probes.
     fn ready() -> Self {
         let mut rig = Self::new();
         rig.passes(2);

@@ -1,9 +1,9 @@
-//! What one step of a backend works with.
+//! Working state of one step of a backend.
 
 use super::{BackendEffect, BackendPolicy, EventContext};
 use crate::core::Time;
 
-/// What one step collects.
+/// Context and effects of one step.
 pub(super) struct StepEffects<'a> {
     pub(super) context: &'a EventContext,
     pub(super) policy: &'a BackendPolicy,
@@ -13,7 +13,7 @@ pub(super) struct StepEffects<'a> {
     pub(super) shut: bool,
     pub(super) bumped: bool,
     pub(super) probe: bool,
-    /// Somebody asked for what follows, so that nobody has to be alarmed.
+    /// Whether the effects were asked for, so that no alert is needed.
     pub(super) planned: bool,
     pub(super) alert: bool,
 }

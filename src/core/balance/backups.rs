@@ -1,29 +1,29 @@
-//! Zones and backups: who gets requests while somebody else can, and who stands by.
+//! Zones and backups: which backends get requests, and which stand by.
 
-/// When a backend's turn comes.
+/// Rank of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackendRank {
-    /// First.
+    /// In the proxy's zone: gets requests first.
     Local,
-    /// When none of the first can take a request: it is in another zone than the proxy.
+    /// In another zone than the proxy: gets requests that no local backend can take.
     OtherZone,
-    /// When none of all these is ready.
+    /// Gets requests while no other backend is ready.
     Backup,
 }
 
-/// The eligible backends of a pool, by what they are for now.
+/// The eligible backends of a pool, grouped by their present role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendTiers<T> {
-    /// These get requests: of those that are ready, the ones of the first rank that there is.
+    /// Backends that get requests: the ready ones of the best rank.
     pub serving: Vec<T>,
-    /// Those of other zones, which get what the ones above have no room for. Empty where they serve themselves.
+    /// Backends of other zones, for requests that the serving ones have no room for. Empty if they serve themselves.
     pub other_zones: Vec<T>,
-    /// Backups, which get none as long as one of the others is there. Empty where they serve themselves.
+    /// Backups, which get no requests as long as another backend is ready. Empty if they serve themselves.
     pub standing_by: Vec<T>,
 }
 
 impl<T> BackendTiers<T> {
-    /// Each eligible backend, and its rank. The order stays.
+    /// Groups eligible backends by rank. Their order stays.
     pub fn new(eligible: impl IntoIterator<Item = (T, BackendRank)>) -> Self {
         let (mut serving, mut other_zones, mut standing_by) = (Vec::new(), Vec::new(), Vec::new());
         for (backend, rank) in eligible {
@@ -57,7 +57,7 @@ mod tests {
         BackendRank::Backup,
     ];
 
-    /// All pools of up to five backends: each of some rank, and ready or not.
+    /// Tries all pools of up to five backends, each of any rank, and ready or not.
     #[test]
     fn backend_serves_if_and_only_if_no_other_of_a_better_rank_is_ready() {
         for count in 0..=5_u32 {
@@ -76,7 +76,7 @@ mod tests {
                     };
                     let first = |index: &&u32| best == Some(rank(**index));
                     let serving: Vec<u32> = ready.iter().filter(first).copied().collect();
-                    // Nobody is lost, the order stays, and a pool with anything ready serves.
+                    // No backend is lost, the order stays, and a pool with a ready backend serves.
                     assert_eq!(tiers.serving, serving);
                     assert_eq!(tiers.other_zones, of(BackendRank::OtherZone));
                     assert_eq!(tiers.standing_by, of(BackendRank::Backup));

@@ -1,21 +1,24 @@
-//! By hash: requests of one key meet the same candidate, as long as it is there.
+//! Balancing by hash: requests with the same key go to the same candidate, as long as it is there.
 //!
-//! Each name has `POINTS` places on a circle. A key looks at `PROBES` of them, in a scatter of its own, and takes the
-//! name that follows one of these most closely, its distance divided by the name's weight (multi-probe consistent
-//! hashing: Appleton and O'Reilly; by weight as in weighted rendezvous hashing). What follows from that:
+//! Each name has `POINTS` points on a circle. For a key, `PROBES` pseudo-random spots on the circle are examined, and
+//! the key goes to the name whose point follows one of these spots most closely, with distances divided by the name's
+//! weight (multi-probe consistent hashing: Appleton and O'Reilly; weights as in weighted rendezvous hashing).
+//! Consequences:
 //!
-//! - The choice depends on names and weights alone: not on addresses, on the order in which they came, or on the process.
+//! - The choice depends only on names and weights: not on addresses, on the order of names, or on the process.
 //!   Several proxies agree.
-//! - A name that goes loses its keys to all others, and no other key moves; one that comes takes keys, and moves no other.
-//!   The same holds for a weight that grows or shrinks.
-//! - A name's share is that of its weight, within some 4 %. A ring that has only points needs 60 times as many for that.
+//! - The keys of a removed name go to all others, and no other key moves; an added name takes keys, and moves no
+//!   others.
+//!   The same holds if a weight grows or shrinks.
+//! - A name's share corresponds to its weight, within some 4 %. A ring with a single probe would need 60 times as
+//!   many points for that.
 //!
-//! A name that is not ready, that a retry excludes or that is full is passed over, exactly as if it were not there. So the
-//! points of all names are kept from one snapshot to the next, in [`RingPoints`], and a change of who is ready costs one
-//! number for each name.
+//! A name that is not ready, excluded by a retry or full is skipped, exactly as if it were not there. So the points
+//! of all names are kept from one snapshot to the next, in [`RingPoints`], and a change of readiness costs one number
+//! for each name.
 //!
-//! Load is bounded (consistent hashing with bounded loads: Mirrokni, Thorup and Zadimoghaddam): a candidate that has more
-//! than its part of what is in flight, times the bound, is passed over, too.
+//! Load is bounded (consistent hashing with bounded loads: Mirrokni, Thorup and Zadimoghaddam): a candidate whose
+//! requests in flight exceed its share, times the bound, is skipped, too.
 
 mod points;
 
@@ -25,31 +28,31 @@ use super::{BalanceCandidate, PickInput, below, remix};
 use points::{RingLayer, ScaledRing, spread};
 pub use points::{RingMember, RingPoints};
 
-/// Places of each name. More of them, or more probes, make shares more even: their standard deviation is about the root of
-/// `1 / (2 * POINTS * PROBES)`, which is 0.8 %. The worst of 10,000 is five times that off.
+/// Points of each name. More points, or more probes, make shares more even: their standard deviation is about the
+/// square root of `1 / (2 * POINTS * PROBES)`, which is 0.8 %. The worst of 10,000 names is five times that off.
 const POINTS: u64 = 256;
 
-/// Places that a key looks at. One costs two cache misses at worst, which don't wait for each other.
+/// Spots that are examined for a key. Each costs at most two cache misses, which don't wait for each other.
 const PROBES: usize = 32;
 
-/// Up to this many candidates, the load of all is summed up; above that, the load of so many is taken for all.
+/// Most candidates whose load is added up; above that, the total is estimated from a sample of this size.
 const SUMMED: usize = 64;
 
-/// The names of one pool, ready for picks among those of one snapshot.
+/// The names of one pool, ready for picks among the candidates of one snapshot.
 #[derive(Debug, Clone)]
 pub struct HashRing {
     rings: Arc<[ScaledRing]>,
-    /// By the number of a name: the index of its candidate, or [`ABSENT`].
+    /// For each number of a name: the index of its candidate, or [`ABSENT`].
     places: Box<[u32]>,
-    /// How much more than its part a candidate may have in flight, in percent; 0: no bound.
+    /// Most requests in flight of a candidate, in percent of its share; 0: no bound.
     load: u32,
 }
 
-/// No candidate.
+/// Marks a name without a candidate.
 const ABSENT: u32 = u32::MAX;
 
 impl HashRing {
-    /// The candidate for the key; of those that are left, where that is excluded or has too much to do.
+    /// Returns the candidate for the key; if that one is excluded or overloaded, the best of the others.
     pub(super) fn pick<C: BalanceCandidate>(
         &self,
         candidates: &[C],
@@ -59,7 +62,7 @@ impl HashRing {
         let usable = |index: usize| {
             index < candidates.len() && candidates[index].weight() > 0 && !excluded.contains(&index)
         };
-        // As good as always it is this one.
+        // This is almost always the result.
         let first = self.find(input.key, |_| true)?;
         let first = match usable(first) {
             true => first,
@@ -73,13 +76,13 @@ impl HashRing {
             return Some(first);
         }
         let free = |index: usize| usable(index) && bound.has_room(&candidates[index]);
-        // If the load was estimated, it may be that no candidate has room.
+        // If the load was estimated, possibly no candidate has room.
         self.find(input.key, free).or(Some(first))
     }
 
-    /// The candidate whose name follows one of the key's probes most closely, of those that are `usable`.
+    /// Returns the `usable` candidate whose name follows one of the key's spots most closely.
     fn find(&self, key: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        // Hashed once, whatever number of rings and layers there is.
+        // Hashed once, whatever the number of rings and layers.
         let mut spots = [0; PROBES];
         for (nth, spot) in spots.iter_mut().enumerate() {
             *spot = spread(key, nth as u64);
@@ -99,8 +102,8 @@ impl HashRing {
         best
     }
 
-    /// The first usable candidate from a spot on, if it is nearer than `limit`. As good as always, the first point already
-    /// says that it isn't.
+    /// Returns the first usable candidate from a spot on, if it is nearer than `limit`. The first point almost always
+    /// shows that it isn't.
     #[inline(always)]
     fn follow(
         &self,
@@ -124,11 +127,11 @@ impl HashRing {
     }
 }
 
-/// How much a candidate may have in flight, with this request.
+/// The limit on a candidate's requests in flight, including this one.
 struct LoadBound {
-    /// In flight on all, this request included, times the bound in percent.
+    /// Requests in flight on all candidates, including this one, times the bound in percent.
     allowed: u64,
-    /// Weights of all.
+    /// Sum of the weights.
     weights: u64,
 }
 
@@ -155,7 +158,7 @@ impl LoadBound {
         }
     }
 
-    /// Whether it has room for one more. Rounded up, so that at any load some candidate has room.
+    /// Whether the candidate has room for one more request. Rounded up, so that at any load some candidate has room.
     fn has_room<C: BalanceCandidate>(&self, candidate: &C) -> bool {
         let most = (u128::from(self.allowed) * u128::from(candidate.weight()))
             .div_ceil(u128::from(self.weights));

@@ -1,14 +1,15 @@
 //! The mapping of nginx's `hash KEY consistent`, point by point, for moving from nginx without remapping keys.
 //!
-//! nginx gives each server 160 points for each unit of weight: CRC-32 (as in zip) of `HOST`, a zero byte, `PORT`, and the
-//! point before it as four bytes, the least significant first; 0 before the first. Host and port are those of the
-//! configuration, as they are written there: a name is not resolved for it. Of a unix socket, the host is its path and
-//! there is no port. A key's point is the first that is not below its own CRC-32, and behind the last comes the first.
+//! nginx gives each server 160 points for each unit of weight: CRC-32 (as in zip) of `HOST`, a zero byte, `PORT`, and
+//! the previous point as four bytes in little-endian order, or 0 for the first point. Host and port are taken as
+//! written in the configuration; a host name is not resolved for this. For a unix socket, the host is its path and
+//! there is no port. A key goes to the first point that is not below its own CRC-32; after the last point comes the
+//! first.
 //!
-//! All weights together are at most 13,107 here (2^21 points); greater ones are scaled down.
+//! Here, the sum of weights is at most 13,107 (2^21 points); larger weights are scaled down.
 //!
-//! A server that takes no requests is passed over, point after point, as nginx does it. (nginx gives up after 20 points,
-//! and takes the next in turn; here the circle is followed to its end.)
+//! A server that takes no requests is skipped, point after point, as in nginx. (nginx gives up after 20 points and
+//! uses round robin; here the search continues around the whole circle.)
 
 use std::sync::Arc;
 
@@ -17,16 +18,16 @@ use super::{BalanceCandidate, PickInput};
 /// Points for each unit of weight.
 const POINTS: u32 = 160;
 
-/// Points of all servers together, at most, which take 16 MiB. Weights that ask for more are scaled down, and with them
-/// nginx's mapping is lost.
+/// Most points of all servers together, which take 16 MiB. Weights that need more are scaled down, which loses
+/// nginx's mapping.
 const MOST_POINTS: u64 = 1 << 21;
 
-/// A server as nginx's configuration has it.
+/// A server as in nginx's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KetamaServer {
     /// `host:port`, or `unix:/path`.
     pub address: Box<str>,
-    /// 0: none of the points.
+    /// Weight. 0: no points.
     pub weight: u32,
 }
 
@@ -40,7 +41,7 @@ pub struct KetamaPoints {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct KetamaPoint {
     hash: u32,
-    /// The server's place in the list.
+    /// Index of the server in the list.
     server: u32,
 }
 
@@ -48,15 +49,15 @@ struct KetamaPoint {
 #[derive(Debug, Clone)]
 pub struct KetamaRing {
     points: Arc<[KetamaPoint]>,
-    /// By a server's place in the list: the index of its candidate, or [`ABSENT`].
+    /// For each server's index in the list: the index of its candidate, or [`ABSENT`].
     places: Box<[u32]>,
 }
 
-/// No candidate.
+/// Marks a server without a candidate.
 const ABSENT: u32 = u32::MAX;
 
 impl KetamaPoints {
-    /// A ring of these servers for picks among those that have a place: the index of their candidate.
+    /// Returns a ring of these servers. `places`: for each server the index of its candidate, if it may be picked.
     pub fn prepare(&mut self, servers: &[KetamaServer], places: &[Option<u32>]) -> KetamaRing {
         if self.servers != servers {
             self.points = points(servers).into();
@@ -71,7 +72,7 @@ impl KetamaPoints {
 }
 
 impl KetamaRing {
-    /// The candidate of the first point from the key on whose server is left. The key is a [`hash`].
+    /// Returns the candidate of the first point from the key on whose server may be picked. The key is a [`hash`].
     pub(super) fn pick<C: BalanceCandidate>(
         &self,
         candidates: &[C],
@@ -93,12 +94,12 @@ impl KetamaRing {
     }
 }
 
-/// What nginx makes of a key.
+/// Returns nginx's hash of a key.
 pub fn hash(key: &[u8]) -> u32 {
     !crc32(!0, key)
 }
 
-/// All points, in the order of their hashes; of two at one place, the first counts.
+/// Returns all points in the order of their hashes; of two with the same hash, the first counts.
 fn points(servers: &[KetamaServer]) -> Vec<KetamaPoint> {
     let mut all = Vec::new();
     let weights: u64 = servers.iter().map(|one| u64::from(one.weight)).sum();
@@ -124,7 +125,7 @@ fn points(servers: &[KetamaServer]) -> Vec<KetamaPoint> {
     all
 }
 
-/// Host and port, as nginx tells them apart: digits behind the last colon are a port.
+/// Splits host and port as nginx does: digits after the last colon are a port.
 fn split_address(address: &str) -> (&[u8], &[u8]) {
     let is_socket = address
         .get(..5)
@@ -140,7 +141,7 @@ fn split_address(address: &str) -> (&[u8], &[u8]) {
     }
 }
 
-/// CRC-32 of zip, gzip and Ethernet, without the inversions at its ends.
+/// CRC-32 of zip, gzip and Ethernet, without the inversions at both ends.
 fn crc32(crc: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(crc, |crc, byte| {
         TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8)

@@ -4,26 +4,28 @@ use std::time::Duration;
 
 use crate::core::Time;
 
-/// How fast a figure is forgotten: after so long, what was seen counts for 37 %.
+/// Time constant of the decay: after this time, an observation counts for 37 %.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// A failure counts as so many times what is expected of the backend, and as so much at least: failing at once must not
-/// look like being fast.
+/// A failure counts as this many times the expected latency, and at least as [`FAILURE_FLOOR`]: failing at once must
+/// not look fast.
 const FAILURE_FACTOR: u32 = 10;
 const FAILURE_FLOOR: Duration = Duration::from_millis(100);
 
-/// No figure is worse.
+/// Largest latency that is recorded.
 const WORST: Duration = Duration::from_secs(60);
 
-/// A unit of the average, in nanoseconds: 32 bits of them are more than [`WORST`].
+/// Unit of the average, in nanoseconds: 32 bits of it exceed [`WORST`].
 const UNIT: u64 = 125;
 
-/// A moving average and when it was last changed, in one number, so that it fits into an atomic. 0: none yet.
+/// A moving average and the time of its last change in one number, so that it fits into an atomic. 0: no observation
+/// yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LatencyFigure(pub u64);
 
 impl LatencyFigure {
-    /// With another latency, seen at `now`: a higher one counts at once, a lower one by and by.
+    /// Returns the average with another latency, observed at `now`: a higher one counts at once, a lower one
+    /// gradually.
     pub fn with(self, seen: Duration, now: Time) -> Self {
         let seen = seen.min(WORST).as_secs_f64();
         let average = match self.parts(now) {
@@ -35,21 +37,21 @@ impl LatencyFigure {
         Self(units << 32 | u64::from(now.as_millis() as u32))
     }
 
-    /// With a failure after `took`.
+    /// Returns the average with a failure after `took`.
     pub fn with_failure(self, took: Duration, now: Time) -> Self {
         let expected = self.expected(now).unwrap_or_default();
         let slow = expected.saturating_mul(FAILURE_FACTOR).max(FAILURE_FLOOR);
         self.with(took.max(slow), now)
     }
 
-    /// What is to be expected now; `None`: nothing is known. It shrinks while nothing is seen, so that a backend that was
-    /// slow is tried again.
+    /// Returns the expected latency now; `None`: nothing is known. It decreases while there are no observations, so
+    /// that a backend that was slow is tried again.
     pub fn expected(self, now: Time) -> Option<Duration> {
         let (average, kept) = self.parts(now)?;
         Some(Duration::from_secs_f64(average * kept))
     }
 
-    /// The average in seconds, and how much of it counts at `now`.
+    /// Returns the average in seconds, and the fraction of it that counts at `now`.
     fn parts(self, now: Time) -> Option<(f64, f64)> {
         let units = self.0 >> 32;
         if units == 0 {
@@ -57,7 +59,7 @@ impl LatencyFigure {
         }
         // Modulo 2^32 milliseconds, which are 49 days.
         let age = (now.as_millis() as u32).wrapping_sub(self.0 as u32);
-        // Of two that write at once, the later one may have read the clock first.
+        // If two threads write at the same time, the later one may have read the clock first.
         let age = if age > u32::MAX / 2 { 0 } else { age };
         let kept = (-f64::from(age) / DECAY.as_millis() as f64).exp();
         Some(((units * UNIT) as f64 / 1e9, kept))
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn figure_that_nobody_renews_is_forgotten() {
+    fn latency_without_new_observations_is_forgotten() {
         let figure = LatencyFigure::default().with(400 * MS, at(0));
         assert!(about(figure, at(10_000), Duration::from_micros(147_152)));
         assert!(figure.expected(at(300_000)).unwrap() < MS);

@@ -1,16 +1,16 @@
 //! Fewest requests in flight per weight.
 //!
-//! Few candidates are all looked at: exact, and with so few it costs no more than a good random choice. Above
-//! that, two random choices: nearly as good, at a cost that doesn't grow (Mitzenmacher, "The power of two
+//! With few candidates, all are compared: exact, and no more expensive than a good random choice. With more, the
+//! better of two random candidates is taken: nearly as good, at a constant cost (Mitzenmacher, "The power of two
 //! choices in randomized load balancing").
 
 use super::{BalanceCandidate, around, below, remix};
 
-/// Up to this many are all looked at. 16 loads of an atomic are one or two cache misses each at worst.
+/// Most candidates of which all are compared. 16 loads of an atomic cost at most one or two cache misses each.
 const EXACT: usize = 16;
 
-/// Draws for each of the two choices before all are looked at after all: only excluded candidates and those
-/// of weight 0 cost a draw.
+/// Draws for each of the two candidates before all are compared after all: only excluded candidates and those of
+/// weight 0 cost further draws.
 const DRAWS: usize = 4;
 
 pub(super) fn pick<C: BalanceCandidate>(
@@ -24,7 +24,7 @@ pub(super) fn pick<C: BalanceCandidate>(
         return Some(index);
     }
     let mut best: Option<(usize, u32, u32)> = None;
-    // From a random place on, so that ties spread.
+    // From a random index on, so that ties are spread.
     for index in around(candidates.len(), below(random, candidates.len())) {
         let Some((load, weight)) = weigh(candidates, index, excluded) else {
             continue;
@@ -74,7 +74,7 @@ fn weigh<C: BalanceCandidate>(
     (weight > 0 && !excluded.contains(&index)).then(|| (candidate.in_flight(), weight))
 }
 
-/// Compares loads per weight as if the request were already there: an idle pool heeds weights too.
+/// Compares loads per weight as if the request were already there, so that weights count in an idle pool, too.
 fn lighter(load: u32, weight: u32, than_load: u32, than_weight: u32) -> bool {
     let left = (u64::from(load) + 1) * u64::from(than_weight);
     let right = (u64::from(than_load) + 1) * u64::from(weight);

@@ -1,11 +1,11 @@
-//! Which of the eligible backends takes the next request: one file per algorithm.
+//! Load balancing: which of the eligible backends takes the next request. One file per algorithm.
 //!
-//! A [`Balancer`] is built once per snapshot. [`Balancer::pick`] allocates nothing and takes no lock; what
-//! changes from pick to pick (a cursor, a random number) is the caller's.
+//! A [`Balancer`] is built once per snapshot. [`Balancer::pick`] allocates nothing and takes no lock; the caller owns
+//! the state that changes from pick to pick (a cursor, a random number).
 //!
-//! The caller is `enter` in `src/proxy/upstream/pick.rs`. It decides what retries, slow start, suspicion and
-//! `max_in_flight` rule out, and says so in `excluded`, pick after pick. Of the request, only the hash of its key comes
-//! here ([`PickInput`]).
+//! The caller is `enter` in `src/proxy/upstream/pick.rs`. It decides which candidates are ruled out by retries, slow
+//! start, suspicion and `max_in_flight`, and passes them in `excluded` with each pick. Of the request, only the hash
+//! of its key comes here ([`PickInput`]).
 
 mod backups;
 pub mod hash_ring;
@@ -21,22 +21,22 @@ use std::time::Duration;
 pub use backups::{BackendRank, BackendTiers};
 pub use latency::LatencyFigure;
 
-/// How to choose.
+/// Load balancing algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BalanceAlgorithm {
-    /// Fewest in flight per weight.
+    /// Fewest requests in flight per weight.
     #[default]
     LeastRequests,
     /// Smooth weighted round robin.
     RoundRobin,
     /// Weighted random.
     Random,
-    /// Lowest latency times requests in flight, per weight, of two.
+    /// Of two random candidates, the one with the lower latency times requests in flight, per weight.
     PeakEwma,
 }
 
 impl BalanceAlgorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 4] = [
         Self::LeastRequests,
         Self::RoundRobin,
@@ -48,48 +48,48 @@ impl BalanceAlgorithm {
 /// An eligible backend, as the balancer sees it. For requests, it is implemented in `src/proxy/upstream/pick.rs`; the
 /// numbers are kept in `src/registry/endpoint.rs`.
 pub trait BalanceCandidate {
-    /// Requests in flight on it now.
+    /// Returns the number of requests in flight on it now.
     fn in_flight(&self) -> u32;
-    /// Its share. 0: none; it is never picked.
+    /// Returns its weight. 0: it is never picked.
     fn weight(&self) -> u32;
-    /// How long its answers take, as far as that is known. Only [`BalanceAlgorithm::PeakEwma`] asks.
+    /// Returns its average response time, if known. Used by [`BalanceAlgorithm::PeakEwma`] only.
     fn latency(&self) -> Option<Duration> {
         None
     }
 }
 
-/// What one pick goes by besides the candidates: numbers of the caller's.
+/// Input of one pick besides the candidates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PickInput {
-    /// Counts picks (an atomic of the caller's).
+    /// Number of picks so far (an atomic of the caller's).
     pub cursor: u64,
     /// A fresh random number.
     pub random: u64,
-    /// The hash of what the request has in common with those that should meet the same candidate; a random number where
-    /// it has nothing. Only algorithms that hash look at it.
+    /// Hash of the property that requests for the same candidate share; a random number if the request lacks it. Used
+    /// by hashing algorithms only.
     pub key: u64,
 }
 
-/// One algorithm, prepared for one list of candidates.
+/// An algorithm, prepared for one list of candidates.
 #[derive(Debug, Clone)]
 pub enum Balancer {
-    /// Looks at loads as they are.
+    /// Compares the present loads.
     LeastRequests,
     /// Follows a schedule.
     RoundRobin(round_robin::RoundRobinSchedule),
-    /// Draws from a table.
+    /// Draws from an alias table.
     Random(random::AliasTable),
-    /// Looks at loads and latencies as they are.
+    /// Compares the present loads and latencies.
     PeakEwma,
-    /// Follows the request's key: see [`hash_ring::RingPoints::prepare`].
+    /// Hashes the request's key: see [`hash_ring::RingPoints::prepare`].
     Hash(hash_ring::HashRing),
-    /// The same as nginx does it: see [`ketama::KetamaPoints::prepare`].
+    /// Hashes the request's key as nginx does: see [`ketama::KetamaPoints::prepare`].
     KetamaNginx(ketama::KetamaRing),
 }
 
 impl Balancer {
-    /// Prepares `algorithm` for candidates of these weights, in this order. Those that hash need names, too, and are
-    /// prepared by what keeps their points from one snapshot to the next.
+    /// Prepares `algorithm` for candidates of these weights, in this order. Hashing algorithms also need names, and
+    /// are prepared by the types that keep their points from one snapshot to the next.
     pub fn new(algorithm: BalanceAlgorithm, weights: &[u32]) -> Self {
         match algorithm {
             BalanceAlgorithm::LeastRequests => Self::LeastRequests,
@@ -101,15 +101,16 @@ impl Balancer {
         }
     }
 
-    /// Whether picks go by [`PickInput::key`].
+    /// Whether picks depend on [`PickInput::key`].
     #[inline]
     pub fn hashes(&self) -> bool {
         matches!(self, Self::Hash(_) | Self::KetamaNginx(_))
     }
 
-    /// The index of the candidate to use, none of `excluded`; `None` where nothing is left.
+    /// Returns the index of the candidate to use, none of `excluded`; `None` if no candidate is left.
     ///
-    /// `candidates` are those the balancer was built for, in the same order. Candidates of weight 0 are never picked.
+    /// `candidates` are those for which the balancer was built, in the same order. Candidates of weight 0 are never
+    /// picked.
     pub fn pick<C: BalanceCandidate>(
         &self,
         candidates: &[C],
@@ -127,17 +128,17 @@ impl Balancer {
     }
 }
 
-/// Every index once, from `start` on and around.
+/// Returns every index once, from `start` around.
 fn around(length: usize, start: usize) -> impl Iterator<Item = usize> {
     (start..length).chain(0..start.min(length))
 }
 
-/// A number below `length` (0 for 0), as evenly spread as `random`'s upper half is.
+/// Returns a number below `length` (0 for 0), as evenly distributed as the upper half of `random`.
 fn below(random: u64, length: usize) -> usize {
     (((random >> 32) * length as u64) >> 32) as usize
 }
 
-/// Another random number made of this one (the finaliser of splitmix64).
+/// Derives another random number (the finaliser of splitmix64).
 fn remix(random: u64) -> u64 {
     let mut z = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,22 +1,24 @@
-//! Lowest expected wait: power of two choices over latency × (requests in flight + 1) / weight.
+//! Lowest expected wait: the better of two random candidates by latency × (requests in flight + 1) / weight.
 //!
-//! The latency is a moving average that jumps to what is slower and forgets it over some 10 s ("peak EWMA", as in
-//! Finagle), kept by [`LatencyFigure`](super::LatencyFigure) of `src/registry/endpoint/latency.rs`. A candidate that has
-//! none yet gets one request at once: it is preferred while it is idle, and passed over until that one is answered.
+//! The latency is a moving average that follows increases at once and decreases within some 10 s ("peak EWMA", as in
+//! Finagle), kept by [`LatencyFigure`](super::LatencyFigure) of `src/registry/endpoint/latency.rs`. A candidate
+//! without an average gets one request at once: it is preferred while it is idle, and skipped until that request is
+//! answered.
 
 use super::{BalanceCandidate, around, below, remix};
 
-/// Draws for each of the two choices before any candidate is taken that is left: only excluded ones cost a draw.
+/// Draws for each of the two candidates before any remaining candidate is taken: only excluded candidates cost
+/// further draws.
 const DRAWS: usize = 6;
 
-/// What speaks against a candidate.
+/// Cost of picking a candidate; the lower is picked.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 enum Cost {
-    /// It has no figures and nothing to do.
+    /// No average yet, and idle.
     Untried,
-    /// The expected wait, by weight.
+    /// Expected wait, divided by the weight.
     Wait(f64),
-    /// It has no figures, and has not answered what it was given: by how much that is.
+    /// No average yet, with unanswered requests: their number, divided by the weight.
     Unanswered(f64),
 }
 

@@ -1,27 +1,27 @@
-//! Weighted random: an alias table made beforehand (Vose, "A linear algorithm for generating random numbers
-//! with a given distribution"), so that a draw costs the same for any number of candidates.
+//! Weighted random choice: an alias table is computed in advance (Vose, "A linear algorithm for generating random
+//! numbers with a given distribution"), so that a draw costs the same for any number of candidates.
 
 use super::{BalanceCandidate, below, remix};
 
-/// One column per candidate: the odds of staying in it, and where to go otherwise.
+/// One column per candidate: the probability of staying in it, and the alternative otherwise.
 #[derive(Debug, Clone)]
 pub struct AliasTable(Box<[Column]>);
 
 #[derive(Debug, Clone, Copy)]
 struct Column {
-    /// Out of 2^32.
+    /// Probability of staying, out of 2^32.
     stay: u64,
     other: usize,
 }
 
 impl AliasTable {
-    /// Empty where all weights are 0.
+    /// Builds the table; empty if all weights are 0.
     pub(super) fn new(weights: &[u32]) -> Self {
         let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
         if total == 0 {
             return Self(Box::default());
         }
-        // Heights are scaled so that the mean is `total`: a column lower than that is filled up by a higher one.
+        // Heights are scaled so that the mean is `total`: a lower column is filled up by a higher one.
         let count = weights.len() as u128;
         let mut height: Vec<u128> = weights
             .iter()
@@ -74,7 +74,7 @@ impl AliasTable {
     }
 }
 
-/// After a retry's exclusions: a draw among those left, by their weights.
+/// Draws among the candidates that are not excluded, by their weights.
 fn among_the_rest<C: BalanceCandidate>(
     candidates: &[C],
     random: u64,
@@ -86,7 +86,7 @@ fn among_the_rest<C: BalanceCandidate>(
             .map(|(index, candidate)| (index, u64::from(candidate.weight())))
     };
     let total: u64 = left().map(|(_, weight)| weight).sum();
-    // Nobody has a weight.
+    // All weights are 0.
     let mut mark = random.checked_rem(total)?;
     for (index, weight) in left() {
         if mark < weight {

@@ -1,13 +1,14 @@
-//! Smooth weighted round robin: a schedule made beforehand, and a cursor of the caller's.
+//! Smooth weighted round robin: a schedule computed in advance, and a cursor of the caller's.
 //!
-//! Weights 5, 1, 1 give `a a b a c a a`, not `a a a a a b c`: the heavy one's turns are spread over the round.
+//! Weights 5, 1, 1 give `a a b a c a a`, not `a a a a a b c`: the turns of the heavy candidate are spread over the
+//! round.
 
 use super::{BalanceCandidate, around};
 
-/// Entries of a schedule at most. Greater rounds are scaled down: at 4096 a share is off by 1/4096 at most.
+/// Most entries of a schedule. Longer rounds are scaled down: with 4096 entries, a share is off by at most 1/4096.
 const LONGEST: u64 = 4096;
 
-/// Entries looked at before any other candidate is taken: only excluded ones cost a look.
+/// Entries that are examined before any other candidate is taken: only excluded candidates cost further ones.
 const LOOKS: usize = 32;
 
 /// One round of turns.
@@ -20,8 +21,8 @@ impl RoundRobinSchedule {
         let round: i64 = weights.iter().sum();
         let mut credit = vec![0_i64; weights.len()];
         let mut turns = Vec::with_capacity(usize::try_from(round).unwrap_or_default());
-        // At each turn every candidate's credit grows by its weight; the one with the most is picked, and pays the
-        // sum of all weights.
+        // At each turn, every candidate's credit grows by its weight; the one with the most credit is picked, and its
+        // credit is reduced by the sum of all weights.
         for _ in 0..round {
             let mut richest = 0;
             for index in 0..weights.len() {
@@ -58,7 +59,8 @@ impl RoundRobinSchedule {
     }
 }
 
-/// Weights over their greatest common divisor, and scaled down to [`LONGEST`] in sum. A weight above 0 stays above 0.
+/// Divides weights by their greatest common divisor, and scales them down to a sum of at most [`LONGEST`]. A weight
+/// above 0 stays above 0.
 fn reduce(weights: &[u32]) -> Vec<i64> {
     let divisor = weights
         .iter()

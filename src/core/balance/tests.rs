@@ -38,7 +38,7 @@ fn fakes(weights: &[u32]) -> Vec<Fake> {
         .collect()
 }
 
-/// How often each is picked in `rounds`, the load growing with each pick where `keep` says so.
+/// Returns how often each candidate is picked in `rounds`; with `keep`, the load grows with each pick.
 fn shares(algorithm: BalanceAlgorithm, weights: &[u32], rounds: u64, keep: bool) -> Vec<u64> {
     let balancer = Balancer::new(algorithm, weights);
     let mut candidates = fakes(weights);
@@ -71,7 +71,7 @@ fn nothing_to_pick_from() {
 }
 
 #[test]
-fn the_excluded_are_never_picked_and_what_is_left_always_is() {
+fn excluded_candidates_are_never_picked_and_a_remaining_one_always_is() {
     let weights: Vec<u32> = (0..40).map(|n| n % 4).collect();
     for algorithm in BalanceAlgorithm::ALL {
         for count in [2, 3, 17, 40] {
@@ -108,7 +108,7 @@ fn weight_zero_is_never_picked() {
 #[test]
 fn shares_follow_weights() {
     for algorithm in BalanceAlgorithm::ALL {
-        // The load stays, as with long requests; least_requests has nothing else to go by.
+        // The load stays, as with long requests; `least_requests` has no other criterion.
         let counts = shares(algorithm, &[1, 2, 5], 8000, true);
         for (count, expected) in counts.iter().zip([1000, 2000, 5000]) {
             assert!(count.abs_diff(expected) < 150, "{algorithm:?}: {counts:?}");
@@ -163,7 +163,7 @@ fn round_robin_spreads_a_heavy_ones_turns() {
 }
 
 #[test]
-fn a_schedule_is_bounded_and_leaves_nobody_out() {
+fn schedule_is_bounded_and_includes_every_candidate() {
     let weights = [u32::MAX, 1, 1_000_000];
     let counts = shares(BalanceAlgorithm::RoundRobin, &weights, 5000, false);
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
@@ -203,20 +203,20 @@ fn peak_ewma_prefers_the_lower_expected_wait() {
         weight,
         latency,
     };
-    // Ten times slower and idle, it waits until the others have ten times as much to do.
+    // A ten times slower, idle candidate gets requests only when the other has ten times as many in flight.
     let mut all = [fake(8, 1, Some(ms(10))), fake(0, 1, Some(ms(100)))];
     assert_eq!(peak(&all), [2000, 0]);
     all[0].in_flight = 10;
     assert_eq!(peak(&all), [0, 2000]);
-    // Weight counts as so many of it.
+    // Weight 3 counts as three of them.
     let all = [fake(2, 3, Some(ms(10))), fake(1, 1, Some(ms(10)))];
     assert_eq!(peak(&all), [2000, 0]);
-    // One that is new gets a request at once, and the next when it has answered.
+    // A new candidate gets one request at once, and the next when it has answered.
     let all = [fake(0, 1, Some(ms(1))), fake(0, 1, None)];
     assert_eq!(peak(&all), [0, 2000]);
     let all = [fake(50, 1, Some(ms(500))), fake(1, 1, None)];
     assert_eq!(peak(&all), [2000, 0]);
-    // Where all are new, they fill evenly.
+    // If all are new, they fill evenly.
     let all = [fake(1, 1, None), fake(2, 1, None)];
     assert_eq!(peak(&all), [2000, 0]);
 }

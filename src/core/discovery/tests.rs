@@ -93,13 +93,13 @@ fn each_backend_has_to_be_missing_for_the_whole_time() {
     judge.take_answer(set(0..1).into(), &policy(), 21 * SECOND);
     judge.take_answer(set(0..1).into(), &policy(), 31 * SECOND);
     assert_eq!(*judge.in_force(), set([0, 5]));
-    // Half of two is no reason for doubt any more.
+    // Losing half of two is no reason for doubt any more.
     judge.take_answer(set(0..1).into(), &policy(), 32 * SECOND);
     assert_eq!(*judge.in_force(), set(0..1));
 }
 
 #[test]
-fn an_empty_answer_is_never_confirmed_unless_no_backend_is_asked_for() {
+fn empty_answer_is_confirmed_only_if_min_healthy_is_zero() {
     let mut judge = judge(set(0..2));
     for second in 1..1000 {
         judge.take_answer(set([]).into(), &policy(), second * SECOND);
@@ -115,7 +115,7 @@ fn an_empty_answer_is_never_confirmed_unless_no_backend_is_asked_for() {
 }
 
 #[test]
-fn fewer_than_the_floor_are_not_left_by_silence() {
+fn missing_backends_are_kept_if_fewer_than_min_healthy_would_be_left() {
     let policy = DoubtPolicy {
         min_healthy: 3,
         ..policy()
@@ -125,13 +125,13 @@ fn fewer_than_the_floor_are_not_left_by_silence() {
     assert_eq!(judge.in_force().len(), 3);
     judge.take_answer(set(0..2).into(), &policy, 1000 * SECOND);
     assert_eq!(judge.in_force().len(), 3);
-    // Another one in its place: then it may go.
+    // Another backend replaces it, so that it may be removed.
     judge.take_answer(set([0, 1, 7]).into(), &policy, 1001 * SECOND);
     assert_eq!(*judge.in_force(), set([0, 1, 7]));
 }
 
 #[test]
-fn what_the_source_says_is_never_doubted() {
+fn explicit_reports_of_the_source_are_never_doubted() {
     let mut judge = judge(set(0..3));
     let ending = (0..3).fold(set([]), terminating);
     judge.take_answer(ending.clone().into(), &policy(), SECOND);
@@ -191,7 +191,7 @@ fn changes_lead_from_one_set_to_the_other() {
     assert!(new.changes_to(&new).is_empty());
 }
 
-/// A small generator, so that a seed is enough to play a run again.
+/// A small random number generator, so that a seed is enough to repeat a run.
 struct Chance(u64);
 
 impl Chance {
@@ -201,7 +201,7 @@ impl Chance {
     }
 }
 
-/// What a source that tells the truth would have said, and when each backend was named last.
+/// The set of a truthful source, and when each backend was last named.
 #[derive(Default)]
 struct World {
     named: BTreeMap<String, Time>,

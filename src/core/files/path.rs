@@ -1,38 +1,40 @@
-//! From the path of a request to a path below a root.
+//! Conversion of a request's path to a path below a root.
 //!
-//! It is decoded once. What is left can't leave the root: no segment is `..`, none is empty, none has a slash or a NUL in
-//! it, and the path is relative. Symbolic links are the kernel's to judge, when the file is opened.
+//! The path is decoded once. The result can't leave the root: no segment is `..`, none is empty, none contains a
+//! slash or a NUL, and the path is relative. Symbolic links are left to the kernel, when the file is opened.
 
-/// The one hidden directory that is meant for the public (RFC 8615).
+use super::super::uri;
+
+/// The only hidden directory that is meant for the public (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
 /// A path below a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServedPath {
-    /// Its segments, decoded, joined by slashes, none at its beginning or end. Empty: the root itself.
+    /// Decoded segments, joined by slashes, without a slash at either end. Empty: the root itself.
     pub relative: Vec<u8>,
-    /// The request's path ends in a slash: it means a directory.
+    /// Whether the request's path ends with a slash, and so refers to a directory.
     pub is_directory: bool,
 }
 
-/// Why a path names nothing below a root.
+/// Why a path refers to nothing below a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathError {
-    /// It is no path: a percent sign without two digits, a control character, or it leads above the root.
+    /// The path is malformed: a percent sign without two digits, a control character, or it leads above the root.
     Malformed,
-    /// No file can have this name: it has a slash in it.
+    /// No file can have this name, because it contains a slash.
     Unnamable,
 }
 
 impl ServedPath {
-    /// Reads the path of a request, without its query.
+    /// Decodes the path of a request, without its query.
     ///
     /// An encoded slash is refused, because routes are chosen by segments as they were sent: `/open%2fadmin` is one
-    /// segment for them, and must not become two here. So are bytes that should have been encoded, because a route's
-    /// path is compared in its encoded form.
+    /// segment for them, and must not become two here. Bytes that should have been encoded are refused too, because a
+    /// route's path is compared in its encoded form.
     ///
     /// # Errors
-    /// It names nothing below a root.
+    /// The path refers to nothing below a root.
     pub fn decode(path: &[u8]) -> Result<Self, PathError> {
         if path.first() != Some(&b'/') {
             return Err(PathError::Malformed);
@@ -64,31 +66,21 @@ impl ServedPath {
         })
     }
 
-    /// Appends it in the form in which a client can ask for it: with one slash at its beginning, so that nobody takes its
-    /// first segment for a host, and with everything encoded that is not plainly a part of a path.
+    /// Appends the path in the form in which a client can request it: with one slash at its beginning, so that its
+    /// first segment can't be taken for a host, and with all characters encoded that are not plainly part of a path.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(b'/');
-        for byte in &self.relative {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => out.push(*byte),
-                b'-' | b'.' | b'_' | b'~' | b'/' => out.push(*byte),
-                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
-                | b':' | b'@' => out.push(*byte),
-                byte => {
-                    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-                    let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-                    out.extend([b'%', DIGITS[high], DIGITS[low]]);
-                }
-            }
-        }
+        uri::append_encoded(out, &self.relative, |byte| {
+            uri::is_segment(byte) || byte == b'/'
+        });
         if self.is_directory && !self.relative.is_empty() {
             out.push(b'/');
         }
     }
 }
 
-/// Whether a path below a root has a hidden segment: one that begins with a dot, such as `.git`. `.well-known`, where it
-/// comes first, is for the public.
+/// Whether a path below a root has a hidden segment: one that begins with a dot, such as `.git`. As the first
+/// segment, `.well-known` is public.
 pub fn is_hidden(relative: &[u8]) -> bool {
     let mut segments = relative.split(|byte| *byte == b'/').enumerate();
     segments.any(|(place, segment)| {
@@ -101,11 +93,8 @@ fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
     while let [byte, after @ ..] = rest {
         let (byte, after) = match (byte, after) {
             (b'%', [high, low, after @ ..]) => {
-                let digit = |digit: &u8| char::from(*digit).to_digit(16);
-                match (digit(high), digit(low)) {
-                    (Some(high), Some(low)) => ((high * 16 + low) as u8, after),
-                    _ => return Err(PathError::Malformed),
-                }
+                let byte = uri::hex_byte(Some(&[*high, *low])).ok_or(PathError::Malformed)?;
+                (byte, after)
             }
             (b'%' | 0x80.., _) => return Err(PathError::Malformed),
             (byte, after) => (*byte, after),

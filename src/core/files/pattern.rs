@@ -1,7 +1,8 @@
 //! Patterns of files: `*.css` for names, `/assets/*` for paths.
 
-/// Whether a file fits a pattern. `path` is its path below the root, without a slash at its beginning; a pattern with one
-/// is about that path, another about the file's name. `*` stands for any text, also for none, and for slashes.
+/// Whether a file matches a pattern. `path` is its path below the root, without a slash at its beginning. A pattern
+/// that begins with a slash is compared with the path, any other with the file's name. `*` stands for any text,
+/// including none and slashes.
 pub fn fits_pattern(pattern: &[u8], path: &[u8]) -> bool {
     match pattern {
         [b'/', pattern @ ..] => fits(pattern, path),
@@ -12,10 +13,10 @@ pub fn fits_pattern(pattern: &[u8], path: &[u8]) -> bool {
     }
 }
 
-/// In time that grows with the product of both lengths at most: only the last `*` is ever tried again.
+/// Matches in time that grows at most with the product of both lengths: only the last `*` is tried again.
 fn fits(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Behind the last `*`, and where in the text what follows it was tried to begin.
+    // Position after the last `*`, and the position in the text at which the rest of the pattern was last tried.
     let mut star: Option<(usize, usize)> = None;
     while read < text.len() {
         match pattern.get(at) {

@@ -1,25 +1,25 @@
-//! `Range`: which bytes of a file are asked for (RFC 9110, section 14).
+//! `Range`: the bytes of a file that are requested (RFC 9110, section 14).
 
 use std::ops::Range;
 
-/// So many ranges are served at once. A request with more gets the whole file: nobody needs them, and each costs a head of
-/// its own.
+/// Most ranges that are served at once. A request with more gets the whole file: no client needs more, and each range
+/// needs a header of its own.
 const MOST: usize = 64;
 
-/// What is answered to a `Range`.
+/// How a `Range` is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestedRanges {
-    /// The whole file: the unit is another one, or there is more asked for than the file has.
+    /// With the whole file: the unit is unknown, or more is requested than the file has.
     Whole,
-    /// None of it (416).
+    /// Not at all (416).
     Unsatisfiable,
-    /// These, in the order in which they were asked for; at least one.
+    /// With these ranges, in the order in which they were requested; at least one.
     Parts(Vec<Range<u64>>),
 }
 
-/// Reads a `Range` for a file of this length.
+/// Parses a `Range` for a file of this length.
 ///
-/// What is malformed is unsatisfiable, as nginx has it, and RFC 9110 allows it.
+/// A malformed value is unsatisfiable, as in nginx; RFC 9110 allows that.
 pub fn read_ranges(value: &[u8], length: u64) -> RequestedRanges {
     use RequestedRanges::{Parts, Unsatisfiable, Whole};
     let Some(set) = value
@@ -29,7 +29,7 @@ pub fn read_ranges(value: &[u8], length: u64) -> RequestedRanges {
     else {
         return Whole;
     };
-    // Too short to ask for anything; nginx takes it so, too.
+    // Too short to request anything; nginx treats it in the same way.
     if set.is_empty() {
         return Whole;
     }
@@ -46,19 +46,19 @@ pub fn read_ranges(value: &[u8], length: u64) -> RequestedRanges {
             total = total.saturating_add(range.end - range.start);
             parts.push(range);
         } else if range.start == 0 {
-            // All of an empty file.
+            // The whole of an empty file.
             return Whole;
         }
     }
     match parts.len() {
         0 => Unsatisfiable,
-        // Overlapping ones could make a large answer of a small file.
+        // Overlapping ranges could make a large response of a small file.
         2.. if total > length => Whole,
         _ => Parts(parts),
     }
 }
 
-/// One range, cut to the file; empty where there is nothing of it in the file. `None`: it is none.
+/// Parses one range, cut to the file; empty if none of it is in the file. `None`: it is malformed.
 fn read_range(item: &[u8], length: u64) -> Option<Range<u64>> {
     let dash = item.iter().position(|byte| *byte == b'-')?;
     let (first, last) = (item[..dash].trim_ascii(), item[dash + 1..].trim_ascii());
@@ -74,7 +74,7 @@ fn read_range(item: &[u8], length: u64) -> Option<Range<u64>> {
     Some(first..end)
 }
 
-/// A decimal number; the largest one for what is larger.
+/// Parses a decimal number; numbers that are too large become the largest one.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

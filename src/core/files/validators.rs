@@ -1,30 +1,30 @@
-//! `ETag`, `Last-Modified`, and what a client that has a file already asks about them (RFC 9110, section 13).
+//! `ETag`, `Last-Modified`, and the preconditions of clients that have a file already (RFC 9110, section 13).
 
 use std::fmt::Write as _;
 
-/// After so many seconds without a change, whole seconds are enough for a file's tag.
+/// Seconds without a change after which whole seconds are enough for a file's tag.
 const SETTLED: i64 = 2;
 
-/// What tells one state of a file from another.
+/// The properties by which one state of a file is told from another.
 ///
 /// The tag is nginx's, `"seconds-size"` in hexadecimal, so that copies in clients and caches from an nginx that ran
 /// here before stay valid. A file that was changed within the last two seconds may change again within the same
-/// second: its tag has the nanoseconds, too, and is another one once the file has settled.
+/// second: its tag also contains the nanoseconds, and changes once the file has settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileValidators {
-    /// When it was changed last, in seconds since 1970.
+    /// Time of the last change, in seconds since 1970.
     pub modified: i64,
-    /// What of a second follows.
+    /// Nanoseconds of that time.
     pub nanos: u32,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// What the tag has in addition: the same file in another coding has another tag.
+    /// Suffix of the tag: the same file in another coding has another tag.
     pub suffix: &'static str,
-    /// Now, in seconds since 1970.
+    /// Present time, in seconds since 1970.
     pub now: i64,
 }
 
-/// The preconditions of a request; dates in seconds since 1970, `None` for what is no date.
+/// The preconditions of a request. Dates are in seconds since 1970, `None` for values that are no date.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preconditions<'a> {
     /// `If-Match`.
@@ -37,19 +37,19 @@ pub struct Preconditions<'a> {
     pub if_modified_since: Option<i64>,
 }
 
-/// What follows from them.
+/// Result of the preconditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PreconditionAnswer {
-    /// The request is served.
+    /// Serve the request.
     Serve,
-    /// 304: the client has it.
+    /// 304: the client has the file.
     NotModified,
     /// 412: the file isn't in the state that the client expects.
     Failed,
 }
 
 impl FileValidators {
-    /// Its tag, with its quotes.
+    /// Returns the tag, with its quotes.
     pub fn tag(&self) -> String {
         let mut tag = String::with_capacity(40);
         let settled = self.now - self.modified >= SETTLED;
@@ -67,7 +67,7 @@ impl FileValidators {
         tag
     }
 
-    /// Asks the preconditions, in the order of RFC 9110, section 13.2.2.
+    /// Evaluates the preconditions, in the order of RFC 9110, section 13.2.2.
     pub fn judge(&self, asked: &Preconditions<'_>) -> PreconditionAnswer {
         match (asked.if_match, asked.if_unmodified_since) {
             (Some(tags), _) if !self.is_among(tags, false) => return PreconditionAnswer::Failed,
@@ -76,24 +76,24 @@ impl FileValidators {
         }
         match (asked.if_none_match, asked.if_modified_since) {
             (Some(tags), _) if self.is_among(tags, true) => PreconditionAnswer::NotModified,
-            // The same, not later: a file that was put back to an older state has changed, too.
+            // The same date, not a later one: a file that was restored to an older state has changed, too.
             (None, Some(date)) if self.modified == date => PreconditionAnswer::NotModified,
             _ => PreconditionAnswer::Serve,
         }
     }
 
-    /// Whether `If-Range` holds: what the client has of the file is of this state. `date` is what its value is, if that is a
-    /// date.
+    /// Whether `If-Range` holds: the part of the file that the client has is of this state. `date`: the value as a
+    /// date, if it is one.
     pub fn is_current(&self, if_range: &[u8], date: Option<i64>) -> bool {
         match if_range.first() {
             Some(b'"') => if_range == self.tag().as_bytes(),
-            // A weak tag never holds here.
+            // A weak tag never matches here.
             Some(b'W') if if_range.starts_with(b"W/") => false,
             _ => date == Some(self.modified),
         }
     }
 
-    /// Whether its tag is in a list of tags, or the list is `*`. A weak comparison overlooks `W/`.
+    /// Whether the file's tag is in a list of tags, or the list is `*`. A weak comparison ignores `W/`.
     fn is_among(&self, list: &[u8], weak: bool) -> bool {
         if list.trim_ascii() == b"*" {
             return true;

@@ -1,113 +1,112 @@
-//! What goes into [`AppLaunch::step`](super::AppLaunch::step) and what comes out of it.
+//! Input and output of [`AppLaunch::step`](super::AppLaunch::step).
 
 use crate::core::Time;
 use crate::core::drain::DrainOutcome;
 
-/// The drain's deadline where nobody chooses one, as people write it: Oxmgr, PM2, Docker and Nomad kill after 5 to
-/// 10 s.
+/// Default drain timeout, as users write it: Oxmgr, PM2, Docker and Nomad kill after 5 to 10 s.
 pub const DEFAULT_DRAIN: &str = "4s";
 
-/// The longest lame duck that lasts until nothing new comes, where nobody chooses another; as the proxy's own default.
+/// Default limit of a lame duck that lasts until no new requests come, the same as the proxy's own default.
 pub const LONGEST_LAME_DUCK: &str = "20s";
 
-/// What was asked for on the command line.
+/// Settings from the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchPlan {
-    /// It listens on a port, and is registered under a lease.
+    /// Whether the app listens on a port, and is registered under a lease.
     pub port: bool,
-    /// The drain's deadline.
+    /// Drain timeout.
     pub drain_timeout: Time,
-    /// How long the proxy is lame duck before the drain…
+    /// Time for which the proxy is a lame duck before the drain.
     pub lame_duck: Time,
-    /// …at most: only until nothing new comes there.
+    /// Whether the lame duck ends earlier, when no new requests come.
     pub until_quiet: bool,
-    /// An app that is not ready by then has failed.
+    /// Time after which an app that is not ready has failed.
     pub ready_timeout: Option<Time>,
 }
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessExit {
-    /// It exited.
+    /// It exited with this code.
     Code(i32),
-    /// A signal killed it.
+    /// This signal killed it.
     Signal(i32),
     /// The launcher gave it up.
     GivenUp,
 }
 
-/// What happens.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LaunchEvent {
-    /// The app's process runs.
+    /// The app's process has started.
     Started,
-    /// A listener of the app's was found on its port.
+    /// A listening socket of the app was found on its port.
     Listening,
-    /// The lease is held.
+    /// The lease has been granted.
     Registered,
-    /// The proxy sends it requests, or no longer does.
+    /// The proxy sends requests to the app, or no longer does.
     Ready(bool),
-    /// Nothing new comes to the proxy any more.
+    /// No new requests come to the proxy any more.
     Quiet,
     /// The drain of the lease ended.
     Drained(DrainOutcome),
-    /// The drain could not be asked for.
+    /// The drain request failed.
     DrainRefused(String),
-    /// The lease broke.
+    /// The connection of the lease is closed.
     LeaseLost,
-    /// A signal came.
+    /// The launcher got a signal.
     Signal(i32),
-    /// The app exited; `leftovers`: some of its processes still run.
+    /// The app exited; with `leftovers`, some of its processes still run.
     Exited {
-        /// How.
+        /// How it ended.
         fate: ProcessExit,
-        /// Whether something is left.
+        /// Whether processes are left.
         leftovers: bool,
     },
-    /// The last of its processes is gone.
+    /// The last of the app's processes is gone.
     NobodyLeft,
-    /// Time passed.
+    /// Time has passed.
     Tick,
 }
 
-/// What has to be done.
+/// An effect to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LaunchEffect {
-    /// Ask for a lease, and again whenever it breaks.
+    /// Request a lease, and again whenever it ends.
     Register,
-    /// No longer ask for one.
+    /// No longer request a lease.
     StopRegistering,
     /// End the lease.
     DropLease,
-    /// Tell the supervisor that it is ready.
+    /// Tell the supervisor that the app is ready.
     TellReady,
-    /// Tell the supervisor that it stops, which takes up to this long.
+    /// Tell the supervisor that the app stops, which takes up to this long.
     TellStopping(Time),
-    /// Ask the proxy to be lame duck; with `until_quiet`, and to say when nothing new comes any more.
+    /// Ask the proxy to be a lame duck; with `until_quiet`, also to report when no new requests come any more.
     AskLameDuck {
-        /// Whether it is to say that.
+        /// Whether the proxy is to report that.
         until_quiet: bool,
     },
-    /// Ask the proxy to drain the lease.
+    /// Ask the proxy to drain the lease, with this timeout.
     AskDrain(Time),
-    /// Send the app's first process a signal.
+    /// Send a signal to the app's first process.
     Send(i32),
-    /// Send the app's process group a signal.
+    /// Send a signal to the app's process group.
     SendGroup(i32),
-    /// Send all of the app's processes a signal.
+    /// Send a signal to all of the app's processes.
     SendAll(i32),
-    /// Say something on standard error.
+    /// Write a message to standard error.
     Say(String),
-    /// Say why it is not ready.
+    /// Write why the app is not ready.
     Explain {
-        /// Since the start.
+        /// Time since the start.
         after: Time,
     },
-    /// End like this.
+    /// End with this exit.
     End(ProcessExit),
 }
 
-/// The names that people know.
+/// Returns the name of a signal.
 pub fn signal_name(signal: i32) -> String {
     match signal {
         1 => "SIGHUP".to_owned(),
@@ -131,7 +130,7 @@ impl std::fmt::Display for ProcessExit {
     }
 }
 
-/// So many requests, for people.
+/// Returns a number of requests as text.
 pub(super) fn requests(n: u32) -> String {
     match n {
         1 => "1 request".to_owned(),

@@ -1,11 +1,11 @@
-//! What follows when the app's process has ended: what it left running is stopped, and the launcher ends as it did.
+//! The end of the app's process: its remaining processes are stopped, and the launcher ends as the app did.
 
 use super::{AppLaunch, INT, LaunchEffect, LaunchPhase, ProcessExit, TERM, signal_name};
 use crate::core::Time;
 
-/// After the app's death in mid-drain: how long to wait for the proxy's count of what was lost.
+/// Wait for the proxy's count of lost requests, after the app died during the drain.
 pub(super) const COUNT: Time = Time::from_millis(300);
-/// What the app leaves running gets this long after SIGTERM.
+/// Time after SIGTERM for the app's remaining processes.
 pub(super) const LEFTOVERS: Time = Time::from_secs(5);
 
 impl AppLaunch {
@@ -66,10 +66,10 @@ impl AppLaunch {
         todo: &mut Vec<LaunchEffect>,
     ) {
         if leftovers {
-            // The instance leaves now, not when the last of them has ended.
+            // The instance leaves now, not when the last process has ended.
             todo.push(LaunchEffect::StopRegistering);
             todo.push(LaunchEffect::DropLease);
-            // A shell may end at SIGINT before what it has started, which got it, too, and is stopping.
+            // A shell may end at SIGINT before its children, which got the signal, too, and are stopping.
             let told = !matches!(self.phase, LaunchPhase::Forwarded { signal: INT, .. });
             if told {
                 todo.push(LaunchEffect::SendAll(TERM));

@@ -1,47 +1,48 @@
-//! Combines the events of a launcher's proxies into those that [`AppLaunch`](super::AppLaunch) takes in.
+//! Combines the events of a launcher's proxies into those that [`AppLaunch`](super::AppLaunch) takes.
 //!
-//! With one proxy, everything goes through as it comes. With several, an instance is ready when all say so that can be
-//! reached, and its drain is over when all have ended it that could be asked. One that can't be reached is named, and
-//! never waited for; one that comes late learns what has been asked of the others.
+//! With one proxy, all events are passed on. With several, an instance is ready when all reachable proxies have
+//! reported so, and its drain is over when it has ended in all proxies that could be asked. A proxy that can't be
+//! reached is named in a message, and never waited for; a proxy that connects late gets the requests that the others
+//! have got.
 
 use super::LaunchEvent;
 use crate::core::drain::DrainOutcome;
 
-/// What one proxy tells.
+/// An event of one proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyEvent {
-    /// The lease is held.
+    /// The lease has been granted.
     Registered,
-    /// An attempt to get one has failed.
+    /// An attempt to get a lease has failed.
     Unreachable,
-    /// It sends requests to the instance, or no longer does.
+    /// The proxy sends requests to the instance, or no longer does.
     Ready(bool),
-    /// Nothing new comes to it any more.
+    /// No new requests come to the proxy any more.
     Quiet,
-    /// Its drain of the lease ended.
+    /// The proxy's drain of the lease has ended.
     Drained(DrainOutcome),
-    /// It could not be asked for the drain.
+    /// The drain request to the proxy failed.
     DrainRefused(String),
-    /// The lease broke.
+    /// The connection of the lease is closed.
     LeaseLost,
 }
 
-/// What follows from that.
+/// An outcome of such an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyOutcome {
-    /// The launcher takes this in.
+    /// Pass this event to the launcher.
     Tell(LaunchEvent),
-    /// This proxy, by its number, learns of the lame duck that the others have been asked for.
+    /// Ask this proxy, by its number, to be a lame duck, as the others have been.
     AskLameDuck(usize),
-    /// This proxy learns of the drain that the others have been asked for.
+    /// Ask this proxy for the drain, as the others have been.
     AskDrain(usize),
-    /// Say something on standard error.
+    /// Write a message to standard error.
     Say(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holding {
-    /// Its first answer is still to come.
+    /// The first answer has not come yet.
     Trying,
     Away,
     Held,
@@ -53,7 +54,7 @@ enum Draining {
     No,
     Asked,
     Ended(DrainOutcome),
-    /// It could not be asked, or no longer answers.
+    /// The proxy could not be asked, or no longer answers.
     Unknown,
 }
 
@@ -75,7 +76,7 @@ pub struct LaunchProxies {
 }
 
 impl LaunchProxies {
-    /// Proxies of these names, nothing asked of any.
+    /// Creates proxies with these names, of which nothing has been requested.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let proxies = names.into_iter().map(|name| LaunchProxy {
             name,
@@ -91,13 +92,13 @@ impl LaunchProxies {
         }
     }
 
-    /// All are to be lame duck: those to ask.
+    /// Returns the proxies that have to be asked to be a lame duck.
     pub fn begin_lame_duck(&mut self) -> Vec<usize> {
         self.is_lame = true;
         self.numbers(|proxy| proxy.lease == Holding::Held)
     }
 
-    /// All are to drain: those to ask, and what is to be said of the others.
+    /// Returns the proxies that have to be asked for a drain, and messages about the others.
     pub fn begin_drain(&mut self) -> (Vec<usize>, Vec<ProxyOutcome>) {
         let mut said = Vec::new();
         let is_first = !std::mem::replace(&mut self.is_draining, true);
@@ -128,7 +129,7 @@ impl LaunchProxies {
         meant.map(|(number, _)| number).collect()
     }
 
-    /// Takes in an event of the proxy with this number.
+    /// Processes an event of the proxy with this number.
     pub fn step(&mut self, number: usize, event: ProxyEvent) -> Vec<ProxyOutcome> {
         let mut outcomes = Vec::new();
         let Some(proxy) = self.proxies.get_mut(number) else {
@@ -165,7 +166,7 @@ impl LaunchProxies {
                     DrainOutcome::Resumed,
                 )));
             }
-            // A drain that this launcher did not ask for has ended. Its own has still to be asked for.
+            // A drain that this launcher did not order has ended. Its own is still to come.
             ProxyEvent::Drained(_) if proxy.drain != Draining::Asked => {}
             ProxyEvent::Drained(end) => {
                 proxy.drain = Draining::Ended(end);
@@ -207,7 +208,7 @@ impl LaunchProxies {
         }
     }
 
-    /// Ready where all are that can be reached. One whose first answer is still to come is waited for.
+    /// Reports ready if all reachable proxies are. A proxy whose first answer has not come yet is waited for.
     fn tell_ready(&self, outcomes: &mut Vec<ProxyOutcome>) {
         let counts = |proxy: &&LaunchProxy| matches!(proxy.lease, Holding::Held | Holding::Trying);
         let mut counted = self.proxies.iter().filter(counts);
@@ -233,7 +234,8 @@ impl LaunchProxies {
         })
     }
 
-    /// Tells how the drain ended, once all have said so that were asked. `refused`: one could not be.
+    /// Reports how the drain ended, once all proxies that were asked have reported it. `refused`: one could not be
+    /// asked.
     fn tell_drained(&self, refused: Option<(usize, String)>, outcomes: &mut Vec<ProxyOutcome>) {
         let is_waiting = self
             .proxies
@@ -284,7 +286,7 @@ mod tests {
         LaunchProxies::new((0..count).map(|n| format!("p{n}")))
     }
 
-    /// Of so many proxies, each held and ready.
+    /// Returns this number of proxies, all holding the lease and ready.
     fn held(count: usize) -> LaunchProxies {
         let mut all = proxies(count);
         for n in 0..count {
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn one_proxy_is_heard_as_it_speaks() {
+    fn events_of_a_single_proxy_are_passed_on_unchanged() {
         let mut one = proxies(1);
         assert_eq!(
             told(&one.step(0, ProxyEvent::Registered)),
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_gone_or_silent_is_named_and_not_waited_for() {
+    fn unreachable_proxy_is_named_and_not_waited_for() {
         for gone in [
             ProxyEvent::LeaseLost,
             ProxyEvent::DrainRefused("no answer".into()),
@@ -426,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_is_when_all_are_that_are_left() {
+    fn launcher_is_quiet_when_all_remaining_proxies_are() {
         let mut two = held(2);
         two.begin_lame_duck();
         assert_eq!(told(&two.step(0, ProxyEvent::Quiet)), []);
@@ -435,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn lifted_drain_is_asked_for_again_where_it_was_lifted() {
+    fn lifted_drain_is_requested_again_from_the_proxy_that_lifted_it() {
         let mut two = held(2);
         two.begin_drain();
         two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));

@@ -21,7 +21,7 @@ fn plan() -> LaunchPlan {
     }
 }
 
-/// A launcher whose app takes requests since `s(1)`.
+/// Returns a launcher whose app has taken requests since `s(1)`.
 fn ready(plan: LaunchPlan) -> AppLaunch {
     let mut launch = AppLaunch::new(plan);
     launch.step(LaunchEvent::Started, Time::ZERO);
@@ -37,7 +37,7 @@ fn ready(plan: LaunchPlan) -> AppLaunch {
     launch
 }
 
-/// What is done, leaving out what is said.
+/// Returns the effects without messages.
 fn deeds(effects: &[LaunchEffect]) -> Vec<&LaunchEffect> {
     let talk = |effect: &&LaunchEffect| {
         !matches!(effect, LaunchEffect::Say(_) | LaunchEffect::TellStopping(_))
@@ -83,7 +83,7 @@ fn the_same_signal_within_a_second_is_one_and_a_later_one_goes_on_at_once() {
     assert_eq!(launch.step(LaunchEvent::Signal(2), s(10) + ms(900)), []);
     let again = launch.step(LaunchEvent::Signal(2), s(11) + ms(1));
     assert_eq!(deeds(&again), [&LaunchEffect::SendGroup(2)]);
-    // And now that it stops, each one counts.
+    // Now that the app stops, each signal is passed on.
     assert_eq!(
         launch.step(LaunchEvent::Signal(2), s(13)),
         [LaunchEffect::SendGroup(2)]
@@ -95,10 +95,10 @@ fn ctrl_c_and_the_group_s_term_are_one_stop_and_do_not_skip_the_drain() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(2), s(10));
     assert_eq!(launch.step(LaunchEvent::Signal(15), s(10) + ms(10)), []);
-    // A later one means it.
+    // A later signal is meant as a new one.
     let other = launch.step(LaunchEvent::Signal(3), s(11) + ms(1));
     assert_eq!(deeds(&other), [&LaunchEffect::SendGroup(3)]);
-    // With nothing to drain, or nothing more, none is kept back.
+    // Without a drain in progress, no signal is held back.
     assert_eq!(
         launch.step(LaunchEvent::Signal(15), s(11) + ms(2)),
         [LaunchEffect::SendGroup(15)]
@@ -111,7 +111,7 @@ fn interrupt_tells_the_group_and_leaves_what_outlives_its_shell_in_peace() {
     launch.step(LaunchEvent::Signal(2), s(10));
     let drained = launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
     assert_eq!(deeds(&drained), [&LaunchEffect::SendGroup(2)]);
-    // The shell ends at once; its child was told and is stopping.
+    // The shell ends at once; its child got the signal and is stopping.
     let fate = ProcessExit::Signal(2);
     let ended = LaunchEvent::Exited {
         fate,
@@ -122,7 +122,7 @@ fn interrupt_tells_the_group_and_leaves_what_outlives_its_shell_in_peace() {
         !deeds(&buried).contains(&&LaunchEffect::SendAll(15)),
         "{buried:?}"
     );
-    // What ignores SIGINT is told by SIGTERM, and killed in the end.
+    // Processes that ignore SIGINT get SIGTERM, and are killed in the end.
     let told = launch.step(LaunchEvent::Tick, s(16));
     assert!(
         deeds(&told).contains(&&LaunchEffect::SendAll(15)),
@@ -186,7 +186,7 @@ fn drain_begins_when_nothing_new_comes_and_no_later_than_the_longest_lame_duck()
     assert_eq!(deeds(&begun), [&LaunchEffect::StopRegistering, &asked]);
     let quiet = launch.step(LaunchEvent::Quiet, s(12));
     assert_eq!(quiet, [LaunchEffect::AskDrain(s(4))]);
-    // Said once more, it is no news.
+    // The same event again has no effect.
     assert_eq!(launch.step(LaunchEvent::Quiet, s(12)), []);
     let mut launch = ready(plan);
     launch.step(LaunchEvent::Signal(15), s(10));
@@ -207,7 +207,7 @@ fn the_drain_is_bounded_even_if_the_proxy_says_nothing() {
 }
 
 #[test]
-fn a_deadline_that_cut_requests_is_told() {
+fn deadline_that_cut_requests_is_reported() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
     let cut = launch.step(
@@ -227,7 +227,7 @@ fn a_lifted_drain_is_asked_for_again() {
 }
 
 #[test]
-fn without_a_proxy_the_signal_goes_on_after_a_moment() {
+fn signal_is_forwarded_after_a_pause_if_no_proxy_is_reachable() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::LeaseLost, s(5));
     let begun = launch.step(LaunchEvent::Signal(15), s(10));
@@ -264,7 +264,7 @@ fn a_refused_drain_ends_the_lease_instead() {
 }
 
 #[test]
-fn what_was_never_registered_is_signalled_at_once() {
+fn app_that_was_never_registered_is_signalled_at_once() {
     let mut launch = AppLaunch::new(plan());
     launch.step(LaunchEvent::Started, Time::ZERO);
     let stop = launch.step(LaunchEvent::Signal(15), s(1));
@@ -317,7 +317,7 @@ fn an_app_that_dies_in_mid_drain_is_told_with_what_it_took_along() {
 }
 
 #[test]
-fn the_count_of_losses_is_not_waited_for_for_long() {
+fn wait_for_the_count_of_losses_is_short() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
     let fate = ProcessExit::Code(1);
@@ -330,7 +330,7 @@ fn the_count_of_losses_is_not_waited_for_for_long() {
 }
 
 #[test]
-fn what_the_app_leaves_running_is_ended() {
+fn processes_that_the_app_leaves_running_are_ended() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(15), s(10));
     launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(10));
@@ -372,7 +372,7 @@ fn an_app_that_ignores_its_signal_is_told_once() {
 }
 
 #[test]
-fn why_it_is_not_ready_is_told_again_and_again_ever_less_often() {
+fn reason_for_missing_readiness_is_repeated_at_growing_intervals() {
     let mut launch = AppLaunch::new(plan());
     launch.step(LaunchEvent::Started, Time::ZERO);
     for at in [10, 20, 40, 80] {

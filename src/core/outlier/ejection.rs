@@ -1,44 +1,44 @@
-//! That a backend is left out: why, for how long, and what ends it.
+//! Ejections: reason, length, and what ends them.
 
 use std::fmt;
 
 use super::{AttemptError, Time};
 
-/// Why one is left out.
+/// Reason of an ejection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OutlierReason {
-    /// Errors in a row.
+    /// Consecutive errors.
     Errors {
-        /// How many.
+        /// Number of errors.
         row: u32,
-        /// The last one.
+        /// The last error.
         last: Option<AttemptError>,
     },
-    /// The share of errors.
+    /// Error rate.
     ErrorRate {
-        /// So many failed…
+        /// Number of failed attempts.
         failed: u32,
-        /// …of so many…
+        /// Number of all attempts.
         of: u32,
-        /// …in this time.
+        /// Length of the window.
         window: Time,
         /// The last error.
         last: Option<AttemptError>,
     },
-    /// Answers that begin late.
+    /// Responses that begin late.
     Latency {
-        /// Half of its answers take longer…
+        /// Median latency of the backend.
         median: Time,
-        /// …where half of the pool's backends stay below this.
+        /// Median latency of the pool's backends.
         pool: Time,
     },
 }
 
 impl OutlierReason {
-    /// Their names for metrics.
+    /// Names for metrics.
     pub const NAMES: [&str; 3] = ["consecutive_errors", "error_rate", "latency"];
 
-    /// For metrics.
+    /// Returns the name for metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Errors { .. } => Self::NAMES[0],
@@ -83,43 +83,43 @@ impl fmt::Display for OutlierReason {
     }
 }
 
-/// What a backend is to the pool, apart from being an outlier.
+/// Standing of a backend in the pool, apart from being an outlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendStanding {
-    /// It could take requests.
+    /// Could take requests.
     Eligible,
-    /// It is down, starting or drained.
+    /// Down, starting or drained.
     Away,
 }
 
-/// The time for which a backend is left out.
+/// An ejection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ejection {
-    /// Since when.
+    /// Time at which it began.
     pub since: Time,
-    /// Until when, if nothing happens before.
+    /// Time at which it ends, if nothing happens before.
     pub until: Time,
-    /// Why.
+    /// Reason.
     pub reason: OutlierReason,
-    /// Which time it is, counted from 1, among those that are not forgotten.
+    /// Which ejection of the backend it is, from 1, among those that are not forgotten.
     pub times: u32,
 }
 
-/// Why a backend takes requests again.
+/// Why an ejection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReturnCause {
     /// Its time is over.
     Over,
-    /// No other one is left.
+    /// No other backend is left.
     LastReady,
-    /// An operator has resumed it.
+    /// An operator has resumed the backend.
     Resumed,
     /// Outlier detection was switched off.
     SwitchedOff,
 }
 
 impl ReturnCause {
-    /// For people.
+    /// Returns the text for operators.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Over => "its time is over",
@@ -130,11 +130,11 @@ impl ReturnCause {
     }
 }
 
-/// What the caller has to do.
+/// A change that the caller has to apply.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OutlierChange<K> {
-    /// It gets no new requests.
+    /// The backend gets no new requests.
     Ejected(K, Ejection),
-    /// It gets requests again.
+    /// The backend gets requests again.
     Returned(K, ReturnCause),
 }

@@ -1,32 +1,33 @@
-//! What attempts on one backend have shown: how many went well, how many failed, and how long their answers took to begin.
+//! Figures of attempts on one backend: how many succeeded, how many failed, and how long their responses took to
+//! begin.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::core::Time;
 
-/// What speaks against a backend.
+/// Error of an attempt that counts against the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptError {
-    /// It answered with this status.
+    /// The response had this status code.
     Status(u16),
-    /// It answered a call of gRPC with this status.
+    /// The response to a gRPC call had this status.
     CallStatus(u8),
-    /// It took no connection.
+    /// No connection could be made.
     Connect,
-    /// It closed or reset the connection without an answer.
+    /// The connection was closed or reset without a response.
     Reset,
-    /// It did not answer in time.
+    /// There was no response in time.
     Timeout,
-    /// Its answer was none.
+    /// The response was not valid.
     BadResponse,
-    /// Its answer broke off.
+    /// The response was cut off.
     Broken,
 }
 
 impl AttemptError {
-    /// What a status says against the backend: that its process failed, or can't serve. The others of 5xx are about the
-    /// request (501, 505) or its sender (511).
+    /// Returns the error of a status code, if it shows that the backend's process failed or can't serve. The other
+    /// 5xx are about the request (501, 505) or its sender (511).
     pub const fn of_status(status: u16) -> Option<Self> {
         match status {
             500 | 502 | 503 | 504 => Some(Self::Status(status)),
@@ -34,7 +35,7 @@ impl AttemptError {
         }
     }
 
-    /// The error as a number, to be kept in an atomic.
+    /// Returns the error as a number, for an atomic.
     pub const fn number(self) -> u32 {
         match self {
             Self::Connect => 1,
@@ -47,7 +48,7 @@ impl AttemptError {
         }
     }
 
-    /// The error of a number; `None`: there was no error.
+    /// Returns the error with this number; `None`: there was no error.
     pub const fn from_number(number: u32) -> Option<Self> {
         match number {
             0 => None,
@@ -76,40 +77,40 @@ impl fmt::Display for AttemptError {
     }
 }
 
-/// Steps of time: the first holds what took no longer than a millisecond, and each further one a fourth of a doubling.
-/// The last one holds all from a minute on.
+/// Number of histogram steps. The first holds times up to a millisecond, each further one a fourth of a doubling, and
+/// the last one all times from a minute on.
 pub const LATENCY_STEPS: usize = 65;
 
-/// Steps to a doubling.
+/// Steps per doubling.
 const FINENESS: f64 = 4.0;
 
-/// The step that holds a time.
+/// Returns the step for a time.
 pub fn latency_step(took: Duration) -> usize {
     let milliseconds = took.as_secs_f64() * 1000.0;
     if milliseconds <= 1.0 {
         return 0;
     }
-    // From above 1: the logarithm is positive, and the cast goes down to a whole number.
+    // Above 1 ms the logarithm is positive, and the cast rounds it down.
     ((milliseconds.log2() * FINENESS) as usize + 1).min(LATENCY_STEPS - 1)
 }
 
-/// The longest time that a step holds; of the last one, the shortest.
+/// Returns the longest time of a step; for the last step, the shortest.
 fn time_of_step(step: usize) -> Time {
     Time::from_secs_f64((step as f64 / FINENESS).exp2() / 1000.0)
 }
 
-/// Counts of what attempts on one backend showed.
+/// Counts of attempts on one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutcomeCounts {
-    /// Those that went well.
+    /// Attempts that succeeded.
     pub well: u32,
-    /// Those that failed by the backend's fault.
+    /// Attempts that failed through the backend's fault.
     pub failed: u32,
-    /// How many of these came in a row up to the last one.
+    /// Number of consecutive failures up to the last attempt.
     pub streak: u32,
     /// The last failure.
     pub last: Option<AttemptError>,
-    /// Times until the answer began, by [`latency_step`].
+    /// Times until the response began, by [`latency_step`].
     pub latencies: [u32; LATENCY_STEPS],
 }
 
@@ -126,7 +127,7 @@ impl Default for OutcomeCounts {
 }
 
 impl OutcomeCounts {
-    /// Adds those that came later.
+    /// Adds later counts.
     pub fn add(&mut self, later: &Self) {
         self.well = self.well.saturating_add(later.well);
         self.failed = self.failed.saturating_add(later.failed);
@@ -137,12 +138,12 @@ impl OutcomeCounts {
         }
     }
 
-    /// How many there were.
+    /// Returns the number of attempts.
     pub fn total(&self) -> u32 {
         self.well.saturating_add(self.failed)
     }
 
-    /// The share that failed; 0 where there were none.
+    /// Returns the share of failed attempts; 0 if there were none.
     pub fn error_share(&self) -> f64 {
         match self.total() {
             0 => 0.0,
@@ -150,13 +151,13 @@ impl OutcomeCounts {
         }
     }
 
-    /// How many have a time.
+    /// Returns the number of attempts with a time.
     pub fn timed(&self) -> u32 {
         let counts = self.latencies.iter();
         counts.fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The time that half of them took no longer than, to a step; `None`: there is none.
+    /// Returns the median time, rounded up to a step; `None`: there are no times.
     pub fn median_latency(&self) -> Option<Time> {
         let half = self.timed().div_ceil(2);
         let mut seen = 0_u32;

@@ -32,7 +32,7 @@ fn counts(well: u32, failed: u32, streak: u32) -> OutcomeCounts {
     }
 }
 
-/// Answers that took so many milliseconds.
+/// Returns counts with responses that took this many milliseconds.
 fn timed(count: u32, milliseconds: u64) -> OutcomeCounts {
     let mut counts = counts(count, 0, 0);
     counts.latencies[latency_step(Duration::from_millis(milliseconds))] = count;
@@ -47,7 +47,7 @@ fn ejected(changes: &[OutlierChange<u32>]) -> Vec<(u32, &'static str)> {
     ejected.collect()
 }
 
-/// A pool with these figures, judged at the end of its first slice.
+/// Returns a detector with these figures, judged at the end of its first slice.
 fn judged(figures: &[OutcomeCounts]) -> (OutlierDetector<u32>, Vec<OutlierChange<u32>>) {
     let mut detector = OutlierDetector::new(policy(), Time::ZERO);
     for (key, counts) in (0..).zip(figures) {
@@ -70,7 +70,7 @@ fn errors_in_a_row_eject_when_no_probe_has_said_more() {
     assert_eq!(detector.judge(&standings, SECOND), []);
     let at = SECOND + PROBE_FIRST;
     assert_eq!(detector.next_deadline(), at);
-    // One answer that went well in between does not undo it.
+    // One success in between does not undo the suspicion.
     detector.note(1, &counts(1, 0, 0));
     let changes = detector.judge(&standings, at);
     assert_eq!(ejected(&changes), [(1, "consecutive_errors")]);
@@ -82,7 +82,7 @@ fn errors_in_a_row_eject_when_no_probe_has_said_more() {
     assert_eq!((ejection.since, ejection.until), (at, at + SECOND * 30));
 }
 
-/// Figures come to it when it asks for them: it asks though nobody is suspected.
+/// The detector gets figures when its deadline is due, so it must be due even if no backend is suspected.
 #[test]
 fn detector_without_backends_is_due_at_the_end_of_each_slice() {
     let mut detector = OutlierDetector::new(policy(), Time::ZERO);
@@ -91,7 +91,7 @@ fn detector_without_backends_is_due_at_the_end_of_each_slice() {
     assert_eq!(detector.next_deadline(), SECOND * 4);
 }
 
-/// The end of a slice is no reason not to wait for the probe.
+/// At the end of a slice, the detector still has to wait for the probe.
 #[test]
 fn suspected_backend_is_not_judged_for_its_row_before_the_probe_had_its_time() {
     let mut detector = OutlierDetector::new(policy(), Time::ZERO);
@@ -159,7 +159,7 @@ fn slow_one_of_three_is_ejected_and_one_of_two_is_not() {
 }
 
 #[test]
-fn a_few_long_requests_make_no_latency() {
+fn slow_minority_of_requests_is_no_reason_to_eject() {
     let mut mixed = timed(60, 10);
     mixed.add(&timed(40, 30_000));
     let (_, changes) = judged(&[timed(100, 10), timed(100, 10), mixed]);
@@ -167,7 +167,7 @@ fn a_few_long_requests_make_no_latency() {
 }
 
 #[test]
-fn where_all_fail_alike_nobody_is_ejected() {
+fn no_backend_is_ejected_if_all_fail_alike() {
     let failing = counts(0, 100, 100);
     let (mut detector, changes) = judged(&[failing.clone(), failing.clone(), failing.clone()]);
     assert_eq!(changes, []);
@@ -181,7 +181,7 @@ fn where_all_fail_alike_nobody_is_ejected() {
 }
 
 #[test]
-fn both_of_two_that_fail_stay_and_one_of_two_goes() {
+fn both_of_two_failing_backends_stay_and_a_single_failing_one_is_ejected() {
     let (_, changes) = judged(&[counts(0, 50, 50), counts(0, 50, 50)]);
     assert_eq!(changes, []);
     let (_, changes) = judged(&[counts(0, 50, 50), counts(50, 0, 0)]);
@@ -197,7 +197,7 @@ fn drained_and_down_ones_take_the_room_of_the_ejected() {
     detector.note(1, &counts(0, 50, 50));
     standings[4].1 = BackendStanding::Away;
     assert_eq!(detector.judge(&standings, SECOND * 2), [], "0.3 × 6 is one");
-    // What it had against it is not forgotten.
+    // The errors counted against it are not forgotten.
     standings[4].1 = BackendStanding::Eligible;
     let changes = detector.judge(&standings, SECOND * 4);
     assert_eq!(ejected(&changes), [(1, "consecutive_errors")]);
@@ -258,7 +258,7 @@ fn last_one_is_taken_back_when_the_others_go_away() {
     assert_eq!(detector.ejected().count(), 0);
 }
 
-/// Numbers from a seed that is told when something goes wrong.
+/// Random numbers from a seed, which is shown if the test fails.
 struct Random(u64);
 
 impl Random {
@@ -275,9 +275,9 @@ impl Random {
     }
 }
 
-/// A pool whose backends fail, lag, go away and come back as they like.
+/// A pool whose backends fail, lag, go away and come back at random.
 #[test]
-fn whatever_happens_the_bounds_hold_and_everybody_comes_back() {
+fn random_failures_respect_the_limits_and_every_ejection_ends() {
     for seed in 0..200_u64 {
         simulate(seed);
     }
@@ -323,7 +323,7 @@ fn simulate(seed: u64) {
                 true => BackendStanding::Eligible,
                 false => BackendStanding::Away,
             };
-            // What a drain, a death and a new process do.
+            // A drain, a death and a new process cause this.
             assert_eq!(
                 detector.forget(one),
                 out.remove(&one).is_some(),
@@ -361,7 +361,7 @@ fn simulate(seed: u64) {
             !any || taking.any(|(key, _)| !out.contains_key(key)),
             "seed {seed}: the last one"
         );
-        // Nobody stays longer than it was told, as long as somebody looks.
+        // No ejection lasts longer than announced, as long as the detector is called.
         assert!(out.values().all(|until| *until > now), "seed {seed}");
         let known: Vec<u32> = detector.ejected().collect();
         assert_eq!(
@@ -372,7 +372,7 @@ fn simulate(seed: u64) {
     }
 }
 
-/// Whatever is wrong with all of them is wrong with none of them: only chance makes a difference, within the bounds.
+/// A fault that all backends share counts against none: only chance makes a difference, within the limits.
 #[test]
 fn pool_that_fails_evenly_loses_nobody_and_one_bad_backend_is_found() {
     for seed in 0..50_u64 {
@@ -381,7 +381,7 @@ fn pool_that_fails_evenly_loses_nobody_and_one_bad_backend_is_found() {
         let standings = eligible(10);
         for tick in 1..=50 {
             for key in 0..10 {
-                // 5 % everywhere; one fails two of three.
+                // 5 % of errors everywhere; one backend fails two of three.
                 let share = if key == 7 && tick > 25 { 0.66 } else { 0.05 };
                 let failed = (0..40).filter(|_| random.chance(share)).count() as u32;
                 detector.note(key, &counts(40 - failed, failed, 0));

@@ -1,9 +1,9 @@
-//! A limit on the requests of one key: a bucket that holds `burst` requests and is filled at a steady rate.
+//! A rate limit for requests with the same key: a bucket that holds `burst` requests and is filled at a steady rate.
 //!
-//! The algorithm is GCRA, the generic cell rate algorithm: of each key only the time is kept at which its bucket will be
-//! full again. That is a number, needs no timer, and of a key whose bucket is full there is nothing to keep. The crate
-//! `governor` has the same algorithm, but its keyed store has no bound, drops keys only in sweeps over all of them, and
-//! reads a clock of its own. [`table`] keeps the keys within a bound.
+//! The algorithm is GCRA, the generic cell rate algorithm: for each key, only the time is kept at which its bucket
+//! will be full again. That is one number and needs no timer, and nothing has to be kept for a full bucket. The crate
+//! `governor` has the same algorithm, but its keyed store is unbounded, drops keys only in sweeps over all of them,
+//! and reads a clock of its own. [`table`] keeps the keys within a limit.
 
 pub mod table;
 
@@ -12,37 +12,37 @@ use std::time::Duration;
 
 use super::Time;
 
-/// So many requests in each period, and so many of them at once.
+/// The rate: number of requests in each period, and number of requests at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateRule {
     limit: NonZeroU32,
     period: Duration,
     burst: NonZeroU32,
-    /// The time in which one request is refilled…
+    /// Time in which one request is refilled.
     interval: FillTime,
-    /// …and all but one of a burst.
+    /// Time in which all but one of a burst are refilled.
     tolerance: FillTime,
 }
 
-/// A time in nanoseconds, and a fraction of one whose denominator is the rule's `limit`: 3 requests a second are refilled
-/// exactly, not nearly.
+/// A time in nanoseconds, with a fraction whose denominator is the rule's `limit`: so 3 requests a second are
+/// refilled exactly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FillTime {
     nanos: u64,
     part: u32,
 }
 
-/// What became of a request.
+/// Result for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateVerdict {
-    /// It passes.
+    /// The request passes.
     Pass,
-    /// It comes too early: the next one of this key passes after this time.
+    /// The request comes too early: the next one of this key passes after this time.
     Wait(Duration),
 }
 
 impl RateRule {
-    /// `limit` requests in each `period`, of which `burst` may come at once.
+    /// Creates a rule of `limit` requests in each `period`, of which `burst` may come at once.
     pub fn new(limit: NonZeroU32, period: Duration, burst: NonZeroU32) -> Self {
         let all = u128::from(u64::try_from(period.as_nanos()).unwrap_or(u64::MAX));
         let share = |requests: u32| {
@@ -61,23 +61,23 @@ impl RateRule {
         }
     }
 
-    /// Requests in each period.
+    /// Returns the number of requests in each period.
     pub fn limit(&self) -> NonZeroU32 {
         self.limit
     }
 
-    /// The period.
+    /// Returns the period.
     pub fn period(&self) -> Duration {
         self.period
     }
 
-    /// Requests at once.
+    /// Returns the number of requests at once.
     pub fn burst(&self) -> NonZeroU32 {
         self.burst
     }
 
-    /// Takes a request out of the bucket that is full at `full_at`, if there is one in it. A new key's bucket was full at
-    /// the beginning of time.
+    /// Takes a request out of the bucket that is full at `full_at`, if it contains one. The bucket of a new key is
+    /// full.
     pub fn take(&self, full_at: &mut FillTime, now: Time) -> RateVerdict {
         let now = FillTime {
             nanos: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),

@@ -1,32 +1,32 @@
 //! The buckets of many keys in a table of a fixed size.
 //!
-//! A key is a number: the caller has hashed it with a secret, so that a client can't choose where it is kept. It has
-//! a place in one row of the table. Where a row is full, the key whose bucket is full first is forgotten: if it was
-//! full already, nothing is lost; otherwise that key begins anew, and may send a burst earlier than its rate allows.
-//! So a flood of keys makes limits laxer, and refuses no request.
+//! A key is a number: the caller has hashed it with a secret, so that a client can't choose its place. Each key
+//! belongs to one row of the table. If a row is full, the key whose bucket is full first is forgotten: if the bucket
+//! was full already, nothing is lost; otherwise that key begins anew, and may send a burst earlier than its rate
+//! allows. So a flood of keys makes limits less strict, but refuses no request.
 
 use super::{FillTime, RateRule, RateVerdict};
 use crate::core::Time;
 
-/// Keys in a row.
+/// Keys per row.
 const ROW: usize = 8;
 
-/// A key, the time at which its bucket is full, and that time's fraction. Zeros: nobody's.
+/// A key, the time at which its bucket is full, and the fraction of that time. Zeros: unused.
 type Slot = [u64; 3];
 
-/// What a key costs, in bytes.
+/// Memory per key, in bytes.
 pub const SLOT_SIZE: usize = size_of::<Slot>();
 
 /// A bucket that is not full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenBucket {
-    /// Whose it is.
+    /// Key of the bucket.
     pub key: u64,
-    /// When it will be full, to the nanosecond.
+    /// Time at which it will be full, to the nanosecond.
     pub full_at: Time,
 }
 
-/// Buckets by key. Its memory is asked for at once and used as keys come.
+/// Buckets by key. The memory is allocated at once, and used as keys come.
 #[derive(Debug)]
 pub struct RateTable {
     slots: Vec<Slot>,
@@ -35,7 +35,7 @@ pub struct RateTable {
 }
 
 impl RateTable {
-    /// A table for `rows` times eight keys; at least one row.
+    /// Creates a table for `rows` times eight keys; at least one row.
     pub fn new(rows: usize) -> Self {
         let rows = rows.max(1);
         Self {
@@ -57,9 +57,9 @@ impl RateTable {
         verdict
     }
 
-    /// A key's place; where it is new, another one's may be taken for it.
+    /// Returns a key's slot; a new key may replace another one.
     fn slot(&mut self, key: u64, now: Time) -> &mut Slot {
-        // The low bits choose a table, where there are several.
+        // The low bits choose a table, if there are several.
         let first = (key >> 16) as usize % self.rows * ROW;
         let row = &mut self.slots[first..first + ROW];
         let place = match row.iter().position(|slot| slot[0] == key) {
@@ -80,7 +80,7 @@ impl RateTable {
         &mut row[place]
     }
 
-    /// The buckets that are not full now.
+    /// Returns the buckets that are not full now.
     pub fn open(&self, now: Time) -> impl Iterator<Item = OpenBucket> + '_ {
         let slots = self.slots.iter();
         let open = slots.filter(move |slot| u128::from(slot[1]) > now.as_nanos());
@@ -90,7 +90,7 @@ impl RateTable {
         })
     }
 
-    /// Merges a bucket that was kept elsewhere: requests that have passed there and here both count.
+    /// Merges a bucket from another table: requests that have passed in either count.
     pub fn add(&mut self, bucket: OpenBucket, now: Time) {
         let missing = bucket.full_at.saturating_sub(now).as_nanos();
         let Some(missing) = u64::try_from(missing).ok().filter(|missing| *missing > 0) else {
@@ -104,7 +104,7 @@ impl RateTable {
         slot[1] = slot[1].saturating_add(missing);
     }
 
-    /// Keys that had to begin anew for want of room.
+    /// Returns how many keys had to begin anew for lack of room.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }

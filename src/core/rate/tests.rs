@@ -12,7 +12,7 @@ fn period() -> impl Strategy<Value = Duration> {
 }
 
 proptest! {
-    /// In every span of time, no more than the burst and what was refilled meanwhile.
+    /// In every span of time, no more than the burst and the refill of that time.
     #[test]
     fn no_more_than_burst_and_rate_pass_in_any_span(
         limit in 1u32..=1_000_000,
@@ -31,7 +31,7 @@ proptest! {
                 RateVerdict::Pass => passed.push(now),
                 RateVerdict::Wait(wait) => {
                     prop_assert!(!wait.is_zero());
-                    // The time that is told is the right one, to the nanosecond.
+                    // The reported time is exact, to the nanosecond.
                     let mut copy = full_at;
                     let early = Time::from_nanos(now) + wait - Duration::from_nanos(1);
                     prop_assert!(matches!(rule.take(&mut copy, early), RateVerdict::Wait(_)));
@@ -48,7 +48,7 @@ proptest! {
         }
     }
 
-    /// Whoever asks at the permitted rate is never refused, for as long as it goes on.
+    /// A client at the permitted rate is never refused.
     #[test]
     fn client_at_the_permitted_rate_is_never_refused(
         limit in 1u32..=1_000_000,
@@ -67,7 +67,7 @@ proptest! {
         }
     }
 
-    /// A table of several keys says of each what its own bucket says, as long as there is room.
+    /// In a table, each key gets the same result as with a bucket of its own, as long as there is room.
     #[test]
     fn keys_in_a_table_do_not_touch_each_other(
         asked in prop::collection::vec((0u64..6, 0u64..400), 1..200),
@@ -99,8 +99,8 @@ fn burst_passes_at_once_and_the_next_waits_one_interval() {
     assert_eq!(rule.take(&mut full_at, now + wait), RateVerdict::Pass);
 }
 
-/// Ten times as many keys as there is room for, each at its permitted rate: not one is refused, and the table stays as
-/// it is.
+/// Ten times as many keys as there is room for, each at its permitted rate: none is refused, and the table does not
+/// grow.
 #[test]
 fn flood_of_keys_refuses_nobody_within_the_rate() {
     let rule = rule(1, Duration::from_secs(60), 1);
@@ -115,7 +115,7 @@ fn flood_of_keys_refuses_nobody_within_the_rate() {
     assert_eq!(SLOT_SIZE, 24);
 }
 
-/// A row that is full of busy keys keeps the one that is busiest.
+/// A row full of busy keys keeps the busiest one.
 #[test]
 fn key_far_beyond_its_rate_is_forgotten_last() {
     let rule = rule(1, Duration::from_secs(1), 100);
@@ -130,7 +130,7 @@ fn key_far_beyond_its_rate_is_forgotten_last() {
     assert!(matches!(table.take(7, &rule, now), RateVerdict::Wait(_)));
 }
 
-/// What has passed in one table and in another one is what has passed: together no more than one would have let.
+/// Requests that passed in either of two tables count: together the tables allow no more than one would have.
 #[test]
 fn buckets_that_another_table_kept_are_added_to_those_here() {
     let rule = rule(1, Duration::from_secs(10), 5);
@@ -140,7 +140,7 @@ fn buckets_that_another_table_kept_are_added_to_those_here() {
         assert_eq!(old.take(7, &rule, now), RateVerdict::Pass);
     }
     old.take(8, &rule, Time::from_secs(10));
-    // Both take requests for a moment.
+    // Both accept requests for a moment.
     assert_eq!(new.take(7, &rule, now), RateVerdict::Pass);
     let open: Vec<_> = old.open(now).collect();
     assert_eq!(

@@ -32,12 +32,12 @@ fn renewal_time_is_within_the_window_and_before_the_end_of_life() {
     for random in [0.0, 0.3, 0.999] {
         let at = plan_renewal(life, Some(window(58, 60)), random);
         assert!((58 * DAY..=60 * DAY).contains(&(at - NOW)));
-        // The authority wants it at once: it has revoked it, say.
+        // The authority wants it at once, for example because it has revoked the certificate.
         assert!(plan_renewal(life, Some(window(-3, -1)), random) < NOW);
         // Beyond the certificate's end.
         let late = plan_renewal(life, Some(window(100, 200)), random);
         assert!(late <= life.not_after - 4 * DAY);
-        // It ends before it begins.
+        // The window ends before it begins.
         let none = plan_renewal(life, Some(window(60, 58)), random);
         assert_eq!(none, plan_renewal(life, None, random));
     }
@@ -65,7 +65,7 @@ fn next_step_orders_what_is_missing_and_waits_for_what_is_good() {
         ..good
     };
     assert_eq!(next_step(&begun, NOW), order(OrderReason::Unfinished));
-    // A plan from a file that somebody has written into does not let it expire.
+    // A plan from a file that was edited must not let the certificate expire.
     let never = CertificateFacts {
         renew_at: Some(i64::MAX),
         ..good
@@ -74,7 +74,7 @@ fn next_step_orders_what_is_missing_and_waits_for_what_is_good() {
         panic!("it is good");
     };
     assert!(at < life(90).not_after);
-    // After a failure nothing is ordered before its time, whatever the reason.
+    // After a failure nothing is ordered early, whatever the reason.
     for facts in [missing, lacks, begun] {
         let failed = CertificateFacts {
             retry_at: Some(NOW + 10),

@@ -1,29 +1,29 @@
-//! The part that a request had in a restart. The proxy counts by these and writes them into the access log; `lameduck
-//! report` recomputes the counts from the log by the same names.
+//! Roles of requests in a restart. The proxy counts by them and writes them into the access log; `lameduck report`
+//! recomputes the counts from the log by the same names.
 
 use std::fmt;
 
-/// The part that a request had in one restart.
+/// The role of a request in one restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RestartRole {
     /// The backend answered it while it took no new requests.
     Served,
-    /// Its stream or upgraded connection was closed in good order.
+    /// Its stream or upgraded connection was closed in an orderly way.
     Closed,
     /// An attempt on the backend failed, and another was made.
     Retried,
-    /// It waited because nothing in the pool took requests.
+    /// It waited because no backend of the pool took requests.
     Held,
-    /// Its session went to another backend.
+    /// Its session moved to another backend.
     Moved,
-    /// The drain's deadline cut it, and its client noticed. Also lost.
+    /// It was cut at the drain's deadline, as its client noticed. It also counts as lost.
     Cut,
-    /// Its client did not get the app's whole answer: see [`is_loss`].
+    /// Its client did not get the app's complete response: see [`is_loss`].
     Lost,
 }
 
 impl RestartRole {
-    /// All of them, in the order in which they are written.
+    /// All roles, in the order in which they are written.
     pub const ALL: [Self; 7] = [
         Self::Served,
         Self::Closed,
@@ -34,7 +34,7 @@ impl RestartRole {
         Self::Lost,
     ];
 
-    /// As the log and the API write it.
+    /// Returns the name in the log and the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Served => "served",
@@ -47,7 +47,7 @@ impl RestartRole {
         }
     }
 
-    /// The reverse of [`RestartRole::as_str`].
+    /// Returns the role with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
@@ -57,34 +57,34 @@ impl RestartRole {
     }
 }
 
-/// Several roles of one request.
+/// The roles of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RestartRoles(u8);
 
 impl RestartRoles {
-    /// One more.
+    /// Adds a role.
     pub fn add(&mut self, role: RestartRole) {
         self.0 |= role.bit();
     }
 
-    /// Whether it is one of them.
+    /// Whether this role is included.
     pub const fn has(self, role: RestartRole) -> bool {
         self.0 & role.bit() != 0
     }
 
-    /// Whether there is none.
+    /// Whether there is no role.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Each of them.
+    /// Returns each role.
     pub fn each(self) -> impl Iterator<Item = RestartRole> {
         RestartRole::ALL
             .into_iter()
             .filter(move |role| self.has(*role))
     }
 
-    /// Reads `served+held`. `None`: there is a word that is none of them, or none at all.
+    /// Parses `served+held`. `None`: a name is unknown, or there is none.
     pub fn read(text: &str) -> Option<Self> {
         let mut roles = Self::default();
         for word in text.split('+') {
@@ -104,23 +104,24 @@ impl fmt::Display for RestartRoles {
     }
 }
 
-/// How a request ended, in the words of its log line.
+/// How a request ended, in the terms of its log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeenEnd<'a> {
-    /// The status that its client was sent; 0: none.
+    /// Status code that its client got; 0: none.
     pub status: u16,
-    /// The field `end`; empty: well.
+    /// Field `end`; empty: normal.
     pub end: &'a str,
-    /// There is a `cause`: lameduck answered by itself.
+    /// Whether there is a `cause`, which means that lameduck itself answered.
     pub is_ours: bool,
 }
 
-/// Ends that the client sees as a loss, whatever its status was: the answer, or the connection, broke off.
+/// Values of `end` that are a loss for the client, whatever the status code: the response, or the connection, was cut
+/// off.
 const BROKEN_ENDS: [&str; 4] = ["cut", "upstream_died", "truncated", "broken"];
 
-/// Whether a request is lost: its client did not get the app's whole answer, by no fault of its own. An answer of 502, 503
-/// or 504 that lameduck made is a loss, and so is an answer, stream or upgraded connection that broke off. A client that
-/// went away has lost nothing, and neither has one whose app has answered, whatever the app has said.
+/// Whether a request is lost: its client did not get the app's complete response, through no fault of its own. A
+/// response of 502, 503 or 504 that lameduck made is a loss, and so is a response, stream or upgraded connection that
+/// was cut off. It is no loss if the client went away, or if the app has answered, whatever its response.
 pub fn is_loss(seen: SeenEnd<'_>) -> bool {
     if seen.end == "client_closed" || seen.end == "paused" {
         return false;

@@ -228,7 +228,7 @@ proptest! {
                 RestartChange::Grown | RestartChange::Over => {}
             }
             if let Some(record) = record {
-                // A restart that is over at its first look has had its number only now.
+                // A restart that is over when it is first seen has just got its number.
                 prop_assert_eq!(record.number, open.unwrap_or(number));
                 let instants = [record.told, record.drained, record.stopped, record.started, record.ready];
                 for instant in instants.into_iter().flatten() {

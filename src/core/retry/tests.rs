@@ -90,9 +90,9 @@ fn unproven_ones_retry_idempotent_requests_on_the_budget() {
     }
 }
 
-/// Our own doing takes no token; but it proves nothing.
+/// A cut by the proxy itself takes no token, but it proves nothing.
 #[test]
-fn what_a_drain_has_cut_is_free_for_idempotent_requests_alone() {
+fn attempt_cut_by_a_drain_is_retried_without_budget_if_idempotent() {
     let broke = RetryOptions {
         token: false,
         ..LEFT
@@ -178,7 +178,7 @@ fn no_backend_left_to_connect_to_holds() {
 }
 
 #[test]
-fn another_backend_is_better_and_the_same_one_will_do() {
+fn retry_prefers_another_backend_and_accepts_the_same_one() {
     for failure in [
         DIED[0],
         AttemptFailure::StaleProven,
@@ -196,7 +196,7 @@ fn another_backend_is_better_and_the_same_one_will_do() {
 }
 
 #[test]
-fn slow_is_not_dead_and_a_begun_response_is_final() {
+fn timeout_and_begun_response_are_not_retried() {
     assert_eq!(
         judge(AttemptFailure::Timeout, GET, LEFT),
         RetryVerdict::GiveUp {
@@ -239,7 +239,7 @@ fn each_kind_has_its_own_cap() {
         }
         assert_eq!(attempts, most, "{failure:?}");
     }
-    // Many refused connects leave the three attempts that may reach an app.
+    // Many refused connections leave the three attempts that may reach an app.
     let tried = AttemptHistory {
         unproven: 1,
         proven: 9,
@@ -252,7 +252,7 @@ fn each_kind_has_its_own_cap() {
 }
 
 #[test]
-fn one_attempt_is_one_however_long() {
+fn single_permitted_attempt_is_not_repeated_however_long_it_lasted() {
     let limits = RetryLimits {
         attempts: 1,
         ..RetryLimits::default()
@@ -270,7 +270,7 @@ fn one_attempt_is_one_however_long() {
 }
 
 #[test]
-fn long_attempts_leave_the_short_ones_their_three() {
+fn long_attempts_do_not_count_against_the_three_short_ones() {
     let mut tried = AttemptHistory::default();
     let mut made = Vec::new();
     for failure in [DIED[0], DIED[1], DIED[0], DIED[1], DIED[0]] {
@@ -282,7 +282,7 @@ fn long_attempts_leave_the_short_ones_their_three() {
 }
 
 #[test]
-fn the_youngest_is_sought_while_a_roll_may_be_under_way() {
+fn youngest_backend_is_preferred_while_a_roll_may_be_in_progress() {
     let at = |ready: [u64; 3], now: u64| {
         youngest(
             ready.into_iter().map(Time::from_millis),

@@ -23,12 +23,12 @@ fn one(name: &str, process: (u64, u64), ready: bool) -> RollBackend {
     }
 }
 
-/// Two ready ones, `a` and `b`, in their first incarnation.
+/// Returns two ready backends, `a` and `b`, in their first incarnation.
 fn two() -> Vec<RollBackend> {
     vec![one("a", (1, 1), true), one("b", (2, 1), true)]
 }
 
-/// A roll of all that stay.
+/// Returns a roll of all backends that are not leaving.
 fn new(plan: RollPlan, seen: Vec<RollBackend>) -> Result<PoolRoll, RollRefusal> {
     let staying = seen.iter().filter(|one| !one.leaving);
     let mut targets: Vec<_> = staying.map(|one| one.name.clone()).collect();
@@ -66,7 +66,7 @@ fn one_after_the_other_each_when_the_one_before_is_ready_again() {
         roll.step(RollEvent::Ran("a".into(), true), SECOND * 2)
             .is_empty()
     );
-    // Still the old process, however ready; then the new one, on its way.
+    // Still the old process, however ready; then the new one, starting.
     assert!(roll.step(RollEvent::Looked(two()), SECOND * 3).is_empty());
     let starting = vec![one("a", (1, 2), false), one("b", (2, 1), true)];
     assert!(
@@ -102,7 +102,7 @@ fn command_s_end_is_the_restart_where_the_socket_stays() {
     let drained = vec![one("a", (1, 1), false), one("b", (2, 1), true)];
     roll.step(RollEvent::Looked(drained.clone()), SECOND);
     roll.step(quiet("a"), SECOND);
-    // The drain is lifted, so that the proxy asks for fresh passes; then the same process is the new one.
+    // The drain is lifted, so that the proxy asks for fresh passes; then the same process counts as the new one.
     let ran = roll.step(RollEvent::Ran("a".into(), true), SECOND * 2);
     assert_eq!(ran, [undo("a")]);
     assert!(roll.step(RollEvent::Looked(drained), SECOND * 8).is_empty());
@@ -125,7 +125,7 @@ fn probes_are_asked_for_when_the_command_has_ended() {
     roll.step(quiet("a"), SECOND);
     let ran = roll.step(RollEvent::Ran("a".into(), true), SECOND * 2);
     assert_eq!(ran, [RollEffect::AwaitProbes("a".into())]);
-    // The proxy takes that long; nobody has to be told.
+    // The proxy takes that long; no message is needed.
     assert!(roll.step(RollEvent::Tick, SECOND * 8).is_empty());
     let back = vec![one("a", (1, 2), true), one("b", (2, 1), true)];
     assert_eq!(
@@ -172,13 +172,13 @@ fn one_must_stay_ready() {
 }
 
 #[test]
-fn it_waits_when_another_one_fails_meanwhile() {
+fn roll_waits_when_another_backend_fails_meanwhile() {
     let mut roll = begun(plan(), two());
     roll.step(quiet("a"), SECOND);
     roll.step(RollEvent::Ran("a".into(), true), SECOND);
     let mut down = vec![one("a", (1, 2), true), one("b", (2, 1), true)];
     roll.step(RollEvent::Looked(down.clone()), SECOND * 2);
-    // `b` is out now; `c` does not exist, and `a` goes down: nobody is left, but nothing is begun either.
+    // `b` is out now; `c` does not exist, and `a` goes down: no backend is left, but nothing is begun either.
     down[0].ready = false;
     assert!(roll.step(RollEvent::Looked(down), SECOND * 3).is_empty());
 
@@ -205,7 +205,7 @@ fn it_waits_when_another_one_fails_meanwhile() {
 }
 
 #[test]
-fn those_that_take_no_requests_go_first() {
+fn backends_that_take_no_requests_are_rolled_first() {
     let seen = vec![
         one("a", (1, 1), true),
         one("b", (2, 1), false),
@@ -216,7 +216,7 @@ fn those_that_take_no_requests_go_first() {
 }
 
 #[test]
-fn the_first_failure_ends_it_and_undoes() {
+fn first_failure_ends_the_roll_and_lifts_its_drains() {
     let cut = RollEvent::Drained("a".into(), DrainEnd::Cut(3));
     let died = RollEvent::Drained("a".into(), DrainEnd::Died(2));
     let lifted = RollEvent::Drained("a".into(), DrainEnd::Lifted);
@@ -238,7 +238,7 @@ fn the_first_failure_ends_it_and_undoes() {
 }
 
 #[test]
-fn what_takes_too_long_has_a_name() {
+fn each_timeout_of_a_roll_is_reported_by_name() {
     let mut roll = begun(plan(), two());
     roll.step(quiet("a"), SECOND);
     assert_eq!(roll.next_deadline(), Some(SECOND * 101));
@@ -287,7 +287,7 @@ fn an_interrupt_lets_the_command_end_and_a_second_one_does_not() {
 }
 
 #[test]
-fn with_two_out_a_failure_lets_the_other_come_back() {
+fn failure_of_one_of_two_backends_lets_the_other_come_back() {
     let three: Vec<_> = (1..=3)
         .map(|n| one(&format!("{n}"), (n, 1), true))
         .collect();
@@ -335,10 +335,10 @@ fn instances_that_share_a_name_have_one_turn_and_those_that_leave_have_none() {
     assert_eq!(roll.names().collect::<Vec<_>>(), ["a", "b"]);
     roll.step(quiet("a"), SECOND);
     roll.step(RollEvent::Ran("a".into(), true), SECOND);
-    // The newer of the two was there before: it is not what the command has started.
+    // The newer of the two was there before: the command has not started it.
     let same = vec![one("a", (3, 1), true), one("b", (2, 1), true)];
     assert!(roll.step(RollEvent::Looked(same), SECOND).is_empty());
-    // A new lease has another number, its incarnation counts from 1 again. Meanwhile `b` has left.
+    // A new lease has another number, and its incarnation counts from 1 again. Meanwhile `b` has left.
     let new = vec![one("a", (7, 1), true), one("c", (8, 1), true)];
     assert_eq!(
         roll.step(RollEvent::Looked(new), SECOND),

@@ -1,37 +1,37 @@
-//! Conditions under which a plan goes back, such as `5xx>1%`, `p99>500ms` and `p99>2x`: how they are written, and whether
-//! they hold.
+//! Conditions under which a plan restores the old weights, such as `5xx>1%`, `p99>500ms` and `p99>2x`: their syntax,
+//! and whether they hold.
 
 use std::fmt;
 
 use super::figures::{LatencyBounds, PoolFigures};
 use crate::core::Time;
 
-/// So few requests are never a reason, whatever part they are of the rest: one error of three is no 33 %.
+/// Fewest events that are a reason, whatever their share is: one error of three is no 33 %.
 pub const LEAST_EVENTS: u64 = 3;
 
-/// The longest text that is read as a condition.
+/// Longest text that is parsed as a condition.
 const LONGEST: usize = 64;
 
-/// A share in millionths that is all.
+/// The whole, in millionths.
 const MILLION: u64 = 1_000_000;
 
-/// The latency that a limit may have at most: longer ones aren't told apart.
+/// Largest limit of a latency: longer ones aren't told apart.
 const LONGEST_LATENCY: Time = Time::from_secs(120);
 
-/// What is watched.
+/// The metric of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanMetric {
-    /// Answers with 500 to 599, of all requests.
+    /// Share of responses with 500 to 599, out of all requests.
     ServerErrors,
-    /// Answers with 400 to 499, of all requests.
+    /// Share of responses with 400 to 499, out of all requests.
     ClientErrors,
-    /// Attempts that brought no whole answer, of all attempts; those that were repeated included.
+    /// Share of attempts without a complete response, out of all attempts, including repeated ones.
     FailedAttempts,
-    /// The latency that so many of a thousand requests don't exceed.
+    /// Latency that this number of a thousand requests don't exceed.
     Latency(u16),
 }
 
-/// Every metric with its name.
+/// All metrics with their names.
 const METRICS: [(&str, PlanMetric); 7] = [
     ("5xx", PlanMetric::ServerErrors),
     ("4xx", PlanMetric::ClientErrors),
@@ -43,13 +43,13 @@ const METRICS: [(&str, PlanMetric); 7] = [
 ];
 
 impl PlanMetric {
-    /// As it is written.
+    /// Returns the name in a condition.
     pub fn as_str(self) -> &'static str {
         let found = METRICS.iter().find(|(_, metric)| *metric == self);
         found.map_or("", |(name, _)| name)
     }
 
-    /// What is counted, for people.
+    /// Returns what is counted, as text.
     const fn noun(self) -> &'static str {
         match self {
             Self::ServerErrors => "requests were answered with 5xx",
@@ -60,33 +60,33 @@ impl PlanMetric {
     }
 }
 
-/// How much of it is too much.
+/// The limit of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionLimit {
-    /// More than so many of a million.
+    /// More than this number of a million.
     Share(u32),
     /// Longer than this.
     Latency(Time),
-    /// More than so many thousandths of what the other pools have.
+    /// More than this number of thousandths of the other pools' value.
     Factor(u32),
 }
 
 /// A condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AbortCondition {
-    /// What is watched.
+    /// Metric.
     pub metric: PlanMetric,
-    /// How much is too much.
+    /// Limit.
     pub limit: ConditionLimit,
 }
 
-/// Why a text is no condition.
+/// Why a text is not a valid condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionError {
     text: String,
-    /// Where, in characters.
+    /// Position, in characters.
     at: usize,
-    /// What is wrong there and what may stand there.
+    /// What is wrong there, and what is permitted.
     why: String,
 }
 
@@ -99,7 +99,7 @@ impl fmt::Display for ConditionError {
     }
 }
 
-/// A condition's text, and how far it has been read.
+/// A condition's text, and the position up to which it has been parsed.
 struct ConditionReader<'a> {
     text: &'a str,
     at: usize,
@@ -115,7 +115,7 @@ impl<'a> ConditionReader<'a> {
         self.at += rest.len() - rest.trim_start_matches(' ').len();
     }
 
-    /// The characters from here for which it holds.
+    /// Takes the characters from here for which `holds` returns `true`.
     fn take(&mut self, holds: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let end = rest.find(|found| !holds(found)).unwrap_or(rest.len());
@@ -135,10 +135,10 @@ impl<'a> ConditionReader<'a> {
 }
 
 impl AbortCondition {
-    /// Reads one.
+    /// Parses a condition.
     ///
     /// # Errors
-    /// It is none: where, why, and what may stand there.
+    /// The text is not a valid condition: where, why, and what is permitted there.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
         let mut reader = ConditionReader { text, at: 0 };
         if text.len() > LONGEST {
@@ -235,7 +235,7 @@ impl AbortCondition {
         })
     }
 
-    /// The latency that it watches, where that is a time.
+    /// Returns the latency limit, if it is a time.
     pub fn latency(&self) -> Option<Time> {
         match self.limit {
             ConditionLimit::Latency(limit) => Some(limit),
@@ -244,7 +244,7 @@ impl AbortCondition {
     }
 }
 
-/// A decimal number with up to three decimals, in thousandths.
+/// Parses a decimal number with up to three decimals, in thousandths.
 fn thousandths(digits: &str) -> Option<u64> {
     let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -260,7 +260,7 @@ fn thousandths(digits: &str) -> Option<u64> {
     Some(whole.parse::<u64>().ok()? * 1000 + decimals)
 }
 
-/// Thousandths as they are written.
+/// Formats thousandths as a decimal number.
 fn decimal(thousandths: u64) -> String {
     let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -282,16 +282,16 @@ impl fmt::Display for AbortCondition {
 /// The pools on one side of a plan, in the window.
 #[derive(Debug, Clone)]
 pub struct SideFigures {
-    /// What was counted in it.
+    /// Counts in the window.
     pub figures: PoolFigures,
-    /// Requests that wait for their answer now: at least so old, and how many.
+    /// Requests that wait for their response now: minimum age, and number.
     pub open: Vec<(Time, u64)>,
-    /// How long it is.
+    /// Length of the window.
     pub over: Time,
 }
 
 impl SideFigures {
-    /// Nothing yet.
+    /// Creates empty figures.
     pub fn new(bounds: &LatencyBounds) -> Self {
         Self {
             figures: PoolFigures::new(bounds),
@@ -300,8 +300,8 @@ impl SideFigures {
         }
     }
 
-    /// How many of how many are over a limit. Requests that have waited longer already count as such; of the others that
-    /// wait, nobody knows yet.
+    /// Returns how many requests exceed a limit, and out of how many. Requests that have waited longer already count
+    /// as such; others that wait are not known yet.
     fn slower_than(&self, limit: Time, bounds: &LatencyBounds) -> (u64, u64) {
         let open = self.open.iter().filter(|(age, _)| *age > limit);
         let open: u64 = open.map(|(_, count)| count).sum();
@@ -339,7 +339,8 @@ fn millis(time: Time) -> String {
 }
 
 impl AbortCondition {
-    /// Why it holds, for people; `None`: it doesn't, or there is too little to judge by.
+    /// Returns the reason, as text, if the condition holds; `None`: it doesn't, or there are too few requests to
+    /// judge.
     pub fn holds(
         &self,
         watched: &SideFigures,
@@ -347,7 +348,7 @@ impl AbortCondition {
         bounds: &LatencyBounds,
         min_requests: u64,
     ) -> Option<String> {
-        // Of nothing, there is no share.
+        // No share can be computed out of zero requests.
         let min_requests = min_requests.max(1);
         let is_enough = |count: u64, all: u64, share: u64| {
             all >= min_requests && count >= LEAST_EVENTS && exceeds(count, all, share)
@@ -393,7 +394,7 @@ impl AbortCondition {
                 );
                 is_enough(count, all, share).then_some((count, all, compared))
             }
-            // It can't be written.
+            // Such a condition can't be written.
             (ConditionLimit::Latency(_), _) => None,
         }?;
         let (noun, over) = (self.metric.noun(), seconds(watched.over));

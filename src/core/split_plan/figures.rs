@@ -1,24 +1,24 @@
-//! What is counted of a pool while a plan runs, and what can be read from it.
+//! Counts of a pool while a plan runs, and values derived from them.
 
 use std::sync::Arc;
 
 use crate::core::Time;
 
-/// The first bound, in microseconds, and by how much each is larger than the one before it: eight for each doubling, so
-/// that a percentile is read with an error below a tenth.
+/// The first bound, in microseconds, and the ratio between bounds: there are eight for each doubling, so that a
+/// percentile has an error below a tenth.
 const FIRST: f64 = 250.0;
 const GROWTH: f64 = 1.090_507_732_665_257_7;
 
-/// Beyond it, nothing is told apart.
+/// Largest bound, in microseconds.
 const LAST: u64 = 120_000_000;
 
-/// Upper bounds of the buckets of a histogram of latencies. Limits that a plan watches are bounds themselves, so that
-/// what is over them is counted exactly.
+/// Upper bounds of the buckets of a latency histogram. The limits of a plan's conditions are bounds themselves, so
+/// that exceeding requests are counted exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatencyBounds(Arc<[u64]>);
 
 impl LatencyBounds {
-    /// The usual ones, and these.
+    /// Creates the usual bounds, and these.
     pub fn new(limits: impl IntoIterator<Item = Time>) -> Self {
         let mut bounds: Vec<u64> = limits.into_iter().map(micros).collect();
         let mut bound = FIRST;
@@ -32,18 +32,18 @@ impl LatencyBounds {
         Self(bounds.into())
     }
 
-    /// How many buckets there are: one more than bounds.
+    /// Returns the number of buckets: one more than bounds.
     pub fn buckets(&self) -> usize {
         self.0.len() + 1
     }
 
-    /// The bucket of a latency: the first whose bound is not below it.
+    /// Returns the bucket of a latency: the first whose bound is not below it.
     pub fn bucket(&self, latency: Time) -> usize {
         let latency = micros(latency);
         self.0.partition_point(|bound| *bound < latency)
     }
 
-    /// The bound of a bucket; of the last one, the largest bound.
+    /// Returns the bound of a bucket; for the last one, the largest bound.
     fn bound(&self, bucket: usize) -> Time {
         let bound = self.0.get(bucket).or(self.0.last());
         Time::from_micros(bound.copied().unwrap_or(LAST))
@@ -54,25 +54,25 @@ fn micros(time: Time) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What was counted of the requests of one pool.
+/// Counts of the requests of one pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolFigures {
     /// Requests that were answered, or whose clients have gone.
     pub requests: u64,
-    /// Of those, answered with 400 to 499.
+    /// Those of them that were answered with 400 to 499.
     pub client_errors: u64,
-    /// Of those, answered with 500 to 599, by the app or by lameduck.
+    /// Those of them that were answered with 500 to 599, by the app or by lameduck.
     pub server_errors: u64,
-    /// Attempts to have them answered by a backend.
+    /// Attempts to have requests answered by a backend.
     pub attempts: u64,
-    /// Attempts that brought no whole answer.
+    /// Attempts without a complete response.
     pub failed: u64,
-    /// From the moment when a request could be sent until its answer began, by bucket.
+    /// Times from the moment when a request could be sent until its response began, by bucket.
     pub latencies: Vec<u64>,
 }
 
 impl PoolFigures {
-    /// None yet.
+    /// Creates counts of zero.
     pub fn new(bounds: &LatencyBounds) -> Self {
         Self {
             latencies: vec![0; bounds.buckets()],
@@ -80,7 +80,7 @@ impl PoolFigures {
         }
     }
 
-    /// What came since these earlier ones.
+    /// Returns the difference from earlier counts.
     pub fn since(&self, earlier: &Self) -> Self {
         let latencies = self.latencies.iter().enumerate();
         Self {
@@ -98,7 +98,7 @@ impl PoolFigures {
         }
     }
 
-    /// Adds another pool's.
+    /// Adds the counts of another pool.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.client_errors += other.client_errors;
@@ -113,18 +113,19 @@ impl PoolFigures {
         }
     }
 
-    /// How many took longer than this; exact where it is a bound.
+    /// Returns the number of requests that took longer than `limit`; exact if it is a bound.
     pub fn slower_than(&self, limit: Time, bounds: &LatencyBounds) -> u64 {
         let bucket = bounds.bucket(limit);
         self.latencies.iter().skip(bucket + 1).sum()
     }
 
-    /// How many latencies there are.
+    /// Returns the number of latencies.
     pub fn timed(&self) -> u64 {
         self.latencies.iter().sum()
     }
 
-    /// The latency that so many of a thousand don't exceed, as the bound of its bucket; `None`: there is none.
+    /// Returns the latency that `permille` of a thousand requests don't exceed, as the bound of its bucket; `None`:
+    /// there are no latencies.
     pub fn quantile(&self, permille: u64, bounds: &LatencyBounds) -> Option<Time> {
         let rank = (self.timed() * permille).div_ceil(1000).max(1);
         let mut passed = 0;

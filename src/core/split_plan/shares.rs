@@ -1,9 +1,9 @@
-//! Shares of a split as weights.
+//! Conversion of shares of a split to weights.
 
-/// All of it: shares have two decimals of a percent.
+/// The whole: shares are in percent with two decimals.
 pub const SHARE_WHOLE: u32 = 10_000;
 
-/// The share of a pool by weights, of [`SHARE_WHOLE`]; 0 where nobody has a weight.
+/// Returns the share of a pool by weights, out of [`SHARE_WHOLE`]; 0 if all weights are 0.
 pub fn share_of(weights: &[u32], pool: usize) -> f64 {
     let all: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
     let own = weights.get(pool).copied().unwrap_or(0);
@@ -13,8 +13,8 @@ pub fn share_of(weights: &[u32], pool: usize) -> f64 {
     }
 }
 
-/// The weights that give `share` to `target`, and the rest to the others in the proportion that they have in `before`;
-/// in that of `otherwise`, where none of them has a weight there; else in equal parts.
+/// Returns the weights that give `share` to `target`, and the rest to the others in proportion to their weights in
+/// `before`; in proportion to `otherwise`, if these are all 0; else in equal parts.
 pub(super) fn weights(before: &[u32], otherwise: &[u32], target: usize, share: u32) -> Vec<u32> {
     let share = share.min(SHARE_WHOLE);
     let parts_of = |weights: &[u32]| -> Vec<u64> {
@@ -41,13 +41,13 @@ pub(super) fn weights(before: &[u32], otherwise: &[u32], target: usize, share: u
             weights.push(share);
             continue;
         }
-        // Rounded where they add up, so that the sum is exact.
+        // Rounds the running total, so that the sum is exact.
         passed += part;
         let until = rest * passed / all;
         weights.push((until - given) as u32);
         given = until;
     }
-    // Whole percents are read more easily.
+    // Whole percents are easier to read.
     const PERCENT: u32 = SHARE_WHOLE / 100;
     if weights.iter().all(|weight| weight % PERCENT == 0) {
         weights.iter_mut().for_each(|weight| *weight /= PERCENT);

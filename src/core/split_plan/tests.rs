@@ -54,7 +54,7 @@ impl Counted {
     }
 }
 
-/// xorshift: the same in each run for one seed.
+/// xorshift: the same numbers in each run for one seed.
 struct Dice(u64);
 
 impl Dice {
@@ -79,7 +79,7 @@ fn weights_of_a_step_add_up_and_keep_the_proportion_of_the_others() {
     assert_eq!(spec(&[1, 0], 1, 10_000).weights(1), [90, 10]);
     assert_eq!(spec(&[95, 5], 1, 10_000).weights(1), [8550, 1450]);
     assert_eq!(spec(&[60, 30, 10], 2, 10_000).weights(5), [30, 15, 55]);
-    // All is the target's: the others get what the file says, else equal parts.
+    // The target has the whole share: the others get the configuration's weights, else equal parts.
     let mut down = spec(&[0, 0, 7], 2, 0);
     down.otherwise = vec![3, 1, 7];
     assert_eq!(down.weights(10), [75, 25, 0]);
@@ -128,8 +128,8 @@ fn plans_that_can_not_be_are_refused() {
     assert_eq!(PlanSpec::steps_of(Time::MAX, Time::ZERO), u32::MAX);
 }
 
-/// Looks at it as often as it wants, with requests of this kind for the target (1) and good ones for the other; what it
-/// did, and when.
+/// Checks the plan whenever it is due, with requests of this kind for the target (1) and successful ones for the
+/// other pool. Returns the plan's moves with their times.
 fn run(plan: &mut SplitPlan, mut request: impl FnMut(Time) -> (u16, u64)) -> Vec<(Time, PlanMove)> {
     let mut counted = Counted::of(plan);
     let (mut now, mut moves) = (Time::ZERO, Vec::new());
@@ -149,7 +149,7 @@ fn run(plan: &mut SplitPlan, mut request: impl FnMut(Time) -> (u16, u64)) -> Vec
 }
 
 #[test]
-fn good_plan_takes_each_step_in_its_time_and_reaches_the_target() {
+fn plan_without_failures_takes_each_step_in_time_and_reaches_the_target() {
     let mut wanted = spec(&[95, 5], 1, 10_000);
     wanted.conditions = conditions(&["5xx>1%", "4xx>1x", "failed>1%", "p99>500ms", "p99>2x"]);
     let mut plan = SplitPlan::begin(wanted, 1, Time::ZERO);
@@ -166,12 +166,12 @@ fn good_plan_takes_each_step_in_its_time_and_reaches_the_target() {
         .iter()
         .map(|step| step.figures[1].requests)
         .sum();
-    // 4 looks a second, each of 10 requests.
+    // 4 checks a second, each with 10 requests.
     assert_eq!(counted, 4_000);
 }
 
 #[test]
-fn bad_pool_is_taken_back_within_seconds_with_the_reason() {
+fn weights_of_a_failing_pool_are_restored_within_seconds_with_the_reason() {
     for (texts, bad, says) in [
         (&["5xx>1%"][..], (500, 10), "5xx>1%: "),
         (&["p99>2x", "4xx>5%"], (404, 10), "4xx>5%: "),
@@ -224,7 +224,7 @@ fn too_few_requests_are_not_judged() {
     }
 }
 
-/// One request a second, all of them errors: ten seconds hold too few, so the window reaches further back.
+/// One request a second, all of them errors: ten seconds contain too few, so the window reaches further back.
 #[test]
 fn window_reaches_back_until_there_are_enough_requests() {
     let mut wanted = spec(&[95, 5], 1, 10_000);
@@ -238,13 +238,13 @@ fn window_reaches_back_until_there_are_enough_requests() {
     }
 }
 
-/// What has passed out of the window is forgotten.
+/// Requests that have left the window don't count.
 #[test]
 fn window_slides() {
     let mut wanted = spec(&[95, 5], 1, 10_000);
     wanted.conditions = conditions(&["p50>100ms"]);
     let mut plan = SplitPlan::begin(wanted, 1, Time::ZERO);
-    // A minute of quick requests does not hide that they have become slow.
+    // A minute of fast requests must not hide that they have become slow.
     let turns = Time::from_secs(60);
     let moves = run(&mut plan, |now| (200, if now < turns { 10 } else { 200 }));
     let (at, last) = moves.last().unwrap();
@@ -292,7 +292,7 @@ fn pool_without_a_backend_is_a_reason_after_the_time_of_a_restart() {
         counted.pools[1].is_available = tenth % 49 == 0;
         assert_eq!(restarted.judge_figures(now, &counted.pools), PlanMove::Stay);
     }
-    // While it is away, it gets no more.
+    // While the pool is unavailable, its share does not grow.
     let mut waiting = plan();
     counted.pools[1].is_available = false;
     assert_eq!(
@@ -307,7 +307,7 @@ fn pool_without_a_backend_is_a_reason_after_the_time_of_a_restart() {
     counted.pools[1].is_available = true;
     let moved = waiting.judge_figures(Time::from_secs(12), &counted.pools);
     assert!(matches!(moved, PlanMove::Step(_)));
-    // The other one, which gets less and less, is somebody else's concern.
+    // The other pool, whose share shrinks, does not matter.
     let mut other = plan();
     counted.pools[1].is_available = true;
     counted.pools[0].is_available = false;
@@ -317,7 +317,7 @@ fn pool_without_a_backend_is_a_reason_after_the_time_of_a_restart() {
     }
 }
 
-/// Where the target's share shrinks, the others' grows: they are watched.
+/// If the target's share shrinks, the shares of the others grow: they are watched.
 #[test]
 fn others_are_watched_where_the_share_shrinks() {
     let mut wanted = spec(&[5, 95], 1, 0);
@@ -349,10 +349,10 @@ fn percentile_is_within_a_tenth() {
     assert_eq!(late.quantile(500, &bounds), Some(Time::from_secs(120)));
 }
 
-/// Random plans under random requests, looked at in random moments: each ends, in time if nothing was wrong; the share
-/// moves in one direction and never beyond its target; and what goes back has a reason.
+/// Random plans with random requests, checked at random times: each ends, in time if nothing was wrong; the share
+/// moves in one direction and never beyond its target; and there is a reason whenever the old weights are restored.
 #[test]
-fn random_plans_end_and_never_leave_their_way() {
+fn random_plans_end_and_move_in_one_direction() {
     let mut ended = [0, 0];
     for seed in seeds() {
         let mut dice = Dice(seed);
@@ -448,7 +448,7 @@ fn random_plans_end_and_never_leave_their_way() {
     );
 }
 
-/// After a restart of the proxy, a plan goes on at the step that it had come to.
+/// After a restart of the proxy, a plan continues at the step that it had reached.
 #[test]
 fn plan_goes_on_at_a_later_step() {
     let mut plan = SplitPlan::begin(spec(&[1, 0], 1, 10_000), 7, Time::from_secs(5));

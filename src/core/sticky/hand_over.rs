@@ -1,38 +1,38 @@
-//! `on_drain = "finish"`: while a backend drains, clients with a session there still go to it, and no others.
+//! `on_drain = "finish"`: while a backend drains, clients with a session there may still use it, and no others.
 
 use crate::core::Time;
 
-/// Between two looks at how many sessions are left.
+/// Interval at which the number of remaining sessions is checked.
 const LOOK: Time = Time::from_secs(1);
 
 /// A drain under which sessions are finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandOver {
     began: Time,
-    /// The process that it is about.
+    /// Number of the process that it is about.
     incarnation: u64,
     look: Time,
 }
 
-/// What decides whether it is over.
+/// Facts that decide whether a hand-over is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandOverFacts {
-    /// Sessions that are still there.
+    /// Number of remaining sessions.
     pub sessions: u32,
-    /// The process passes its probes, and has said nothing of its end.
+    /// Whether the process passes its probes, and has not reported that it stops.
     pub can_take_requests: bool,
-    /// The process behind the backend.
+    /// Number of the process behind the backend.
     pub incarnation: u64,
-    /// The drain's deadline; `None`: it has none, or it is over.
+    /// Deadline of the drain; `None`: it has none, or it is over.
     pub deadline: Option<Time>,
-    /// Some deadline is over.
+    /// Whether some deadline is over.
     pub is_past_deadline: bool,
-    /// Before a deadline, so much is kept for requests that are in flight.
+    /// Time before a deadline that is kept for requests in flight.
     pub reserve: Time,
 }
 
 impl HandOver {
-    /// One that begins now.
+    /// Creates a hand-over that begins now.
     pub fn new(incarnation: u64, now: Time) -> Self {
         Self {
             began: now,
@@ -41,15 +41,15 @@ impl HandOver {
         }
     }
 
-    /// When clients with a session are sent elsewhere, however many are left: requests in flight then have the rest
-    /// of the time. At most half of the time is kept for that.
+    /// Returns when clients with a session are sent to other backends, however many are left: requests in flight then
+    /// have the rest of the time. At most half of the time is kept for that.
     fn end(&self, facts: &HandOverFacts) -> Option<Time> {
         let deadline = facts.deadline?;
         let half = deadline.saturating_sub(self.began) / 2;
         Some(deadline.saturating_sub(facts.reserve.min(half)))
     }
 
-    /// Whether all clients go elsewhere from now on.
+    /// Whether all clients go to other backends from now on.
     pub fn is_over(&self, facts: &HandOverFacts, now: Time) -> bool {
         facts.sessions == 0
             || !facts.can_take_requests
@@ -58,14 +58,14 @@ impl HandOver {
             || self.end(facts).is_some_and(|end| end <= now)
     }
 
-    /// A look was taken.
+    /// Notes that the sessions have been checked.
     pub fn note_look(&mut self, now: Time) {
         if self.look <= now {
             self.look = now.saturating_add(LOOK);
         }
     }
 
-    /// When the next look is due.
+    /// Returns when the next check is due.
     pub fn next_look(&self, facts: &HandOverFacts) -> Time {
         self.end(facts).map_or(self.look, |end| end.min(self.look))
     }

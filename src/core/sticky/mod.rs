@@ -1,5 +1,5 @@
-//! Sessions that stay with one backend: what a client's token says and whether it is believed, and how long clients
-//! with a session may still go to a backend that drains.
+//! Sessions that are bound to one backend: the contents of a client's token and whether it is valid, and how long
+//! clients with a session may still use a draining backend.
 
 pub mod hand_over;
 pub mod token;

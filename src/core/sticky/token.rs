@@ -6,53 +6,53 @@
 //!
 //! `backend` is a keyed digest of the pool's and the backend's name, so that a token reveals neither an address nor
 //! the number of backends; `issued` is Unix time in seconds; `tag` signs all of it for one pool. All tokens have the
-//! same length: whatever has another is none.
+//! same length: a value of another length is no token.
 
-/// Characters of a token.
+/// Length of a token, in characters.
 pub const TOKEN_LENGTH: usize = 57;
-/// Bytes of a signature, cut from HMAC-SHA-256 (RFC 2104, section 5).
+/// Length of a signature, in bytes, truncated from HMAC-SHA-256 (RFC 2104, section 5).
 pub const TAG_LENGTH: usize = 20;
 
-/// The form of the token.
+/// Version of the token's format.
 const VERSION: u8 = b'1';
-/// What is signed, beside the pool's name.
+/// Number of signed bytes, besides the pool's name.
 const SIGNED: usize = 22;
 const BYTES: usize = SIGNED + TAG_LENGTH;
-/// Clocks of several proxies differ: a token may come from so many seconds ahead.
+/// Most seconds that a token's time may be in the future, because the clocks of several proxies differ.
 const SKEW: u64 = 300;
 
-/// Keys that sign. The first signs, all verify.
+/// Keys for signatures. The first one signs, all verify.
 pub trait TokenKeys {
-    /// How many there are; at least one.
+    /// Returns the number of keys; at least one.
     fn count(&self) -> usize;
-    /// The signature of these parts, one behind the other, with the key of this place.
+    /// Returns the signature of the concatenated parts with the key of this index.
     fn sign(&self, key: usize, parts: &[&[u8]]) -> [u8; TAG_LENGTH];
-    /// Whether that is their signature. Takes as long for every wrong one.
+    /// Whether `tag` is the signature of the parts. Takes the same time for every wrong one.
     fn verify(&self, key: usize, parts: &[&[u8]], tag: &[u8]) -> bool;
 }
 
-/// What a token says.
+/// The contents of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionToken {
-    /// The backend: [`backend_id`].
+    /// ID of the backend: [`backend_id`].
     pub backend: u64,
-    /// When it was written, in seconds of Unix time.
+    /// Time at which it was written, in seconds of Unix time.
     pub issued: u64,
-    /// Tells the session from others; it stays when the session moves.
+    /// Number of the session; it stays the same when the session moves.
     pub session: u64,
 }
 
-/// A token that is believed.
+/// A token with a valid signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BelievedToken {
-    /// What it says.
+    /// The contents.
     pub token: SessionToken,
-    /// Half of its time is over, or it was signed with a key that no longer signs.
+    /// Whether to renew it: half of its lifetime is over, or it was signed with a key that no longer signs.
     pub is_to_be_renewed: bool,
 }
 
-/// The opaque id of a backend, by the key of this place. It goes by the name: an instance that comes back at another
-/// address is the same one.
+/// Returns the opaque ID of a backend, by the key of this index. It depends on the name: an instance that comes back
+/// at another address has the same ID.
 pub fn backend_id(keys: &impl TokenKeys, key: usize, pool: &str, backend: &str) -> u64 {
     let parts: [&[u8]; 4] = [
         b"lameduck backend\0",
@@ -77,8 +77,8 @@ pub fn write_token(keys: &impl TokenKeys, pool: &str, token: &SessionToken) -> [
     text
 }
 
-/// Reads what a client sent. `None`: it is no token, or not one of this pool, or too old, or from a time to come. `now` in
-/// seconds of Unix time, `lifetime` in seconds.
+/// Parses and verifies a client's token. `None`: it is malformed, not of this pool, expired, or from the future.
+/// `now` is in seconds of Unix time, `lifetime` in seconds.
 pub fn read_token(
     keys: &impl TokenKeys,
     pool: &str,
@@ -111,7 +111,7 @@ pub fn read_token(
     })
 }
 
-/// Of fixed length first, so that no two are signed alike.
+/// Returns the signed parts, those of fixed length first, so that no two tokens have the same signed text.
 fn signed_parts<'a>(signed: &'a [u8], pool: &'a str) -> [&'a [u8]; 3] {
     [b"lameduck session\0", signed, pool.as_bytes()]
 }
@@ -124,7 +124,7 @@ fn first_number(bytes: &[u8]) -> u64 {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Base64url of whole triples (RFC 4648, section 5).
+/// Encodes whole triples as base64url (RFC 4648, section 5).
 fn encode(bytes: &[u8; BYTES], text: &mut [u8]) {
     for (triple, four) in bytes.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
         let bits = u32::from_be_bytes([0, triple[0], triple[1], triple[2]]);

@@ -1,4 +1,4 @@
-//! Each rule, and then every order of words against a model of the process.
+//! Tests of each rule, and then of every order of words against a model of the process.
 
 use proptest::prelude::*;
 
@@ -70,7 +70,7 @@ fn late_words_neither_drain_the_next_process_nor_resume_the_last_one() {
         ]),
         [Some(Lift), Some(Look), None, None]
     );
-    // A look that was begun before the stop was heard of.
+    // A query that was begun before the stop was reported.
     assert_eq!(
         hear_all(&[(StopPlanned, 1, 5), (Running, 1, 4)]),
         [Some(Drain), None]
@@ -135,7 +135,7 @@ fn supervisor_that_names_no_processes_is_followed_by_its_order() {
     );
 }
 
-/// What the supervisor does to its process, one step after the other.
+/// A step of the supervisor with its process.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Plan,
@@ -146,7 +146,7 @@ enum Step {
     Forget,
 }
 
-/// The truth: which process there is, and how it is.
+/// The truth: which process there is, and its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Truth {
     process: u32,
@@ -186,7 +186,7 @@ fn step() -> impl Strategy<Value = Step> {
     ])
 }
 
-/// How a word arrives: not at all, once or twice, and behind how many later ones.
+/// How a word arrives: not at all, once or twice, and after how many later ones.
 fn arrival() -> impl Strategy<Value = (usize, usize)> {
     (0..3_usize, 0..4_usize)
 }
@@ -194,8 +194,9 @@ fn arrival() -> impl Strategy<Value = (usize, usize)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever is lost, doubled and late: a drain is never lifted while the signalled process is the one that is there,
-    /// none is begun for a process that has been heard to run later, and one look at the end sets everything right.
+    /// Whatever words are lost, duplicated or late: a drain is never lifted while the signalled process is the
+    /// present one, none is begun for a process that has been reported to run later, and one query at the end
+    /// corrects everything.
     #[test]
     fn any_order_of_words_ends_with_what_is_true(
         steps in prop::collection::vec((step(), arrival()), 1..40),
@@ -213,7 +214,7 @@ proptest! {
         }
         arrivals.sort();
         let mut watched = WatchedProcess::default();
-        // The drain that is open: for which process.
+        // The process for which a drain is open.
         let mut drained: Option<u32> = None;
         let last = truths.len();
         let words = arrivals.into_iter().chain([(last, last - 1)]);

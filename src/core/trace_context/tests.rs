@@ -99,7 +99,7 @@ fn later_versions_are_read_as_far_as_they_are_known() {
     }
 }
 
-/// Whatever the bytes: no panic, and what is read is written as it was.
+/// For any bytes: no panic, and a value that was parsed is written as it was.
 #[test]
 fn any_bytes_are_refused_or_read_as_written() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -179,7 +179,7 @@ fn tracestates_of_the_test_suite_are_judged() {
 
 #[test]
 fn share_of_those_taken_is_what_was_asked_for() {
-    // A seed, and so the same numbers each time: splitmix64.
+    // A fixed seed, so that the numbers are the same each time: splitmix64.
     let mut state = 7_u64;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,4 +1,4 @@
-//! One question to the domain name system.
+//! Lookups of records in DNS.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,21 +18,21 @@ use crate::config::{DiscoverySourceConfig, DnsFamily, duration};
 use crate::discovery::SourceError;
 use crate::rt::clock;
 
-/// An answer without records holds for so long, within the bounds of the section.
-const NOTHING_HOLDS: Duration = Duration::from_secs(5);
+/// Time for which an answer without records is valid, within the limits of the section.
+const EMPTY_TTL: Duration = Duration::from_secs(5);
 
-/// Records of one kind.
+/// Records of one type.
 #[derive(Debug, Clone)]
 pub(super) struct FoundRecords<T> {
     pub records: Vec<T>,
-    /// For how long they hold.
+    /// Time for which they are valid.
     pub ttl: Duration,
-    /// Addresses of hosts that came along.
+    /// Addresses of hosts that were included in the answer.
     pub given: HashMap<String, Vec<IpAddr>>,
 }
 
 impl<T> FoundRecords<T> {
-    /// No records.
+    /// An answer without records.
     pub(super) fn none() -> Self {
         Self {
             records: Vec::new(),
@@ -42,7 +42,7 @@ impl<T> FoundRecords<T> {
     }
 }
 
-/// Asks, and keeps nothing.
+/// DNS client without a cache.
 pub(super) struct RecordClient {
     resolver: TokioResolver,
     server: String,
@@ -51,12 +51,17 @@ pub(super) struct RecordClient {
 }
 
 impl RecordClient {
-    /// For the servers of the section, or those of /etc/resolv.conf, which is read anew: it may have changed.
+    /// A client for the servers of the section, or for those of /etc/resolv.conf, which is read again because it may
+    /// have changed.
     pub(super) async fn open(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
         let (servers, options, shown) = match config.server {
-            Some(server) => (only(server), ResolverOpts::default(), server.to_string()),
+            Some(server) => (
+                single_server_config(server),
+                ResolverOpts::default(),
+                server.to_string(),
+            ),
             None => {
-                // A disk may be slow.
+                // The disk may be slow.
                 let read = tokio::task::spawn_blocking(system_conf::read_system_conf).await;
                 let read = read.map_err(SourceError::new)?;
                 let (servers, options) =
@@ -74,10 +79,10 @@ impl RecordClient {
         let patience = config.timeout;
         *builder.options_mut() = options;
         let options = builder.options_mut();
-        // Twice within the time that a look-up may take.
+        // Two attempts within the time of a lookup.
         options.timeout = patience.mul_f64(0.45);
         options.attempts = 1;
-        // What holds for how long is decided here, once.
+        // How long an answer is valid is decided by the source, so the client has no cache.
         options.cache_size = 0;
         options.edns0 = true;
         if config.server.is_some() {
@@ -92,7 +97,7 @@ impl RecordClient {
         })
     }
 
-    /// The A records of a name; none where the section wants the other family only.
+    /// A records of a name; none if the section wants only the other family.
     pub(super) async fn addresses_v4(
         &self,
         name: &str,
@@ -101,10 +106,10 @@ impl RecordClient {
             return Ok(FoundRecords::none());
         }
         let found = self.ask(name, RecordType::A).await?;
-        Ok(found.map_or_else(nothing, |lookup| addresses(&lookup)))
+        Ok(found.map_or_else(no_records, |lookup| addresses(&lookup)))
     }
 
-    /// The AAAA records of a name; none where the section wants the other family only.
+    /// AAAA records of a name; none if the section wants only the other family.
     pub(super) async fn addresses_v6(
         &self,
         name: &str,
@@ -113,16 +118,16 @@ impl RecordClient {
             return Ok(FoundRecords::none());
         }
         let found = self.ask(name, RecordType::AAAA).await?;
-        Ok(found.map_or_else(nothing, |lookup| addresses(&lookup)))
+        Ok(found.map_or_else(no_records, |lookup| addresses(&lookup)))
     }
 
-    /// The SRV records of a service.
+    /// SRV records of a service.
     pub(super) async fn services(
         &self,
         name: &str,
     ) -> Result<FoundRecords<ServiceTarget>, SourceError> {
         let Some(lookup) = self.ask(name, RecordType::SRV).await? else {
-            return Ok(nothing());
+            return Ok(no_records());
         };
         let mut found = FoundRecords::none();
         for record in lookup.answers() {
@@ -130,7 +135,7 @@ impl RecordClient {
                 continue;
             };
             found.ttl = found.ttl.min(seconds(record.ttl));
-            // RFC 2782: a target that is the root says that there is no such service.
+            // A target that is the root means that there is no such service (RFC 2782).
             if service.target.is_root() {
                 continue;
             }
@@ -159,7 +164,7 @@ impl RecordClient {
         }
     }
 
-    /// `None`: there are no such records.
+    /// Looks up records; `None`: there are none.
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Option<Lookup>, SourceError> {
         let looked = clock::timeout(self.patience, self.resolver.lookup(name, kind)).await;
         let why = match looked {
@@ -177,7 +182,7 @@ impl RecordClient {
     }
 }
 
-fn only(server: SocketAddr) -> ResolverConfig {
+fn single_server_config(server: SocketAddr) -> ResolverConfig {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
     let connections = connections.map(|mut connection| {
         connection.port = server.port();
@@ -188,9 +193,9 @@ fn only(server: SocketAddr) -> ResolverConfig {
     ResolverConfig::from_parts(None, Vec::new(), vec![one])
 }
 
-fn nothing<T>() -> FoundRecords<T> {
+fn no_records<T>() -> FoundRecords<T> {
     FoundRecords {
-        ttl: NOTHING_HOLDS,
+        ttl: EMPTY_TTL,
         ..FoundRecords::none()
     }
 }
@@ -198,7 +203,7 @@ fn nothing<T>() -> FoundRecords<T> {
 fn addresses(lookup: &Lookup) -> FoundRecords<IpAddr> {
     let mut found = FoundRecords::none();
     for record in lookup.answers() {
-        // Aliases on the way hold for no longer than they say, either.
+        // Aliases (CNAME) on the way limit the validity, too.
         found.ttl = found.ttl.min(seconds(record.ttl));
         found.records.extend(record.data.ip_addr());
     }

@@ -77,9 +77,9 @@ fn container_that_was_signalled_terminates() {
     );
 }
 
-/// A daemon with one container, `app-1`, that was told to stop and still runs. It ends its event streams at once, so that
-/// each one who follows it has to connect again and again. It tells of the `kill` live once, where `kill` is taken, and
-/// in its history where it keeps that.
+/// A daemon with one container, `app-1`, that was told to stop and still runs. It ends its event streams at once, so
+/// that a client has to connect again and again. The event `kill` is sent live once, if it is set, and is in the
+/// history if that has it.
 struct StoppingDaemon {
     kill: Mutex<Option<String>>,
     history: Option<String>,
@@ -110,7 +110,7 @@ async fn answer(State(daemon): State<Arc<StoppingDaemon>>, request: Request) -> 
     (json, body.to_string()).into_response()
 }
 
-/// The states of the container in the first answers of one who follows the daemon and connects anew after each failure.
+/// States of the container in the first answers to a source that connects again after each failure.
 async fn states_told(kill: Option<String>, history: Option<String>) -> Vec<DiscoveredState> {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");
@@ -152,7 +152,7 @@ async fn states_told(kill: Option<String>, history: Option<String>) -> Vec<Disco
 }
 
 #[tokio::test]
-async fn stop_that_was_told_before_the_connection_broke_still_holds_after_it() {
+async fn stop_reported_before_a_broken_connection_holds_after_it() {
     use DiscoveredState::{Serving, Terminating};
     let kill = |at: &str| {
         let attributes = json!({ "name": "app-1", "signal": "15" });
@@ -161,10 +161,10 @@ async fn stop_that_was_told_before_the_connection_broke_still_holds_after_it() {
         Some(format!("{event}\n"))
     };
     let now = "2026-11-29T16:05:00Z";
-    // Told live, and the daemon has forgotten it: the first answer is from before.
+    // The event came live, and the daemon has forgotten it. The first answer is from before it.
     let told = states_told(kill(now), None).await;
     assert_eq!(told, [Serving, Terminating, Terminating, Terminating]);
-    // Sent before lameduck was started.
+    // The event was sent before lameduck was started.
     assert_eq!(states_told(None, kill(now)).await, [Terminating; 4]);
     let before_its_start = kill("2026-11-29T15:59:00Z");
     assert_eq!(states_told(None, before_its_start).await, [Serving; 4]);

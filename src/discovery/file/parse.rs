@@ -1,4 +1,4 @@
-//! The list itself: JSON, or TOML as the configuration has backends.
+//! Parser for the list: JSON, or TOML as in the configuration.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,22 +11,22 @@ use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
 use crate::discovery::follow::MOST_BACKENDS;
 use crate::discovery::names::{name_address, name_host};
 
-/// The largest file, in bytes.
+/// Largest file, in bytes.
 pub const MOST_BYTES: u64 = 16 << 20;
 
-/// The largest weight.
-const MOST_WEIGHT: u32 = 1000;
+/// Largest weight.
+const MAX_WEIGHT: u32 = 1000;
 
-/// What is wrong with a list, and in which line.
+/// A problem with a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListProblem {
-    /// From 1; `None`: it concerns the whole.
+    /// Line number from 1; `None`: the whole file.
     pub line: Option<usize>,
-    /// A clause for people.
+    /// What is wrong, as a clause for users.
     pub why: String,
 }
 
-/// One backend as the file has it.
+/// A backend in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListedBackend {
@@ -58,32 +58,32 @@ fn usual_weight() -> u32 {
 
 fn read_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let name = String::deserialize(from)?;
-    check_name(&name).map_err(|why| D::Error::custom(format!("`{}`: {why}", short(&name))))?;
+    check_name(&name).map_err(|why| D::Error::custom(format!("`{}`: {why}", shorten(&name))))?;
     Ok(Some(name))
 }
 
 fn read_address<'de, D: Deserializer<'de>>(from: D) -> Result<Address, D::Error> {
     let text = String::deserialize(from)?;
     let address = text.parse::<Address>();
-    address.map_err(|error| D::Error::custom(format!("`address` `{}`: {error}", short(&text))))
+    address.map_err(|error| D::Error::custom(format!("`address` `{}`: {error}", shorten(&text))))
 }
 
 fn read_weight<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     match u32::deserialize(from)? {
-        weight @ 0..=MOST_WEIGHT => Ok(weight),
+        weight @ 0..=MAX_WEIGHT => Ok(weight),
         weight => Err(D::Error::custom(format!(
-            "`weight` {weight} is out of range: use 0 to {MOST_WEIGHT}"
+            "`weight` {weight} is out of range: use 0 to {MAX_WEIGHT}"
         ))),
     }
 }
 
-fn short(text: &str) -> String {
+fn shorten(text: &str) -> String {
     let short: String = text.chars().take(100).collect();
     short.escape_debug().to_string()
 }
 
-/// All of them: no name twice, and not more than there may be. Checked while they are read, so that the reader knows the
-/// line.
+/// The list. Duplicate names and too many backends are errors, which are found while reading, so that the parser knows
+/// the line.
 #[derive(Debug, Default)]
 struct BackendList(DiscoveredSet<Address>);
 
@@ -137,7 +137,7 @@ impl<'de> Visitor<'de> for ListVisitor {
     }
 }
 
-/// The name of a backend that has none in the list.
+/// Name of a backend that has none in the list.
 fn name_of(address: &Address) -> String {
     match address {
         Address::Socket(address) => name_address(address.ip(), address.port()),
@@ -149,7 +149,7 @@ fn name_of(address: &Address) -> String {
     }
 }
 
-/// The whole of a TOML file.
+/// Content of a TOML file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TomlList {
@@ -157,10 +157,10 @@ struct TomlList {
     backend: BackendList,
 }
 
-/// Reads a list. `is_toml`: which of the two it is, where its name tells.
+/// Parses a list. `is_toml` tells the format, if the file's name does.
 ///
 /// # Errors
-/// Where, and why.
+/// The line, and what is wrong.
 pub fn parse_backends(
     bytes: &[u8],
     is_toml: Option<bool>,
@@ -203,7 +203,7 @@ fn one_line(text: &str) -> String {
     text.lines().collect::<Vec<_>>().join(" ")
 }
 
-/// The line in which a byte stands, from 1.
+/// Number of the line that contains this byte, from 1.
 fn line_at(bytes: &[u8], at: usize) -> usize {
     let before = bytes.get(..at).unwrap_or(bytes);
     1 + before.iter().filter(|byte| **byte == b'\n').count()
@@ -252,7 +252,7 @@ address = "[2001:db8::1]:80"
     }
 
     #[test]
-    fn problems_of_a_list_are_told_with_their_line() {
+    fn problems_of_a_list_are_reported_with_their_line() {
         for (text, told) in [
             ("", "1: EOF"),
             ("[", "1: EOF"),

@@ -1,4 +1,4 @@
-//! The way to the API server: as which account, by which authority.
+//! Access to the API server: its address, the account, and the trusted authorities.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use super::bounded_lines::BoundedLines;
 /// Longest wait for a connection to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The API server's address, and the credentials for it.
+/// Address of the API server, and the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiAccess {
-    /// The cluster that lameduck runs in, by the pod's service account.
+    /// The cluster that lameduck runs in, with the pod's service account.
     InCluster,
-    /// As a kubeconfig says.
+    /// Settings of a kubeconfig.
     Kubeconfig(PathBuf),
-    /// This URL, without credentials: `kubectl proxy`.
+    /// This URL, without credentials, as for `kubectl proxy`.
     Url(String),
 }
 
-/// Why there is no way to the API server.
+/// Reason why there is no access to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterAccessError {
-    /// No cluster around.
+    /// lameduck runs outside of a cluster.
     #[error(
         "lameduck runs in no cluster ({0}); in a pod, its service account must be mounted \
          (`automountServiceAccountToken`); elsewhere, write `kubeconfig = …`"
@@ -43,7 +43,7 @@ pub enum ClusterAccessError {
         "the token in {0} can't be read: {1}; correct the file's rights, or where it is mounted"
     )]
     Token(String, std::io::Error),
-    /// The URL is none.
+    /// The URL is malformed.
     #[error("`api_server` is no URL: {0}; write it as `https://HOST:PORT`")]
     Url(String),
     /// The client can't be built.
@@ -52,24 +52,24 @@ pub enum ClusterAccessError {
 }
 
 impl ApiAccess {
-    /// Builds a client, with whatever the files say now: tokens and authorities are renewed there. The second is the
-    /// namespace that is meant where none is written.
+    /// Builds a client from the files as they are now, because tokens and authorities are renewed there. Also returns
+    /// the default namespace.
     ///
     /// # Errors
     /// See `ClusterAccessError`.
     pub async fn connect(&self) -> Result<(Client, String), ClusterAccessError> {
         let access = self.clone();
         let runtime = tokio::runtime::Handle::current();
-        // Files are read, and a kubeconfig may name a command that knows the token: neither belongs on a thread of tasks.
+        // This reads files and may run a command that a kubeconfig names, so it must not block the runtime.
         let built = tokio::task::spawn_blocking(move || {
             let mut config = runtime.block_on(access.config())?;
             config.connect_timeout = Some(CONNECT_TIMEOUT);
-            // The caller has its own deadlines and pauses.
+            // The caller has its own time limits and pauses.
             config.read_timeout = None;
             config.default_retry = false;
             let name = HeaderValue::from_static(concat!("lameduck/", env!("CARGO_PKG_VERSION")));
             config.headers.push((USER_AGENT, name));
-            // kube would take it for a minute, and its line's end for a part of it.
+            // kube would cache the token for a minute, and include its line end.
             if let Some(path) = config.auth_info.token_file.take() {
                 let token = std::fs::read_to_string(&path);
                 let token = token.map_err(|error| ClusterAccessError::Token(path, error))?;
@@ -109,7 +109,7 @@ impl ApiAccess {
     }
 }
 
-/// An error with what lies behind it, each cause once.
+/// An error with its causes, each once.
 pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

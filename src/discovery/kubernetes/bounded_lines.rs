@@ -1,5 +1,5 @@
-//! Answers of an API server, read with a bound: a watch is a line for each event and a list is one line, and kube reads a
-//! line of any length.
+//! Limits the lines in answers of an API server: a watch has a line for each event, a list is one line, and kube reads
+//! lines of any length.
 
 use std::io;
 use std::pin::Pin;
@@ -9,14 +9,14 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
-/// The longest line, in bytes: a page of a list has a hundred slices with a thousand endpoints each at the very most.
-pub(super) const LONGEST_LINE: usize = 64 << 20;
+/// Longest line in bytes: a page of a list has at most a hundred slices with a thousand endpoints each.
+pub(super) const MAX_LINE_LENGTH: usize = 64 << 20;
 
-/// A body whose lines are no longer than that.
+/// A body whose lines are limited.
 #[derive(Debug)]
 pub(super) struct BoundedLines<B> {
     body: B,
-    /// Bytes since the last line's end.
+    /// Bytes since the last line end.
     since_end: usize,
 }
 
@@ -48,8 +48,8 @@ where
                 None => self.since_end + data.len(),
             };
         }
-        if self.since_end > LONGEST_LINE {
-            let why = format!("a line of more than {LONGEST_LINE} bytes");
+        if self.since_end > MAX_LINE_LENGTH {
+            let why = format!("a line of more than {MAX_LINE_LENGTH} bytes");
             let error = io::Error::new(io::ErrorKind::InvalidData, why);
             return Poll::Ready(Some(Err(error.into())));
         }
@@ -71,7 +71,7 @@ mod tests {
     use futures_util::stream;
     use http_body_util::{BodyExt as _, StreamBody};
 
-    /// The bytes that are read of so many frames of these, and whether that went well.
+    /// Number of bytes that are read from this many such frames, and whether there was no error.
     async fn read(frame: Vec<u8>, count: usize) -> (usize, bool) {
         let frame = Bytes::from(frame);
         let frames = (0..count).map(move |_| Ok::<_, io::Error>(Frame::data(frame.clone())));
@@ -90,7 +90,7 @@ mod tests {
     async fn line_without_end_is_an_error_and_lines_are_not_counted_together() {
         let mut lines = vec![b'x'; 1 << 20];
         let endless = read(lines.clone(), 100).await;
-        assert_eq!(endless, (LONGEST_LINE, false));
+        assert_eq!(endless, (MAX_LINE_LENGTH, false));
         lines[77] = b'\n';
         assert_eq!(read(lines, 100).await, (100 << 20, true));
     }

@@ -1,7 +1,8 @@
-//! Follows the EndpointSlices of a Service: a list, then a watch from there, and again a list where that is lost.
+//! Follows the EndpointSlices of a Service: a list, then a watch from its version on, and another list if the watch is
+//! lost.
 //!
-//! kube's own `watcher` is not used: it hides the versions of lists and bookmarks, by which alone an API server that
-//! lags behind is recognised, and which of the two, a list or an event, took something away.
+//! kube's own `watcher` is not used, because it hides two things: the versions of lists and bookmarks, which are needed
+//! to recognise an API server that lags behind; and whether a list or an event has removed something.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,43 +23,43 @@ use super::version::ResourceVersion;
 use crate::core::discovery::SourceAnswer;
 use crate::discovery::{SourceError, SourceReporter};
 
-/// Slices in one page of a list. A slice has 100 endpoints as a rule.
-const PAGE: u32 = 100;
+/// Slices in one page of a list; a slice usually has up to 100 endpoints.
+const PAGE_SIZE: u32 = 100;
 
-/// Pages of one list. A server that always names a further one is not followed for ever.
-const MOST_PAGES: usize = 1000;
+/// Most pages of one list: a server that always names a further page is not followed for ever.
+const MAX_PAGES: usize = 1000;
 
-/// So many events that have come at once are one report.
-const MOST_UNSAID: usize = 256;
+/// Most events that are combined to one report if they arrive at once.
+const MAX_COMBINED_EVENTS: usize = 256;
 
-/// What is followed.
+/// What is followed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowedSlices {
-    /// By which way.
+    /// Access to the API server.
     pub access: ApiAccess,
-    /// The namespace; `None`: lameduck's own, or the kubeconfig's.
+    /// Namespace; `None`: lameduck's own, or that of the kubeconfig.
     pub namespace: Option<String>,
-    /// The slices' labels.
+    /// Label selector of the slices.
     pub selector: String,
-    /// What of the slices is taken.
+    /// Which ports and addresses of the slices are used.
     pub rules: JoinRules,
 }
 
-/// How long what may take.
+/// Time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FollowTimes {
-    /// A watch is asked for so long, up to a quarter less, and begun again: this detects a connection that has died
-    /// silently, and an account that may no longer watch.
+    /// Duration of a watch, up to a quarter less, after which it is started again. This detects a connection that has
+    /// died silently, and an account that may no longer watch.
     pub watch: Duration,
-    /// So much later than asked for, a watch that hasn't ended is given up.
+    /// Time after which a watch that should have ended is abandoned.
     pub grace: Duration,
     /// Longest wait for an answer, or for a page of a list.
     pub answer: Duration,
-    /// The first pause after a failure; each further one is twice as long…
+    /// Pause after the first failure; each further one is twice as long…
     pub pause: Duration,
     /// …up to this one.
     pub longest_pause: Duration,
-    /// An API server that lags behind for so long has been set back, and is believed.
+    /// Time after which an API server that lags behind counts as restored from a backup, and is believed.
     pub stale: Duration,
 }
 
@@ -75,52 +76,52 @@ impl Default for FollowTimes {
     }
 }
 
-/// Why the API server could not be asked.
+/// Reason why the API server could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FollowError {
-    /// No way there.
+    /// There is no access.
     #[error(transparent)]
     Access(#[from] ClusterAccessError),
-    /// It doesn't know the account.
+    /// The API server doesn't know the account.
     #[error(
         "the API server doesn't know who asks (401): {0}; is the service account's token mounted, or the kubeconfig's \
          still valid? Both are read again each time"
     )]
     Unauthorized(String),
-    /// The account may not.
+    /// The account lacks a permission.
     #[error(
         "the API server forbids it (403): {0}; the service account needs `list` and `watch` on `endpointslices` of \
          `discovery.k8s.io` in this namespace (deploy/kubernetes/discovery.yaml has the Role and RoleBinding)"
     )]
     Forbidden(String),
-    /// It wants to be asked less, or is in trouble itself.
+    /// The API server is overloaded or has an error.
     #[error("the API server answers {code}: {message}")]
     Refused {
-        /// Its status.
+        /// HTTP status.
         code: u16,
-        /// Its words.
+        /// Message of the server.
         message: String,
-        /// For how long it doesn't want to be asked.
+        /// Time for which the server doesn't want to be asked.
         pause: Option<Duration>,
     },
-    /// The version that was asked from is no longer known (410): not a fault, a list is due.
+    /// The requested version is no longer known (410). This is no fault: a list is due.
     #[error("the API server no longer knows the version that was asked from (410): {0}")]
     Gone(String),
-    /// It can't be reached, or the connection broke.
+    /// The API server can't be reached, or the connection broke.
     #[error("the API server can't be asked: {0}")]
     Broken(String),
-    /// It says what can't be understood.
+    /// The answer can't be parsed.
     #[error("the API server's answer can't be read: {0}")]
     Unreadable(String),
     /// It doesn't answer.
     #[error("the API server doesn't answer: {what} took longer than {limit:?}")]
     Silent {
-        /// What was waited for.
+        /// What lameduck waited for.
         what: &'static str,
-        /// For how long.
+        /// How long lameduck waited.
         limit: Duration,
     },
-    /// Its answer is an older one.
+    /// The answer is older than what is known.
     #[error(transparent)]
     Stale(#[from] StaleListError),
 }
@@ -155,8 +156,7 @@ impl FollowError {
         }
     }
 
-    /// Whether what was known must be asked for anew, and not only what has happened since. Where it is the connection
-    /// that broke, the history from the known version on is the shorter way.
+    /// Whether a new list is needed. After a broken connection it is not: a watch from the known version on is shorter.
     fn needs_list(&self) -> bool {
         !matches!(
             self,
@@ -164,14 +164,14 @@ impl FollowError {
         )
     }
 
-    /// Whether it should be logged: a resource version that has become too old is normal.
+    /// Whether it should be logged: a version that has become too old is normal.
     fn is_trouble(&self) -> bool {
         !matches!(self, Self::Gone(_))
     }
 }
 
-/// Follows for ever, and reports the endpoints: after each list, after each event that changes a slice, and each time a
-/// watch begins. Ends only by being dropped.
+/// Follows the slices for ever, and reports the endpoints after each list, after each event that changes a slice, and
+/// at each start of a watch. Ends only by being dropped.
 pub(super) async fn follow_slices(
     what: &FollowedSlices,
     times: &FollowTimes,
@@ -207,27 +207,28 @@ struct Follower<'a> {
     times: &'a FollowTimes,
     reports: &'a SourceReporter,
     store: SliceStore,
-    /// Pods that were said to end since the last report. By the next one they may have gone: that is no reason for doubt.
+    /// Pods that were reported as terminating since the last report. They may be gone in the next one, which is no
+    /// reason for doubt.
     ending: BTreeSet<String>,
-    /// The store is the state at its version.
+    /// Whether the store is complete for its version.
     is_listed: bool,
-    /// The last watch that was asked for has not begun.
+    /// Whether the last requested watch has failed to start.
     lacks_watch: bool,
-    /// What of the slices can't be used, as it was told last.
+    /// Last logged problem with the slices' ports.
     told_problem: Option<PortProblem>,
-    /// Since when lists have been older than what is known.
+    /// Time since when lists have been older than what is known.
     stale_since: Option<Instant>,
-    /// In a row.
+    /// Number of failures in a row.
     failures: u32,
 }
 
 impl Follower<'_> {
-    /// One list, if one is due, and one watch.
+    /// Fetches a list if one is due, and then watches.
     async fn go_on(&mut self) -> Result<(), FollowError> {
         let api = self.connect().await?;
         if !self.is_listed {
             let is_news = self.list(&api).await?;
-            // Where only lists are possible, the missing watch stays a failure, and is logged once.
+            // If only lists are permitted, the missing watch counts as a failure, and is logged once.
             if is_news || !self.lacks_watch {
                 self.report().await;
             }
@@ -255,7 +256,7 @@ impl Follower<'_> {
         }
     }
 
-    /// A client for one round: its token and authorities are those of now, and its connection isn't one that has died.
+    /// A client for one round, with the present token and authorities, and a new connection.
     async fn connect(&self) -> Result<Api<EndpointSlice>, FollowError> {
         let connect = self.what.access.connect();
         let (client, own): (Client, String) = self.within("the way there", connect).await??;
@@ -263,21 +264,21 @@ impl Follower<'_> {
         Ok(Api::namespaced(client, namespace))
     }
 
-    /// All slices, page by page, of one version; says whether they are other ones. Without `resourceVersion` the server
-    /// must not answer from a cache that lags behind.
+    /// Lists all slices, page by page, at one version; returns whether they have changed. Without `resourceVersion` the
+    /// server must not answer from a cache that lags behind.
     async fn list(&mut self, api: &Api<EndpointSlice>) -> Result<bool, FollowError> {
         let (mut slices, mut pages) = (Vec::new(), 0);
         let mut page = ListParams::default()
             .labels(&self.what.selector)
-            .limit(PAGE);
+            .limit(PAGE_SIZE);
         let version = loop {
             let answer = self
                 .within("a list", api.list(&page))
                 .await?
                 .map_err(FollowError::of)?;
             pages += 1;
-            if pages > MOST_PAGES {
-                let why = format!("a list has more than {MOST_PAGES} pages");
+            if pages > MAX_PAGES {
+                let why = format!("a list has more than {MAX_PAGES} pages");
                 return Err(FollowError::Unreadable(why));
             }
             slices.extend(answer.items.into_iter().map(ParsedSlice::read));
@@ -296,7 +297,7 @@ impl Follower<'_> {
             return Err(stale.into());
         }
         self.stale_since = None;
-        // Where the version says nothing, nothing but another list can tell what has gone meanwhile.
+        // If the version has no meaning, only another list can tell what was removed meanwhile.
         self.is_listed = self.store.known().can_resume();
         Ok(is_news)
     }
@@ -317,7 +318,7 @@ impl Follower<'_> {
         self.lacks_watch = false;
         self.report().await;
         let seen = self.take_events(events, end).await?;
-        // A watch that ends as soon as it begins, again and again, must not become a loop.
+        // A watch that ends as soon as it begins, again and again, must not become a busy loop.
         if seen == 0 && began.elapsed() < self.times.pause {
             self.pause().await;
         } else {
@@ -326,8 +327,8 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Takes events until the watch ends; says how many came. Those that have come at once are one report: a rollout of
-    /// a large Service has hundreds of them.
+    /// Handles events until the watch ends; returns their number. Events that arrive at once are one report, because a
+    /// rollout of a large Service has hundreds of them.
     async fn take_events(
         &mut self,
         events: impl Stream<Item = kube::Result<WatchEvent<EndpointSlice>>>,
@@ -337,7 +338,7 @@ impl Follower<'_> {
         let (mut seen, mut unsaid) = (0, 0);
         loop {
             let here = match unsaid {
-                MOST_UNSAID.. => None,
+                MAX_COMBINED_EVENTS.. => None,
                 _ => events.next().now_or_never(),
             };
             if unsaid > 0 && !matches!(here, Some(Some(Ok(_)))) {
@@ -346,8 +347,8 @@ impl Follower<'_> {
             }
             let next = match here {
                 Some(next) => next,
-                // Over its time: the connection has died, or the server doesn't know `timeoutSeconds`. The next watch,
-                // over a new connection, finds out which.
+                // The watch has exceeded its time: the connection has died, or the server doesn't know
+                // `timeoutSeconds`. The next watch, over a new connection, will tell.
                 None => match timeout_at(end, events.next()).await {
                     Ok(next) => next,
                     Err(_) => return Ok(seen),
@@ -374,7 +375,7 @@ impl Follower<'_> {
         }
     }
 
-    /// Takes one event; says whether it changes anything.
+    /// Handles one event; returns whether it changes anything.
     fn take(&mut self, event: WatchEvent<EndpointSlice>) -> Result<bool, FollowError> {
         Ok(match event {
             WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
@@ -403,7 +404,7 @@ impl Follower<'_> {
             .map_err(|_| FollowError::Silent { what, limit })
     }
 
-    /// A 410 alone is answered by a list at once; all else waits.
+    /// Waits after an error; only after the first 410 the next list is fetched at once.
     async fn pause_after(&mut self, error: &FollowError) {
         if matches!(error, FollowError::Gone(_)) && self.failures == 0 {
             self.failures = 1;
@@ -419,7 +420,8 @@ impl Follower<'_> {
         self.pause().await;
     }
 
-    /// Twice as long as the last time, less up to a half: proxies that lost the same server must not come back in step.
+    /// Waits twice as long as last time, randomly reduced by up to a half, so that proxies that lost the same server do
+    /// not come back in step.
     async fn pause(&mut self) {
         let doubled = self.times.pause.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);

@@ -1,8 +1,8 @@
-//! All slices of a Service → its endpoints, each once.
+//! Joins all slices of a Service to a set of endpoints, each once.
 //!
-//! An endpoint may stand in several slices for a while (the controller moves it), in one slice for each address
-//! family, and with an older state in one of them. What comes out depends on what is said, and not on the order or on
-//! how it is split.
+//! An endpoint may be in several slices for a while (the controller moves it), in one slice for each address family,
+//! and in one of them with an older state. The result must not depend on the order of slices, or on how the endpoints
+//! are distributed.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, btree_map};
@@ -13,67 +13,67 @@ use super::slice::{AddressFamily, ParsedSlice, PodReference, SliceEndpoint, Slic
 use crate::config::check_name;
 use crate::discovery::names::name_address;
 
-/// Which of the slices' ports is meant.
+/// Choice of a port of the slices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortChoice {
-    /// The only one that there is.
+    /// The only port that there is.
     Only,
-    /// The one of this name: of the Service's port.
+    /// The Service's port with this name.
     Named(String),
-    /// This number: of the pods (the Service's `targetPort`).
+    /// The pods' port with this number (the Service's `targetPort`).
     Number(u16),
 }
 
-/// What to take of the slices.
+/// Which ports and addresses of slices are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinRules {
-    /// Which port.
+    /// Choice of the port.
     pub port: PortChoice,
-    /// Which addresses; `None`: IPv4, unless there are none but IPv6.
+    /// Address family; `None`: IPv4, unless there are only IPv6 addresses.
     pub family: Option<AddressFamily>,
 }
 
-/// What Kubernetes says of an endpoint.
+/// State of an endpoint in Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EndpointCondition {
     /// Its pod is ready.
     Serving,
     /// Its readiness probe fails, or has not passed yet.
     NotServing,
-    /// Its pod has been told to end, whether or not it still answers.
+    /// Its pod was told to terminate, whether or not it still answers.
     Terminating,
 }
 
 /// An endpoint of the Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FoundEndpoint {
-    /// The pod's name; `10.0.0.1-3000` where no pod is named, or by a name that no backend can have.
+    /// Name of the pod, or `10.0.0.1-3000` if there is no pod or its name is not allowed for a backend.
     pub name: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: SocketAddr,
-    /// The zone that it is in.
+    /// Zone of the endpoint.
     pub zone: Option<String>,
-    /// What Kubernetes says of it.
+    /// State of the endpoint.
     pub condition: EndpointCondition,
 }
 
-/// The endpoints of a Service, and what could not be used.
+/// Endpoints of a Service, and problems.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct JoinedSlices {
-    /// By name.
+    /// Endpoints, sorted by name.
     pub endpoints: Vec<FoundEndpoint>,
-    /// Why some slices' endpoints are missing.
+    /// Reason why the endpoints of some slices are missing.
     pub problem: Option<PortProblem>,
 }
 
-/// Some slices have no port that could be used.
+/// Some slices lack the chosen port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PortProblem {
-    /// Which one was wanted.
+    /// Port that was chosen.
     wanted: PortChoice,
-    /// Those that the slices have.
+    /// Ports that the slices have.
     offered: BTreeSet<SlicePort>,
-    /// How many endpoints are left out for it.
+    /// Number of endpoints that are left out because of it.
     left_out: usize,
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for SlicePort {
     }
 }
 
-/// An endpoint as one slice has it.
+/// An endpoint in one slice.
 #[derive(Debug, Clone, Copy)]
 struct Mention<'a> {
     slice: &'a ParsedSlice,
@@ -127,7 +127,7 @@ struct Mention<'a> {
     terminating: bool,
 }
 
-/// Brings the slices of a Service together.
+/// Joins the slices of a Service.
 pub(super) fn join_slices<'a>(
     slices: impl IntoIterator<Item = &'a ParsedSlice>,
     rules: &JoinRules,
@@ -194,8 +194,8 @@ pub(super) fn join_slices<'a>(
 }
 
 impl Mention<'_> {
-    /// Which of two mentions of one name counts: a pod that lives before one of the same name that ends (a
-    /// StatefulSet's), then what the newer slice says, then whatever makes it independent of the order.
+    /// Which of two entries with one name counts: a live pod before a terminating one of the same name (of a
+    /// StatefulSet), then the newer slice, then anything that makes the result independent of the order.
     fn counts_before(&self, other: &Self) -> bool {
         let living = other.terminating.cmp(&self.terminating);
         let newer = self
@@ -225,8 +225,8 @@ impl Mention<'_> {
     }
 }
 
-/// IPv4, if anything has such an address. The choice is one for all: a pod whose two slices come one after the other
-/// would otherwise change its address in between.
+/// IPv4 if any endpoint has such an address. The choice is the same for all endpoints: a pod whose two slices arrive
+/// one after the other would otherwise change its address in between.
 fn prevailing_family(slices: &[&ParsedSlice]) -> AddressFamily {
     let has_v4 = slices
         .iter()
@@ -254,7 +254,7 @@ fn choose_port(ports: &[SlicePort], choice: &PortChoice) -> Option<u16> {
             .iter()
             .find(|port| port.name == *name)
             .map(|port| port.number),
-        // A Service without ports says nothing about them.
+        // A slice without ports gives no information about them.
         PortChoice::Number(number) => {
             (ports.is_empty() || ports.iter().any(|port| port.number == *number)).then_some(*number)
         }

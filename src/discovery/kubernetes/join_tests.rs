@@ -1,4 +1,4 @@
-//! What slices say together.
+//! Tests of sets of slices.
 
 use std::net::IpAddr;
 
@@ -196,7 +196,7 @@ fn a_port_is_found_by_name_number_or_because_it_is_the_only_one() {
 }
 
 #[test]
-fn a_port_that_no_slice_has_is_said_with_those_that_there_are() {
+fn missing_port_is_reported_with_the_existing_ones() {
     let two = ParsedSlice {
         ports: ports(&[("http", 3000), ("metrics", 9100)]),
         ..slice(1, vec![endpoint("10.0.0.1", "a")])
@@ -234,7 +234,7 @@ fn a_slice_without_endpoints_has_no_say_about_ports_or_families() {
     assert_eq!((joined.endpoints.len(), joined.problem), (1, None));
 }
 
-/// A pod as the cluster knows it.
+/// A pod with its addresses and state.
 fn pods() -> impl Strategy<Value = Vec<SliceEndpoint>> {
     let pod = (any::<bool>(), any::<bool>(), 0..3u8);
     proptest::collection::vec(pod, 0..40).prop_map(|pods| {
@@ -253,8 +253,8 @@ fn pods() -> impl Strategy<Value = Vec<SliceEndpoint>> {
 }
 
 proptest! {
-    /// The same pods, in slices of any sizes, in any order, some of them in two slices at once (as when the controller
-    /// moves them), are the same set.
+    /// Distributing pods to slices of any sizes, in any order, some of them in two slices at once (as when the
+    /// controller moves them), does not change the result.
     #[test]
     fn slices_in_any_order_and_split_are_the_same_set(
         pods in pods(),
@@ -274,7 +274,7 @@ proptest! {
         prop_assert_eq!(join_slices(shuffled, &rules()), whole);
     }
 
-    /// An old copy that doesn't know yet that its pod ends, or is no longer ready, changes nothing.
+    /// An old copy from before a pod began to terminate, or became unready, has no effect.
     #[test]
     fn stale_copies_of_pods_that_end_are_never_used(
         pods in pods(),

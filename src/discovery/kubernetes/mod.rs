@@ -1,13 +1,14 @@
 //! Backends from Kubernetes' EndpointSlices.
 //!
-//! `follow` asks the API server by way of `access`; `store` has what it has said, by `version`; `join` makes one
-//! set of all `slice`s. What Kubernetes says of a pod is taken so:
+//! `follow` asks the API server through `access`; `store` keeps the slices, by `version`; `join` makes one set of
+//! endpoints from all `slice`s. States in Kubernetes have these effects:
 //!
-//! * `terminating`: it drains at once, whether or not it is still `serving`. Nobody waits until it is removed.
-//! * `serving` is false, and it isn't terminating: its own readiness probe fails. A pod that was ready drains until it is
-//!   ready again, and what is in flight on it is not cut; one that was not yet ready isn't a backend yet.
-//! * otherwise it is a backend, and our own health checks decide, as for any other.
-//! * one that is no longer in any slice is removed, which is a drain, too, if it wasn't terminating before.
+//! * `terminating`: the backend drains at once, whether or not it is still `serving`. lameduck does not wait until the
+//!   endpoint is removed.
+//! * `serving` is false, and it isn't terminating: the pod's own readiness probe fails. A pod that was ready drains
+//!   until it is ready again, without cutting its requests in flight. A pod that was not ready yet is no backend yet.
+//! * Otherwise it is a backend, and lameduck's own health checks decide, as for any other.
+//! * An endpoint that is in no slice any more is removed, which is also a drain, if it wasn't terminating before.
 
 mod access;
 mod bounded_lines;
@@ -33,10 +34,10 @@ use crate::config::{Address, DiscoveryPort, DiscoverySourceConfig};
 use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
 use join::{EndpointCondition, FoundEndpoint};
 
-/// The label by which a slice says whose it is.
+/// Label with the name of the Service that a slice belongs to.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-/// EndpointSlices of a Service, or by labels.
+/// Source of the EndpointSlices of a Service, or with certain labels.
 #[derive(Debug)]
 pub struct KubernetesSource {
     what: FollowedSlices,
@@ -44,10 +45,10 @@ pub struct KubernetesSource {
 }
 
 impl KubernetesSource {
-    /// The source that a section describes.
+    /// A source for this section of the configuration.
     ///
     /// # Errors
-    /// It names neither a Service nor labels.
+    /// The section names neither a Service nor labels.
     pub fn open(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
         let selector = match (&config.service, &config.selector) {
             (Some(service), _) => format!("{SERVICE_LABEL}={service}"),
@@ -77,7 +78,7 @@ impl KubernetesSource {
         Ok(Self::new(what, FollowTimes::default()))
     }
 
-    /// One with times of its own.
+    /// A source with other time limits.
     pub fn new(what: FollowedSlices, times: FollowTimes) -> Self {
         Self { what, times }
     }
@@ -90,7 +91,7 @@ impl DiscoverySource for KubernetesSource {
     }
 }
 
-/// The endpoints as the registry takes them.
+/// Converts endpoints to the form of the registry.
 fn answer_of(endpoints: Vec<FoundEndpoint>) -> DiscoveredSet<Address> {
     let backend = |found: FoundEndpoint| {
         let address: SocketAddr = found.address;

@@ -1,4 +1,4 @@
-//! One EndpointSlice, of what discovery needs of it.
+//! The part of an EndpointSlice that discovery needs.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 
 use super::version::ResourceVersion;
 
-/// The family of the addresses of a slice: a Service that has both has slices of each.
+/// Address family of a slice: a Service with both has separate slices for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddressFamily {
     /// `addressType: IPv4`.
@@ -18,15 +18,16 @@ pub enum AddressFamily {
 /// An EndpointSlice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ParsedSlice {
-    /// Its name, unique in its namespace.
+    /// Name, unique in its namespace.
     pub name: String,
-    /// Tells it from a slice of the same name that came before it.
+    /// Unique id, which a later slice of the same name does not have.
     pub uid: String,
-    /// How new it is.
+    /// Version of the slice.
     pub version: ResourceVersion,
-    /// `None`: `FQDN`, which Kubernetes has given up and never defined; such a slice has no endpoints here.
+    /// Address family; `None` for `FQDN`, which Kubernetes has given up and never defined. Such a slice has no
+    /// endpoints here.
     pub family: Option<AddressFamily>,
-    /// The TCP ports that all of its endpoints have. A port is `None` where the slice names one without a number.
+    /// TCP ports of all its endpoints; ports without a number are left out.
     pub ports: Vec<SlicePort>,
     /// Its endpoints.
     pub endpoints: Vec<SliceEndpoint>,
@@ -35,38 +36,39 @@ pub(super) struct ParsedSlice {
 /// A port of a slice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SlicePort {
-    /// The name of the Service's port; empty where it has none.
+    /// Name of the Service's port; empty if it has none.
     pub name: String,
-    /// Where the pods listen (the Service's `targetPort`).
+    /// Port on which the pods listen (the Service's `targetPort`).
     pub number: u16,
 }
 
 /// An endpoint of a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SliceEndpoint {
-    /// Its address: the first one, as kube-proxy takes it. Kubernetes defines no meaning for others.
+    /// Address: the first one, which kube-proxy also uses. Kubernetes defines no meaning for others.
     pub address: IpAddr,
-    /// The pod behind it, where there is one.
+    /// The pod, if there is one.
     pub pod: Option<PodReference>,
-    /// The zone that it is in.
+    /// Zone of the endpoint.
     pub zone: Option<String>,
-    /// It can take requests, by its own readiness probe.
+    /// Whether it can take requests, by its own readiness probe.
     pub serving: bool,
-    /// Its pod has been told to end.
+    /// Whether its pod was told to terminate.
     pub terminating: bool,
 }
 
-/// A pod that an endpoint stands for.
+/// The pod of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PodReference {
-    /// The pod's name, which stays for its whole life.
+    /// Name of the pod, which never changes.
     pub name: String,
-    /// Tells it from a pod of the same name that came before it (a StatefulSet's); empty where it isn't said.
+    /// Unique id, which an earlier pod of the same name (of a StatefulSet) did not have; empty if unknown.
     pub uid: String,
 }
 
 impl ParsedSlice {
-    /// Reads what the API server says. What can't be an endpoint (no address, or one that is no IP address) is left out.
+    /// Converts a slice of the API. Entries that can't be endpoints (without an address, or with one that is no IP
+    /// address) are left out.
     pub(super) fn read(slice: EndpointSlice) -> Self {
         let family = match slice.address_type.as_str() {
             "IPv4" => Some(AddressFamily::V4),
@@ -98,7 +100,7 @@ impl ParsedSlice {
 }
 
 impl ParsedSlice {
-    /// The names of the pods in it that have been told to end.
+    /// Names of the terminating pods in this slice.
     pub(super) fn ending_pods(&self) -> impl Iterator<Item = String> {
         let ending = self
             .endpoints
@@ -108,8 +110,8 @@ impl ParsedSlice {
     }
 }
 
-/// Conditions that are absent are read as the API's documentation says: `ready` as true, `serving` as `ready`,
-/// `terminating` as false.
+/// Missing conditions have the values that the API documents: `ready` is true, `serving` is the same as `ready`, and
+/// `terminating` is false.
 fn read_endpoint(endpoint: Endpoint) -> Option<SliceEndpoint> {
     let address = endpoint.addresses.first()?.parse().ok()?;
     let conditions = endpoint.conditions.unwrap_or_default();
@@ -131,7 +133,7 @@ fn read_endpoint(endpoint: Endpoint) -> Option<SliceEndpoint> {
     })
 }
 
-/// A port that HTTP can be spoken on: TCP, which is also what no protocol means.
+/// A port for HTTP: TCP, which is also the default protocol.
 fn read_port(port: EndpointPort) -> Option<SlicePort> {
     if port.protocol.is_some_and(|protocol| protocol != "TCP") {
         return None;
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_with_what_nobody_can_connect_to_keeps_the_rest() {
+    fn slice_with_unusable_entries_keeps_the_others() {
         let slice = json!({
             "metadata": { "name": "app-1", "uid": "u", "resourceVersion": "7" },
             "addressType": "IPv6",

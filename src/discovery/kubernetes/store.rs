@@ -1,35 +1,35 @@
-//! The slices that there are, by what the API server has said so far.
+//! All slices, as known from the API server's lists and events.
 
 use std::collections::BTreeMap;
 
 use super::slice::ParsedSlice;
 use super::version::ResourceVersion;
 
-/// A list that is older than what was known already.
+/// Error for a list that is older than what is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the list is of version {listed}, and version {known} was seen before: an API server that lags behind"
 )]
 pub(super) struct StaleListError {
-    /// The list's version.
+    /// Version of the list.
     pub listed: String,
-    /// The newest version that was seen.
+    /// Newest known version.
     pub known: String,
 }
 
-/// All slices, and how far the API server's history is known.
+/// All slices, and the version up to which the API server's history is known.
 #[derive(Debug, Default)]
 pub(super) struct SliceStore {
     slices: BTreeMap<String, ParsedSlice>,
-    /// The version of the last list, event or bookmark: whatever is no newer is known already.
+    /// Version of the last list, event or bookmark; anything that is not newer is known already.
     known: ResourceVersion,
 }
 
 impl SliceStore {
-    /// Takes a whole list for what was known.
+    /// Replaces all slices by those of a list.
     ///
     /// # Errors
-    /// The list is older than what is known: it would bring back slices that have gone, and take away newer ones.
+    /// The list is older than what is known: it would bring back removed slices, and remove newer ones.
     pub(super) fn replace(
         &mut self,
         version: ResourceVersion,
@@ -45,7 +45,7 @@ impl SliceStore {
         Ok(())
     }
 
-    /// The same, however old the list is: the server may have been set back, by a backup.
+    /// Replaces all slices, however old the list is, because the server may have been restored from a backup.
     pub(super) fn replace_anyway(&mut self, version: ResourceVersion, slices: Vec<ParsedSlice>) {
         self.slices = slices
             .into_iter()
@@ -54,7 +54,7 @@ impl SliceStore {
         self.known = version;
     }
 
-    /// A slice has come or changed. Says whether that is news.
+    /// Adds or changes a slice. Returns whether that is new information.
     pub(super) fn put(&mut self, slice: ParsedSlice) -> bool {
         if slice.version.is_no_newer_than(&self.known) {
             return false;
@@ -64,7 +64,7 @@ impl SliceStore {
         true
     }
 
-    /// A slice has gone. Says whether that is news: a word about a slice that has come back since is not.
+    /// Removes a slice. Returns whether that is new information: it is not for a slice that was created again since.
     pub(super) fn remove(&mut self, slice: &ParsedSlice) -> bool {
         let here = self.slices.get(&slice.name);
         let is_news = here.is_some_and(|here| !slice.version.is_older_than(&here.version));
@@ -75,25 +75,25 @@ impl SliceStore {
         is_news
     }
 
-    /// Everything up to this version has been said.
+    /// Notes that everything up to this version is known.
     pub(super) fn note_version(&mut self, version: ResourceVersion) {
         if version.can_resume() && !version.is_older_than(&self.known) {
             self.known = version;
         }
     }
 
-    /// Whether these are the slices that are known.
+    /// Whether these slices are exactly those in the store.
     pub(super) fn is_made_of(&self, slices: &[ParsedSlice]) -> bool {
         let is_known = |slice: &ParsedSlice| self.slices.get(&slice.name) == Some(slice);
         self.slices.len() == slices.len() && slices.iter().all(is_known)
     }
 
-    /// The version that a watch goes on from.
+    /// Version from which a watch continues.
     pub(super) fn known(&self) -> &ResourceVersion {
         &self.known
     }
 
-    /// The slices, by name.
+    /// The slices, sorted by name.
     pub(super) fn slices(&self) -> impl Iterator<Item = &ParsedSlice> {
         self.slices.values()
     }

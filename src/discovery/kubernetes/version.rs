@@ -1,14 +1,14 @@
-//! How new something is that the API server says.
+//! Versions of objects in the Kubernetes API.
 
 use std::cmp::Ordering;
 
-/// A `resourceVersion`. Kubernetes documents it as a whole number of any length, which says of two objects (or lists)
-/// of one resource which is newer. A server that writes something else is believed as it comes.
+/// A `resourceVersion`. Kubernetes documents it as an integer of any length that tells which of two objects (or lists)
+/// of one resource is newer. If a server uses another format, its answers are believed in the order in which they come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ResourceVersion(String);
 
 impl ResourceVersion {
-    /// A version as the server writes it; empty where it writes none.
+    /// A version in the server's notation; empty if the server gives none.
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -18,29 +18,29 @@ impl ResourceVersion {
         &self.0
     }
 
-    /// Whether a watch may go on from here: whether it is a version as Kubernetes documents it, and not the `0` that
-    /// means "whatever you have".
+    /// Whether a watch may continue from here: it must be an integer as Kubernetes documents it, and not `0`, which
+    /// means "any version".
     pub(super) fn can_resume(&self) -> bool {
         self.digits().is_some_and(|digits| !digits.is_empty())
     }
 
-    /// Which of the two is newer; `None` where that can't be said.
+    /// Compares two versions; `None`: it can't be known which is newer.
     pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
         let (one, other) = (self.digits()?, other.digits()?);
         Some(one.len().cmp(&other.len()).then_with(|| one.cmp(other)))
     }
 
-    /// Whether it is known to be older than `other`.
+    /// Whether this is known to be older than `other`.
     pub(super) fn is_older_than(&self, other: &Self) -> bool {
         self.compare(other) == Some(Ordering::Less)
     }
 
-    /// Whether it is known to be as old as `other`, or older.
+    /// Whether this is known to be as old as `other` or older.
     pub(super) fn is_no_newer_than(&self, other: &Self) -> bool {
         matches!(self.compare(other), Some(Ordering::Less | Ordering::Equal))
     }
 
-    /// Its digits without leading zeros, if it is a number.
+    /// Digits without leading zeros, if it is an integer.
     fn digits(&self) -> Option<&str> {
         let is_number = !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then(|| self.0.trim_start_matches('0'))
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_neither_newer_nor_older_and_no_place_to_resume_from() {
+    fn version_that_is_no_number_is_not_comparable_and_can_not_resume() {
         for text in ["", "...", "1a", "-1"] {
             assert_eq!(compare(text, "1"), None, "{text}");
             assert!(!ResourceVersion::new(text).can_resume(), "{text}");

@@ -1,5 +1,5 @@
-//! The header in front of a connection that names its client (HAProxy's specification, version 2.2): [`read`] from
-//! proxies in front, and [`write`](mod@write) to backends.
+//! The PROXY protocol (HAProxy's specification, version 2.2): a header at the start of a connection that names its
+//! client. [`read`] is for headers from proxies in front, [`write`](mod@write) for those to backends.
 
 pub mod read;
 pub mod write;

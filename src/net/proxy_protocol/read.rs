@@ -1,62 +1,64 @@
-//! The header itself, versions 1 and 2 (haproxy.org, `proxy-protocol.txt`), read from whatever part of it is here.
+//! Parser for PROXY headers of versions 1 and 2 (haproxy.org, `proxy-protocol.txt`); it also takes a header that has
+//! only partly arrived.
 //!
-//! Strict, because a lenient reader could find the header's end in another place than its sender: one space between
-//! two words, no leading zeros, no sign, no family or transport that the specification doesn't know.
+//! The parser is strict, because a lenient one could find the header's end in another place than its sender: one space
+//! between two words, no leading zeros, no sign, and no family or transport that the specification doesn't know.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Longest header of version 1, its line's end included (§2.1).
+/// Longest header of version 1, including its line end (section 2.1).
 pub const MAX_V1: usize = 107;
 
-/// Longest header of version 2 that is taken. The format could say 64 KiB; a client certificate in a TLV is 2.
+/// Longest header of version 2 that is accepted. The format allows 64 KiB; a client certificate in a TLV takes about 2
+/// KiB.
 pub const MAX_V2: usize = 4096;
 
-/// What every header of version 2 begins with.
+/// First bytes of every header of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Signature, version and command, family, length.
-const FIXED: usize = 16;
+/// Bytes of the fixed part of version 2: signature, version and command, family, length.
+const FIXED_LENGTH: usize = 16;
 
-/// A TLV with a checksum of the whole header in it.
+/// Type of the TLV with a checksum of the whole header.
 const CRC32C: u8 = 0x03;
 
-/// Whom the connection is for.
+/// Client that the connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxiedSource {
     /// A client with this address.
     Client(SocketAddr),
-    /// A client whose address the sender doesn't know or can't express (`UNKNOWN`, unix sockets).
+    /// A client whose address the sender doesn't know or can't express (`UNKNOWN`, or a unix socket).
     Unknown,
-    /// The sender itself (`LOCAL`), which asks whether we are well.
+    /// The sender itself (`LOCAL`), for a health check.
     Local,
 }
 
-/// A whole header.
+/// A complete header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// Its length: what follows is the client's.
+    /// Length in bytes; the client's own bytes follow it.
     pub len: usize,
-    /// Whom the connection is for.
+    /// Client that the connection is for.
     pub source: ProxiedSource,
 }
 
-/// Why something is no header.
+/// Reason why something is no PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyHeaderError {
-    /// It begins otherwise.
+    /// It does not begin like one.
     Missing,
-    /// Longer than [`MAX_V1`] or [`MAX_V2`].
+    /// It is longer than [`MAX_V1`] or [`MAX_V2`].
     TooLong,
-    /// It begins like one of version 1, and isn't one.
+    /// It begins like version 1, and is malformed.
     Text,
-    /// It begins like one of version 2, and isn't one.
+    /// It begins like version 2, and is malformed.
     Binary,
-    /// Its checksum is another one.
+    /// Its checksum is wrong.
     Checksum,
 }
 
 impl ProxyHeaderError {
-    /// For the log and the metrics.
+    /// Name in the log and in metrics.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Missing => "no PROXY protocol header",
@@ -68,10 +70,10 @@ impl ProxyHeaderError {
     }
 }
 
-/// Reads the header at the start of `bytes`; `None`: there is more to come.
+/// Parses the header at the start of `bytes`; `None`: more bytes are needed.
 ///
 /// # Errors
-/// It is none.
+/// The bytes are no PROXY header.
 pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     const TEXT: &[u8] = b"PROXY ";
     let begins = |with: &[u8]| {
@@ -79,16 +81,16 @@ pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         bytes.get(..here) == with.get(..here)
     };
     if begins(&SIGNATURE) {
-        binary(bytes)
+        parse_binary(bytes)
     } else if begins(TEXT) {
-        text(bytes)
+        parse_text(bytes)
     } else {
         Err(ProxyHeaderError::Missing)
     }
 }
 
-/// Version 1: `PROXY TCP4 source destination port port`, and CR LF.
-fn text(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
+/// Parses version 1: `PROXY TCP4 source destination port port`, and CR LF.
+fn parse_text(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     let here = &bytes[..bytes.len().min(MAX_V1)];
     let Some(end) = memchr::memchr(b'\n', here) else {
         return match here.len() {
@@ -107,7 +109,7 @@ fn text(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
 }
 
 fn line_source(line: &[u8]) -> Option<ProxiedSource> {
-    // What follows UNKNOWN is to be ignored, whatever it is.
+    // What follows UNKNOWN has to be ignored (section 2.1).
     let mut words = line.splitn(3, |byte| *byte == b' ').skip(1);
     let family = words.next()?;
     if family == b"UNKNOWN" {
@@ -124,15 +126,15 @@ fn line_source(line: &[u8]) -> Option<ProxiedSource> {
         }
     };
     let (source, _) = (address()?, address()?);
-    let (port, _) = (port(words.next()?)?, port(words.next()?)?);
+    let (port, _) = (parse_port(words.next()?)?, parse_port(words.next()?)?);
     words
         .next()
         .is_none()
         .then_some(ProxiedSource::Client(SocketAddr::new(source, port)))
 }
 
-/// A port in decimal, with neither sign nor leading zero.
-fn port(word: &str) -> Option<u16> {
+/// Parses a port in decimal, with neither sign nor leading zero.
+fn parse_port(word: &str) -> Option<u16> {
     let plain = word.bytes().all(|byte| byte.is_ascii_digit());
     let padded = word.len() > 1 && word.starts_with('0');
     if plain && !padded {
@@ -142,13 +144,13 @@ fn port(word: &str) -> Option<u16> {
     }
 }
 
-/// Version 2: signature, version and command, family and transport, length; then addresses and TLVs.
-fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
-    let Some(fixed) = bytes.first_chunk::<FIXED>() else {
+/// Parses version 2: signature, version and command, family and transport, length; then addresses and TLVs.
+fn parse_binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
+    let Some(fixed) = bytes.first_chunk::<FIXED_LENGTH>() else {
         return Ok(None);
     };
     let [.., version, family, high, low] = *fixed;
-    let len = FIXED + usize::from(u16::from_be_bytes([high, low]));
+    let len = FIXED_LENGTH + usize::from(u16::from_be_bytes([high, low]));
     let local = match version {
         0x20 => true,
         0x21 => false,
@@ -157,7 +159,7 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     if len > MAX_V2 {
         return Err(ProxyHeaderError::TooLong);
     }
-    // §2.2: what a LOCAL header has in it is none of our business.
+    // The rest of a LOCAL header has to be ignored (section 2.2).
     let addresses = match family {
         _ if local => 0,
         0x00 => 0,
@@ -166,7 +168,7 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         0x31 | 0x32 => 216,
         _ => return Err(ProxyHeaderError::Binary),
     };
-    if len < FIXED + addresses {
+    if len < FIXED_LENGTH + addresses {
         return Err(ProxyHeaderError::Binary);
     }
     let Some(header) = bytes.get(..len) else {
@@ -176,20 +178,20 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         let source = ProxiedSource::Local;
         return Ok(Some(ProxyHeader { len, source }));
     }
-    let (block, _) = header[FIXED..].split_at(addresses);
+    let (block, _) = header[FIXED_LENGTH..].split_at(addresses);
     let source = match family {
         0x11 => stream_source::<4>(block),
         0x21 => stream_source::<16>(block),
         _ => Some(ProxiedSource::Unknown),
     };
     if family != 0x00 {
-        tlvs(header, FIXED + addresses)?;
+        check_tlvs(header, FIXED_LENGTH + addresses)?;
     }
     let source = source.ok_or(ProxyHeaderError::Binary)?;
     Ok(Some(ProxyHeader { len, source }))
 }
 
-/// Source address, destination address, source port, destination port.
+/// Parses source address, destination address, source port and destination port.
 fn stream_source<const N: usize>(block: &[u8]) -> Option<ProxiedSource>
 where
     IpAddr: From<[u8; N]>,
@@ -202,8 +204,8 @@ where
     )))
 }
 
-/// Type, length and value, one after the other: only the checksum means something to us.
-fn tlvs(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderError> {
+/// Walks through the TLVs (type, length and value); only the checksum is used.
+fn check_tlvs(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderError> {
     let mut checked = false;
     while at < header.len() {
         let Some([kind, high, low]) = header[at..].first_chunk().copied() else {
@@ -222,7 +224,7 @@ fn tlvs(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderError> {
             return Err(ProxyHeaderError::Binary);
         }
         let before = &header[..at - value.len()];
-        // Taken over the header with zeros where it stands itself.
+        // The checksum is that of the header with zeros in the checksum's own place.
         if crc32c([before, &[0; 4], &header[at..]]) != u32::from_be_bytes(said) {
             return Err(ProxyHeaderError::Checksum);
         }
@@ -230,7 +232,7 @@ fn tlvs(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderError> {
     Ok(())
 }
 
-/// CRC-32C (Castagnoli), bit by bit: it is rare and short.
+/// CRC-32C (Castagnoli), bit by bit: headers with it are rare and short.
 fn crc32c(pieces: [&[u8]; 3]) -> u32 {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     !pieces.into_iter().flatten().fold(!0, |crc, byte| {

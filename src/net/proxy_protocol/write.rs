@@ -1,20 +1,20 @@
-//! The PROXY protocol's header, as lameduck sends it to backends (HAProxy's specification, version 2.2).
+//! The PROXY header that lameduck sends to backends (HAProxy's specification, version 2.2).
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::ProxyProtocol;
 
-/// How every header of version 2 begins (§2.2).
+/// First bytes of every header of version 2 (section 2.2).
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2: a connection of the proxy's own.
+/// Version 2, and the command for a connection of the proxy's own.
 const LOCAL: u8 = 0x20;
-/// Version 2: a connection on behalf of a client.
+/// Version 2, and the command for a connection on behalf of a client.
 const PROXY: u8 = 0x21;
 const UNSPECIFIED: u8 = 0;
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 
-/// For a connection on behalf of `client`, which has connected to `local`; nothing where it is off.
+/// Header for a connection on behalf of `client`, which has connected to `local`; empty if the protocol is off.
 pub fn on_behalf(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) -> Vec<u8> {
     let (client, local) = same_family(client, local);
     match version {
@@ -36,40 +36,42 @@ pub fn on_behalf(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) 
             }
             block.extend(client.port().to_be_bytes());
             block.extend(local.port().to_be_bytes());
-            v2(PROXY, family, &block)
+            encode_v2(PROXY, family, &block)
         }
     }
 }
 
-/// The header for a connection on behalf of an unknown client, such as one that the proxy in front announced without
-/// an address: our own address, or that proxy's, would be a lie (§2.1 `UNKNOWN`, §2.2 `AF_UNSPEC`).
+/// Header for a connection on behalf of an unknown client, such as one that the proxy in front announced without an
+/// address. Our own address, or that proxy's, would be wrong (section 2.1, `UNKNOWN`; section 2.2, `AF_UNSPEC`).
 pub fn for_unknown_client(version: ProxyProtocol) -> Vec<u8> {
     match version {
         ProxyProtocol::Off => Vec::new(),
         ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
-        ProxyProtocol::V2 => v2(PROXY, UNSPECIFIED, &[]),
+        ProxyProtocol::V2 => encode_v2(PROXY, UNSPECIFIED, &[]),
     }
 }
 
-/// The header for a connection of the proxy's own, such as a probe's: the backend takes the connection's addresses.
+/// Header for a connection of the proxy's own, such as a probe's. The backend then uses the addresses of the
+/// connection.
 pub fn for_own_connection(version: ProxyProtocol) -> Vec<u8> {
     match version {
         ProxyProtocol::Off => Vec::new(),
         ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
-        ProxyProtocol::V2 => v2(LOCAL, UNSPECIFIED, &[]),
+        ProxyProtocol::V2 => encode_v2(LOCAL, UNSPECIFIED, &[]),
     }
 }
 
-fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
+fn encode_v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();
     header.extend([command, family]);
-    // At most 36: two IPv6 addresses and ports.
+    // The length is at most 36: two IPv6 addresses and ports.
     header.extend((block.len() as u16).to_be_bytes());
     header.extend(block);
     header
 }
 
-/// A header has room for one family. What came in over a socket for both is of IPv4 if both ends are.
+/// Converts both addresses to one family, as the header can hold only one. A connection that arrived on a socket for
+/// both families counts as IPv4 if both of its ends do.
 fn same_family(client: SocketAddr, local: SocketAddr) -> (SocketAddr, SocketAddr) {
     let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     let (client, local) = (plain(client), plain(local));
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_text() {
+    fn version_1_header_is_a_line_of_text() {
         let line =
             |client, local| String::from_utf8(header(ProxyProtocol::V1, client, local)).unwrap();
         assert_eq!(
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binary_header() {
+    fn version_2_header_is_binary() {
         let v4 = header(ProxyProtocol::V2, "192.0.2.7:258", "198.51.100.1:443");
         let expected = b"\x0D\x0A\x0D\x0A\x00\x0D\x0A\x51\x55\x49\x54\x0A\x21\x11\x00\x0C\
             \xC0\x00\x02\x07\xC6\x33\x64\x01\x01\x02\x01\xBB";
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn off_is_nothing() {
+    fn header_is_empty_if_the_protocol_is_off() {
         assert!(header(ProxyProtocol::Off, "192.0.2.7:1", "192.0.2.1:2").is_empty());
         assert!(for_own_connection(ProxyProtocol::Off).is_empty());
     }

@@ -1,7 +1,7 @@
-//! The two messages of `grpc.health.v1` in Protocol Buffers' encoding, behind gRPC's five bytes: compressed or not, and
-//! the length.
+//! The two messages of `grpc.health.v1` in Protocol Buffers' encoding, after gRPC's prefix of five bytes: whether it is
+//! compressed, and its length.
 
-/// What a `HealthCheckResponse` says.
+/// Serving status in a `HealthCheckResponse`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ServingStatus {
     Unknown,
@@ -10,12 +10,12 @@ pub(super) enum ServingStatus {
     ServiceUnknown,
 }
 
-/// Field 1, of bytes.
+/// Tag of field 1 with type bytes.
 const SERVICE: u8 = 1 << 3 | 2;
-/// Field 1, a number.
+/// Tag of field 1 with type varint.
 const STATUS: u64 = 1 << 3;
 
-/// A `HealthCheckRequest` for this service.
+/// Encodes a `HealthCheckRequest` for this service.
 pub(super) fn request(service: &str) -> Vec<u8> {
     let mut message = Vec::new();
     if !service.is_empty() {
@@ -23,14 +23,14 @@ pub(super) fn request(service: &str) -> Vec<u8> {
         write_number(&mut message, service.len() as u64);
         message.extend_from_slice(service.as_bytes());
     }
-    // The configuration bounds the name.
+    // The configuration limits the length of the name.
     let mut framed = vec![0];
     framed.extend((message.len() as u32).to_be_bytes());
     framed.extend(message);
     framed
 }
 
-/// Reads a `HealthCheckResponse`; `None`: it is none.
+/// Decodes a `HealthCheckResponse`; `None` if it is malformed.
 pub(super) fn response(framed: &[u8]) -> Option<ServingStatus> {
     let (&compressed, rest) = framed.split_first()?;
     let (length, message) = rest.split_first_chunk::<4>()?;
@@ -72,7 +72,7 @@ fn write_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// A number of up to ten bytes.
+/// Reads a varint of up to ten bytes.
 fn read_number(from: &mut &[u8]) -> Option<u64> {
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {
@@ -90,7 +90,7 @@ fn read_number(from: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    // `HealthCheckRequest(service=…).SerializeToString()` of grpcio-health-checking, behind the five bytes.
+    // `HealthCheckRequest(service=…).SerializeToString()` of grpcio-health-checking, after the prefix.
     #[test]
     fn requests_are_as_grpcio_writes_them() {
         assert_eq!(request(""), b"\0\0\0\0\0");
@@ -112,13 +112,13 @@ mod tests {
         );
         let unknown = Some(ServingStatus::ServiceUnknown);
         assert_eq!(response(b"\0\0\0\0\x02\x08\x03"), unknown);
-        // A field of a later version.
+        // A field of a later version is skipped.
         let later = b"\0\0\0\0\x06\x12\x02hi\x08\x01";
         assert_eq!(response(later), Some(ServingStatus::Serving));
     }
 
     #[test]
-    fn what_is_no_response_is_none() {
+    fn malformed_response_is_none() {
         let broken: [&[u8]; 8] = [
             b"",
             b"\0\0\0\0",

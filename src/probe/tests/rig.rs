@@ -1,4 +1,4 @@
-//! A prober with a channel where the registry would be, and apps of a test's making to probe.
+//! A prober that reports to a channel instead of the registry, and scripted apps to probe.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{BackendKey, Endpoint};
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-/// Long enough that nothing in a test happens because of it.
+/// Long enough that nothing happens in a test because of it.
 pub(super) const NEVER: Duration = Duration::from_secs(3600);
-pub(super) const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
 struct Channel(UnboundedSender<(BackendEvent, String)>);
 
@@ -30,7 +30,7 @@ impl ProbeReport for Channel {
     }
 }
 
-/// The prober, and both ends of what it talks to.
+/// A prober, with access to what it reads and reports.
 pub(super) struct Rig {
     pub endpoint: Arc<Endpoint>,
     pub cadence: watch::Sender<ProbeCadence>,
@@ -115,7 +115,7 @@ impl Rig {
     }
 }
 
-/// A server that does one thing to each request it reads, and counts requests and connections.
+/// What a scripted app has seen: its requests and connections.
 #[derive(Default)]
 pub(super) struct Seen {
     pub connections: AtomicUsize,
@@ -126,7 +126,7 @@ pub(super) struct Seen {
 pub(super) struct App {
     pub address: SocketAddr,
     pub seen: Arc<Seen>,
-    /// Ends all of it, its connections too.
+    /// Task of the app; aborting it also closes the connections.
     pub task: tokio::task::JoinSet<()>,
 }
 
@@ -138,7 +138,8 @@ pub(super) async fn read_head(stream: &mut TcpStream) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
-/// `answers`: one after another, the last one for ever; `None`: close without an answer.
+/// Starts an app that gives these answers one after another, and the last one for ever; `None` closes without an
+/// answer.
 pub(super) async fn app_on(listener: TcpListener, answers: Vec<Option<String>>) -> App {
     let address = listener.local_addr().unwrap();
     let seen = Arc::new(Seen::default());
@@ -170,8 +171,17 @@ pub(super) async fn app_on(listener: TcpListener, answers: Vec<Option<String>>) 
     }
 }
 
+/// On an address of its own: once its app has gone, no other test gets its port, and a connect is refused.
+pub(super) async fn own_listener() -> TcpListener {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) as u8;
+    TcpListener::bind((std::net::Ipv4Addr::new(127, 77, 0, number), 0))
+        .await
+        .unwrap()
+}
+
 pub(super) async fn app(answers: &[&str]) -> App {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = own_listener().await;
     let answers = answers
         .iter()
         .map(|answer| Some((*answer).into()))

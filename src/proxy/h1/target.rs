@@ -2,6 +2,7 @@
 
 use super::method::Method;
 use super::span::ByteSpan;
+use crate::core::uri;
 
 /// A parsed target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,13 +164,7 @@ fn name_length(authority: &[u8]) -> Result<usize, TargetError> {
             NameByte::Refused => return Err(TargetError::Authority),
         }
     }
-    let encoded = |after: &[u8]| matches!(after, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
-    if percent
-        && !authority[..length]
-            .split(|b| *b == b'%')
-            .skip(1)
-            .all(encoded)
-    {
+    if percent && !uri::is_well_encoded(&authority[..length]) {
         return Err(TargetError::Authority);
     }
     Ok(length)

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::core::uri;
+
 /// UNKNOWN: clients also assume it for a call that ends without a status.
 pub const UNKNOWN: u8 = 2;
 
@@ -108,19 +110,9 @@ fn write_status(out: &mut Vec<u8>, code: u8, message: &str) {
     out.extend_from_slice(b"grpc-status: ");
     out.extend_from_slice(itoa::Buffer::new().format(code).as_bytes());
     out.extend_from_slice(b"\r\ngrpc-message: ");
-    for byte in message.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => out.push(byte),
-            _ => {
-                const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-                out.extend([
-                    b'%',
-                    DIGITS[usize::from(byte >> 4)],
-                    DIGITS[usize::from(byte & 15)],
-                ]);
-            }
-        }
-    }
+    uri::append_encoded(out, message.as_bytes(), |byte| {
+        matches!(byte, b' '..=b'~') && byte != b'%'
+    });
     out.extend_from_slice(b"\r\n");
 }
 

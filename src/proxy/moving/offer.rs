@@ -164,9 +164,12 @@ impl MoveOut {
         self.given.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection that was given away, until [`MoveOut::forget_given`].
+    /// Counts a connection that was given away. If a launcher waits for this process to say that the backend is quiet, the
+    /// connection still counts here until [`MoveOut::forget_given`]; otherwise it counts in the other process only.
     pub fn count_given(&self, counted: CountedElsewhere) {
-        self.counted.lock().push(counted);
+        if counted.ticket.endpoint().counts_what_moves() {
+            self.counted.lock().push(counted);
+        }
     }
 
     /// Stops counting connections that were given away: the process that had them has died, and the connections with

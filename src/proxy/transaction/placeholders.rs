@@ -11,6 +11,7 @@ use super::local_response::LocalResponse;
 use super::received_request::ReceivedRequest;
 use super::request_id::RequestId;
 use crate::config::{MatchedPath, Placeholder, TemplatePiece, TextTemplate};
+use crate::core::uri;
 use crate::registry::routes::{RouteRule, RoutedRequest, compared_path, rest_of_path};
 
 /// Maximum length of one expanded text, in bytes. The text is made of what the client sent, and may contain that
@@ -216,12 +217,7 @@ fn encode(out: &mut Vec<u8>, value: &[u8], encoding: ValueEncoding, is_target: b
         ValueEncoding::Host => out.extend_from_slice(value),
         ValueEncoding::Path if is_target => encode_target(out, value),
         ValueEncoding::Path => {
-            for byte in value {
-                match byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
-                    true => out.push(*byte),
-                    false => percent_encode(out, *byte),
-                }
-            }
+            uri::append_encoded(out, value, uri::is_unreserved);
         }
         ValueEncoding::Markup => {
             for byte in value {
@@ -268,15 +264,9 @@ pub(super) fn encode_target(out: &mut Vec<u8>, target: &[u8]) {
         };
         match is_fit {
             true => out.push(*byte),
-            false => percent_encode(out, *byte),
+            false => out.extend_from_slice(&uri::percent_encoded(*byte)),
         }
     }
-}
-
-fn percent_encode(out: &mut Vec<u8>, byte: u8) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |half: u8| DIGITS[usize::from(half & 15)];
-    out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte)]);
 }
 
 fn is_control(byte: u8) -> bool {

@@ -1,5 +1,6 @@
-//! What is in flight for longest on a backend that drains. There is no list: on request, the connections are asked,
-//! and those that carry a request answer. So requests cost nothing extra until that is asked.
+//! Census of the oldest requests in flight on a backend that drains. No list of requests is kept: on demand, all
+//! connections are asked, and those that carry a request answer. So requests cost nothing extra until an operator
+//! asks.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,50 +14,50 @@ use crate::registry::view::OldestView;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// Connections are asked no more often than this: there may be ten thousand, and each answer is a wake-up.
+/// Minimum interval between two inquiries: there may be ten thousand connections, and each answer is a wake-up.
 const SPACING: Duration = Duration::from_secs(1);
 
-/// Answers are waited for no longer than this. Later ones are there for the next call.
+/// Longest wait for answers. Later answers are kept for the next call.
 const PATIENCE: Duration = Duration::from_millis(25);
 
-/// Between two looks at how many have answered.
+/// Interval at which the number of answers is checked.
 const LOOKS: Duration = Duration::from_millis(1);
 
-/// Answers that are kept: as the oldest ends, the next one is known.
+/// Most answers that are kept: when the oldest request ends, the next oldest is known.
 const KEPT: usize = 8;
 
-/// What a connection carries.
+/// The request that a connection carries.
 #[derive(Debug, Clone, Copy)]
 pub struct CarriedRequest<'a> {
-    /// What it has become; `None`: it is a request.
+    /// What the request has become; `None`: an ordinary request.
     pub kind: Option<RequestKind>,
     /// When it began.
     pub since: Time,
-    /// Its method.
+    /// Request method.
     pub method: &'a str,
-    /// Its route's name, if that has one.
+    /// Name of the route, if it has one.
     pub route: Option<&'a str>,
-    /// Its path, without the query.
+    /// Path, without the query.
     pub path: &'a [u8],
 }
 
-/// What connections have answered.
+/// The answers of connections.
 #[derive(Debug, Default)]
 pub struct ConnectionCensus(Mutex<CensusBoard>);
 
 #[derive(Debug, Default)]
 struct CensusBoard {
-    /// When they were asked last.
+    /// When the connections were last asked.
     asked: Option<Time>,
-    /// How many have answered since.
+    /// Number of answers since then.
     answers: u32,
-    /// Requests before streams and upgrades, each from the oldest on.
+    /// Requests in flight: ordinary requests first, then streams and upgrades, each from the oldest on.
     oldest: Vec<CensusEntry>,
 }
 
 #[derive(Debug)]
 struct CensusEntry {
-    /// The connection: gone when the request is.
+    /// Interrupt of the connection; dropped together with the request.
     carrier: Weak<ConnectionInterrupt>,
     kind: Option<RequestKind>,
     since: Time,
@@ -66,15 +67,15 @@ struct CensusEntry {
 }
 
 impl CensusEntry {
-    /// Orders entries by age. Streams and upgrades come last: they are ended in time, and say nothing about how long
-    /// the drain will take.
+    /// Sort key by age. Streams and upgrades come last: they are ended at the drain's end, and say nothing about how
+    /// long the drain will take.
     fn rank(&self) -> (bool, Time) {
         (self.kind.is_some(), self.since)
     }
 }
 
 impl ConnectionCensus {
-    /// Asks, unless that was done a moment ago. Says whether it has asked.
+    /// Starts an inquiry, unless one was started a moment ago. Returns whether it has.
     fn begin(&self, endpoint: &Endpoint) -> bool {
         let now = clock::now();
         {
@@ -116,7 +117,7 @@ impl ConnectionCensus {
         board.oldest.truncate(KEPT);
     }
 
-    /// The oldest that is still there.
+    /// Returns the oldest request that is still in flight.
     fn oldest(&self, now: Time) -> Option<OldestView> {
         let mut board = self.0.lock();
         board
@@ -140,19 +141,19 @@ impl ConnectionCensus {
 }
 
 impl Endpoint {
-    /// Whether there is anything to be said of its oldest request: it takes no new ones, and some are left.
+    /// Whether the backend takes no new requests and still has requests in flight.
     fn winds_down(&self) -> bool {
         self.gate.is_closed() && self.gate.in_flight() > 0
     }
 
-    /// A connection answers what it carries.
+    /// Records a connection's answer to an inquiry.
     #[cold]
     pub fn answer_inquiry(&self, carrier: &Arc<ConnectionInterrupt>, carried: CarriedRequest<'_>) {
         carrier.end_inquiry();
         self.census.note(carrier, carried);
     }
 
-    /// What has been in flight here for longest, while it takes nothing new.
+    /// Returns the oldest request in flight, while the backend takes no new ones.
     pub(in crate::registry) fn oldest(&self) -> Option<OldestView> {
         match self.winds_down() {
             true => self.census.oldest(clock::now()),
@@ -161,7 +162,7 @@ impl Endpoint {
     }
 }
 
-/// Asks the connections of those among these backends that take nothing new, and says which these are.
+/// Starts an inquiry on those of the backends that take no new requests, and returns these backends.
 pub(in crate::registry) fn begin_census<'a>(
     endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
 ) -> Vec<Arc<Endpoint>> {
@@ -171,7 +172,7 @@ pub(in crate::registry) fn begin_census<'a>(
         .collect()
 }
 
-/// Waits until all have answered who carry something there; a moment at most.
+/// Waits until all connections that carry a request to these backends have answered, at most [`PATIENCE`].
 pub(in crate::registry) async fn await_census(asked: Vec<Arc<Endpoint>>) {
     let until = clock::now().saturating_add(PATIENCE);
     for endpoint in asked {

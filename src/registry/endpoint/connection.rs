@@ -1,4 +1,4 @@
-//! Our connections to a backend: each is counted, and can be reached from outside.
+//! Connections to a backend: each is counted, and can be interrupted from outside.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::in_flight::{RequestKind, StreamGuard};
 use crate::core::Time;
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 
-/// One open connection of ours; counted out on drop.
+/// An open connection to a backend; counted until dropped.
 #[derive(Debug)]
 pub struct ConnectionTicket {
     pub(super) interrupt: Arc<ConnectionInterrupt>,
@@ -17,25 +17,25 @@ pub struct ConnectionTicket {
 }
 
 impl ConnectionTicket {
-    /// Through which the user of the connection is interrupted.
+    /// Returns the interrupt through which the user of the connection is reached.
     pub fn interrupt(&self) -> &Arc<ConnectionInterrupt> {
         &self.interrupt
     }
 
-    /// The backend.
+    /// Returns the backend.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    /// The request on this connection has become something that lasts.
+    /// Counts the request on this connection as a stream or an upgrade, until the guard is dropped.
     pub fn lasting(&self, kind: RequestKind) -> StreamGuard {
         StreamGuard::new(self.endpoint.clone(), kind)
     }
 }
 
 impl IdleConnection {
-    /// Another process has taken the connection: our descriptor is closed without writing to it. The returned ticket
-    /// counts the connection for as long as it is held.
+    /// Closes this process's descriptor without writing to it, because another process has taken the connection. The
+    /// returned ticket counts the connection until it is dropped.
     pub fn hand_over(self) -> ConnectionTicket {
         drop(self.stream);
         self.ticket
@@ -51,25 +51,26 @@ impl Drop for ConnectionTicket {
     }
 }
 
-/// An upstream connection with what is needed to judge its reuse.
+/// An upstream connection, with everything needed to decide on its reuse.
 #[derive(Debug)]
 pub struct IdleConnection {
-    /// The stream. Declared before the ticket: the descriptor closes first.
+    /// The stream. Declared before the ticket, so that the descriptor is closed first.
     pub stream: Stream,
-    /// The epoch it was opened in.
+    /// Epoch in which the connection was opened.
     pub epoch: u64,
-    /// The number of the transport that it was opened with.
+    /// Number of the transport with which it was opened.
     pub transport: u32,
-    /// Idle after this it must not be reused.
+    /// Time after which the idle connection must not be reused.
     pub expires: Time,
-    /// Idle after this it may carry only what can be sent twice: the backend may be about to close it.
+    /// Time after which the idle connection may carry only requests that can be sent twice: the backend may be about
+    /// to close it.
     pub safe_until: Time,
-    /// Requests it has carried.
+    /// Number of requests that it has carried.
     pub requests: u32,
-    /// Bytes that were written to the network for these and before them, as far as they were written.
+    /// Bytes written to the network so far, for these requests and before them.
     pub sent: u64,
-    /// It is known that the backend's process has accepted it, and that it isn't in the listener's queue.
+    /// Whether the backend's process is known to have accepted the connection, so that it is not in the listen queue.
     pub accepted: bool,
-    /// Counts it among the backend's open connections.
+    /// Counts the connection among the backend's open connections.
     pub ticket: ConnectionTicket,
 }

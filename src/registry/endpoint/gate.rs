@@ -1,8 +1,9 @@
 //! The gate: two bits that close it and the number in flight, in one atomic word.
 //!
-//! Choosing a backend and counting the request is one step, so no request can slip in after "closed" was read as
-//! "drained". One bit closes it to new clients; while the other one is set too, clients with a session still enter,
-//! and no leave counts as the last. Checked with loom (`cargo test --manifest-path tests/loom/Cargo.toml`).
+//! Entering the gate and counting the request is one step, so no request can enter after "closed" was read as
+//! "drained". One bit closes the gate to new clients; while the other bit is set too, clients with a session may
+//! still enter, and no leave counts as the last. Checked with loom
+//! (`cargo test --manifest-path tests/loom/Cargo.toml`).
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -10,36 +11,36 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const CLOSED: u64 = 1 << 63;
-/// Never without the other one.
+/// Set only together with `CLOSED`.
 const SESSIONS: u64 = 1 << 62;
 const COUNT: u64 = SESSIONS - 1;
 
-/// Bits that close it and an in-flight count, which change together.
+/// The two bits that close the gate, and the in-flight count, which change together.
 #[derive(Debug)]
 pub struct Gate(AtomicU64);
 
 /// The result of leaving the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateLeave {
-    /// Others are in flight, or the gate is open.
+    /// Other requests are in flight, or the gate is open.
     Busy,
-    /// The gate is closed to everybody and this was the last in flight.
+    /// The gate is closed to everybody and this was the last request in flight.
     LastOut,
 }
 
-/// Whether a request with a session could enter.
+/// Result of entering the gate with a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEntry {
-    /// It has entered, and is counted.
+    /// The request has entered and is counted.
     Entered,
-    /// There is no room at present.
+    /// The backend is at its limit.
     Full,
-    /// Nobody is let in.
+    /// The gate is closed to everybody.
     Closed,
 }
 
 impl Gate {
-    /// A gate; backends start closed (no traffic before the first `rise`).
+    /// Creates a gate. Backends start with a closed gate (no traffic before the first `rise`).
     pub fn new(open: bool) -> Self {
         Self(AtomicU64::new(if open { 0 } else { CLOSED }))
     }
@@ -66,7 +67,7 @@ impl Gate {
         }
     }
 
-    /// Enters if the gate is open, or closed only to those who are new, and fewer than `limit` are in flight (0: no limit).
+    /// Enters if the gate is open or closed only to new clients, and fewer than `limit` are in flight (0: no limit).
     pub fn try_enter_with_session(&self, limit: u32) -> SessionEntry {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -86,12 +87,12 @@ impl Gate {
         }
     }
 
-    /// Enters whether it is open or not (`fail_open`): what is counted is still given back.
+    /// Enters whether the gate is open or not (`fail_open`). The request is counted and has to leave.
     pub fn enter_anyway(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Gives one back.
+    /// Leaves the gate.
     pub fn leave(&self) -> GateLeave {
         let before = self.0.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & COUNT > 0, "left a gate that nobody had entered");
@@ -102,36 +103,36 @@ impl Gate {
         }
     }
 
-    /// Closes it to everybody; says how many are still in flight.
+    /// Closes the gate to everybody; returns how many requests are still in flight.
     pub fn close(&self) -> u32 {
-        // In one step: a request that leaves meanwhile is in this count, or has left an open gate.
+        // One atomic step: a request that leaves meanwhile is in this count, or has left an open gate.
         let closed = |word: u64| Some((word | CLOSED) & !SESSIONS);
         match (self.0).fetch_update(Ordering::AcqRel, Ordering::Acquire, closed) {
             Ok(before) | Err(before) => (before & COUNT) as u32,
         }
     }
 
-    /// Closes it to new clients; those with a session still enter.
+    /// Closes the gate to new clients; clients with a session may still enter.
     pub fn close_to_new(&self) {
         self.0.fetch_or(CLOSED | SESSIONS, Ordering::AcqRel);
     }
 
-    /// Opens it.
+    /// Opens the gate.
     pub fn open(&self) {
         self.0.fetch_and(!(CLOSED | SESSIONS), Ordering::AcqRel);
     }
 
-    /// How many are in flight.
+    /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> u32 {
         (self.0.load(Ordering::Acquire) & COUNT) as u32
     }
 
-    /// Whether it is closed to those who are new, whoever else may enter.
+    /// Whether the gate is closed to new clients.
     pub fn is_closed(&self) -> bool {
         self.0.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Whether it is closed to those who have a session, too.
+    /// Whether the gate is closed to everybody, including clients with a session.
     pub fn is_closed_to_all(&self) -> bool {
         self.0.load(Ordering::Acquire) & (CLOSED | SESSIONS) == CLOSED
     }

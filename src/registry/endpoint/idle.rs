@@ -1,8 +1,8 @@
-//! Idle upstream connections of one backend: a fixed set of slots for each data thread, lowest first, without a lock.
+//! Idle upstream connections of one backend: a fixed set of slots for each data thread, without a lock.
 //!
-//! Low slots are taken and filled first, so connections that are in use stay warm at the bottom and those
-//! that aren't needed age at the top, where the reaper finds them. A thread looks among its own first: their readiness
-//! comes to it without a detour over another thread.
+//! Low slots are filled and emptied first, so connections that are used often stay in low slots, and those that
+//! aren't needed age in high slots, where the reaper finds them. A thread takes its own connections first, because
+//! their readiness is reported to it directly.
 
 use std::marker::PhantomData;
 use std::ptr;
@@ -11,47 +11,47 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use crate::rt::worker;
 
-/// However many threads share the room, each has this much of it.
+/// Fewest slots of a thread, however many threads share the capacity.
 const LEAST: usize = 64;
 
-/// A bag of boxed idle connections.
+/// A set of boxed idle connections.
 #[derive(Debug)]
 pub struct IdleConnections<T>(Box<[IdleLane<T>]>);
 
-/// One thread's part of it.
+/// The slots of one thread.
 #[derive(Debug)]
 struct IdleLane<T> {
     slots: Box<[AtomicPtr<T>]>,
-    /// One above the highest slot that may be filled: bounds the scan.
+    /// One above the highest slot that may be filled: limits the scan.
     high: AtomicUsize,
-    /// What is put in by one thread is taken out by another, and never seen by two at once: shared and sent as a mutex is,
-    /// where a pointer alone may be whatever it points to.
+    /// A connection that one thread puts in is taken out by another, and never accessed by two at once. So this type
+    /// is `Send` and `Sync` under a mutex's conditions, whereas a raw pointer alone would be so for any `T`.
     connections: PhantomData<Mutex<T>>,
 }
 
 impl<T> IdleConnections<T> {
-    /// Room for `capacity` connections.
+    /// Creates slots for `capacity` connections.
     pub fn new(capacity: usize) -> Self {
         let threads = worker::count();
         let each = (capacity / threads).max(capacity.min(LEAST));
         Self((0..threads).map(|_| IdleLane::new(each)).collect())
     }
 
-    /// Takes one that this thread has put in, if there is any.
+    /// Takes a connection that this thread has put in, if there is one.
     pub fn take_own(&self) -> Option<Box<T>> {
         self.own_lane().take()
     }
 
-    /// Takes one, if there is any.
+    /// Takes a connection, if there is one.
     pub fn take(&self) -> Option<Box<T>> {
         self.take_own()
             .or_else(|| self.0.iter().find_map(IdleLane::take))
     }
 
-    /// Puts one in.
+    /// Puts a connection in.
     ///
     /// # Errors
-    /// The connection, when this thread's slots are full.
+    /// Returns the connection if this thread's slots are full.
     pub fn put(&self, connection: Box<T>) -> Result<(), Box<T>> {
         self.own_lane().put(connection)
     }
@@ -63,12 +63,12 @@ impl<T> IdleConnections<T> {
         }
     }
 
-    /// How many there are (a moment ago).
+    /// Returns the number of idle connections (may be out of date).
     pub fn len(&self) -> usize {
         self.0.iter().map(IdleLane::len).sum()
     }
 
-    /// Whether there are none.
+    /// Whether there are no idle connections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -115,7 +115,7 @@ impl<T> IdleLane<T> {
             if let Some(mut connection) = Self::empty(slot)
                 && keep(&mut connection)
             {
-                // A full bag is no reason to keep it: it was idle.
+                // If the slots are full, the connection is dropped: it was idle.
                 let _ = self.put(connection);
             }
         }
@@ -138,8 +138,8 @@ impl<T> IdleLane<T> {
 
     #[allow(unsafe_code, reason = "std has no atomic box")]
     fn box_of_raw(raw: *mut T) -> Box<T> {
-        // SAFETY: a pointer gets here either straight from `Box::into_raw` or out of a slot by an atomic
-        // swap with null, so exactly one caller ever holds it.
+        // SAFETY: a pointer gets here either straight from `Box::into_raw` or out of a slot by an atomic swap with
+        // null, so exactly one caller ever owns it.
         unsafe { Box::from_raw(raw) }
     }
 }
@@ -156,7 +156,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicI64;
 
-    /// Ambiguous, so that this doesn't compile, where the type may be sent or shared.
+    /// Calls to `holds` are ambiguous, and don't compile, if the type is `Send` or `Sync`.
     #[test]
     fn idle_set_of_what_must_stay_with_its_thread_stays_with_it() {
         trait UnlessSend<A> {
@@ -172,7 +172,7 @@ mod tests {
         <IdleConnections<std::rc::Rc<()>> as UnlessSend<_>>::holds();
         <IdleConnections<std::rc::Rc<()>> as UnlessSync<_>>::holds();
         fn is_shared<T: Send + Sync>() {}
-        // Taken by one thread at a time, so it need not be `Sync` itself.
+        // One thread at a time takes the value, so the value itself need not be `Sync`.
         is_shared::<IdleConnections<std::cell::Cell<u8>>>();
     }
 
@@ -203,7 +203,7 @@ mod tests {
                 self.0.fetch_sub(1, Ordering::SeqCst);
             }
         }
-        // Miri takes a thousand times as long for each.
+        // Under Miri, each round takes a thousand times as long.
         let rounds = if cfg!(miri) { 100 } else { 10_000 };
         let live = Arc::new(AtomicI64::new(0));
         let idle = Arc::new(IdleConnections::new(16));

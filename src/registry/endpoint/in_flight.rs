@@ -1,4 +1,4 @@
-//! What is in flight, by kind: what became more than a request is counted while it lasts.
+//! Requests in flight, by kind: streams and upgrades are counted for as long as they last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::Endpoint;
 use crate::registry::view::InFlight;
 
-/// What a request became.
+/// What a request has become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
     /// A stream of events.
@@ -15,7 +15,7 @@ pub enum RequestKind {
     Upgrade,
 }
 
-/// How many of each. A request that stays one costs nothing here.
+/// Number of streams and upgrades in flight. Ordinary requests cost nothing here.
 #[derive(Debug, Default)]
 pub struct InFlightByKind {
     streams: AtomicU32,
@@ -30,7 +30,8 @@ impl InFlightByKind {
         }
     }
 
-    /// What `total` in flight consist of. The numbers are read one after the other, so they may be of two moments.
+    /// Splits `total` requests in flight by kind. The counts are read one after the other, so they may differ by a
+    /// moment.
     pub fn split(&self, total: u32) -> InFlight {
         let stream = self.streams.load(Ordering::Relaxed);
         let upgrade = self.upgrades.load(Ordering::Relaxed);
@@ -42,7 +43,7 @@ impl InFlightByKind {
     }
 }
 
-/// One that is counted; counted out on drop. To be dropped before its permit.
+/// A counted stream or upgrade; counted until dropped. Must be dropped before its permit.
 #[derive(Debug)]
 pub struct StreamGuard {
     endpoint: Arc<Endpoint>,
@@ -55,7 +56,7 @@ impl StreamGuard {
         Self { endpoint, kind }
     }
 
-    /// What the request became.
+    /// Returns what the request has become.
     pub fn kind(&self) -> RequestKind {
         self.kind
     }

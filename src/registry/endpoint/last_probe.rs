@@ -1,5 +1,5 @@
-//! What the last probe of a backend has seen, for requests that end without one: the data plane reads it where it
-//! answers by itself, and nowhere else.
+//! Result of the last probe of a backend, for requests that end without a backend: the data plane reads it only when
+//! it answers such a request itself.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use arc_swap::ArcSwapOption;
 use crate::core::Time;
 use crate::rt::clock;
 
-/// Most characters of a probe's result that clients get.
+/// Longest probe result that clients get, in characters.
 const LONGEST: usize = 200;
 
-/// One probe's result.
+/// Result of one probe.
 #[derive(Debug)]
 pub struct SeenProbe {
-    /// When it came in.
+    /// Time at which the result came in.
     pub at: Time,
-    /// For people: `503 in 1.2ms`, `connection refused`, …
+    /// Result as text: `503 in 1.2ms`, `connection refused`, …
     pub detail: String,
 }
 
-/// The last one; none before the first probe has ended.
+/// Result of the last probe; none before the first probe has ended.
 #[derive(Debug, Default)]
 pub struct LastProbe(ArcSwapOption<SeenProbe>);
 
 impl LastProbe {
-    /// Notes the result of a probe; `drained_by`: the actor whose drain keeps requests away whatever probes say.
+    /// Notes the result of a probe. `drained_by`: the actor whose drain keeps requests away, whatever probes say.
     pub fn note(&self, detail: &str, drained_by: Option<&str>) {
         let mut detail: String = detail.chars().take(LONGEST).collect();
         if let Some(actors) = drained_by {
@@ -35,7 +35,7 @@ impl LastProbe {
         self.0.store(Some(Arc::new(SeenProbe { at, detail })));
     }
 
-    /// The last one.
+    /// Returns the last result.
     pub fn get(&self) -> Option<Arc<SeenProbe>> {
         self.0.load_full()
     }

@@ -1,4 +1,4 @@
-//! How long a backend's answers take: from the begin of an attempt to the head of its answer.
+//! Average response time of a backend: from the start of an attempt to the head of its response.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use super::outcomes::AttemptOutcome;
 use crate::core::Time;
 use crate::core::balance::LatencyFigure;
 
-/// A moving average, kept only where the pool balances by it.
+/// A moving average, updated only if the pool balances by latency.
 #[derive(Debug, Default)]
 pub struct LatencyAverage {
-    /// A [`LatencyFigure`].
+    /// Bits of a [`LatencyFigure`].
     figure: AtomicU64,
     is_kept: AtomicBool,
 }
 
 impl LatencyAverage {
-    /// Whether it is kept from now on.
+    /// Sets whether the average is updated from now on.
     pub fn keep(&self, wanted: bool) {
         self.is_kept.store(wanted, Ordering::Relaxed);
         if !wanted {
@@ -24,19 +24,19 @@ impl LatencyAverage {
         }
     }
 
-    /// Another process is behind the backend: nothing is known of it.
+    /// Forgets the average, because another process is behind the backend.
     pub fn forget(&self) {
         self.figure.store(0, Ordering::Relaxed);
     }
 
-    /// What is to be expected of it at `now`; `None`: nothing is known.
+    /// Returns the response time to expect at `now`; `None`: nothing is known.
     pub fn expected(&self, now: Time) -> Option<Duration> {
         LatencyFigure(self.figure.load(Ordering::Relaxed)).expected(now)
     }
 
-    /// Takes note of how an attempt went. `took`: as of [`Endpoint::note_outcome`](super::Endpoint).
+    /// Updates the average with the outcome of an attempt. `took`: as in [`Endpoint::note_outcome`](super::Endpoint).
     ///
-    /// Of two at once, one may be lost: the next one makes up for it.
+    /// If two updates coincide, one may be lost: the next update makes up for it.
     pub(super) fn note(&self, outcome: AttemptOutcome, took: Option<Duration>, now: Time) {
         if !self.is_kept.load(Ordering::Relaxed) {
             return;
@@ -47,7 +47,7 @@ impl LatencyAverage {
             (AttemptOutcome::Head { error: Some(_) } | AttemptOutcome::Failed(_), took) => {
                 figure.with_failure(took.unwrap_or_default(), now)
             }
-            // At least so long; it says nothing where it is less than what is known.
+            // The attempt would have taken at least this long, which says nothing if it is less than the average.
             (AttemptOutcome::Abandoned, Some(took))
                 if figure.expected(now).is_some_and(|known| known < took) =>
             {

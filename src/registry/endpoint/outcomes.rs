@@ -1,8 +1,8 @@
-//! How attempts on a backend ended, for pools that judge their backends by that.
+//! Outcomes of attempts on a backend, for pools that judge their backends by them.
 //!
-//! `Endpoint::note_outcome` is the only place where such a pool counts an attempt: when the head of its answer has
-//! come, when it is over, and when it has failed. It is called through an [`AttemptWatch`], which attempts on other
-//! pools don't have: these read no clock for it and count nothing.
+//! `Endpoint::note_outcome` is the only place where an attempt is counted: when the head of its response has come,
+//! when it is over, and when it has failed. It is called through an [`AttemptWatch`]. Attempts on other pools have no
+//! watch: they read no clock for this and count nothing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -14,19 +14,19 @@ use crate::core::outlier::{
     AttemptError, LATENCY_STEPS, OutcomeCounts, OutlierReason, latency_step,
 };
 
-/// What is learned of a backend by one attempt. An answer is told of twice: when its head comes, and when it is whole.
+/// Outcome of one attempt. A response is reported twice: when its head has come, and when it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// The head of the final answer has come.
+    /// The head of the final response has come.
     Head {
-        /// What its status says against the backend, if anything.
+        /// The error that its status stands for, if any.
         error: Option<AttemptError>,
     },
-    /// The answer is here whole, and nothing speaks against it.
+    /// The response is complete, without an error.
     Whole,
-    /// The attempt has failed, and that is the backend's fault.
+    /// The attempt has failed through the backend's fault.
     Failed(AttemptError),
-    /// It ended before its answer began, and by no fault of the backend: its client has gone.
+    /// The attempt ended before its response began, through no fault of the backend: the client has gone.
     Abandoned,
 }
 
@@ -35,16 +35,16 @@ pub enum AttemptOutcome {
 pub struct AttemptWatch<'a> {
     /// The backend.
     pub endpoint: &'a Endpoint,
-    /// The epoch in which its gate was entered: outcomes of a process that has been replaced don't count.
+    /// Epoch in which the gate was entered: outcomes of a process that has been replaced don't count.
     pub epoch: u64,
     /// When the attempt began.
     pub began: Time,
-    /// All of the request was here by then: the time to its answer is the backend's own.
+    /// Whether the whole request was there by then, so that the response time is the backend's own.
     pub is_prompt: bool,
 }
 
 impl AttemptWatch<'_> {
-    /// Tells how it went, as of `now`.
+    /// Reports an outcome, as of `now`.
     pub fn note(&self, outcome: AttemptOutcome, now: Time) {
         if self.endpoint.epoch() == self.epoch {
             let took = now.saturating_sub(self.began);
@@ -55,7 +55,8 @@ impl AttemptWatch<'_> {
 }
 
 impl Endpoint {
-    /// Takes note of how an attempt in this epoch went. `took`: the time since it began, where that is the backend's own.
+    /// Records the outcome of an attempt in this epoch. `took`: the time since its start, if that is the backend's
+    /// own.
     fn note_outcome(&self, outcome: AttemptOutcome, took: Option<Duration>, now: Time) {
         self.latency.note(outcome, took, now);
         if self.outcomes.note(outcome, took) {
@@ -64,34 +65,34 @@ impl Endpoint {
     }
 }
 
-/// Counts of what attempts on one backend showed, since the registry has last taken them.
+/// Outcomes of attempts on one backend, counted since the registry last took the counts.
 #[derive(Debug, Default)]
 pub struct OutcomeCounters {
-    /// So many errors in a row are told of at once; 0: none are.
+    /// Number of consecutive errors that is reported at once; 0: none is.
     limit: AtomicU32,
-    /// Errors in a row up to now.
+    /// Consecutive errors up to now.
     streak: AtomicU32,
     well: AtomicU32,
     failed: AtomicU32,
     /// The last error, as [`AttemptError::number`].
     last: AtomicU32,
-    /// The limit was reached, and the registry has not read that yet.
+    /// Whether the limit was reached and the registry has not read that yet.
     crossed: AtomicBool,
-    /// Times to the head, by step; made when they are first wanted.
+    /// Response times, counted by step; allocated when first needed.
     latencies: OnceLock<Box<[AtomicU32; LATENCY_STEPS]>>,
-    /// Whether they are wanted now.
+    /// Whether response times are counted now.
     is_timed: AtomicBool,
     /// Whether anything is counted.
     is_on: AtomicBool,
-    /// It gets no new requests.
+    /// Whether the backend is ejected: it gets no new requests.
     is_ejected: AtomicBool,
-    /// How often it was ejected, for each of [`OutlierReason::NAMES`].
+    /// Number of ejections, for each of [`OutlierReason::NAMES`].
     ejections: [AtomicU64; OutlierReason::NAMES.len()],
 }
 
 impl OutcomeCounters {
-    /// Counts from now on. `limit`: so many errors in a row are told of at once (0: none are); `timed`: the times to the
-    /// heads are counted, too.
+    /// Starts counting. `limit`: number of consecutive errors that is reported at once (0: none is); `timed`: whether
+    /// response times are counted, too.
     pub fn turn_on(&self, limit: u32, timed: bool) {
         self.limit.store(limit, Ordering::Relaxed);
         if timed {
@@ -102,25 +103,25 @@ impl OutcomeCounters {
         self.is_on.store(true, Ordering::Release);
     }
 
-    /// Counts no more.
+    /// Stops counting.
     pub fn turn_off(&self) {
         self.is_on.store(false, Ordering::Release);
         self.forget();
     }
 
-    /// Drops everything that was counted so far.
+    /// Resets all counts.
     pub fn forget(&self) {
         self.streak.store(0, Ordering::Relaxed);
         self.crossed.store(false, Ordering::Relaxed);
         self.take();
     }
 
-    /// Whether the limit of errors in a row was reached; once.
+    /// Whether the limit of consecutive errors was reached since the last call.
     pub fn take_crossing(&self) -> bool {
         self.crossed.swap(false, Ordering::AcqRel)
     }
 
-    /// It was ejected for this reason.
+    /// Counts an ejection for this reason.
     pub fn ejected(&self, reason: &OutlierReason) {
         let names = OutlierReason::NAMES.iter();
         let counts = names.zip(&self.ejections);
@@ -129,31 +130,32 @@ impl OutcomeCounters {
         }
     }
 
-    /// How often it was ejected, by reason.
+    /// Returns the number of ejections by reason.
     pub fn ejections(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let counts = self.ejections.iter();
         let counts = counts.map(|count| count.load(Ordering::Relaxed));
         OutlierReason::NAMES.into_iter().zip(counts)
     }
 
-    /// Whether it is left out now.
+    /// Whether the backend is ejected now.
     pub fn is_ejected(&self) -> bool {
         self.is_ejected.load(Ordering::Relaxed)
     }
 
-    /// From now on it is left out, or isn't.
+    /// Sets whether the backend is ejected.
     pub fn set_ejected(&self, is_ejected: bool) {
         self.is_ejected.store(is_ejected, Ordering::Relaxed);
     }
 
-    /// Takes what was counted; the errors in a row stay. Counts that come meanwhile are in this one or the next.
+    /// Takes and resets the counts, except that of consecutive errors. Outcomes that come meanwhile are in these
+    /// counts or the next.
     pub fn take(&self) -> OutcomeCounts {
         let mut counts = self.peek();
         counts.well = self.well.swap(0, Ordering::Relaxed);
         counts.failed = self.failed.swap(0, Ordering::Relaxed);
         if let Some(latencies) = self.latencies.get() {
             for (step, count) in latencies.iter().enumerate() {
-                // Most are zero, and a look is cheaper than a change.
+                // Most are zero, and reading is cheaper than writing.
                 if count.load(Ordering::Relaxed) > 0 {
                     counts.latencies[step] = count.swap(0, Ordering::Relaxed);
                 }
@@ -162,7 +164,7 @@ impl OutcomeCounters {
         counts
     }
 
-    /// What was counted so far, times aside.
+    /// Returns the counts so far, without response times.
     pub fn peek(&self) -> OutcomeCounts {
         OutcomeCounts {
             well: self.well.load(Ordering::Relaxed),
@@ -173,7 +175,7 @@ impl OutcomeCounters {
         }
     }
 
-    /// Counts one; says whether the registry has to hear of it now.
+    /// Counts an outcome; returns whether the registry has to be told now.
     fn note(&self, outcome: AttemptOutcome, took: Option<Duration>) -> bool {
         if !self.is_on.load(Ordering::Acquire) {
             return false;
@@ -190,7 +192,7 @@ impl OutcomeCounters {
                 Some(error)
             }
             AttemptOutcome::Abandoned => {
-                // At least that long: a backend that hangs doesn't look faster because clients give up.
+                // At least that long: a backend that hangs must not look faster because clients give up.
                 self.note_latency(took);
                 None
             }
@@ -210,7 +212,7 @@ impl OutcomeCounters {
         self.last.store(error.number(), Ordering::Relaxed);
         let streak = self.streak.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let limit = self.limit.load(Ordering::Relaxed);
-        // Once per row, however long that gets: the queue holds no more than the rows that were begun.
+        // Once per row of errors, however long it gets: so the queue can't hold more entries than there were rows.
         let is_reached = limit > 0 && streak == limit;
         if is_reached {
             self.crossed.store(true, Ordering::Release);

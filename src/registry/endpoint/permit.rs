@@ -1,4 +1,4 @@
-//! Permits: one request in flight each, from the gate and back to it.
+//! Permits: each stands for one request in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -7,9 +7,9 @@ use super::Endpoint;
 use super::gate::{GateLeave, SessionEntry};
 
 impl Endpoint {
-    /// Enters the gate: one request in flight until the permit is dropped.
+    /// Enters the gate: counts as one request in flight until the permit is dropped.
     pub fn permit(self: &Arc<Self>, max_in_flight: u32) -> Option<Permit> {
-        // Read first: a drain that begins after it is noticed by its new epoch.
+        // Read first: a drain that begins afterwards is noticed by its new epoch.
         let epoch = self.epoch();
         self.gate.try_enter_below(max_in_flight).then(|| Permit {
             endpoint: self.clone(),
@@ -18,7 +18,8 @@ impl Endpoint {
         })
     }
 
-    /// As [`Endpoint::permit`], for a client with a session here: also where the gate is closed only to new clients.
+    /// As [`Endpoint::permit`], for a client with a session on this backend: also enters if the gate is closed only
+    /// to new clients.
     pub fn permit_for_session(self: &Arc<Self>, max_in_flight: u32) -> SessionPermit {
         let epoch = self.epoch();
         match self.gate.try_enter_with_session(max_in_flight) {
@@ -33,7 +34,7 @@ impl Endpoint {
     }
 
     /// Counts a request in although the gate is closed, for `fail_open` only. `None`: the backend may not be used
-    /// even as a last resort, because another actor than the app has closed it meanwhile.
+    /// even as a last resort, because an actor other than the app has closed it meanwhile.
     pub fn permit_anyway(self: &Arc<Self>) -> Option<Permit> {
         self.gate.enter_anyway();
         let permit = Permit {
@@ -41,13 +42,13 @@ impl Endpoint {
             epoch: self.epoch(),
             limited: false,
         };
-        // Counted first, looked afterwards; `set_last_resort` does it the other way round.
+        // Counted first, checked afterwards; `set_last_resort` does it in the opposite order.
         fence(Ordering::SeqCst);
         self.last_resort.load(Ordering::Acquire).then_some(permit)
     }
 
-    /// Counts a request in that another process has begun, whatever the state of the backend: a drain waits for it here
-    /// as it did there.
+    /// Counts a request in that another process has begun, whatever the state of the backend: a drain waits for it
+    /// here as it did in that process.
     pub fn permit_moved(self: &Arc<Self>, max_in_flight: u32) -> Permit {
         let epoch = self.epoch();
         self.gate.enter_anyway();
@@ -59,7 +60,7 @@ impl Endpoint {
     }
 }
 
-/// One request in flight; given back on drop.
+/// One request in flight; released on drop.
 #[derive(Debug)]
 pub struct Permit {
     endpoint: Arc<Endpoint>,
@@ -67,24 +68,25 @@ pub struct Permit {
     limited: bool,
 }
 
-/// What becomes of a request whose session is here.
+/// Result of asking for a permit for a request with a session on the backend.
 #[derive(Debug)]
 pub enum SessionPermit {
-    /// It may be sent.
+    /// The request may be sent.
     Entered(Permit),
-    /// The backend has `max_in_flight` requests.
+    /// The backend has `max_in_flight` requests in flight.
     Full,
-    /// The backend takes nobody's requests.
+    /// The backend takes no requests.
     Closed,
 }
 
 impl Permit {
-    /// Whose.
+    /// Returns the backend.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    /// The epoch in which the gate was entered. Once the endpoint has another, this request goes elsewhere.
+    /// Returns the epoch in which the gate was entered. Once the endpoint has another epoch, this request has to use
+    /// another backend.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }

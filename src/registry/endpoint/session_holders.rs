@@ -1,9 +1,9 @@
-//! Sessions that a backend has: which, and when each was last seen.
+//! Client sessions that are bound to a backend, and when each was last used.
 //!
-//! The count is exact as long as there is room. A process keeps [`MOST`] of them, some 64 MiB; beyond that an old one
-//! makes room for each new one, so that the count is of those seen last. A client that never sends its token back
-//! counts for [`TRIAL`] only, as one that keeps no cookies. While a request of a session is under way, be it a
-//! WebSocket that has been open for hours, the session is there: its idle time begins with the end of its last
+//! The count is exact as long as there is room. A process remembers [`MOST`] sessions, some 64 MiB; beyond that each
+//! new session replaces an old one, so that the count is of those used last. A session whose client never sends its
+//! token back, like a client without cookies, counts for [`TRIAL`] only. A session does not expire while a request of
+//! it is in progress, even a WebSocket that has been open for hours: its idle time begins with the end of its last
 //! request.
 
 use std::collections::HashMap;
@@ -16,49 +16,49 @@ use parking_lot::Mutex;
 
 use crate::core::Time;
 
-/// Sessions that are remembered in one process at most, of all pools together.
+/// Most sessions that one process remembers, of all pools together.
 pub(super) const MOST: usize = 1 << 20;
-/// A session that was begun and has not come back counts for so long.
+/// Time for which a new session counts until its token comes back.
 pub(super) const TRIAL: Duration = Duration::from_secs(60);
 
 const SHARDS: usize = 16;
-/// Of so many the oldest makes room.
+/// Number of sessions out of which the oldest is replaced.
 const SAMPLE: usize = 8;
 
-/// How many are remembered.
+/// Number of sessions that are remembered.
 static REMEMBERED: AtomicUsize = AtomicUsize::new(0);
 
-/// A session as another process gets to know it.
+/// A session as it is handed over to another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownSession {
-    /// Its number.
+    /// Number of the session.
     pub session: u64,
-    /// Its last request, to the second.
+    /// Time of its last request, to the second.
     pub seen: Time,
-    /// It has come back with its token.
+    /// Whether its client has sent its token back.
     pub has_returned: bool,
 }
 
-/// The sessions of one backend. Costs nothing before the first one.
+/// The sessions of one backend. Allocates nothing before the first session.
 #[derive(Debug, Default)]
 pub struct SessionHolders {
     shards: OnceLock<Box<[Mutex<HolderShard>; SHARDS]>>,
-    /// Without a request a session ends after so many seconds: what was said last.
+    /// Idle timeout of sessions in seconds, as last given.
     idle: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 struct HolderShard {
     holders: HashMap<u64, SessionHolder>,
-    /// With so many, those whose time is over are looked for.
+    /// Number of sessions from which on expired ones are removed.
     sweep: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct SessionHolder {
-    /// In seconds.
+    /// Time of the last request, in seconds.
     seen: u32,
-    /// Requests under way.
+    /// Requests in progress.
     open: u16,
     has_returned: bool,
 }
@@ -102,7 +102,7 @@ impl HolderShard {
 }
 
 impl SessionHolders {
-    /// What is known, for another process, a part at a time; nothing where there has never been one.
+    /// Returns the known sessions in parts, for another process; nothing if there has never been a session.
     pub fn known(&self, now: Time) -> impl Iterator<Item = Vec<KnownSession>> + '_ {
         let shards = self
             .shards
@@ -115,7 +115,7 @@ impl SessionHolders {
                 session: *session,
                 seen: match holder.open {
                     0 => Time::from_secs(holder.seen.into()),
-                    // Its request is being answered: the session is used now.
+                    // A request of it is in progress: the session is in use now.
                     _ => now,
                 },
                 has_returned: holder.has_returned,
@@ -124,20 +124,20 @@ impl SessionHolders {
         })
     }
 
-    /// Without a request a session ends after this time.
+    /// Returns the idle timeout of sessions.
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.idle.load(Ordering::Relaxed).into())
     }
 
-    /// Goes on with what another process knew.
+    /// Adds sessions that another process knew.
     pub fn take(&self, known: &[KnownSession], idle: Duration) {
         for one in known {
             self.add(one.session, one.has_returned, idle, one.seen, 0);
         }
     }
 
-    /// A request of this session begins; [`SessionHolders::leave`] ends it. `has_returned`: it has come with a token for
-    /// this backend. `idle`: without requests the session ends after this time.
+    /// Notes the start of a request of this session; [`SessionHolders::leave`] notes its end. `has_returned`: whether
+    /// the request came with a token for this backend. `idle`: the idle timeout of the session.
     pub fn enter(&self, session: u64, has_returned: bool, idle: Duration, now: Time) {
         self.add(session, has_returned, idle, now, 1);
     }
@@ -152,7 +152,7 @@ impl SessionHolders {
         match shard.holders.entry(session) {
             Entry::Occupied(mut entry) => {
                 let holder = entry.get_mut();
-                // What another process knew may be older.
+                // The time from another process may be older.
                 holder.seen = holder.seen.max(seen);
                 holder.open = holder.open.saturating_add(open);
                 holder.has_returned |= has_returned;
@@ -172,7 +172,7 @@ impl SessionHolders {
         }
     }
 
-    /// A request of this session is over. One that has moved or ended meanwhile is not here any more.
+    /// Notes the end of a request of this session. Ignored if the session has moved or ended meanwhile.
     pub fn leave(&self, session: u64, now: Time) {
         let Some(shards) = self.shards.get() else {
             return;
@@ -184,14 +184,14 @@ impl SessionHolders {
         }
     }
 
-    /// The session has moved or ended.
+    /// Removes a session that has moved or ended.
     pub fn forget(&self, session: u64) {
         if let Some(shards) = self.shards.get() {
             shards[shard_of(session)].lock().remove(session);
         }
     }
 
-    /// Whether this session is here.
+    /// Whether this session is bound to the backend.
     pub fn has(&self, session: u64) -> bool {
         let Some(shards) = self.shards.get() else {
             return false;
@@ -200,12 +200,12 @@ impl SessionHolders {
         shard.holders.contains_key(&session)
     }
 
-    /// How many there are; `None`: there has never been one.
+    /// Returns the number of sessions; `None`: there has never been one.
     pub fn count_if_any(&self, now: Time) -> Option<u32> {
         self.shards.get().map(|_| self.count(now))
     }
 
-    /// How many there are.
+    /// Returns the number of sessions.
     pub fn count(&self, now: Time) -> u32 {
         let Some(shards) = self.shards.get() else {
             return 0;
@@ -219,7 +219,7 @@ impl SessionHolders {
         counts.sum()
     }
 
-    /// Another process is behind the backend: what the former one knew of sessions is gone.
+    /// Removes all sessions, because another process is behind the backend and no longer knows them.
     pub fn clear(&self) {
         for shard in self
             .shards
@@ -259,7 +259,7 @@ mod tests {
     }
 
     impl SessionHolders {
-        /// A whole request, over at once.
+        /// Notes the start and end of a request.
         fn note(&self, session: u64, has_returned: bool, idle: Duration, now: Time) {
             self.enter(session, has_returned, idle, now);
             self.leave(session, now);
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(holders.count(at(9060)), 2);
         assert_eq!(holders.count(at(9061)), 1, "it has never come back");
         assert_eq!(holders.count(at(9301)), 0);
-        // It has ended, and another request of it ends later.
+        // The session has ended, and another request of it ends later.
         holders.enter(3, true, IDLE, at(9400));
         holders.forget(3);
         holders.leave(3, at(9401));
@@ -303,11 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_knew_counts_as_if_it_had_been_seen_here() {
+    fn sessions_of_another_process_count_like_own_ones() {
         let (old, new) = (SessionHolders::default(), SessionHolders::default());
         old.note(1 << 32, true, IDLE, at(10));
         old.note(2 << 32, false, IDLE, at(10));
-        // Seen here meanwhile, later than there.
+        // Used here meanwhile, later than in the other process.
         new.note(1 << 32, true, IDLE, at(12));
         for known in old.known(at(20)) {
             new.take(&known, old.idle());
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn those_whose_time_is_over_are_forgotten_as_new_ones_come() {
+    fn expired_sessions_are_removed_as_new_ones_come() {
         let holders = SessionHolders::default();
         for session in 0..100_000_u64 {
             holders.note(session << 32, false, IDLE, at(session / 100));

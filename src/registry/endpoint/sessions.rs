@@ -1,7 +1,7 @@
 //! The HTTP/2 sessions of one backend: connections that carry many requests at a time.
 //!
-//! Looking one up takes no lock. A session's own gate makes "still open?" and "one more stream" a single step, so
-//! that no stream enters a session that is about to close.
+//! Looking up a session takes no lock. A session's own gate checks that it is open and counts the stream in one step,
+//! so that no stream enters a session that is about to close.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,27 +16,28 @@ use parking_lot::Mutex;
 
 use crate::registry::endpoint::gate::{Gate, GateLeave};
 
-/// So many streams on one session, then another one is opened: each session's frames are handled by one task.
+/// Number of streams on a session from which on another session is opened: each session's frames are handled by one
+/// task.
 const FULL: u32 = 64;
 
-/// So many sessions are opened for that reason. Further ones only where the backend allows no more streams.
+/// Most sessions that are opened for that reason. Further ones are opened only if the backend allows no more streams.
 const ENOUGH: usize = 4;
 
-/// One connection that speaks HTTP/2.
+/// An HTTP/2 connection.
 pub struct BackendSession {
-    /// The epoch it was opened in.
+    /// Epoch in which the session was opened.
     pub epoch: u64,
     gate: Gate,
-    /// Streams that the backend allows at a time.
+    /// Most concurrent streams that the backend allows.
     limit: AtomicU32,
-    /// Streams so far.
+    /// Number of streams so far.
     uses: AtomicU64,
     sender: Mutex<Option<SendRequest<Bytes>>>,
     waker: AtomicWaker,
 }
 
 impl BackendSession {
-    /// A session that allows no streams yet.
+    /// Creates a session that allows no streams yet.
     pub fn new(epoch: u64, sender: SendRequest<Bytes>) -> Self {
         Self {
             epoch,
@@ -48,49 +49,49 @@ impl BackendSession {
         }
     }
 
-    /// Takes note of what the backend allows now.
+    /// Sets the number of concurrent streams that the backend allows now.
     pub fn allow(&self, streams: usize) {
         let streams = u32::try_from(streams).unwrap_or(u32::MAX);
         self.limit.store(streams, Ordering::Relaxed);
     }
 
-    /// No new streams: it closes when the last one ends.
+    /// Closes the session to new streams: the connection is closed when the last stream ends.
     pub fn close(&self) {
         self.gate.close();
         self.waker.wake();
     }
 
-    /// Whether there are no new streams.
+    /// Whether the session is closed to new streams.
     pub fn is_closed(&self) -> bool {
         self.gate.is_closed()
     }
 
-    /// Streams under way.
+    /// Returns the number of streams in progress.
     pub fn streams(&self) -> u32 {
         self.gate.in_flight()
     }
 
-    /// Streams so far.
+    /// Returns the number of streams so far.
     pub fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
     }
 
-    /// The task to wake when it is to close.
+    /// Registers the task to wake when the session is to be closed.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
-    /// What opens streams; `None` once it is closed.
+    /// Returns the handle that opens streams; `None` once the session has ended.
     pub fn sender(&self) -> Option<SendRequest<Bytes>> {
         self.sender.lock().clone()
     }
 
-    /// Gives up what opens streams: without it, the connection ends by itself.
+    /// Drops the handle that opens streams: without it, the connection ends by itself.
     pub fn end(&self) {
         self.sender.lock().take();
     }
 
-    /// Enters it, unless it is closed or the backend allows no more.
+    /// Counts a stream in, unless the session is closed or the backend allows no more streams.
     fn enter(self: &Arc<Self>) -> Option<SessionStream> {
         let limit = self.limit.load(Ordering::Relaxed);
         (limit > 0 && self.gate.try_enter_below(limit)).then(|| {
@@ -109,12 +110,12 @@ impl fmt::Debug for BackendSession {
     }
 }
 
-/// A stream on a session; counted out on drop.
+/// A stream on a session; counted until dropped.
 #[derive(Debug)]
 pub struct SessionStream(Arc<BackendSession>);
 
 impl SessionStream {
-    /// The session that the stream is on.
+    /// Returns the session that the stream is on.
     pub fn session(&self) -> &Arc<BackendSession> {
         &self.0
     }
@@ -128,19 +129,20 @@ impl Drop for SessionStream {
     }
 }
 
-/// Those of one backend.
+/// The HTTP/2 sessions of one backend.
 #[derive(Debug, Default)]
 pub struct BackendSessions {
     open: ArcSwap<Vec<Arc<BackendSession>>>,
-    /// One at a time opens another; the others wait for it.
+    /// Lock for opening a session: one task at a time opens one, and the others wait for it.
     pub opening: tokio::sync::Mutex<()>,
-    /// Attempts to open one that have failed: a request that has waited for one of them need not try again.
+    /// Number of failed attempts to open a session: a request that has waited for such an attempt need not try again.
     pub failed: AtomicU64,
     broken: AtomicU64,
 }
 
 impl BackendSessions {
-    /// A place for a stream on a session of this epoch: on the one with the fewest. `None`: another session is better.
+    /// Reserves a stream on the session of this epoch that has the fewest. `None`: it is better to open another
+    /// session.
     pub fn enter(&self, epoch: u64) -> Option<SessionStream> {
         let open = self.open.load();
         let usable =
@@ -154,7 +156,7 @@ impl BackendSessions {
         }
         least
             .enter()
-            // They are not all alike: another may have room.
+            // Sessions may have different limits: another one may have room.
             .or_else(|| {
                 open.iter()
                     .filter(usable)
@@ -162,30 +164,31 @@ impl BackendSessions {
             })
     }
 
-    /// As [`BackendSessions::enter`], but on a busy one rather than on none.
+    /// As [`BackendSessions::enter`], but accepts a busy session.
     pub fn enter_any(&self, epoch: u64) -> Option<SessionStream> {
         let open = self.open.load();
         let mut usable = open.iter().filter(|session| session.epoch == epoch);
         usable.find_map(|session| session.enter())
     }
 
-    /// One is closed because the backend ended too many of its streams early, or sent too much that carries nothing.
+    /// Counts a session that was closed because the backend ended too many of its streams early, or sent too many
+    /// frames without content.
     pub fn note_broken(&self) {
         self.broken.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many were closed for that.
+    /// Returns the number of sessions that were closed for that.
     pub fn broken(&self) -> u64 {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Streams under way on all of them.
+    /// Returns the number of streams in progress on all sessions.
     pub fn streams(&self) -> u32 {
         let open = self.open.load();
         open.iter().map(|session| session.streams()).sum()
     }
 
-    /// A new one is open.
+    /// Adds a new session.
     pub fn add(&self, session: &Arc<BackendSession>) {
         self.open.rcu(|open| {
             let mut open = Vec::clone(open);
@@ -194,7 +197,7 @@ impl BackendSessions {
         });
     }
 
-    /// It takes no new streams.
+    /// Removes a session that takes no new streams.
     pub fn remove(&self, session: &Arc<BackendSession>) {
         self.open.rcu(|open| {
             let mut open = Vec::clone(open);
@@ -203,7 +206,7 @@ impl BackendSessions {
         });
     }
 
-    /// Those of other epochs take no new streams, and close when their last one ends.
+    /// Closes sessions of other epochs to new streams: each connection is closed when its last stream ends.
     pub fn close_all_but(&self, epoch: u64) {
         for session in self.open.load().iter() {
             if session.epoch != epoch {
@@ -212,7 +215,7 @@ impl BackendSessions {
         }
     }
 
-    /// Those without a stream close now.
+    /// Closes sessions without a stream now.
     pub fn close_idle(&self) {
         for session in self.open.load().iter() {
             if session.streams() == 0 {

@@ -1,32 +1,32 @@
-//! A backend that may be on its way out: one of its connections was closed, and no probe has passed since.
+//! Suspicion that a backend is about to stop: one of its connections was closed, and no probe has passed since.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::Time;
 use crate::rt::clock;
 
-/// A probe decides within milliseconds; where none does, the suspicion is over after this.
+/// Time after which the suspicion ends without a probe. Usually a probe decides within milliseconds.
 const LASTS: Time = Time::from_secs(1);
 
-/// While it is raised, requests go to other backends, if there are any. It evicts nobody.
+/// While it is raised, requests go to other backends, if there are any. No request in flight is affected.
 #[derive(Debug, Default)]
 pub struct ClosingSuspicion {
-    /// Microseconds of the clock plus one; 0: none.
+    /// Clock time in microseconds, plus one; 0: not raised.
     since: AtomicU64,
 }
 
 impl ClosingSuspicion {
-    /// A sign of it was seen just now.
+    /// Raises the suspicion as of now.
     pub fn raise(&self) {
         self.since
             .store(microseconds(clock::now()), Ordering::Release);
     }
 
-    /// A probe that began then has passed.
+    /// Clears the suspicion, because a probe that began at `began` has passed.
     pub fn clear(&self, began: Time) {
         let since = self.since.load(Ordering::Acquire);
         if since != 0 && since <= microseconds(began) {
-            // Raised anew in between, it stays.
+            // If it was raised again in between, it stays.
             let _ = self
                 .since
                 .compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed);

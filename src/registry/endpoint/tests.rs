@@ -1,6 +1,6 @@
 use super::*;
 
-/// One at this address. Nobody hears of its news.
+/// Returns an endpoint at this address, whose events go nowhere.
 pub(crate) fn endpoint_at(address: std::net::SocketAddr) -> Endpoint {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
     Endpoint::new(
@@ -19,7 +19,7 @@ fn endpoint() -> Endpoint {
 }
 
 #[test]
-fn a_backend_that_has_just_become_ready_passes_up_nearly_everything() {
+fn backend_that_has_just_become_ready_skips_nearly_all_requests() {
     let endpoint = endpoint();
     endpoint.mark_ready(clock::now());
     assert!(endpoint.is_warming(Duration::from_secs(3600), u32::MAX / 2));
@@ -27,7 +27,7 @@ fn a_backend_that_has_just_become_ready_passes_up_nearly_everything() {
 }
 
 #[test]
-fn without_a_window_and_after_it_nothing_is_passed_up() {
+fn backend_skips_no_requests_without_a_window_or_after_it() {
     let endpoint = endpoint();
     endpoint.mark_ready(clock::now());
     assert!(!endpoint.is_warming(Duration::ZERO, u32::MAX));
@@ -58,7 +58,7 @@ fn open() -> Arc<Endpoint> {
 }
 
 #[tokio::test]
-async fn only_what_may_stay_open_is_kept() {
+async fn connection_is_kept_only_if_it_may_stay_open() {
     let endpoint = open();
     endpoint.release(connection(&endpoint));
     assert_eq!(endpoint.idle.len(), 1);
@@ -73,11 +73,11 @@ async fn only_what_may_stay_open_is_kept() {
 }
 
 #[tokio::test]
-async fn an_eviction_misses_nothing_that_somebody_has_in_hand() {
+async fn eviction_includes_a_connection_that_is_being_checked() {
     let endpoint = open();
     endpoint.release(connection(&endpoint));
     let mut looks = 0;
-    // A new epoch begins while the reaper looks at a connection, which is in no slot then.
+    // A new epoch begins while the reaper checks a connection, which is in no slot at that time.
     endpoint.close_outdated_idle(|_| {
         looks += 1;
         endpoint.begin_epoch(1);
@@ -88,7 +88,7 @@ async fn an_eviction_misses_nothing_that_somebody_has_in_hand() {
 }
 
 #[tokio::test]
-async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
+async fn events_are_reported_once_and_losses_no_later_than_quiet() {
     let (signals, mut queue) = tokio::sync::mpsc::unbounded_channel();
     let address = Address::Socket(([127, 0, 0, 1], 9).into());
     let endpoint = Endpoint::new(
@@ -126,7 +126,7 @@ async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
 }
 
 #[test]
-fn one_that_has_left_is_shut_for_good() {
+fn backend_that_has_left_stays_closed() {
     let endpoint = open();
     let (permit, ticket) = (endpoint.permit(0).unwrap(), endpoint.connection_opened());
     endpoint.retire();

@@ -1,4 +1,4 @@
-//! How a pool's backends are spoken to below HTTP.
+//! How connections to a pool's backends are made, below HTTP.
 
 use std::io;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use http::uri::Scheme;
 use crate::config::{self, BuiltClient, ProxyProtocol};
 use crate::tls::upstream::BackendTls;
 
-/// What comes between a TCP connection and HTTP.
+/// The layers between TCP and HTTP.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transport {
     tls: Tls,
-    /// Whether HTTP/2 is what it is asked for.
+    /// Whether HTTP/2 is spoken to the backends.
     pub http2: bool,
-    /// Whether connections begin with a PROXY header.
+    /// Whether connections begin with a PROXY protocol header.
     pub proxy_protocol: ProxyProtocol,
 }
 
@@ -23,12 +23,12 @@ enum Tls {
     #[default]
     Off,
     On(Arc<BackendTls>),
-    /// It is wanted, and its files were never read: nothing may be sent.
+    /// TLS is configured, and its files could not be read: nothing may be sent.
     Unread,
 }
 
 impl Transport {
-    /// As a pool's settings have it.
+    /// Creates the transport from a pool's settings.
     pub fn of(pool: &config::PoolConfig) -> Self {
         Self {
             tls: match &pool.tls {
@@ -43,7 +43,8 @@ impl Transport {
         }
     }
 
-    /// The same for one backend: what is remembered of one is no use with another.
+    /// Returns a copy for one backend, because TLS sessions that are remembered from one backend can't be used with
+    /// another.
     pub fn for_one(&self) -> Self {
         let mut own = self.clone();
         if let Tls::On(client) = &self.tls {
@@ -52,12 +53,12 @@ impl Transport {
         own
     }
 
-    /// Nothing comes between.
+    /// Whether HTTP is spoken directly over TCP.
     pub fn is_plain(&self) -> bool {
         matches!(self.tls, Tls::Off) && self.proxy_protocol == ProxyProtocol::Off
     }
 
-    /// How HTTP/2 names what requests come over (RFC 9113 §8.3.1).
+    /// Returns the scheme that HTTP/2 requests are sent with (RFC 9113 §8.3.1).
     pub fn scheme(&self) -> Scheme {
         match self.tls {
             Tls::Off => Scheme::HTTP,
@@ -65,10 +66,10 @@ impl Transport {
         }
     }
 
-    /// TLS, if it is wanted.
+    /// Returns the TLS client, if TLS is configured.
     ///
     /// # Errors
-    /// It is wanted and can't be had: to go on without it would be wrong.
+    /// TLS is configured and not available: a connection without it must not be made.
     pub fn tls(&self) -> io::Result<Option<&Arc<BackendTls>>> {
         match &self.tls {
             Tls::Off => Ok(None),

@@ -1,4 +1,4 @@
-//! What one registry gives to another, and where it comes from.
+//! Gives the state of this registry to another process.
 
 use super::ChangeHold;
 use super::outliers::handed as handed_outlier;
@@ -38,7 +38,8 @@ impl RegistryWriter {
 }
 
 impl PoolState {
-    /// Requests that were sent to each of its backends, by this process and those before it.
+    /// Returns the number of requests that were sent to each of the pool's backends, by this process and previous
+    /// ones.
     pub(super) fn requests_sent(&self) -> impl Iterator<Item = HandedRequests> + '_ {
         let staying = self.members.values().filter(|member| !member.leaving);
         staying.map(|member| HandedRequests {

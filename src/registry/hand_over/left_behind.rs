@@ -1,11 +1,11 @@
-//! What the old process does by the new one's word, while it finishes: requests that it holds go where the new one's go.
+//! Follows the new process while the old one finishes: requests that it holds go where those of the new process go.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::{HandOverCommand, OpenedBackend};
+use super::{ChangeHold, HandOverCommand, OpenedBackend};
 use crate::config::Address;
 use crate::core::backend::BackendEvent;
 use crate::core::drain::{DrainActor, DrainSpec, DrainUntil};
@@ -18,7 +18,8 @@ use crate::registry::writer::RegistryWriter;
 use crate::rt::clock;
 
 impl RegistryHandle {
-    /// The process that has taken over drains a backend. What comes back ends when nothing of this one's is left on it.
+    /// Drains a backend that the process that has taken over drains. The receiver gets a value when this process has
+    /// nothing left on it.
     pub fn follow_drain(
         &self,
         pool: String,
@@ -39,23 +40,49 @@ impl RegistryHandle {
         }
     }
 
-    /// The process that has taken over sends requests to a backend: what waits here may go there.
+    /// Opens a backend to which the process that has taken over sends requests: requests that wait here may go there.
     pub fn successor_opened(&self, opened: OpenedBackend) {
         self.hand_over(HandOverCommand::Opened(opened));
     }
 
-    /// The process that has taken over has paused a pool, or ended its pause.
+    /// Pauses a pool or ends its pause, as the process that has taken over has done.
     pub fn successor_paused(&self, pool: String, pause: Option<KeptPause>) {
         self.hand_over(HandOverCommand::Paused { pool, pause });
     }
 }
 
-/// Whether this is the backend that the other process means.
+/// Whether this is the backend that the other process refers to.
 fn is_at(member: &BackendEntry, backend: &str, address: &str) -> bool {
     member.base == backend && member.endpoint.address.to_string() == address
 }
 
 impl RegistryWriter {
+    /// Another process has the changes from now on. Requests that wait here for the end of a drain, or for a change that
+    /// was queued, are refused and have to be made there: what was in flight may have moved.
+    pub(super) fn leave_changes(&mut self) {
+        // First, because requests without an answer check it.
+        self.hand_over.handed_over.send_replace(true);
+        self.hand_over.changes = ChangeHold::Gone;
+        for pool in &mut self.pools {
+            // A leaving backend is not handed over: all of its requests are here, and this process says when it is gone.
+            let staying = pool
+                .members
+                .iter_mut()
+                .filter(|(_, member)| !member.leaving);
+            for (key, member) in staying {
+                member.waiters.clear();
+                // The launcher keeps its connection to this process, and is told the end by it.
+                let drains = pool
+                    .core
+                    .get(key)
+                    .is_some_and(|one| one.drains().next().is_some());
+                if drains && member.tenure.is_some() {
+                    member.endpoint.count_what_moves();
+                }
+            }
+        }
+    }
+
     pub(super) fn follow(
         &mut self,
         pool: &str,
@@ -71,7 +98,7 @@ impl RegistryWriter {
         let mut members = members.iter_mut();
         let Some((key, member)) = members.find(|(_, member)| is_at(member, backend, address))
         else {
-            // It has left: nothing is on it.
+            // It is gone, so nothing is in flight on it.
             return;
         };
         let key = *key;
@@ -90,7 +117,7 @@ impl RegistryWriter {
         self.answer_if_drained(key);
     }
 
-    /// Opens what the successor has opened; one that is not known here joins.
+    /// Opens a backend that the successor has opened; adds it if it is not known here.
     pub(super) fn open_as_successor(&mut self, opened: OpenedBackend) {
         let Ok(index) = self.index(&opened.pool) else {
             return;

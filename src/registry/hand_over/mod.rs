@@ -1,10 +1,10 @@
-//! What the registry gives to another lameduck that takes over, and what it takes from one.
+//! State that the registry gives to another lameduck that takes over, and takes from one.
 //!
-//! From the moment at which it gives, changes wait: they are taken up again if the hand-over fails, and refused once
-//! it has succeeded. What the old process still has in flight counts for the new one, too: a backend that is drained
-//! there is asked for here, and its gate counts a guest (a permit for the old process) until that process reports
-//! that it has nothing left there. Requests that the old process holds wait for what happens here: it is told of
-//! backends that take requests, and of pauses.
+//! From the moment at which the state is given, changes are queued: they are applied if the hand-over fails, and
+//! refused once it has succeeded. Requests that the old process still has in flight count for the new one, too: the
+//! new process asks the old one to drain each backend that it drains itself, and holds a permit (a "guest") at that
+//! backend's gate until the old process reports that it has nothing left there. Requests that the old process holds
+//! depend on the new process, which reports backends that take requests, and pauses.
 
 mod given;
 mod left_behind;
@@ -17,7 +17,7 @@ mod taken;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
 use super::command::RegistryCommand;
@@ -37,15 +37,15 @@ pub use predecessor::{OpenedBackend, PredecessorDrain, PredecessorWord};
 /// Commands of a hand-over.
 #[derive(Debug)]
 pub(super) enum HandOverCommand {
-    /// Hold changes back, and give.
+    /// Queue changes, and give the state.
     Give {
         reply: oneshot::Sender<Result<HandedRegistry, RegistryError>>,
     },
-    /// It failed: take up changes again.
+    /// The hand-over failed: apply queued changes.
     TakeBack,
-    /// It succeeded: refuse them.
+    /// The hand-over succeeded: refuse changes.
     HandedOver,
-    /// The successor drains a backend: follow, and say when nothing is left on it.
+    /// The successor drains a backend: drain it, too, and reply when nothing is left on it.
     Follow {
         pool: String,
         backend: String,
@@ -60,39 +60,39 @@ pub(super) enum HandOverCommand {
         pool: String,
         pause: Option<KeptPause>,
     },
-    /// The predecessor has nothing left of what it was asked for by this number.
+    /// The predecessor has nothing left on the backend of the drain with this number.
     Quiet { number: u64 },
-    /// Which sessions are on which backends.
+    /// Return which sessions are on which backends.
     GiveSessions {
         reply: oneshot::Sender<Vec<HandedSessions>>,
     },
-    /// The predecessor's, some of one backend.
+    /// Take some of the predecessor's sessions of one backend.
     TakeSessions(HandedSessions),
-    /// What was sent to backends, by this process and those before it.
+    /// Return the numbers of requests sent to backends, by this process and previous ones.
     CountRequests {
         reply: oneshot::Sender<Vec<HandedRequests>>,
     },
-    /// What the predecessor has sent, and those before it.
+    /// The numbers of requests that the predecessor and the processes before it have sent.
     RequestsBefore(Vec<HandedRequests>),
     /// The predecessor is gone.
     PredecessorGone,
-    /// Launchers that have not come back are gone.
+    /// End the leases of launchers that have not reconnected.
     EndOrphans,
 }
 
-/// Whether changes are taken.
+/// How changes are handled during a hand-over.
 #[derive(Debug, Default)]
 enum ChangeHold {
-    /// They are.
+    /// They are applied.
     #[default]
     Open,
-    /// They wait.
+    /// They are queued.
     Held(Vec<RegistryCommand>),
-    /// They belong to another process.
+    /// They are refused: another process has taken over.
     Gone,
 }
 
-/// A lease whose holder has not come back yet.
+/// A lease whose holder has not reconnected yet.
 #[derive(Debug)]
 struct OrphanedLease {
     pool: String,
@@ -102,39 +102,50 @@ struct OrphanedLease {
     handle: LeaseHandle,
 }
 
-/// The registry's side of a hand-over, on both ends.
+/// The registry's side of a hand-over, for both processes.
 #[derive(Debug, Default)]
 pub(super) struct HandOverState {
     changes: ChangeHold,
-    /// What is known of backends that are about to be added.
+    /// State of backends that are about to be added.
     known: HashMap<(String, String), Vec<KnownBackend>>,
     orphans: Vec<OrphanedLease>,
-    /// Channel to the predecessor for what changes; `None`: there is no predecessor.
+    /// Channel to the predecessor for changes; `None`: there is no predecessor.
     predecessor: Option<mpsc::UnboundedSender<PredecessorWord>>,
-    /// Drains that it was asked to follow.
+    /// Number of drains that the predecessor was asked to follow.
     drains_asked: u64,
-    /// What it has in flight on backends that drain, with the number by which it was asked.
+    /// Permits for requests that the predecessor has in flight on draining backends, each with the number of its
+    /// drain.
     guests: HashMap<BackendKey, (u64, Permit)>,
+    /// Says to whoever waits for an answer that another process has the changes.
+    handed_over: watch::Sender<bool>,
 }
 
 impl HandOverState {
-    /// Changes wait from now on; a second time, they don't wait again.
+    /// The state before any hand-over. `handed_over` is set when another process has the changes.
+    pub(super) fn new(handed_over: watch::Sender<bool>) -> Self {
+        Self {
+            handed_over,
+            ..Self::default()
+        }
+    }
+
+    /// Queues a change during a hand-over; returns the command if it is to be executed now.
     pub(super) fn holds_back(&mut self, command: RegistryCommand) -> Option<RegistryCommand> {
         match &mut self.changes {
             ChangeHold::Open => Some(command),
             _ if !command.is_change() => Some(command),
-            // A backend that stops must get no request meanwhile, and the successor hears of it without us.
+            // A backend that stops must get no requests meanwhile, and the successor hears of it directly.
             ChangeHold::Held(_) if command.is_heard_by_all() => Some(command),
             ChangeHold::Held(waiting) => {
                 waiting.push(command);
                 None
             }
-            // The caller is answered that this process is exiting.
+            // The caller gets the answer that this process is exiting.
             ChangeHold::Gone => None,
         }
     }
 
-    /// Takes what is known of a backend out.
+    /// Takes out the known state of a backend.
     pub(super) fn take_known(
         &mut self,
         pool: &str,
@@ -163,7 +174,7 @@ impl HandOverState {
 }
 
 impl RegistryCommand {
-    /// Whether it changes what a successor has to know.
+    /// Whether the command changes state that a successor has to know.
     fn is_change(&self) -> bool {
         !matches!(
             self,
@@ -177,8 +188,8 @@ impl RegistryCommand {
         )
     }
 
-    /// Whether it is the word of somebody who says the same to every process that listens: a supervisor, or a source of
-    /// backends.
+    /// Whether the command comes from a supervisor or a discovery source, which tell every listening process the
+    /// same.
     fn is_heard_by_all(&self) -> bool {
         matches!(
             self,
@@ -192,38 +203,38 @@ impl RegistryHandle {
         let _ = self.commands.send(RegistryCommand::HandOver(command));
     }
 
-    /// Holds changes back from here on, and gives what is known.
+    /// Queues changes from here on, and returns the state for the successor.
     ///
     /// # Errors
-    /// While a pool is being rolled: the client that does it would lose the right to it in the middle.
+    /// While a pool is being rolled: the client would lose its roll lease in the middle.
     pub async fn give(&self) -> Result<HandedRegistry, RegistryError> {
         self.ask(|reply| RegistryCommand::HandOver(HandOverCommand::Give { reply }))
             .await?
     }
 
-    /// Takes up changes again: what was given was not taken.
+    /// Applies queued changes: the successor has not taken over.
     pub fn take_back(&self) {
         self.hand_over(HandOverCommand::TakeBack);
     }
 
-    /// Refuses changes for good: another process has them.
+    /// Refuses changes for good: another process has taken over.
     pub fn handed_over(&self) {
         self.hand_over(HandOverCommand::HandedOver);
     }
 
-    /// How many requests were sent to each backend, by this process and those before it.
+    /// Returns the number of requests sent to each backend, by this process and previous ones.
     pub async fn requests_sent(&self) -> Vec<HandedRequests> {
         let asked =
             self.ask(|reply| RegistryCommand::HandOver(HandOverCommand::CountRequests { reply }));
         asked.await.unwrap_or_default()
     }
 
-    /// So many requests the process before this one has sent up to now, and those before it.
+    /// Sets the numbers of requests that the previous processes have sent up to now.
     pub fn requests_before(&self, counted: Vec<HandedRequests>) {
         self.hand_over(HandOverCommand::RequestsBefore(counted));
     }
 
-    /// The process before this one is gone.
+    /// Notes that the previous process has exited.
     pub fn predecessor_is_gone(&self) {
         self.hand_over(HandOverCommand::PredecessorGone);
     }
@@ -244,7 +255,7 @@ impl RegistryWriter {
                     }
                 }
             }
-            HandOverCommand::HandedOver => self.hand_over.changes = ChangeHold::Gone,
+            HandOverCommand::HandedOver => self.leave_changes(),
             HandOverCommand::Follow {
                 pool,
                 backend,
@@ -294,7 +305,7 @@ impl RegistryWriter {
             for member in pool.members.values_mut() {
                 let address = member.endpoint.address.to_string();
                 let it = (pool.name.to_string(), member.base.clone(), address);
-                // Of two that are alike, the first has it.
+                // If two backends are alike, the first gets the number.
                 if let Some(requests) = by_backend.remove(&it) {
                     member.requests_before = requests;
                 }
@@ -302,7 +313,7 @@ impl RegistryWriter {
         }
     }
 
-    /// The lease of a launcher that has come back, as it was.
+    /// Returns the lease of a launcher that has reconnected, as it was.
     pub(super) fn adopt_lease(
         &mut self,
         pool: &str,
@@ -312,7 +323,7 @@ impl RegistryWriter {
         self.hand_over.adopt(pool, name, request)
     }
 
-    /// Puts drains on a backend on which the predecessor has something in flight: as if they had just been asked for.
+    /// Puts drains on a backend on which the predecessor has requests in flight, as if they had just been ordered.
     pub(super) fn close_again(&mut self, key: BackendKey, drains: Vec<OpenDrain>) {
         for drain in drains {
             self.step(

@@ -1,4 +1,4 @@
-//! What is known of outliers, on its way from one registry to another.
+//! Conversion of outlier state that is handed over to another registry.
 
 use crate::core::Time;
 use crate::core::outlier::{AttemptError, Ejection, OutlierReason, OutlierRecord};
@@ -9,7 +9,7 @@ fn nanos(time: Time) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// For the wire.
+/// Converts a record for the wire.
 pub(super) fn handed(record: OutlierRecord) -> HandedOutlier {
     HandedOutlier {
         times: record.times,
@@ -53,7 +53,7 @@ fn handed_ejection(ejection: Ejection) -> HandedEjection {
     }
 }
 
-/// From the wire. One that is left out for what this release does not know takes requests.
+/// Converts a record from the wire. A backend that was ejected for a reason unknown to this release takes requests.
 pub(super) fn taken(handed: &HandedOutlier) -> OutlierRecord {
     OutlierRecord {
         times: handed.times,
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_of_an_outlier_is_the_same_after_its_way_whatever_the_reason() {
+    fn outlier_record_is_unchanged_after_a_hand_over_for_every_reason() {
         let (since, until) = (Time::from_secs(3), Time::from_secs(33));
         let last = Some(AttemptError::Status(503));
         for reason in [

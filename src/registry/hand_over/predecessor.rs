@@ -1,5 +1,5 @@
-//! What the new process tells the old one, which still has requests: some in flight, and some that wait for a backend or for
-//! the end of a pause.
+//! Messages of the new process to the old one, which still has requests: some in flight, and some that wait for a
+//! backend or for the end of a pause.
 
 use std::time::Duration;
 
@@ -12,62 +12,62 @@ use crate::rt::clock;
 
 use super::HandOverCommand;
 
-/// What the old process has to know of what happens in the new one, in the order in which it has happened.
+/// A message to the old process about a change in the new one. Messages are sent in the order of the changes.
 #[derive(Debug)]
 pub enum PredecessorWord {
-    /// No more requests to a backend.
+    /// A backend takes no more requests.
     Drain(PredecessorDrain),
     /// A backend takes requests.
     Opened(OpenedBackend),
-    /// A pool is paused, or no longer.
+    /// A pool is paused, or its pause has ended.
     Paused {
         /// The pool.
         pool: String,
-        /// `None`: its pause has ended.
+        /// The pause; `None`: it has ended.
         pause: Option<KeptPause>,
     },
 }
 
-/// A drain that the old process has to follow.
+/// A drain that the old process has to carry out, too.
 #[derive(Debug)]
 pub struct PredecessorDrain {
-    /// For its answer.
+    /// Number that the answer refers to.
     pub number: u64,
     /// The pool.
     pub pool: String,
     /// The backend's name without `~2`.
     pub backend: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: String,
-    /// Until what is left is cut.
+    /// Time until the requests that are left are cut.
     pub deadline: Option<Duration>,
 }
 
-/// A backend to which the old process may send what it holds.
+/// A backend to which the old process may send the requests that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedBackend {
     /// The pool.
     pub pool: String,
     /// The backend's name without `~2`.
     pub backend: String,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: String,
-    /// Its share.
+    /// Weight.
     pub weight: u32,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     pub backup: bool,
 }
 
 impl RegistryHandle {
-    /// The process before this one has nothing left of what it was asked for by this number.
+    /// Notes that the predecessor has nothing left on the backend of the drain with this number.
     pub fn predecessor_is_quiet(&self, number: u64) {
         self.hand_over(HandOverCommand::Quiet { number });
     }
 }
 
 impl RegistryWriter {
-    /// A backend has just been closed for a drain, and the predecessor may have something on it: it is asked to follow, and
-    /// counts as one in flight until it has.
+    /// Asks the predecessor to drain a backend that was just closed for a drain, as it may have requests there. The
+    /// predecessor counts as one request in flight until it has nothing left.
     pub(in crate::registry) fn hold_for_predecessor(&mut self, key: BackendKey) {
         if self.hand_over.predecessor.is_none() || self.hand_over.guests.contains_key(&key) {
             return;
@@ -92,7 +92,7 @@ impl RegistryWriter {
             deadline: deadlines.min().map(|at| at.saturating_sub(now)),
         };
         let guest = member.endpoint.permit_moved(0);
-        // Not the backend's: it may open and be drained again before an answer is here.
+        // Not the backend's epoch: the backend may open and be drained again before the answer comes.
         self.hand_over.drains_asked += 1;
         let number = self.hand_over.drains_asked;
         drain.number = number;
@@ -101,12 +101,13 @@ impl RegistryWriter {
         }
     }
 
-    /// A backend takes requests from now on: the predecessor's, too, which may wait for one. Nobody else tells it.
+    /// Tells the predecessor that a backend takes requests from now on, as it may hold requests for one and hears of
+    /// it only here.
     pub(in crate::registry) fn open_for_predecessor(&mut self, key: BackendKey) {
         if self.hand_over.predecessor.is_none() {
             return;
         }
-        // A drain that follows is asked for anew.
+        // A later drain is sent with a new number.
         self.hand_over.guests.remove(&key);
         let Some(pool) = self.home_mut(key) else {
             return;
@@ -124,7 +125,7 @@ impl RegistryWriter {
         self.tell_predecessor(PredecessorWord::Opened(opened));
     }
 
-    /// Requests that the predecessor holds for a pause are held for as long as it lasts here.
+    /// Tells the predecessor of a pause: it holds its requests for as long as the pause lasts here.
     pub(in crate::registry) fn pause_for_predecessor(
         &mut self,
         pool: &str,
@@ -134,13 +135,13 @@ impl RegistryWriter {
         self.tell_predecessor(PredecessorWord::Paused { pool, pause });
     }
 
-    /// Says whether somebody hears it.
+    /// Returns whether there is a predecessor that gets the message.
     fn tell_predecessor(&self, word: PredecessorWord) -> bool {
         let predecessor = self.hand_over.predecessor.as_ref();
         predecessor.is_some_and(|to| to.send(word).is_ok())
     }
 
-    /// Whether a predecessor may have something in flight.
+    /// Whether there is a predecessor, which may have requests in flight.
     pub(in crate::registry) fn has_predecessor(&self) -> bool {
         self.hand_over.predecessor.is_some()
     }

@@ -1,4 +1,4 @@
-//! Restarts of backends on their way to another registry: those that are over stay remembered, those under way go on there.
+//! Hand-over of restarts to another registry: finished restarts stay recorded, and those in progress continue there.
 
 use crate::core::restart::RestartOutcome;
 use crate::registry::endpoint::BackendKey;
@@ -22,7 +22,7 @@ impl RegistryWriter {
             .collect();
     }
 
-    /// Goes on with the restart of a backend that has just been added, and with its state.
+    /// Continues the restart of a backend that was just added, and the time since which it has been in its state.
     pub(in crate::registry) fn go_on_with_restart(
         &mut self,
         key: BackendKey,
@@ -44,7 +44,7 @@ impl RegistryWriter {
         }
     }
 
-    /// Goes on waiting for the successors of backends that have left.
+    /// Continues to wait for the successors of backends that have left.
     pub(super) fn take_left(&mut self, left: Vec<HandedLeft>) {
         for one in left {
             let pool = self.pools.iter().find(|pool| *pool.name == *one.pool);
@@ -60,13 +60,14 @@ impl RegistryWriter {
         }
     }
 
-    /// All backends that the process before this one knew are here, as far as they still exist.
+    /// Ends the restarts of backends that no longer exist. Called when all backends that the previous process knew
+    /// have been added, as far as they still exist.
     pub(super) fn end_restarts_of_missing(&self) {
         self.handle.restarts.end_handed(RestartOutcome::Left);
     }
 
-    /// Whether no other process serves the same backends for clients of this one's addresses: their requests would be
-    /// counted there, and are in the same log.
+    /// Whether no other process serves the same backends for clients of the same addresses: that process would count
+    /// their requests, and its requests are in the same log.
     pub(in crate::registry) fn is_alone(&self) -> bool {
         matches!(self.hand_over.changes, super::ChangeHold::Open)
             && self.hand_over.predecessor.is_none()
@@ -74,8 +75,7 @@ impl RegistryWriter {
 }
 
 impl PoolState {
-    /// Keeps the time since when a backend is in its state, where the process before this one has seen it in the same
-    /// state.
+    /// Keeps the time since which a backend has been in its state, if the previous process saw it in the same state.
     pub(in crate::registry) fn keep_since(&mut self, key: BackendKey, known: &KnownBackend) {
         let state = self.state(key);
         let Some(since) = known.since.map(clock::from_machine) else {

@@ -1,5 +1,5 @@
-//! Sessions of sticky pools on their way to another registry: on which backends they are, and how many there are to
-//! wait for.
+//! Hand-over of the sessions of sticky pools to another registry: on which backends they are, and for how many a
+//! drain has to wait.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::registry::handle::RegistryHandle;
 use crate::registry::writer::RegistryWriter;
 use crate::rt::clock;
 
-/// The sessions of a backend, in parts that may each be a message of their own.
+/// Returns the sessions of a backend, in parts that can each be a message of its own.
 pub(super) fn sessions_of<'a>(
     pool: &'a str,
     member: &'a BackendEntry,
@@ -35,7 +35,7 @@ pub(super) fn sessions_of<'a>(
         })
 }
 
-/// Goes on with them.
+/// Adds sessions that were handed over.
 pub(super) fn take_sessions(holders: &SessionHolders, handed: &HandedSessions) {
     let known = handed.sessions.iter();
     let known = known.map(|(session, seen, has_returned)| KnownSession {
@@ -48,14 +48,14 @@ pub(super) fn take_sessions(holders: &SessionHolders, handed: &HandedSessions) {
 }
 
 impl RegistryHandle {
-    /// The sessions of all backends, in parts.
+    /// Returns the sessions of all backends, in parts.
     pub async fn sessions(&self) -> Vec<HandedSessions> {
         let asked =
             self.ask(|reply| RegistryCommand::HandOver(HandOverCommand::GiveSessions { reply }));
         asked.await.unwrap_or_default()
     }
 
-    /// Some sessions of a backend, as the process before this one knew them.
+    /// Adds some sessions of a backend that the previous process knew.
     pub fn take_sessions(&self, sessions: HandedSessions) {
         self.hand_over(HandOverCommand::TakeSessions(sessions));
     }

@@ -1,4 +1,4 @@
-//! What a registry takes from another one.
+//! Takes over the state of another registry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,12 @@ use crate::registry::view::LeaseEvent;
 use crate::registry::writer::RegistryWriter;
 use crate::rt::clock;
 
-/// A launcher that was connected to the old process connects again at once; one that has not by this time is gone.
+/// Time within which launchers that were connected to the old process have to reconnect, which they do at once. After
+/// it, a launcher counts as gone.
 const COME_BACK: Duration = Duration::from_secs(10);
 
 impl RegistryWriter {
-    /// Goes on where another process was, or this one's last run.
+    /// Starts with the state of another process, or of the last run.
     pub(in crate::registry) fn begin_with(
         &mut self,
         handed: HandedRegistry,
@@ -51,7 +52,7 @@ impl RegistryWriter {
         self.resume_plans(restored.plans);
     }
 
-    /// Takes what another process has given, before the configuration is applied.
+    /// Takes the state that another process has given, before the configuration is applied.
     fn expect(
         &mut self,
         known: Vec<KnownBackend>,
@@ -64,7 +65,7 @@ impl RegistryWriter {
         self.hand_over.predecessor = predecessor;
     }
 
-    /// Puts the backends of external sources back, as far as the configuration has their sources, which will soon
+    /// Restores the backends of discovery sources, as far as the configuration has these sources, which will soon
     /// answer anew.
     fn take_discovered(&mut self, discovered: Vec<HandedDiscovered>) {
         for one in discovered {
@@ -79,7 +80,8 @@ impl RegistryWriter {
         }
     }
 
-    /// The same for what an earlier run kept. Whoever follows a source finds there what was in force of it.
+    /// Restores the backends of discovery sources that an earlier run kept. The task that follows a source reads
+    /// there which set was in force.
     fn take_kept_sources(&mut self, sources: Vec<KeptSource>) {
         for kept in sources {
             let set: DiscoveredSet<_> = kept
@@ -109,7 +111,7 @@ impl RegistryWriter {
         }
     }
 
-    /// Puts one back; `None`: its source is gone, or somebody else has its name.
+    /// Restores a backend; `None`: its source is gone, or another owner has its name.
     fn take_source_backend(
         &mut self,
         pool: &str,
@@ -136,7 +138,7 @@ impl RegistryWriter {
         added.ok().map(|()| (one.name, backend))
     }
 
-    /// Puts the instances of launchers back, who will come back for their leases.
+    /// Restores the instances of launchers, which will reconnect for their leases.
     fn take_leases(&mut self, leases: Vec<HandedLease>) {
         for lease in leases {
             let (pool, name) = (lease.pool.clone(), lease.name.clone());
@@ -197,7 +199,7 @@ impl RegistryWriter {
             pool: lease.pool,
             name: lease.name,
             address: lease.address,
-            // One without can't be told from another: it is registered anew.
+            // A launcher without a nonce can't be told from another: it is registered anew.
             nonce: lease.nonce.unwrap_or_default(),
             handle: LeaseHandle::new(self.handle.clone(), key, receiver),
         });
@@ -206,7 +208,7 @@ impl RegistryWriter {
 }
 
 impl PoolState {
-    /// Takes a backend's health as it was found by another process.
+    /// Takes over a backend's health as another process found it.
     pub(in crate::registry) fn adopt_health(&mut self, key: BackendKey, known: &KnownBackend) {
         let Some(member) = self.members.get_mut(&key) else {
             return;
@@ -216,7 +218,8 @@ impl PoolState {
         for sessions in &known.finishing {
             take_sessions(&member.endpoint.holders, sessions);
         }
-        // One that does not answer would be waited for, and the proxy not ready meanwhile.
+        // The proxy would wait for the first probe of a backend that does not answer, and would not be ready
+        // meanwhile.
         member.probed = known.up || known.probed;
         if !known.up {
             if known.down {

@@ -1,4 +1,4 @@
-//! Backends that external sources have named, for a proxy that starts while its source is away.
+//! Backends from discovery sources, for a proxy that starts while its source can't be reached.
 
 use std::time::SystemTime;
 
@@ -11,39 +11,39 @@ use crate::registry::live_figures::LiveFigures;
 use crate::registry::pool::PoolState;
 use crate::rt::clock::ClockReading;
 
-/// What is in force of one source.
+/// The set in force of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptSource {
     /// The pool.
     pub pool: String,
-    /// The source's label.
+    /// Label of the source.
     pub source: String,
-    /// When its last answer came, to the minute: answers that change nothing are not written each time.
+    /// Time of its last answer, to the minute: answers without changes are not written each time.
     #[serde(with = "wall")]
     pub answered: SystemTime,
-    /// Those that serve. One that terminates, or isn't ready, comes back only by the source's next answer.
+    /// Backends that serve. A backend that is terminating or not ready comes back only with the source's next answer.
     pub backends: Vec<KeptBackend>,
 }
 
-/// A backend that no file names: what is needed to put it back in its pool.
+/// A backend that the configuration does not name, with everything needed to restore it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptBackend {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// `host:port` or `unix:/path`.
     pub address: String,
-    /// Its share.
+    /// Weight.
     pub weight: u32,
-    /// It gets requests only while no other is ready.
+    /// Whether it gets requests only while no other backend is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
-    /// Where it is.
+    /// Zone in which it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
 }
 
 impl KeptBackend {
-    /// A backend as it is in its pool.
+    /// Converts a backend of a pool.
     pub(super) fn of(member: &BackendEntry) -> Self {
         Self {
             name: member.base.clone(),
@@ -56,7 +56,7 @@ impl KeptBackend {
 }
 
 impl PoolState {
-    /// What the pool's sources have said. One that has never answered has said nothing.
+    /// Adds the sets of the pool's sources. Sources that have never answered are left out.
     pub(in crate::registry) fn keep_sources(
         &self,
         live: &LiveFigures,

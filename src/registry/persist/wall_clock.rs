@@ -1,4 +1,4 @@
-//! Times in the file: RFC 3339, by the wall clock.
+//! Serialization of times: RFC 3339, by the wall clock.
 
 /// A time.
 pub(super) mod wall {
@@ -23,7 +23,7 @@ pub(super) mod wall {
     }
 }
 
-/// A time, or none.
+/// An optional time.
 pub(super) mod maybe_wall {
     use std::time::SystemTime;
 

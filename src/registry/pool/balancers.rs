@@ -1,4 +1,4 @@
-//! A pool's balancers: made for each snapshot, with what they keep from one to the next.
+//! A pool's balancers: made for each snapshot, with the state that they keep from one snapshot to the next.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use crate::core::split;
 use crate::registry::backend_entry::BackendEntry;
 use crate::registry::endpoint::Endpoint;
 
-/// The points of hash rings. They take time to make and stay the same while only the states of backends change.
+/// Cached points of hash rings. They take time to compute, and stay the same while only the states of backends
+/// change.
 #[derive(Default)]
 pub(super) struct PoolBalancers {
     ring: RingPoints,
@@ -18,7 +19,7 @@ pub(super) struct PoolBalancers {
 }
 
 impl PoolBalancers {
-    /// Makes a balancer for `candidates`, some of `members`, in the same order.
+    /// Creates a balancer for `candidates`, which are some of `members`, in the same order.
     pub(super) fn prepare<'a>(
         &mut self,
         config: &PoolConfig,
@@ -62,7 +63,7 @@ impl PoolBalancers {
     }
 }
 
-/// Each member, with its place among the candidates.
+/// Returns each member with its index among the candidates.
 fn placed<'a>(
     members: impl Iterator<Item = &'a BackendEntry>,
     candidates: &[Arc<Endpoint>],

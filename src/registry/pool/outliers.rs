@@ -1,4 +1,4 @@
-//! Judges how attempts on a pool's backends end, and which backends are left out for that.
+//! Outlier detection of a pool: judges how attempts on its backends end, and ejects backends.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::core::outlier::{
 use crate::registry::endpoint::{BackendKey, Endpoint};
 use crate::rt::clock;
 
-/// The judge that a configuration asks for, if it does.
+/// Returns the detector that a configuration asks for, if it does.
 pub(super) fn detector(config: &config::PoolConfig) -> Option<OutlierDetector<BackendKey>> {
     let outlier = config.outlier.as_ref()?;
     Some(OutlierDetector::new(policy(outlier), clock::now()))
@@ -31,7 +31,7 @@ fn policy(outlier: &config::OutlierConfig) -> OutlierPolicy {
 }
 
 impl PoolState {
-    /// Has a backend count how attempts on it end, or count no more.
+    /// Sets whether a backend counts the outcomes of attempts.
     pub(super) fn count_outcomes(&self, endpoint: &Endpoint) {
         match &self.outlier {
             Some(detector) => {
@@ -43,8 +43,8 @@ impl PoolState {
         }
     }
 
-    /// Applies the policy of the configuration in force. Returns the backends that come back because detection was
-    /// switched off.
+    /// Applies the policy of the present configuration. Returns the backends whose ejection ends because detection
+    /// was switched off.
     pub(super) fn reconfigure_outliers(&mut self) -> Vec<OutlierChange<BackendKey>> {
         let mut changes = Vec::new();
         match (&mut self.outlier, &self.config.outlier) {
@@ -69,12 +69,12 @@ impl PoolState {
         changes
     }
 
-    /// When backends are to be judged, or one is to come back.
+    /// Returns when backends are next to be judged, or an ejection ends.
     pub(crate) fn outlier_deadline(&self) -> Option<Time> {
         self.outlier.as_ref().map(OutlierDetector::next_deadline)
     }
 
-    /// A backend has had the errors in a row that make a case.
+    /// Notes that a backend has reached the limit of consecutive errors.
     pub(crate) fn suspect_outlier(&mut self, key: BackendKey) {
         if let (Some(detector), Some(member)) = (&mut self.outlier, self.members.get(&key)) {
             let counts = member.endpoint.outcomes.peek();
@@ -82,7 +82,7 @@ impl PoolState {
         }
     }
 
-    /// Returns the backends that are left out from now on, and those that come back.
+    /// Returns the backends that are ejected from now on, and those whose ejection ends.
     pub(crate) fn judge_outliers(&mut self, now: Time) -> Vec<OutlierChange<BackendKey>> {
         let standings = self.standings();
         let Some(detector) = &mut self.outlier else {
@@ -98,7 +98,7 @@ impl PoolState {
         changes
     }
 
-    /// Returns the backends that come back because no other is left.
+    /// Returns the backends whose ejection ends because no other backend is left.
     pub(crate) fn relieve_outliers(&mut self, now: Time) -> Vec<OutlierChange<BackendKey>> {
         let is_any_out = |detector: &OutlierDetector<_>| detector.ejected().next().is_some();
         if !self.outlier.as_ref().is_some_and(is_any_out) {
@@ -112,7 +112,7 @@ impl PoolState {
         changes
     }
 
-    /// Takes back a backend that an operator has resumed.
+    /// Ends the ejection of a backend that an operator has resumed.
     pub(crate) fn lift_ejection(&mut self, key: BackendKey) -> Vec<OutlierChange<BackendKey>> {
         let detector = self.outlier.as_mut();
         if !detector.is_some_and(|detector| detector.return_early(key, clock::now())) {
@@ -123,12 +123,12 @@ impl PoolState {
         changes
     }
 
-    /// What another registry has to know of one.
+    /// Returns the outlier record of a backend, for another registry.
     pub(crate) fn outlier_record(&self, key: BackendKey) -> Option<OutlierRecord> {
         self.outlier.as_ref()?.record(key)
     }
 
-    /// Goes on with what another registry knew of one, where this configuration judges.
+    /// Restores the outlier record of a backend from another registry, if this configuration detects outliers.
     pub(crate) fn restore_outlier(&mut self, key: BackendKey, record: OutlierRecord) {
         if let Some(detector) = &mut self.outlier {
             detector.restore(key, record);
@@ -136,7 +136,8 @@ impl PoolState {
         }
     }
 
-    /// Another process is behind it, or none; a drain or a failed health check says more than its answers did.
+    /// Forgets a backend's outcomes: another process is behind it, or none, or it drains or failed a health check,
+    /// which says more than its responses did.
     pub(super) fn forget_outcomes(&mut self, key: BackendKey) {
         let detector = self.outlier.as_mut();
         if detector.is_some_and(|detector| detector.forget(key)) {
@@ -144,7 +145,7 @@ impl PoolState {
         }
     }
 
-    /// What a backend's entry and its run-time side say of its ejection, from what is decided.
+    /// Updates a backend's entry and run-time state with the detector's decision.
     fn note_ejection(&mut self, key: BackendKey) {
         let detector = self.outlier.as_ref();
         let ejection = detector
@@ -165,7 +166,7 @@ impl PoolState {
             let Some(member) = self.members.get(key) else {
                 continue;
             };
-            // What was counted was judged, or came while it was left out.
+            // The outcomes counted so far have been judged, or came during the ejection.
             member.endpoint.outcomes.forget();
             match change {
                 OutlierChange::Ejected(_, ejection) => {
@@ -176,7 +177,7 @@ impl PoolState {
         }
     }
 
-    /// Whether fail-open may use it, as of now.
+    /// Sets whether fail-open may use the backend, as of now.
     pub(super) fn set_last_resort(&self, key: BackendKey) {
         if let Some(member) = self.members.get(&key) {
             let backend = self.core.get(&key);
@@ -185,7 +186,7 @@ impl PoolState {
         }
     }
 
-    /// Every backend that has a share of the requests, with what it is to the pool.
+    /// Returns every backend that has a share of the requests, with its standing in the pool.
     fn standings(&self) -> Vec<(BackendKey, BackendStanding)> {
         let sharing = self
             .both()
@@ -200,7 +201,7 @@ impl PoolState {
         standing.collect()
     }
 
-    /// A backend's run-time side, with the pool's name, for reports.
+    /// Returns the run-time state of a backend, with the pool's name, for reports.
     pub(crate) fn endpoint_of(&self, key: BackendKey) -> Option<Arc<Endpoint>> {
         self.members.get(&key).map(|member| member.endpoint.clone())
     }

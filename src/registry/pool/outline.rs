@@ -1,21 +1,22 @@
-//! What of a backend matters outside of it: when that changes, snapshot or kept state are out of date.
+//! The part of a backend's state that matters to others: when it changes, the snapshot or the kept state is out of
+//! date.
 
 use crate::core::backend::BackendState;
 use crate::core::drain::DrainActor;
 
-/// What of a backend matters outside of it.
+/// The part of a backend's state that matters to others.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct BackendOutline {
     pub(super) eligible: bool,
     pub(super) last_resort: bool,
-    /// Those who have a session still go there.
+    /// Whether clients with a session may still use the backend.
     pub(super) hands_over: bool,
     pub(super) incarnation: u64,
-    /// Drains that survive the process.
+    /// Number of drains that survive the process.
     pub(super) kept: usize,
 }
 
-/// What there is of it now.
+/// Returns the present outline of a backend.
 pub(super) fn outline(backend: &BackendState) -> BackendOutline {
     let others = backend
         .drains()

@@ -1,4 +1,4 @@
-//! What can be asked of a pool.
+//! Queries about a pool.
 
 use std::sync::atomic::Ordering;
 
@@ -10,45 +10,54 @@ use crate::registry::endpoint::BackendKey;
 use crate::registry::view::PoolView;
 
 impl PoolState {
-    /// The backends' keys.
+    /// Returns the keys of the backends.
     pub(crate) fn keys(&self) -> Vec<BackendKey> {
         self.members.keys().copied().collect()
     }
 
-    /// Its state; `None` if it is not here.
+    /// Returns the state of a backend; `None` if it is not in the pool.
     pub(crate) fn state(&self, key: BackendKey) -> Option<DerivedState> {
         self.core.get(&key).map(BackendState::state)
     }
 
-    /// Whether each backend that stays has been probed once.
+    /// Whether each backend that is not leaving has been probed once.
     pub(crate) fn first_round_finished(&self) -> bool {
         let mut staying = self.members.values().filter(|member| !member.leaving);
         staying.all(|member| member.probed)
     }
 
-    /// Whether the backend is from the configuration, and stays.
+    /// Whether the backend is from the configuration and is not leaving.
     pub(crate) fn is_configured(&self, key: BackendKey) -> bool {
         let member = self.members.get(&key);
         member.is_some_and(|member| member.source == BackendSource::Config && !member.leaving)
     }
 
-    /// Whether the configuration has a backend of that name.
+    /// Whether the pool gets backends that its configuration does not name: it names none, it has a source, or some have
+    /// been added.
+    pub(crate) fn takes_arrivals(&self) -> bool {
+        let mut members = self.members.values();
+        self.config.backends.is_empty()
+            || !self.config.discovery.is_empty()
+            || members.any(|member| member.source != BackendSource::Config)
+    }
+
+    /// Whether the configuration has a backend with this name.
     pub(crate) fn is_configured_name(&self, name: &str) -> bool {
         let mut backends = self.config.backends.iter();
         backends.any(|backend| backend.name == name)
     }
 
-    /// Whether some backend has that name, even one that leaves.
+    /// Whether some backend has this name, even a leaving one.
     pub(crate) fn has_name(&self, name: &str) -> bool {
         self.names.has(name)
     }
 
-    /// The backends that a name as given means.
+    /// Returns the backends that a given name refers to.
     pub(crate) fn keys_meant(&self, name: &str) -> Vec<BackendKey> {
         self.names.keys_meant(name)
     }
 
-    /// The backend of that name that stays.
+    /// Returns the backend with this name that is not leaving.
     pub(crate) fn current(&self, name: &str) -> Option<BackendKey> {
         if !self.has_name(name) {
             return None;
@@ -60,7 +69,8 @@ impl PoolState {
             .map(|(key, _)| *key)
     }
 
-    /// The actors that drain it, for the log; `None`: there are none, and the log has no field for them.
+    /// Returns the actors that drain the backend, for the log; `None` if there are none, as the log then has no such
+    /// field.
     pub(crate) fn actors(&self, key: BackendKey) -> Option<String> {
         let drains = self
             .core
@@ -71,8 +81,8 @@ impl PoolState {
         (!actors.is_empty()).then(|| actors.join(","))
     }
 
-    /// Publishes the result of its last probe, and the actors that keep it closed, for requests that end without a
-    /// backend.
+    /// Publishes the result of the last probe, and the actors that keep the backend closed, for requests that end
+    /// without a backend.
     pub(crate) fn note_last_probe(&self, key: BackendKey) {
         let drains = self
             .core
@@ -90,19 +100,19 @@ impl PoolState {
         }
     }
 
-    /// How many of its backends take requests, and how many there are.
+    /// Returns how many of the backends take requests, and how many there are.
     pub(crate) fn ready_of_all(&self) -> (usize, usize) {
         let staying = self.members.values().filter(|member| !member.leaving);
         (self.core.eligible(), staying.count())
     }
 
-    /// How many of its backends take requests, whatever a pause does to those.
+    /// Returns how many of the backends take requests, apart from any pause.
     pub(crate) fn count_eligible(&self) -> usize {
         let eligible = self.both().filter(|both| super::takes_requests(*both));
         eligible.count()
     }
 
-    /// Its view for operators, without its backends.
+    /// Returns the view for operators, without the backends.
     pub(crate) fn view(&self) -> PoolView {
         PoolView {
             name: self.name.to_string(),

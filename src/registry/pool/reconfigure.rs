@@ -1,4 +1,4 @@
-//! What another configuration makes of a pool: its settings at once, its backends as a difference.
+//! Applies a new configuration to a pool: settings at once, backends as a difference.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::registry::backend_entry::{BackendEntry, BackendSource};
 use crate::registry::endpoint::{BackendKey, Transport};
 use crate::registry::probing::ProbeStarter;
 
-/// What a configuration asks of a pool's backends.
+/// The difference between a pool's backends and those of a configuration.
 #[derive(Default)]
 pub(crate) struct PoolDifference {
-    /// To be drained and removed, with the reason.
+    /// Backends to drain and remove, with the reason.
     pub leaving: Vec<(BackendKey, String)>,
-    /// To be added.
+    /// Backends to add.
     pub joining: Vec<JoiningBackend>,
 }
 
 impl PoolState {
-    /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to.
+    /// Applies new settings. Probers are restarted only if the check itself or the transport to the backends changed.
     /// Returns the backends whose ejection ends because outlier detection is off.
     pub(crate) fn reconfigure(
         &mut self,
@@ -58,8 +58,8 @@ impl PoolState {
         changes
     }
 
-    /// Drains that a backend hands on to the one that takes its name at another address: those that only a person
-    /// or a supervisor's hook ends. A new process is what the others wait for.
+    /// Returns the drains that a backend passes on to a backend with the same name at another address: those that
+    /// only a person or a supervisor's hook ends. The other drains wait for a new process, which this is.
     pub(crate) fn inheritance(&self, key: BackendKey) -> Vec<OpenDrain> {
         let outlives = |drain: &OpenDrain| {
             let member = self.members.get(&key);
@@ -85,7 +85,7 @@ impl PoolState {
         }
     }
 
-    /// The rank of a backend: local zone, other zones, backups.
+    /// Returns the rank of a backend: local zone, other zones, backups.
     pub(super) fn rank(&self, member: &BackendEntry) -> BackendRank {
         match &self.zone {
             _ if member.is_backup => BackendRank::Backup,
@@ -94,12 +94,12 @@ impl PoolState {
         }
     }
 
-    /// Whether its balancer goes by how long answers take.
+    /// Whether the pool balances by response time.
     pub(super) fn watches_latency(&self) -> bool {
         self.config.balance == config::BalanceConfig::PeakEwma
     }
 
-    /// Takes what its files for TLS hold now; says whether that is something else.
+    /// Applies the present contents of the files for TLS; returns whether they have changed.
     pub(crate) fn renew(&mut self, read: config::UpstreamTls, probing: &dyn ProbeStarter) -> bool {
         let mut renewed = config::PoolConfig::clone(&self.config);
         let is_new = |tls: &mut config::UpstreamTls| {
@@ -112,12 +112,12 @@ impl PoolState {
         is_new
     }
 
-    /// What the configuration asks for, beside what there is. Weights are taken over on the spot, and so is a
-    /// backend that was registered and is now configured with the same name and address.
+    /// Compares the configuration with the pool's backends. Changed weights are applied at once; a backend that was
+    /// registered and is now configured with the same name and address becomes a configured one.
     pub(crate) fn compare(&mut self, wanted: &config::PoolConfig) -> PoolDifference {
         let mut difference = PoolDifference::default();
         let mut stay: HashMap<String, BackendKey> = HashMap::new();
-        // Leased backends are not the configuration's: a launcher holds them.
+        // Leased backends don't come from the configuration: launchers hold them.
         let ours = |member: &BackendEntry| !member.leaving && member.source != BackendSource::Lease;
         for (key, member) in self.members.iter().filter(|(_, member)| ours(member)) {
             stay.insert(member.base.clone(), *key);
@@ -160,7 +160,7 @@ impl PoolState {
     }
 }
 
-/// The core's numbers, from the configuration.
+/// Returns the core's settings for a configuration.
 pub(super) fn policy(config: &config::PoolConfig) -> BackendPolicy {
     let health = &config.health;
     BackendPolicy {

@@ -1,4 +1,4 @@
-//! Sessions of one pool: which backend each token means, and how many sessions a drain has to wait for.
+//! Sessions of one pool: to which backend each token refers, and for how many sessions a drain has to wait.
 
 use super::{PoolState, takes_requests};
 use crate::config;
@@ -8,21 +8,22 @@ use crate::registry::own_key::OwnKeySource;
 use crate::registry::sticky::{StickyBackends, StickyPool};
 use crate::rt::clock;
 
-/// What a pool's configuration makes of sessions.
+/// Creates the session state that a pool's configuration asks for.
 pub(super) fn pool(config: &config::PoolConfig, own: &OwnKeySource) -> Option<StickyPool> {
     let sticky = config.sticky.as_ref()?;
     Some(StickyPool::new(sticky, own.key()))
 }
 
 impl PoolState {
-    /// Takes what another configuration says of sessions, before it is in force.
+    /// Applies the session settings of a new configuration, before it is in force.
     pub(super) fn set_sticky(&mut self, new: &config::PoolConfig) {
         if self.config.sticky != new.sticky {
             self.sticky = pool(new, &self.own_key);
         }
     }
 
-    /// Which backend each token means, as the data plane sees it. While the pool is paused, none may be entered.
+    /// Returns the index from tokens to backends, for the data plane. While the pool is paused, sessions may enter no
+    /// backend.
     pub(super) fn index_sessions(&mut self) -> Option<Box<StickyBackends>> {
         let mut sticky = self.sticky.take()?;
         let is_open = self.pause.is_none();
@@ -36,7 +37,8 @@ impl PoolState {
         Some(Box::new(index))
     }
 
-    /// How many sessions a drain of this backend waits for, where one begins or is under way; else 0, uncounted.
+    /// Returns the number of sessions for which a drain of this backend waits, if a drain begins or is in progress;
+    /// otherwise 0, without counting.
     pub(super) fn count_sessions(&self, key: BackendKey, event: &BackendEvent) -> u32 {
         let Some(sticky) = &self.config.sticky else {
             return 0;

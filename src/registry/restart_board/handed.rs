@@ -1,5 +1,5 @@
-//! Restarts on their way to another process, and those that came from one. What is over goes as people see it; one that
-//! is under way goes on, under its id.
+//! Hand-over of restarts to another process, and restarts that came from one. Finished restarts are handed over as
+//! views; a restart in progress continues under its ID.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::metrics::restart_meter::RestartMeter;
 use crate::registry::restart_view::{ProxyIdentity, RestartLatency, RestartView};
 use crate::rt::clock::ClockReading;
 
-/// Restarts are handed over up to so many bytes, the newest of them.
+/// Most bytes of restarts that are handed over; the newest are preferred.
 const MOST_HANDED: usize = 1 << 20;
 
-/// Added to an instant that is read: another reading of the clocks then shows the same milliseconds.
+/// Added to a time that is read: so another reading of the clocks shows the same milliseconds.
 const HALF: Duration = Duration::from_micros(500);
 
 impl RestartBoard {
-    /// What another process is given: the newest restarts within a bound, the oldest of them first.
+    /// Returns the restarts for another process: the newest within the limit, from the oldest on.
     pub fn hand(&self) -> Vec<RestartView> {
         let mut all = self.list(MOST_RESTARTS);
         let mut room = MOST_HANDED;
@@ -36,14 +36,15 @@ impl RestartBoard {
         all
     }
 
-    /// The same, of those that lines of the access log name: what is to be told again while this process finishes.
+    /// Returns those of these restarts that lines of the access log name. Their counts are sent again while this
+    /// process finishes.
     pub fn hand_counted(&self) -> Vec<RestartView> {
         let mut counted = self.hand();
         counted.retain(|one| one.requests.lines > 0);
         counted
     }
 
-    /// Which processes before this one the restarts in a list are of.
+    /// Returns the previous processes to which the restarts in a list belong.
     pub fn predecessors(&self, of: &[RestartView]) -> Vec<ProxyIdentity> {
         let board = self.0.lock();
         let known = board.predecessors.iter();
@@ -51,7 +52,7 @@ impl RestartBoard {
         known.filter(is_named).cloned().collect()
     }
 
-    /// Takes what another process has given, before anything of this one's own.
+    /// Takes restarts that another process has given, before any of this process's own.
     pub(in crate::registry) fn take(
         &self,
         mut restarts: Vec<RestartView>,
@@ -67,7 +68,7 @@ impl RestartBoard {
             .collect();
     }
 
-    /// Goes on with a restart that is not over.
+    /// Continues a restart that is in progress.
     pub(in crate::registry) fn go_on(
         &self,
         id: &str,
@@ -89,7 +90,7 @@ impl RestartBoard {
             meter: meter.clone(),
             latency: RestartLatency {
                 before: view.latency.before.clone(),
-                // No process has counted all of it.
+                // No process has measured the whole restart.
                 ..RestartLatency::default()
             },
             before: view.requests,
@@ -97,7 +98,7 @@ impl RestartBoard {
         Some((record, meter))
     }
 
-    /// Ends the restarts of earlier processes that no process follows any more, with this outcome.
+    /// Ends restarts of earlier processes that no process follows any more, with this outcome.
     pub(in crate::registry) fn end_handed(&self, outcome: RestartOutcome) {
         for entry in &mut self.0.lock().entries {
             if let BoardEntry::Handed(view) = entry
@@ -108,7 +109,7 @@ impl RestartBoard {
         }
     }
 
-    /// What the process before this one has counted up to now, in place of what it said before.
+    /// Replaces the counts of the previous process with newer ones.
     pub fn recount(&self, restarts: Vec<RestartView>) {
         let mut board = self.0.lock();
         for told in restarts {
@@ -119,13 +120,13 @@ impl RestartBoard {
                     **view = told;
                 }
                 Some(BoardEntry::Handed(view)) => view.requests = told.requests,
-                // It has begun while that process was finishing.
+                // The restart began while that process was finishing.
                 None => {
                     let reading = ClockReading::take();
                     let mut entries = board.entries.iter();
                     let later = entries.position(|one| one.view(&reading).began > told.began);
                     let place = later.unwrap_or(board.entries.len());
-                    // Older than all that there is room for.
+                    // Older than all restarts that there is room for.
                     if place == 0 && board.entries.len() >= MOST_RESTARTS {
                         continue;
                     }
@@ -141,7 +142,8 @@ impl RestartBoard {
     }
 }
 
-/// A restart as the recorder of its backend goes on with it; `None`: another release has seen what this one doesn't know.
+/// Returns the record with which the backend's recorder continues a restart; `None`: the restart has values of
+/// another release that this one does not know.
 fn record_of(view: &RestartView, number: u64) -> Option<RestartRecord> {
     let reading = ClockReading::take();
     let read = |text: &str| {
@@ -150,7 +152,7 @@ fn record_of(view: &RestartView, number: u64) -> Option<RestartRecord> {
     };
     let instant = |text: &Option<String>| -> Option<Time> { read(text.as_deref()?) };
     let causes = RestartCause::ALL.into_iter();
-    // These counts are not reported again.
+    // The counts are not reported again.
     let drains = [
         DrainOutcome::Drained,
         DrainOutcome::TimedOut { cut: 0 },
@@ -187,7 +189,7 @@ mod tests {
     use crate::core::restart::role::{RestartRole, RestartRoles};
     use crate::registry::restart_view::RestartCounts;
 
-    /// In the future: what was before the process began has no time of its clock here.
+    /// Times are in the future: earlier ones lie before this process's clock begins.
     fn view(n: u64, outcome: &str) -> RestartView {
         RestartView {
             id: format!("1.1-{n}"),
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_later_is_put_in_its_place_and_the_list_stays_bounded() {
+    fn later_restart_is_inserted_in_order_and_the_list_stays_bounded() {
         let board = RestartBoard::default();
         board.take(vec![view(1, "restarted"), view(3, "restarted")], Vec::new());
         board.recount(vec![view(2, "left")]);

@@ -1,4 +1,4 @@
-//! What a route changes on the way, ready to be applied: header fields by name, and paths.
+//! Changes that a route makes to requests and responses, ready to be applied: header fields by name, and paths.
 
 use std::sync::Arc;
 
@@ -7,71 +7,71 @@ use regex::bytes::Regex;
 use crate::config::{FieldRule, PathRewrite, Route, TextTemplate, compile_regex};
 use crate::core::field_names::FieldNames;
 
-/// What a route changes of its requests and their answers.
+/// Changes that a route makes to its requests and their responses.
 #[derive(Debug)]
 pub struct RouteChanges {
-    /// The path that the app is asked for.
+    /// Change of the path that is requested from the app.
     pub path: Option<RoutePathChange>,
-    /// `Host` for the app.
+    /// Value of `Host` for the app.
     pub host: Option<TextTemplate>,
-    /// Fields of requests.
+    /// Changes of request header fields.
     pub request: Option<RouteFieldChanges>,
-    /// Fields of answers.
+    /// Changes of response header fields.
     pub response: Option<RouteFieldChanges>,
-    /// Whether nothing of it has to be made for each request.
+    /// Whether nothing has to be computed for each request.
     pub is_fixed: bool,
 }
 
-/// How a path is changed.
+/// Change of a path.
 #[derive(Debug)]
 pub enum RoutePathChange {
-    /// These segments are taken off its beginning.
+    /// Removes these segments from its beginning.
     Strip(Box<str>),
-    /// This one takes its place.
+    /// Replaces the whole path.
     Whole(TextTemplate),
-    /// Its first match is replaced.
+    /// Replaces the first match.
     Match {
-        /// What is looked for.
+        /// Pattern to search for.
         regex: Regex,
-        /// What takes its place.
+        /// Replacement.
         to: TextTemplate,
     },
 }
 
-/// What becomes of a head's fields.
+/// Changes of the header fields of a head.
 #[derive(Debug)]
 pub struct RouteFieldChanges {
-    /// Those that came and don't go on.
+    /// Names of received fields that are not forwarded.
     pub dropped: Arc<FieldNames>,
-    /// What is written behind the others, in order. No two neighbours of it are fixed.
+    /// Fields that are written after the others, in order. No two neighbours are both fixed.
     pub written: Vec<WrittenLines>,
 }
 
-/// Lines that are written.
+/// Header lines that are written.
 #[derive(Debug)]
 pub enum WrittenLines {
-    /// The same for every request, each with its end.
+    /// Lines that are the same for every request, each with its line end.
     Fixed(Vec<u8>),
-    /// One whose value is made for each request.
+    /// A line whose value is computed for each request.
     Made(WrittenField),
 }
 
-/// A field that is written.
+/// A header field that is written.
 #[derive(Debug)]
 pub struct WrittenField {
-    /// Its name, with the colon and blank behind it.
+    /// Name, with the colon and space after it.
     pub start: Box<[u8]>,
-    /// Its value.
+    /// Value.
     pub value: TextTemplate,
 }
 
 impl RouteChanges {
-    /// `None`: the route changes nothing.
+    /// Returns `None` if the route changes nothing.
     pub(super) fn new(route: &Route) -> Option<Self> {
         let path = match (&route.strip_prefix, &route.rewrite) {
             (Some(prefix), _) => Some(RoutePathChange::Strip(prefix.as_str().into())),
             (None, Some(PathRewrite::Whole(to))) => Some(RoutePathChange::Whole(to.clone())),
-            // A checked configuration has no expression that can't be used.
+            // A checked configuration has only valid expressions.
             (None, Some(PathRewrite::Match { regex, to })) => {
                 compile_regex(regex)
                     .ok()
@@ -123,7 +123,7 @@ impl RouteFieldChanges {
         for rule in set().chain(add) {
             let start = format!("{}: ", rule.name);
             match (rule.value.fixed(), written.last_mut()) {
-                // It is only dropped.
+                // The field is only dropped.
                 (Some(""), _) => {}
                 (Some(value), Some(WrittenLines::Fixed(lines))) => {
                     lines.extend_from_slice(format!("{start}{value}\r\n").as_bytes());
@@ -145,7 +145,7 @@ impl RouteFieldChanges {
         })
     }
 
-    /// The lines that are written, where they are the same for every request.
+    /// Returns the lines to write, if they are the same for every request.
     #[inline]
     pub fn fixed(&self) -> Option<&[u8]> {
         match &self.written[..] {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_change_is_nothing() {
+    fn route_without_changes_has_none() {
         assert!(changes("request_headers = {}\nresponse_headers = { remove = [] }").is_none());
         assert!(changes("name = \"x\"").is_none());
     }

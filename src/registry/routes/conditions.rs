@@ -1,4 +1,4 @@
-//! What a route asks of a request besides its host and path.
+//! Conditions of a route on a request, besides host and path.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -8,6 +8,7 @@ use regex::bytes::Regex;
 
 use super::rules::RoutedRequest;
 use crate::config::{FieldMatch, ListenAddress, Route, TextMatch, compile_regex};
+use crate::core::uri::hex_byte;
 
 /// The conditions of a route; all of them must hold.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct RouteConditions {
     listeners: Vec<ListenAddress>,
 }
 
-/// A name, and what a value of that name has to be.
+/// A name, and a test for the value of a field with that name.
 #[derive(Debug)]
 struct NamedTest {
     name: Box<str>,
@@ -30,11 +31,11 @@ struct NamedTest {
 #[derive(Debug)]
 enum ValueTest {
     Exact(Box<[u8]>),
-    /// `None` fits nothing: an expression that can't be used, which no checked configuration has.
+    /// `None` matches nothing: the expression is not valid, which does not occur in a checked configuration.
     Regex(Option<Regex>),
 }
 
-/// Of two routes with the same host and path, the one with the smaller value comes first.
+/// Sort key of conditions: of two routes with the same host and path, the one with the smaller value comes first.
 pub(super) type ConditionRank = Reverse<(bool, bool, usize, usize, usize, bool)>;
 
 impl RouteConditions {
@@ -49,8 +50,8 @@ impl RouteConditions {
         }
     }
 
-    /// A listener, which is like a host; then the Gateway API's order, then ours: a method, the number of header fields, of
-    /// query fields, of cookies, a client.
+    /// Returns the sort key: a listener, which counts like a host; then the Gateway API's order, then our own: a
+    /// method, the number of header fields, of query parameters, of cookies, a client.
     pub(super) fn rank(&self) -> ConditionRank {
         Reverse((
             !self.listeners.is_empty(),
@@ -62,7 +63,7 @@ impl RouteConditions {
         ))
     }
 
-    /// Whether all of them hold.
+    /// Whether all conditions hold.
     pub(super) fn hold(&self, request: &impl RoutedRequest) -> bool {
         let fits_method = || {
             let method = request.method();
@@ -110,7 +111,7 @@ impl ValueTest {
 }
 
 impl NamedTest {
-    /// Whether one of the query's fields is such. Names and values are compared decoded, as an app reads them.
+    /// Whether a query parameter matches. Names and values are compared decoded, as an app reads them.
     fn fits_query(&self, query: &[u8]) -> bool {
         let pairs = query.split(|byte| *byte == b'&');
         pairs
@@ -133,13 +134,13 @@ fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The bytes of a query's name or value: `+` is a space, and what is percent-encoded is decoded once.
+/// Decodes a query's name or value: `+` is a space, and percent-encoding is decoded once.
 fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let byte = *text.get(at)?;
         let encoded = (byte == b'%')
-            .then(|| super::paths::hex(text.get(at + 1..at + 3)))
+            .then(|| hex_byte(text.get(at + 1..at + 3)))
             .flatten();
         at += if encoded.is_some() { 3 } else { 1 };
         Some(match (byte, encoded) {

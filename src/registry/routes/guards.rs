@@ -1,4 +1,4 @@
-//! A route's guards, ready for use.
+//! A route's guards in the form in which they are applied.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
@@ -12,36 +12,36 @@ use crate::core::rate::RateRule;
 /// Limits of a route.
 #[derive(Debug)]
 pub struct RouteLimits {
-    /// How fast requests may come.
+    /// Rate limit.
     pub rate: Option<RateLimit>,
-    /// How many may be served at once.
+    /// Limit of concurrent requests.
     pub connections: Option<AtOnceLimit>,
 }
 
-/// How fast requests of one key may come.
+/// Limit of the rate of requests with the same key.
 #[derive(Debug)]
 pub struct RateLimit {
-    /// How fast.
+    /// The rate.
     pub rule: RateRule,
-    /// What is counted.
+    /// Key by which requests are counted.
     pub key: LimitKey,
-    /// Tells it from all other limits; the same after a reload that leaves it as it is.
+    /// Identity of the limit; the same after a reload that leaves the limit as it is.
     pub id: u64,
 }
 
-/// How many requests of one key may be served at once.
+/// Limit of the number of concurrent requests with the same key.
 #[derive(Debug)]
 pub struct AtOnceLimit {
-    /// How many.
+    /// Most concurrent requests.
     pub limit: NonZeroU32,
-    /// What is counted.
+    /// Key by which requests are counted.
     pub key: LimitKey,
-    /// As that of [`RateLimit`].
+    /// Identity, as in [`RateLimit`].
     pub id: u64,
 }
 
 impl RouteLimits {
-    /// Those of this route, if it has any.
+    /// Returns the limits of this route, if it has any.
     pub(super) fn new(route: &Route) -> Option<Box<Self>> {
         let rate = route.rate.as_ref().map(|rate| {
             let burst = NonZeroU32::new(rate.burst).unwrap_or(rate.limit.count);
@@ -61,7 +61,7 @@ impl RouteLimits {
     }
 }
 
-/// The names of fields that tell the app who the user is, and of those that the route changes.
+/// Returns the names of the fields that tell the app who the user is, and of those that the route changes.
 pub(super) fn said_names(route: &Route, changes: Option<&RouteChanges>) -> Option<Arc<FieldNames>> {
     let auth = route.auth.as_ref()?;
     let said = auth.user_header.iter().chain(&auth.copy);
@@ -74,9 +74,9 @@ pub(super) fn said_names(route: &Route, changes: Option<&RouteChanges>) -> Optio
     Some(Arc::new(FieldNames::new(said.chain(changed))))
 }
 
-/// A number for a limit of a route, from what the route matches and what the limit is.
+/// Returns the identity of a limit, from the route's conditions and the limit itself.
 fn limit_id(route: &Route, limit: impl Hash) -> u64 {
-    // The secret is added where requests are counted.
+    // The secret is added when requests are counted.
     let mut hasher = DefaultHasher::new();
     route.to_string().hash(&mut hasher);
     limit.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What routes are for, by host: found label by label, however many hosts there are.
+//! Map from hosts to values, looked up label by label, at a cost that does not depend on the number of hosts.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,18 +6,18 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// Longest host that is looked up; DNS names have at most 253 bytes.
 pub(super) const MAX_HOST: usize = 255;
 
-/// Something for each host.
+/// A map with a value for each host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostMap<V> {
     exact: Map<V>,
-    /// Keyed by what follows the asterisk: `.example.org`.
+    /// Keyed by the part after the asterisk: `.example.org`.
     wildcard: Map<V>,
-    /// For any host.
+    /// Value for any host.
     pub(super) any: V,
 }
 
 impl<V: Default> HostMap<V> {
-    /// The place of a host as the configuration has it; `None`: any.
+    /// Returns the entry of a host as written in the configuration; `None`: any host.
     pub(super) fn entry(&mut self, host: Option<&str>) -> &mut V {
         let host = host.map(str::to_ascii_lowercase);
         match host.as_deref() {
@@ -29,7 +29,7 @@ impl<V: Default> HostMap<V> {
         }
     }
 
-    /// Every place.
+    /// Returns all values.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         let named = self.exact.values_mut().chain(self.wildcard.values_mut());
         named.chain([&mut self.any])
@@ -37,13 +37,13 @@ impl<V: Default> HostMap<V> {
 }
 
 impl<V> HostMap<V> {
-    /// Whether nothing is about a host by name.
+    /// Whether the map has no host by name.
     pub(super) fn is_nameless(&self) -> bool {
         self.exact.is_empty() && self.wildcard.is_empty()
     }
 
-    /// The entries for a host in lower case, most specific first: itself, then its wildcards label by label. Any host
-    /// is not among them.
+    /// Returns the values for a host in lower case, from the most specific on: the host itself, then its wildcards
+    /// label by label. The value for any host is not included.
     pub(super) fn named<'a>(&'a self, host: &'a [u8]) -> impl Iterator<Item = &'a V> {
         let wildcards = (!self.wildcard.is_empty())
             .then(|| memchr::memchr_iter(b'.', host))
@@ -56,7 +56,8 @@ impl<V> HostMap<V> {
     }
 }
 
-/// A request's host as it is looked up, in `lower`: in lower case, without a trailing dot. `None`: no host is so long.
+/// Converts a request's host to the form for lookup, in `lower`: lower case, without a trailing dot. `None`: the host
+/// is too long to be in the map.
 #[inline]
 pub(super) fn lower_host<'a>(host: &[u8], lower: &'a mut [u8; MAX_HOST]) -> Option<&'a [u8]> {
     let host = host.strip_suffix(b".").unwrap_or(host);

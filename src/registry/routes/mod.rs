@@ -1,17 +1,16 @@
-//! Which pool a request is for, from its host and path, at a cost that does not depend on how many routes
-//! there are.
+//! Finds the pool for a request by its host and path, at a cost that does not depend on the number of routes.
 //!
-//! The rules, for people in `docs/routes.md`:
+//! The rules, which `docs/routes.md` explains:
 //! 1. Hosts are compared without case and without a trailing dot. An exact host comes before a wildcard, a
 //!    longer wildcard before a shorter one, and any of them before routes without a host.
 //! 2. Of the most specific host that has a matching prefix, the longest prefix wins. Prefixes match whole
 //!    segments.
-//! 3. Paths are compared as the client sent them, with case, and forwarded untouched. Only two spellings that
-//!    mean the same are taken for the same: runs of slashes count as one slash, and a percent-encoded
-//!    unreserved character is that character (RFC 3986, section 6.2.2.2). Nothing else is decoded.
-//! 4. A path with a dot segment (`.` or `..`, however it is encoded) matches no route where the host's routes
-//!    differ by path: an app would resolve it to a path that another route is for. Clients resolve them
-//!    before they send. Where the host's only prefix is `/` there is nothing to confuse, and it matches.
+//! 3. Paths are compared as the client sent them, with case, and forwarded unchanged. Only two kinds of spellings
+//!    are treated as equal: several slashes count as one slash, and a percent-encoded unreserved character as
+//!    that character (RFC 3986, section 6.2.2.2). Nothing else is decoded.
+//! 4. A path with a dot segment (`.` or `..`, however it is encoded) matches no route if the host's routes
+//!    differ by path: an app would resolve it to a path that another route is for. Clients resolve dot segments
+//!    before they send a request. If the host's only prefix is `/`, there is no such risk, and the path matches.
 
 pub mod changes;
 mod conditions;
@@ -35,25 +34,25 @@ pub use split::PoolSplit;
 /// All routes, ready for lookup. Built once for each configuration.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    /// Where hosts and prefixes are all that routes ask for, whatever they do.
+    /// Targets by host and prefix, if no route has other conditions.
     hosts: HostMap<Prefixes>,
-    /// Of those, the routes that are more than a pool, in the file's order.
+    /// The routes among them that do more than name a pool, in the configuration's order.
     rules: Vec<Arc<RouteRule>>,
-    /// Where one asks for more; `hosts` and `rules` are then empty.
+    /// Table for routes with other conditions; if there are any, `hosts` and `rules` are empty.
     asking: Option<Box<RuleTable>>,
 }
 
-/// Where a request goes.
+/// Target of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum RouteTarget<'a> {
-    /// As it is to the pool with this index.
+    /// To the pool with this index, unchanged.
     Pool(usize),
-    /// By this rule.
+    /// According to this rule.
     Rule(&'a Arc<RouteRule>),
 }
 
 impl RouteTarget<'_> {
-    /// The index of its pool, if it is for one alone.
+    /// Returns the index of the pool, if there is exactly one.
     pub fn pool(self) -> Option<usize> {
         match self {
             Self::Pool(index) => Some(index),
@@ -62,27 +61,27 @@ impl RouteTarget<'_> {
     }
 }
 
-/// The same in the table.
+/// Target in the table.
 #[derive(Debug, Clone, Copy)]
 enum PlainTarget {
     Pool(usize),
-    /// An index of `rules`.
+    /// An index into `rules`.
     Rule(usize),
 }
 
 /// The routes of one host.
 #[derive(Debug, Clone, Default)]
 struct Prefixes {
-    /// `/`.
+    /// Target of the prefix `/`.
     root: Option<PlainTarget>,
-    /// The others; each has a target.
+    /// Targets of the other prefixes.
     longer: PrefixMap<Option<PlainTarget>>,
 }
 
 impl RouteTable {
-    /// Build the table. `pools` are the names of the pools in the order of their indices. A route to a pool
-    /// that is not among them is left out (a checked configuration has none), and of two equal routes the
-    /// first counts. Without any route, a single pool gets everything.
+    /// Builds the table. `pools` are the names of the pools in the order of their indices. A route to a pool that is
+    /// not among them is left out (a checked configuration has none), and of two equal routes the first counts.
+    /// Without any route, a single pool gets everything.
     pub fn new(routes: &[Route], pools: &[impl AsRef<str>]) -> Self {
         let pool_index = |name: &str| pools.iter().position(|other| other.as_ref() == name);
         let mut table = RouteTable::default();
@@ -115,9 +114,10 @@ impl RouteTable {
         table
     }
 
-    /// Where a request goes. `None` if no route matches, or if one asks for more than host and path: then
-    /// [`RouteTable::find_rule`] has to be asked. `host` is in any case and without a port (an IPv6 address in
-    /// brackets), empty if there is none; `path` is as on the request line, a query is ignored. Allocates nothing.
+    /// Returns the target of a request. `None` if no route matches, or if a route has conditions other than host and
+    /// path: then call [`RouteTable::find_rule`]. `host` is in any case and without a port (an IPv6 address in
+    /// brackets), empty if there is none; `path` is as on the request line, and a query is ignored. Allocates
+    /// nothing.
     pub fn lookup(&self, host: &[u8], path: &[u8]) -> Option<RouteTarget<'_>> {
         let mut path = RequestPath::new(path);
         if !self.hosts.is_nameless() {
@@ -146,29 +146,29 @@ impl RouteTable {
         })
     }
 
-    /// Whether [`RouteTable::lookup`] finds nothing, because a route asks for more than host and path.
+    /// Whether [`RouteTable::lookup`] finds nothing, because a route has conditions other than host and path.
     pub fn asks_for_more(&self) -> bool {
         self.asking.is_some()
     }
 
-    /// The first rule, for tests of what a route does.
+    /// Returns the first rule, for tests of a route's changes.
     #[cfg(test)]
     pub(crate) fn first_rule(&self) -> Option<&Arc<RouteRule>> {
         self.rules().next()
     }
 
-    /// The route for a request, where one asks for more than host and path.
+    /// Returns the route for a request, if a route has conditions other than host and path.
     pub fn find_rule(&self, request: &impl RoutedRequest) -> Option<&Arc<RouteRule>> {
         self.asking.as_ref()?.find(request)
     }
 
-    /// The routes that are more than a pool; all of them, where one asks for more than host and path.
+    /// Returns the routes that do more than name a pool; all routes, if one has conditions other than host and path.
     fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
         let asking = self.asking.iter().flat_map(|table| table.rules());
         self.rules.iter().chain(asking)
     }
 
-    /// The routes that are split over several pools.
+    /// Returns the routes that are split over several pools.
     pub fn splits(&self) -> impl Iterator<Item = (&RouteRule, &PoolSplit)> {
         self.rules()
             .filter_map(|rule| Some((&**rule, rule.split.as_ref()?)))
@@ -178,7 +178,7 @@ impl RouteTable {
 enum RouteMatch {
     Target(PlainTarget),
     Nothing,
-    /// A dot segment where the pool depends on the path.
+    /// A dot segment, while the pool depends on the path.
     Ambiguous,
 }
 

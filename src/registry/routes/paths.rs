@@ -1,11 +1,12 @@
-//! A request's path in the form in which it is compared.
+//! A request's path, in the form in which it is compared.
 
 use std::borrow::Cow;
 
 use super::hosts::Map;
 use crate::config::MAX_PREFIX;
+use crate::core::uri;
 
-/// A request's path. Normalised at most once, and only where a route looks further than `/`.
+/// A request's path. Normalised at most once, and only if a route's prefix is longer than `/`.
 pub(super) struct RequestPath<'a> {
     raw: &'a [u8],
     normal: Option<NormalPath>,
@@ -16,16 +17,18 @@ impl<'a> RequestPath<'a> {
         RequestPath { raw, normal: None }
     }
 
-    /// As much of its compared form as any prefix is long.
+    /// Returns the compared form, up to the length of the longest possible prefix.
     pub(super) fn normal(&mut self) -> &NormalPath {
         self.normal.get_or_insert_with(|| NormalPath::new(self.raw))
     }
 
-    /// The whole of its compared form. Allocates only where that differs from what was sent.
+    /// Returns the whole compared form. Allocates only if it differs from the path as sent.
     pub(super) fn whole(&self) -> Cow<'a, [u8]> {
         let end = memchr::memchr2(b'?', b'#', self.raw).unwrap_or(self.raw.len());
         let path = &self.raw[..end];
-        let is_normal = path.iter().all(|byte| is_literal(*byte) || *byte == b'/')
+        let is_normal = path
+            .iter()
+            .all(|byte| uri::is_segment(*byte) || *byte == b'/')
             && memchr::memmem::find(path, b"//").is_none();
         if is_normal {
             return Cow::Borrowed(path);
@@ -36,17 +39,17 @@ impl<'a> RequestPath<'a> {
     }
 }
 
-/// Something for each prefix but `/`: found by whole segments, the longest prefix first.
+/// A map with a value for each prefix other than `/`: looked up by whole segments, the longest prefix first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PrefixMap<V> {
-    /// Without a trailing slash.
+    /// Keyed by the prefix without a trailing slash.
     prefixes: Map<V>,
-    /// Length of the longest of those.
+    /// Length of the longest prefix.
     longest: usize,
 }
 
 impl<V: Default> PrefixMap<V> {
-    /// The place of a prefix as the configuration has it; `None`: it is `/`.
+    /// Returns the entry of a prefix as written in the configuration; `None`: the prefix is `/`.
     pub(super) fn entry(&mut self, prefix: &str) -> Option<&mut V> {
         let normal = NormalPath::new(prefix.as_bytes());
         let key = normal.text();
@@ -68,7 +71,7 @@ impl<V> PrefixMap<V> {
         self.prefixes.values_mut()
     }
 
-    /// What `choose` takes of the prefixes of a path in its compared form, from the longest that any could have, down.
+    /// Returns the first result of `choose` for the prefixes of a path in its compared form, from the longest on.
     #[inline]
     pub(super) fn find<T>(&self, text: &[u8], choose: impl Fn(&V) -> Option<T>) -> Option<T> {
         if text.len() <= self.longest
@@ -89,10 +92,10 @@ impl<V> PrefixMap<V> {
 
 /// A path in the form in which it is compared.
 pub(super) struct NormalPath {
-    /// Its beginning: more of it than any prefix is long.
+    /// The beginning of the path, longer than any prefix.
     buffer: [u8; MAX_PREFIX + 2],
     length: usize,
-    /// Whether a segment of it is `.` or `..`, or could be taken for that.
+    /// Whether a segment is `.` or `..`, or could be taken for that.
     pub(super) dotted: bool,
 }
 
@@ -117,7 +120,7 @@ impl NormalPath {
     }
 }
 
-/// The whole of a path's compared form.
+/// Returns the whole compared form of a path.
 pub fn compared_path(path: &[u8]) -> Cow<'_, [u8]> {
     RequestPath::new(path).whole()
 }
@@ -127,8 +130,8 @@ pub fn has_dot_segment(path: &[u8]) -> bool {
     normalise(path, |_, _| {})
 }
 
-/// What of a path, as it was sent, follows a prefix as the configuration has it: nothing, or what begins with a slash.
-/// `None`: the path has not this prefix.
+/// Returns the part of a path, as it was sent, after a prefix as written in the configuration: empty, or beginning
+/// with a slash. `None`: the path does not have this prefix.
 pub fn rest_of_path<'a>(path: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
     if prefix == "/" {
         return Some(path);
@@ -150,22 +153,23 @@ pub fn rest_of_path<'a>(path: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
     matches!(rest.first(), None | Some(b'/')).then_some(rest)
 }
 
-/// Gives the bytes of a path's compared form, each with the end of what it stands for in the path; says whether a segment of it is `.` or `..`, or could be taken for that.
+/// Passes the bytes of a path's compared form to `push`, each with the end of its source in the path. Returns whether
+/// a segment is `.` or `..`, or could be taken for that.
 #[inline(always)]
 fn normalise(raw: &[u8], mut push: impl FnMut(u8, usize)) -> bool {
     let mut dotted = false;
-    // Dots of the segment so far, as long as it has nothing else in it.
+    // Number of dots in the segment so far, as long as it contains nothing else.
     let mut dots = Some(0);
     let (mut i, mut last) = (0, 0u8);
     while i < raw.len() {
-        let (byte, encoded) = match (raw[i], hex(raw.get(i + 1..i + 3))) {
+        let (byte, encoded) = match (raw[i], uri::hex_byte(raw.get(i + 1..i + 3))) {
             (b'%', Some(byte)) => (byte, true),
             (byte, _) => (byte, false),
         };
         if !encoded && (byte == b'?' || byte == b'#') {
             break;
         }
-        // What one app or another takes for the end of a segment, or of a segment's name (`..;x`).
+        // Some apps take these for the end of a segment, or of a segment's name (`..;x`).
         if matches!(byte, b'/' | b'\\' | b';') {
             dotted |= matches!(dots, Some(1 | 2));
             dots = if byte == b';' { None } else { Some(0) };
@@ -175,39 +179,22 @@ fn normalise(raw: &[u8], mut push: impl FnMut(u8, usize)) -> bool {
             dots = None;
         }
         let end = i + if encoded { 3 } else { 1 };
-        if is_literal(byte) || (byte == b'/' && !encoded) {
+        // Encoded, it is taken for the same, as nearly all apps take it. What may not stand in a segment is compared in its
+        // encoded form.
+        if uri::is_segment(byte) || (byte == b'/' && !encoded) {
             if !(byte == b'/' && last == b'/') {
                 push(byte, end);
             }
             last = byte;
         } else {
-            let digits = b"0123456789ABCDEF";
-            push(b'%', end);
-            push(digits[usize::from(byte >> 4)], end);
-            push(digits[usize::from(byte & 15)], end);
+            for byte in uri::percent_encoded(byte) {
+                push(byte, end);
+            }
             last = 0;
         }
         i = end;
     }
     dotted | matches!(dots, Some(1 | 2))
-}
-
-pub(super) fn hex(digits: Option<&[u8]>) -> Option<u8> {
-    let &[high, low] = digits? else { return None };
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-}
-
-/// Whether it may stand in a segment as it is (`pchar` of RFC 3986, section 3.3): encoded, it is taken for the same, as
-/// nearly all apps take it. What may not stand there is compared in its encoded form.
-fn is_literal(byte: u8) -> bool {
-    const DELIMITERS: &[u8] = b"!$&'()*+,;=:@";
-    unreserved(byte) || DELIMITERS.contains(&byte)
-}
-
-/// RFC 3986, section 2.3.
-pub(super) fn unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 #[cfg(test)]
@@ -243,7 +230,7 @@ mod tests {
     }
 
     proptest! {
-        /// The table of routes and the rest agree on which paths have a prefix.
+        /// The route table and `rest_of_path` agree on which paths have a prefix.
         #[test]
         fn prefix_and_rest_agree(path in "(/|a|b|%2[fFbB]|[+|]|%61|%7[cC]|%2e|;|\\.){0,10}", prefix in prop::sample::select(vec!["/a", "/a/b", "/ab", "/a%2Fb", "/b", "/a%2Bb", "/a|b"])) {
             let compared = compared_path(path.as_bytes());

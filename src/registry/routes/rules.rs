@@ -1,15 +1,16 @@
-//! Routes that ask for more than a host and a path prefix, by the Gateway API's order.
+//! Routes with conditions other than host and path prefix, in the Gateway API's order.
 //!
-//! Of all routes that fit a request, the first by this order gets it:
+//! Of all routes that match a request, the first in this order gets it:
 //! 1. the host: exact, then wildcards, the longest first, then any;
 //! 2. the priority, the highest first;
 //! 3. the path: exact, then prefixes, the longest first, then regexes, the longest first, then routes for all paths;
-//! 4. the conditions: a listener, then a method, then more header fields, then more query fields, then more cookies, then
+//! 4. the conditions: a listener, then a method, then more header fields, then more query parameters, then more
+//! cookies, then
 //!    a client;
-//! 5. the file.
+//! 5. the order in the configuration.
 //!
-//! Hosts, exact paths and prefixes are found by hash, and the regexes of a host are one automaton. Only routes with the
-//! same host and path are tried one after the other.
+//! Hosts, exact paths and prefixes are looked up by hash, and the regexes of a host are one automaton. Only routes
+//! with the same host and path are tried one after the other.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -31,67 +32,68 @@ use crate::core::field_names::FieldNames;
 use crate::metrics::RouteRequests;
 use crate::rt::rooted::ServedRoot;
 
-/// What routes look at.
+/// The parts of a request that routes examine.
 pub trait RoutedRequest {
-    /// In any case and without a port (an IPv6 address in brackets), empty if there is none.
+    /// Returns the host, in any case and without a port (an IPv6 address in brackets); empty if there is none.
     fn host(&self) -> &[u8];
 
-    /// As on the request line; a query is ignored.
+    /// Returns the path as on the request line; a query in it is ignored.
     fn path(&self) -> &[u8];
 
-    /// As on the request line.
+    /// Returns the method as on the request line.
     fn method(&self) -> &[u8];
 
-    /// What follows the question mark; empty if there is none.
+    /// Returns the query after the question mark; empty if there is none.
     fn query(&self) -> &[u8];
 
-    /// Whether a field of this name, in any case, has a line whose value `fits`.
+    /// Whether a header field with this name, in any case, has a line whose value `fits`.
     fn has_field(&self, name: &str, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 
-    /// Whether a cookie of this name has a value that `fits`, wherever it stands.
+    /// Whether a cookie with this name has a value that `fits`, at any position.
     fn has_cookie(&self, name: &str, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.has_field("cookie", &mut |line| {
             cookie_values(line, name.as_bytes()).any(&mut *fits)
         })
     }
 
-    /// The client's address, behind trusted proxies; `None`: nobody knows.
+    /// Returns the client's address, behind trusted proxies; `None`: it is unknown.
     fn client(&self) -> Option<IpAddr>;
 
-    /// The listener that the client has come to; `None`: one that the process before the upgrade did not name.
+    /// Returns the listener that accepted the client; `None`: the process before an upgrade did not name it.
     fn listener(&self) -> Option<&ListenAddress>;
 }
 
-/// A route, as far as a request that it fits needs it.
+/// A route, with everything that its requests need.
 #[derive(Debug)]
 pub struct RouteRule {
-    /// The index of its pool, if its action is one.
+    /// Index of its pool, if its action is a single pool.
     pub pool: Option<usize>,
     /// Its pools, if there are several.
     pub split: Option<PoolSplit>,
     /// Its name, if it has one.
     pub name: Option<Arc<str>>,
-    /// What is counted of its requests by that name; from the first one on.
+    /// Counts of its requests by that name; created with the first one.
     pub requests: OnceLock<Arc<RouteRequests>>,
-    /// As it is configured.
+    /// The route as configured.
     pub route: Arc<Route>,
-    /// What it changes on the way; `None`: nothing.
+    /// Changes of requests and responses; `None`: there are none.
     pub changes: Option<Box<RouteChanges>>,
-    /// Its `path_regex`, where a text of it names a group.
+    /// Its `path_regex`, if one of its texts refers to a group.
     pub path_groups: Option<Regex>,
-    /// Whether something comes before its pool or action: guards, a redirect to HTTPS, or files.
+    /// Whether guards, a redirect to HTTPS or files come before its pool or action.
     pub is_guarded: bool,
-    /// Names of fields that only it may say, those that it changes among them; `None`: its authentication says nothing.
+    /// Names of fields that only this route may set, including those that it changes; `None`: its authentication sets
+    /// none.
     pub said_names: Option<Arc<FieldNames>>,
     /// Its limits, if it has any.
     pub limits: Option<Box<RouteLimits>>,
-    /// The directory of its files; without such an action, nobody asks it.
+    /// Root directory of its files; unused without such an action.
     pub root: ServedRoot,
     conditions: RouteConditions,
 }
 
 impl RouteRule {
-    /// `None`: its pool is not among those that there are, which no checked configuration has.
+    /// Returns `None` if its pool does not exist, which does not occur in a checked configuration.
     pub(super) fn new(
         route: &Route,
         pool_index: impl Fn(&str) -> Option<usize>,
@@ -119,22 +121,22 @@ impl RouteRule {
     }
 }
 
-/// All routes of a configuration in which one asks for more than hosts and a path prefix.
+/// All routes of a configuration in which at least one has conditions other than hosts and a path prefix.
 #[derive(Debug)]
 pub(super) struct RuleTable {
     rules: Vec<Arc<RouteRule>>,
     hosts: HostMap<HostRules>,
 }
 
-/// What a host's routes say of a request.
+/// Result of searching the routes of one host.
 enum RuleSearch<'a> {
     Found(&'a Arc<RouteRule>),
     Nothing,
-    /// A dot segment where the route depends on the path.
+    /// A dot segment, while the route depends on the path.
     Ambiguous,
 }
 
-/// Indices of `rules`, the first to be tried first.
+/// Indices into `rules`, in the order in which they are tried.
 type RuleList = Vec<usize>;
 
 /// The routes of one host.
@@ -143,27 +145,27 @@ struct HostRules {
     exact: Map<RuleList>,
     prefixes: PrefixMap<RuleList>,
     regexes: RegexRules,
-    /// For all paths.
+    /// Routes for all paths.
     root: RuleList,
-    /// Whether one of them has a priority: the first that fits need not be the one then.
+    /// Whether a route has a priority: the first match need not be the best then.
     has_priorities: bool,
 }
 
 /// The regexes of one host.
 #[derive(Debug, Default)]
 struct RegexRules {
-    /// The different ones.
+    /// The distinct patterns.
     patterns: Vec<Arc<str>>,
-    /// Where each of them is in that list.
+    /// Index of each pattern in that list.
     places: Map<usize>,
-    /// Hosts with the same list share it.
+    /// Shared by hosts with the same list.
     automaton: Arc<RegexSet>,
-    /// A regex, and the rule that it is of.
+    /// A regex, and the rule to which it belongs.
     rules: Vec<(usize, usize)>,
 }
 
 impl RuleTable {
-    /// As [`super::RouteTable::new`].
+    /// Builds the table, as [`super::RouteTable::new`].
     pub(super) fn new(routes: &[Route], pool_index: impl Fn(&str) -> Option<usize>) -> Self {
         let mut table = RuleTable {
             rules: Vec::new(),
@@ -188,12 +190,12 @@ impl RuleTable {
         table
     }
 
-    /// All of them, in the file's order.
+    /// Returns all rules, in the configuration's order.
     pub(super) fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
         self.rules.iter()
     }
 
-    /// The first rule that fits.
+    /// Returns the first rule that matches.
     pub(super) fn find(&self, request: &impl RoutedRequest) -> Option<&Arc<RouteRule>> {
         let mut path = RequestPath::new(request.path());
         if !self.hosts.is_nameless() {
@@ -213,7 +215,7 @@ impl RuleTable {
         }
     }
 
-    /// The first rule of one host.
+    /// Returns the first rule of one host that matches.
     #[inline]
     fn find_of(
         &self,
@@ -237,7 +239,7 @@ impl RuleTable {
     }
 }
 
-/// The regex whose groups a route's texts name.
+/// Returns the regex to whose groups a route's texts refer.
 fn path_groups(route: &Route) -> Option<Regex> {
     let pattern = route
         .path_regex
@@ -272,7 +274,7 @@ impl HostRules {
         }
     }
 
-    /// Brings all lists into the order in which they are tried, and builds the automaton, or takes the one of another
+    /// Sorts all lists into the order in which they are tried, and builds the automaton, or shares that of another
     /// host with the same regexes.
     fn sort_rules(
         &mut self,
@@ -296,7 +298,7 @@ impl HostRules {
             .clone();
     }
 
-    /// Whether its routes differ by path.
+    /// Whether the host's routes differ by path.
     fn looks_at_paths(&self) -> bool {
         !(self.exact.is_empty() && self.prefixes.is_empty() && self.regexes.rules.is_empty())
     }
@@ -318,8 +320,8 @@ impl HostRules {
         first(Some(&self.root))
     }
 
-    /// As [`HostRules::find`], where routes have priorities: each kind of path has its say, and of equal ones the first
-    /// that is asked, in the order of kinds, gets the request.
+    /// As [`HostRules::find`], for routes with priorities: every kind of path is searched, and of rules with the same
+    /// priority the first in the order of kinds gets the request.
     fn find_highest(
         &self,
         path: &mut RequestPath<'_>,
@@ -353,7 +355,7 @@ impl HostRules {
 }
 
 impl RegexRules {
-    /// The first rule whose regex has a match in the path.
+    /// Returns the first rule whose regex matches the path.
     fn find(&self, path: &RequestPath<'_>, fits: &impl Fn(&&usize) -> bool) -> Option<usize> {
         if self.rules.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! A route that several pools answer, by weights that can be moved while it runs.
+//! A route to several pools, with weights that can be moved at run time.
 
 use std::sync::Arc;
 
@@ -14,27 +14,27 @@ use crate::metrics::SplitMeter;
 pub struct PoolSplit {
     pools: Box<[SplitPool]>,
     on: SplitKey,
-    /// In the order of `pools`. They are replaced as a whole: a request sees the old ones or the new ones.
+    /// Weights in the order of `pools`. They are replaced as a whole: a request sees either the old or the new ones.
     weights: ArcSwap<Vec<u32>>,
-    /// While a plan moves them: what counts the requests.
+    /// Counts the requests while a plan moves the weights.
     meter: ArcSwapOption<SplitMeter>,
 }
 
 #[derive(Debug)]
 struct SplitPool {
     name: Arc<str>,
-    /// What stickiness knows it by.
+    /// Hash by which stickiness identifies the pool.
     hash: u64,
-    /// In the snapshot.
+    /// Index in the snapshot.
     index: usize,
 }
 
 impl PoolSplit {
-    /// That of a route; `None`: it has none.
+    /// Creates the split of a route; `None`: it has none.
     pub(super) fn new(route: &Route, pool_index: impl Fn(&str) -> Option<usize>) -> Option<Self> {
         let (mut pools, mut weights) = (Vec::new(), Vec::new());
         for share in &route.split {
-            // A checked configuration has no others.
+            // A checked configuration contains only known pools.
             let Some(index) = pool_index(&share.pool) else {
                 continue;
             };
@@ -53,7 +53,7 @@ impl PoolSplit {
         })
     }
 
-    /// The index of the pool for a request; `random` is a fresh random number. `None`: no pool has a weight.
+    /// Returns the index of the pool for a request; `random` is a fresh random number. `None`: all weights are 0.
     pub fn choose(&self, request: &impl RoutedRequest, random: u64) -> Option<usize> {
         let weights = self.weights.load();
         let place = match self.key(request) {
@@ -66,7 +66,7 @@ impl PoolSplit {
         self.pools.get(place?).map(|pool| pool.index)
     }
 
-    /// What the request has in common with those that go where it goes; `None`: nothing.
+    /// Returns the key that keeps requests on the same pool; `None`: there is none.
     fn key(&self, request: &impl RoutedRequest) -> Option<u64> {
         let mut key = None;
         let mut note = |value: &[u8]| {
@@ -83,35 +83,35 @@ impl PoolSplit {
                 request.has_cookie(name, &mut note);
             }
         }
-        // The first request of a client hardly ever has the cookie: it is better than nothing to know the client.
+        // The first request of a client usually lacks the cookie, so the client's address is used instead.
         key.or_else(|| Some(split::hash(request.client()?.to_string().as_bytes())))
     }
 
-    /// Whether a request that waits for this pool may stay there.
+    /// Whether a request that waits for this pool may continue to wait for it.
     pub fn keeps(&self, pool: &str) -> bool {
         self.weights()
             .any(|(name, weight)| name == pool && weight > 0)
     }
 
-    /// Each pool with its weight.
+    /// Returns each pool with its weight.
     pub fn weights(&self) -> impl Iterator<Item = (&str, u32)> {
         let weights = self.weights.load_full();
         let pools = self.pools.iter().enumerate();
         pools.map(move |(place, pool)| (&*pool.name, weights.get(place).copied().unwrap_or(0)))
     }
 
-    /// Moves the weights: from now on, `weight` says each pool's.
+    /// Moves the weights: from now on, `weight` returns each pool's weight.
     pub fn move_weights(&self, weight: impl Fn(&str) -> u32) {
         let weights = self.pools.iter().map(|pool| weight(&pool.name));
         self.weights.store(Arc::new(weights.collect()));
     }
 
-    /// What counts its requests; `None`: no plan moves it.
+    /// Returns the meter that counts requests; `None`: no plan moves the weights.
     pub fn meter(&self) -> Option<Arc<SplitMeter>> {
         self.meter.load_full()
     }
 
-    /// Requests are counted by this from now on, or by nothing.
+    /// Sets or removes the meter that counts requests.
     pub fn set_meter(&self, meter: Option<Arc<SplitMeter>>) {
         self.meter.store(meter);
     }

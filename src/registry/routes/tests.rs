@@ -1,4 +1,4 @@
-use super::paths::unreserved;
+use crate::core::uri::is_unreserved;
 mod cost;
 mod order;
 mod rules;
@@ -18,7 +18,7 @@ fn route(host: &str, path: &str, pool: &str) -> Route {
     }
 }
 
-/// Pools are named by their index, so that a route's pool says what to expect.
+/// Returns a table whose pools are named by their index, so that a route's pool shows which one is expected.
 fn table(routes: &[(&str, &str, usize)]) -> RouteTable {
     let pools: Vec<String> = (0..10).map(|i| i.to_string()).collect();
     let routes: Vec<Route> = routes
@@ -214,7 +214,7 @@ fn oracle(routes: &[(&str, &str, usize)], host: &str, path: &str) -> Option<usiz
             .is_some_and(|label| label.len() > 1 && label.ends_with('.')),
         None => pattern.is_empty() || pattern == host,
     };
-    // Exact, then wildcards by length, then any.
+    // Exact hosts first, then wildcards by length, then any host.
     let rank = |pattern: &str| match pattern.strip_prefix("*.") {
         Some(rest) => (1, usize::MAX - rest.len()),
         None if pattern.is_empty() => (2, 0),
@@ -235,7 +235,7 @@ fn oracle(routes: &[(&str, &str, usize)], host: &str, path: &str) -> Option<usiz
         let fits = |prefix: &str| {
             prefix == "/" || normal == prefix || normal.starts_with(&format!("{prefix}/"))
         };
-        // Of equal routes the first, as in the table: reversed, because max_by_key takes the last.
+        // Of equal routes the first, as in the table: reversed, because `max_by_key` takes the last.
         if let Some(best) = own
             .into_iter()
             .rev()
@@ -248,7 +248,7 @@ fn oracle(routes: &[(&str, &str, usize)], host: &str, path: &str) -> Option<usiz
     None
 }
 
-/// The compared form of a path, and whether it has a dot segment.
+/// Returns the compared form of a path, and whether it has a dot segment.
 pub(super) fn spelled(path: &str) -> (String, bool) {
     let path = path.split(['?', '#']).next().unwrap();
     let (mut same, mut decoded) = (String::new(), String::new());
@@ -261,7 +261,7 @@ pub(super) fn spelled(path: &str) -> (String, bool) {
         if let Some(byte) = byte.filter(|_| !rest[1..].starts_with('+')) {
             let plain = char::from(byte);
             decoded.push(plain);
-            if unreserved(byte) {
+            if is_unreserved(byte) {
                 same.push(plain);
             } else {
                 same.push_str(&rest[..3].to_uppercase());
@@ -320,7 +320,7 @@ fn the_cost_does_not_grow_with_the_number_of_routes() {
             format!("h{}.example.org", count - 1),
             format!("/p/{}/x", count - 1),
         );
-        // The best of several: a busy machine only ever adds.
+        // The shortest of several: other load on the machine only makes it longer.
         (0..20)
             .map(|_| {
                 let start = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! One plan: read from what was asked for, and shown.
+//! A plan: parsed from a request, and converted to views.
 
 use std::sync::Arc;
 
@@ -17,28 +17,28 @@ use crate::core::split_plan::{
 use crate::metrics::SplitMeter;
 use crate::rt::clock;
 
-/// The most conditions of a plan.
+/// Most conditions of a plan.
 const MOST_CONDITIONS: usize = 16;
 
-/// The largest `min_requests`.
+/// Largest `min_requests`.
 const MOST_MIN_REQUESTS: u64 = 1_000_000;
 
-/// A plan under way, or the report of one.
+/// A plan in progress, or the report of an ended one.
 #[derive(Debug)]
 pub(in crate::registry) struct RunningPlan {
     pub(super) route: String,
     pub(super) request: PlanRequest,
     pub(super) plan: SplitPlan,
-    /// The split's pools, in the plan's order.
+    /// Pools of the split, in the plan's order.
     pub(super) pools: Vec<String>,
     pub(super) meter: Arc<SplitMeter>,
-    /// What the file says of the split.
+    /// Weights of the split in the configuration.
     pub(super) configured: PoolWeights,
     pub(super) before: PoolWeights,
-    /// Where the weights before it weren't the file's.
+    /// The moved weights from before the plan, if they weren't the configuration's.
     pub(super) moved_before: Option<MovedSplit>,
     pub(super) began: Time,
-    /// Steps of the runs of the proxy before this one.
+    /// Steps from previous runs of the proxy.
     pub(super) earlier: Vec<PlanStepView>,
     pub(super) state: PlanState,
     pub(super) ended: Option<Time>,
@@ -49,17 +49,17 @@ fn invalid<T>(text: impl Into<String>) -> Result<T, RegistryError> {
     Err(RegistryError::Invalid(text.into()))
 }
 
-/// A time on the wall clock, for people.
+/// Returns a time on the wall clock, as text.
 pub(super) fn at(time: Time) -> String {
     clock::rfc3339(clock::wall(time))
 }
 
-/// A share in percent.
+/// Converts a share to percent.
 pub(super) fn percent(share: f64) -> f64 {
     (share * 10_000.0 / f64::from(SHARE_WHOLE)).round() / 100.0
 }
 
-/// What a request asks for, of these pools with their weights.
+/// Returns the plan for a request, with these pools and their weights.
 pub(super) fn planned(
     request: &PlanRequest,
     route: &str,
@@ -96,7 +96,7 @@ pub(super) fn planned(
             }
             PlanSpec::steps_of(length, every)
         }
-        // As many as there is time for.
+        // As many as the length allows.
         (None, None) => DEFAULT_STEPS
             .min(u32::try_from(length.as_secs()).unwrap_or(u32::MAX))
             .max(1),
@@ -150,7 +150,7 @@ pub(super) fn planned(
 }
 
 impl RunningPlan {
-    /// A plan that begins at this step. `before`: the weights, by name, in the plan's order.
+    /// Begins a plan at this step. `before`: the weights, by name, in the plan's order.
     pub(super) fn begin(
         route: &str,
         request: PlanRequest,
@@ -184,13 +184,13 @@ impl RunningPlan {
         self.state == PlanState::Running
     }
 
-    /// Weights of the plan's order, by pool.
+    /// Returns weights in the plan's order by pool.
     pub(super) fn named(&self, weights: &[u32]) -> PoolWeights {
         let weights = weights.iter().copied();
         self.pools.iter().cloned().zip(weights).collect()
     }
 
-    /// What `status`, logs and events say of it.
+    /// Returns a summary for `status`, logs and events.
     pub(super) fn summary(&self) -> String {
         let spec = self.plan.spec();
         format!(
@@ -237,7 +237,7 @@ impl RunningPlan {
         }
     }
 
-    /// As people see it.
+    /// Returns the plan as the API shows it.
     pub(in crate::registry) fn view(&self) -> PlanView {
         let spec = self.plan.spec();
         PlanView {

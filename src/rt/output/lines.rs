@@ -1,16 +1,16 @@
-//! Whole lines to a descriptor that may be slow, full or gone.
+//! Writes whole lines to a descriptor that may be slow, full or closed.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// Between two tries at a descriptor that another process made non-blocking and that takes no more.
+/// Time between two attempts at a descriptor that another process made non-blocking and that is full.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// Writes whole lines, and remembers where a write stopped within one.
+/// Writer of whole lines, which remembers if a write stopped in the middle of one.
 #[derive(Debug)]
 pub struct LineWriter<W> {
     out: W,
-    /// The last write stopped within a line: the next one begins with an end of line.
+    /// Whether the last write stopped within a line; the next one then begins with a line end.
     torn: bool,
 }
 
@@ -20,7 +20,7 @@ impl<W: Write> LineWriter<W> {
         Self { out, torn: false }
     }
 
-    /// Writes whole lines. `give_up` is asked now and then while a non-blocking descriptor takes no more.
+    /// Writes whole lines. `give_up` is called now and then while a non-blocking descriptor is full.
     ///
     /// # Errors
     /// Those of write(2); some of the lines may have been written.
@@ -59,7 +59,7 @@ impl<W: Write> LineWriter<W> {
 mod tests {
     use super::*;
 
-    /// A disk with room for some bytes.
+    /// A disk with space for a few bytes.
     #[derive(Default)]
     struct Disk {
         room: usize,

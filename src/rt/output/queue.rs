@@ -1,4 +1,4 @@
-//! A bounded queue in front of a standard stream: writers never wait for its reader.
+//! A bounded queue in front of a standard stream, so that writers never wait for its reader.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use parking_lot::{Condvar, Mutex};
 
 use super::lines::LineWriter;
 
-/// Bytes that wait at most. One message that is longer is taken if nothing else waits.
+/// Most bytes in the queue. A longer message is accepted if the queue is empty.
 const MAX_WAITING: usize = 1 << 20;
-/// What the buffers keep of their memory once they are empty.
+/// Most bytes of capacity that an empty buffer keeps.
 const MAX_KEPT: usize = 64 << 10;
-/// The thread does little.
-const STACK: usize = 128 << 10;
+/// Stack size of the thread, which does little.
+const STACK_SIZE: usize = 128 << 10;
 
-/// Told how many messages were lost, when one could be written again.
+/// Called with the number of lost messages once one could be written again.
 pub(super) type OutputLossReport = Box<dyn Fn(u64) + Send>;
 
-/// Messages on their way to one descriptor, and the thread that writes them. What does not fit, and what can't be
-/// written, is dropped and counted.
+/// A queue of messages for one descriptor, and the thread that writes them. Messages that don't fit or can't be written
+/// are dropped and counted.
 #[derive(Debug)]
 pub(super) struct OutputQueue(Arc<OutputQueueShared>);
 
 #[derive(Debug, Default)]
 struct OutputQueueShared {
     waiting: Mutex<QueuedOutput>,
-    /// There is something to write.
+    /// Notified when there is something to write.
     filled: Condvar,
-    /// Everything has been written, or has failed to be.
+    /// Notified when everything was written, or has failed.
     emptied: Condvar,
     dropped: AtomicU64,
 }
@@ -38,17 +38,17 @@ struct OutputQueueShared {
 struct QueuedOutput {
     bytes: Vec<u8>,
     messages: u64,
-    /// The thread has some in its hands.
+    /// Whether the thread is writing messages that it has taken.
     writing: bool,
-    /// Why messages could not be written: the first reason.
+    /// First error of a write.
     failure: Option<io::Error>,
 }
 
 impl OutputQueue {
-    /// Starts the thread. `report` is called on it, and may use this queue.
+    /// Starts the thread. `report` is called on that thread, and may use this queue.
     ///
     /// # Errors
-    /// When there can't be another thread.
+    /// The system can't start another thread.
     pub(super) fn start(
         name: &str,
         out: impl Write + Send + 'static,
@@ -58,7 +58,7 @@ impl OutputQueue {
         let of_thread = shared.clone();
         std::thread::Builder::new()
             .name(name.to_owned())
-            .stack_size(STACK)
+            .stack_size(STACK_SIZE)
             .spawn(move || of_thread.write_all(&mut LineWriter::new(out), &report))?;
         Ok(Self(shared))
     }
@@ -75,7 +75,7 @@ impl OutputQueue {
         self.0.filled.notify_one();
     }
 
-    /// Waits until everything has been written or has failed; says whether that was so in time.
+    /// Waits until everything was written or has failed; returns whether that was before `until`.
     pub(super) fn flush(&self, until: Instant) -> bool {
         let mut waiting = self.0.waiting.lock();
         while waiting.writing || !waiting.bytes.is_empty() {
@@ -86,19 +86,19 @@ impl OutputQueue {
         true
     }
 
-    /// Messages lost so far: there was no room, or they could not be written.
+    /// Number of messages lost so far: there was no room, or they could not be written.
     pub(super) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Takes the first reason why a message could not be written.
+    /// Takes the first error of a write.
     pub(super) fn take_failure(&self) -> Option<io::Error> {
         self.0.waiting.lock().failure.take()
     }
 }
 
 impl OutputQueueShared {
-    /// The thread's life.
+    /// Main loop of the thread.
     fn write_all(&self, out: &mut LineWriter<impl Write>, report: &OutputLossReport) {
         let (mut taken, mut told) = (Vec::new(), 0);
         loop {
@@ -124,7 +124,7 @@ impl OutputQueueShared {
         }
     }
 
-    /// Waits for messages and takes all of them; how many there are.
+    /// Waits for messages, takes all of them, and returns their number.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
         taken.clear();
         taken.shrink_to(MAX_KEPT);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn unread_pipe_holds_nobody_up_and_its_losses_are_told_when_it_is_read() {
+    fn unread_pipe_blocks_no_writer_and_its_losses_are_reported_once_it_is_read() {
         let (mut reader, writer) = pipe().unwrap();
         let (told, tells) = std::sync::mpsc::channel();
         let report = Box::new(move |lost| assert!(told.send(lost).is_ok()));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_written_is_counted_and_its_reason_kept() {
+    fn failed_write_is_counted_and_its_error_kept() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
         let queue = OutputQueue::start("test", writer, quiet()).unwrap();

@@ -13,25 +13,25 @@ use serde::Serialize;
 use super::queue::{OutputLossReport, OutputQueue};
 use super::unblocked::UnblockedOutput;
 
-/// How long the last words may take in all.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// The same for a launcher, whose supervisor waits.
-const LAST_WORDS_UNBLOCKED: Duration = Duration::from_millis(100);
+/// Longest time that the last messages may take at the end of the process.
+const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for a launcher, because its supervisor waits for it.
+const LAST_UNBLOCKED_OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
 
 static ERRORS: OnceLock<Outlet> = OnceLock::new();
 static PRINTS: OnceLock<Outlet> = OnceLock::new();
 static LOSS_TELLER: OnceLock<fn(u64)> = OnceLock::new();
-/// What was printed on standard output was asked for as such: that it can't be written is a failure.
-static WANTED: AtomicBool = AtomicBool::new(false);
+/// Whether the user asked for what was printed on standard output; if so, a failed write is a failure of the command.
+static IS_ANSWER: AtomicBool = AtomicBool::new(false);
 
-/// The ways to a standard stream.
+/// Way of writing to a standard stream.
 enum Outlet {
     Queue(OutputQueue),
     Unblocked(UnblockedOutput<BorrowedFd<'static>>),
 }
 
 impl Outlet {
-    /// With a thread of its own; without one where the system is out of threads or descriptors.
+    /// With a thread of its own, or without one if the system has no thread or descriptor left.
     fn start(name: &str, stream: BorrowedFd<'static>, report: OutputLossReport) -> Self {
         let started = duplicate(stream).and_then(|file| OutputQueue::start(name, file, report));
         match started {
@@ -54,7 +54,7 @@ impl Outlet {
         }
     }
 
-    /// Gives it a moment; why something could not be written, if so.
+    /// Waits a moment for pending messages; returns the error if some could not be written.
     fn finish(&self, until: Instant) -> Option<io::Error> {
         match self {
             Self::Queue(queue) => {
@@ -62,7 +62,7 @@ impl Outlet {
                 queue.take_failure()
             }
             Self::Unblocked(output) => {
-                output.flush(until.min(Instant::now() + LAST_WORDS_UNBLOCKED));
+                output.flush(until.min(Instant::now() + LAST_UNBLOCKED_OUTPUT_TIMEOUT));
                 None
             }
         }
@@ -76,12 +76,12 @@ fn errors() -> &'static Outlet {
 fn report_losses(lost: u64) {
     match LOSS_TELLER.get() {
         Some(tell) => tell(lost),
-        None => say(&super::losses(lost)),
+        None => say(&super::describe_losses(lost)),
     }
 }
 
 fn prints() -> &'static Outlet {
-    let report = |lost| say(&super::losses(lost));
+    let report = |lost| say(&super::describe_losses(lost));
     PRINTS.get_or_init(|| Outlet::start("stdout", stdio::stdout(), Box::new(report)))
 }
 
@@ -92,28 +92,28 @@ fn duplicate(stream: impl AsFd) -> io::Result<File> {
 /// Another descriptor of standard output, for code with a thread of its own to write to it.
 ///
 /// # Errors
-/// When the system is out of descriptors.
+/// The system has no descriptor left.
 pub fn duplicate_stdout() -> io::Result<File> {
     duplicate(stdio::stdout())
 }
 
-/// From now on, standard error does without a thread. To be called before anything is said.
+/// Makes standard error work without a thread. Must be called before anything is written.
 pub fn use_no_thread() {
     let output = UnblockedOutput::new(stdio::stderr());
     let _ = ERRORS.set(Outlet::Unblocked(output));
 }
 
-/// Sets how lost lines of standard error are reported, once it can be written again; by default, as a plain line.
+/// Sets how lost lines of standard error are reported once it can be written again; by default, as a plain line.
 pub fn tell_losses_by(tell: fn(u64)) {
     let _ = LOSS_TELLER.set(tell);
 }
 
-/// Lines for standard error that were lost because its reader or disk was too slow, or could not be written.
+/// Number of lines for standard error that were lost because its reader or disk was too slow or could not be written.
 pub fn dropped_errors() -> u64 {
     ERRORS.get().map_or(0, Outlet::dropped)
 }
 
-/// Says something on standard error, as it is.
+/// Writes text to standard error as it is.
 pub fn say(text: &str) {
     push_error(text.as_bytes());
 }
@@ -124,13 +124,12 @@ fn push_error(bytes: &[u8]) {
     }
 }
 
-/// Says something on standard error.
+/// Writes a message to standard error.
 pub fn complain(text: &str) {
     say(&format!("lameduck: {text}\n"));
 }
 
-/// Tries again to say what a process without a thread could not say when it wanted to; says whether something still
-/// waits.
+/// Tries again to write messages of a process without a thread; returns whether some are still pending.
 pub fn retry_errors() -> bool {
     match ERRORS.get() {
         Some(Outlet::Unblocked(output)) => output.retry(),
@@ -138,7 +137,8 @@ pub fn retry_errors() -> bool {
     }
 }
 
-/// Prints text and a newline on standard output. A missing reader is ignored: the exit code says what a command did.
+/// Prints text and a newline on standard output. A missing reader is ignored: the exit code tells the result of the
+/// command.
 pub fn print(text: &str) {
     push_print(format!("{text}\n").as_bytes());
 }
@@ -147,14 +147,14 @@ fn push_print(bytes: &[u8]) {
     prints().push(bytes);
 }
 
-/// As [`print()`], for what was asked for as such: that it can't be written makes a command fail that has gone well
-/// otherwise.
+/// Prints as [`print()`] does, for output that the user asked for: if it can't be written, a command that was
+/// successful otherwise fails.
 pub fn print_answer(text: &str) {
-    WANTED.store(true, Ordering::Relaxed);
+    IS_ANSWER.store(true, Ordering::Relaxed);
     print(text);
 }
 
-/// As [`print_answer`], for a value as one line of JSON.
+/// Prints as [`print_answer`] does, a value as one line of JSON.
 pub fn print_json(value: &impl Serialize) {
     match serde_json::to_string(value) {
         Ok(text) => print_answer(&text),
@@ -165,7 +165,7 @@ pub fn print_json(value: &impl Serialize) {
 /// Prints text and a newline on standard output, and waits until it is written.
 ///
 /// # Errors
-/// When it can't be written, [`io::ErrorKind::BrokenPipe`] where it has no reader any more.
+/// It can't be written; [`io::ErrorKind::BrokenPipe`] if it has no reader any more.
 pub fn answer(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -173,19 +173,18 @@ pub fn answer(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// As [`answer`], for a value as one line of JSON.
+/// Prints as [`answer`] does, a value as one line of JSON.
 ///
 /// # Errors
-/// As there.
+/// As for [`answer`].
 pub fn answer_json(value: &impl Serialize) -> io::Result<()> {
     answer(&serde_json::to_string(value)?)
 }
 
-/// What an attempt to write a command's product means: a reader that has seen enough (`| head`) is no failure; else
-/// the text to complain with.
+/// Judges an attempt to write a command's output: a reader that has closed the pipe (`| head`) is no failure.
 ///
 /// # Errors
-/// The text.
+/// Message for the user.
 pub fn answered(written: io::Result<()>) -> Result<(), String> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(print_error(&error)),
@@ -193,29 +192,29 @@ pub fn answered(written: io::Result<()>) -> Result<(), String> {
     }
 }
 
-/// What to complain with when standard output can't be written.
+/// Message for a standard output that can't be written.
 pub fn print_error(error: &io::Error) -> String {
     format!("can't write to standard output: {error}; check the disk, or where it is redirected to")
 }
 
-/// Gives what was said and printed a moment to be written. Says with which code the process should end, where `code`
-/// is what the command's own work came to.
+/// Waits a moment until all messages are written. Returns the exit code of the process; `code` is that of the command
+/// itself.
 pub fn finish(code: u8) -> u8 {
-    let until = Instant::now() + LAST_WORDS;
+    let until = Instant::now() + LAST_OUTPUT_TIMEOUT;
     let mut code = code;
     let failure = PRINTS.get().and_then(|prints| prints.finish(until));
     let failure = failure.filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
-    if let Some(error) = failure.filter(|_| WANTED.load(Ordering::Relaxed)) {
+    if let Some(error) = failure.filter(|_| IS_ANSWER.load(Ordering::Relaxed)) {
         complain(&print_error(&error));
         code = code.max(1);
     }
-    // What can't be said on standard error can't be said at all.
+    // A failure of standard error can't be reported anywhere.
     let _ = ERRORS.get().and_then(|errors| errors.finish(until));
     code
 }
 
-/// From now on, panics are reported through the queue. The default hook writes to standard error directly, and waits
-/// for its reader for ever.
+/// Reports panics through the queue from now on. The default hook writes to standard error directly, and would wait for
+/// a stopped reader for ever.
 pub fn take_panics() {
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload();
@@ -239,7 +238,7 @@ pub fn take_panics() {
     }));
 }
 
-/// Standard error as a [`Write`]: what is written in one piece is one message. Never waits, never fails.
+/// Standard error as a [`Write`]: each write is one message. Never waits, never fails.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorWriter;
 
@@ -254,7 +253,7 @@ impl Write for ErrorWriter {
     }
 }
 
-/// Standard output as a [`Write`], like [`answer`]: waits for its reader, and says when it can't be written.
+/// Standard output as a [`Write`], like [`answer`]: waits for the reader, and returns an error if it can't be written.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerWriter;
 

@@ -1,5 +1,5 @@
-//! A standard stream without a thread of its own and without ever waiting for its reader: for the launcher, which is
-//! small and may fork.
+//! A standard stream without a thread, and without ever waiting for its reader: for the launcher, which is small and
+//! may fork.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 
 use crate::rt::syscall;
 
-/// Bytes that wait at most.
+/// Most bytes in the queue.
 const MAX_WAITING: usize = 16 << 10;
-/// A pipe that poll(2) calls writable takes as much without waiting.
+/// Bytes that a pipe takes without blocking if poll(2) calls it writable.
 const CHUNK: usize = 4096;
 
-/// A stream that is never waited for, and what could not be written to it yet.
+/// A stream that is never waited for, with the bytes that could not be written yet.
 #[derive(Debug)]
 pub(super) struct UnblockedOutput<S>(Mutex<UnblockedState<S>>);
 
@@ -28,15 +28,15 @@ struct UnblockedState<S> {
     told: u64,
 }
 
-/// How to write without waiting, and without changing what others share with us: the flag `O_NONBLOCK` would be the
-/// app's, too.
+/// Way of writing without waiting and without changing what other processes share: the flag `O_NONBLOCK` would apply to
+/// the app, too.
 #[derive(Debug)]
 enum Way<S> {
-    /// A pipe or a terminal, opened once more for ourselves.
+    /// A pipe or a terminal, opened a second time for this process.
     Reopened(File),
-    /// A socket is asked for each message.
+    /// A socket; each message is sent with `MSG_DONTWAIT`.
     Socket(S),
-    /// Written only where poll(2) says that there is room. Between the two, another process may take that room.
+    /// A descriptor that is written only if poll(2) says there is room. In between, another process may take that room.
     Polled(S),
 }
 
@@ -53,7 +53,7 @@ impl<S: AsFd> Way<S> {
         options
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-        // Another user's pipe can't be opened again.
+        // The pipe of another user can't be opened again.
         match options.open(path) {
             Ok(file) => Self::Reopened(file),
             Err(_) => Self::Polled(stream),
@@ -93,7 +93,7 @@ impl<S: AsFd> UnblockedOutput<S> {
     /// Writes a message, or keeps it for [`UnblockedOutput::retry`], or drops and counts it.
     pub(super) fn push(&self, message: &[u8]) {
         let mut state = self.0.lock();
-        // What waits comes first.
+        // Older messages come first.
         state.write_waiting();
         if state.waiting.len() + message.len() > MAX_WAITING && !state.waiting.is_empty() {
             state.dropped += 1;
@@ -103,7 +103,7 @@ impl<S: AsFd> UnblockedOutput<S> {
         state.write_waiting();
     }
 
-    /// Writes what waits, as far as that goes at once; says whether something still waits.
+    /// Writes pending bytes as far as possible without waiting; returns whether some are left.
     pub(super) fn retry(&self) -> bool {
         let mut state = self.0.lock();
         state.write_waiting();
@@ -138,7 +138,7 @@ impl<S: AsFd> UnblockedState<S> {
                 Ok(written @ 1..) => done += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // A reader that is gone, a disk that is full: what is new shall be tried, not what is old.
+                // If the reader is gone or the disk is full, pending bytes are dropped, so that new messages are tried.
                 _ => {
                     let lost = self.waiting[done..].iter().filter(|byte| **byte == b'\n');
                     self.dropped += lost.count() as u64;
@@ -153,7 +153,7 @@ impl<S: AsFd> UnblockedState<S> {
             let lost = self.dropped - self.told;
             self.told = self.dropped;
             self.waiting
-                .extend_from_slice(super::losses(lost).as_bytes());
+                .extend_from_slice(super::describe_losses(lost).as_bytes());
             self.write_waiting();
         }
     }
@@ -166,7 +166,8 @@ mod tests {
 
     use super::*;
 
-    /// Fills it up, without ever waiting; then reads everything and gets what was kept and the losses.
+    /// Fills the stream without ever waiting; then reads everything, and expects the kept messages and the number of
+    /// lost ones.
     fn fills_and_recovers(stream: impl AsFd, mut reader: impl Read) {
         let output = UnblockedOutput::new(stream);
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();

@@ -1,4 +1,4 @@
-//! A public address whose socket outlives the process: taken from the one before, and left for the next.
+//! A public address whose socket outlives the process: it comes from the process before, and is kept for the next one.
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,13 +15,13 @@ use crate::net::unix_socket::{SocketFile, UnixSocketError};
 use crate::rt::files::FileIdentity;
 
 impl BoundAddress {
-    /// Takes the socket of an earlier process of ours, as if it had been bound just now.
+    /// Uses a socket that an earlier process has had kept, as if it had just been bound.
     pub(in crate::server) fn take_kept(
         config: &config::ListenerConfig,
         socket: TcpListener,
         takes_ipv6_alone: bool,
     ) -> Self {
-        // Another process may have changed the socket's options meanwhile.
+        // Another process may have changed the options of the socket meanwhile.
         if let Err(error) = SockRef::from(&socket).set_reuse_port(config.reuse_port) {
             debug!(%error, "a kept socket shares its port as before");
         }
@@ -32,10 +32,10 @@ impl BoundAddress {
         }
     }
 
-    /// The same with a unix socket, and the file that leads to it.
+    /// Uses a kept unix socket, with its file.
     ///
     /// # Errors
-    /// Who may connect can't be set, or the file's directory is gone.
+    /// The permissions can't be set, or the directory of the file does not exist any more.
     pub(in crate::server) fn take_kept_unix(
         config: &config::ListenerConfig,
         path: &Path,
@@ -47,7 +47,7 @@ impl BoundAddress {
 }
 
 impl PublicListener {
-    /// How its socket is kept beyond this process; `None`: it is the supervisor's already.
+    /// Description of the socket for the store; `None`: the supervisor has it already.
     pub(super) fn kept(&self) -> Option<(KeptSocket, BorrowedFd<'_>)> {
         let usage = KeptSocketUse::Listener;
         match (&self.socket, self.configured()) {
@@ -64,15 +64,15 @@ impl PublicListener {
         }
     }
 
-    /// Has its socket kept, so that the next process gets it if this one is killed.
+    /// Has the store keep the socket, so that the next process gets it if this one is killed.
     pub(in crate::server) fn keep_in(&self, store: &SocketStore) {
         if let Some((kept, socket)) = self.kept() {
             store.keep(&kept, socket);
         }
     }
 
-    /// Stops accepting as the process ends. Where the socket is kept for the next process, so is its queue; but not where
-    /// others share the port, to whom clients should go.
+    /// Stops accepting at the end of the process. If the socket is kept for the next process, its queue is, too; but
+    /// not if other processes share the port, because clients should then go to those.
     pub(in crate::server) async fn stop_at_end(mut self, store: &SocketStore) {
         let shares_port = self.front.settings.load().listener.reuse_port;
         self.inherited |= store.outlives_stop() && !shares_port;

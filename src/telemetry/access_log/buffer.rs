@@ -1,32 +1,34 @@
-//! Where a line is written to: a piece of a buffer that is there already, so that a write is a bounds check
-//! and a copy. (A `Vec` that may grow costs twice the instructions.)
+//! Space for one line: a part of a buffer that exists already, so that a write is a bounds check and a copy. (A `Vec`
+//! that may grow costs twice the instructions.)
 
 use super::escape;
 
-/// A cursor over free room. What doesn't fit is left out and marks the whole line as unfit: never a panic.
+/// A cursor over free space. Text that doesn't fit is left out and marks the whole line as not fitting; it never
+/// panics.
 ///
-/// A line is first written as if no text in it had anything to escape, and its texts are judged as they are copied. One
-/// that had is written once more, with `ESCAPING`. So a text has no branch of its own for what hardly ever comes.
+/// A line is first written as if none of its texts had anything to escape, and each text is checked while it is copied.
+/// If one needs an escape, the whole line is written again with `ESCAPING`. So texts need no branch for a case that is
+/// rare.
 ///
 /// Functions take it by value and give it back. By reference it would have to be in memory, and every write would load
 /// and store what otherwise stays in registers.
 #[derive(Debug)]
 pub(super) struct LineOutput<'a, const ESCAPING: bool> {
-    /// What is left. Nothing is left once something didn't fit; so a line that fills its room to the last byte counts as
-    /// one that didn't.
+    /// Space that is left. It becomes empty once something didn't fit, so a line that fills it to the last byte also
+    /// counts as not fitting.
     room: &'a mut [u8],
-    /// What [`escape::copy_judged`] has found in the texts so far.
+    /// Union of what [`escape::copy_judged`] has found in the texts so far.
     found: u64,
 }
 
-/// What became of a line.
+/// Result of writing a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LineOutcome {
-    /// It has so many bytes.
+    /// The line has this many bytes.
     Whole(usize),
-    /// Some text of it needs an escape.
+    /// A text in it needs an escape.
     Unescaped,
-    /// There was not enough room.
+    /// There was not enough space.
     Unfit,
 }
 
@@ -36,7 +38,7 @@ impl<'a, const ESCAPING: bool> LineOutput<'a, ESCAPING> {
         Self { room, found: 0 }
     }
 
-    /// What became of a line in a room of this `size`.
+    /// Result of the line, if its space had this `size`.
     #[inline(always)]
     pub(super) fn written(self, size: usize) -> LineOutcome {
         if self.room.is_empty() {
@@ -48,7 +50,7 @@ impl<'a, const ESCAPING: bool> LineOutput<'a, ESCAPING> {
         }
     }
 
-    /// Bytes as they are. Meant for literals: with a length known at compile time it is a few moves.
+    /// Appends bytes as they are. Meant for literals: a length known at compile time makes it a few moves.
     #[inline(always)]
     pub(super) fn put(&mut self, bytes: &[u8]) {
         match self.room.split_off_mut(..bytes.len()) {
@@ -57,11 +59,11 @@ impl<'a, const ESCAPING: bool> LineOutput<'a, ESCAPING> {
         }
     }
 
-    /// A text of at most `limit` bytes as it is, if that will do.
+    /// Appends a text of at most `limit` bytes as it is, and records whether it needs an escape.
     #[inline(always)]
     pub(super) fn put_judged(&mut self, bytes: &[u8], limit: usize) {
         if bytes.len() > limit {
-            // It is cut where it is escaped. Of this room it takes nothing, which is for what is left of it.
+            // Longer texts are cut when they are escaped, so this one only has to be marked.
             self.found = escape::FOUND;
             return;
         }
@@ -71,7 +73,7 @@ impl<'a, const ESCAPING: bool> LineOutput<'a, ESCAPING> {
         }
     }
 
-    /// A text by an `escape`; of a longer one than `limit`, its beginning, and `more`.
+    /// Appends a text by an `escape` function; of a text longer than `limit` only its beginning, and `more`.
     #[inline(never)]
     pub(super) fn escape(
         &mut self,
@@ -87,7 +89,7 @@ impl<'a, const ESCAPING: bool> LineOutput<'a, ESCAPING> {
         }
     }
 
-    /// Has `write` go on with what is left.
+    /// Calls `write` with the space that is left.
     #[inline(always)]
     pub(super) fn pass(&mut self, write: impl FnOnce(Self) -> Self) {
         let room = std::mem::take(&mut self.room);
@@ -104,20 +106,20 @@ impl<'a, const ESCAPING: bool> LineOutput<'a, ESCAPING> {
         }
     }
 
-    /// Three digits, with leading zeros.
+    /// Appends three digits, with leading zeros.
     #[inline(always)]
     pub(super) fn three_digits(&mut self, value: u32) {
         self.put(&three_digits(value));
     }
 
-    /// A number with three digits behind its point, of a thousandth of its unit.
+    /// Appends a number of thousandths as a decimal with three digits after the point.
     #[inline(always)]
     pub(super) fn thousandths(&mut self, value: u64) {
         self.room = put_thousandths(std::mem::take(&mut self.room), value);
     }
 }
 
-/// A number of more than one digit. Most have no more than four.
+/// Writes a number of more than one digit; most have no more than four.
 #[inline(never)]
 fn put_number(room: &mut [u8], value: u64) -> &mut [u8] {
     let mut out = LineOutput::<true>::new(room);
@@ -136,7 +138,7 @@ fn put_number(room: &mut [u8], value: u64) -> &mut [u8] {
 #[inline(never)]
 fn put_thousandths(room: &mut [u8], value: u64) -> &mut [u8] {
     let mut out = LineOutput::<true>::new(room);
-    // In 32 bits, whose divisions take less, for all that is shorter than an hour in microseconds.
+    // Up to an hour in microseconds fits into 32 bits, whose divisions are faster.
     if let Ok(value) = u32::try_from(value) {
         out.number((value / 1000).into());
         out.put(b".");

@@ -1,4 +1,4 @@
-//! Lines of chosen fields. They cost a little more than lines of all, whose order is known beforehand.
+//! Lines with chosen fields. They cost a little more than lines with all fields, whose order is fixed.
 
 use super::buffer::LineOutput;
 use super::format::{MAX_FIELD, MAX_TARGET, millis, or_dash, quoted, text as escaped, word};
@@ -12,15 +12,15 @@ use crate::core::trace_context::trace_id_text;
 enum FieldValue<'a> {
     /// The time of the request.
     Time,
-    /// Text that is always there.
+    /// Text that is always written.
     Text(&'a [u8]),
-    /// Text that is left out where it is empty.
+    /// Text that is left out if it is empty.
     Optional(&'a [u8]),
     /// A number.
     Number(u64),
-    /// A time span; `true`: left out where it is zero.
+    /// A duration; `true`: left out if it is zero.
     Millis(std::time::Duration, bool),
-    /// What stands there as it is; empty: left out.
+    /// Text that needs no escape; left out if it is empty.
     Word(&'a str),
 }
 
@@ -71,7 +71,7 @@ fn longest(field: LogField) -> usize {
     }
 }
 
-/// The trace as text; empty: none.
+/// Trace id as text, and its length; 0: there is no trace.
 fn trace_text(record: &AccessRecord<'_>) -> ([u8; 32], usize) {
     match record.trace_id {
         0 => ([0; 32], 0),
@@ -79,7 +79,7 @@ fn trace_text(record: &AccessRecord<'_>) -> ([u8; 32], usize) {
     }
 }
 
-/// One object.
+/// Writes a line as one JSON object.
 pub(super) fn json<'a, const ESCAPING: bool>(
     mut out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
@@ -120,7 +120,7 @@ pub(super) fn json<'a, const ESCAPING: bool>(
             FieldValue::Word(word) => out.put(word.as_bytes()),
         }
     }
-    // Nothing of what was chosen is there to be told.
+    // None of the chosen fields has a value.
     if before == b"{\"" {
         out.put(b"{");
     }
@@ -128,7 +128,7 @@ pub(super) fn json<'a, const ESCAPING: bool>(
     out
 }
 
-/// `key=value`, each after a space; what the line has before it already is left out.
+/// Writes `key=value` pairs, each after a space; leaves out what the line has already.
 pub(super) fn text<'a, const ESCAPING: bool>(
     mut out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
@@ -170,7 +170,7 @@ pub(super) fn text<'a, const ESCAPING: bool>(
     out
 }
 
-/// Whether the combined format has it anyway.
+/// Whether the combined format already has this field.
 fn is_common(field: LogField) -> bool {
     matches!(
         field,

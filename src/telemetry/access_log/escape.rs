@@ -1,25 +1,25 @@
-//! Bytes from the network, made harmless: a line stays one line, a string stays a string, and a terminal
-//! that shows the log obeys nothing in it.
+//! Escaping of bytes from the network: a line stays one line, a string stays a string, and a terminal that shows the
+//! log executes nothing from it.
 
 use super::buffer::LineOutput;
 
-/// One in each byte of a word, and the high bit of each.
+/// A one in each byte of a word, and the high bit of each byte.
 const ONES: u64 = u64::MAX / 255;
 const HIGH: u64 = ONES << 7;
 
-/// What [`copy_judged`] finds where something needs an escape; it may find more bits.
+/// Bits that [`copy_judged`] sets if something needs an escape; it may set others, too.
 pub(super) const FOUND: u64 = HIGH;
 
 /// A word of spaces, which need no escape.
 const SPACES: u64 = ONES * b' ' as u64;
 
-/// A longer text is copied and judged in blocks of so many bytes.
+/// Block size in bytes with which longer texts are copied and checked.
 const BLOCK: usize = 16;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends the inside of a JSON string. Bytes that aren't UTF-8 become the text `\xHH`, so the line is always
-/// valid JSON and says what was sent. Control characters (DEL and C1 too) become escapes.
+/// Appends the inside of a JSON string. Bytes that aren't UTF-8 become the text `\xHH`, so that the line is valid JSON
+/// and shows what was sent. Control characters (including DEL and C1) become escapes.
 pub(super) fn json<'a>(mut out: LineOutput<'a, true>, bytes: &[u8]) -> LineOutput<'a, true> {
     if !bytes.iter().any(|byte| is_special(*byte)) {
         out.put(bytes);
@@ -49,8 +49,8 @@ pub(super) fn json<'a>(mut out: LineOutput<'a, true>, bytes: &[u8]) -> LineOutpu
     out
 }
 
-/// Appends the inside of a quoted field of the combined format, as Apache and nginx escape it: `\xHH` for
-/// whatever isn't printable ASCII, and for the quote and the backslash.
+/// Appends the inside of a quoted field of the combined format, as Apache and nginx escape it: `\xHH` for everything
+/// but printable ASCII, and for the quote and the backslash.
 pub(super) fn combined<'a>(mut out: LineOutput<'a, true>, bytes: &[u8]) -> LineOutput<'a, true> {
     for byte in bytes {
         if !is_special(*byte) {
@@ -71,14 +71,14 @@ fn is_special(byte: u8) -> bool {
     !(b' '..0x7f).contains(&byte) || byte == b'"' || byte == b'\\'
 }
 
-/// Whether what [`copy_judged`] has found, in one text or in several, means that none of them needs an escape.
+/// Whether the result of [`copy_judged`], for one text or the union of several, means that nothing needs an escape.
 #[inline(always)]
 pub(super) fn is_plain(found: u64) -> bool {
     found & FOUND == 0
 }
 
-/// Copies `from` to `to` (of the same length), and says by [`is_plain`] whether no byte of it needs an escape. Two blocks
-/// that may overlap are cheaper than byte by byte.
+/// Copies `from` to `to`, which has the same length; [`is_plain`] tells from the result whether nothing needs an
+/// escape. Two blocks that may overlap are cheaper than single bytes.
 #[inline(always)]
 pub(super) fn copy_judged(to: &mut [u8], from: &[u8]) -> u64 {
     match from.len() {
@@ -103,7 +103,7 @@ pub(super) fn copy_judged(to: &mut [u8], from: &[u8]) -> u64 {
     }
 }
 
-/// Copies the first and the last `N` bytes; spaces where there are not as many.
+/// Copies the first and the last `N` bytes; returns spaces if there are fewer.
 #[inline(always)]
 fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> ([u8; N], [u8; N]) {
     let ends = (from.first_chunk(), from.last_chunk());
@@ -125,7 +125,7 @@ fn copy_blocks(to: &mut [u8], from: &[u8]) -> u64 {
         *to = *from;
         plain &= is_plain_block(from);
     }
-    // Not again what the last one has whole.
+    // A block that the last one covers completely is not copied again.
     let before = from.len().saturating_sub(1);
     let blocks = from[..before].as_chunks().0.iter();
     for (to, from) in to.as_chunks_mut().0.iter_mut().zip(blocks) {
@@ -135,8 +135,8 @@ fn copy_blocks(to: &mut [u8], from: &[u8]) -> u64 {
     if plain { 0 } else { FOUND }
 }
 
-/// In bytes, without a branch, and called: so the compiler makes vectors of it, which it doesn't where this is a part of
-/// something larger.
+/// Checks a block byte by byte, without a branch and as a function of its own: so the compiler vectorises it, which it
+/// doesn't do inside a larger function.
 #[inline(never)]
 fn is_plain_block(block: &[u8; BLOCK]) -> bool {
     let mut special = 0;
@@ -147,7 +147,7 @@ fn is_plain_block(block: &[u8; BLOCK]) -> bool {
     special == 0
 }
 
-/// Of eight bytes in one word: some byte has its high bit set if one of them is special.
+/// Checks eight bytes in one word: the high bit of some byte is set if one of them is special.
 #[inline(always)]
 fn judge(word: u64) -> u64 {
     // The subtraction sets the high bit of a byte that is less. It sets that of others only where they borrow, which is
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn combined_escapes_whatever_is_not_printable_ascii() {
+    fn combined_format_escapes_all_but_printable_ascii() {
         let out = written(|out| combined(out, "a\"b\\c\né".as_bytes()));
         assert_eq!(out, r"a\x22b\x5cc\x0a\xc3\xa9");
     }

@@ -1,4 +1,4 @@
-//! A record as a line. Written by hand: this runs once a request.
+//! Writes a record as a line. The code is written by hand because it runs for each request.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use super::timestamp::TimestampText;
 use crate::config::LogFormat;
 use crate::core::trace_context::trace_id_text;
 
-/// Longest target that is logged, in bytes; what is over is left out and marked.
+/// Longest target that is logged, in bytes; the rest is left out and marked.
 pub(super) const MAX_TARGET: usize = 8192;
 /// The same for the other fields that come from the client.
 pub(super) const MAX_FIELD: usize = 2048;
-/// Marks text that was left out.
+/// Mark for text that was left out.
 const MORE: &[u8] = "…".as_bytes();
 
-/// Room that any line of this record fits in: no byte becomes more than six. Each field is named, so that the compiler
-/// asks for a new one: a line without room is dropped.
+/// Upper bound for the length of this record's line: no byte becomes more than six. Each field is named here, so that
+/// the compiler demands a decision for a new one: a line that does not fit is dropped.
 pub(super) fn room(record: &AccessRecord<'_>) -> usize {
-    /// Names, punctuation, numbers, the date, and the marks of what was left out.
+    /// Bytes for names, punctuation, numbers, the date, and the marks of text that was left out.
     const FIXED: usize = 1024;
     let AccessRecord {
-        // Numbers and times: in `FIXED`.
+        // Numbers and times are part of `FIXED`.
         time: _,
         status: _,
         bytes_in: _,
@@ -72,7 +72,7 @@ pub(super) fn room(record: &AccessRecord<'_>) -> usize {
     FIXED + 6 * (fields + target.len().min(MAX_TARGET))
 }
 
-/// Writes one line, with its end; says how long it is, unless it didn't fit.
+/// Writes one line with its line end; returns its length, unless it didn't fit.
 pub(super) fn line(
     room: &mut [u8],
     layout: &LineLayout,
@@ -163,7 +163,7 @@ fn json<'a, const ESCAPING: bool>(
     out.put(b"\",\"target\":\"");
     text(&mut out, record.target, MAX_TARGET);
     out.put(b"\",\"version\":\"");
-    // Our own words: nothing of them has to be escaped.
+    // These are our own words, which never need an escape.
     out.put(record.version.as_bytes());
     out.put(b"\",\"status\":");
     out.number(u64::from(record.status));
@@ -206,7 +206,7 @@ fn json<'a, const ESCAPING: bool>(
     out
 }
 
-/// Whether a request has anything of what most have not: one test for all of it.
+/// Whether a request has any of the fields that most lack: one test for all of them.
 #[inline(always)]
 fn has_notes(record: &AccessRecord<'_>) -> bool {
     let texts = record.user.len()
@@ -249,7 +249,7 @@ fn optional<const ESCAPING: bool>(out: &mut LineOutput<'_, ESCAPING>, key: &[u8]
     }
 }
 
-/// The inside of a string; of a longer one than `limit`, its beginning, marked.
+/// Writes the inside of a string; of one longer than `limit` the beginning, with a mark.
 #[inline(always)]
 pub(super) fn text<const ESCAPING: bool>(
     out: &mut LineOutput<'_, ESCAPING>,
@@ -263,7 +263,8 @@ pub(super) fn text<const ESCAPING: bool>(
     }
 }
 
-/// `client - - [date] "request" status bytes "referer" "user agent"`, then lameduck's own as `key=value`.
+/// Writes `client - - [date] "request" status bytes "referer" "user agent"`, and then lameduck's own fields as
+/// `key=value`.
 fn combined<'a, const ESCAPING: bool>(
     out: LineOutput<'a, ESCAPING>,
     layout: &LineLayout,
@@ -277,7 +278,7 @@ fn combined<'a, const ESCAPING: bool>(
     own_fields(out, layout, record)
 }
 
-/// What other servers write, too.
+/// Writes the part that other servers write, too.
 fn common<'a, const ESCAPING: bool>(
     mut out: LineOutput<'a, ESCAPING>,
     stamp: &mut TimestampText,
@@ -295,7 +296,7 @@ fn common<'a, const ESCAPING: bool>(
     out.put(b" ");
     quoted(&mut out, record.version.as_bytes(), MAX_FIELD);
     out.put(b"\" ");
-    // Three digits always, as nginx writes it: 000 where no status was sent.
+    // Always three digits, as nginx does: 000 if no status was sent.
     out.three_digits(record.status.min(999).into());
     out.put(b" ");
     out.number(record.bytes_out);
@@ -369,7 +370,7 @@ pub(super) fn or_dash<const ESCAPING: bool>(out: &mut LineOutput<'_, ESCAPING>, 
     }
 }
 
-/// A value without quotes: its spaces become `_`, so that it can't be taken for two.
+/// Writes a value without quotes. Its spaces become `_`, so that it can't be taken for two values.
 #[inline(always)]
 pub(super) fn word<const ESCAPING: bool>(out: &mut LineOutput<'_, ESCAPING>, bytes: &[u8]) {
     if memchr::memchr(b' ', bytes).is_none() {
@@ -406,7 +407,7 @@ pub(super) fn quoted<const ESCAPING: bool>(
     }
 }
 
-/// Milliseconds with three decimals.
+/// Writes milliseconds with three decimals.
 #[inline(always)]
 pub(super) fn millis<const ESCAPING: bool>(out: &mut LineOutput<'_, ESCAPING>, value: Duration) {
     let micros = (value.as_secs())

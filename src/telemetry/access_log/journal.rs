@@ -1,11 +1,11 @@
 //! An entry of systemd's journal, by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>).
 //!
-//! Written here, because what crates there are take records of `log` or `tracing`, or call libsystemd, which may block:
-//! the whole protocol is a datagram of `NAME=value` lines.
+//! This is our own code, because existing crates take records of `log` or `tracing`, or call libsystemd, which may
+//! block. The whole protocol is a datagram of `NAME=value` lines.
 
 use serde_json::{Map, Value};
 
-/// Makes an entry of a line: one digit for its priority, then a JSON object, whose fields the entry gets.
+/// Converts a line (one digit for its priority, and a JSON object) to an entry with the object's fields.
 pub(super) fn write_entry(line: &[u8], out: &mut Vec<u8>) {
     let (priority, object) = match line.split_first() {
         Some((digit, object)) => (digit - b'0', object),
@@ -24,7 +24,7 @@ pub(super) fn write_entry(line: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// One line for people.
+/// The entry's message: one line for people.
 fn message(fields: &Map<String, Value>) -> String {
     let text = |name: &str| match fields.get(name) {
         Some(Value::String(text)) => text.clone(),
@@ -55,7 +55,7 @@ fn message(fields: &Map<String, Value>) -> String {
     message
 }
 
-/// A value with line ends has its length before it.
+/// Writes a field; a value with line ends is preceded by its length.
 fn put(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     if value.contains('\n') {

@@ -1,4 +1,4 @@
-//! What a line looks like, and which requests get one: the configuration, made ready once.
+//! Form of the lines, and which requests get one: the configuration, prepared once.
 
 use std::time::Duration;
 
@@ -6,47 +6,47 @@ use super::record::AccessRecord;
 use crate::config::{AccessLogConfig, LogField, LogFormat, LogSink};
 use crate::core::trace_context::SampleShare;
 
-/// How lines are made.
+/// Prepared configuration of lines.
 #[derive(Debug, Clone)]
 pub(super) struct LineLayout {
-    /// The form of a line.
+    /// Form of a line.
     pub(super) format: LogFormat,
-    /// The fields, in their order; `None`: all, which is the way that costs least.
+    /// Chosen fields in their order; `None`: all fields, which is the fastest way.
     pub(super) fields: Option<Box<[LogField]>>,
-    /// A request that takes at least this long is slow.
+    /// Duration from which a request counts as slow.
     pub(super) slow: Duration,
-    /// The share of plain successes that is logged.
+    /// Share of plain successes that is logged.
     share: SampleShare,
-    /// The same as it stands in a line; empty: all are.
+    /// The share as it is written in a line; empty: all are logged.
     pub(super) sample: Box<str>,
-    /// What stands before a line.
+    /// Text before each line.
     pub(super) prefix: LinePrefix,
 }
 
-/// What stands before a line, depending on its destination.
+/// Text before each line, which depends on the destination.
 #[derive(Debug, Clone)]
 pub(super) enum LinePrefix {
     /// Nothing.
     None,
-    /// How much it matters, as one digit, which goes no further than the sink.
+    /// Severity as one digit; the sink removes it.
     Severity,
     /// The header of syslog (RFC 5424, section 6.2).
     Syslog {
-        /// Times eight, with the severity added, it is the first number.
+        /// Facility code; times eight, plus the severity, it is the first number (PRI).
         facility: u8,
-        /// From the host's name to the space before the message.
+        /// From the host name to the space before the message.
         rest: Box<str>,
     },
 }
 
 impl LineLayout {
-    /// By the configuration.
+    /// Prepares this configuration.
     pub(super) fn new(config: &AccessLogConfig) -> Self {
         let share = SampleShare::new(config.sample);
         let is_chosen = !config.fields.is_empty();
         let is_journal = matches!(config.sink, LogSink::Journald(_));
         Self {
-            // The journal has fields of its own, which are made of these.
+            // The journal needs JSON, because its fields are made from it.
             format: if is_journal {
                 LogFormat::Json
             } else {
@@ -76,12 +76,12 @@ impl LineLayout {
         !self.sample.is_empty()
     }
 
-    /// Whether this request gets one.
+    /// Whether this request gets a line.
     pub(super) fn takes(&self, record: &AccessRecord<'_>) -> bool {
         !self.is_plain(record) || self.share.takes(fastrand::u64(..))
     }
 
-    /// Whether nothing about it is of note: answered well at the first attempt, at once and in time.
+    /// Whether a request was a plain success: answered at the first attempt, without a wait, and in time.
     pub(super) fn is_plain(&self, record: &AccessRecord<'_>) -> bool {
         (100..400).contains(&record.status)
             && matches!(record.end, "" | "closed_orderly")
@@ -91,12 +91,13 @@ impl LineLayout {
             && !self.is_slow(record)
     }
 
-    /// Whether it has taken too long.
+    /// Whether a request took too long.
     pub(super) fn is_slow(&self, record: &AccessRecord<'_>) -> bool {
         record.duration >= self.slow
     }
 
-    /// How much it matters, as syslog counts (RFC 5424, section 6.2.1): 3 error, 4 warning, 5 notice, 6 information.
+    /// Severity of a request, as syslog counts (RFC 5424, section 6.2.1): 3 error, 4 warning, 5 notice, 6
+    /// informational.
     pub(super) fn severity(&self, record: &AccessRecord<'_>) -> u8 {
         match record.status {
             500.. => 3,
@@ -107,7 +108,7 @@ impl LineLayout {
     }
 }
 
-/// As RFC 5424, section 6.2.4 has it: no blanks, and `-` where it is unknown.
+/// Host name as RFC 5424, section 6.2.4, demands: without spaces, and `-` if it is unknown.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {

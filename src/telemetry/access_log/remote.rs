@@ -1,7 +1,7 @@
-//! Lines to a daemon: syslog by a socket of this machine, by UDP or TCP, or systemd's journal.
+//! Sends lines to a daemon: to syslog over a local socket, UDP or TCP, or to systemd's journal.
 //!
-//! The daemon may start late, stop, or read nothing. A line waits a second at most; what isn't taken by then is lost,
-//! and counted. Only the log's own thread waits.
+//! The daemon may start late, stop, or read nothing. A line waits for a second at most, and is then lost and counted.
+//! Only the log's own thread waits.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
@@ -13,21 +13,21 @@ use super::journal;
 use super::sink::SinkLoss;
 use crate::config::SyslogTarget;
 
-/// The longest that one line waits, or a connection to be made.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest time that one line or one connect may wait.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between attempts to reach a daemon that could not be reached.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Time between two attempts to reach a daemon that could not be reached.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest datagram to a server of syslog, in bytes: what UDP carries, less some room. Longer lines are cut.
+/// Longest datagram for a syslog server, in bytes: a little less than UDP can carry. Longer lines are cut.
 const LONGEST_DATAGRAM: usize = 60_000;
 
-/// Where lines are sent.
+/// Destination of lines, and its socket.
 #[derive(Debug)]
 pub(super) struct RemoteSink {
     target: RemoteTarget,
     socket: Option<RemoteSocket>,
-    /// Not tried before that.
+    /// Time before which no further attempt is made.
     again: Option<Instant>,
     message: Vec<u8>,
 }
@@ -46,12 +46,12 @@ enum RemoteSocket {
 }
 
 impl RemoteSink {
-    /// To a daemon or a server of syslog.
+    /// Sends to a syslog daemon or server.
     pub(super) fn syslog(target: SyslogTarget) -> Self {
         Self::new(RemoteTarget::Syslog(target))
     }
 
-    /// To the journal at this socket.
+    /// Sends to the journal at this socket.
     pub(super) fn journal(socket: PathBuf) -> Self {
         Self::new(RemoteTarget::Journal(socket))
     }
@@ -65,7 +65,7 @@ impl RemoteSink {
         }
     }
 
-    /// Connects anew with the next line.
+    /// Closes the socket; the next line connects again.
     pub(super) fn close(&mut self) {
         (self.socket, self.again) = (None, None);
     }
@@ -88,7 +88,7 @@ impl RemoteSink {
             lost += 1;
             let is_stuck = is_late(&error);
             last = Some(error);
-            // Each line would wait as long, and so would those behind them.
+            // Each further line would wait as long, and delay those behind it, so all are dropped.
             if is_stuck || self.socket.is_none() || give_up() {
                 lost += left.by_ref().count() as u64;
             }
@@ -106,7 +106,7 @@ impl RemoteSink {
         let was_open = self.socket.is_some();
         match self.try_send(line) {
             Err(error) if was_open && !is_late(&error) && self.is_stream_or_gone(&error) => {
-                // A daemon that was started anew has another socket.
+                // A daemon that was restarted has another socket, so the send is tried once more.
                 self.close();
                 self.try_send(line)
             }
@@ -148,7 +148,7 @@ impl RemoteSink {
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         if sent.is_err() && matches!(self.socket, Some(RemoteSocket::Tcp(_))) {
-            // A part of it may have gone, and what followed would be read as its rest.
+            // Part of the message may have been sent, and what follows would be read as its rest.
             self.socket = None;
         }
         sent
@@ -162,12 +162,12 @@ impl RemoteSink {
                 "who takes the log can't be reached",
             ));
         }
-        self.again = Some(now + AGAIN);
+        self.again = Some(now + RETRY_INTERVAL);
         let socket = match &self.target {
             RemoteTarget::Journal(path) | RemoteTarget::Syslog(SyslogTarget::Unix(path)) => {
                 let socket = UnixDatagram::unbound()?;
                 socket.connect(path)?;
-                socket.set_write_timeout(Some(PATIENCE))?;
+                socket.set_write_timeout(Some(SEND_TIMEOUT))?;
                 RemoteSocket::Unix(socket)
             }
             RemoteTarget::Syslog(SyslogTarget::Udp(server)) => RemoteSocket::Udp(udp(server)?),
@@ -187,13 +187,13 @@ fn udp(server: &str) -> io::Result<UdpSocket> {
     };
     let socket = UdpSocket::bind(own)?;
     socket.connect(address)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     Ok(socket)
 }
 
 fn tcp(server: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&one_address(server)?, PATIENCE)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(&one_address(server)?, SEND_TIMEOUT)?;
+    stream.set_write_timeout(Some(SEND_TIMEOUT))?;
     Ok(stream)
 }
 

@@ -1,4 +1,4 @@
-//! Where lines end up: standard output, a file that can be opened anew, or a daemon.
+//! Destination of lines: standard output, a file that can be opened again, or a daemon.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use crate::config::LogSink;
 use crate::rt::files::append_to;
 use crate::rt::output::{self, LineWriter};
 
-/// Why there is no access log.
+/// Reason why the access log can't be opened.
 #[derive(Debug, Error)]
 pub enum AccessLogError {
     /// The file can't be opened.
@@ -21,9 +21,9 @@ pub enum AccessLogError {
         path.display()
     )]
     Open {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         error: io::Error,
     },
     /// Standard output is closed.
@@ -31,21 +31,21 @@ pub enum AccessLogError {
         "can't use standard output for the access log: {0}; set `path` in [access_log] to a file or to \"off\""
     )]
     Stdout(io::Error),
-    /// No thread for it.
+    /// The system can't start another thread.
     #[error(
         "can't start the access log's thread: {0}; raise the limit on threads (ulimit -u, TasksMax)"
     )]
     Thread(io::Error),
 }
 
-/// An open sink.
+/// An open destination.
 #[derive(Debug)]
 pub(super) enum AccessLogSink {
     /// Standard output, or a file.
     Lines {
-        /// What writes.
+        /// Writer for the descriptor.
         lines: LineWriter<File>,
-        /// The file.
+        /// Path of the file; `None`: standard output.
         path: Option<PathBuf>,
     },
     /// Syslog, or the journal.
@@ -55,14 +55,14 @@ pub(super) enum AccessLogSink {
 /// Lines that were not written.
 #[derive(Debug)]
 pub(super) struct SinkLoss {
-    /// How many; `None`: some or all of them.
+    /// Number of lines; `None`: some or all of them.
     pub(super) lines: Option<u64>,
-    /// Why.
+    /// Error of the system.
     pub(super) error: io::Error,
 }
 
 impl AccessLogSink {
-    /// `None` where nothing is to be logged.
+    /// Opens the destination; `None` if nothing is to be logged.
     pub(super) fn open(sink: &LogSink) -> Result<Option<Self>, AccessLogError> {
         let (file, path) = match sink {
             LogSink::Off => return Ok(None),
@@ -77,7 +77,7 @@ impl AccessLogSink {
                 })?;
                 (file, Some(path.clone()))
             }
-            // What listens there may come later, and go: nothing waits for it.
+            // Whatever listens there may start later and stop again, so nothing is connected yet.
             LogSink::Syslog(target) => {
                 return Ok(Some(Self::Remote(RemoteSink::syslog(target.clone()))));
             }
@@ -91,7 +91,7 @@ impl AccessLogSink {
         }))
     }
 
-    /// A sink of a test's choosing.
+    /// Writes to this file, for tests.
     #[cfg(test)]
     pub(super) fn from_file(file: File) -> Self {
         Self::Lines {
@@ -100,7 +100,7 @@ impl AccessLogSink {
         }
     }
 
-    /// How much should wait before it is written, in bytes.
+    /// Number of bytes that should be collected before they are written.
     pub(super) fn lot(&self) -> usize {
         match self {
             Self::Lines { path: Some(_), .. } => FILE_LOT,
@@ -108,7 +108,7 @@ impl AccessLogSink {
         }
     }
 
-    /// Opens the file anew; without a file there is nothing to do.
+    /// Opens the file again; does nothing without a file.
     pub(super) fn reopen(&mut self) -> Result<(), AccessLogError> {
         let (lines, path) = match self {
             Self::Lines {
@@ -129,7 +129,7 @@ impl AccessLogSink {
         Ok(())
     }
 
-    /// Writes whole lines. `give_up` is asked now and then while a non-blocking sink takes no more.
+    /// Writes whole lines. `give_up` is called now and then while a non-blocking destination is full.
     pub(super) fn write(
         &mut self,
         text: &[u8],
@@ -144,12 +144,13 @@ impl AccessLogSink {
     }
 }
 
-/// A pipe holds 64 KiB, and a server of syslog some hundred datagrams: no more at once than half of it.
+/// Bytes for one write to a pipe or daemon: half of a pipe, which holds 64 KiB; a syslog server holds about a hundred
+/// datagrams.
 const LOT: usize = 32 << 10;
 
-/// To a file. Each write wakes a thread, and has the kernel find pages for what it is given: with [`LOT`], a line takes
-/// the log's thread nearly twice the time.
+/// Bytes for one write to a file. Each write wakes a thread, and has the kernel find pages; with [`LOT`], the log's
+/// thread would take nearly twice as long for a line.
 const FILE_LOT: usize = 128 << 10;
 
-/// Log lines contain personal data: not readable for all users by default.
+/// Permissions of the file: log lines contain personal data, so not all users may read them.
 const MODE: u32 = 0o640;

@@ -106,7 +106,7 @@ fn the_documentation_names_every_field() {
 }
 
 #[test]
-fn what_is_not_known_is_left_out() {
+fn unknown_fields_are_left_out() {
     let out = line_of(LogFormat::Json, &AccessRecord::default());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
     let mut told: Vec<_> = line.keys().map(String::as_str).collect();
@@ -187,7 +187,7 @@ fn an_unwritable_file_is_named_with_a_remedy() {
 }
 
 #[test]
-fn off_takes_nothing() {
+fn log_that_is_off_takes_no_record() {
     let log = AccessLog::open(&config::AccessLogConfig {
         sink: LogSink::Off,
         ..config::AccessLogConfig::default()
@@ -231,7 +231,7 @@ fn a_reader_that_stopped_reading_stops_no_request() {
     let (mut reader, pipe) = std::io::pipe().unwrap();
     let sink = AccessLogSink::from_file(File::from(OwnedFd::from(pipe)));
     let log = AccessLog::start(sink, LineLayout::new(&config::AccessLogConfig::default())).unwrap();
-    // 8 MiB of buffers, a pipe and one buffer in the writer's hands take about 20,000 of these lines.
+    // 8 MiB of buffers, a pipe, and one buffer that is being written hold about 20,000 of these lines.
     let long = vec![b'a'; 400];
     let asked = 60_000;
     for _ in 0..asked {
@@ -264,7 +264,7 @@ fn a_writer_that_went_to_sleep_wakes_for_the_next_line() {
         LineLayout::new(&config::AccessLogConfig::default()),
     )
     .unwrap();
-    // The writer's own idle time has to pass: there is no event for "has gone to sleep" but its flag.
+    // The writer's own idle time has to pass: only its flag tells that it has gone to sleep.
     let shared = &log.0.as_ref().unwrap().shared;
     while !shared.is_asleep() {
         std::thread::sleep(Duration::from_millis(20));

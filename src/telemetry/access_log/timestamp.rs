@@ -1,4 +1,4 @@
-//! Dates without the work: the text of a second is made once and kept.
+//! Dates in text form. The text of a second is made once and reused.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,11 +11,11 @@ const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 
-/// The text of the last second asked for.
+/// Text of the second that was asked for last.
 #[derive(Debug)]
 pub(super) struct TimestampText {
-    /// What to add to [`clock`] times for the wall clock's. Read again with each new second, so that lines
-    /// follow a clock that was set right while the proxy ran.
+    /// Difference to add to [`clock`] times to get the wall clock's. It is read again for each new second, so that
+    /// lines follow a clock that is corrected while the proxy runs.
     offset: Duration,
     second: u64,
     /// `2026-07-29T12:34:56Z`
@@ -28,7 +28,7 @@ impl Default for TimestampText {
     fn default() -> Self {
         Self {
             offset: Duration::ZERO,
-            // No second that a clock will ever show: the first use renders.
+            // No clock ever shows this second, so the first use makes the text.
             second: u64::MAX,
             iso: [0; 20],
             combined: [0; 26],
@@ -54,7 +54,7 @@ impl TimestampText {
         out.put(&self.combined);
     }
 
-    /// Makes the texts be those of this moment's second; gives the milliseconds within it.
+    /// Updates the texts to the second of this moment; returns the milliseconds within it.
     fn at(&mut self, time: Time) -> u32 {
         let mut wall = self.offset.saturating_add(time);
         if wall.as_secs() != self.second {
@@ -72,11 +72,11 @@ impl TimestampText {
     #[cold]
     #[inline(never)]
     fn render(&mut self) {
-        // Beyond year 9999 there is no RFC 3339: the last second before it stands for all of them.
+        // RFC 3339 ends with the year 9999: later times are shown as its last second.
         let second = self.second.min(253_402_300_799);
         let at = UNIX_EPOCH + Duration::from_secs(second);
         let mut rest = &mut self.iso[..];
-        // Neither write can fail: the arrays have the texts' length.
+        // Neither write can fail, because the arrays have the texts' length.
         let _ = write!(rest, "{}", humantime::format_rfc3339_seconds(at));
         let iso = &self.iso;
         let month = usize::from((iso[5] - b'0') * 10 + (iso[6] - b'0'));

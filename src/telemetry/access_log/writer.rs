@@ -1,4 +1,4 @@
-//! The buffers, and the thread that empties them.
+//! The buffers of lines, and the thread that writes them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use super::record::AccessRecord;
 use super::sink::AccessLogSink;
 use super::timestamp::TimestampText;
 
-/// All buffers together never hold more (but for the lines that cross it).
+/// Most bytes in all buffers together (apart from the lines that cross this limit).
 const MAX_BUFFERED: usize = 8 << 20;
-/// What a buffer has room for without growing. Of this, only what was ever used is resident.
+/// Capacity of a buffer at the start. Only what was ever used of it is resident memory.
 const ROOM: usize = 256 << 10;
-/// Longest time a line waits for company.
+/// Longest time that a line waits for others.
 const LINGER: Duration = Duration::from_millis(100);
 /// Passes without a line before the writer sleeps until it is woken.
 const IDLE_PASSES: u32 = 20;
-/// At most one warning about lost lines in this long.
+/// Least time between two warnings about lost lines.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Lines that wait. The vector is always as long as its room: what is written is its first `used` bytes.
+/// A buffer of lines. The vector's length is always its capacity; its first `used` bytes are lines.
 #[derive(Debug)]
 struct Shard {
     room: Vec<u8>,
@@ -44,8 +44,8 @@ impl Shard {
 
     fn add(&mut self, layout: &LineLayout, record: &AccessRecord<'_>) -> bool {
         let Some(length) = self.write(layout, record).or_else(|| {
-            // Rare: the writer is behind, or this is a very long line. How much room a line needs at most is asked for
-            // only here: its answer takes longer than to find that there is enough.
+            // Rare: the writer is behind, or the line is very long. The upper bound of a line's length is computed only
+            // here, because that takes longer than a check that there is enough space.
             let needed = self.used + format::room(record);
             let size = needed.next_power_of_two().max(self.room.len());
             self.room.resize(size, 0);
@@ -64,17 +64,17 @@ impl Shard {
     }
 }
 
-/// What the data plane and the writer share.
+/// State that the data plane and the writer share.
 #[derive(Debug)]
 pub(super) struct WriterShared {
     layout: LineLayout,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
-    /// The bound of one buffer.
+    /// Most bytes in one buffer.
     limit: usize,
-    /// A buffer this full is written at once.
+    /// Number of bytes from which a buffer is written at once.
     wake_at: usize,
     dropped: AtomicU64,
-    /// The writer sleeps without a timer: the next line must wake it.
+    /// Whether the writer sleeps without a timer, so that the next line must wake it.
     asleep: AtomicBool,
     reopen: AtomicBool,
     stop: AtomicBool,
@@ -84,9 +84,9 @@ pub(super) struct WriterShared {
 }
 
 impl WriterShared {
-    /// Buffers that are handed over when they have a `lot`, or half of what they may hold.
+    /// Buffers that are written when they have `lot` bytes, or half of what they may hold.
     pub(super) fn new(layout: LineLayout, lot: usize) -> Self {
-        // Twice as many as threads that record, so that one held by a preempted thread leaves a free one.
+        // Twice as many as recording threads, so that one that is held by a preempted thread leaves a free one.
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
         let count = (cores * 2).clamp(4, 64).next_power_of_two();
         let limit = MAX_BUFFERED / count;
@@ -112,7 +112,7 @@ impl WriterShared {
         !self.layout.is_sampling() || self.layout.takes(record)
     }
 
-    /// Adds a line to the first buffer that is free and has room; says whether the writer must be woken.
+    /// Adds a line to the first buffer that is free and has room; returns whether the writer must be woken.
     pub(super) fn push(&self, first: usize, record: &AccessRecord<'_>) -> bool {
         let mask = self.shards.len() - 1;
         for step in 0..self.shards.len() {
@@ -127,8 +127,8 @@ impl WriterShared {
                 break;
             }
             let crossed = before < self.wake_at && shard.used >= self.wake_at;
-            // Read under the lock. The writer sets it first and looks at every buffer after: either it sees
-            // this line, or this sees it asleep.
+            // Read under the lock. The writer sets the flag first and checks every buffer after that: either it sees
+            // this line, or this thread sees that it sleeps.
             let asleep = self.asleep.load(Ordering::Relaxed);
             drop(shard);
             return crossed || (asleep && self.asleep.swap(false, Ordering::AcqRel));
@@ -180,13 +180,13 @@ impl WriterShared {
     }
 }
 
-/// The writer's life.
+/// Main loop of the writer thread.
 pub(super) fn write_lines(shared: &WriterShared, mut sink: AccessLogSink) {
     let mut spare = vec![0; ROOM];
     let mut warning = Warning::default();
     let mut idle = 0;
     loop {
-        // Read before the buffers: whatever was recorded before the order is in them.
+        // Read before the buffers, so that everything recorded before the request is in them.
         let stopping = shared.stop.load(Ordering::Acquire);
         let asked = shared.flush_asked.load(Ordering::Acquire);
         let reopening = shared.reopen.swap(false, Ordering::AcqRel);
@@ -205,7 +205,7 @@ pub(super) fn write_lines(shared: &WriterShared, mut sink: AccessLogSink) {
     }
 }
 
-/// Waits for the next pass: a short while, or, after a quiet time, until it is woken.
+/// Waits for the next pass: a short time, or, after a quiet time, until it is woken.
 fn wait(shared: &WriterShared, idle: u32) {
     if shared.has_order() {
         return;
@@ -255,7 +255,7 @@ fn write_all(
     wrote
 }
 
-/// Says that lines were lost, and no more often than is useful.
+/// Warns about lost lines, at most once in [`WARN_EVERY`].
 #[derive(Debug, Default)]
 struct Warning {
     told: u64,

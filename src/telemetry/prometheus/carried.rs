@@ -1,8 +1,8 @@
-//! Counters of the process before this one: added to this one's in each scrape, so that no value goes back when one lameduck
-//! takes over from another.
+//! Counters of the process before this one. They are added to this process's in each scrape, so that no value goes back
+//! when one lameduck takes over from another.
 //!
-//! They travel as series, by name and labels: a release that counts something else adds what it knows, and a route or backend
-//! that is gone takes its series along.
+//! They are handed over as series, by name and labels. A release that has other counters adds those that it knows, and
+//! the series of a removed route or backend disappear.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::snapshot::Snapshot;
 
-/// The prefix of the process collector's metrics: those of another process are not carried over.
+/// Prefix of the process collector's metrics, which are about one process and not carried over.
 const OF_ONE_PROCESS: &str = "process_";
 
-/// Every counter and histogram of a process.
+/// All counters and histograms of a process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CarriedCounters {
@@ -37,7 +37,7 @@ enum CarriedValue {
     Histogram {
         count: u64,
         sum: f64,
-        /// Upper bounds, and how many are at most that.
+        /// Upper bounds, each with the number of values up to it.
         buckets: Vec<(f64, u64)>,
     },
     #[default]
@@ -46,7 +46,7 @@ enum CarriedValue {
 }
 
 impl CarriedCounters {
-    /// Those of a scrape.
+    /// The counters and histograms of a scrape.
     pub(super) fn of(families: &[MetricFamily]) -> Self {
         let own = families
             .iter()
@@ -59,7 +59,7 @@ impl CarriedCounters {
                     MetricType::HISTOGRAM => carried_histogram(metric.get_histogram()),
                     _ => return None,
                 };
-                // Most series of a large fleet: nothing has to be added for them.
+                // Most series of a large fleet are zero: nothing has to be added for them.
                 if value.is_zero() {
                     return None;
                 }
@@ -76,7 +76,7 @@ impl CarriedCounters {
         }
     }
 
-    /// Adds them to those of another scrape.
+    /// Adds these counters to those of another scrape.
     pub(super) fn add_to(&self, families: &mut Vec<MetricFamily>, snapshot: &Snapshot) {
         if self.series.is_empty() {
             return;
@@ -102,7 +102,7 @@ impl CarriedCounters {
                 families.push(family);
                 families.len() - 1
             });
-            // Counted otherwise by this release.
+            // This release has another kind of metric under this name.
             if families[place].get_field_type() != kind {
                 continue;
             }
@@ -161,7 +161,7 @@ impl CarriedValue {
                         .collect(),
                 };
                 let merged = bounds.into_iter().map(|(bound, counted)| {
-                    // Where the bounds differ: those that are surely at most this.
+                    // If the bounds differ, only values that are certainly below this bound are counted.
                     let below = buckets.iter().rev().find(|(other, _)| *other <= bound);
                     let mut bucket = Bucket::default();
                     bucket.set_upper_bound(bound);
@@ -187,7 +187,7 @@ fn carried_histogram(histogram: &Histogram) -> CarriedValue {
     }
 }
 
-/// Sorted, since different releases may write them in different orders.
+/// Labels of a series, sorted, because releases may write them in different orders.
 fn labels(metric: &Metric) -> Vec<(String, String)> {
     let pairs = metric.get_label().iter();
     let mut labels: Vec<_> = pairs
@@ -207,7 +207,7 @@ fn pairs(labels: &[(String, String)]) -> Vec<LabelPair> {
     pairs.collect()
 }
 
-/// What there is that labels name.
+/// Names that exist now, to compare labels with.
 struct Present<'a> {
     pools: HashSet<&'a str>,
     backends: HashSet<(&'a str, &'a str)>,
@@ -229,7 +229,7 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Whether all that these labels name is still there.
+    /// Whether everything that these labels name still exists.
     fn has(&self, labels: &[(String, String)]) -> bool {
         let named = |wanted: &str| {
             let found = labels.iter().find(|(name, _)| name == wanted);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_go_on_and_gauges_and_what_is_gone_do_not() {
+    fn counters_continue_and_gauges_and_removed_series_do_not() {
         let before = CarriedCounters::of(&scrape(5, &[1, 700]));
         let text = serde_json::to_string(&before).unwrap();
         let before: CarriedCounters = serde_json::from_str(&text).unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn series_that_nobody_has_counted_here_yet_is_there() {
+    fn carried_series_without_a_local_count_is_kept() {
         let before = CarriedCounters::of(&scrape(5, &[1]));
         let mut now = Vec::new();
         before.add_to(&mut now, &snapshot());

@@ -1,4 +1,4 @@
-//! TLS with clients, and the certificates on both sides.
+//! Metrics of TLS with clients, and of the certificates on both sides.
 
 use super::MetricsInner;
 use super::families::FamilyBuilder;
@@ -7,7 +7,7 @@ use crate::registry::snapshot::Snapshot;
 use crate::tls::managed::{ManagedState, ManagedStatus};
 use crate::tls::upstream::BackendTls;
 
-/// Only where a listener has TLS.
+/// Only if a listener has TLS.
 pub(super) fn tls(inner: &MetricsInner) -> [FamilyBuilder; 2] {
     let mut handshakes = FamilyBuilder::counter(
         "lameduck_tls_handshakes_total",
@@ -31,7 +31,7 @@ pub(super) fn tls(inner: &MetricsInner) -> [FamilyBuilder; 2] {
     [handshakes, expiry]
 }
 
-/// Only where certificates are ordered by themselves.
+/// Only if lameduck orders certificates itself.
 pub(super) fn managed_certificates(all: &[ManagedStatus]) -> [FamilyBuilder; 3] {
     let mut states = FamilyBuilder::gauge(
         "lameduck_certificate_order_state",
@@ -60,7 +60,7 @@ pub(super) fn managed_certificates(all: &[ManagedStatus]) -> [FamilyBuilder; 3] 
     [states, orders, next]
 }
 
-/// Only where a pool shows its backends one.
+/// Only if a pool has a client certificate for its backends.
 pub(super) fn own_certificates(snapshot: &Snapshot) -> FamilyBuilder {
     let mut expiry = FamilyBuilder::gauge(
         "lameduck_upstream_certificate_expiry_timestamp_seconds",
@@ -81,7 +81,7 @@ pub(super) fn own_certificates(snapshot: &Snapshot) -> FamilyBuilder {
     expiry
 }
 
-/// Only where a listener or a pool has TLS.
+/// Only if a listener or a pool has TLS.
 pub(super) fn certificate_reloads(inner: &MetricsInner) -> FamilyBuilder {
     let mut reloads = FamilyBuilder::counter(
         "lameduck_certificate_reload_total",

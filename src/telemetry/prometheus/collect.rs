@@ -1,5 +1,5 @@
-//! A scrape: every counter that exists now, with its labels. Labels are names from the configuration and words
-//! of ours, never anything that a client sent.
+//! A scrape: every counter that exists now, with its labels. Label values are names from the configuration and words of
+//! ours, never anything that a client sent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -194,7 +194,7 @@ fn backends(snapshot: &Snapshot) -> [FamilyBuilder; 7] {
     [sent, in_flight, kinds, states, open, idle, broken]
 }
 
-/// Only where a route is split or mirrored.
+/// Only if a route is split or mirrored.
 fn shared_out(snapshot: &Snapshot) -> [FamilyBuilder; 4] {
     let mut weights = FamilyBuilder::gauge(
         "lameduck_split_weight",
@@ -286,7 +286,7 @@ fn drains(inner: &MetricsInner, snapshot: &Snapshot) -> [FamilyBuilder; 4] {
     [total, durations, cut, lost]
 }
 
-/// Only where a plan has ended.
+/// Only if a plan has ended.
 fn plans(inner: &MetricsInner) -> Option<FamilyBuilder> {
     let ended = inner.plans.lock();
     if ended.is_empty() {
@@ -345,7 +345,7 @@ fn kept(saves: &SaveLedger) -> [FamilyBuilder; 2] {
     [failures, unsaved]
 }
 
-/// How the process itself does.
+/// Metrics of the process's own health.
 fn vital_signs(inner: &MetricsInner) -> [FamilyBuilder; 2] {
     let mut dropped = FamilyBuilder::counter(
         "lameduck_log_dropped_total",

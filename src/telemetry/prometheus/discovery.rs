@@ -1,4 +1,4 @@
-//! Sources of backends: only of pools that have one. A source is named as the configuration has it.
+//! Metrics of discovery sources: only for pools that have one. The `source` label is its name in the configuration.
 
 use super::families::FamilyBuilder;
 use crate::registry::RegistryHandle;

@@ -1,4 +1,4 @@
-//! Metric families, as the encoder takes them.
+//! Builders for metric families, in the form that the encoder takes.
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -7,7 +7,7 @@ use crate::metrics::Histogram;
 /// Label names and values.
 type Labels<'a> = [(&'a str, &'a str)];
 
-/// One family in the making.
+/// A metric family under construction.
 pub(super) struct FamilyBuilder(MetricFamily);
 
 impl FamilyBuilder {
@@ -53,7 +53,7 @@ impl FamilyBuilder {
         self.0.mut_metric().push(metric);
     }
 
-    /// The family; the encoder refuses one without a series.
+    /// The family; `None` without a series, because the encoder refuses such a family.
     pub(super) fn finish(self) -> Option<MetricFamily> {
         (!self.0.get_metric().is_empty()).then_some(self.0)
     }

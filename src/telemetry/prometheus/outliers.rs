@@ -1,4 +1,4 @@
-//! Backends that are ejected: only of pools with `[pool.outlier]`.
+//! Metrics of ejected backends: only for pools with `[pool.outlier]`.
 
 use super::families::FamilyBuilder;
 use crate::registry::snapshot::Snapshot;

@@ -1,10 +1,10 @@
-//! Sessions of sticky pools.
+//! Metrics of sticky sessions.
 
 use super::families::FamilyBuilder;
 use crate::registry::snapshot::Snapshot;
 use crate::rt::clock;
 
-/// Only where a pool is sticky.
+/// Only if a pool is sticky.
 pub(super) fn collect(snapshot: &Snapshot) -> [FamilyBuilder; 3] {
     let mut requests = FamilyBuilder::counter(
         "lameduck_sticky_requests_total",

@@ -1,4 +1,4 @@
-//! Supervisors that are listened to: only of pools with `[pool.supervisor]`.
+//! Metrics of supervisors that lameduck listens to: only for pools with `[pool.supervisor]`.
 
 use super::families::FamilyBuilder;
 use crate::core::supervisor_word::ProcessWord;

@@ -61,7 +61,7 @@ fn registry_of(config: Config) -> RegistryHandle {
 /// One sample: name, labels, value.
 type Sample = (String, BTreeSet<(String, String)>, f64);
 
-/// Reads the text format strictly, as a scraper would.
+/// Parses the text format strictly, as a scraper would.
 fn parse(text: &str) -> Vec<Sample> {
     assert!(text.ends_with('\n'));
     let mut typed = BTreeSet::new();
@@ -313,7 +313,7 @@ async fn states_follow_and_series_of_a_removed_backend_vanish() {
     assert!(metrics.encode().contains("api-0"));
 }
 
-/// A listener's TLS, with files of its own.
+/// TLS of a listener, with its own files in this directory.
 fn tls_in(directory: &std::path::Path) -> ServerTls {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let files = CertificateFiles {
@@ -350,7 +350,7 @@ async fn documented_are_exactly_those_that_exist() {
     let registry = registry_of(crate::app::check::load(&path).unwrap().config);
     let metrics = Metrics::new(registry.clone());
     metrics.attach(AccessLog::off(), || 0);
-    // Families without a series are left out: each of these gets one.
+    // Families without a series are left out, so each of these gets one.
     metrics.plane().refused("reason");
     (metrics.plane()).route_refused("", crate::metrics::RouteRefusal::Rate);
     (metrics.plane()).route_requests("shared").answered(200);
@@ -403,7 +403,7 @@ async fn documented_are_exactly_those_that_exist() {
     let documented: BTreeSet<_> = documented.iter().map(String::as_str).collect();
     let apart: Vec<_> = exist.symmetric_difference(&documented).collect();
     assert!(apart.is_empty(), "{apart:?}");
-    // Labels as documented, and no others.
+    // The labels must be those that are documented.
     let bounded = [
         "pool",
         "backend",

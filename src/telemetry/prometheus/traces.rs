@@ -1,9 +1,9 @@
-//! Spans on their way to the collector.
+//! Metrics of spans for the collector.
 
 use super::families::FamilyBuilder;
 use crate::telemetry::spans::Tracer;
 
-/// Only where requests are recorded.
+/// Only if traces are recorded.
 pub(super) fn collect(tracer: Option<&Tracer>) -> [FamilyBuilder; 2] {
     let mut spans = FamilyBuilder::counter(
         "lameduck_trace_spans_total",

@@ -1,7 +1,8 @@
-//! Traces: what is recorded of requests, on its way to a collector.
+//! Traces: requests are recorded and sent to a collector.
 //!
-//! The data plane hands over plain data ([`record`]) and never waits: the queue has a bound in spans and one in bytes, and
-//! what is over is dropped and counted. A thread of its own (`otlp`) makes spans of it and sends them, in batches.
+//! The data plane hands over plain data ([`record`]) and never waits. The queue is limited in spans and in bytes; what
+//! exceeds a limit is dropped and counted. A thread of its own (`otlp`) converts the data to spans and sends them in
+//! batches.
 
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -18,40 +19,40 @@ use crate::config::{TraceTrust, TracingConfig};
 use crate::core::trace_context::SampleShare;
 use record::RequestTrace;
 
-/// So many spans are sent at once.
+/// Number of spans that are sent in one batch.
 const BATCH: usize = 512;
 
-/// Why traces can't be sent.
+/// Reason why traces can't be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TracingError {
-    /// A file that the configuration names.
+    /// A file that the configuration names can't be used.
     #[error("`{key}` of [tracing]: {path}: {why}; {remedy}")]
     File {
-        /// The key that names it.
+        /// Key of the configuration that names it.
         key: &'static str,
-        /// The file.
+        /// Path of the file.
         path: String,
         /// What is wrong with it.
         why: String,
-        /// What to do.
+        /// What the user can do.
         remedy: &'static str,
     },
-    /// No thread for it.
+    /// The system can't start another thread.
     #[error(
         "can't start the thread that sends traces: {0}; raise the limit on threads (ulimit -u, TasksMax)"
     )]
     Thread(std::io::Error),
-    /// The exporter has refused what it was given.
+    /// The exporter refuses its settings.
     #[error("can't send traces: {0}; see [tracing]")]
     Exporter(String),
-    /// The build has none of it.
+    /// This build has no exporter.
     #[error(
         "[tracing]: this lameduck was built without the feature `otlp`; build it with `--features otlp`, or remove the section"
     )]
     NotBuilt,
 }
 
-/// Where traces go. Cheap to clone.
+/// Receiver of traces. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer(Option<Arc<OpenTracer>>);
 
@@ -65,9 +66,9 @@ struct OpenTracer {
 
 /// Messages to the exporter.
 enum QueueMessage {
-    /// A request that is over.
+    /// A finished request.
     Trace(Box<RequestTrace>),
-    /// Send all that came before, and say so.
+    /// Sends everything before it, and then reports by this channel.
     Flush(std::sync::mpsc::Sender<()>),
 }
 
@@ -80,17 +81,16 @@ impl std::fmt::Debug for QueueMessage {
     }
 }
 
-/// What waits, and what became of the rest.
+/// Size of the queue, and the outcomes of spans.
 #[derive(Debug)]
 struct QueueShared {
     most_spans: usize,
     most_bytes: usize,
     spans: AtomicUsize,
     bytes: AtomicUsize,
-    /// Of the spans, those that the exporter hasn't taken from the queue.
+    /// Number of spans that the exporter has yet to take from the queue; `spans` also counts those that it is sending.
     queued: AtomicUsize,
-    /// Wakes the exporter when there is a whole batch, or when a flush waits. Nothing else wakes it while it gathers
-    /// one.
+    /// Wakes the exporter for a whole batch or a flush. Nothing else wakes it while it collects a batch.
     hurry: Notify,
     exported: AtomicU64,
     rejected: AtomicU64,
@@ -114,7 +114,7 @@ impl QueueShared {
         }
     }
 
-    /// Takes room for a trace; what has none is counted as dropped.
+    /// Reserves room for a trace; if there is none, the trace is counted as dropped.
     fn reserve(&self, spans: usize, bytes: usize) -> bool {
         let before = (
             self.spans.fetch_add(spans, Ordering::Relaxed),
@@ -134,31 +134,31 @@ impl QueueShared {
     }
 }
 
-/// What became of spans, by outcome, and how many wait.
+/// Number of spans by outcome, and number of waiting ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceFigures {
-    /// Taken by the collector.
+    /// Accepted by the collector.
     pub exported: u64,
-    /// Refused by a collector that took the others of their batch.
+    /// Refused by a collector that accepted others of the same batch.
     pub rejected: u64,
-    /// Their batch could not be delivered.
+    /// In a batch that could not be delivered.
     pub failed: u64,
-    /// There was no room in the queue.
+    /// Dropped because the queue was full.
     pub queue_full: u64,
-    /// They wait.
+    /// In the queue, or being sent.
     pub waiting: u64,
 }
 
-/// Whether traces can be sent by this configuration: its files, and this build.
+/// Checks whether traces can be sent with this configuration and by this build, and reads its files.
 ///
 /// # Errors
-/// As [`Tracer::start`].
+/// As for [`Tracer::start`].
 #[cfg(feature = "otlp")]
 pub fn check(config: &TracingConfig) -> Result<(), TracingError> {
     otlp::check(config)
 }
 
-/// Whether traces can be sent: not by this build.
+/// Reports that this build can't send traces.
 ///
 /// # Errors
 /// Always.
@@ -168,10 +168,10 @@ pub fn check(_: &TracingConfig) -> Result<(), TracingError> {
 }
 
 impl Tracer {
-    /// Begins to send what is recorded, by this configuration. Nothing is recorded without one.
+    /// Starts to send traces by this configuration. Without one, nothing is recorded.
     ///
     /// # Errors
-    /// A file can't be used, the system has no thread left, or this build has no exporter.
+    /// A file can't be used, the system can't start another thread, or this build has no exporter.
     pub fn start(config: Option<&TracingConfig>) -> Result<Self, TracingError> {
         match config {
             None => Ok(Self::default()),
@@ -197,17 +197,17 @@ impl Tracer {
         Err(TracingError::NotBuilt)
     }
 
-    /// Whether anything is recorded.
+    /// Whether requests are recorded.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// The share of requests that begin a trace, and whose context is taken; `None`: nothing is recorded.
+    /// Share of requests that begin a trace, and whose trace context is trusted; `None`: nothing is recorded.
     pub fn policy(&self) -> Option<(SampleShare, TraceTrust)> {
         self.0.as_ref().map(|open| (open.share, open.trust))
     }
 
-    /// Hands over what was recorded of a request that is over. Never waits.
+    /// Hands over a finished request. Never waits.
     pub fn send(&self, trace: Box<RequestTrace>) {
         let Some(open) = &self.0 else { return };
         let (spans, bytes) = (trace.span_count(), trace.size());
@@ -215,7 +215,7 @@ impl Tracer {
         if !shared.reserve(spans, bytes) {
             return;
         }
-        // Before it is sent: the exporter takes off what it gets.
+        // Counted before it is sent, because the exporter subtracts what it receives.
         let before = shared.queued.fetch_add(spans, Ordering::Relaxed);
         if open.queue.send(QueueMessage::Trace(trace)).is_err() {
             shared.queued.fetch_sub(spans, Ordering::Relaxed);
@@ -226,7 +226,7 @@ impl Tracer {
         }
     }
 
-    /// Sends what waits; says whether that was done in time.
+    /// Sends everything in the queue; returns whether that took no longer than `within`.
     pub fn flush(&self, within: Duration) -> bool {
         let Some(open) = &self.0 else { return true };
         let (done, is_done) = std::sync::mpsc::channel();
@@ -235,7 +235,7 @@ impl Tracer {
         is_asked && is_done.recv_timeout(within).is_ok()
     }
 
-    /// What became of spans so far; `None`: nothing is recorded.
+    /// Outcomes of spans so far; `None`: nothing is recorded.
     pub fn figures(&self) -> Option<TraceFigures> {
         let shared = &self.0.as_ref()?.shared;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -1,108 +1,109 @@
-//! What is recorded of one request: plain data, of which the exporter makes spans.
+//! Record of one request: plain data, which the exporter converts to spans.
 //!
-//! `src/proxy/transaction/followed.rs` fills it. Times are the clock's, and become the wall clock's when they are sent.
+//! `src/proxy/transaction/followed.rs` fills it. Times are those of [`crate::rt::clock`]; they are converted to the
+//! wall clock when they are sent.
 
 use crate::core::Time;
 use crate::core::call_status::CallStatus;
 use crate::core::trace_context::TraceParent;
 
-/// A request's server span, and its children.
+/// Server span of a request, and its children.
 #[derive(Debug, Clone, Default)]
 pub struct RequestTrace {
-    /// The trace.
+    /// Trace id.
     pub trace: u128,
-    /// The server span.
+    /// Id of the server span.
     pub span: u64,
-    /// The caller's span; `None`: the trace begins here.
+    /// Id of the caller's span; `None`: the trace begins here.
     pub parent: Option<u64>,
-    /// The flags that go on.
+    /// Trace flags, which are passed on.
     pub flags: u8,
-    /// The caller's `tracestate`; empty: none, or a broken one.
+    /// The caller's `tracestate`; empty: none, or a malformed one.
     pub state: String,
-    /// When the request's first byte was read.
+    /// Time at which the request's first byte was read.
     pub began: Time,
-    /// When it was over.
+    /// Time at which the request ended.
     pub ended: Time,
-    /// When the backend's answer began.
+    /// Time at which the backend's answer began.
     pub answered: Option<Time>,
     /// The method, as sent.
     pub method: String,
-    /// `http` or `https`: how the client came.
+    /// Scheme of the client's connection: `http` or `https`.
     pub scheme: &'static str,
-    /// Host and port, as the request has them.
+    /// Host and port of the request.
     pub authority: String,
     /// The path, without the query.
     pub path: String,
     /// The query, without its `?`.
     pub query: String,
-    /// `1.1`, `2` and so on.
+    /// Protocol version, such as `1.1` or `2`.
     pub version: &'static str,
-    /// The client's IP address; behind trusted proxies, the one that they tell of.
+    /// Client's IP address; behind trusted proxies, the one that they report.
     pub client: String,
-    /// The address of the connection, if it has one.
+    /// Address of the connection's peer, if it has one.
     pub peer: Option<std::net::SocketAddr>,
-    /// `User-Agent`.
+    /// Value of `User-Agent`.
     pub user_agent: String,
-    /// Whether it is a call of gRPC.
+    /// Whether it is a gRPC call.
     pub is_grpc: bool,
-    /// The name of its route.
+    /// Name of the route.
     pub route: String,
-    /// What its route says of the path.
+    /// Path pattern of the route.
     pub route_pattern: String,
-    /// Its pool.
+    /// Name of the pool.
     pub pool: String,
-    /// `X-Request-Id`, as the app sees it.
+    /// Value of `X-Request-Id`, as the app sees it.
     pub request_id: String,
-    /// The status that was sent; 0: none.
+    /// Status that was sent; 0: none.
     pub status: u16,
-    /// The gRPC status that the client got; `None`: none.
+    /// gRPC status that the client got; `None`: none.
     pub call_status: Option<CallStatus>,
     /// Body bytes read from the client.
     pub bytes_in: u64,
     /// Body bytes written to the client.
     pub bytes_out: u64,
-    /// How it ended, where not well.
+    /// How the request ended, unless it ended well.
     pub end: &'static str,
-    /// Why it was answered here.
+    /// Why lameduck answered itself, instead of a backend.
     pub cause: String,
-    /// Why it was tried again, or was not.
+    /// Why the request was tried again, or was not.
     pub retry_reason: &'static str,
-    /// What has become of its session.
+    /// State of a sticky session.
     pub session: &'static str,
-    /// Another process goes on with it.
+    /// Whether the request was moved to another process.
     pub is_moved: bool,
-    /// When it was waited for a backend.
+    /// Waits for a backend.
     pub holds: Vec<HoldSpan>,
-    /// Each attempt on a backend.
+    /// Attempts on backends.
     pub attempts: Vec<AttemptSpan>,
 }
 
-/// A time that a request has waited.
+/// Time in which a request waited for a backend.
 #[derive(Debug, Clone)]
 pub struct HoldSpan {
-    /// The span.
+    /// Id of its span.
     pub span: u64,
-    /// When it began.
+    /// Time of its start.
     pub began: Time,
-    /// When it was over; `None`: with the request.
+    /// Time of its end; `None`: it ended with the request.
     pub ended: Option<Time>,
-    /// What was waited for.
+    /// What the request waited for.
     pub reason: HoldReason,
 }
 
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldReason {
-    /// A backend that is ready.
+    /// A ready backend.
     NoneReady,
-    /// Room on one that is.
+    /// Room on a ready backend.
     Room,
     /// The end of a pause.
     Paused,
 }
 
 impl HoldReason {
-    /// As an attribute.
+    /// Value of the attribute.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoneReady => "none_ready",
@@ -115,36 +116,36 @@ impl HoldReason {
 /// An attempt on a backend.
 #[derive(Debug, Clone)]
 pub struct AttemptSpan {
-    /// The span's id, which the backend gets.
+    /// Id of its span, which the backend receives as its parent.
     pub span: u64,
-    /// When it began.
+    /// Time of its start.
     pub began: Time,
-    /// When there was a connection; `None`: there never was one.
+    /// Time at which the connection was open; `None`: there was none.
     pub connected: Option<Time>,
-    /// When the backend's answer began.
+    /// Time at which the backend's answer began.
     pub answered: Option<Time>,
-    /// When it was over; `None`: with the request.
+    /// Time of its end; `None`: it ended with the request.
     pub ended: Option<Time>,
-    /// The backend's name.
+    /// Name of the backend.
     pub backend: String,
-    /// Its address, as configured.
+    /// Address of the backend, as configured.
     pub address: String,
-    /// Whether it was a kept connection.
+    /// Whether a kept connection was used.
     pub is_reused: bool,
-    /// The status of the answer; 0: none.
+    /// Status of the answer; 0: none.
     pub status: u16,
-    /// What the backend has said of a call; `None`: nothing.
+    /// gRPC status that the backend sent; `None`: none.
     pub call_status: Option<CallStatus>,
-    /// How it failed; empty: it didn't.
+    /// How the attempt failed; empty: it didn't.
     pub failure: &'static str,
-    /// Why the attempt was made, where it is not the first: how the one before it failed.
+    /// Reason for this attempt if it is not the first: how the one before it failed.
     pub retry_reason: &'static str,
-    /// The backend was draining when the attempt ended.
+    /// Whether the backend was draining when the attempt ended.
     pub is_draining: bool,
 }
 
 impl RequestTrace {
-    /// The trace context for the backend, whose parent is `span`.
+    /// Trace context for the backend, with `span` as the parent.
     pub fn context(&self, span: u64) -> TraceParent {
         TraceParent {
             trace: self.trace,
@@ -153,12 +154,12 @@ impl RequestTrace {
         }
     }
 
-    /// How many spans it makes.
+    /// Number of spans for this request.
     pub fn span_count(&self) -> usize {
         1 + self.holds.len() + self.attempts.len()
     }
 
-    /// The memory that it takes, in bytes, about.
+    /// Approximate memory of this record, in bytes.
     pub fn size(&self) -> usize {
         let texts: usize = [
             &self.state,
@@ -185,13 +186,13 @@ impl RequestTrace {
     }
 }
 
-/// A span's id: random, and never zero, which stands for none.
+/// A new span id: random, and never zero, which means none.
 pub fn new_span_id() -> u64 {
     fastrand::u64(..).max(1)
 }
 
-/// A trace's id, likewise, of which the lower half is `random`: by that it is decided whether there is to be a trace, so
-/// the rest is made only where there is.
+/// A new trace id, likewise. Its lower half is `random`, which also decides whether there is a trace at all; so the
+/// upper half is made only if there is.
 pub fn new_trace_id(random: u64) -> u128 {
     (u128::from(fastrand::u64(..)) << 64 | u128::from(random)).max(1)
 }

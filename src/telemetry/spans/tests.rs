@@ -33,7 +33,7 @@ fn tracer_without_configuration_records_nothing() {
 }
 
 #[test]
-fn exporter_is_told_of_a_whole_batch_and_not_of_each_trace() {
+fn exporter_wakes_for_a_whole_batch_and_not_for_each_trace() {
     let shared = Arc::new(shared(2 * BATCH, 1 << 30));
     let (queue, receiver) = tokio::sync::mpsc::unbounded_channel();
     let tracer = Tracer(Some(Arc::new(OpenTracer {

@@ -1,23 +1,23 @@
-//! Why a handshake failed, and what to do, in words for people.
+//! Explanations of failed handshakes: why, and what to do.
 
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// The TLS library's error, if it is one.
-pub(super) fn cause(error: &io::Error) -> Option<&Error> {
+/// Error of the TLS library, if it is one.
+pub(super) fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Whether it comes from TLS itself, and not from the connection below.
+/// Whether an error comes from TLS itself, and not from the connection below.
 pub fn is_of_tls(error: &io::Error) -> bool {
-    cause(error).is_some()
+    tls_error(error).is_some()
 }
 
-/// One line for logs and `status`.
+/// Explains a failed handshake in one line, for logs and `status`.
 pub fn explain(error: &io::Error) -> String {
-    match cause(error) {
-        Some(cause) => format!("TLS: {}", reason(cause)),
+    match tls_error(error) {
+        Some(cause) => format!("TLS: {}", explain_error(cause)),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             "TLS: it closed the connection in the handshake".to_owned()
         }
@@ -25,14 +25,14 @@ pub fn explain(error: &io::Error) -> String {
     }
 }
 
-/// It says so by an alert, or by agreeing to nothing.
+/// Used both for an alert that says so and for a backend that agrees to no protocol.
 const NO_PROTOCOL: &str =
     "it does not speak the HTTP version that was asked for (ALPN): see `http2` in [pool.upstream]";
 
-fn reason(error: &Error) -> String {
+fn explain_error(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(why) => certificate(why),
-        Error::AlertReceived(alert) => refusal(*alert),
+        Error::AlertReceived(alert) => explain_alert(*alert),
         Error::NoApplicationProtocol => NO_PROTOCOL.to_owned(),
         Error::InvalidMessage(_) => {
             "what it answers is not TLS: remove [pool.tls], or give the port that speaks it"
@@ -68,7 +68,7 @@ fn certificate(why: &CertificateError) -> String {
                 true => format!("its certificate has no name in it, and should be for {expected}"),
                 false => format!(
                     "its certificate is not for {expected}, but for {}; `server_name` in [pool.tls] says which name it must have",
-                    presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
+                    presented.iter().map(|name| strip_notation(name)).collect::<Vec<_>>().join(", ")
                 ),
             }
         }
@@ -76,15 +76,15 @@ fn certificate(why: &CertificateError) -> String {
     }
 }
 
-/// `DnsName("app.internal")` without what only programmers read.
-fn bare(name: &str) -> &str {
+/// Removes the notation of Rust: `DnsName("app.internal")` becomes `app.internal`.
+fn strip_notation(name: &str) -> &str {
     let inner = name
         .split_once('(')
         .and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
 }
 
-fn refusal(alert: AlertDescription) -> String {
+fn explain_alert(alert: AlertDescription) -> String {
     if is_of_our_certificate(alert) {
         return format!(
             "it refuses our certificate ({alert:?}): see `cert` and `key` in [pool.tls]"
@@ -102,7 +102,7 @@ fn refusal(alert: AlertDescription) -> String {
     }
 }
 
-/// Whether the peer says that it does not take our certificate, or that it wants one.
+/// Whether the alert says that the backend refuses our certificate, or demands one.
 pub(super) fn is_of_our_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,

@@ -1,4 +1,4 @@
-//! What the files of `[pool.tls]` hold.
+//! Content of the files that `[pool.tls]` names.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -13,16 +13,16 @@ use crate::tls::{TlsFileError, pem};
 /// Why the settings can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamFileError {
-    /// The key of `[pool.tls]` that it is about; empty: the section.
+    /// Key of `[pool.tls]` that it concerns; empty: the whole section.
     pub key: &'static str,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// What the user can do.
     pub remedy: String,
 }
 
 impl UpstreamFileError {
-    /// A file's problem.
+    /// Error for a key whose file has a problem.
     fn of(key: &'static str, problem: TlsFileError) -> Self {
         Self {
             key,
@@ -32,7 +32,7 @@ impl UpstreamFileError {
     }
 }
 
-/// The authorities, and the proxy's own certificate.
+/// Trusted authorities, and the proxy's own certificate.
 pub(super) struct UpstreamFiles {
     authorities: Vec<CertificateDer<'static>>,
     pub(super) identity: Option<Certificate>,
@@ -44,7 +44,7 @@ impl UpstreamFiles {
             (Some(path), _) => {
                 authorities(path).map_err(|problem| UpstreamFileError::of("ca", problem))?
             }
-            // What can't be read there is as good as not there.
+            // A system's authority that can't be read is left out, as if it were not installed.
             (None, true) => rustls_native_certs::load_native_certs().certs,
             (None, false) => Vec::new(),
         };
@@ -78,11 +78,11 @@ impl UpstreamFiles {
         })
     }
 
-    /// The authorities that a backend's certificate may come from.
+    /// Authorities that may have signed a backend's certificate.
     pub(super) fn roots(&self, settings: &UpstreamTls) -> Result<RootCertStore, UpstreamFileError> {
         let mut store = RootCertStore::empty();
         let Some(path) = &settings.ca else {
-            // Some systems carry a few that no library takes.
+            // Some systems install a few certificates that no TLS library accepts.
             store.add_parsable_certificates(self.authorities.iter().cloned());
             if store.is_empty() {
                 return Err(UpstreamFileError {

@@ -1,4 +1,4 @@
-//! A backend's connection over TLS, as the data plane sees it: a stream like any other.
+//! A backend's connection over TLS, with the interface of any other stream.
 
 use std::io;
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use pingora::protocols::Stream;
 use rustls::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::explain::{cause, explain, is_of_our_certificate};
+use super::explain::{explain, is_of_our_certificate, tls_error};
 use crate::net::stream::{stands_on, writes_to};
 
-/// The stream below TLS, with a count of what was written to it.
+/// The stream below TLS, with a count of the bytes written to it.
 #[derive(Debug)]
 pub struct CountingStream {
     stream: Stream,
@@ -19,7 +19,7 @@ pub struct CountingStream {
 }
 
 impl CountingStream {
-    /// `written`: bytes that were sent before.
+    /// Wraps `stream`; `written` is the number of bytes that were sent on it before.
     pub fn new(stream: Stream, written: u64) -> Self {
         Self { stream, written }
     }
@@ -45,30 +45,30 @@ writes_to!(CountingStream, stream, count);
 #[derive(Debug)]
 pub struct BackendTlsStream {
     inner: tokio_rustls::client::TlsStream<CountingStream>,
-    /// A byte of the application has come.
-    heard: bool,
-    /// The backend has ended the handshake after we took it for complete; why, for people.
+    /// Whether any application data has arrived.
+    has_received_data: bool,
+    /// Why the backend refused our handshake after we took it for complete, as a line for people.
     refused: Option<String>,
 }
 
 impl BackendTlsStream {
-    /// After the handshake.
+    /// A connection whose handshake is complete.
     pub fn new(inner: tokio_rustls::client::TlsStream<CountingStream>) -> Self {
         Self {
             inner,
-            heard: false,
+            has_received_data: false,
             refused: None,
         }
     }
 
-    /// Bytes written to the connection below, the handshake's included.
+    /// Bytes written to the connection below, including the handshake.
     pub fn written(&self) -> u64 {
         self.inner.get_ref().0.written
     }
 
-    /// Why the backend has refused us instead of answering, if it has. In TLS 1.3 a client that has sent its
-    /// certificate may go on at once, and learns of the refusal later (RFC 8446 §4.4.2.4); what it has sent meanwhile
-    /// is not read.
+    /// Why the backend refused our handshake instead of answering, if it did. In TLS 1.3 a client that has sent its
+    /// certificate may go on at once, and learns of the refusal later (RFC 8446, section 4.4.2.4). The backend reads
+    /// nothing of what was sent meanwhile.
     pub fn refusal(&self) -> Option<&str> {
         self.refused.as_deref()
     }
@@ -87,9 +87,9 @@ impl AsyncRead for BackendTlsStream {
         let before = into.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, into);
         match &result {
-            Poll::Ready(Ok(())) => self.heard |= into.filled().len() > before,
-            Poll::Ready(Err(error)) if !self.heard => {
-                if let Some(Error::AlertReceived(alert)) = cause(error)
+            Poll::Ready(Ok(())) => self.has_received_data |= into.filled().len() > before,
+            Poll::Ready(Err(error)) if !self.has_received_data => {
+                if let Some(Error::AlertReceived(alert)) = tls_error(error)
                     && is_of_our_certificate(*alert)
                 {
                     self.refused = Some(explain(error));
@@ -105,7 +105,7 @@ writes_to!(BackendTlsStream, inner);
 stands_on!(BackendTlsStream, |this| this.below());
 
 impl Drop for BackendTlsStream {
-    /// Says goodbye (close_notify, RFC 8446 §6.1) where that needs no waiting.
+    /// Sends `close_notify` (RFC 8446, section 6.1) if that is possible without waiting.
     fn drop(&mut self) {
         let (below, session) = self.inner.get_mut();
         session.send_close_notify();

@@ -1,4 +1,4 @@
-//! `verify = false`: the backend's certificate is not checked.
+//! The verifier for `verify = false`: the backend's certificate is not checked.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Takes any certificate; the peer must still hold its key.
+/// Accepts any certificate; the peer must still prove that it has the private key.
 #[derive(Debug)]
 pub(super) struct Unverified(pub Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! One call of the admin API over its unix socket, as the demo needs it: any status is an answer.
+//! A call of the admin API over its unix socket, for the demo; any status counts as an answer.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::client::http::{AdminClient, AnswerWait};
 
-/// Calls `method path` with a JSON body (or none) and returns the status and the body's bytes, however long that takes.
+/// Calls `method path` with a JSON body (or none), and returns status and body, however long that takes.
 ///
 /// # Errors
-/// When the proxy can't be reached, or hangs up without an answer.
+/// The proxy can't be reached, or closes the connection without an answer.
 pub async fn request(
     socket: &Path,
     method: &str,
@@ -28,10 +28,10 @@ pub async fn request(
     Ok((status.as_u16(), bytes))
 }
 
-/// The same, with a JSON answer; any status but 2xx is an error that carries the problem's text.
+/// Makes a call with a JSON answer; any status but 2xx is an error with the problem's text.
 ///
 /// # Errors
-/// As [`request`]; also when the proxy refuses, or the answer isn't JSON.
+/// As for [`request`]; or the proxy refuses, or the answer isn't JSON.
 pub async fn call(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
     let (status, bytes) = request(socket, method, path, body).await?;
     let text = String::from_utf8_lossy(&bytes);
@@ -44,7 +44,7 @@ pub async fn call(socket: &Path, method: &str, path: &str, body: Option<&Value>)
     serde_json::from_slice(&bytes).with_context(|| format!("{method} {path}: not JSON: {text}"))
 }
 
-/// Adds up all series of one metric in Prometheus text.
+/// Sum of all series of one metric in Prometheus text.
 pub fn metric(text: &str, name: &str) -> Option<u64> {
     let value = |line: &str| {
         let rest = line.strip_prefix(name)?;
@@ -52,7 +52,7 @@ pub fn metric(text: &str, name: &str) -> Option<u64> {
             Some(labelled) => labelled.split_once('}')?.1,
             None => rest,
         };
-        // Another metric whose name only begins alike has something other than a space here.
+        // Another metric whose name begins with this one has no space here.
         rest.strip_prefix(' ')?
             .split(' ')
             .next()?

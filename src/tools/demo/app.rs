@@ -1,7 +1,7 @@
-//! The built-in demo app, `lameduck demo-app`: an app at its best, or on request at its worst.
+//! The built-in demo app, `lameduck demo-app`: it stops correctly, or on request badly.
 //!
-//! At its best, on SIGTERM: 503 on `/health`, no more connections, idle keep-alive connections closed at once,
-//! what is in flight finished with `Connection: close`, then exit 0, by force after 30 s.
+//! When it stops correctly, it answers SIGTERM with 503 on `/health`, refuses new connections, closes idle ones at
+//! once, finishes requests in flight with `Connection: close`, and then exits with 0. After 30 s it exits in any case.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,12 +27,12 @@ use tower::ServiceExt;
 
 use super::journal::Journal;
 
-/// How long a stop may take before the app exits all the same.
+/// Longest duration of a stop before the app exits in any case.
 const FORCED_EXIT: Duration = Duration::from_secs(30);
 /// How long `--stop linger` goes on accepting.
-const LINGER: Duration = Duration::from_secs(3);
-/// How long to try for a port that the instance before us may still hold.
-const BIND_PATIENCE: Duration = Duration::from_secs(5);
+const LINGER_TIME: Duration = Duration::from_secs(3);
+/// Longest wait for a port that the previous process may still hold.
+const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long `/health` takes while SIGUSR2 makes it slow: longer than a probe's default timeout.
 const SLOW_HEALTH: Duration = Duration::from_millis(1_500);
 
@@ -74,7 +74,7 @@ impl DemoAppArgs {
     }
 }
 
-/// Runs the app until it was told to stop. Returns the exit code.
+/// Runs the app until it is told to stop; returns the exit code.
 pub fn run_demo_app(args: DemoAppArgs) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -89,19 +89,19 @@ pub fn run_demo_app(args: DemoAppArgs) -> u8 {
     }
 }
 
-/// What all requests share.
+/// State that all requests share.
 struct DemoApp {
     name: HeaderValue,
     journal: Journal,
-    /// SIGTERM came: `/health` says 503.
+    /// Whether SIGTERM was received, so that `/health` answers 503.
     signalled: AtomicBool,
-    /// SIGUSR1 toggles a played outage: `/health` says 503, everything else works.
+    /// Toggled by SIGUSR1: a simulated outage, in which `/health` answers 503, and everything else works.
     outage: AtomicBool,
     /// SIGUSR2 toggles slow answers of `/health`; everything else works.
     slow_health: AtomicBool,
-    /// True once the app no longer wants connections.
+    /// True once the app accepts no more connections.
     closing: watch::Receiver<bool>,
-    /// Tasks at work hold a clone; the exit waits for all of them.
+    /// Tasks in progress hold a clone of the sender; the exit waits for all of them.
     busy: mpsc::WeakSender<Infallible>,
 }
 
@@ -109,7 +109,7 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
     let journal = Journal::open(args.journal().as_deref())?;
     let mut outage = signal(SignalKind::user_defined1())?;
     let mut slow_health = signal(SignalKind::user_defined2())?;
-    // Before the address is published: a signal must find its handler. PM2 stops with SIGINT.
+    // Before the address is published, so that a signal finds its handler. PM2 stops an app with SIGINT.
     let mut stop = match args.stop {
         Stop::Abrupt => None,
         Stop::Graceful | Stop::Linger => Some([
@@ -141,7 +141,7 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(tokio::spawn(connection(stream, app.clone(), router.clone(), busy.clone()))),
-                // Out of descriptors, say: a pause, or the loop would spin.
+                // For example, no descriptor is left. Without a pause this would be a busy loop.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             _ = outage.recv() => { app.outage.fetch_xor(true, Ordering::Relaxed); }
@@ -149,7 +149,7 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
             () = received(&mut stop), if last_accept.is_none() => {
                 app.signalled.store(true, Ordering::Relaxed);
                 app.journal.event("signalled");
-                let linger = if args.stop == Stop::Linger { LINGER } else { Duration::ZERO };
+                let linger = if args.stop == Stop::Linger { LINGER_TIME } else { Duration::ZERO };
                 last_accept = Some(tokio::time::Instant::now() + linger);
             }
             () = tokio::time::sleep_until(until), if last_accept.is_some() => break,
@@ -175,13 +175,13 @@ async fn received(signals: &mut Option<[tokio::signal::unix::Signal; 2]>) {
     }
 }
 
-/// A restarted instance takes the port of the one before it, whose last sockets may linger for a moment.
+/// A restarted instance takes the port of the previous one, whose last sockets may stay open for a moment.
 async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let begun = Instant::now();
     loop {
         match TcpListener::bind(address).await {
             Err(e)
-                if e.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < BIND_PATIENCE =>
+                if e.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < BIND_TIMEOUT =>
             {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -316,7 +316,7 @@ async fn events(State(app): State<Arc<DemoApp>>) -> Response {
 }
 
 async fn websocket(State(app): State<Arc<DemoApp>>, upgrade: WebSocketUpgrade) -> Response {
-    // Taken here: between this answer and the conversation, nothing else would keep the app alive.
+    // Taken here, because nothing else keeps the app alive between this answer and the conversation.
     let busy = app.busy.upgrade();
     upgrade.on_upgrade(move |socket| async move {
         converse(socket, app).await;
@@ -324,12 +324,13 @@ async fn websocket(State(app): State<Arc<DemoApp>>, upgrade: WebSocketUpgrade) -
     })
 }
 
-/// Ends when the app no longer wants connections.
+/// Waits until the app accepts no more connections.
 async fn closed(mut closing: watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-/// Echoes until either side ends it; a stopping app says 1001 (going away, RFC 6455 §7.4.1) with its name.
+/// Echoes messages until either side closes; a stopping app sends 1001 (going away, RFC 6455, section 7.4.1) with its
+/// name.
 async fn converse(mut socket: ws::WebSocket, app: Arc<DemoApp>) {
     let closing = closed(app.closing.clone());
     tokio::pin!(closing);
@@ -350,7 +351,7 @@ async fn converse(mut socket: ws::WebSocket, app: Arc<DemoApp>) {
         reason: "demo-app stops".into(),
     };
     let _ = socket.send(ws::Message::Close(Some(frame))).await;
-    // The other side's close frame, so that ours isn't lost in a reset; not for ever.
+    // Waits for the peer's close frame, so that ours isn't lost in a reset; but not for ever.
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
         while let Some(Ok(_)) = socket.next().await {}
     })

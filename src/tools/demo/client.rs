@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client that is exact about how an exchange ended. It retries nothing.
+//! A small HTTP/1.1 client that reports exactly how an exchange ended. It retries nothing.
 
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
@@ -14,25 +14,25 @@ use tokio_rustls::client::TlsStream;
 
 use super::oracle::Loss;
 
-/// Largest response that is read; the demo's are small.
+/// Largest response that is read, in bytes; those of the demo are small.
 const MAX_RESPONSE: usize = 4 << 20;
 
-/// What came back.
+/// A response.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: u16,
-    /// The instance that answered (its `x-demo-app`), `None` if the proxy did.
+    /// Name of the instance that answered (its `x-demo-app`); `None` if the proxy did.
     pub app: Option<String>,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
-    /// Whether it said `Connection: close`.
+    /// Whether it has `Connection: close`.
     pub closing: bool,
-    /// The body, de-chunked.
+    /// The body, without chunk framing.
     pub body: Vec<u8>,
 }
 
-/// What it is made of.
+/// The connection, with or without TLS.
 #[derive(Debug)]
 enum Wire {
     Plain(TcpStream),
@@ -70,7 +70,7 @@ impl Wire {
 pub struct LoadConnection {
     stream: Wire,
     buffer: Vec<u8>,
-    /// Whether the last response left it usable.
+    /// Whether another request may be sent after the last response.
     keep_alive: bool,
 }
 
@@ -90,7 +90,7 @@ impl LoadConnection {
     /// Connects.
     ///
     /// # Errors
-    /// [`Loss::Refused`] when the connection was not accepted.
+    /// [`Loss::Refused`] if the connection was not accepted.
     pub async fn open(address: SocketAddr) -> Result<Self, Loss> {
         let stream = TcpStream::connect(address)
             .await
@@ -102,7 +102,7 @@ impl LoadConnection {
     /// Connects with TLS, to a server whose certificate has the name `localhost`.
     ///
     /// # Errors
-    /// [`Loss::Refused`] when the connection was not accepted, or the handshake failed.
+    /// [`Loss::Refused`] if the connection was not accepted, or the handshake failed.
     pub async fn open_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Self, Loss> {
         let stream = TcpStream::connect(address)
             .await
@@ -122,9 +122,9 @@ impl LoadConnection {
         }
     }
 
-    /// Whether another request may be sent: the last response allowed it, and the peer hasn't closed.
+    /// Whether another request may be sent: the last response allows it, and the peer hasn't closed the connection.
     pub fn is_reusable(&self) -> bool {
-        // Asked of the kernel, not of the runtime's cached readiness: a close that has arrived counts.
+        // The kernel is asked, and not the runtime, which may not know of a close that has arrived.
         let mut byte = [MaybeUninit::uninit()];
         let peeked = socket2::SockRef::from(self.stream.socket()).peek(&mut byte);
         self.keep_alive && matches!(peeked, Err(e) if e.kind() == ErrorKind::WouldBlock)
@@ -133,11 +133,11 @@ impl LoadConnection {
     /// Sends a whole request, given as bytes, and reads the response to its end.
     ///
     /// # Errors
-    /// How the exchange was lost. The connection is then of no more use.
+    /// How the exchange was lost. The connection can't be used any more.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<Response, Loss> {
         self.keep_alive = false;
         self.buffer.clear();
-        // A failed write proves nothing yet: an early answer may be waiting to be read.
+        // A failed write proves nothing yet, because an early response may be waiting.
         let written = self.stream.write_all(request).await;
         let head = match (self.head().await, written) {
             (Err(Loss::Empty), Err(_)) => return Err(Loss::Reset),
@@ -157,7 +157,7 @@ impl LoadConnection {
     async fn head(&mut self) -> Result<LoadHead, Loss> {
         loop {
             match parse_head(&self.buffer)? {
-                // Interim responses (RFC 9110 §15.2) come before the one that counts.
+                // Interim responses (RFC 9110, section 15.2) come before the final one.
                 Some(head) if head.status < 200 && head.status != 101 => {
                     drop(self.buffer.drain(..head.length))
                 }
@@ -246,13 +246,13 @@ fn parse_head(buffer: &[u8]) -> Result<Option<LoadHead>, Loss> {
             _ => {}
         }
     }
-    // The peer may say that it closes; and only a close can end a body without a length.
+    // The peer may announce that it closes; and a body without a length can only end with a close.
     let framed = head.chunked || head.content_length.is_some() || matches!(head.status, 204 | 304);
     head.keep_alive &= framed && !head.closing;
     Ok(Some(head))
 }
 
-/// The whole body, or `None` while the last chunk hasn't come (RFC 9112 §7.1).
+/// The whole body; `None` while the last chunk hasn't arrived (RFC 9112, section 7.1).
 fn decode_chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, Loss> {
     let mut body = Vec::new();
     loop {
@@ -265,7 +265,7 @@ fn decode_chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, Loss> {
         };
         rest = &rest[start..];
         if size == 0 {
-            // No trailers are expected: the empty line, or what leads to it.
+            // No trailers are expected: the empty line must follow.
             return match rest {
                 b"\r\n" => Ok(Some(body)),
                 b"" | b"\r" => Ok(None),
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_the_ways_of_losing_apart() {
+    async fn each_kind_of_loss_is_distinguished() {
         for (bytes, loss) in [
             (&b""[..], Loss::Empty),
             (b"HTTP/1.1 200 OK\r\nConte", Loss::Truncated),
@@ -344,11 +344,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connect_is_refused() {
-        let address = TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        // An address of its own, where no other test listens.
+        let address = "127.78.0.3:9".parse().unwrap();
         assert_eq!(
             LoadConnection::open(address).await.map(drop),
             Err(Loss::Refused)
@@ -356,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_says_close_is_believed() {
+    fn response_with_connection_close_ends_keep_alive() {
         let head = |fields: &str| {
             let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{fields}\r\n");
             parse_head(text.as_bytes()).unwrap().unwrap()

@@ -1,4 +1,4 @@
-//! One instance of an app: a port that outlives its processes, and what is known about each of them.
+//! An instance of an app: a port, and the processes that use it one after another.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use super::process::ChildProcess;
 pub struct Program(Vec<OsString>);
 
 impl Program {
-    /// From the command's words, the program first.
+    /// A command, given as its words.
     pub fn new<W: Into<OsString>>(words: impl IntoIterator<Item = W>) -> Self {
         Self(words.into_iter().map(Into::into).collect())
     }
@@ -28,14 +28,14 @@ impl Program {
         Self::new([exe.as_os_str().to_owned(), "demo-app".into()])
     }
 
-    /// The same with more arguments.
+    /// The command with further arguments.
     pub fn with(mut self, words: &[&str]) -> Self {
         self.0.extend(words.iter().map(OsString::from));
         self
     }
 }
 
-/// One process, past or present.
+/// A process of the instance, past or present.
 #[derive(Debug, Clone)]
 struct InstanceRecord {
     journal: PathBuf,
@@ -58,7 +58,7 @@ impl DemoInstance {
     /// Starts the first process, on a free port. Journals are kept in `dir`.
     ///
     /// # Errors
-    /// When it doesn't start and listen.
+    /// It doesn't start, or doesn't listen.
     pub async fn launch(name: &str, program: &Program, dir: &Path) -> Result<Self> {
         let (process, address, record) = begin(name, program, dir, 0, 1).await?;
         let (name, program, dir) = (name.to_owned(), program.clone(), dir.to_owned());
@@ -77,33 +77,33 @@ impl DemoInstance {
         &self.name
     }
 
-    /// Where it listens; the same for all its processes.
+    /// Address at which all its processes listen.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The present process.
+    /// The current process.
     pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 
-    /// How many processes there were, the present one included.
+    /// Number of processes so far, including the current one.
     pub fn generation(&self) -> usize {
         self.records.len()
     }
 
-    /// Sends SIGTERM, and remembers the instant before.
+    /// Sends SIGTERM, and records the time before.
     ///
     /// # Errors
-    /// When the process is gone already.
+    /// The process has ended already.
     pub fn terminate(&mut self) -> Result<()> {
         self.signal_end(libc::SIGTERM)
     }
 
-    /// Sends a signal that ends it, and remembers the instant before.
+    /// Sends a signal that ends the process, and records the time before.
     ///
     /// # Errors
-    /// When the process is gone already.
+    /// The process has ended already.
     pub fn signal_end(&mut self, signal: i32) -> Result<()> {
         let before = self.process.signal(signal)?;
         if let Some(record) = self.records.last_mut() {
@@ -115,7 +115,7 @@ impl DemoInstance {
     /// Waits for the process to exit; returns how long that took since the signal.
     ///
     /// # Errors
-    /// When it was not signalled, or still runs after `patience`.
+    /// The process was not signalled, or still runs after `patience`.
     pub async fn exited(&mut self, patience: Duration) -> Result<Duration> {
         let (_, exited) = self.process.wait(patience).await?;
         let record = self
@@ -129,10 +129,10 @@ impl DemoInstance {
         Ok(Duration::from_nanos(exited.saturating_sub(signalled)))
     }
 
-    /// Starts the next process on the same port; the one before must have exited.
+    /// Starts the next process on the same port; the previous one must have exited.
     ///
     /// # Errors
-    /// When it doesn't start, or listens somewhere else.
+    /// The process doesn't start, or listens elsewhere.
     pub async fn start_again(&mut self) -> Result<()> {
         let generation = self.records.len() + 1;
         let (process, address, record) = begin(
@@ -154,17 +154,17 @@ impl DemoInstance {
         Ok(())
     }
 
-    /// Starts the next process while the one before still has the port, then stops that one: with a program that
-    /// waits for its port, as the built-in one does, there is next to no time between the two. Returns how long
-    /// the old one took to stop.
+    /// Starts the next process while the previous one still has the port, and then stops that one. With a program that
+    /// waits for its port, as the built-in one does, there is almost no time between the two. Returns how long the old
+    /// process took to stop.
     ///
     /// # Errors
-    /// When the old one doesn't stop, or the new one doesn't listen.
+    /// The old process doesn't stop, or the new one doesn't listen.
     pub async fn replace(&mut self, patience: Duration) -> Result<Duration> {
         let generation = self.records.len() + 1;
         let port = self.address.port();
         let (mut next, record) = spawn(&self.name, &self.program, &self.dir, port, generation)?;
-        // It has to have come as far as waiting for the port; nothing tells us when.
+        // It must have started to wait for the port; nothing reports when.
         tokio::time::sleep(Duration::from_millis(200)).await;
         self.terminate()?;
         let took = self.exited(patience).await?;
@@ -174,10 +174,10 @@ impl DemoInstance {
         Ok(took)
     }
 
-    /// What the oracle wants to know: each process with its arrivals.
+    /// Data for the oracle: each process with its requests.
     ///
     /// # Errors
-    /// When a journal can't be read.
+    /// A journal can't be read.
     pub fn lives(&self) -> Result<Vec<Life>> {
         self.records
             .iter()

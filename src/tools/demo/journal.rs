@@ -1,4 +1,4 @@
-//! An app's journal: one JSON line for each request that reached it, and for what happened to it.
+//! An app's journal: one JSON line for each request that reached it, and for each event of its process.
 //!
 //! Apps in other languages write the same lines: `{"t":NANOSECONDS,"event":"arrival","id":"7","method":"GET",
 //! "path":"/"}`, with `t` from `CLOCK_MONOTONIC`. Each process has a file of its own.
@@ -14,27 +14,27 @@ use crate::rt::syscall;
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalLine {
-    /// When, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// Time in nanoseconds of `CLOCK_MONOTONIC`.
     pub t: u64,
     /// `arrival`, `listening`, `signalled` or `exit`.
     pub event: String,
     /// The client's `x-demo-id`, for an arrival that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// For an arrival.
+    /// Method of an arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// For an arrival.
+    /// Path of an arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
 
-/// Where an app writes. Unbuffered, so that nothing is missing when the process is killed.
+/// Writer of a journal. Unbuffered, so that nothing is missing when the process is killed.
 #[derive(Debug)]
 pub struct Journal(Option<File>);
 
 impl Journal {
-    /// Opens (or creates) the file and appends to it; without a path, nothing is kept.
+    /// Opens (or creates) the file and appends to it; without a path, nothing is recorded.
     ///
     /// # Errors
     /// Those of opening the file.
@@ -43,12 +43,12 @@ impl Journal {
         Ok(Self(path.map(open).transpose()?))
     }
 
-    /// Writes down something that happened to the process.
+    /// Records an event of the process.
     pub fn event(&self, event: &str) {
         self.write(event, None, None, None);
     }
 
-    /// Writes down a request that reached the process.
+    /// Records a request that reached the process.
     pub fn arrival(&self, id: &str, method: &str, path: &str) {
         self.write("arrival", Some(id), Some(method), Some(path));
     }
@@ -64,7 +64,8 @@ impl Journal {
             method: method.map(str::to_owned),
             path: path.map(str::to_owned),
         };
-        // One write per line: with O_APPEND, lines never mix. A full disk shows as answers without arrival.
+        // One write for each line: with O_APPEND, lines are never mixed. A full disk shows as answers without an
+        // arrival.
         if let Ok(mut bytes) = serde_json::to_vec(&line) {
             bytes.push(b'\n');
             let _ = file.write_all(&bytes);
@@ -75,7 +76,7 @@ impl Journal {
 /// Reads a journal.
 ///
 /// # Errors
-/// When the file can't be read, or a line isn't one of ours: the oracle must not judge by half the evidence.
+/// The file can't be read, or a line is malformed: the oracle must not judge with incomplete data.
 pub fn read(path: &Path) -> io::Result<Vec<JournalLine>> {
     let text = std::fs::read_to_string(path)?;
     let parse = |(number, line)| {
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_back_in_order() {
+    fn journal_is_read_back_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let journal = Journal::open(Some(&path)).unwrap();

@@ -1,7 +1,7 @@
-//! An open-loop load: requests are due at a constant rate, whether or not earlier ones were answered.
+//! An open-loop load: requests are sent at a constant rate, whether or not earlier ones were answered.
 //!
-//! Its clients are like real ones: a bounded set of keep-alive connections, each used for one request at a
-//! time, replaced when it was closed, and no retry of anything.
+//! Its clients behave like real ones: a limited set of keep-alive connections, each used for one request at a time and
+//! replaced when it is closed, and no retries.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,31 +18,31 @@ use super::client::{LoadConnection, Response};
 use super::oracle::{DemoRequestKind, Loss, Sent};
 use crate::rt::syscall::monotonic_ns;
 
-/// More requests than this are not sent: an endless run must not eat the memory (about 100 MB by then).
+/// Most requests of one run, because the log of a run without end would fill the memory (about 100 MB at this number).
 const MAX_REQUESTS: u64 = 2_000_000;
 
-/// What to send.
+/// Description of a load.
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
-    /// Where to.
+    /// Address to send requests to.
     pub address: SocketAddr,
     /// Requests a second.
     pub rate: u32,
-    /// Most connections at once; a request that finds none waits, and the wait counts as latency.
+    /// Most connections at once; a request without one waits, and the wait counts as latency.
     pub connections: usize,
-    /// For one request, connecting included.
+    /// Longest duration of one request, including the connect.
     pub timeout: Duration,
-    /// How long the slow ones take.
+    /// Duration of the slow requests.
     pub slow: Duration,
     /// Share of `POST /echo`, in percent.
     pub post_percent: u64,
     /// Share of `GET /slow`, in percent. The rest is `GET /`.
     pub slow_percent: u64,
-    /// A connection that was idle for longer is not used again. A server that stops has to close idle connections
-    /// at some moment, and a request sent at that very moment is lost (RFC 9112 §9.5 leaves it to clients to cope):
-    /// a client that retries nothing stays below the server's lame duck.
+    /// Idle time after which a connection is not used again. A server that stops closes idle connections at some
+    /// moment, and a request sent at that moment is lost (RFC 9112, section 9.5, leaves this to clients). So a client
+    /// without retries has to stay below the server's lame duck.
     pub max_idle: Duration,
-    /// With TLS, as this says.
+    /// TLS configuration; `None`: no TLS.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
@@ -62,7 +62,7 @@ impl LoadPlan {
         }
     }
 
-    /// Kinds are spread evenly, the same in each run: multiples of 37 go round all 100 residues.
+    /// Requests of a kind are spread evenly, the same in each run: multiples of 37 reach all 100 residues.
     fn kind(&self, id: u64) -> DemoRequestKind {
         match id * 37 % 100 {
             r if r < self.slow_percent => DemoRequestKind::Slow,
@@ -84,7 +84,7 @@ pub struct LoadProgress {
 }
 
 impl LoadProgress {
-    /// Sent and not yet decided.
+    /// Requests without a result yet.
     pub fn in_flight(&self) -> u64 {
         self.sent.saturating_sub(self.answered + self.lost)
     }
@@ -122,7 +122,7 @@ impl Load {
         Self { shared, stop, task }
     }
 
-    /// How it goes.
+    /// Current figures.
     pub fn progress(&self) -> LoadProgress {
         LoadProgress {
             answered: self.shared.answered.load(Ordering::Relaxed),
@@ -131,7 +131,7 @@ impl Load {
         }
     }
 
-    /// Sends no more, waits for what is in flight (bounded by the plan's time-out), and hands out the log.
+    /// Stops sending, waits for requests in flight (limited by the plan's time-out), and returns the log.
     pub async fn stop(mut self) -> Vec<Sent> {
         self.stop.send_replace(true);
         let _ = (&mut self.task).await;
@@ -148,7 +148,8 @@ impl Drop for Load {
 async fn dispatch(shared: Arc<LoadShared>, mut stopped: watch::Receiver<bool>) {
     let period = Duration::from_secs(1) / shared.plan.rate.max(1);
     let mut due = tokio::time::interval(period);
-    // What a busy machine missed is sent late, not left out; its latency counts from when it was due.
+    // Requests that a busy machine could not send in time are sent late and not skipped; their latency counts from when
+    // they were due.
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let begun = (monotonic_ns(), tokio::time::Instant::now());
     let mut running = JoinSet::new();
@@ -168,14 +169,14 @@ async fn dispatch(shared: Arc<LoadShared>, mut stopped: watch::Receiver<bool>) {
             closing: false,
             retry_after: None,
         });
-        running.spawn(one(shared.clone(), id, kind, at));
+        running.spawn(send_and_record(shared.clone(), id, kind, at));
         while running.try_join_next().is_some() {}
     }
     while running.join_next().await.is_some() {}
 }
 
-/// One request, from its due time to its line in the log.
-async fn one(shared: Arc<LoadShared>, id: u64, kind: DemoRequestKind, at: u64) {
+/// Sends one request, and records the result.
+async fn send_and_record(shared: Arc<LoadShared>, id: u64, kind: DemoRequestKind, at: u64) {
     let response = match tokio::time::timeout(shared.plan.timeout, send(&shared, id, kind)).await {
         Ok(response) => response,
         Err(_) => Err(Loss::TimedOut),
@@ -193,7 +194,7 @@ async fn one(shared: Arc<LoadShared>, id: u64, kind: DemoRequestKind, at: u64) {
     };
     counter.fetch_add(1, Ordering::Relaxed);
     let latency = monotonic_ns().saturating_sub(at);
-    // Ids are indices: each was pushed before its request was spawned.
+    // Ids are indexes in the log: each entry was pushed before its request was spawned.
     if let Some(sent) = shared.log.lock().get_mut(id as usize) {
         *sent = Sent {
             id,
@@ -210,7 +211,7 @@ async fn one(shared: Arc<LoadShared>, id: u64, kind: DemoRequestKind, at: u64) {
 async fn send(shared: &LoadShared, id: u64, kind: DemoRequestKind) -> Result<Response, Loss> {
     // The semaphore is never closed.
     let _permit = shared.permits.acquire().await;
-    let mut connection = match reusable(shared) {
+    let mut connection = match take_reusable(shared) {
         Some(connection) => connection,
         None => match &shared.plan.tls {
             Some(config) => LoadConnection::open_tls(shared.plan.address, config.clone()).await?,
@@ -223,8 +224,8 @@ async fn send(shared: &LoadShared, id: u64, kind: DemoRequestKind) -> Result<Res
     Ok(response)
 }
 
-/// The connection used last that still lives; those found closed, or idle for too long, are dropped.
-fn reusable(shared: &LoadShared) -> Option<LoadConnection> {
+/// The open connection that was used last; closed ones and those idle for too long are dropped.
+fn take_reusable(shared: &LoadShared) -> Option<LoadConnection> {
     let mut idle = shared.idle.lock();
     while let Some((connection, since)) = idle.pop() {
         if since.elapsed() < shared.plan.max_idle && connection.is_reusable() {
@@ -345,7 +346,7 @@ mod tests {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = [0; 4096];
-                // A connection that is closed without a request is nobody's loss.
+                // A connection that is closed without a request is no loss.
                 if stream.read(&mut request).await.is_ok_and(|count| count > 0) {
                     requests += 1;
                 } else {
@@ -382,11 +383,8 @@ mod tests {
 
     #[tokio::test]
     async fn missing_server_counts_as_refused() {
-        let address = TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        // An address of its own, where no other test listens.
+        let address = "127.78.0.2:9".parse().unwrap();
         let load = Load::start(LoadPlan::new(address, 1000));
         while load.progress().lost < 5 {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,9 +1,9 @@
 //! `lameduck demo`, in pieces that the end-to-end tests use too.
 //!
-//! Read in this order: [`app`] is what gets restarted; [`load`] is its steady stream of users, each request
-//! sent by [`client`]; [`journal`] is what an app writes down about what reached it; [`oracle`] puts both
-//! sides together and says what was lost. [`process`] and [`instance`] start and stop real processes,
-//! [`proxy`] puts lameduck in front of them, [`admin`] talks to it, and [`roll`] restarts one after the other.
+//! In reading order: [`app`] is restarted; [`load`] sends a steady stream of requests to it, each by [`client`];
+//! [`journal`] is the app's record of requests that reached it; [`oracle`] compares both sides and finds lost requests.
+//! [`process`] and [`instance`] start and stop real processes, [`proxy`] starts lameduck before them, [`admin`] calls
+//! its admin API, and [`roll`] restarts one instance after the other.
 
 pub mod admin;
 pub mod app;

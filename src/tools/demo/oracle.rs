@@ -1,4 +1,4 @@
-//! The oracle: which process was signalled when, which request arrived where, and what the client saw. Pure.
+//! The oracle: compares when each process was signalled, where each request arrived, and what its client saw. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 pub enum Loss {
     /// The connection was not accepted.
     Refused,
-    /// Reset before a byte of the response.
+    /// The connection was reset before the first byte of the response.
     Reset,
-    /// Closed in order, but before a byte of the response.
+    /// The connection was closed in order, but before the first byte of the response.
     Empty,
-    /// The response broke off.
+    /// The response ended early.
     Truncated,
     /// No complete response in time.
     TimedOut,
-    /// Not a response, or an echo that isn't what was sent.
+    /// The response was malformed, or an echo differs from what was sent.
     Corrupted,
-    /// An error that the proxy made (4xx or 5xx without `x-demo-app`).
+    /// The proxy answered with an error (4xx or 5xx without `x-demo-app`).
     ProxyError(u16),
-    /// Sent and not answered: the load ended first.
+    /// The load ended before there was an answer.
     Unfinished,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Loss {
     }
 }
 
-/// What a request is.
+/// Kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DemoRequestKind {
@@ -61,11 +61,11 @@ pub struct Sent {
     pub id: u64,
     /// What it is.
     pub kind: DemoRequestKind,
-    /// When it was due, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// Time at which it was due, in nanoseconds of `CLOCK_MONOTONIC`.
     pub at: u64,
-    /// From then to the last byte of the answer, in nanoseconds.
+    /// Duration from then to the last byte of the answer, in nanoseconds.
     pub latency: u64,
-    /// The app's status, or how it was lost.
+    /// Status of the app's answer, or how the request was lost.
     pub outcome: Result<u16, Loss>,
     /// Whether the answer said `Connection: close`.
     pub closing: bool,
@@ -73,33 +73,33 @@ pub struct Sent {
     pub retry_after: Option<u64>,
 }
 
-/// One process of an app: a restart makes another.
+/// One process of an app; each restart makes another one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
     /// The instance's name.
     pub name: String,
-    /// The instant before the stop signal was sent.
+    /// Time before the stop signal was sent.
     pub signalled: Option<u64>,
-    /// The instant its exit was seen.
+    /// Time at which its exit was noticed.
     pub exited: Option<u64>,
-    /// Every request that reached it: id and instant.
+    /// Id and time of every request that reached it.
     pub arrivals: Vec<(u64, u64)>,
 }
 
-/// What is known about a run.
+/// Everything that is known about a run.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
-    /// The clients' side.
+    /// Requests, as clients saw them.
     pub sent: Vec<Sent>,
-    /// The apps' side.
+    /// Processes, with the requests that reached them.
     pub lives: Vec<Life>,
-    /// Requests that the proxy says it held, if it can be asked.
+    /// Number of requests that the proxy reports as held, if it can be asked.
     pub held: Option<u64>,
-    /// Attempts that the proxy says it repeated, if it can be asked.
+    /// Number of attempts that the proxy reports as repeated, if it can be asked.
     pub retried: Option<u64>,
 }
 
-/// The account of a run. Durations are milliseconds.
+/// Result of a run. Durations are in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadAccount {
     /// Requests sent.
@@ -110,7 +110,7 @@ pub struct LoadAccount {
     pub app_errors: u64,
     /// Requests lost.
     pub lost: u64,
-    /// Requests lost, by how.
+    /// Number of lost requests, by how they were lost.
     pub lost_by: BTreeMap<String, u64>,
     /// Requests that waited in the proxy because no instance was ready; absent if it can't be asked.
     pub held: Option<u64>,
@@ -120,13 +120,13 @@ pub struct LoadAccount {
     pub delivered_twice: u64,
     /// Requests that reached an instance after it was told to stop.
     pub reached_stopping: u64,
-    /// How long after the signal the last of those came.
+    /// Time from the signal to the last of those requests.
     pub reached_stopping_latest_ms: Option<f64>,
-    /// Answers without an arrival: the evidence itself has a hole.
+    /// Number of answers without an arrival: the data is incomplete.
     pub unexplained: u64,
     /// Processes that were told to stop.
     pub stops: u64,
-    /// The slowest of them, from signal to exit; absent if none was stopped, or one never exited.
+    /// Longest time from signal to exit; absent if no process was stopped, or one never exited.
     pub slowest_stop_ms: Option<f64>,
     /// Median of the quick requests (all but the deliberately slow).
     pub p50_ms: f64,
@@ -134,12 +134,12 @@ pub struct LoadAccount {
     pub p99_ms: f64,
     /// The slowest quick request.
     pub slowest_ms: f64,
-    /// The slowest of the deliberately slow requests, waiting asked for included.
+    /// Duration of the slowest request that is slow on purpose.
     pub slowest_slow_ms: f64,
 }
 
 impl LoadAccount {
-    /// Puts both sides together.
+    /// Computes the result from both sides.
     pub fn of(evidence: &Evidence) -> Self {
         let mut account = Self {
             held: evidence.held,
@@ -151,12 +151,13 @@ impl LoadAccount {
         account
     }
 
-    /// The promise: nothing lost, nothing sent to a stopping instance, and the evidence is whole.
+    /// Whether lameduck has kept its promise: nothing was lost, nothing was sent to a stopping instance, and the data
+    /// is complete.
     pub fn is_clean(&self) -> bool {
         self.sent > 0 && self.lost == 0 && self.reached_stopping == 0 && self.unexplained == 0
     }
 
-    /// Returns how often each request arrived.
+    /// Checks the processes, and returns how often each request arrived.
     fn judge_lives(&mut self, lives: &[Life]) -> HashMap<u64, u64> {
         let mut arrivals = HashMap::new();
         let mut slowest = Some(0);
@@ -215,7 +216,7 @@ impl LoadAccount {
     }
 }
 
-/// The nearest-rank percentile of sorted values; 0 of none.
+/// Percentile of sorted values (nearest rank); 0 if there are none.
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(0)
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_sent_proves_nothing() {
+    fn run_without_requests_is_not_clean() {
         assert!(!LoadAccount::of(&Evidence::default()).is_clean());
     }
 
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_what_was_lost() {
+    fn table_lists_lost_requests() {
         let mut evidence = clean();
         evidence.held = Some(3);
         evidence.sent[0].outcome = Err(Loss::ProxyError(502));

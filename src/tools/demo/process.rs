@@ -1,4 +1,4 @@
-//! A child process that never outlives us.
+//! A child process that never outlives this one.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::process::Child;
 
 use crate::rt::syscall;
 
-/// A running child: killed when this is dropped, and when our thread ends in any other way.
+/// A running child: killed when this is dropped, and when this thread ends in any other way.
 #[derive(Debug)]
 pub struct ChildProcess {
     name: String,
@@ -22,8 +22,8 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts `command`; what it writes to standard error goes to the file `output`, standard output is kept
-    /// for [`Self::address`].
+    /// Starts `command`. Its standard error goes to the file `output`, and its standard output is kept for
+    /// [`Self::address`].
     ///
     /// # Errors
     /// When it can't be started.
@@ -56,10 +56,10 @@ impl ChildProcess {
         self.pid
     }
 
-    /// The address that it prints on standard output as `{"address":"127.0.0.1:4711"}` once it listens.
+    /// Waits for the address that it prints on standard output as `{"address":"127.0.0.1:4711"}` once it listens.
     ///
     /// # Errors
-    /// When it exits first, prints something else, or takes longer than 10 s; with the end of its output.
+    /// It exits first, prints something else, or takes longer than 10 s; with the end of its output.
     pub async fn address(&mut self) -> Result<SocketAddr> {
         #[derive(serde::Deserialize)]
         struct ListeningAddress {
@@ -86,26 +86,26 @@ impl ChildProcess {
                 self.last_words()
             )
         })?;
-        // Whatever else it prints must not fill the pipe and stop it.
+        // Further output must be read, because a full pipe would block the child.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let listening: ListeningAddress = serde_json::from_str(&line)
             .with_context(|| format!("{} should print its address, not {line:?}", self.name))?;
         Ok(listening.address)
     }
 
-    /// Lets it write to standard output whatever it likes.
+    /// Discards everything that it writes to standard output.
     pub fn ignore_output(&mut self) {
         if let Some(mut stdout) = self.child.stdout.take() {
             tokio::spawn(async move { tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await });
         }
     }
 
-    /// Sends a signal; returns the instant before it was sent (`CLOCK_MONOTONIC`, nanoseconds).
+    /// Sends a signal; returns the time before (`CLOCK_MONOTONIC`, nanoseconds).
     ///
     /// # Errors
-    /// When it is gone already.
+    /// The child has ended already.
     pub fn signal(&mut self, signal: i32) -> Result<u64> {
-        // A reaped process's id may belong to another process by now.
+        // The id of a reaped process may belong to another one by now.
         if let Some(status) = self.child.try_wait()? {
             bail!(
                 "{} has exited already ({status}){}",
@@ -118,10 +118,10 @@ impl ChildProcess {
         Ok(before)
     }
 
-    /// Waits for its end; returns the status and the instant it was seen (`CLOCK_MONOTONIC`, nanoseconds).
+    /// Waits for its end; returns the status, and the time at which it was noticed (`CLOCK_MONOTONIC`, nanoseconds).
     ///
     /// # Errors
-    /// When it still runs after `patience`.
+    /// The child still runs after `patience`.
     pub async fn wait(&mut self, patience: Duration) -> Result<(ExitStatus, u64)> {
         let status = tokio::time::timeout(patience, self.child.wait()).await;
         let status =
@@ -129,10 +129,10 @@ impl ChildProcess {
         Ok((status, syscall::monotonic_ns()))
     }
 
-    /// Whether it runs; if not, an error with its last words.
+    /// Checks that the child runs.
     ///
     /// # Errors
-    /// When it has ended.
+    /// The child has ended; with its last output.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -140,7 +140,7 @@ impl ChildProcess {
         }
     }
 
-    /// The last lines that it wrote to standard error, to be put behind an error's text.
+    /// Last lines of its standard error, to append to an error message.
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.output).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -153,7 +153,7 @@ impl ChildProcess {
 
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // Its helpers too (the workers of a peer's proxy): it leads a process group of its own.
+        // Its process group is killed, too, because a proxy may have worker processes.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = syscall::kill_group(self.pid, libc::SIGKILL);
         }
@@ -200,12 +200,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dies_when_dropped() {
+    async fn child_is_killed_when_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let process = shell("exec sleep 60", dir.path());
         let pid = process.pid();
         drop(process);
-        // The runtime reaps it in the background; until then it is a zombie, which still takes signal 0.
+        // The runtime reaps it later; until then it is a zombie, which still accepts signal 0.
         for _ in 0..200 {
             if syscall::kill(pid, 0).is_err() {
                 return;

@@ -1,4 +1,4 @@
-//! lameduck as a child process: its configuration, its start, and what one asks it.
+//! lameduck as a child process: its configuration, its start, and requests to it.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,9 +14,9 @@ use super::instance::DemoInstance;
 use super::process::ChildProcess;
 use crate::registry::view::{DrainResponse, PoolView};
 
-/// How long the proxy may take until it is ready.
+/// Longest wait until the proxy is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// The one pool's name.
+/// Name of its only pool.
 pub const POOL: &str = "app";
 
 /// A running lameduck with one pool, [`POOL`].
@@ -28,22 +28,23 @@ pub struct DemoProxy {
     address: SocketAddr,
 }
 
-/// What differs from proxy to proxy.
+/// Settings that differ between proxies.
 #[derive(Debug, Clone)]
 pub struct ProxySettings {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen at; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Whether a second proxy may listen there too.
+    /// Whether a second proxy may listen at the same address.
     pub reuse_port: bool,
-    /// More of the listener's keys, as TOML.
+    /// Further keys of the listener, as TOML.
     pub listener: String,
-    /// More of the pool's keys and sub-tables, as TOML, e.g. `[pool.drain]\ndeadline = "5s"`.
+    /// Further keys and tables of the pool, as TOML, such as `[pool.drain]
+    /// deadline = "5s"`.
     pub pool: String,
-    /// `[server]`'s keys, as TOML.
+    /// Keys of `[server]`, as TOML.
     pub server: String,
-    /// More of `[admin]`'s keys, as TOML.
+    /// Further keys of `[admin]`, as TOML.
     pub admin: String,
-    /// The access log's path; "off" for none.
+    /// Path of the access log, or "off".
     pub access_log: String,
 }
 
@@ -90,11 +91,11 @@ impl ProxySettings {
 }
 
 impl DemoProxy {
-    /// Starts `exe run` in front of `instances`, and waits until its first round of probes is over. Its files
-    /// (configuration, admin socket, log) are kept in `dir` under `name`.
+    /// Starts `exe run` before `instances`, and waits until its first round of probes is finished. Its files
+    /// (configuration, admin socket, log) are in `dir`, with `name` as the prefix.
     ///
     /// # Errors
-    /// When it doesn't start or isn't ready in time, with its last words.
+    /// It doesn't start, or isn't ready in time; with its last output.
     pub async fn start(
         exe: &Path,
         name: &str,
@@ -109,10 +110,10 @@ impl DemoProxy {
         Self::start_with(exe, name, dir, settings, &backends).await
     }
 
-    /// The same, in front of backends given by name and address.
+    /// Starts a proxy before backends that are given by name and address.
     ///
     /// # Errors
-    /// As [`DemoProxy::start`].
+    /// As for [`DemoProxy::start`].
     pub async fn start_with(
         exe: &Path,
         name: &str,
@@ -144,10 +145,10 @@ impl DemoProxy {
         Ok(proxy)
     }
 
-    /// Waits until an instance may take requests.
+    /// Waits until an instance takes requests.
     ///
     /// # Errors
-    /// When none may in time, with the proxy's last words.
+    /// None does in time; with the proxy's last output.
     pub async fn eligible(&mut self) -> Result<()> {
         self.answers(&format!("/-/ready?pool={POOL}")).await
     }
@@ -181,7 +182,7 @@ impl DemoProxy {
         let answer = admin::call(&self.socket, "GET", "/v1/listeners", None).await?;
         let listeners: Vec<DemoListener> =
             serde_json::from_value(answer).context("GET /v1/listeners")?;
-        // One on a unix socket has no port to be told.
+        // A listener on a unix socket has no port to report.
         let mut addresses = listeners.iter().map(|listener| listener.address.parse());
         addresses
             .find_map(Result::ok)
@@ -211,16 +212,16 @@ impl DemoProxy {
     /// The pool as the admin API shows it.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or says something else.
+    /// The proxy can't be reached, or its answer is malformed.
     pub async fn pool(&self) -> Result<PoolView> {
         let answer = admin::call(&self.socket, "GET", &format!("/v1/pools/{POOL}"), None).await?;
         serde_json::from_value(answer).context("GET /v1/pools/app: not a pool")
     }
 
-    /// Drains a backend and waits until it is drained or the deadline has passed.
+    /// Drains a backend, and waits until it is drained or the deadline has passed.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or refuses.
+    /// The proxy can't be reached, or refuses.
     pub async fn drain(&self, name: &str, deadline: Duration) -> Result<DrainResponse> {
         let path = format!("/v1/pools/{POOL}/backends/{name}/drain");
         let body = json!({ "timeout": format!("{}ms", deadline.as_millis()), "reason": "rolling restart" });
@@ -228,10 +229,10 @@ impl DemoProxy {
         serde_json::from_value(answer).context("the answer to drain")
     }
 
-    /// Lifts the operator's drain and waits until the backend is ready.
+    /// Lifts the operator's drain, and waits until the backend is ready.
     ///
     /// # Errors
-    /// When the proxy can't be reached, or the backend isn't ready in time.
+    /// The proxy can't be reached, or the backend isn't ready in time.
     pub async fn resume(&self, name: &str, patience: Duration) -> Result<()> {
         let path = format!("/v1/pools/{POOL}/backends/{name}/resume");
         let body = json!({ "wait": format!("{}ms", patience.as_millis()) });
@@ -250,10 +251,10 @@ impl DemoProxy {
         Ok(())
     }
 
-    /// Requests held and attempts repeated so far, from the metrics; `None` where a metric isn't there.
+    /// Number of held requests and of repeated attempts so far, from the metrics; `None` if there is no such metric.
     ///
     /// # Errors
-    /// When the proxy can't be reached.
+    /// The proxy can't be reached.
     pub async fn counts(&self) -> Result<(Option<u64>, Option<u64>)> {
         let (_, text) = admin::request(&self.socket, "GET", "/metrics", None).await?;
         let text = String::from_utf8_lossy(&text);
@@ -263,10 +264,10 @@ impl DemoProxy {
         ))
     }
 
-    /// Asks it to stop and waits for its exit.
+    /// Stops the proxy, and waits for its exit.
     ///
     /// # Errors
-    /// When it is gone already, or still runs after `patience`.
+    /// It has ended already, or still runs after `patience`.
     pub async fn stop(&mut self, patience: Duration) -> Result<ExitStatus> {
         self.process.signal(libc::SIGTERM)?;
         Ok(self.process.wait(patience).await?.0)

@@ -8,31 +8,31 @@ use super::instance::DemoInstance;
 use super::proxy::DemoProxy;
 use crate::core::drain::DrainOutcome;
 
-/// How long each step may take.
+/// Longest duration of each step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A step of one instance's restart, told as it begins or ends.
+/// A step of one instance's restart.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DemoStep {
-    /// No new requests from now on; those in flight are finished.
+    /// The drain has begun: no new requests, and those in flight are finished.
     Draining,
-    /// Nothing in flight any more, after this long.
+    /// Nothing is in flight any more, after this time.
     Drained(Duration),
     /// SIGTERM has been sent.
     Stopping,
-    /// The process exited, this long after the signal.
+    /// The process has exited, this long after the signal.
     Stopped(Duration),
-    /// The next process listens; it takes no requests before it has passed its probes.
+    /// The next process listens; it takes no requests until its probes have passed.
     Started,
-    /// It takes requests again, this long after its process was started.
+    /// The instance takes requests again, this long after its process was started.
     Ready(Duration),
 }
 
-/// Restarts one instance behind lameduck without a lost request, telling each step. `deadline` is the
-/// drain's: streams are ended by then, and requests that take longer would be cut.
+/// Restarts one instance behind lameduck without a lost request, and reports each step. `deadline` is that of the
+/// drain: streams are ended by then, and longer requests would be cut.
 ///
 /// # Errors
-/// When a step fails or takes more than 30 s, or the drain ended with requests cut.
+/// A step fails or takes more than 30 s, or the drain had to cut requests.
 pub async fn restart(
     instance: &mut DemoInstance,
     proxy: &DemoProxy,
@@ -61,10 +61,10 @@ pub async fn restart(
     Ok(())
 }
 
-/// Restarts one process, whatever is in front of it.
+/// Restarts one process, with any proxy before it, or none.
 ///
 /// # Errors
-/// When it doesn't stop or start within 30 s.
+/// The process doesn't stop or start within 30 s.
 pub async fn stop_and_start(
     instance: &mut DemoInstance,
     tell: &dyn Fn(&str, DemoStep),

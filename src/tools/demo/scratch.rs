@@ -1,4 +1,4 @@
-//! A temporary directory that goes away with its owner.
+//! A temporary directory that is removed with its owner.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub struct ScratchDir(PathBuf);
 
 impl ScratchDir {
-    /// Makes one in the system's temporary directory.
+    /// Creates a directory in the system's temporary directory.
     ///
     /// # Errors
     /// Those of mkdir(2).

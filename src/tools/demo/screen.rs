@@ -1,4 +1,4 @@
-//! What `lameduck demo` shows: finished steps as lines, and below them, on a terminal, a live picture.
+//! Output of `lameduck demo`: finished steps as lines, and below them, on a terminal, a live view.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,19 +11,19 @@ use super::roll::DemoStep;
 use crate::registry::view::PoolView;
 use crate::rt::output::{self, ErrorWriter, PrintWriter};
 
-/// Cells of the in-flight bar.
+/// Width of the in-flight bar in columns.
 const BAR: usize = 20;
 
-/// What the live picture is drawn from.
+/// Data of the live view.
 #[derive(Debug, Default, Clone)]
 pub struct Picture {
     /// The load's figures.
     pub progress: LoadProgress,
-    /// The pool, once the proxy has been asked.
+    /// State of the pool, once the proxy was asked.
     pub pool: Option<PoolView>,
 }
 
-/// One restart as it is printed: filled in step by step.
+/// Data of a restart's line, filled in step by step.
 #[derive(Debug, Default, Clone)]
 struct Story {
     doing: &'static str,
@@ -33,7 +33,7 @@ struct Story {
 
 struct ScreenState {
     out: Box<dyn Write>,
-    /// Lines of the live picture on the terminal now.
+    /// Number of lines that the live view has on the terminal now.
     live: usize,
     picture: Picture,
     stories: HashMap<String, Story>,
@@ -49,7 +49,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// On standard output; on standard error if that one is to stay free for data.
+    /// Output on standard output, or on standard error if the former has to stay free for data.
     pub fn new(to_stderr: bool) -> Self {
         let (out, tty): (Box<dyn Write>, bool) = match to_stderr {
             true => (Box::new(ErrorWriter), output::stderr_is_terminal()),
@@ -78,19 +78,19 @@ impl Screen {
         screen
     }
 
-    /// Writes a line that stays.
+    /// Prints a line that stays.
     pub fn line(&self, text: &str) {
         self.erase();
         self.write(&format!("{text}\n"));
         self.draw();
     }
 
-    /// A new round of restarts begins.
+    /// Begins a new round of restarts.
     pub fn round(&self, round: u32) {
         self.state.borrow_mut().round = round;
     }
 
-    /// A step was taken: shown live at once; a finished restart becomes one line.
+    /// Handles a step: it is shown in the live view, and a finished restart becomes one line.
     pub fn step(&self, name: &str, step: DemoStep) {
         let finished = {
             let mut state = self.state.borrow_mut();
@@ -120,14 +120,14 @@ impl Screen {
         self.line(&finished);
     }
 
-    /// Shows the figures of now.
+    /// Updates the live view.
     pub fn picture(&self, picture: Picture) {
         self.erase();
         self.state.borrow_mut().picture = picture;
         self.draw();
     }
 
-    /// Ends the live picture; what follows are plain lines.
+    /// Ends the live view; plain lines follow.
     pub fn end(&self) {
         self.erase();
         self.state.borrow_mut().picture = Picture::default();
@@ -156,7 +156,7 @@ impl Screen {
         self.state.borrow_mut().live = lines.len();
     }
 
-    /// Less than 80 columns each: a wrapped line could not be erased.
+    /// Lines of the live view, shorter than 80 columns each, because a wrapped line could not be erased.
     fn frame(&self, state: &ScreenState) -> Vec<String> {
         let mut lines = vec![String::new()];
         for backend in state.picture.pool.iter().flat_map(|pool| &pool.backends) {
@@ -202,7 +202,7 @@ impl Screen {
         lines
     }
 
-    /// Colours a piece of text on terminals that want it.
+    /// Colours text on terminals that have colour.
     pub fn paint(&self, colour: u8, text: &str) -> String {
         if self.colour {
             format!("\x1b[{colour}m{text}\x1b[0m")

@@ -1,11 +1,11 @@
-//! Sums of times, shown as sums.
+//! Sums of durations that are shown with their parts.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::config::duration::format;
 
-/// What a stop takes, part by part. Parts of no time are left out.
+/// Duration of a stop, part by part. Parts of zero are left out.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StopTimeSum {
     parts: Vec<(Duration, &'static str)>,

@@ -1,29 +1,29 @@
-//! The catalogue: every check with the reason for it. docs/doctor.md has one section for each; a test compares.
+//! Catalogue of all checks, with their reasons. docs/doctor.md has a section for each, which a test compares.
 //!
-//! A constant is called as its code: to see where `behind-shell` is found, look for `check::BEHIND_SHELL`.
+//! Each constant has the name of its code: to find the code of `behind-shell`, look for `check::BEHIND_SHELL`.
 
 /// A check: the code in `error[code]`, and why it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DoctorCheck {
     /// Its name in messages and in docs/doctor.md.
     pub code: &'static str,
-    /// Why, with the source.
+    /// Why it matters, with the source.
     pub why: &'static str,
 }
 
 macro_rules! checks {
     ($($name:ident = $code:literal: $why:literal;)*) => {
         $(pub(super) const $name: DoctorCheck = DoctorCheck { code: $code, why: $why };)*
-        /// All of them, in the order of the documentation.
+        /// All checks, in the order of the documentation.
         pub const ALL: &[DoctorCheck] = &[$($name),*];
 
-        /// The constants, in the same order.
+        /// Names of the constants, in the same order.
         #[cfg(test)]
         const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }
 
-/// The code of what says nothing about requests: a file can't be read.
+/// Code of a finding that a file can't be read; it says nothing about requests.
 pub const BROKEN_CODE: &str = "broken-file";
 
 checks! {

@@ -1,7 +1,7 @@
-//! The checks that hold under every supervisor, over the neutral model. Each is decided here and nowhere else.
+//! Checks that are the same under every supervisor; each is decided only here.
 //!
-//! All that is wrong about one command is answered by one command that is right: the findings are collected first, and
-//! what to write instead is put together for all of them.
+//! All findings about one command are answered by one corrected command. So findings are collected first, and then one
+//! correction is made for all of them.
 
 mod corrected_lines;
 mod hooks;
@@ -25,22 +25,22 @@ use crate::config::{PoolConfig, Severity};
 use corrected_lines::{cluster_line, health_line, signal_line, variable_line};
 use times::StopNeeds;
 
-/// What is assumed where no file tells.
+/// Values that are assumed if no file tells.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AssumedTimes {
-    /// What the app takes from its signal to its end, when nothing is in flight.
+    /// Time that the app needs from its signal to its end, if nothing is in flight.
     pub(super) app_stop: Duration,
 }
 
-/// What to do about a finding.
+/// Correction for a finding.
 enum Help {
-    /// The command, put right.
+    /// The corrected command.
     Command,
-    /// The command under the launcher, with all that its supervisor must be told.
+    /// The command under the launcher, with all settings that its supervisor needs.
     Launcher,
-    /// More time before SIGKILL, with what must stand before it.
+    /// More time before SIGKILL, with a text before it.
     Time(&'static str),
-    /// This.
+    /// This text.
     Text(String),
 }
 
@@ -53,7 +53,7 @@ struct ProcessJudge<'j> {
     pending: Vec<(Severity, DoctorCheck, FindingPlace, String, Help)>,
 }
 
-/// Judges one process; `scripts` are package.json's.
+/// Checks one process; `scripts` are those of package.json.
 pub(super) fn process(
     process: &SupervisedProcess,
     proxy: &ProxySide,
@@ -130,7 +130,7 @@ impl ProcessJudge<'_> {
         }
     }
 
-    /// A process under the launcher.
+    /// Checks a process under the launcher.
     fn launched(&mut self, launch: &ExecLaunch) {
         let process = self.process;
         let place = &process.command_place;
@@ -222,7 +222,7 @@ impl ProcessJudge<'_> {
         );
     }
 
-    /// A process that is under no launcher.
+    /// Checks a process without a launcher.
     fn alone(&mut self) {
         let process = self.process;
         let serves = process.serves();
@@ -322,13 +322,13 @@ impl ProcessJudge<'_> {
         }
     }
 
-    /// The pool for the launcher of a process that has none.
+    /// Name of the pool for the launcher of a process that has none.
     fn pool_name(&self) -> String {
         let pool = self.pool.or(self.proxy.pools().first());
         pool.map_or("app", |pool| pool.name.as_str()).to_owned()
     }
 
-    /// The admin socket, where the proxy has another than the default.
+    /// The admin socket, if it is not the default.
     fn socket(&self) -> Option<String> {
         let socket = self.proxy.config()?.admin.socket.as_deref()?;
         let default = std::path::Path::new(hooks::DEFAULT_SOCKET);
@@ -405,11 +405,11 @@ impl ProcessJudge<'_> {
         );
     }
 
-    /// Gives all findings to `found`, with what to do about them.
+    /// Adds all findings to `found`, with their corrections.
     fn finish(self, launch: Option<&ExecLaunch>, found: &mut DoctorFindings) {
         let needs = StopNeeds::of(self.process, launch, &self.fix, self.proxy, self.assumed);
         let kill = self.process.kill_line(needs.enough());
-        // A command that drains for longer needs more time as well.
+        // A command that drains longer needs a longer kill timeout, too.
         let more = launch.is_some() && needs.exceed(&self.process.kill);
         let command = advice::command(self.process, &self.fix).map(|command| match more {
             true => format!("{command}\n{kill}"),
@@ -446,7 +446,7 @@ impl ProcessJudge<'_> {
     }
 }
 
-/// What stands between the launcher and the app, in words.
+/// Description of what stands between the launcher and the app.
 fn wrapper(app: &[String]) -> Option<String> {
     let at = wrappers::skip(app);
     let program = base(app.get(at)?);

@@ -1,4 +1,4 @@
-//! Command lines: split into words as a shell does, and asked what part they play.
+//! Command lines: split into words as a shell does, and classified.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,23 +9,23 @@ use super::wrappers;
 use crate::config::duration;
 use crate::core::launch::{DEFAULT_DRAIN, LONGEST_LAME_DUCK};
 
-/// Options of `exec` and of the hooks that take no value. The command line's own tests hold this against what clap
-/// knows: clap itself would refuse values that are still to be filled in, such as `%(program_name)s`.
+/// Options of `exec` and of hooks without a value. A test compares them with clap's definition. clap itself can't be
+/// used, because it refuses values with placeholders, such as `%(program_name)s`.
 pub(crate) const FLAGS: [&str; 6] = ["no-port", "no-wait", "json", "all", "wait-ready", "backup"];
 
-/// One command line: the commands in it, in words.
+/// A command line with its commands, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CommandLine {
     pub(super) commands: Vec<Vec<String>>,
-    /// What follows each of them.
+    /// What follows each of the commands.
     joiners: Vec<ShellJoiner>,
-    /// A shell runs it.
+    /// Whether a shell runs the line.
     pub(super) shell: bool,
-    /// The words of the line itself, shells and wrappers included.
+    /// Words of the line itself, including shells and wrappers.
     pub(super) argv: Vec<String>,
 }
 
-/// What a command is to a drain.
+/// Role of a command in a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CommandRole {
     /// `lameduck exec`.
@@ -36,30 +36,30 @@ pub(super) enum CommandRole {
     Hook(HookCall),
     /// `lameduck health`.
     Health,
-    /// Something else, and other commands of lameduck.
+    /// Any other command, including other commands of lameduck.
     Other,
 }
 
-/// `lameduck exec` with what matters of its options.
+/// `lameduck exec`, with the options that matter here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ExecLaunch {
     pub(super) pool: Option<String>,
     pub(super) name: Option<String>,
     pub(super) port: Option<String>,
     pub(super) no_port: bool,
-    /// `None`: nothing was said.
+    /// Drain time-out; `None`: not given.
     pub(super) drain: Option<Duration>,
-    /// Something was said, and only the host's environment tells what.
+    /// Whether a drain time-out is given that is only known on the host.
     pub(super) is_unknown: bool,
     pub(super) lame_duck: Duration,
     pub(super) admin: Option<String>,
     /// The app's own command.
     pub(super) app: Vec<String>,
-    /// In a shell with other commands, and not by `exec`: signals end at the shell.
+    /// Whether it runs in a shell with other commands and without `exec`, so that signals only reach the shell.
     pub(super) behind_shell: bool,
 }
 
-/// A hook's command.
+/// A call of lameduck in a hook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct HookCall {
     pub(super) verb: String,
@@ -69,12 +69,12 @@ pub(super) struct HookCall {
     pub(super) until_restarted: bool,
     pub(super) expires: bool,
     pub(super) admin: Option<String>,
-    /// Before the drain: `--lame-duck`, or `sleep` in the same line.
+    /// Time before the drain: `--lame-duck`, or `sleep` in the same line.
     pub(super) lame_duck: Duration,
 }
 
 impl ExecLaunch {
-    /// How long it drains.
+    /// Duration of its drain.
     pub(super) fn drains_for(&self) -> Duration {
         let default = || duration::parse(DEFAULT_DRAIN).unwrap_or_default();
         self.drain.unwrap_or_else(default)
@@ -82,10 +82,10 @@ impl ExecLaunch {
 }
 
 impl CommandLine {
-    /// From text that no shell sees: `;` and `(` are characters like others.
+    /// Parses a text that no shell runs, so that `;` and `(` are ordinary characters.
     pub(super) fn parse(text: &str) -> Self {
         let mut pieces = split(text, false);
-        // What looks like a shell's text is meant for one.
+        // A text with shell syntax is probably meant for a shell.
         if let [piece] = &mut pieces[..]
             && piece
                 .words
@@ -98,12 +98,12 @@ impl CommandLine {
         Self::of(pieces)
     }
 
-    /// From text that a shell runs.
+    /// Parses a text that a shell runs.
     pub(super) fn script(text: &str) -> Self {
         Self::from_words(vec!["sh".into(), "-c".into(), text.to_owned()])
     }
 
-    /// A command line of words that are split already.
+    /// A command line that is already split into words.
     pub(super) fn from_words(words: Vec<String>) -> Self {
         let end = words.len();
         Self::of(vec![ShellPiece {
@@ -165,7 +165,7 @@ impl CommandLine {
         self.shell && (piped || (self.commands.len() > 1 && !execs))
     }
 
-    /// The command that is started to stay: the last one, or the first of its pipeline.
+    /// The command that keeps running: the last one, or the first one of its pipeline.
     pub(super) fn main(&self) -> Option<(usize, &[String])> {
         let passing = |words: &[String]| {
             let rest = words.get(wrappers::skip(words)..).unwrap_or_default();
@@ -180,7 +180,7 @@ impl CommandLine {
         Some((at, &self.commands[at]))
     }
 
-    /// The first command that plays a part; `env` fills in what the line leaves out.
+    /// Role of the first command that has one; `env` provides options that the line lacks.
     pub(super) fn role(&self, env: &[(String, String)]) -> CommandRole {
         let mut slept = Duration::ZERO;
         for (at, words) in self.commands.iter().enumerate() {
@@ -201,13 +201,13 @@ impl CommandLine {
         CommandRole::Other
     }
 
-    /// How long its `sleep`s take together.
+    /// Total time of its `sleep`s.
     pub(super) fn slept(&self) -> Duration {
         self.commands.iter().filter_map(|words| sleep(words)).sum()
     }
 }
 
-/// Commands that are over at once, or only pass on what another one says.
+/// Commands that end at once, or only pass on the output of another one.
 const PASSING: [&str; 26] = [
     "true",
     ":",
@@ -245,7 +245,7 @@ fn sleep(words: &[String]) -> Option<Duration> {
     (!times.is_empty()).then(|| times.iter().sum())
 }
 
-/// The text that these words have a shell run: `sh -c TEXT`, whatever wraps it; with its place among the words.
+/// Text that these words have a shell run (`sh -c TEXT`, even within wrappers), with its index among the words.
 pub(super) fn shell_text(words: &[String]) -> Option<(usize, &str)> {
     let at = wrappers::skip(words);
     let program = base(words.get(at)?);
@@ -259,12 +259,12 @@ pub(super) fn shell_text(words: &[String]) -> Option<(usize, &str)> {
     Some((place, text))
 }
 
-/// `sh`'s `-c`, alone or with other flags (`-ec`).
+/// Whether a word is `-c` of `sh`, alone or with other flags (`-ec`).
 fn is_command_flag(word: &str) -> bool {
     word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
 }
 
-/// A program's name without its directory.
+/// Name of a program without its directory.
 pub(super) fn base(word: &str) -> &str {
     Path::new(word)
         .file_name()
@@ -272,7 +272,7 @@ pub(super) fn base(word: &str) -> &str {
         .unwrap_or(word)
 }
 
-/// Seconds, with or without the unit.
+/// Parses seconds, with or without the unit.
 pub(super) fn seconds(text: &str) -> Option<Duration> {
     match text.trim().parse::<f64>() {
         Ok(number) if number >= 0.0 => Duration::try_from_secs_f64(number).ok(),
@@ -302,7 +302,7 @@ fn role(words: &[String], env: &[(String, String)]) -> CommandRole {
     };
     let rest: Vec<&str> = rest.iter().skip(1).map(String::as_str).collect();
     let Some((verb, rest)) = rest.split_first() else {
-        // An image's own command goes on; as a command, it is a usage message.
+        // In an image, the command of the image continues here; as a command, it would only print help.
         return CommandRole::Other;
     };
     match *verb {
@@ -314,7 +314,7 @@ fn role(words: &[String], env: &[(String, String)]) -> CommandRole {
     }
 }
 
-/// Options and arguments.
+/// Splits options from arguments.
 fn options<'w>(words: &[&'w str]) -> (Vec<(&'w str, &'w str)>, Vec<&'w str>) {
     let (mut options, mut arguments) = (Vec::new(), Vec::new());
     let mut words = words.iter();
@@ -331,7 +331,7 @@ fn options<'w>(words: &[&'w str]) -> (Vec<(&'w str, &'w str)>, Vec<&'w str>) {
     (options, arguments)
 }
 
-/// The value of an option, or of its variable.
+/// Value of an option, or of its variable.
 fn value<'v>(
     options: &[(&'v str, &'v str)],
     env: &'v [(String, String)],
@@ -395,7 +395,7 @@ fn call(verb: &str, words: &[&str], env: &[(String, String)]) -> HookCall {
     }
 }
 
-/// How long the proxy is lame duck before the drain, at most.
+/// Longest time that the proxy is lame duck before the drain.
 fn lame_duck<'a>(of: impl Fn(&str) -> Option<&'a str>) -> Duration {
     let time = match of("lame-duck") {
         Some("auto") => of("lame-duck-max").or(Some(LONGEST_LAME_DUCK)),
@@ -434,7 +434,7 @@ mod tests {
             assert!(!launch.behind_shell, "{text}");
         }
         assert!(launch_of("node lameduck exec").is_none());
-        // supervisord's `%(name)s`, with no shell anywhere.
+        // supervisord's `%(name)s`, without a shell.
         let plain = launch_of("lameduck exec --pool a --name %(n)s --drain-timeout 9s -- b");
         assert!(
             plain.is_some_and(|launch| !launch.behind_shell && launch.drains_for().as_secs() == 9)

@@ -13,7 +13,7 @@ use super::shell;
 use super::signal_name::signal_name;
 use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
-/// The services of a file.
+/// Services of a file.
 pub(super) fn read(
     file: usize,
     root: &Node,
@@ -27,7 +27,7 @@ pub(super) fn read(
         .collect()
 }
 
-/// A command in either form: a list, or text that Compose splits. No shell sees it.
+/// Words of a command in either form: a list, or a text that Compose splits. No shell runs it.
 fn words(node: Option<&Node>) -> Vec<String> {
     match node.map(|node| &node.kind) {
         Some(ValueKind::Scalar(text)) => shell::split(text, false)
@@ -38,7 +38,7 @@ fn words(node: Option<&Node>) -> Vec<String> {
     }
 }
 
-/// Text with the defaults of its variables: `${GRACE:-60s}`.
+/// Text with the defaults of its variables, such as `${GRACE:-60s}`.
 fn filled(text: &str) -> String {
     let Some((before, rest)) = text.split_once("${") else {
         return text.to_owned();
@@ -53,12 +53,12 @@ fn filled(text: &str) -> String {
     }
 }
 
-/// `1m30s`, and a bare number of seconds.
+/// Parses a time such as `1m30s`, or a number of seconds.
 fn time(text: &str) -> Option<Duration> {
     seconds(&filled(text))
 }
 
-/// The container's port of `8080:3000`, `127.0.0.1:80:3000/tcp`, `3000`, or `target: 3000`.
+/// Port in the container, of `8080:3000`, `127.0.0.1:80:3000/tcp`, `3000`, or `target: 3000`.
 fn port(node: &Node) -> Option<u16> {
     let text = node.text().or(node.text_of("target"))?;
     let text = filled(text);
@@ -66,7 +66,7 @@ fn port(node: &Node) -> Option<u16> {
     text.rsplit(':').next()?.parse().ok()
 }
 
-/// Whether HTTP may be spoken at a port.
+/// Whether the port may be for HTTP.
 fn is_http(node: &Node) -> bool {
     let udp = node.text().is_some_and(|text| text.ends_with("/udp"))
         || node.text_of("protocol") == Some("udp");
@@ -147,7 +147,7 @@ fn service(
     process
 }
 
-/// What stands where the hook stood: nothing; the launcher drains.
+/// Replacement of a hook that was there: none, because the launcher drains.
 fn pre_stop(name: &str, proxy: &ProxySide) -> String {
     let pool = proxy
         .pool_of(name)

@@ -1,14 +1,14 @@
-//! Which of the three ways to be told before a stop fits a process that nothing drains (docs/supervisors.md).
+//! Chooses one of the three ways to drain a process before its stop (docs/supervisors.md), for a process without any.
 
 use super::advice::Corrections;
 use super::model::{CommandForm, SupervisedProcess, Supervisor};
 use super::proxy::ProxySide;
 
-/// What a proxy has to be told that goes on accepting until nothing new comes.
-const SILENCE: &str = "# and in lameduck.toml, below [server], so that it knows the traffic from before: lame_duck = \"auto\"";
+/// Setting for a proxy that accepts requests until no new ones arrive.
+const AUTO_LAME_DUCK: &str = "# and in lameduck.toml, below [server], so that it knows the traffic from before: lame_duck = \"auto\"";
 
-/// What fits, and why: lines for people, each begins with `#`. `can_be_wrapped`: it is known how its command would be
-/// written under the launcher.
+/// The way that fits, with the reason, as comment lines that begin with `#`. `can_be_wrapped`: it is known how the
+/// command would look under the launcher.
 pub(super) fn fitting_way(process: &SupervisedProcess, can_be_wrapped: bool) -> Vec<String> {
     if process.has_hook_form() {
         return said(
@@ -48,12 +48,12 @@ pub(super) fn fitting_way(process: &SupervisedProcess, can_be_wrapped: bool) -> 
     lines
 }
 
-/// This help, with what lameduck's own configuration needs for it.
+/// Adds the settings that lameduck's own configuration needs.
 pub(super) fn with_silence(help: String, fix: &Corrections, proxy: &ProxySide) -> String {
     let config = proxy.config();
     let is_told = config.is_some_and(|config| config.server.lame_duck.is_none());
     match fix.until_silence && !is_told {
-        true => format!("{help}\n{SILENCE}"),
+        true => format!("{help}\n{AUTO_LAME_DUCK}"),
         false => help,
     }
 }
@@ -62,7 +62,7 @@ fn said(text: &str) -> Vec<String> {
     vec![format!("# {text}")]
 }
 
-/// What the supervisor calls it; `None`: this file doesn't tell.
+/// Name of the process at the supervisor; `None`: this file doesn't tell.
 fn supervisors_name(process: &SupervisedProcess) -> Option<String> {
     let name = &process.name;
     match (process.supervisor, process.form) {

@@ -1,4 +1,4 @@
-//! Reading from disk: which files there are, and what a `.js` ecosystem file evaluates to.
+//! Reads files: finds supervisors' files, and evaluates `.js` ecosystem files.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use super::node;
 use super::template::rendered_name;
 use crate::config::plain_file::read_lasting_file;
 
-/// Appended to the name of a file whose text was printed by Node: its lines are not the user's.
+/// Suffix for the name of a file whose text Node has printed: its lines are not those of the user's file.
 pub(super) const GENERATED: &str = " (evaluated)";
 
-/// Larger files are no configuration.
+/// Largest file that is read, in bytes.
 pub(super) const MAX_SIZE: u64 = 4 << 20;
 
-/// The name of what came on standard input.
+/// Name of the text from standard input.
 pub(super) const STANDARD_INPUT: &str = "(standard input)";
 
-/// Included files beyond these are not read.
+/// Most files that are read, including included ones.
 const MAX_FILES: usize = 200;
 
-/// What is looked for where no file is named.
+/// Names that are looked for if no file is given.
 pub const LOOKED_FOR: &str = "oxfile.toml, ecosystem.config.{js,cjs,json,yaml,yml}, *.service, supervisord.conf, *.yaml and *.yml with `kind:` or `services:`";
 
-/// Reads files (`-`: standard input); with a unit its drop-ins come along, with supervisord's configuration what it
-/// includes. The errors are for people.
+/// Reads files (`-`: standard input), with the drop-ins of a unit and the includes of supervisord's configuration. The
+/// errors are messages for users.
 pub fn read(paths: &[PathBuf]) -> (Vec<InputFile>, Vec<String>) {
     let (mut files, mut errors) = (Vec::<InputFile>::new(), Vec::new());
     let mut all = Vec::new();
@@ -36,7 +36,7 @@ pub fn read(paths: &[PathBuf]) -> (Vec<InputFile>, Vec<String>) {
     let mut next = 0;
     while let Some(path) = all.get(next).cloned() {
         next += 1;
-        match one(&path) {
+        match read_one(&path) {
             Ok(file) if files.iter().any(|other| other.name == file.name) => {}
             Ok(file) => {
                 let room = MAX_FILES.saturating_sub(all.len());
@@ -49,7 +49,7 @@ pub fn read(paths: &[PathBuf]) -> (Vec<InputFile>, Vec<String>) {
     (files, errors)
 }
 
-/// package.json's `scripts`, beside a file: what `npm start` runs.
+/// The `scripts` of package.json beside a file, which `npm start` runs.
 fn scripts(path: &Path) -> Vec<(String, String)> {
     let beside = path.parent().unwrap_or(Path::new("")).join("package.json");
     let text = read_lasting_file(&beside, MAX_SIZE).unwrap_or_default();
@@ -82,7 +82,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
-fn one(path: &Path) -> Result<InputFile, String> {
+fn read_one(path: &Path) -> Result<InputFile, String> {
     if path == Path::new("-") {
         return standard_input();
     }
@@ -99,9 +99,9 @@ fn one(path: &Path) -> Result<InputFile, String> {
                 "it is a Helm chart; render it first: `helm template {name} | lameduck doctor -`"
             ));
         }
-        // runit's and s6's service directories.
+        // Service directories of runit and s6.
         if path.join("run").is_file() {
-            return one(&path.join("run"));
+            return read_one(&path.join("run"));
         }
         return Err("it is a directory; name the files themselves".into());
     }
@@ -118,7 +118,7 @@ fn one(path: &Path) -> Result<InputFile, String> {
             scripts: scripts(path),
         });
     }
-    // What `/proc` and the like have is longer than it says.
+    // Files in `/proc` and the like are longer than their size says.
     let bytes = read_lasting_file(path, MAX_SIZE).map_err(|error| error.to_string())?;
     Ok(InputFile {
         name,
@@ -127,7 +127,7 @@ fn one(path: &Path) -> Result<InputFile, String> {
     })
 }
 
-/// `api.service.d/*.conf` beside `api.service`.
+/// Drop-ins: `api.service.d/*.conf` beside `api.service`.
 fn drop_ins(unit: &Path) -> Vec<PathBuf> {
     if unit.extension().is_none_or(|end| end != "service") {
         return Vec::new();
@@ -143,18 +143,18 @@ fn drop_ins(unit: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The files of a directory that look like a supervisor's.
+/// Files of a directory that look like a supervisor's.
 pub fn here(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.is_file() && fits(path))
+        .filter(|path| path.is_file() && looks_like_config(path))
         .collect();
     found.sort();
     found
 }
 
-fn fits(path: &Path) -> bool {
+fn looks_like_config(path: &Path) -> bool {
     let name = path
         .file_name()
         .and_then(|name| name.to_str())

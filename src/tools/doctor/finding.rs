@@ -6,25 +6,25 @@ use super::checks::DoctorCheck;
 use super::model::FindingPlace;
 use crate::config::{ConfigReport, Diagnostic, Severity, SourceTexts, tame};
 
-/// More findings than this in one file would not help; the limit keeps a hostile file from taking for ever.
-const MOST: usize = 100;
+/// Most findings in one file; the limit keeps a hostile file from taking for ever.
+const MAX_FINDINGS: usize = 100;
 
-/// One of the files.
+/// A file to examine.
 #[derive(Debug, Clone, Default)]
 pub struct InputFile {
-    /// As the user named it.
+    /// Name as the user gave it.
     pub name: String,
     /// Its text.
     pub text: String,
-    /// `scripts` of the package.json beside it: name and command.
+    /// Names and commands of the `scripts` in package.json beside it.
     pub scripts: Vec<(String, String)>,
 }
 
-/// What was found so far, one report for each file.
+/// Findings so far, with one report for each file.
 #[derive(Debug)]
 pub(super) struct DoctorFindings {
     reports: Vec<ConfigReport>,
-    /// For a generated text (a `.js` file's JSON): no positions.
+    /// Whether a file is a generated text (the JSON of a `.js` file), so that positions in it mean nothing.
     placeless: Vec<bool>,
 }
 
@@ -40,14 +40,14 @@ impl DoctorFindings {
         }
     }
 
-    /// Positions in this file mean nothing to its reader.
+    /// Leaves out positions in this file.
     pub(super) fn without_positions(&mut self, file: usize) {
         if let Some(flag) = self.placeless.get_mut(file) {
             *flag = true;
         }
     }
 
-    /// It will cut requests. `instead` is what to paste: settings, each a line in the file's own syntax.
+    /// Adds a finding that will cut requests. `instead` is to be pasted: settings, each a line in the file's syntax.
     pub(super) fn error(
         &mut self,
         check: DoctorCheck,
@@ -58,7 +58,7 @@ impl DoctorFindings {
         self.add(Severity::Error, check, place, what.into(), instead.into());
     }
 
-    /// It may cut requests. `instead` as for [`DoctorFindings::error`].
+    /// Adds a finding that may cut requests. `instead` as for [`DoctorFindings::error`].
     pub(super) fn warning(
         &mut self,
         check: DoctorCheck,
@@ -81,16 +81,16 @@ impl DoctorFindings {
             Some(false) => Some(place.span.clone()),
             _ => None,
         };
-        // Each line is one to be pasted.
+        // Each line can be pasted on its own.
         let lines: Vec<_> = instead.lines().map(tame).collect();
         let mut diagnostic = Diagnostic::new(severity, span, what, "");
         diagnostic.remedy = lines.join("\n");
         diagnostic.code = check.code;
         diagnostic.why = check.why.into();
         if let Some(report) = self.reports.get_mut(place.file)
-            && report.diagnostics.len() < MOST
+            && report.diagnostics.len() < MAX_FINDINGS
             && !report.diagnostics.iter().any(|known| {
-                // Profiles and environments come to the same more than once.
+                // Profiles and environments can lead to the same finding more than once.
                 (known.code, &known.span, &known.message)
                     == (diagnostic.code, &diagnostic.span, &diagnostic.message)
             })

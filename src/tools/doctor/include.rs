@@ -1,11 +1,11 @@
-//! `[include]` of supervisord: more files, by pattern.
+//! Files that supervisord's `[include]` names, by pattern.
 
 use std::path::{Path, PathBuf};
 
 use super::ini::{self, IniDialect};
 use crate::config::file_patterns::find_files;
 
-/// The files that a configuration includes; none if it is of another kind.
+/// Files that a configuration includes; empty if it is of another kind.
 pub(super) fn files(path: &Path, text: &str) -> Vec<PathBuf> {
     if !text.contains("[include]") {
         return Vec::new();
@@ -25,7 +25,7 @@ pub(super) fn files(path: &Path, text: &str) -> Vec<PathBuf> {
             found.extend(find_files(here, &pattern).files);
         }
     }
-    // supervisord takes no notice of a name that is not there.
+    // supervisord ignores names without a file.
     found.retain(|file| file != path && file.is_file());
     found
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-/// Which rules hold.
+/// Dialect of an INI file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IniDialect {
     /// systemd.syntax(7).
@@ -12,7 +12,7 @@ pub(super) enum IniDialect {
     Supervisord,
 }
 
-/// `[NAME]` with its keys in order.
+/// A section `[NAME]`, with its keys in order.
 #[derive(Debug, Clone)]
 pub(super) struct IniSection {
     pub(super) name: String,
@@ -20,7 +20,7 @@ pub(super) struct IniSection {
     pub(super) keys: Vec<IniKey>,
 }
 
-/// `name = value`, once.
+/// One line `name = value`.
 #[derive(Debug, Clone)]
 pub(super) struct IniKey {
     pub(super) name: String,
@@ -29,24 +29,24 @@ pub(super) struct IniKey {
 }
 
 impl IniSection {
-    /// The last value of a key; where several are allowed, the others are in `keys`.
+    /// Last value of a key; earlier ones are in `keys`.
     pub(super) fn last(&self, name: &str) -> Option<&IniKey> {
         self.keys.iter().rev().find(|key| key.name == name)
     }
 }
 
-/// A line that is neither a section, a key, nor a comment.
+/// A line that is no section, key or comment.
 #[derive(Debug)]
 pub(super) struct StrayLine {
     pub(super) span: Range<usize>,
     pub(super) message: &'static str,
 }
 
-/// The sections of a text, and the lines that can't be understood.
+/// Parses a text to sections, and lines that can't be understood.
 pub(super) fn parse(text: &str, dialect: IniDialect) -> (Vec<IniSection>, Vec<StrayLine>) {
     let (mut sections, mut strays) = (Vec::<IniSection>::new(), Vec::new());
     let mut at = 0;
-    // systemd: the line before ended with a backslash.
+    // In systemd, a backslash at the end continues the line.
     let mut continued = false;
     for raw in text.split_inclusive('\n') {
         let start = at;
@@ -57,7 +57,7 @@ pub(super) fn parse(text: &str, dialect: IniDialect) -> (Vec<IniSection>, Vec<St
         let is_comment = trimmed.starts_with(['#', ';']);
         let key = sections.last_mut().and_then(|s| s.keys.last_mut());
         if continued {
-            // Comments within a continued line are skipped, systemd.syntax(7).
+            // Comments within a continued line are skipped: systemd.syntax(7).
             if is_comment {
                 continue;
             }
@@ -125,7 +125,7 @@ fn separator(dialect: IniDialect) -> &'static [char] {
     }
 }
 
-/// Without what follows ` ;`, which supervisord drops and systemd doesn't.
+/// Removes what follows ` ;`, which is a comment for supervisord but not for systemd.
 fn uncommented(value: &str, dialect: IniDialect) -> &str {
     match (dialect, value.find(" ;")) {
         (IniDialect::Supervisord, Some(at)) => value[..at].trim_end(),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn supervisord_s() {
+    fn supervisord_continues_values_by_indentation() {
         let text = "[program:x]\ncommand=a b ; why\nenvironment = A=\"1\",\n  B=2\n";
         let (sections, strays) = parse(text, IniDialect::Supervisord);
         assert!(strays.is_empty());

@@ -1,22 +1,22 @@
-//! How long app servers keep an idle connection, where a command or a variable tells.
+//! Keep-alive times of app servers, as far as a command or a variable tells.
 
 use std::time::Duration;
 
 use super::command_line::{base, seconds};
 
-/// A server's keep-alive time, and how its users set another.
+/// Keep-alive time of a server, and the setting for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KeepAlive {
     pub(super) server: String,
     pub(super) time: Duration,
-    /// The option that sets it; `None`: the variable that was read.
+    /// Option that sets it; `None`: the variable that was read.
     pub(super) setting: String,
     pub(super) written: bool,
     /// The setting is in milliseconds.
     pub(super) in_millis: bool,
 }
 
-/// What is known of this command's server.
+/// Keep-alive time of this command's server, if it is known.
 pub(super) fn of(app: &[String], env: &[(String, String)]) -> Option<KeepAlive> {
     let var = |name: &str| {
         env.iter()
@@ -45,7 +45,7 @@ pub(super) fn of(app: &[String], env: &[(String, String)]) -> Option<KeepAlive> 
         .map(|word| base(word))
         .find(|word| ["gunicorn", "uvicorn", "hypercorn", "puma"].contains(word));
     let (names, default): (&[&str], u64) = match server {
-        // Its default worker, `sync`, closes each connection after the response.
+        // The default worker, `sync`, closes each connection after the response.
         Some("gunicorn") => {
             let class = option(&["-k", "--worker-class"]).unwrap_or("sync");
             let threads = option(&["--threads"])
@@ -58,7 +58,7 @@ pub(super) fn of(app: &[String], env: &[(String, String)]) -> Option<KeepAlive> 
         }
         Some("uvicorn") => (&["--timeout-keep-alive"], 5),
         Some("hypercorn") => (&["--keep-alive"], 5),
-        // 65 s since Puma 7, 20 s before.
+        // The default is 65 s since Puma 7, and was 20 s before.
         Some("puma") => (&["--persistent-timeout"], 20),
         _ => return from_variable(env),
     };
@@ -73,7 +73,7 @@ pub(super) fn of(app: &[String], env: &[(String, String)]) -> Option<KeepAlive> 
     })
 }
 
-/// Apps of all kinds read it from a variable of this name; 100 and more can only be milliseconds.
+/// Time from a variable that many apps read. A value of 100 or more can only be in milliseconds.
 fn from_variable(env: &[(String, String)]) -> Option<KeepAlive> {
     let (key, value) = env.iter().find(|(key, _)| {
         let key = key.to_ascii_uppercase().replace('_', "");
@@ -91,7 +91,7 @@ fn from_variable(env: &[(String, String)]) -> Option<KeepAlive> {
         Ok(number) if in_millis => Duration::from_millis(number),
         _ => seconds(value)?,
     };
-    // Zero means never, in Node.
+    // In Node, zero means never.
     (!time.is_zero()).then(|| KeepAlive {
         server: "the app".into(),
         time,

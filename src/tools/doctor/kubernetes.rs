@@ -1,4 +1,4 @@
-//! Kubernetes manifests: every pod template in them, and the Services.
+//! Kubernetes manifests: checks every pod template in them, and the Services.
 
 use super::checks as check;
 use super::command_line::{CommandLine, CommandRole, seconds};
@@ -13,8 +13,7 @@ use super::programs::ServesRequests;
 use super::proxy::ProxySide;
 use crate::tools::tree::{Node, TreeEntry};
 
-/// What a container runs, of what a file says instead of its image's own. Where it is silent, lameduck's image has `lameduck`
-/// as entry point and `run` as command; what other images have is not known.
+/// Words that a container runs, as far as the manifest tells; only lameduck's image has known defaults (`lameduck run`).
 pub(super) fn container_words(
     image: &str,
     entry_point: Vec<String>,
@@ -33,7 +32,7 @@ pub(super) fn container_words(
     words
 }
 
-/// The configuration that a ConfigMap of these documents carries.
+/// Configuration of lameduck in a ConfigMap of these documents.
 pub(super) fn embedded(documents: &[Node]) -> Option<(&Node, &str)> {
     objects(documents)
         .into_iter()
@@ -47,7 +46,7 @@ pub(super) fn embedded(documents: &[Node]) -> Option<(&Node, &str)> {
         })
 }
 
-/// The objects, those in Lists too.
+/// All objects, including those in Lists.
 fn objects(documents: &[Node]) -> Vec<&Node> {
     documents
         .iter()
@@ -66,12 +65,12 @@ fn pod_spec(object: &Node) -> Option<&Node> {
     }
 }
 
-/// Whether the pods of an object come to an end by themselves.
+/// Whether the pods of an object end by themselves.
 fn ends(object: &Node) -> bool {
     matches!(object.text_of("kind"), Some("Job" | "CronJob"))
 }
 
-/// Judges what only a manifest has; returns the processes for the common checks.
+/// Makes the checks that only concern manifests; returns the processes for the common checks.
 pub(super) fn read(
     file: usize,
     documents: &[Node],
@@ -106,7 +105,7 @@ fn service(file: usize, object: &Node, found: &mut DoctorFindings) {
     let Some(spec) = object.get("spec") else {
         return;
     };
-    // Headless ones are for peers that must find each other before they are ready.
+    // Headless Services are for peers that must find each other before they are ready.
     let headless = spec.text_of("clusterIP") == Some("None");
     if spec.flag("publishNotReadyAddresses") == Some(true)
         && !headless
@@ -129,18 +128,18 @@ struct Pod<'p> {
     file: usize,
     spec: &'p Node,
     proxy: &'p ProxySide,
-    /// A Job's.
+    /// Whether it belongs to a Job.
     ends: bool,
-    /// The object's name.
+    /// Name of the object.
     owner: &'p str,
 }
 
-/// A container with what it does.
+/// A container with its role.
 struct Container<'p> {
     node: &'p Node,
     process: SupervisedProcess,
     role: CommandRole,
-    /// In `initContainers`, with `restartPolicy: Always`.
+    /// Whether it is in `initContainers`, with `restartPolicy: Always`.
     native: bool,
     init: bool,
 }
@@ -224,7 +223,7 @@ impl<'p> Pod<'p> {
         }
     }
 
-    /// The preStop hook: a call of lameduck, and what it sleeps.
+    /// The preStop hook: its call of lameduck, and its sleep.
     fn pre_stop(&self, node: &Node, process: &mut SupervisedProcess) {
         let Some(pre_stop) = node.at(&["lifecycle", "preStop"]) else {
             return;
@@ -244,7 +243,7 @@ impl<'p> Pod<'p> {
             .entry("command")
             .map_or(process.place.clone(), |entry| self.place(entry));
         match line.role(&[]) {
-            // A sleep in the same line is the hook's lame duck.
+            // A sleep in the same line is the lame duck of the hook.
             CommandRole::Hook(call) => process.hooks.push(StopHook {
                 call,
                 words: line.argv,
@@ -284,7 +283,7 @@ impl<'p> Pod<'p> {
         let mut processes = Vec::new();
         for container in &containers {
             let is_app = !container.init && container.role != CommandRole::Proxy;
-            // The sidecar's own time is not its config's deadline: it stops when nothing is left to do.
+            // The sidecar needs less than its configured deadline: it stops when nothing is left to do.
             if !(is_app || (container.role == CommandRole::Proxy && !sidecar)) {
                 continue;
             }
@@ -305,7 +304,7 @@ impl<'p> Pod<'p> {
         processes
     }
 
-    /// What beside the app's container is true of the proxy's.
+    /// Checks a proxy's container beside that of the app.
     fn sidecar(&self, container: &Container<'_>, found: &mut DoctorFindings) {
         let Container { process, .. } = container;
         if !container.native {
@@ -352,7 +351,8 @@ impl<'p> Pod<'p> {
             let through = path.filter(|path| {
                 let text = path.value.text().unwrap_or_default();
                 let text = text.split('?').next().unwrap_or(text);
-                // `/-/live` and `/-/started` never wait for an app; everything else goes to it, or to the pools' state.
+                // `/-/live` and `/-/started` never wait for an app; every other path goes to the app or depends on the
+                // pools.
                 !["/-/live", "/-/started"].contains(&text)
             });
             let exec = node
@@ -382,7 +382,7 @@ impl<'p> Pod<'p> {
         }
     }
 
-    /// `httpGet` of probes and hooks at the admin API's loopback door.
+    /// Checks probes and hooks with `httpGet`, which can't reach the admin API on loopback.
     fn loopback(&self, container: &Container<'_>, found: &mut DoctorFindings) {
         let node = container.node;
         let door = match self.proxy.config() {
@@ -432,7 +432,7 @@ impl<'p> Pod<'p> {
         apps: &[&Container<'_>],
     ) -> ExpectedDrain {
         let process = &container.process;
-        // A sleep lets the Services forget the pod, which is all that a plain pod can do.
+        // A sleep lets the Services remove the pod, which is all that a plain pod can do.
         let is_ours = container.role != CommandRole::Other;
         if is_ours || !process.hooks.is_empty() || !process.slept.is_zero() {
             return ExpectedDrain::Nothing;
@@ -460,7 +460,7 @@ impl<'p> Pod<'p> {
         }
     }
 
-    /// The liveness probe's path: what it asks, or what its command asks.
+    /// Path of the liveness probe: in the probe itself, or in its command.
     fn liveness(&self, node: &Node) -> Vec<SupervisorProbe> {
         let Some(probe) = node.get("livenessProbe") else {
             return Vec::new();
@@ -468,7 +468,7 @@ impl<'p> Pod<'p> {
         if let Some(get) = probe.entry("httpGet") {
             let path = get.value.entry("path");
             return vec![SupervisorProbe {
-                // Its default.
+                // The default path.
                 path: path
                     .and_then(|path| path.value.text())
                     .unwrap_or("/")

@@ -1,4 +1,4 @@
-//! Whether a proxy that discovers its backends may read them: the roles of a manifest, and its pod's account.
+//! Checks whether a proxy with discovery may read EndpointSlices: the roles in a manifest, and the account of its pod.
 
 use super::checks as check;
 use super::finding::DoctorFindings;
@@ -7,15 +7,15 @@ use super::proxy::ProxySide;
 use crate::config::{DiscoveryConfig, DiscoveryKind};
 use crate::tools::tree::{Node, TreeEntry};
 
-/// What is read, and what for: the whole list first, then each change.
+/// Resource that is read, and verbs: the list first, then changes.
 const RESOURCE: &str = "endpointslices";
 const GROUP: &str = "discovery.k8s.io";
 const VERBS: [&str; 2] = ["list", "watch"];
 
-/// The right rule.
+/// The correct rule.
 const RULE: &str = "apiGroups: [\"discovery.k8s.io\"]\nresources: [\"endpointslices\"]\nverbs: [\"list\", \"watch\"]";
 
-/// Whether the proxy asks the cluster's API server, as its pod's service account.
+/// Whether the proxy asks the cluster's API server with its pod's service account.
 pub(super) fn asks_cluster(proxy: &ProxySide) -> bool {
     let is_own = |one: &DiscoveryConfig| {
         let source = &one.source;
@@ -27,7 +27,7 @@ pub(super) fn asks_cluster(proxy: &ProxySide) -> bool {
     sources.any(is_own)
 }
 
-/// A Role or ClusterRole.
+/// Whether an object is a Role or ClusterRole.
 fn is_role(object: &&&Node) -> bool {
     matches!(object.text_of("kind"), Some("Role" | "ClusterRole"))
 }
@@ -37,7 +37,7 @@ fn has(rule: &Node, key: &str, wanted: &str) -> bool {
     values.iter().any(|value| value == wanted || value == "*")
 }
 
-/// Judges the roles of a manifest, where it has any: they may also stand in another file.
+/// Checks the roles of a manifest, if it has any; they may also be in another file.
 pub(super) fn judge_roles(
     file: usize,
     objects: &[&Node],
@@ -94,14 +94,14 @@ pub(super) fn judge_roles(
     }
 }
 
-/// Judges the account of a pod that has the proxy in it.
+/// Checks the account of a pod with the proxy.
 pub(super) fn judge_account(
     file: usize,
     spec: &Node,
     proxy: &ProxySide,
     found: &mut DoctorFindings,
 ) {
-    // A token may also come by a volume that is written out.
+    // A token may also come from an explicit volume.
     let volumes = spec.get("volumes").map_or(&[][..], Node::items);
     let is_projected = volumes
         .iter()

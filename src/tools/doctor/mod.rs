@@ -1,12 +1,13 @@
-//! `lameduck doctor`: what in a supervisor's configuration will cut requests.
+//! `lameduck doctor`: finds settings in supervisors' configurations that will cut requests.
 //!
-//! In reading order: [`checks`] is the catalogue; `model` is what every reader makes of its file: processes, and
-//! how they are stopped; `checks_common` holds the checks that are the same under every supervisor, `arithmetic` their sums;
-//! `advice` writes what is to be written instead, in the file's own syntax, `coordination` says which way fits.
-//! A check that one supervisor alone can fail is in its reader, which gives its findings to `finding` at once.
-//! One reader for each supervisor (`oxfile`, `pm2`, `systemd`, `supervisord`, `kubernetes`, `compose`) over three
-//! forms of text (`toml` for TOML, `yaml` for YAML and JSON, `ini`). `recognise` tells them apart.
-//! Command lines are split by `shell`, looked through by `wrappers`, and understood by `command_line` and `programs`.
+//! In reading order: [`checks`] is the catalogue. `model` describes processes and how they are stopped; every reader
+//! converts its file to it. `checks_common` has the checks that are the same under every supervisor, and `arithmetic`
+//! their sums of times. `advice` writes corrections in the file's own syntax, and `coordination` says which way of
+//! draining fits. A check that concerns only one supervisor is in its reader, which adds its findings to `finding`
+//! directly. There is a reader for each supervisor (`oxfile`, `pm2`, `systemd`, `supervisord`, `kubernetes`,
+//! `compose`), on three forms of text (`toml` for TOML, `yaml` for YAML and JSON, `ini`). `recognise` finds out the
+//! kind of a file.
+//! Command lines are split by `shell`, unwrapped by `wrappers`, and classified by `command_line` and `programs`.
 
 mod advice;
 mod arithmetic;
@@ -50,21 +51,21 @@ use model::{FindingPlace, SupervisedProcess};
 use proxy::ProxySide;
 use recognise::RecognisedFile;
 
-/// What an examination found.
+/// Result of an examination.
 #[derive(Debug)]
 pub struct Examination {
-    /// One for each file, in their order.
+    /// Reports, one for each file in their order.
     pub reports: Vec<ConfigReport>,
-    /// What each file was taken for, such as "Oxmgr's Oxfile".
+    /// Kind of each file, such as "Oxmgr's Oxfile".
     pub kinds: Vec<&'static str>,
-    /// Whether it was understood and nothing in it is judged.
+    /// Whether each file was recognised but is not checked.
     pub passed: Vec<bool>,
 }
 
 /// Options of an examination.
 #[derive(Debug, Clone, Copy)]
 pub struct DoctorOptions {
-    /// What an app is taken to need from its signal to its end, with nothing in flight. Default 5 s.
+    /// Time that an app is assumed to need from its signal to its end, with nothing in flight. Default 5 s.
     pub app_stop: Duration,
 }
 
@@ -76,7 +77,7 @@ impl Default for DoctorOptions {
     }
 }
 
-/// Judges files next to lameduck's own configuration, if there is one. Never panics, whatever the files hold.
+/// Checks files together with lameduck's own configuration, if there is one. Never panics, whatever the files contain.
 pub fn examine(files: &[InputFile], config: Option<Config>, options: DoctorOptions) -> Examination {
     let mut found = DoctorFindings::new(files);
     let mut kinds = Vec::new();
@@ -130,7 +131,7 @@ pub fn examine(files: &[InputFile], config: Option<Config>, options: DoctorOptio
     }
 }
 
-/// How an ecosystem file is written.
+/// Syntax of an ecosystem file.
 fn script_form(file: &InputFile) -> model::CommandForm {
     let name = file.name.as_str();
     match file.text.trim_start().starts_with(['{', '[']) {
@@ -140,7 +141,7 @@ fn script_form(file: &InputFile) -> model::CommandForm {
     }
 }
 
-/// A manifest may bring the configuration along.
+/// Reads lameduck's configuration from a manifest, if it has one.
 fn embedded(
     forms: &[RecognisedFile],
     files: &[InputFile],

@@ -1,4 +1,4 @@
-//! What readers make of a file, whatever its form: how each process is started, stopped and checked.
+//! Neutral model of a supervisor's file: how each process is started, stopped and checked.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,11 +14,11 @@ pub(super) struct FindingPlace {
     pub(super) span: Range<usize>,
 }
 
-/// Who starts and stops the process.
+/// Supervisor of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Supervisor {
     Oxmgr,
-    /// The form before `[[apps]]`, with milliseconds.
+    /// The older format before `[[apps]]`, with times in milliseconds.
     OldOxmgr,
     Pm2,
     Systemd,
@@ -30,116 +30,116 @@ pub(super) enum Supervisor {
 /// The time between the signal and SIGKILL.
 #[derive(Debug, Clone)]
 pub(super) struct KillTimeout {
-    /// `None`: never, or a placeholder that can't be read here.
+    /// Time; `None`: no limit, or a placeholder whose value is not known here.
     pub(super) after: Option<Duration>,
-    /// Whether the file says so; else it is the supervisor's default.
+    /// Whether the file sets it; otherwise it is the supervisor's default.
     pub(super) written: bool,
     pub(super) place: FindingPlace,
 }
 
-/// A command that the supervisor waits for before it sends the signal.
+/// A command that the supervisor runs to its end before it sends the signal.
 #[derive(Debug, Clone)]
 pub(super) struct StopHook {
     pub(super) call: HookCall,
-    /// Its command's words.
+    /// Words of its command.
     pub(super) words: Vec<String>,
-    /// The key that holds it.
+    /// Key that contains it.
     pub(super) key: &'static str,
-    /// Its failure is the process's.
+    /// Whether its failure makes the process fail.
     pub(super) fails: bool,
-    /// Something lifts its drain.
+    /// Whether something lifts its drain.
     pub(super) reopened: bool,
     pub(super) place: FindingPlace,
 }
 
-/// What is expected of a process that is under no launcher and has no hook.
+/// What a process without a launcher and without a hook should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExpectedDrain {
-    /// Something that drains it, if it serves.
+    /// Something that drains it, if it takes requests.
     Drain,
-    /// That, for the proxy is beside it in its pod.
+    /// The same, with the proxy beside it in its pod.
     PodDrain,
     /// Nothing.
     Nothing,
 }
 
-/// A check of the supervisor's that restarts the process when it fails.
+/// A health check of the supervisor that restarts the process when it fails.
 #[derive(Debug, Clone)]
 pub(super) struct SupervisorProbe {
-    /// The path that is asked for.
+    /// Path of the request.
     pub(super) path: String,
-    /// A command asks, not the supervisor itself.
+    /// Whether a command makes the request, and not the supervisor itself.
     pub(super) command: bool,
     pub(super) place: FindingPlace,
 }
 
-/// How the file says what is to be run: what advice has to be written as.
+/// Syntax of the command in the file, which advice must have, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommandForm {
     Toml,
-    /// JavaScript's object, or JSON (`quoted`).
+    /// Object in JavaScript, or in JSON (`quoted`).
     Script {
         quoted: bool,
     },
-    /// PM2's YAML.
+    /// YAML of PM2.
     Yaml,
     Unit {
-        /// `api@.service`.
+        /// Whether it is a template unit (`api@.service`).
         template: bool,
-        /// It puts itself into the background, or is not to be wrapped for another reason.
+        /// Whether it must not be wrapped, because it goes to the background or for another reason.
         hook: bool,
     },
     Ini,
-    /// Compose's `entrypoint` and `command`.
+    /// `entrypoint` and `command` of Compose.
     Service {
         command: bool,
         entrypoint: bool,
     },
-    /// Kubernetes' `command` and `args`.
+    /// `command` and `args` of Kubernetes.
     Container {
         command: bool,
     },
 }
 
-/// One process (or several alike).
+/// A process, or several identical ones.
 #[derive(Debug, Clone)]
 pub(super) struct SupervisedProcess {
     pub(super) supervisor: Supervisor,
     pub(super) form: CommandForm,
     pub(super) name: String,
-    /// Where it begins.
+    /// Where it begins in the file.
     pub(super) place: FindingPlace,
     pub(super) line: CommandLine,
-    /// Where its command stands.
+    /// Where its command is in the file.
     pub(super) command_place: FindingPlace,
     pub(super) env: Vec<(String, String)>,
     pub(super) kill: KillTimeout,
     pub(super) signal: Option<(String, FindingPlace)>,
     pub(super) hooks: Vec<StopHook>,
     pub(super) probes: Vec<SupervisorProbe>,
-    /// More than one under this name, with the same environment.
+    /// Place of a setting for several processes of this name with the same environment.
     pub(super) instances: Option<FindingPlace>,
-    /// More than one under this name, whatever their environment.
+    /// Whether there are several processes of this name, with any environments.
     pub(super) several: bool,
-    /// Its instances share one port by design: where that is said.
+    /// Place of a setting with which the instances share one port on purpose.
     pub(super) cluster: Option<FindingPlace>,
     pub(super) expected: ExpectedDrain,
-    /// The image of a container.
+    /// Image of the container.
     pub(super) image: String,
-    /// It publishes a port of its container.
+    /// Whether it publishes a port of its container.
     pub(super) publishes: bool,
-    /// Which, if that is known.
+    /// The published port, if it is known.
     pub(super) port: Option<u16>,
-    /// What a preStop hook sleeps before the signal.
+    /// Sleep of a preStop hook before the signal.
     pub(super) slept: Duration,
-    /// Where that stands.
+    /// Place of that sleep.
     pub(super) sleep_place: Option<FindingPlace>,
-    /// The proxy stands beside it and ends with it: it is lame duck first.
+    /// Whether the proxy is beside it and ends with it, so that it is lame duck first.
     pub(super) sidecar: bool,
 }
 
 impl Supervisor {
-    /// What `[pool.supervisor]` calls it; `None`: it can't be watched, or says too late what it does.
+    /// Kind for `[pool.supervisor]`; `None`: lameduck can't listen to it, or it reports too late.
     pub(super) fn watched_as(self) -> Option<SupervisorKind> {
         match self {
             Self::Systemd => Some(SupervisorKind::Systemd),
@@ -167,7 +167,7 @@ impl Supervisor {
         }
     }
 
-    /// The default time before SIGKILL.
+    /// Default time before SIGKILL.
     pub(super) fn default_kill(self) -> Duration {
         Duration::from_millis(match self {
             Supervisor::Oxmgr | Supervisor::OldOxmgr => 5_000,
@@ -178,7 +178,7 @@ impl Supervisor {
         })
     }
 
-    /// The name of that setting.
+    /// Name of the setting for it.
     pub(super) fn kill_key(self) -> &'static str {
         match self {
             Supervisor::Oxmgr => "stop_timeout_secs",
@@ -240,7 +240,7 @@ impl SupervisedProcess {
         }
     }
 
-    /// The app's own command: behind the launcher, or all of it.
+    /// Command of the app: behind the launcher, or the whole line.
     pub(super) fn app(&self) -> Vec<String> {
         let app = match self.launch() {
             Some(launch) => launch.app,
@@ -263,17 +263,17 @@ impl SupervisedProcess {
         })
     }
 
-    /// Whether it looks like something that takes requests, rather than a worker.
+    /// Whether it looks like a server, and not like a worker.
     pub(super) fn is_server(&self) -> bool {
         matches!(self.serves(), ServesRequests::Yes | ServesRequests::Perhaps)
     }
 
-    /// Whether it is drained by a hook rather than by the launcher, because it can't be under one.
+    /// Whether a hook has to drain it, because it can't run under the launcher.
     pub(super) fn has_hook_form(&self) -> bool {
         matches!(self.form, CommandForm::Unit { hook: true, .. })
     }
 
-    /// The signal that it is stopped with.
+    /// Stop signal.
     pub(super) fn stop_signal(&self) -> &str {
         match &self.signal {
             Some((name, _)) => name,
@@ -282,7 +282,7 @@ impl SupervisedProcess {
         }
     }
 
-    /// A setting of the process, as its file writes it. `value` is text; numbers and booleans stay bare.
+    /// A setting of the process in the syntax of its file. `value` is text; numbers and booleans have no quotes.
     pub(super) fn setting(&self, key: &str, value: &str) -> String {
         let bare = value.parse::<f64>().is_ok()
             || ["true", "false"].contains(&value)
@@ -303,7 +303,7 @@ impl SupervisedProcess {
         }
     }
 
-    /// The line that sets the time before SIGKILL.
+    /// Line that sets the time before SIGKILL.
     pub(super) fn kill_line(&self, time: Duration) -> String {
         let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
         let key = self.supervisor.kill_key();
@@ -317,8 +317,8 @@ impl SupervisedProcess {
     }
 }
 
-/// A time that a file sets: what it says, and whether it says something. A placeholder (`${GRACE}`, `%(ENV_X)s`, what is
-/// not understood) is no reason to take the default.
+/// A time in a file, and whether the file sets it. For a placeholder (`${GRACE}`, `%(ENV_X)s`, or anything not
+/// understood) the default must not be assumed.
 pub(super) fn kill(
     supervisor: Supervisor,
     written: Option<&str>,

@@ -1,7 +1,7 @@
-//! What Node makes of a `.js` ecosystem file, as JSON.
+//! Evaluates a `.js` ecosystem file with Node, to JSON.
 //!
-//! The file is the user's program: it may print, wait for ever, or export what is no configuration. So the result
-//! comes between two random marks, its printing goes nowhere, and time and size are bounded.
+//! The file is a program of the user: it may print, run for ever, or export something else. So the result is enclosed
+//! in two random marks, its own output is discarded, and time and size are limited.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::discover::MAX_SIZE;
 
-/// What Node has for it.
+/// Longest run of Node.
 const TIME: Duration = Duration::from_secs(5);
 
-/// Evaluates the file (`argv[1]`) and prints its export between marks (`argv[2]`): `J` and the JSON, or what is wrong.
+/// Evaluates the file (`argv[1]`) and prints its export between marks (`argv[2]`): `J` and the JSON, or an error.
 const EVALUATE: &str = r#"
 const fs = require('fs'), path = process.argv[1], mark = process.argv[2];
 const say = text => {
@@ -58,14 +58,14 @@ import(require('url').pathToFileURL(path).href).then(module => {
 }, error);
 "#;
 
-/// How to get along without it.
+/// Hint how to do without Node.
 const CONVERT: &str = "convert it: `node -p 'JSON.stringify(require(\"./ecosystem.config.js\"))' > ecosystem.json`, and name that";
 
 /// Runs Node on a file.
 ///
 /// # Errors
-/// What to tell the user: Node is not there, the file fails, takes too long or prints too much, or what it exports is no
-/// configuration.
+/// A message for the user: Node is missing; or the file fails, takes too long, prints too much, or exports something
+/// else.
 pub(super) fn evaluate(path: &Path) -> Result<String, String> {
     let whole = std::path::absolute(path).map_err(|error| error.to_string())?;
     let mark = format!("\n<{:016x}{:016x}>\n", fastrand::u64(..), fastrand::u64(..));
@@ -76,7 +76,7 @@ pub(super) fn evaluate(path: &Path) -> Result<String, String> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        // What it starts ends with it.
+        // Processes that it starts end with it.
         .process_group(0)
         .spawn()
         .map_err(|error| {
@@ -86,14 +86,14 @@ pub(super) fn evaluate(path: &Path) -> Result<String, String> {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What can't be read is as good as not said.
+        // Unreadable output counts as no output.
         let _ = pipe.map(|pipe| pipe.take(MAX_SIZE + 1).read_to_end(&mut bytes));
-        // The receiver has gone: the time is up.
+        // The receiver is gone if the time is over.
         let _ = sender.send(bytes);
     });
     let end = Instant::now() + TIME;
     let said = receiver.recv_timeout(end.saturating_duration_since(Instant::now()));
-    // Its end is all that is wanted; a failure means that it has ended already.
+    // A failure means that it has ended already.
     let _ = crate::rt::syscall::kill_group(node.id(), libc::SIGKILL);
     let _ = node.wait();
     let Ok(bytes) = said else {
@@ -110,7 +110,7 @@ pub(super) fn evaluate(path: &Path) -> Result<String, String> {
     outcome(result.unwrap_or("X"))
 }
 
-/// What the marks hold.
+/// Content between the marks.
 fn outcome(said: &str) -> Result<String, String> {
     const WANTED: &str = "PM2 wants an object: `module.exports = { apps: [ … ] }`";
     let (kind, rest) = said.split_at(said.len().min(1));

@@ -1,4 +1,4 @@
-//! Oxmgr's `oxfile.toml`: `[[apps]]` of 0.5 with defaults and profiles, and the older `[processes.NAME]`.
+//! Oxmgr's `oxfile.toml`: `[[apps]]` of version 0.5 with defaults and profiles, and the older `[processes.NAME]`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::model::{
 use super::signal_name::signal_name;
 use crate::tools::tree::{Node, TreeEntry};
 
-/// The processes of an Oxfile.
+/// Processes of an Oxfile.
 pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<SupervisedProcess> {
     let _ = found;
     let mut all = Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<
         let place = FindingPlace { file, span: start };
         let layers: Vec<&Node> = std::iter::once(app).chain(defaults).collect();
         all.extend(layered(Supervisor::Oxmgr, name, &place, &layers));
-        // A profile is another app over the same one: what it changes is judged beside what it leaves.
+        // A profile counts as another app: its changes are checked together with what it inherits.
         for profile in app.get("profiles").map_or(&[][..], Node::entries) {
             let layers: Vec<&Node> = std::iter::once(&profile.value)
                 .chain(layers.clone())
@@ -49,7 +49,7 @@ pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<
     all
 }
 
-/// A process from its layers, the first one that has a key counting; `None`: it is disabled.
+/// A process made from layers: the first layer with a key decides. `None`: it is disabled.
 fn layered(
     supervisor: Supervisor,
     name: &str,
@@ -88,7 +88,7 @@ fn layered(
         supervisor,
         stop.and_then(text),
         |text| match stop {
-            // Both forms have been seen with either unit.
+            // Both forms occur with either unit.
             Some("stop_timeout_ms") => millis(text),
             _ => seconds(text),
         },
@@ -125,17 +125,17 @@ fn layered(
     Some(process)
 }
 
-/// The words of a hook's command as they were split outermost.
+/// Words of a hook's command.
 pub(super) fn hook_words(command: &str) -> Vec<String> {
     CommandLine::parse(command).argv
 }
 
-/// The path of the first URL in a command (`curl -f http://localhost:3000/health || exit 1`).
+/// Path of the first URL in a command, such as `curl -f http://localhost:3000/health || exit 1`.
 pub(super) fn url_path(command: &str) -> Option<String> {
     url_in(CommandLine::script(command).commands.iter().flatten())
 }
 
-/// The path of the first URL among words.
+/// Path of the first URL among words.
 pub(super) fn url_in<'w>(mut words: impl Iterator<Item = &'w String>) -> Option<String> {
     words.find_map(|word| {
         let url = word.split_once("://").map(|(_, rest)| rest).or_else(|| {

@@ -1,4 +1,4 @@
-//! PM2's ecosystem file, as JSON, YAML, or what Node printed for a `.js` one.
+//! PM2's ecosystem file, as JSON, YAML, or the output of Node for a `.js` file.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::finding::DoctorFindings;
 use super::model::{CommandForm, FindingPlace, SupervisedProcess, Supervisor, kill};
 use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
-/// Below this, an app that loads a framework is taken for ready before it is.
-const LISTEN: Duration = Duration::from_secs(10);
-const LISTEN_DEFAULT: Duration = Duration::from_secs(3);
+/// With less than this, an app that loads a framework counts as ready before it is.
+const MIN_LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_LISTEN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The apps of an ecosystem file; `form` is how it is written.
+/// Apps of an ecosystem file; `form` is its syntax.
 pub(super) fn read(
     file: usize,
     root: &Node,
@@ -32,7 +32,7 @@ pub(super) fn read(
         .collect()
 }
 
-/// Milliseconds, or with a unit (`1h`, as PM2 has it, and `5s`).
+/// Parses milliseconds, or a time with a unit (`1h`, which PM2 accepts, or `5s`).
 fn millis(text: &str) -> Option<Duration> {
     match text.trim().parse::<u64>() {
         Ok(ms) => Some(Duration::from_millis(ms)),
@@ -40,7 +40,7 @@ fn millis(text: &str) -> Option<Duration> {
     }
 }
 
-/// A list of words, or text.
+/// Words of a list or a text.
 fn words(node: Option<&Node>) -> Vec<String> {
     match node.map(|node| &node.kind) {
         Some(ValueKind::Scalar(text)) => CommandLine::parse(text).argv,
@@ -48,13 +48,13 @@ fn words(node: Option<&Node>) -> Vec<String> {
     }
 }
 
-/// The command, as PM2 starts it: interpreter, its arguments, script, its arguments.
+/// The command as PM2 starts it: interpreter, its arguments, script, its arguments.
 fn command(app: &Node) -> CommandLine {
     let script = app
         .text_of("script")
         .or(app.text_of("cmd"))
         .unwrap_or_default();
-    // A script of several words is run by bash.
+    // bash runs a script of several words.
     if script.trim().contains(' ') {
         return match CommandLine::parse(script) {
             line if line.shell => line,
@@ -62,7 +62,7 @@ fn command(app: &Node) -> CommandLine {
         };
     }
     let args = match app.get("args").map(|args| &args.kind) {
-        // Operators would be arguments; PM2 runs no shell.
+        // Shell operators would be arguments, because PM2 runs no shell.
         Some(ValueKind::Scalar(text)) => super::shell::split(text, false)
             .into_iter()
             .flat_map(|p| p.words)
@@ -81,7 +81,7 @@ fn command(app: &Node) -> CommandLine {
     CommandLine::from_words(line)
 }
 
-/// What runs the script; `None`: itself.
+/// Interpreter of the script; `None`: it runs itself.
 fn interpreter(app: &Node, script: &str) -> Option<String> {
     let named = ["interpreter", "exec_interpreter"]
         .iter()
@@ -98,7 +98,7 @@ fn interpreter(app: &Node, script: &str) -> Option<String> {
         "sh" => "bash",
         "pl" => "perl",
         "ts" | "tsx" => "bun",
-        // Without an ending, it is looked at: what npm installs is JavaScript.
+        // For a file without a suffix PM2 reads its content; what npm installs is JavaScript.
         _ if script.contains("node_modules/") => "node",
         _ => return None,
     };
@@ -137,7 +137,7 @@ fn process(
     } else {
         "script"
     });
-    // `env` first: with `--env production`, `env_production` comes over it.
+    // `env` first, because `env_production` overrides it with `--env production`.
     let envs = app
         .entries()
         .iter()
@@ -177,13 +177,13 @@ fn process(
         );
     }
     if launcher.is_some_and(|launch| !launch.no_port) {
-        launched(&process, app, &at, found);
+        check_launched(&process, app, &at, found);
     }
     process
 }
 
-/// What PM2 must be told about an app under the launcher.
-fn launched(
+/// Settings that PM2 needs for an app under the launcher.
+fn check_launched(
     process: &SupervisedProcess,
     app: &Node,
     at: &impl Fn(&str) -> FindingPlace,
@@ -212,9 +212,9 @@ fn launched(
     }
     let listen = match app.text_of("listen_timeout") {
         Some(text) => millis(text),
-        None => Some(LISTEN_DEFAULT),
+        None => Some(DEFAULT_LISTEN_TIMEOUT),
     };
-    if let Some(time) = listen.filter(|time| *time < LISTEN) {
+    if let Some(time) = listen.filter(|time| *time < MIN_LISTEN_TIMEOUT) {
         let default = match app.get("listen_timeout") {
             None => " (the default)",
             Some(_) => "",
@@ -232,7 +232,7 @@ fn launched(
     }
 }
 
-/// As PM2 decides: what `exec_mode` says, else `instances` with an interpreter that is Node.
+/// Whether PM2 uses cluster mode: by `exec_mode`, or else by `instances` with Node as the interpreter.
 fn cluster(app: &Node, script: &str) -> bool {
     if let Some(mode) = app.text_of("exec_mode") {
         return mode.starts_with("cluster");

@@ -1,4 +1,4 @@
-//! What is known of programs: which of them serve HTTP, which have nothing to do with it, and how they stop.
+//! Knowledge about programs: which ones serve HTTP, which ones do not, and how they stop.
 
 mod names;
 mod port;
@@ -11,7 +11,7 @@ use names::{INFRASTRUCTURE, NO_SERVER, OTHERS, SERVER, SERVERS, has};
 use port::has_host;
 pub(super) use port::{Value, is_foreign, port};
 
-/// Variables that tell an app where to listen.
+/// Variables that tell an app its port.
 const PORTS: &[&str] = &[
     "PORT",
     "HTTP_PORT",
@@ -26,7 +26,7 @@ const PORTS: &[&str] = &[
     "ASPNETCORE_HTTP_PORTS",
 ];
 
-/// Runs another program's text.
+/// Whether a program runs the text of another one.
 pub(super) fn is_interpreter(name: &str) -> bool {
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     [
@@ -36,7 +36,7 @@ pub(super) fn is_interpreter(name: &str) -> bool {
     .contains(&stem)
 }
 
-/// The program that does the work, behind wrappers and interpreters: its place and its name.
+/// Index and name of the program that does the work, behind wrappers and interpreters.
 pub(super) fn main(argv: &[String]) -> Option<(usize, &str)> {
     let mut at = wrappers::skip(argv);
     for _ in 0..3 {
@@ -78,7 +78,7 @@ pub(super) fn main(argv: &[String]) -> Option<(usize, &str)> {
     Some((at, base(argv.get(at)?)))
 }
 
-/// Starts what package.json or a directory of tools names.
+/// Whether a program starts what package.json or a directory of tools names.
 pub(super) fn runner(name: &str) -> bool {
     [
         "npm",
@@ -98,16 +98,16 @@ pub(super) fn runner(name: &str) -> bool {
 /// Whether a process takes requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ServesRequests {
-    /// Its program, or a port that it is told, says so.
+    /// Its program, or a port that it is given, tells that it does.
     Yes,
-    /// Its name says so.
+    /// Its name suggests it.
     Perhaps,
-    /// Nothing says so.
+    /// Nothing tells.
     Unknown,
     No,
 }
 
-/// What is known of a process.
+/// Everything that is known of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct KnownCommand<'k> {
     pub(super) name: &'k str,
@@ -118,7 +118,7 @@ pub(super) struct KnownCommand<'k> {
     pub(super) publishes: bool,
 }
 
-/// Whether it serves, by all that is known of it.
+/// Whether a process takes requests, by everything that is known of it.
 pub(super) fn serves(known: &KnownCommand<'_>) -> ServesRequests {
     let KnownCommand {
         name,
@@ -193,7 +193,7 @@ pub(super) fn serves(known: &KnownCommand<'_>) -> ServesRequests {
     }
 }
 
-/// Whether an image is one of theirs: `redis`, `cp-kafka`, `node-exporter`.
+/// Whether an image is infrastructure, such as `redis`, `cp-kafka` or `node-exporter`.
 fn is_infrastructure(image: &str) -> bool {
     let (first, last) = (
         image.split(['-', '_']).next(),
@@ -204,7 +204,7 @@ fn is_infrastructure(image: &str) -> bool {
         && (has(INFRASTRUCTURE, image) || known(first) || known(last) || last == Some("exporter"))
 }
 
-/// The words that are neither options nor look like their values.
+/// Words that are neither options nor look like their values.
 fn subcommands(words: &[String]) -> Vec<&str> {
     let mut found = Vec::new();
     let mut after_option = false;
@@ -225,8 +225,7 @@ fn parts(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The signal that makes this program drop what it has, of those that others take for an orderly stop; and the one to
-/// send instead.
+/// For a signal that makes this program abort although it is an orderly stop for others: the signal to send instead.
 pub(super) fn abrupt(argv: &[String], signal: &str) -> Option<&'static str> {
     let (_, program) = main(argv)?;
     match (program, signal) {
@@ -239,7 +238,7 @@ pub(super) fn abrupt(argv: &[String], signal: &str) -> Option<&'static str> {
     }
 }
 
-/// How long the program itself lets requests finish, with the option that sets it.
+/// Time that the program itself gives requests to finish, with the option that sets it.
 pub(super) fn graceful(argv: &[String]) -> Option<(&'static str, Duration)> {
     let (_, program) = main(argv)?;
     let names: &[&'static str] = match program {
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_told_from_everything_else() {
+    fn servers_are_distinguished_from_other_programs() {
         for (name, command, expected) in [
             (
                 "x",

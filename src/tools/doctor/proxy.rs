@@ -1,13 +1,13 @@
-//! What lameduck's own configuration says, with the defaults where there is none.
+//! lameduck's own configuration, or the defaults without one.
 
 use std::time::Duration;
 
 use crate::config::{Config, HealthCheck, PoolConfig};
 
-/// The health path where nothing else is known.
+/// Health path if nothing else is known.
 const HEALTH: &str = "/health";
 
-/// The proxy's side.
+/// Settings of the proxy.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ProxySide {
     config: Option<Config>,
@@ -26,7 +26,7 @@ impl ProxySide {
         self.config.as_ref().map_or(&[], |config| &config.pools)
     }
 
-    /// The pool that a process belongs to: by the pool's name or a backend's, a number at the end left out.
+    /// Pool of a process: by the pool's name or a backend's, without a number at the end.
     pub(super) fn pool_of(&self, process: &str) -> Option<&PoolConfig> {
         let stem = process
             .trim_end_matches(|c: char| c.is_ascii_digit())
@@ -41,13 +41,13 @@ impl ProxySide {
         self.pools().iter().find(|pool| pool.name == name)
     }
 
-    /// How long a drain lasts for which no time is given.
+    /// Duration of a drain if none is given.
     pub(super) fn drain(&self, pool: Option<&PoolConfig>) -> Duration {
         pool.or(self.pools().first())
             .map_or(Duration::from_secs(30), |pool| pool.drain.deadline)
     }
 
-    /// How long the proxy itself needs after its signal, lame duck included.
+    /// Time that the proxy itself needs after its signal, including the lame duck.
     pub(super) fn deadline(&self) -> Duration {
         let config = self.config.as_ref();
         config.map_or(Duration::from_secs(30), |c| {
@@ -55,7 +55,7 @@ impl ProxySide {
         })
     }
 
-    /// How long kept connections to the app may be idle.
+    /// Longest idle time of kept connections to the app.
     pub(super) fn idle(&self, pool: Option<&PoolConfig>) -> Duration {
         pool.or(self.pools().first())
             .map_or(Duration::from_secs(4), |pool| pool.upstream.idle_timeout)

@@ -1,4 +1,4 @@
-//! Which supervisor a file is for: by its content first, its name second.
+//! Finds out which supervisor a file is for: by its content first, and then by its name.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::tools::tree::lenient::without_comments;
 use crate::tools::tree::yaml;
 use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
-/// A file that was understood.
+/// A file whose kind is known.
 #[derive(Debug)]
 pub(super) enum RecognisedFile {
     Oxfile(Node),
@@ -25,9 +25,9 @@ pub(super) enum RecognisedFile {
     Supervisord(Vec<IniSection>),
     Kubernetes(Vec<Node>),
     Compose(Node),
-    /// Understood, and nothing in it is judged: what it is.
+    /// A known kind that is not checked; its name.
     Passed(&'static str),
-    /// A finding says why.
+    /// An unknown kind; a finding says why.
     Unknown,
 }
 
@@ -46,15 +46,15 @@ impl RecognisedFile {
     }
 }
 
-/// Units and their drop-ins.
+/// Suffixes of units.
 const UNIT_ENDS: [&str; 7] = [
     ".service", ".socket", ".target", ".timer", ".path", ".mount", ".slice",
 ];
 
-/// What is understood, for messages.
+/// Kinds that are checked, for messages.
 const KNOWN: &str = "doctor reads oxfile.toml, PM2's ecosystem.config.*, systemd units, supervisord.conf, Kubernetes manifests and Compose files";
 
-/// What this file is. What is wrong with it goes to `found`.
+/// Finds out the kind of a file. Problems are added to `found`.
 pub(super) fn form(n: usize, file: &InputFile, found: &mut DoctorFindings) -> RecognisedFile {
     let text = file.text.as_str();
     let path = Path::new(file.name.trim_end_matches(GENERATED));
@@ -73,7 +73,7 @@ pub(super) fn form(n: usize, file: &InputFile, found: &mut DoctorFindings) -> Re
     } else {
         TemplateStrictness::Certain
     };
-    // Text within a manifest may hold anything: a tree is looked at when it is known.
+    // Text within a manifest may contain anything, so only a parsed tree is examined.
     let later = ["js", "cjs", "mjs", "json", "json5", "yaml", "yml"].contains(&end);
     if !later && let Some(form) = template_of(n, text, look, found) {
         return form;
@@ -99,7 +99,7 @@ fn is_unit(text: &str) -> bool {
     has_section(text, &["Unit", "Service", "Install", "Socket"])
 }
 
-/// Where the name doesn't say, as on standard input.
+/// Finds out the kind by content alone, as for standard input.
 fn by_content(n: usize, name: &str, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
     let begins = |marks: &[&str]| {
         text.lines()
@@ -154,7 +154,7 @@ fn by_content(n: usize, name: &str, text: &str, found: &mut DoctorFindings) -> R
     }
 }
 
-/// Files of supervisors that have no kill timeout to be judged, or none in this file.
+/// Files of supervisors without a kill timeout to check.
 fn passed(name: &str, text: &str) -> Option<&'static str> {
     const SERVICE: [&str; 19] = [
         "run",
@@ -192,7 +192,7 @@ fn passed(name: &str, text: &str) -> Option<&'static str> {
     (text.starts_with("#!") && !name.ends_with("js")).then_some("script")
 }
 
-/// A finding for a template that is not rendered.
+/// Adds a finding for a template that is not rendered.
 fn template_of(
     n: usize,
     text: &str,
@@ -282,7 +282,7 @@ fn toml(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
 
 fn tree(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
     let text = text.trim_start_matches('\u{feff}');
-    // PM2 takes its JSON for JavaScript, comments and all.
+    // PM2 reads its JSON as JavaScript, with comments.
     let clean = text
         .trim_start()
         .starts_with(['{', '[', '/'])
@@ -322,7 +322,7 @@ fn tree(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
     let is_compose = documents
         .iter()
         .any(|d| matches!(d.get("services").map(|s| &s.kind), Some(ValueKind::Map(_))));
-    // Compose's first form: services at the top.
+    // The first form of Compose files has services at the top level.
     let is_service = |node: &Node| node.get("image").is_some() || node.get("build").is_some();
     let is_old = documents.len() == 1
         && !documents[0].entries().is_empty()
@@ -358,7 +358,7 @@ fn tree(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
     }
 }
 
-/// The text without values of several lines, which are other languages' (a ConfigMap's alerts, a script).
+/// Text without multi-line values, which are in other languages (alerts in a ConfigMap, scripts).
 fn without_blocks(text: &str, documents: &[Node]) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let mut left: Vec<&Node> = documents.iter().collect();
@@ -379,7 +379,7 @@ fn without_blocks(text: &str, documents: &[Node]) -> String {
             }
         }
     }
-    // Whole values were replaced.
+    // Only whole values were replaced.
     String::from_utf8(bytes).unwrap_or_default()
 }
 
@@ -389,7 +389,7 @@ fn sections(
     dialect: IniDialect,
     found: &mut DoctorFindings,
 ) -> RecognisedFile {
-    // Nothing in a unit or a program looks like these by itself.
+    // Words that would only occur in templates.
     if let Some(form) = template_of(n, text, TemplateStrictness::AnySign, found) {
         return form;
     }
@@ -434,8 +434,8 @@ fn sections(
     }
 }
 
-/// The units among the files, each with its drop-ins: `api@.service.d/x.conf` belongs to `api@.service`, and
-/// `api@1.service.d` to it as well.
+/// Units among the files, each with its drop-ins: those of `api@.service.d` and of `api@1.service.d` belong to
+/// `api@.service`.
 pub(super) fn units(files: &[InputFile], forms: Vec<RecognisedFile>) -> Vec<SystemdUnit> {
     let mut units: Vec<SystemdUnit> = Vec::new();
     let mut drop_ins = Vec::new();

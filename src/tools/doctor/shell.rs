@@ -1,36 +1,36 @@
-//! Shell text: its commands in words, each with its place and what follows it.
+//! Splits the text of a shell into commands, each with its position and what follows it.
 
 use std::ops::Range;
 
-/// What stands behind a command.
+/// What follows a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShellJoiner {
-    /// Nothing more.
+    /// The end of the text.
     End,
-    /// `;`, `&&`, `||` or a new line: another command, after it.
+    /// `;`, `&&`, `||` or a new line: another command afterwards.
     Then,
-    /// `|`: another command beside it, which reads what it says.
+    /// `|`: another command at the same time, which reads its output.
     Pipe,
-    /// `&`: the shell goes on at once.
+    /// `&`: the shell continues at once.
     Background,
 }
 
-/// One command of a text.
+/// A command in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ShellPiece {
-    /// Without redirections.
+    /// Words without redirections.
     pub(super) words: Vec<String>,
-    /// Where it stands in the text, redirections included.
+    /// Position in the text, including redirections.
     pub(super) span: Range<usize>,
     pub(super) joiner: ShellJoiner,
 }
 
-/// Words of the shell's own that may stand before a command.
+/// Keywords of the shell that may be before a command.
 const KEYWORDS: [&str; 9] = [
     "then", "do", "else", "if", "elif", "while", "until", "!", "{",
 ];
 
-/// Splits a text. Quotes and backslashes count everywhere; what joins commands and redirects only for a `shell`.
+/// Splits a text. Quotes and backslashes are always special; separators and redirections only for a `shell`.
 pub(super) fn split(text: &str, shell: bool) -> Vec<ShellPiece> {
     let mut splitter = Splitter {
         text,
@@ -53,10 +53,10 @@ struct Splitter<'t> {
     at: usize,
     pieces: Vec<ShellPiece>,
     words: Vec<String>,
-    /// The word that is being read; quotes may make it empty.
+    /// Word that is being read; quotes may make it empty.
     word: Option<String>,
     start: Option<usize>,
-    /// The word is a redirection's file.
+    /// Whether the word is the file of a redirection.
     is_target: bool,
 }
 
@@ -138,9 +138,9 @@ impl Splitter<'_> {
         }
     }
 
-    /// Behind the first `>` or `<`.
+    /// Handles a redirection after its first `>` or `<`.
     fn redirect(&mut self) {
-        // `2>`: the number belongs to it.
+        // In `2>`, the number belongs to the redirection.
         if self
             .word
             .as_deref()
@@ -161,7 +161,7 @@ impl Splitter<'_> {
             self.next();
         }
         self.is_target = true;
-        // `> >(…)`.
+        // In `> >(…)`, the file is a process substitution.
         if self.text[self.at..].starts_with(">(") {
             self.next();
             self.parentheses(false);
@@ -170,7 +170,7 @@ impl Splitter<'_> {
         }
     }
 
-    /// From `(` to the one that closes it; kept as it is written.
+    /// Reads from `(` to its closing parenthesis, and keeps the text as it is.
     fn parentheses(&mut self, keep: bool) {
         let mut depth = 0u32;
         while let Some(c) = self.next() {
@@ -228,7 +228,7 @@ impl Splitter<'_> {
                     joiner,
                 });
             }
-            // `a &` at the end, `a; ; b`: what joins belongs to the one before.
+            // In `a &` at the end, or `a; ; b`, the separator belongs to the command before.
             _ => {
                 if let (Some(last), ShellJoiner::Background) = (self.pieces.last_mut(), joiner) {
                     last.joiner = joiner;
@@ -238,7 +238,7 @@ impl Splitter<'_> {
     }
 }
 
-/// A word as a POSIX shell reads it back.
+/// Quotes a word so that a POSIX shell reads it back.
 pub(super) fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:,@%^{}[]*?~".contains(c);
     match !word.is_empty() && word.chars().all(plain) && !word.contains(['*', '?', '{', '[']) {
@@ -247,7 +247,7 @@ pub(super) fn quote(word: &str) -> String {
     }
 }
 
-/// Words as one text that a POSIX shell splits into the same words.
+/// Joins words to a text that a POSIX shell splits into the same words.
 pub(super) fn join(words: &[String]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| quote(word)).collect();
     quoted.join(" ")

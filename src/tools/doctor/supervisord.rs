@@ -1,5 +1,5 @@
-//! supervisord's configuration. `[fcgi-program:x]` speaks FastCGI and `[eventlistener:x]` to supervisord: neither is a
-//! backend.
+//! supervisord's configuration. `[fcgi-program:x]` uses FastCGI, and `[eventlistener:x]` communicates with supervisord;
+//! so neither is a backend.
 
 use super::checks as check;
 use super::command_line::{CommandLine, seconds};
@@ -8,7 +8,7 @@ use super::ini::{IniKey, IniSection};
 use super::model::{CommandForm, FindingPlace, SupervisedProcess, Supervisor, kill};
 use super::signal_name::signal_name;
 
-/// The programs of a file.
+/// Programs of a file.
 pub(super) fn read(
     file: usize,
     sections: &[IniSection],
@@ -70,7 +70,7 @@ fn program(
         if is("stopasgroup", &yes) {
             let what = format!("supervisord signals the whole group of `{}`", process.name);
             let at = place(last("stopasgroup"));
-            // supervisord refuses stopasgroup without killasgroup, so the other is written as well.
+            // supervisord refuses stopasgroup without killasgroup, so both are written.
             found.error(
                 check::GROUP_KILL,
                 &at,
@@ -94,7 +94,7 @@ fn program(
     process
 }
 
-/// `A="1",B=2`, over several lines.
+/// Parses `A="1",B=2`, which may have several lines.
 fn environment(text: &str) -> Vec<(String, String)> {
     let (mut pairs, mut part, mut quote) = (Vec::new(), String::new(), None);
     for c in text.chars().chain([',']) {

@@ -1,4 +1,4 @@
-//! systemd services, with their drop-ins merged in.
+//! systemd services, merged with their drop-ins.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::programs;
 use super::signal_name::signal_name;
 use super::wrappers;
 
-/// A unit: the file itself and its drop-ins, in order.
+/// A unit: its file and drop-ins, in order.
 #[derive(Debug)]
 pub(super) struct SystemdUnit {
-    /// `api@.service`.
+    /// Name, such as `api@.service`.
     pub(super) name: String,
-    /// Each part with its file.
+    /// Sections of each part, with the index of its file.
     pub(super) parts: Vec<(usize, Vec<IniSection>)>,
 }
 
-/// `[Service]`'s values of a key, with the rule that an empty one forgets those before it.
+/// Values of a key in `[Service]`; an empty value removes the earlier ones.
 fn values<'u>(unit: &'u SystemdUnit, name: &str) -> Vec<(usize, &'u IniKey)> {
     let mut values = Vec::new();
     for (file, sections) in &unit.parts {
@@ -39,7 +39,7 @@ fn values<'u>(unit: &'u SystemdUnit, name: &str) -> Vec<(usize, &'u IniKey)> {
     values
 }
 
-/// The service in a unit; `None`: it has none (a socket, a target).
+/// The service of a unit; `None`: it has none (a socket, a target).
 pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<SupervisedProcess> {
     let service = unit.parts.iter().find_map(|(file, sections)| {
         let section = sections.iter().find(|section| section.name == "Service")?;
@@ -118,7 +118,7 @@ pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<Sup
             words: line.argv,
             key: "ExecStop",
             fails: !ignored,
-            // Said once.
+            // Reported only once.
             reopened: reopened || !process.hooks.is_empty(),
             place: FindingPlace {
                 file,
@@ -128,10 +128,10 @@ pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<Sup
     }
     let ours = !process.hooks.is_empty() || process.role() != CommandRole::Other;
     if ours || process.is_server() && process.expected == ExpectedDrain::Drain {
-        killers(unit, &process, found);
+        check_killers(unit, &process, found);
     }
     if process.launch().is_some_and(|launch| !launch.no_port) {
-        launched(unit, &process, found);
+        check_launched(unit, &process, found);
     }
     if process.role() == CommandRole::Proxy {
         kept_sockets(unit, &process, found);
@@ -139,7 +139,7 @@ pub(super) fn read(unit: &SystemdUnit, found: &mut DoctorFindings) -> Option<Sup
     Some(process)
 }
 
-/// A template whose instances would all have one port.
+/// Place of a port that all instances of a template would share.
 fn one_port(process: &SupervisedProcess) -> Option<FindingPlace> {
     let fixed = |text: &str| text.parse::<u16>().is_ok();
     let told = process
@@ -158,8 +158,8 @@ fn one_port(process: &SupervisedProcess) -> Option<FindingPlace> {
     (launched || told || named).then(|| process.command_place.clone())
 }
 
-/// What ends the process before it can stop in order, or doesn't end it at all.
-fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
+/// Settings that end the process before it can stop in order, or never end it.
+fn check_killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |(file, key): (usize, &IniKey)| FindingPlace {
         file,
@@ -168,7 +168,7 @@ fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFi
     let name = &process.name;
     for (file, key) in values(unit, "ExecStop") {
         let words = command(&key.value).0.commands;
-        if words.iter().any(|words| kills(words)) {
+        if words.iter().any(|words| is_kill_command(words)) {
             let what = format!("ExecStop= kills `{name}` with SIGKILL");
             found.error(check::STOP_SIGNAL, &at((file, key)), what, "ExecStop=");
         }
@@ -198,8 +198,8 @@ fn killers(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFi
     }
 }
 
-/// `kill -9 …`, `kill -s KILL …`, `pkill --signal 9 …`.
-fn kills(words: &[String]) -> bool {
+/// Whether a command is `kill -9 …`, `kill -s KILL …`, `pkill --signal 9 …` or the like.
+fn is_kill_command(words: &[String]) -> bool {
     let words = words.get(wrappers::skip(words)..).unwrap_or_default();
     let Some((program, rest)) = words.split_first() else {
         return false;
@@ -215,8 +215,8 @@ fn kills(words: &[String]) -> bool {
         .any(|word| signal_name(word.trim_start_matches('s')) == "KILL")
 }
 
-/// What systemd must be told about an app under the launcher.
-fn launched(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
+/// Checks what systemd needs for an app under the launcher.
+fn check_launched(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
         key.map_or(process.command_place.clone(), |(file, key)| FindingPlace {
@@ -242,7 +242,7 @@ fn launched(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorF
     }
 }
 
-/// Whether systemd keeps the proxy's listening sockets from one process to the next.
+/// Checks whether systemd keeps the proxy's listening sockets between two processes.
 fn kept_sockets(unit: &SystemdUnit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
     let at = |key: Option<(usize, &IniKey)>| {
@@ -304,7 +304,7 @@ fn command(value: &str) -> (CommandLine, bool) {
     (CommandLine::parse(rest), prefix.contains('-'))
 }
 
-/// systemd.time(7); `None`: never, or not understood.
+/// Parses a time: systemd.time(7); `None`: infinite, or not understood.
 fn timeout(text: &str) -> Option<Duration> {
     let text = text.trim();
     if text == "infinity" || text == "0" {

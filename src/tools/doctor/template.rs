@@ -1,8 +1,8 @@
-//! Templates that are not rendered yet: Helm's and Go's `{{ }}`, Jinja's `{% %}`, ERB's `<% %>`.
+//! Detects templates that are not rendered yet: Helm's and Go's `{{ }}`, Jinja's `{% %}`, ERB's `<% %>`.
 
 use std::ops::Range;
 
-/// Endings of templates; what stands before them says what they will be.
+/// Suffixes of templates; the rest of the name is that of the rendered file.
 const ENDS: [&str; 9] = [
     ".j2",
     ".jinja2",
@@ -15,7 +15,7 @@ const ENDS: [&str; 9] = [
     ".in",
 ];
 
-/// The name that the rendered file will have.
+/// Name that the rendered file will have.
 pub(super) fn rendered_name(name: &str) -> &str {
     let mut name = name;
     for end in ENDS {
@@ -24,16 +24,16 @@ pub(super) fn rendered_name(name: &str) -> &str {
     name
 }
 
-/// How strictly to look.
+/// How certain a sign of a template has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TemplateStrictness {
-    /// The text can't be read as it stands: any sign will do.
+    /// Any sign counts, because the text can't be parsed.
     AnySign,
-    /// It can: only what is certainly no value.
+    /// Only signs that can't be values, because the text can be parsed.
     Certain,
 }
 
-/// Where a text is a template, and how to render it.
+/// Position of a sign that a text is a template, and how to render it.
 pub(super) fn find(text: &str, look: TemplateStrictness) -> Option<(Range<usize>, &'static str)> {
     let helm =
         text.contains(".Values.") || text.contains("{{ include ") || text.contains("{{- include ");
@@ -47,7 +47,7 @@ pub(super) fn find(text: &str, look: TemplateStrictness) -> Option<(Range<usize>
             continue;
         }
         let begins = |marks: &[&str]| marks.iter().any(|mark| trimmed.starts_with(mark));
-        // `replicas: {{ .Values.replicas }}`: no value of YAML's begins so.
+        // In `replicas: {{ .Values.replicas }}`; no YAML value begins like this.
         let bare = [": {{", "- {{", "= {{", "={{"].iter().any(|mark| {
             let at = trimmed.find(mark).map(|at| &trimmed[..at]);
             at.is_some_and(|before| {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_are_told_from_text_that_has_braces() {
+    fn templates_are_distinguished_from_text_with_braces() {
         let is = |text: &str| find(text, TemplateStrictness::Certain).is_some();
         assert!(is("replicas: {{ .Values.n }}\n"));
         assert!(is("{{- if .Values.x }}\n"));

@@ -1,11 +1,11 @@
-//! TOML's documents as trees.
+//! Converts TOML documents to trees.
 
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use crate::tools::tree::{MAX_DEPTH, Node, TreeEntry, ValueKind};
 
-/// The tree of a TOML document that was parsed.
+/// Tree of a parsed TOML document.
 pub(super) fn from_toml(table: &DeTable<'_>, span: Range<usize>, depth: usize) -> Node {
     let entries = table
         .iter()

@@ -1,15 +1,15 @@
-//! Programs that start another one in their own place: `gosu app`, `tini --`, `env A=b`, `doppler run --` …
+//! Programs that run another one in their own place: `gosu app`, `tini --`, `env A=b`, `doppler run --`, …
 
 use super::command_line::base;
 
-/// How a wrapper's own words end.
+/// Description of a wrapper's own words.
 struct Wrapper {
     names: &'static [&'static str],
-    /// Options whose value is a word of its own.
+    /// Options whose value is a separate word.
     valued: &'static [&'static str],
-    /// Words that are no options, before the command.
+    /// Number of arguments before the command.
     arguments: usize,
-    /// One of these comes first (`run` of `doppler run`).
+    /// First words, one of which is needed (`run` in `doppler run`).
     verbs: &'static [&'static str],
 }
 
@@ -196,7 +196,7 @@ const WRAPPERS: &[Wrapper] = &[
     running(&["newrelic-admin"], &["run-program"], &[], 0),
 ];
 
-/// The place of the program that is started in the end; 0 where nothing wraps it.
+/// Index of the program that is finally run; 0 without a wrapper.
 pub(super) fn skip<S: AsRef<str>>(words: &[S]) -> usize {
     let word = |at: usize| words.get(at).map(AsRef::as_ref);
     let mut at = 0;
@@ -246,7 +246,7 @@ fn behind<'w>(
         return word(at).map(|_| at);
     }
     at += wrapper.arguments;
-    // `wait-for-it.sh db:5432 --`, `taskset -c 0 --`.
+    // `wait-for-it.sh db:5432 --`, or `taskset -c 0 --`.
     if base(word(at.saturating_sub(1)).unwrap_or_default()) != "--" && word(at) == Some("--") {
         at += 1;
     } else if wrapper.names.contains(&"wait-for")
@@ -257,7 +257,7 @@ fn behind<'w>(
     word(at).map(|_| at)
 }
 
-/// `NAME=value`, as `env` and a shell take it.
+/// Whether a word is `NAME=value`, as `env` and a shell accept it.
 pub(super) fn is_assignment(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| {
         !name.is_empty()

@@ -1,4 +1,4 @@
-//! The app's process: its port, its start.
+//! The app's process: its port, and its start.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,17 +8,17 @@ use std::process::Command;
 use super::{process_tree, syscall};
 use crate::rt::syscall::{kill, kill_group};
 
-/// Why the launcher can't do its work.
+/// Failure of the launcher.
 #[derive(Debug)]
 pub(super) struct LaunchError {
-    /// 125, 126 or 127.
+    /// Exit code: 125, 126 or 127.
     pub code: u8,
-    /// What and why, and what to do.
+    /// What failed and why, and what to do.
     pub message: String,
 }
 
 impl LaunchError {
-    /// A failure of the launcher's own.
+    /// A failure of the launcher itself.
     pub(super) fn own(message: impl Into<String>) -> Self {
         Self {
             code: super::FAILED,
@@ -35,10 +35,10 @@ pub(super) struct RunningApp {
 }
 
 impl RunningApp {
-    /// Starts it. `port`: the one that is wanted (`None`: a free one), and the variable that tells it.
+    /// Starts the app. `port` is the wanted port (`None`: a free one), and the variable that tells the app.
     ///
     /// # Errors
-    /// When no port is free, or the command can't be run.
+    /// No port is free, or the command can't be run.
     pub(super) fn start(
         command: &[OsString],
         port: Option<(Option<u16>, &str)>,
@@ -48,11 +48,11 @@ impl RunningApp {
             Some((wanted, variable)) => {
                 let port = match wanted {
                     Some(port) => port,
-                    None => free()
+                    None => find_free_port()
                         .map_err(|error| LaunchError::own(format!("no port is free: {error}")))?,
                 };
                 #[allow(unsafe_code, reason = "it changes the environment")]
-                // SAFETY: the launcher's second thread, which holds the lease, begins when the app listens.
+                // SAFETY: the launcher's second thread, which holds the lease, is only started when the app listens.
                 unsafe {
                     syscall::set_variable(variable, Some(&port.to_string()));
                 }
@@ -81,22 +81,22 @@ impl RunningApp {
         Ok(Self { pid, port })
     }
 
-    /// Its process, which leads a session and a group of its own.
+    /// Process id of the app, which leads a session and a process group of its own.
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Where it should listen.
+    /// Port at which it should listen.
     pub(super) fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// Signals its group, and what has left the group.
+    /// Signals its process group, and processes that have left the group.
     pub(super) fn signal_all(&self, signal: i32) {
         let _ = kill_group(self.pid, signal);
         for process in process_tree::descendants() {
-            // Its own group has the signal already; a second one may count as "at once". The guard blocks what
-            // can be blocked.
+            // The app's own group has the signal already; a second one may mean "at once" to it. The guard process
+            // blocks every signal that can be blocked.
             if process_tree::group(process) != Some(self.pid) {
                 let _ = kill(process, signal);
             }
@@ -105,7 +105,7 @@ impl RunningApp {
 }
 
 /// A port that is free on every address of this host. Another process may take it before the app does.
-fn free() -> io::Result<u16> {
+fn find_free_port() -> io::Result<u16> {
     let mut last = io::ErrorKind::AddrInUse.into();
     for _ in 0..16 {
         let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?
@@ -119,7 +119,7 @@ fn free() -> io::Result<u16> {
     Err(last)
 }
 
-/// Whether another process keeps the app from listening there.
+/// Whether another process keeps the app from listening at this port.
 pub(super) fn is_taken(port: u16) -> bool {
     let taken = |bound: io::Result<TcpListener>| {
         bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_free_port_is_free_and_a_taken_one_is_not() {
-        assert!(!is_taken(free().unwrap()));
+        assert!(!is_taken(find_free_port().unwrap()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert!(is_taken(listener.local_addr().unwrap().port()));
     }

@@ -1,4 +1,4 @@
-//! A launcher stays in memory for as long as its app: it takes as little as it can.
+//! Keeps the launcher's memory small, because it runs for as long as its app.
 
 use std::env;
 use std::fs;
@@ -8,20 +8,20 @@ use std::sync::OnceLock;
 
 use super::syscall;
 
-/// Tells the second start from the first.
+/// Variable that distinguishes the second start from the first.
 const MARK: &str = "LAMEDUCK_EXEC_SLIM";
-/// The allocator asks for huge pages, 2 MiB each, where it is not told otherwise. That is right for the proxy, and 4
-/// MiB too much here. It reads this before `main`.
+/// Variable for the allocator, which it reads before `main`. By default it uses huge pages of 2 MiB each; that is right
+/// for the proxy, but 4 MiB too much here.
 const NO_HUGE_PAGES: &str = "MIMALLOC_ALLOW_THP";
 
 static SLIM: OnceLock<bool> = OnceLock::new();
 
-/// Starts this program once more, in the same process, with an allocator that takes small pages. Returns in the
-/// second start, or where there can't be one: then it is a little larger, and works as well.
+/// Executes this program once more in the same process, with an allocator that uses small pages. Returns in the second
+/// start, or if that is not possible; the launcher then uses a little more memory.
 #[allow(unsafe_code, reason = "it changes the environment")]
 pub fn reexec() {
     if env::var_os(MARK).is_some() {
-        // SAFETY: the program has just begun, and starts no thread before the app runs.
+        // SAFETY: the program has just started, and starts no thread before the app runs.
         unsafe {
             syscall::set_variable(MARK, None);
             syscall::set_variable(NO_HUGE_PAGES, None);
@@ -39,30 +39,30 @@ pub fn reexec() {
             .args(words)
             .env(MARK, "1")
             .env(NO_HUGE_PAGES, "0");
-        // What comes back is an error, and it does not matter.
+        // A return means an error, which does not matter.
         let _ = again.exec();
     }
 }
 
-/// Whether the app has to get huge pages back: that the allocator does without them is inherited.
+/// Whether the setting against huge pages has to be removed for the app, which inherits the environment.
 pub fn is_slim() -> bool {
     SLIM.get().copied().unwrap_or_default()
 }
 
-/// Gives the program's own code and constants back to the page cache: the start has touched much of them, and the
-/// rest of a launcher's life touches little. What is needed comes back by itself.
+/// Releases the pages of the program's own code and constants: the start has used many of them, and the rest of the
+/// launcher's life needs few. The kernel reads them again when needed.
 #[allow(unsafe_code, reason = "it changes what is mapped")]
 pub fn shed_code() {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    for (from, length) in clean(&maps) {
-        // SAFETY: the kernel has just said that these are mappings of files that can't be written to and never were.
+    for (from, length) in clean_mappings(&maps) {
+        // SAFETY: the kernel has just reported that these are mappings of files, not writable, and never written to.
         unsafe { syscall::forget_pages(from, length) };
     }
 }
 
-/// Mappings of files that can't be written to and never were (as relocated tables were, at the start): address and
-/// length.
-fn clean(maps: &str) -> Vec<(usize, usize)> {
+/// Mappings of files that are not writable and were never written to (as relocated tables were, at the start): address
+/// and length.
+fn clean_mappings(maps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut candidate = None;
     for line in maps.lines() {
@@ -106,6 +106,6 @@ Anonymous:             0 kB
 00008000-0000a000 r--p 00000000 08:01 8 /lib/libc.so.6
 Anonymous:             0 kB
 ";
-        assert_eq!(clean(maps), [(0x1000, 0x2000), (0x8000, 0x2000)]);
+        assert_eq!(clean_mappings(maps), [(0x1000, 0x2000), (0x8000, 0x2000)]);
     }
 }

@@ -1,14 +1,14 @@
-//! A second process that kills the app's group if the launcher is killed.
+//! A second process that kills the app's process group if the launcher is killed.
 //!
-//! The kernel does that for the app's first process (`PR_SET_PDEATHSIG`), and for none that it starts itself: behind
-//! `npm start` or `sh -c`, the server would outlive the launcher.
+//! The kernel does that only for the app's first process (`PR_SET_PDEATHSIG`), and not for its children: behind `npm
+//! start` or `sh -c`, the server would outlive the launcher.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 
 use super::syscall;
 
-/// Watches over one app. Dropping it ends the watch.
+/// A guard process for one app. Dropping this ends it.
 #[derive(Debug)]
 pub(super) struct AppGuard {
     pid: u32,
@@ -16,7 +16,7 @@ pub(super) struct AppGuard {
 }
 
 impl AppGuard {
-    /// Watches over the process group that `leader` leads.
+    /// Starts a guard for the process group that `leader` leads.
     ///
     /// # Errors
     /// Those of socketpair(2) and fork(2).
@@ -26,7 +26,7 @@ impl AppGuard {
         Ok(Self { pid, line })
     }
 
-    /// Its process.
+    /// Process id of the guard.
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
@@ -34,7 +34,7 @@ impl AppGuard {
 
 impl Drop for AppGuard {
     fn drop(&mut self) {
-        // If the line ends without this byte, the launcher was killed.
+        // If the connection ends without this byte, the launcher was killed.
         let _ = self.line.write_all(b".");
     }
 }

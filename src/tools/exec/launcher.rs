@@ -1,4 +1,4 @@
-//! The launcher's loop: waits, tells [`AppLaunch`] what happened, and carries out what it says.
+//! Main loop of the launcher: waits, reports events to [`AppLaunch`], and carries out its decisions.
 
 use std::time::{Duration, Instant};
 
@@ -17,20 +17,20 @@ use crate::core::launch::{AppLaunch, LaunchEffect, LaunchEvent, ProcessExit};
 use crate::rt::output::{complain, retry_errors};
 use crate::rt::syscall::{kill, kill_group};
 
-/// The app's port is looked for this often at first…
-const LOOK: Duration = Duration::from_millis(10);
+/// Time between two checks for the app's listener at first…
+const FAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// …and then this often, after…
-const LOOK_LATER: Duration = Duration::from_millis(100);
+const SLOW_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// …this time.
-const SOON: Duration = Duration::from_secs(5);
-/// A worker has started what it is a wrapper for after this time.
-const SETTLED: Duration = Duration::from_secs(1);
-/// Between two attempts to say what standard error did not take.
-const RETRY: Duration = Duration::from_millis(500);
-/// An app that finds its port taken gets another one, so often.
-const PORTS: u32 = 5;
+const FAST_CHECK_TIME: Duration = Duration::from_secs(5);
+/// Time after which a worker's wrapper should have started the worker itself.
+const WRAPPER_TIME: Duration = Duration::from_secs(1);
+/// Time between two attempts to write messages that standard error did not take.
+const OUTPUT_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Number of times that an app gets another port if its own is taken.
+const MAX_PORT_CHANGES: u32 = 5;
 
-/// Everything that a launcher has.
+/// State of a launcher.
 pub(super) struct Launcher {
     options: ExecOptions,
     launch: AppLaunch,
@@ -42,9 +42,9 @@ pub(super) struct Launcher {
     post: EventSender,
     links: Option<LeaseLinks>,
     guard: Option<AppGuard>,
-    /// When to look for the app's listener; `None`: it was found.
+    /// Time of the next check for the app's listener; `None`: it was found.
     next_look: Option<Duration>,
-    /// When to give systemd's watchdog a sign of life.
+    /// Time of the next message to systemd's watchdog.
     next_sign: Option<Duration>,
     said_foreign: bool,
     tries: u32,
@@ -52,7 +52,7 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// A launcher of a running app.
+    /// A launcher for a running app.
     pub(super) fn new(
         options: ExecOptions,
         app: RunningApp,
@@ -64,7 +64,11 @@ impl Launcher {
         Self {
             launch: AppLaunch::new(options.plan.clone()),
             begun: Instant::now(),
-            next_look: Some(if options.plan.port { LOOK } else { SETTLED }),
+            next_look: Some(if options.plan.port {
+                FAST_CHECK_INTERVAL
+            } else {
+                WRAPPER_TIME
+            }),
             next_sign: above.watchdog.map(|_| Duration::ZERO),
             said_foreign: false,
             tries: 1,
@@ -84,7 +88,7 @@ impl Launcher {
         self.begun.elapsed()
     }
 
-    /// Lives until the app has ended; how it did.
+    /// Runs until the app has ended; returns how it ended.
     pub(super) fn live(&mut self) -> ProcessExit {
         self.handle_event(LaunchEvent::Started);
         loop {
@@ -93,8 +97,8 @@ impl Launcher {
             }
             let now = self.now();
             let deadlines = [self.launch.next_deadline(), self.next_look, self.next_sign];
-            // What could not be said without waiting may be by then.
-            let retry = retry_errors().then(|| now + RETRY);
+            // Messages that could not be written may be possible now.
+            let retry = retry_errors().then(|| now + OUTPUT_RETRY_INTERVAL);
             let next = deadlines.into_iter().flatten().chain(retry).min();
             let patience = next.map(|at| at.saturating_sub(now));
             syscall::wait(&self.signals, &self.letterbox, patience);
@@ -130,7 +134,7 @@ impl Launcher {
 
     fn carry_out(&mut self, effect: LaunchEffect) {
         match effect {
-            // `look` has done it: it knows the address.
+            // `look_for_listener` has registered it, because it knows the address.
             LaunchEffect::Register => {}
             LaunchEffect::StopRegistering => self.with_links(|links| links.stop()),
             LaunchEffect::DropLease => self.with_links(|links| links.hang_up()),
@@ -143,7 +147,7 @@ impl Launcher {
                 footprint::shed_code();
             }
             LaunchEffect::TellStopping(within) => {
-                // With some to spare, for the app's own stop.
+                // Some time is added, for the app's own stop.
                 let within = within + Duration::from_secs(10);
                 self.above.stopping("draining, then stopping", within);
             }
@@ -154,14 +158,14 @@ impl Launcher {
             LaunchEffect::AskDrain(timeout) => {
                 self.with_links(|links| links.drain(timeout, "its supervisor stops it"));
             }
-            // The end of a process that has just ended is reported soon.
+            // The exit status of a process that has just ended will arrive soon.
             LaunchEffect::Send(signal) => drop(kill(self.app.pid(), signal)),
             LaunchEffect::SendGroup(signal) => drop(kill_group(self.app.pid(), signal)),
             LaunchEffect::SendAll(signal) => self.app.signal_all(signal),
             LaunchEffect::Say(text) => complain(&format!("exec: {text}")),
             LaunchEffect::Explain { after } => self.explain(after),
             LaunchEffect::End(fate) => {
-                // Whatever the app left behind in its group must not outlive us.
+                // Remaining processes of the app's group must not outlive the launcher.
                 let _ = kill_group(self.app.pid(), libc::SIGKILL);
                 self.end = Some(fate);
             }
@@ -204,7 +208,7 @@ impl Launcher {
         processes.any(|process| Some(process) != guard)
     }
 
-    /// An app that has started others is watched over by another process.
+    /// Starts a guard process if the app has started other processes.
     fn post_guard(&mut self) {
         let mut processes = process_tree::descendants().into_iter();
         if processes.all(|process| process == self.app.pid()) || self.guard.is_some() {
@@ -219,7 +223,7 @@ impl Launcher {
         }
     }
 
-    /// Whether the app ended because its port was taken, and runs again on another.
+    /// Whether the app ended because its port was taken, and was started again with another port.
     fn start_again(&mut self, fate: ProcessExit) -> bool {
         let waiting = self.next_look.is_some() && !self.launch.is_ending();
         let Some(port) = self
@@ -238,9 +242,9 @@ impl Launcher {
             ));
             return false;
         }
-        if self.tries >= PORTS {
+        if self.tries >= MAX_PORT_CHANGES {
             complain(&format!(
-                "exec: {PORTS} free ports were taken before the app could listen"
+                "exec: {MAX_PORT_CHANGES} free ports were taken before the app could listen"
             ));
             return false;
         }
@@ -262,7 +266,7 @@ impl Launcher {
         }
     }
 
-    /// Looks for the app's listener, and registers the app when it is there.
+    /// Looks for the app's listener, and registers the app once it is there.
     fn look_for_listener(&mut self) {
         let now = self.now();
         if self.next_look.is_none_or(|at| at > now) {
@@ -296,7 +300,7 @@ impl Launcher {
             PortHolder::Foreign | PortHolder::Nobody => return self.look_later(now),
         };
         self.next_look = None;
-        // Before there is another thread, which the fork would lack.
+        // Before a second thread is started, which a forked process would lack.
         self.post_guard();
         let links = LeaseLinks::new(&self.options.remotes, &self.instance(port), &self.post);
         match links.keep(process_tree::reachable(address)) {
@@ -314,7 +318,11 @@ impl Launcher {
     }
 
     fn look_later(&mut self, now: Duration) {
-        let pause = if now < SOON { LOOK } else { LOOK_LATER };
+        let pause = if now < FAST_CHECK_TIME {
+            FAST_CHECK_INTERVAL
+        } else {
+            SLOW_CHECK_INTERVAL
+        };
         self.next_look = Some(now + pause);
     }
 
@@ -354,7 +362,7 @@ impl Launcher {
         }
     }
 
-    /// Says why the app is not ready.
+    /// Explains why the app is not ready.
     fn explain(&self, after: Duration) {
         let seconds = after.as_secs();
         let port = self.app.port().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The lease: a thread that holds it, and asks again when it breaks.
+//! The lease with one proxy: a thread holds it, and requests it again when it breaks.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,53 +16,53 @@ use crate::core::launch::proxies::ProxyEvent;
 use crate::registry::view::{LeaseEvent, LeaseRequest};
 use crate::rt::output::complain;
 
-/// Between two attempts: a proxy that was restarted knows us again within a second.
-const PAUSE: Duration = Duration::from_millis(100);
-/// The proxy answers and refuses: it is not about to change its mind.
-const REFUSED: Duration = Duration::from_secs(1);
-/// The threads do little: their stacks may be small.
-const STACK: usize = 128 << 10;
-/// How long a drain is asked for before that is given up.
-const INSIST: Duration = Duration::from_secs(2);
-/// One of several proxies that does not answer a stop within this time is not waited for.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// Between two looks whether anything new still comes.
-const LISTEN: Duration = Duration::from_millis(100);
+/// Time between two attempts; a restarted proxy recognises the app within a second.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Time until the next attempt after the proxy has refused, because it will hardly change its mind.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// Stack size of the threads, which do little.
+const STACK_SIZE: usize = 128 << 10;
+/// Time for which a drain is requested before that is given up.
+const DRAIN_REQUEST_TIME: Duration = Duration::from_secs(2);
+/// Longest wait for one of several proxies that does not answer at a stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two checks whether new requests still arrive.
+const QUIET_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is to be registered.
+/// The instance to register.
 #[derive(Debug, Clone)]
 pub(super) struct LeasedInstance {
-    /// As whom.
+    /// Name of the backend.
     pub backend: BackendName,
-    /// Its share.
+    /// Weight of the backend.
     pub weight: Option<u32>,
-    /// It gets requests only while no other is ready.
+    /// Whether the backend gets requests only while no other one is ready.
     pub backup: bool,
-    /// Where it is.
+    /// Zone of the backend.
     pub zone: Option<String>,
-    /// The host that the proxy is told, instead of what we find.
+    /// Host that is reported to the proxy, instead of the one that is found.
     pub advertise: Option<String>,
-    /// The app's process.
+    /// Process id of the app.
     pub pid: u32,
-    /// Tells this launcher from every other one.
+    /// Random text that distinguishes this launcher from every other one.
     pub nonce: String,
 }
 
-/// What is known of the lease.
+/// State of the lease.
 #[derive(Debug, Default)]
 struct LeaseState {
     id: Option<String>,
     connection: Option<HangUp>,
-    /// For people: what the proxy last said, or why there is no lease.
+    /// Last message of the proxy, or why there is no lease; for users.
     status: String,
 }
 
-/// A lease that is kept up.
+/// A lease with one proxy that is requested again when it breaks.
 #[derive(Debug, Clone)]
 pub(super) struct LeaseLink {
-    /// How the proxy is reached.
+    /// Client of the proxy.
     remote: AdminRemote,
-    /// There is no other proxy.
+    /// Whether this is the only proxy.
     is_alone: bool,
     instance: Arc<LeasedInstance>,
     held: Arc<Mutex<LeaseState>>,
@@ -71,7 +71,7 @@ pub(super) struct LeaseLink {
 }
 
 impl LeaseLink {
-    /// Nothing is asked for yet.
+    /// A link that does not request anything yet.
     pub(super) fn new(
         remote: AdminRemote,
         instance: LeasedInstance,
@@ -88,19 +88,19 @@ impl LeaseLink {
         }
     }
 
-    /// Asks for a lease, and again whenever it breaks.
+    /// Requests a lease, and again whenever it breaks.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// No thread can be started.
     pub(super) fn keep(&self, address: SocketAddr) -> std::io::Result<()> {
         let link = self.clone();
         let thread = thread::Builder::new()
             .name("lease".to_owned())
-            .stack_size(STACK);
+            .stack_size(STACK_SIZE);
         thread.spawn(move || link.keep_lease(address)).map(drop)
     }
 
-    /// From now on, a lease that breaks stays broken.
+    /// Does not request the lease again when it breaks from now on.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
@@ -113,17 +113,17 @@ impl LeaseLink {
         }
     }
 
-    /// What the proxy last said, or why there is no lease.
+    /// Last message of the proxy, or why there is no lease.
     pub(super) fn status(&self) -> String {
         self.held().status.clone()
     }
 
-    /// How people know this proxy.
+    /// Name of the proxy in messages.
     pub(super) fn name(&self) -> String {
         self.remote.name()
     }
 
-    /// What is to be said of this proxy, with its name where there are several.
+    /// Prints a message about this proxy, with its name if there are several.
     fn complain(&self, text: &str) {
         match self.is_alone {
             true => complain(&format!("exec: {text}")),
@@ -131,7 +131,7 @@ impl LeaseLink {
         }
     }
 
-    /// Asks for the drain; its end comes over the lease.
+    /// Requests the drain; its end is reported over the lease.
     pub(super) fn drain(&self, deadline: Instant, reason: &str) {
         let reason = reason.to_owned();
         self.ask("drain", deadline, move |lease| {
@@ -142,7 +142,7 @@ impl LeaseLink {
         });
     }
 
-    /// Asks the proxy to be lame duck; `until_quiet`: and tells when nothing new comes there any more.
+    /// Makes the proxy lame duck. With `until_quiet`, also reports when no new requests arrive any more.
     pub(super) fn lame_duck(&self, reason: &str, until_quiet: bool) {
         let reason = reason.to_owned();
         self.ask("lame duck", Instant::now(), move |lease| {
@@ -154,7 +154,7 @@ impl LeaseLink {
         }
     }
 
-    /// Looks again and again whether anything new still comes, and tells when nothing does.
+    /// Checks again and again whether new requests arrive, and reports when none do.
     fn listen(&self) {
         let link = self.clone();
         let listening = move || {
@@ -164,25 +164,25 @@ impl LeaseLink {
                     Ok(state) if state["quiet"] == true => {
                         return link.post.send(ProxyEvent::Quiet);
                     }
-                    // The lame duck was lifted: there is nothing to wait for.
+                    // The lame duck was lifted, so there is nothing to wait for.
                     Ok(state) if is_lame && state["lame_duck"] == false => {
                         return link.post.send(ProxyEvent::Quiet);
                     }
                     Ok(state) => is_lame |= state["lame_duck"] == true,
                     Err(_) => {}
                 }
-                thread::sleep(LISTEN);
+                thread::sleep(QUIET_CHECK_INTERVAL);
             }
         };
         let thread = thread::Builder::new()
             .name("listen".to_owned())
-            .stack_size(STACK);
-        // Without it, the lame duck lasts as long as it may.
+            .stack_size(STACK_SIZE);
+        // Without this report, the lame duck has its longest duration.
         drop(thread.spawn(listening));
     }
 
-    /// Asks until it is granted, refused, or given up. One of several proxies is given up as far as the launcher waits for
-    /// it, and asked until `deadline` all the same: whatever it learns late is better than nothing.
+    /// Makes a request until it is granted, refused, or given up. With several proxies, the launcher soon stops waiting
+    /// for one that does not answer, but the request is repeated until `deadline`: even a late one is useful.
     fn ask(
         &self,
         what: &'static str,
@@ -192,13 +192,13 @@ impl LeaseLink {
         let link = self.clone();
         let asking = move || {
             let Some(lease) = link.held().id.clone() else {
-                // That it broke has been said.
+                // The broken lease was reported already.
                 return;
             };
             let begun = Instant::now();
             let remote = match link.is_alone {
                 true => link.remote.clone(),
-                false => link.remote.clone().within(STOP_PATIENCE),
+                false => link.remote.clone().within(STOP_TIMEOUT),
             };
             let mut is_given_up = false;
             loop {
@@ -210,7 +210,7 @@ impl LeaseLink {
                     }
                     Ok(_) => return,
                     Err(_) if is_given_up && Instant::now() < deadline => {
-                        thread::sleep(PAUSE);
+                        thread::sleep(RETRY_PAUSE);
                         continue;
                     }
                     Err(_) if is_given_up => return,
@@ -218,14 +218,18 @@ impl LeaseLink {
                         status: 503,
                         detail,
                         ..
-                    }) if begun.elapsed() > INSIST => detail,
-                    Err(AdminCallError::Unreachable(why)) if begun.elapsed() > INSIST => why,
+                    }) if begun.elapsed() > DRAIN_REQUEST_TIME => detail,
+                    Err(AdminCallError::Unreachable(why))
+                        if begun.elapsed() > DRAIN_REQUEST_TIME =>
+                    {
+                        why
+                    }
                     Err(AdminCallError::Refused { status, detail, .. }) if status != 503 => {
                         is_final = true;
                         detail
                     }
                     Err(_) => {
-                        thread::sleep(PAUSE);
+                        thread::sleep(RETRY_PAUSE);
                         continue;
                     }
                 };
@@ -241,7 +245,7 @@ impl LeaseLink {
         };
         let thread = thread::Builder::new()
             .name("ask".to_owned())
-            .stack_size(STACK);
+            .stack_size(STACK_SIZE);
         if let Err(error) = thread.spawn(asking) {
             self.post.send(ProxyEvent::DrainRefused(error.to_string()));
         }
@@ -260,12 +264,12 @@ impl LeaseLink {
                     if !self.stopped.load(Ordering::SeqCst) {
                         self.complain("the proxy has ended the lease; asking for it again");
                     }
-                    PAUSE
+                    RETRY_PAUSE
                 }
                 Err(failure) => {
                     let (why, pause) = match failure {
-                        AdminCallError::Unreachable(why) => (why, PAUSE),
-                        AdminCallError::Refused { detail, .. } => (detail, REFUSED),
+                        AdminCallError::Unreachable(why) => (why, RETRY_PAUSE),
+                        AdminCallError::Refused { detail, .. } => (detail, REFUSED_PAUSE),
                     };
                     if said != why {
                         self.post.send(ProxyEvent::Unreachable);
@@ -288,7 +292,7 @@ impl LeaseLink {
         })?;
         self.held().connection = lines.hang_up();
         while let Some(line) = lines.read() {
-            // Lines of a newer proxy that we don't know change nothing.
+            // Lines that only a newer proxy sends are ignored.
             if let Ok(event) = serde_json::from_str(&line) {
                 self.tell(event);
             }
@@ -302,7 +306,7 @@ impl LeaseLink {
     }
 
     fn request(&self, mut address: SocketAddr, outside: Option<std::net::IpAddr>) -> LeaseRequest {
-        // A proxy elsewhere does not reach our loopback.
+        // A proxy on another host can't reach our loopback address.
         if let Some(ip) = outside.filter(|_| address.ip().is_loopback()) {
             address.set_ip(ip);
         }
@@ -351,7 +355,7 @@ impl LeaseLink {
                 };
             }
             LeaseEvent::Drain(ended) => {
-                // In whatever other way another release says that it ended: it has.
+                // Another release may have other words for an ended drain, but it has ended.
                 let ending = ended.ending().unwrap_or(DrainOutcome::Drained);
                 self.post.send(ProxyEvent::Drained(ending));
             }

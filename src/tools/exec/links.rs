@@ -1,4 +1,4 @@
-//! The leases with all proxies, kept as one: [`LaunchProxies`] decides what they say together.
+//! The leases with all proxies, handled as one: [`LaunchProxies`] combines their events.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use crate::rt::output::complain;
 pub(super) struct LeaseLinks {
     links: Vec<LeaseLink>,
     proxies: LaunchProxies,
-    /// The lame duck that was asked for, for proxies that connect later.
+    /// Requested lame duck, for proxies that connect later.
     lame_duck: Option<(String, bool)>,
     drain: Option<(Instant, String)>,
 }
 
 impl LeaseLinks {
-    /// To these proxies; nothing is asked for yet.
+    /// Links to these proxies; nothing is requested yet.
     pub(super) fn new(
         remotes: &[AdminRemote],
         instance: &LeasedInstance,
@@ -40,15 +40,15 @@ impl LeaseLinks {
         }
     }
 
-    /// Asks each for a lease, and again whenever it breaks.
+    /// Requests a lease from each proxy, and again whenever it breaks.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// No thread can be started.
     pub(super) fn keep(&self, address: SocketAddr) -> std::io::Result<()> {
         self.links.iter().try_for_each(|link| link.keep(address))
     }
 
-    /// From now on, leases that break stay broken.
+    /// Does not request leases again when they break from now on.
     pub(super) fn stop(&self) {
         self.links.iter().for_each(LeaseLink::stop);
     }
@@ -58,7 +58,7 @@ impl LeaseLinks {
         self.links.iter().for_each(LeaseLink::hang_up);
     }
 
-    /// What the proxies last said, or why there is no lease.
+    /// Last messages of the proxies, or why there is no lease.
     pub(super) fn status(&self) -> String {
         match self.links.as_slice() {
             [only] => only.status(),
@@ -70,7 +70,7 @@ impl LeaseLinks {
         }
     }
 
-    /// Asks all proxies for the drain; its outcome is reported when all have answered.
+    /// Requests the drain from all proxies; its outcome is reported when all have answered.
     pub(super) fn drain(&mut self, timeout: Duration, reason: &str) {
         let (asked, said) = self.proxies.begin_drain();
         self.drain = Some((Instant::now() + timeout, reason.to_owned()));
@@ -78,7 +78,7 @@ impl LeaseLinks {
         drop(self.carry_out(said));
     }
 
-    /// Asks all to be lame duck; `until_quiet`: they report when no new requests come to any of them.
+    /// Makes all proxies lame duck. With `until_quiet`, they report when no new requests arrive at any of them.
     pub(super) fn lame_duck(&mut self, reason: &str, until_quiet: bool) {
         let asked = self.proxies.begin_lame_duck();
         self.lame_duck = Some((reason.to_owned(), until_quiet));
@@ -100,7 +100,7 @@ impl LeaseLinks {
         }
     }
 
-    /// Takes in an event of one proxy, and returns the launcher's events that follow.
+    /// Handles an event of one proxy; returns the resulting events for the launcher.
     pub(super) fn handle_proxy_event(
         &mut self,
         number: usize,

@@ -1,4 +1,4 @@
-//! How the launcher's threads tell its loop what happened.
+//! Channel with which the launcher's threads report events to its loop.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,30 +8,30 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::core::launch::proxies::ProxyEvent;
 
-/// Where a thread drops its events.
+/// Sender of a thread's events.
 #[derive(Debug, Clone)]
 pub(super) struct EventSender {
     events: Sender<(usize, ProxyEvent)>,
     bell: Arc<UnixStream>,
-    /// Whose events they are.
+    /// Number of the proxy that the events are about.
     proxy: usize,
 }
 
-/// Where the loop finds them.
+/// Receiver of the loop.
 #[derive(Debug)]
 pub(super) struct EventInbox {
     events: Receiver<(usize, ProxyEvent)>,
     bell: UnixStream,
 }
 
-/// A mailbox: both ends of a channel for events, with a descriptor that becomes readable with each event.
+/// Both ends of a channel for events, with a descriptor that becomes readable with each event.
 ///
 /// # Errors
-/// When the system is out of descriptors.
+/// No descriptor is left.
 pub(super) fn open_mailbox() -> std::io::Result<(EventSender, EventInbox)> {
     let (events, received) = channel();
     let (ring, bell) = UnixStream::pair()?;
-    // A bell that has been rung enough need not be rung again.
+    // Non-blocking, because a socket that is full wakes the loop anyway.
     ring.set_nonblocking(true)?;
     bell.set_nonblocking(true)?;
     let post = EventSender {
@@ -63,7 +63,7 @@ impl EventSender {
 }
 
 impl EventInbox {
-    /// All events that have come, with the number of their proxy.
+    /// All events that have arrived, with the numbers of their proxies.
     pub(super) fn take(&mut self) -> Vec<(usize, ProxyEvent)> {
         let mut rung = [0; 64];
         while matches!(self.bell.read(&mut rung), Ok(1..)) {}

@@ -1,8 +1,9 @@
 //! `lameduck exec`: stands between a supervisor and an app, so that the app is drained before it is stopped.
 //!
-//! Read in this order: [`crate::core::launch`] decides; `launcher` carries out; `app` starts processes, `process_tree` finds
-//! their listeners, and `guard` keeps them from outliving us; `links` holds the leases with all proxies, and `lease` one
-//! of them, over [`blocking`](crate::client::blocking); [`parent`] speaks to the supervisor; `syscall` has the system calls. One thread, and a small one for the lease: no runtime, no pool.
+//! In reading order: [`crate::core::launch`] decides, and `launcher` carries out. `app` starts processes,
+//! `process_tree` finds their listeners, and `guard` keeps them from outliving the launcher. `links` holds the leases
+//! with all proxies, and `lease` one of them, over [`blocking`](crate::client::blocking). [`parent`] communicates with
+//! the supervisor, and `syscall` has the system calls. There is one thread, a small one for each lease, and no runtime.
 
 mod app;
 pub mod footprint;
@@ -29,48 +30,49 @@ use crate::client::names::segment;
 use crate::core::launch::{LaunchPlan, ProcessExit};
 use crate::rt::output::complain;
 
-/// The launcher's own failures, as shells and `env` count them.
+/// Exit code for the launcher's own failures, as shells and `env` use it.
 const FAILED: u8 = 125;
 
-/// What to launch, and how.
+/// Options of a launch.
 #[derive(Debug)]
 pub struct ExecOptions {
-    /// How each proxy is reached.
+    /// Clients of the proxies.
     pub remotes: Vec<AdminRemote>,
-    /// The pool.
+    /// Name of the pool.
     pub pool: String,
-    /// The instance's name; found out where it is absent.
+    /// Name of the instance; if absent, it is derived from the supervisor.
     pub name: Option<String>,
-    /// Its share.
+    /// Weight of the backend.
     pub weight: Option<u32>,
-    /// It gets requests only while no other is ready.
+    /// Whether the backend gets requests only while no other one is ready.
     pub backup: bool,
-    /// Where it is.
+    /// Zone of the backend.
     pub zone: Option<String>,
-    /// The port; `None`: a free one.
+    /// Port of the app; `None`: a free one.
     pub port: Option<u16>,
-    /// The variable that tells the app its port.
+    /// Variable that tells the app its port.
     pub port_env: String,
-    /// The host that the proxy is told.
+    /// Host that is reported to the proxy.
     pub advertise: Option<String>,
-    /// s6's notification descriptor.
+    /// Notification descriptor of s6.
     pub notify_fd: Option<RawFd>,
-    /// What to decide by.
+    /// Settings for [`crate::core::launch`].
     pub plan: LaunchPlan,
-    /// The drain's deadline is the default.
+    /// Whether the drain's deadline is the default.
     pub default_timeout: bool,
-    /// The app.
+    /// Command of the app.
     pub command: Vec<OsString>,
 }
 
-/// Runs the app to its end; the launcher's exit code. Where a signal killed the app, this dies of it, too.
+/// Runs the app to its end; returns the launcher's exit code. If a signal killed the app, the launcher dies of the same
+/// one.
 pub fn run_launcher(options: ExecOptions) -> u8 {
     match try_run(options) {
         Ok(ProcessExit::Code(code)) => u8::try_from(code).unwrap_or(FAILED),
         Ok(ProcessExit::Signal(signal)) => {
             crate::rt::output::finish(0);
             syscall::die_of(signal);
-            // Process 1 can't die of a signal that it sends itself.
+            // Process 1 can't kill itself with a signal.
             128u8.saturating_add(u8::try_from(signal).unwrap_or_default())
         }
         Ok(ProcessExit::GivenUp) => FAILED,
@@ -102,7 +104,7 @@ fn try_run(options: ExecOptions) -> Result<ProcessExit, LaunchError> {
     Ok(Launcher::new(options, app, above, signals, post, letterbox).live())
 }
 
-/// What is worth knowing before anything goes wrong.
+/// Prints hints about the settings before anything goes wrong.
 fn advise(options: &ExecOptions) {
     if !options.plan.port {
         return;
@@ -119,10 +121,10 @@ fn advise(options: &ExecOptions) {
     }
 }
 
-/// A mistyped pool is better told now than by an app that runs and gets no request.
+/// Checks the pool's name: a mistake is better reported now than after the app runs and gets no requests.
 fn check_pool(options: &ExecOptions) -> Result<(), LaunchError> {
     let path = format!("/v1/pools/{}", segment(&options.pool));
-    // At once: one that does not answer must not hold up the others' answers.
+    // In parallel, because a proxy that does not answer must not delay the answers of others.
     let answers: Vec<_> = std::thread::scope(|scope| {
         let asked = options.remotes.iter();
         let asked = asked.map(|remote| scope.spawn(|| remote.call("GET", &path, None)));
@@ -145,7 +147,7 @@ fn check_pool(options: &ExecOptions) -> Result<(), LaunchError> {
             Ok(Err(AdminCallError::Unreachable(why))) => complain(&format!(
                 "exec: {why} Starting the app anyway; it is registered as soon as the proxy answers."
             )),
-            // Where it refuses, asking for the lease will tell more.
+            // If the proxy refuses this, the request for the lease will explain more.
             Ok(Ok(_) | Err(AdminCallError::Refused { .. })) | Err(_) => is_known = true,
         }
     }

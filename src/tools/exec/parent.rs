@@ -1,4 +1,4 @@
-//! The launcher's supervisor: what it set in the environment, and how it is notified that the app is ready.
+//! The launcher's supervisor: its settings in the environment, and how it is notified that the app is ready.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,27 +11,27 @@ use crate::net::sd_notify;
 use crate::rt::output::complain;
 use crate::rt::syscall::{adopt_descriptor, duplicate_descriptor};
 
-/// PM2's default.
+/// Default of PM2's kill timeout.
 const PM2_KILL: Duration = Duration::from_millis(1600);
 
-/// The ways to tell it.
+/// Ways to notify the supervisor.
 #[derive(Debug)]
 pub struct ParentSupervisor {
-    /// systemd, or another supervisor with its protocol.
+    /// Notification socket of systemd, or of another supervisor with this protocol.
     socket: Option<OsString>,
-    /// s6, and the number under which it was handed down.
+    /// Notification descriptor of s6, and its number.
     descriptor: Option<(RawFd, OwnedFd)>,
-    /// Another descriptor of Node's channel, as PM2 opens it.
+    /// A copy of the descriptor of Node's IPC channel, which PM2 opens.
     channel: Option<OwnedFd>,
-    /// How often systemd expects a notification.
+    /// Interval in which systemd's watchdog expects messages.
     pub watchdog: Option<Duration>,
 }
 
 impl ParentSupervisor {
-    /// Takes what is the launcher's out of the environment, so that the app does not get it, too.
+    /// Takes variables for the launcher out of the environment, so that the app does not use them, too.
     ///
     /// # Errors
-    /// When `--notify-fd` is not open.
+    /// The descriptor of `--notify-fd` is not open.
     pub fn take(descriptor: Option<RawFd>) -> Result<Self, String> {
         let socket = env::var_os(sd_notify::NOTIFY_SOCKET).filter(|socket| !socket.is_empty());
         let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
@@ -53,14 +53,14 @@ impl ParentSupervisor {
         let channel = number("NODE_CHANNEL_FD").and_then(|number| RawFd::try_from(number).ok());
         let channel = match channel.map(duplicate_descriptor) {
             Some(Err(_)) => {
-                // With the variable set and the descriptor closed, Node aborts.
+                // Node aborts if the variable is set and the descriptor is closed.
                 taken.extend(["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE"]);
                 None
             }
             channel => channel.and_then(Result::ok),
         };
         #[allow(unsafe_code, reason = "it changes the environment")]
-        // SAFETY: the launcher's second thread, which holds the lease, begins when the app listens.
+        // SAFETY: the launcher's second thread, which holds the lease, is only started when the app listens.
         unsafe {
             for name in taken {
                 syscall::set_variable(name, None);
@@ -74,10 +74,10 @@ impl ParentSupervisor {
         })
     }
 
-    /// The app takes requests.
+    /// Reports that the app takes requests.
     pub fn ready(&mut self, status: &str) {
         self.notify(&format!("READY=1\nSTATUS={status}"));
-        // Closed afterwards, so that the reader doesn't wait for more.
+        // Closed afterwards, so that the reader does not wait for more.
         if let Some((number, descriptor)) = self.descriptor.take()
             && let Err(error) = syscall::write_to(descriptor, b"\n")
         {
@@ -86,12 +86,12 @@ impl ParentSupervisor {
             ));
         }
         if let Some(channel) = self.channel.take() {
-            // PM2's `wait_ready`. The app keeps the channel.
+            // For PM2's `wait_ready`. The app keeps the channel.
             let _ = syscall::write_to(channel, b"\"ready\"\n");
         }
     }
 
-    /// It is about to stop, which takes up to `within`.
+    /// Reports that the app is about to stop, which takes at most `within`.
     pub fn stopping(&self, status: &str, within: Duration) {
         let usec = within.as_micros();
         self.notify(&format!(
@@ -99,25 +99,25 @@ impl ParentSupervisor {
         ));
     }
 
-    /// A line for `systemctl status`, or a sign of life.
+    /// Sends a line for `systemctl status`, or a message for the watchdog.
     pub fn notify(&self, state: &str) {
         if let Some(socket) = &self.socket {
-            // A supervisor that does not listen must not keep us from what we do.
+            // A supervisor that does not listen must not stop the launcher.
             let _ = sd_notify::notify_at(socket, state);
         }
     }
 }
 
-/// The instance's default name: as its supervisor calls it.
+/// Default name of the instance: its name at the supervisor.
 pub fn name(pool: &str) -> Option<String> {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let first = std::process::id() == 1 || variable("KUBERNETES_SERVICE_HOST").is_some();
-    named(pool, variable, &cgroup, first).map(|name| allowed(&name))
+    find_name(pool, variable, &cgroup, first).map(|name| replace_forbidden(&name))
 }
 
-/// `container`: the host's name is ours.
-fn named(
+/// Finds the name. `container`: the host's name is that of the container.
+fn find_name(
     pool: &str,
     variable: impl Fn(&str) -> Option<String>,
     cgroup: &str,
@@ -133,7 +133,7 @@ fn named(
     if let Some(name) = variable("SUPERVISOR_PROCESS_NAME") {
         return Some(name);
     }
-    // Oxmgr's instances, too.
+    // Instances of Oxmgr have this variable, too.
     if let Some(instance) = variable("NODE_APP_INSTANCE") {
         return Some(format!("{pool}-{instance}"));
     }
@@ -142,17 +142,17 @@ fn named(
         return Some(format!("{task}-{index}"));
     }
     if variable("INVOCATION_ID").is_some()
-        && let Some(name) = unit(cgroup)
+        && let Some(name) = unit_instance(cgroup)
     {
         return Some(name);
     }
     variable("HOSTNAME").filter(|_| container)
 }
 
-/// The instance of `api@INSTANCE.service`, or the unit's name.
-fn unit(cgroup: &str) -> Option<String> {
+/// Instance of `api@INSTANCE.service`, or the unit's name.
+fn unit_instance(cgroup: &str) -> Option<String> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
-    // A scope belongs to a login or a terminal, and is not restarted.
+    // A scope belongs to a login or a terminal, and is never restarted.
     if path.ends_with(".scope") {
         return None;
     }
@@ -163,14 +163,14 @@ fn unit(cgroup: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// What lameduck does not take in a name becomes `-`.
-fn allowed(name: &str) -> String {
+/// Replaces characters that are not allowed in a name by `-`.
+fn replace_forbidden(name: &str) -> String {
     let kept = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let name = name.chars().take(63);
     name.map(|c| if kept(c) { c } else { '-' }).collect()
 }
 
-/// What the supervisor's own settings do to a drain, where it tells them.
+/// Warnings about the supervisor's settings, as far as they are known, that conflict with a drain.
 pub fn warnings(stop: Duration) -> Vec<String> {
     let mut warnings = Vec::new();
     if env::var_os("pm_id").is_some() {
@@ -202,7 +202,7 @@ mod tests {
             let mut found = variables.iter().filter(|(name, _)| *name == wanted);
             found.next().map(|(_, value)| (*value).to_owned())
         };
-        named("api", variable, cgroup, container)
+        find_name("api", variable, cgroup, container)
     }
 
     #[test]
@@ -249,20 +249,23 @@ mod tests {
 
     #[test]
     fn units_are_found_in_the_control_group() {
-        assert_eq!(unit("0::/system.slice/app.service"), Some("app".to_owned()));
         assert_eq!(
-            unit("0::/user.slice/user@0.service/app.slice/web@b.service/x"),
+            unit_instance("0::/system.slice/app.service"),
+            Some("app".to_owned())
+        );
+        assert_eq!(
+            unit_instance("0::/user.slice/user@0.service/app.slice/web@b.service/x"),
             Some("b".to_owned())
         );
         assert_eq!(
-            unit("0::/user.slice/user@0.service/app.slice/term.scope"),
+            unit_instance("0::/user.slice/user@0.service/app.slice/term.scope"),
             None
         );
-        assert_eq!(unit("0::/"), None);
+        assert_eq!(unit_instance("0::/"), None);
     }
 
     #[test]
-    fn names_are_made_fit() {
-        assert_eq!(allowed("web:1/é x"), "web-1---x");
+    fn forbidden_characters_of_names_are_replaced() {
+        assert_eq!(replace_forbidden("web:1/é x"), "web-1---x");
     }
 }

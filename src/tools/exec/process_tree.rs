@@ -1,4 +1,4 @@
-//! Whose listener is it? The app's processes, and the sockets that they listen on.
+//! Processes of the app, and the sockets that they listen on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::net::listening;
 
-/// What was found on a port.
+/// Owner of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PortHolder {
     /// The app listens there.
@@ -15,11 +15,11 @@ pub(super) enum PortHolder {
     Unknown(SocketAddr),
     /// Another process listens there.
     Foreign,
-    /// Nobody listens there.
+    /// No process listens there.
     Nobody,
 }
 
-/// Who listens on `port`.
+/// Finds out which process listens on `port`.
 pub(super) fn find_port_holder(port: u16) -> PortHolder {
     let there = listening::on_port(port);
     if there.is_empty() {
@@ -41,7 +41,7 @@ pub(super) fn find_port_holder(port: u16) -> PortHolder {
     }
 }
 
-/// The ports that the app does listen on.
+/// Ports that the app listens on.
 pub(super) fn app_ports() -> BTreeSet<u16> {
     let sockets = Sockets::of_app();
     let there = listening::all().into_iter();
@@ -49,11 +49,11 @@ pub(super) fn app_ports() -> BTreeSet<u16> {
     ours.map(|found| found.address.port()).collect()
 }
 
-/// Where a proxy on this host connects to, for a listener with this address.
+/// Address at which a proxy on this host reaches this listener.
 pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        // Most such listeners take IPv4, too; those that don't are reached by IPv6 alone.
+        // Most such listeners also accept IPv4; the others can only be reached by IPv6.
         IpAddr::V6(ip) if ip.is_unspecified() => match only_v6(listening.port()) {
             true => Ipv6Addr::LOCALHOST.into(),
             false => Ipv4Addr::LOCALHOST.into(),
@@ -63,7 +63,7 @@ pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listening.port())
 }
 
-/// Whether `[::]:port` takes IPv6 alone: then IPv4's is free for another listener.
+/// Whether `[::]:port` is IPv6 only: then the IPv4 port is free for another listener.
 fn only_v6(port: u16) -> bool {
     let probe = std::net::TcpStream::connect_timeout(
         &SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -74,12 +74,12 @@ fn only_v6(port: u16) -> bool {
 
 struct Sockets {
     inodes: BTreeSet<u64>,
-    /// Some descriptors could not be read.
+    /// Whether some descriptors could not be read.
     hidden: bool,
 }
 
 impl Sockets {
-    /// Those of all our descendants.
+    /// Sockets of all descendants of this process.
     fn of_app() -> Self {
         let mut found = Self {
             inodes: BTreeSet::new(),
@@ -105,7 +105,7 @@ impl Sockets {
     }
 }
 
-/// Every process below ours.
+/// Process ids of all descendants of this process.
 pub(super) fn descendants() -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -121,7 +121,7 @@ pub(super) fn descendants() -> Vec<u32> {
     let mut found = Vec::new();
     let mut next = vec![std::process::id()];
     while let Some(process) = next.pop() {
-        // Taken out: a table that changes while it is read must not lead in a circle.
+        // Each process is removed, because a table that changes while it is read must not lead to an endless loop.
         let below = children.remove(&process).unwrap_or_default();
         found.extend(&below);
         next.extend(below);
@@ -129,19 +129,19 @@ pub(super) fn descendants() -> Vec<u32> {
     found
 }
 
-/// The parent, from `/proc/PID/stat`.
+/// Parent's process id, from `/proc/PID/stat`.
 fn parent(stat: &str) -> Option<u32> {
-    column(stat, 1)
+    stat_column(stat, 1)
 }
 
-/// The process group of a process that runs.
+/// Process group of a running process.
 pub(super) fn group(process: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    column(&stat, 2)
+    stat_column(&stat, 2)
 }
 
-/// A column after the name, which may have spaces and brackets.
-fn column(stat: &str, at: usize) -> Option<u32> {
+/// A column after the name, which may contain spaces and parentheses.
+fn stat_column(stat: &str, at: usize) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(") ")?;
     rest.split(' ').nth(at)?.parse().ok()
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_listen_on_ourselves_is_not_the_app_s() {
+    fn launchers_own_listener_is_not_the_apps() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(matches!(

@@ -1,4 +1,4 @@
-//! The system calls of the launcher that std does not offer.
+//! System calls of the launcher that std does not offer.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
@@ -16,7 +16,7 @@ use crate::core::launch::ProcessExit;
 use crate::rt::process_signals;
 use crate::rt::syscall::{exit_now, is_writable, kill_group, poll_for};
 
-/// Signals that the launcher takes itself; whatever else comes does what it does by default.
+/// Signals that the launcher handles; all others have their default action.
 const TAKEN: [Signal; 8] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -28,31 +28,31 @@ const TAKEN: [Signal; 8] = [
     Signal::SIGCHLD,
 ];
 
-/// A supervisor that does not read its socket must not delay the launcher for longer.
+/// Longest wait for a supervisor that does not read its socket.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A launcher has opened fewer before it forks, wherever its limit may be.
-const MOST_DESCRIPTORS: u64 = 4096;
+/// Limit of the descriptors to close: a launcher has fewer before it forks, whatever the process's limit is.
+const MAX_DESCRIPTORS: u64 = 4096;
 
-/// The signals, as something to read from.
+/// The handled signals, which can be read from a descriptor.
 #[derive(Debug)]
 pub(crate) struct LauncherSignals(SignalFd);
 
 impl LauncherSignals {
-    /// Takes the signals: from now on they wait to be read. To be called before any thread is started: threads
-    /// inherit it.
+    /// Blocks the signals, so that they wait to be read. Must be called before any thread is started, because threads
+    /// inherit the mask.
     ///
     /// # Errors
     /// Those of signalfd(2).
     pub(crate) fn take() -> io::Result<Self> {
-        // A supervisor that ignores it hands that on, and the kernel then reaps the app before we do.
+        // If a supervisor ignores SIGCHLD, the app inherits that, and the kernel would reap the app first.
         set_default(libc::SIGCHLD);
         let taken = SigSet::from_iter(TAKEN);
         taken.thread_block()?;
         process_signals::queue_of(&taken).map(Self)
     }
 
-    /// The next signal, if one is there.
+    /// Next pending signal, if there is one.
     pub(crate) fn read(&mut self) -> Option<i32> {
         let next = self.0.read_signal().ok().flatten()?;
         i32::try_from(next.ssi_signo).ok()
@@ -65,36 +65,36 @@ impl AsFd for LauncherSignals {
     }
 }
 
-/// Gives a signal its default action, whatever we have inherited.
+/// Sets the default action of a signal, whatever was inherited.
 #[allow(unsafe_code, reason = "std knows no signals")]
 fn set_default(signal: i32) {
-    // SAFETY: integers; the default action needs no handler of ours.
+    // SAFETY: integers only; the default action needs no handler.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-/// Waits until one of the two can be read, or until `timeout`.
+/// Waits until one of the two is readable, or until `timeout`.
 pub(crate) fn wait(one: impl AsFd, other: impl AsFd, timeout: Option<Duration>) {
     let mut polled = [
         PollFd::new(&one, PollFlags::IN),
         PollFd::new(&other, PollFlags::IN),
     ];
-    // An error (EINTR) only means to look earlier.
+    // An error (EINTR) only makes the loop check earlier.
     let _ = poll_for(&mut polled, timeout);
 }
 
-/// Orphans of the app become our children, so that we know of them and reap them.
+/// Makes orphans of the app children of this process, so that it can reap them.
 pub(crate) fn adopt_orphans() {
-    // Old kernels refuse: then orphans go to init as ever.
+    // Old kernels refuse; then orphans become children of init as usual.
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
-/// Changes our own environment, which the app inherits.
+/// Changes the environment of this process, which the app inherits.
 ///
 /// # Safety
-/// There is one thread: another could read the environment meanwhile.
+/// The process must have one thread: another one could read the environment at the same time.
 #[allow(unsafe_code, reason = "the environment is no thread's own")]
 pub(crate) unsafe fn set_variable(name: &str, value: Option<&str>) {
-    // SAFETY: the caller has no other thread.
+    // SAFETY: by the caller, there is no other thread.
     unsafe {
         match value {
             Some(value) => std::env::set_var(name, value),
@@ -103,40 +103,40 @@ pub(crate) unsafe fn set_variable(name: &str, value: Option<&str>) {
     }
 }
 
-/// Lets go of pages of a file that nothing was written to: the next access reads them from the page cache again.
+/// Releases pages of a file that were never written to; the next access reads them from the page cache again.
 ///
 /// # Safety
-/// Whatever is mapped there is of files and can't be written to, so that no content is lost.
+/// All mappings there must be of files and not writable, so that no content is lost.
 #[allow(unsafe_code, reason = "std has no madvise")]
 pub(crate) unsafe fn forget_pages(from: usize, length: usize) {
-    // SAFETY: the caller knows what is mapped there; an address that is none is an error, nothing else.
+    // SAFETY: the caller knows the mappings there; an invalid address is only an error.
     unsafe { libc::madvise(from as *mut libc::c_void, length, libc::MADV_DONTNEED) };
 }
 
-/// Starts the app in a session of its own, to be killed with us, and to be told its own process id if it is handed
-/// sockets (`LISTEN_PID`, sd_listen_fds(3)) that were meant for us.
+/// Starts the app in a session of its own. It is killed if the launcher dies. If it inherits sockets that were meant
+/// for the launcher, it is told its own process id (`LISTEN_PID`, sd_listen_fds(3)).
 ///
 /// # Errors
 /// Those of fork and exec.
 #[allow(unsafe_code, reason = "pre_exec is unsafe by itself")]
 pub(crate) fn start(command: &mut Command) -> io::Result<u32> {
     let parent = std::process::id();
-    // Where another process is meant, its descriptors are not the app's either.
+    // If another process is meant, its descriptors are not for the app either.
     let sockets = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == parent.to_string());
     let slim = super::footprint::is_slim();
-    // SAFETY: between fork and exec of a process with one thread, everything may be called. Nothing in here panics.
+    // SAFETY: after the fork of a process with one thread, everything may be called. Nothing in here panics.
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-            // We may have been killed before that.
+            // The launcher may have been killed before the last call.
             if std::os::unix::process::parent_id() != parent {
                 exit_now(125);
             }
             if slim {
                 let _ = set_thp_disable(false);
             }
-            // What the launcher takes is blocked in it, and masks are inherited.
+            // The launcher's blocked signals are blocked in the child, too, because it inherits the mask.
             SigSet::empty().thread_set_mask()?;
             if sockets {
                 let mut digits = [0u8; 12];
@@ -149,14 +149,14 @@ pub(crate) fn start(command: &mut Command) -> io::Result<u32> {
     command.spawn().map(|child| child.id())
 }
 
-/// Forks a process that waits for the other end of `line` to close. If nothing was written to it by then, it kills
-/// the group that `leader` leads.
+/// Forks a process that waits until the other end of `line` is closed. If nothing was written to it before, it kills
+/// the process group of `leader`.
 ///
 /// # Errors
 /// Those of fork(2).
 #[allow(unsafe_code, reason = "std can't fork")]
 pub(crate) fn fork_guard(line: impl AsFd, leader: u32) -> io::Result<u32> {
-    // SAFETY: however many threads there are, the child calls only what is async-signal-safe until it exits: it
+    // SAFETY: however many threads there are, the child only calls async-signal-safe functions until it exits: it
     // allocates nothing, takes no lock and runs no destructor.
     match unsafe { libc::fork() } {
         0 => guard(line, leader),
@@ -165,12 +165,12 @@ pub(crate) fn fork_guard(line: impl AsFd, leader: u32) -> io::Result<u32> {
     }
 }
 
-/// What the forked process does.
+/// Runs the forked guard process.
 fn guard(line: impl AsFd, leader: u32) -> ! {
-    // Whatever is sent to the launcher's group must not reach this one.
+    // Signals for the launcher's group must not reach this process.
     let _ = rustix::process::setsid();
     let _ = SigSet::all().thread_set_mask();
-    // No other process may wait for our end of a descriptor that was handed to the app.
+    // Other processes may wait for the end of a descriptor of the app, so this one must not keep it open.
     let _ = rustix::stdio::dup2_stdin(line);
     close_from(1);
     let mut byte = [0u8];
@@ -185,14 +185,14 @@ fn guard(line: impl AsFd, leader: u32) -> ! {
     exit_now(0)
 }
 
-/// Closes this descriptor and all above it. Kernels before 5.9, and containers that filter system calls, know no
+/// Closes this descriptor and all higher ones. Kernels before 5.9, and containers that filter system calls, lack
 /// close_range(2): there they are closed one by one.
 #[allow(unsafe_code, reason = "std closes only what it opened")]
 fn close_from(first: RawFd) {
     let limit = crate::rt::syscall::open_files().unwrap_or(u64::MAX);
-    let end = RawFd::try_from(limit.min(MOST_DESCRIPTORS)).unwrap_or(RawFd::MAX);
-    // SAFETY: integers; a number that is not open is an error, nothing else. The forked process that calls this uses
-    // none of its descriptors from here on, and runs no destructor that would.
+    let end = RawFd::try_from(limit.min(MAX_DESCRIPTORS)).unwrap_or(RawFd::MAX);
+    // SAFETY: integers only; a number that is not open is an error. The forked process that calls this uses none of its
+    // descriptors afterwards, and runs no destructor that would.
     unsafe {
         if libc::syscall(libc::SYS_close_range, first, u32::MAX, 0u32) == 0 {
             return;
@@ -203,7 +203,7 @@ fn close_from(first: RawFd) {
     }
 }
 
-/// The number in decimal, with a zero byte behind it.
+/// The number in decimal, with a zero byte at its end.
 fn digits_of(mut number: u32, into: &mut [u8; 12]) {
     let mut reversed = [0u8; 11];
     let mut length = 0;
@@ -221,14 +221,14 @@ fn digits_of(mut number: u32, into: &mut [u8; 12]) {
     into[length] = 0;
 }
 
-/// What became of a child.
+/// Result of reaping a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReapedChild {
-    /// This one ended.
+    /// This child has ended.
     Ended(u32, ProcessExit),
-    /// All that are left still run.
+    /// All remaining children still run.
     Running,
-    /// There is none.
+    /// There are no children.
     Nobody,
 }
 
@@ -247,21 +247,21 @@ pub(crate) fn reap() -> ReapedChild {
     }
 }
 
-/// Dies of this signal, as the app did. Returns only where the kernel does not let us (as process 1).
+/// Dies of this signal, as the app did. Returns only if the kernel does not allow it (as process 1).
 #[allow(
     unsafe_code,
     reason = "safe forms know the signals with names, and an app may die of another"
 )]
 pub(crate) fn die_of(signal: i32) {
-    // A second core file of the launcher would only hide the app's.
+    // A second core file, of the launcher, would only hide that of the app.
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
     let _ = rustix::process::setrlimit(Resource::Core, none);
     set_default(signal);
-    // SAFETY: a sigset is plain data that sigemptyset initialises; integers and a pointer to it. Only this signal is let
-    // through: another that waits would be the one that we die of.
+    // SAFETY: a sigset is plain data that sigemptyset initialises; the rest are integers and a pointer to it. Only this
+    // signal is unblocked: otherwise the process might die of another pending one.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
@@ -271,10 +271,10 @@ pub(crate) fn die_of(signal: i32) {
     }
 }
 
-/// Writes to a descriptor that was handed to us.
+/// Writes to an inherited descriptor.
 ///
 /// # Errors
-/// Those of write(2); [`io::ErrorKind::WouldBlock`] where it is not read.
+/// Those of write(2); [`io::ErrorKind::WouldBlock`] if its reader does not read.
 pub(crate) fn write_to(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     if !is_writable(&descriptor, NOTIFY_TIMEOUT) {
         return Err(io::ErrorKind::WouldBlock.into());

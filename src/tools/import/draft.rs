@@ -1,14 +1,14 @@
-//! The result before it is text: sections with their keys and what is said at each.
+//! Draft of the resulting configuration: sections with their keys, and the notices about each.
 
 use crate::tools::import::notice::ImportNotice;
 
-/// Keys with their values as TOML writes them.
+/// Keys with their values in TOML notation.
 pub type DraftKeys = Vec<(&'static str, String)>;
 
-/// A whole configuration of lameduck's.
+/// A whole lameduck configuration.
 #[derive(Debug, Default)]
 pub struct ConfigDraft {
-    /// About the whole.
+    /// Notices about the whole configuration.
     pub notices: Vec<ImportNotice>,
     /// `[server]`
     pub server: DraftKeys,
@@ -22,20 +22,20 @@ pub struct ConfigDraft {
     pub listeners: Vec<ListenerDraft>,
     /// `[[pool]]`
     pub pools: Vec<PoolDraft>,
-    /// `[[route]]`, a group for each `server`.
+    /// Routes, with a group for each `server`.
     pub routes: Vec<RouteGroup>,
 }
 
-/// A `[[listener]]`; one without keys is left out, and only its notices are written.
+/// A `[[listener]]`. Without keys, only its notices are written.
 #[derive(Debug, Default)]
 pub struct ListenerDraft {
-    /// About it.
+    /// Notices about it.
     pub notices: Vec<ImportNotice>,
     /// Its own keys.
     pub keys: DraftKeys,
     /// `[listener.tls]`
     pub tls: DraftKeys,
-    /// Further certificates: file and key.
+    /// File and key of further certificates.
     pub certificates: Vec<(String, String)>,
 }
 
@@ -44,56 +44,56 @@ pub struct ListenerDraft {
 pub struct PoolDraft {
     /// Its name.
     pub name: String,
-    /// What it is made from; a comment.
+    /// Comment that says what it is made from.
     pub title: String,
-    /// About it.
+    /// Notices about it.
     pub notices: Vec<ImportNotice>,
     /// Its own keys.
     pub keys: DraftKeys,
-    /// `[[pool.backend]]`; one without keys is left out.
+    /// Its `[[pool.backend]]`s; one without keys is left out.
     pub backends: Vec<BackendDraft>,
-    /// `[pool.…]`: the name behind the dot, and its keys.
+    /// Its `[pool.…]` sections: the name behind the dot, and the keys.
     pub sections: Vec<(&'static str, DraftKeys)>,
 }
 
 /// A `[[pool.backend]]`.
 #[derive(Debug, Default)]
 pub struct BackendDraft {
-    /// About it.
+    /// Notices about it.
     pub notices: Vec<ImportNotice>,
     /// Its keys.
     pub keys: DraftKeys,
 }
 
-/// The routes of one `server`.
+/// Routes of one `server`.
 #[derive(Debug, Default)]
 pub struct RouteGroup {
-    /// What they are made from; a comment.
+    /// Comment that says what they are made from.
     pub title: String,
-    /// About the server.
+    /// Notices about the server.
     pub notices: Vec<ImportNotice>,
     /// Its routes.
     pub routes: Vec<RouteDraft>,
 }
 
-/// What a route asks of a path.
+/// Condition of a route on the path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DraftPath {
     /// `path`
     Exact(String),
-    /// `path_prefix`; `/`: all paths.
+    /// `path_prefix`; `/` stands for all paths.
     Prefix(String),
     /// `path_regex`
     Regex(String),
 }
 
 impl DraftPath {
-    /// All paths.
+    /// The condition that all paths meet.
     pub fn any() -> Self {
         DraftPath::Prefix("/".into())
     }
 
-    /// The key, unless it is about all paths.
+    /// The key, unless the condition is met by all paths.
     pub fn key(&self) -> Option<(&'static str, String)> {
         match self {
             DraftPath::Prefix(prefix) if prefix == "/" => None,
@@ -104,20 +104,20 @@ impl DraftPath {
     }
 }
 
-/// A `[[route]]`, or only what is said at its place.
+/// A `[[route]]`, or only notices in its place.
 #[derive(Debug, Clone)]
 pub struct RouteDraft {
-    /// About it.
+    /// Notices about it.
     pub notices: Vec<ImportNotice>,
-    /// Hosts; none: any.
+    /// Hosts; empty: any.
     pub hosts: Vec<String>,
-    /// The path.
+    /// Condition on the path.
     pub path: DraftPath,
     /// `priority`
     pub priority: i32,
-    /// Further conditions, its action, and what happens on the way. Without any, nothing but notices is written.
+    /// Further conditions, the action, and changes. If empty, only the notices are written.
     pub keys: DraftKeys,
-    /// The pools that its keys name.
+    /// Pools that the keys name.
     pub pools: Vec<String>,
 }
 
@@ -135,7 +135,7 @@ impl Default for RouteDraft {
 }
 
 impl RouteDraft {
-    /// Nothing but notices.
+    /// A draft with notices only.
     pub fn saying(notices: Vec<ImportNotice>) -> Self {
         RouteDraft {
             notices,
@@ -143,12 +143,12 @@ impl RouteDraft {
         }
     }
 
-    /// Whether there is a route to be written.
+    /// Whether a route is to be written.
     pub fn is_route(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// All of its keys, as they are written.
+    /// All keys in the order in which they are written.
     pub fn all_keys(&self) -> DraftKeys {
         let mut keys = DraftKeys::new();
         match &self.hosts[..] {
@@ -166,7 +166,7 @@ impl RouteDraft {
 }
 
 impl ConfigDraft {
-    /// Every notice, in the order of the files as they were read.
+    /// All notices, in the order of the files.
     pub fn all_notices(&self) -> Vec<ImportNotice> {
         let listeners = self.listeners.iter().flat_map(|listener| &listener.notices);
         let pools = self.pools.iter().flat_map(|pool| {
@@ -191,13 +191,13 @@ impl ConfigDraft {
     }
 }
 
-/// A list of texts as TOML writes it.
+/// A list of texts in TOML notation.
 pub fn toml_list(texts: &[String]) -> String {
     let texts: Vec<_> = texts.iter().map(|text| toml_text(text)).collect();
     format!("[{}]", texts.join(", "))
 }
 
-/// A table of texts in one line as TOML writes it.
+/// An inline table of texts in TOML notation.
 pub fn toml_table(fields: &[(String, String)]) -> String {
     let fields: Vec<_> = fields
         .iter()
@@ -206,7 +206,7 @@ pub fn toml_table(fields: &[(String, String)]) -> String {
     format!("{{ {} }}", fields.join(", "))
 }
 
-/// A key as TOML writes it: bare where it can be.
+/// A key in TOML notation, without quotes if possible.
 fn toml_key(name: &str) -> String {
     let is_bare = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     match !name.is_empty() && name.bytes().all(is_bare) {
@@ -215,7 +215,7 @@ fn toml_key(name: &str) -> String {
     }
 }
 
-/// Text as TOML writes it.
+/// A text in TOML notation.
 pub fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

@@ -1,6 +1,6 @@
-//! `lameduck import`: other proxies' configurations, read and written as lameduck's.
+//! `lameduck import`: reads the configurations of other proxies, and writes them as lameduck's.
 //!
-//! Each of them is planned into a [`draft`], which [`writer`] writes down. [`offered`] says which keys there are.
+//! Each of them is converted to a [`draft`], which [`writer`] writes. [`offered`] tells which keys there are.
 
 pub mod draft;
 pub mod ingress;
@@ -11,8 +11,8 @@ pub mod writer;
 
 use notice::ImportNotice;
 
-/// A table of what becomes of each of these as Markdown, a section for each topic. A row: its topic, its name, what
-/// becomes of it, and a note. `subject`: what the names are of.
+/// Markdown table with a section for each topic. Each row has a topic, a name, what the import does with it, and a
+/// note. `subject` is the kind of the names.
 fn fate_tables<'a>(subject: &str, rows: impl Iterator<Item = [&'a str; 4]>) -> String {
     let mut out = String::new();
     let mut last = "";
@@ -29,10 +29,10 @@ fn fate_tables<'a>(subject: &str, rows: impl Iterator<Item = [&'a str; 4]>) -> S
     out
 }
 
-/// What became of a configuration.
+/// Result of an import.
 #[derive(Debug)]
 pub struct ImportedConfig {
-    /// lameduck's configuration.
+    /// The lameduck configuration.
     pub toml: String,
     /// What is left out or differs, in the order of the files.
     pub notices: Vec<ImportNotice>,

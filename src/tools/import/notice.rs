@@ -1,4 +1,4 @@
-//! What an import has to say about a place of the file that it read.
+//! Notices of an import about places in the file that it reads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use crate::rt::output::printable;
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourcePlace {
-    /// The file as it was found.
+    /// Name of the file as it was given or found.
     pub file: Arc<str>,
-    /// From 1; 0: the file as a whole.
+    /// Line number from 1; 0: the whole file.
     pub line: u32,
 }
 
 impl SourcePlace {
-    /// That line of that file.
+    /// A place in a file.
     pub fn new(file: &str, line: u32) -> Self {
         SourcePlace {
             file: file.into(),
@@ -33,17 +33,17 @@ impl fmt::Display for SourcePlace {
     }
 }
 
-/// What became of it.
+/// Kind of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeKind {
-    /// It is not in the result. The command ends with 3.
+    /// Something is not in the result. The command ends with 3.
     LeftOut,
-    /// It is in the result, and some requests are answered in another way.
+    /// Something is in the result, but some requests are answered differently.
     Differs,
 }
 
 impl NoticeKind {
-    /// As it stands in comments.
+    /// Text in comments.
     pub fn as_str(self) -> &'static str {
         match self {
             NoticeKind::LeftOut => "left out",
@@ -52,19 +52,19 @@ impl NoticeKind {
     }
 }
 
-/// One thing to know about the result.
+/// A notice about the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportNotice {
-    /// What became of it.
+    /// Kind of the notice.
     pub kind: NoticeKind,
-    /// Where it stands in what was read.
+    /// Place in the file that was read.
     pub place: SourcePlace,
-    /// What it is, and why.
+    /// What it is about, and why.
     pub text: String,
 }
 
 impl ImportNotice {
-    /// Something that is not in the result.
+    /// Notice that something is not in the result.
     pub fn left_out(place: &SourcePlace, text: impl Into<String>) -> Self {
         ImportNotice {
             kind: NoticeKind::LeftOut,
@@ -73,7 +73,7 @@ impl ImportNotice {
         }
     }
 
-    /// Something that is, in another way.
+    /// Notice that something has a different effect in the result.
     pub fn differs(place: &SourcePlace, text: impl Into<String>) -> Self {
         ImportNotice {
             kind: NoticeKind::Differs,
@@ -82,12 +82,12 @@ impl ImportNotice {
     }
 }
 
-/// What has notices.
+/// A collection of notices.
 pub trait NoticeList {
-    /// Says that something is not in the result.
+    /// Adds a notice that something is not in the result.
     fn leave_out(&mut self, place: &SourcePlace, text: impl Into<String>);
 
-    /// Says that something is in it in another way.
+    /// Adds a notice that something has a different effect in the result.
     fn tell_difference(&mut self, place: &SourcePlace, text: impl Into<String>);
 }
 

@@ -1,24 +1,24 @@
-//! What this version of lameduck has: asked of the reader of its configuration, so that an import knows each key from the
-//! moment it is there, and writes none that would be refused.
+//! Keys that this version of lameduck has. The configuration reader is asked, so that an import knows each key as soon
+//! as it exists, and writes none that would be refused.
 
 use super::draft::{DraftKeys, toml_text};
 use crate::config::{self, Severity, schema::SECTIONS};
 
-/// Whether a section has a key, or a section below it, of that name.
+/// Whether a section has a key or subsection with this name.
 pub fn has_key(header: &str, name: &str) -> bool {
     let section = SECTIONS.iter().find(|section| section.header == header);
     section.is_some_and(|section| section.knows(name))
 }
 
-/// Whether `[[route]]` has a key of that name.
+/// Whether `[[route]]` has a key with this name.
 pub fn has_route_key(name: &str) -> bool {
     has_key("[[route]]", name)
 }
 
-/// Whether a route with these keys is accepted; the error is what the reader says. `pools` are those that it names.
+/// Checks whether a route with these keys is accepted. `pools` are those that it names.
 ///
 /// # Errors
-/// It is not.
+/// It is not; with the message of the configuration reader.
 pub fn check_route(keys: &DraftKeys, pools: &[String]) -> Result<(), String> {
     let mut text = String::from("[[listener]]\naddress = \"127.0.0.1:8080\"\n");
     let mut names: Vec<&String> = pools.iter().collect();
@@ -47,10 +47,10 @@ pub fn check_route(keys: &DraftKeys, pools: &[String]) -> Result<(), String> {
     Err(first.map_or_else(|| error.to_string(), |found| found.message.clone()))
 }
 
-/// Whether one key with this value is accepted beside a pool; the error is what is to be told.
+/// Checks whether a key with this value is accepted beside a pool.
 ///
 /// # Errors
-/// It is not, or there is no such key.
+/// It is not, or there is no such key; with a message.
 pub fn check_key(key: &'static str, value: &str) -> Result<(), String> {
     if !has_route_key(key) {
         return Err(format!("this version has no `{key}` for routes"));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn reader_says_what_it_does_not_take() {
+    fn refused_keys_are_reported_with_the_readers_message() {
         assert_eq!(check_key("path_regex", "'^/a'"), Ok(()));
         let refused = check_key("path_regex", "'(?!a)'").unwrap_err();
         assert!(refused.contains("look"), "{refused}");

@@ -1,10 +1,10 @@
-//! The draft as TOML, with what is said of each part as comments at its place.
+//! Writes a draft as TOML, with its notices as comments in their places.
 
 use super::draft::{ConfigDraft, DraftKeys, toml_text};
 use super::notice::ImportNotice;
 use crate::rt::output::printable;
 
-/// Writes the whole file. `source` is what it was made from, `kind` the word behind `lameduck import`.
+/// Writes the whole file. `source` is the name of the imported file, `kind` the argument of `lameduck import`.
 pub fn write_config(draft: &ConfigDraft, kind: &str, source: &str) -> String {
     let mut out = TomlWriter::default();
     out.comment(&format!("Made from {source} by `lameduck import {kind}`."));
@@ -87,7 +87,7 @@ impl TomlWriter {
         }
     }
 
-    /// A table with its keys, unless there are none.
+    /// Writes a section with its keys, unless it has none.
     fn section(&mut self, header: &str, keys: &DraftKeys) {
         if !keys.is_empty() {
             self.gap();

@@ -1,4 +1,4 @@
-//! The proxy as a process: started with the held descriptors from number 3 on, and reaped.
+//! The proxy's process: started with the kept descriptors from number 3 on, and reaped.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,19 +13,19 @@ use nix::unistd::{ForkResult, fork};
 use rustix::io::fcntl_dupfd_cloexec;
 
 use super::super::exec::{footprint, syscall};
-use super::held::{HeldSockets, MOST};
+use super::held::{HeldSockets, MAX_SOCKETS};
 use crate::core::launch::ProcessExit;
 use crate::net::kept_socket::{FDSTORE, KEPT};
 use crate::net::sd_notify::NOTIFY_SOCKET;
 use crate::rt::output::complain;
 use crate::rt::syscall::exit_now;
 
-/// The first descriptor that is passed, sd_listen_fds(3).
-const FIRST: i32 = 3;
-/// As shells have it: the program could not be started.
+/// First descriptor that is passed: sd_listen_fds(3).
+const FIRST_DESCRIPTOR: i32 = 3;
+/// Exit code if the program could not be started, as shells use it.
 const NOT_STARTED: u8 = 127;
 
-/// How the proxy is started: as this process was, without `--keeper`.
+/// Command of the proxy: the same as this process's, without `--keeper`.
 pub(super) struct ProxyCommand {
     program: PathBuf,
     words: Vec<OsString>,
@@ -40,12 +40,12 @@ impl ProxyCommand {
         })
     }
 
-    /// Starts it; its process id.
+    /// Starts the proxy; returns its process id.
     ///
-    /// It gets SIGTERM if the keeper is killed: another keeper that is started then finds the addresses free soon.
+    /// It gets SIGTERM if the keeper is killed, so that another keeper soon finds the addresses free.
     #[allow(unsafe_code, reason = "std can't fork")]
     pub(super) fn start(&self, held: &HeldSockets) -> io::Result<u32> {
-        // SAFETY: this process has one thread, so that the child may do whatever it likes.
+        // SAFETY: this process has only one thread, so the child may do anything.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(child.as_raw().unsigned_abs()),
             ForkResult::Child => {
@@ -59,13 +59,13 @@ impl ProxyCommand {
         }
     }
 
-    /// Returns only what went wrong.
+    /// Executes the proxy; returns only after an error.
     fn become_proxy(&self, held: &HeldSockets) -> io::Error {
         let parent = std::os::unix::process::parent_id();
         if let Err(error) = set_pdeathsig(Signal::SIGTERM) {
             return error.into();
         }
-        // It may have been killed before that.
+        // The keeper may have been killed before the last call.
         if std::os::unix::process::parent_id() != parent {
             exit_now(NOT_STARTED);
         }
@@ -76,7 +76,7 @@ impl ProxyCommand {
             Ok(names) => names,
             Err(error) => return error,
         };
-        // What the keeper takes is blocked in it, and masks are inherited.
+        // The keeper's blocked signals are blocked in the child, too, because it inherits the mask.
         if let Err(error) = SigSet::empty().thread_set_mask() {
             return error.into();
         }
@@ -86,28 +86,28 @@ impl ProxyCommand {
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             .env(NOTIFY_SOCKET, held.address())
-            .env(FDSTORE, MOST.to_string())
+            .env(FDSTORE, MAX_SOCKETS.to_string())
             .env(KEPT, parent.to_string())
             .env_remove("LAMEDUCK_KEEPER")
-            // The keeper passes on what the proxy says for it.
+            // The proxy sends its notifications to the keeper, which passes them on.
             .env_remove("WATCHDOG_PID")
             .exec()
     }
 }
 
-/// Puts the descriptors where the proxy looks for them; their names.
+/// Moves the descriptors to the numbers that the proxy expects; returns their names.
 #[allow(unsafe_code, reason = "a descriptor's number is to be this one")]
 fn hand_down(held: &HeldSockets) -> io::Result<Vec<String>> {
-    let count = i32::try_from(held.count()).unwrap_or(i32::MAX - FIRST);
+    let count = i32::try_from(held.count()).unwrap_or(i32::MAX - FIRST_DESCRIPTOR);
     let mut names = Vec::new();
-    // First out of the way of those numbers.
+    // They are first moved away from those numbers.
     let mut aside: Vec<OwnedFd> = Vec::new();
     for (name, descriptor) in held.all() {
         names.push(name.to_owned());
-        aside.push(fcntl_dupfd_cloexec(descriptor, FIRST + count)?);
+        aside.push(fcntl_dupfd_cloexec(descriptor, FIRST_DESCRIPTOR + count)?);
     }
-    for (number, descriptor) in (FIRST..).zip(&aside) {
-        // SAFETY: whatever has this number, no code here uses it any more: this process becomes another program, or
+    for (number, descriptor) in (FIRST_DESCRIPTOR..).zip(&aside) {
+        // SAFETY: no code here uses a descriptor with this number any more: this process executes another program, or
         // exits.
         if unsafe { libc::dup2(descriptor.as_raw_fd(), number) } < 0 {
             return Err(io::Error::last_os_error());
@@ -116,7 +116,7 @@ fn hand_down(held: &HeldSockets) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Those that have ended since the last time.
+/// Reaps all children that have ended.
 pub(super) fn reap_all() -> Vec<(u32, ProcessExit)> {
     std::iter::from_fn(|| match syscall::reap() {
         syscall::ReapedChild::Ended(pid, end) => Some((pid, end)),

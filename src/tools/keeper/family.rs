@@ -1,5 +1,5 @@
-//! The processes of a proxy: the one that serves, those that have served and finish what they have left, and one that is about
-//! to take over when the one before it dies.
+//! Processes of a proxy: the one that serves, earlier ones that finish their connections, and one that may be about to
+//! take over when the proxy dies.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -9,22 +9,23 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 
 use crate::rt::syscall::{is_readable, kill};
 
-/// The proxy processes that the keeper follows.
+/// Proxy processes that the keeper follows.
 #[derive(Default)]
 pub(super) struct ProxyFamily {
     main: Option<u32>,
-    /// Its end, whoever its parent is: after an upgrade, that is the process before it.
+    /// Descriptor (pidfd) of the serving process, which may have another parent: after an upgrade, that is the process
+    /// before it.
     end: Option<OwnedFd>,
     former: Vec<u32>,
 }
 
 impl ProxyFamily {
-    /// The proxy, while there is one.
+    /// Process id of the proxy, while there is one.
     pub(super) fn main(&self) -> Option<u32> {
         self.main
     }
 
-    /// This one serves from now on; the one before it finishes.
+    /// Follows another process that serves from now on; the one before it finishes its connections.
     pub(super) fn follow(&mut self, pid: u32) {
         if let Some(before) = self.main.filter(|before| *before != pid) {
             self.former.retain(|former| kill(*former, 0).is_ok());
@@ -34,21 +35,22 @@ impl ProxyFamily {
         self.end = to_pid(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
     }
 
-    /// What can be read when the one that serves has ended.
+    /// Descriptor that is readable once the serving process has ended.
     pub(super) fn main_end(&self) -> Option<BorrowedFd<'_>> {
         self.end.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// Whether the one that serves has ended where its parent alone knows how: it is no child of this process.
+    /// Whether the serving process has ended and is no child of this one, so that only its parent knows its exit
+    /// status.
     pub(super) fn has_ended_elsewhere(&self) -> bool {
         let is_over = (self.main_end()).is_some_and(|end| is_readable(end, Duration::ZERO));
-        // How a child has ended stays to be taken.
+        // The exit status of a child is read later.
         let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let is_strange = |pid| matches!(waitid(WaitId::Pid(pid), peek), Err(Errno::CHILD));
         is_over && self.main.and_then(to_pid).is_some_and(is_strange)
     }
 
-    /// This one has ended; says whether it was the one that serves.
+    /// Removes a process that has ended; returns whether it was the serving one.
     pub(super) fn forget(&mut self, pid: u32) -> bool {
         self.former.retain(|former| *former != pid);
         let is_main = self.main == Some(pid);
@@ -58,7 +60,7 @@ impl ProxyFamily {
         is_main
     }
 
-    /// Children of this process that have never served: the one that served has died while they were about to take over.
+    /// Children of this process that have never served: the proxy died while they were about to take over.
     pub(super) fn orphans(&self) -> Vec<u32> {
         let mut children = children_of(std::process::id());
         children.retain(|pid| self.main != Some(*pid) && !self.former.contains(pid));
@@ -77,13 +79,13 @@ fn to_pid(pid: u32) -> Option<Pid> {
     Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
-/// The processes whose parent this is, as proc_pid_stat(5) has it; zombies are none.
+/// Children of a process, by proc_pid_stat(5), without zombies.
 fn children_of(parent: u32) -> Vec<u32> {
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_child = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name, in parentheses, may contain anything.
+        // The name is in parentheses, and may contain anything.
         let fields = stat
             .rsplit_once(')')
             .map(|(_, fields)| fields.split_whitespace());
@@ -106,7 +108,7 @@ mod tests {
         assert!(family.orphans().contains(&child.id()));
         family.follow(child.id());
         assert!(!family.orphans().contains(&child.id()));
-        // Another one has taken over, and this one finishes.
+        // Another process has taken over, and this one finishes its connections.
         family.follow(std::process::id());
         assert!(!family.orphans().contains(&child.id()));
         family.follow(child.id());

@@ -1,4 +1,4 @@
-//! The store: what the proxy says over sd_notify(3), and the descriptors that it has kept.
+//! Store of descriptors that the proxy sends by sd_notify(3), and its other messages.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
@@ -12,35 +12,35 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use crate::net::activation::passed_descriptors;
 
-/// More sockets no proxy has.
-pub(super) const MOST: usize = 512;
-/// A longer message is none of the proxy's.
-const MOST_BYTES: usize = 8192;
-/// Descriptors in one message: the proxy sends one.
-const MOST_AT_ONCE: usize = 8;
+/// Most sockets that are kept; no proxy has more.
+pub(super) const MAX_SOCKETS: usize = 512;
+/// Longest message in bytes; the proxy sends none that is longer.
+const MAX_MESSAGE: usize = 8192;
+/// Most descriptors in one message; the proxy sends one.
+const MAX_DESCRIPTORS: usize = 8;
 
-/// What is held, by its name in `LISTEN_FDNAMES`.
+/// Kept sockets, by their names in `LISTEN_FDNAMES`.
 pub(super) struct HeldSockets {
     notify: UnixDatagram,
     address: String,
-    /// The supervisor above has bound these: they are handed on as they came.
+    /// Sockets from the supervisor of the keeper, which are passed on unchanged.
     passed: Vec<(String, OwnedFd)>,
     kept: BTreeMap<String, OwnedFd>,
 }
 
-/// What the proxy says that others have to do with.
+/// Parts of the proxy's message that concern others.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SupervisorMessage {
-    /// It serves.
+    /// Whether the proxy serves.
     pub ready: bool,
-    /// Another process is the proxy from now on.
+    /// Process id of another process that is the proxy from now on.
     pub main: Option<u32>,
-    /// The lines for the supervisor above.
+    /// Lines for the supervisor of the keeper.
     pub others: String,
 }
 
 impl HeldSockets {
-    /// Nothing yet but what the supervisor above has passed.
+    /// A store with the sockets from the keeper's own supervisor.
     pub(super) fn open() -> io::Result<Self> {
         let name = format!(
             "lameduck-keeper-{}-{:08x}",
@@ -49,7 +49,7 @@ impl HeldSockets {
         );
         let notify = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         notify.set_nonblocking(true)?;
-        // Every process can send to such a name: the kernel identifies the sender.
+        // Every process can send to such a name, so the kernel is asked who the sender is.
         set_socket_passcred(&notify, true)?;
         Ok(Self {
             notify,
@@ -59,28 +59,28 @@ impl HeldSockets {
         })
     }
 
-    /// Where the proxy speaks to: `NOTIFY_SOCKET`.
+    /// Address for the proxy's messages: `NOTIFY_SOCKET`.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Those that the next process gets, with their names.
+    /// All sockets for the next process, with their names.
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
         let passed = self.passed.iter().map(|(name, fd)| (&**name, fd.as_fd()));
         passed.chain(self.kept.iter().map(|(name, fd)| (&**name, fd.as_fd())))
     }
 
-    /// How many there are.
+    /// Number of sockets.
     pub(super) fn count(&self) -> usize {
         self.passed.len() + self.kept.len()
     }
 
-    /// The next message, if there is one. Descriptors in it are kept, or no longer, as it says.
+    /// Next message, if there is one. Descriptors in it are kept or removed, as it says.
     pub(super) fn receive(&mut self) -> Option<SupervisorMessage> {
         loop {
-            let mut text = [0; MOST_BYTES];
+            let mut text = [0; MAX_MESSAGE];
             let mut space = [MaybeUninit::uninit();
-                rustix::cmsg_space!(ScmRights(MOST_AT_ONCE), ScmCredentials(1))];
+                rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut parts = [IoSliceMut::new(&mut text)];
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -119,7 +119,7 @@ impl HeldSockets {
         } else if value("FDSTORE") == Some("1")
             && let Some(descriptor) = descriptors.into_iter().next()
             && !name.contains(':')
-            && (self.kept.len() < MOST || self.kept.contains_key(name))
+            && (self.kept.len() < MAX_SOCKETS || self.kept.contains_key(name))
         {
             self.kept.insert(name.to_owned(), descriptor);
         }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_the_supervisor_above_is_told_apart() {
+    fn lines_for_the_keepers_supervisor_are_separated() {
         let mut held = HeldSockets::open().unwrap();
         let address = held.address().to_owned();
         notify_at(

@@ -2,9 +2,9 @@
 //! it is killed, so that no client is refused meanwhile. Meant for hosts without systemd, which does the same by
 //! itself.
 //!
-//! To the proxy it is a supervisor with a store of descriptors, as systemd is one: [`crate::net::kept_socket`] has that side.
-//! [`crate::core::revival`] decides; `held` is the store; `child` starts the process. One thread, no runtime, and nothing
-//! kept but descriptors.
+//! For the proxy the keeper is a supervisor with a store of descriptors, like systemd; [`crate::net::kept_socket`] has
+//! the proxy's part. [`crate::core::revival`] decides, `held` is the store, and `child` starts the process. The keeper
+//! has one thread and no runtime, and keeps nothing but descriptors.
 
 mod child;
 mod family;
@@ -27,24 +27,24 @@ use crate::rt::clock;
 use crate::rt::output::{self, complain};
 use crate::rt::syscall::{kill, poll_for};
 
-/// The keeper's own failures, as shells and `env` count them.
+/// Exit code for the keeper's own failures, as shells and `env` use it.
 const FAILED: u8 = 125;
 
-/// For a process that was about to take over when the proxy died: it serves by then, or has ended.
-const HEIR_TIME: Duration = Duration::from_millis(300);
+/// Time for a process that was about to take over when the proxy died: by then it serves, or has ended.
+const SUCCESSOR_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What is looked for at the latest.
-const LOOK: Duration = Duration::from_secs(3600);
+/// Longest time between two checks.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// Keeps the proxy that this command line starts without `--keeper`; returns its exit code. Where a signal killed it for
-/// good, this dies of it, too.
+/// Keeps the proxy that this command line starts without `--keeper`; returns its exit code. If a signal killed the
+/// proxy for good, the keeper dies of the same one.
 pub fn run_keeper() -> u8 {
     match keep_proxy() {
         Ok(ProcessExit::Code(code)) => u8::try_from(code).unwrap_or(FAILED),
         Ok(ProcessExit::Signal(signal)) => {
             output::finish(0);
             syscall::die_of(signal);
-            // Process 1 can't die of a signal that it sends itself.
+            // Process 1 can't kill itself with a signal.
             128u8.saturating_add(u8::try_from(signal).unwrap_or_default())
         }
         Ok(ProcessExit::GivenUp) => FAILED,
@@ -77,18 +77,18 @@ struct ProxyKeeper {
     held: HeldSockets,
     command: ProxyCommand,
     revival: KeptProcess,
-    /// The proxy, and what is left of its upgrades.
+    /// The proxy, and earlier processes after upgrades.
     family: ProxyFamily,
-    /// When it is started again.
+    /// Time of the next start.
     next: Option<NextStart>,
 }
 
-/// When the proxy is started again, unless one that was about to take over says that it serves.
+/// Time of the next start, unless a process that was about to take over reports that it serves.
 #[derive(Clone, Copy)]
 struct NextStart {
-    /// Where there is no such one…
+    /// Time if there is no such process…
     earliest: Duration,
-    /// …and where there is one.
+    /// …and if there is one.
     latest: Duration,
 }
 
@@ -111,7 +111,7 @@ impl NextStart {
 
 impl ProxyKeeper {
     fn start(&mut self) -> io::Result<()> {
-        // One that was about to take over from a proxy that has died since would serve beside the next one.
+        // A process that was about to take over from a proxy that has died would otherwise serve beside the new one.
         self.family.end_orphans();
         let pid = self.command.start(&self.held)?;
         self.family.follow(pid);
@@ -119,11 +119,11 @@ impl ProxyKeeper {
         Ok(())
     }
 
-    /// Until the proxy ends for good; how it did.
+    /// Runs until the proxy has ended for good; returns how it ended.
     fn live(&mut self) -> io::Result<ProcessExit> {
         loop {
             let now = clock::now();
-            let mut patience = LOOK;
+            let mut patience = MAX_WAIT;
             match self.next {
                 _ if self.family.main().is_some() => self.next = None,
                 Some(next)
@@ -136,7 +136,7 @@ impl ProxyKeeper {
                 None => {}
             }
             self.wait(patience);
-            // What it said before it ended comes first.
+            // Messages that it sent before it ended are handled first.
             while let Some(message) = self.held.receive() {
                 self.apply_message(message);
             }
@@ -150,7 +150,7 @@ impl ProxyKeeper {
             }
             let mut ended = reap_all();
             if self.family.has_ended_elsewhere() {
-                // How, only the process before it knows.
+                // Only the process before it knows its exit status.
                 let pid = self.family.main().unwrap_or_default();
                 ended.push((pid, ProcessExit::Signal(libc::SIGKILL)));
             }
@@ -183,7 +183,7 @@ impl ProxyKeeper {
             ));
             self.next = Some(NextStart {
                 earliest: now + pause,
-                latest: now + pause.max(HEIR_TIME),
+                latest: now + pause.max(SUCCESSOR_TIMEOUT),
             });
         }
         after
@@ -196,7 +196,7 @@ impl ProxyKeeper {
             PollFd::new(&self.held, PollFlags::IN),
         ];
         polled.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));
-        // An error (EINTR) only means to look earlier.
+        // An error (EINTR) only makes the loop check earlier.
         let _ = poll_for(&mut polled, Some(patience));
     }
 
@@ -204,7 +204,7 @@ impl ProxyKeeper {
         if message.ready {
             self.revival.note_serving();
         }
-        // Another process has taken its place.
+        // Another process has taken the proxy's place.
         if let Some(pid) = message.main {
             if self.family.main().is_none() {
                 self.revival.note_start(clock::now());
@@ -212,7 +212,7 @@ impl ProxyKeeper {
             self.family.follow(pid);
         }
         if !message.others.is_empty() {
-            // A supervisor above that has gone is no reason to end.
+            // The keeper goes on if its own supervisor has ended.
             let _ = notify(&message.others);
         }
     }

@@ -25,7 +25,7 @@ pub enum FailOn {
 }
 
 impl FailOn {
-    /// How often it has happened.
+    /// Number of times that this has happened.
     pub fn occurrences(self, report: &RestartReport) -> u64 {
         let total = &report.total;
         match self {
@@ -59,7 +59,7 @@ impl fmt::Display for FailOn {
     }
 }
 
-/// What has happened of what must not have, for people; empty: nothing.
+/// Messages about forbidden things that have happened; empty if there are none.
 pub fn broken_conditions(report: &RestartReport, wanted: &[FailOn]) -> Vec<String> {
     let found = wanted.iter().map(|one| (one, one.occurrences(report)));
     found

@@ -9,13 +9,13 @@ use crate::registry::restart_view::{ProxyIdentity, RestartCounts, RestartList, R
 use crate::rt::clock;
 use crate::rt::output::printable;
 
-/// What the document is: stands in it, so that nothing else is taken for one.
+/// Kind of the document, which it contains, so that nothing else is taken for one.
 pub const FORMAT: &str = "lameduck-restart-report";
 
-/// The version of the format that this lameduck writes, and the newest that it reads.
+/// Version of the format that this lameduck writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What an access log can't tell, so that `verify` can't recompute it.
+/// Figures that an access log can't tell, so that `verify` can't recompute them.
 pub const NOT_IN_LOGS: [&str; 12] = [
     "cause",
     "reason",
@@ -31,77 +31,77 @@ pub const NOT_IN_LOGS: [&str; 12] = [
     "proxy",
 ];
 
-/// Which restarts a report is about.
+/// Choice of restarts for a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportScope {
-    /// The last one; if it was part of a roll, all of the roll.
+    /// The last one; if it was part of a roll, the whole roll.
     Last,
-    /// Those that have begun since then.
+    /// Restarts that began in this time.
     Since(Duration),
-    /// Those of a roll.
+    /// Restarts of the roll with this id.
     Roll(String),
 }
 
-/// The account of some restarts.
+/// Report about some restarts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct RestartReport {
     /// [`FORMAT`].
     pub format: String,
     /// [`FORMAT_VERSION`].
     pub format_version: u32,
-    /// When it was made. RFC 3339, UTC.
+    /// Time at which it was made, in RFC 3339 (UTC).
     pub made: String,
-    /// Which process tells.
+    /// Identity of the process that made it.
     pub proxy: ProxyIdentity,
-    /// The processes before it that have begun some of the restarts, and have handed them over at an upgrade.
+    /// Identities of earlier processes that began some of the restarts, and handed them over in an upgrade.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predecessors: Vec<ProxyIdentity>,
-    /// The span that it speaks about: from the first sign of the first restart…
+    /// Start of the reported time: the first sign of the first restart…
     pub from: Option<String>,
-    /// …to the end of the last one, or to when the report was made.
+    /// …and its end: that of the last restart, or the time at which the report was made.
     pub to: Option<String>,
-    /// The access log that has the lines, as configured.
+    /// Access log with the lines, as configured.
     pub access_log: Option<LogOrigin>,
-    /// The restarts, the oldest first.
+    /// Restarts, the oldest first.
     pub restarts: Vec<RestartView>,
-    /// The rolls that they are part of.
+    /// Rolls that the restarts belong to.
     pub rolls: Vec<RollAccount>,
-    /// All of them together.
+    /// Sums of all restarts.
     pub total: RestartCounts,
     /// Figures that can't be recomputed from access logs.
     pub not_in_logs: Vec<String>,
 }
 
-/// Where the proxy writes its access log.
+/// Destination and format of an access log.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct LogOrigin {
-    /// A file, `stdout`, or `off`.
+    /// Path of a file, `stdout` or `off`.
     pub path: String,
-    /// `json` or `combined`.
+    /// Format: `json` or `combined`.
     pub format: String,
 }
 
-/// The account of one roll.
+/// Summary of a roll.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct RollAccount {
-    /// Its id.
+    /// Id of the roll.
     pub id: String,
-    /// The pool.
+    /// Name of the pool.
     pub pool: String,
-    /// So many restarts.
+    /// Number of its restarts.
     pub restarts: u64,
-    /// The first sign of the first one.
+    /// Time of the first sign of its first restart.
     pub began: String,
-    /// When the last one took requests again; null while one does not.
+    /// Time at which the last backend took requests again; null while one does not.
     pub ended: Option<String>,
-    /// The least share of the pool's weight that took requests.
+    /// Smallest share of the pool's weight that took requests.
     pub capacity_percent: f64,
-    /// What it cost.
+    /// Sums of its requests.
     pub requests: RestartCounts,
 }
 
 impl RestartReport {
-    /// Makes the report of what a proxy has told.
+    /// Makes a report from a proxy's answers.
     pub fn new(
         list: RestartList,
         scope: &ReportScope,
@@ -129,15 +129,15 @@ impl RestartReport {
         }
     }
 
-    /// The process that tells, and those before it.
+    /// This process, and those before it.
     pub fn processes(&self) -> impl Iterator<Item = &ProxyIdentity> {
         std::iter::once(&self.proxy).chain(&self.predecessors)
     }
 
-    /// Reads one.
+    /// Parses a report.
     ///
     /// # Errors
-    /// What is wrong with the text, for people.
+    /// What is wrong with the text, as a message for users.
     pub fn read(text: &str) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Heading {
@@ -178,7 +178,7 @@ fn select(all: Vec<RestartView>, scope: &ReportScope, now: SystemTime) -> Vec<Re
         ReportScope::Since(age) => {
             let from = now.checked_sub(*age).unwrap_or(SystemTime::UNIX_EPOCH);
             let from = clock::rfc3339(from);
-            // Of one form and one length, so that text is in order of time.
+            // All have the same form and length, so they can be compared as text.
             all.retain(|one| one.began >= from);
         }
         ReportScope::Roll(id) => all.retain(|one| one.roll.as_ref() == Some(id)),
@@ -186,7 +186,7 @@ fn select(all: Vec<RestartView>, scope: &ReportScope, now: SystemTime) -> Vec<Re
     all
 }
 
-/// From the first sign of the first restart to the end of the last one.
+/// Time from the first sign of the first restart to the end of the last one.
 pub fn span(restarts: &[RestartView], made: &str) -> (Option<String>, Option<String>) {
     let from = restarts.iter().map(|one| &one.began).min().cloned();
     let ends = restarts
@@ -195,7 +195,7 @@ pub fn span(restarts: &[RestartView], made: &str) -> (Option<String>, Option<Str
     (from, ends.max().map(str::to_owned))
 }
 
-/// The sums of all figures.
+/// Sums of all figures.
 pub fn total<'a>(restarts: impl IntoIterator<Item = &'a RestartView>) -> RestartCounts {
     let mut sum = RestartCounts::default();
     for one in restarts {
@@ -204,7 +204,7 @@ pub fn total<'a>(restarts: impl IntoIterator<Item = &'a RestartView>) -> Restart
     sum
 }
 
-/// The accounts of the rolls that restarts are part of.
+/// Summaries of the rolls that these restarts belong to.
 pub fn rolls(restarts: &[RestartView]) -> Vec<RollAccount> {
     let mut by_roll: BTreeMap<&str, Vec<&RestartView>> = BTreeMap::new();
     for one in restarts {

@@ -1,4 +1,4 @@
-//! A report as one page: nothing is loaded, nothing runs, and it is light or dark as the reader's system is.
+//! A report as an HTML page: it loads nothing, runs nothing, and is light or dark as the reader's system.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::document::RestartReport;
 use super::shown::{instants, percentiles, processes, story, took};
 use crate::rt::html::EscapedHtml;
 
-/// What the page looks like.
+/// Style sheet of the page.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#d0d7de;--soft:#57606a;--bad:#b3261e;--good:#1a7f37}\
 @media(prefers-color-scheme:dark){:root{--line:#3d444d;--soft:#9198a1;--bad:#ff7b72;--good:#3fb950}}\
@@ -17,7 +17,7 @@ th:first-child,td:first-child,.text{text-align:left;white-space:normal}\
 small,dt{color:var(--soft)}dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:.5rem 0 1.5rem}\
 dd{margin:0;overflow-wrap:anywhere}.bad{color:var(--bad);font-weight:700}.good{color:var(--good)}";
 
-/// The report as a page.
+/// Renders a report as an HTML page.
 pub fn render_html(report: &RestartReport) -> String {
     let mut out = String::new();
     let lost = report.total.lost;

@@ -1,4 +1,4 @@
-//! What the lines of access logs say about the restarts of a report, added up. Pure: lines in, sums out.
+//! Sums of what the lines of access logs say about the restarts of a report. Pure: lines in, sums out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -10,62 +10,62 @@ use crate::core::restart::role::RestartRole;
 use crate::metrics::Histogram;
 use crate::registry::restart_view::{LatencyWindow, RestartCounts};
 
-/// Places that are kept of each figure, and of each kind of fault; what is over is counted.
-const MOST_PLACES: usize = 100;
+/// Most lines that are remembered for each figure and each kind of problem; further ones are counted.
+const MAX_PLACES: usize = 100;
 
-/// Other processes that are named; lines of further ones are counted together.
-const MOST_STRANGERS: usize = 20;
+/// Most other processes that are named; lines of further ones are counted together.
+const MAX_OTHER_PROCESSES: usize = 20;
 
-/// So much of another process's name is kept, in characters: a log may say anything.
-const LONGEST_PROCESS: usize = 64;
+/// Longest part of another process's name that is kept, in characters, because a log may contain anything.
+const MAX_PROCESS_LENGTH: usize = 64;
 
-/// A request may be counted this long before or after its line says that it ended: threads are stopped in between.
-const SLACK: Duration = Duration::from_millis(100);
+/// Longest time between the count of a request and the end in its line, because a thread may be stopped in between.
+const COUNT_TOLERANCE: Duration = Duration::from_millis(100);
 
-/// A request that a restart is blamed for may have begun or ended this long before or after it.
-const MARGIN: Duration = Duration::from_secs(10);
+/// Longest time before or after a restart at which a request may have begun or ended that names it.
+const RESTART_TOLERANCE: Duration = Duration::from_secs(10);
 
 /// Lines of several threads may be out of order by less than this.
-const DISORDER: Duration = Duration::from_secs(2);
+const ORDER_TOLERANCE: Duration = Duration::from_secs(2);
 
-/// A line: which file, and which line of it.
+/// A line in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinePlace {
-    /// The file's place among those that were read.
+    /// Index of the file among those that were read.
     pub file: usize,
-    /// From 1.
+    /// Line number from 1.
     pub line: u64,
 }
 
-/// Some places, and how many there are.
+/// Some lines, and their number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinePlaces {
     /// The first ones.
     pub first: Vec<LinePlace>,
-    /// All of them.
+    /// Number of all lines.
     pub count: u64,
 }
 
 impl LinePlaces {
     fn add(&mut self, place: LinePlace) {
         self.count += 1;
-        if self.first.len() < MOST_PLACES {
+        if self.first.len() < MAX_PLACES {
             self.first.push(place);
         }
     }
 }
 
-/// What the lines say of one restart.
+/// What the lines say about one restart.
 #[derive(Debug, Clone, Default)]
 pub struct RestartLines {
     /// Its figures.
     pub counts: RestartCounts,
-    /// Where each comes from, by its name.
+    /// Lines for each figure, by its name.
     pub places: BTreeMap<&'static str, LinePlaces>,
     span: Option<(SystemTime, Option<SystemTime>)>,
 }
 
-/// The requests of a span, by their bucket of the histogram: those that surely are in it, and those at its edges.
+/// Requests of a period by bucket of the histogram: those that are certainly in it, and those at its edges.
 #[derive(Debug, Clone)]
 pub struct WindowLines {
     pool: String,
@@ -75,39 +75,39 @@ pub struct WindowLines {
     edge: [u64; Histogram::BUCKETS],
 }
 
-/// Why a line does not hold what it says.
+/// A contradiction in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineDoubt {
     /// The line.
     pub place: LinePlace,
-    /// What is wrong, for people.
+    /// What is wrong, for users.
     pub why: String,
 }
 
-/// The sums.
+/// All sums.
 #[derive(Debug, Default)]
 pub struct LogLedger {
-    /// By restart.
+    /// Sums by id of the restart.
     pub restarts: HashMap<String, RestartLines>,
-    /// By restart's place in the report and the span's name.
+    /// Periods, by index of the restart in the report and name of the period.
     pub windows: BTreeMap<(usize, &'static str), WindowLines>,
     /// Lines that contradict themselves or the report.
     pub doubts: Vec<LineDoubt>,
-    /// Lines that are lost in the time of a restart of their pool, and blame none.
+    /// Lines of lost requests during a restart of their pool that name no restart.
     pub unblamed: LinePlaces,
-    /// Lines of no form that lameduck writes.
+    /// Lines in a form that lameduck does not write.
     pub foreign: LinePlaces,
-    /// Lines that their file ends in.
+    /// Incomplete lines at the end of files.
     pub torn: LinePlaces,
-    /// Lines that end well before one that stands above them.
+    /// Lines whose end is well before that of an earlier line.
     pub disordered: LinePlaces,
     /// Lines that name restarts of other processes, by process…
     pub strangers: BTreeMap<String, LinePlaces>,
-    /// …and those of further ones.
+    /// …and those of further processes.
     pub more_strangers: LinePlaces,
-    /// Lines that were read as lameduck's.
+    /// Number of lines that lameduck wrote.
     pub lines: u64,
-    /// When the first and the last of them ended.
+    /// Earliest and latest end of a request.
     pub ended: Option<(SystemTime, SystemTime)>,
     processes: BTreeSet<String>,
     latest: Option<(usize, SystemTime)>,
@@ -115,7 +115,7 @@ pub struct LogLedger {
 }
 
 impl LogLedger {
-    /// Sums for the restarts of this report.
+    /// Empty sums for the restarts of this report.
     pub fn new(report: &RestartReport) -> Self {
         let mut ledger = Self {
             processes: report.processes().map(|one| one.id.clone()).collect(),
@@ -143,11 +143,11 @@ impl LogLedger {
         ledger
     }
 
-    /// Takes one line in.
+    /// Adds a line.
     pub fn add_line(&mut self, place: LinePlace, text: &[u8], end: LineEnd) {
         let line = match (LogLine::read(text), end) {
             (Ok(line), LineEnd::Whole) => line,
-            // Without its end, the rest of the line is unknown.
+            // The rest of an incomplete line is unknown.
             (_, LineEnd::Torn) => return self.torn.add(place),
             (Err(LineFault::BadRestarts), _) => {
                 return self.add_doubt(
@@ -182,7 +182,8 @@ impl LogLedger {
                 own.places.entry(role.as_str()).or_default().add(place);
             }
             let strays = own.span.is_some_and(|(from, to)| {
-                ended + MARGIN < from || to.is_some_and(|to| line.began > to + MARGIN)
+                ended + RESTART_TOLERANCE < from
+                    || to.is_some_and(|to| line.began > to + RESTART_TOLERANCE)
             });
             let doubts = roles
                 .each()
@@ -213,16 +214,16 @@ impl LogLedger {
     }
 
     fn note_stranger(&mut self, process: &str, place: LinePlace) {
-        let is_one_more = self.strangers.len() >= MOST_STRANGERS;
+        let is_one_more = self.strangers.len() >= MAX_OTHER_PROCESSES;
         if is_one_more && !self.strangers.contains_key(process) {
             return self.more_strangers.add(place);
         }
-        let process = process.chars().take(LONGEST_PROCESS).collect();
+        let process = process.chars().take(MAX_PROCESS_LENGTH).collect();
         self.strangers.entry(process).or_default().add(place);
     }
 
     fn add_doubt(&mut self, place: LinePlace, why: String) {
-        if self.doubts.len() < MOST_PLACES {
+        if self.doubts.len() < MAX_PLACES {
             self.doubts.push(LineDoubt { place, why });
         }
     }
@@ -234,7 +235,7 @@ impl LogLedger {
         });
         match self.latest {
             Some((file, latest)) if file == place.file => {
-                if ended + DISORDER < latest {
+                if ended + ORDER_TOLERANCE < latest {
                     self.disordered.add(place);
                 }
                 self.latest = Some((file, latest.max(ended)));
@@ -257,7 +258,7 @@ impl WindowLines {
 
     fn take(&mut self, line: &LogLine) {
         let ended = line.ended();
-        let slack = SLACK + line.resolution;
+        let slack = COUNT_TOLERANCE + line.resolution;
         if line.pool != self.pool || ended + slack < self.from || ended > self.to + slack {
             return;
         }
@@ -269,14 +270,14 @@ impl WindowLines {
         }
     }
 
-    /// The fewest and the most requests that there may have been.
+    /// Smallest and largest possible number of requests.
     pub fn requests(&self) -> (u64, u64) {
         let sure: u64 = self.sure.iter().sum();
         (sure, sure + self.edge.iter().sum::<u64>())
     }
 
-    /// Whether this bound may be the percentile of so many requests. `None` stands for no requests, or for what is over
-    /// the last bound.
+    /// Whether this bound may be the percentile of this many requests. `None` stands for no requests, or for a value
+    /// above the last bound.
     pub fn may_be(&self, percent: u64, bound_ms: Option<f64>, requests: u64) -> bool {
         if requests == 0 {
             return bound_ms.is_none();

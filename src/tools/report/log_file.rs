@@ -1,4 +1,4 @@
-//! Access logs as they lie around: several, rotated, compressed.
+//! Reads access logs: several, rotated, and compressed ones.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -6,25 +6,25 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-/// The longest line that is read: lameduck writes none that is longer, whatever clients send.
-const LONGEST_LINE: u64 = 1 << 20;
+/// Longest line that is read, in bytes; lameduck writes none that is longer.
+const MAX_LINE_LENGTH: u64 = 1 << 20;
 
-/// What a line is, beside its text.
+/// Completeness of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEnd {
-    /// It is whole.
+    /// The line is complete.
     Whole,
-    /// The file ends in it.
+    /// The file ends within the line.
     Torn,
-    /// It is longer than any that lameduck writes, and was not read.
+    /// The line is longer than any that lameduck writes, and was not read.
     TooLong,
 }
 
-/// Reads each line of a log, with its number from 1; `-` is standard input. gzip and zstd are known by their first
+/// Reads each line of a log, with its number from 1; `-` is standard input. gzip and zstd are recognised by their first
 /// bytes, whatever the file's name.
 ///
 /// # Errors
-/// When the file can't be read, or is damaged.
+/// The file can't be read, or is damaged.
 pub fn read_lines(path: &Path, mut line: impl FnMut(u64, &[u8], LineEnd)) -> io::Result<()> {
     let file: Box<dyn Read> = match path.as_os_str() == "-" {
         true => Box::new(io::stdin()),
@@ -44,7 +44,7 @@ pub fn read_lines(path: &Path, mut line: impl FnMut(u64, &[u8], LineEnd)) -> io:
         text.clear();
         number += 1;
         (&mut plain)
-            .take(LONGEST_LINE)
+            .take(MAX_LINE_LENGTH)
             .read_until(b'\n', &mut text)?;
         match text.last() {
             None => return Ok(()),
@@ -52,7 +52,7 @@ pub fn read_lines(path: &Path, mut line: impl FnMut(u64, &[u8], LineEnd)) -> io:
                 text.pop();
                 line(number, &text, LineEnd::Whole);
             }
-            Some(_) if (text.len() as u64) < LONGEST_LINE => line(number, &text, LineEnd::Torn),
+            Some(_) if (text.len() as u64) < MAX_LINE_LENGTH => line(number, &text, LineEnd::Torn),
             Some(_) => {
                 line(number, &[], LineEnd::TooLong);
                 plain.skip_until(b'\n')?;

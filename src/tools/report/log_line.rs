@@ -1,4 +1,4 @@
-//! One line of lameduck's access log, in either of its forms, as far as restarts need it.
+//! Parses a line of lameduck's access log, in either format, as far as restarts need it.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,45 +6,45 @@ use serde::Deserialize;
 
 use crate::core::restart::role::{RestartRole, RestartRoles, SeenEnd, is_loss};
 
-/// What a line tells.
+/// Content of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// When the request began.
+    /// Start of the request.
     pub began: SystemTime,
-    /// How exact that is.
+    /// Resolution of that time.
     pub resolution: Duration,
-    /// How long it took.
+    /// Duration of the request.
     pub took: Duration,
-    /// Its pool.
+    /// Name of the pool.
     pub pool: String,
-    /// The backend that answered, or was tried last.
+    /// Name of the backend that answered, or that was tried last.
     pub backend: String,
-    /// The status that was sent; 0: none.
+    /// Status that was sent; 0: none.
     pub status: u16,
     /// How it ended; empty: well.
     pub end: String,
-    /// lameduck answered by itself.
+    /// Whether lameduck answered itself.
     pub is_ours: bool,
-    /// How often a backend was tried.
+    /// Number of attempts.
     pub attempts: u32,
-    /// It had to wait.
+    /// Whether it had to wait.
     pub held: bool,
-    /// Its session changed its backend.
+    /// Whether its session has changed its backend.
     pub moved: bool,
-    /// Restarts, and what it was to them.
+    /// Restarts, and the request's roles in them.
     pub restarts: Vec<(String, RestartRoles)>,
 }
 
-/// Why a line can't be used.
+/// Reason why a line can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFault {
-    /// It is of no form that lameduck writes.
+    /// It has a form that lameduck does not write.
     Foreign,
-    /// Its field `restarts` is not what lameduck writes.
+    /// Its field `restarts` is malformed.
     BadRestarts,
 }
 
-/// A line of the format `json`, as far as it matters.
+/// Fields of a line in the format `json` that matter here.
 #[derive(Deserialize)]
 struct JsonLine {
     time: String,
@@ -69,10 +69,10 @@ struct JsonLine {
 }
 
 impl LogLine {
-    /// Reads a line. What stands before it, as syslog writes it, is passed over.
+    /// Parses a line. A syslog header before it is skipped.
     ///
     /// # Errors
-    /// When it is no line of lameduck's.
+    /// lameduck did not write this line.
     pub fn read(text: &[u8]) -> Result<Self, LineFault> {
         match memchr::memmem::find(text, b"{\"time\":\"") {
             Some(start) => Self::read_json(&text[start..]),
@@ -98,7 +98,7 @@ impl LogLine {
         })
     }
 
-    /// No value has a quote in it, so quotes alone divide the line.
+    /// No value contains a quote, so quotes alone divide the line.
     fn read_combined(text: &[u8]) -> Result<Self, LineFault> {
         let foreign = LineFault::Foreign;
         let text = std::str::from_utf8(text).map_err(|_| foreign)?;
@@ -133,7 +133,7 @@ impl LogLine {
                 value.to_owned()
             }
         };
-        // Behind the user agent, words and quoted values take turns.
+        // After the user agent, words and quoted values alternate.
         for (place, part) in parts.iter().enumerate().skip(6) {
             if place % 2 == 1 {
                 let name = parts[place - 1].rsplit(' ').next().unwrap_or_default();
@@ -167,13 +167,13 @@ impl LogLine {
         has_duration.then_some(line).ok_or(foreign)
     }
 
-    /// When the request ended.
+    /// End of the request.
     pub fn ended(&self) -> SystemTime {
-        // Shorter than what would be no date any more: see `LONGEST`.
+        // The duration is limited, so the sum is a valid date: see `MAX_DURATION`.
         self.began + self.took
     }
 
-    /// Whether the request is lost, by the line's other fields.
+    /// Whether the request was lost, by the line's other fields.
     pub fn is_lost(&self) -> bool {
         is_loss(SeenEnd {
             status: self.status,
@@ -182,7 +182,7 @@ impl LogLine {
         })
     }
 
-    /// What speaks against a role that the line claims; `None`: nothing.
+    /// Contradiction between a role in the line and its other fields; `None`: there is none.
     pub fn doubt(&self, role: RestartRole) -> Option<&'static str> {
         let (holds, why) = match role {
             RestartRole::Served => (
@@ -203,18 +203,18 @@ impl LogLine {
     }
 }
 
-/// No request takes longer than this. A line with a longer time is not lameduck's, and times derived from it could be
-/// beyond the clock's range.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// Longest duration of a request. lameduck writes no longer one, and times derived from it could be beyond the clock's
+/// range.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 fn millis(value: f64) -> Result<Duration, LineFault> {
     let time = Duration::try_from_secs_f64(value / 1000.0);
     time.ok()
-        .filter(|time| *time <= LONGEST)
+        .filter(|time| *time <= MAX_DURATION)
         .ok_or(LineFault::Foreign)
 }
 
-/// `ID:served+held,ID:lost`; empty: none.
+/// Parses `ID:served+held,ID:lost`; empty: no restarts.
 fn read_restarts(text: &str) -> Result<Vec<(String, RestartRoles)>, LineFault> {
     if text.is_empty() || text == "-" {
         return Ok(Vec::new());
@@ -227,7 +227,7 @@ fn read_restarts(text: &str) -> Result<Vec<(String, RestartRoles)>, LineFault> {
     parts.ok_or(LineFault::BadRestarts)
 }
 
-/// `29/Jul/2026:12:34:56 +0000`.
+/// Parses `29/Jul/2026:12:34:56 +0000`.
 fn read_date(text: &str) -> Option<SystemTime> {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_lines_are_told_from_damaged_ones() {
+    fn foreign_and_damaged_lines_are_distinguished() {
         assert_eq!(LogLine::read(b""), Err(LineFault::Foreign));
         assert_eq!(LogLine::read(b"2026 INFO started"), Err(LineFault::Foreign));
         let nginx = br#"::1 - - [29/Jul/2026:12:34:56 +0000] "GET / HTTP/1.1" 200 3 "-" "curl""#;

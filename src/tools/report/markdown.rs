@@ -1,4 +1,4 @@
-//! A report for a pull request: a short table, and the rest folded away.
+//! A report for a pull request: a short table, with the rest folded.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::document::RestartReport;
 use super::shown::{figures, instants, processes, story, took};
 use crate::rt::output::is_showable;
 
-/// The report as Markdown (GitHub's and GitLab's kind).
+/// Renders a report as Markdown of GitHub and GitLab.
 pub fn render_markdown(report: &RestartReport) -> String {
     let mut out = String::new();
     let verdict = match (report.restarts.len(), report.total.lost) {
@@ -78,7 +78,7 @@ pub fn render_markdown(report: &RestartReport) -> String {
     out
 }
 
-/// Text that is nothing but text: no markup, no link, no mention, no end of the table's cell.
+/// Escapes text: no markup, no link, no mention, and no end of the table's cell.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -91,7 +91,7 @@ fn plain(text: &str) -> String {
             '|' | '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '!' | '~' | '$' => {
                 let _ = write!(out, "&#{};", u32::from(character));
             }
-            // A link is made of a bare address, too.
+            // A bare address would become a link, too.
             ':' => out.push_str("&#58;"),
             character if !is_showable(character) => out.push('\u{fffd}'),
             character => out.push(character),

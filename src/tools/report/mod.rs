@@ -1,6 +1,6 @@
-//! The account of restarts, as a document: [`document`] makes it of what a proxy tells, [`text`], [`markdown`] and
-//! [`html`] show it, [`condition`] says whether a build should fail for it. [`verify`] recomputes it from access logs:
-//! [`log_file`] reads them and [`log_line`] takes their lines apart, [`ledger`] adds up what they say.
+//! Reports about restarts: [`document`] makes them from a proxy's answers, [`text`], [`markdown`] and [`html`] render
+//! them, and [`condition`] tells whether a build should fail. [`verify`] recomputes a report from access logs:
+//! [`log_file`] reads them, [`log_line`] parses their lines, and [`ledger`] adds them up.
 
 pub mod condition;
 pub mod document;

@@ -1,9 +1,9 @@
-//! Parts of a report in the words that all of its forms share.
+//! Texts that all forms of a report share.
 
 use super::document::RestartReport;
 use crate::registry::restart_view::{LatencyWindow, ProxyIdentity, RestartView};
 
-/// How long something took, for people.
+/// Duration between two times.
 pub(super) fn took(from: Option<&str>, to: Option<&str>) -> String {
     let read = |text: Option<&str>| humantime::parse_rfc3339(text?).ok();
     match (read(from), read(to)) {
@@ -16,7 +16,7 @@ pub(super) fn took(from: Option<&str>, to: Option<&str>) -> String {
     }
 }
 
-/// Half and 99 % of a span's requests.
+/// Median and 99th percentile of a period's requests.
 pub(super) fn percentiles(window: Option<&LatencyWindow>) -> String {
     let Some(window) = window.filter(|window| window.requests > 0) else {
         return "–".to_owned();
@@ -25,7 +25,7 @@ pub(super) fn percentiles(window: Option<&LatencyWindow>) -> String {
     format!("{} / {}", shown(window.p50_ms), shown(window.p99_ms))
 }
 
-/// The process that tells, and those before it that have begun some of the restarts.
+/// This process, and those before it that began some of the restarts.
 pub(super) fn processes(report: &RestartReport) -> Vec<String> {
     let shown = |one: &ProxyIdentity| {
         format!(
@@ -36,7 +36,7 @@ pub(super) fn processes(report: &RestartReport) -> Vec<String> {
     report.processes().map(shown).collect()
 }
 
-/// How long the pool's requests took around a restart, and how much of the pool was left.
+/// Durations of the pool's requests around a restart, and the pool's remaining capacity.
 pub(super) fn figures(one: &RestartView) -> [String; 2] {
     let shown = one.latency.windows();
     let shown = shown.map(|(name, window)| format!("{name} {}", percentiles(window)));
@@ -49,7 +49,7 @@ pub(super) fn figures(one: &RestartView) -> [String; 2] {
     ]
 }
 
-/// The instants of a restart with their names, as far as they were observed.
+/// Observed times of a restart, with their names.
 pub(super) fn instants(one: &RestartView) -> Vec<(&'static str, &str)> {
     let all = [
         ("told", &one.told),

@@ -1,4 +1,4 @@
-//! A report for people at a terminal.
+//! A report for a terminal.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::shown::{figures, instants, story, took};
 use crate::registry::restart_view::RestartCounts;
 use crate::rt::output::{count, printable};
 
-/// The report as text.
+/// Renders a report as text.
 pub fn render_text(report: &RestartReport) -> String {
     if report.restarts.is_empty() {
         return "no restart that this report is about is remembered".to_owned();

@@ -1,4 +1,4 @@
-//! Compares a report, figure by figure, with what access logs say.
+//! Compares the figures of a report with access logs.
 
 use std::fmt::Write;
 
@@ -10,44 +10,44 @@ use crate::registry::restart_view::{RestartCounts, RestartView};
 use crate::rt::clock;
 use crate::rt::output::{count, printable};
 
-/// Lines that are named of each difference.
-const NAMED: usize = 20;
+/// Most lines that are named for each difference.
+const MAX_NAMED_LINES: usize = 20;
 
-/// What came of it.
+/// Result of a comparison.
 #[derive(Debug, Clone, Default, Serialize, PartialEq)]
 pub struct ReportVerdict {
     /// Whether all figures agree.
     pub agrees: bool,
-    /// Where they don't.
+    /// Differences.
     pub differences: Vec<ReportDifference>,
-    /// What is to be known beside.
+    /// Further remarks.
     pub notes: Vec<String>,
-    /// Figures that were recomputed.
+    /// Number of figures that were recomputed.
     pub figures: u64,
-    /// Lines that were read as lameduck's.
+    /// Number of lines that lameduck wrote.
     pub lines: u64,
     /// Figures of the report that no log can tell.
     pub not_in_logs: Vec<String>,
 }
 
-/// A figure that is another in the log, or a line that contradicts itself.
+/// A figure that differs in the log, or a line that contradicts itself.
 #[derive(Debug, Clone, Default, Serialize, PartialEq)]
 pub struct ReportDifference {
-    /// The restart's id, `total`, or the roll's; empty: it is about a line.
+    /// Id of the restart or roll, or `total`; empty: it is about a line.
     pub of: String,
-    /// The figure.
+    /// Name of the figure.
     pub figure: String,
-    /// What the report says.
+    /// Value in the report.
     pub report: String,
-    /// What the log says.
+    /// Value in the log.
     pub log: String,
-    /// The lines that it comes from, `FILE:LINE`.
+    /// Lines of the log, as `FILE:LINE`.
     pub lines: Vec<String>,
-    /// Further lines.
+    /// Number of further lines.
     pub more: u64,
 }
 
-/// Compares.
+/// Compares a report with sums from logs.
 pub fn compare(report: &RestartReport, ledger: &LogLedger, files: &[String]) -> ReportVerdict {
     let mut verdict = ReportVerdict {
         lines: ledger.lines,
@@ -167,7 +167,7 @@ fn compare_latency(
     }
 }
 
-/// Instants are not in the logs, but they have an order, and stand in each other's places.
+/// Compares times of a restart: they are not in the logs, but their order is fixed.
 fn compare_instants(verdict: &mut ReportVerdict, one: &RestartView) {
     let read = |text: &str| humantime::parse_rfc3339(text).ok();
     let all = [
@@ -202,7 +202,7 @@ fn compare_instants(verdict: &mut ReportVerdict, one: &RestartView) {
     }
 }
 
-/// What the report itself adds up.
+/// Compares the sums that the report itself contains.
 fn compare_sums(verdict: &mut ReportVerdict, report: &RestartReport) {
     let pairs = |told: &RestartCounts, seen: &RestartCounts| {
         let seen = seen.figures().into_iter().map(|(_, n)| n);
@@ -348,12 +348,17 @@ fn name_lines(places: &LinePlaces, files: &[String]) -> (Vec<String>, u64) {
         let file = files.get(place.file).map_or("?", String::as_str);
         format!("{file}:{}", place.line)
     };
-    let lines: Vec<String> = places.first.iter().take(NAMED).map(name).collect();
+    let lines: Vec<String> = places
+        .first
+        .iter()
+        .take(MAX_NAMED_LINES)
+        .map(name)
+        .collect();
     let more = places.count - lines.len() as u64;
     (lines, more)
 }
 
-/// The verdict for people.
+/// Renders the result as text.
 pub fn render_verdict(report: &RestartReport, verdict: &ReportVerdict) -> String {
     let mut out = String::new();
     for one in &verdict.differences {

@@ -1,4 +1,4 @@
-//! The command that restarts one backend: its words with what stands for the backend replaced, and its process.
+//! The command that restarts one backend: its words with placeholders filled in, and its process.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,36 +12,35 @@ use tokio::sync::oneshot;
 
 use crate::rt::syscall::kill_group;
 
-/// What of a command's output is kept: its end.
-const KEPT: u64 = 16 << 10;
-/// Between SIGTERM and SIGKILL for a command that has to end.
-const GRACE: Duration = Duration::from_secs(5);
+/// Bytes at the end of a command's output that are kept.
+const MAX_OUTPUT: u64 = 16 << 10;
+/// Time between SIGTERM and SIGKILL for a command that is stopped.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a command's words may stand for.
+/// Placeholders in a command's words.
 const PLACEHOLDERS: [&str; 5] = ["{name}", "{address}", "{host}", "{port}", "{pool}"];
 
-/// A command with placeholders: `systemctl restart api@{name}`. No shell is involved.
+/// A command with placeholders, such as `systemctl restart api@{name}`. No shell is involved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandTemplate(Vec<String>);
 
 impl CommandTemplate {
-    /// From its words, the program first.
+    /// Makes a template from words, the program first.
     pub fn new(words: Vec<String>) -> Self {
         Self(words)
     }
 
-    /// Whether it says which backend is meant.
+    /// Whether it has a placeholder that identifies a backend.
     pub fn names_a_backend(&self) -> bool {
         let own = PLACEHOLDERS.iter().filter(|name| **name != "{pool}");
         own.into_iter()
             .any(|name| self.0.iter().any(|word| word.contains(name)))
     }
 
-    /// What stands for a backend and is put into a shell's script, where a name or an address is read as a part of the
-    /// script.
+    /// Placeholders within a script for a shell, where a name or an address would be part of the script.
     pub fn in_scripts(&self) -> Vec<&'static str> {
         let mut words = self.0.iter().skip_while(|word| !is_shell(word)).skip(1);
-        // `sh -c`, `bash -ec`; `su app -c`.
+        // For example `sh -c`, `bash -ec`, or `su app -c`.
         let is_script = |word: &String| {
             let options = word.strip_prefix('-').unwrap_or_default();
             options.ends_with('c') && !options.starts_with('-')
@@ -56,10 +55,10 @@ impl CommandTemplate {
             .collect()
     }
 
-    /// The command for one backend.
+    /// Command for one backend.
     ///
     /// # Errors
-    /// When it wants a port and the address (a unix socket's) has none.
+    /// It has the placeholder for a port, but the address (of a unix socket) has none.
     pub fn for_backend(
         &self,
         pool: &str,
@@ -83,7 +82,7 @@ impl CommandTemplate {
     }
 }
 
-/// Whether a program runs the scripts that are given to it with `-c`.
+/// Whether a program runs a script that follows `-c`.
 fn is_shell(word: &str) -> bool {
     let program = word.rsplit('/').next().unwrap_or(word);
     matches!(
@@ -92,7 +91,7 @@ fn is_shell(word: &str) -> bool {
     )
 }
 
-/// Replaces from left to right, so that what is put in is not looked at again.
+/// Replaces placeholders from left to right, so that inserted text is not searched again.
 fn fill(word: &str, values: &[&str; 5]) -> String {
     let (mut filled, mut rest) = (String::new(), word);
     while let Some(at) = rest.find('{') {
@@ -113,22 +112,22 @@ fn fill(word: &str, values: &[&str; 5]) -> String {
     filled + rest
 }
 
-/// How a command ended.
+/// Result of a command.
 #[derive(Debug)]
 pub struct CommandRun {
-    /// Its status; an error if it could not even be started.
+    /// Exit status; an error if it could not be started.
     pub status: io::Result<ExitStatus>,
-    /// The end of what it wrote to standard output and standard error.
+    /// End of its output on standard output and standard error.
     pub output: String,
 }
 
 impl CommandRun {
-    /// Whether it says that all is well.
+    /// Whether the command succeeded.
     pub fn is_well(&self) -> bool {
         self.status.as_ref().is_ok_and(ExitStatus::success)
     }
 
-    /// How it ended, for people.
+    /// Description of how it ended.
     pub fn describe(&self) -> String {
         match &self.status {
             Ok(status) => status.to_string(),
@@ -137,13 +136,14 @@ impl CommandRun {
     }
 }
 
-/// Runs a command to its end, or until `kill` is sent or dropped: then it is ended, by force after 5 s.
+/// Runs a command to its end. When `kill` is sent or dropped, the command is stopped, after 5 s by force.
 ///
-/// It has a process group of its own: Ctrl-C in a terminal reaches us alone, and a command is not ended halfway.
-/// Its output goes to a file without a name, not to a pipe: what it may leave running in the background must
-/// neither hold us up nor break when we end.
+/// It has a process group of its own, so that Ctrl-C in a terminal reaches only lameduck, and the command is not
+/// stopped halfway. Its output goes to an unnamed file and not to a pipe: processes that it leaves in the background
+/// must neither block lameduck nor fail when it ends.
 pub async fn run_command(words: Vec<String>, kill: oneshot::Receiver<()>) -> CommandRun {
-    let started = scratch().and_then(|file| start(&words, &file).map(|child| (child, file)));
+    let started =
+        open_scratch_file().and_then(|file| start(&words, &file).map(|child| (child, file)));
     let (mut child, file) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -159,7 +159,7 @@ pub async fn run_command(words: Vec<String>, kill: oneshot::Receiver<()>) -> Com
     };
     CommandRun {
         status,
-        output: tail(file).unwrap_or_default(),
+        output: read_tail(file).unwrap_or_default(),
     }
 }
 
@@ -177,10 +177,10 @@ fn start(words: &[String], output: &File) -> io::Result<Child> {
 }
 
 async fn end(child: &mut Child) -> io::Result<ExitStatus> {
-    // Not reaped yet, so its number is still its own.
+    // It was not reaped yet, so its process id is still its own.
     if let Some(pid) = child.id() {
         let _ = kill_group(pid, libc::SIGTERM);
-        if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+        if let Ok(status) = tokio::time::timeout(KILL_TIMEOUT, child.wait()).await {
             return status;
         }
         let _ = kill_group(pid, libc::SIGKILL);
@@ -189,7 +189,7 @@ async fn end(child: &mut Child) -> io::Result<ExitStatus> {
 }
 
 /// A private file for output.
-fn scratch() -> io::Result<File> {
+fn open_scratch_file() -> io::Result<File> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let path = std::env::temp_dir().join(format!(
@@ -206,11 +206,11 @@ fn scratch() -> io::Result<File> {
     Ok(file)
 }
 
-fn tail(mut file: File) -> io::Result<String> {
+fn read_tail(mut file: File) -> io::Result<String> {
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(KEPT)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_OUTPUT)))?;
     let mut bytes = Vec::new();
-    file.take(KEPT).read_to_end(&mut bytes)?;
+    file.take(MAX_OUTPUT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_and_the_output_are_told() {
+    async fn exit_status_and_output_are_reported() {
         let (_kill, killed) = oneshot::channel();
         let ran = run_command(shell("echo out; echo err >&2; exit 3"), killed).await;
         assert!(!ran.is_well());
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_stays_behind_holds_nobody_up() {
+    async fn background_process_does_not_block_the_command() {
         let (_kill, killed) = oneshot::channel();
         let ran = run_command(shell("sleep 5 & echo $!"), killed).await;
         assert!(ran.is_well());

@@ -1,4 +1,4 @@
-//! Does what the core decides: drains and lifts at the proxy, commands here, and tells each step.
+//! Carries out what the core decides: drains and lifts drains at the proxy, runs commands, and reports each step.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -15,90 +15,90 @@ use crate::core::roll::{DrainEnd, PoolRoll, RollBackend, RollEffect, RollEnd, Ro
 use crate::registry::view::{BackendView, DrainResponse, PoolView};
 use crate::rt::clock;
 
-/// Why the proxy did not do what it was asked.
+/// Error of a request to the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollError {
-    /// It can't be reached (any more).
+    /// Whether the proxy can't be reached (any more).
     pub gone: bool,
-    /// For people.
+    /// Message for users.
     pub text: String,
 }
 
-/// The proxy, as far as a roll changes it.
+/// The requests of a roll to the proxy.
 pub trait RollProxy {
-    /// Drains a backend until it has restarted; answers when the drain ended.
+    /// Drains a backend until it has restarted; returns when the drain has ended.
     fn drain(&self, name: &str)
     -> impl Future<Output = Result<DrainResponse, RollError>> + 'static;
-    /// Has the drain that this roll has asked for end when fresh probes pass (`restarted_when: probe`, from now on).
+    /// Makes this roll's drain end when new probes pass (`restarted_when: probe`, from now on).
     fn await_probes(&self, name: &str) -> impl Future<Output = Result<(), RollError>>;
-    /// Lifts the drain that this roll has asked for, if it is still there.
+    /// Lifts this roll's drain, if it still exists.
     fn lift_drain(&self, name: &str) -> impl Future<Output = Result<(), RollError>>;
-    /// The pool as it is now.
+    /// Fetches the current state of the pool.
     fn fetch_pool(&self) -> impl Future<Output = Result<PoolView, RollError>>;
 }
 
-/// Says when to look at the pool again.
+/// Source of changes in the pool.
 pub trait RollWatch {
-    /// Waits until something may have changed. It may be dropped and called again without missing anything.
+    /// Waits until something may have changed. Cancel-safe.
     fn changed(&mut self) -> impl Future<Output = Result<(), RollError>>;
 }
 
-/// What happens to one backend, for people.
+/// Step of one backend, to be shown.
 #[derive(Debug)]
 pub enum RollStep<'a> {
-    /// Its drain was asked for.
+    /// Its drain was requested.
     Draining,
     /// Nothing is in flight on it any more.
     Drained(&'a DrainResponse),
     /// Its command runs.
     Running(&'a [String]),
-    /// Its command ended, after this long.
+    /// Its command has ended, after this time.
     Ran(&'a CommandRun, Duration),
     /// A new process takes requests, this long after the command's end.
     Ready(Duration),
-    /// Its command ended a while ago, and no new process is seen.
+    /// Its command ended a while ago, and no new process was seen.
     Unseen,
-    /// It left the pool by itself.
+    /// It has left the pool by itself.
     Gone,
-    /// It waits until another one is ready.
+    /// It waits until another backend is ready.
     Waiting,
-    /// Its command is being ended.
+    /// Its command is being stopped.
     Killing,
-    /// Our drain is lifted.
+    /// The drain of this roll was lifted.
     Undone,
-    /// Our drain could not be lifted.
+    /// The drain of this roll could not be lifted.
     NotUndone(&'a RollError),
 }
 
-/// Who is told.
+/// Receiver of steps.
 pub trait RollTeller {
-    /// A step of one backend.
+    /// Handles a step of one backend.
     fn step(&mut self, name: &str, step: RollStep<'_>);
-    /// The pool as it is now.
+    /// Handles the current state of the pool.
     fn pool_seen(&mut self, pool: &PoolView);
-    /// The user interrupted; `again`: for the second time.
+    /// Handles an interrupt by the user; `again`: the second one.
     fn interrupted(&mut self, again: bool);
 }
 
-/// How a roll ended.
+/// Result of a roll.
 #[derive(Debug)]
 pub struct RollReport {
-    /// How.
+    /// How it ended.
     pub end: RollEnd,
-    /// The first trouble with the proxy, if there was any.
+    /// First error of the proxy, if there was any.
     pub trouble: Option<RollError>,
-    /// The failed command's name and what became of it.
+    /// Name of the backend whose command failed, and the result of the command.
     pub failed: Option<(String, CommandRun)>,
-    /// The pool as it was last seen.
+    /// Last known state of the pool.
     pub pool: PoolView,
 }
 
-/// A backend's name without `~2`.
+/// Name of a backend without `~2`.
 pub fn base(shown: &str) -> &str {
     shown.rsplit_once('~').map_or(shown, |(base, _)| base)
 }
 
-/// What the core needs to know of a backend.
+/// State of a backend in the form of the core.
 pub fn seen(backend: &BackendView) -> RollBackend {
     RollBackend {
         name: base(&backend.name).to_owned(),
@@ -108,12 +108,12 @@ pub fn seen(backend: &BackendView) -> RollBackend {
     }
 }
 
-/// Whether it is about to leave the pool.
+/// Whether a backend is about to leave the pool.
 pub fn is_leaving(backend: &BackendView) -> bool {
     backend.drains.iter().any(|drain| drain.actor == "config")
 }
 
-/// Where the backends of that name are: the newest, if they overlap.
+/// Address of the backends with this name; the newest, if there are several.
 pub fn address<'a>(pool: &'a PoolView, name: &str) -> Option<&'a str> {
     let meant = pool.backends.iter().rev();
     let mut meant = meant.filter(|backend| base(&backend.name) == name && !is_leaving(backend));
@@ -127,23 +127,23 @@ enum Done {
 
 type Work = Pin<Box<dyn Future<Output = Done>>>;
 
-/// Everything that [`drive_roll`] needs.
+/// Parameters of [`drive_roll`].
 pub struct RollJob<'a, P, W> {
-    /// What decides.
+    /// The roll, which decides.
     pub roll: PoolRoll,
-    /// What it was planned by.
+    /// State of the pool when the roll was planned.
     pub pool: PoolView,
     /// The proxy.
     pub proxy: &'a P,
-    /// When to look at it.
+    /// Source of changes.
     pub watch: &'a mut W,
-    /// The id of this roll's drains.
+    /// Id of this roll's drains.
     pub id: &'a str,
     /// The command.
     pub template: &'a CommandTemplate,
-    /// Who is told.
+    /// Receiver of steps.
     pub teller: &'a mut dyn RollTeller,
-    /// Each message is one Ctrl-C.
+    /// One message for each Ctrl-C.
     pub interrupts: mpsc::UnboundedReceiver<()>,
 }
 
@@ -155,9 +155,9 @@ struct RollDriver<'a, P> {
     teller: &'a mut dyn RollTeller,
     events: VecDeque<RollEvent>,
     work: FuturesUnordered<Work>,
-    /// To end running commands.
+    /// Senders that stop running commands.
     kills: HashMap<String, oneshot::Sender<()>>,
-    /// Commands that were told to end, and have not.
+    /// Commands that were told to stop, and still run.
     killed: HashSet<String>,
     pool: PoolView,
     trouble: Option<RollError>,
@@ -208,7 +208,7 @@ pub async fn drive_roll<P: RollProxy, W: RollWatch>(job: RollJob<'_, P, W>) -> R
             () = sleep_until(alarm) => driver.events.push_back(RollEvent::Tick),
         }
     };
-    // Commands that were ended must be gone before we are.
+    // Stopped commands must have ended before this returns.
     while !driver.killed.is_empty()
         && let Some(done) = driver.work.next().await
     {
@@ -232,7 +232,7 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 }
 
 impl<P: RollProxy> RollDriver<'_, P> {
-    /// Takes in the waiting events, and performs what follows. Returns how the roll ended, if it did.
+    /// Handles waiting events, and carries out their effects. Returns how the roll ended, if it has.
     async fn process_events(&mut self) -> Option<RollEnd> {
         while let Some(event) = self.events.pop_front() {
             for effect in self.roll.step(event, clock::now()) {
@@ -301,7 +301,7 @@ impl<P: RollProxy> RollDriver<'_, P> {
         match done {
             Done::Drained(_, Err(trouble)) => self.broke(trouble),
             Done::Drained(name, Ok(answer)) => {
-                // The process that is behind it now is the one that the command will stop.
+                // The command will stop the process that the backend has now.
                 self.observe_pool().await;
                 let ours = |backend: &&BackendView| {
                     base(&backend.name) == name

@@ -1,9 +1,9 @@
-//! Makes common spellings that the parser of YAML refuses acceptable, without moving positions: brackets that close
-//! in their key's column, and comments in JSON.
+//! Makes common spellings acceptable that the YAML parser refuses, without moving positions: brackets that are closed
+//! in the column of their key, and comments in JSON.
 
 use super::{Node, ValueKind};
 
-/// JavaScript's comments and tabs as blanks, byte for byte.
+/// Replaces JavaScript's comments and tabs by spaces, byte for byte.
 pub(in crate::tools) fn without_comments(text: &str) -> String {
     let mut out = text.as_bytes().to_vec();
     let (mut at, mut quote) = (0, None);
@@ -39,19 +39,19 @@ pub(in crate::tools) fn without_comments(text: &str) -> String {
         }
         at += 1;
     }
-    // Blanks have replaced whole characters only, or bytes of a comment.
+    // Only whole characters, or bytes of a comment, were replaced by spaces.
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
-/// A text whose lines were moved to the right.
+/// A text with some lines moved to the right.
 pub(in crate::tools) struct Indented {
     pub(in crate::tools) text: String,
-    /// Where blanks were put in, in bytes of the new text, and how many.
+    /// Positions of added spaces in bytes of the new text, and their number.
     added: Vec<(usize, usize)>,
 }
 
 impl Indented {
-    /// A place in the text as it was.
+    /// Converts a position to one of the original text.
     pub(in crate::tools) fn place(&self, at: usize) -> usize {
         let mut before = 0;
         for (start, count) in &self.added {
@@ -64,7 +64,7 @@ impl Indented {
         at - before
     }
 
-    /// Puts a tree's places back.
+    /// Converts the positions in a tree.
     pub(in crate::tools) fn restore(&self, node: &mut Node) {
         node.span = self.place(node.span.start)..self.place(node.span.end);
         match &mut node.kind {
@@ -81,7 +81,7 @@ impl Indented {
     }
 }
 
-/// Moves what stands within brackets behind the column of the line that opened them; `None`: nothing had to be moved.
+/// Moves lines within brackets to the right of the line that opened them; `None`: nothing had to be moved.
 pub(in crate::tools) fn indent_flow(text: &str) -> Option<Indented> {
     let mut out = String::with_capacity(text.len() + 64);
     let mut added = Vec::new();
@@ -105,7 +105,7 @@ pub(in crate::tools) fn indent_flow(text: &str) -> Option<Indented> {
     (!added.is_empty()).then_some(Indented { text: out, added })
 }
 
-/// How far `- - ` moves what follows to the right.
+/// Number of columns by which `- - ` moves the following text.
 fn dashes(line: &str) -> usize {
     let mut at = 0;
     while line[at..].starts_with("- ") {
@@ -116,12 +116,12 @@ fn dashes(line: &str) -> usize {
 
 #[derive(Default)]
 struct Scan {
-    /// Open brackets.
+    /// Number of open brackets.
     depth: usize,
     quote: Option<char>,
-    /// The column of the line that opened the outermost one.
+    /// Column of the line with the outermost bracket.
     base: usize,
-    /// Below a `|` or `>`: its line's column.
+    /// Column of the line with `|` or `>`, below which there is a block of text.
     block: Option<usize>,
 }
 
@@ -172,7 +172,7 @@ impl Scan {
         if self.depth == 0 && self.quote.is_none() && (end.ends_with(" |") || end.ends_with(" >")) {
             self.block = Some(indent);
         }
-        // A plain or quoted text that goes over lines outside of brackets is of no interest.
+        // Multi-line texts outside of brackets do not matter here.
         if self.depth == 0 {
             self.quote = None;
         }

@@ -1,4 +1,5 @@
-//! YAML (and with it JSON) to trees, one for each document. Bounded: depth, and the nodes that aliases make.
+//! Parses YAML (and thus JSON) to trees, one for each document. Depth and number of nodes are limited, including those
+//! that aliases copy.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,10 +9,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use super::lenient;
 use super::{MAX_DEPTH, Node, TreeEntry, ValueKind};
 
-/// Nodes in a file, those that aliases copy included. A "billion laughs" ends here.
+/// Most nodes in a file, including those that aliases copy; stops a "billion laughs" attack.
 const MAX_NODES: usize = 200_000;
 
-/// What is wrong with a file, and where.
+/// An error in a file, with its position.
 #[derive(Debug)]
 pub(in crate::tools) struct YamlError {
     pub(in crate::tools) message: String,
@@ -26,13 +27,13 @@ struct OpenCollection {
     is_map: bool,
 }
 
-/// The documents of a text, including common spellings that the standard forbids. Positions are in bytes.
+/// Parses the documents of a text, including common spellings that the standard forbids. Positions are in bytes.
 pub(in crate::tools) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
-    strict(text).or_else(|broken| {
+    parse_strict(text).or_else(|broken| {
         let Some(moved) = lenient::indent_flow(text) else {
             return Err(broken);
         };
-        let mut documents = strict(&moved.text).map_err(|error| YamlError {
+        let mut documents = parse_strict(&moved.text).map_err(|error| YamlError {
             span: moved.place(error.span.start)..moved.place(error.span.end),
             ..error
         })?;
@@ -43,7 +44,7 @@ pub(in crate::tools) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
     })
 }
 
-fn strict(text: &str) -> Result<Vec<Node>, YamlError> {
+fn parse_strict(text: &str) -> Result<Vec<Node>, YamlError> {
     // The parser counts characters.
     let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let byte = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
@@ -147,7 +148,7 @@ fn strict(text: &str) -> Result<Vec<Node>, YamlError> {
     Ok(documents)
 }
 
-/// Keys and values in turn, with `<<` merged in.
+/// Makes entries from keys and values, with `<<` merged in.
 fn entries(items: Vec<Node>) -> Vec<TreeEntry> {
     let (mut entries, mut merged) = (Vec::<TreeEntry>::new(), Vec::new());
     let mut items = items.into_iter();
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_refused() {
+    fn alias_bombs_are_refused() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
         for n in 1..12 {
             let list = vec![format!("*a{}", n - 1); 9].join(", ");

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout_at};
 
-use super::case::{Case, case};
+use super::case::{Case, Upstream, case};
 use super::plain_path;
 use crate::backend::{Backend, OWN};
 use crate::case::Act;
@@ -19,8 +19,8 @@ use crate::message::shown;
 use lameduck_rig::frames::*;
 use lameduck_rig::hpack::{self, Field};
 
-/// How long an end is waited for: longer than the proxies' own timeouts, which are 2 s.
-pub const PATIENCE: Duration = Duration::from_secs(6);
+/// How long an end is waited for: longer than the proxies' own timeouts, which are 5 s at most.
+pub const PATIENCE: Duration = Duration::from_secs(12);
 
 /// How long something is waited for that may never come.
 const WHILE: Duration = Duration::from_millis(700);
@@ -122,7 +122,17 @@ pub async fn play(address: SocketAddr, backend: &Backend, case: &Case) -> Got {
         match act {
             Act::Send(bytes) => client.send(bytes).await,
             Act::UntilForwarded => {
-                tokio::join!(backend.until_heard(WHILE), client.settle(WHILE / 7));
+                let most = match case.upstream {
+                    Upstream::Nothing => WHILE,
+                    _ => PATIENCE,
+                };
+                let stream = case.stream.unwrap_or(NEXT);
+                tokio::select! {
+                    () = backend.until_heard(most) => {}
+                    // Who answers at once may never forward it.
+                    () = client.until(most, |got| got.is_over(stream)) => {}
+                }
+                client.settle(WHILE / 7).await;
             }
             Act::UntilAnswered => {
                 let stream = case.stream.unwrap_or(NEXT);

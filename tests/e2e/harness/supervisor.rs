@@ -29,13 +29,26 @@ impl Supervisor {
         Self { dir, stop, task }
     }
 
-    /// The shell script that restarts the instance named `$1`, and ends when the new process runs. With
-    /// `sleep`, after so many seconds. Each has files of its own: one that a killed roll has left behind may still be
-    /// about to end when the next one for this instance begins.
-    pub fn restart(&self, sleep: &str) -> Vec<String> {
+    /// The shell script that restarts the instance named `$1`, and ends when the new process runs. Each has files of its
+    /// own: one that a killed roll has left behind may still be about to end when the next one for this instance begins.
+    pub fn restart(&self) -> Vec<String> {
+        self.restart_after(":")
+    }
+
+    /// The same; it begins its work with the test's [`Self::go`].
+    pub fn held_restart(&self) -> Vec<String> {
+        let dir = self.dir.display();
+        self.restart_after(&format!("while [ ! -e {dir}/go ]; do sleep 0.01; done"))
+    }
+
+    pub fn go(&self) {
+        std::fs::write(self.dir.join("go"), "").unwrap();
+    }
+
+    fn restart_after(&self, wait: &str) -> Vec<String> {
         let dir = self.dir.display();
         let script = format!(
-            ": > {dir}/$1.begun; sleep {sleep}; : > {dir}/$1.$$.ask; while [ ! -e {dir}/$1.$$.done ]; do sleep 0.01; done"
+            ": > {dir}/$1.begun; {wait}; : > {dir}/$1.$$.ask; while [ ! -e {dir}/$1.$$.done ]; do sleep 0.01; done"
         );
         ["sh", "-c", &script, "restart", "{name}"]
             .map(str::to_owned)

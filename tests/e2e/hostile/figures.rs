@@ -51,9 +51,12 @@ impl Figures {
         self.under[part as usize] / quiet.max(self.elsewhere[part as usize])
     }
 
-    /// The promise, and `slack` milliseconds more, while the attack stands.
+    /// The promise, and `slack` milliseconds more, while the attack stands; a machine that stands still does so for a
+    /// bystander, too.
     pub fn is_kept(&self, slack: f64) -> bool {
-        self.under[Part::Standing as usize] <= PROMISE * self.before.max(self.after) + slack
+        let standing = Part::Standing as usize;
+        let usual = self.before.max(self.after).max(self.elsewhere[standing]);
+        self.under[standing] <= PROMISE * usual + slack
     }
 
     /// Attacker, load and app share the machine with the proxy. What an attack takes from them, it takes from everybody

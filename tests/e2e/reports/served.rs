@@ -1,17 +1,15 @@
 //! What a drain finishes.
 
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::client::LoadConnection;
-use lameduck::tools::demo::instance::DemoInstance;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use serde_json::json;
 
-use super::PATIENCE;
 use super::ways::{drain, ready, resume};
+use super::{PATIENCE, SlowReader};
 use crate::harness::apps::App;
 use crate::harness::{Bench, exe, turn, until};
 
-/// Requests that are in flight when the drain begins are served in it, as many as the app's journal has.
+/// Requests that are in flight when the drain begins are served in it, as many as the app has been given.
 #[tokio::test]
 async fn requests_in_flight_are_served_while_draining_and_counted() {
     let _turn = turn().await;
@@ -24,31 +22,24 @@ async fn requests_in_flight_are_served_while_draining_and_counted() {
         .await
         .unwrap();
     ready(&proxy, 2).await;
-    let mut requests = tokio::task::JoinSet::new();
-    let address = proxy.address();
-    for id in 1..=9 {
-        requests.spawn(async move {
-            let mut connection = LoadConnection::open(address).await.unwrap();
-            let request =
-                format!("GET /slow?ms=1500 HTTP/1.1\r\nHost: app\r\nx-demo-id: {id}\r\n\r\n");
-            connection
-                .exchange(request.as_bytes())
-                .await
-                .unwrap()
-                .status
-        });
+    let mut requests = Vec::new();
+    for _ in 0..9 {
+        requests.push(SlowReader::open(&proxy).await);
     }
-    let arrived = |instance: &DemoInstance| instance.lives().unwrap()[0].arrivals.len();
-    until("all nine", PATIENCE, async || {
-        bench.instances.iter().map(arrived).sum::<usize>() == 9
-    })
-    .await;
     let name = bench.instances[0].name();
-    let own = arrived(&bench.instances[0]) as u64;
-    drain(&proxy, name, json!({"timeout": "20s"})).await;
-    while let Some(status) = requests.join_next().await {
-        assert_eq!(status.unwrap(), 200);
-    }
+    let own = requests.iter().filter(|one| one.app == name).count() as u64;
+    assert!(own > 0);
+    let finished = async {
+        until("the drain to begin", PATIENCE, async || {
+            let pool = proxy.pool().await.unwrap();
+            pool.backends[0].state == "draining"
+        })
+        .await;
+        for request in requests {
+            assert!(!request.finish().await, "it was lost");
+        }
+    };
+    tokio::join!(drain(&proxy, name, json!({"timeout": "20s"})), finished);
     resume(&proxy, name, json!({"wait": "20s"})).await;
     let list = admin::call(proxy.socket(), "GET", "/v1/restarts?limit=5", None)
         .await

@@ -205,7 +205,7 @@ async fn restart_one(way: Way, victim: &str, bench: &mut Bench, proxy: &DemoProx
 /// `lameduck roll`, with a supervisor of the test's own.
 async fn roll_all(bench: &mut Bench, proxy: &DemoProxy) {
     let supervisor = Supervisor::start(bench);
-    let command = supervisor.restart("0");
+    let command = supervisor.restart();
     let roll = rolls::start(proxy.socket(), &["--drain-timeout", "10s"], &command);
     let (code, lines, errors) = rolls::end(roll).await;
     supervisor.end(bench).await;

@@ -14,7 +14,7 @@ use super::fake_systemd::FakeSystemd;
 use super::{PATIENCE, Stage, Watcher, files, run};
 use crate::harness::apps::App;
 use crate::harness::{Bench, until};
-use lameduck_rig::process::{children, is_running};
+use lameduck_rig::process::{children, has_read_all, is_running};
 
 /// A bad configuration is no reason to try for ever, nor is a taken address; their exit codes are the keeper's.
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn killed_keeper_takes_its_proxy_with_it() {
 async fn keeper_passes_on_signals_and_what_the_proxy_says() {
     let bench = Bench::start("survive", App::BuiltIn, 1).await.unwrap();
     let files = files(&bench);
-    let above = FakeSystemd::start(bench.scratch.path());
+    let mut above = FakeSystemd::start(bench.scratch.path());
     let mut command = run(&["--keeper"], &files.config);
     command.env("NOTIFY_SOCKET", above.path());
     files.write(false);
@@ -81,6 +81,7 @@ async fn keeper_passes_on_signals_and_what_the_proxy_says() {
     assert!(above.names().is_empty(), "{:?}", above.names());
     process.signal(libc::SIGINT).unwrap();
     assert!(process.wait(PATIENCE).await.unwrap().0.success());
+    above.settle();
     assert!(above.has_heard("STOPPING=1"));
 }
 
@@ -166,7 +167,11 @@ async fn keeper_follows_upgrades_and_brings_back_whoever_was_killed() {
             client
                 .write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
                 .unwrap();
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            let from = client.local_addr().unwrap();
+            until("the half of a request to be read", PATIENCE, async || {
+                has_read_all(files.address, from)
+            })
+            .await;
         }
         let report = upgraded(&stage).await;
         assert_eq!(report["parent"], "systemd", "{report}");

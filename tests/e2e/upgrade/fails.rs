@@ -78,12 +78,16 @@ async fn failed_upgrade_leaves_the_old_process_as_it_was_and_says_why() {
             .unwrap();
         goes_on(&load, 20).await;
     }
-    let log = std::fs::read_to_string(dir.join("proxy.log")).unwrap();
-    let lines = log
-        .lines()
-        .filter(|line| line.contains("the upgrade failed"));
-    assert_eq!(lines.count(), 7, "{log}");
-    assert!(children(pid).is_empty());
+    let failures = || {
+        let log = std::fs::read_to_string(dir.join("proxy.log")).unwrap();
+        log.matches("the upgrade failed").count()
+    };
+    until("the log to tell of all", PATIENCE, async || failures() >= 7).await;
+    assert_eq!(failures(), 7);
+    until("their processes to be gone", PATIENCE, async || {
+        children(pid).is_empty()
+    })
+    .await;
 
     let account = bench
         .account(load.stop().await, &Front::Lameduck(proxy))
@@ -148,6 +152,11 @@ async fn new_process_starts_anew_where_the_old_one_dies_before_it_has_given_anyt
         matches!(get(proxy.address(), "/").await, Ok((200, _)))
     })
     .await;
-    assert_eq!(view(&socket).await.pid, new);
+    // The admin socket may come a moment after the listener.
+    until("it to say who it is", PATIENCE, async || {
+        let view = admin::call(&socket, "GET", "/v1/upgrade", None).await;
+        view.is_ok_and(|view| view["pid"] == new)
+    })
+    .await;
     drop(ended);
 }

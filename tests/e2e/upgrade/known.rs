@@ -30,7 +30,7 @@ async fn begin() -> Rig {
          fast_interval = \"10ms\"\ntimeout = \"20s\"\n\
          [pool.outlier]\nconsecutive_errors = 1\nejection = \"60s\"\n[pool.sticky]\non_drain = \"finish\"\n"
     );
-    let tables = "[[route]]\npath_prefix = \"/limited\"\npool = \"app\"\nrate = { limit = \"2/m\", burst = 3 }\n\
+    let tables = "[[route]]\npath_prefix = \"/limited\"\npool = \"app\"\nrate = { limit = \"2/h\", burst = 3 }\n\
                   [[route]]\npool = \"app\"\n";
     let dir = tempfile::tempdir().unwrap();
     Rig::start(dir, "lame_duck = \"0s\"", tables, &pool, backends).await
@@ -60,7 +60,7 @@ async fn rates_ejections_counts_and_what_is_down_go_along() {
     let rig = begin().await;
     // One is left out…
     let mut bad: Option<BackendView> = None;
-    for _ in 0..20 {
+    for _ in 0..200 {
         ask(&rig, GET, |index| if index == 0 { 500 } else { 200 }).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         bad = Some(rig.view(0).await).filter(|view| view.ejected.is_some());

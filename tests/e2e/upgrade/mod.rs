@@ -10,6 +10,7 @@ mod restarts;
 mod signals;
 mod state;
 mod traces;
+mod waits;
 mod watched;
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -38,14 +38,15 @@ async fn since(rig: &Rig) -> Vec<(String, String)> {
     backends.map(|one| (one.state, one.since)).collect()
 }
 
-/// Whether two instants with milliseconds are the same, as two readings of the clocks show them.
+/// Whether two instants are the same, as two processes show them: each reads two clocks one after the other, and may have
+/// to wait for its turn between them.
 fn is_near(one: &str, other: &str) -> bool {
     let read = |text: &str| humantime::parse_rfc3339(text).unwrap();
     let (one, other) = (read(one), read(other));
     let apart = one
         .duration_since(other)
         .unwrap_or_else(|error| error.duration());
-    apart.as_millis() <= 2
+    apart.as_millis() <= 50
 }
 
 /// A finished restart, one under way with a request on it in the old process, and one more upgrade.

@@ -90,6 +90,6 @@ async fn collector_that_says_nothing_does_not_keep_the_old_process() {
     let began = Instant::now();
     until_alone(&rig).await;
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     rig.logs("the last traces could not be sent").await;
 }

@@ -170,7 +170,7 @@ async fn large_body_does_not_hold_up_small_requests_on_its_thread() {
         took.sort();
         let median = took[took.len() / 2];
         eprintln!("{coding}: a small answer beside a large one took {median:?}");
-        assert!(median < Duration::from_millis(25), "{coding} {took:?}");
+        assert!(median < Duration::from_millis(250), "{coding} {took:?}");
     }
 }
 

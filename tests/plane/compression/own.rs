@@ -248,21 +248,16 @@ async fn large_file_is_compressed_in_pieces_and_holds_up_nobody() {
         ))
         .await;
     let taking = tokio::spawn(async move { taker.response().await });
-    let mut slowest = std::time::Duration::ZERO;
-    for _ in 0..20 {
-        let begun = std::time::Instant::now();
+    let mut meanwhile = 0;
+    while !taking.is_finished() {
         assert_eq!(ask(&rig, "GET /small.txt", "").await.text(), "small");
-        slowest = slowest.max(begun.elapsed());
+        meanwhile += 1;
     }
-    assert!(!taking.is_finished(), "it was too quick to hold up anybody");
     let whole = taking.await.unwrap();
     let text = decoded("br", &whole.body).unwrap();
     assert_eq!(text.len(), 24 * 1_000_000 + 10 + 14 * 2);
-    // A step takes a tenth of a millisecond, all of it a second.
-    assert!(
-        slowest < std::time::Duration::from_millis(500),
-        "{slowest:?}"
-    );
+    // A step takes a tenth of a millisecond, all of it a second: held up, nobody would come between.
+    assert!(meanwhile >= 20, "{meanwhile} small answers beside it");
     drop(stuck);
 }
 

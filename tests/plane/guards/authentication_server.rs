@@ -1,6 +1,6 @@
 //! Forward authentication: another server is asked who may pass.
 
-use super::{ANNS, get, refusals, rig, told};
+use super::{ANNS, get, refused_so_many, rig, told};
 use lameduck_rig::proxy::Rig;
 use lameduck_rig::wire::Wire;
 use std::time::Duration;
@@ -138,7 +138,7 @@ async fn other_answers_of_the_authentication_server_are_the_clients() {
         assert!(told.has("Cache-Control: no-store"), "{}", told.head);
         drop(server);
     }
-    assert_eq!(refusals(&rig, "apps", "unauthorized").await, 4);
+    refused_so_many(&rig, "apps", "unauthorized", 4).await;
     let two = told(&rig, get("/", &format!("{ANNS}{ANNS}"))).await;
     assert_eq!(two.status(), 400);
 }
@@ -176,7 +176,7 @@ async fn dead_or_slow_authentication_server_lets_nobody_through() {
         (answer.status(), answer.field("retry-after")),
         (503, Some("1"))
     );
-    assert_eq!(refusals(&rig, "apps", "auth_down").await, 4);
+    refused_so_many(&rig, "apps", "auth_down", 4).await;
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn reply(method: &str, mut respond: SendResponse<Bytes>) {
 async fn rig(collector: &Collector) -> (Rig, mpsc::UnboundedReceiver<HeaderMap>) {
     let tables = collector.tables("sample = 0.0\n[[route]]\nhost = [\"a\"]\npool = \"app\"");
     let mut rig = Rig::new(Setup {
-        pool: "[pool.upstream]\nhttp2 = true\n[pool.drain]\nclose_spread = \"500ms\"\n",
+        pool: "[pool.upstream]\nhttp2 = true\n[pool.drain]\nclose_spread = \"2500ms\"\n",
         tables: format!("http2 = true\n{tables}").leak(),
         ..Setup::default()
     })
@@ -191,7 +191,7 @@ async fn call_that_lameduck_answers_or_ends_has_the_status_that_its_client_was_t
     soon(heads.recv()).await.unwrap();
     let mut body = soon(response).await.unwrap().into_body();
     lameduck_rig::h2_client::piece(&mut body).await;
-    rig.begin_drain(0, "1s", "resumed").await;
+    rig.begin_drain(0, "3s", "resumed").await;
     let (_, trailers) = lameduck_rig::h2_client::rest(body).await.unwrap();
     assert_eq!(trailers.unwrap()["grpc-status"], "14");
     let spans = collector.spans(3).await.split_off(1);

@@ -25,7 +25,7 @@ async fn bad_certificate_of_a_collector_is_told_once_and_delays_no_request() {
     let server = Server::default();
     let expired = authority.expired("127.0.0.1").serve(&server);
     let collector = Collector::encrypted(expired).await;
-    let more = format!("sample = 1\ntimeout = \"500ms\"\nca = {:?}", authority.ca());
+    let more = format!("sample = 1\ntimeout = \"20s\"\nca = {:?}", authority.ca());
     let rig = rig(&collector, 1, &more).await;
     let lost = "lameduck_trace_spans_total{outcome=\"failed\"}";
     let mut failed = 0;
@@ -37,7 +37,7 @@ async fn bad_certificate_of_a_collector_is_told_once_and_delays_no_request() {
         collector.set_acceptor(bad.serve(&server));
         let began = Instant::now();
         ask(&rig, "").await;
-        assert!(began.elapsed() < Duration::from_millis(500));
+        assert!(began.elapsed() < Duration::from_secs(10));
         failed = rig_metric(&rig, lost, failed + 2).await;
     }
     rig.logs("certificate expired").await;

@@ -18,7 +18,7 @@ async fn websockets_span_lasts_until_its_drain_has_closed_it() {
     // As long as a batch waits, and longer.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(collector.all(), []);
-    let drain = rig.begin_drain(0, "2s", "resumed").await;
+    let drain = rig.begin_drain(0, "4s", "resumed").await;
     // Going away, to both; they agree.
     let close = [b"\x88\x0c\x03\xe9".as_slice(), b"going away"].concat();
     client.expect(&close).await;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::wire::{PATIENCE, Wire};
@@ -16,6 +16,8 @@ pub struct Backend {
     pub name: String,
     pub address: SocketAddr,
     listener: Option<TcpListener>,
+    /// Nobody listens at its address, and nobody else can.
+    vacant: Option<TcpSocket>,
     health: Arc<AtomicU16>,
     _healthy: Aborting,
 }
@@ -58,6 +60,7 @@ impl Backend {
     /// From now on connections are refused, though the health check passes.
     pub fn refuse(&mut self) {
         self.listener = None;
+        self.vacant = Some(bound(self.address));
     }
 
     /// The listener is the test's own from now on.
@@ -69,10 +72,7 @@ impl Backend {
     /// kernel drops what asks for more (and the other side's asks again, after a second).
     pub async fn listen_with_a_full_queue(&mut self) -> (TcpListener, Vec<TcpStream>) {
         self.listener = None;
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        let listener = socket.listen(0).unwrap();
+        let listener = bound(self.address).listen(0).unwrap();
         let mut queue = Vec::new();
         for _ in 0..8 {
             let connecting = TcpStream::connect(self.address);
@@ -88,6 +88,14 @@ impl Backend {
     pub fn set_health(&self, status: u16) {
         self.health.store(status, Ordering::SeqCst);
     }
+}
+
+/// A socket at this address at which nobody listens yet: connects are refused, and the kernel gives the port to nobody else.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 /// Serves health checks until it is aborted.
@@ -143,6 +151,7 @@ async fn try_backends(count: usize) -> Option<(Vec<Backend>, u16)> {
             name: format!("b{n}"),
             address: listener.local_addr().unwrap(),
             listener: Some(listener),
+            vacant: None,
             health: status.clone(),
             _healthy: Aborting(tokio::spawn(healthy(health, status))),
         });

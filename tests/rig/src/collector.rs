@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -13,6 +13,8 @@ use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+
+use crate::wait;
 
 /// What it does with what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +132,8 @@ impl Collector {
 
     /// All spans, once there are so many.
     pub async fn spans(&self, count: usize) -> Vec<Span> {
-        for _ in 0..1000 {
+        let end = Instant::now() + wait::PATIENCE;
+        while Instant::now() < end {
             let spans = self.all();
             if spans.len() >= count {
                 return spans;

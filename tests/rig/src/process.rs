@@ -72,6 +72,24 @@ pub fn cpu_ms_with_children(pid: u32) -> u64 {
     cpu_ms(pid) + children(pid).into_iter().map(cpu_ms).sum::<u64>()
 }
 
+/// Whether the process that has this listener's address has read all that came from that client, and its end too where it
+/// has come. False: something is unread, or there is no such connection.
+pub fn has_read_all(listener: std::net::SocketAddr, client: std::net::SocketAddr) -> bool {
+    let hex = |address: std::net::SocketAddr| {
+        let std::net::IpAddr::V4(ip) = address.ip() else {
+            panic!("{address} is in another table");
+        };
+        let ip = u32::from_ne_bytes(ip.octets());
+        format!("{ip:08X}:{:04X}", address.port())
+    };
+    let (local, remote) = (hex(listener), hex(client));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1] == local && fields[2] == remote && fields[4].ends_with(":00000000")
+    })
+}
+
 /// For each connection that is established with this listener's address: whether something in it is unread.
 pub fn unread_in_queues(address: std::net::SocketAddr) -> Vec<bool> {
     let std::net::IpAddr::V4(ip) = address.ip() else {

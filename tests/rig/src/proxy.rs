@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lameduck::registry::view::{BackendView, DrainResponse, PoolView};
 use lameduck::tools::demo::admin;
@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, backends};
 use crate::place::exe;
-use crate::process;
 use crate::wire::{PATIENCE, Wire};
+use crate::{process, wait};
 
 /// What differs from the defaults.
 #[derive(Default)]
@@ -141,7 +141,8 @@ impl Rig {
     }
 
     async fn wait_until_ready(&mut self) {
-        for _ in 0..2000 {
+        let end = Instant::now() + wait::PATIENCE;
+        while Instant::now() < end {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the proxy exited: {status}\n{}", self.log());
             }
@@ -181,7 +182,8 @@ impl Rig {
 
     /// Waits until the proxy has written this to standard error: its log has a queue.
     pub async fn logs(&self, text: &str) {
-        for _ in 0..1000 {
+        let end = Instant::now() + wait::PATIENCE;
+        while Instant::now() < end {
             if self.log().contains(text) {
                 return;
             }
@@ -193,7 +195,8 @@ impl Rig {
     /// The access log, once it has at least `lines` lines.
     pub async fn access_log(&self, lines: usize) -> Vec<serde_json::Value> {
         let path = self.dir.path().join("access");
-        for _ in 0..1000 {
+        let end = Instant::now() + wait::PATIENCE;
+        while Instant::now() < end {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             if text.lines().count() >= lines {
                 return text
@@ -221,6 +224,32 @@ impl Rig {
         Some(text.lines().find_map(value)?.parse().unwrap())
     }
 
+    /// Waits until the metric has reached this value, which it must not pass: what a request costs is counted when its
+    /// answer is out, and who reads that answer may be earlier.
+    pub async fn counts(&self, series: &str, count: u64) {
+        let end = Instant::now() + wait::PATIENCE;
+        loop {
+            let value = self.metric(series).await;
+            if value >= Some(count) || Instant::now() > end {
+                assert_eq!(value, Some(count), "{series}");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The same of how often clients ran into this limit.
+    pub async fn counts_limited(&self, limit: &str, count: u64) {
+        let series = format!("lameduck_limited_total{{limit=\"{limit}\"}}");
+        self.counts(&series, count).await;
+    }
+
+    /// The same of connections and requests that were turned away for this reason.
+    pub async fn counts_refused(&self, reason: &str, count: u64) {
+        let series = format!("lameduck_refused_total{{reason=\"{reason}\"}}");
+        self.counts(&series, count).await;
+    }
+
     /// How often clients ran into this limit.
     pub async fn limited(&self, limit: &str) -> u64 {
         let series = format!("lameduck_limited_total{{limit=\"{limit}\"}}");
@@ -241,7 +270,7 @@ impl Rig {
         let line = line.unwrap_or_else(|| panic!("no line about {limit} in {log:#?}"));
         assert_eq!(line["status"], status, "{line}");
         assert!(line["cause"].is_string(), "{line}");
-        assert_eq!(self.limited(limit).await, 1);
+        self.counts_limited(limit, 1).await;
         line.clone()
     }
 
@@ -308,7 +337,8 @@ impl Rig {
     /// Waits until the pool is as the test needs it.
     pub async fn until(&self, what: &str, condition: impl Fn(&PoolView) -> bool) {
         let mut last = None;
-        for _ in 0..1000 {
+        let end = Instant::now() + wait::PATIENCE;
+        while Instant::now() < end {
             let pool = self.pool().await;
             if condition(&pool) {
                 return;
@@ -367,7 +397,7 @@ impl Rig {
             "/v1/pools/app/backends/{}/resume",
             self.backends[index].name
         );
-        admin::call(&self.socket, "POST", &path, Some(&json!({ "wait": "5s" })))
+        admin::call(&self.socket, "POST", &path, Some(&json!({ "wait": "20s" })))
             .await
             .unwrap();
     }

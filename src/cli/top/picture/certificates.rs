@@ -8,19 +8,19 @@ use crate::rt::output::printable;
 /// A certificate in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CertificateRow {
-    /// The names it is for.
+    /// Names that it is for.
     pub names: String,
-    /// Whole days until it expires; negative: it has.
+    /// Whole days until it expires; negative if it has expired.
     pub days_left: i64,
-    /// When it expires.
+    /// Time at which it expires.
     pub expires: String,
-    /// Who has signed it.
+    /// Name of the authority that signed it.
     pub issuer: String,
-    /// What keeps the next one away, where it is ordered and can't be.
+    /// Problem that prevents its renewal, if lameduck orders it.
     pub trouble: Option<String>,
 }
 
-/// Each once, the one that expires first at the top.
+/// Each certificate once, the one that expires first at the top.
 pub(super) fn certificates(model: &TopModel) -> Vec<CertificateRow> {
     let mut rows: Vec<CertificateRow> = Vec::new();
     for proxy in &model.proxies {

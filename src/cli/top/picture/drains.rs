@@ -1,4 +1,4 @@
-//! Drains under way.
+//! Drains in progress.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,28 +8,28 @@ use super::since;
 use crate::registry::view::{BackendView, DrainView, InFlight, OldestView};
 use crate::rt::output::printable;
 
-/// A backend that is being drained, as one proxy sees it.
+/// A backend that is draining, as one proxy sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DrainRow {
-    /// The pool and the backend.
+    /// Names of the pool and of the backend.
     pub name: String,
-    /// The proxy that drains it.
+    /// Name of the proxy that drains it.
     pub proxy: String,
-    /// What is left, by kind.
+    /// Number that is still in flight, by kind.
     pub left: InFlight,
-    /// Since when it drains.
+    /// Time since the drain began.
     pub since: Option<Duration>,
-    /// How long it is until the rest is cut; `None`: no deadline, or it has passed.
+    /// Time until the rest is cut; `None`: there is no deadline, or it has passed.
     pub cuts_in: Option<Duration>,
-    /// How much of the time to the deadline has passed, from 0 to 1.
+    /// Part of the time to the deadline that has passed, from 0 to 1.
     pub passed: Option<f64>,
-    /// The request that has been there for longest, where the proxy tells.
+    /// The oldest request in flight, if the proxy reports it.
     pub oldest: Option<String>,
-    /// Who wants it, and why.
+    /// Who asked for the drain, and why.
     pub why: String,
 }
 
-/// Those that still have something in flight, the nearest deadline first.
+/// Drains with something in flight, the nearest deadline first.
 pub(super) fn drains(model: &TopModel, now: SystemTime) -> Vec<DrainRow> {
     let mut rows = Vec::new();
     for proxy in &model.proxies {
@@ -46,7 +46,7 @@ pub(super) fn drains(model: &TopModel, now: SystemTime) -> Vec<DrainRow> {
     rows
 }
 
-/// Its age, then what it is.
+/// Age of the oldest request, and what it is.
 fn oldest_in_words(oldest: &OldestView) -> String {
     let age = span(Duration::from_millis(oldest.age_ms));
     let (method, path) = (printable(&oldest.method), printable(&oldest.path));

@@ -8,42 +8,42 @@ use super::super::model::TopModel;
 use super::super::words::moment;
 use crate::rt::output::printable;
 
-/// What a backend did for a part of its restart.
+/// Phase of a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RestartPhase {
-    /// It finished what was in flight.
+    /// The backend finished what was in flight.
     Draining,
-    /// It was drained, or nothing was there.
+    /// The backend was drained, or no process was there.
     Away,
-    /// The new process was there, and not yet ready.
+    /// The new process was there, but not ready yet.
     Starting,
 }
 
-/// One restart of one backend.
+/// A restart of one backend.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RestartRow {
-    /// The pool and the backend.
+    /// Names of the pool and of the backend.
     pub name: String,
-    /// How long ago it began.
+    /// Time since it began.
     pub ago: Option<Duration>,
-    /// Its parts in their order, with how long each took, or has taken so far.
+    /// Its phases in order, with the duration of each so far.
     pub phases: Vec<(RestartPhase, Duration)>,
-    /// It has ended, and the backend is ready again.
+    /// Whether it has ended, and the backend is ready again.
     pub is_over: bool,
-    /// What became of requests.
+    /// What happened to requests.
     pub account: String,
-    /// Some were cut or lost.
+    /// Whether requests were cut or lost.
     pub is_bad: bool,
 }
 
 impl RestartRow {
-    /// How long it took, or has taken so far.
+    /// Total duration so far.
     pub(crate) fn whole(&self) -> Duration {
         self.phases.iter().map(|(_, time)| *time).sum()
     }
 }
 
-/// The newest first.
+/// The restarts, the newest first.
 pub(super) fn restarts(model: &TopModel, now: SystemTime) -> Vec<RestartRow> {
     let mut rows = Vec::new();
     for proxy in &model.proxies {
@@ -52,7 +52,7 @@ pub(super) fn restarts(model: &TopModel, now: SystemTime) -> Vec<RestartRow> {
             .iter()
             .map(|answers| &answers.restarts["restarts"]);
         for restart in lists.filter_map(Value::as_array).flatten() {
-            // One that lacks its beginning is none.
+            // A record without a beginning is skipped.
             let Some(began) = instant(&restart["began"]) else {
                 continue;
             };

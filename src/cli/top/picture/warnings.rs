@@ -1,4 +1,4 @@
-//! What somebody should know now.
+//! Warnings that need attention now.
 
 use std::time::SystemTime;
 
@@ -8,10 +8,10 @@ use super::certificates::certificates;
 use crate::registry::view::PoolView;
 use crate::rt::output::{count, printable};
 
-/// A certificate with fewer days left is worth a line.
-const SOON: i64 = 14;
+/// Days before a certificate expires from which there is a warning.
+const WARNING_DAYS: i64 = 14;
 
-/// Each as a line, the worst first.
+/// The warnings, one line each, the worst first.
 pub(super) fn warnings(model: &TopModel, now: SystemTime) -> Vec<String> {
     let mut lines = Vec::new();
     let several = model.proxies.len() > 1;
@@ -29,7 +29,7 @@ pub(super) fn warnings(model: &TopModel, now: SystemTime) -> Vec<String> {
         lines.extend(of_proxy(proxy).into_iter().map(&named));
     }
     for certificate in certificates(model) {
-        if certificate.days_left < SOON {
+        if certificate.days_left < WARNING_DAYS {
             let days = count(certificate.days_left.max(0).unsigned_abs(), "day");
             lines.push(format!(
                 "certificate of {} expires in {days}",
@@ -82,7 +82,7 @@ fn of_proxy(proxy: &ProxyRecord) -> Vec<String> {
     let Some(answers) = &proxy.answers else {
         return lines;
     };
-    // It is the whole proxy's, and each pool says so.
+    // This concerns the whole proxy, although each pool reports it.
     if let Some(why) = answers
         .pools
         .iter()

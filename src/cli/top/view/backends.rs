@@ -1,4 +1,4 @@
-//! Pools and their backends: more columns on wider screens.
+//! Draws pools and their backends, with more columns on wider screens.
 
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -10,10 +10,10 @@ use crate::cli::top::picture::{BackendRow, PoolBlock, TopPicture};
 use crate::cli::top::screen::{BackendLine, TopPane, TopScreen};
 use crate::cli::top::words::{known_rate, span};
 
-/// Seconds of a backend's past.
-const PAST: u16 = 10;
+/// Seconds of a backend's history that are shown.
+const HISTORY_SECONDS: u16 = 10;
 
-/// What there is to know of a backend.
+/// A column of the table of backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BackendField {
     Name,
@@ -35,7 +35,7 @@ enum BackendField {
 
 use BackendField as F;
 
-/// From the one that is shown first to the one that needs the widest screen.
+/// Columns by importance: from the one that is always shown to the one that needs the widest screen.
 const BY_WORTH: [BackendField; 15] = [
     F::Name,
     F::State,
@@ -54,7 +54,7 @@ const BY_WORTH: [BackendField; 15] = [
     F::Probe,
 ];
 
-/// From left to right.
+/// Columns from left to right.
 const IN_ORDER: [BackendField; 15] = [
     F::Name,
     F::Proxy,
@@ -85,7 +85,7 @@ impl BackendField {
             F::Upgrades => ("UPGR", 5, true),
             F::Rate => ("REQ/S", 6, true),
             F::Errors => ("ERR/S", 5, true),
-            F::Past => ("", PAST, false),
+            F::Past => ("", HISTORY_SECONDS, false),
             F::Connections => ("CONNS", 5, true),
             F::Weight => ("WEIGHT", 6, true),
             F::Address => ("ADDRESS", 21, false),
@@ -111,7 +111,7 @@ impl BackendField {
             F::Proxy => (row.proxy_name.clone(), palette.quiet()),
             F::State => (row.state.clone(), palette.state(&row.state)),
             F::Since => (row.since.map_or_else(String::new, span), palette.quiet()),
-            // Where kinds have columns of their own, this one is of requests alone.
+            // If kinds have columns of their own, this one counts requests only.
             F::Requests if has_kinds => quiet_zero(kinds.request),
             F::Requests => quiet_zero(kinds.request + kinds.stream + kinds.upgrade),
             F::Streams => quiet_zero(kinds.stream),
@@ -121,7 +121,10 @@ impl BackendField {
                 Some(errors) if errors > 0.0 => (known_rate(Some(errors)), palette.bad()),
                 errors => (known_rate(errors), palette.quiet()),
             },
-            F::Past => (past_bars(&row.past, PAST, 1).concat(), palette.past()),
+            F::Past => (
+                past_bars(&row.past, HISTORY_SECONDS, 1).concat(),
+                palette.past(),
+            ),
             F::Connections => quiet_zero(row.connections),
             F::Weight => (row.weight.to_string(), palette.quiet()),
             F::Address => (row.address.clone(), palette.quiet()),
@@ -131,7 +134,7 @@ impl BackendField {
     }
 }
 
-/// The fields that there is room for, with their columns; the last one has what is left.
+/// Fields for which there is room, with their columns; the last one gets the rest of the width.
 fn fields(room: u16, name_width: u16, several: bool) -> (Vec<BackendField>, Vec<TableColumn>) {
     let mut kept = Vec::new();
     let mut used = 0;
@@ -157,7 +160,7 @@ fn fields(room: u16, name_width: u16, several: bool) -> (Vec<BackendField>, Vec<
     (shown, columns)
 }
 
-/// Draws the pools and backends that the filter leaves, with the selected one in sight.
+/// Draws the pools and backends that match the filter, with the selected one in sight.
 pub(super) fn draw_backends(
     canvas: &mut TopCanvas<'_>,
     picture: &TopPicture,
@@ -212,7 +215,7 @@ pub(super) fn draw_backends(
     }
 }
 
-/// The first of `all` lines that is shown in `height`, so that `selected` is in sight, if possible in the middle.
+/// First of `all` lines to show in `height` lines, so that `selected` is in sight, if possible in the middle.
 fn first_shown(selected: usize, all: usize, height: usize) -> usize {
     let last = all.saturating_sub(height);
     selected.saturating_sub(height / 2).min(last)

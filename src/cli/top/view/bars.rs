@@ -1,10 +1,10 @@
-//! Bars of block characters: a figure's past, and how far something has come.
+//! Bars of block characters, for histories and progress.
 
-/// From nothing to full.
+/// Characters from empty to full.
 const STEPS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The last values as bars, the newest at the right, in so many columns and lines from the top. The highest value fills
-/// the height; a value that is not known is a gap, and one above zero is never invisible.
+/// History as bars, the newest at the right, in this many columns and lines from the top. The highest value has the
+/// full height; an unknown value is a gap, and a value above zero is always visible.
 pub(super) fn past_bars(past: &[Option<f64>], columns: u16, lines: u16) -> Vec<String> {
     let shown = &past[past.len().saturating_sub(columns.into())..];
     let known = shown.iter().flatten().copied();
@@ -29,14 +29,14 @@ pub(super) fn past_bars(past: &[Option<f64>], columns: u16, lines: u16) -> Vec<S
     (0..lines).map(line).collect()
 }
 
-/// How far it has come, from 0 to 1, in so many columns.
+/// Progress from 0 to 1 as a bar of this many columns.
 pub(super) fn progress_bar(passed: f64, columns: u16) -> String {
     let columns = usize::from(columns);
     let full = ((passed.clamp(0.0, 1.0) * columns as f64).round() as usize).min(columns);
     "█".repeat(full) + &"░".repeat(columns - full)
 }
 
-/// Parts of a whole, each in the columns of its share, at least one for what is there at all.
+/// Number of columns for each part of a whole, at least one for each part above zero.
 pub(super) fn share_columns(parts: &[f64], columns: u16) -> Vec<u16> {
     let whole: f64 = parts.iter().sum();
     if whole <= 0.0 {

@@ -1,11 +1,11 @@
-//! Text on a buffer: never beyond its place, whatever it is.
+//! Writes text to a buffer, never outside of the given area.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Span;
 
-/// How things look, with colour and without.
+/// Styles of text, with and without colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TopPalette {
     /// Whether there is colour.
@@ -20,17 +20,17 @@ impl TopPalette {
         }
     }
 
-    /// As everything else.
+    /// Normal text.
     pub(crate) fn plain(self) -> Style {
         Style::new()
     }
 
-    /// What comes first.
+    /// Important text.
     pub(crate) fn strong(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// What comes last.
+    /// Unimportant text.
     pub(crate) fn quiet(self) -> Style {
         match self.has_colour {
             true => Style::new().fg(Color::DarkGray),
@@ -38,32 +38,32 @@ impl TopPalette {
         }
     }
 
-    /// All is well.
+    /// For good states.
     pub(crate) fn good(self) -> Style {
         self.coloured(Color::Green)
     }
 
-    /// Something is under way.
+    /// For something in progress.
     pub(crate) fn notice(self) -> Style {
         self.coloured(Color::Yellow)
     }
 
-    /// Somebody should look.
+    /// For something that needs attention.
     pub(crate) fn bad(self) -> Style {
         self.coloured(Color::Red).add_modifier(Modifier::BOLD)
     }
 
-    /// Figures' past.
+    /// For histories.
     pub(crate) fn past(self) -> Style {
         self.coloured(Color::Cyan)
     }
 
-    /// What the keys are for.
+    /// For the selected pane or line.
     pub(crate) fn chosen(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD)
     }
 
-    /// Of a backend's state.
+    /// For a backend's state.
     pub(crate) fn state(self, state: &str) -> Style {
         match state {
             "ready" => self.good(),
@@ -76,29 +76,30 @@ impl TopPalette {
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TableColumn {
-    /// Its heading.
+    /// Heading.
     pub title: &'static str,
     /// Its width.
     pub width: u16,
-    /// Figures stand at the right.
+    /// Whether the text is aligned to the right, as for numbers.
     pub right: bool,
 }
 
-/// A buffer to write to.
+/// A buffer to write to, with its styles.
 pub(super) struct TopCanvas<'a> {
     /// The buffer.
     pub buffer: &'a mut Buffer,
-    /// How things look.
+    /// Styles of text.
     pub palette: TopPalette,
 }
 
 impl<'a> TopCanvas<'a> {
-    /// To write to this buffer.
+    /// A canvas for this buffer.
     pub(super) fn new(buffer: &'a mut Buffer, palette: TopPalette) -> Self {
         Self { buffer, palette }
     }
 
-    /// Writes text into the first line of `area`, `x` columns from its left, cut where it ends; how many columns it took.
+    /// Writes text into the first line of `area`, `x` columns from its left, cut at its end; returns the number of
+    /// columns used.
     pub(super) fn text(&mut self, area: Rect, x: u16, text: &str, style: Style) -> u16 {
         let room = area.width.saturating_sub(x);
         if area.height == 0 || room == 0 {
@@ -111,19 +112,19 @@ impl<'a> TopCanvas<'a> {
         end - area.x - x
     }
 
-    /// The same at the right end.
+    /// Writes text at the right end of the first line.
     pub(super) fn text_right(&mut self, area: Rect, text: &str, style: Style) {
         let width = width(text).min(area.width);
         self.text(area, area.width - width, text, style);
     }
 
-    /// A line from end to end.
+    /// Draws a horizontal line.
     pub(super) fn rule(&mut self, area: Rect) {
         let line = "─".repeat(area.width.into());
         self.text(area, 0, &line, self.palette.quiet());
     }
 
-    /// The heading of a part of the screen.
+    /// Writes the heading of a pane.
     pub(super) fn heading(&mut self, area: Rect, title: &str, chosen: bool) {
         self.rule(area);
         let style = match chosen {
@@ -133,7 +134,7 @@ impl<'a> TopCanvas<'a> {
         self.text(area, 1, &format!(" {title} "), style);
     }
 
-    /// A row of a table.
+    /// Writes a row of a table.
     pub(super) fn row(&mut self, area: Rect, columns: &[TableColumn], cells: &[(String, Style)]) {
         let mut x = 0;
         for (column, (text, style)) in columns.iter().zip(cells) {
@@ -152,7 +153,7 @@ impl<'a> TopCanvas<'a> {
         }
     }
 
-    /// The headings of a table.
+    /// Writes the headings of a table.
     pub(super) fn header(&mut self, area: Rect, columns: &[TableColumn]) {
         let style = self.palette.quiet();
         let titles = columns
@@ -163,12 +164,12 @@ impl<'a> TopCanvas<'a> {
     }
 }
 
-/// The columns of a text.
+/// Width of a text in columns.
 pub(super) fn width(text: &str) -> u16 {
     u16::try_from(Span::raw(text).width()).unwrap_or(u16::MAX)
 }
 
-/// The text in so many columns, with a sign where something is left out.
+/// Text cut to this many columns, with a mark if something is left out.
 pub(super) fn fit(text: &str, room: u16) -> String {
     if width(text) <= room {
         return text.to_owned();
@@ -189,7 +190,7 @@ pub(super) fn fit(text: &str, room: u16) -> String {
     kept
 }
 
-/// The text in lines of so many columns, broken between words, and within a word that has no room in a line.
+/// Text wrapped to lines of this many columns, at words, or within a word that is longer than a line.
 pub(super) fn wrap(text: &str, room: u16) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -213,7 +214,7 @@ pub(super) fn wrap(text: &str, room: u16) -> Vec<String> {
     lines
 }
 
-/// The line `n` lines below the top of `area`; empty where it has not so many.
+/// Line number `n` of `area`; empty if it has fewer lines.
 pub(super) fn line(area: Rect, n: u16) -> Rect {
     Rect {
         y: area.y + n.min(area.height),

@@ -1,4 +1,4 @@
-//! The bottom line, the keys, and the question before a change.
+//! The bottom line, the list of keys, and the confirmation of a change.
 
 use ratatui::layout::Rect;
 use ratatui::widgets::{Block, Clear, Paragraph, Widget, Wrap};
@@ -7,7 +7,7 @@ use super::canvas::TopCanvas;
 use crate::cli::top::screen::{AskedChange, BackendChange, TopScreen};
 use crate::rt::output::printable;
 
-/// What the keys do.
+/// Keys and their meanings.
 const KEYS: [(&str, &str); 11] = [
     ("q, Ctrl-C", "end"),
     ("↑ ↓, j k, PgUp PgDn", "select a backend, or scroll"),
@@ -22,7 +22,7 @@ const KEYS: [(&str, &str); 11] = [
     ("?", "these keys"),
 ];
 
-/// The keys, the filter while it is typed, or what became of the last change.
+/// Draws the keys, the filter while it is typed, or the result of the last change.
 pub(super) fn draw_footer(canvas: &mut TopCanvas<'_>, screen: &TopScreen, line: Rect) {
     let palette = canvas.palette;
     if screen.is_typing {
@@ -56,7 +56,7 @@ pub(super) fn draw_footer(canvas: &mut TopCanvas<'_>, screen: &TopScreen, line: 
     }
 }
 
-/// The question, or the keys.
+/// Draws the confirmation or the list of keys.
 pub(super) fn draw_overlay(canvas: &mut TopCanvas<'_>, screen: &TopScreen, area: Rect) {
     if let Some(asked) = &screen.asked {
         let (title, text) = question(asked);
@@ -96,7 +96,7 @@ fn draw_box(canvas: &mut TopCanvas<'_>, area: Rect, title: &str, text: &str, wid
         .lines()
         .map(|line| line.chars().count().div_ceil(inner).max(1))
         .sum();
-    // One more for words that do not end where a line does.
+    // One line more, for words that do not end at the end of a line.
     let height = (lines as u16 + 3).min(area.height);
     let place = Rect {
         x: area.x + (area.width - width) / 2,

@@ -1,4 +1,4 @@
-//! Drains, restarts, splits and certificates.
+//! Panes of drains, restarts, splits and certificates.
 
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -13,20 +13,20 @@ use crate::cli::top::words::{fine_span, span};
 use crate::registry::view::InFlight;
 use crate::rt::output::count;
 
-/// Days from which on a certificate is nothing to think about.
+/// Days before a certificate expires from which it is not highlighted.
 const DISTANT: i64 = 14;
 
-/// A text at the end of a row is wrapped from this width on.
+/// Least width at which the text at the end of a row is wrapped.
 const NARROWEST_TEXT: u16 = 12;
 
-/// The lines that the first `rows` rows of a pane would take, if nothing of them were left out.
+/// Number of lines that the first `rows` rows of a pane need without cutting any text.
 pub(super) fn height(pane: TopPane, picture: &TopPicture, rows: usize, width: u16) -> u16 {
     let rows = 0..pane.len(picture).min(rows);
     let lines = rows.map(|n| usize::from(row_height(pane, picture, n, width)));
     u16::try_from(lines.sum::<usize>().max(1)).unwrap_or(u16::MAX / 2)
 }
 
-/// The lines that a row would take.
+/// Number of lines that a row needs.
 fn row_height(pane: TopPane, picture: &TopPicture, n: usize, width: u16) -> u16 {
     let (x, text) = row_end(pane, picture, n, width);
     match width.saturating_sub(x) {
@@ -35,7 +35,7 @@ fn row_height(pane: TopPane, picture: &TopPicture, n: usize, width: u16) -> u16 
     }
 }
 
-/// The text at the end of a row, and the column where it begins.
+/// Text at the end of a row, and the column where it begins.
 fn row_end(pane: TopPane, picture: &TopPicture, n: usize, width: u16) -> (u16, String) {
     match pane {
         TopPane::Backends => (0, String::new()),
@@ -60,14 +60,14 @@ fn row_end(pane: TopPane, picture: &TopPicture, n: usize, width: u16) -> (u16, S
     }
 }
 
-/// Writes the end of a row into all of its lines.
+/// Writes the text at the end of a row into all lines of the row.
 fn draw_row_end(canvas: &mut TopCanvas<'_>, at: Rect, (x, text): (u16, String), style: Style) {
     if at.height < 2 {
         canvas.text(at, x, &text, style);
         return;
     }
     let mut lines = wrap(&text, at.width.saturating_sub(x));
-    // What has no line of its own is marked at the end of the last one.
+    // Text that has no line left is marked as cut at the end of the last one.
     let rest = lines.split_off(lines.len().min(usize::from(at.height) - 1));
     lines.push(rest.join(" "));
     for (n, text) in lines.iter().enumerate() {
@@ -75,7 +75,7 @@ fn draw_row_end(canvas: &mut TopCanvas<'_>, at: Rect, (x, text): (u16, String), 
     }
 }
 
-/// Draws one, scrolled as it is.
+/// Draws a pane, scrolled as selected.
 pub(super) fn draw_pane(
     canvas: &mut TopCanvas<'_>,
     picture: &TopPicture,
@@ -97,10 +97,10 @@ pub(super) fn draw_pane(
     }
     let height = usize::from(area.height);
     let scrolled = screen.scrolled[pane as usize];
-    // The last lines stay at the bottom.
+    // Scrolling stops when the last line is at the bottom.
     let first = scrolled.min(all.saturating_sub(height));
     let last = all.min(first + height);
-    // Each row has a line; those that are left go to texts that need more, from the top.
+    // Each row gets one line; remaining lines go to rows with longer texts, from the top.
     let mut spare = (height - (last - first)) as u16;
     let mut y = 0;
     for n in first..last {
@@ -140,7 +140,7 @@ fn left_in_words(left: InFlight) -> String {
     }
 }
 
-/// What is left, and who wants the drain.
+/// What is still in flight, and who asked for the drain.
 fn drain_text(row: &DrainRow, several: bool) -> String {
     let mut said = vec![left_in_words(row.left)];
     said.extend(row.oldest.as_ref().map(|oldest| format!("oldest {oldest}")));
@@ -151,12 +151,12 @@ fn drain_text(row: &DrainRow, several: bool) -> String {
     said.join("; ")
 }
 
-/// The widths of the name and of the bar.
+/// Widths of the name and of the bar.
 fn drain_columns(width: u16) -> (u16, u16) {
     ((width / 5).clamp(12, 24), (width / 8).clamp(6, 20))
 }
 
-/// The row without the text at its end, and how that looks.
+/// Draws a row without the text at its end; returns the style of that text.
 fn draw_drain(canvas: &mut TopCanvas<'_>, row: &DrainRow, at: Rect) -> Style {
     let palette = canvas.palette;
     let (name_width, gauge) = drain_columns(at.width);
@@ -166,7 +166,7 @@ fn draw_drain(canvas: &mut TopCanvas<'_>, row: &DrainRow, at: Rect) -> Style {
         false => palette.notice(),
     };
     let ends = match row.cuts_in {
-        // Rounded up: "0s" would say that it has happened.
+        // Rounded up, because "0s" would mean that it has happened.
         Some(left) => {
             let seconds = left.as_millis().div_ceil(1000) as u64;
             format!("cuts in {}", span(std::time::Duration::from_secs(seconds)))
@@ -182,18 +182,18 @@ fn draw_drain(canvas: &mut TopCanvas<'_>, row: &DrainRow, at: Rect) -> Style {
     palette.plain()
 }
 
-/// Where the text at the end of a restart begins.
+/// Column where the text at the end of a restart begins.
 fn restart_columns(row: &RestartRow, row_width: u16) -> u16 {
     let (name, bar) = restart_widths(row_width);
     name + bar + 17 + width(&fine_span(row.whole()))
 }
 
-/// The widths of the name and of the bar.
+/// Widths of the name and of the bar.
 fn restart_widths(width: u16) -> (u16, u16) {
     ((width / 5).clamp(10, 24), (width / 4).clamp(8, 40))
 }
 
-/// A restart as a bar, as long as the longest that is shown fills the room for it.
+/// Draws a restart as a bar; the longest one that is shown fills the width.
 fn draw_restart(canvas: &mut TopCanvas<'_>, picture: &TopPicture, n: usize, at: Rect) -> Style {
     let (row, palette): (&RestartRow, _) = (&picture.restarts[n], canvas.palette);
     let wholes = picture.restarts.iter().map(RestartRow::whole);
@@ -236,14 +236,14 @@ fn draw_restart(canvas: &mut TopCanvas<'_>, picture: &TopPicture, n: usize, at: 
     }
 }
 
-/// Where the text at the end of a split begins.
+/// Column where the text at the end of a split begins.
 fn split_columns(row: &SplitRow, row_width: u16) -> u16 {
     let (name, bar) = split_widths(row_width);
     let shares = share_texts(row).map(|text| width(&text) + 2);
     name + bar + 4 + shares.sum::<u16>()
 }
 
-/// The widths of the name and of the bar.
+/// Widths of the name and of the bar.
 fn split_widths(width: u16) -> (u16, u16) {
     ((width / 5).clamp(10, 24), (width / 5).clamp(8, 24))
 }
@@ -279,13 +279,13 @@ fn draw_split(canvas: &mut TopCanvas<'_>, row: &SplitRow, at: Rect) -> Style {
     palette.notice()
 }
 
-/// Where the text at the end of a certificate begins.
+/// Column where the text at the end of a certificate begins.
 fn certificate_columns(row: &CertificateRow, row_width: u16) -> u16 {
     let days = width(&days_text(row)).max(width("999 days"));
     certificate_name(row_width) + days + width(date_text(row)) + width(&row.issuer) + 8
 }
 
-/// The width of the names.
+/// Width of the names.
 fn certificate_name(width: u16) -> u16 {
     (width / 3).clamp(12, 40)
 }

@@ -1,4 +1,4 @@
-//! The figures at the top, each with its past.
+//! Figures at the top, each with its history.
 
 use ratatui::layout::Rect;
 
@@ -7,10 +7,10 @@ use super::canvas::{TopCanvas, line};
 use crate::cli::top::picture::FigureTile;
 use crate::cli::top::words::known_rate;
 
-/// A figure is never narrower.
+/// Least width of a figure.
 const NARROWEST: u16 = 15;
 
-/// As many as there is room for, side by side.
+/// Draws as many figures side by side as there is room for.
 pub(super) fn draw_tiles(canvas: &mut TopCanvas<'_>, tiles: &[FigureTile], area: Rect) {
     let room = usize::from(area.width / NARROWEST).clamp(1, tiles.len().max(1));
     let width = area.width / room as u16;

@@ -66,7 +66,7 @@ fn mistakes_are_told() {
 
 proptest! {
     #[test]
-    fn whatever_is_read_is_the_same_when_it_is_read_again(text in "[a{}$1/.%é\\\\#? \u{0}-]{0,12}|(\\{(host|rest|header\\.A)\\}|\\{\\{|/|\\$1|a){0,8}") {
+    fn printed_template_parses_to_the_same_template(text in "[a{}$1/.%é\\\\#? \u{0}-]{0,12}|(\\{(host|rest|header\\.A)\\}|\\{\\{|/|\\$1|a){0,8}") {
         for wanted in [TemplateUse::FieldValue, TemplateUse::Path, TemplateUse::Host, TemplateUse::Body] {
             if let Ok(template) = TextTemplate::parse(&text, wanted) {
                 let again = TextTemplate::parse(template.as_str(), wanted);

@@ -188,7 +188,7 @@ fn a_lease_that_ends_after_drained_asks_for_fresh_passes_too() {
     rig.on(BackendEvent::LeaseEnded {
         id: "deploy".into(),
     });
-    // What passes while the operator's is still open is fresh, but not fresh enough for the next lifting.
+    // Passes while the operator's drain is still open are too old when it is lifted.
     rig.passes(5);
     assert_eq!(rig.state(), DerivedState::Drained);
     rig.on(BackendEvent::Resume { all: false });
@@ -198,7 +198,7 @@ fn a_lease_that_ends_after_drained_asks_for_fresh_passes_too() {
 }
 
 #[test]
-fn a_resume_that_lifts_nothing_doubts_nothing() {
+fn resume_that_lifts_nothing_asks_for_no_passes() {
     let mut rig = Rig::ready();
     rig.drain(DrainActor::Supervisor);
     rig.quiesce();
@@ -207,7 +207,7 @@ fn a_resume_that_lifts_nothing_doubts_nothing() {
 }
 
 #[test]
-fn a_pass_from_before_the_app_drained_lifts_nothing() {
+fn pass_that_began_before_the_apps_drain_lifts_nothing() {
     let mut rig = Rig::ready();
     let before = rig.now;
     rig.probe(ProbeResult::Unavailable);
@@ -266,7 +266,7 @@ fn until_restarted_sees_a_restart_between_two_probes() {
 }
 
 #[test]
-fn a_second_order_means_the_process_that_is_there_then() {
+fn second_order_is_for_the_process_that_is_there_then() {
     let mut rig = Rig::ready();
     let order = restarted(&rig);
     rig.on(BackendEvent::Drain(order.clone()));
@@ -317,7 +317,7 @@ fn connections_that_linger_end_at_the_deadline_too() {
         deadline: Some(deadline),
         ..rig.order(DrainActor::Operator)
     };
-    // Shorter than the spread: streams begin to end at once.
+    // The deadline is shorter than the spread, so streams begin to end at once.
     let effects = rig.on(BackendEvent::Drain(order));
     let from = rig.now;
     assert!(effects.contains(&BackendEffect::EndStreams {
@@ -379,7 +379,7 @@ fn a_second_order_moves_the_deadline() {
 }
 
 #[test]
-fn who_asks_after_a_time_out_gets_an_answer_of_its_own() {
+fn order_after_a_timeout_gets_an_answer_of_its_own() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
     let order = DrainSpec {

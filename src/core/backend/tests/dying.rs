@@ -5,7 +5,7 @@ fn a_closed_connection_asks_for_a_probe_and_proves_nothing() {
     let mut rig = Rig::ready();
     assert_eq!(rig.on(BackendEvent::PeerClosed), [BackendEffect::ProbeNow]);
     rig.passes(1);
-    // The hint is spent: what is refused later counts like any failure.
+    // The hint is used up: a later refusal counts like any other failure.
     rig.probe(ProbeResult::Refused);
     assert_eq!(rig.state(), DerivedState::Ready);
 }
@@ -21,11 +21,11 @@ fn closed_then_refused_is_stopping() {
     );
     assert!(!alerts(&effects));
     assert_eq!(rig.state(), DerivedState::Draining);
-    // Staying away is no news before absent_after.
+    // Its absence is reported only after `absent_after`.
     for _ in 0..10 {
         assert!(rig.probe(ProbeResult::Refused).is_empty());
     }
-    // Back in time: another incarnation, and nobody was alarmed.
+    // It is back in time: another incarnation, and no alert.
     rig.passes(2);
     assert_eq!(
         (rig.state(), rig.backend.incarnation()),
@@ -33,20 +33,20 @@ fn closed_then_refused_is_stopping() {
     );
 }
 
-/// Some servers go on accepting until all is done, and close what comes.
+/// Some servers continue to accept connections until all requests are done, and close new ones.
 #[test]
 fn closed_then_reset_is_stopping_too() {
     let mut rig = Rig::ready();
     rig.on(BackendEvent::PeerClosed);
     assert!(!alerts(&rig.probe(ProbeResult::Reset)));
     assert_eq!(rig.state(), DerivedState::Draining);
-    // It was a passing thing: back after `rise` passes, the same process.
+    // It was temporary: back after `rise` passes, with the same process.
     rig.passes(2);
     assert_eq!(
         (rig.state(), rig.backend.incarnation()),
         (DerivedState::Ready, 1)
     );
-    // Without the closed connection before it, a reset is a failure like others.
+    // Without a closed connection before it, a reset counts like any other failure.
     rig.probe(ProbeResult::Reset);
     assert_eq!(rig.state(), DerivedState::Ready);
 }
@@ -62,7 +62,7 @@ fn an_old_pass_doesnt_clear_the_hint() {
 }
 
 #[test]
-fn one_that_stopped_is_down_with_an_alert_when_it_stays_away() {
+fn stopped_backend_that_stays_away_is_down_with_an_alert() {
     let mut rig = Rig::ready();
     rig.on(BackendEvent::PeerClosed);
     rig.probe(ProbeResult::Refused);
@@ -106,7 +106,7 @@ fn a_503_before_the_end_makes_no_difference_to_absence() {
 }
 
 #[test]
-fn a_planned_absence_alarms_nobody() {
+fn planned_absence_raises_no_alert() {
     let mut rig = Rig::ready();
     rig.drain(DrainActor::Supervisor);
     rig.quiesce();
@@ -141,7 +141,7 @@ fn requests_that_broke_and_a_refusal_mean_that_it_died() {
     rig.context.in_flight = 3;
     rig.on(BackendEvent::Lost { requests: 2 });
     rig.on(BackendEvent::Lost { requests: 1 });
-    // Quiet, but nobody knows yet why: no answer before the probe's.
+    // Quiet, but the cause is not known yet: the drain is answered only after a probe.
     assert_eq!(rig.quiesce(), [BackendEffect::ProbeNow]);
     assert_eq!(rig.state(), DerivedState::Draining);
     let effects = rig.probe(ProbeResult::Refused);
@@ -176,7 +176,7 @@ fn a_successor_proves_that_it_died_too() {
 }
 
 #[test]
-fn a_broken_request_on_a_living_process_is_no_death() {
+fn lost_request_on_a_living_process_is_no_death() {
     let mut rig = Rig::ready();
     rig.drain(DrainActor::Operator);
     let before = rig.now;
@@ -193,7 +193,7 @@ fn a_broken_request_on_a_living_process_is_no_death() {
 }
 
 #[test]
-fn who_waits_is_told_even_if_no_probe_can_tell() {
+fn waiting_request_is_answered_even_if_no_probe_decides() {
     let mut rig = Rig::ready();
     let deadline = rig.now + Time::from_secs(10);
     let order = DrainSpec {
@@ -211,7 +211,7 @@ fn who_waits_is_told_even_if_no_probe_can_tell() {
 }
 
 #[test]
-fn losses_of_better_days_are_forgotten() {
+fn losses_before_a_sign_of_life_are_forgotten() {
     let mut rig = Rig::ready();
     rig.on(BackendEvent::Lost { requests: 5 });
     rig.passes(1);

@@ -1,8 +1,8 @@
-//! `on_drain = "finish"`: who may still enter, and until when.
+//! `on_drain = "finish"`: which requests may still enter, and until when.
 
 use super::*;
 
-/// One with sessions, whose drains finish them.
+/// Returns a backend with sessions, whose drains finish them.
 fn with_sessions(sessions: u32) -> Rig {
     let mut rig = Rig::ready();
     rig.policy.finishes_sessions = true;
@@ -68,7 +68,8 @@ fn hand_over_ends_early_enough_for_requests_to_finish_before_the_deadline() {
     assert!(!rig.backend.hands_over());
 }
 
-/// In a short drain, streams are asked to end from its beginning; those of sessions that came afterwards are asked, too.
+/// In a short drain, streams are asked to end from its beginning; streams of sessions that came afterwards are asked,
+/// too.
 #[test]
 fn streams_that_came_during_the_hand_over_are_asked_to_end() {
     let mut rig = with_sessions(1);
@@ -134,7 +135,7 @@ fn second_order_with_less_time_ends_the_hand_over_sooner() {
     drain_for(&mut rig, 300);
     drain_for(&mut rig, 0);
     assert!(!rig.backend.hands_over());
-    // And a longer one doesn't begin it again.
+    // A longer deadline doesn't begin the hand-over again.
     drain_for(&mut rig, 300);
     assert!(!rig.backend.hands_over());
 }

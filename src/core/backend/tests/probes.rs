@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn it_starts_closed_and_opens_at_its_first_rise() {
+fn backend_starts_closed_and_opens_at_its_first_rise() {
     let mut rig = Rig::new();
     assert_eq!(
         (rig.state(), rig.backend.epoch(), rig.backend.incarnation()),
@@ -43,7 +43,7 @@ fn passes_count_only_in_a_row() {
 }
 
 #[test]
-fn a_503_while_starting_is_just_not_yet() {
+fn status_503_while_starting_is_no_failure() {
     let mut rig = Rig::new();
     for _ in 0..1000 {
         assert!(rig.probe(ProbeResult::Unavailable).is_empty());
@@ -109,7 +109,7 @@ fn cut_on_503_sets_the_deadline_of_the_pool() {
     rig.context.in_flight = 2;
     rig.probe(ProbeResult::Unavailable);
     let said = rig.now;
-    // Saying it again doesn't move it.
+    // The same answer again does not move the deadline.
     rig.probe(ProbeResult::Unavailable);
     let deadline = said + rig.policy.drain_deadline;
     assert_eq!(
@@ -172,7 +172,7 @@ fn timeouts_are_counted_apart() {
 }
 
 #[test]
-fn timeouts_spare_the_irreplaceable_but_failures_do_not() {
+fn timeouts_spare_an_irreplaceable_backend_but_failures_do_not() {
     let mut rig = Rig::ready();
     rig.context.irreplaceable = true;
     for _ in 0..100 {
@@ -292,7 +292,7 @@ fn replaced_asks_for_fresh_passes() {
 }
 
 #[test]
-fn one_that_never_comes_up_is_down_after_absent_after() {
+fn backend_that_never_comes_up_is_down_after_absent_after() {
     let mut rig = Rig::new();
     rig.probe(ProbeResult::Refused);
     let since = rig.now;

@@ -1,4 +1,4 @@
-//! Drains that end with a restart, by each sign of one.
+//! Drains that end with a restart, for each sign of one.
 
 use super::*;
 use crate::core::drain::{RestartSign, UNSEEN_AFTER};
@@ -10,7 +10,7 @@ fn until(rig: &Rig, sign: RestartSign) -> DrainSpec {
     }
 }
 
-/// A backend that is drained until such a restart.
+/// Returns a backend that is drained until a restart with this sign.
 fn drained(sign: RestartSign) -> Rig {
     let mut rig = Rig::ready();
     let order = until(&rig, sign);
@@ -20,7 +20,7 @@ fn drained(sign: RestartSign) -> Rig {
     rig
 }
 
-/// The time passes in which a restart may show.
+/// Advances the time by the period within which a restart should be seen.
 fn wait(rig: &mut Rig) {
     rig.now += UNSEEN_AFTER;
 }
@@ -39,7 +39,7 @@ fn ended(rig: &mut Rig) -> Vec<BackendEffect> {
 }
 
 #[test]
-fn a_restart_that_is_not_seen_is_told_once_and_after_a_while() {
+fn unseen_restart_is_reported_once_after_some_time() {
     for sign in [RestartSign::NewProcess, RestartSign::Exit] {
         let mut rig = drained(sign);
         for _ in 0..100 {
@@ -74,7 +74,7 @@ fn while_requests_are_in_flight_no_restart_is_missed() {
 }
 
 #[test]
-fn a_drain_that_somebody_lifts_by_hand_is_never_told() {
+fn drain_that_is_lifted_manually_is_never_reported_as_unseen() {
     let mut rig = Rig::ready();
     rig.drain(DrainActor::Operator);
     rig.quiesce();
@@ -153,7 +153,7 @@ fn by_exit_the_end_of_another_drain_s_processes_says_nothing() {
 }
 
 #[test]
-fn what_a_person_has_drained_stays_whatever_the_sign_says() {
+fn operators_drain_stays_whatever_sign_a_restart_shows() {
     let mut rig = drained(RestartSign::Probe);
     rig.drain(DrainActor::Operator);
     wait(&mut rig);

@@ -1,4 +1,4 @@
-//! Drains that end because whoever asked for them says that another process runs.
+//! Drains that end because the actor that ordered them reports that another process runs.
 
 use super::*;
 

@@ -7,41 +7,42 @@ use std::sync::Arc;
 use super::{ABSENT, HashRing, POINTS};
 use crate::core::balance::remix;
 
-/// Bits of a point that say whose it is; the others say where it is.
+/// Number of bits of a point that hold the number of its name; the other bits hold its position.
 const NUMBER_BITS: u32 = 24;
 
-/// Places on the circle.
+/// Number of positions on the circle.
 const CIRCLE: u64 = 1 << (64 - NUMBER_BITS);
 
-/// What distances are multiplied by, for a weight of 1.
+/// Factor for distances, for a weight of 1.
 const SCALE: u64 = 1 << NUMBER_BITS;
 
-/// A layer that is smaller than the one below it by less than this factor is merged with it: a pool that grows name by
-/// name has few layers, and each point is moved a few times.
+/// A layer that is less than this factor smaller than the one below it is merged with it: so a pool that grows name
+/// by name has few layers, and each point is moved only a few times.
 const GROWTH: usize = 8;
 
-/// Where fewer than one of so many names are ready, they get points of their own: the way past the others is too long.
+/// If fewer than one in this many names are ready, the ready ones get points of their own: skipping the others would
+/// take too long.
 const CROWD: usize = 16;
 
 /// A name of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingMember {
-    /// Its hash.
+    /// Hash of the name.
     pub name: u64,
-    /// Its share. 0: none.
+    /// Weight. 0: no requests.
     pub weight: u32,
-    /// The index of its candidate; `None`: it is not ready.
+    /// Index of its candidate; `None`: it is not ready.
     pub place: Option<u32>,
 }
 
 impl RingMember {
-    /// A number for its name and its weight: with another weight, it stands on another circle.
+    /// Returns a hash of its name and weight: a name with another weight is on another circle.
     fn identity(&self) -> u64 {
         remix(self.name ^ (u64::from(self.weight) << 32))
     }
 }
 
-/// Takes a number that is a hash already as it is.
+/// Hasher for numbers that are hashes already: returns them unchanged.
 #[derive(Debug, Default)]
 struct HashedKey(u64);
 
@@ -51,7 +52,7 @@ impl Hasher for HashedKey {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // Keys are whole numbers, and come by `write_u64`.
+        // Keys are whole numbers, which are passed to `write_u64`.
         for byte in bytes {
             self.0 = remix(self.0 ^ u64::from(*byte));
         }
@@ -65,11 +66,11 @@ impl Hasher for HashedKey {
 /// The points of all names of a pool.
 #[derive(Debug, Default)]
 pub struct RingPoints {
-    /// By weight: names with the same one are on the same circle.
+    /// By weight: names with the same weight are on the same circle.
     pub(super) rings: Vec<ScaledRing>,
-    /// By what a name and its weight make together: its number.
+    /// Maps the identity of a name and its weight to its number.
     numbers: HashMap<u64, u32, BuildHasherDefault<HashedKey>>,
-    /// `rings`, as snapshots share it; `None` after a change.
+    /// Copy of `rings` that is shared with snapshots; `None` after a change.
     shared: Option<Arc<[ScaledRing]>>,
 }
 
@@ -77,26 +78,26 @@ pub struct RingPoints {
 #[derive(Debug, Clone)]
 pub(super) struct ScaledRing {
     weight: u32,
-    /// What a distance is multiplied by: the heavier, the nearer.
+    /// Factor for distances: the larger the weight, the smaller it is.
     pub(super) scale: u64,
-    /// The largest first.
+    /// From the largest layer on.
     pub(super) layers: Vec<Arc<RingLayer>>,
 }
 
 /// Points in the order of the circle.
 #[derive(Debug)]
 pub(super) struct RingLayer {
-    /// Place and number in one.
+    /// Position and number of each point, combined.
     points: Box<[u64]>,
-    /// By the upper bits of a place: the first point from there on.
+    /// For the upper bits of a position: the index of the first point from there on.
     starts: Box<[u32]>,
-    /// How far a place is shifted to be an index of `starts`.
+    /// Number of bits by which a position is shifted to get an index of `starts`.
     shift: u32,
 }
 
 impl RingPoints {
-    /// A ring for picks among those of `members` that have a place. Points of members that it doesn't know yet are made;
-    /// those of names that are no longer there go when they are more than the others. `load`: see [`HashRing`].
+    /// Returns a ring for picks among the `members` that have a candidate. Points of new members are computed; points
+    /// of names that are gone are removed once they outnumber the others. `load`: see [`HashRing`].
     pub fn prepare(&mut self, members: &[RingMember], load: u32) -> HashRing {
         let ready = members.iter().filter(|member| member.place.is_some());
         if ready.clone().count() * CROWD < members.len() {
@@ -126,14 +127,14 @@ impl RingPoints {
         }
     }
 
-    /// How many names have points.
+    /// Returns the number of names that have points.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.numbers.len()
     }
 
-    /// Notes the places of members. Of two that are ready under one name, the second would have no requests: it is given
-    /// back under another one.
+    /// Notes the candidates of members. If two are ready under one name, the second would get no requests, so it is
+    /// returned under another name.
     fn place(&self, members: &[RingMember], places: &mut [u32]) -> Vec<RingMember> {
         let mut namesakes = Vec::new();
         for member in members.iter().filter(|member| member.weight > 0) {
@@ -155,7 +156,7 @@ impl RingPoints {
         namesakes
     }
 
-    /// Makes points for those that have none.
+    /// Computes points for members that have none.
     fn add(&mut self, members: &[RingMember]) {
         let mut fresh: HashMap<u32, Vec<(u64, u32)>> = HashMap::new();
         for member in members.iter().filter(|member| member.weight > 0) {
@@ -204,7 +205,8 @@ impl ScaledRing {
 
 impl RingLayer {
     fn new(points: Vec<u64>) -> Self {
-        // One or two points in each cell: few to pass over, and half as many bytes as the points have.
+        // One or two points in each cell: there are few to skip, and the index takes half as many bytes as the
+        // points.
         let bits = points.len().max(1).ilog2();
         let shift = CIRCLE.ilog2() - bits;
         let mut starts = Vec::with_capacity(1 << bits);
@@ -222,7 +224,7 @@ impl RingLayer {
         }
     }
 
-    /// Every point once, from `spot` on and around: its distance, and whose it is.
+    /// Returns every point once, from `spot` around the circle: its distance, and the number of its name.
     #[inline(always)]
     pub(super) fn from(&self, spot: u64) -> PointWalk<'_> {
         let least = spot << NUMBER_BITS;
@@ -238,7 +240,8 @@ impl RingLayer {
         }
     }
 
-    /// How far each point is from the one before it, as a part of the circle, and whose it is.
+    /// Returns the distance of each point from the one before it, as a fraction of the circle, and the number of its
+    /// name.
     #[cfg(test)]
     pub(super) fn gaps(&self) -> impl Iterator<Item = (f64, usize)> {
         let last = self.points.last().copied().unwrap_or_default() >> NUMBER_BITS;
@@ -252,7 +255,7 @@ impl RingLayer {
     }
 }
 
-/// A way along the circle: see [`RingLayer::from`].
+/// Iterator along the circle: see [`RingLayer::from`].
 pub(super) struct PointWalk<'l> {
     points: &'l [u64],
     next: usize,
@@ -274,19 +277,19 @@ impl Iterator for PointWalk<'_> {
             }
         };
         self.next += 1;
-        // Behind the circle's end, places begin anew.
+        // Positions begin anew after the end of the circle.
         let distance = (point >> NUMBER_BITS).wrapping_sub(self.spot) % CIRCLE;
         Some((distance, (point & (SCALE - 1)) as usize))
     }
 }
 
-/// The place number `nth` of a name or key.
+/// Returns the position of point number `nth` of a name or key.
 #[inline]
 pub(super) fn spread(hash: u64, nth: u64) -> u64 {
     remix(hash ^ nth.wrapping_mul(0xd6e8_feb8_6659_fd93)) >> NUMBER_BITS
 }
 
-/// Two sorted lists as one.
+/// Merges two sorted lists.
 fn merge(one: &[u64], other: &[u64]) -> Vec<u64> {
     let mut merged = Vec::with_capacity(one.len() + other.len());
     let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());

@@ -1,5 +1,5 @@
-//! What the ring promises: shares by weight, no more moves than needed, bounded load. `LAMEDUCK_SEED` gives other names and
-//! keys than the usual ones.
+//! Properties of the ring: shares by weight, no more moves than needed, bounded load. `LAMEDUCK_SEED` sets other
+//! names and keys than the default ones.
 
 use super::*;
 use crate::core::split;
@@ -18,7 +18,7 @@ impl BalanceCandidate for Fake {
     }
 }
 
-/// What names and keys are made of.
+/// Seed of names and keys.
 fn seed() -> u64 {
     let given = std::env::var("LAMEDUCK_SEED").ok();
     given.map_or(1, |seed| seed.parse().unwrap())
@@ -28,7 +28,7 @@ fn name(seed: u64, number: usize) -> u64 {
     split::hash(format!("app-{seed}-{number}").as_bytes())
 }
 
-/// All of them ready, in this order.
+/// Returns these names as members, all ready, in this order.
 fn members(names: &[(u64, u32)]) -> Vec<RingMember> {
     let names = names.iter().enumerate();
     names
@@ -55,8 +55,8 @@ fn by_key(key: u64) -> PickInput {
     }
 }
 
-/// The share of each name, computed: a point gets a key where one of its probes is nearer to it than to the point before
-/// it, and no other probe is nearer to any.
+/// Computes the share of each name: a point gets a key if one of the key's spots is nearer to it than to the point
+/// before it, and no other spot is nearer to any point.
 fn exact_shares(ring: &HashRing, count: usize) -> Vec<f64> {
     let mut gaps: Vec<(f64, usize)> = Vec::new();
     for layer in ring.rings.iter().flat_map(|ring| &ring.layers) {
@@ -67,7 +67,7 @@ fn exact_shares(ring: &HashRing, count: usize) -> Vec<f64> {
         );
     }
     gaps.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
-    // How much of the circle is further than `t` from its next point falls in pieces between one gap and the next.
+    // The part of the circle that is further than `t` from its next point falls linearly between one gap and the next.
     let mut shares = vec![0.0; count];
     let (mut so_far, mut left, mut before) = (0.0, 1.0_f64, 0.0);
     let longer = gaps.len();
@@ -126,7 +126,7 @@ fn share_follows_different_weights() {
     }
 }
 
-/// Where each of these keys goes, by name.
+/// Returns the name to which each of these keys goes.
 fn assign(points: &mut RingPoints, names: &[(u64, u32)], keys: &[u64]) -> Vec<u64> {
     let ring = points.prepare(&members(names), 0);
     let candidates = fakes(names);
@@ -155,9 +155,9 @@ fn change_moves_only_keys_of_the_name_that_changes() {
                 let only = if what == "removed" { from } else { to };
                 assert_eq!(*only, one, "{what} of {count}");
             }
-            // A ring that never saw the other names says the same: history counts for nothing.
+            // A ring that never had the other names gives the same result: it does not depend on history.
             assert_eq!(after, assign(&mut RingPoints::default(), &other, &keys));
-            // Added again, it takes the same keys.
+            // If the name is added again, it takes the same keys.
             assert_eq!(before, assign(&mut points, &names, &keys));
         }
     }
@@ -188,7 +188,7 @@ fn name_that_is_not_ready_is_as_good_as_absent() {
 }
 
 #[test]
-fn pool_that_grows_name_by_name_has_few_layers_and_forgets_the_gone() {
+fn growing_pool_has_few_layers_and_forgets_removed_names() {
     let names: Vec<_> = (0..300).map(|n| (name(7, n), 1)).collect();
     let mut points = RingPoints::default();
     for count in 1..=names.len() {
@@ -198,7 +198,7 @@ fn pool_that_grows_name_by_name_has_few_layers_and_forgets_the_gone() {
     let left = &names[..3];
     points.prepare(&members(left), 0);
     assert!(points.count() <= 2 * left.len() + POINTS as usize);
-    // Nothing is made anew where only readiness changes.
+    // No points are computed if only readiness changes.
     let (one, other) = (points.prepare(&members(left), 0), {
         let mut ready = members(left);
         ready[0].place = None;
@@ -217,7 +217,7 @@ fn two_of_one_name_both_get_requests() {
         counts[ring.pick(&candidates, by_key(remix(n)), &[]).unwrap()] += 1;
     }
     assert!(counts.iter().all(|count| *count > 800), "{counts:?}");
-    // The one that drains keeps nothing from the one that has taken its name.
+    // The draining backend keeps nothing from the one that has taken over its name.
     all[0].place = None;
     all[2].place = Some(0);
     let after = RingPoints::default().prepare(&all, 0);
@@ -241,7 +241,7 @@ fn load_is_bounded_by_the_part_of_each_weight() {
         let ring = RingPoints::default().prepare(&members(&names), 125);
         let mut candidates = fakes(&names);
         let total: u32 = names.iter().map(|(_, weight)| weight).sum();
-        // All of one key, and none ever ends.
+        // All requests have one key, and none ever ends.
         for requests in 1..=400_u32 {
             let input = PickInput {
                 random: remix(u64::from(requests)),
@@ -254,7 +254,7 @@ fn load_is_bounded_by_the_part_of_each_weight() {
             assert!(f64::from(load) <= bound, "{load} of {requests}");
         }
     }
-    // Without a bound, all go to one.
+    // Without a bound, all requests go to one candidate.
     let names = [(1, 1), (2, 1)];
     let ring = RingPoints::default().prepare(&members(&names), 0);
     let mut candidates = fakes(&names);

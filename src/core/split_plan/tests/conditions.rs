@@ -63,7 +63,7 @@ fn text_that_is_no_condition_is_refused_with_its_place_and_what_may_stand_there(
     assert!(AbortCondition::parse(&"5".repeat(70)).is_err());
 }
 
-/// Whatever is written there: no panic, and what is read is written so that it reads the same.
+/// For any text: no panic, and a condition that was parsed is written so that it is parsed in the same way.
 #[test]
 fn random_conditions_are_read_or_refused() {
     const PIECES: [&str; 18] = [

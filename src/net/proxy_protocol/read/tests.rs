@@ -19,7 +19,7 @@ fn tcp4_with(tlvs: &[u8]) -> Vec<u8> {
     v2(0x21, 0x11, &[&TCP4, tlvs].concat())
 }
 
-/// The same with a checksum TLV at its end.
+/// Adds a checksum TLV at the end of the header.
 fn checked(tlvs: &[u8]) -> Vec<u8> {
     let mut bytes = tcp4_with(&[tlvs, &[CRC32C, 0, 4, 0, 0, 0, 0]].concat());
     let crc = crc32c([&bytes, &[], &[]]);
@@ -28,9 +28,10 @@ fn checked(tlvs: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Each header is found whole, with what follows left alone, and is waited for in every part of it.
+/// Each header is found in full, without the bytes that follow; for every shorter part of it, the parser waits for
+/// more.
 #[test]
-fn whole_headers() {
+fn complete_headers_are_found_with_what_follows_left_alone() {
     let mut tcp6 = vec![0; 36];
     tcp6[..16].copy_from_slice(&"2001:db8::7".parse::<Ipv6Addr>().unwrap().octets());
     tcp6[32..34].copy_from_slice(&4711u16.to_be_bytes());
@@ -86,7 +87,7 @@ fn whole_headers() {
 }
 
 #[test]
-fn what_is_none() {
+fn malformed_headers_are_refused() {
     let too_long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(92));
     let mut wrong = checked(&[]);
     *wrong.last_mut().unwrap() ^= 1;
@@ -170,11 +171,11 @@ fn what_is_none() {
         (&tcp4_with(&twice), ProxyHeaderError::Checksum),
         (&wrong, ProxyHeaderError::Checksum),
         (
-            &v2(0x21, 0x11, &[0; MAX_V2 - FIXED + 1]),
+            &v2(0x21, 0x11, &[0; MAX_V2 - FIXED_LENGTH + 1]),
             ProxyHeaderError::TooLong,
         ),
         (
-            &v2(0x20, 0x00, &[0; MAX_V2 - FIXED + 1]),
+            &v2(0x20, 0x00, &[0; MAX_V2 - FIXED_LENGTH + 1]),
             ProxyHeaderError::TooLong,
         ),
     ] {
@@ -182,9 +183,9 @@ fn what_is_none() {
     }
 }
 
-/// RFC 3720, B.4, and the usual check value.
+/// The example of RFC 3720, section B.4, and the usual check value.
 #[test]
-fn checksums() {
+fn crc32c_matches_the_published_values() {
     assert_eq!(crc32c([b"1234", b"", b"56789"]), 0xe306_9283);
     assert_eq!(crc32c([&[0; 32], &[], &[]]), 0x8a91_36aa);
     assert_eq!(crc32c([&[0xff; 32], &[], &[]]), 0x62a8_ab43);

@@ -1,9 +1,9 @@
-//! What a look-up among routes with conditions takes, whoever asks.
+//! Cost of a lookup among routes with conditions.
 
 use super::rules::{asked, exact, prefix, regex, table};
 use crate::config::Route;
 
-/// The best of several: a busy machine only ever adds.
+/// Returns the shortest of several times: other load on the machine only makes them longer.
 fn time(mut task: impl FnMut()) -> std::time::Duration {
     let once = |_| {
         let start = std::time::Instant::now();
@@ -41,7 +41,7 @@ fn cost_does_not_grow_with_hosts_paths_and_prefixes() {
     assert!(many < few * 20, "{few:?} for 2 routes, {many:?} for 20,000");
 }
 
-/// Patterns that take an engine that backtracks for ever.
+/// With these patterns, a backtracking engine would not finish.
 #[test]
 fn hostile_path_of_a_mebibyte_takes_linear_time() {
     let t = table(&[

@@ -1,11 +1,11 @@
-//! Routes with conditions, beside a naive reading of their order.
+//! Routes with conditions, compared with a naive implementation of their order.
 
 use proptest::prelude::*;
 
 use super::rules::{Asked, exact, found, has, is, prefix, regex, table};
 use crate::config::{FieldMatch, MatchedPath, Route, TextMatch};
 
-/// The page's order once more: all that fit, sorted.
+/// The documented order once more: all matching routes, sorted.
 fn oracle(routes: &[Route], asked: &Asked) -> Option<usize> {
     let host = asked
         .host
@@ -135,7 +135,7 @@ fn some_route() -> impl Strategy<Value = Route> {
     )
 }
 
-/// As [`some_route`], of those that ask for nothing but hosts and a prefix. Some of them are more than a pool.
+/// As [`some_route`], but with conditions on hosts and a prefix only. Some of them do more than name a pool.
 fn some_route_by_prefix() -> impl Strategy<Value = Route> {
     let path = prop::sample::select(&["/", "/a", "/a/b", "/b"][..]);
     (some_route(), path, any::<bool>()).prop_map(|(route, path, is_named)| Route {
@@ -188,7 +188,8 @@ proptest! {
         }
     }
 
-    /// Whatever else they do. One more route, of another host, that puts all of them among the rules changes nothing.
+    /// Whatever else the routes do. An additional route, for another host, that moves all of them into the rule table
+    /// must not change the result.
     #[test]
     fn routes_that_ask_for_prefixes_alone_agree_with_a_naive_reading(
         routes in prop::collection::vec(some_route_by_prefix(), 1..12),

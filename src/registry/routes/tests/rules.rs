@@ -1,4 +1,4 @@
-//! Routes with conditions: which one a request gets, by hand-picked cases.
+//! Routes with conditions: hand-picked cases of which route a request gets.
 
 use std::net::IpAddr;
 
@@ -69,7 +69,7 @@ fn check(table: &RouteTable, asked: &Asked, pool: Option<usize>) {
     assert_eq!(found(table, asked), pool, "{asked:?}");
 }
 
-/// The pool of a request, by whichever table has its route.
+/// Returns the pool of a request, from the table that has its route.
 pub(super) fn found(table: &RouteTable, asked: &Asked) -> Option<usize> {
     let (host, path) = (asked.host.as_bytes(), asked.path.as_bytes());
     let target = table.lookup(host, path);
@@ -162,7 +162,7 @@ fn priority_comes_before_every_kind_of_path() {
         of(9, prefix("/", 5)),
         of(9, prefix("/a/b/c", 6)),
     ]);
-    // The highest is for all paths: it hides all but an equal one.
+    // The route with the highest priority is for all paths: it hides all others but one of equal priority.
     check(&t, &asked("h", "/a/b.php"), Some(5));
     check(&t, &asked("h", "/a/b/c/x.php"), Some(6));
     let t = table(&[
@@ -309,7 +309,8 @@ fn a_route_of_several_hosts_is_one_of_each() {
     }
 }
 
-/// Two servers with one host on two ports: what a listener's own routes don't have goes on to those for all of them.
+/// Two servers with one host on two ports: requests that a listener's own routes don't match go to the routes for all
+/// listeners.
 #[test]
 fn routes_of_one_listener_come_before_those_of_all() {
     let at = |address: &str| vec![address.parse().unwrap()];

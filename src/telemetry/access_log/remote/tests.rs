@@ -43,7 +43,8 @@ fn daemon_that_takes_nothing_costs_one_wait_and_its_lines() {
     let lines = "<30>1 line\n".repeat(5000);
     let began = Instant::now();
     let loss = sink.send_lines(lines.as_bytes(), || false).unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(5));
+    // One for each line would be more than an hour.
+    assert!(began.elapsed() < Duration::from_secs(30));
     let lost = loss.lines.unwrap();
     assert!((1000..5000).contains(&lost), "{lost}");
 }
@@ -63,7 +64,7 @@ fn lines_over_tcp_are_counted_octets_and_a_new_connection_follows_a_broken_one()
         b"9 <30>1 one11 <30>1 three".first_chunk::<23>().unwrap()
     );
     drop(stream);
-    // The first line may still be taken by a connection that is closed already.
+    // The first line may still go into a connection that is closed already.
     for _ in 0..100 {
         let _ = sink.send_lines(b"<30>1 again\n", || false);
         server.set_nonblocking(true).unwrap();

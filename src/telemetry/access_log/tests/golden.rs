@@ -1,8 +1,8 @@
-//! Lines to the byte: programs read them.
+//! Lines compared byte for byte, because programs read them.
 
 use super::*;
 
-/// A line without its date, which is told by the clock.
+/// A line without its date, which comes from the clock.
 fn undated(format: LogFormat, record: &AccessRecord<'_>) -> String {
     let line = String::from_utf8(line_of(format, record)).unwrap();
     let (before, date) = match format {
@@ -16,7 +16,7 @@ fn undated(format: LogFormat, record: &AccessRecord<'_>) -> String {
     line[before.len() + date.len()..].to_owned()
 }
 
-/// A request as most are.
+/// A typical request.
 fn usual() -> AccessRecord<'static> {
     AccessRecord {
         time: crate::rt::clock::now(),
@@ -173,7 +173,7 @@ fn long_texts_are_cut_and_marked_whatever_is_in_them() {
 }
 
 #[test]
-fn line_that_just_fits_is_whole_and_one_without_room_is_told() {
+fn line_that_just_fits_is_complete_and_a_longer_one_is_reported() {
     let config = config::AccessLogConfig::default();
     let layout = LineLayout::new(&config);
     let length = line_by(&config, &usual()).len();
@@ -181,7 +181,7 @@ fn line_that_just_fits_is_whole_and_one_without_room_is_told() {
         let mut room = vec![0; size];
         let mut stamp = timestamp::TimestampText::default();
         let written = format::line(&mut room, &layout, &mut stamp, &usual());
-        // One byte stays free: it tells that the others were enough.
+        // One byte stays free: it shows that the others were enough.
         assert_eq!(written, (size > length).then_some(length), "{size}");
     }
 }

@@ -1,4 +1,4 @@
-//! Lines as the configuration wants them: chosen fields, a share of requests, and where they go.
+//! Lines by configuration: chosen fields, a share of requests, and destinations.
 
 use super::*;
 use crate::config::{LogField, SyslogTarget};
@@ -44,7 +44,7 @@ fn chosen_fields_come_in_their_order_in_both_forms() {
     assert_eq!(nothing, b"{}\n");
 }
 
-/// A plain success, of which only a part is logged.
+/// A plain success, of which only a share is logged.
 fn plain() -> AccessRecord<'static> {
     AccessRecord {
         held: Duration::ZERO,
@@ -113,7 +113,7 @@ fn a_share_of_successes_is_logged_and_all_that_is_of_note() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let sampled = lines.iter().filter(|line| line["sample"] == 0.1).count();
-    // 500 are expected, and the deviation is 21.
+    // The expected number is 500, with a standard deviation of 21.
     assert!((380..620).contains(&sampled), "{sampled}");
     assert_eq!(lines.len(), sampled + of_note.len());
     assert_eq!(lines.iter().filter(|line| line["slow"] == true).count(), 1);

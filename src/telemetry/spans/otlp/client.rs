@@ -1,4 +1,4 @@
-//! HTTP to the collector: by hyper, and by rustls where it is asked for. One connection is kept.
+//! HTTP client for the collector: hyper, with rustls for `https://`. One connection is kept open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,17 @@ use crate::config::TracingConfig;
 use crate::rt::clock;
 use crate::tls::{self, pem};
 
-/// No answer of a collector is longer, in bytes.
+/// Longest answer of a collector, in bytes.
 const MOST_ANSWER: usize = 64 << 10;
 
-/// So much of what a collector says is passed on to people, in characters.
+/// Longest part of a collector's message that is shown to users, in characters.
 const MOST_TEXT: usize = 200;
 
-/// An idle connection is closed after this: collectors and what stands before them close theirs in their own time.
+/// Time after which an idle connection is closed; collectors and proxies before them close theirs at times of their
+/// own.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// Sends what the exporter has encoded.
+/// Sends batches that the exporter has encoded.
 #[derive(Clone)]
 pub(super) struct CollectorClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -38,7 +39,7 @@ pub(super) struct CollectorClient {
     heard: Arc<Mutex<CollectorAnswers>>,
 }
 
-/// What the collector has answered since that was last read.
+/// Answers of the collector since they were last read.
 #[derive(Debug, Default)]
 struct CollectorAnswers {
     problem: Option<String>,
@@ -52,7 +53,7 @@ impl std::fmt::Debug for CollectorClient {
 }
 
 impl CollectorClient {
-    /// A client by this configuration.
+    /// A client for this configuration.
     pub(super) fn new(config: &TracingConfig) -> Result<Self, TracingError> {
         let tls = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
@@ -80,12 +81,12 @@ impl CollectorClient {
         })
     }
 
-    /// Why the last batch was not delivered, once.
+    /// Takes the reason why the last batch was not delivered.
     pub(super) fn take_problem(&self) -> Option<String> {
         self.heard.lock().problem.take()
     }
 
-    /// How many spans of the last batch were refused, once.
+    /// Takes the number of spans of the last batch that were refused.
     pub(super) fn take_rejected(&self) -> u64 {
         std::mem::take(&mut self.heard.lock().rejected)
     }
@@ -126,7 +127,7 @@ impl HttpClient for CollectorClient {
     }
 }
 
-/// An error with what has caused it: hyper's own words say little.
+/// An error with its causes, because hyper's own message says little.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -141,8 +142,8 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// What a collector says in an answer that is no success, if it is text: a `Status` in protobuf has its message in plain
-/// bytes, too.
+/// Message in an answer that is no success, if it is text. A `Status` in protobuf contains its message as plain bytes,
+/// too.
 fn describe_answer(body: &Bytes) -> String {
     let text = String::from_utf8_lossy(body);
     let plain: String = text
@@ -162,8 +163,8 @@ fn describe_answer(body: &Bytes) -> String {
     }
 }
 
-/// `partial_success.rejected_spans` of an `ExportTraceServiceResponse`: the first field of its first field. What can't be
-/// read says nothing.
+/// Value of `partial_success.rejected_spans` in an `ExportTraceServiceResponse`: the first field of its first field. A
+/// malformed answer counts as zero.
 fn rejected_spans(body: &[u8]) -> u64 {
     let read = || {
         let mut outer = body;
@@ -178,7 +179,7 @@ fn rejected_spans(body: &[u8]) -> u64 {
     read().unwrap_or(0)
 }
 
-/// The next field of a message in protobuf: its number, and its bytes or else its number's value.
+/// Next field of a protobuf message: its number, and its bytes or, for a number, its value.
 fn take_field<'a>(message: &mut &'a [u8]) -> Option<(u64, Option<&'a [u8]>, u64)> {
     let tag = take_varint(message)?;
     let value = take_varint(message)?;

@@ -1,6 +1,6 @@
-//! The thread that sends traces: it gathers a batch, makes spans of it, and waits for the collector's answer.
+//! The thread that sends traces: it collects a batch, converts it to spans, and waits for the collector's answer.
 //!
-//! OpenTelemetry's crate encodes and tries again; `client` is what it sends by, `spans` makes its spans of our records.
+//! OpenTelemetry's crate encodes and retries; `client` sends, and `spans` converts our records.
 
 mod client;
 mod spans;
@@ -23,16 +23,16 @@ use crate::config::{TracingConfig, plain_file};
 use crate::rt::clock::{self, ClockReading};
 use client::CollectorClient;
 
-/// A batch is sent when it has waited for so long, or has [`BATCH`] spans.
+/// Longest time that a batch waits, unless it has [`BATCH`] spans before.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// At most one warning about lost spans in this long.
+/// Least time between two warnings about lost spans.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// The largest file of header fields, in bytes.
+/// Largest file of header fields, in bytes.
 const LARGEST_HEADERS: u64 = 64 << 10;
 
-/// Whether the files that the configuration names are of use.
+/// Checks whether the files that the configuration names can be used.
 pub(super) fn check(config: &TracingConfig) -> Result<(), TracingError> {
     if let Some(file) = &config.headers_file {
         read_headers(file)?;
@@ -94,19 +94,19 @@ fn resource(config: &TracingConfig) -> Resource {
     if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         attributes.push(KeyValue::new("host.name", name.trim().to_owned()));
     }
-    // What OTEL_RESOURCE_ATTRIBUTES says is among the defaults.
+    // The defaults include OTEL_RESOURCE_ATTRIBUTES.
     Resource::builder()
         .with_service_name(config.service_name.clone())
         .with_attributes(attributes)
         .build()
 }
 
-/// This process among all: random, as the convention asks for.
+/// Random id of this process (`service.instance.id`), as the convention recommends.
 fn instance() -> String {
     format!("{:032x}", super::record::new_trace_id(fastrand::u64(..)))
 }
 
-/// Header fields for the collector, one in each line.
+/// Reads header fields for the collector, one in each line.
 fn read_headers(file: &Path) -> Result<HashMap<String, String>, TracingError> {
     let fail = |why: String| TracingError::File {
         key: "headers_file",
@@ -123,7 +123,7 @@ fn read_headers(file: &Path) -> Result<HashMap<String, String>, TracingError> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // Never the line itself: it is a secret.
+        // The message must not contain the line: it is a secret.
         let bad = |what: &str| fail(format!("line {}: {what}", at + 1));
         let (name, value) = line.split_once(':').ok_or_else(|| bad("it has no colon"))?;
         let (name, value) = (name.trim(), value.trim());
@@ -134,7 +134,7 @@ fn read_headers(file: &Path) -> Result<HashMap<String, String>, TracingError> {
     Ok(headers)
 }
 
-/// What sends batches, one at a time.
+/// Sends batches, one at a time.
 struct BatchSender {
     endpoint: String,
     exporter: SpanExporter,
@@ -174,13 +174,13 @@ impl BatchSender {
                 if left.is_zero() {
                     break;
                 }
-                // Not `recv`, which each trace would wake, at a cost for the request that hands it over.
+                // Not by `recv`: each trace would wake this task, at a cost for the request that hands it over.
                 let _ = clock::timeout(left, self.shared.hurry.notified()).await;
             }
             self.send(&batch).await;
             batch.clear();
             for done in flushes.drain(..) {
-                // The caller may have gone.
+                // The caller may no longer wait.
                 let _ = done.send(());
             }
             self.losses.warn_of_losses(&self.shared, &self.endpoint);
@@ -212,14 +212,14 @@ impl BatchSender {
                 self.losses.last = Some(why.unwrap_or_else(|| error.to_string()));
             }
         }
-        // Their room is free only now: what is on its way takes memory, too.
+        // Their room is released only now, because spans that are being sent take memory, too.
         for trace in batch {
             self.shared.release(trace.span_count(), trace.size());
         }
     }
 }
 
-/// Says that spans were lost, and no more often than is useful.
+/// Warns about lost spans, at most once in [`WARN_EVERY`].
 #[derive(Debug, Default)]
 struct LossReport {
     told: u64,

@@ -1,5 +1,6 @@
-//! Spans of what was recorded, named as OpenTelemetry's conventions for HTTP have it
-//! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>); what only lameduck knows is `lameduck.…`.
+//! Converts records to spans, named by OpenTelemetry's conventions for HTTP
+//! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>). Attributes that only lameduck has are named
+//! `lameduck.…`.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -16,15 +17,15 @@ use crate::core::Time;
 use crate::core::call_status::CallStatus;
 use crate::rt::clock::ClockReading;
 
-/// The longest text of an attribute, in bytes.
+/// Longest text of an attribute, in bytes.
 const LONGEST_TEXT: usize = 2048;
 
-/// Methods that the conventions know; others are `_OTHER`, since clients can make up more.
+/// Methods that the conventions know; all others become `_OTHER`, because clients could invent any number of them.
 const METHODS: [&str; 10] = [
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE",
 ];
 
-/// Fields of a query whose values are signatures or keys, which the conventions ask to leave out.
+/// Query parameters with signatures or keys, whose values the conventions demand to leave out.
 const SECRETS: [&str; 5] = [
     "AWSAccessKeyId",
     "Signature",
@@ -39,7 +40,7 @@ static SCOPE: LazyLock<InstrumentationScope> = LazyLock::new(|| {
         .build()
 });
 
-/// Attributes in the making. What is empty is left out.
+/// Attributes under construction; empty ones are left out.
 struct Attributes(Vec<KeyValue>);
 
 impl Attributes {
@@ -69,7 +70,7 @@ impl Attributes {
         }
     }
 
-    /// What gRPC's conventions add (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>).
+    /// Adds the attributes of gRPC's conventions (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>).
     fn call(&mut self, path: &str, status: Option<CallStatus>) {
         self.text("rpc.system.name", "grpc");
         self.text("rpc.method", path.trim_start_matches('/'));
@@ -89,7 +90,7 @@ impl Attributes {
     }
 }
 
-/// All spans of a request, the server's first.
+/// All spans of a request, the server span first.
 pub(super) fn make_spans(trace: &RequestTrace, reading: &ClockReading) -> Vec<SpanData> {
     let made = SpanMaker {
         trace,
@@ -153,11 +154,11 @@ impl SpanMaker<'_> {
         }
     }
 
-    /// The request itself.
+    /// The server span: the request itself.
     fn server(&self) -> SpanData {
         let trace = self.trace;
         let method = known_method(&trace.method).unwrap_or("HTTP");
-        // What a route says of the path tells requests apart, and has no ids in it.
+        // The route's path pattern groups requests, and has no ids in it.
         let name = match (&*trace.route_pattern, &*trace.route) {
             ("", "") => Cow::Borrowed(method),
             ("", route) => format!("{method} {route}").into(),
@@ -236,7 +237,7 @@ impl SpanMaker<'_> {
         span
     }
 
-    /// Only what this side is to blame for is an error of a server (section "Status").
+    /// Sets the status: only what the server is responsible for is an error of a server span (section "Status").
     fn judge_server(&self, span: &mut SpanData, all: &mut Attributes) {
         let trace = self.trace;
         let is_broken = matches!(
@@ -311,7 +312,7 @@ impl SpanMaker<'_> {
                 .events
                 .push(self.event("answer", answered, Vec::new()));
         }
-        // To a client, 4xx are errors as well.
+        // For a client span, 4xx are errors as well.
         if !attempt.failure.is_empty() {
             all.text("error.type", attempt.failure);
             span.status = Status::error(attempt.failure);
@@ -340,7 +341,7 @@ fn known_method(method: &str) -> Option<&'static str> {
     METHODS.into_iter().find(|known| *known == method)
 }
 
-/// Host and port of `host:port`, `[::1]:80` and `host`.
+/// Host and port of `host:port`, `[::1]:80` or `host`.
 fn split_authority(authority: &str) -> (&str, Option<u16>) {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
@@ -351,7 +352,7 @@ fn split_authority(authority: &str) -> (&str, Option<u16>) {
     (host.trim_start_matches('[').trim_end_matches(']'), port)
 }
 
-/// A query with `REDACTED` for values that are secrets.
+/// A query with `REDACTED` in place of secret values.
 fn without_secrets(query: &str) -> Cow<'_, str> {
     let is_secret = |field: &&str| {
         let name = field.split_once('=').map_or("", |(name, _)| name);

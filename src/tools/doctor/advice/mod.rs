@@ -1,4 +1,4 @@
-//! What to write instead, in the file's own syntax: it can be pasted as it stands, line by line.
+//! Corrections in the syntax of the user's file, which can be pasted as they are, line by line.
 
 mod port;
 mod script;
@@ -17,48 +17,48 @@ use crate::core::launch::LONGEST_LAME_DUCK;
 use port::port;
 pub(super) use script::unwrap_runner;
 
-/// What is to be different about a command. All findings about it are answered by one command that is right.
+/// Corrections of a command. All findings about one command are answered by one corrected command.
 #[derive(Debug, Default)]
 pub(super) struct Corrections {
-    /// It is not under the launcher: the pool for it.
+    /// Whether the command has to be put under the launcher.
     pub(super) wrap: bool,
     pub(super) pool: Option<String>,
     pub(super) drain: Option<Duration>,
-    /// The proxy is lame duck before the drain, until nothing new comes.
+    /// Whether the proxy has to be lame duck before the drain, until no new requests arrive.
     pub(super) until_silence: bool,
     pub(super) admin: Option<String>,
-    /// `--port auto`.
+    /// Whether the launcher needs `--port auto`.
     pub(super) free_port: bool,
-    /// Nothing may stand between the supervisor and the launcher.
+    /// Whether nothing may stand between the supervisor and the launcher.
     pub(super) exec: bool,
-    /// The app's option, with the value that is right.
+    /// Option of the app, with its correct value.
     pub(super) keep_alive: Option<(String, String)>,
-    /// The app is not to stand behind npm or a shell.
+    /// Whether the app must be started directly, without npm or a shell.
     pub(super) direct: bool,
-    /// What package.json's `scripts` say, if it was found.
+    /// The `scripts` of package.json, if it was found.
     pub(super) scripts: Vec<(String, String)>,
 }
 
 impl Corrections {
-    /// How long the lame duck may last that is advised.
+    /// Duration of the lame duck that is advised.
     pub(super) fn lame_duck(&self) -> Option<Duration> {
         let longest = || duration::parse(LONGEST_LAME_DUCK).unwrap_or_default();
         self.until_silence.then(longest)
     }
 }
 
-/// A program with its arguments, and where its second part begins: the app behind a launcher, the text behind `sh -c`.
+/// A command in words. `second` is the index of its second part: the app behind a launcher, or the text behind `sh -c`.
 struct AdvisedCommand {
     words: Vec<String>,
     second: usize,
 }
 
 impl AdvisedCommand {
-    /// One that is under no launcher and stays so: its words go where they stood.
+    /// Stands for a command without a launcher: its words replace the old ones.
     const WHOLE: usize = usize::MAX;
 }
 
-/// The command as it should be, in as many lines as the file needs; `None`: it can't be derived.
+/// The corrected command, in as many lines as the file needs; `None`: it can't be derived.
 pub(super) fn command(process: &SupervisedProcess, fix: &Corrections) -> Option<String> {
     let command = match fix.wrap && !process.has_hook_form() {
         true => wrapped(process, fix)?,
@@ -67,7 +67,7 @@ pub(super) fn command(process: &SupervisedProcess, fix: &Corrections) -> Option<
     Some(written(process, &command))
 }
 
-/// The launcher's own words, up to `--`.
+/// Words of the launcher, up to `--`.
 fn launcher(process: &SupervisedProcess, fix: &Corrections, port: Option<String>) -> Vec<String> {
     let program = match process.supervisor {
         Supervisor::Systemd | Supervisor::Compose | Supervisor::Kubernetes => "/usr/bin/lameduck",
@@ -79,7 +79,7 @@ fn launcher(process: &SupervisedProcess, fix: &Corrections, port: Option<String>
         words.extend(["--admin".into(), admin.clone()]);
     }
     if process.supervisor == Supervisor::Compose {
-        // How the proxy reaches it: by the service's name.
+        // In a container, the proxy reaches the app by the service's name.
         let name = process.name.clone();
         words.extend(["--name".into(), name.clone(), "--advertise".into(), name]);
     }
@@ -127,7 +127,7 @@ fn wrapped(process: &SupervisedProcess, fix: &Corrections) -> Option<AdvisedComm
                 argv[at - 1] = "--port".into();
             }
         }
-        // Only a shell fills the variable in.
+        // Only a shell expands the variable.
         let text: Vec<_> = argv
             .iter()
             .map(|word| match word == new {
@@ -160,7 +160,7 @@ fn app_text(
         text = script::set_app_option(&text, words, name, value);
     }
     match replaced {
-        // Single quotes would keep the launcher's shell from seeing it too early; the app's own shell fills it in.
+        // In single quotes, because the launcher's shell must not expand it; the app's own shell does.
         Some((old, new)) => {
             let text = script::set_port(&text, old, new);
             format!("sh -c {}", shell::quote(&format!("exec {text}")))
@@ -185,7 +185,7 @@ fn set_app_option(argv: &mut Vec<String>, fix: &Corrections) {
     }
 }
 
-/// A launcher's command with what was wrong put right.
+/// Command of a launcher, with corrections.
 fn corrected(process: &SupervisedProcess, fix: &Corrections) -> Option<AdvisedCommand> {
     let argv = &process.line.argv;
     let app = process.app();
@@ -251,7 +251,7 @@ fn corrected(process: &SupervisedProcess, fix: &Corrections) -> Option<AdvisedCo
     Some(AdvisedCommand { words, second })
 }
 
-/// Process substitution is bash's.
+/// Uses bash if the text needs process substitution, which only bash has.
 fn to_bash(words: &mut [String]) {
     let at = wrappers::skip(words);
     if let Some(shell) = words.get_mut(at).filter(|shell| base(shell) != "bash") {
@@ -263,13 +263,13 @@ fn to_bash(words: &mut [String]) {
     }
 }
 
-/// The launcher's words up to `--`, and the app's.
+/// Splits the launcher's words up to `--` from those of the app.
 fn behind(words: &[String]) -> Option<(&[String], &[String])> {
     let end = words.iter().position(|word| word == "--")? + 1;
     Some(words.split_at(end))
 }
 
-/// The app's command without what only starts it.
+/// Command of the app without programs that only start it.
 fn own_command(app: &[String], fix: &Corrections) -> Option<Vec<String>> {
     if let Some(app) = unwrap_runner(app, &fix.scripts) {
         return Some(app);
@@ -311,7 +311,7 @@ fn set_option(words: &mut Vec<String>, start: usize, name: &str, value: &str) {
     }
 }
 
-/// A command as its file writes it.
+/// Formats a command in the syntax of its file.
 fn written(process: &SupervisedProcess, command: &AdvisedCommand) -> String {
     let AdvisedCommand { words, second } = command;
     let list = |words: &[String]| {
@@ -378,7 +378,7 @@ fn written(process: &SupervisedProcess, command: &AdvisedCommand) -> String {
     }
 }
 
-/// systemd's quotes; its `%` and `$` are the user's own already.
+/// Quotes as systemd needs; `%` and `$` are the user's own already.
 fn unit_text(words: &[String]) -> String {
     let quote =
         |word: &String| match word.is_empty() || word.contains([' ', '\t', '"', '\'', '\\', ';']) {
@@ -393,7 +393,7 @@ fn unit_text(words: &[String]) -> String {
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
-/// supervisord splits as a shell does; its `%` is the user's own already.
+/// Quotes as supervisord needs, which splits as a shell does; `%` is the user's own already.
 fn ini_text(words: &[String]) -> String {
     let quote = |word: &String| match word.contains("%(") && !word.contains([' ', '\'', '"', '\\'])
     {
@@ -408,7 +408,7 @@ fn ini_text(words: &[String]) -> String {
         .replace('\n', " ")
 }
 
-/// Everything that the supervisor must be told, for an app that is put under the launcher.
+/// All settings that a supervisor needs for an app that is put under the launcher.
 pub(super) fn under_launcher(
     process: &SupervisedProcess,
     fix: &Corrections,
@@ -473,7 +473,7 @@ pub(super) fn under_launcher(
     lines.join("\n")
 }
 
-/// The option, or the variable, that makes the app keep idle connections for longer than the proxy.
+/// Option or variable with which the app keeps idle connections longer than the proxy.
 pub(super) fn longer_keep_alive(app: &KeepAlive, idle: Duration) -> (String, String) {
     let more = idle.as_secs() + 1;
     let millis = !app.setting.starts_with('-') && app.in_millis;

@@ -1,9 +1,9 @@
-//! The port of an app under the launcher: the launcher's to choose, or the app's that it must know.
+//! Port of an app under the launcher: the launcher chooses it, or has to know the app's.
 
 use super::super::model::{CommandForm, SupervisedProcess, Supervisor};
 use super::super::programs::{self, Value};
 
-/// The text for a shell needs `$PORT` as its own.
+/// Name of the port variable; in a text for a shell it must be the shell's own.
 fn port_variable(process: &SupervisedProcess) -> &'static str {
     match process.supervisor {
         Supervisor::Systemd | Supervisor::Compose => "$$PORT",
@@ -11,7 +11,7 @@ fn port_variable(process: &SupervisedProcess) -> &'static str {
     }
 }
 
-/// The launcher's option for the port, and what in the app's command must be replaced.
+/// Option of the launcher for the port, and the part of the app's command that has to be replaced.
 pub(super) fn port(
     process: &SupervisedProcess,
     argv: &[String],
@@ -27,11 +27,11 @@ pub(super) fn port(
     };
     let old = argv.get(port.at).cloned().unwrap_or_default();
     let new = match port.value {
-        // A placeholder that differs from instance to instance, or whose value only the host knows.
+        // A placeholder that differs between instances, or whose value is only known on the host.
         Value::Placeholder(text) => return (Some(format!("--port {text}")), None),
         Value::Number(number) if !several => return (Some(format!("--port {number}")), None),
         Value::Number(_) => format!("{}{variable}", port.before),
-        // A launcher's app listens on a port.
+        // An app under the launcher listens on a port.
         Value::Socket if port.before == "--uds=" => format!("--port={variable}"),
         Value::Socket if port.at > 0 && argv[port.at - 1] == "--uds" => variable.to_owned(),
         Value::Socket => format!("{}127.0.0.1:{variable}", port.before),
@@ -39,14 +39,14 @@ pub(super) fn port(
     (None, Some((old, new)))
 }
 
-/// The port of a single process whose command names none.
+/// Port of a single process whose command names none.
 fn fixed_port(process: &SupervisedProcess, argv: &[String]) -> Option<String> {
     let mut told = process
         .env
         .iter()
         .filter(|(key, _)| key == "PORT")
         .map(|(_, port)| port.parse::<u16>().ok());
-    // With several environments, several ports: the launcher finds its own.
+    // Several environments may have several ports, which the launcher finds itself.
     let first = told.next();
     let told = match first {
         Some(port) if told.all(|other| other == port) => port,
@@ -61,7 +61,7 @@ fn fixed_port(process: &SupervisedProcess, argv: &[String]) -> Option<String> {
         .or_else(|| by_default(argv))
 }
 
-/// Servers that read another variable than `PORT`.
+/// Variable of servers that do not read `PORT`.
 fn by_variable(argv: &[String]) -> Option<String> {
     let (_, program) = programs::main(argv)?;
     let name = match program {
@@ -73,7 +73,7 @@ fn by_variable(argv: &[String]) -> Option<String> {
     Some(format!("--port-env {name}"))
 }
 
-/// Servers that read none.
+/// Option of servers that read no variable.
 fn by_default(argv: &[String]) -> Option<String> {
     let (_, program) = programs::main(argv)?;
     let port = match program {

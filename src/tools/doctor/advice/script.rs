@@ -1,13 +1,13 @@
-//! Changing a shell's text: the launcher in front of its last command, by `exec`.
+//! Changes the text of a shell: puts the launcher before its main command, with `exec`.
 
 use super::super::command_line::{CommandLine, base};
 use super::super::programs;
 use super::super::shell::{ShellJoiner, ShellPiece, join, split};
 use super::super::wrappers;
 
-/// The text with its main command started by `exec`, with `before` in front of it (the launcher, or nothing), and the
-/// command changed by `change`. Whatever came after it is left out; what it was piped into is kept, which takes bash
-/// (`needs_bash`). `None`: it starts several things at once, and it is unclear which of them is meant.
+/// Starts the text's main command with `exec` and `before` (the launcher, or nothing), after `change` has changed it.
+/// Commands after it are left out. A pipe behind it is kept, which needs bash (`needs_bash`). `None`: it starts several
+/// things at once, and it is unclear which one is the main command.
 pub(super) fn exec_main(
     text: &str,
     before: &str,
@@ -16,7 +16,7 @@ pub(super) fn exec_main(
     let pieces = split(text, true);
     let line = CommandLine::script(text);
     let (at, _) = line.main()?;
-    // The line looks through shells within shells; there the places are another text's.
+    // The line also describes shells within shells, whose positions are those of another text.
     let piece = pieces
         .get(at)
         .filter(|_| pieces.len() == line.commands.len())?;
@@ -29,7 +29,7 @@ pub(super) fn exec_main(
         Some(first) if first == "exec" => &piece.words[1..],
         _ => &piece.words[..],
     };
-    // `A=1 node x`: what `exec` is given must be a program.
+    // In `A=1 node x`, only `node x` may follow `exec`, which needs a program.
     let assigned = words
         .first()
         .is_some_and(|word| wrappers::is_assignment(word));
@@ -56,7 +56,7 @@ pub(super) fn exec_main(
     })
 }
 
-/// A text that was changed.
+/// A changed text.
 pub(super) struct ChangedText {
     pub(super) text: String,
     pub(super) needs_bash: bool,
@@ -70,7 +70,7 @@ fn pipeline_end(pieces: &[ShellPiece], start: usize) -> usize {
     end
 }
 
-/// A text in which an option has another value (`--name value` or `--name=value`), where it stands there.
+/// Replaces an option's value (`--name value` or `--name=value`) at its place.
 fn replace_option_value(text: &str, option: &str, value: &str) -> Option<String> {
     let forms = [format!("{option} "), format!("{option}=")];
     let from = forms
@@ -82,7 +82,7 @@ fn replace_option_value(text: &str, option: &str, value: &str) -> Option<String>
     Some(format!("{}{value}{}", &text[..from], &text[end..]))
 }
 
-/// A text with an option of the launcher's set.
+/// Sets an option of the launcher.
 pub(super) fn set_option(text: &str, name: &str, value: &str) -> String {
     let option = format!("--{name}");
     if let Some(changed) = replace_option_value(text, &option, value) {
@@ -98,7 +98,7 @@ pub(super) fn set_option(text: &str, name: &str, value: &str) -> String {
     }
 }
 
-/// A text with an option of the app's set; one that it has not follows its program.
+/// Sets an option of the app; a new one is put behind its program.
 pub(super) fn set_app_option(text: &str, words: &[String], name: &str, value: &str) -> String {
     if let Some(changed) = replace_option_value(text, name, value) {
         return changed;
@@ -115,7 +115,7 @@ pub(super) fn set_app_option(text: &str, words: &[String], name: &str, value: &s
     }
 }
 
-/// A command's text with a port's word replaced.
+/// Replaces the word of a port.
 pub(super) fn set_port(text: &str, old: &str, new: &str) -> String {
     match text.find(old) {
         Some(at) => format!("{}{new}{}", &text[..at], &text[at + old.len()..]),
@@ -123,14 +123,14 @@ pub(super) fn set_port(text: &str, old: &str, new: &str) -> String {
     }
 }
 
-/// What starts another program by name, as the program itself: `npx next start` is `node_modules/.bin/next start`,
-/// and `npm start` is what package.json's `scripts` have, or a guess.
+/// Replaces a program that starts another one by name: `npx next start` becomes `node_modules/.bin/next start`, and
+/// `npm start` becomes what package.json's `scripts` say, or a guess.
 pub(in super::super) fn unwrap_runner(
     words: &[String],
     scripts: &[(String, String)],
 ) -> Option<Vec<String>> {
     let start = wrappers::skip(words);
-    // `bash npm start`, as some have PM2 run it.
+    // Some users have PM2 run `bash npm start`.
     let shell = ["sh", "bash"].contains(&base(words.get(start)?))
         && words
             .get(start + 1)
@@ -146,7 +146,7 @@ pub(in super::super) fn unwrap_runner(
         .map(String::as_str)
         .filter(|word| *word != "--")
         .collect();
-    // Options of the runner's own.
+    // These are options of the runner itself.
     while rest.first().is_some_and(|word| word.starts_with('-')) {
         let valued = [
             "--prefix",
@@ -199,7 +199,7 @@ pub(in super::super) fn unwrap_runner(
     Some(words[..start].iter().cloned().chain(command).collect())
 }
 
-/// The script that `npm start`, `npm run NAME` or `yarn NAME` runs.
+/// Text of the script that `npm start`, `npm run NAME` or `yarn NAME` runs.
 fn named<'s>(words: &[&str], scripts: &'s [(String, String)]) -> Option<&'s str> {
     let name = words
         .iter()
@@ -227,7 +227,7 @@ fn tool(words: &[&str]) -> Vec<String> {
     }
 }
 
-/// What npm finds in `node_modules/.bin`.
+/// Path of a program that npm finds in `node_modules/.bin`.
 fn local(words: &[String]) -> Vec<String> {
     let at = wrappers::skip(words);
     let mut words = words.to_vec();
@@ -239,7 +239,7 @@ fn local(words: &[String]) -> Vec<String> {
     words
 }
 
-/// The words as a shell's text.
+/// Joins words to a text for a shell.
 pub(super) fn text(words: &[String]) -> String {
     join(words)
 }

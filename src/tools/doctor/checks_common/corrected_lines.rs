@@ -1,13 +1,13 @@
-//! Lines to write instead, in the words of each supervisor's file.
+//! Corrected lines in the syntax of each supervisor.
 
 use super::super::model::{CommandForm, SupervisedProcess, Supervisor};
 use super::Help;
 
-/// The setting that sends another signal.
+/// Setting of another stop signal.
 pub(super) fn signal_line(process: &SupervisedProcess, signal: &str) -> Help {
     let bare = signal.trim_start_matches("SIG");
     match process.supervisor {
-        // It knows one signal for all apps.
+        // This supervisor has one signal for all apps.
         Supervisor::Pm2 | Supervisor::Kubernetes => Help::Launcher,
         Supervisor::Oxmgr | Supervisor::OldOxmgr => {
             Help::Text(process.setting("stop_signal", signal))
@@ -18,7 +18,7 @@ pub(super) fn signal_line(process: &SupervisedProcess, signal: &str) -> Help {
     }
 }
 
-/// The setting that has one process listen for itself.
+/// Setting with which a single process listens.
 pub(super) fn cluster_line(process: &SupervisedProcess) -> String {
     match process.supervisor {
         Supervisor::Pm2 => process.setting("exec_mode", "fork"),
@@ -26,7 +26,7 @@ pub(super) fn cluster_line(process: &SupervisedProcess) -> String {
     }
 }
 
-/// A variable of the app's, as the file sets it.
+/// Setting of a variable of the app.
 pub(super) fn variable_line(process: &SupervisedProcess, name: &str, value: &str) -> String {
     match process.form {
         CommandForm::Toml => format!("{name} = \"{value}\""),
@@ -39,7 +39,7 @@ pub(super) fn variable_line(process: &SupervisedProcess, name: &str, value: &str
     }
 }
 
-/// The health check that is right.
+/// The corrected health check.
 pub(super) fn health_line(
     process: &SupervisedProcess,
     pool: &str,
@@ -47,7 +47,7 @@ pub(super) fn health_line(
     command: bool,
 ) -> String {
     match process.supervisor {
-        // It sets the variable where there are several, and runs the command without a shell.
+        // It sets the variable if there are several proxies, and runs the command without a shell.
         Supervisor::Oxmgr | Supervisor::OldOxmgr if process.instances.is_some() => {
             process.setting("health_cmd", &format!("sh -c 'lameduck health {pool}/{pool}-$NODE_APP_INSTANCE'"))
         }

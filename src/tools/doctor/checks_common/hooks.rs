@@ -1,4 +1,4 @@
-//! Hooks that drain before the signal, and whether the proxy that is asked is there.
+//! Checks of hooks that drain before the signal, and whether the proxy that they call exists.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::super::shell;
 use super::{Help, ProcessJudge};
 use crate::config::Severity;
 
-/// Where the proxy listens, and commands connect, by default.
+/// Default path of the admin socket.
 pub(super) const DEFAULT_SOCKET: &str = "/run/lameduck/lameduck.sock";
 
 impl ProcessJudge<'_> {
@@ -21,7 +21,7 @@ impl ProcessJudge<'_> {
         }
     }
 
-    /// One hook: all that is wrong with it is answered by one line.
+    /// Checks one hook; all findings about it are answered by one line.
     fn hook(&mut self, hook: &StopHook) {
         let process = self.process;
         let before = self.pending.len();
@@ -113,7 +113,7 @@ impl ProcessJudge<'_> {
         }
     }
 
-    /// Whether the proxy that is asked is there and knows the pool.
+    /// Checks whether the proxy that is called exists and has the pool.
     pub(super) fn reached(
         &mut self,
         pool: Option<&str>,
@@ -129,7 +129,7 @@ impl ProcessJudge<'_> {
             Help::Command => Help::Command,
             _ => Help::Text(String::new()),
         };
-        // Templates: `%i`, `${POOL}`.
+        // Templates such as `%i` or `${POOL}` can't be checked.
         let literal = |text: &str| !text.contains(['%', '$', '{']);
         if let Some(name) = pool
             && literal(name)
@@ -159,10 +159,10 @@ impl ProcessJudge<'_> {
         let set_elsewhere =
             admin.is_none() && process.env.iter().any(|(key, _)| key == "LAMEDUCK_ADMIN");
         let by_default = config.admin.socket.is_none() && asked.ends_with("lameduck.sock");
-        // Apps and their launchers may have a door of their own.
+        // Apps and their launchers may have a second socket.
         let is_apps_door = config.admin.apps_socket.as_deref() == Some(asked);
         if asked != bound && !is_apps_door && !set_elsewhere && !by_default {
-            // Containers may see one directory under two names, and variables may come from elsewhere.
+            // Containers may see one directory under two names, and variables may be set elsewhere.
             let mounted = matches!(
                 process.supervisor,
                 Supervisor::Kubernetes | Supervisor::Compose
@@ -183,7 +183,7 @@ impl ProcessJudge<'_> {
     }
 }
 
-/// A hook as its file writes it.
+/// Formats a hook in the syntax of its file.
 fn hook_line(process: &SupervisedProcess, hook: &StopHook, words: &[String]) -> String {
     let StopHook { key, .. } = hook;
     match process.form {
@@ -202,7 +202,7 @@ fn hook_line(process: &SupervisedProcess, hook: &StopHook, words: &[String]) -> 
                 .iter()
                 .map(|word| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")))
                 .collect();
-            // `sh -c "…"` with more behind it: the new words belong to its text.
+            // In `sh -c "…"` with further words behind it, the new words have to be within the text.
             match words.iter().any(|word| base(word) == "lameduck") {
                 true => format!("{key}: [{}]", list.join(", ")),
                 false => {

@@ -1,4 +1,4 @@
-//! Sessions that a drain lets finish, against the time that their process has.
+//! Checks whether sessions that a drain lets finish have enough time.
 
 use super::super::checks as check;
 use super::super::model::{ExpectedDrain, Supervisor};
@@ -7,15 +7,16 @@ use super::{Help, ProcessJudge};
 use crate::config::duration::format;
 use crate::config::{OnDrain, PoolConfig, Severity};
 
-/// Whether sessions go on to a backend that drains.
+/// Whether sessions stay on a backend that drains.
 pub(super) fn finishes(pool: &PoolConfig) -> bool {
     let sticky = pool.sticky.as_ref();
     sticky.is_some_and(|sticky| sticky.on_drain == OnDrain::Finish)
 }
 
 impl ProcessJudge<'_> {
-    /// Whether sessions that may finish for as long as the pool's drain lasts are cut with their process before. Asked after
-    /// the other times: where one of them is too short already, that one is to be mended first, and says the same.
+    /// Checks whether a process is stopped before its sessions may have finished, as long as the pool's drain lasts.
+    /// Made after the checks of other times: if one of those is too short, it has to be corrected first, and says the
+    /// same.
     pub(super) fn sessions(&mut self) {
         const TIMES: [&str; 3] = [
             check::KILL_TIMEOUT.code,
@@ -29,7 +30,7 @@ impl ProcessJudge<'_> {
         let launch = process.launch();
         let is_other = launch.is_some_and(|launch| launch.no_port || launch.is_unknown);
         let is_told = (self.pending.iter()).any(|(_, check, ..)| TIMES.contains(&check.code));
-        // A hook's drain has the time that the hook says, before the signal comes.
+        // The drain of a hook has the time that the hook says, before the signal.
         let is_hooked = !process.hooks.is_empty() || process.expected == ExpectedDrain::Nothing;
         if is_other || is_told || (is_hooked && process.launch().is_none()) {
             return;

@@ -1,4 +1,4 @@
-//! The time between the signal and SIGKILL, against what a stop takes.
+//! Checks the time between the signal and SIGKILL against the duration of a stop.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use super::{AssumedTimes, Corrections, Help, ProcessJudge};
 use crate::config::Severity;
 use crate::config::duration::format;
 
-/// What Oxmgr waits at most after SIGTERM.
+/// Longest time that Oxmgr waits after SIGTERM.
 pub(super) const SIGTERM_CAP: Duration = Duration::from_secs(15);
 
-/// What Oxmgr is told to stop with for longer.
+/// Setting with which Oxmgr waits longer.
 pub(super) const INT: &str = "stop_signal = \"SIGINT\"";
 
-/// What a stop takes.
+/// Time that a stop needs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StopNeeds {
-    /// Less than this cuts requests.
+    /// With less than this, requests are cut.
     must: StopTimeSum,
-    /// Less than this may.
+    /// With less than this, requests may be cut.
     all: StopTimeSum,
 }
 
 impl StopNeeds {
-    /// With everything put right that is to be: a longer drain takes longer.
+    /// Time after all corrections: a longer drain needs more.
     pub(super) fn of(
         process: &SupervisedProcess,
         launch: Option<&ExecLaunch>,
@@ -66,7 +66,7 @@ impl StopNeeds {
                 {
                     let pool = hook.call.pool.as_deref().and_then(|pool| proxy.pool(pool));
                     let lame_duck = fix.lame_duck().unwrap_or(hook.call.lame_duck);
-                    // systemd counts the hook's time for itself, and then the stop's.
+                    // systemd counts the hook's time separately from the stop's.
                     must = must
                         .and(lame_duck, "lame duck")
                         .and(hook.call.timeout.unwrap_or(proxy.drain(pool)), "drain");
@@ -91,7 +91,7 @@ impl StopNeeds {
         }
     }
 
-    /// A time that is enough, and round.
+    /// A round time that is enough.
     pub(super) fn enough(&self) -> Duration {
         self.all.total()
     }
@@ -101,7 +101,7 @@ impl StopNeeds {
     }
 }
 
-/// The time between the signal and SIGKILL, in words.
+/// Description of the time between the signal and SIGKILL.
 pub(super) fn killed(process: &SupervisedProcess, after: Duration) -> String {
     let default = if process.kill.written {
         ""
@@ -121,7 +121,7 @@ pub(super) fn killed(process: &SupervisedProcess, after: Duration) -> String {
 }
 
 impl ProcessJudge<'_> {
-    /// Whether the supervisor waits for long enough.
+    /// Checks whether the supervisor waits long enough.
     pub(super) fn times(&mut self, launch: Option<&ExecLaunch>) {
         let process = self.process;
         if launch.is_some_and(|launch| launch.no_port || launch.is_unknown) {
@@ -158,7 +158,7 @@ impl ProcessJudge<'_> {
         self.add(severity, check, &place, what, help);
     }
 
-    /// The graceful time-out of the app's own server, and the sleep of its pod's hook.
+    /// Checks the graceful time-out of the app's own server, and the sleep of its pod's hook.
     fn program_time(&mut self) {
         let process = self.process;
         let Some(after) = process.kill.after else {
@@ -199,7 +199,7 @@ impl ProcessJudge<'_> {
     }
 }
 
-/// One place decides whether a kill timeout is long enough: the finding, and what must be said beside the time.
+/// Decides about a kill timeout that is too short: the finding, and the setting that has to be beside the time.
 fn too_short(
     process: &SupervisedProcess,
     needs: &StopNeeds,
@@ -229,13 +229,13 @@ fn too_short(
         Supervisor::Kubernetes => check::GRACE_PERIOD,
         _ => check::KILL_TIMEOUT,
     };
-    // Above the cap a longer timeout alone changes nothing.
+    // Above the limit, a longer timeout alone has no effect.
     let needs_int = supervisor == Supervisor::Oxmgr && term && all.total() > SIGTERM_CAP;
     let what = format!("{}, and needs {all}", killed(process, after));
     Some((severity, check, what, if needs_int { INT } else { "" }))
 }
 
-/// lameduck's own process.
+/// Checks lameduck's own process.
 pub(super) fn itself(process: &SupervisedProcess, proxy: &ProxySide, found: &mut DoctorFindings) {
     let must =
         StopTimeSum::default().and(proxy.deadline(), "of [server] deadline, lame duck included");

@@ -1,6 +1,6 @@
-//! Names of programs, and words in names.
+//! Lists of programs' names, and of words in names.
 
-/// Whether a list has a word.
+/// Whether a list contains a word.
 pub(super) fn has(list: &str, word: &str) -> bool {
     list.split_ascii_whitespace().any(|known| known == word)
 }
@@ -13,7 +13,7 @@ http.server wsgiref iodine passenger rr frankenphp mod_wsgi-express pserve torna
 meinheld webpack-dev-server
 ";
 
-/// Data stores, brokers, proxies, monitoring: nothing that lameduck stands in front of.
+/// Data stores, brokers, proxies and monitoring: lameduck is never before these.
 pub(super) const INFRASTRUCTURE: &str = "
 redis redis-server redis-sentinel valkey valkey-server keydb keydb-server dragonfly memcached postgres
 postgresql postgis timescaledb pgbouncer pgpool pgadmin pgadmin4 mysql mysqld mysqld_safe mariadb mariadbd
@@ -30,7 +30,7 @@ syslog-ng postfix dovecot exim bind9 named coredns dnsmasq unbound node_exporter
 browserless ollama pause rspamd clamd
 ";
 
-/// Programs that connect, transfer, build or work off a queue.
+/// Programs that connect, transfer, build, or process a queue.
 pub(super) const OTHERS: &str = "
 docker podman docker-compose kubectl jupyter jupyter-lab jupyter-notebook tensorboard
 redis-cli mysqldump psql pg_dump mongosh mongodump curl wget nc telnet rsync git tail sleep tar rm cp mkdir
@@ -39,7 +39,7 @@ queue:work schedule:work schedule:run queue:listen ffmpeg vector mc alembic flyw
 locust wrk
 ";
 
-/// Words in a name or a script that say that it takes no requests.
+/// Words in a name or a script of a process that takes no requests.
 pub(super) const NO_SERVER: &str = "
 worker workers cron crons queue queues job jobs scheduler consumer consumers mailer beat celery sidekiq bot
 bots migrate migration migrations seed seeder backup backups exporter agent watcher client crawler scraper
@@ -50,7 +50,7 @@ logger monitor heartbeat minecraft nogui game games ftp sftp smtp imap dns vpn v
 terraria mcrcon mqttd
 ";
 
-/// Words that say that it does.
+/// Words in a name or a script of a process that takes requests.
 pub(super) const SERVER: &str = "
 server serve api web app http https site index main backend frontend gateway www website bff graphql rest
 webapp dashboard ui storefront shop portal runserver

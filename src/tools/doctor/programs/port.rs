@@ -1,20 +1,20 @@
-//! Where a command says that it listens.
+//! Finds the port at which a command listens.
 
 use super::main;
 
-/// Ports of data stores, brokers and mail: a command that names one of them connects to it.
+/// Ports of data stores, brokers and mail: a command with one of these connects to it.
 const FOREIGN: [u16; 39] = [
     22, 25, 53, 465, 587, 993, 1433, 1521, 1883, 2181, 2379, 3306, 4222, 5432, 5672, 6379, 6380,
     8883, 9042, 9092, 11211, 27017, 27018, 61613, 21, 69, 110, 123, 143, 161, 389, 445, 554, 636,
     995, 3389, 5060, 25565, 51820,
 ];
 
-/// Whether no HTTP is spoken there.
+/// Whether a port is not used for HTTP.
 pub(in super::super) fn is_foreign(port: u16) -> bool {
     FOREIGN.contains(&port)
 }
 
-/// `--host` with a name that is not this machine's: a client's.
+/// Whether `--host` names another machine, so that the program is a client.
 pub(super) fn has_host(words: &[String]) -> bool {
     let value = words
         .iter()
@@ -32,27 +32,27 @@ pub(super) fn has_host(words: &[String]) -> bool {
     })
 }
 
-/// What a command says about where it listens.
+/// Where a command listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Value {
     Number(u16),
-    /// `%(process_num)d`, `%i`, `${PORT}`.
+    /// A placeholder such as `%(process_num)d`, `%i` or `${PORT}`.
     Placeholder(String),
     /// A unix socket.
     Socket,
 }
 
-/// A port that a command names.
+/// A port in a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct NamedPort {
     pub(in super::super) value: Value,
-    /// Its word.
+    /// Index of its word.
     pub(in super::super) at: usize,
-    /// What stands before it in that word (`--port=`, `0.0.0.0:`).
+    /// Text before it in that word, such as `--port=` or `0.0.0.0:`.
     pub(in super::super) before: String,
 }
 
-/// Where a command says that it listens.
+/// Finds where a command listens.
 pub(in super::super) fn port(argv: &[String]) -> Option<NamedPort> {
     const OPTIONS: [&str; 18] = [
         "--port",

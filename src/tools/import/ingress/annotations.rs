@@ -1,28 +1,29 @@
-//! What becomes of each annotation of ingress-nginx. docs/from-ingress.md is written from this table.
+//! Table of all annotations of ingress-nginx, and what the import does with each. docs/from-ingress.md is written from
+//! it.
 
 mod rows;
 
 use crate::tools::import::fate_tables;
 pub use rows::ROWS;
 
-/// What ingress-nginx's annotations begin with, unless it was told another prefix.
+/// Prefix of ingress-nginx's annotations, unless it is configured otherwise.
 pub const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
-/// What becomes of an annotation.
+/// What the import does with an annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnnotationFate {
-    /// It is in the result; `super::plan` says how, and names the values that it can't carry over.
+    /// It is imported; `super::plan` does this, and reports values that it can't import.
     Carried,
-    /// It changes no answer, or nothing by itself: nothing is said.
+    /// It changes no response by itself, so nothing is reported.
     Harmless,
-    /// It is named as left out, unless it says what is the case anyway.
+    /// It is reported as left out, unless its value changes nothing.
     LeftOut,
-    /// It restricts access and can't be carried over: its paths answer 503.
+    /// It restricts access and can't be imported, so its paths answer 503.
     Closed,
 }
 
 impl AnnotationFate {
-    /// As it stands in the documentation.
+    /// Text in the documentation.
     pub fn as_str(self) -> &'static str {
         match self {
             AnnotationFate::Carried => "carried over",
@@ -33,27 +34,27 @@ impl AnnotationFate {
     }
 }
 
-/// One annotation of ingress-nginx.
+/// An annotation of ingress-nginx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnnotationRow {
-    /// Its name, without the prefix.
+    /// Name without the prefix.
     pub name: &'static str,
-    /// What it is about; a heading of the documentation.
+    /// Topic, which is a heading of the documentation.
     pub topic: &'static str,
-    /// What becomes of it.
+    /// What the import does with it.
     pub fate: AnnotationFate,
-    /// What it becomes, or why it doesn't.
+    /// What it becomes, or why it is left out.
     pub note: &'static str,
-    /// Values that change nothing: nothing is said of them.
+    /// Values that change nothing, so that nothing is reported.
     pub idle: &'static [&'static str],
 }
 
-/// The row of an annotation, by its name without the prefix.
+/// Row of the annotation with this name, without the prefix.
 pub fn row_of(name: &str) -> Option<&'static AnnotationRow> {
     ROWS.iter().find(|row| row.name == name)
 }
 
-/// The table as Markdown, a section for each topic.
+/// The table as Markdown, with a section for each topic.
 pub fn annotation_tables() -> String {
     let rows = ROWS.iter();
     let rows = rows.map(|row| [row.topic, row.name, row.fate.as_str(), row.note]);

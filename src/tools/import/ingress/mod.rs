@@ -1,10 +1,10 @@
-//! Kubernetes' Ingress objects, as ingress-nginx serves them, as lameduck's configuration.
+//! Imports Kubernetes' Ingress objects, with the meaning that they have for ingress-nginx.
 //!
-//! `model` reads the objects from YAML, `annotations` is the table of what becomes of each annotation, `plan`
-//! decides, into a [`super::draft`], and [`super::writer`] writes that down.
+//! `model` reads the objects from YAML, `annotations` has a table of all annotations, `plan` makes a [`super::draft`],
+//! and [`super::writer`] writes it.
 //!
-//! Paths whose access is restricted in a way that can't be carried over lead to a pool without backends that answers
-//! 503, as in [`super::nginx`]. Where not even its path can be said, the whole host is closed.
+//! If access to a path is restricted in a way that can't be imported, the path leads to a pool without backends, which
+//! answers 503, as in [`super::nginx`]. If not even its path can be expressed, the whole host is closed.
 
 pub mod annotations;
 mod model;
@@ -17,23 +17,23 @@ use super::notice::SourcePlace;
 use super::writer;
 use crate::config::plain_file::read_lasting_file;
 
-/// The largest file that is read, in bytes.
+/// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
-/// Why a file is no list of objects.
+/// Reason why a file is no list of objects.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {message}")]
 pub struct IngressReadError {
-    /// File and line; line 0: the file as a whole.
+    /// File and line; line 0 means the whole file.
     pub place: SourcePlace,
-    /// What is wrong and what to do.
+    /// What is wrong, and what to do.
     pub message: String,
 }
 
-/// Reads Ingress objects, in any number of documents and lists, and writes lameduck's configuration.
+/// Reads Ingress objects, in any number of documents and lists, and makes a lameduck configuration.
 ///
 /// # Errors
-/// The file can't be read, or is no YAML.
+/// The file can't be read, or is not YAML.
 pub fn import_ingress(file: &Path) -> Result<ImportedConfig, IngressReadError> {
     let name = file.display().to_string();
     let refuse = |message: String| IngressReadError {

@@ -1,4 +1,4 @@
-//! The objects of a file: Ingresses, and the Services and ConfigMaps that they name.
+//! Objects in a file: Ingresses, and the Services and ConfigMaps that they name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use super::annotations::PREFIX;
 use crate::tools::import::notice::SourcePlace;
 use crate::tools::tree::{Node, ValueKind, yaml};
 
-/// Most lists in one another; real objects have fewer.
+/// Deepest nesting of lists; real files have less.
 const MAX_LISTS: usize = 8;
 
-/// What a file has.
+/// Objects in a file.
 #[derive(Debug, Default)]
 pub(super) struct KubeObjects {
-    /// The file.
+    /// Place of the file.
     pub place: Option<SourcePlace>,
     pub ingresses: Vec<IngressObject>,
-    /// By namespace and name.
+    /// Services by namespace and name.
     pub services: BTreeMap<(String, String), ServiceObject>,
-    /// The data of ConfigMaps, by namespace and name.
+    /// Data of ConfigMaps, by namespace and name.
     pub config_maps: BTreeMap<(String, String), Vec<(String, String)>>,
 }
 
 /// A Service.
 #[derive(Debug, Default)]
 pub(super) struct ServiceObject {
-    /// Names of ports.
+    /// Names and numbers of ports.
     pub ports: Vec<(String, String)>,
     /// `externalName`
     pub external: Option<String>,
@@ -45,7 +45,7 @@ pub(super) struct IngressObject {
     pub default: Option<IngressBackend>,
 }
 
-/// One of an Ingress's annotations.
+/// An annotation of an Ingress.
 #[derive(Debug, Clone)]
 pub(super) struct Annotation {
     pub name: String,
@@ -54,12 +54,12 @@ pub(super) struct Annotation {
 }
 
 impl Annotation {
-    /// The name without ingress-nginx's prefix.
+    /// Name without the prefix of ingress-nginx.
     pub(super) fn short(&self) -> &str {
         self.name.strip_prefix(PREFIX).unwrap_or(&self.name)
     }
 
-    /// As it is named in notices: the beginning of its first line is enough to find it.
+    /// Text in notices; the beginning of the first line is enough to find it.
     pub(super) fn line(&self) -> String {
         let first = self.value.lines().next().unwrap_or_default();
         let short: String = first.chars().take(80).collect();
@@ -72,16 +72,16 @@ impl Annotation {
     }
 }
 
-/// Paths of one host.
+/// Rules for the paths of one host.
 #[derive(Debug)]
 pub(super) struct IngressRule {
-    /// In lower case; empty: any.
+    /// Host in lower case; empty: any host.
     pub host: String,
     pub place: SourcePlace,
     pub paths: Vec<IngressPath>,
 }
 
-/// How a path is compared.
+/// Kind of comparison of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PathKind {
     Exact,
@@ -98,12 +98,12 @@ pub(super) struct IngressPath {
     pub place: SourcePlace,
 }
 
-/// Where requests go.
+/// Destination of requests.
 #[derive(Debug, Clone)]
 pub(super) struct IngressBackend {
-    /// Empty: no Service (`resource`).
+    /// Name of the Service; empty: none (`resource`).
     pub service: String,
-    /// A number or a name.
+    /// Number or name of the port.
     pub port: String,
     pub place: SourcePlace,
 }
@@ -117,7 +117,7 @@ pub(super) struct IngressTls {
 }
 
 impl IngressObject {
-    /// The value of ingress-nginx's annotation, without blanks around it; `None` if it isn't there or empty.
+    /// Annotation of ingress-nginx with this name, trimmed; `None` if it is missing or empty.
     pub(super) fn get(&self, short: &str) -> Option<&Annotation> {
         self.annotations.iter().find(|annotation| {
             annotation.name.strip_prefix(PREFIX) == Some(short)
@@ -125,24 +125,24 @@ impl IngressObject {
         })
     }
 
-    /// Its text.
+    /// Value of the annotation; empty if it is missing.
     pub(super) fn text(&self, short: &str) -> &str {
         self.get(short)
             .map_or("", |annotation| annotation.value.trim())
     }
 
-    /// Whether it says `true`.
+    /// Whether the value of the annotation is `true`.
     pub(super) fn is_on(&self, short: &str) -> bool {
         self.text(short).eq_ignore_ascii_case("true")
     }
 
-    /// How it is named.
+    /// Name in notices.
     pub(super) fn title(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 }
 
-/// What tells lines from bytes.
+/// Converts positions in bytes to lines.
 struct PlaceFinder {
     file: Arc<str>,
     starts: Vec<usize>,
@@ -169,7 +169,7 @@ impl PlaceFinder {
 /// Reads all documents.
 ///
 /// # Errors
-/// It is no YAML.
+/// The text is not YAML.
 pub(super) fn read_objects(file: &str, text: &str) -> Result<KubeObjects, IngressReadError> {
     let places = PlaceFinder::new(file, text);
     let documents = yaml::parse(text).map_err(|error| IngressReadError {
@@ -228,7 +228,7 @@ fn read_object(node: &Node, places: &PlaceFinder, depth: usize, objects: &mut Ku
     }
 }
 
-/// The texts of a map.
+/// Texts of a map.
 fn texts_of(node: Option<&Node>) -> Vec<(String, String)> {
     let entries = node.map_or(&[][..], Node::entries);
     let texts = entries
@@ -318,7 +318,7 @@ fn read_rule(rule: &Node, places: &PlaceFinder) -> IngressRule {
     }
 }
 
-/// In the form of networking.k8s.io/v1, or of the versions before it.
+/// Reads a backend in the form of networking.k8s.io/v1, or of earlier versions.
 fn read_backend(backend: &Node, places: &PlaceFinder) -> IngressBackend {
     let port = |node: &Node| {
         let found = node

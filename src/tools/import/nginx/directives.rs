@@ -1,23 +1,23 @@
-//! What becomes of each directive. docs/from-nginx.md is written from this table.
+//! Table of nginx's directives, and what the import does with each. docs/from-nginx.md is written from it.
 
 mod rows;
 
 use crate::tools::import::fate_tables;
 pub use rows::ROWS;
 
-/// What becomes of a directive.
+/// What the import does with a directive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectiveFate {
-    /// It is in the result; [`super::plan`] says how, and names the forms that it can't carry over.
+    /// It is imported; [`super::plan`] does this, and reports forms that it can't import.
     Carried,
-    /// It changes no answer: nothing is said.
+    /// It changes no response, so nothing is reported.
     Harmless,
-    /// It is named as left out.
+    /// It is reported as left out.
     LeftOut,
 }
 
 impl DirectiveFate {
-    /// As it stands in the documentation.
+    /// Text in the documentation.
     pub fn as_str(self) -> &'static str {
         match self {
             DirectiveFate::Carried => "carried over",
@@ -27,25 +27,25 @@ impl DirectiveFate {
     }
 }
 
-/// One directive of nginx.
+/// A directive of nginx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectiveRow {
     /// Its name.
     pub name: &'static str,
-    /// The module that has it.
+    /// Module that has it.
     pub module: &'static str,
-    /// What becomes of it.
+    /// What the import does with it.
     pub fate: DirectiveFate,
-    /// What it becomes, or why it doesn't.
+    /// What it becomes, or why it is left out.
     pub note: &'static str,
 }
 
-/// The row of a directive.
+/// Row of a directive.
 pub fn row_of(name: &str) -> Option<&'static DirectiveRow> {
     ROWS.iter().find(|row| row.name == name)
 }
 
-/// The table as Markdown, a section for each module.
+/// The table as Markdown, with a section for each module.
 pub fn directive_tables() -> String {
     let rows = ROWS.iter();
     let rows = rows.map(|row| [row.module, row.name, row.fate.as_str(), row.note]);

@@ -1,27 +1,28 @@
-//! Words of nginx's configuration language: what stands between spaces, `;`, `{` and `}`.
+//! Splits nginx's configuration language into words, `;`, `{` and `}`.
 //!
-//! It follows `ngx_conf_read_token` of nginx to the letter: a quote begins a quoted word only where a word begins; `#`
-//! begins a comment only there; `\` keeps the next character from ending the word; `\"`, `\'` and `\\` lose their
-//! backslash, `\t`, `\r` and `\n` become what they name, and every other backslash stays; `${` does not open a block.
+//! It follows `ngx_conf_read_token` of nginx exactly. A quote begins a quoted word, and `#` a comment, only at the
+//! start of a word. `\` keeps the next character from ending the word; `\"`, `\'` and `\\` lose their backslash, `\t`,
+//! `\r` and `
+//! ` become control characters, and every other backslash stays. `${` does not open a block.
 
 use std::fmt;
 
-/// Longest word: nginx reads through a buffer of this size and refuses what does not fit.
+/// Longest word in bytes: nginx reads with a buffer of this size, and refuses longer words.
 pub(crate) const MAX_WORD: usize = 4096;
 
-/// One token and the line on which it begins.
+/// A token, with the line on which it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NginxToken {
-    /// What it is.
+    /// Kind of the token.
     pub kind: TokenKind,
-    /// From 1.
+    /// Line number from 1.
     pub line: u32,
 }
 
-/// What a token is.
+/// Kind of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenKind {
-    /// A word, quotes and escapes resolved. Variables stay as they are written.
+    /// A word, with quotes and escapes resolved. Variables stay as written.
     Word(String),
     /// `;`
     Semicolon,
@@ -31,10 +32,10 @@ pub enum TokenKind {
     Close,
 }
 
-/// What is no word.
+/// An error in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LexError {
-    /// From 1.
+    /// Line number from 1.
     pub line: u32,
     /// What is wrong.
     pub message: String,
@@ -46,7 +47,7 @@ impl fmt::Display for LexError {
     }
 }
 
-/// Reads tokens from a text, one after the other.
+/// Reads the tokens of a text one after another.
 #[derive(Debug)]
 pub struct NginxLexer<'a> {
     text: &'a str,
@@ -55,7 +56,7 @@ pub struct NginxLexer<'a> {
 }
 
 impl<'a> NginxLexer<'a> {
-    /// At the beginning of a text.
+    /// A lexer at the beginning of a text.
     pub fn new(text: &'a str) -> Self {
         NginxLexer {
             text,
@@ -64,7 +65,7 @@ impl<'a> NginxLexer<'a> {
         }
     }
 
-    /// The line that is being read, from 1.
+    /// Number of the current line, from 1.
     pub fn line(&self) -> u32 {
         self.line
     }
@@ -103,10 +104,10 @@ impl<'a> NginxLexer<'a> {
         }
     }
 
-    /// The next token; `None` at the end of the text.
+    /// Reads the next token; `None` at the end of the text.
     ///
     /// # Errors
-    /// A quote that is not closed, something right behind a quoted word, a word that is too long.
+    /// A quote is not closed, text follows directly after a quoted word, or a word is too long.
     pub fn next_token(&mut self) -> Result<Option<NginxToken>, LexError> {
         self.skip_space_and_comments();
         let line = self.line;
@@ -194,10 +195,10 @@ impl<'a> NginxLexer<'a> {
         })
     }
 
-    /// Behind the `{` of a block that holds another language (`content_by_lua_block`): goes on behind its `}`.
+    /// Skips a block in another language (`content_by_lua_block`) after its `{`, including its `}`.
     ///
     /// # Errors
-    /// The block does not end.
+    /// The block has no end.
     pub fn skip_foreign_block(&mut self) -> Result<(), LexError> {
         let line = self.line;
         let mut depth = 1_u32;
@@ -205,7 +206,7 @@ impl<'a> NginxLexer<'a> {
             match next {
                 '{' => depth += 1,
                 '}' => depth -= 1,
-                // A brace in a text or in a comment of Lua opens and closes nothing.
+                // Braces in texts and comments of Lua do not count.
                 '"' | '\'' => self.skip_foreign_text(next),
                 '-' if self.text[self.at..].starts_with('-') => {
                     while self.peek().is_some_and(|c| c != '\n') {

@@ -1,11 +1,11 @@
-//! `listen` in all its forms.
+//! The directive `listen`, in all its forms.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::tree::NginxDirective;
 
-/// Where a `listen` is.
+/// Address of a `listen`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenPlace {
     /// An address and a port.
@@ -15,7 +15,7 @@ pub enum ListenPlace {
 }
 
 impl ListenPlace {
-    /// The port, where there is one.
+    /// Port, if it has one.
     pub fn port(&self) -> Option<u16> {
         match self {
             ListenPlace::Port(address) => Some(address.port()),
@@ -23,7 +23,7 @@ impl ListenPlace {
         }
     }
 
-    /// Whether it is every address of this machine.
+    /// Whether it stands for all addresses of this machine.
     pub fn is_wide(&self) -> bool {
         matches!(self, ListenPlace::Port(address) if address.ip().is_unspecified())
     }
@@ -43,25 +43,25 @@ impl fmt::Display for ListenPlace {
     }
 }
 
-/// One `listen`.
+/// A `listen` directive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NginxListen {
-    /// The address and port, or the socket.
+    /// Address and port, or unix socket.
     pub address: ListenPlace,
-    /// `default_server`.
+    /// Whether it has `default_server`.
     pub is_default: bool,
-    /// `ssl`.
+    /// Whether it has `ssl`.
     pub ssl: bool,
-    /// `http2`.
+    /// Whether it has `http2`.
     pub http2: bool,
-    /// `proxy_protocol`.
+    /// Whether it has `proxy_protocol`.
     pub proxy_protocol: bool,
-    /// `ipv6only=off`: IPv4 as well.
+    /// Whether it has `ipv6only=off`, so that it accepts IPv4, too.
     pub both_families: bool,
 }
 
 impl NginxListen {
-    /// What a server has that has no `listen`.
+    /// Default for a server without `listen`.
     pub fn unwritten() -> Self {
         NginxListen {
             address: ListenPlace::Port(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 80)),
@@ -74,10 +74,10 @@ impl NginxListen {
     }
 }
 
-/// Reads a `listen`.
+/// Parses a `listen` directive.
 ///
 /// # Errors
-/// Why it can't be carried over.
+/// Reason why it can't be imported.
 pub fn read_listen(directive: &NginxDirective) -> Result<NginxListen, String> {
     let mut listen = NginxListen {
         address: read_address(directive.arg(0))?,
@@ -91,7 +91,7 @@ pub fn read_listen(directive: &NginxDirective) -> Result<NginxListen, String> {
             "proxy_protocol" => listen.proxy_protocol = true,
             "ipv6only=off" => listen.both_families = true,
             "quic" => return Err("lameduck has no HTTP/3".into()),
-            // The socket's own options change no answer.
+            // Options of the socket change no response.
             "ipv6only=on" | "reuseport" | "deferred" | "bind" | "multipath" => {}
             option
                 if [

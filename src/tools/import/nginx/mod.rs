@@ -1,22 +1,23 @@
-//! nginx's configuration as lameduck's.
+//! Imports nginx's configuration.
 //!
-//! In reading order: [`lexer`] has the words, [`tree`] the directives with includes in their place (patterns: [`crate::config`]'s),
-//! [`scope`] what is in effect where, [`model`] upstreams, servers and locations. [`directives`] is the table of what
-//! becomes of each directive, [`plan`] decides, into a [`super::draft`], and [`super::writer`] writes that down.
+//! In reading order: [`lexer`] reads words; [`tree`] reads directives and inserts includes (with patterns of
+//! [`crate::config`]); [`scope`] knows which directives are in effect where; [`model`] has upstreams, servers and
+//! locations. [`directives`] is the table of all directives, [`plan`] makes a [`super::draft`], and [`super::writer`]
+//! writes it.
 //!
-//! The lexer is our own: the crates that there are don't keep positions through includes, or are not kept up.
+//! The lexer is our own, because existing crates do not keep positions through includes, or are not maintained.
 //!
 //! # Locations
 //!
-//! nginx's order of locations is not that of routes; [`plan`] has the mapping (`paths.rs`), with priorities. What
-//! can't be carried over is routed to a pool without backends that answers 503: without it, a guarded path would fall
-//! to a less specific, open route. Regular expressions are translated ([`pcre`]); where one that restricts access
-//! can't be, one that fits more takes its place.
+//! nginx's order of locations differs from that of routes; [`plan`] maps it (`paths.rs`), with priorities. What can't
+//! be imported is routed to a pool without backends, which answers 503: otherwise, a restricted path would use a less
+//! specific, unrestricted route. Regular expressions are translated ([`pcre`]); if one that restricts access can't be
+//! translated, one that matches more is used instead.
 //!
 //! # Keys
 //!
-//! Whether this version has a key, and takes a value for it, is asked of the reader of its configuration
-//! ([`super::offered`]). What it doesn't take stays a notice.
+//! The configuration reader decides whether this version has a key and accepts a value for it ([`super::offered`]).
+//! What it does not accept is reported as a notice.
 
 pub mod directives;
 pub mod lexer;
@@ -33,10 +34,11 @@ use super::ImportedConfig;
 use super::writer;
 use tree::{NginxReadError, TreeReader};
 
-/// Reads nginx's configuration and writes lameduck's. `prefix`: what includes are relative to; `None`: the file's directory.
+/// Reads nginx's configuration and makes a lameduck configuration. `prefix` is the directory for relative includes;
+/// `None`: the file's directory.
 ///
 /// # Errors
-/// It, or what it includes, can't be read, or is no configuration of nginx's.
+/// A file can't be read, or is not an nginx configuration.
 pub fn import_nginx(file: &Path, prefix: Option<&Path>) -> Result<ImportedConfig, NginxReadError> {
     let parent = file
         .parent()

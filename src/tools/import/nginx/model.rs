@@ -1,47 +1,47 @@
-//! nginx's configuration as typed data: upstreams, servers, locations. What is in effect where, its
-//! [scope](super::scope) knows.
+//! nginx's configuration as typed data: upstreams, servers and locations. The [scope](super::scope) of each knows which
+//! directives are in effect.
 
 use super::listen::{NginxListen, read_listen};
 use super::scope::NginxScope;
 use super::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 
-/// `http`.
+/// The `http` block.
 #[derive(Debug)]
 pub struct NginxSite<'a> {
-    /// Its own level.
+    /// Directives on its own level.
     pub level: &'a [NginxDirective],
-    /// What is in effect there.
+    /// Directives that are in effect there.
     pub scope: NginxScope<'a>,
-    /// `upstream`, each with its name.
+    /// Its `upstream` blocks, each with a name.
     pub upstreams: Vec<&'a NginxDirective>,
-    /// `server`, in order.
+    /// Its `server` blocks, in order.
     pub servers: Vec<NginxServer<'a>>,
 }
 
-/// `server`.
+/// A `server` block.
 #[derive(Debug)]
 pub struct NginxServer<'a> {
     /// The block.
     pub directive: &'a NginxDirective,
-    /// What is in effect in it.
+    /// Directives that are in effect in it.
     pub scope: NginxScope<'a>,
-    /// Where it listens.
+    /// Its `listen` directives.
     pub listens: Vec<(&'a NginxDirective, NginxListen)>,
-    /// Its names as lameduck writes hosts.
+    /// Its names in lameduck's notation for hosts.
     pub hosts: Vec<String>,
-    /// Its locations, those inside others behind them.
+    /// Its locations; nested ones follow the outer ones.
     pub locations: Vec<NginxLocation<'a>>,
-    /// What could not be read of all that.
+    /// Notices about what could not be read.
     pub notices: Vec<ImportNotice>,
 }
 
-/// How a location compares paths.
+/// Kind of comparison of a location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocationKind {
     /// `location /x`
     Prefix,
-    /// `location ^~ /x`: no regular expression is looked at.
+    /// `location ^~ /x`: regular expressions are not tried.
     FirmPrefix,
     /// `location = /x`
     Exact,
@@ -51,23 +51,24 @@ pub enum LocationKind {
     Named,
 }
 
-/// `location`.
+/// A `location` block.
 #[derive(Debug)]
 pub struct NginxLocation<'a> {
     /// The block.
     pub directive: &'a NginxDirective,
-    /// What is in effect in it.
+    /// Directives that are in effect in it.
     pub scope: NginxScope<'a>,
-    /// How it compares.
+    /// Kind of comparison.
     pub kind: LocationKind,
-    /// With what.
+    /// Path or expression.
     pub path: &'a str,
-    /// The path of the location whose `root` or `alias` is in effect here: its own, or one around it.
+    /// Path of the location whose `root` or `alias` is in effect here: this one, or an outer one.
     pub root_path: &'a str,
 }
 
 impl<'a> NginxSite<'a> {
-    /// Reads the tree of a whole file. A file of `sites-enabled`, which has no `http`, is read as what it is: its inside.
+    /// Reads the tree of a whole file. A file of `sites-enabled`, without an `http` block, is read as the content of
+    /// one.
     pub fn read(tree: &'a [NginxDirective]) -> Self {
         let http = tree.iter().find(|directive| directive.name() == "http");
         let level = http.map_or(tree, NginxDirective::inner);
@@ -87,7 +88,7 @@ impl<'a> NginxSite<'a> {
         }
     }
 
-    /// The upstream of that name.
+    /// The upstream with this name.
     pub fn upstream(&self, name: &str) -> Option<&'a NginxDirective> {
         self.upstreams
             .iter()
@@ -137,7 +138,7 @@ impl<'a> NginxServer<'a> {
         for name in directive.args() {
             let lower = name.to_ascii_lowercase();
             let why = match lower.as_str() {
-                // Names that no client sends: such a server is only a default one.
+                // No client sends these names: such a server only serves as the default one.
                 "" | "_" | "-" | "!" => continue,
                 other if other.starts_with('~') => "lameduck has no regular expressions for hosts",
                 other if other.ends_with(".*") => "a host's wildcard stands at its beginning",
@@ -171,7 +172,7 @@ impl<'a> NginxServer<'a> {
                 ("^~", path) => (LocationKind::FirmPrefix, path),
                 ("~" | "~*", path) => (LocationKind::Regex, path),
                 (path, "") if path.starts_with('@') => (LocationKind::Named, path),
-                // nginx takes the sign without a space, too.
+                // nginx accepts the modifier without a space, too.
                 (path, "") if path.starts_with("^~") => (LocationKind::FirmPrefix, &path[2..]),
                 (path, "") if path.starts_with("~*") => (LocationKind::Regex, &path[2..]),
                 (path, "") if path.starts_with('~') => (LocationKind::Regex, &path[1..]),
@@ -198,7 +199,7 @@ impl<'a> NginxServer<'a> {
                 path,
                 root_path,
             });
-            // Inside a regular expression there is no order that prefixes could have.
+            // Within a regular expression, the order of prefixes can't be kept.
             if matches!(kind, LocationKind::Prefix | LocationKind::FirmPrefix) {
                 self.read_locations(directive.inner(), &scope, root_path);
             }
@@ -206,7 +207,7 @@ impl<'a> NginxServer<'a> {
     }
 }
 
-/// Whether `[[route]] host` takes it.
+/// Whether `[[route]] host` accepts a name.
 fn is_host(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -1,17 +1,17 @@
-//! Regular expressions as nginx has them (PCRE), in the syntax of lameduck's.
+//! Translates nginx's regular expressions (PCRE) to lameduck's syntax.
 //!
-//! What needs backtracking is refused by name: look-around, back-references, atomic groups, possessive quantifiers.
-//! Where such an expression restricts access, [`widen_regex`] gives one that fits at least as much.
+//! Expressions that need backtracking are refused with a reason: look-around, back-references, atomic groups,
+//! possessive quantifiers. For those that restrict access, [`widen_regex`] makes one that matches at least as much.
 
 use crate::tools::import::draft::toml_text;
 use crate::tools::import::offered;
 
-/// One piece of an expression.
+/// A part of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum RegexPiece {
-    /// As it is written.
+    /// Text that stays as it is.
     Text(String),
-    /// Something that can't be said, with the piece that fits at least as much.
+    /// A part that can't be translated, with one that matches at least as much.
     Foreign {
         name: &'static str,
         text: String,
@@ -20,10 +20,10 @@ enum RegexPiece {
     },
 }
 
-/// The expression for `path_regex`.
+/// Expression for `path_regex`.
 ///
 /// # Errors
-/// It can't be said; the text names what is in the way.
+/// It can't be translated; the text names the obstacle.
 pub fn translate_regex(pattern: &str, is_caseless: bool) -> Result<String, String> {
     let mut out = String::from(if is_caseless { "(?i)" } else { "" });
     for piece in split(pattern) {
@@ -39,7 +39,8 @@ pub fn translate_regex(pattern: &str, is_caseless: bool) -> Result<String, Strin
     offered::check_key("path_regex", &toml_text(&out)).map(|()| out)
 }
 
-/// The same for an expression that nginx compares with decoded paths: what clients have to encode is encoded in it.
+/// Translates an expression that nginx matches with decoded paths: characters that clients have to encode are encoded
+/// in it.
 ///
 /// # Errors
 /// As for [`translate_regex`].
@@ -47,7 +48,7 @@ pub fn translate_path_regex(pattern: &str, is_caseless: bool) -> Result<String, 
     translate_regex(&encode_literals(pattern), is_caseless)
 }
 
-/// A path with what clients have to encode encoded: spaces, quotes, what is not ASCII.
+/// Encodes characters of a path that clients have to encode: spaces, quotes, and everything but ASCII.
 pub fn encode_path(path: &str) -> String {
     let mut out = String::new();
     for byte in path.bytes() {
@@ -59,8 +60,8 @@ pub fn encode_path(path: &str) -> String {
     out
 }
 
-/// Encodes the characters of an expression that stand for themselves, classes apart: those that a path never has as they
-/// are, and those that clients may send either way.
+/// Encodes literal characters of an expression, except in classes: those that never occur in a path as they are, and
+/// those that clients may send in either way.
 fn encode_literals(pattern: &str) -> String {
     let chars: Vec<char> = pattern.chars().collect();
     let mut out = String::new();
@@ -74,7 +75,7 @@ fn encode_literals(pattern: &str) -> String {
                 at = end;
                 continue;
             }
-            // What kind of group it is, and its name.
+            // Kind and name of the group.
             ('(', Some('?')) => {
                 let rest = &chars[at..];
                 let is_end = |c: &char| [':', '>', ')', '!', '='].contains(c);
@@ -104,7 +105,7 @@ fn encode_literals(pattern: &str) -> String {
     out
 }
 
-/// An expression that fits at least what this one does; `None` where there is none.
+/// An expression that matches at least as much as this one; `None`: there is none.
 pub fn widen_regex(pattern: &str, is_caseless: bool) -> Option<String> {
     let mut out = String::from(if is_caseless { "(?i)" } else { "" });
     for piece in split(&encode_literals(pattern)) {
@@ -117,7 +118,7 @@ pub fn widen_regex(pattern: &str, is_caseless: bool) -> Option<String> {
     Some(out)
 }
 
-/// For "dot files, but not `.well-known`": what is not meant, as an expression of its own.
+/// For an expression such as "dot files, but not `.well-known`": an expression for the exception.
 pub fn spared_by_look_ahead(pattern: &str) -> Option<String> {
     let pieces = split(pattern);
     let [
@@ -150,7 +151,7 @@ pub fn spared_by_look_ahead(pattern: &str) -> Option<String> {
     ];
     let inner = text.strip_prefix("(?!")?.strip_suffix(')')?;
     (is_open && known.contains(&before.as_str())).then(|| {
-        // No later segment begins with a dot: that one is meant again.
+        // If a later segment begins with a dot, the exception does not apply.
         format!(r"^/\.(?:{inner})(?:[^/.][^/]*)?(?:/[^/.][^/]*)*/?$")
     })
 }
@@ -232,7 +233,7 @@ fn split(pattern: &str) -> Vec<RegexPiece> {
     pieces
 }
 
-/// Copies a class, with what only lameduck's syntax takes for more than itself escaped; returns its end.
+/// Copies a class, and escapes what has a special meaning only in lameduck's syntax; returns its end.
 fn class_end(chars: &[char], start: usize, out: &mut String) -> usize {
     out.push('[');
     let mut at = start + 1;
@@ -296,7 +297,7 @@ fn group_end(chars: &[char], start: usize) -> usize {
     chars.len()
 }
 
-/// A text as an expression that fits it alone.
+/// An expression that matches only this text.
 pub fn escape_regex(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_backtracking_is_refused_by_name() {
+    fn expressions_that_need_backtracking_are_refused_with_the_reason() {
         for (pattern, name) in [
             (r"/\.(?!well-known)", "negative look-ahead"),
             (r"^(a)\1", "back-references"),

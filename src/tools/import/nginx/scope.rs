@@ -1,7 +1,7 @@
-//! What is in effect at a place: the levels from `http` to the innermost location.
+//! Directives that are in effect at a place: the levels from `http` to the innermost location.
 //!
-//! nginx inherits a directive from the level above only where the level itself has none of that name: one
-//! `proxy_set_header` in a location takes away all of the server's.
+//! nginx inherits a directive from an outer level only if the inner one has none of that name: a single
+//! `proxy_set_header` in a location replaces all those of the server.
 
 use super::tree::NginxDirective;
 
@@ -12,19 +12,19 @@ pub struct NginxScope<'a> {
 }
 
 impl<'a> NginxScope<'a> {
-    /// One level deeper.
+    /// The scope of an inner level.
     pub fn enter(&self, level: &'a [NginxDirective]) -> Self {
         let mut levels = self.levels.clone();
         levels.push(level);
         NginxScope { levels }
     }
 
-    /// The levels, the outermost first.
+    /// All levels, the outermost first.
     pub fn levels(&self) -> impl Iterator<Item = &'a [NginxDirective]> + '_ {
         self.levels.iter().copied()
     }
 
-    /// All directives of that name that are in effect.
+    /// All directives of this name that are in effect.
     pub fn all(&self, name: &str) -> Vec<&'a NginxDirective> {
         for level in self.levels.iter().rev() {
             let here: Vec<_> = level.iter().filter(|d| d.name() == name).collect();
@@ -35,7 +35,7 @@ impl<'a> NginxScope<'a> {
         Vec::new()
     }
 
-    /// All directives of one of these names that are in effect: for those that are inherited together.
+    /// All directives of these names that are in effect, for names that are inherited together.
     pub fn all_of(&self, names: &[&str]) -> Vec<&'a NginxDirective> {
         let is_one = |d: &&NginxDirective| names.contains(&d.name());
         let mut levels = self.levels.iter().rev();
@@ -43,13 +43,13 @@ impl<'a> NginxScope<'a> {
         here.map_or_else(Vec::new, |level| level.iter().filter(is_one).collect())
     }
 
-    /// The directive in effect of those whose names are so.
+    /// The last directive in effect whose name meets the condition.
     pub fn last_that(&self, is_one: impl Fn(&str) -> bool) -> Option<&'a NginxDirective> {
         let mut levels = self.levels.iter().rev();
         levels.find_map(|level| level.iter().rfind(|d| is_one(d.name())))
     }
 
-    /// What `set` makes of a variable.
+    /// Value that `set` gives a variable.
     pub fn set_variable(&self, name: &str) -> SetVariable<'a> {
         let is_it =
             |d: &&NginxDirective| d.name() == "set" && d.arg(0).strip_prefix('$') == Some(name);
@@ -70,39 +70,39 @@ impl<'a> NginxScope<'a> {
         value
     }
 
-    /// The directive of that name that is in effect.
+    /// The directive of this name that is in effect.
     pub fn last(&self, name: &str) -> Option<&'a NginxDirective> {
         self.all(name).pop()
     }
 
-    /// Its first parameter; empty where there is no such directive.
+    /// First argument of the directive in effect; empty if there is none.
     pub fn value(&self, name: &str) -> &'a str {
         self.last(name).map_or("", |directive| directive.arg(0))
     }
 
-    /// The innermost level.
+    /// Directives of the innermost level.
     pub fn own_level(&self) -> &'a [NginxDirective] {
         self.levels.last().copied().unwrap_or_default()
     }
 
-    /// The directive of that name on this level alone: for what is not inherited.
+    /// The directive of this name on the innermost level, for directives that are not inherited.
     pub fn own_directive(&self, name: &str) -> Option<&'a NginxDirective> {
         self.levels.last()?.iter().rfind(|d| d.name() == name)
     }
 }
 
-/// What `set` makes of a variable at a place.
+/// Value that `set` gives a variable at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetVariable<'a> {
-    /// Nothing: it is nginx's own, or a `map`'s.
+    /// No `set`: it is nginx's own variable, or that of a `map`.
     Unset,
-    /// This text, whatever the request.
+    /// Always this text.
     Fixed(&'a str),
-    /// One thing or another.
+    /// Different texts.
     Changing,
 }
 
-/// A time of nginx (`30`, `1m30s`, `500ms`); a bare number is seconds.
+/// Parses a time of nginx (`30`, `1m30s`, `500ms`); a number without a unit is in seconds.
 pub fn read_time(text: &str) -> Option<std::time::Duration> {
     let mut millis: u64 = 0;
     let mut rest = text;
@@ -130,7 +130,7 @@ pub fn read_time(text: &str) -> Option<std::time::Duration> {
     (!text.is_empty()).then(|| std::time::Duration::from_millis(millis))
 }
 
-/// A size of nginx (`512`, `8k`, `10m`, `1g`) in bytes.
+/// Parses a size of nginx (`512`, `8k`, `10m`, `1g`) to bytes.
 pub fn read_size(text: &str) -> Option<u64> {
     let (number, scale) = match text.char_indices().next_back()? {
         (at, 'k' | 'K') => (&text[..at], 1 << 10),

@@ -1,7 +1,7 @@
-//! Directives as a tree, includes put in at their place.
+//! Tree of directives, with includes inserted in their places.
 //!
-//! Bounds keep hostile input harmless: the size of all files together, their number, the depth of blocks and of
-//! includes. An include that leads back to itself is found by the depth.
+//! Limits make hostile input harmless: total size of all files, number of files, and depth of blocks and includes. An
+//! include of the file itself is found by the depth.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use super::lexer::{LexError, NginxLexer, NginxToken, TokenKind};
 use crate::config::file_patterns::find_files;
 use crate::tools::import::notice::{ImportNotice, SourcePlace};
 
-/// All files together, in bytes.
+/// Most bytes of all files together.
 const MAX_TOTAL: usize = 16 << 20;
-/// Files, each inclusion counted.
+/// Most files; each inclusion counts.
 const MAX_FILES: usize = 5_000;
-/// Blocks in one another, and files in one another.
+/// Deepest nesting of blocks, and of files.
 const MAX_DEPTH: usize = 32;
 
-/// One directive with what is in its block.
+/// A directive with the content of its block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NginxDirective {
-    /// Where its name stands.
+    /// Place of its name.
     pub place: SourcePlace,
-    /// Its name, then its parameters. Never empty.
+    /// Name and arguments; never empty.
     pub words: Vec<String>,
-    /// `Some` where it has a block.
+    /// Content of its block, if it has one.
     pub block: Option<Vec<NginxDirective>>,
 }
 
@@ -34,7 +34,7 @@ impl NginxDirective {
         self.words.first().map_or("", String::as_str)
     }
 
-    /// A parameter, from 0; empty where there is none.
+    /// The argument with this index; empty if there is none.
     pub fn arg(&self, index: usize) -> &str {
         self.words.get(index + 1).map_or("", String::as_str)
     }
@@ -44,22 +44,22 @@ impl NginxDirective {
         self.words.get(1..).unwrap_or_default()
     }
 
-    /// What is in its block; empty where it has none.
+    /// Content of its block; empty if it has none.
     pub fn inner(&self) -> &[NginxDirective] {
         self.block.as_deref().unwrap_or_default()
     }
 
-    /// Says that it is left out, and why.
+    /// Notice that it is left out, with the reason.
     pub fn refusal(&self, why: &str) -> ImportNotice {
         ImportNotice::left_out(&self.place, format!("`{}`: {why}", self.line()))
     }
 
-    /// Says that it is in the result in another way.
+    /// Notice that it has a different effect in the result.
     pub fn difference(&self, what: &str) -> ImportNotice {
         ImportNotice::differs(&self.place, format!("`{}`: {what}", self.line()))
     }
 
-    /// As one line, for people.
+    /// Text in one line, for messages.
     pub fn line(&self) -> String {
         let line = self.words.join(" ");
         match line.char_indices().nth(100) {
@@ -69,26 +69,26 @@ impl NginxDirective {
     }
 }
 
-/// Why a configuration can't be read.
+/// Reason why a configuration can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
 pub struct NginxReadError {
-    /// File and line; line 0: the file as a whole.
+    /// File and line; line 0 means the whole file.
     pub place: SourcePlace,
-    /// What is wrong and what to do.
+    /// What is wrong, and what to do.
     pub message: String,
 }
 
-/// Reads a configuration file with its includes.
+/// Reader for a configuration file with its includes.
 #[derive(Debug)]
 pub struct TreeReader {
-    /// What relative names of includes are relative to.
+    /// Directory for relative includes.
     prefix: PathBuf,
     total: usize,
     files: usize,
 }
 
-/// What ends a list of directives.
+/// End of a list of directives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListEnd {
     EndOfFile,
@@ -96,7 +96,7 @@ enum ListEnd {
 }
 
 impl TreeReader {
-    /// `prefix`: the directory to which nginx takes names of includes as relative, that of `nginx.conf`.
+    /// A reader with the directory for relative includes, which in nginx is that of `nginx.conf`.
     pub fn new(prefix: impl Into<PathBuf>) -> Self {
         TreeReader {
             prefix: prefix.into(),
@@ -105,10 +105,10 @@ impl TreeReader {
         }
     }
 
-    /// The directives of a file.
+    /// Reads the directives of a file.
     ///
     /// # Errors
-    /// It, or a file that it includes, can't be read or is no configuration, or all of it is too much.
+    /// The file, or an included one, can't be read or parsed, or a limit is exceeded.
     pub fn read_file(&mut self, path: &Path) -> Result<Vec<NginxDirective>, NginxReadError> {
         self.read_nested(path, 0, &SourcePlace::new(&path.display().to_string(), 0))
     }
@@ -129,7 +129,7 @@ impl TreeReader {
                 "more than {MAX_FILES} files are included; does a file include itself?"
             )));
         }
-        // A pipe or a device could be read for ever.
+        // A pipe or a device might be endless.
         let is_file = std::fs::metadata(path).map(|meta| meta.is_file());
         let bytes = match is_file {
             Ok(true) => std::fs::read(path),
@@ -156,7 +156,7 @@ impl TreeReader {
         )
     }
 
-    /// The directives of a text; `name` is shown in messages.
+    /// Reads the directives of a text; `name` is shown in messages.
     ///
     /// # Errors
     /// As for [`TreeReader::read_file`].

@@ -17,7 +17,7 @@ fn instant(ms: u64) -> String {
     clock::rfc3339(at)
 }
 
-/// A line of the log that is what its roles say.
+/// A line of the log that fits its roles.
 fn line(ended: u64, restart: Option<(u64, RestartRoles)>) -> String {
     let has = |role| restart.is_some_and(|(_, roles)| roles.has(role));
     let (mut status, mut end, mut cause) = (200, "", "");
@@ -51,7 +51,7 @@ fn line(ended: u64, restart: Option<(u64, RestartRoles)>) -> String {
     )
 }
 
-/// Restarts of ten seconds each, one after the other, with some lines of each role, and the report that is right.
+/// Restarts of ten seconds each, one after another, with some lines of each role, and the correct report.
 fn world(restarts: &[Vec<u8>]) -> (RestartReport, Vec<String>) {
     let mut lines = Vec::new();
     let mut views = Vec::new();
@@ -139,7 +139,7 @@ proptest! {
         let (name, before) = one.requests.figures()[figure];
         *one.requests.figure_mut(name).unwrap() = before + by;
         let id = one.id.clone();
-        // Whoever changes a report adds it up again.
+        // Someone who changes a report also corrects its sums.
         report.total = document::total(&report.restarts);
         report.rolls = document::rolls(&report.restarts);
         let wrong = verdict(&report, &lines);
@@ -255,7 +255,7 @@ fn gaps_strangers_and_foreign_lines_are_noted() {
     assert!(shown.contains("not in the logs: cause"), "{shown}");
 }
 
-/// A log may say anything: times that no clock has, and a new process in each line.
+/// A log may contain anything: impossible times, and a new process in each line.
 #[test]
 fn lines_of_a_hostile_log_are_passed_over_in_a_bounded_account() {
     let (report, mut lines) = world(&[vec![0]]);

@@ -1,4 +1,4 @@
-//! The table, topic by topic.
+//! Rows of the table, by topic.
 
 use super::AnnotationFate::{Carried, Closed, Harmless, LeftOut};
 use super::{AnnotationFate, AnnotationRow};

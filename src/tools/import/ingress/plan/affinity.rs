@@ -1,4 +1,4 @@
-//! `affinity: cookie` and what belongs to it become `[pool.sticky]`.
+//! Converts `affinity: cookie` and its options to `[pool.sticky]`.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use super::settings::AnnotationReader;
 use crate::config::duration;
 use crate::tools::import::draft::{DraftKeys, toml_text};
 
-/// The cookie's name, where none is written.
+/// Default name of the cookie.
 const COOKIE: &str = "INGRESSCOOKIE";
 
-/// Reads it; empty: sessions don't stay.
+/// Keys of `[pool.sticky]`; empty: the pool is not sticky.
 pub(super) fn read_affinity(reader: &mut AnnotationReader<'_>) -> DraftKeys {
     let mut keys = DraftKeys::new();
     let Some(affinity) = reader.get("affinity") else {
@@ -51,7 +51,7 @@ pub(super) fn read_affinity(reader: &mut AnnotationReader<'_>) -> DraftKeys {
     keys
 }
 
-/// Without an age, the cookie ends with the browser.
+/// Maximum age of the cookie; without one it ends with the browser session.
 fn read_age(reader: &mut AnnotationReader<'_>) -> Duration {
     let names = ["session-cookie-max-age", "session-cookie-expires"];
     let seconds = names

@@ -1,25 +1,25 @@
-//! `enable-cors`: preflights have routes of their own, and other answers fields.
+//! Converts `enable-cors`: preflight requests get routes of their own, and other responses get header fields.
 
 use super::settings::{AnnotationReader, plain_text};
 use crate::tools::import::nginx::pcre::escape_regex;
 
-/// What ingress-nginx says where nothing is written.
+/// Defaults of ingress-nginx.
 const METHODS: &str = "GET, PUT, POST, DELETE, PATCH, OPTIONS";
 const HEADERS: &str = "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization";
 const MAX_AGE: &str = "1728000";
 
-/// Which origins may, and what they are told.
+/// Allowed origins, and header fields for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CorsRules {
-    /// `None`: all.
+    /// Allowed origins; `None`: all.
     pub origins: Option<String>,
-    /// Of answers to preflights.
+    /// Fields of responses to preflight requests.
     pub preflight: Vec<(String, String)>,
-    /// Of all others.
+    /// Fields of all other responses.
     pub answer: Vec<(String, String)>,
 }
 
-/// Reads them, if they are on.
+/// Reads the rules, if CORS is enabled.
 pub(super) fn read_cors(reader: &mut AnnotationReader<'_>) -> Option<CorsRules> {
     if !reader.ingress.is_on("enable-cors") {
         return None;
@@ -68,7 +68,7 @@ pub(super) fn read_cors(reader: &mut AnnotationReader<'_>) -> Option<CorsRules> 
     })
 }
 
-/// `https://*.example.org` is one label more.
+/// Pattern for an origin; `https://*.example.org` stands for one more label.
 fn origin_pattern(origin: &str) -> String {
     let parts: Vec<_> = origin.split('*').map(escape_regex).collect();
     parts.join("[a-z0-9-]+")

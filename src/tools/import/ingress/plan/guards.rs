@@ -1,11 +1,11 @@
-//! Restrictions of access and rate: as keys of routes, or as the reason why the routes stay closed.
+//! Restrictions of access and rate: as keys of routes, or as a reason to close the routes.
 
 use super::settings::{AnnotationReader, plain_text, split_url};
 use crate::tools::import::draft::{toml_list, toml_table, toml_text};
 use crate::tools::import::ingress::model::Annotation;
 use crate::tools::import::offered;
 
-/// Directives of snippets that restrict no access.
+/// Directives in snippets that restrict no access.
 const HARMLESS_DIRECTIVES: [&str; 22] = [
     "more_set_headers",
     "more_clear_headers",
@@ -59,7 +59,7 @@ fn read_snippets(reader: &mut AnnotationReader<'_>) {
 
 /// Whether all statements of a snippet are known to restrict no access.
 fn is_harmless(snippet: &str) -> bool {
-    // A `;` in quotes makes a statement that begins with an unknown word: that errs on the safe side.
+    // A `;` in quotes makes a statement that begins with an unknown word, which errs on the safe side.
     let lines = snippet
         .lines()
         .map(str::trim)
@@ -85,7 +85,7 @@ fn read_addresses(reader: &mut AnnotationReader<'_>) {
         ("deny", ["denylist-source-range", "denylist-source-range"]),
     ];
     for (key, names) in lists {
-        // The newer name comes first in ingress-nginx, too.
+        // ingress-nginx also prefers the newer name.
         let Some(annotation) = names.iter().find_map(|name| reader.get(name)) else {
             continue;
         };
@@ -121,7 +121,7 @@ fn read_auth(reader: &mut AnnotationReader<'_>) {
     let kind = reader.get("auth-type");
     let url = reader.get("auth-url");
     let Some(first) = kind.or(url) else {
-        // Only one of the two is a mistake, which may have been meant to restrict access.
+        // If only one of the two is set, that is a mistake, which may have been meant to restrict access.
         if let Some(secret) = reader.get("auth-secret") {
             reader.close(secret, "there is no `auth-type` beside it");
         }
@@ -211,7 +211,7 @@ fn read_forward(reader: &mut AnnotationReader<'_>, url: &Annotation) {
     }
 }
 
-/// Where a Secret's file is to be put.
+/// Path at which the file of a Secret has to be put.
 pub(super) fn secret_path(reader: &AnnotationReader<'_>, folder: &str, named: &str) -> String {
     let (namespace, name) = named
         .split_once('/')
@@ -267,7 +267,7 @@ fn read_limits(reader: &mut AnnotationReader<'_>) {
             reader.refuse(annotation, "a route has one rate, and `limit-rps` is it");
             continue;
         }
-        // nginx counts those beside the first.
+        // nginx does not count the first request.
         let burst = limit.saturating_mul(multiplier).saturating_add(1);
         let value = toml_table(&[
             ("limit".into(), toml_text(&format!("{limit}/{unit}"))),

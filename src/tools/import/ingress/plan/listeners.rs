@@ -1,4 +1,4 @@
-//! Port 80, port 443 with the certificates that are named, and what is sent from one to the other.
+//! Listeners on port 80 and on port 443 with the named certificates, and redirects from one to the other.
 
 use super::PlannedIngress;
 use super::settings::AnnotationReader;
@@ -6,7 +6,7 @@ use crate::tools::import::draft::{ConfigDraft, ListenerDraft, toml_text};
 use crate::tools::import::ingress::model::{IngressObject, IngressTls};
 use crate::tools::import::notice::NoticeList;
 
-/// Whether a name of a certificate's list is for a host.
+/// Whether a certificate's name covers a host.
 fn covers(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
         Some(domain) => {
@@ -16,7 +16,7 @@ fn covers(name: &str, host: &str) -> bool {
     }
 }
 
-/// The certificates' folder of one entry of `spec.tls`.
+/// Directory for the certificates of one entry of `spec.tls`.
 fn folder(ingress: &IngressObject, tls: &IngressTls) -> String {
     match &tls.secret {
         Some(secret) => format!("/etc/lameduck/tls/{}-{secret}", ingress.namespace),
@@ -24,7 +24,7 @@ fn folder(ingress: &IngressObject, tls: &IngressTls) -> String {
     }
 }
 
-/// Plans both, and closes what asks for client certificates where no client can show one.
+/// Plans both listeners. Paths that need client certificates are closed if clients can't send any.
 pub(super) fn plan_listeners(planned: &mut [PlannedIngress<'_>], draft: &mut ConfigDraft) {
     let mut open = ListenerDraft {
         keys: vec![("address", toml_text("0.0.0.0:80"))],
@@ -80,7 +80,7 @@ pub(super) fn plan_listeners(planned: &mut [PlannedIngress<'_>], draft: &mut Con
         return;
     }
     secure.keys.push(("address", toml_text("0.0.0.0:443")));
-    // As ingress-nginx sends it, but for its includeSubDomains.
+    // As ingress-nginx sends it, except for includeSubDomains.
     secure.keys.push(("hsts", toml_text("365d")));
     let (cert, key) = pairs.remove(0);
     secure.tls = vec![("cert", toml_text(&cert)), ("key", toml_text(&key))];
@@ -92,7 +92,8 @@ pub(super) fn plan_listeners(planned: &mut [PlannedIngress<'_>], draft: &mut Con
     draft.listeners.push(secure);
 }
 
-/// ingress-nginx sends to HTTPS by Ingress and host: where all are sent there, the listener says so, and else their routes.
+/// ingress-nginx redirects to HTTPS by Ingress and host. If it redirects all of them, the listener does, and otherwise
+/// the routes do.
 fn plan_redirect(planned: &mut [PlannedIngress<'_>], has_tls: bool, open: &mut ListenerDraft) {
     let names: Vec<String> = planned
         .iter()

@@ -1,4 +1,4 @@
-//! From Ingresses to lameduck's sections. Everything that is decided is decided here.
+//! Converts Ingresses to lameduck's sections. All decisions are made here.
 
 mod affinity;
 mod cors;
@@ -20,7 +20,7 @@ use pools::IngressPools;
 use routes::RoutePlanner;
 use settings::{IngressSettings, read_settings};
 
-/// An Ingress with what its annotations say.
+/// An Ingress with its settings.
 struct PlannedIngress<'o> {
     pub ingress: &'o IngressObject,
     pub objects: &'o KubeObjects,
@@ -28,13 +28,13 @@ struct PlannedIngress<'o> {
 }
 
 impl PlannedIngress<'_> {
-    /// Where an annotation stands.
+    /// Place of an annotation.
     fn settings_place(&self, name: &str) -> Option<&SourcePlace> {
         self.ingress.get(name).map(|annotation| &annotation.place)
     }
 }
 
-/// A path of a host with its Service, and the canaries beside it.
+/// A path of a host with its Service and canaries.
 struct Location<'o> {
     /// Index of its Ingress.
     pub of: usize,
@@ -44,28 +44,28 @@ struct Location<'o> {
     pub backend: &'o IngressBackend,
     pub place: SourcePlace,
     pub canary: Option<(&'o IngressObject, &'o IngressBackend)>,
-    /// Another one of the same path restricts access.
+    /// Whether another location with the same path restricts access.
     pub is_closed: bool,
-    /// Another one is the same for lameduck, and comes first.
+    /// Whether another location, which is the same for lameduck, comes first.
     pub is_hidden: bool,
     pub planned: PlannedPath,
     pub priority: i32,
 }
 
-/// What is known of a host.
+/// Everything that is known of a host.
 #[derive(Debug, Default)]
 struct HostPlan {
-    /// Its names, aliases included.
+    /// Names, including aliases.
     pub names: Vec<String>,
-    /// Its paths are regular expressions.
+    /// Whether its paths are regular expressions.
     pub regexes: bool,
-    /// Each route has a priority.
+    /// Whether each route has a priority.
     pub ordered: bool,
-    /// All of it answers 503.
+    /// Whether the whole host answers 503.
     pub is_closed: bool,
-    /// Clients have to show a certificate: in ingress-nginx, that is a host's.
+    /// Whether clients have to send a certificate; in ingress-nginx, that concerns a whole host.
     pub wants_certificate: bool,
-    /// The highest priority.
+    /// Highest priority.
     pub top: i32,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn plan_config(objects: &KubeObjects) -> ConfigDraft {
     }
     listeners::plan_listeners(&mut planned, &mut draft);
     let mut locations = read_locations(&planned, &mut groups);
-    // By a canary, whose snippet of the server is its host's, too.
+    // A canary's server snippet concerns its host, too.
     let mut closing: Vec<String> = Vec::new();
     for ingress in objects.ingresses.iter().filter(is_canary) {
         add_canary(ingress, &mut locations, &mut draft.notices);
@@ -219,7 +219,7 @@ fn read_locations<'o>(
     locations
 }
 
-/// Puts a canary beside the path that it is one of.
+/// Adds a canary to the path that it belongs to.
 fn add_canary<'o>(
     ingress: &'o IngressObject,
     locations: &mut [Location<'o>],
@@ -239,7 +239,8 @@ fn add_canary<'o>(
     }
 }
 
-/// Of a canary, its canary annotations and its Services count, in ingress-nginx, too.
+/// Reports annotations of a canary that have no effect: as in ingress-nginx, only its canary annotations and Services
+/// count.
 fn name_rest_of_canary(ingress: &IngressObject, notices: &mut Vec<ImportNotice>) {
     for annotation in &ingress.annotations {
         let is_own =
@@ -282,7 +283,7 @@ fn read_hosts(
     hosts
 }
 
-/// Paths as routes have them, and their order.
+/// Plans the paths of routes, and their order.
 fn plan_order(
     planned: &[PlannedIngress<'_>],
     locations: &mut [Location<'_>],
@@ -350,7 +351,7 @@ fn plan_order(
             }
         }
     }
-    // A snippet of a server is about all Ingresses of its host.
+    // A server snippet concerns all Ingresses of its host.
     for one in planned.iter().filter(|one| one.settings.closes_host) {
         for rule in &one.ingress.rules {
             if let Some(plan) = hosts.get_mut(&rule.host) {
@@ -360,7 +361,7 @@ fn plan_order(
     }
 }
 
-/// `server-alias`
+/// Adds the names of `server-alias`.
 fn add_aliases(
     planned: &[PlannedIngress<'_>],
     hosts: &mut BTreeMap<String, HostPlan>,
@@ -411,7 +412,7 @@ fn refuse(annotation: &Annotation, why: &str, notices: &mut Vec<ImportNotice>) {
     notices.leave_out(&annotation.place, format!("`{}`: {why}", annotation.line()));
 }
 
-/// What a host has no path for gets 404, and does not go where any host's requests go; closed hosts get 503.
+/// Adds routes for other paths of a host: they get 404 instead of the routes for any host, and closed hosts get 503.
 fn rest_of_hosts(
     locations: &[Location<'_>],
     hosts: &BTreeMap<String, HostPlan>,

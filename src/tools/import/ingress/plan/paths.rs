@@ -1,8 +1,8 @@
-//! Which path a route has, and in what order: as the locations that ingress-nginx makes.
+//! Paths and order of routes, like those of the locations that ingress-nginx generates.
 //!
-//! It makes `location = /a` of Exact, `location = /a` and `location /a/` of Prefix, and `location /a` of the rest, which
-//! fits `/ab`, too. Where one Ingress of a host has `use-regex` or `rewrite-target`, all of its paths become
-//! `location ~* "^/a"`, the longer before the shorter. Wherever lameduck's own order could be another one, each route has a
+//! It generates `location = /a` for Exact, `location = /a` and `location /a/` for Prefix, and `location /a` for the
+//! rest, which also matches `/ab`. If one Ingress of a host has `use-regex` or `rewrite-target`, all paths of the host
+//! become `location ~* "^/a"`, longer ones first. Wherever lameduck's own order could differ, each route has a
 //! `priority`.
 
 use crate::tools::import::draft::{DraftPath, toml_text};
@@ -10,23 +10,23 @@ use crate::tools::import::ingress::model::PathKind;
 use crate::tools::import::nginx::pcre::{escape_regex, translate_regex, widen_regex};
 use crate::tools::import::offered;
 
-/// A path as a route has it.
+/// Path of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PlannedPath {
-    /// The same.
+    /// The same path.
     Said(DraftPath),
-    /// One that fits more, and why: for what answers 503.
+    /// A path that matches more, and why; used for routes that answer 503.
     Wider(DraftPath, String),
-    /// None, and why.
+    /// No path can express it, and why.
     Unsaid(String),
 }
 
-/// Whether lameduck's order of paths could be another than nginx's.
+/// Whether lameduck's order of paths could differ from nginx's.
 pub(super) fn is_loose(path: &str, kind: PathKind) -> bool {
     kind == PathKind::Implementation && !path.ends_with('/')
 }
 
-/// The path of a route. `regexes`: the host's paths are regular expressions.
+/// Path of a route. `regexes`: the host's paths are regular expressions.
 pub(super) fn plan_path(path: &str, kind: PathKind, regexes: bool) -> PlannedPath {
     let is_regex = regexes && path.starts_with(['^', '(', '.', '[']);
     if !path.starts_with('/') && !is_regex {
@@ -69,7 +69,7 @@ pub(super) fn plan_path(path: &str, kind: PathKind, regexes: bool) -> PlannedPat
     }
 }
 
-/// What `rewrite-target` does: the whole path is replaced, once the pattern is found at its beginning.
+/// Value of `rewrite` for `rewrite-target`, which replaces the whole path if the pattern matches its beginning.
 pub(super) fn rewrite_value(path: &str, target: &str) -> Result<String, String> {
     let numbers = target.split('$').skip(1);
     for rest in numbers {
@@ -79,7 +79,7 @@ pub(super) fn rewrite_value(path: &str, target: &str) -> Result<String, String> 
     }
     let head = if path.starts_with('^') { "" } else { "^" };
     let pattern = translate_regex(&format!("{head}{path}"), true)?;
-    // `|` outside of groups would bind less than what is put around it.
+    // A `|` outside of groups would split the added prefix, too.
     let bare = pattern.strip_prefix("(?i)").unwrap_or(&pattern);
     let bare = bare.strip_prefix('^').unwrap_or(bare);
     let whole = match bare.strip_suffix('$').filter(|_| !bare.ends_with("\\$")) {

@@ -1,4 +1,4 @@
-//! Services become pools: one address each, since the cluster's network chooses the pod.
+//! Pools for Services: with one address each, because the cluster's network chooses the pod.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use crate::tools::import::ingress::model::{IngressBackend, KubeObjects};
 use crate::tools::import::notice::NoticeList;
 use crate::tools::import::offered;
 
-/// The pool of what was left out.
+/// Name of the pool for what was left out.
 pub(super) const LEFT_OUT_POOL: &str = "left-out";
-/// Names of pools are cut to this, so that a number fits behind.
+/// Longest name of a pool before a number is added, in bytes.
 const NAME_LENGTH: usize = 90;
 
-/// How a Service is spoken to.
+/// How lameduck connects to a Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PoolStyle {
     pub http2: bool,
-    /// `[pool.tls]`; empty: in cleartext.
+    /// Keys of `[pool.tls]`; empty: cleartext.
     pub tls: DraftKeys,
     pub connect: Option<Duration>,
-    /// `[pool.sticky]`; empty: sessions don't stay.
+    /// Keys of `[pool.sticky]`; empty: not sticky.
     pub sticky: DraftKeys,
 }
 
-/// Reads it from the annotations.
+/// Reads the style from annotations.
 pub(super) fn read_style(reader: &mut AnnotationReader<'_>) -> PoolStyle {
     let mut style = PoolStyle {
         connect: reader.time("proxy-connect-timeout"),
@@ -68,7 +68,7 @@ pub(super) fn read_style(reader: &mut AnnotationReader<'_>) -> PoolStyle {
     style
 }
 
-/// The pools that were needed so far.
+/// Pools that were needed so far.
 #[derive(Debug, Default)]
 pub(super) struct IngressPools {
     pools: Vec<IngressPool>,
@@ -77,20 +77,20 @@ pub(super) struct IngressPools {
 
 #[derive(Debug)]
 struct IngressPool {
-    /// What it is for: a Service, or a mirror's target.
+    /// Service, or target of a mirror, that it is for.
     target: String,
     style: PoolStyle,
     draft: PoolDraft,
 }
 
 impl IngressPools {
-    /// The pool of what was left out.
+    /// Pool for what was left out.
     pub(super) fn left_out(&mut self) -> String {
         self.left_out = true;
         LEFT_OUT_POOL.to_owned()
     }
 
-    /// The pool of a Service; `None`: there is no Service.
+    /// Pool of a Service; `None`: there is no Service.
     pub(super) fn of_service(
         &mut self,
         objects: &KubeObjects,
@@ -143,7 +143,7 @@ impl IngressPools {
         self.book(target, style, draft)
     }
 
-    /// The pool of a mirror's target.
+    /// Pool for the target of a mirror.
     pub(super) fn of_mirror(&mut self, mirror: &MirrorTarget) -> Option<String> {
         let target = format!(
             "mirror-{}",
@@ -244,7 +244,7 @@ impl IngressPools {
         name
     }
 
-    /// The drafts of those that routes name.
+    /// Drafts of the pools that routes name.
     pub(super) fn finish(self, used: &[String]) -> Vec<PoolDraft> {
         let mut drafts: Vec<_> = self
             .pools

@@ -1,4 +1,4 @@
-//! The routes of one path: with its canaries, its preflights, and what happens on the way.
+//! Routes of one path, with those for canaries and preflight requests.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::tools::import::ingress::model::{IngressBackend, IngressObject, KubeOb
 use crate::tools::import::notice::NoticeList;
 use crate::tools::import::offered;
 
-/// Plans the routes of one Ingress.
+/// Planner for the routes of one Ingress.
 pub(super) struct RoutePlanner<'p, 'o> {
     pub one: &'p PlannedIngress<'o>,
     pub objects: &'o KubeObjects,
@@ -22,7 +22,7 @@ pub(super) struct RoutePlanner<'p, 'o> {
     pub group: &'p mut RouteGroup,
 }
 
-/// One of a path's routes: what it asks for besides, and where it leads.
+/// One of the routes of a path: its further conditions, and its destination.
 #[derive(Debug, Clone, Default)]
 struct RouteCase {
     headers: Vec<(String, String)>,
@@ -79,7 +79,7 @@ impl RoutePlanner<'_, '_> {
             drafts.extend(self.routes_of(case, &tail));
         }
         for (keys, pools) in &drafts {
-            // The listener's `client_ca` is not there where the reader is asked.
+            // The configuration reader would refuse this route, because it does not know the listener's `client_ca`.
             let asked: DraftKeys = keys
                 .iter()
                 .filter(|(key, _)| *key != "client_certificate")
@@ -150,7 +150,7 @@ impl RoutePlanner<'_, '_> {
             })
     }
 
-    /// By canary: for all requests, and for those that ask for one of both.
+    /// Cases of canaries: all requests, or those with a header field or cookie.
     fn cases(&mut self, location: &Location<'_>) -> Result<Vec<RouteCase>, String> {
         let main = self.pool(self.one.ingress, location.backend)?;
         let to = |pool: &str| RouteCase {
@@ -223,7 +223,7 @@ impl RoutePlanner<'_, '_> {
         Ok(cases)
     }
 
-    /// What all routes of a path have behind their action.
+    /// Keys after the action that all routes of a path have.
     fn tail(
         &mut self,
         location: &Location<'_>,
@@ -268,7 +268,7 @@ impl RoutePlanner<'_, '_> {
         Ok(keys)
     }
 
-    /// A case as routes: by origin, with preflights of their own.
+    /// Routes of a case: one for each origin, with routes for preflight requests.
     fn routes_of(&self, case: RouteCase, tail: &DraftKeys) -> Vec<(DraftKeys, Vec<String>)> {
         let settings = &self.one.settings;
         let answers = &settings.response_set;
@@ -308,7 +308,7 @@ impl RoutePlanner<'_, '_> {
         routes
     }
 
-    /// What is about hosts rather than paths: `app-root` and `from-to-www-redirect`.
+    /// Plans settings of hosts: `app-root` and `from-to-www-redirect`.
     pub(super) fn plan_extras(&mut self, locations: &[Location<'_>]) {
         let settings = &self.one.settings;
         let mut seen = Vec::new();

@@ -1,4 +1,4 @@
-//! What an Ingress's annotations say, for all of its paths.
+//! Settings from an Ingress's annotations, for all of its paths.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::tools::import::nginx::scope::{read_size, read_time};
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 use crate::tools::import::offered;
 
-/// Words in names of unknown annotations that suggest a restriction of access: their paths are closed.
+/// Words in names of unknown annotations that suggest a restriction of access, so that their paths are closed.
 const GUARDING_WORDS: [&str; 10] = [
     "auth", "allow", "deny", "white", "black", "block", "secur", "jwt", "oidc", "waf",
 ];
 /// Statuses that a redirect may have.
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
-/// A mirror's target.
+/// Target of a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MirrorTarget {
     /// Host and port.
@@ -29,49 +29,49 @@ pub(super) struct MirrorTarget {
     pub tls: bool,
 }
 
-/// What holds for all paths of an Ingress.
+/// Settings for all paths of an Ingress.
 #[derive(Debug, Default)]
 pub(super) struct IngressSettings {
     pub notices: Vec<ImportNotice>,
-    /// Its paths answer 503; a notice says why.
+    /// Whether its paths answer 503; a notice says why.
     pub is_closed: bool,
-    /// It keeps somebody out.
+    /// Whether it restricts access.
     pub is_guarded: bool,
-    /// The whole host answers 503: ingress-nginx restricts access to all of it.
+    /// Whether the whole host answers 503, because ingress-nginx restricts access to all of it.
     pub closes_host: bool,
-    /// An action that takes the place of the backend.
+    /// Action that replaces the backend.
     pub redirect: Option<DraftKeys>,
     pub app_root: Option<Annotation>,
     pub rewrite: Option<Annotation>,
     pub use_regex: bool,
     pub request_set: Vec<(String, String)>,
     pub response_set: Vec<(String, String)>,
-    /// Guards, limits, sizes and times.
+    /// Keys for guards, limits, sizes and times.
     pub keys: DraftKeys,
-    /// `auth-tls-secret`: the path of its authorities.
+    /// Path of the authorities of `auth-tls-secret`, and the annotation.
     pub client_ca: Option<(String, Annotation)>,
     pub cors: Option<CorsRules>,
     pub style: PoolStyle,
     pub mirror: Option<MirrorTarget>,
-    /// Hosts whose clients have to come by HTTPS, where not all have to.
+    /// Hosts whose clients have to use HTTPS, if not all hosts need it.
     pub https_hosts: Vec<String>,
 }
 
-/// Reads an Ingress's annotations.
+/// Reader of an Ingress's annotations.
 pub(super) struct AnnotationReader<'o> {
     pub ingress: &'o IngressObject,
     pub objects: &'o KubeObjects,
     pub out: IngressSettings,
 }
 
-/// A text in which nothing is a placeholder.
+/// Escapes a text so that nothing in it is a placeholder.
 pub(super) fn plain_text(text: &str) -> String {
     text.replace('{', "{{")
         .replace('}', "}}")
         .replace('$', "$$")
 }
 
-/// Reads them all.
+/// Reads all annotations.
 pub(super) fn read_settings(ingress: &IngressObject, objects: &KubeObjects) -> IngressSettings {
     let mut reader = AnnotationReader {
         ingress,
@@ -94,14 +94,14 @@ impl<'o> AnnotationReader<'o> {
         self.ingress.get(name)
     }
 
-    /// Says that one is not in the result.
+    /// Reports that an annotation was left out.
     pub(super) fn refuse(&mut self, annotation: &Annotation, why: &str) {
         self.out
             .notices
             .leave_out(&annotation.place, format!("`{}`: {why}", annotation.line()));
     }
 
-    /// Says that one is in the result in another way.
+    /// Reports that an annotation has a different effect in the result.
     pub(super) fn differ(&mut self, annotation: &Annotation, how: &str) {
         self.out
             .notices
@@ -123,7 +123,7 @@ impl<'o> AnnotationReader<'o> {
         self.out.is_guarded = true;
     }
 
-    /// A number; what isn't one is named.
+    /// Reads a number, and reports anything else.
     pub(super) fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
         let annotation = self.get(name)?;
         match annotation.value.trim().parse() {
@@ -135,7 +135,7 @@ impl<'o> AnnotationReader<'o> {
         }
     }
 
-    /// Seconds, or a time as nginx writes it.
+    /// Reads seconds, or a time in nginx's notation.
     pub(super) fn time(&mut self, name: &str) -> Option<Duration> {
         let annotation = self.get(name)?;
         let time = read_time(annotation.value.trim()).filter(|time| !time.is_zero());
@@ -175,10 +175,10 @@ impl<'o> AnnotationReader<'o> {
                 continue;
             }
             match (row.fate, short) {
-                // By their contents, among the guards.
+                // Handled among the guards, by their contents.
                 (_, "configuration-snippet" | "server-snippet") => {}
                 (AnnotationFate::LeftOut, _) => self.refuse(annotation, row.note),
-                // ingress-nginx does these for a whole host.
+                // ingress-nginx applies these to a whole host.
                 (AnnotationFate::Closed, "ssl-passthrough" | "auth-tls-match-cn") => {
                     self.close_host(annotation, row.note);
                 }
@@ -188,7 +188,7 @@ impl<'o> AnnotationReader<'o> {
         }
     }
 
-    /// Those of others that work on Ingresses.
+    /// Reports annotations of other programs that use Ingresses.
     fn name_foreign(&mut self, annotation: &Annotation) {
         let name = annotation.name.as_str();
         let domain = name.split('/').next().unwrap_or_default();
@@ -376,7 +376,7 @@ impl<'o> AnnotationReader<'o> {
     }
 }
 
-/// Scheme, host with port, and path.
+/// Splits a URL into scheme, host with port, and path.
 pub(super) fn split_url(url: &str) -> Option<(&str, &str, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     if !["http", "https"].contains(&scheme) {
@@ -387,7 +387,7 @@ pub(super) fn split_url(url: &str) -> Option<(&str, &str, &str)> {
     (!host.is_empty() && !host.contains('@')).then_some((scheme, host, path))
 }
 
-/// `redirect` to a URL, and whether the query goes with it though nginx would not add it.
+/// Value of `redirect` for a URL, and whether the query is added although nginx would not add it.
 fn read_redirect(url: &str, status: u16) -> Result<(DraftKeys, bool), String> {
     let (target, keeps_path) = match url.strip_suffix("$request_uri") {
         Some(target) => (target, true),

@@ -1,4 +1,4 @@
-//! The rows, by module.
+//! Rows of the table, by module.
 
 use super::DirectiveFate::{self, Carried, Harmless, LeftOut};
 use super::DirectiveRow;
@@ -17,7 +17,7 @@ const fn row(
     }
 }
 
-/// Directives that are known, a run for each module.
+/// Known directives, grouped by module.
 #[rustfmt::skip]
 pub const ROWS: &[DirectiveRow] = &[
     row("worker_processes", "main and events", Harmless, "`[server] threads` has its own default"),

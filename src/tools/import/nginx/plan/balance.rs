@@ -1,15 +1,15 @@
-//! How an upstream's servers are chosen among: `least_conn`, `random`, `least_time`, `ip_hash`, `hash`.
+//! Balance algorithms of an upstream: `least_conn`, `random`, `least_time`, `ip_hash` and `hash`.
 
 use super::values::{ValuePart, field_name, split_variables};
 use crate::tools::import::draft::{PoolDraft, toml_text};
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 
-/// The advice for a key that can't be hashed.
+/// Advice for a key that can't be hashed.
 const WAYS: &str = "lameduck hashes the client's address, the path with or without its query, one header field or one \
                     cookie (`hash_on`)";
 
-/// Reads the pool's `balance`, and what belongs to it.
+/// Sets the pool's `balance` and related keys.
 pub(super) fn read_balance(upstream: &NginxDirective, draft: &mut PoolDraft) {
     draft.keys.push(("balance", toml_text("round_robin")));
     let set = |draft: &mut PoolDraft, word: &str| draft.keys[0].1 = toml_text(word);
@@ -65,10 +65,10 @@ pub(super) fn read_balance(upstream: &NginxDirective, draft: &mut PoolDraft) {
     }
 }
 
-/// What is hashed.
+/// Key that is hashed.
 struct KeyDraft {
     hash_on: String,
-    /// nginx hashes another text, and so maps keys in another way: why.
+    /// Reason why nginx hashes another text, and so maps keys in another way.
     other_text: Option<&'static str>,
 }
 
@@ -105,7 +105,7 @@ fn read_key(written: &str) -> Option<KeyDraft> {
             },
         };
     }
-    // What is the same for all requests of an upstream changes nothing of who shares a backend, but the mapping.
+    // A part that is the same for all requests of an upstream only changes the mapping.
     let mut varying = parts.iter().filter_map(|part| match part {
         ValuePart::Variable("scheme" | "proxy_host") | ValuePart::Text(_) => None,
         ValuePart::Variable(name) => Some(*name),
@@ -118,7 +118,7 @@ fn read_key(written: &str) -> Option<KeyDraft> {
     }
 }
 
-/// Of a server without a port, nginx hashes the name alone; here it has one.
+/// nginx hashes the name of a server without its default port, but lameduck hashes both.
 fn judge_ports(upstream: &NginxDirective, draft: &mut PoolDraft) {
     for server in upstream
         .inner()

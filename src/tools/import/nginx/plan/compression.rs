@@ -1,4 +1,4 @@
-//! `gzip` and its kin: `[compression]`, and routes that are left out of it.
+//! Converts `gzip` and similar directives to `[compression]`, and to routes without compression.
 
 use super::globals::in_effect;
 use crate::tools::import::draft::{ConfigDraft, DraftKeys, toml_list, toml_text};
@@ -10,19 +10,19 @@ use crate::tools::import::offered;
 
 const SWITCHES: [&str; 3] = ["gzip", "brotli", "zstd"];
 
-/// Whether answers of a place are compressed.
+/// Whether responses are compressed in this scope.
 fn is_on(scope: &NginxScope<'_>) -> bool {
     SWITCHES.iter().any(|name| scope.value(name) == "on")
 }
 
-/// Whether this version compresses.
+/// Whether this version can compress.
 pub(super) fn is_offered() -> bool {
     offered::has_key("[compression]", "types")
 }
 
-/// Switches compression off for a route.
+/// Disables compression for a route.
 pub(super) fn switch_route(site: &NginxSite<'_>, scope: &NginxScope<'_>, keys: &mut DraftKeys) {
-    // Where it is nowhere on, the section is not written, and the key says nothing.
+    // If it is not enabled anywhere, the section is not written, and this key has no effect.
     if is_offered()
         && !is_on(scope)
         && offered::has_route_key("compression")
@@ -32,7 +32,7 @@ pub(super) fn switch_route(site: &NginxSite<'_>, scope: &NginxScope<'_>, keys: &
     }
 }
 
-/// Whether it is on at a level, or in a block of it.
+/// Whether it is enabled on a level, or in a block of it.
 fn is_on_below(level: &[NginxDirective]) -> bool {
     level.iter().any(|directive| {
         SWITCHES.contains(&directive.name()) && directive.arg(0) == "on"

@@ -1,4 +1,4 @@
-//! `if`, where it asks for what routes can ask for.
+//! Conditions of `if` that routes can express.
 
 use super::values::field_name;
 use crate::tools::import::draft::{DraftKeys, DraftPath, toml_list, toml_table, toml_text};
@@ -6,7 +6,7 @@ use crate::tools::import::nginx::model::{NginxServer, NginxSite};
 use crate::tools::import::nginx::pcre::translate_regex;
 use crate::tools::import::nginx::tree::NginxDirective;
 
-/// Methods that are registered, the commonest first: for "every method but these".
+/// Registered methods, the most common first, for conditions such as "all methods but these".
 const METHODS: [&str; 24] = [
     "GET",
     "HEAD",
@@ -34,16 +34,16 @@ const METHODS: [&str; 24] = [
     "QUERY",
 ];
 
-/// What a request has to be; several of them: one of them.
+/// Condition on a request. If there are several, one of them must be met.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RequestTest {
-    /// Only these hosts.
+    /// Hosts that meet it; `None`: any.
     pub hosts: Option<Vec<String>>,
-    /// Only these paths.
+    /// Paths that meet it; `None`: any.
     pub path: Option<DraftPath>,
     /// Further conditions.
     pub keys: DraftKeys,
-    /// What `$1` and so on are, where the host has them.
+    /// Values of `$1` and so on, if the host has them.
     pub groups: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ impl RequestTest {
         }
     }
 
-    /// Puts what the groups of its expression are in the place of `$1` and so on.
+    /// Replaces `$1` and so on by the groups of its expression.
     pub(super) fn fill_groups(&self, text: &str) -> String {
         let mut out = text.to_owned();
         for (n, group) in self.groups.iter().enumerate().skip(1) {
@@ -65,10 +65,10 @@ impl RequestTest {
     }
 }
 
-/// Reads the condition of an `if`. An empty list: it never holds.
+/// Reads the condition of an `if`. An empty list means that it is never met.
 ///
 /// # Errors
-/// Routes can't ask for it; why not.
+/// Reason why routes can't express it.
 pub(super) fn read_condition(
     directive: &NginxDirective,
     server: &NginxServer<'_>,
@@ -150,7 +150,7 @@ fn regex_value(pattern: &str) -> String {
     toml_table(&[("regex".to_owned(), toml_text(pattern))])
 }
 
-/// A condition about the host: the server's names are known, so it holds for some of them.
+/// Conditions on the host: the server's names are known, so it is met by some of them.
 fn host_tests(server: &NginxServer<'_>, sign: &str, value: &str) -> Option<Vec<RequestTest>> {
     if server.hosts.is_empty() || server.hosts.iter().any(|host| host.starts_with('*')) {
         return (sign == "=").then(|| {
@@ -192,7 +192,7 @@ fn host_tests(server: &NginxServer<'_>, sign: &str, value: &str) -> Option<Vec<R
     Some(tests)
 }
 
-/// `= OPTIONS`, `~ ^(GET|HEAD)$`, `!~ ^(GET|HEAD)$`: of the methods that there are, those for which it holds.
+/// For `= OPTIONS`, `~ ^(GET|HEAD)$` or `!~ ^(GET|HEAD)$`: the registered methods that meet the condition.
 fn method_tests(sign: &str, value: &str) -> Option<Vec<RequestTest>> {
     let is_method = !value.is_empty() && value.bytes().all(|b| b.is_ascii_uppercase());
     let is_negated = sign.starts_with('!');
@@ -215,14 +215,14 @@ fn methods_that(holds: impl Fn(&str) -> bool) -> Vec<String> {
     found.map(|method| (*method).to_owned()).collect()
 }
 
-/// Why a test can't be carried over that also holds for clients without the field.
+/// Reason why a condition can't be imported that clients without the field meet, too.
 const HOLDS_WITHOUT: &str =
     "it holds where there is no such field, too, and lameduck can't ask for that";
 
-/// A pattern for the value of a field that has to be there.
+/// Pattern for the value of a field that has to exist.
 ///
 /// # Errors
-/// It fits the empty text, which is what nginx takes a field for that is not there.
+/// The pattern matches the empty text, which nginx uses for a missing field.
 pub(super) fn field_pattern(pattern: String) -> Result<String, String> {
     match regex::Regex::new(&pattern).is_ok_and(|regex| regex.is_match("")) {
         true => Err(HOLDS_WITHOUT.to_owned()),
@@ -230,7 +230,7 @@ pub(super) fn field_pattern(pattern: String) -> Result<String, String> {
     }
 }
 
-/// A variable of a `map` or `geo` that is 0 or empty unless something is so: one test for each of those.
+/// Conditions on a variable of a `map` or `geo` that is otherwise 0 or empty: one for each entry.
 fn declared_tests(
     site: &NginxSite<'_>,
     name: &str,
@@ -259,7 +259,7 @@ fn declared_tests(
         rows.iter()
             .filter(|d| !is_default(d) && !options.contains(&d.name()))
     };
-    // Where some that do not hold stand among them, their order would matter; a variable is one thing or another.
+    // With different values, the order of entries would matter; so all must have the same one.
     let is_changing = |d: &NginxDirective| d.arg(0).contains('$');
     if rows.iter().any(is_changing) || holds(default) || entries().any(|d| !holds(d.arg(0))) {
         return None;
@@ -289,7 +289,7 @@ fn declared_tests(
                 Some(rest) => translate_regex(rest, true)?,
                 None => translate_regex(rest, false)?,
             },
-            // Without case.
+            // Keys of a `map` are compared without case.
             None => format!(
                 "(?i)^{}$",
                 crate::tools::import::nginx::pcre::escape_regex(text.trim_start_matches('\\'))

@@ -1,4 +1,4 @@
-//! `try_files … @app`, and `if (!-f $request_filename)`: files, and an app for what is none.
+//! Files with an app as the fallback: `try_files … @app`, and `if (!-f $request_filename)`.
 
 use super::files::{FilesEnd, read_files};
 use super::guards::read_guards;
@@ -10,22 +10,22 @@ use crate::tools::import::nginx::scope::NginxScope;
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 
-/// What a location does with a request for which it has no file.
+/// Action for requests for which a location has no file.
 pub(super) struct BehindFiles<'a> {
-    /// What sends it there.
+    /// Directive that sends the request there.
     pub directive: &'a NginxDirective,
     pub pass: &'a NginxDirective,
     pub scope: NginxScope<'a>,
-    /// The files, if they can be carried over; a notice says why not.
+    /// Keys for the files, if they can be imported; otherwise a notice says why not.
     pub files: Option<DraftKeys>,
-    /// What is asked of its clients there.
+    /// Keys for restrictions of access there.
     pub guards: DraftKeys,
-    /// Fields that are passed on besides.
+    /// Fields that are also passed on.
     pub passed: Vec<String>,
     pub notices: Vec<ImportNotice>,
 }
 
-/// The steps of `try` that `if (!-f $request_filename) { proxy_pass …; }` means.
+/// Steps of `try` that `if (!-f $request_filename) { proxy_pass …; }` stands for.
 pub(super) fn tested_steps(directive: &NginxDirective) -> Option<&'static [&'static str]> {
     let test = directive.args().join(" ");
     let test = test.trim_start_matches('(').trim_end_matches(')').trim();
@@ -43,7 +43,7 @@ pub(super) fn tested_steps(directive: &NginxDirective) -> Option<&'static [&'sta
 }
 
 impl<'a> LocationPlanner<'_, 'a> {
-    /// What is behind the files of a location, if that passes requests on.
+    /// Fallback of a location's files, if it passes requests on.
     pub(super) fn behind_files(
         &self,
         location: &NginxLocation<'a>,
@@ -109,7 +109,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         Ok(Some(behind))
     }
 
-    /// `try_files … @name`: where requests go for which there is no file.
+    /// Target of `try_files … @name` for requests without a file.
     fn find_fallback<'s>(
         &'s self,
         scope: &NginxScope<'a>,
@@ -127,7 +127,7 @@ impl<'a> LocationPlanner<'_, 'a> {
     }
 }
 
-/// `error_page 404 = @name`, where there are files.
+/// Target of `error_page 404 = @name`, if the location serves files.
 fn fallback_page<'a>(scope: &NginxScope<'a>) -> Option<(&'a NginxDirective, &'a String)> {
     let mut pages = scope.all("error_page").into_iter();
     let found = pages.find_map(|page| match page.args() {
@@ -157,7 +157,8 @@ impl<'a> BehindFiles<'a> {
         }
     }
 
-    /// Fields that nginx adds to files or to the app's answers, and a route to both.
+    /// Reports header fields that nginx adds only to files or only to the app's responses, because one route serves
+    /// both.
     fn tell_shared(&mut self, files: &NginxScope<'a>, app: &NginxLocation<'a>) {
         let fields = |scope: &NginxScope<'a>| -> Vec<String> {
             let added = ["add_header", "more_set_headers", "more_clear_headers"];

@@ -1,4 +1,4 @@
-//! Files: `root`, `alias`, `index`, `try_files`, `expires`.
+//! Static files: `root`, `alias`, `index`, `try_files` and `expires`.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
-/// The longest `cache`.
+/// Longest `cache`.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// Switches of nginx's files: each with what is so without it, and what is so in lameduck whatever it says.
+/// Switches for nginx's files, each with its default, and with its fixed value in lameduck.
 const SWITCHES: [(&str, &str, &str); 4] = [
     (
         "etag",
@@ -39,30 +39,30 @@ const SWITCHES: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// What is done with a request for which there is no file.
+/// Action for a request without a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FilesEnd {
-    /// It gets 404, or what `try_files` says.
+    /// 404, or the result of `try_files`.
     Here,
-    /// It goes to the location that `try_files` names last.
+    /// The location that `try_files` names last.
     Named,
-    /// `if (!-f $request_filename)` passes it on: only these are looked for.
+    /// `if (!-f $request_filename)` passes the request on; only these steps are tried.
     Tested(&'static [&'static str]),
 }
 
-/// What serves the files of a location.
+/// Plan for the files of a location.
 #[derive(Debug)]
 pub(super) struct FilesPlan {
     pub keys: DraftKeys,
-    /// How the path becomes that of a file below the root: `alias`.
+    /// Change of the path for a file below the root, from `alias`.
     pub change: PathChange,
     pub notices: Vec<ImportNotice>,
 }
 
-/// Reads a location that serves files; `names`: its `index`.
+/// Plans a location that serves files; `names` are those of its `index`.
 ///
 /// # Errors
-/// lameduck can't serve them; why not.
+/// Reason why lameduck can't serve them.
 pub(super) fn read_files(
     location: &NginxLocation<'_>,
     values: &ValueReader<'_, '_>,
@@ -135,7 +135,7 @@ pub(super) fn read_files(
         read_expires(expires, &mut fields, &mut notices);
     }
     for name in ["types", "default_type", "charset"] {
-        // The list that nginx brings along is what lameduck's own is like.
+        // nginx's default list of types is like lameduck's own.
         let is_own = |d: &&NginxDirective| {
             !d.place.file.ends_with("mime.types")
                 && !["off", "application/octet-stream", "utf-8", "UTF-8"].contains(&d.arg(0))
@@ -171,7 +171,7 @@ pub(super) fn read_files(
     })
 }
 
-/// `if (!-e $request_filename) { rewrite ^ /index.html last; }`, as steps of `try`.
+/// Steps of `try` for `if (!-e $request_filename) { rewrite ^ /index.html last; }`.
 pub(super) fn tested_rewrite(directive: &NginxDirective) -> Option<Vec<String>> {
     let test = directive.args().join(" ");
     let test = test.trim_start_matches('(').trim_end_matches(')').trim();
@@ -196,11 +196,11 @@ pub(super) fn tested_rewrite(directive: &NginxDirective) -> Option<Vec<String>> 
     is_whole.then(|| steps.chain([to.to_owned()]).collect())
 }
 
-/// Where the files of a location are.
+/// Directory of a location's files.
 struct FileRoot {
     dir: String,
     change: PathChange,
-    /// The one file that there is, under whatever name it is asked for.
+    /// The only file, which is served under all names.
     single: Option<String>,
 }
 
@@ -228,7 +228,7 @@ impl FileRoot {
         let alias = directive.arg(0);
         let is_own = location.scope.own_directive("alias").is_some();
         if location.kind == LocationKind::Regex && is_own {
-            // The whole name of the file, of what the expression has found.
+            // The file's whole name is made from groups of the expression.
             let read = values.read(alias)?;
             let fixed = read.find(['$', '{']).unwrap_or(read.len());
             if fixed == read.len() {
@@ -254,7 +254,7 @@ impl FileRoot {
                 single: Some(name),
             });
         }
-        // What follows the location's path is put right behind it, with a slash between them or without.
+        // nginx appends the rest of the path directly, whether or not there is a slash.
         let (dir, to) = match alias.ends_with('/') {
             true => (bare(&alias), "/".to_owned()),
             false => split(&alias).map(|(dir, name)| (dir, format!("/{name}")))?,
@@ -264,7 +264,7 @@ impl FileRoot {
     }
 }
 
-/// `try_files`, its last word apart: that is where the request goes, or a status.
+/// Steps of `try_files`, and its last word: a location or a status.
 fn read_try(
     directive: &NginxDirective,
     end: FilesEnd,
@@ -320,7 +320,7 @@ fn read_expires(
     notices: &mut Vec<ImportNotice>,
 ) {
     let time = match expires.arg(0) {
-        // A year is as good as for ever, and the most that lameduck says.
+        // A year is as good as forever, and the longest time that lameduck supports.
         "max" => Some(YEAR),
         word => read_time(word),
     };

@@ -1,4 +1,4 @@
-//! Settings that lameduck has once for all routes: limits and times of clients, the access log, trusted proxies.
+//! Settings that lameduck has once for all routes: limits and time-outs of clients, the access log, trusted proxies.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 use crate::tools::import::offered;
 
-/// Plans `[server]`, `[access_log]` and `[headers]`. `scopes`: all places where requests are taken.
+/// Plans `[server]`, `[access_log]` and `[headers]`. `scopes` are all places where requests are handled.
 pub(super) fn plan(
     site: &NginxSite<'_>,
     scopes: &[NginxScope<'_>],
@@ -22,7 +22,7 @@ pub(super) fn plan(
     plan_headers(scopes, trusted, draft);
 }
 
-/// The directives of that name that are in effect anywhere, each once.
+/// All directives of this name that are in effect anywhere, each once.
 pub(super) fn in_effect<'a>(scopes: &[NginxScope<'a>], name: &str) -> Vec<&'a NginxDirective> {
     let mut found: Vec<&NginxDirective> = Vec::new();
     for directive in scopes.iter().filter_map(|scope| scope.last(name)) {
@@ -88,7 +88,7 @@ fn plan_limits(scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
     plan_max_body(scopes, draft);
 }
 
-/// How long a body may be at a place: nginx has 1 MiB where nothing is written, and 0 is none.
+/// Largest body in a scope: nginx's default is 1 MiB, and 0 means no limit.
 pub(super) fn body_limit(scope: &NginxScope<'_>) -> u64 {
     const UNWRITTEN: u64 = 1 << 20;
     let written = scope
@@ -100,7 +100,7 @@ pub(super) fn body_limit(scope: &NginxScope<'_>) -> u64 {
     }
 }
 
-/// The largest of all places; where routes have their own, the smaller ones stand there.
+/// Uses the largest limit of all places; routes have the smaller ones.
 fn plan_max_body(scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
     let Some(largest) = scopes.iter().map(body_limit).max() else {
         return;
@@ -197,7 +197,7 @@ fn plan_headers(scopes: &[NginxScope<'_>], trusted: &[String], draft: &mut Confi
         .push(("request_id", sends("x-request-id").to_string()));
 }
 
-/// The networks of `set_real_ip_from`, and what of them is left out.
+/// Networks of `set_real_ip_from`, with notices for those that are left out.
 pub(super) fn trusted_networks(
     site: &NginxSite<'_>,
     scopes: &[NginxScope<'_>],

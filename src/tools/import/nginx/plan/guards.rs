@@ -1,4 +1,4 @@
-//! Restrictions of access and rate of a location: as keys of its routes, or as the reason why it stays closed.
+//! Restrictions of access and rate of a location: as keys of its routes, or as a reason to close it.
 
 use super::pools::PassTarget;
 use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
@@ -8,7 +8,7 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
-/// Contents that lameduck doesn't speak.
+/// Protocols that lameduck doesn't support.
 const FOREIGN_CONTENTS: [&str; 16] = [
     "fastcgi_pass",
     "uwsgi_pass",
@@ -28,19 +28,19 @@ const FOREIGN_CONTENTS: [&str; 16] = [
     "dav_methods",
 ];
 
-/// What guards a place.
+/// Restrictions of a location.
 #[derive(Debug, Default)]
 pub(super) struct GuardKeys {
     pub keys: DraftKeys,
     pub notices: Vec<ImportNotice>,
-    /// Fields of requests that the authentication brings along, in lower case.
+    /// Request fields that the authentication sets, in lower case.
     pub passed: Vec<String>,
 }
 
-/// The guards of a location with restricted access, which must not be left open.
+/// Restrictions of a location, which must not be left open.
 ///
 /// # Errors
-/// lameduck can't restrict access in this way.
+/// Reason why lameduck can't restrict access in this way.
 pub(super) fn read_guards(
     site: &NginxSite<'_>,
     server: &NginxServer<'_>,
@@ -143,13 +143,13 @@ fn is_foreign_guard(name: &str) -> bool {
         || name.starts_with("auth_") && super::row_of(name).is_none()
 }
 
-/// `allow` and `deny` in their order: the first that fits decides.
+/// Keys for `allow` and `deny`; the first one that matches decides.
 fn read_addresses(rules: &[&NginxDirective]) -> Option<DraftKeys> {
     let (mut allowed, mut denied) = (Vec::new(), Vec::new());
     for (n, rule) in rules.iter().enumerate() {
         let address = rule.arg(0);
         if address == "all" {
-            // What stands behind it is never looked at.
+            // Later rules have no effect.
             return match rule.name() {
                 "allow" if allowed.is_empty() => Some(vec![("deny", toml_list(&denied))]),
                 "allow" => None,
@@ -178,12 +178,12 @@ fn read_addresses(rules: &[&NginxDirective]) -> Option<DraftKeys> {
         let network = network.ok()?;
         match rule.name() {
             "allow" => allowed.push(network),
-            // Behind one that is allowed, it would come first in lameduck.
+            // In lameduck it would be checked before the allowed network that precedes it.
             _ if !allowed.is_empty() => return None,
             _ => denied.push(network),
         }
     }
-    // Clients that are not named may come.
+    // All other clients are allowed.
     (allowed.is_empty() && !denied.is_empty()).then(|| vec![("deny", toml_list(&denied))])
 }
 
@@ -193,7 +193,7 @@ pub(super) fn is_for_nobody(key: &(&'static str, String)) -> bool {
     key.0 == "deny" && key.1 == everybody
 }
 
-/// `auth_request` to a location that passes requests on to an authentication server.
+/// Plans `auth_request` to a location that passes requests on to an authentication server.
 fn forward_auth(
     site: &NginxSite<'_>,
     server: &NginxServer<'_>,
@@ -279,7 +279,7 @@ fn forward_auth(
     Ok(())
 }
 
-/// `limit_req` and `limit_conn`.
+/// Plans `limit_req` and `limit_conn`.
 fn read_limits(site: &NginxSite<'_>, scope: &NginxScope<'_>, guards: &mut GuardKeys) {
     let counted = |name: &str| match scope.value(&format!("{name}_dry_run")) {
         "on" => Vec::new(),
@@ -374,7 +374,7 @@ fn read_rate(site: &NginxSite<'_>, limit: &NginxDirective) -> Result<String, Str
     let burst: u32 = burst.parse::<u32>().map_err(|_| "its burst is no number")?;
     let fields = [
         ("limit".to_owned(), toml_text(&limit_value)),
-        // nginx counts those beside the first.
+        // nginx does not count the first request.
         ("burst".to_owned(), burst.saturating_add(1).to_string()),
         ("key".to_owned(), toml_text(&key)),
     ];
@@ -382,7 +382,7 @@ fn read_rate(site: &NginxSite<'_>, limit: &NginxDirective) -> Result<String, Str
     offered::check_key("rate", &value).map(|()| value)
 }
 
-/// Why a location without `proxy_pass` is left out.
+/// Notice for a location without `proxy_pass`, with the reason why it is left out.
 pub(super) fn contentless(location: &NginxLocation<'_>, head: &str) -> ImportNotice {
     let inner = location.directive.inner();
     if let Some(directive) = foreign_content(inner) {
@@ -409,7 +409,7 @@ pub(super) fn contentless(location: &NginxLocation<'_>, head: &str) -> ImportNot
     }
 }
 
-/// What a location answers with that is not HTTP, or not lameduck's.
+/// Directive with which a location uses another protocol than HTTP, or one that lameduck lacks.
 pub(super) fn foreign_content(inner: &[NginxDirective]) -> Option<&NginxDirective> {
     inner.iter().find(|d| FOREIGN_CONTENTS.contains(&d.name()))
 }

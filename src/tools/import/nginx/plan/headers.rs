@@ -1,4 +1,4 @@
-//! Header fields: those that lameduck sends by itself, and the rules for all others.
+//! Header fields: those that lameduck sets by itself, and rules for all others.
 
 use super::values::ValueReader;
 use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
@@ -7,7 +7,7 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
-/// Whether the value of `proxy_set_header Host` is what the client sent.
+/// Whether this value of `proxy_set_header Host` is what the client sent.
 pub(super) fn is_client_host(value: &str) -> bool {
     [
         "$host",
@@ -27,7 +27,7 @@ fn is_sent_anyway(name: &str, value: &str) -> bool {
         "x-forwarded-proto" => value == "$scheme",
         "x-forwarded-host" => is_client_host(value),
         "x-request-id" => value == "$request_id",
-        // lameduck passes upgrades on by itself, and keeps connections.
+        // lameduck passes upgrades on by itself, and keeps connections open.
         "upgrade" => value.starts_with('$') || value.eq_ignore_ascii_case("websocket"),
         "connection" => {
             let known = ["", "upgrade", "close", "keep-alive"];
@@ -37,7 +37,7 @@ fn is_sent_anyway(name: &str, value: &str) -> bool {
     }
 }
 
-/// Why a field of requests is left out where lameduck has no rules for it.
+/// Reason why a request field is left out, if lameduck has no rules for it.
 fn why_no_request_rule(name: &str) -> &'static str {
     match name {
         "host" => "lameduck sends the client's Host or the backend's address, nothing else",
@@ -49,7 +49,7 @@ fn why_no_request_rule(name: &str) -> &'static str {
     }
 }
 
-/// Rules for header fields, and what could not be made one.
+/// Rules for header fields, with notices for what is no rule.
 #[derive(Debug, Default)]
 pub(super) struct FieldChanges {
     set: Vec<(String, String)>,
@@ -59,7 +59,7 @@ pub(super) struct FieldChanges {
 }
 
 impl FieldChanges {
-    /// The rules of requests at a place. `passed` are fields that another key brings along.
+    /// Rules for requests in a scope. `passed` are fields that another key sets.
     pub(super) fn of_requests(values: &ValueReader<'_, '_>, passed: &[String]) -> Self {
         let mut changes = FieldChanges::default();
         let scope = values.scope;
@@ -103,7 +103,7 @@ impl FieldChanges {
         changes
     }
 
-    /// The rules of answers at a place. nginx adds to all of what is served there, what the app has sent of it included.
+    /// Rules for responses in a scope. nginx adds to all responses there, including those of the app.
     pub(super) fn of_answers(values: &ValueReader<'_, '_>, is_proxied: bool) -> Self {
         let mut changes = FieldChanges::default();
         let scope = values.scope;
@@ -112,7 +112,7 @@ impl FieldChanges {
                 changes.notices.extend(judge_response_header(field));
                 continue;
             }
-            // Of these two there is one, and an empty one is none.
+            // There may be only one of these two fields, and an empty one means none.
             let one = ["etag", "last-modified"];
             let is_one = one.contains(&field.arg(0).to_ascii_lowercase().as_str());
             if is_one && field.arg(1).is_empty() {
@@ -180,7 +180,7 @@ impl FieldChanges {
         }
     }
 
-    /// `more_set_headers "Name: value";`
+    /// Handles `more_set_headers "Name: value";`.
     fn set_line(
         &mut self,
         values: &ValueReader<'_, '_>,
@@ -215,7 +215,7 @@ impl FieldChanges {
         }
     }
 
-    /// `expires`, for what an app answers.
+    /// Handles `expires` for responses of an app.
     fn expire(&mut self, values: &ValueReader<'_, '_>) {
         let Some(expires) = values.scope.last("expires").filter(|d| d.arg(0) != "off") else {
             return;
@@ -234,7 +234,7 @@ impl FieldChanges {
         }
     }
 
-    /// As a key of a route.
+    /// Converts the rules to a key of a route.
     pub(super) fn into_keys(self, key: &'static str) -> (DraftKeys, Vec<ImportNotice>) {
         let mut parts = Vec::new();
         if !self.set.is_empty() {
@@ -268,7 +268,7 @@ impl FieldChanges {
     }
 }
 
-/// A value as a rule has it; the reader is asked whether it takes such a rule.
+/// Value of a field in a rule; the configuration reader decides whether it is accepted.
 fn read_field(
     values: &ValueReader<'_, '_>,
     key: &'static str,
@@ -280,7 +280,7 @@ fn read_field(
     offered::check_key(key, &toml_table(&[("set".into(), field)])).map(|()| text)
 }
 
-/// What `expires` says in `Cache-Control`.
+/// Value of `Cache-Control` for `expires`.
 pub(super) fn cache_control(expires: &NginxDirective) -> Option<String> {
     match (expires.arg(0), expires.arg(1)) {
         ("epoch", "") => Some("no-cache".into()),
@@ -294,7 +294,7 @@ pub(super) fn cache_control(expires: &NginxDirective) -> Option<String> {
     }
 }
 
-/// Says what of an `add_header` is left out, where lameduck has no rules for answers.
+/// Notice for a part of an `add_header` that is left out, if lameduck has no rules for responses.
 pub(super) fn judge_response_header(directive: &NginxDirective) -> Option<ImportNotice> {
     if !directive
         .arg(0)
@@ -312,7 +312,7 @@ pub(super) fn judge_response_header(directive: &NginxDirective) -> Option<Import
     }
 }
 
-/// Seconds, and whether there is more.
+/// Seconds of `max-age`, and whether there are further directives.
 pub(super) fn read_max_age(value: &str) -> Option<(u64, bool)> {
     let mut age = None;
     let mut more = false;

@@ -1,5 +1,5 @@
-//! Listeners. nginx's servers hold on the addresses that they name: where two of these have different servers, so do
-//! lameduck's routes.
+//! Listeners. nginx's servers belong to the addresses that they name: if two addresses have different servers,
+//! lameduck's routes are bound to listeners, too.
 
 use super::headers::read_max_age;
 use super::mixed_doors::{MixedDoors, read_mixed};
@@ -11,42 +11,42 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::{ImportNotice, NoticeKind, NoticeList};
 use crate::tools::import::offered;
 
-/// One address with its servers.
+/// An address with its servers.
 pub(super) struct AddressServers<'s, 'a> {
     pub address: ListenPlace,
     pub directive: &'a NginxDirective,
     pub listen: NginxListen,
-    /// Index and server, in order.
+    /// Indexes and servers, in order.
     pub servers: Vec<(usize, &'s NginxServer<'a>)>,
     pub default: usize,
-    /// Whether the default one was named as such.
+    /// Whether the default server was marked as such.
     named: bool,
 }
 
 impl AddressServers<'_, '_> {
-    /// The indexes of its servers, in order.
+    /// Indexes of its servers, in order.
     fn indexes(&self) -> Vec<usize> {
         self.servers.iter().map(|(index, _)| *index).collect()
     }
 
-    /// Whether another address answers as this one does.
+    /// Whether another address has the same responses.
     fn answers_as(&self, other: &AddressServers<'_, '_>) -> bool {
         self.default == other.default && self.indexes() == other.indexes()
     }
 }
 
-/// The servers of some addresses, whose routes are written: their indexes, and which one is the default.
+/// Servers of some addresses, for whose routes a group is written.
 #[derive(Debug, Default)]
 pub(super) struct ServedServers {
-    /// The addresses; none: all that there are.
+    /// The addresses; empty: all.
     pub listeners: Vec<String>,
     pub servers: Vec<usize>,
     pub default: Option<usize>,
-    /// Those of them whose clients have to come by HTTPS, each with its port.
+    /// Indexes of those servers whose clients have to use HTTPS, each with the port.
     pub redirected: Vec<(usize, u16)>,
 }
 
-/// Plans all listeners. What comes back are groups of addresses that have the same servers.
+/// Plans all listeners; returns groups of addresses that have the same servers.
 pub(super) fn plan(
     site: &NginxSite<'_>,
     trusted: bool,
@@ -78,7 +78,7 @@ pub(super) fn plan(
             None => serving.push(door),
         }
     }
-    // Where nothing else is served, routes can say more than a listener.
+    // If nothing else is served, routes can express more than a listener.
     let says_less = |redirect: &HttpsRedirect| {
         let mut notices = redirect.notices.iter();
         notices.any(|notice| notice.kind == NoticeKind::LeftOut)
@@ -171,7 +171,7 @@ pub(super) fn plan(
         served.servers.extend(mixed.open);
         served.redirected = mixed.redirected;
     }
-    // Without any, nothing could be checked: a listener that other hosts can't reach.
+    // Without a listener, nothing could be checked; this one can't be reached from other hosts.
     if draft
         .listeners
         .iter()
@@ -182,14 +182,14 @@ pub(super) fn plan(
             ..ListenerDraft::default()
         });
     }
-    // Without its addresses, its routes would hold at those of others.
+    // Without its addresses, its routes would apply to those of others.
     if others.is_empty() || !served.listeners.is_empty() {
         others.insert(0, served);
     }
     others
 }
 
-/// The addresses that have the servers of this one.
+/// Addresses with the same servers as this one.
 fn group_of<'g>(
     door: &AddressServers<'_, '_>,
     groups: &'g mut Vec<ServedServers>,
@@ -208,7 +208,7 @@ fn group_of<'g>(
     &mut groups[at]
 }
 
-/// Whether an address takes the clients of another one, too.
+/// Whether an address also accepts clients of another one.
 fn covers(wide: &AddressServers<'_, '_>, narrow: &AddressServers<'_, '_>) -> bool {
     wide.address != narrow.address
         && wide.address.is_wide()
@@ -264,7 +264,7 @@ fn collect<'s, 'a>(site: &'s NginxSite<'a>) -> Vec<AddressServers<'s, 'a>> {
     doors
 }
 
-/// `10.0.0.1:80` beside `0.0.0.0:80` with the same servers: one listener takes both.
+/// Removes addresses such as `10.0.0.1:80` beside `0.0.0.0:80` with the same servers: one listener accepts both.
 fn drop_covered(doors: &mut Vec<AddressServers<'_, '_>>) {
     let wide: Vec<_> = doors
         .iter()
@@ -281,7 +281,7 @@ fn drop_covered(doors: &mut Vec<AddressServers<'_, '_>>) {
     });
 }
 
-/// What all servers of an address amount to, if that is a redirect to HTTPS.
+/// Redirect to HTTPS that all servers of an address have in common, if there is one.
 fn whole_redirect(door: &AddressServers<'_, '_>) -> Option<HttpsRedirect> {
     if door.listen.ssl {
         return None;
@@ -407,7 +407,7 @@ fn plan_tls(door: &AddressServers<'_, '_>, listener: &mut ListenerDraft) {
         }
     }
     plan_client_auth(door, server, listener);
-    // Where routes have header rules, it is one of them.
+    // If routes have header rules, this is one of them.
     if !offered::has_route_key("response_headers") {
         plan_hsts(door, listener);
     }

@@ -1,4 +1,4 @@
-//! What a location does with a request: its action, its changes, and its restrictions of access.
+//! Plan of a location: its action, its changes of requests and responses, and its restrictions of access.
 
 use super::conditions::RequestTest;
 use super::fallback::tested_steps;
@@ -20,26 +20,26 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
-/// What becomes of a location.
+/// Plan of a location.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LocationPlan {
-    /// Its action, and what happens on the way.
+    /// Keys for its action and changes.
     pub keys: DraftKeys,
-    /// The pools that they name.
+    /// Pools that the keys name.
     pub pools: Vec<String>,
-    /// How the path changes.
+    /// Change of the path.
     pub change: PathChange,
-    /// What some of its requests get instead.
+    /// Other actions for some of its requests.
     pub variants: Vec<PlanVariant>,
-    /// About it.
+    /// Notices about it.
     pub notices: Vec<ImportNotice>,
-    /// Whether it answers 503, because it can't be carried over.
+    /// Whether it answers 503, because it can't be imported.
     pub is_closed: bool,
-    /// Whether nginx redirects requests without the last slash there.
+    /// Whether nginx adds the final slash there by a redirect.
     pub adds_slash: bool,
 }
 
-/// What some of a location's requests get.
+/// Action for some requests of a location.
 #[derive(Debug, Clone)]
 pub(super) struct PlanVariant {
     pub test: RequestTest,
@@ -48,16 +48,16 @@ pub(super) struct PlanVariant {
     pub change: PathChange,
 }
 
-/// Another path for the app.
+/// Change of the path for the app.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum PathChange {
     #[default]
     None,
-    /// The location's path is replaced.
+    /// The path of the location is replaced.
     Replace { from: String, to: String },
-    /// What an expression fits is.
+    /// The part that matches an expression is replaced.
     Rewrite { regex: String, to: String },
-    /// All of it is.
+    /// The whole path is replaced.
     Whole(String),
 }
 
@@ -71,7 +71,7 @@ impl LocationPlan {
             || self.keys.iter().any(|(key, _)| guards.contains(key))
     }
 
-    /// Whether requests get the same by both.
+    /// Whether two plans have the same effect.
     pub(super) fn does_the_same(&self, other: &Self) -> bool {
         self.keys == other.keys
             && self.change == other.change
@@ -80,16 +80,16 @@ impl LocationPlan {
     }
 }
 
-/// What plans the locations of a server.
+/// Planner for the locations of a server.
 pub(super) struct LocationPlanner<'p, 'a> {
     pub site: &'p NginxSite<'a>,
     pub server: &'p NginxServer<'a>,
-    /// The largest body of all places, if places differ.
+    /// Largest body of all places, if they differ.
     pub largest_body: u64,
 }
 
 impl<'a> LocationPlanner<'_, 'a> {
-    /// Reads the texts of a place.
+    /// Reader for texts in a scope.
     pub(super) fn values<'s>(
         &'s self,
         scope: &'s NginxScope<'a>,
@@ -116,7 +116,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
     }
 
-    /// What becomes of a location.
+    /// Plans a location.
     pub(super) fn plan(&self, location: &NginxLocation<'a>, book: &mut PoolBook) -> LocationPlan {
         let is_server = std::ptr::eq(location.directive, self.server.directive);
         let head = match is_server {
@@ -170,7 +170,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             ..self.values(scope, is_regex)
         };
         let mut passing = Vec::new();
-        // What is rewritten or ended comes before everything else, guards included.
+        // Rewrites and final responses come before everything else, including restrictions.
         for directive in inner {
             match directive.name() {
                 "if" if tested_rewrite(directive).is_some() => {}
@@ -194,7 +194,7 @@ impl<'a> LocationPlanner<'_, 'a> {
                         return Ok(plan);
                     }
                 }
-                // What stands behind it is not done.
+                // Later directives are not executed.
                 "break" => break,
                 "if" if tested_steps(directive).is_some() => {}
                 "if" if passes_elsewhere(directive) => passing.push(directive),
@@ -246,7 +246,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             }
             keys.extend(of_app);
         }
-        // What passes on elsewhere makes no such redirect.
+        // nginx makes no such redirect if it passes requests elsewhere.
         plan.adds_slash = pass_of(scope).is_some() || foreign_content(inner).is_some();
         let url = content.and_then(|pass| {
             let scope = &content_scope;
@@ -406,7 +406,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
     }
 
-    /// `limit_except`: the action is for some methods, and the others get 403.
+    /// Plans `limit_except`: the action is for some methods, and others get 403.
     fn limit_methods(
         &self,
         location: &NginxLocation<'a>,
@@ -449,7 +449,7 @@ impl<'a> LocationPlanner<'_, 'a> {
 }
 
 impl PathChange {
-    /// As the value of `rewrite`.
+    /// Value of `rewrite`.
     pub(super) fn rewrite_value(&self) -> String {
         let (regex, to) = match self {
             PathChange::Whole(to) => return toml_text(to),
@@ -473,7 +473,7 @@ impl PathChange {
     }
 }
 
-/// `http://app$request_uri` is `http://app`.
+/// Removes the request's path: `http://app$request_uri` becomes `http://app`.
 pub(super) fn trim_request(url: &str) -> &str {
     let endings = [
         "$request_uri",
@@ -487,7 +487,7 @@ pub(super) fn trim_request(url: &str) -> &str {
         .unwrap_or(url)
 }
 
-/// What passes requests on at a place.
+/// Directive that passes requests on in a scope.
 pub(super) fn pass_of<'a>(scope: &NginxScope<'a>) -> Option<&'a NginxDirective> {
     scope
         .own_directive("proxy_pass")

@@ -1,30 +1,30 @@
-//! A door without TLS that sends some hosts to HTTPS and serves others, beside the door with TLS: routes hold on both, and
-//! those of the hosts that are sent there say so (`redirect_https`).
+//! A listener without TLS that redirects some hosts to HTTPS and serves others, beside the listener with TLS. Routes
+//! apply to both, and those of the redirected hosts say so (`redirect_https`).
 
 use super::listeners::AddressServers;
 use super::redirect::{HttpsRedirect, read_redirect, turns_away};
 use crate::tools::import::nginx::model::NginxServer;
 use crate::tools::import::notice::{ImportNotice, NoticeKind, NoticeList};
 
-/// What both doors are together.
+/// Both listeners together.
 #[derive(Debug, Default)]
 pub(super) struct MixedDoors {
-    /// Servers of the door with TLS whose clients have to come by it, each with its port.
+    /// Servers of the listener with TLS whose clients have to use it, each with its port.
     pub redirected: Vec<(usize, u16)>,
-    /// Servers of the open door alone.
+    /// Servers that are only on the listener without TLS.
     pub open: Vec<usize>,
-    /// What differs.
+    /// Notices about differences.
     pub notices: Vec<ImportNotice>,
 }
 
 impl MixedDoors {
-    /// Whether they come to the same routes.
+    /// Whether both have the same routes.
     pub(super) fn does_the_same(&self, other: &Self) -> bool {
         self.redirected == other.redirected && self.open == other.open
     }
 }
 
-/// Reads an open door beside one with TLS. `None`: routes that hold on both can't say what nginx does there.
+/// Reads a listener without TLS beside one with TLS. `None`: routes for both can't express what nginx does there.
 pub(super) fn read_mixed(
     open: &AddressServers<'_, '_>,
     secure: &AddressServers<'_, '_>,
@@ -78,7 +78,7 @@ pub(super) fn read_mixed(
         };
         mixed.redirected.push((*index, port));
     }
-    // Another server of the same name would be another route for the same requests.
+    // Another server of the same name would be a second route for the same requests.
     let open_hosts = || {
         let servers = open.servers.iter();
         let alone = servers.filter(|(index, _)| mixed.open.contains(index));

@@ -1,4 +1,4 @@
-//! From nginx's model to lameduck's sections. Everything that is decided is decided here.
+//! Converts nginx's configuration to lameduck's sections. All decisions are made here.
 
 mod balance;
 mod compression;
@@ -36,7 +36,7 @@ use super::tree::NginxDirective;
 use crate::tools::import::draft::{ConfigDraft, RouteGroup, toml_text};
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 
-/// Blocks that are read by what has them, or that declare what is named where it is used.
+/// Blocks that are read together with others, or that declare a name which is used elsewhere.
 const READ_ELSEWHERE: [&str; 28] = [
     "http",
     "server",
@@ -46,7 +46,7 @@ const READ_ELSEWHERE: [&str; 28] = [
     "events",
     "map",
     "types",
-    // Read by the planner of locations, which reports what it could not carry over.
+    // Read by the planner of locations, which reports what it could not import.
     "add_header",
     "proxy_set_header",
     "grpc_set_header",
@@ -116,7 +116,7 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
     globals::plan(&site, &scopes, &trusted, &mut draft);
     compression::plan_compression(&scopes, &mut draft);
     draft.pools = book.finish();
-    // What only left-out locations use. A single pool without a route would take every request.
+    // Pools that only left-out locations use are not written: a single pool without a route would get every request.
     let routes: Vec<_> = draft
         .routes
         .iter()
@@ -144,7 +144,7 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
     draft
 }
 
-/// The routes of the servers of some addresses.
+/// Routes for the servers of some addresses.
 fn plan_group(
     site: &NginxSite<'_>,
     served: &ServedServers,
@@ -168,7 +168,7 @@ fn plan_group(
             .collect();
         hosts.dedup();
         taken.extend(hosts.iter().cloned());
-        // A wildcard of another server would come before the default one's own names.
+        // A wildcard of another server would come before the names of the default one.
         let sent = served.redirected.iter().find(|(sent, _)| sent == index);
         let mut plan = |hosts: &[String]| {
             let mut group = routes::plan_server(site, server, hosts, largest_body, book);
@@ -193,7 +193,7 @@ fn plan_group(
     }
 }
 
-/// Its routes hold at these listeners only; none: at all of them.
+/// Binds the routes to these listeners; empty: they apply to all.
 fn hold_at(listeners: &[String], group: &mut RouteGroup) {
     if listeners.is_empty() {
         return;
@@ -205,7 +205,7 @@ fn hold_at(listeners: &[String], group: &mut RouteGroup) {
     }
 }
 
-/// The notice for a directive, wherever it stands; `None`: none, or the code that reads the directive makes it.
+/// Notice for a directive, wherever it is; `None`: there is none, or the code that reads the directive adds it.
 fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
     let name = directive.name();
     if READ_ELSEWHERE.contains(&name) {
@@ -226,7 +226,7 @@ fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
             "on" => None,
             _ => left_out(row.note),
         },
-        // What is switched off, or is its default, is not there either.
+        // A directive that is switched off or has its default value counts as missing.
         (DirectiveFate::LeftOut, _) if ["off", "none"].contains(&directive.arg(0)) => None,
         (DirectiveFate::LeftOut, "ignore_invalid_headers") if directive.arg(0) == "on" => None,
         (DirectiveFate::LeftOut, "proxy_redirect") if directive.arg(0) == "default" => None,

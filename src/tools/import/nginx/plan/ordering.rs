@@ -1,4 +1,4 @@
-//! Routes in nginx's order: each with the priority that its place has.
+//! Routes in nginx's order, each with the priority of its place.
 
 use super::conditions::RequestTest;
 use super::location::{LocationPlan, PathChange, PlanVariant};
@@ -6,20 +6,20 @@ use super::paths::PathTier;
 use crate::tools::import::draft::{DraftPath, RouteDraft, toml_text};
 use crate::tools::import::notice::ImportNotice;
 
-/// What a route's place in nginx's order is.
+/// Place of a route in nginx's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RouteTier {
     Of(PathTier),
-    /// A part of a prefix's paths, before the whole of it and behind what is longer; the higher comes first.
+    /// Some paths of a prefix: before the prefix itself, and after longer ones; the higher number comes first.
     Raised(PathTier, usize),
-    /// A regular expression; the higher comes first.
+    /// A regular expression; the higher number comes first.
     Regex(usize),
-    /// What comes before all locations; the higher comes first.
+    /// A route before all locations; the higher number comes first.
     Early(usize),
 }
 
 impl RouteTier {
-    /// Where it stands among all: firm paths come before regular expressions.
+    /// Rank among all routes: firm paths come before regular expressions.
     fn rank(self) -> (u8, usize) {
         match self {
             RouteTier::Raised(PathTier::Firm, n) => (3, n),
@@ -33,14 +33,14 @@ impl RouteTier {
     }
 }
 
-/// The routes of a server so far.
+/// Routes of a server so far.
 pub(super) struct RouteOrder {
     hosts: Vec<String>,
     routes: Vec<(RouteTier, RouteDraft)>,
 }
 
 impl RouteOrder {
-    /// `hosts`: the server's, or none where it is the default one.
+    /// Routes for these hosts; empty for the default server.
     pub(super) fn new(hosts: &[String]) -> Self {
         RouteOrder {
             hosts: hosts.to_vec(),
@@ -48,17 +48,17 @@ impl RouteOrder {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no routes.
     pub(super) fn is_empty(&self) -> bool {
         self.routes.is_empty()
     }
 
-    /// Forgets them all.
+    /// Removes all routes.
     pub(super) fn clear(&mut self) {
         self.routes.clear();
     }
 
-    /// Whether there is a route for a path before regular expressions.
+    /// Whether a route for this path comes before regular expressions.
     pub(super) fn has_firm(&self, path: &DraftPath) -> bool {
         let firm = RouteTier::Of(PathTier::Firm);
         self.routes
@@ -66,7 +66,7 @@ impl RouteOrder {
             .any(|(tier, route)| *tier == firm && route.path == *path)
     }
 
-    /// The routes of a plan for one path. What is said of it, once.
+    /// Adds the routes of a plan for one path. Notices are added once.
     pub(super) fn push_plan(
         &mut self,
         tier: RouteTier,
@@ -124,7 +124,7 @@ impl RouteOrder {
         ranks.extend([(0, 0)]);
         ranks.sort_unstable();
         ranks.dedup();
-        // Firm paths come before prefixes anyway, where nothing stands between.
+        // Firm paths come before prefixes anyway, if nothing is between them.
         let is_between =
             |rank: &(u8, usize)| (1..=2).contains(&rank.0) || rank.0 != 4 && rank.1 > 0;
         let is_flat = !ranks.iter().any(is_between);
@@ -144,7 +144,7 @@ impl RouteOrder {
                     && other.hosts == route.hosts
                     && matchers(other) == matchers(&route)
             };
-            // Of equal ones only the highest ever gets a request.
+            // Of several equal routes, only the highest one ever gets a request.
             match known.iter().position(is_same) {
                 None => known.push(route),
                 Some(at) if known[at].priority < route.priority => {
@@ -165,7 +165,7 @@ impl RouteOrder {
     }
 }
 
-/// What a route asks of requests besides host and path.
+/// Conditions of a route besides host and path.
 fn matchers(route: &RouteDraft) -> Vec<&(&'static str, String)> {
     let is_matcher = |key: &&(&'static str, String)| {
         ["methods", "headers", "query", "cookies", "clients"].contains(&key.0)
@@ -173,7 +173,7 @@ fn matchers(route: &RouteDraft) -> Vec<&(&'static str, String)> {
     route.keys.iter().filter(is_matcher).collect()
 }
 
-/// How the path changes, as a key.
+/// Key for the change of the path.
 fn change_key(change: &PathChange, path: &DraftPath) -> Option<(&'static str, String)> {
     match (change, path) {
         (PathChange::None, _) => None,

@@ -1,4 +1,4 @@
-//! Paths of nginx's own: `error_page`, and places that are `internal`.
+//! Paths that only nginx itself requests: `error_page`, and locations with `internal`.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
 impl<'a> LocationPlanner<'_, 'a> {
-    /// `internal`: clients get 404.
+    /// Plans a location with `internal`: clients get 404.
     pub(super) fn plan_internal(
         &self,
         location: &NginxLocation<'a>,
@@ -37,7 +37,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         plan
     }
 
-    /// `error_page`, where it names a file.
+    /// Adds error pages for `error_page` with a file.
     pub(super) fn add_error_pages(&self, scope: &NginxScope<'a>, plan: &mut LocationPlan) {
         let pages = scope.all("error_page");
         if pages.is_empty() || !offered::has_route_key("error_pages") {
@@ -66,7 +66,7 @@ impl<'a> LocationPlanner<'_, 'a> {
                     .push(page.refusal("only pages that are files are carried over"));
                 continue;
             };
-            // Where the directory is not there either, the import is at work on another machine.
+            // If not even the directory exists, the import runs on another machine.
             let path = Path::new(&file);
             if path.parent().is_some_and(Path::is_dir) && !path.is_file() {
                 plan.notices
@@ -98,7 +98,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
     }
 
-    /// An error page has the fields of its own location in nginx.
+    /// Reports that in nginx an error page has the header fields of its own location.
     fn tell_page_fields(
         &self,
         page: &NginxDirective,
@@ -130,7 +130,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
     }
 
-    /// The location that a path of nginx's own leads to, regular expressions apart.
+    /// Location for a path that nginx itself requests, without regular expressions.
     pub(super) fn location_of(&self, uri: &str) -> Option<&NginxLocation<'a>> {
         let is_fit = |location: &&NginxLocation<'_>| match location.kind {
             LocationKind::Exact | LocationKind::Named => location.path == uri,
@@ -143,7 +143,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             .max_by_key(|l| (l.kind == LocationKind::Exact, l.path.len()))
     }
 
-    /// The location that answers a path of nginx's own.
+    /// Location that answers a path that nginx itself requests.
     pub(super) fn answering(&self, uri: &str) -> Option<&NginxLocation<'a>> {
         let prefix = self.location_of(uri);
         let is_last = |kind| [LocationKind::Exact, LocationKind::FirmPrefix].contains(&kind);
@@ -171,8 +171,8 @@ impl<'a> LocationPlanner<'_, 'a> {
             .or(prefix)
     }
 
-    /// The names of `index` that are files of a location, and what is said of the others: nginx looks for the location of
-    /// each anew.
+    /// Names of `index` that are files of a location, with notices for the others: nginx searches the location again
+    /// for each name.
     pub(super) fn index_of(
         &self,
         location: &NginxLocation<'a>,
@@ -227,7 +227,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         names
     }
 
-    /// The file that nginx serves for a path, if it is one.
+    /// File that nginx serves for a path, if it serves one.
     fn file_of(&self, uri: &str) -> Option<String> {
         let location = self.answering(uri);
         let scope = location.map_or(&self.server.scope, |location| &location.scope);
@@ -261,7 +261,7 @@ fn sends_files(location: &NginxLocation<'_>) -> bool {
         "auth_request",
     ];
     let inner = location.directive.inner();
-    // After the file itself, what comes next does not matter.
+    // After the file itself, the next steps do not matter.
     let tried = location.scope.own_directive("try_files");
     let is_passed = tried.is_some_and(|tried| {
         let is_app = tried
@@ -276,7 +276,7 @@ fn sends_files(location: &NginxLocation<'_>) -> bool {
         && !inner.iter().any(|d| other.contains(&d.name()))
 }
 
-/// Whether one of these directives names a path that begins so, at a level or below it.
+/// Whether one of these directives names a path with this beginning, on a level or below it.
 fn leads_to(level: &[NginxDirective], names: &[&str], path: &str) -> bool {
     level.iter().any(|directive| {
         let named = || directive.args().iter().any(|word| word.starts_with(path));

@@ -1,11 +1,11 @@
-//! `proxy_pass` with variables: then its URL says the whole of what the app is asked for, and no path is replaced in it.
+//! `proxy_pass` with variables: its URL is then the complete request for the app, and no part of the path is replaced.
 
 use super::location::PathChange;
 use super::values::ValueReader;
 use crate::tools::import::nginx::model::NginxLocation;
 use crate::tools::import::nginx::scope::NginxScope;
 
-/// What the address of a `proxy_pass` ends before.
+/// Beginnings of the part after the address in a `proxy_pass`.
 const PATH_STARTS: [&str; 9] = [
     "/",
     "?",
@@ -18,7 +18,7 @@ const PATH_STARTS: [&str; 9] = [
     "${1}",
 ];
 
-/// What follows a path where the request's query goes with it.
+/// Ends of a path with which the request's query is passed on.
 const WITH_QUERY: [&str; 4] = [
     "${is_args}${args}",
     "?${args}",
@@ -26,17 +26,17 @@ const WITH_QUERY: [&str; 4] = [
     "?${query_string}",
 ];
 
-/// A URL with variables, in its two parts.
+/// A URL with variables, in two parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PassUrl {
     /// Scheme and address.
     pub base: String,
-    /// What the app is asked for; empty: what the request asks for.
+    /// Request target for the app; empty: that of the client's request.
     pub tail: String,
 }
 
 impl PassUrl {
-    /// `None`: it has no variables. Those that `set` makes one text are in their place.
+    /// Reads a URL; `None`: it has no variables. Variables that `set` makes constant are replaced.
     pub(super) fn read(url: &str, values: &ValueReader<'_, '_>) -> Option<Self> {
         if !url.contains('$') {
             return None;
@@ -55,10 +55,10 @@ impl PassUrl {
         })
     }
 
-    /// How the path changes, behind what `rewrite` has made of it.
+    /// Change of the path, after `rewrite`.
     ///
     /// # Errors
-    /// It has a variable that lameduck has nothing for, or one that `rewrite` has changed.
+    /// It has a variable that lameduck can't express, or one that `rewrite` has changed.
     pub(super) fn change(
         &self,
         values: &ValueReader<'_, '_>,
@@ -80,7 +80,7 @@ impl PassUrl {
         }
         let to = match path.strip_suffix("${request_uri}") {
             Some(before) if !before.contains('?') => format!("{}{{path}}", values.read(before)?),
-            // A `?` at the end: without the query of the request.
+            // A `?` at the end means: without the request's query.
             _ => {
                 let text = values.read(path)?;
                 let ends = keeps_query || text.contains('?');
@@ -101,7 +101,8 @@ impl PassUrl {
     }
 }
 
-/// Whether `$1` is a group of the location's own expression where it passes requests on: no other has been looked for.
+/// Whether `$1` is a group of the location's own expression where it passes requests on, because no other expression
+/// was used.
 pub(super) fn keeps_groups(scope: &NginxScope<'_>) -> bool {
     !scope
         .own_level()
@@ -109,7 +110,7 @@ pub(super) fn keeps_groups(scope: &NginxScope<'_>) -> bool {
         .any(|d| d.name() == "rewrite" || d.name() == "if" && d.arg(1).contains('~'))
 }
 
-/// Whether `rewrite ^ $request_uri;` makes the path what the client has sent, as lameduck passes it on anyway.
+/// Whether `rewrite ^ $request_uri;` sets the path to what the client sent, which lameduck passes on anyway.
 pub(super) fn is_raw(location: &NginxLocation<'_>) -> bool {
     let inner = location.directive.inner();
     inner.iter().any(|directive| {

@@ -1,4 +1,5 @@
-//! `if` with a `proxy_pass` of its own, and `set` under an `if` that chooses where `proxy_pass` goes: blue and green.
+//! An `if` with its own `proxy_pass`, and a `set` in an `if` that chooses the target of `proxy_pass`, as in blue-green
+//! deployments.
 
 use super::conditions::read_condition;
 use super::location::{LocationPlan, LocationPlanner};
@@ -10,7 +11,7 @@ use crate::tools::import::nginx::scope::NginxScope;
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::offered;
 
-/// Whether an `if` does nothing but pass requests on to another app.
+/// Whether an `if` only passes requests on to another app.
 pub(super) fn passes_elsewhere(directive: &NginxDirective) -> bool {
     let inner = directive.inner();
     let is_known = |d: &NginxDirective| ["proxy_pass", "break"].contains(&d.name());
@@ -18,10 +19,10 @@ pub(super) fn passes_elsewhere(directive: &NginxDirective) -> bool {
 }
 
 impl<'a> LocationPlanner<'_, 'a> {
-    /// The pools of the requests for which an `if` holds.
+    /// Pools for the requests that meet an `if`.
     ///
     /// # Errors
-    /// Routes can't choose so; why not.
+    /// Reason why routes can't express this.
     pub(super) fn choose_by_if(
         &self,
         test: &'a NginxDirective,
@@ -65,16 +66,17 @@ impl<'a> LocationPlanner<'_, 'a> {
     }
 }
 
-/// A variable that is one text, or another one where an `if` holds.
+/// A variable with one text, or other texts if an `if` is met.
 #[derive(Debug)]
 pub(super) struct SetByIf<'a> {
-    /// What it is where none holds.
+    /// Text if no condition is met.
     pub base: &'a str,
-    /// The conditions, and what it is then.
+    /// Conditions, each with the text if it is met.
     pub cases: Vec<(&'a NginxDirective, &'a str)>,
 }
 
-/// Finds what `set` and `if` make of a variable. Of several conditions one at most may hold: all ask for one field's value.
+/// Texts that `set` and `if` give a variable. At most one of several conditions may be met, so all must compare the
+/// same field.
 pub(super) fn set_by_if<'a>(scope: &NginxScope<'a>, name: &str) -> Option<SetByIf<'a>> {
     let is_it = |d: &NginxDirective| {
         d.name() == "set" && d.arg(0).strip_prefix('$') == Some(name) && !d.arg(1).contains('$')

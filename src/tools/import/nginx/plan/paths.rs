@@ -1,14 +1,14 @@
 //! nginx's order of locations, as routes with paths and priorities.
 //!
-//! nginx takes an exact location; else the longest prefix, if that is `^~`; else the first regular expression with a
-//! match, in the order of the file; else the longest prefix. It compares prefixes letter by letter. lameduck compares whole
-//! segments, and of the routes of a host takes the highest `priority` first, then exact paths, then prefixes, then regular
-//! expressions. So, from the lowest priority up:
+//! nginx uses an exact location; or else the longest prefix, if that is `^~`; or else the first regular expression that
+//! matches, in the order of the file; or else the longest prefix. It compares prefixes character by character. lameduck
+//! compares whole segments. Of a host's routes it uses the highest `priority` first, then exact paths, then prefixes,
+//! then regular expressions. So the routes get priorities in this order, from the lowest one:
 //!
 //! 1. prefixes (`path_prefix`, priority 0);
-//! 2. where a prefix has no slash at its end: what goes on behind it without one (`/api` and `/apis`), the shorter first;
+//! 2. for a prefix without a final slash: paths that continue without one (`/api` and `/apis`), the shorter first;
 //! 3. regular expressions, the last first;
-//! 4. exact paths, `^~` prefixes, and what nginx sends to the same with a slash.
+//! 4. exact paths, `^~` prefixes, and paths that nginx redirects to the same with a slash.
 
 use super::location::LocationPlan;
 use crate::tools::import::draft::DraftPath;
@@ -19,26 +19,26 @@ use crate::tools::import::nginx::pcre::{encode_path, escape_regex};
 #[derive(Debug)]
 pub(super) struct PlannedPrefix<'l, 'a> {
     pub location: &'l NginxLocation<'a>,
-    /// Without the last slash; `/` for the root.
+    /// Path without the final slash; `/` for the root.
     pub bare: String,
     pub plan: LocationPlan,
 }
 
-/// Where a route of a prefix stands.
+/// A route of a prefix, with its place in the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PrefixRoute {
-    /// Which of the prefixes it is of.
+    /// Index of its prefix.
     pub of: usize,
     pub path: DraftPath,
     pub tier: PathTier,
 }
 
-/// From the lowest to the highest.
+/// Places of prefixes, from the lowest to the highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PathTier {
-    /// Behind regular expressions.
+    /// After regular expressions.
     Plain,
-    /// So many bytes, without a slash behind them.
+    /// A prefix of this many bytes, without a slash after it.
     Edge(usize),
     /// Before regular expressions.
     Firm,
@@ -49,7 +49,7 @@ impl PlannedPrefix<'_, '_> {
         self.location.kind == LocationKind::FirmPrefix
     }
 
-    /// Whether its path goes on where another one's ends, with another letter than a slash.
+    /// Whether its path continues where the other one ends, with a character other than a slash.
     pub(super) fn is_beyond_edge_of(&self, shorter: &PlannedPrefix<'_, '_>) -> bool {
         let rest = self.location.path.strip_prefix(shorter.location.path);
         !shorter.has_slash() && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
@@ -60,7 +60,7 @@ impl PlannedPrefix<'_, '_> {
     }
 }
 
-/// The prefix that a path goes to if that one is not there.
+/// Prefix that a path belongs to if the given one does not exist.
 pub(super) fn longest_before(
     prefixes: &[PlannedPrefix<'_, '_>],
     path: &str,
@@ -75,12 +75,13 @@ pub(super) fn longest_before(
         .map(|(n, _)| n)
 }
 
-/// What begins with the letters of a location, and not with its whole segments: `/ab` of `/a`.
+/// Expression for paths that begin with a location's characters, but not with its whole segments, such as `/ab` for
+/// `/a`.
 pub(super) fn beyond_edge(path: &str) -> String {
     format!("^{}[^/]", escape_regex(&encode_path(path)))
 }
 
-/// The routes of all prefixes, redirects to the slash left out.
+/// Routes of all prefixes, without redirects to the path with a slash.
 pub(super) fn prefix_routes(prefixes: &[PlannedPrefix<'_, '_>]) -> Vec<PrefixRoute> {
     let mut routes = Vec::new();
     let mut needs_edge = Vec::new();
@@ -93,7 +94,7 @@ pub(super) fn prefix_routes(prefixes: &[PlannedPrefix<'_, '_>]) -> Vec<PrefixRou
             .iter()
             .position(|other| other.bare == prefix.bare && other.has_slash() != prefix.has_slash());
         match (prefix.has_slash(), twin) {
-            // The one with the slash has what is below; this one has the path itself.
+            // The prefix with the slash has the paths below it; this one only has the path itself.
             (false, Some(_)) => routes.push(PrefixRoute {
                 of: n,
                 path: DraftPath::Exact(prefix.bare.clone()),
@@ -127,7 +128,7 @@ pub(super) fn prefix_routes(prefixes: &[PlannedPrefix<'_, '_>]) -> Vec<PrefixRou
             path: DraftPath::Regex(beyond_edge(path)),
             tier: tier(path.len(), prefixes[n].is_firm()),
         });
-        // A longer one beyond this edge comes before it.
+        // A longer prefix that continues in the same way comes before it.
         for (m, longer) in prefixes.iter().enumerate() {
             if longer.is_beyond_edge_of(&prefixes[n]) && !longer.is_firm() {
                 let route = PrefixRoute {

@@ -11,18 +11,18 @@ use crate::tools::import::nginx::scope::{NginxScope, read_time};
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 
-/// The pool that answers 503 for what was left out: without it, such requests would go to a less specific route, past
-/// what guarded them.
+/// Name of the pool that answers 503 for what was left out. Without it, such requests would use a less specific route,
+/// without their restrictions of access.
 const LEFT_OUT_POOL: &str = "left-out";
 
-/// Where a `proxy_pass` or `grpc_pass` goes.
+/// Target of a `proxy_pass` or `grpc_pass`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PassTarget {
     /// Upstream or address.
     pub to: String,
     pub tls: bool,
     pub http2: bool,
-    /// What replaces the location's path, where the URL has a path.
+    /// Path that replaces the location's path, if the URL has one.
     pub path: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl PassTarget {
     }
 }
 
-/// What a pool's time-outs come to, over all places that use it.
+/// Time-outs of a pool, from all places that use it.
 #[derive(Debug, Default)]
 struct PoolTimes {
     connect: Option<Duration>,
@@ -82,7 +82,7 @@ struct BookedPool {
     draft: PoolDraft,
 }
 
-/// The pools so far.
+/// Pools so far.
 #[derive(Debug, Default)]
 pub(super) struct PoolBook {
     pools: Vec<BookedPool>,
@@ -90,7 +90,7 @@ pub(super) struct PoolBook {
 }
 
 impl PoolBook {
-    /// The name that the pool that answers 503 has, or would have.
+    /// Name of the pool that answers 503, whether or not it exists yet.
     pub(super) fn left_out_name(&self, site: &NginxSite<'_>) -> String {
         let mut name = LEFT_OUT_POOL.to_owned();
         while site.upstream(&name).is_some() {
@@ -99,13 +99,13 @@ impl PoolBook {
         name
     }
 
-    /// The pool that answers 503.
+    /// Pool that answers 503.
     pub(super) fn left_out(&mut self, site: &NginxSite<'_>) -> String {
         let name = self.left_out_name(site);
         self.left_out.get_or_insert(name).clone()
     }
 
-    /// The pool for a `proxy_pass` in this scope, and what differs there.
+    /// Pool for a `proxy_pass` in this scope, with notices about differences.
     pub(super) fn book(
         &mut self,
         site: &NginxSite<'_>,
@@ -230,7 +230,7 @@ impl PoolBook {
             .unwrap_or(base)
     }
 
-    /// The drafts, complete.
+    /// Drafts of all pools.
     pub(super) fn finish(self) -> Vec<PoolDraft> {
         let mut drafts: Vec<_> = self.pools.into_iter().map(BookedPool::finish).collect();
         if let Some(name) = self.left_out {
@@ -331,7 +331,7 @@ fn keeps_host(
             }
             false
         }
-        // Named by headers::judge.
+        // headers::judge reports these.
         Some(_) => false,
     }
 }
@@ -366,7 +366,7 @@ fn tls_keys(target: &PassTarget, scope: &NginxScope<'_>) -> DraftKeys {
     keys
 }
 
-/// An address as lameduck writes a backend's.
+/// Address in lameduck's notation for backends.
 fn backend_address(text: &str, port: u16) -> Result<String, String> {
     let has_port = text
         .rsplit_once(':')
@@ -399,7 +399,7 @@ fn read_upstream(upstream: &NginxDirective, draft: &mut PoolDraft) {
             _ => draft.notices.extend(super::judge(directive)),
         }
     }
-    // Where no other server is left, they take all requests in nginx, too.
+    // If there is no other server, backups get all requests in nginx, too.
     let is_backup = |key: &(&'static str, String)| key.0 == "backup";
     let mut taken = draft.backends.iter().filter(|b| !b.keys.is_empty());
     if taken.all(|backend| backend.keys.iter().any(is_backup)) {

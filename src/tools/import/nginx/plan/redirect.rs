@@ -1,23 +1,23 @@
-//! Servers that do nothing but send clients to HTTPS.
+//! Servers that only redirect clients to HTTPS.
 
 use crate::tools::import::draft::RouteGroup;
 use crate::tools::import::nginx::model::{LocationKind, NginxServer};
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::{ImportNotice, NoticeKind};
 
-/// Such a server.
+/// A server that only redirects to HTTPS.
 #[derive(Debug)]
 pub(super) struct HttpsRedirect {
-    /// The port of `https://`.
+    /// Port of `https://`.
     pub port: u16,
-    /// What differs.
+    /// Notices about differences.
     pub notices: Vec<ImportNotice>,
 }
 
-/// Reads a server as one that only redirects to HTTPS.
+/// Reads a server as one that only redirects to HTTPS; `None`: it does something else.
 pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     let level = server.directive.inner();
-    // What some requests get before that, a listener can't say.
+    // A listener can't express another response for some requests.
     if level.iter().any(|d| d.name() == "if" && !is_host_test(d)) {
         return None;
     }
@@ -26,7 +26,7 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
         .own_directive("return")
         .or_else(|| whole_rewrite(level))
     {
-        // certbot's form: an `if` for each name, and 404 for other names.
+        // The form that certbot writes: an `if` for each name, and 404 for other names.
         if end.name() == "return" && read_target(end, server).is_none() {
             let mut ends = level
                 .iter()
@@ -45,7 +45,7 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
         }
         return read_target(end, server);
     }
-    // `location / { return … }`, and beside it at most what is left out by name.
+    // The form `location / { return … }`, beside which there are only directives that are reported as left out.
     let mut redirect = None;
     let mut others = Vec::new();
     for location in &server.locations {
@@ -73,7 +73,7 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     Some(redirect)
 }
 
-/// An `if` that redirects to HTTPS all requests without TLS, by a balancer's header field or by the connection.
+/// An `if` that redirects all requests without TLS to HTTPS, by a field of a load balancer or by the connection.
 pub(super) fn read_test(test: &NginxDirective, server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     let words = test.args().join(" ");
     let words = words.trim_start_matches('(').trim_end_matches(')').trim();
@@ -94,7 +94,7 @@ pub(super) fn read_test(test: &NginxDirective, server: &NginxServer<'_>) -> Opti
     (!redirect.notices.iter().any(is_told)).then_some(redirect)
 }
 
-/// Sends all clients of a server's routes that come without TLS to HTTPS.
+/// Redirects all clients of a server's routes that come without TLS to HTTPS.
 pub(super) fn send_to_https(group: &mut RouteGroup, port: u16) {
     let value = match port {
         443 => "true".to_owned(),
@@ -109,14 +109,14 @@ pub(super) fn send_to_https(group: &mut RouteGroup, port: u16) {
     }
 }
 
-/// A server that only turns clients away: `return 444`.
+/// Directive with which a server rejects all clients: `return 444`.
 pub(super) fn turns_away<'a>(server: &NginxServer<'a>) -> Option<&'a NginxDirective> {
     let end = server.scope.own_directive("return")?;
     let code: u16 = end.arg(0).parse().ok()?;
     (400..600).contains(&code).then_some(end)
 }
 
-/// A `rewrite` that every request meets, and that ends as a redirect.
+/// A `rewrite` that matches every request and ends as a redirect.
 pub(super) fn whole_rewrite(level: &[NginxDirective]) -> Option<&NginxDirective> {
     level.iter().find(|d| {
         d.name() == "rewrite"
@@ -136,7 +136,7 @@ fn is_host_test(directive: &NginxDirective) -> bool {
         || test.starts_with("$http_host =")
 }
 
-/// Where a `return` or `rewrite` leads, if that is the same place over HTTPS.
+/// Target of a `return` or `rewrite`, if it is the same URL with HTTPS.
 fn read_target(end: &NginxDirective, server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     let (code, target) = match end.name() {
         "return" => match (end.arg(0), end.arg(1)) {

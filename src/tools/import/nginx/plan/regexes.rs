@@ -51,7 +51,7 @@ impl<'a> ServerPlanner<'_, 'a> {
             }
             return;
         }
-        // Access is restricted: rather fit too much than too little.
+        // The location restricts access, so matching too much is better than too little.
         match widen_regex(location.path, is_caseless) {
             Some(pattern) => {
                 let spared = spared_by_look_ahead(location.path);
@@ -73,7 +73,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         }
     }
 
-    /// Paths that a regular expression does not mean go where they would go without it.
+    /// Routes paths that a regular expression excludes to where they would go without it.
     fn spare(&mut self, pattern: &str, prefixes: &[PlannedPrefix<'_, '_>], n: usize) {
         let Some(root) = prefixes.iter().find(|prefix| prefix.location.path == "/") else {
             return;
@@ -90,7 +90,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         }
     }
 
-    /// A guarded location that no route can be made for closes the whole server.
+    /// Closes the whole server around a restricted location for which there can be no route.
     pub(super) fn close_around(
         &mut self,
         location: &NginxLocation<'_>,

@@ -1,4 +1,4 @@
-//! `rewrite` and `if`, in a location or before all of them.
+//! `rewrite` and `if`, within a location or before all locations.
 
 use super::conditions::{RequestTest, read_condition};
 use super::location::{LocationPlan, LocationPlanner, PathChange, PlanVariant, pass_of};
@@ -13,7 +13,7 @@ use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
 impl<'a> LocationPlanner<'_, 'a> {
-    /// `rewrite` in a location.
+    /// Plans a `rewrite` in a location.
     pub(super) fn read_rewrite(
         &self,
         location: &NginxLocation<'a>,
@@ -67,7 +67,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         Ok(())
     }
 
-    /// Whether a path that is rewritten could be another location's.
+    /// Whether a rewritten path could belong to another location.
     fn is_elsewhere(&self, location: &NginxLocation<'a>, target: &str) -> bool {
         let fixed = target.split('$').next().unwrap_or_default();
         let others = self.server.locations.iter();
@@ -83,7 +83,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             })
     }
 
-    /// An `if` that ends requests.
+    /// Plans an `if` with a final response.
     pub(super) fn read_if(
         &self,
         directive: &'a NginxDirective,
@@ -150,7 +150,7 @@ impl<'a> LocationPlanner<'_, 'a> {
     }
 }
 
-/// An expression that fits the whole of what the other one has a match in.
+/// An expression that matches the whole path if the given one matches a part of it.
 fn whole_match(pattern: &str) -> String {
     let (flags, bare) = match pattern.strip_prefix("(?i)") {
         Some(bare) => ("(?i)", bare),
@@ -173,7 +173,7 @@ fn whole_match(pattern: &str) -> String {
     }
 }
 
-/// An expression for those paths of a location that the other one has a match in.
+/// An expression for the paths of a location that the given one matches.
 pub(super) fn within(location: &NginxLocation<'_>, pattern: &str) -> Result<String, String> {
     let (flags, bare) = match pattern.strip_prefix("(?i)") {
         Some(bare) => ("(?i)", bare),
@@ -195,7 +195,7 @@ pub(super) fn within(location: &NginxLocation<'_>, pattern: &str) -> Result<Stri
     }
 }
 
-/// Variants with a path of their own, for the location's paths alone.
+/// Restricts variants with paths of their own to the location's paths.
 pub(super) fn narrow_variants(
     location: &NginxLocation<'_>,
     variants: Vec<PlanVariant>,
@@ -230,7 +230,7 @@ pub(super) fn narrow_variants(
     Ok(narrowed)
 }
 
-/// Notes which proxies a condition trusts, where it tests a field that proxies set.
+/// Notice about trusted proxies, for a condition on a field that proxies set.
 pub(super) fn judge_trust(directive: &NginxDirective) -> Option<ImportNotice> {
     let line = directive.line().to_ascii_lowercase();
     let told = ["$http_x_forwarded_", "$http_x_real_ip"];
@@ -242,8 +242,7 @@ pub(super) fn judge_trust(directive: &NginxDirective) -> Option<ImportNotice> {
     })
 }
 
-/// Notices for an `if` that is carried over: which proxies it trusts, and where it holds for less or more than in
-/// nginx.
+/// Notices for an imported `if`: which proxies it trusts, and whether it matches less or more than in nginx.
 pub(super) fn judge_condition(directive: &NginxDirective) -> Vec<ImportNotice> {
     let mut notices: Vec<_> = judge_trust(directive).into_iter().collect();
     let test = directive.args().join(" ");
@@ -251,7 +250,7 @@ pub(super) fn judge_condition(directive: &NginxDirective) -> Vec<ImportNotice> {
     let mut words = test.splitn(3, ' ');
     let mut word = || words.next().unwrap_or_default();
     let (variable, sign, value) = (word(), word(), word());
-    // Where a path begins: what comes behind does not matter.
+    // The condition is on the start of a path, so the rest does not matter.
     let begins = value.trim_matches('"').strip_prefix("^/");
     let is_begin = begins.is_some_and(|rest| {
         rest.bytes()
@@ -273,8 +272,8 @@ pub(super) fn judge_condition(directive: &NginxDirective) -> Vec<ImportNotice> {
     notices
 }
 
-/// The notice for an `if` that can't be carried over; `level`: where it stands. One that only sets variables is
-/// reported where they are used, and one that ends a rewrite matters to what follows.
+/// Notice for an `if` that can't be imported; `level` is where it is. An `if` that only sets variables is reported
+/// where they are used, and one that ends a rewrite affects later directives.
 pub(super) fn judge_if(
     level: &[NginxDirective],
     directive: &NginxDirective,

@@ -1,4 +1,4 @@
-//! A server's locations become routes, or are left out by name.
+//! Converts the locations of a server to routes, or reports them as left out.
 
 use super::location::{LocationPlan, LocationPlanner};
 use super::ordering::{RouteOrder, RouteTier};
@@ -13,7 +13,7 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::{ImportNotice, NoticeList};
 use crate::tools::import::offered;
 
-/// The routes of a server. `hosts`: its names, or none where it is the default one.
+/// Routes of a server. `hosts`: its names, or none for the default server.
 pub(super) fn plan_server(
     site: &NginxSite<'_>,
     server: &NginxServer<'_>,
@@ -54,14 +54,14 @@ pub(super) fn plan_server(
     group
 }
 
-/// What plans a server.
+/// Planner for a server.
 pub(super) struct ServerPlanner<'p, 'a> {
     pub locations: LocationPlanner<'p, 'a>,
     pub book: &'p mut PoolBook,
     pub routes: RouteOrder,
-    /// About the server.
+    /// Notices about the server.
     pub said: Vec<ImportNotice>,
-    /// The port of HTTPS, where an `if` redirects all requests without TLS there.
+    /// Port of HTTPS, if an `if` redirects all requests without TLS there.
     pub https_port: Option<u16>,
 }
 
@@ -69,13 +69,13 @@ impl<'a> ServerPlanner<'_, 'a> {
     fn plan_whole(&mut self) {
         let server = self.locations.server;
         let level = server.directive.inner();
-        // In the order of the file, as nginx does it before it looks for a location.
+        // In the order of the file, as nginx does before it searches a location.
         let mut early = level.len();
         for directive in level {
             early -= 1;
             match directive.name() {
                 "if" => self.plan_early_if(directive, early),
-                // What stands behind it is not done.
+                // Later directives are not executed.
                 "break" => break,
                 "return" => return self.plan_end(directive),
                 "rewrite" => {
@@ -90,7 +90,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         self.plan_locations();
     }
 
-    /// What a whole server answers.
+    /// Plans the response of a whole server.
     fn plan_end(&mut self, end: &'a NginxDirective) {
         let server = self.locations.server;
         let mut plan = LocationPlan::default();
@@ -213,7 +213,7 @@ impl<'a> ServerPlanner<'_, 'a> {
                 LocationKind::Named => {}
             }
         }
-        // What no location is for: files below `root`.
+        // Files below `root`, for paths without a location.
         if !prefixes.iter().any(|prefix| prefix.location.path == "/") {
             let plan = self.locations.plan(&root, self.book);
             prefixes.push(PlannedPrefix {
@@ -238,7 +238,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         for location in &exact {
             self.plan_exact(location, &prefixes, &exact);
         }
-        // Those inside a prefix come first.
+        // Locations within a prefix come first.
         let is_nested = |location: &&NginxLocation<'_>| {
             !server
                 .directive
@@ -298,7 +298,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         None
     }
 
-    /// Variants with paths of their own come before their prefix, and behind longer ones.
+    /// Adds variants with paths of their own before their prefix, and after longer ones.
     fn raise_variants(&mut self, prefixes: &[PlannedPrefix<'_, '_>], of: usize) {
         let prefix = &prefixes[of];
         let variants = || {
@@ -332,7 +332,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         }
     }
 
-    /// A longer prefix below a `^~` one: it has to come before it, and then comes before regular expressions, too.
+    /// Adds a longer prefix below a `^~` one, which has to come before it, and thus also before regular expressions.
     fn raise_hidden(&mut self, prefixes: &[PlannedPrefix<'_, '_>], firm: usize) {
         let outer = &prefixes[firm];
         if !outer.is_firm() {
@@ -357,7 +357,8 @@ impl<'a> ServerPlanner<'_, 'a> {
                 false,
             );
             let raised = RouteTier::Raised(PathTier::Firm, 2 * inner.location.path.len());
-            // nginx compares letter by letter: what goes on with another letter is this location's, too.
+            // nginx compares character by character, so paths that continue with another character belong to this
+            // location, too.
             if !inner.has_slash() {
                 let edge = DraftPath::Regex(beyond_edge(inner.location.path));
                 self.routes.push_plan(raised, edge, &inner.plan, false);
@@ -380,7 +381,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         }
     }
 
-    /// A nested location that another one outside, longer than its parent, hides.
+    /// Whether a nested location is never used, because of a longer one outside of its parent.
     fn is_shadowed(&self, location: &NginxLocation<'_>) -> bool {
         let server = self.locations.server;
         let level = server.directive.inner();
@@ -444,9 +445,9 @@ pub(super) fn contains(outer: &NginxDirective, inner: &NginxDirective) -> bool {
         .any(|d| std::ptr::eq(d, inner) || contains(d, inner))
 }
 
-/// The path as `path_prefix` takes it, encoded, without the last slash.
+/// Path in the form of `path_prefix`: encoded, without the final slash.
 fn plain_prefix(path: &str) -> Option<String> {
-    // A location with a percent sign fits one that is encoded twice.
+    // A location with a percent sign matches a path that is encoded twice.
     let encoded = (!path.contains('%')).then(|| encode_path(path))?;
     let path = &*encoded;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@%".contains(&b);

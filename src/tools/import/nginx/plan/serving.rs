@@ -1,4 +1,4 @@
-//! Locations that don't pass requests on: files, or nothing.
+//! Locations that do not pass requests on: files, or nothing.
 
 use super::files::{FilesEnd, read_files};
 use super::guards::{contentless, foreign_content};
@@ -10,7 +10,7 @@ use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
 impl<'a> LocationPlanner<'_, 'a> {
-    /// What a location has of its own. What a server says for all of its locations is read before them.
+    /// Directives of a location itself. Those of a server, for all of its locations, are read before.
     pub(super) fn inner_of(&self, location: &NginxLocation<'a>) -> &'a [NginxDirective] {
         match std::ptr::eq(location.directive, self.server.directive) {
             true => &[],
@@ -47,7 +47,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         })?;
         plan.keys.extend(files.keys);
         plan.notices.extend(files.notices);
-        // nginx looks for the location of the last word anew.
+        // nginx searches the location of the last word again.
         let tried = location.scope.own_directive("try_files");
         let last = tried.and_then(|tried| tried.args().last());
         if let (Some(tried), Some(last)) = (tried, last)

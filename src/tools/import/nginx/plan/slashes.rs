@@ -1,4 +1,4 @@
-//! Paths without the slash at the end of their location.
+//! Paths without the final slash of their location.
 
 use super::location::LocationPlan;
 use super::ordering::RouteTier;
@@ -11,8 +11,8 @@ use crate::tools::import::notice::NoticeList;
 use crate::tools::import::offered;
 
 impl<'a> ServerPlanner<'_, 'a> {
-    /// nginx redirects requests without the last slash of a location that passes requests on, to the same path with
-    /// the slash.
+    /// Adds redirects from a path without the final slash of its location to the path with it, as nginx makes them for
+    /// locations that pass requests on.
     pub(super) fn add_slashes(
         &mut self,
         prefixes: &[PlannedPrefix<'_, '_>],
@@ -27,14 +27,14 @@ impl<'a> ServerPlanner<'_, 'a> {
                 continue;
             }
             if !prefix.plan.adds_slash || prefix.plan.is_closed {
-                // Without the slash it is not this location's.
+                // Without the slash, the path belongs to another location.
                 let outer = longest_before(prefixes, &prefix.bare, n);
                 if let Some(outer) = outer.filter(|outer| {
                     !prefixes[*outer].plan.does_the_same(&prefix.plan) && !prefix.plan.is_closed
                 }) {
                     let path = DraftPath::Exact(prefix.bare.clone());
                     let plan = prefixes[outer].plan.clone();
-                    // The prefix takes the path without the slash, too: this has to come before it.
+                    // The prefix includes the path without the slash, so the redirect has to come before it.
                     let is_below_firm = prefixes.iter().any(|other| {
                         other.is_firm() && prefix.location.path.starts_with(other.location.path)
                     });
@@ -51,7 +51,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         }
     }
 
-    /// The same for an exact location that ends with a slash.
+    /// Adds such a redirect for an exact location with a final slash.
     pub(super) fn add_slash_of_exact(
         &mut self,
         location: &NginxLocation<'a>,

@@ -1,4 +1,5 @@
-//! Requests of one place that go to several pools: a variable of `split_clients` or `map` in `proxy_pass`, and `mirror`.
+//! Requests of one location that go to several pools: a variable of `split_clients` or `map` in `proxy_pass`, and
+//! `mirror`.
 
 use super::conditions::{RequestTest, field_pattern, read_condition};
 use super::location::{LocationPlan, LocationPlanner, PlanVariant, pass_of, trim_request};
@@ -12,29 +13,29 @@ use crate::tools::import::nginx::scope::{NginxScope, SetVariable};
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::offered;
 
-/// A `proxy_pass` whose address has a variable that another block declares.
+/// A `proxy_pass` whose address has a variable that another block sets.
 #[derive(Debug)]
 pub(super) struct PassChoice<'a> {
     by: Chooser<'a>,
-    /// What stands before the variable.
+    /// Text before the variable.
     before: String,
-    /// What stands behind it.
+    /// Text after the variable.
     after: String,
 }
 
-/// What makes the variable.
+/// Source of the variable.
 #[derive(Debug)]
 enum Chooser<'a> {
-    /// `split_clients` or `map`.
+    /// A block `split_clients` or `map`.
     Declared(&'a NginxDirective),
     Set(SetByIf<'a>),
 }
 
-/// Some of a place's requests, and the pool that gets them.
+/// A condition on requests, and the pool for those that meet it.
 pub(super) type ChosenPool = (RequestTest, String);
 
 impl<'a> PassChoice<'a> {
-    /// The block that chooses where a place's requests go, if one does.
+    /// The variable that chooses the target of a scope's requests, if there is one.
     pub(super) fn find(site: &NginxSite<'a>, scope: &NginxScope<'a>, base: &str) -> Option<Self> {
         let parts = split_variables(base);
         let at = parts.iter().position(|part| {
@@ -67,17 +68,17 @@ impl<'a> PassChoice<'a> {
         })
     }
 
-    /// The address for one value.
+    /// URL for one value of the variable.
     fn url(&self, value: &str) -> String {
         format!("{}{value}{}", self.before, self.after)
     }
 }
 
 impl<'a> LocationPlanner<'_, 'a> {
-    /// The action of a place whose requests go to several pools, and those that a `map` sends elsewhere.
+    /// Action for a location whose requests go to several pools, and the requests that a `map` sends elsewhere.
     ///
     /// # Errors
-    /// Routes can't choose so; why not.
+    /// Reason why routes can't express this.
     pub(super) fn spread(
         &self,
         choice: &PassChoice<'a>,
@@ -97,7 +98,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
     }
 
-    /// `set $app blue; if ($cookie_stage = green) { set $app green; }`
+    /// Reads `set $app blue; if ($cookie_stage = green) { set $app green; }`.
     fn choose_set(
         &self,
         (choice, set): (&PassChoice<'a>, &SetByIf<'a>),
@@ -124,7 +125,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         Ok(chosen)
     }
 
-    /// The pool for one value of the variable.
+    /// Pool for one value of the variable.
     fn pool_of(
         &self,
         url: &str,
@@ -207,7 +208,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         let base = self.pool_of(&choice.url(default), pass, scope, book, plan)?;
         let is_option = |name: &str| ["default", "hostnames", "volatile"].contains(&name);
         let entries = rows.iter().filter(|row| !is_option(row.name()));
-        // nginx looks for the text itself before it tries expressions.
+        // nginx compares texts before it tries expressions.
         let (regexes, texts): (Vec<_>, Vec<_>) =
             entries.partition(|row| row.name().starts_with('~'));
         let mut chosen = Vec::new();
@@ -226,7 +227,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         Ok(chosen)
     }
 
-    /// What a request has to be for an entry of a `map`.
+    /// Condition on a request for an entry of a `map`.
     fn map_test(&self, source: &str, entry: &str) -> Result<RequestTest, String> {
         let name = source.strip_prefix('$').unwrap_or_default();
         let cannot = || format!("lameduck can't choose by {source} {entry}");
@@ -269,7 +270,7 @@ impl<'a> LocationPlanner<'_, 'a> {
                 Some(rest) => translate_regex(rest, true)?,
                 None => translate_regex(rest, false)?,
             },
-            // Without case.
+            // Keys are compared without case.
             None => format!("(?i)^{}$", escape_regex(plain)),
         };
         let pattern = field_pattern(pattern)?;
@@ -277,7 +278,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         Ok(of(key, toml_table(&[(field, regex)])))
     }
 
-    /// `mirror`: copies of a place's requests.
+    /// Plans `mirror`, copies of a location's requests.
     pub(super) fn add_mirror(
         &self,
         scope: &NginxScope<'a>,
@@ -352,7 +353,7 @@ impl<'a> LocationPlanner<'_, 'a> {
     }
 }
 
-/// Lets a plan's requests that a `map` tells apart go to their pools. All else is the same for them.
+/// Adds the pools for requests that a `map` distinguishes. Everything else is the same for them.
 pub(super) fn add_chosen(chosen: Vec<ChosenPool>, plan: &mut LocationPlan) {
     for (test, pool) in chosen {
         let of_pool = |(key, value): &(&'static str, String)| match *key {
@@ -369,7 +370,7 @@ pub(super) fn add_chosen(chosen: Vec<ChosenPool>, plan: &mut LocationPlan) {
     }
 }
 
-/// What a split chooses by.
+/// Key of a split.
 fn read_split_key(text: &str) -> Result<String, String> {
     const BY_CHANCE: [&str; 5] = ["request_id", "msec", "connection", "pid", "time_iso8601"];
     let parts = split_variables(text);
@@ -400,7 +401,7 @@ fn read_split_key(text: &str) -> Result<String, String> {
     Err(format!("lameduck can't choose by \"{text}\""))
 }
 
-/// `12.5%` in hundredths of a percent.
+/// Parses `12.5%` to hundredths of a percent.
 fn read_share(text: &str) -> Option<u32> {
     let number = text.strip_suffix('%')?;
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));

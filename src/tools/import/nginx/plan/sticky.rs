@@ -1,4 +1,4 @@
-//! `sticky cookie` of an `upstream` becomes `[pool.sticky]`.
+//! Converts `sticky cookie` of an `upstream` to `[pool.sticky]`.
 
 use crate::config::duration;
 use crate::tools::import::draft::{DraftKeys, PoolDraft, toml_text};
@@ -6,7 +6,7 @@ use crate::tools::import::nginx::scope::read_time;
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::NoticeList;
 
-/// Reads it; what can't be carried over is named.
+/// Reads `sticky`, and reports what can't be imported.
 pub(super) fn read_sticky(directive: &NginxDirective, draft: &mut PoolDraft) {
     let leave_out = |draft: &mut PoolDraft, why: &str| {
         let text = format!("`{}`: {why}", directive.line());
@@ -22,12 +22,12 @@ pub(super) fn read_sticky(directive: &NginxDirective, draft: &mut PoolDraft) {
         return leave_out(draft, "the cookie has no fixed name");
     }
     let mut keys: DraftKeys = vec![("cookie", toml_text(name))];
-    // As nginx does it: the cookie ends with the browser, and says neither `SameSite` nor `Secure`.
+    // As in nginx, the cookie ends with the browser session, and has neither `SameSite` nor `Secure`.
     let (mut age, mut site, mut secure) = ("0s".to_owned(), "off", "false");
     for word in directive.args().iter().skip(2) {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match (key, value) {
-            // It is always said.
+            // lameduck always sets this attribute.
             ("httponly", _) => {}
             ("secure", _) => secure = "true",
             ("expires", "max") => age = "365d".to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn read_sticky(directive: &NginxDirective, draft: &mut PoolDraft) {
         );
         secure = "true";
     }
-    // Of one that the browser drops at once, only the server's side is left.
+    // If the browser drops the cookie at once, only the server's part remains.
     if age == "0s"
         && directive
             .args()

@@ -1,4 +1,4 @@
-//! Where `return` and `rewrite` send a client, and what they answer.
+//! Targets and responses of `return` and `rewrite`.
 
 use super::values::{ValuePart, ValueReader, split_variables};
 use crate::tools::import::draft::{DraftKeys, toml_table, toml_text};
@@ -6,24 +6,24 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
 
-/// What a URL of nginx's says of each part of the one that a client is sent to; `None`: as in the request.
+/// Target of a redirect, in parts; a part that is `None` is the same as in the request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct UrlTarget {
     pub scheme: Option<String>,
     pub host: Option<String>,
     pub port: Option<u16>,
     pub path: Option<String>,
-    /// Whether the request's query goes with it.
+    /// Whether the request's query is added.
     pub keeps_query: bool,
-    /// Whether the request's path stands in the new query, and its own query should stand behind that.
+    /// Whether the request's path is in the new query, so that its own query would have to follow it.
     pub loses_inner_query: bool,
 }
 
 impl UrlTarget {
-    /// Reads the parameter of `return`, or of a `rewrite` that redirects.
+    /// Reads the argument of `return`, or of a `rewrite` that redirects.
     ///
     /// # Errors
-    /// It has variables that lameduck has nothing for.
+    /// It has variables that lameduck can't express.
     pub(super) fn read(text: &str, values: &ValueReader<'_, '_>) -> Result<Self, String> {
         let mut target = UrlTarget::default();
         let mut rest = text;
@@ -78,7 +78,7 @@ impl UrlTarget {
                     self.keeps_query = true;
                     return Ok(());
                 }
-                // `?next=$request_uri`
+                // For example `?next=$request_uri`.
                 Some(before) if before.contains('?') => {
                     self.loses_inner_query = true;
                     self.path = Some(format!("{}{{path}}", values.read(before)?));
@@ -102,7 +102,7 @@ impl UrlTarget {
         Ok(())
     }
 
-    /// The value of `redirect`.
+    /// Value of `redirect`.
     pub(super) fn redirect_value(&self, status: &str) -> String {
         let mut fields = vec![("status".to_owned(), status.to_owned())];
         let texts = [("scheme", &self.scheme), ("host", &self.host)];
@@ -116,7 +116,7 @@ impl UrlTarget {
     }
 }
 
-/// What follows `://`, up to where the path begins.
+/// Splits what follows `://` at the start of the path.
 fn split_authority(text: &str) -> (&str, &str) {
     let end = [
         "/",
@@ -132,10 +132,10 @@ fn split_authority(text: &str) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// What ends a request at once, as keys.
+/// Keys for a directive that ends a request at once.
 ///
 /// # Errors
-/// It can't be said; why not.
+/// Reason why it can't be expressed.
 pub(super) fn read_end(
     end: &NginxDirective,
     values: &ValueReader<'_, '_>,
@@ -179,7 +179,7 @@ pub(super) fn read_end(
     Ok(keys)
 }
 
-/// What `rewrite` puts in the place of a path. A `?` at its end leaves the query out in lameduck as in nginx.
+/// Replacement of a `rewrite`. A `?` at its end drops the query in lameduck as in nginx.
 pub(super) fn with_query(
     rewrite: &NginxDirective,
     target: &str,
@@ -193,14 +193,14 @@ pub(super) fn with_query(
     }
 }
 
-/// Behind a query of its own, nginx puts the request's.
+/// If the replacement has a query, nginx appends that of the request.
 fn add_query(rewrite: &NginxDirective, text: String, notices: &mut Vec<ImportNotice>) -> String {
     let says = "the query ends with `&` where the request has none";
     notices.push(rewrite.difference(says));
     format!("{text}&{{query}}")
 }
 
-/// `return 403;`, `return 200 "text";`
+/// Reads `return 403;` or `return 200 "text";`.
 fn read_answer(
     end: &NginxDirective,
     status: &str,
@@ -229,7 +229,7 @@ fn read_answer(
     Ok(keys)
 }
 
-/// Whether the reader takes them. Groups are those of an expression that the caller knows.
+/// Checks whether the configuration reader accepts the keys. The caller knows the expression whose groups are used.
 fn check(keys: &DraftKeys) -> Result<(), String> {
     for (key, _) in keys {
         if !offered::has_route_key(key) {

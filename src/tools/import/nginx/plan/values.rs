@@ -1,25 +1,25 @@
-//! nginx's texts with variables, as lameduck's with placeholders.
+//! Converts nginx's texts with variables to lameduck's with placeholders.
 
 use crate::tools::import::nginx::pcre::translate_regex;
 use crate::tools::import::nginx::scope::{NginxScope, SetVariable};
 use crate::tools::import::nginx::tree::NginxDirective;
 
-/// Reads the texts of one place.
+/// Reader for the texts in a scope.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ValueReader<'p, 'a> {
-    /// Where `set` is looked for.
+    /// Scope in which `set` is searched.
     pub scope: &'p NginxScope<'a>,
-    /// What `$server_name` is.
+    /// Value of `$server_name`.
     pub server_name: Option<&'p str>,
-    /// Whether `$1` is a group of a regular expression at this place.
+    /// Whether `$1` is a group of a regular expression in this scope.
     pub has_groups: bool,
-    /// The location's own, whose groups may have names.
+    /// Expression of the location, whose groups may have names.
     pub pattern: Option<&'p str>,
-    /// The location's path, where it is for this one alone.
+    /// Path of the location, if it only has this one.
     pub exact: Option<&'p str>,
 }
 
-/// Types to which nginx adds the charset, where `charset_types` says nothing.
+/// Types to which nginx adds the charset, if `charset_types` is not set.
 const CHARSET_TYPES: [&str; 6] = [
     "text/html",
     "text/xml",
@@ -29,19 +29,19 @@ const CHARSET_TYPES: [&str; 6] = [
     "application/rss+xml",
 ];
 
-/// Variables of a `set` in one another.
+/// Deepest nesting of variables in `set`.
 const MAX_NESTED: usize = 8;
 
 impl ValueReader<'_, '_> {
-    /// The text with placeholders.
+    /// Converts a text to one with placeholders.
     ///
     /// # Errors
-    /// It has a variable that lameduck has nothing for.
+    /// It has a variable that lameduck can't express.
     pub(super) fn read(&self, text: &str) -> Result<String, String> {
         self.expand(text, MAX_NESTED, true)
     }
 
-    /// The text, where no variable of it has a placeholder: `set` alone.
+    /// Converts a text that may only have variables of `set`.
     ///
     /// # Errors
     /// It has another variable.
@@ -49,7 +49,7 @@ impl ValueReader<'_, '_> {
         self.expand(text, MAX_NESTED, false)
     }
 
-    /// The text with what `set` makes of its variables in their place, and all others as `${name}`.
+    /// Replaces the variables of `set` in a text, and writes all others as `${name}`.
     pub(super) fn inline(&self, text: &str) -> String {
         self.inline_nested(text, MAX_NESTED)
     }
@@ -66,7 +66,7 @@ impl ValueReader<'_, '_> {
         parts.collect()
     }
 
-    /// The type of a text that stands in the configuration: by the path's ending, where the place has one path.
+    /// Content type of a text in the configuration: by the path's suffix, if the location has only one path.
     pub(super) fn answer_type(&self) -> String {
         let ending = self.exact.and_then(|path| path.rsplit_once('.'));
         let ending = ending.map(|(_, ending)| ending.to_ascii_lowercase());
@@ -90,7 +90,7 @@ impl ValueReader<'_, '_> {
         }
     }
 
-    /// The number of a group that has this name.
+    /// Number of the group with this name.
     fn group_of(&self, name: &str) -> Option<usize> {
         let pattern = self.pattern.filter(|_| self.has_groups)?;
         let pattern = translate_regex(pattern, false).ok()?;
@@ -149,7 +149,7 @@ impl ValueReader<'_, '_> {
     }
 }
 
-/// What a variable is as a placeholder.
+/// Placeholder for a variable.
 fn placeholder(name: &str) -> Option<String> {
     let fixed = match name {
         "host" => "{host}",
@@ -174,7 +174,7 @@ fn placeholder(name: &str) -> Option<String> {
         .map(|cookie| format!("{{cookie.{cookie}}}"))
 }
 
-/// `x_api_key` as `X-Api-Key`.
+/// Converts `x_api_key` to `X-Api-Key`.
 pub(super) fn field_name(variable: &str) -> String {
     let words = variable.split('_').map(|word| {
         let mut chars = word.chars();
@@ -191,7 +191,7 @@ pub(super) enum ValuePart<'t> {
     Variable(&'t str),
 }
 
-/// The text in its parts, `$name` and `${name}` apart.
+/// Splits a text into parts at `$name` and `${name}`.
 pub(super) fn split_variables(text: &str) -> Vec<ValuePart<'_>> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find('$') {
