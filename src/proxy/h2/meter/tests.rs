@@ -31,7 +31,7 @@ fn takes(meter: &mut Meter, frame: &[u8]) -> usize {
         .count()
 }
 
-/// What the time since then has earned at most.
+/// Returns the maximum credit that the time since `began` can have restored.
 fn earned_since(began: Time) -> usize {
     let took = clock::now().saturating_sub(began);
     (took.as_millis() as usize + 1) * PER_SECOND as usize / 1000
