@@ -280,7 +280,7 @@ impl ConnectionSlot {
             self.0.places.table.lock().leave(turn);
         }
         Some(Busy {
-            seat: self.clone(),
+            slot: self.clone(),
             class,
         })
     }
@@ -288,7 +288,7 @@ impl ConnectionSlot {
 
 /// A request in progress. Dropped with the end of its response; the connection then waits again.
 struct Busy {
-    seat: ConnectionSlot,
+    slot: ConnectionSlot,
     class: AdminClass,
 }
 
@@ -300,7 +300,7 @@ impl Drop for Busy {
             pushed_out,
             turn,
             ..
-        } = &*self.seat.0;
+        } = &*self.slot.0;
         let mut turn = turn.lock();
         let mut table = places.table.lock();
         count_down(&mut table.total, self.class);
@@ -311,10 +311,10 @@ impl Drop for Busy {
 
 /// Layer around the handlers, called when the request has been read completely.
 pub(super) async fn admit(request: Request, next: Next) -> Response {
-    let seat = request.extensions().get::<ConnectionSlot>().cloned();
+    let slot = request.extensions().get::<ConnectionSlot>().cloned();
     let class = AdminClass::of(request.method(), request.uri().path());
-    match (seat, class) {
-        (Some(seat), Some(class)) => match seat.begin(class) {
+    match (slot, class) {
+        (Some(slot), Some(class)) => match slot.begin(class) {
             Some(busy) => next
                 .run(request)
                 .await
@@ -322,7 +322,7 @@ pub(super) async fn admit(request: Request, next: Next) -> Response {
             None => full(class).into_response(),
         },
         // Nobody reads the response: requests that a client has sent in advance must not make others wait.
-        (Some(seat), None) if !seat.renew() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        (Some(slot), None) if !slot.renew() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         (_, None) | (None, _) => next.run(request).await,
     }
 }
@@ -370,8 +370,8 @@ mod tests {
 
     use super::*;
 
-    fn is_out(seat: &ConnectionSlot) -> bool {
-        seat.pushed_out().now_or_never().is_some()
+    fn is_out(slot: &ConnectionSlot) -> bool {
+        slot.pushed_out().now_or_never().is_some()
     }
 
     fn address(text: &str) -> ConnectionSource {

@@ -56,7 +56,8 @@ pub enum ProblemKind {
     InvalidValue,
     /// [`RegistryError::Conflict`].
     Conflict,
-    /// [`RegistryError::NotReady`]: the change was made, but the wait for its effect timed out. [`RegistryError::NotCome`].
+    /// [`RegistryError::NotReady`]: the change was made, but the wait for its effect timed out.
+    /// [`RegistryError::NotCome`].
     WaitRanOut,
     /// [`RegistryError::ShuttingDown`], [`RegistryError::HandedOver`].
     ShuttingDown,
