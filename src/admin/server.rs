@@ -258,7 +258,7 @@ async fn open(
                 reserve.fill();
                 let talk = Talk {
                     router: router.clone(),
-                    seat: places.enter(peer.source()),
+                    slot: places.enter(peer.source()),
                     peer,
                     told: (phase.clone(), stop.clone()),
                 };
@@ -297,7 +297,7 @@ async fn open(
 /// What is needed to serve a connection.
 struct Talk {
     router: Router,
-    seat: ConnectionSlot,
+    slot: ConnectionSlot,
     peer: AdminPeer,
     told: (watch::Receiver<DoorPhase>, watch::Receiver<bool>),
 }
@@ -306,7 +306,7 @@ async fn converse(stream: ReservedConnection, tls: Option<Arc<ServerTls>>, talk:
     let Some(tls) = tls else {
         return serve_connection(stream, false, talk).await;
     };
-    let pushed_out = talk.seat.clone();
+    let pushed_out = talk.slot.clone();
     let shaken = tokio::select! {
         shaken = timeout(HEADER_TIMEOUT, encrypted::shake_hands(&tls, stream)) => shaken,
         () = pushed_out.pushed_out() => return,
@@ -329,14 +329,14 @@ where
 {
     let Talk {
         router,
-        seat,
+        slot,
         peer,
         told: (phase, stop),
     } = talk;
-    let kept = seat.clone();
+    let kept = slot.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
-        request.extensions_mut().insert(seat.clone());
+        request.extensions_mut().insert(slot.clone());
         request.extensions_mut().insert(peer);
         if shown {
             request.extensions_mut().insert(ShownCertificate);
