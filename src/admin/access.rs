@@ -1,4 +1,4 @@
-//! `GET /v1/access`: what the caller may do, so that the dashboard can show it beforehand.
+//! `GET /v1/access`: returns what the caller may do, so that the dashboard can show it in advance.
 
 use axum::Extension;
 use axum::extract::State;
@@ -9,18 +9,18 @@ use super::AdminState;
 use super::auth::{AccessToken, judge_token};
 use super::encrypted::ShownCertificate;
 
-/// What the caller may do here.
+/// The caller's access rights.
 #[derive(Debug, Serialize)]
 pub(super) struct AccessView {
-    /// Whether it may read.
+    /// Whether the caller may read.
     read: bool,
-    /// Whether it may change something.
+    /// Whether the caller may make changes.
     change: bool,
     /// The state of the caller's token.
     token: &'static str,
 }
 
-/// `GET /v1/access`. Needs no token on any door: it reveals nothing that a refusal wouldn't.
+/// `GET /v1/access`. Needs no token on any listener: it reveals no more than a refusal would.
 pub(super) async fn access(
     State(admin): State<AdminState>,
     shown: Option<Extension<ShownCertificate>>,

@@ -1,5 +1,5 @@
-//! The socket for apps: what each may do by itself, with its own instances and in the pools that are open to it. Its paths
-//! are in [`router`](super::router).
+//! The socket for apps: limits each app to its own instances and to the pools that are open to apps. The paths are in
+//! [`router`](super::router).
 
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
@@ -13,7 +13,7 @@ use super::{AdminDoor, AdminState};
 use crate::registry::RegistryHandle;
 
 impl AdminState {
-    /// Refuses a pool that may not be entered through this door.
+    /// Refuses a pool that is not open to apps, if the request came through their socket.
     pub(super) fn check_pool(&self, pool: &str) -> Result<(), ProblemDocument> {
         let closed = self.door == AdminDoor::Apps
             && !self.apps_pools.is_empty()
@@ -31,7 +31,7 @@ impl AdminState {
     }
 }
 
-/// Layer around the handlers, which knows the path's parameters.
+/// Layer around the handlers, which checks the pool in the path's parameters.
 pub(super) async fn guard(
     State(admin): State<AdminState>,
     params: Result<RawPathParams, RawPathParamsRejection>,
@@ -61,7 +61,7 @@ impl FromRequestParts<AdminState> for CallersRegistry {
         }
         match parts.extensions.get::<AdminPeer>() {
             Some(AdminPeer::Process { uid, .. }) => Ok(Self(admin.registry.for_owner(*uid))),
-            // Without a user there is nothing of one's own.
+            // Without a user, the caller owns no instances.
             _ => Err(ProblemDocument::new(
                 ProblemKind::NotYours,
                 "The kernel does not say whose process this is. Use the admin socket.",

@@ -1,4 +1,5 @@
-//! Who may do what: by the door a request came through and the bearer token it carries (RFC 6750).
+//! Authorization, by the listener of the admin API ("door") that a request came through, and by its bearer token (RFC
+//! 6750).
 //!
 //! | door | probes `/-/*` | reading | changes |
 //! |---|---|---|---|
@@ -8,9 +9,10 @@
 //! | `probes` | yes | `/metrics` only | no |
 //! | `apps_socket` | yes | own instances | own instances |
 //!
-//! The dashboard's page is free like `/-/*`, and so is `/v1/access`: neither tells anything of the proxy.
+//! The dashboard's page needs no token, like `/-/*`; neither does `/v1/access`. Both reveal nothing about the proxy.
 //!
-//! With `[admin.tls] client_ca`, a client's certificate stands for the token. Where a token is needed and none is configured, the answer is 403 and says how to configure one.
+//! With `[admin.tls] client_ca`, a client certificate replaces the token. If a token is needed and none is
+//! configured, the response is 403 and says how to configure one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,20 +28,20 @@ use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState, dashboard};
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 
-/// The path at which a caller learns what it may do.
+/// The path of the caller's access rights.
 const ACCESS: &str = "/v1/access";
 
-/// The bearer token, in a file. It is read at each use, so a new one counts from the next request on.
+/// The bearer token, in a file. It is read at each use, so a new one is valid from the next request on.
 #[derive(Debug)]
 pub struct AdminToken {
     path: PathBuf,
 }
 
 impl AdminToken {
-    /// The token in this file.
+    /// Returns the token in this file.
     ///
     /// # Errors
-    /// When it can't be read or is empty: the cause and the remedy, for people.
+    /// If the file can't be read or is empty: the cause and the remedy, for people.
     pub fn load(path: &Path) -> Result<Self, String> {
         let token = Self {
             path: path.to_owned(),
@@ -58,18 +60,18 @@ impl AdminToken {
         }
     }
 
-    /// Whether `given` is the token as the file has it now.
+    /// Returns whether `given` is the token that the file contains now.
     async fn matches(&self, given: &[u8]) -> io::Result<bool> {
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || read_lasting_file(&path, LONGEST_TOKEN));
         let secret = read.await.map_err(io::Error::other)??;
         let secret = secret.trim_ascii();
-        // An empty file must not let an empty token in.
+        // An empty file must not make an empty token valid.
         Ok(!secret.is_empty() && bool::from(secret.ct_eq(given)))
     }
 }
 
-/// Layer that lets through what may pass.
+/// Layer that refuses unauthorized requests.
 pub(super) async fn guard(
     State(admin): State<AdminState>,
     request: Request,
@@ -84,7 +86,7 @@ pub(super) async fn guard(
     }
     if let AdminDoor::Http { loopback } = admin.door {
         let free = is_free(request.method(), request.uri().path(), loopback);
-        // A client certificate of `client_ca` stands for the token.
+        // A client certificate issued by `client_ca` replaces the token.
         let shown = request.extensions().get::<ShownCertificate>().is_some();
         if !free
             && !shown
@@ -105,20 +107,20 @@ fn is_free(method: &Method, path: &str, loopback: bool) -> bool {
 /// The state of a request's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AccessToken {
-    /// Everything is allowed without one.
+    /// No token is needed for anything.
     NotNeeded,
-    /// There is none, and changes need it.
+    /// The request has no token, and changes need one.
     Missing,
-    /// It is the right one.
+    /// The token is valid.
     Accepted,
-    /// The token is wrong.
+    /// The token is not valid.
     Wrong,
     /// No token is configured, so no caller can have one.
     NoneConfigured,
 }
 
 impl AccessToken {
-    /// As the API says it.
+    /// Returns the name in the API.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::NotNeeded => "not_needed",
@@ -130,7 +132,7 @@ impl AccessToken {
     }
 }
 
-/// Judges a request's token. `shown`: the request came with a certificate that stands for one.
+/// Checks a request's token. `shown`: the client has presented a certificate that replaces a token.
 pub(super) async fn judge_token(
     admin: &AdminState,
     headers: &HeaderMap,
@@ -167,7 +169,7 @@ async fn authorize(admin: &AdminState, headers: &HeaderMap) -> Result<(), Proble
             "Bearer realm=\"lameduck\", error=\"invalid_token\"",
         )),
         Err(error) => {
-            // The path goes to the log, and not to an unauthorised client.
+            // The path is logged, but not sent to an unauthorized client.
             tracing::warn!(path = %token.path.display(), %error, "can't read the admin token file");
             Err(ProblemDocument::new(
                 ProblemKind::NoTokenConfigured,
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_changed_token_counts_at_once() {
+    async fn changed_token_is_valid_immediately() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "one\n").unwrap();
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_free_depends_on_the_address() {
+    fn free_paths_depend_on_the_address() {
         assert!(is_free(&Method::GET, "/v1/pools", true));
         assert!(is_free(&Method::HEAD, "/-/ready", false));
         assert!(!is_free(&Method::GET, "/v1/pools", false));

@@ -1,4 +1,4 @@
-//! What can be done to a backend: drain, resume, register, deregister.
+//! Actions on a backend: drain, resume, register, deregister.
 
 use serde::Deserialize;
 
@@ -9,8 +9,8 @@ use crate::registry::view::{
     BackendView, DrainRequest, DrainResponse, RegisterRequest, ResumeRequest,
 };
 
-/// `POST …/{name}/drain`: blocks until the drain ended, unless asked not to. A client that hangs up takes
-/// back nothing: the drain goes on.
+/// `POST …/{name}/drain`: waits until the drain has ended, unless asked not to. If the client disconnects, the drain
+/// continues.
 pub(super) async fn drain(
     CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,

@@ -1,4 +1,4 @@
-//! Requests' bodies and parameters: read whole, within limits, before a handler runs.
+//! Request bodies and parameters: read completely, within limits, before a handler runs.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use serde::de::{DeserializeOwned, Error, IgnoredAny};
 
 use super::problem::{ProblemDocument, ProblemKind};
 
-/// Largest body. Every body of this API is under 1 KiB.
+/// Maximum size of a body, in bytes. Every valid body of this API is smaller than 1 KiB.
 const LIMIT: usize = 64 * 1024;
-/// How much more of a body that is too large is read and dropped, so that the client gets to see the answer
-/// (closing with unread data resets the connection).
+/// Maximum number of further bytes of a too large body that are read and discarded, so that the client receives the
+/// response (closing with unread data resets the connection).
 const DISCARD: usize = 8 * 1024 * 1024;
-/// Time for a body to be complete.
+/// Timeout for receiving a complete body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the body before anything else looks at the request: no handler meets a slow or an endless one.
+/// Reads the body before any handler runs, so that no handler has to deal with slow or endless bodies.
 pub(super) async fn intake(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     match read(&parts.headers, body).await {
@@ -41,7 +41,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ProblemDocument>
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    // A client that asks first needs no byte to be read.
+    // If a client waits for `100 Continue`, nothing of the body needs to be read.
     let announced = body.size_hint().lower();
     if headers.contains_key(header::EXPECT) && announced > LIMIT as u64 {
         return Err(too_large());
@@ -88,7 +88,7 @@ fn too_large() -> ProblemDocument {
     ProblemDocument::new(ProblemKind::BodyTooLarge, detail).member("limit", LIMIT)
 }
 
-/// A JSON body. An empty one is the type's default.
+/// A JSON body. An empty body is the type's default.
 pub(super) struct JsonBody<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
@@ -111,7 +111,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDocument> {
-    // serde takes an array for a struct, too: `[]` would be a drain with every default.
+    // serde accepts an array for a struct too: `[]` would be a drain with all defaults.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| bad_json(&error))?;
         let error = serde_json::Error::custom("expected an object, such as {}");

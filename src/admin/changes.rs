@@ -1,4 +1,4 @@
-//! `GET /v1/changes`: what has changed lately, and by whom.
+//! `GET /v1/changes`: recent changes, and who made them.
 
 use axum::extract::State;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ pub(super) struct ChangesQuery {
     last: Option<u32>,
 }
 
-/// `GET /v1/changes[?last=]`: the oldest first.
+/// `GET /v1/changes[?last=]`: lists changes, oldest first.
 pub(super) async fn list(
     State(admin): State<AdminState>,
     QueryParams(wanted): QueryParams<ChangesQuery>,

@@ -1,5 +1,5 @@
-//! The dashboard: one page at `/`, with its style and its script. It holds nothing but code: all that it shows comes
-//! from the API, with the token that the user types in.
+//! The dashboard: one page at `/`, with its style sheet and scripts. The page contains code only: all data comes from
+//! the API, with the token that the user enters.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::IntoResponse;
@@ -7,11 +7,11 @@ use axum::routing::{MethodRouter, get};
 
 use super::AdminState;
 
-/// Nothing from elsewhere, nothing inline, no frames, no forms, and requests to this address alone.
+/// Content security policy: no external or inline content, no frames, no forms, and requests to this address only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
-/// A file of the page: its path, its media type, its content.
+/// A file of the page: its path, media type and content.
 type PageFile = (&'static str, &'static str, &'static str);
 
 const FILES: [PageFile; 8] = [
@@ -57,7 +57,7 @@ const FILES: [PageFile; 8] = [
     ),
 ];
 
-/// The page and its parts.
+/// Returns the paths of the page's files.
 pub(super) fn paths() -> Vec<(&'static str, MethodRouter<AdminState>)> {
     let files = FILES.into_iter();
     files
@@ -65,7 +65,7 @@ pub(super) fn paths() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         .collect()
 }
 
-/// Whether this is a part of the page. Every client may read those: they contain nothing of this proxy.
+/// Returns whether a path belongs to the page. Every client may read its files: they contain no data of this proxy.
 pub(super) fn is_page(path: &str) -> bool {
     FILES.iter().any(|(known, ..)| *known == path)
 }
@@ -86,7 +86,7 @@ fn answer((_, kind, content): PageFile) -> impl IntoResponse {
             HeaderName::from_static("cross-origin-resource-policy"),
             "same-origin",
         ),
-        // A cached page of another version would not fit the API.
+        // A cached page of another version might not match the API.
         fixed(header::CACHE_CONTROL, "no-store"),
     ];
     (fields, content)

@@ -1,4 +1,4 @@
-//! TLS on `admin.http`: the handshake, and whether the client has shown a certificate that is as good as the token.
+//! TLS on `admin.http`: the handshake, and whether the client has presented a certificate that replaces the token.
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::tls::server::{ServerTls, join_problems};
 use crate::tls::server_files::ServerFiles;
 use crate::tls::watch::CHECK_INTERVAL;
 
-/// Marks requests whose client has shown a certificate of `client_ca`.
+/// Marks requests whose client has presented a certificate issued by `client_ca`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShownCertificate;
 
-/// The TLS of `admin.http`, if it has any.
+/// Loads the TLS settings of `admin.http`, if there are any.
 ///
 /// # Errors
-/// What is wrong with its files.
+/// The problem with its files.
 pub fn load_tls(admin: &AdminConfig) -> Result<Option<Arc<ServerTls>>, String> {
     let Some(tls) = &admin.tls else {
         return Ok(None);
@@ -31,29 +31,29 @@ pub fn load_tls(admin: &AdminConfig) -> Result<Option<Arc<ServerTls>>, String> {
     Ok(Some(Arc::new(ServerTls::new(settings, false, files))))
 }
 
-/// Names that the certificate is for, as a `Host` field has them.
+/// Returns the names in the certificate, in the form of a `Host` header field.
 pub(super) fn names_of(tls: &ServerTls) -> Vec<String> {
     let files = tls.current();
     let names = files.certificates.iter().flat_map(|one| &one.names);
     names.filter(|name| !name.contains('*')).cloned().collect()
 }
 
-/// Does the handshake, and returns whether the client has shown a certificate.
+/// Does the handshake, and returns whether the client has presented a certificate.
 ///
 /// # Errors
-/// The handshake has failed.
+/// If the handshake fails.
 pub(super) async fn shake_hands(
     tls: &ServerTls,
     stream: ReservedConnection,
 ) -> io::Result<(TlsStream<ReservedConnection>, bool)> {
     let acceptor = TlsAcceptor::from(tls.current().config.clone());
     let shaken = acceptor.accept(stream).await?;
-    // One that is shown has been verified, or there would be no connection.
+    // A certificate that was presented has been verified, or the handshake would have failed.
     let shown = shaken.get_ref().1.peer_certificates().is_some();
     Ok((shaken, shown))
 }
 
-/// Takes changed files, for as long as the process runs.
+/// Reloads changed files, for as long as the process runs.
 pub(super) fn watch_files(tls: Arc<ServerTls>, address: ListenAddress) {
     let watch = move || {
         let (tls, address) = (tls.clone(), address.clone());
@@ -63,7 +63,7 @@ pub(super) fn watch_files(tls: Arc<ServerTls>, address: ListenAddress) {
             loop {
                 round.tick().await;
                 let (tls, address) = (tls.clone(), address.clone());
-                // A disk may be slow.
+                // Reading from the disk may be slow.
                 let look = move || tls.check_files(&address);
                 let _ = tokio::task::spawn_blocking(look).await;
             }

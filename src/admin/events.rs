@@ -15,7 +15,7 @@ use super::body::QueryParams;
 use super::problem::ProblemDocument;
 use crate::registry::view::EventView;
 
-/// Between two comments on a silent stream: below the 30 s after which the usual middleboxes hang up.
+/// Interval of comments on a silent stream: below the 30 s after which common middleboxes close connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Query of `GET /v1/events`.
@@ -25,7 +25,8 @@ pub(super) struct EventFilter {
     pool: Option<String>,
 }
 
-/// `GET /v1/events[?pool=]`: from now on, no history. Read `/v1/pools` after subscribing to miss nothing.
+/// `GET /v1/events[?pool=]`: sends events from now on, without history. To miss nothing, read `/v1/pools` after
+/// subscribing.
 pub(super) async fn stream(
     State(admin): State<AdminState>,
     QueryParams(filter): QueryParams<EventFilter>,
@@ -34,7 +35,7 @@ pub(super) async fn stream(
     if let Some(pool) = &filter.pool {
         admin.registry.pool(pool).await?;
     }
-    // The first bytes go out at once, so that the client knows that it is subscribed.
+    // The first bytes are sent immediately, so that the client knows that it is subscribed.
     let hello = stream::once(future::ready(Ok(Event::default().comment("subscribed"))));
     let changes = changes.filter_map(move |change| future::ready(event(change, &filter)));
     let mut stop = admin.stop.clone();
@@ -51,7 +52,7 @@ fn event(
 ) -> Option<Result<Event, Infallible>> {
     let change = match change {
         Ok(change) => change,
-        // The reader was too slow: it has to look at `/v1/pools` again.
+        // The reader was too slow: it has to read `/v1/pools` again.
         Err(BroadcastStreamRecvError::Lagged(missed)) => {
             let data = serde_json::json!({ "missed": missed }).to_string();
             return Some(Ok(Event::default().event("lagged").data(data)));

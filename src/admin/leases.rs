@@ -1,4 +1,4 @@
-//! Leases: a launcher's open connection stands for a running instance.
+//! Leases: the open connection of a launcher represents a running instance.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use super::problem::ProblemDocument;
 use crate::registry::lease::LeaseHandle;
 use crate::registry::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest};
 
-/// Between two lines of a silent stream.
+/// Interval of lines on a silent stream.
 const ALIVE: Duration = Duration::from_secs(2);
 
-/// `POST …/{name}/lease`: registers an instance for as long as this connection holds; the answer is a stream of
-/// what happens to it, one line of JSON each.
+/// `POST …/{name}/lease`: registers an instance for as long as this connection is open; the response is a stream of
+/// the instance's events, one line of JSON each.
 pub(super) async fn lease(
     State(admin): State<AdminState>,
     CallersRegistry(registry): CallersRegistry,
@@ -47,12 +47,12 @@ pub(super) async fn lease(
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
-/// A lease and its connection. hyper drops it when the client hangs up: that is what ends the lease.
+/// A lease and its connection. hyper drops it when the client disconnects, which ends the lease.
 struct HeldLease {
     lease: LeaseHandle,
     alive: Interval,
     stop: watch::Receiver<bool>,
-    /// Another process has taken over, but what is in flight here is this one's to finish.
+    /// Another process has taken over, but this process has to finish what is in flight here.
     stays: bool,
 }
 
@@ -62,7 +62,7 @@ impl HeldLease {
             biased;
             event = self.lease.next() => Some(event?),
             () = stopped(&mut self.stop), if !self.stays => {
-                // The launcher waits for the end of a drain, which only this process sees.
+                // The launcher waits for the end of a drain, which only this process notices.
                 self.stays = self.is_draining().await;
                 if !self.stays {
                     return None;
@@ -93,7 +93,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// `POST /v1/leases/{lease}/drain`: drains the lease's own instance, and no other of its name.
+/// `POST /v1/leases/{lease}/drain`: drains the lease's own instance, and no other one with its name.
 pub(super) async fn drain(
     CallersRegistry(registry): CallersRegistry,
     PathParameters(lease): PathParameters<String>,

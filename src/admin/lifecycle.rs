@@ -1,4 +1,4 @@
-//! Is it alive, started, ready? And: be lame duck.
+//! Liveness, startup and readiness checks, and the lame-duck phase.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::tls::certificate::date;
 use crate::tls::managed::ManagedStatus;
 use crate::tls::server::ServedCertificate;
 
-/// The registry answers a question in no time; one that takes longer has stopped working.
+/// Timeout for an answer of the registry, which normally takes almost no time; a slower registry has stopped working.
 const ANSWERS: Duration = Duration::from_secs(3);
 
-/// `GET /-/live`: the process works: the control thread turns, the registry answers, and no task has died that the
-/// proxy can't do without.
+/// `GET /-/live`: returns whether the process works: the control thread runs, the registry answers, and no vital task
+/// has died.
 pub(super) async fn live(State(admin): State<AdminState>) -> Result<&'static str, ProblemDocument> {
     let dead = |why: String| ProblemDocument::new(ProblemKind::NotAlive, why);
     admin.process.live().map_err(dead)?;
@@ -38,7 +38,7 @@ pub(super) async fn live(State(admin): State<AdminState>) -> Result<&'static str
     }
 }
 
-/// `GET /-/started`: the configuration is loaded and the listeners are bound. Never waits for an app.
+/// `GET /-/started`: returns whether the configuration is loaded and the listeners are bound. Never waits for an app.
 pub(super) async fn started(
     State(admin): State<AdminState>,
 ) -> Result<&'static str, ProblemDocument> {
@@ -56,8 +56,8 @@ pub(super) struct ReadyQuery {
     pool: Option<String>,
 }
 
-/// `GET /-/ready[?pool=]`: the first round of probes is over and the proxy is not lame duck; with `pool`,
-/// also: that pool has a backend that takes requests.
+/// `GET /-/ready[?pool=]`: returns whether the first round of probes is over and the proxy is not lame duck; with
+/// `pool`, also whether that pool has a backend that takes requests.
 pub(super) async fn ready(
     State(admin): State<AdminState>,
     QueryParams(query): QueryParams<ReadyQuery>,
@@ -73,7 +73,8 @@ pub(super) async fn ready(
         .map_err(|why| ProblemDocument::new(ProblemKind::NotReady, why))?;
     if let Some(name) = query.pool {
         admin.check_pool(&name)?;
-        // The usual answer, made without asking the registry, so that a flood of such requests doesn't keep it busy.
+        // The usual case is answered without asking the registry, so that a flood of such requests doesn't keep it
+        // busy.
         let snapshot = admin.registry.snapshot();
         let mut pools = snapshot.pools.iter();
         if pools.any(|pool| *pool.name == *name && !pool.ready.is_empty()) {
@@ -99,8 +100,8 @@ pub(super) struct LameDuck {
     lease: Option<String>,
 }
 
-/// `POST /v1/lame-duck`: not ready any more, but serving. Asked for by a lease, it ends with it, unless nothing
-/// is left to be ready for.
+/// `POST /v1/lame-duck`: makes the proxy not ready, while it still serves. If a lease requests it, the lame-duck
+/// phase ends with the lease, unless no backend is left that takes requests.
 pub(super) async fn lame_duck(
     State(admin): State<AdminState>,
     CallersRegistry(registry): CallersRegistry,
@@ -126,12 +127,12 @@ pub(super) async fn lame_duck(
     Ok(lame_duck_state(&admin))
 }
 
-/// `GET /v1/lame-duck`: whether it is, and whether anything new is still expected.
+/// `GET /v1/lame-duck`: returns whether the proxy is lame duck, and whether new requests are still expected.
 pub(super) async fn lame_duck_now(State(admin): State<AdminState>) -> axum::Json<Value> {
     lame_duck_state(&admin)
 }
 
-/// `DELETE /v1/lame-duck`: back to normal.
+/// `DELETE /v1/lame-duck`: ends the lame-duck phase.
 pub(super) async fn end_lame_duck(State(admin): State<AdminState>) -> axum::Json<Value> {
     admin.process.lame_duck(false, "lifted by the API");
     lame_duck_state(&admin)
@@ -149,7 +150,7 @@ fn lame_duck_state(admin: &AdminState) -> axum::Json<Value> {
     axum::Json(state)
 }
 
-/// `GET /v1/listeners`: where clients connect to, with the real port where 0 was asked for.
+/// `GET /v1/listeners`: returns the addresses for clients, with the real port if 0 is configured.
 pub(super) async fn listeners(State(admin): State<AdminState>) -> axum::Json<Value> {
     let (addresses, served) = (admin.process.listeners(), admin.process.certificates());
     let listeners = addresses.iter().map(|address| {
@@ -178,7 +179,7 @@ fn certificate(served: &ServedCertificate) -> Value {
     })
 }
 
-/// A certificate that is ordered and renewed automatically, whether or not it exists yet.
+/// Describes a certificate that is ordered and renewed automatically, whether or not it exists yet.
 fn managed(status: &ManagedStatus) -> Value {
     json!({
         "names": status.names,

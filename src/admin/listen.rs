@@ -1,4 +1,4 @@
-//! Binds the admin API's doors, before traffic flows, with errors that say what to do.
+//! Binds the listeners of the admin API ("doors") before traffic arrives, with error messages that say what to do.
 
 use std::fs;
 use std::io;
@@ -19,12 +19,12 @@ use crate::net::kept_socket::{KeptSocket, KeptSocketUse, SocketStore};
 use crate::net::socket::bound_unsent;
 use crate::net::unix_socket::{BACKLOG, SocketAccess, SocketFile, SocketRole, bind_socket};
 
-/// Why a door can't be opened. The text says what to do.
+/// Why a listener can't be bound. The text says what to do.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct DoorError(pub(super) String);
 
-/// Every door of the admin API, bound but not yet served.
+/// All listeners of the admin API, bound but not yet served.
 #[derive(Debug)]
 pub struct BoundDoors {
     /// The unix socket.
@@ -35,28 +35,28 @@ pub struct BoundDoors {
     pub(super) http: Option<TcpListener>,
     /// `admin.probes`.
     pub(super) probes: Option<TcpListener>,
-    /// Reserved before traffic can come, so that a flood at the start doesn't use up the doors' descriptors.
+    /// Reserved before traffic arrives, so that a flood at the start doesn't use up the descriptors of the admin API.
     pub(super) reserve: Arc<DescriptorReserve>,
-    /// How those over TCP that aren't the supervisor's are kept beyond this process.
+    /// The TCP sockets that don't come from the supervisor, as they are stored beyond the life of this process.
     pub(super) kept: Vec<KeptSocket>,
     /// Warnings for the log: what works, but not as expected.
     pub warnings: Vec<String>,
-    /// What is usual beside another lameduck on the same host; for the log.
+    /// A note for the log about what is usual next to another lameduck on the same host.
     pub note: Option<String>,
 }
 
 impl BoundDoors {
-    /// The unix socket's path, if there is one.
+    /// Returns the unix socket's path, if there is one.
     pub fn socket(&self) -> Option<&Path> {
         self.unix.as_ref().map(|(_, file)| file.path())
     }
 
-    /// The path of the socket for apps, if there is one.
+    /// Returns the path of the socket for apps, if there is one.
     pub fn apps(&self) -> Option<&Path> {
         self.apps.as_ref().map(|(_, file)| file.path())
     }
 
-    /// Has the doors kept, so that the next process gets them if this one is killed.
+    /// Stores the sockets, so that the next process gets them if this one is killed.
     pub fn keep_in(&mut self, store: &SocketStore) {
         let doors = [
             (KeptSocketUse::Admin, &mut self.unix),
@@ -84,25 +84,25 @@ impl BoundDoors {
         }
     }
 
-    /// Where `admin.http` listens, with its real port.
+    /// Returns the address of `admin.http`, with its real port.
     pub fn http(&self) -> Option<SocketAddr> {
         self.http.as_ref()?.local_addr().ok()
     }
 
-    /// Where `admin.probes` listens, with its real port.
+    /// Returns the address of `admin.probes`, with its real port.
     pub fn probes(&self) -> Option<SocketAddr> {
         self.probes.as_ref()?.local_addr().ok()
     }
 }
 
-/// A copy of a door's socket: what it is for, and its address in the configuration.
+/// A copy of a listening socket: descriptor, usage, and configured address.
 pub type DoorCopy = (OwnedFd, &'static str, String);
 
 impl BoundDoors {
-    /// Copies of the sockets that are no supervisor's, for the process that takes over.
+    /// Returns copies of the sockets that don't come from a supervisor, for the process that takes over.
     ///
     /// # Errors
-    /// When the process is out of descriptors.
+    /// If the process has no free descriptors.
     pub fn duplicate(
         &self,
         config: &Config,
@@ -132,11 +132,11 @@ impl BoundDoors {
     }
 }
 
-/// Where the socket is looked for and bound by default, in this order.
+/// Returns the default paths of the socket, in the order in which they are tried.
 pub fn default_sockets() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let mut paths = vec![PathBuf::from("/run/lameduck/lameduck.sock")];
-    // The specification tells to ignore relative paths.
+    // The specification says that relative paths must be ignored.
     paths.extend(
         runtime
             .filter(|dir| dir.is_absolute())
@@ -145,10 +145,10 @@ pub fn default_sockets() -> Vec<PathBuf> {
     paths
 }
 
-/// Binds what the configuration asks for.
+/// Binds the configured listeners.
 ///
-/// What the configuration names must be bound. Without a named socket, the first default that can be bound is taken; if
-/// none can, the proxy works all the same, and a warning says so.
+/// All configured addresses must be bound. If no socket is configured, the first default path that can be bound is
+/// used; if none can, the proxy works nevertheless, and a warning says so.
 ///
 /// # Errors
 /// What can't be bound, why, and what to do.
@@ -156,11 +156,11 @@ pub fn bind(config: &Config) -> Result<BoundDoors, DoorError> {
     bind_or_inherit(config, false, &InheritedSockets::default())
 }
 
-/// The same, with sockets that the supervisor has bound: they are used where they fit. `is_http_default`: the `http`
-/// address is the default, and need not be bound.
+/// The same, with sockets that the supervisor has bound: they are used if they match. `is_http_default`: the `http`
+/// address is the default one, and need not be bound.
 ///
 /// # Errors
-/// As [`bind`].
+/// The same as for [`bind`].
 pub fn bind_or_inherit(
     config: &Config,
     is_http_default: bool,
@@ -226,9 +226,9 @@ pub fn bind_or_inherit(
         }
     };
     for listener in http.iter().chain(&probes) {
-        // A watcher of events that vanishes must not keep its place.
+        // A client that watches events and vanishes must not keep its place.
         set_keepalive(listener, Some(Keepalive::standard()));
-        // Nor does one that asks and reads nothing have the kernel keep megabytes of answers.
+        // A client that sends requests and reads nothing must not make the kernel buffer megabytes of responses.
         bound_unsent(listener);
     }
     if let Some(at) = admin.http
@@ -252,19 +252,19 @@ pub fn bind_or_inherit(
     })
 }
 
-/// The TCP sockets of the admin API, as they are called on their way to another process.
+/// Name of the TCP socket of `admin.http` when it is handed to another process.
 pub const HTTP: &str = "http";
-/// See [`HTTP`].
+/// Name of the TCP socket of `admin.probes`, see [`HTTP`].
 pub const PROBES: &str = "probes";
 
-/// A socket that the supervisor has bound, or the process before this one.
+/// Returns a socket that the supervisor, or the process before this one, has bound.
 fn inherit_tcp(role: &str, at: SocketAddr, inherited: &InheritedSockets) -> Option<TcpListener> {
     let handed = inherited.handed(role, &at.to_string());
     handed.map(TcpListener::from).or_else(|| inherited.tcp(at))
 }
 
-/// A socket that the supervisor has bound: its file, mode and group are the supervisor's. Or the process before this one:
-/// then they are ours.
+/// Returns a socket that the supervisor has bound, which then owns its file, mode and group; or one from the process
+/// before this one, which then belong to this process.
 fn inherit_unix(
     path: &Path,
     inherited: &InheritedSockets,
@@ -286,11 +286,11 @@ fn inherit_unix(
     let bound = listener.local_addr().ok();
     let bound = bound.and_then(|address| Some(address.as_pathname()?.to_owned()));
     let path = bound.unwrap_or_else(|| path.to_owned());
-    // Its file, mode and group are the supervisor's.
+    // Its file, mode and group belong to the supervisor.
     Some((listener, SocketFile::foreign(path)))
 }
 
-/// A socket that an earlier process of ours has left, as if it had been bound just now.
+/// Returns a socket left by an earlier process of this proxy, as if it had been bound just now.
 fn take_kept(
     usage: KeptSocketUse,
     path: &Path,
@@ -311,7 +311,7 @@ fn of_apps(admin: &config::AdminConfig) -> config::AdminConfig {
     }
 }
 
-/// The second socket: bound like the first, with its own mode and group.
+/// Binds the socket for apps, like the admin socket but with its own mode and group.
 fn bind_apps(
     path: &Path,
     admin: &config::AdminConfig,
@@ -332,7 +332,7 @@ fn bind_default(
 ) -> Option<(UnixListener, SocketFile)> {
     let mut failures = Vec::new();
     for path in paths {
-        // Owned by root, /run is where only root may make the directory; others just fail below.
+        // `/run` belongs to root, so only root can create the directory there; otherwise binding fails below.
         if let Some(dir) = path.parent() {
             let _ = fs::create_dir(dir);
         }
@@ -349,8 +349,8 @@ fn bind_default(
     None
 }
 
-/// The default address may be another lameduck's on the same host. It was not asked for explicitly, and the socket
-/// offers the same: so this is a note, and not a warning at each start.
+/// Binds the default HTTP address, which another lameduck on the same host may use already. It was not configured
+/// explicitly, and the socket offers the same: so that is a note, and not a warning at each start.
 fn bind_default_http(
     config: &Config,
     warnings: &mut Vec<String>,
@@ -404,7 +404,7 @@ fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> DoorError {
     DoorError(format!("can't bind [admin] {key} {at}: {error}; {remedy}"))
 }
 
-/// The admin socket in messages.
+/// How messages call the admin socket.
 const ADMIN_SOCKET: SocketRole = SocketRole {
     name: "admin socket",
     key: "[admin] socket",
@@ -412,7 +412,7 @@ const ADMIN_SOCKET: SocketRole = SocketRole {
     shown_by: "lameduck status --admin",
 };
 
-/// Who may connect.
+/// Returns who may connect.
 fn access(admin: &config::AdminConfig) -> SocketAccess {
     SocketAccess {
         mode: admin.mode,

@@ -8,8 +8,8 @@ use super::AdminState;
 use super::problem::ProblemDocument;
 use crate::registry::RegistryError;
 
-/// Prometheus' text format, version 0.0.4. With a thousand backends it takes a while to write, and registry and
-/// probes must not wait for it.
+/// Returns the metrics in Prometheus' text format, version 0.0.4. With a thousand backends this takes a while, and
+/// registry and probes must not wait for it.
 pub(super) async fn scrape(
     State(admin): State<AdminState>,
 ) -> Result<impl IntoResponse, ProblemDocument> {

@@ -1,10 +1,10 @@
 //! The admin API: JSON over HTTP/1 on a unix socket and, where configured, on TCP.
 //!
-//! Read in this order: `router` is the map of paths; [`problem`] is what every error looks like; [`auth`]
-//! says who may do what through which door, `origin` for which host, and `apps` what is left to apps; [`listen`] binds
-//! the doors before traffic flows; `server` serves them, `places` says how many at once, `reserve` how when there are
-//! no descriptors left. The rest is one file per group of paths. Everything that is known comes from the registry's
-//! handle and from [`ProxyProcess`], which the composition root implements.
+//! Read in this order: `router` maps paths to handlers; [`problem`] is the format of errors; [`auth`] decides what a
+//! caller may do through which listener (called a door), `origin` for which host names, and `apps` what apps may do;
+//! [`listen`] binds the listeners before traffic arrives; `server` serves them, `places` limits their connections,
+//! and `reserve` keeps descriptors for them. The rest is one file per group of paths. All data comes from the
+//! registry's handle and from [`ProxyProcess`], which the composition root implements.
 
 mod access;
 mod apps;
@@ -52,7 +52,7 @@ pub use listen::{BoundDoors, bind};
 pub use process::{ProxyProcess, QuietView};
 pub use server::{DoorPhase, DoorSettings, serve};
 
-/// What every handler can reach.
+/// The state that every handler can use.
 #[derive(Clone)]
 struct AdminState {
     registry: RegistryHandle,
@@ -60,26 +60,27 @@ struct AdminState {
     token: Option<Arc<AdminToken>>,
     stop: watch::Receiver<bool>,
     door: AdminDoor,
-    /// What `admin.http` is asked by, and browsers on the socket (through `ssh -L`, say).
+    /// The host names under which `admin.http` may be addressed, and, for requests from browsers, the socket (for
+    /// example through `ssh -L`).
     hosts: Option<Arc<HostNames>>,
     /// `admin.apps_pools`.
     apps_pools: Arc<[String]>,
-    /// Of `/metrics`.
+    /// The shared response of `/metrics`.
     scraped: SharedAnswer,
-    /// Of `/v1/pools`.
+    /// The shared response of `/v1/pools`.
     listed: SharedAnswer,
 }
 
-/// Through which listener a request came. It decides what it may do.
+/// The listener through which a request came. It decides what the caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AdminDoor {
-    /// The unix socket: its file mode says who may connect, and who may connect may do everything.
+    /// The unix socket: its file mode decides who may connect, and everybody who may connect may do everything.
     Unix,
-    /// `admin.apps_socket`: for each user's apps their own instances, nothing else.
+    /// `admin.apps_socket`: each user may manage the instances of their own apps, and nothing else.
     Apps,
     /// `admin.http`.
     Http {
-        /// Bound to a loopback address: reading is free.
+        /// Whether it is bound to a loopback address: then reading needs no token.
         loopback: bool,
     },
     /// `admin.probes`: `/-/*` and `/metrics`, nothing else.
@@ -87,7 +88,7 @@ enum AdminDoor {
 }
 
 impl AdminDoor {
-    /// Whether reading needs no token.
+    /// Returns whether reading needs no token.
     fn reads_freely(self) -> bool {
         !matches!(self, AdminDoor::Http { loopback: false })
     }

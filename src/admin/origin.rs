@@ -1,9 +1,10 @@
-//! Which host a request was meant for, and which page sent it: a browser must not be made to speak for its user.
+//! Checks which host a request was meant for, and which web page sent it: a page must not be able to misuse a
+//! browser.
 //!
-//! A web page can make its own name point to this host (DNS rebinding), and read what it finds there; its `Host` is
-//! then a name that is not ours. It can also send a request that it may not read the answer of; its `Origin` gives it
-//! away. No browser speaks to a unix socket, but `ssh -L` and `socat` take one there: on the admin socket, what comes from a
-//! browser is checked in the same way, and nothing else is.
+//! A web page can let its own name resolve to this host (DNS rebinding), and read the responses; its `Host` is then a
+//! name that is not allowed here. It can also send a request whose response it may not read; its `Origin` reveals
+//! that. No browser connects to a unix socket, but through `ssh -L` or `socat` it can: on the admin socket, requests
+//! from browsers are checked in the same way, and others are not checked.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,18 +16,18 @@ use super::problem::{ProblemDocument, ProblemKind};
 /// Set by browsers: how the requesting page's origin is related to the requested one.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// By what names a TCP address of the API may be asked.
+/// The host names under which a listener of the API may be addressed.
 #[derive(Debug, Clone)]
 pub(super) struct HostNames {
-    /// Where it is bound.
+    /// The address to which it is bound.
     bound: IpAddr,
     /// `[admin] hosts`: lower case, without a dot at the end.
     names: Vec<String>,
-    /// What is no browser's request is answered by any name.
+    /// Whether only requests from browsers are checked.
     browsers_alone: bool,
 }
 
-/// A host and a port as a field has them. A port is `None` where it is the scheme's own.
+/// A host and a port, as in a header field. A port is `None` if it is the scheme's default.
 #[derive(Debug, PartialEq, Eq)]
 struct Authority {
     host: String,
@@ -34,7 +35,7 @@ struct Authority {
 }
 
 impl Authority {
-    /// Reads `name`, `name:port`, `[v6]:port`; `None` for anything else.
+    /// Parses `name`, `name:port`, `[v6]:port`; returns `None` for anything else.
     fn parse(text: &str, default: u16) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -62,7 +63,7 @@ impl Authority {
 }
 
 impl HostNames {
-    /// For an address that is bound to `bound`; `names`: `[admin] hosts`.
+    /// Creates the rules for a listener that is bound to `bound`; `names`: `[admin] hosts`.
     pub(super) fn new(bound: IpAddr, names: Vec<String>) -> Self {
         Self {
             bound: bound.to_canonical(),
@@ -71,7 +72,7 @@ impl HostNames {
         }
     }
 
-    /// For the admin socket: a browser that gets there has asked for whatever address was forwarded.
+    /// Creates the rules for the admin socket: a browser that reaches it uses whatever address was forwarded.
     pub(super) fn for_socket(names: Vec<String>) -> Self {
         Self {
             browsers_alone: true,
@@ -79,7 +80,7 @@ impl HostNames {
         }
     }
 
-    /// Whether a name in a `Host` field means this address. A literal address needs no resolver, so that no DNS
+    /// Returns whether a name in a `Host` header field is allowed. A literal address needs no resolver, so no DNS
     /// record can have made it point here.
     fn knows(&self, host: &str) -> bool {
         if host == "localhost" || self.lists(host) {
@@ -97,10 +98,10 @@ impl HostNames {
         self.names.iter().any(|name| name == host)
     }
 
-    /// Whether a request may be answered.
+    /// Decides whether a request may be answered.
     ///
     /// # Errors
-    /// What to write into the configuration, if it should have been.
+    /// If not: with the configuration that would be needed to allow it.
     pub(super) fn judge(
         &self,
         method: &Method,
@@ -112,7 +113,7 @@ impl HostNames {
             return Ok(());
         }
         let asked = self.asked_host(version, uri, headers)?;
-        // Nothing there is a secret, and nothing changes. The page may be reached by a link on any other.
+        // Nothing there is secret, and nothing changes. Links on other sites may lead to the page.
         let tells_nothing = uri.path().starts_with("/-/") || is_page(uri.path());
         if matches!(*method, Method::GET | Method::HEAD) && tells_nothing {
             return Ok(());
@@ -129,14 +130,14 @@ impl HostNames {
         Ok(())
     }
 
-    /// The host that it was meant for; `None` with HTTP/1.0, which no browser speaks.
+    /// Returns the host that the request was meant for; `None` with HTTP/1.0, which no browser uses.
     fn asked_host(
         &self,
         version: Version,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Option<Authority>, ProblemDocument> {
-        // A target in absolute form names the host, too; then both have to be known.
+        // A target in absolute form names the host too; then both have to be allowed.
         let target = uri.authority().map(|authority| authority.as_str());
         let mut fields = headers.get_all(header::HOST).iter();
         let field = fields.next().map(|host| host.to_str().unwrap_or_default());
@@ -157,7 +158,7 @@ impl HostNames {
         }
     }
 
-    /// Whether a page of this origin is one of ours: of the same host and port, or of a host in `hosts`.
+    /// Returns whether an origin is allowed: same host and port, or a host in `hosts`.
     fn is_ours(&self, origin: &[u8], asked: Option<&Authority>) -> bool {
         let Some((scheme, authority)) = std::str::from_utf8(origin)
             .ok()
@@ -175,7 +176,7 @@ impl HostNames {
     }
 }
 
-/// Whether a browser has sent this. All of them say so, by one of these.
+/// Returns whether a browser has sent the request. Every browser sends one of these header fields.
 fn is_of_browser(headers: &HeaderMap) -> bool {
     let names_browser = |agent: &HeaderValue| {
         let agent = agent.as_bytes();
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn host_of_somebody_else_or_of_no_form_is_misdirected() {
+    fn foreign_or_malformed_host_is_misdirected() {
         for bad in [
             "evil.example",
             "evil.example:9901",
@@ -297,7 +298,7 @@ mod tests {
         assert_eq!(at("http://localhost/v1/pools", "localhost"), 200);
         assert_eq!(at("http://evil.example/v1/pools", "localhost"), 421);
         assert_eq!(at("http://localhost/v1/pools", "evil.example"), 421);
-        // What a proxy in front says of it is hearsay.
+        // What a proxy in front claims does not count.
         let hearsay = [("host", "evil.example"), ("x-forwarded-host", "localhost")];
         assert_eq!(asked("127.0.0.1", &[], "/", &hearsay), 421);
     }
@@ -364,7 +365,7 @@ mod tests {
         assert_eq!(ask(&[("host", "localhost:8000"), firefox]), "answered");
         assert_eq!(ask(&[("host", "10.0.0.9:8000"), firefox]), "answered");
         assert_eq!(ask(&[("host", "duck.example"), firefox]), "answered");
-        // Its name was made to point here.
+        // A name that was made to resolve to this host.
         assert_eq!(
             ask(&[("host", "evil.example:8000"), firefox]),
             "foreign-host"

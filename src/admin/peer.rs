@@ -13,22 +13,22 @@ use super::AdminDoor;
 use super::places::ConnectionSource;
 use super::problem::ProblemDocument;
 
-/// The other end.
+/// The peer of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AdminPeer {
     /// A process of this host, as the kernel has identified it when it connected (`SO_PEERCRED`).
     Process {
         /// Its user.
         uid: u32,
-        /// Its number, where it can be seen from here: not across PID namespaces.
+        /// Its process id, if it is visible from here: not across PID namespaces.
         pid: Option<i32>,
     },
-    /// Over TCP.
+    /// A TCP client.
     Address(SocketAddr),
 }
 
 impl AdminPeer {
-    /// The process that has connected.
+    /// Returns the peer for a process that has connected.
     pub(super) fn process(credentials: &UCred) -> Self {
         Self::Process {
             uid: credentials.uid(),
@@ -36,7 +36,7 @@ impl AdminPeer {
         }
     }
 
-    /// What its connections are counted by.
+    /// Returns the source by which its connections are counted.
     pub(super) fn source(&self) -> ConnectionSource {
         match self {
             AdminPeer::Process { uid, .. } => ConnectionSource::User(*uid),
@@ -58,8 +58,8 @@ impl fmt::Display for AdminPeer {
     }
 }
 
-/// Layer around the handlers: every change that is let in is logged with its actor, and so is what came of it where
-/// it was refused. Unauthorised callers are not logged, so that they can't fill the log.
+/// Layer around the handlers: logs every change that is admitted with its actor, and its result if it is refused.
+/// Unauthorized callers are not logged, so that they can't fill the log.
 pub(super) async fn record(
     State(door): State<AdminDoor>,
     request: Request,

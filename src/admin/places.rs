@@ -1,10 +1,10 @@
-//! Which connections a door keeps, and which are closed when there are too many.
+//! Limits the connections of each listener, and decides which are closed if there are too many.
 //!
-//! A connection that has not sent a whole request yet, or that idles between two, keeps a place that it can lose:
-//! when all are taken, the newcomer gets the place of the oldest connection of the client that has most. So half-open
-//! sockets push out each other, and a probe, which is answered as soon as it is read, always finds a place. What
-//! takes time (a drain, an event stream, a lease) is counted apart, by class, and can't be pushed out; a class that
-//! is full refuses.
+//! A connection that has not sent a complete request yet, or is idle between two, has a place that it can lose: when
+//! all are taken, the newcomer gets the place of the oldest connection of the client with the most connections. So
+//! half-open sockets displace each other, and a probe, which is answered as soon as it is read, always finds a place.
+//! Long requests (a drain, an event stream, a lease) are counted separately, by class, and can't be displaced; a
+//! class that is full refuses further ones.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -25,29 +25,30 @@ use tokio::task::yield_now;
 
 use super::problem::{ProblemDocument, ProblemKind};
 
-/// Connections of one door that wait for their request, or for the end of a probe's answer. More than the accept loop
-/// takes in one turn: one whose request is there when it is accepted is read before it can lose its place.
+/// Maximum number of connections per listener that wait for their request, or for the end of a probe's response. More
+/// than the accept loop accepts in one turn: a connection whose request has already arrived when it is accepted is
+/// read before it can lose its place.
 pub(super) const WAITING: usize = 256;
 
-/// So many requests that are no probes begin before those that have come meanwhile are looked at: there may be probes among
-/// them.
+/// Number of requests other than probes that begin before new connections and requests are looked at, since there may be
+/// probes among them.
 const TURNS: usize = 8;
 
-/// What a request keeps its connection for.
+/// Why a request occupies its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum AdminClass {
-    /// An answer that takes no longer than its writing.
+    /// A response that takes no longer than writing it.
     Read,
-    /// A change, which may wait for its effect: the end of a drain, a backend that gets ready.
+    /// A change, which may wait for its effect: the end of a drain, a backend that becomes ready.
     Change,
-    /// A stream of events, or the right to a roll.
+    /// An event stream, or the right to a roll.
     Stream,
     /// A launcher's lease, for as long as its app runs.
     Lease,
 }
 
 impl AdminClass {
-    /// How many at once, per door.
+    /// Returns the maximum number of concurrent requests per listener.
     fn bound(self) -> usize {
         match self {
             AdminClass::Read => 64,
@@ -65,7 +66,7 @@ impl AdminClass {
         }
     }
 
-    /// The class of a request; `None`: a probe, which is always answered.
+    /// Returns the class of a request; `None`: a probe, which is always answered.
     fn of(method: &Method, path: &str) -> Option<Self> {
         if is_probe(path) || path == "/metrics" {
             return None;
@@ -80,22 +81,22 @@ impl AdminClass {
     }
 }
 
-/// Whether this is a question that an orchestrator stops the process for, if it gets no answer.
+/// Whether this is the path of a probe: an orchestrator stops the process if probes are not answered.
 fn is_probe(path: &str) -> bool {
     path.starts_with("/-/")
 }
 
-/// Where a connection comes from.
+/// The source of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ConnectionSource {
     /// A user of this host.
     User(u32),
-    /// An address; of IPv6, the network of 64 bits that one host can have all addresses of.
+    /// An address; for IPv6 its /64 network, all addresses of which one host can have.
     Address(IpAddr),
 }
 
 impl ConnectionSource {
-    /// The source that an address stands for.
+    /// Returns the source for an address.
     pub(super) fn of(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V6(six) => IpAddr::V6((six.to_bits() >> 64 << 64).into()),
@@ -104,28 +105,28 @@ impl ConnectionSource {
     }
 }
 
-/// The places of one door.
+/// The places of one listener.
 pub(super) struct DoorPlaces {
     table: Mutex<PlaceTable>,
-    /// One source may have half of each class at most. Not where all come from one.
+    /// Whether one source may have at most half of each class. Not if all connections come from one source.
     shared: bool,
-    /// Turns to begin, for all but probes.
+    /// Permits to begin a request, for all but probes.
     turns: Semaphore,
 }
 
 #[derive(Default)]
 struct PlaceTable {
-    /// The next turn's number.
+    /// Number of the next place.
     next: u64,
-    /// Those that wait, the oldest first.
+    /// The waiting connections, oldest first.
     waiting: BTreeMap<u64, (ConnectionSource, Arc<Notify>)>,
-    /// How many wait, by source.
+    /// Number of waiting connections, by source.
     crowd: HashMap<ConnectionSource, usize>,
-    /// How many are busy, by class and source.
+    /// Number of busy connections, by class and source.
     busy: HashMap<(AdminClass, ConnectionSource), usize>,
-    /// The same of all sources.
+    /// Number of busy connections of all sources, by class.
     total: HashMap<AdminClass, usize>,
-    /// All connections that are open, those too that were pushed out and have not gone yet.
+    /// Number of open connections, including those that were displaced and have not closed yet.
     open: usize,
 }
 
@@ -147,7 +148,7 @@ impl PlaceTable {
         true
     }
 
-    /// Closes the oldest connection of the client that would have most, with the newcomer.
+    /// Closes the oldest connection of the client that would have the most, including the newcomer.
     fn push_one_out(&mut self, newcomer: ConnectionSource) -> bool {
         let count = |source: &ConnectionSource| {
             self.crowd.get(source).copied().unwrap_or_default() + usize::from(*source == newcomer)
@@ -173,7 +174,7 @@ fn count_down<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
 }
 
 impl DoorPlaces {
-    /// Places of a door. `shared`: its clients may come from anywhere, and none of them may take all.
+    /// Creates the places of a listener. `shared`: its clients may come from anywhere, and none of them may take all.
     pub(super) fn new(shared: bool) -> Arc<Self> {
         Arc::new(Self {
             table: Mutex::default(),
@@ -182,7 +183,7 @@ impl DoorPlaces {
         })
     }
 
-    /// A connection has come: it waits for its request.
+    /// Registers a new connection, which waits for its request.
     pub(super) fn enter(self: &Arc<Self>, source: ConnectionSource) -> ConnectionSlot {
         let pushed_out = Arc::new(Notify::new());
         let mut table = self.table.lock();
@@ -200,16 +201,16 @@ impl DoorPlaces {
         }))
     }
 
-    /// Whether one more may come, or has to wait until some of those have gone that were pushed out: in a flood, they could
-    /// take all descriptors until it is their tasks' turn.
+    /// Returns whether another connection may be accepted, or has to wait until some displaced ones have closed: in a
+    /// flood, they could use up all descriptors before their tasks run.
     pub(super) fn take_more(&self) -> bool {
         let table = self.table.lock();
         let busy: usize = table.total.values().sum();
         table.open < table.waiting.len() + busy + WAITING
     }
 
-    /// Closes one that waits, so that there is a descriptor for another client. True: there was one. A single one is
-    /// kept: without descriptors, accepting fails even where no connection is queued.
+    /// Closes a waiting connection, to free a descriptor for another client. Returns true if there was one. The last
+    /// one is kept: without descriptors, accepting fails even if no connection is queued.
     pub(super) fn push_one_out(&self) -> bool {
         let mut table = self.table.lock();
         if table.waiting.len() < 2 {
@@ -250,11 +251,11 @@ struct PlacesInner {
     places: Arc<DoorPlaces>,
     source: ConnectionSource,
     pushed_out: Arc<Notify>,
-    /// Its turn among those that wait; `None`: it is busy, or was pushed out.
+    /// Its number among the waiting connections; `None`: it is busy, or was displaced.
     turn: Mutex<Option<u64>>,
-    /// A request has come.
+    /// Whether a request has arrived.
     was_asked: AtomicBool,
-    /// The head of one has.
+    /// The head of a request has arrived.
     has_begun: AtomicBool,
     /// The answer to a probe is being made.
     is_probed: AtomicBool,
@@ -281,7 +282,7 @@ impl ConnectionSlot {
         self.0.is_probed.load(Ordering::Relaxed)
     }
 
-    /// Answers a request when it is its turn: probes come first, and of those that a client has sent ahead, one a turn.
+    /// Answers a request in its turn: probes come first, and of those that a client has pipelined, one per turn.
     pub(super) async fn answer<T>(self, path: String, answer: impl Future<Output = T>) -> T {
         let is_first = !self.0.has_begun.swap(true, Ordering::Relaxed);
         if is_probe(&path) {
@@ -299,8 +300,8 @@ impl ConnectionSlot {
         answer.await
     }
 
-    /// A whole request is there: the connection is among the youngest again. False: it was pushed out, and goes; not if
-    /// this is its first request, which is answered all the same.
+    /// Notes that a complete request has arrived: the connection is among the youngest again. Returns false if it was
+    /// displaced and has to close; its first request is answered nevertheless.
     fn renew(&self) -> bool {
         let is_first = !self.0.was_asked.swap(true, Ordering::Relaxed);
         let mut turn = self.0.turn.lock();
@@ -312,7 +313,7 @@ impl ConnectionSlot {
         is_here || is_first
     }
 
-    /// A request of this class begins, if there is room for it.
+    /// Begins a request of this class, if there is room for it.
     fn begin(&self, class: AdminClass) -> Option<Busy> {
         if !self.0.places.begin(class, self.0.source) {
             return None;
@@ -321,15 +322,15 @@ impl ConnectionSlot {
             self.0.places.table.lock().leave(turn);
         }
         Some(Busy {
-            seat: self.clone(),
+            slot: self.clone(),
             class,
         })
     }
 }
 
-/// A request under way. Dropped with the last of its answer; its connection waits again then.
+/// A request in progress. Dropped with the end of its response; the connection then waits again.
 struct Busy {
-    seat: ConnectionSlot,
+    slot: ConnectionSlot,
     class: AdminClass,
 }
 
@@ -341,7 +342,7 @@ impl Drop for Busy {
             pushed_out,
             turn,
             ..
-        } = &*self.seat.0;
+        } = &*self.slot.0;
         let mut turn = turn.lock();
         let mut table = places.table.lock();
         count_down(&mut table.total, self.class);
@@ -350,20 +351,20 @@ impl Drop for Busy {
     }
 }
 
-/// Layer around the handlers, when the request has been read whole.
+/// Layer around the handlers, called when the request has been read completely.
 pub(super) async fn admit(request: Request, next: Next) -> Response {
-    let seat = request.extensions().get::<ConnectionSlot>().cloned();
+    let slot = request.extensions().get::<ConnectionSlot>().cloned();
     let class = AdminClass::of(request.method(), request.uri().path());
-    match (seat, class) {
-        (Some(seat), Some(class)) => match seat.begin(class) {
+    match (slot, class) {
+        (Some(slot), Some(class)) => match slot.begin(class) {
             Some(busy) => next
                 .run(request)
                 .await
                 .map(|body| Body::new(Guarded { body, _busy: busy })),
             None => full(class).into_response(),
         },
-        // Nobody gets the answer: what a client has sent ahead is no work for others to wait for.
-        (Some(seat), None) if !seat.renew() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        // Nobody reads the response: requests that a client has sent in advance must not make others wait.
+        (Some(slot), None) if !slot.renew() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         (_, None) | (None, _) => next.run(request).await,
     }
 }
@@ -381,7 +382,7 @@ fn full(class: AdminClass) -> ProblemDocument {
         .header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// An answer's body, with the place that it takes.
+/// A response body, with the place that it occupies.
 struct Guarded {
     body: Body,
     _busy: Busy,

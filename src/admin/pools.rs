@@ -1,4 +1,4 @@
-//! `/v1/pools` and what can be read below it.
+//! `/v1/pools`, and the data below it.
 
 use axum::extract::State;
 use axum::http::header;
@@ -11,7 +11,7 @@ use super::problem::ProblemDocument;
 use crate::registry::RegistryError;
 use crate::registry::view::{BackendView, PauseRequest, PauseResponse, PoolView};
 
-/// `GET /v1/pools`. With many backends it takes a while to write, and the registry must not wait for it.
+/// `GET /v1/pools`. With many backends the response takes a while to write, and the registry must not wait for it.
 pub(super) async fn list(
     State(admin): State<AdminState>,
 ) -> Result<impl IntoResponse, ProblemDocument> {
@@ -42,20 +42,20 @@ pub(super) async fn backends(
     Ok(axum::Json(admin.registry.pool(&pool).await?.backends))
 }
 
-/// `GET /v1/pools/{pool}/backends/{name}`: the newest of that name.
+/// `GET /v1/pools/{pool}/backends/{name}`: returns the newest backend with that name.
 pub(super) async fn backend(
     CallersRegistry(registry): CallersRegistry,
     PathParameters((pool, name)): PathParameters<(String, String)>,
 ) -> Result<axum::Json<BackendView>, ProblemDocument> {
     let mut found = registry.backends(&pool, &name).await?;
-    // The handle never answers with an empty list; if it did, it would be on its way out.
+    // The handle never returns an empty list; if it did, the backend would be about to go.
     let newest = found
         .pop()
         .ok_or(crate::registry::RegistryError::ShuttingDown)?;
     Ok(axum::Json(newest))
 }
 
-/// `POST /v1/pools/{pool}/pause`: what comes to it is held, or answered with a page.
+/// `POST /v1/pools/{pool}/pause`: holds the pool's requests, or answers them with a page.
 pub(super) async fn pause(
     State(admin): State<AdminState>,
     PathParameters(pool): PathParameters<String>,

@@ -1,4 +1,4 @@
-//! What an error looks like: `application/problem+json` (RFC 9457), made for people and scripts.
+//! The format of errors: `application/problem+json` (RFC 9457), for people and scripts.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -12,19 +12,19 @@ use crate::registry::RegistryError;
 /// The kinds of problems. Their slugs are part of the API: `type` is `urn:lameduck:problem:SLUG`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProblemKind {
-    /// No such path.
+    /// The path does not exist.
     NoSuchPath,
     /// The path exists, the method doesn't.
     MethodNotAllowed,
-    /// The body is over the limit.
+    /// The body exceeds the limit.
     BodyTooLarge,
-    /// The body didn't come in time.
+    /// The body did not arrive in time.
     BodyTooSlow,
     /// The body isn't declared as JSON.
     NotJson,
-    /// The body isn't JSON, or not the JSON that this path takes.
+    /// The body isn't valid JSON, or not the JSON that this path expects.
     BadJson,
-    /// The query is not what this path takes.
+    /// The query has invalid parameters for this path.
     BadQuery,
     /// The path can't be decoded.
     BadPath,
@@ -36,9 +36,9 @@ pub enum ProblemKind {
     ForeignHost,
     /// A web page of another site sent the request.
     ForeignOrigin,
-    /// [`RegistryError::NotYours`]: the socket for apps is for own instances.
+    /// [`RegistryError::NotYours`]: through the socket for apps, only own instances can be managed.
     NotYours,
-    /// [`RegistryError::Full`]: there are as many as there may be.
+    /// [`RegistryError::Full`]: the maximum number is reached.
     LimitReached,
     /// [`RegistryError::UnknownPool`].
     UnknownPool,
@@ -50,27 +50,28 @@ pub enum ProblemKind {
     UnknownRoute,
     /// [`RegistryError::UnknownPlan`].
     UnknownPlan,
-    /// No such restart is remembered.
+    /// No restart with this id is recorded.
     UnknownRestart,
     /// [`RegistryError::Invalid`].
     InvalidValue,
     /// [`RegistryError::Conflict`].
     Conflict,
-    /// [`RegistryError::NotReady`]: the change was made, the wait for its effect ran out. [`RegistryError::NotCome`].
+    /// [`RegistryError::NotReady`]: the change was made, but the wait for its effect timed out.
+    /// [`RegistryError::NotCome`].
     WaitRanOut,
     /// [`RegistryError::ShuttingDown`], [`RegistryError::HandedOver`].
     ShuttingDown,
-    /// A readiness check says no.
+    /// The readiness check fails.
     NotReady,
-    /// The liveness check says no.
+    /// The liveness check fails.
     NotAlive,
-    /// The configuration on disk is wrong; the running one stays.
+    /// The configuration file is invalid; the running configuration stays in effect.
     ConfigRefused,
-    /// No other process has taken over; this one goes on.
+    /// No other process has taken over; this one continues.
     UpgradeFailed,
-    /// Too many connections at once.
+    /// The maximum number of concurrent connections is reached.
     TooManyConnections,
-    /// Whatever else the HTTP stack refuses.
+    /// Any other refusal of the HTTP stack.
     Http(StatusCode),
 }
 
@@ -108,7 +109,7 @@ impl ProblemKind {
         ProblemKind::TooManyConnections,
     ];
 
-    /// Status, slug and title.
+    /// Returns status, slug and title.
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
@@ -181,13 +182,13 @@ impl ProblemKind {
         }
     }
 
-    /// The last part of `type`.
+    /// Returns the last part of `type`.
     pub fn slug(self) -> &'static str {
         self.parts().1
     }
 }
 
-/// One error, as the client gets it.
+/// One error, as it is sent to the client.
 #[derive(Debug, Clone)]
 pub struct ProblemDocument {
     kind: ProblemKind,
@@ -197,7 +198,7 @@ pub struct ProblemDocument {
 }
 
 impl ProblemDocument {
-    /// A problem; `detail` says what, why and what to do now.
+    /// Creates a problem; `detail` says what is wrong, why, and what to do.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
@@ -207,24 +208,24 @@ impl ProblemDocument {
         }
     }
 
-    /// The last part of its `type`.
+    /// Returns the last part of its `type`.
     pub fn slug(&self) -> &'static str {
         self.kind.slug()
     }
 
-    /// With a header field.
+    /// Adds a header field.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// With a member of its own, for scripts.
+    /// Adds a member for scripts.
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
     }
 
-    /// The document; `instance` is the path that was asked for.
+    /// Returns the document; `instance` is the requested path.
     pub fn document(&self, instance: Option<&str>) -> Value {
         let (status, slug, title) = self.kind.parts();
         let mut document = json!({
@@ -264,7 +265,7 @@ impl ProblemDocument {
 impl IntoResponse for ProblemDocument {
     fn into_response(self) -> Response {
         let mut response = self.response(None);
-        // For `complete`, which knows the path.
+        // Used by `complete`, which knows the path.
         response.extensions_mut().insert(self);
         response
     }
@@ -323,8 +324,7 @@ impl From<RegistryError> for ProblemDocument {
     }
 }
 
-/// The outermost layer: puts the path into each problem, and turns whatever bare error comes from the HTTP
-/// stack into one.
+/// The outermost layer: adds the path to each problem, and converts bare errors of the HTTP stack to problems.
 pub(super) async fn complete(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;

@@ -1,4 +1,4 @@
-//! Descriptors kept back for the admin API: when traffic has taken all, probes are still answered.
+//! Reserves descriptors for the admin API: if traffic has used up all others, probes are still answered.
 
 use std::fs::File;
 use std::io;
@@ -14,10 +14,10 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::rt::empty_file::EmptyFile;
 
-/// So many are kept back, for all doors together.
+/// Number of reserved descriptors, for all listeners together.
 const KEPT_BACK: usize = 16;
 
-/// Descriptors that stand for nothing, until one is needed.
+/// Placeholder descriptors, each of which is closed when a descriptor is needed.
 #[derive(Debug)]
 pub(super) struct DescriptorReserve {
     nothing: Option<File>,
@@ -25,7 +25,7 @@ pub(super) struct DescriptorReserve {
 }
 
 impl DescriptorReserve {
-    /// Takes them.
+    /// Opens the placeholders.
     pub(super) fn new() -> Arc<Self> {
         let reserve = Self {
             nothing: EmptyFile::open().ok().map(EmptyFile::into_file),
@@ -35,7 +35,7 @@ impl DescriptorReserve {
         Arc::new(reserve)
     }
 
-    /// Takes back what is missing, as far as there are descriptors.
+    /// Opens missing placeholders, as far as there are descriptors.
     pub(super) fn fill(&self) {
         let mut spare = self.spare.lock();
         while spare.len() < KEPT_BACK {
@@ -46,8 +46,8 @@ impl DescriptorReserve {
         }
     }
 
-    /// Polls `accept`, with a descriptor of the reserve where there is no other. The kernel takes a descriptor before
-    /// it checks the queue: if no connection is queued, the reserve gets it back at once.
+    /// Polls `accept`, with a descriptor of the reserve if there is no other. The kernel allocates a descriptor
+    /// before it checks the queue: if no connection is queued, the reserve gets it back at once.
     pub(super) fn accept<T>(
         &self,
         mut accept: impl FnMut() -> Poll<io::Result<T>>,
@@ -64,13 +64,13 @@ impl DescriptorReserve {
         }
     }
 
-    /// Gives one free; says whether there was any.
+    /// Closes one placeholder; returns whether there was any.
     fn release(&self) -> bool {
         self.spare.lock().pop().is_some()
     }
 
-    /// Closes a connection. Where the reserve lacks one, the descriptor becomes part of it without being free for a
-    /// moment: the traffic that has taken all others would take this one, too.
+    /// Closes a connection. If the reserve is not full, the descriptor is made a placeholder without being free for a
+    /// moment: the traffic that has used up all others would take this one too.
     fn close(&self, mut connection: OwnedFd) {
         let mut spare = self.spare.lock();
         if let Some(nothing) = self.nothing.as_ref().filter(|_| spare.len() < KEPT_BACK)
@@ -81,18 +81,18 @@ impl DescriptorReserve {
     }
 }
 
-/// Whether no descriptor was left, in this process or in the system.
+/// Returns whether no descriptor was left, in this process or in the system.
 fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Either kind of stream.
+/// A unix or TCP stream.
 enum AdminStream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
-/// An accepted connection, whose descriptor goes back to the reserve first.
+/// An accepted connection, whose descriptor is returned to the reserve first.
 pub(super) struct ReservedConnection {
     /// `Some` until it is dropped.
     stream: Option<AdminStream>,
@@ -100,13 +100,13 @@ pub(super) struct ReservedConnection {
 }
 
 impl ReservedConnection {
-    /// Over a unix socket.
+    /// Wraps a unix socket connection.
     pub(super) fn unix(stream: UnixStream, reserve: Arc<DescriptorReserve>) -> Self {
         let stream = Some(AdminStream::Unix(stream));
         Self { stream, reserve }
     }
 
-    /// Over TCP.
+    /// Wraps a TCP connection.
     pub(super) fn tcp(stream: TcpStream, reserve: Arc<DescriptorReserve>) -> Self {
         let stream = Some(AdminStream::Tcp(stream));
         Self { stream, reserve }
@@ -126,7 +126,7 @@ impl Drop for ReservedConnection {
     }
 }
 
-/// Calls a method of whichever stream it is.
+/// Calls a method of the wrapped stream.
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
         match &mut $self.stream {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptor_goes_back_where_nobody_was_to_be_accepted() {
+    fn descriptor_goes_back_if_no_connection_was_queued() {
         let reserve = DescriptorReserve::new();
         let mut free = false;
         let polled: Poll<io::Result<()>> =

@@ -1,4 +1,4 @@
-//! `GET /v1/restarts`: what the last restarts were, and what they cost.
+//! `GET /v1/restarts`: the last restarts, and their effects on requests.
 
 use axum::extract::State;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ pub(super) struct RestartQuery {
     limit: Option<u32>,
 }
 
-/// `GET /v1/restarts[?limit=]`: the newest, the oldest of them first.
+/// `GET /v1/restarts[?limit=]`: lists the newest restarts, the oldest of them first.
 pub(super) async fn list(
     State(admin): State<AdminState>,
     QueryParams(query): QueryParams<RestartQuery>,

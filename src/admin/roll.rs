@@ -12,10 +12,10 @@ use super::body::{JsonBody, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::view::RollRequest;
 
-/// Between two comments: a client whose machine has gone is noticed by writes that are not acknowledged.
+/// Interval of comments: if the client's machine is gone, unacknowledged writes reveal it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Holds the right until the client hangs up; the first event has the roll's id.
+/// Holds the right until the client disconnects; the first event has the roll's id.
 pub(super) async fn hold(
     State(admin): State<AdminState>,
     PathParameters(pool): PathParameters<String>,

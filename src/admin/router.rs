@@ -1,4 +1,4 @@
-//! The map: every path of the API and its handler.
+//! The router: every path of the API and its handler.
 
 use axum::extract::State;
 use axum::routing::{MethodRouter, get, post};
@@ -14,7 +14,7 @@ use super::{
 /// Paths, each with its handler.
 type AdminPaths = Vec<(&'static str, MethodRouter<AdminState>)>;
 
-/// What each door serves.
+/// Returns the paths that every listener serves.
 fn life_signs() -> AdminPaths {
     vec![
         ("/-/live", get(lifecycle::live)),
@@ -23,15 +23,15 @@ fn life_signs() -> AdminPaths {
     ]
 }
 
-/// The door for probes.
+/// Returns the paths of the listener for probes.
 fn probes() -> AdminPaths {
     let mut paths = life_signs();
     paths.push(("/metrics", get(metrics::scrape)));
     paths
 }
 
-/// What the operator of an instance does with it: through the admin socket with every instance, through the socket
-/// for apps with one's own (see [`apps`]).
+/// Returns the paths for managing instances: through the admin socket for every instance, through the socket for apps
+/// for the caller's own (see [`apps`]).
 fn instances() -> AdminPaths {
     vec![
         ("/v1/pools/{pool}", get(pools::one)),
@@ -58,7 +58,8 @@ fn instances() -> AdminPaths {
     ]
 }
 
-/// The door for apps. A lame duck that one of them has asked for, it can't end: others may rely on it.
+/// Returns the paths of the socket for apps. A lame-duck phase that an app has requested can't be ended here: others
+/// may rely on it.
 fn apps_door() -> AdminPaths {
     let mut paths = life_signs();
     paths.extend(instances());
@@ -67,7 +68,7 @@ fn apps_door() -> AdminPaths {
     paths
 }
 
-/// The API proper.
+/// Returns the paths of the full API.
 fn api() -> AdminPaths {
     let mut paths = instances();
     paths.extend(vec![
@@ -110,7 +111,7 @@ fn api() -> AdminPaths {
     paths
 }
 
-/// The whole service behind one door.
+/// Returns the complete service for one listener.
 pub(super) fn router(admin: AdminState) -> Router {
     let door = admin.door;
     let paths = match door {
@@ -134,7 +135,7 @@ pub(super) fn router(admin: AdminState) -> Router {
         .layer(middleware::from_fn_with_state(admin.clone(), auth::guard))
         .layer(middleware::from_fn(body::intake))
         .with_state(admin);
-    // Around the router, not in it: the router adds `Allow` to a 405 outside of its own layers.
+    // Outside of the router: the router adds `Allow` to a 405 outside of its own layers.
     Router::new()
         .fallback_service(api)
         .layer(middleware::from_fn(complete))

@@ -1,4 +1,4 @@
-//! Serves the doors: accepts, limits, and lets go in an orderly way.
+//! Serves the listeners of the admin API: accepts and limits connections, and ends them gracefully.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -35,35 +35,35 @@ use crate::config::ListenAddress;
 use crate::registry::RegistryHandle;
 use crate::tls::server::ServerTls;
 
-/// A peer over TCP that answers nothing for this long is gone, and its lease with it.
+/// Time after which a TCP peer that acknowledges nothing counts as gone, and its lease with it.
 const SILENCE: Duration = Duration::from_secs(10);
-/// For a request's header, and for an idle connection.
+/// Timeout for a request's header, and for an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Without progress of a response.
+/// Timeout without progress of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two attempts to accept where nothing can be done about the failure.
+/// Pause before accepting again after a failure that nothing can be done about.
 const PAUSE: Duration = Duration::from_millis(20);
-/// For responses that are under way when the process stops.
+/// Time for responses in progress when the process stops.
 const GRACE: Duration = Duration::from_secs(2);
-/// Connections that are accepted before those that were accepted get their turn.
+/// Connections that are accepted before those that were accepted before get a turn.
 const ACCEPTED_AT_ONCE: u32 = 32;
-/// For a probe's answer on a connection that has lost its place.
+/// Longest time for the answer to a probe on a connection that was displaced.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
-/// Largest header block; the read buffer is twice as large.
+/// Maximum size of a header block, in bytes; the read buffer is twice as large.
 const MAX_HEADER: usize = 32 * 1024;
 
-/// Whether the doors take connections.
+/// Whether the admin API accepts connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DoorPhase {
-    /// They do.
+    /// Connections are accepted.
     Open,
-    /// Connections wait in the sockets' queues: for this process, or for the one that takes over.
+    /// Connections wait in the accept queues: for this process, or for the one that takes over.
     Held,
-    /// Another process has the sockets. Requests that wait for something here are still answered.
+    /// Another process has the sockets. Requests that are waiting here are still answered.
     Left,
 }
 
-/// What the doors are opened with, beside their addresses.
+/// The settings of the admin API, besides its addresses.
 #[derive(Default)]
 pub struct DoorSettings {
     /// The token for changes over TCP.
@@ -74,15 +74,15 @@ pub struct DoorSettings {
     pub tls: Option<Arc<ServerTls>>,
     /// `[admin] apps_pools`; empty: all.
     pub apps_pools: Vec<String>,
-    /// Whether they take connections; `None`: until the end.
+    /// Whether connections are accepted; `None`: always, until the end.
     pub phase: Option<watch::Receiver<DoorPhase>>,
 }
 
-/// Serves the admin API until `stop` says true (or its sender is gone), then finishes what is under way
-/// within 2 s and removes the socket's file. Run it on a runtime of its own, apart from the data plane's.
+/// Serves the admin API until `stop` is true (or its sender is gone), then finishes requests in progress within 2 s
+/// and removes the socket's file. Must run on a runtime separate from the data plane's.
 ///
 /// # Errors
-/// When a listener can't be registered with the runtime.
+/// If a listener can't be registered with the runtime.
 pub async fn serve(
     bound: BoundDoors,
     registry: RegistryHandle,
@@ -168,7 +168,7 @@ pub async fn serve(
         doors.spawn(open(listener, None, router, places, reserve, told));
     }
     tokio::select! {
-        // Before the end, where both are there at once: the files are another process's.
+        // Checked before the end, in case both apply: the files belong to another process.
         biased;
         () = reached(phase, |phase| phase == DoorPhase::Left) => {
             for file in &mut socket_files {
@@ -190,7 +190,7 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Waits until the doors' phase fulfils `is_it`; for ever where the phase can't change any more.
+/// Waits until the phase fulfils `is_it`; for ever if the phase can't change any more.
 async fn reached(mut phase: watch::Receiver<DoorPhase>, is_it: impl Fn(DoorPhase) -> bool) {
     if phase.wait_for(|phase| is_it(*phase)).await.is_err() {
         std::future::pending().await
@@ -217,7 +217,7 @@ impl AdminListener {
             AdminListener::Tcp(listener) => {
                 let accept = poll_fn(|cx| reserve.accept(|| listener.poll_accept(cx)));
                 let (stream, address) = accept.await?;
-                // A socket that is gone already reports that when it is read.
+                // A socket that is already closed reports that when it is read.
                 let _ = stream.set_nodelay(true);
                 #[cfg(target_os = "linux")]
                 let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE));
@@ -228,7 +228,7 @@ impl AdminListener {
     }
 }
 
-/// One door: its own places, so that what fills one leaves the others alone.
+/// Serves one listener with its own places, so that a full listener doesn't affect the others.
 async fn open(
     listener: AdminListener,
     tls: Option<Arc<ServerTls>>,
@@ -264,7 +264,7 @@ async fn open(
                 reserve.fill();
                 let talk = Talk {
                     router: router.clone(),
-                    seat: places.enter(peer.source()),
+                    slot: places.enter(peer.source()),
                     peer,
                     told: (phase.clone(), stop.clone()),
                 };
@@ -279,18 +279,18 @@ async fn open(
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(%error, "can't accept an admin connection");
                 }
-                // Out of descriptors, most likely, and the reserve is in use. The oldest one that waits for nothing makes
+                // Probably out of descriptors, and the reserve is in use. Closing the oldest idle connection makes
                 // room.
                 if !places.push_one_out() {
                     tokio::time::sleep(PAUSE).await;
                     reserve.fill();
                 }
-                // Connections that were pushed out close now.
+                // Connections that were displaced close now.
                 tokio::task::yield_now().await;
             }
         }
     }
-    // New ones are refused from here on, unless another process has the socket.
+    // New connections are refused from here on, unless another process has the socket.
     drop(listener);
     if is_left {
         let served = async { while connections.join_next().await.is_some() {} };
@@ -305,10 +305,10 @@ async fn open(
     .await;
 }
 
-/// What a connection is served with.
+/// What is needed to serve a connection.
 struct Talk {
     router: Router,
-    seat: ConnectionSlot,
+    slot: ConnectionSlot,
     peer: AdminPeer,
     told: (watch::Receiver<DoorPhase>, watch::Receiver<bool>),
 }
@@ -317,7 +317,7 @@ async fn converse(stream: ReservedConnection, tls: Option<Arc<ServerTls>>, talk:
     let Some(tls) = tls else {
         return serve_connection(stream, false, talk).await;
     };
-    let pushed_out = talk.seat.clone();
+    let pushed_out = talk.slot.clone();
     let shaken = tokio::select! {
         shaken = timeout(HEADER_TIMEOUT, encrypted::shake_hands(&tls, stream)) => shaken,
         () = pushed_out.pushed_out() => return,
@@ -333,21 +333,21 @@ async fn converse(stream: ReservedConnection, tls: Option<Arc<ServerTls>>, talk:
     }
 }
 
-/// `shown`: the client has shown a certificate that we take.
+/// Serves a connection. `shown`: the client has presented a certificate that is accepted.
 async fn serve_connection<S>(stream: S, shown: bool, talk: Talk)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Talk {
         router,
-        seat,
+        slot,
         peer,
         told: (phase, stop),
     } = talk;
-    let kept = seat.clone();
+    let kept = slot.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        let (router, seat) = (router.clone(), seat.clone());
-        request.extensions_mut().insert(seat.clone());
+        let (router, slot) = (router.clone(), slot.clone());
+        request.extensions_mut().insert(slot.clone());
         request.extensions_mut().insert(peer);
         if shown {
             request.extensions_mut().insert(ShownCertificate);
@@ -355,7 +355,7 @@ where
         async move {
             let path = request.uri().path().to_owned();
             let answer = router.oneshot(request.map(Body::new));
-            Ok::<_, Infallible>(into_ok(seat.answer(path, answer).await))
+            Ok::<_, Infallible>(into_ok(slot.answer(path, answer).await))
         }
     });
     let stream = TokioIo::new(WriteStall::new(stream, WRITE_TIMEOUT));
@@ -385,7 +385,7 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        // A client that reconnects meets the process that serves by then.
+        // A client that reconnects then reaches the process that serves.
         () = reached(phase, |phase| phase != DoorPhase::Open) => {
             connection.as_mut().graceful_shutdown();
             connection.await

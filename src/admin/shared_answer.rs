@@ -1,5 +1,5 @@
-//! Answers that take a while to write: all requests at the same time share one, which is freed when the last of them
-//! has it.
+//! Responses that take a while to write: all concurrent requests share one, which is freed after the last of them has
+//! received it.
 
 use std::sync::{Arc, Weak};
 
@@ -10,18 +10,20 @@ use tokio::time::Instant;
 use super::problem::ProblemDocument;
 use crate::registry::RegistryError;
 
-/// The last answer and when its writing began: requests that came before that may have it, too.
+/// The last response and when its writing began: requests that arrived before that may have it too.
 type LastAnswer = Option<(Instant, Weak<Vec<u8>>)>;
 
-/// One kind of answer. A flood of questions costs no more than one after the other, and keeps no text of its own for each.
+/// A shared response of one kind. A flood of requests costs no more than writing one response after the other, and
+/// keeps no separate text for each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SharedAnswer(Arc<Mutex<LastAnswer>>);
 
 impl SharedAnswer {
-    /// The answer, written by `write` unless another request has had it written since this one came.
+    /// Returns the response, written by `write` unless it has been written for another request since this one
+    /// arrived.
     ///
     /// # Errors
-    /// Those of `write`.
+    /// The errors of `write`.
     pub(super) async fn get(
         &self,
         write: impl Future<Output = Result<Vec<u8>, ProblemDocument>> + Send + 'static,
@@ -34,7 +36,8 @@ impl SharedAnswer {
         {
             return Ok(shared(answer));
         }
-        // The lock goes along: if this client hangs up meanwhile, the next one doesn't start a second write.
+        // The lock moves into the task: if this client disconnects meanwhile, the next request doesn't start a second
+        // write.
         let writing = tokio::spawn(async move {
             let begun = Instant::now();
             let answer = Arc::new(write.await?);
@@ -46,7 +49,7 @@ impl SharedAnswer {
     }
 }
 
-/// Bytes that are the text itself, and no copy of it.
+/// Wraps the text as bytes, without a copy.
 fn shared(answer: Arc<Vec<u8>>) -> Bytes {
     struct SharedText(Arc<Vec<u8>>);
 
@@ -66,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn answer_is_written_once_for_all_who_ask_meanwhile_and_kept_for_nobody() {
+    async fn answer_is_written_once_for_concurrent_requests_and_not_kept() {
         let answers = SharedAnswer::default();
         let written = Arc::new(AtomicU32::new(0));
         let write = || {

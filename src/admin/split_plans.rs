@@ -1,4 +1,4 @@
-//! `/v1/routes/{route}/split/plan`: weights that are moved in steps, and go back by themselves.
+//! `/v1/routes/{route}/split/plan`: moves weights in steps, with an automatic rollback.
 
 use axum::extract::State;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use super::body::{JsonBody, PathParameters, QueryParams};
 use super::problem::ProblemDocument;
 use crate::registry::plan_view::{PlanRequest, PlanView};
 
-/// `POST`: a plan begins.
+/// `POST`: begins a plan.
 pub(super) async fn begin(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,
@@ -19,7 +19,7 @@ pub(super) async fn begin(
     ))
 }
 
-/// `GET`: the plan under way, or the last one.
+/// `GET`: returns the current plan, or the last one.
 pub(super) async fn show(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,
@@ -35,7 +35,7 @@ pub(super) struct PlanEnding {
     back: bool,
 }
 
-/// `DELETE`: the plan ends where it is, or with the weights from before it.
+/// `DELETE`: ends the plan at its current weights, or restores the weights from before it.
 pub(super) async fn end(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,

@@ -1,4 +1,4 @@
-//! `/v1/routes/{route}/split`: by which weights a route's requests go to its pools.
+//! `/v1/routes/{route}/split`: the weights by which a route's requests are split among its pools.
 
 use axum::extract::State;
 
@@ -7,14 +7,14 @@ use super::body::{JsonBody, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::view::{SplitRequest, SplitView};
 
-/// `GET /v1/splits`: those of all routes that have a name.
+/// `GET /v1/splits`: lists the splits of all routes that have a name.
 pub(super) async fn list(
     State(admin): State<AdminState>,
 ) -> Result<axum::Json<Vec<SplitView>>, ProblemDocument> {
     Ok(axum::Json(admin.registry.splits().await?))
 }
 
-/// `GET`: as it is.
+/// `GET`: returns the current split.
 pub(super) async fn split(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,
@@ -22,7 +22,7 @@ pub(super) async fn split(
     Ok(axum::Json(admin.registry.split(&route).await?))
 }
 
-/// `PUT`: other weights.
+/// `PUT`: sets other weights.
 pub(super) async fn move_split(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,
@@ -33,7 +33,7 @@ pub(super) async fn move_split(
     ))
 }
 
-/// `DELETE`: the configuration's weights again.
+/// `DELETE`: restores the configuration's weights.
 pub(super) async fn reset_split(
     State(admin): State<AdminState>,
     PathParameters(route): PathParameters<String>,

@@ -1,4 +1,4 @@
-//! `/v1/upgrade`: another lameduck takes over from this one.
+//! `/v1/upgrade`: lets another lameduck take over from this one.
 
 use std::path::PathBuf;
 
@@ -9,38 +9,39 @@ use super::body::JsonBody;
 use super::problem::{ProblemDocument, ProblemKind};
 use super::{AdminDoor, AdminState};
 
-/// What is asked for.
+/// The options of an upgrade.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpgradeRequest {
-    /// The program; `None`: the one that this process was started from, as it is on the disk now.
+    /// The program; `None`: the file from which this process was started, with its present content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary: Option<PathBuf>,
-    /// The configuration file; `None`: the one in force.
+    /// The configuration file; `None`: the current one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
-    /// Only where the program's file is another than the running one: else the configuration is read again.
+    /// Whether to upgrade only if the program's file differs from the running one; otherwise the configuration is
+    /// reloaded.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub if_changed: bool,
-    /// How long each step of the new process may take at most, in milliseconds; `None`: 30 s, and 10 s to begin to accept.
+    /// Maximum time for each step of the new process, in milliseconds; `None`: 30 s, and 10 s to begin to accept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
 
-/// What has become of it.
+/// The result of an upgrade.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpgradeReport {
     /// `upgraded`, or `reloaded`.
     pub outcome: String,
-    /// What a reload changed.
+    /// The changes made by a reload.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
     /// The new process's release.
     pub version: String,
-    /// The new process.
+    /// The new process id.
     pub pid: u32,
-    /// The old one.
+    /// The old process id.
     pub old_pid: u32,
     /// Public addresses handed over.
     pub listeners: usize,
@@ -48,23 +49,24 @@ pub struct UpgradeReport {
     pub admin_sockets: usize,
     /// Client connections handed over.
     pub moved: u32,
-    /// Client connections that the old process finishes…
+    /// Number of client connections that the old process finishes.
     pub left: u32,
-    /// …until then; RFC 3339.
+    /// Time at which the remaining ones are cut; RFC 3339.
     pub until: String,
-    /// Who keeps the process id that a supervisor knows: `systemd` is told of another one, or it is a `stand_in`.
+    /// How the process id that a supervisor knows is kept: `systemd` is told the new one, or a `stand_in` process
+    /// keeps it.
     pub parent: String,
 }
 
-/// What is known of upgrades.
+/// The state of upgrades.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpgradeView {
-    /// This process.
+    /// The id of this process.
     pub pid: u32,
     /// Its release.
     pub version: String,
-    /// Another one is about to take over.
+    /// Whether another process is about to take over.
     pub under_way: bool,
     /// The process before this one, while it finishes what it could not hand over.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +76,7 @@ pub struct UpgradeView {
     pub last_failure: Option<String>,
 }
 
-/// A process that finishes.
+/// A process that finishes its remaining work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PredecessorView {
@@ -84,7 +86,7 @@ pub struct PredecessorView {
     pub version: String,
     /// Client connections that it still has.
     pub connections: u32,
-    /// What is left then is cut; RFC 3339.
+    /// Time at which the remaining connections are cut; RFC 3339.
     pub until: String,
 }
 
@@ -93,7 +95,7 @@ pub(super) async fn show(State(admin): State<AdminState>) -> axum::Json<UpgradeV
     axum::Json(admin.process.upgrade_view())
 }
 
-/// `POST /v1/upgrade`: answers when the new process serves, or why it doesn't.
+/// `POST /v1/upgrade`: answers when the new process serves, or with the reason why it doesn't.
 pub(super) async fn begin(
     State(admin): State<AdminState>,
     JsonBody(request): JsonBody<UpgradeRequest>,
@@ -104,7 +106,7 @@ pub(super) async fn begin(
         return Err(ProblemDocument::new(ProblemKind::UpgradeFailed, detail));
     }
     let process = admin.process.clone();
-    // A task of its own: a client that hangs up must not leave it half done.
+    // A separate task: a client that disconnects must not leave the upgrade half done.
     let upgrading = tokio::spawn(async move { process.upgrade(request).await });
     match upgrading.await {
         Ok(Ok(report)) => Ok(axum::Json(report)),

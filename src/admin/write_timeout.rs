@@ -1,4 +1,4 @@
-//! A stream that gives up on a peer which doesn't read.
+//! A write timeout for peers that don't read.
 
 use std::future::Future;
 use std::io;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Wraps a stream: a write that makes no progress for `limit` fails. hyper has no such limit of its own,
-/// and a client that asks and never reads would keep its connection for ever.
+/// Wraps a stream: a write that makes no progress for `limit` fails. hyper has no such timeout, and a client that
+/// sends a request and never reads would keep its connection for ever.
 pub(super) struct WriteStall<S> {
     stream: S,
     limit: Duration,
@@ -18,7 +18,7 @@ pub(super) struct WriteStall<S> {
 }
 
 impl<S> WriteStall<S> {
-    /// `stream`, with this much patience.
+    /// Wraps `stream` with this timeout.
     pub(super) fn new(stream: S, limit: Duration) -> Self {
         Self {
             stream,
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_stops_is_given_up_and_a_slow_one_is_not() {
+    async fn reader_that_stops_times_out_and_a_slow_one_does_not() {
         let (ours, mut theirs) = duplex(16);
         let mut stream = WriteStall::new(ours, Duration::from_secs(5));
         let reader = tokio::spawn(async move {

@@ -27,7 +27,8 @@ use crate::upgrade::protocol::HandedParent;
 /// the admin API sends its last responses, the logs are written.
 const FAREWELL: Duration = Duration::from_secs(4);
 
-/// Longest wait for this thread before the process becomes another program; a proxy that is stuck so badly won't.
+/// Longest wait for this thread to stop reading. If it doesn't answer, the process is too stuck to become another
+/// program.
 const LAST_SIGNAL: Duration = Duration::from_secs(1);
 
 /// The only thread that receives signals. TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs, USR2 starts an

@@ -197,7 +197,7 @@ pub(super) fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState)
     Arc::new(config)
 }
 
-/// Returns the source of the session key.
+/// Returns the source of the key that signs session tokens, for pools without a key of their own.
 pub(super) fn own_key(config: &Config) -> anyhow::Result<persist::OwnKeySource> {
     let dir = config.server.state_dir.as_deref();
     Ok(persist::OwnKeySource::new(dir)?)

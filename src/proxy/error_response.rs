@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_response() {
+    fn response_is_complete() {
         assert_eq!(
             text(503, "no instance of shop is ready", true, false, Some(2)),
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\

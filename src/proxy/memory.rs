@@ -365,7 +365,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn large_head_beyond_the_maximum_evicts_the_oldest() {
+    fn large_head_beyond_the_most_evicts_the_oldest() {
         let _turn = TURN.lock();
         let waker = Waker::noop();
         let mut places: Vec<_> = (0..=MOST_LARGE_HEADS)

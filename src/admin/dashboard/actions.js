@@ -1,11 +1,11 @@
-// What the page can change, and the one dialog that asks before it does.
+// The changes that the page can make, and the dialog that asks for confirmation.
 
 import { el, say } from './parts.js';
 
 const id = (name) => document.getElementById(name);
 const part = encodeURIComponent;
 
-/** Asks, then does it. `fields`: [name, label, input]. The dialog stays open where the API refuses, and says why. */
+/** Asks, then makes the change. `fields`: [name, label, input]. If the API refuses, the dialog shows the reason. */
 export function ask({ title, text, yes, fields = [], danger = false }, act) {
   const dialog = id('ask');
   say(id('ask-title'), title);
@@ -25,7 +25,7 @@ export function ask({ title, text, yes, fields = [], danger = false }, act) {
     const close = (done) => {
       id('ask-form').onsubmit = id('ask-no').onclick = dialog.oncancel = null;
       dialog.close();
-      // A token that was typed is not left in the page.
+      // Removes the entered token from the page.
       id('ask-fields').replaceChildren();
       resolve(done);
     };
@@ -56,10 +56,10 @@ export function ask({ title, text, yes, fields = [], danger = false }, act) {
 const input = (attributes) => el('input', { autocomplete: 'off', spellcheck: 'false', ...attributes });
 const reason = () => ['reason', 'Reason (for the log)', input({ maxlength: 500 })];
 const backendPath = (pool, name) => `/v1/pools/${part(pool)}/backends/${part(name)}`;
-/** Without what was left empty. */
+/** Returns the values without empty ones. */
 const filled = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ''));
 
-/** The actions; `done` is told what happened. */
+/** The actions; `done` is called with a text about the result. */
 export function actions(api, done) {
   return {
     drain(pool, backend) {

@@ -1,21 +1,21 @@
-// The page: asks the API once a second and at every event, shows what it says, and finds its way back after a cut.
+// The page: reads the API every second and after each event, shows the state, and reconnects after an interruption.
 
 import { actions } from './actions.js';
 import { Api, clock, count, length, mark, say } from './parts.js';
 import { restarts } from './restarts.js';
 import { Views } from './views.js';
 
-/** Between two looks: numbers change without events. */
+/** Interval of reads, in milliseconds: numbers change without events. */
 const LOOK = 1000;
-/** The same while nobody sees the page. */
+/** Interval of reads while the page is hidden, in milliseconds. */
 const LOOK_HIDDEN = 15_000;
-/** Between two looks at what hardly changes. */
+/** Interval of reads of rarely changing data, in milliseconds. */
 const LOOK_SLOWLY = 5000;
-/** After an event, others are waited for this long, in milliseconds. */
+/** Time to wait for further events after an event, in milliseconds. */
 const SETTLE = 50;
-/** The waits between attempts to connect again, in milliseconds; the last one for all that follow. */
+/** Pauses before reconnecting, in milliseconds; the last one is repeated. */
 const WAITS = [500, 1000, 2000, 4000, 8000, 15_000];
-/** Nothing was heard for this long: the server sends a comment every 15 s. */
+/** Silence after which the connection counts as lost, in milliseconds: the server sends a comment every 15 s. */
 const SILENCE = 40_000;
 
 const id = (name) => document.getElementById(name);
@@ -26,7 +26,7 @@ const state = {
   splits: null,
   listeners: null,
   restarts: null,
-  /** Requests a second; `null`: not known yet. */
+  /** Requests per second; `null`: not known yet. */
   rate: null,
   access: { read: true, change: false, token: 'missing', why: 'What is allowed is not known yet.' },
   now: () => api.now(),
@@ -43,12 +43,12 @@ act.refused = () => {
 };
 const views = new Views(state, act);
 
-// ---- what a screen reader is told
+// ---- announcements for screen readers
 
 let spoken = [];
 let speaking = null;
 
-/** Says something aloud; of a lot at once, how much it is. */
+/** Announces a text; if there are many at once, only their number. */
 function announce(text) {
   spoken.push(text);
   speaking ??= setTimeout(() => {
@@ -59,7 +59,7 @@ function announce(text) {
   }, 300);
 }
 
-// ---- what may be done
+// ---- access rights
 
 const WHY = {
   missing: 'Read only: changes need the admin token.',
@@ -95,9 +95,9 @@ function notice(text) {
   say(id('notice'), text);
 }
 
-// ---- the figures
+// ---- numbers
 
-/** Pools as of this look, for the rate. */
+/** The pools at the last read, to compute the rate. */
 let before = null;
 let looking = false;
 let wanted = false;
@@ -116,7 +116,7 @@ async function look() {
   try {
     pools = await api.read('/v1/pools');
   } catch (error) {
-    // Whether there is a connection, the stream of events tells.
+    // The event stream shows whether there is a connection.
     if (error.status === 401) await lookAtAccess().catch(() => {});
   }
   looking = false;
@@ -145,7 +145,7 @@ function show(pools) {
 }
 
 let settling = null;
-/** Looks in a moment: several events make one look. */
+/** Reads in a moment: several events cause one read. */
 function soon() {
   settling ??= setTimeout(() => {
     settling = null;
@@ -154,7 +154,7 @@ function soon() {
 }
 
 let slow = null;
-/** Looks at what hardly changes. */
+/** Reads the rarely changing data. */
 async function slowly() {
   clearTimeout(slow);
   slow = setTimeout(slowly, document.hidden ? LOOK_HIDDEN : LOOK_SLOWLY);
@@ -180,7 +180,7 @@ function chip(name, text) {
   say(id(name), text ?? '');
 }
 
-// ---- the events
+// ---- events
 
 const wait = { tries: 0, timer: null, cut: null, next: null };
 let following = null;
@@ -193,7 +193,7 @@ function connected(is) {
   }
 }
 
-/** Follows the events for as long as it can; then waits, longer each time, and begins anew. */
+/** Follows the events as long as possible; then waits, longer each time, and reconnects. */
 async function again() {
   clearTimeout(wait.timer);
   following?.abort();
@@ -208,7 +208,7 @@ async function again() {
     await api.follow(
       () => {
         connected(true);
-        // What happened meanwhile, no event will tell.
+        // Changes made meanwhile cause no event.
         lookAtAccess().catch(() => {});
         look();
         slowly();
@@ -233,12 +233,12 @@ async function again() {
   const pause = WAITS[Math.min(wait.tries, WAITS.length - 1)];
   wait.tries += 1;
   wait.next = Date.now() + pause;
-  // Not all pages at the same instant.
+  // Random, so that not all pages reconnect at the same time.
   wait.timer = setTimeout(again, pause * (0.8 + 0.4 * Math.random()));
   tick();
 }
 
-/** What changes with the time alone. */
+/** Updates what changes with time only. */
 function tick() {
   if (wait.cut === null) return;
   const next = wait.next > Date.now() ? `again in ${length(wait.next - Date.now() + 999)}` : 'trying again';

@@ -1,9 +1,9 @@
-// What the page is built with: elements without markup, lists that keep their rows (and the focus in them), lines that are
-// drawn small, times for people, and the API with its stream of events.
+// The building blocks of the page: elements without markup, lists that keep their rows (and the focus in them), graphs,
+// times for people, and the API with its event stream.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** An element. Strings become text, never markup; `on…` are listeners, `false` and `null` leave an attribute out. */
+/** Creates an element. Strings become text, never markup; `on…` are listeners, `false` and `null` omit an attribute. */
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -15,13 +15,13 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Sets a text, if it is another one: whoever has selected it, or reads it aloud, is not disturbed. */
+/** Sets a text if it has changed, so that selections and screen readers are not disturbed. */
 export function say(node, text) {
   text = String(text ?? '');
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Sets an attribute, or takes it away, if that changes anything. */
+/** Sets or removes an attribute, if that changes anything. */
 export function mark(node, name, value) {
   if (value === false || value === null || value === undefined) node.removeAttribute(name);
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
@@ -30,12 +30,12 @@ export function mark(node, name, value) {
 /** The rows of each list, by key. */
 const lists = new WeakMap();
 
-/** Makes the children of `parent` those of `items`. What has the same key stays the same element, with its focus. */
+/** Makes `items` the children of `parent`. An item with the same key keeps its element, and so its focus. */
 export function keyed(parent, items, key, make, update) {
   if (!lists.has(parent)) lists.set(parent, new Map());
   const rows = lists.get(parent);
   const wanted = new Set(items.map(key));
-  // First those that go: what is moved would lose the focus.
+  // Removed elements first: a moved element would lose the focus.
   for (const [name, row] of rows) {
     if (wanted.has(name)) continue;
     row.remove();
@@ -55,10 +55,10 @@ export function keyed(parent, items, key, make, update) {
   }
 }
 
-/** Samples that are drawn: one a second. */
+/** Number of samples in a graph, one per second. */
 const SAMPLES = 60;
 
-/** The last minute of a number. */
+/** The values of a number during the last minute. */
 export class Series {
   values = [];
 
@@ -68,7 +68,7 @@ export class Series {
   }
 }
 
-/** A picture for a series. The number itself stands beside it, so readers pass it over. */
+/** Creates a graph for a series. The number itself is shown beside it, so screen readers skip the graph. */
 export function spark() {
   const svg = document.createElementNS(SVG, 'svg');
   for (const [name, value] of [['viewBox', `0 0 ${SAMPLES - 1} 16`], ['preserveAspectRatio', 'none'], ['aria-hidden', 'true'], ['class', 'spark']]) {
@@ -82,7 +82,7 @@ export function spark() {
   return svg;
 }
 
-/** Draws it anew. */
+/** Redraws a graph. */
 export function draw(svg, series) {
   const { values } = series;
   const top = Math.max(4, ...values);
@@ -92,10 +92,10 @@ export function draw(svg, series) {
   svg.firstChild.setAttribute('d', line && `${line}V16H${SAMPLES - values.length}Z`);
 }
 
-/** A count with its noun. */
+/** Returns a count with its noun. */
 export const count = (number, noun) => `${number.toLocaleString('en')} ${noun}${number === 1 ? '' : 's'}`;
 
-/** How long, in the two largest units. */
+/** Returns a duration in its two largest units. */
 export function length(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -104,15 +104,15 @@ export function length(ms) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
 }
 
-/** The time of day. */
+/** Returns the time of day. */
 export const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
 
 const STORE = 'lameduck-token';
 
-/** What the API says. The token is kept for as long as the tab is open. */
+/** Access to the API. The token is kept as long as the tab is open. */
 export class Api {
   token = sessionStorage.getItem(STORE) ?? '';
-  /** How much the server's clock is ahead of ours, in milliseconds. */
+  /** Difference between the server's clock and the browser's, in milliseconds. */
   ahead = 0;
 
   keep(token) {
@@ -121,7 +121,7 @@ export class Api {
     else sessionStorage.removeItem(STORE);
   }
 
-  /** Now, as the server has it. */
+  /** Returns the current time of the server. */
   now() {
     return Date.now() + this.ahead;
   }
@@ -141,18 +141,18 @@ export class Api {
     });
   }
 
-  /** An answer; `null` where there is no such path here. */
+  /** Returns a response; `null` if the path does not exist here. */
   async read(path) {
     const answer = await this.ask('GET', path, undefined, { signal: AbortSignal.timeout(10_000) });
     const date = Date.parse(answer.headers.get('date') ?? '');
-    // The field has whole seconds: only what is more is another clock.
+    // The header field has whole seconds: only a larger difference means that the clocks differ.
     if (date) this.ahead = Math.abs(date - Date.now()) > 2000 ? date - Date.now() : 0;
     if (answer.status === 404) return null;
     if (!answer.ok) throw await refusal(answer);
     return answer.json();
   }
 
-  /** Changes something; what it did, or an error that says why not. */
+  /** Makes a change; returns its result, or throws an error with the reason. */
   async change(method, path, body) {
     const answer = await this.ask(method, path, body);
     if (!answer.ok) throw await refusal(answer);
@@ -178,7 +178,7 @@ export class Api {
           if (line.startsWith('data: ')) event.data += line.slice(6);
         }
         text = text.slice(end + 2);
-        // Comments keep the connection alive, and are heard, too.
+        // Comments keep the connection alive, and count as received data too.
         take(event.data ? { kind: event.kind, ...JSON.parse(event.data) } : null);
       }
     }
@@ -191,7 +191,7 @@ export class Api {
   }
 }
 
-/** Why the API has refused, as an error. */
+/** Returns the API's refusal as an error. */
 async function refusal(answer) {
   const problem = await answer.json().catch(() => ({}));
   const error = new Error(problem.detail ?? `The answer was ${answer.status}.`);

@@ -1,13 +1,13 @@
-// The time line of the last restarts: what each took, and what it cost.
+// The time line of the last restarts: their duration, and their effects on requests.
 
 import { clock, count, el, keyed, length, say } from './parts.js';
 
 const id = (name) => document.getElementById(name);
 
-/** Restarts that are shown, the newest first. */
+/** Number of restarts shown, newest first. */
 const SHOWN = 8;
 
-/** What a restart consists of: from when, until when. What nobody saw is part of what came before it. */
+/** The phases of a restart: beginning and end of each. A phase that was not observed belongs to the one before it. */
 const PHASES = [
   ['drain', 'draining', 'began', 'drained'],
   ['down', 'away', 'drained', 'started'],
@@ -16,10 +16,10 @@ const PHASES = [
 
 const COSTS = ['served', 'closed', 'held', 'retried', 'moved', 'cut', 'lost'];
 
-/** A time between two instants, exact where it is short. */
+/** Returns the time between two instants, exact if it is short. */
 const took = (ms) => (ms < 10_000 ? `${(ms / 1000).toLocaleString('en', { maximumFractionDigits: 1 })} s` : length(ms));
 
-/** The phases with their lengths in milliseconds. */
+/** Returns the phases with their lengths in milliseconds. */
 function phases(restart, now) {
   const at = (name) => (restart[name] ? Date.parse(restart[name]) : null);
   const end = restart.outcome === 'open' ? now : (at('ready') ?? at('started') ?? at('stopped') ?? at('drained') ?? at('began'));
@@ -34,7 +34,7 @@ function phases(restart, now) {
   return found;
 }
 
-/** Shows them. */
+/** Shows the restarts. */
 export function restarts(state) {
   const list = [...(state.restarts?.restarts ?? [])].reverse().slice(0, SHOWN);
   id('restarts').hidden = list.length === 0;

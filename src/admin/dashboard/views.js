@@ -1,13 +1,13 @@
-// What is seen: each section from what the API says of it. Nothing here is markup: all that comes from outside is text.
+// The sections of the page, filled with data from the API. All data is inserted as text, never as markup.
 
 import { Series, clock, count, draw, el, keyed, length, mark, say, spark } from './parts.js';
 
 const id = (name) => document.getElementById(name);
 
-/** Rows of a pool that are shown at a time. */
+/** Number of rows of a pool that are shown at a time. */
 const PAGE = 25;
 
-/** Lines of the log that are kept. */
+/** Number of log lines that are kept. */
 const LINES = 100;
 
 const KINDS = [
@@ -19,16 +19,16 @@ const KINDS = [
 
 const sum = (list, of) => list.reduce((total, item) => total + of(item), 0);
 
-/** What a backend is to the balancer: one that is ejected is ready, and gets nothing new all the same. */
+/** Returns a backend's state for the balancer: an ejected backend is ready, but gets no new requests. */
 export const stateOf = (backend) => (backend.state === 'ready' && backend.ejected ? 'ejected' : backend.state);
 
-/** How long until then; '' once it has passed. */
+/** Returns the time until an instant; '' once it has passed. */
 const left = (time, now) => (time && Date.parse(time) > now ? length(Date.parse(time) - now + 999) : '');
 
-/** How long since then. */
+/** Returns the time since an instant. */
 const since = (time, now) => (time ? length(now - Date.parse(time)) : '');
 
-/** Why it is what it is, a line for each reason. */
+/** Returns the reasons for a backend's state, one per line. */
 function reasons(backend, now) {
   const lines = backend.drains.map((drain) => {
     const ends = [
@@ -44,7 +44,7 @@ function reasons(backend, now) {
   return lines;
 }
 
-/** What a drain waits for longest. */
+/** Returns what a drain has been waiting for longest. */
 function oldest(backend, now) {
   const { oldest: old } = backend;
   if (!old) return '';
@@ -52,7 +52,7 @@ function oldest(backend, now) {
   return `oldest ${old.kind}: ${old.method} ${old.path}${route}, for ${length(now - Date.parse(old.since))}`;
 }
 
-/** The page's views. `act`: the actions; `state.access` says what may be done. */
+/** The views of the page. `act`: the actions; `state.access` has the access rights. */
 export class Views {
   pages = new Map();
   series = new Map();
@@ -70,7 +70,7 @@ export class Views {
     id('filter').addEventListener('submit', (event) => event.preventDefault());
   }
 
-  /** A button for something that may not be allowed: then it says so, and says why. */
+  /** Creates a button for an action that may not be allowed: then it is marked so, with the reason. */
   button(label, name, does, main = false) {
     const button = el('button', { type: 'button', class: main ? 'action main' : 'action', 'aria-label': name, onclick: () => (this.state.access.change ? does() : this.act.refused()) }, label);
     return button;
@@ -83,7 +83,7 @@ export class Views {
     mark(button, 'title', change ? null : why);
   }
 
-  /** One sample of all that is drawn as a line. */
+  /** Adds one sample to every graph. */
   sample() {
     const { pools } = this.state;
     const kept = new Set();
@@ -310,7 +310,7 @@ export class Views {
   certificates() {
     const served = (this.state.listeners ?? []).flatMap((listener) => [
       ...(listener.certificates ?? []).map((one) => ({ ...one, listener: listener.address, acme: (listener.acme ?? []).find((order) => order.file === one.file) })),
-      // Ordered, and not there yet.
+      // Ordered, but not issued yet.
       ...(listener.acme ?? []).filter((order) => !(listener.certificates ?? []).some((one) => one.file === order.file)).map((order) => ({ names: order.names, file: order.file, listener: listener.address, acme: order })),
     ]);
     id('certificates').hidden = served.length === 0;

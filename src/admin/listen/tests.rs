@@ -97,7 +97,7 @@ fn without_a_name_the_first_default_that_works_is_taken() {
     assert!(warnings[0].contains("/nonexistent/a") && warnings[0].contains("--admin"));
 }
 
-/// Nobody wrote it, and it is a note; the same address written is what its writer wants, and an error.
+/// If the address is the default, that is a note; if it is configured explicitly, it is an error.
 #[test]
 fn taken_http_address_is_an_error_where_it_was_written() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -123,7 +123,7 @@ fn both_families_of_a_port_are_bound_beside_each_other() {
     };
     let probes = listen_tcp(settings.admin.probes.unwrap(), &settings).unwrap();
     drop(http);
-    // Without a neighbour, it takes both.
+    // Without `probes`, it binds both address families.
     settings.admin.probes = None;
     let refused = listen_tcp(settings.admin.http.unwrap(), &settings).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);

@@ -130,7 +130,7 @@ impl TakenOver {
         Ok(std::mem::take(&mut self.state.registry))
     }
 
-    /// Returns the source of the session key.
+    /// Returns the source of the key that signs session tokens, for pools without a key of their own.
     ///
     /// # Errors
     /// The same as for `wiring::own_key`.
@@ -158,7 +158,7 @@ impl TakenOver {
         self.state.counting_secret.map(CountingSecret)
     }
 
-    /// Returns the TLS ticket keys, which let clients resume sessions.
+    /// Returns the keys of TLS session tickets, with which clients resume sessions.
     pub fn tickets(&mut self) -> Vec<HandedTickets> {
         std::mem::take(&mut self.state.tickets)
     }

@@ -73,7 +73,7 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
     origin.listener = Some(settings.address.clone());
     origin.listener_answer =
         ListenerAnswer::of_listener(settings.listener.redirect_https, challenges);
-    // For the same reason created here: the connection counts until it is closed.
+    // Held until the descriptor is closed, like the guard above: the connection counts for that long.
     match admit(plane, &config.server, origin.address) {
         // Boxed: only listeners with TLS need the memory.
         Ok(_held_until_closed) => match &settings.tls {

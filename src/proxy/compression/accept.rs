@@ -175,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn choice_agrees_with_a_naive_implementation(
+        fn choice_is_that_of_a_naive_reading(
             entries in proptest::collection::vec(
                 (
                     prop_oneof![Just("zstd"), Just("br"), Just("gzip"), Just("identity"), Just("*"), Just("deflate")],

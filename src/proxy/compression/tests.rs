@@ -118,7 +118,7 @@ proptest! {
 }
 
 #[test]
-fn body_that_was_not_finished_is_recognized_as_truncated() {
+fn body_that_was_not_finished_is_no_whole_one() {
     for algorithm in ALL {
         let mut encoder = begin(&config(), algorithm, None);
         let mut out = Vec::new();

@@ -31,7 +31,7 @@ const TURN: usize = 32 * 1024;
 /// it. A client that sends more is not reading.
 const MOST_DISCARDED: usize = 1024 * 1024;
 
-/// State of the frames that the connection's task reads.
+/// What is known about a connection's frames; the connection's task reads it.
 #[derive(Debug, Default)]
 pub struct FloodWatch {
     excess: AtomicBool,

@@ -23,7 +23,7 @@ pub(super) struct EventStream {
     pub(super) tracker: EventTracker,
 }
 
-/// An event stream that is paused between two events.
+/// An event stream that is paused while it waits for bytes, so that it can move.
 #[derive(Debug, Default)]
 pub struct RestingEvents {
     stream: Box<EventStream>,
@@ -60,7 +60,7 @@ pub(super) enum StreamTurn {
     GoesOn,
     /// The stream is ended between two events.
     Ends,
-    /// The stream is paused between two events, and may move to another process.
+    /// The stream waits for bytes; it is paused, and may move to another process.
     Rests,
 }
 

@@ -1,8 +1,8 @@
 //! Finds the client's address behind trusted proxies, as those proxies report it.
 //!
 //! Each proxy appends the address from which it got the request, so the list is read from its right end, as long as
-//! the proxy that wrote an entry is trusted. Entries further left may be forged. The connection's own address
-//! precedes the list's right end: callers use this module only if that address is trusted.
+//! the proxy that wrote an entry is trusted. Entries further left may be forged. The address of the connection itself
+//! is checked before the list: callers use this module only if that address is trusted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

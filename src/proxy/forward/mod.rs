@@ -7,7 +7,7 @@
 //! body is compressed, `events` for event streams), with [`headers`] for the heads of both; `deadline` has the
 //! timeouts, `outcome` the ways in which an attempt ends. `grpc_call` and `handshake` handle the special cases of
 //! gRPC calls and WebSockets, [`tunnel`] carries the bytes after a 101, and `watched` reports results to pools with
-//! passive health checks.
+//! outlier detection.
 
 pub mod changed_fields;
 mod compressed;
@@ -99,7 +99,7 @@ pub struct ForwardParams<'a> {
     pub changes: Option<ChangedFields<'a>>,
     /// How the response may be compressed.
     pub compression: Option<&'a config::CompressionConfig>,
-    /// Watches the attempt, for pools with passive health checks.
+    /// Watches the attempt, for pools with outlier detection.
     pub watch: Option<AttemptWatch<'a>>,
     /// What the response tells the client about its session.
     pub session: Option<SessionAnswer<'a>>,

@@ -61,7 +61,7 @@ pub enum ForwardEnd {
     },
     /// Status 101: both sides now speak another protocol.
     Upgraded,
-    /// An event stream is paused between two events, and may move to another process. The state to continue from is
+    /// An event stream waits for bytes; it is paused, and may move to another process. The state to continue from is
     /// in the attempt's scratch.
     AtRest,
 }

@@ -147,8 +147,8 @@ impl Tunnel {
     }
 }
 
-/// Runs a tunnel to its end. `carried`: the original request, for lists of what is in flight. `None`: the tunnel is
-/// paused between two messages, and may move to another process.
+/// Runs a tunnel to its end. `carried`: the original request, for lists of what is in flight. `None`: the tunnel waits
+/// for bytes; it is paused, and may move to another process.
 pub async fn run_tunnel(
     client: &mut ClientConnection,
     connection: &mut IdleConnection,

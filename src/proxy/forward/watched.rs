@@ -1,4 +1,4 @@
-//! What a response says about its backend, for pools with passive health checks.
+//! What a response says about its backend, for pools with outlier detection.
 
 use super::Exchange;
 use crate::core::Time;

@@ -28,7 +28,7 @@ impl ConnectionOptions {
     /// Reads one `Connection` header field.
     ///
     /// # Errors
-    /// If more header fields are named than [`MAX_NOMINATIONS`].
+    /// If too many header fields are named.
     pub fn read(&mut self, value: &[u8]) -> Result<(), TooManyOptions> {
         // The value that nearly all clients send.
         if value.eq_ignore_ascii_case(b"keep-alive") {

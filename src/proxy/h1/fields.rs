@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn lists() {
+    fn list_elements_are_trimmed() {
         let got: Vec<_> = tokens(b" a ,, \tb,c\t ,").collect();
         assert_eq!(got, [b"a", b"b", b"c"]);
         assert_eq!(elements(b"a,,b").count(), 3);

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_bytes_it_was_made_from() {
+    fn span_reads_the_bytes_it_was_made_from() {
         let buf = b"Host: example.org";
         let span = ByteSpan::within(buf, &buf[6..]);
         assert_eq!(span.of(buf), b"example.org");

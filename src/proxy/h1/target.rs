@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities() {
+    fn malformed_authorities_are_refused() {
         for (good, length) in [
             ("a", 1),
             ("a:1", 1),

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_unsent_content_beyond_the_first_are_counted_until_they_are_gone() {
+    fn streams_and_unsent_content_are_counted_until_they_end() {
         let _turn = crate::proxy::memory::tests::TURN.lock();
         let memory = Arc::new(StreamMemory::default());
         let mut places: Vec<_> = (0..4).map(|_| memory.open_stream().unwrap()).collect();

@@ -86,8 +86,8 @@ impl FrameTracker {
         self.header_len == 0 && self.payload == 0 && !self.broken
     }
 
-    /// Where in `bytes`, which come next and weren't fed yet, the frame now open ends: there a close frame
-    /// can go in. `Some(0)` where none is open; `None` where it doesn't end in `bytes`.
+    /// Returns the position in `bytes`, which come next and weren't fed yet, at which the current frame ends, so that
+    /// a close frame can be inserted. `Some(0)` if no frame is open; `None` if it doesn't end in `bytes`.
     pub fn next_boundary(&self, bytes: &[u8]) -> Option<usize> {
         let mut ahead = self.clone();
         let mut at = 0;

@@ -164,8 +164,9 @@ impl MoveOut {
         self.given.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection that was given away. If a launcher waits for this process to say that the backend is quiet, the
-    /// connection still counts here until [`MoveOut::forget_given`]; otherwise it counts in the other process only.
+    /// Counts a connection that was given away. If a launcher waits for this process to report that the backend is
+    /// quiet, the connection still counts here until [`MoveOut::forget_given`]; otherwise it counts in the other
+    /// process only.
     pub fn count_given(&self, counted: CountedElsewhere) {
         if counted.ticket.endpoint().counts_what_moves() {
             self.counted.lock().push(counted);

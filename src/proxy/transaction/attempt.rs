@@ -40,7 +40,7 @@ pub(super) enum AttemptEnd {
     },
     /// The connection was upgraded: both sides now speak another protocol.
     Upgraded(UpgradedAttempt),
-    /// The response is an event stream, paused between two events so that it can move to another process.
+    /// The response is an event stream that waits for bytes, and is paused so that it can move to another process.
     AtRest(RestingAttempt),
     /// Nothing was sent to the backend.
     Unsent(FailedAttempt),
@@ -56,7 +56,7 @@ pub(super) struct UpgradedAttempt {
     pub(super) upgrade: Option<UpgradeProtocol>,
 }
 
-/// An attempt whose response is an event stream, paused between two events.
+/// An attempt whose response is a paused event stream.
 pub(super) struct RestingAttempt {
     pub(super) connection: Box<IdleConnection>,
     /// Bytes read from the backend and not yet processed.

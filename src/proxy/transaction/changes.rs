@@ -50,7 +50,7 @@ impl<'a> MessageChanges<'a> {
         }
     }
 
-    /// Removes from the trailers the header fields that are also removed from the request head.
+    /// Refuses trailers with the names of header fields that are removed from the request head.
     pub(super) fn guard_trailers(self, upload: &mut RequestUpload) {
         if let Some(request) = &self.changes.request {
             upload.forbid_trailers(&request.dropped);

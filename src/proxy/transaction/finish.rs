@@ -97,7 +97,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Offers an event stream that is paused between two events to another process, or continues it here.
+    /// Offers a paused event stream to another process, or continues it here.
     pub(super) async fn carry_events(
         &mut self,
         permit: Permit,
@@ -109,7 +109,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Continues an event stream that is paused between two events, in this process or a newer one, until it ends.
+    /// Continues a paused event stream, in this process or a newer one, until it ends.
     pub(super) async fn follow_events(
         &mut self,
         permit: Permit,

@@ -24,8 +24,8 @@ use crate::registry::snapshot::{PoolShared, PoolSnapshot};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
-/// Factor for the polling interval of a request that waits for a free place on a backend. Such a request is woken
-/// when a place becomes free; it only polls in case a reload has just set the limit.
+/// Number of doublings of the polling interval for a request that waits for a free place on a backend. Such a request
+/// is woken when a place becomes free; it only polls in case a reload has just set the limit.
 const ROOM_ROUND: u32 = 4;
 
 /// How a wait ended.

@@ -174,7 +174,7 @@ pub(super) fn begin_upload(
             if let Some(changes) = account.changes() {
                 changes.guard_trailers(&mut upload);
             }
-            // Together with the names that the changes set.
+            // These names include the ones that the changes remove.
             if let Some(names) = &rule.said_names {
                 upload.forbid_trailers(names);
             }

@@ -1,4 +1,4 @@
-//! Reports what an attempt says about its backend, for pools with passive health checks.
+//! Reports what an attempt says about its backend, for pools with outlier detection.
 //!
 //! Responses are reported where they arrive ([`crate::proxy::forward`]), failures here; both go to
 //! [`Endpoint::note_outcome`](crate::registry::endpoint::outcomes), the only place where a pool counts its attempts.

@@ -295,7 +295,7 @@ fn enter(
         .find_map(|index| pool.ready[index].permit(limit))
 }
 
-/// Returns the random and hash numbers for the next pick.
+/// Returns the balancer's input for the next pick.
 #[inline]
 fn next_input(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> PickInput {
     PickInput {

@@ -78,7 +78,7 @@ fn a_plain_request_is_copied_byte_for_byte() {
 }
 
 #[test]
-fn the_default_policy() {
+fn default_policy_adds_forwarding_fields() {
     let written = write(
         "GET / HTTP/1.1\r\nHost: a:80\r\nConnection: keep-alive\r\nA: b\r\n\r\n",
         &edit(&policy(true, false, false, true), false),
@@ -206,7 +206,7 @@ fn a_host_can_be_replaced() {
 const CLAIMING: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: real\r\nx-forwarded-for: 2.2.2.2, 3.3.3.3\r\nX-Real-IP: 1.1.1.1\r\nX_Forwarded_For: 9.9.9.9\r\nX-Forwarded-Port: 1\r\n\r\n";
 
 #[test]
-fn an_untrusted_client_claims_nothing() {
+fn claims_of_an_untrusted_client_are_dropped() {
     let written = write(CLAIMING, &edit(&policy(true, true, false, false), false));
     assert_eq!(
         written,
@@ -233,7 +233,7 @@ fn certificate_fields_of_a_client_are_dropped() {
 }
 
 #[test]
-fn a_trusted_client_is_believed_and_appended_to() {
+fn forwarding_fields_of_a_trusted_client_are_extended() {
     let written = write(CLAIMING, &edit(&policy(true, true, false, false), true));
     assert_eq!(
         written,

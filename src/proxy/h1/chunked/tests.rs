@@ -43,7 +43,7 @@ fn refused(input: &str, error: ChunkError) {
 }
 
 #[test]
-fn good_bodies() {
+fn valid_bodies_are_decoded() {
     assert_eq!(whole(b"0\r\n\r\n").unwrap(), b"");
     assert_eq!(
         whole(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").unwrap(),
@@ -68,7 +68,7 @@ fn good_bodies() {
 }
 
 #[test]
-fn the_next_message_is_left_alone() {
+fn decoder_stops_before_the_next_message() {
     let input = b"1\r\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\n";
     for step in 1..input.len() {
         assert_eq!(decode(input, step), Ok((b"x".to_vec(), 11, true)));
@@ -81,7 +81,7 @@ fn the_next_message_is_left_alone() {
 
 /// RFC 9112 §7.1: `chunk-size = 1*HEXDIG`, and an overflow must be noticed.
 #[test]
-fn sizes() {
+fn malformed_and_overflowing_sizes_are_refused() {
     for bad in [
         "\r\n",
         ";a\r\n",
@@ -111,7 +111,7 @@ fn sizes() {
 
 /// A response's sizes may be padded, in any number of chunks; a request's may not.
 #[test]
-fn padded_sizes() {
+fn padded_sizes_are_accepted_in_responses() {
     let body = "1    \r\nx\r\n".repeat(10_000) + "0 \t\r\n\r\n";
     let mut decoder = ChunkDecoder::of_response(0);
     assert_eq!(decoder.skip_body(body.as_bytes()), Ok((body.len(), true)));
@@ -126,7 +126,7 @@ fn padded_sizes() {
 
 /// RFC 9112 §2.2, §7.1: a bare LF, or anything else, in place of CR LF.
 #[test]
-fn line_ends() {
+fn line_ends_other_than_crlf_are_refused() {
     for bad in [
         "1\r\rx\r\n",
         "1\rx",
@@ -146,7 +146,7 @@ fn line_ends() {
 
 /// RFC 9112 §7.1.1.
 #[test]
-fn extensions() {
+fn malformed_and_long_extensions_are_refused() {
     for bad in ["1;a\nx\r\n", "1;a\0\r\nx\r\n", "1;a\x7f\r\nx", "1;\x0b\r\n"] {
         refused(bad, ChunkError::BadExtension);
     }
@@ -233,7 +233,7 @@ fn trailers() {
 }
 
 #[test]
-fn an_error_stays() {
+fn decoder_repeats_its_error() {
     let mut decoder = ChunkDecoder::new(0);
     assert_eq!(decoder.skip_body(b"x"), Err(ChunkError::BadSize));
     assert_eq!(decoder.skip_body(b"0\r\n\r\n"), Err(ChunkError::BadSize));
@@ -242,7 +242,7 @@ fn an_error_stays() {
 }
 
 #[test]
-fn chunk_headers() {
+fn chunk_header_has_the_size_in_hexadecimal() {
     for size in [1usize, 9, 15, 16, 255, 256, 65535, 65536, usize::MAX] {
         let mut out = Vec::new();
         start_chunk(&mut out, size);
@@ -253,7 +253,7 @@ fn chunk_headers() {
 proptest! {
     /// Chunked content is decoded unchanged, however it was chunked and however it is split into reads.
     #[test]
-    fn identity(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..8), cuts in prop::collection::vec(1usize..60, 1..60)) {
+    fn chunked_content_is_decoded_unchanged(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..8), cuts in prop::collection::vec(1usize..60, 1..60)) {
         let mut encoded = Vec::new();
         for chunk in &chunks {
             start_chunk(&mut encoded, chunk.len());

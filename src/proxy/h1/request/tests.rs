@@ -275,7 +275,7 @@ fn field_names_are_tokens() {
 }
 
 #[test]
-fn request_lines() {
+fn malformed_request_lines_are_refused() {
     for line in [
         "GET  / HTTP/1.1",
         "GET\t/ HTTP/1.1",
@@ -411,7 +411,7 @@ fn target_forms() {
 }
 
 #[test]
-fn limits() {
+fn heads_beyond_the_limits_are_refused() {
     let request = |path: usize, value: usize| {
         format!(
             "GET /{} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",

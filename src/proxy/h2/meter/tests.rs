@@ -31,14 +31,14 @@ fn takes(meter: &mut Meter, frame: &[u8]) -> usize {
         .count()
 }
 
-/// What the time since then has earned at most.
+/// Returns the maximum credit that the time since `began` can have restored.
 fn earned_since(began: Time) -> usize {
     let took = clock::now().saturating_sub(began);
     (took.as_millis() as usize + 1) * PER_SECOND as usize / 1000
 }
 
 #[test]
-fn overhead_comes_to_an_end_and_work_does_not() {
+fn overhead_uses_up_the_credit_and_work_does_not() {
     const PING: u8 = 6;
     const WINDOW_UPDATE: u8 = 8;
     const PRIORITY: u8 = 2;

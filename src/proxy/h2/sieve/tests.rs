@@ -109,7 +109,7 @@ fn malformed_heads_are_replaced_and_later_ones_are_spelled_out() {
 }
 
 #[test]
-fn targets_that_no_type_holds_are_carried() {
+fn targets_that_the_http_crate_can_not_hold_are_carried() {
     let mut bytes = PREFACE.to_vec();
     let path = b"/<x>?q=\"\xe9\"";
     bytes.extend_from_slice(&headers(

@@ -55,7 +55,7 @@ fn next_boundary_changes_nothing() {
 
 /// RFC 6455 §5.5.1.
 #[test]
-fn a_close_is_seen() {
+fn close_frame_is_detected() {
     let mut tracker = FrameTracker::new();
     tracker.feed(&[frame(0x81, 5, true), frame(0x89, 0, true)].concat());
     assert!(!tracker.saw_close());
@@ -110,7 +110,7 @@ fn a_long_reason_is_cut_between_characters() {
 proptest! {
     /// However the bytes are split, the boundaries are the frames' ends.
     #[test]
-    fn random_splits(lengths in prop::collection::vec(prop_oneof![0u64..200, 60_000u64..70_000], 1..6), masked: bool, cuts in prop::collection::vec(1usize..5000, 1..40)) {
+    fn boundaries_do_not_depend_on_the_split(lengths in prop::collection::vec(prop_oneof![0u64..200, 60_000u64..70_000], 1..6), masked: bool, cuts in prop::collection::vec(1usize..5000, 1..40)) {
         let frames: Vec<_> = lengths.iter().map(|length| frame(0x82, *length, masked)).collect();
         let mut ends: Vec<usize> = vec![0];
         for frame in &frames {

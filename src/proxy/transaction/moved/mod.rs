@@ -25,7 +25,7 @@ use crate::registry::endpoint::{IdleConnection, Permit};
 type MovedEnds = (Vec<OwnedFd>, MovedClient, MovedBackend);
 
 impl Transaction<'_> {
-    /// Offers a tunnel that is paused between two messages to the next process. Returns true if that process has
+    /// Offers the next process a tunnel that is paused while it waits for bytes. Returns true if that process has
     /// taken it.
     pub(super) async fn offer_tunnel(
         &mut self,
@@ -55,8 +55,8 @@ impl Transaction<'_> {
             .await
     }
 
-    /// Offers an event stream that is paused between two events to the next process. Returns true if that process has
-    /// taken it.
+    /// Offers the next process an event stream that is paused while it waits for bytes. Returns true if that
+    /// process has taken it.
     pub(super) async fn offer_events(&mut self, resting: &RestingAttempt) -> bool {
         let (descriptors, client, backend) = match self.export_ends(&resting.connection) {
             Ok(ends) => ends,

@@ -198,7 +198,7 @@ fn text_that_would_become_too_long_is_refused() {
 }
 
 #[test]
-fn response_after_a_too_long_text_has_complete_lines() {
+fn answer_to_a_text_that_became_too_long_has_whole_lines() {
     let keys = format!(
         "response_headers = {{ set = {{ X-A = \"{{method}}\", X-B = {:?} }} }}",
         "{header.A}".repeat(16)
@@ -215,7 +215,7 @@ fn response_after_a_too_long_text_has_complete_lines() {
 }
 
 #[test]
-fn reused_memory_leaks_nothing_into_the_next_request() {
+fn memory_of_one_request_brings_nothing_into_the_next() {
     let keys = "strip_prefix = \"/api\"\nrequest_headers = { set = { host = \"{header.A}\", X-A = \"{header.A}\" } }\nresponse_headers = { set = { X-B = \"{header.A}\" } }";
     let made = |target: &[u8], lines: &[u8]| {
         with_values(keys, (target, lines), |rule, values| {

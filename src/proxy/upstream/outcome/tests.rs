@@ -102,7 +102,7 @@ fn failed_connect_counts_unless_this_host_or_a_drain_is_to_blame() {
 }
 
 #[test]
-fn attempt_of_an_earlier_epoch_tells_nothing() {
+fn attempt_of_an_earlier_epoch_does_not_count() {
     let endpoint = endpoint();
     let watch = watch(&endpoint);
     endpoint.begin_epoch(1);

@@ -80,7 +80,7 @@ fn hop_by_hop_fields_are_removed_from_a_response() {
 }
 
 #[test]
-fn status_lines_are_made_whole() {
+fn incomplete_status_lines_are_completed() {
     let ends = "Content-Length: 0\r\n\r\n";
     assert_eq!(
         respond(&format!("HTTP/1.1 200\r\n{ends}"), &SAME),
