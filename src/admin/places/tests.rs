@@ -2,8 +2,8 @@ use futures_util::FutureExt;
 
 use super::*;
 
-fn is_out(seat: &ConnectionSlot) -> bool {
-    seat.pushed_out().now_or_never().is_some()
+fn is_out(slot: &ConnectionSlot) -> bool {
+    slot.pushed_out().now_or_never().is_some()
 }
 
 fn address(text: &str) -> ConnectionSource {
@@ -86,8 +86,8 @@ fn busy_connection_is_not_pushed_out_and_waits_again_afterwards() {
 fn one_source_gets_half_of_a_class_and_loopback_all_of_it() {
     let places = DoorPlaces::new(true);
     let take = |source: ConnectionSource| {
-        let seats = std::iter::repeat_with(|| places.enter(source).begin(AdminClass::Stream));
-        seats.map_while(|busy| busy).collect::<Vec<_>>()
+        let slots = std::iter::repeat_with(|| places.enter(source).begin(AdminClass::Stream));
+        slots.map_while(|busy| busy).collect::<Vec<_>>()
     };
     let stranger = take(address("10.0.0.9"));
     assert_eq!(stranger.len(), AdminClass::Stream.bound() / 2);

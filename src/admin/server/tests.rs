@@ -21,7 +21,7 @@ fn talk(path: &'static str) -> (DuplexStream, Arc<DoorPlaces>, Arc<Notify>) {
     };
     let talk = Talk {
         router: Router::new().route(path, get(answer)),
-        seat: places.enter(source().source()),
+        slot: places.enter(source().source()),
         peer: source(),
         told: (
             watch::channel(DoorPhase::Open).1,

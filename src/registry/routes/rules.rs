@@ -5,7 +5,7 @@
 //! 2. the priority, the highest first;
 //! 3. the path: exact, then prefixes, the longest first, then regexes, the longest first, then routes for all paths;
 //! 4. the conditions: a listener, then a method, then more header fields, then more query parameters, then more
-//! cookies, then
+//!    cookies, then
 //!    a client;
 //! 5. the order in the configuration.
 //!
