@@ -5,8 +5,7 @@
 //! 2. the priority, the highest first;
 //! 3. the path: exact, then prefixes, the longest first, then regexes, the longest first, then routes for all paths;
 //! 4. the conditions: a listener, then a method, then more header fields, then more query parameters, then more
-//!    cookies, then
-//!    a client;
+//!    cookies, then a client;
 //! 5. the order in the configuration.
 //!
 //! Hosts, exact paths and prefixes are looked up by hash, and the regexes of a host are one automaton. Only routes
