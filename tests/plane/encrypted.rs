@@ -395,9 +395,8 @@ async fn a_handshake_that_takes_too_long_goes_elsewhere() {
             tokio::select! {
                 stream = rig.backends[0].accept_bare() => silent.push(stream),
                 // Where this test stood still, the proxy has given it up, and comes again.
-                stream = rig.backends[1].accept_bare() => match shake_hands(&acceptor, stream).await {
-                    Ok(stream) => break stream,
-                    Err(_) => {}
+                stream = rig.backends[1].accept_bare() => if let Ok(stream) = shake_hands(&acceptor, stream).await {
+                    break stream;
                 },
             }
         };

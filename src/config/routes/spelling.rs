@@ -4,7 +4,6 @@ use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print;
 use crate::config::reader::ValueError;
 use crate::config::values::{ValueResult, quoted, text, wrong};
-use crate::core::uri;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -256,14 +255,18 @@ fn canonical_percents(text: &str) -> Result<(), RouteError> {
     let mut i = 0;
     while i < bytes.len() {
         if bytes[i] == b'%' {
-            match uri::hex_byte(bytes.get(i + 1..i + 3)) {
+            let hex = text
+                .get(i + 1..i + 3)
+                .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+            let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            match byte {
                 None => {
                     return Err((
                         "`%` must be followed by two hexadecimal digits",
                         "write a percent sign itself as %25".into(),
                     ));
                 }
-                Some(b) if uri::is_unreserved(b) => {
+                Some(b) if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
                     let plain = text.replace(&text[i..i + 3], &char::from(b).to_string());
                     return Err((
                         "it encodes a character that needs no encoding",

@@ -7,7 +7,6 @@ use crate::config::forms::{KeyContext, ValueForm};
 use crate::config::health::is_token;
 use crate::config::values::{ValueResult, quoted, text, wrong};
 use crate::config::{print, suggest};
-use crate::core::uri;
 use toml::de::DeValue;
 
 /// Longest text, in bytes, except bodies.
@@ -250,7 +249,10 @@ impl TextTemplate {
                 "percent-encode it: a space is %20".into(),
             ));
         }
-        if !uri::is_well_encoded(filled.as_bytes()) {
+        let is_hex =
+            |digits: &str| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let mut encoded = filled.split('%').skip(1);
+        if !encoded.all(|after| after.get(..2).is_some_and(is_hex)) {
             return Err((
                 "`%` must be followed by two hexadecimal digits".into(),
                 "write a percent sign itself as %25".into(),
