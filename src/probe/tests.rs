@@ -426,7 +426,7 @@ async fn a_name_is_resolved_and_tried_at_each_of_its_addresses() {
 #[tokio::test]
 async fn another_port_is_asked_where_configured() {
     let app = app(&[OK]).await;
-    let mut rig = Rig::new(Address::Socket(([127, 0, 0, 1], 1).into()), |health| {
+    let mut rig = Rig::new(Address::Socket((app.address.ip(), 1).into()), |health| {
         health.port = Some(app.address.port());
     });
     assert_eq!(rig.probed().await.0, ProbeResult::Pass);
