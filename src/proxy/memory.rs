@@ -10,10 +10,10 @@
 
 mod stepped;
 mod streams;
-mod untaken;
+mod unread_answers;
 
 pub use streams::{StreamMemory, StreamPlace, UnreadBody, UnsentContent};
-pub use untaken::{NARROW, SESSION_WINDOW, SessionMemory, UntakenAnswer};
+pub use unread_answers::{NARROW, SESSION_WINDOW, SessionMemory, UnreadAnswer};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -396,7 +396,7 @@ impl Exchange<'_> {
     /// The failure after the connection to the backend was cut.
     #[cold]
     fn failure_of_cut(&self) -> ForwardFailure {
-        if ClientStream::of(self.connection).is_some_and(ClientStream::is_ended_untaken) {
+        if ClientStream::of(self.connection).is_some_and(ClientStream::is_ended_unread) {
             return self.limited(ServerLimit::Memory, 503);
         }
         match self.begun {

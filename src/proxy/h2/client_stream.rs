@@ -23,7 +23,7 @@ use super::translated::{TranslatedStream, poll_read_translated, poll_write_trans
 use crate::core::retry;
 use crate::net::stream::{has_no_socket, poll_write_pieces};
 use crate::proxy::h1::chunked::start_chunk;
-use crate::proxy::memory::{SessionMemory, UntakenAnswer};
+use crate::proxy::memory::{SessionMemory, UnreadAnswer};
 use crate::proxy::messages::grpc;
 use crate::registry::endpoint::{IdleConnection, SessionStream};
 use crate::rt::shutdown_signal::ConnectionInterrupt;
@@ -46,7 +46,7 @@ pub struct ClientStream {
     /// Interrupts the task that uses the stream.
     interrupt: Arc<ConnectionInterrupt>,
     /// Counts the content that has arrived and was not read.
-    untaken: Option<UntakenAnswer>,
+    unread: Option<UnreadAnswer>,
     /// Last, so that it is dropped last: the end of a stream is signalled after everything above is dropped.
     entered: SessionStream,
 }
@@ -95,7 +95,7 @@ impl ClientStream {
             unseen: None,
             fault: None,
             interrupt,
-            untaken: None,
+            unread: None,
             entered,
         }
     }
@@ -116,8 +116,8 @@ impl ClientStream {
     }
 
     /// Whether the answer was ended because its client doesn't read it, and memory is short.
-    pub fn is_ended_untaken(&self) -> bool {
-        self.untaken.as_ref().is_some_and(UntakenAnswer::is_ended)
+    pub fn is_ended_unread(&self) -> bool {
+        self.unread.as_ref().is_some_and(UnreadAnswer::is_ended)
     }
 
     /// Notes what an error reveals about the request.
@@ -256,8 +256,8 @@ impl ClientStream {
             let count = self.content.len().min(out.remaining());
             out.put_slice(&self.content[..count]);
             self.content.advance(count);
-            if let Some(untaken) = &self.untaken {
-                untaken.consume(count);
+            if let Some(unread) = &self.unread {
+                unread.consume(count);
             }
             // The backend may send the same number of bytes again.
             if let BackendBody::Plain(body) | BackendBody::Chunked(body) = &mut self.download {
@@ -289,7 +289,7 @@ impl ClientStream {
                 let stream = response.stream_id().as_u32();
                 let memory = self.entered.session().account::<SessionMemory>();
                 let memory = memory.unwrap_or_default();
-                self.untaken = Some(memory.open_answer(stream, &self.interrupt));
+                self.unread = Some(memory.open_answer(stream, &self.interrupt));
                 self.download = BackendBody::Head {
                     response,
                     bodiless: begun.bodiless,

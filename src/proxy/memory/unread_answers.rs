@@ -1,15 +1,15 @@
-//! What backends have sent of their answers over HTTP/2, and what is not read, because a client doesn't take it.
+//! Content of answers that HTTP/2 backends have sent and that was not read yet, because a client doesn't take it.
 //!
-//! A session with a backend carries the answers of many clients. So it is read whatever becomes of each of them, and what
-//! comes for a client that takes nothing waits in the `h2` crate: as much as the answer's window lets the backend send. All
-//! of it counts in `max_memory`. In this order it is kept small:
+//! A session with a backend carries the answers of many clients, so it is always read, and content for a client that reads
+//! nothing waits in the `h2` crate: as much as the answer's window lets the backend send. All of it is counted in
+//! `max_memory`, and kept small in three steps:
 //!
-//! 1. Windows are [`WIDE`], as long as little is untaken.
-//! 2. Where more is untaken, they are [`NARROW`]: no more comes than an answer over HTTP/1 would keep. Nobody loses anything.
-//! 3. Where it is half of `max_memory`, or all of that is used up, or a session's own window is about to close for everybody:
-//!    of the answers that hold more than a narrow window, those that were not read for longest are ended; among those of the
-//!    same second, the ones of which least was read. What was on its way when the windows became narrow is not kept for
-//!    clients that read nothing, and one that reads is the last to lose its answer, however slow it is.
+//! 1. Windows are [`WIDE`] as long as little is unread.
+//! 2. If more is unread, they are [`NARROW`]: no more arrives than an answer over HTTP/1 would keep. No client loses anything.
+//! 3. If it is half of `max_memory`, or `max_memory` is used up, or a session's own window is nearly used up: of the answers
+//!    with more unread content than a narrow window, those that were not read for the longest time are ended first; among
+//!    those last read within the same second, the ones of which least was read. So clients that read nothing lose what was
+//!    on its way when the windows became narrow, and a client that reads is the last to lose its answer, however slow it is.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -24,31 +24,31 @@ use crate::core::Time;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 
-/// What a backend may send of one answer before it was read: as much as two buffers of the HTTP/1 plane.
+/// Flow-control window of one answer, in bytes: as much as two buffers of the HTTP/1 plane.
 const WIDE: u32 = 128 << 10;
 
-/// The same where more is untaken than there should be.
+/// Flow-control window of one answer if much is unread, in bytes.
 pub const NARROW: u32 = 16 << 10;
 
-/// What all answers of one session may be ahead: clients that don't read theirs must not hold up the others.
+/// Flow-control window of all answers of one session, in bytes: clients that don't read theirs must not block the others.
 pub const SESSION_WINDOW: u32 = 32 << 20;
 
-/// Of that, so much may be untaken before windows are narrow…
+/// Unread bytes of a session from which on its windows are narrow.
 const BUSY_SESSION: usize = SESSION_WINDOW as usize / 4;
 
-/// …so much, before they are wide again…
+/// Unread bytes of a session below which its windows are wide again.
 const CALM_SESSION: usize = SESSION_WINDOW as usize / 16;
 
-/// …and so much, before answers are ended.
+/// Unread bytes of a session from which on answers are ended.
 const FULL_SESSION: usize = SESSION_WINDOW as usize / 2;
 
-/// What is untaken of all sessions, as far as it is counted.
-static UNTAKEN: AtomicUsize = AtomicUsize::new(0);
+/// Unread bytes of all sessions, as far as they are counted.
+static UNREAD: AtomicUsize = AtomicUsize::new(0);
 
-/// What goes with answers that were ended and are still there.
+/// Unread bytes of answers that were ended and are not dropped yet.
 static LEAVING: AtomicUsize = AtomicUsize::new(0);
 
-/// Answers of which more than a narrow window was untaken when they were last looked through, or since, by number.
+/// Answers that had more unread than a narrow window at some time since the last search through them, by number.
 static AHEAD: Mutex<AheadAnswers> = Mutex::new(AheadAnswers {
     next: 0,
     answers: BTreeMap::new(),
@@ -60,13 +60,13 @@ struct AheadAnswers {
     answers: BTreeMap<u64, Arc<AnswerState>>,
 }
 
-/// The account of one session with a backend.
+/// Counts the unread content of one session with a backend.
 #[derive(Debug, Default)]
 pub struct SessionMemory {
     answers: Mutex<SessionAnswers>,
-    /// Its windows are narrow.
+    /// Whether its windows are narrow.
     is_narrow: AtomicBool,
-    /// Its task reads no further before it has had a look at the windows, and answers that were ended have had a turn to go.
+    /// Whether its task has to check the windows, and give ended answers a turn to be dropped, before it reads on.
     wants_turn: AtomicBool,
 }
 
@@ -78,16 +78,16 @@ struct SessionAnswers {
 
 #[derive(Debug)]
 struct AnswerState {
-    untaken: AtomicUsize,
-    /// What was read of it.
-    taken: AtomicUsize,
-    /// When that was last more, in milliseconds; followed once it is ahead.
+    unread: AtomicUsize,
+    /// Number of bytes that were read.
+    read: AtomicUsize,
+    /// When it was last read, in milliseconds; kept only while it is among [`AHEAD`].
     read_at: AtomicU64,
-    /// Its number among [`AHEAD`]; 0: it is not there.
+    /// Number among [`AHEAD`]; 0: it is not there.
     number: AtomicU64,
-    /// It was ended, and so much was untaken of it then; 0: it was not.
+    /// Unread bytes when it was ended; 0: it was not ended.
     ended_with: AtomicUsize,
-    /// Through which it is ended.
+    /// Interrupts the task that reads the answer.
     interrupt: Arc<ConnectionInterrupt>,
 }
 
@@ -96,10 +96,10 @@ impl AnswerState {
         self.ended_with.load(Ordering::Acquire) > 0
     }
 
-    /// What is freed if it is ended; `None`: it holds no more than each may.
+    /// Returns the bytes that are freed if it is ended; `None`: it has no more unread than any answer may have.
     fn gain(&self) -> Option<usize> {
-        let untaken = self.untaken.load(Ordering::Relaxed);
-        (untaken > NARROW as usize && !self.is_ended()).then_some(untaken)
+        let unread = self.unread.load(Ordering::Relaxed);
+        (unread > NARROW as usize && !self.is_ended()).then_some(unread)
     }
 }
 
@@ -109,45 +109,45 @@ impl SessionAnswers {
         change(&self.charge);
         let now = self.charge.counted();
         match now > before {
-            true => UNTAKEN.fetch_add(now - before, Ordering::Relaxed),
-            false => UNTAKEN.fetch_sub(before - now, Ordering::Relaxed),
+            true => UNREAD.fetch_add(now - before, Ordering::Relaxed),
+            false => UNREAD.fetch_sub(before - now, Ordering::Relaxed),
         };
     }
 }
 
 impl SessionMemory {
-    /// The answer on this stream, which is ended through `interrupt`. The stream was opened just now.
+    /// Adds the answer on a stream that was just opened. `interrupt` ends it.
     pub fn open_answer(
         self: &Arc<Self>,
         stream: u32,
         interrupt: &Arc<ConnectionInterrupt>,
-    ) -> UntakenAnswer {
+    ) -> UnreadAnswer {
         let state = Arc::new(AnswerState {
-            untaken: AtomicUsize::new(0),
-            taken: AtomicUsize::new(0),
+            unread: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
             read_at: AtomicU64::new(0),
             number: AtomicU64::new(0),
             ended_with: AtomicUsize::new(0),
             interrupt: interrupt.clone(),
         });
         self.answers.lock().open.insert(stream, state.clone());
-        UntakenAnswer {
+        UnreadAnswer {
             memory: self.clone(),
             stream,
             state,
         }
     }
 
-    /// Content has come on this stream.
+    /// Counts content that has arrived on a stream.
     pub fn receive(&self, stream: u32, bytes: usize) {
         let answers = self.answers.lock();
-        // What comes on a stream that has ended is thrown away.
+        // Content of a stream that has ended is dropped.
         let Some(answer) = answers.open.get(&stream) else {
             return;
         };
-        let untaken = answer.untaken.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let unread = answer.unread.fetch_add(bytes, Ordering::Relaxed) + bytes;
         answers.change(|charge| charge.hold(bytes));
-        if untaken > NARROW as usize && answer.number.load(Ordering::Relaxed) == 0 {
+        if unread > NARROW as usize && answer.number.load(Ordering::Relaxed) == 0 {
             answer.read_at.store(now(), Ordering::Relaxed);
             let mut ahead = AHEAD.lock();
             ahead.next += 1;
@@ -173,12 +173,12 @@ impl SessionMemory {
         }
     }
 
-    /// Whether the session's task is to have a turn before more is read.
+    /// Whether the session's task needs a turn before more is read; asking resets it.
     pub fn take_turn(&self) -> bool {
         self.wants_turn.swap(false, Ordering::Relaxed)
     }
 
-    /// How wide the windows should be: [`NARROW`] or [`WIDE`].
+    /// Returns the window that answers should have: [`NARROW`] or [`WIDE`].
     pub fn window(&self) -> u32 {
         let held = self.answers.lock().charge.held();
         let is_narrow = match self.is_narrow.load(Ordering::Relaxed) {
@@ -188,7 +188,7 @@ impl SessionMemory {
         if is_narrow { NARROW } else { WIDE }
     }
 
-    /// The windows are so wide from now on.
+    /// Notes the window that answers have from now on.
     pub fn set_window(&self, window: u32) {
         self.is_narrow.store(window == NARROW, Ordering::Relaxed);
     }
@@ -198,25 +198,25 @@ fn now() -> u64 {
     clock::now().as_millis() as u64
 }
 
-/// Whether windows become narrow.
+/// Whether wide windows should become narrow.
 fn is_busy(held: usize) -> bool {
     let limit = LIMIT.load(Ordering::Relaxed);
-    held > BUSY_SESSION || UNTAKEN.load(Ordering::Relaxed) > limit / 8 || !has_room()
+    held > BUSY_SESSION || UNREAD.load(Ordering::Relaxed) > limit / 8 || !has_room()
 }
 
-/// Whether they become wide again.
+/// Whether narrow windows should become wide again.
 fn is_calm(held: usize) -> bool {
     let limit = LIMIT.load(Ordering::Relaxed);
-    held < CALM_SESSION && UNTAKEN.load(Ordering::Relaxed) < limit / 16 && has_room()
+    held < CALM_SESSION && UNREAD.load(Ordering::Relaxed) < limit / 16 && has_room()
 }
 
-/// What is untaken too much, in the whole process.
+/// Returns the unread bytes above the limit of the whole process.
 fn excess() -> usize {
     let limit = LIMIT.load(Ordering::Relaxed);
-    let untaken = UNTAKEN.load(Ordering::Relaxed);
-    // What others keep is not theirs to give back.
-    let of_all = kept().saturating_sub(limit).min(untaken);
-    untaken.saturating_sub(limit / 2).max(of_all)
+    let unread = UNREAD.load(Ordering::Relaxed);
+    // Memory that is used otherwise is not freed by ending answers.
+    let of_all = kept().saturating_sub(limit).min(unread);
+    unread.saturating_sub(limit / 2).max(of_all)
 }
 
 #[cold]
@@ -225,10 +225,10 @@ fn end_answers(excess: usize) -> Vec<Arc<AnswerState>> {
     if leaving >= excess {
         return Vec::new();
     }
-    // Some more than needed, so that the next frame doesn't look through them again.
+    // More than needed, so that the next frame doesn't cause another search.
     let wanted = excess - leaving + LIMIT.load(Ordering::Relaxed) / 32;
     let mut ahead = AHEAD.lock();
-    // Those that are not ahead any more are looked at once, and not for each frame that comes.
+    // Answers that are no longer ahead are removed, so that each is looked at once and not for each frame.
     ahead.answers.retain(|_, answer| {
         let stays = answer.gain().is_some() || answer.is_ended();
         if !stays {
@@ -239,14 +239,14 @@ fn end_answers(excess: usize) -> Vec<Arc<AnswerState>> {
     end_idlest(ahead.answers.values(), wanted)
 }
 
-/// The same for one session.
+/// As [`end_answers`], for the answers of one session.
 #[cold]
 fn end_answers_of(answers: &SessionAnswers, excess: usize) -> Vec<Arc<AnswerState>> {
     let open = answers.open.values();
     let leaving: usize = open
         .clone()
         .filter(|answer| answer.is_ended())
-        .map(|answer| answer.untaken.load(Ordering::Relaxed))
+        .map(|answer| answer.unread.load(Ordering::Relaxed))
         .sum();
     if leaving >= excess {
         return Vec::new();
@@ -255,8 +255,8 @@ fn end_answers_of(answers: &SessionAnswers, excess: usize) -> Vec<Arc<AnswerStat
     end_idlest(open, excess - leaving + FULL_SESSION / 8)
 }
 
-/// Ends answers that were not read for longest, and of which least was read, until so much will be free. Call it with
-/// [`AHEAD`] locked, and interrupt those that are returned when it is free again.
+/// Ends the answers that were not read for the longest time, and of which least was read, until `wanted` bytes will be free.
+/// The caller holds the lock of [`AHEAD`], and interrupts the returned answers after it has released it.
 fn end_idlest<'a>(
     answers: impl Iterator<Item = &'a Arc<AnswerState>>,
     wanted: usize,
@@ -266,9 +266,9 @@ fn end_idlest<'a>(
         |answer: &AnswerState| now.saturating_sub(answer.read_at.load(Ordering::Relaxed)) / 1000;
     let mut idlest: Vec<_> = answers
         .filter_map(|answer| {
-            let taken = answer.taken.load(Ordering::Relaxed);
+            let read = answer.read.load(Ordering::Relaxed);
             Some((
-                (Reverse(idle_seconds(answer)), taken),
+                (Reverse(idle_seconds(answer)), read),
                 answer.gain()?,
                 answer,
             ))
@@ -289,22 +289,22 @@ fn end_idlest<'a>(
     ended
 }
 
-/// An answer's content, counted as far as it is here and was not read, until it is dropped.
+/// Counts the unread content of one answer, until it is dropped.
 #[derive(Debug)]
-pub struct UntakenAnswer {
+pub struct UnreadAnswer {
     memory: Arc<SessionMemory>,
     stream: u32,
     state: Arc<AnswerState>,
 }
 
-impl UntakenAnswer {
-    /// So much of it was read.
+impl UnreadAnswer {
+    /// Notes that bytes were read.
     pub fn consume(&self, bytes: usize) {
         let answers = self.memory.answers.lock();
-        // A frame may have come before the stream was known here.
-        let bytes = bytes.min(self.state.untaken.load(Ordering::Relaxed));
-        self.state.untaken.fetch_sub(bytes, Ordering::Relaxed);
-        self.state.taken.fetch_add(bytes, Ordering::Relaxed);
+        // A frame may have arrived before the answer was added.
+        let bytes = bytes.min(self.state.unread.load(Ordering::Relaxed));
+        self.state.unread.fetch_sub(bytes, Ordering::Relaxed);
+        self.state.read.fetch_add(bytes, Ordering::Relaxed);
         answers.change(|charge| charge.release(bytes));
         drop(answers);
         if self.state.number.load(Ordering::Relaxed) != 0 {
@@ -312,18 +312,18 @@ impl UntakenAnswer {
         }
     }
 
-    /// Whether it was ended to make room.
+    /// Whether the answer was ended to free memory.
     pub fn is_ended(&self) -> bool {
         self.state.is_ended()
     }
 }
 
-impl Drop for UntakenAnswer {
+impl Drop for UnreadAnswer {
     fn drop(&mut self) {
         let mut answers = self.memory.answers.lock();
         answers.open.remove(&self.stream);
-        let untaken = self.state.untaken.load(Ordering::Relaxed);
-        answers.change(|charge| charge.release(untaken));
+        let unread = self.state.unread.load(Ordering::Relaxed);
+        answers.change(|charge| charge.release(unread));
         if self.state.number.load(Ordering::Relaxed) == 0 && !self.is_ended() {
             return;
         }
@@ -362,8 +362,8 @@ mod tests {
             memory.receive(stream, 5 * MIB);
         }
         // All in the same second; of the third, least was read.
-        for (answer, taken) in answers.iter().zip([0, 300, 200, 400, 900]) {
-            answer.state.taken.store(taken, Ordering::Relaxed);
+        for (answer, read) in answers.iter().zip([0, 300, 200, 400, 900]) {
+            answer.state.read.store(read, Ordering::Relaxed);
             answer.state.read_at.store(0, Ordering::Relaxed);
         }
         assert_eq!(memory.window(), NARROW);
