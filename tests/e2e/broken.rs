@@ -374,11 +374,18 @@ async fn long_commands_are_interrupted_whatever_their_streams_are() {
                     assert_eq!(status.code(), Some(code), "{words:?} with {kind:?}");
                 }
             }
-            // One request for each: whichever is drained has something in flight.
+            // One request for each: whichever is drained has something in flight. A shorter body would be received whole
+            // before a backend is picked.
+            let body = vec![b'x'; 512 << 10];
+            let (begin, rest) = body.split_at(body.len() / 2);
             let slow = async || {
                 let mut client = TcpStream::connect(proxy.address()).await.unwrap();
-                let half = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf,";
-                client.write_all(half).await.unwrap();
+                let head = format!(
+                    "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                client.write_all(head.as_bytes()).await.unwrap();
+                client.write_all(begin).await.unwrap();
                 client
             };
             // One after the other: of two at the same moment, each may see both backends free and take the same.
@@ -401,7 +408,7 @@ async fn long_commands_are_interrupted_whatever_their_streams_are() {
             assert_eq!(status.code(), Some(130), "{kind:?}");
             proxy.resume("app-1", PATIENCE).await.unwrap();
             for mut slow in in_flight {
-                slow.write_all(b"half").await.unwrap();
+                slow.write_all(rest).await.unwrap();
                 let mut answer = String::new();
                 let read = timeout(PATIENCE, slow.read_to_string(&mut answer)).await;
                 read.unwrap().unwrap();

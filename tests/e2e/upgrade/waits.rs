@@ -106,7 +106,7 @@ async fn resume_and_register_that_wait_outlive_upgrades() {
     let (busy, _client, _backend) = lasting(&rig).await;
     let waiting = &rig.backends[1 - busy];
     waiting.set_health(503);
-    rig.until_state(1 - busy, "down").await;
+    rig.until_state(1 - busy, "drained").await;
     let (name, address) = (format!("app/{}", waiting.name), waiting.address.to_string());
     let resume = command(&rig.socket, &["resume", &name, "--wait", "50s", "--json"]);
     let words = [
