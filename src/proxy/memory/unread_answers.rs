@@ -178,7 +178,7 @@ impl SessionMemory {
         self.wants_turn.swap(false, Ordering::Relaxed)
     }
 
-    /// Returns the window that answers should have: [`NARROW`] or [`WIDE`].
+    /// Returns the window that answers should have: `NARROW` or `WIDE`.
     pub fn window(&self) -> u32 {
         let held = self.answers.lock().charge.held();
         let is_narrow = match self.is_narrow.load(Ordering::Relaxed) {
