@@ -24,6 +24,7 @@ pub mod config {
 pub mod core {
     pub mod cookies;
     pub mod field_names;
+    pub mod uri;
 }
 
 #[path = "../../src/net"]
