@@ -369,7 +369,7 @@ impl Endpoint {
 
     /// From now on, connections that move to another process still count here: a launcher waits for this process to say
     /// that the backend is quiet.
-    pub(super) fn count_what_moves(&self) {
+    pub fn count_what_moves(&self) {
         self.counts_moved.store(true, Ordering::Release);
     }
 

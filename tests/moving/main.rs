@@ -127,7 +127,8 @@ async fn hand_over_that_is_called_off_leaves_all_connections_where_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn drain_in_the_next_process_waits_for_what_has_moved_and_the_old_one_never_says_drained() {
+async fn drain_in_the_next_process_waits_for_what_has_moved_and_no_launcher_hears_drained_from_the_old_one()
+ {
     let mut rng = fastrand::Rng::with_seed(seed());
     let stop = Arc::new(AtomicBool::new(false));
     let backend = CountingBackend::start(rng.fork(), stop.clone()).await;
@@ -141,6 +142,7 @@ async fn drain_in_the_next_process_waits_for_what_has_moved_and_the_old_one_neve
     // Drained in both, before it moves.
     old.drain().await;
     next.drain().await;
+    old.is_asked_by_launcher();
     let is_over = |_: &_| old.clients() == 0;
     hand_over(&old, &next, Refusals::None, is_over, &mut rng).await;
     assert!(
