@@ -143,12 +143,8 @@ async fn drain(client: &AdminClient, voice: &ProxyVoice, args: DrainArgs) -> Res
                 timeout,
                 ..request.clone()
             };
-            AdminRequest {
-                method: Method::POST,
-                path: format!("{}/drain", backend.path()),
-                body: serde_json::to_value(request).ok(),
-                wait,
-            }
+            let path = format!("{}/drain", backend.path());
+            AdminRequest::with_body(Method::POST, path, &request, wait)
         };
         let answer = call.wait(asked).await?;
         call.conclude(&answer)

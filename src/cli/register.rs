@@ -63,12 +63,7 @@ pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
                     wait: left,
                     ..request.clone()
                 };
-                AdminRequest {
-                    method: Method::PUT,
-                    path: args.backend.path(),
-                    body: serde_json::to_value(request).ok(),
-                    wait,
-                }
+                AdminRequest::with_body(Method::PUT, args.backend.path(), &request, wait)
             });
             let view: BackendView = say_what_holds_up(client, voice, &args.backend, call).await?;
             report(voice, &args.backend, &view, args.json);

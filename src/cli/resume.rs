@@ -90,12 +90,8 @@ async fn resume(client: &AdminClient, voice: &ProxyVoice, args: ResumeArgs) -> R
                 wait: left,
                 ..request.clone()
             };
-            AdminRequest {
-                method: Method::POST,
-                path: format!("{}/resume", backend.path()),
-                body: serde_json::to_value(request).ok(),
-                wait,
-            }
+            let path = format!("{}/resume", backend.path());
+            AdminRequest::with_body(Method::POST, path, &request, wait)
         });
         let view: BackendView = say_what_holds_up(client, voice, backend, call).await?;
         report(voice, backend, &view, args.json);

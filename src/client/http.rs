@@ -64,6 +64,23 @@ pub struct AdminRequest {
     pub wait: AnswerWait,
 }
 
+impl AdminRequest {
+    /// A request with this body, as JSON.
+    pub fn with_body(
+        method: Method,
+        path: String,
+        body: &impl Serialize,
+        wait: AnswerWait,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            body: serde_json::to_value(body).ok(),
+            wait,
+        }
+    }
+}
+
 impl AdminClient {
     /// A client for the one proxy that `connect` names, for commands that work with one proxy only.
     ///
