@@ -42,7 +42,7 @@ pub fn set_cookie_value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     value_of(pair, name)
 }
 
-/// Whether this `Set-Cookie` field deletes the cookie with this name: it has no value, or has expired.
+/// Whether this `Set-Cookie` field deletes the cookie with this name: it has no value, or a `Max-Age` of 0 or less.
 pub fn clears_cookie(field: &[u8], name: &[u8]) -> bool {
     let Some(value) = set_cookie_value(field, name) else {
         return false;

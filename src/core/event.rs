@@ -85,7 +85,7 @@ pub enum BackendEvent {
         probe: ProbeResult,
         /// When it began: a probe that began before a drain or restart says nothing about what came after.
         began: Time,
-        /// Inode of the listening socket, if it can be known (same host): a change means a new incarnation.
+        /// Identity of the listening socket, if it can be known (same host): a change means a new incarnation.
         listener: Option<u64>,
     },
     /// The peer closed the sentinel or a pooled connection. Causes a probe, and proves nothing.

@@ -51,7 +51,7 @@ pub(super) struct HealthJudge {
     timeouts: u32,
     /// Probes that began earlier don't count.
     fresh_since: Time,
-    /// Time since which no probe was answered.
+    /// Time since which no probe has had a pass or a 503 as its result.
     failing_since: Option<Time>,
     /// Whether a connection was refused and none has been accepted since.
     refused: bool,
@@ -103,7 +103,7 @@ impl HealthJudge {
         }
     }
 
-    /// Returns the inode of the listening socket that probes have reached, if known.
+    /// Returns the identity of the listening socket that probes have reached, if known.
     pub(super) fn listener(&self) -> Option<u64> {
         self.listener
     }
@@ -148,7 +148,7 @@ impl HealthJudge {
         self.failing_since = self.failing_since.map(|_| now);
     }
 
-    /// Sets the health to unknown until there are enough consecutive passes again.
+    /// Requires new consecutive passes: a backend that is up counts as starting until there are enough of them.
     pub(super) fn reset_health(&mut self, now: Time) {
         if self.health == BackendHealth::Up {
             self.health = BackendHealth::Starting;

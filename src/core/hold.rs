@@ -69,7 +69,8 @@ pub enum HoldAdmission {
     },
     /// It is answered with 503 and `Retry-After`.
     Fail(HoldRefusal),
-    /// It may try a backend for which [`BackendState::may_fail_open`](super::backend::BackendState::may_fail_open) holds.
+    /// It may try a backend for which [`BackendState::may_fail_open`](super::backend::BackendState::may_fail_open)
+    /// holds.
     FailOpen,
 }
 
@@ -148,7 +149,7 @@ pub const fn second_look(round: u32) -> Time {
 /// Requests per eligible backend that are released at first: a number that a cold process takes without harm.
 const FIRST: u64 = 4;
 /// Time between two releases, each of which is twice as large as the one before. 1000 requests on one backend take
-/// 80 ms.
+/// 70 ms.
 const PACE: Time = Time::from_millis(10);
 
 /// How many of the waiting requests may go now.

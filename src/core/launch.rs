@@ -35,7 +35,7 @@ const UNKNOWN: Time = Time::from_secs(1);
 const SLACK: Time = Time::from_millis(500);
 /// Time after SIGTERM for an app that failed to become ready.
 const FAILED: Time = Time::from_secs(5);
-/// Time without readiness after which the launcher says why, again after twice the time.
+/// Time without readiness after which the launcher says why; it says so again whenever the time has doubled.
 const SLOW: Time = Time::from_secs(10);
 /// Time without an exit after which the launcher says that the app ignores its signal.
 const IGNORED: Time = Time::from_secs(10);

@@ -56,7 +56,7 @@ pub struct OutlierPolicy {
 pub struct OutlierRecord {
     /// Present ejection.
     pub ejection: Option<Ejection>,
-    /// Number of ejections, reduced by time without errors.
+    /// Number of ejections, reduced by time without ejections.
     pub times: u32,
     /// End of the last ejection.
     pub returned: Time,
@@ -331,7 +331,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
                 }
                 None => None,
             };
-            // Another backend with at least half as many consecutive errors is failing in the same way.
+            // A backend with at least half the limit of consecutive errors is failing in the same way.
             let another_is_well = || others().any(|other| other.sum.streak * 2 < limit);
             if let Some((row, last)) = row
                 && another_is_well()

@@ -16,10 +16,10 @@
 //! fall, because the last router sends less than the last few together. If nothing is known, the required silence is
 //! the whole time.
 //!
-//! The limits of any rule: at a rate `r`, silences as long as `q` come by accident with `exp(-r * q)` after each
-//! arrival, so an error rate of one in a million ends takes about `20 / r`, which is a second from some 25 arrivals a
-//! second on. And of several routers, the last may send so little that its pauses are longer than the time that is
-//! left.
+//! The limits of any rule: at a rate `r`, a silence as long as `q` follows each arrival by accident with the
+//! probability `exp(-r * q)`. If at most one lame duck in a million may end too early, the silence must be about
+//! `20 / r`, which is less than a second from some 25 arrivals a second on. And of several routers, the last may send
+//! so little that its pauses are longer than the time that is left.
 
 use std::collections::VecDeque;
 

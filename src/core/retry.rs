@@ -148,7 +148,8 @@ pub struct RetryLimits {
     /// Most attempts in total that may have reached an app. Default: 3. Attempts that broke only after [`LONG`], or
     /// that a drain has cut, don't count, but at most `attempts - 1` more are made for them.
     pub attempts: u32,
-    /// Most attempts in total that certainly did not. Default: 10, as each instance may refuse once in a rolling restart.
+    /// Most attempts in total that certainly did not. Default: 10, as each instance may refuse once in a rolling
+    /// restart.
     pub proven_attempts: u32,
     /// Whether `Idempotency-Key` makes any method idempotent. Default: false.
     pub idempotency_key: bool,
@@ -164,9 +165,9 @@ impl Default for RetryLimits {
     }
 }
 
-/// An attempt that breaks after this time was broken by a restart: a request that itself causes the failure usually
-/// does so sooner. It is repeated at most once in this time, so that it can't do much harm, and a request that takes
-/// longer than the pause between two restarts survives more than three of them.
+/// An attempt that breaks after this time counts as broken by a restart: a request that itself causes the failure
+/// usually does so sooner. It is repeated at most once in this time, so that it can't do much harm, and a request that
+/// takes longer than the pause between two restarts survives more than three of them.
 pub const LONG: Time = Time::from_secs(1);
 
 /// The failed attempts of one request, including the last one.

@@ -13,7 +13,7 @@ const WELL: Time = Time::from_secs(10);
 const FIRST_PAUSE: Time = Time::from_millis(100);
 /// Longest pause, which clients have to wait: each pause is twice the one before.
 const LAST_PAUSE: Time = Time::from_secs(1);
-/// Most consecutive times that the process may be killed before it serves.
+/// Number of consecutive times that the process is killed before it serves, after which it is not started again.
 const TRIES: u32 = 5;
 
 /// What to do after the process has ended.
@@ -33,7 +33,7 @@ pub struct KeptProcess {
     told_to_stop: bool,
     /// Number of consecutive short lives.
     young: u32,
-    /// Number of those that ended before the process served.
+    /// Number of consecutive lives that ended before the process served.
     unborn: u32,
 }
 

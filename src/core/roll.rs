@@ -34,7 +34,7 @@ pub struct RollBackend {
     pub process: (u64, u64),
     /// Whether it takes requests.
     pub ready: bool,
-    /// Whether it is leaving.
+    /// Whether it leaves the pool for good.
     pub leaving: bool,
 }
 

@@ -18,7 +18,7 @@ pub fn percent_encoded(byte: u8) -> [u8; 3] {
     [b'%', digit(byte >> 4), digit(byte)]
 }
 
-/// Appends a value; bytes of which `stays` says no are encoded.
+/// Appends a value; bytes for which `stays` is false are encoded.
 pub fn append_encoded(out: &mut Vec<u8>, value: &[u8], stays: impl Fn(u8) -> bool) {
     for byte in value {
         match stays(*byte) {
@@ -28,7 +28,7 @@ pub fn append_encoded(out: &mut Vec<u8>, value: &[u8], stays: impl Fn(u8) -> boo
     }
 }
 
-/// A text in which the bytes of which `stays` says no are encoded. `stays` keeps ASCII alone.
+/// A text in which the bytes for which `stays` is false are encoded, and all that are not ASCII.
 pub fn encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     let mut out = Vec::with_capacity(text.len());
     append_encoded(&mut out, text.as_bytes(), |byte| {
@@ -37,7 +37,7 @@ pub fn encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     out.into_iter().map(char::from).collect()
 }
 
-/// A text with what is encoded in it decoded once. What isn't UTF-8 then is replaced.
+/// A text with its percent-encoded bytes decoded, once. Bytes that aren't UTF-8 then are replaced.
 pub fn decoded_lossy(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let [first, after @ ..] = rest {

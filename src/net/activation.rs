@@ -20,7 +20,7 @@ use crate::rt::syscall::adopt_descriptor;
 
 /// First descriptor that is passed (`SD_LISTEN_FDS_START`).
 const FIRST_DESCRIPTOR: RawFd = 3;
-/// Largest `LISTEN_FDS` that is believed; a larger one is a mistake.
+/// Most descriptors that are taken. A larger number in `LISTEN_FDS` is a mistake.
 const MAX_DESCRIPTORS: RawFd = 1024;
 /// Name of the descriptor for the admin API's unix socket, whatever its path is.
 pub const ADMIN: &str = "admin";
@@ -250,7 +250,8 @@ impl InheritedSockets {
         gone
     }
 
-    /// Warnings about descriptors that can't be used, for the log. Complete only once every listener has its socket.
+    /// Warnings about descriptors that can't be used, for the log. To be called once every listener has its socket:
+    /// a socket that is still unused counts as one of them.
     pub fn warnings(&self) -> Vec<String> {
         let unused = self.sockets.iter();
         let unused = unused.filter(|passed| !passed.used.load(Ordering::Relaxed));

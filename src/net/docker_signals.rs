@@ -24,8 +24,9 @@ const MAX_EVENTS: usize = 1024;
 /// Longest time to read them: a proxy of Docker's socket may send a response without an end.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The `kill` events of the last minutes, the oldest first, if given a label only of containers with it. Events that
-/// can't be read are left out. `stream` is a connection to the daemon that is used for nothing else.
+/// The `kill` events of the last minutes, the oldest first. With a label, only those of containers that have it.
+/// Reading ends at the first event that can't be read. `stream` is a connection to the daemon that is used for nothing
+/// else.
 pub async fn recent_kills<S>(stream: S, label: Option<&str>) -> Vec<EventMessage>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -75,7 +76,7 @@ pub fn is_stop(kill: &EventMessage, stop_signal: Option<&str>) -> bool {
     signal.is_some_and(|signal| STOP_SIGNALS.contains(&signal) || own == Some(signal))
 }
 
-/// Parses a time of Docker's API; the result is Unix time in nanoseconds.
+/// Parses a time of Docker's API; the result is Unix time in nanoseconds, or 0 if it is malformed.
 pub fn nanoseconds(time: &str) -> i64 {
     let time = humantime::parse_rfc3339_weak(time).ok();
     let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());

@@ -26,7 +26,7 @@ const FIRST_READ: usize = 1024;
 pub(super) enum ExchangeError {
     /// The connection ended before an answer had come.
     Closed,
-    /// The backend refused the TLS connection; the text is for users.
+    /// TLS with the backend failed; the text is for users.
     Refused(String),
     /// The answer was not HTTP/1.
     Garbled(httparse::Error),

@@ -21,8 +21,8 @@ pub(super) fn of_tcp(stream: &TcpStream) -> Option<u64> {
     find_listener(listening::on_port(peer.port()), peer)
 }
 
-/// Identity of the socket file at a path. Its inode number alone may be reused after a new bind, so its creation time
-/// counts, too.
+/// Identity of the socket file at a path. Its inode number alone may be reused after a new bind, so its modification
+/// time, which is that of the bind, counts, too.
 pub(super) fn of_unix(path: &Path) -> Option<u64> {
     let metadata = std::fs::metadata(path).ok()?;
     let mut hasher = DefaultHasher::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ProbeCadence;
 use crate::core::Time;
 
-/// The grid's step is at most this fraction of the interval, which is a tenth of the jitter…
+/// The grid's step is at most the interval divided by this, which is a tenth of the jitter…
 const STEPS_PER_INTERVAL: u32 = 100;
 /// …and never longer than this.
 const LONGEST_STEP: Time = Time::from_millis(16);

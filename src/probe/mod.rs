@@ -67,7 +67,8 @@ impl RunningProber {
     }
 }
 
-/// Starts probing; the first probe is at once. Must be called on a tokio runtime (the control runtime).
+/// Starts probing: at once, or within the first interval if the backend takes requests already. Must be called on a
+/// tokio runtime (the control runtime).
 pub fn spawn(
     target: ProbeTarget,
     cadence: watch::Receiver<ProbeCadence>,

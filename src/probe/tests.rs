@@ -111,7 +111,7 @@ async fn a_silent_app_times_out() {
 async fn a_body_that_never_ends_costs_the_connection_and_not_the_answer() {
     let app = app(&["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok"]).await;
     let mut rig = Rig::new(Address::Socket(app.address), |health| {
-        // For the answer, too.
+        // The answer itself has to come within this time, too.
         health.timeout = Duration::from_secs(1);
     });
     assert_eq!(rig.probed().await.0, ProbeResult::Pass);

@@ -135,7 +135,7 @@ impl RegistryWriter {
                 member.zone.clone_from(&request.zone);
             }
             (state.dirty, state.unsaved) = (true, true);
-            // Registering a backend again that is ready or starting changes nothing.
+            // For a backend that is ready or starting, this is no sign of another process.
             if !matches!(
                 state.state(key),
                 Some(DerivedState::Ready | DerivedState::Starting)
@@ -318,7 +318,7 @@ impl RegistryWriter {
     /// of the proxy must not undo a drain that an operator has ordered.
     pub(super) fn remember_kept_drains(&mut self, mut drains: Vec<KeptDrain>) {
         let (now, wall) = (clock::now(), SystemTime::now());
-        // The lease of a roll ended with the last run, and the client that held it may be gone.
+        // The right to a roll ended with the last run, and the client that held it may be gone.
         for kept in &mut drains {
             if roll::is_of_a_roll(&kept.drain.order()) {
                 kept.drain.limit_expiry(wall + roll::LEFT_BEHIND);

@@ -424,7 +424,7 @@ impl RegistryWriter {
 /// Most pools whose names are compared with a wrong name.
 const COMPARED: usize = 100;
 
-/// Returns the list of names, with those most similar to `wrong`.
+/// Returns the list of names, with the one most similar to `wrong`, if any is similar enough.
 pub(super) fn with_nearest<'a>(
     wrong: &str,
     names: impl Iterator<Item = &'a str>,

@@ -370,7 +370,7 @@ pub(super) fn is_word_of_source(drain: &OpenDrain) -> bool {
     drain.actor == DrainActor::Supervisor && drain.id == TERMINATING
 }
 
-/// Returns the event by which a backend drains and is then removed, as `actor` orders.
+/// Returns the order by which a backend drains and is then removed, as `actor` orders.
 pub(super) fn leaving_by(
     actor: DrainActor,
     reason: String,

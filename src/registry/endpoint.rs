@@ -50,7 +50,7 @@ use crate::rt::shutdown_signal::{InterruptSet, ShutdownLevel};
 /// Most idle connections kept per backend.
 const IDLE_SLOTS: usize = 512;
 
-/// Minimum interval between log lines about failed handshakes with one backend.
+/// Minimum interval between log lines about connections to one backend that fail.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Value of `warm_since` for a backend that was warm before this process started.

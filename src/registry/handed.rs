@@ -77,7 +77,7 @@ pub struct KnownBackend {
     pub incarnation: u64,
     /// Whether its probes pass.
     pub up: bool,
-    /// Inode of the listening socket that the probes reached, if known.
+    /// Identity of the listening socket that the probes reached, if known.
     pub listener: Option<u64>,
     /// Whether its probes fail.
     pub down: bool,
@@ -105,7 +105,7 @@ pub struct KnownBackend {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HandedOutlier {
-    /// Number of ejections, reduced again by time without errors.
+    /// Number of ejections, reduced again by time without ejections.
     pub times: u32,
     /// End of the last ejection.
     pub returned: u64,
@@ -129,7 +129,7 @@ pub struct HandedEjection {
     pub of: u32,
     /// With an error rate: length of the window, in nanoseconds.
     pub window: u64,
-    /// The last error, as the metrics' number; 0: none.
+    /// The last error, as its number (`AttemptError::number`); 0: none.
     pub last: u32,
     /// With latency: median latency of the backend, in nanoseconds.
     pub median: u64,

@@ -130,10 +130,10 @@ pub struct PlanPoolView {
     pub status_5xx: u64,
     /// Number of attempts without a complete response.
     pub failed: u64,
-    /// Time within which half of the requests had the beginning of their response; absent: there were no requests.
+    /// Time within which the responses to half of the requests began; absent: there were no requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
-    /// Time within which 99 of 100 requests had it.
+    /// Time within which the responses to 99 of 100 requests began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
 }

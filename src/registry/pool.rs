@@ -441,7 +441,7 @@ impl PoolState {
     }
 }
 
-/// Whether the balancer uses the backend: it is eligible and has a share of the requests, which weight 0 has not.
+/// Whether the balancer uses the backend: it is eligible, not ejected, and its weight is not 0.
 fn takes_requests((member, backend): (&BackendEntry, &BackendState)) -> bool {
     backend.is_eligible() && member.ejection.is_none() && member.endpoint.weight() > 0
 }

@@ -88,7 +88,7 @@ pub struct RestartCounts {
     pub held: u64,
     /// Requests whose sessions moved to another backend.
     pub moved: u64,
-    /// Requests that were cut at the deadline, as their clients noticed. They also count as lost.
+    /// Requests that were cut at the deadline, and their clients noticed. They also count as lost.
     pub cut: u64,
     /// Requests whose clients did not get the app's complete response.
     pub lost: u64,

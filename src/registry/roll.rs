@@ -16,8 +16,8 @@ use crate::rt::clock;
 /// Prefix of the IDs of rolls and of their drains.
 const PREFIX: &str = "roll-";
 
-/// Time after which drains that a roll has left behind expire. Until then, a command that it started may still be
-/// running.
+/// Time after which drains that a roll has left behind expire. They don't expire at once because a command that it
+/// started may still be running.
 pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
 /// A roll in progress.

@@ -40,7 +40,7 @@ pub struct PoolSnapshot {
     /// Eligible backends that take requests. Empty if the pool is paused; includes backups only if no other backend
     /// is eligible.
     pub ready: Vec<Arc<Endpoint>>,
-    /// Backends that fail-open may try: down, or drained only by the app itself.
+    /// Backends that fail-open may try: down, ejected, or drained only by the app itself.
     pub last_resort: Vec<Arc<Endpoint>>,
     /// Chooses among `ready`.
     pub balancer: Balancer,
@@ -78,7 +78,7 @@ pub struct PoolShared {
     pub held_bytes: AtomicU64,
     /// Queue in which they wait.
     pub queue: Arc<HoldQueue>,
-    /// Budget of retries after which the backend may have seen the request.
+    /// Budget for retries of requests that a backend may have seen already.
     pub budget: RetryBudget,
     /// Counters for metrics.
     pub counters: PoolCounters,

@@ -163,7 +163,7 @@ impl RegistryHandle {
 
 impl RegistryWriter {
     /// Applies the effect of a supervisor's message to every backend of that name that no launcher holds: a launcher
-    /// already reports the same from the process's life.
+    /// reports the stop of its process itself.
     pub(super) fn apply_supervised_change(&mut self, change: SupervisedChange) {
         let SupervisedChange {
             pool,

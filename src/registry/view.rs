@@ -178,7 +178,7 @@ pub struct BackendView {
     pub since: String,
     /// `starting`, `up` or `down`.
     pub health: String,
-    /// Where it came from: `config`, `api` or `lease`.
+    /// Where it came from: `config`, `api`, `lease` or `discovery`.
     pub source: String,
     /// Result of the last probe, as text: `200 in 1.2ms`, `connection refused`, …
     pub last_probe: Option<String>,
@@ -206,7 +206,7 @@ pub struct BackendView {
     pub sessions: Option<u32>,
     /// Number of open connections to it, including the probe's.
     pub connections: u32,
-    /// Number of requests sent to it since the proxy started.
+    /// Number of requests sent to it by this process and those from which it has taken over.
     pub requests: u64,
     /// In the response to a change: why the change, which is in force, would not survive a restart of the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,14 +224,14 @@ pub struct EjectionView {
     pub since: String,
     /// Time at which it ends, if nothing happens before.
     pub until: String,
-    /// Number of ejections, including this one, reduced by time without errors.
+    /// Number of ejections, including this one, reduced by time without ejections.
     pub times: u32,
 }
 
 /// One drain. Times are in RFC 3339, UTC.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct DrainView {
-    /// `app`, `supervisor`, `operator` or `config`.
+    /// `app`, `supervisor`, `operator`, `config` or `discovery`.
     pub actor: String,
     /// ID, by which this actor's drains are told apart.
     pub id: String,
@@ -475,8 +475,8 @@ pub enum LeaseEvent {
 /// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
-    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`, `split_plan`,
-    /// `sessions`, `outlier`, `supervisor`.
+    /// `state`, `drain`, `registered`, `deregistered`, `config`, `discovery`, `roll`, `pause`, `split`, `split_plan`,
+    /// `sessions`, `outlier` or `supervisor`.
     pub kind: String,
     /// Time in RFC 3339, UTC, with milliseconds.
     pub time: String,
@@ -486,11 +486,13 @@ pub struct EventView {
     /// The backend, if the event concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    /// Previous value, for `state` and `outlier` (`ready` or `ejected`).
+    /// Previous value, for `state`, `outlier` (`ready` or `ejected`) and `split`; the mode, for a `pause` that has
+    /// ended; `running`, for a `split_plan` that has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// New value, for `state` and `outlier`; the outcome, for `drain`; `finishing` or `over`, for `sessions`;
-    /// `listening` or `away`, for `supervisor`.
+    /// New value, for `state`, `outlier` and `split`; the outcome or `unseen`, for `drain`; `begun` or `ended`, for
+    /// `roll`; the mode, for a `pause` that begins; `running` or how it ended, for `split_plan`; `finishing` or `over`,
+    /// for `sessions`; `listening` or `away`, for `supervisor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Reason, as text.

@@ -60,8 +60,8 @@ pub fn spawn(
     take_over(config, handed, None, own_key, probing, observer)
 }
 
-/// Starts the task with the state of another process. `predecessor`: receives drains, for as long as that process has
-/// requests.
+/// Starts the task with the state of another process. `predecessor`: receives drains, opened backends and pauses, for
+/// as long as that process has requests.
 pub fn take_over(
     config: Arc<Config>,
     handed: HandedRegistry,

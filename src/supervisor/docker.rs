@@ -51,7 +51,7 @@ impl DockerEventSource {
     }
 
     async fn connect(&self) -> Result<Docker, SupervisorError> {
-        // An own connect reports why it fails; the library's message does not.
+        // This connection is for its error, which says why it fails; the library's does not.
         drop(self.place.connect().await?);
         let made = match &self.place {
             SupervisorPlace::Socket(path) => Docker::connect_with_socket(

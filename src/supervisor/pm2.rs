@@ -154,7 +154,7 @@ impl SupervisorSource for Pm2Source {
                         let process = process.clone();
                         listener.hear(&process, word, mark, at);
                     }
-                    // A process of another app may have a name that we use.
+                    // A new process, whose ID is not known yet, may have one of the watched names.
                     None if word == ProcessWord::Running => break,
                     None => {}
                 }

@@ -29,7 +29,7 @@ pub(super) struct SupervisordSource {
 }
 
 impl SupervisordSource {
-    /// A source for this socket, or for the server's `inet_http_server`.
+    /// A source for this address: a socket, or the server's `inet_http_server`. Default: the usual socket.
     pub(super) fn new(address: Option<&str>, pause: Duration) -> Self {
         let usual = || match std::path::Path::new("/run/supervisor.sock").exists() {
             true => "unix:/run/supervisor.sock",

@@ -40,7 +40,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// The process that hands over.
 #[async_trait]
 pub trait OldProcess: Send {
-    /// Stops all changes from now on, and returns its state, with a descriptor for each of its sockets.
+    /// Holds back all changes from now on, and returns its state, with a descriptor for each of its sockets.
+    ///
     /// # Errors
     /// Why the state can't be handed over now.
     async fn give_state(&mut self) -> Result<(HandedState, Vec<OwnedFd>), String>;

@@ -15,7 +15,7 @@ impl BackendState {
         self.judge = HealthJudge::known_down(now);
     }
 
-    /// Returns the inode of the listening socket that probes have reached, if known.
+    /// Returns the identity of the listening socket that probes have reached, if known.
     pub fn listener(&self) -> Option<u64> {
         self.judge.listener()
     }

@@ -5,11 +5,10 @@
 //! weight (multi-probe consistent hashing: Appleton and O'Reilly; weights as in weighted rendezvous hashing).
 //! Consequences:
 //!
-//! - The choice depends only on names and weights: not on addresses, on the order of names, or on the process.
-//!   Several proxies agree.
+//! - The choice depends only on names and weights: not on addresses, on the order of names, or on the process. So
+//!   several proxies agree.
 //! - The keys of a removed name go to all others, and no other key moves; an added name takes keys, and moves no
-//!   others.
-//!   The same holds if a weight grows or shrinks.
+//!   others. The same holds if a weight grows or shrinks.
 //! - A name's share corresponds to its weight, within some 4 %. A ring with a single probe would need 60 times as
 //!   many points for that.
 //!

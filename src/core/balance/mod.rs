@@ -52,7 +52,7 @@ pub trait BalanceCandidate {
     fn in_flight(&self) -> u32;
     /// Returns its weight. 0: it is never picked.
     fn weight(&self) -> u32;
-    /// Returns its average response time, if known. Used by [`BalanceAlgorithm::PeakEwma`] only.
+    /// Returns its expected response time, if known. Used by [`BalanceAlgorithm::PeakEwma`] only.
     fn latency(&self) -> Option<Duration> {
         None
     }

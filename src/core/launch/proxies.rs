@@ -2,8 +2,8 @@
 //!
 //! With one proxy, all events are passed on. With several, an instance is ready when all reachable proxies have
 //! reported so, and its drain is over when it has ended in all proxies that could be asked. A proxy that can't be
-//! reached is named in a message, and never waited for; a proxy that connects late gets the requests that the others
-//! have got.
+//! reached is named in a message, and never waited for; a proxy that connects late is asked for the same lame duck or
+//! drain as the others.
 
 use super::LaunchEvent;
 use crate::core::drain::DrainOutcome;
@@ -208,7 +208,7 @@ impl LaunchProxies {
         }
     }
 
-    /// Reports ready if all reachable proxies are. A proxy whose first answer has not come yet is waited for.
+    /// Reports whether all reachable proxies are ready. A proxy whose first answer has not come yet is waited for.
     fn tell_ready(&self, outcomes: &mut Vec<ProxyOutcome>) {
         let counts = |proxy: &&LaunchProxy| matches!(proxy.lease, Holding::Held | Holding::Trying);
         let mut counted = self.proxies.iter().filter(counts);

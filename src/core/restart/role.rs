@@ -16,7 +16,7 @@ pub enum RestartRole {
     Held,
     /// Its session moved to another backend.
     Moved,
-    /// It was cut at the drain's deadline, as its client noticed. It also counts as lost.
+    /// It was cut at the drain's deadline, and its client noticed. It also counts as lost.
     Cut,
     /// Its client did not get the app's complete response: see [`is_loss`].
     Lost,

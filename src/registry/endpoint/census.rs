@@ -67,8 +67,8 @@ struct CensusEntry {
 }
 
 impl CensusEntry {
-    /// Sort key by age. Streams and upgrades come last: they are ended at the drain's end, and say nothing about how
-    /// long the drain will take.
+    /// Sort key by age. Streams and upgrades come last: they are ended before the drain's deadline, and say nothing
+    /// about how long the drain will take.
     fn rank(&self) -> (bool, Time) {
         (self.kind.is_some(), self.since)
     }

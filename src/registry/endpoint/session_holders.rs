@@ -18,7 +18,7 @@ use crate::core::Time;
 
 /// Most sessions that one process remembers, of all pools together.
 pub(super) const MOST: usize = 1 << 20;
-/// Time for which a new session counts until its token comes back.
+/// Time for which a new session counts if its token does not come back.
 pub(super) const TRIAL: Duration = Duration::from_secs(60);
 
 const SHARDS: usize = 16;

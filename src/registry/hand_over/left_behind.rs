@@ -18,8 +18,8 @@ use crate::registry::writer::RegistryWriter;
 use crate::rt::clock;
 
 impl RegistryHandle {
-    /// Drains a backend that the process that has taken over drains. The receiver gets a value when this process has
-    /// nothing left on it.
+    /// Drains a backend that the process that has taken over drains. The future ends when this process has nothing
+    /// left on it.
     pub fn follow_drain(
         &self,
         pool: String,
@@ -57,14 +57,15 @@ fn is_at(member: &BackendEntry, backend: &str, address: &str) -> bool {
 }
 
 impl RegistryWriter {
-    /// Another process has the changes from now on. Requests that wait here for the end of a drain, or for a change that
-    /// was queued, are refused and have to be made there: what was in flight may have moved.
+    /// Another process has the changes from now on. Requests that wait here for the end of a drain, or for a change
+    /// that was queued, are refused and have to be made there: what was in flight may have moved.
     pub(super) fn leave_changes(&mut self) {
         // First, because requests without an answer check it.
         self.hand_over.handed_over.send_replace(true);
         self.hand_over.changes = ChangeHold::Gone;
         for pool in &mut self.pools {
-            // A leaving backend is not handed over: all of its requests are here, and this process says when it is gone.
+            // A leaving backend is not handed over: all of its requests are here, and this process says when it is
+            // gone.
             let staying = pool
                 .members
                 .iter_mut()

@@ -140,7 +140,7 @@ impl HandOverState {
                 waiting.push(command);
                 None
             }
-            // The caller gets the answer that this process is exiting.
+            // The caller gets the error that another process has taken over.
             ChangeHold::Gone => None,
         }
     }
@@ -206,7 +206,7 @@ impl RegistryHandle {
     /// Queues changes from here on, and returns the state for the successor.
     ///
     /// # Errors
-    /// While a pool is being rolled: the client would lose its roll lease in the middle.
+    /// While a pool is being rolled: the client would lose its right to the roll in the middle.
     pub async fn give(&self) -> Result<HandedRegistry, RegistryError> {
         self.ask(|reply| RegistryCommand::HandOver(HandOverCommand::Give { reply }))
             .await?

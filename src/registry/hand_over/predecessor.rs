@@ -92,7 +92,7 @@ impl RegistryWriter {
             deadline: deadlines.min().map(|at| at.saturating_sub(now)),
         };
         let guest = member.endpoint.permit_moved(0);
-        // Not the backend's epoch: the backend may open and be drained again before the answer comes.
+        // Not the backend's own number: the backend may open and be drained again before the answer comes.
         self.hand_over.drains_asked += 1;
         let number = self.hand_over.drains_asked;
         drain.number = number;

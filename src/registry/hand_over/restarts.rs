@@ -22,7 +22,7 @@ impl RegistryWriter {
             .collect();
     }
 
-    /// Continues the restart of a backend that was just added, and the time since which it has been in its state.
+    /// Continues the restart of a backend that was just added.
     pub(in crate::registry) fn go_on_with_restart(
         &mut self,
         key: BackendKey,

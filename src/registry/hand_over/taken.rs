@@ -81,7 +81,7 @@ impl RegistryWriter {
     }
 
     /// Restores the backends of discovery sources that an earlier run kept. The task that follows a source reads
-    /// there which set was in force.
+    /// in the live figures which set was in force.
     fn take_kept_sources(&mut self, sources: Vec<KeptSource>) {
         for kept in sources {
             let set: DiscoveredSet<_> = kept

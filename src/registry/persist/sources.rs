@@ -56,7 +56,7 @@ impl KeptBackend {
 }
 
 impl PoolState {
-    /// Adds the sets of the pool's sources. Sources that have never answered are left out.
+    /// Returns the sets of the pool's sources. Sources that have never answered are left out.
     pub(in crate::registry) fn keep_sources(
         &self,
         live: &LiveFigures,

@@ -32,8 +32,8 @@ impl PoolState {
         member.is_some_and(|member| member.source == BackendSource::Config && !member.leaving)
     }
 
-    /// Whether the pool gets backends that its configuration does not name: it names none, it has a source, or some have
-    /// been added.
+    /// Whether the pool gets backends that its configuration does not name: it names none, it has a source, or some
+    /// have been added.
     pub(crate) fn takes_arrivals(&self) -> bool {
         let mut members = self.members.values();
         self.config.backends.is_empty()

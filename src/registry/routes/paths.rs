@@ -179,8 +179,8 @@ fn normalise(raw: &[u8], mut push: impl FnMut(u8, usize)) -> bool {
             dots = None;
         }
         let end = i + if encoded { 3 } else { 1 };
-        // Encoded, it is taken for the same, as nearly all apps take it. What may not stand in a segment is compared in its
-        // encoded form.
+        // A character that may stand in a segment is the same if it is encoded, as for nearly all apps. Others are
+        // compared in their encoded form.
         if uri::is_segment(byte) || (byte == b'/' && !encoded) {
             if !(byte == b'/' && last == b'/') {
                 push(byte, end);

@@ -188,8 +188,8 @@ proptest! {
         }
     }
 
-    /// Whatever else the routes do. An additional route, for another host, that moves all of them into the rule table
-    /// must not change the result.
+    /// This holds whatever else the routes do. An additional route, for another host, that moves all of them into the
+    /// rule table must not change the result.
     #[test]
     fn routes_that_ask_for_prefixes_alone_agree_with_a_naive_reading(
         routes in prop::collection::vec(some_route_by_prefix(), 1..12),
