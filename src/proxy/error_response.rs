@@ -1,4 +1,4 @@
-//! Error responses of the proxy as plain text.
+//! Error responses of the proxy as plain text, and the reason phrases of all statuses.
 
 /// The detail for requests that are still unanswered at the deadline of the proxy's shutdown.
 pub const SHUTTING_DOWN: &str = "lameduck is shutting down";

@@ -48,7 +48,7 @@ pub struct OneOf<'a> {
     who: ClientKey,
 }
 
-/// One use of a key, independent of the borrowed counts; uncounted on drop.
+/// One use of a key, which keeps the counts alive instead of borrowing them; uncounted on drop.
 #[derive(Debug)]
 pub struct CountedKey<K: Copy + Eq + Hash> {
     all: Arc<KeyCounts<K>>,

@@ -24,8 +24,8 @@ use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
 /// Why an untrusted peer is not served, for the log and the metrics.
 const UNTRUSTED: &str = "PROXY protocol from an address that is not in [headers] trusted";
 
-/// Reads the PROXY header. Returns the stream after it, and the client's address. `None`: the client is not served;
-/// this has been counted and logged, and the connection is closed.
+/// Reads the PROXY header. Returns the stream after it, and what is known about the client. `None`: the client is not
+/// served, and the connection is closed; a refusal has been counted and logged.
 pub async fn introduced(
     plane: &DataPlane,
     stream: Stream,

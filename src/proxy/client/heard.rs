@@ -75,7 +75,7 @@ impl ClientConnection {
         }
     }
 
-    /// Waits for the client's close, and discards what it has sent before.
+    /// Waits for the client's close, and leaves unread what it has sent before.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut nothing = ReadBuf::new(&mut []);
         Poll::Ready(ready!(

@@ -97,7 +97,7 @@ pub enum SendFileError {
 }
 
 impl SendFileError {
-    /// Returns the name for the access log.
+    /// Returns the cause for the access log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientGone => "",

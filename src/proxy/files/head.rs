@@ -87,7 +87,7 @@ fn read_date(value: &[u8]) -> Option<i64> {
     i64::try_from(since.as_secs()).ok()
 }
 
-/// Writes seconds since 1970 as an HTTP date; earlier times become the first one.
+/// Writes seconds since 1970 as an HTTP date; times before 1970 or after 9999 become the nearest date.
 fn write_date(out: &mut Vec<u8>, seconds: i64) {
     let seconds = u64::try_from(seconds).unwrap_or(0).min(LAST_DATE);
     let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));

@@ -83,11 +83,11 @@ pub(super) struct CompressedBody {
     encoder: BodyEncoder,
     /// Position in the events, if the body is an event stream.
     events: Option<EventTracker>,
-    /// The response head, held back until there is something of the body to send with it.
+    /// Lines of the backend's trailers, including the empty line after them.
     trailers: Vec<u8>,
-    /// Whether the backend has paused, and the thread's other tasks have run meanwhile.
+    /// The response head, held back until there is something of the body to send with it.
     head: Vec<u8>,
-    /// The backend has paused, and the thread's other tasks have run meanwhile.
+    /// Whether the backend has paused, and the thread's other tasks have run meanwhile.
     has_paused: bool,
 }
 

@@ -131,8 +131,8 @@ impl Exchange<'_> {
     }
 }
 
-/// Returns the timeout for a call's response: `grpc-timeout`, if that is longer than `otherwise`. The client watches
-/// its own deadline.
+/// Returns the timeout for a call's response: one second more than `grpc-timeout`, or `otherwise` if that is longer.
+/// The client watches its own deadline.
 pub fn answer_timeout(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Duration {
     if !head.is_grpc {
         return otherwise;

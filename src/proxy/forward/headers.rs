@@ -162,7 +162,7 @@ fn new_host<'a>(buf: &'a [u8], head: &RequestHead, edit: &RequestEdit<'a>) -> Op
     if head.kinds & FieldKind::Host.bit() == 0 && head.authority.is_empty() {
         return Some(edit.fallback_host.as_bytes());
     }
-    // RFC 9112 §3.2.2: a proxy replaces Host by the authority of an absolute-form target.
+    // RFC 9112 §3.2.2: a proxy replaces Host with the authority of an absolute-form target.
     (head.authority.start < head.fields_start).then(|| head.authority.of(buf))
 }
 
@@ -318,7 +318,7 @@ pub enum ClientFraming {
 }
 
 impl ClientFraming {
-    /// Chooses the framing for this client: chunks are removed for HTTP/1.0 (RFC 9112 §7.1), and added for HTTP/1.1
+    /// Chooses the framing for this client: chunks are removed for HTTP/1.0 (RFC 9112 §6.1), and added for HTTP/1.1
     /// if the backend ends the body by closing, so that a truncated body can be told from a complete one.
     pub fn choose(head: &ResponseHead, client_version: HttpVersion) -> Self {
         match (head.body, client_version) {

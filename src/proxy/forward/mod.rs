@@ -6,8 +6,8 @@
 //! [`forward_once`] makes the attempt. `request` sends the request and `response` the response (`compressed` if the
 //! body is compressed, `events` for event streams), with [`headers`] for the heads of both; `deadline` has the
 //! timeouts, `outcome` the ways in which an attempt ends. `grpc_call` and `handshake` handle the special cases of
-//! gRPC calls and WebSockets, [`tunnel`] carries the bytes after a 101, and `watched` reports results to pools with
-//! outlier detection.
+//! gRPC calls and WebSockets, [`tunnel`] carries the bytes after a 101, and `watched` reports results to pools that
+//! judge their backends by attempts (outlier detection, or balancing by response time).
 
 pub mod changed_fields;
 mod compressed;
@@ -99,7 +99,7 @@ pub struct ForwardParams<'a> {
     pub changes: Option<ChangedFields<'a>>,
     /// How the response may be compressed.
     pub compression: Option<&'a config::CompressionConfig>,
-    /// Watches the attempt, for pools with outlier detection.
+    /// Watches the attempt, for pools that judge their backends by attempts.
     pub watch: Option<AttemptWatch<'a>>,
     /// What the response tells the client about its session.
     pub session: Option<SessionAnswer<'a>>,
@@ -225,9 +225,9 @@ struct Exchange<'a> {
     /// Counts the exchange among the streams, once it is one.
     lasting: Option<StreamGuard>,
     progress: Time,
-    /// The client sends at least at this rate.
+    /// Minimum rate at which the client has to send.
     pace_up: MinRatePace,
-    /// The client receives at least at this rate.
+    /// Minimum rate at which the client has to receive.
     pace_down: MinRatePace,
     /// Whether the backend has reset a connection that it had not closed.
     reset: bool,

@@ -27,7 +27,7 @@ pub enum ResponseTruncation {
 }
 
 impl ResponseTruncation {
-    /// Returns the name for the access log.
+    /// Returns the cause for the access log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UpstreamClosed => "upstream closed in mid-response",
@@ -66,7 +66,8 @@ pub enum ForwardEnd {
     AtRest,
 }
 
-/// How an attempt failed. In the first group the client has received nothing, so another response can still be sent.
+/// How an attempt failed. After most failures, another response can still be sent to the client: see
+/// [`ForwardFailure::is_clean`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardFailure {
     /// The backend closed or reset the connection before the first byte of a response.

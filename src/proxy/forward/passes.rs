@@ -2,9 +2,9 @@
 //! before it uses up all connections.
 //!
 //! Each pass leaves a mark in the request to the backend: `Via` if that is on, otherwise `CDN-Loop` (RFC 8586, made
-//! for this purpose; proxies pass it on). The latter is only added if the request has arrived with every header field
-//! that a pass adds (by default `X-Request-Id` and `X-Forwarded-For`), as looping requests do from their second pass
-//! on. For all other requests this costs nothing, and their apps don't see it.
+//! for this purpose; proxies pass it on). The latter is only added if the request has arrived with a `CDN-Loop`
+//! already, or with every header field that a pass adds (by default `X-Request-Id` and `X-Forwarded-For`), as looping
+//! requests do from their second pass on. For all other requests this costs nothing, and their apps don't see it.
 
 use crate::config;
 use crate::proxy::h1::fields::FieldKind;

@@ -353,7 +353,7 @@ impl Exchange<'_> {
                 self.response.body,
                 ResponseBody::Chunked | ResponseBody::UntilClose
             );
-        // If the response ends before the request body is complete, the connection's state is undefined: it can't be
+        // If the response begins before the request body is complete, the connection's state is undefined: it can't be
         // reused.
         self.keep_alive = self.order.request.keep_alive
             && self.upload.is_complete()

@@ -261,7 +261,7 @@ pub async fn run_tunnel(
 struct TunnelEnding {
     to_client: Vec<u8>,
     to_backend: Vec<u8>,
-    /// Deadline for the answers, set once both peers have got a close frame.
+    /// Deadline for the answers, set once both peers have got a close frame; after a silence, set at once.
     until: Option<Time>,
     /// Whether the reason is that nothing was transferred for too long.
     by_silence: bool,

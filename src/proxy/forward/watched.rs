@@ -1,4 +1,4 @@
-//! What a response says about its backend, for pools with outlier detection.
+//! What a response says about its backend, for pools that judge their backends by attempts.
 
 use super::Exchange;
 use crate::core::Time;

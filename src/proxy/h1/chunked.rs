@@ -22,7 +22,7 @@ const MAX_EXTENSIONS: usize = 16 * 1024;
 /// Maximum size of the extensions of one chunk, in bytes.
 const MAX_EXTENSION: usize = 256;
 /// Maximum number of digits of a chunk size: as many as fit into 64 bits. The size itself must fit into a signed
-/// number, which many apps use (as with `Content-Length`).
+/// 64-bit number, which many apps use (as with `Content-Length`).
 const MAX_DIGITS: u8 = 16;
 
 /// Why a chunked body is refused. Its end is unknown, so the connection must be closed.

@@ -80,8 +80,8 @@ enum BackendBody {
 }
 
 impl ClientStream {
-    /// Creates a stream that is opened once the head of its request is complete. `scheme`: of the connection. `interrupt`
-    /// interrupts the task that uses it.
+    /// Creates a stream that is opened once the head of its request is complete. `scheme`: of the connection.
+    /// `interrupt` interrupts the task that uses it.
     pub fn new(
         entered: SessionStream,
         scheme: http::uri::Scheme,

@@ -1,8 +1,8 @@
 //! Meters a peer's frames: useful frames earn credit, overhead costs credit. [`Meter`] is for a client;
 //! [`super::session_watch`] watches a backend.
 //!
-//! Only the nine-byte header of each frame is read (RFC 9113 §4.1), and the code of each RST_STREAM that the proxy
-//! sends ([`super::resets`]).
+//! Only the nine-byte header of each frame is read (RFC 9113 §4.1), the length of its padding, and the code of each
+//! RST_STREAM that the proxy sends ([`super::resets`]).
 
 use super::frame_header::{END_HEADERS, END_STREAM, PADDED};
 use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_malformed, is_provoked};

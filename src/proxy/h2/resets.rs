@@ -41,8 +41,8 @@ pub struct ResetQuota {
 }
 
 impl ResetQuota {
-    /// Creates the quota of a new connection. `limit`: number of streams that may be reset within 10 s, if these are
-    /// more than half of those opened; 0: no limit.
+    /// Creates the quota of a new connection. `limit`: number of streams reset within 10 s that exceeds it, if these
+    /// are more than half of those opened; 0: no limit.
     pub fn new(limit: u32) -> Self {
         Self {
             limit,
@@ -101,7 +101,7 @@ pub enum StreamEvent {
     Reset(u32),
 }
 
-/// Finds the frames in one direction of a connection, and the code of each RST_STREAM.
+/// Finds the frames in one direction of a connection, the length of their content, and the code of each RST_STREAM.
 #[derive(Debug, Default)]
 pub struct StreamScanner {
     /// The current frame header, and the code of a reset or the length of the padding.

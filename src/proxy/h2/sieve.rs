@@ -263,7 +263,7 @@ impl HeadSieve {
         let fits =
             header.stream == open.stream && header.kind == wanted && header.length <= MAX_PAYLOAD;
         if !fits {
-            // The crate, which has not seen the block's beginning, finds the end of one.
+            // The crate has not seen the block's beginning: it gets a block that it can't decode instead.
             return Some(self.break_off(open.stream, 0));
         }
         if header.size() > bytes.len() {

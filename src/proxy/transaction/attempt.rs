@@ -44,7 +44,7 @@ pub(super) enum AttemptEnd {
     AtRest(RestingAttempt),
     /// Nothing was sent to the backend.
     Unsent(FailedAttempt),
-    /// The connection broke during the attempt.
+    /// The attempt failed on its connection.
     Broken(BrokenAttempt),
 }
 
@@ -100,7 +100,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Adds to the written head what the guards, the session and the trace need.
+    /// Edits the written head for the guards, the session and the trace.
     #[inline(never)]
     fn edit_head(&mut self, endpoint: &Endpoint, out: &mut Vec<u8>) {
         if let Some(admission) = &self.account.admission {

@@ -50,7 +50,7 @@ impl<'a> MessageChanges<'a> {
         }
     }
 
-    /// Refuses trailers with the names of header fields that are removed from the request head.
+    /// Refuses a body with trailers whose names are removed from the request head.
     pub(super) fn guard_trailers(self, upload: &mut RequestUpload) {
         if let Some(request) = &self.changes.request {
             upload.forbid_trailers(&request.dropped);
@@ -79,7 +79,7 @@ fn changed_fields<'a>(
 /// Maximum number of values kept per thread for reuse; requests beyond that allocate.
 const SPARE: usize = 64;
 
-/// Values that use more memory than this are freed instead of kept, in bytes.
+/// Values with a text that uses more memory than this, in bytes, are freed instead of kept.
 const LARGEST: usize = 16 * 1024;
 
 thread_local! {

@@ -33,7 +33,7 @@ pub(super) fn choose_own_coding(
     choose_coding(buffer, head, &config.algorithms)
 }
 
-/// Returns whether the route sets header fields that would be wrong for a compressed response.
+/// Returns whether the route changes header fields in a way that would be wrong for a compressed response.
 fn is_fixed_by(changes: &ChangedFields<'_>) -> bool {
     let mut lines = changes.lines.split(|byte| *byte == b'\n');
     changes.dropped.has(b"content-encoding")

@@ -63,7 +63,7 @@ impl Transaction<'_> {
         self.pool.config.upstream.http2 && self.head.upgrade.is_none()
     }
 
-    /// Starts to watch an attempt, if the pool has outlier detection.
+    /// Starts to watch an attempt, if the pool judges its backends by attempts.
     pub(super) fn watch_attempt<'p>(
         &self,
         permit: &'p Permit,

@@ -150,8 +150,8 @@ fn has_context(buffer: &[u8], head: &RequestHead) -> bool {
     head.fields.iter().any(is_of_context)
 }
 
-/// Returns a request's trace context if there is exactly one and it is well-formed (section 3.2: with two, it is
-/// unknown which one is valid).
+/// Returns a request's trace context if there is exactly one and it is well-formed (W3C Trace Context, section 3.2:
+/// with two, it is unknown which one is valid).
 fn received_parent(buffer: &[u8], head: &RequestHead) -> Option<TraceParent> {
     let mut parents =
         (head.fields.iter()).filter(|field| field.name.of(buffer).eq_ignore_ascii_case(PARENT));
@@ -171,7 +171,8 @@ fn user_agent<'a>(buffer: &'a [u8], head: &RequestHead) -> &'a [u8] {
     agent.map_or(&[], |agent| agent.value.of(buffer))
 }
 
-/// Joins all `tracestate` header fields to one list (section 3.3.1.1); the list is empty if one of them is invalid.
+/// Joins all `tracestate` header fields into one list (W3C Trace Context, section 3.3.1.1); the list is empty if it is
+/// invalid or too long.
 fn join_states(buffer: &[u8], head: &RequestHead, out: &mut Vec<u8>) {
     for field in &head.fields {
         if !field.name.of(buffer).eq_ignore_ascii_case(STATE) {

@@ -17,7 +17,8 @@ impl Transaction<'_> {
     #[inline]
     pub(super) fn note_hash_key(&mut self) {
         if self.pool.balancer.hashes() {
-            // A request without the hashed value gets a random key, which is kept for its further attempts.
+            // A request without the hashed value gets a random key, which is kept for its further attempts while the
+            // pool doesn't change.
             let key = self.find_hash_key().unwrap_or_else(|| fastrand::u64(..));
             self.excluded.set_hash_key(key);
         }

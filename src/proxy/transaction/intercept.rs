@@ -1,4 +1,4 @@
-//! Replaces responses of the app by an error page where the route says so: `intercept = true`.
+//! Replaces responses of the app with an error page where the route says so: `intercept = true`.
 
 use super::Transaction;
 use super::local_response::LocalResponse;

@@ -112,8 +112,8 @@ impl Transaction<'_> {
         self.answer(answer).await
     }
 
-    /// Returns the 503 response of a request that got no backend. Its log text is what the request's own attempts saw
-    /// (`tried`), or otherwise the result of the pool's last probe.
+    /// Returns the 503 response of a request that got no backend. If a connect of the request failed, the text for the
+    /// client says why (`tried`); otherwise it is `cause`, followed in the log by the result of the pool's last probe.
     pub(super) fn none_ready(
         &self,
         cause: &'static str,

@@ -1,9 +1,9 @@
 //! Mirrors requests to a second pool. A copy is made when the request has been received, and sent by a task of its
 //! own; its response is discarded. The request never waits for its copy, and is not affected by it.
 //!
-//! To the backend that receives it, a copy is a request like any other: chosen by the pool's balancer, with a permit
-//! (so that a drain waits for it and its deadline cuts it), on keep-alive connections. It is tried once, and never
-//! held.
+//! To the backend that receives it, a copy is a request like any other: the pool's balancer picks the backend, the copy
+//! has a permit (so that a drain waits for it and its deadline cuts it), and it uses keep-alive connections. It is
+//! tried once, and never held.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@
 //!   `placeholders` compute what the route changes;
 //! - `finish` handles complete responses, `judge` failed attempts;
 //! - `actions`, `redirect`, `maintenance` and `local_response` answer without a backend, through `compressed_answer`
-//!   if compression is on; `intercept` replaces an app's response by an error page.
+//!   if compression is on; `intercept` replaces an app's response with an error page.
 //!
 //! Other files: [`record`] collects what the log line needs; [`request_id`] is the request's id in the log; `arrival`
 //! counts new requests; `followed` follows requests for split plans and traces; `restarts` counts requests affected

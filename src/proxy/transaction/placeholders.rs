@@ -55,7 +55,7 @@ pub(super) fn scheme_of(request: &ReceivedRequest<'_>) -> &'static str {
     }
 }
 
-/// Joins the lines of a header field to one value.
+/// Joins the lines of a header field into one value.
 fn joined_lines<'a>(request: &ReceivedRequest<'a>, name: &str, between: &[u8]) -> Cow<'a, [u8]> {
     let mut lines = request.lines(name);
     let Some(first) = lines.next() else {
@@ -203,8 +203,8 @@ pub(super) fn default_port(scheme: &str) -> u16 {
     if scheme == "https" { 443 } else { 80 }
 }
 
-/// Appends a value, encoded for its place. `is_target`: the value is a part of the request target, and stays as it is
-/// within a path.
+/// Appends a value, encoded for its place. `is_target`: the value is a part of the request target, whose slashes and
+/// percent-encoding are kept within a path.
 fn encode(out: &mut Vec<u8>, value: &[u8], encoding: ValueEncoding, is_target: bool) {
     match encoding {
         ValueEncoding::Field | ValueEncoding::Plain => {

@@ -169,7 +169,7 @@ impl RequestRecord {
         }
     }
 
-    /// Adds what an attempt counted.
+    /// Adds the bytes of an attempt, and takes over its status and time.
     pub fn tally(&mut self, tally: TransferStats) {
         self.status = tally.status;
         self.bytes_out += tally.bytes_out.saturating_sub(tally.head_out);

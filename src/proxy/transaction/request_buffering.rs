@@ -21,7 +21,7 @@ use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
 
 /// Minimum rate of a body that is buffered, in bytes per second, applied after `body_timeout` unless `min_body_rate`
-/// is stricter. Otherwise a client could keep a request in the proxy's memory by sending a byte now and then.
+/// sets a rate. Otherwise a client could keep a request in the proxy's memory by sending a byte now and then.
 const SLOWEST: u64 = 1024;
 
 /// Memory of a waiting request besides its buffer's surplus, in bytes: its task, its stream, a small buffer.
@@ -89,8 +89,8 @@ impl Transaction<'_> {
 
     /// Returns the maximum size of the buffer, if the rest of the body is to be received first.
     ///
-    /// `None` if the body is too large to be kept for another attempt; and if the client sent `Expect: 100-continue`
-    /// (RFC 9110, section 10.1.1), which only the backend can answer.
+    /// `None` for example if the body is too large to be kept for another attempt, if its length is not known, or if
+    /// the client sent `Expect: 100-continue` (RFC 9110, section 10.1.1), which only the backend can answer.
     #[inline]
     pub(super) fn worth_waiting(&self) -> Option<usize> {
         let RequestBody::Length(length) = self.head.body else {

@@ -33,8 +33,8 @@ impl CountedRoles {
 }
 
 impl RequestRecord {
-    /// Records that the current attempt broke on this backend. Failures that say nothing about the backend's process
-    /// are ignored, unless the backend is leaving.
+    /// Records that the current attempt broke on this backend. Failures that the client or a limit caused are ignored,
+    /// and so are timeouts and invalid responses, unless the backend is leaving.
     #[cold]
     pub(super) fn note_broken(&mut self, permit: &Permit) {
         let endpoint = permit.endpoint();

@@ -10,8 +10,8 @@ use crate::proxy::h2::client_stream::ClientStream;
 use crate::registry::endpoint::IdleConnection;
 use crate::rt::clock;
 
-/// Number of checks for the reset that proves non-delivery, with pauses of 1 + 2 + 4 + 8 + 16 ms: more than a round
-/// trip within a site.
+/// Number of pauses between the checks for the reset that proves non-delivery: 1 + 2 + 4 + 8 + 16 ms, together more
+/// than a round trip within a site.
 const RESET_LOOKS: u32 = 5;
 
 /// Returns why the last request (`written` bytes) on a failed connection certainly never reached the backend, if that

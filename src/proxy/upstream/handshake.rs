@@ -143,7 +143,7 @@ pub fn note_shortage(error: &ConnectError, endpoint: &Endpoint) {
     }
 }
 
-/// The same if the backend has sent the refusal after the handshake.
+/// Logs a refusal that the backend has sent only after the TLS handshake.
 pub fn note_refusal(connection: &IdleConnection, endpoint: &Endpoint) {
     if let Some(why) = tls_of(connection).and_then(BackendTlsStream::refusal) {
         complain(endpoint, why);

@@ -5,7 +5,7 @@
 //! - [`connect`] opens a new one, and `handshake` does the steps before its first request: PROXY header and TLS.
 //! - [`h2_session`] provides streams of HTTP/2 sessions instead, existing and new.
 //! - [`moved`] hands connections to another process, and takes them over from one.
-//! - [`outcome`] reports what an attempt says about its backend, to pools with outlier detection.
+//! - [`outcome`] reports what an attempt says about its backend, to pools that judge their backends by attempts.
 //! - [`delivery`] decides whether a request on a failed connection certainly never reached the backend.
 
 pub mod connect;

@@ -18,7 +18,7 @@ use crate::registry::endpoint::{ConnectionTicket, Endpoint, IdleConnection};
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
-/// Maximum number of idle connections that move, for each backend: the most recently used ones. Further ones are
+/// Maximum number of idle connections that move, for each backend: the most frequently used ones. Further ones are
 /// closed with the process that has them.
 const MOST_KEPT: usize = 64;
 

@@ -1,4 +1,5 @@
-//! Reports what an attempt says about its backend, for pools with outlier detection.
+//! Reports what an attempt says about its backend, for pools that judge their backends by attempts: for outlier
+//! detection, or balancing by response time.
 //!
 //! Responses are reported where they arrive ([`crate::proxy::forward`]), failures here; both go to
 //! [`Endpoint::note_outcome`](crate::registry::endpoint::outcomes), the only place where a pool counts its attempts.
@@ -31,8 +32,8 @@ pub fn watch_attempt<'a>(
     })
 }
 
-/// Notes a failed connect. If this host has run out of ports, that says nothing about the backend; if the backend is
-/// known to drain, it is nothing new.
+/// Notes a failed connect. If this host has run out of ports, descriptors or memory, that says nothing about the
+/// backend; if the backend is known to drain, it is nothing new.
 #[cold]
 pub fn note_connect_error(watch: &AttemptWatch<'_>, error: &ConnectError) {
     let is_its_fault = !matches!(error, ConnectError::Moved | ConnectError::Unwanted)

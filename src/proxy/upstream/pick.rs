@@ -215,7 +215,7 @@ fn admit_anywhere(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Pe
     })
 }
 
-/// The same, but without backends that may be on their way out.
+/// Picks a ready backend and enters its gate, but none that is warming up or may be on its way out.
 pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     enter(pool, excluded, excluded.indices(pool), Choice::Best)
 }
@@ -257,7 +257,7 @@ fn enter_lower(
 /// Which backends are acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// Only backends that are neither warming up nor maybe on their way out.
+    /// Only backends that are not warming up and are not suspected to be on their way out.
     Best,
     /// If necessary, also backends that are still warming up or may be on their way out.
     Any,

@@ -70,7 +70,7 @@ impl GuardedRequest<'_> {
                 }
                 CheckTurn::Others(check) => match clock::timeout(PATIENCE, check.wait()).await {
                     Ok(Some(found)) => return found.ok_or_else(|| is_wrong(auth)),
-                    // The client has disconnected, or has too many other checks in progress.
+                    // The client for which it was checked has disconnected, or has too many other checks in progress.
                     Ok(None) => {}
                     Err(clock::TimeoutError) => return Err(is_busy(503)),
                 },

@@ -108,8 +108,8 @@ impl Transaction<'_> {
         false
     }
 
-    /// Leaves the request to the process that has taken it. It is still in flight, and a drain in this process must
-    /// count it too.
+    /// Leaves the request to the process that has taken it. It is still in flight:
+    /// [`count_given`](crate::proxy::moving::MoveOut::count_given) decides whether a drain in this process counts it.
     pub(super) fn leave_to_another(
         &self,
         connection: IdleConnection,
