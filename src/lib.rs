@@ -18,7 +18,8 @@
 //!
 //! **The proxy**
 //! 6. [`probe`]: how backends are. [`discovery`]: which there are. [`supervisor`]: what supervisors say of them.
-//!    [`acme`]: certificates from authorities. [`telemetry`]: the access log, what Prometheus scrapes, traces, lameduck's own log.
+//!    [`acme`]: certificates from authorities. [`telemetry`]: the access log, what Prometheus scrapes, traces,
+//!    lameduck's own log.
 //! 7. [`proxy`]: a request's way, from accept to the last byte; its folders are the stations.
 //! 8. [`server`]: threads, listeners, shutdown. [`admin`]: the admin API. [`upgrade`]: the hand-over to
 //!    another lameduck.

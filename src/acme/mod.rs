@@ -7,6 +7,12 @@
 //!
 //! - [`account_plan`]: the configuration as accounts and certificates;
 //! - [`manager`]: the loop that checks what is due, and starts one order at a time for each account;
+//! - `certificate_state`: the state of a certificate on the disk; `order_task`: one attempt to order it, under the
+//!   lease and with a record of the result;
+//! - `order`: from the account to the certificate; each step is on the disk before the next one;
+//! - `authority`: requests to the authority; `renewal_info`: when it wants a renewal (ARI);
+//! - `store`, `record`, `order_lease`: the directory, and which of several proxies may order;
+//! - `challenge_files`: challenges in the directory, and how they are answered.
 
 pub mod account_plan;
 mod authority;

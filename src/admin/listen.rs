@@ -404,7 +404,7 @@ fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> DoorError {
     DoorError(format!("can't bind [admin] {key} {at}: {error}; {remedy}"))
 }
 
-/// How messages call the admin socket.
+/// Names of the admin socket in messages.
 const ADMIN_SOCKET: SocketRole = SocketRole {
     name: "admin socket",
     key: "[admin] socket",

@@ -30,8 +30,8 @@ use super::problem::{ProblemDocument, ProblemKind};
 /// read before it can lose its place.
 pub(super) const WAITING: usize = 256;
 
-/// Number of requests other than probes that begin before new connections and requests are looked at, since there may be
-/// probes among them.
+/// Number of requests other than probes that begin before new connections and requests are looked at, because there may
+/// be probes among them.
 const TURNS: usize = 8;
 
 /// Why a request occupies its connection.

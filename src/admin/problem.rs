@@ -57,7 +57,7 @@ pub enum ProblemKind {
     /// [`RegistryError::Conflict`].
     Conflict,
     /// [`RegistryError::NotReady`]: the change was made, but the wait for its effect timed out.
-    /// [`RegistryError::NotCome`].
+    /// [`RegistryError::NotCome`]: no backend of this name was added within the wait.
     WaitRanOut,
     /// [`RegistryError::ShuttingDown`], [`RegistryError::HandedOver`].
     ShuttingDown,

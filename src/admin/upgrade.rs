@@ -39,9 +39,9 @@ pub struct UpgradeReport {
     pub changes: Vec<String>,
     /// The new process's release.
     pub version: String,
-    /// The new process id.
+    /// The id of the new process.
     pub pid: u32,
-    /// The old process id.
+    /// The id of the old process.
     pub old_pid: u32,
     /// Public addresses handed over.
     pub listeners: usize,

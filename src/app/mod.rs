@@ -1,7 +1,7 @@
 //! The composition root: all parts of the program are connected here.
 //!
-//! The data plane has its own threads; registry, probes, admin API and signals share another one, so that a flood of
-//! requests can't delay a drain, and a slow admin client can't delay a request.
+//! The data plane has its own threads; registry, probes and admin API share another one, so that a flood of requests
+//! can't delay a drain, and a slow admin client can't delay a request. Signals have a thread of their own.
 //!
 //! Where to make a change: `wiring` connects parts that don't know each other; [`check`] and the files named after it
 //! check what a configuration needs on the machine; `lifecycle`, `signals` and `reload` handle the life cycle of the

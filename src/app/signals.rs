@@ -1,5 +1,5 @@
-//! Signals, and the watch over the control thread. Both use a separate thread: a signal to stop must work whatever
-//! else is stuck, and a stuck thread can't report itself.
+//! Signals, and the watch over the control thread. Both run on one separate thread: a signal to stop must work
+//! whatever else is stuck, and a stuck thread can't report itself.
 
 use std::io;
 use std::sync::Arc;

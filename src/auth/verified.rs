@@ -19,7 +19,7 @@ const LIFETIME: Duration = Duration::from_secs(300);
 /// Number of locks among which the credentials are spread.
 const SHARDS: usize = 16;
 
-/// Most credentials for each lock; all together take about 64 KiB.
+/// Most credentials for each lock; the tags of all of them take 64 KiB.
 const SHARD_CAPACITY: usize = 256;
 
 /// A keyed hash of a file, a user and a password.

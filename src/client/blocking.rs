@@ -126,9 +126,9 @@ impl ResponseLines {
 /// Ends a connection that another thread reads from.
 #[derive(Debug)]
 pub enum HangUp {
-    /// Connection on this host.
+    /// Connection over a unix socket.
     Unix(UnixStream),
-    /// Connection to another host.
+    /// Connection over TCP, with or without TLS.
     Tcp(TcpStream),
 }
 

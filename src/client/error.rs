@@ -9,8 +9,8 @@ pub enum ClientErrorKind {
     Late,
     /// The proxy can't be reached, or has stopped.
     Unreachable,
-    /// The connection ended before the answer, or the proxy is shutting down: it may have stopped, or another process has
-    /// taken its place. Whether the request had an effect is unknown.
+    /// The connection ended before the answer, or the proxy is shutting down: it may have stopped, or another process
+    /// has taken its place. Whether the request had an effect is unknown.
     Broken,
 }
 

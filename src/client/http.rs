@@ -29,7 +29,8 @@ const SHUTTING_DOWN: &str = "shutting-down";
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Longest time in which requests fail one after the other: several upgrades may follow each other.
 const LONGEST_FAILING: Duration = Duration::from_secs(5);
-/// A connection that lasted longer than this was waiting for its answer. When it breaks, the proxy has answered until then.
+/// Age from which a connection that breaks was waiting for its answer: the proxy could be reached until then, so the
+/// time of failing begins anew.
 const WAITING_AFTER: Duration = Duration::from_secs(1);
 /// Longest time for a connect over TCP, and for answers that wait for nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -147,8 +148,9 @@ impl AdminClient {
         })
     }
 
-    /// As [`Self::call`], for requests that outlive an upgrade of the proxy: they are made again at the process that has
-    /// taken its place, so a second one must change nothing. `request` makes the request for a given time since the first.
+    /// As [`Self::call`], for requests that outlive an upgrade of the proxy: they are made again at the process that
+    /// has taken its place, so a second one must change nothing. `request` makes the request for a given time since the
+    /// first.
     ///
     /// # Errors
     /// As [`Self::call`].

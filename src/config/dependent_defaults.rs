@@ -62,7 +62,7 @@ fn settle_server(server: &mut ServerConfig, found: &ConfigFindings) {
     }
 }
 
-/// Drops the default TCP address of the admin API if a listener has the same port.
+/// Drops the default TCP address of the admin API if it clashes with a listener or with the address for probes.
 fn settle_admin_address(config: &mut Config, found: &ConfigFindings) {
     let Some(http) = config.admin.http.filter(|_| !found.written("admin.http")) else {
         return;

@@ -76,7 +76,7 @@ pub fn begin_as(ns: u64) -> bool {
     ORIGIN.set(ClockOrigin { ns, instant }).is_ok()
 }
 
-/// Farthest time from now: timers and date formats reach only some thousand years.
+/// Latest time that timers get; they and date formats reach only some thousand years.
 const FARTHEST: Time = Time::from_secs(100 * 365 * 86_400);
 
 /// Converts a monotonic time for tokio's timers; a time more than a century away becomes a century.
@@ -130,8 +130,8 @@ impl ClockReading {
         }
     }
 
-    /// The same for a time that lay ahead at `since`. No more time is left than at `since`, even if the wall clock was set
-    /// back while no process could notice.
+    /// The same for a time that lay ahead at `since`. No more time is left than at `since`, even if the wall clock was
+    /// set back while no process could notice.
     pub fn due_from_wall(&self, at: SystemTime, since: SystemTime) -> Time {
         let due = self.from_wall(at);
         match at.duration_since(since) {
@@ -174,8 +174,8 @@ pub fn unix_seconds(at: SystemTime) -> i64 {
 /// Last millisecond that RFC 3339 can express, at the end of the year 9999; since 1970.
 const LAST_DATE: Duration = Duration::from_millis(253_402_300_799_999);
 
-/// Formats as RFC 3339 with milliseconds, in UTC. Times outside the years 1970 to 9999 become the first or last of
-/// them.
+/// Formats as RFC 3339 with milliseconds, in UTC. Times outside the years 1970 to 9999 are shown as the start or end of
+/// that range.
 pub fn rfc3339(at: SystemTime) -> String {
     let shown = SystemTime::UNIX_EPOCH + since_1970(at).min(LAST_DATE);
     humantime::format_rfc3339_millis(shown).to_string()
@@ -203,6 +203,7 @@ pub fn sleep(time: Duration) -> Sleep {
 pub struct TimeoutError;
 
 /// Result of a future, if it finishes within `patience`; works on any thread.
+///
 /// # Errors
 /// The time ended first.
 pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Output, TimeoutError> {

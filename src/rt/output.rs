@@ -2,6 +2,11 @@
 //!
 //! The readers of these streams may be slow, stopped or gone. Printing must neither stop nor end a command:
 //!
+//! - [`complain`], [`say`], [`ErrorWriter`] (standard error) and [`print()`], [`print_json`], [`PrintWriter`] (standard
+//!   output of commands that do something) go through a bounded queue; what does not fit is dropped and counted.
+//! - [`answer`], [`answer_json`] and [`AnswerWriter`] are for commands whose output is their result: they wait for the
+//!   reader, as `less` needs it, and report if it can't be written. They may only be called where signals end the
+//!   process.
 //! - [`use_no_thread`] makes standard error work without a thread: for the launcher, which forks.
 //!
 //! [`finish`] waits a moment for the last messages.

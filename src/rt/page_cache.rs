@@ -138,7 +138,8 @@ fn pages_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<u64> {
         length: range.end - range.start,
     };
     let mut state = CacheState::default();
-    // SAFETY: the descriptor is open, for it is borrowed; both structures are those of this call, and live for all of it.
+    // SAFETY: the descriptor is open, for it is borrowed; both structures are those of this call, and live for all of
+    // it.
     let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), &asked, &mut state, 0_u32) };
     match result {
         0 => Ok(state.cached),

@@ -18,7 +18,8 @@ use crate::core::Time;
 pub enum ShutdownLevel {
     /// Continue.
     Run = 0,
-    /// Continue, and move to another process when nothing is in flight. The only level that can be withdrawn.
+    /// Continue, and move to another process as soon as the connection can be paused. The only level that can be
+    /// withdrawn.
     Move = 1,
     /// Finish what is in flight, then close; an idle connection closes now.
     Finish = 2,

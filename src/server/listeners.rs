@@ -144,7 +144,7 @@ impl PublicListeners {
         Ok(change)
     }
 
-    /// A socket for this listener that was passed at the start of the process: by the supervisor, or kept for an
+    /// A socket for this listener that was passed at the start of the process: bound by the supervisor, or left by an
     /// earlier process.
     fn take_inherited(
         &self,

@@ -165,7 +165,7 @@ pub async fn keep_listening(quiet: Arc<QuietPeriod>) {
             next = clock::now();
             continue;
         };
-        // Exactly one second later, however long the check took.
+        // Exactly one interval later, however long the check took.
         next = (next + pace).max(clock::now());
         tokio::select! {
             () = clock::sleep_until(next) => {

@@ -3,6 +3,7 @@
 //! A line is formatted straight into one of a few buffers, each with its own lock that is only ever *tried*;
 //! one thread swaps the buffers out and writes them. If the disk or the reader of a pipe can't keep up, the
 //! buffers fill to a bound, and further lines are dropped and counted.
+//!
 //! `record` has the fields, `format` writes them in both forms, `escape` and `timestamp` write single values. `buffer`
 //! is the space for one line; `writer` has the buffers and the thread. `sink` is the destination: standard output or a
 //! file, or by `remote` syslog or (`journal`) systemd's journal. `layout` is the configuration of lines, and `chosen`

@@ -153,7 +153,7 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> String {
     out
 }
 
-/// Formats an IP address as certificates encode it: 4 or 16 bytes.
+/// Formats an IP address from the 4 or 16 bytes in which certificates encode it; `None`: another number of bytes.
 pub(super) fn address(bytes: &[u8]) -> Option<String> {
     let address = match bytes.len() {
         4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),

@@ -14,7 +14,7 @@ use crate::rt::clock;
 
 /// How long a key encrypts new tickets.
 const ENCRYPTS_FOR: Duration = Duration::from_secs(6 * 3600);
-/// How long after its start a key still decrypts tickets.
+/// How long a key decrypts tickets, from the time when it was made.
 const DECRYPTS_FOR: Duration = Duration::from_secs(12 * 3600);
 /// Length of a key's name in bytes; every ticket begins with it.
 const NAME_LENGTH: usize = 16;

@@ -81,8 +81,8 @@ impl BackendTls {
         })
     }
 
-    /// A copy for one backend of the pool, with a session cache of its own. Another process under the same name would
-    /// refuse to resume these sessions.
+    /// A copy for one backend of the pool, with a session cache of its own: a session of one backend could not be
+    /// resumed with another that has the same name.
     pub fn for_one(&self) -> Self {
         let mut config = ClientConfig::clone(self.connector.config());
         config.resumption = Resumption::in_memory_sessions(SESSIONS);

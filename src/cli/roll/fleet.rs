@@ -36,9 +36,9 @@ struct FleetState {
     members: Vec<Member>,
     /// Backends that this roll has taken out.
     out: BTreeSet<String>,
-    /// Index of the proxy whose view was used last; below, our own numbers for the processes that each proxy numbers by
-    /// itself.
+    /// Index of the proxy whose view was used last.
     lead: usize,
+    /// Our own numbers for the processes, since each proxy numbers them by itself.
     processes: HashMap<(usize, u64, u64), u64>,
     next_process: u64,
     /// Names and processes as they were reported last.

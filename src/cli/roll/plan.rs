@@ -13,7 +13,8 @@ use crate::rt::output::{print_answer as say, print_json, printable};
 use crate::tools::roll::command::CommandTemplate;
 use crate::tools::roll::driver::{address, base, is_leaving, seen};
 
-/// Time after which a drain of this roll expires, if the proxy can't notice that the roll has ended.
+/// Time that is added to a backend's longest replacement before its drain expires, in case the proxy can't notice that
+/// the roll has ended.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
 /// Settings of the pool that matter for a roll.

@@ -109,8 +109,7 @@ impl RollRemote {
     }
 }
 
-/// Parses the id in `event: held
-/// data: {"id":"…"}`.
+/// Parses the id in an event such as `event: held\ndata: {"id":"…"}`.
 fn id(event: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(event).ok()?;
     let data = text.lines().find_map(|line| line.strip_prefix("data:"))?;

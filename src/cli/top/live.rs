@@ -24,7 +24,7 @@ use crate::rt::output::colour;
 const SECOND: Duration = Duration::from_secs(1);
 /// Least time between two updates.
 const MIN_UPDATE_INTERVAL: Duration = Duration::from_millis(200);
-/// An update takes at most this fraction of the time: a proxy with very many backends is asked less often.
+/// Pause after an update, as a multiple of its duration: a proxy with very many backends is asked less often.
 const UPDATE_SHARE: u32 = 4;
 /// Longest wait for a subscription to a proxy's events.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -99,7 +99,7 @@ words! {
         BytesOut = "bytes_out",
         /// Duration of the request, in milliseconds.
         DurationMs = "duration_ms",
-        /// Time spent on backends, in milliseconds.
+        /// Time spent waiting for backends' first bytes, in milliseconds.
         UpstreamMs = "upstream_ms",
         /// The pool.
         Pool = "pool",
@@ -107,13 +107,13 @@ words! {
         Backend = "backend",
         /// Number of attempts on backends.
         Attempts = "attempts",
-        /// Time that the request was on hold.
+        /// Time that the request was on hold, in milliseconds.
         HeldMs = "held_ms",
         /// Name of the user who has authenticated.
         User = "user",
         /// The route.
         Route = "route",
-        /// Reason for the last retry.
+        /// Why the request was tried again, or was not.
         RetryReason = "retry_reason",
         /// State of its sticky session.
         Sticky = "sticky",

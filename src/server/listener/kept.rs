@@ -15,7 +15,7 @@ use crate::net::unix_socket::{SocketFile, UnixSocketError};
 use crate::rt::files::FileIdentity;
 
 impl BoundAddress {
-    /// Uses a socket that an earlier process has had kept, as if it had just been bound.
+    /// Uses a kept socket of an earlier process, as if it had just been bound.
     pub(in crate::server) fn take_kept(
         config: &config::ListenerConfig,
         socket: TcpListener,

@@ -44,7 +44,7 @@ pub struct AccessRecord<'a> {
     pub backend: &'a str,
     /// Number of attempts on backends or connections.
     pub attempts: u32,
-    /// Reason for the last retry.
+    /// Why the request was tried again, or was not.
     pub retry_reason: &'a str,
     /// State of a sticky session: `new`, `kept` or `moved`.
     pub sticky: &'a str,

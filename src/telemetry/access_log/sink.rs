@@ -144,8 +144,8 @@ impl AccessLogSink {
     }
 }
 
-/// Bytes for one write to a pipe or daemon: half of a pipe, which holds 64 KiB; a syslog server holds about a hundred
-/// datagrams.
+/// Bytes for one write to a pipe or daemon: no more than half of what it holds. A pipe holds 64 KiB, and the socket of
+/// a syslog server a few hundred datagrams.
 const LOT: usize = 32 << 10;
 
 /// Bytes for one write to a file. Each write wakes a thread, and has the kernel find pages; with [`LOT`], the log's

@@ -37,8 +37,7 @@ pub struct ProxySettings {
     pub reuse_port: bool,
     /// Further keys of the listener, as TOML.
     pub listener: String,
-    /// Further keys and tables of the pool, as TOML, such as `[pool.drain]
-    /// deadline = "5s"`.
+    /// Further keys and tables of the pool, as TOML, such as `[pool.drain]\ndeadline = "5s"`.
     pub pool: String,
     /// Keys of `[server]`, as TOML.
     pub server: String,

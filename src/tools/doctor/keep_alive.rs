@@ -9,7 +9,7 @@ use super::command_line::{base, seconds};
 pub(super) struct KeepAlive {
     pub(super) server: String,
     pub(super) time: Duration,
-    /// Option that sets it; `None`: the variable that was read.
+    /// Option that sets it, or the variable that was read.
     pub(super) setting: String,
     pub(super) written: bool,
     /// The setting is in milliseconds.

@@ -13,7 +13,8 @@ use super::programs::ServesRequests;
 use super::proxy::ProxySide;
 use crate::tools::tree::{Node, TreeEntry};
 
-/// Words that a container runs, as far as the manifest tells; only lameduck's image has known defaults (`lameduck run`).
+/// Words that a container runs, as far as the manifest tells; only lameduck's image has known defaults
+/// (`lameduck run`).
 pub(super) fn container_words(
     image: &str,
     entry_point: Vec<String>,

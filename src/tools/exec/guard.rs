@@ -1,7 +1,7 @@
 //! A second process that kills the app's process group if the launcher is killed.
 //!
-//! The kernel does that only for the app's first process (`PR_SET_PDEATHSIG`), and not for its children: behind `npm
-//! start` or `sh -c`, the server would outlive the launcher.
+//! The kernel does that only for the app's first process (`PR_SET_PDEATHSIG`), and not for its children: behind
+//! `npm start` or `sh -c`, the server would outlive the launcher.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;

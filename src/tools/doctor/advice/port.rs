@@ -3,7 +3,7 @@
 use super::super::model::{CommandForm, SupervisedProcess, Supervisor};
 use super::super::programs::{self, Value};
 
-/// Name of the port variable; in a text for a shell it must be the shell's own.
+/// How the file writes the variable of the port so that the shell expands it, not the supervisor.
 fn port_variable(process: &SupervisedProcess) -> &'static str {
     match process.supervisor {
         Supervisor::Systemd | Supervisor::Compose => "$$PORT",

@@ -2,8 +2,7 @@
 //!
 //! It follows `ngx_conf_read_token` of nginx exactly. A quote begins a quoted word, and `#` a comment, only at the
 //! start of a word. `\` keeps the next character from ending the word; `\"`, `\'` and `\\` lose their backslash, `\t`,
-//! `\r` and `
-//! ` become control characters, and every other backslash stays. `${` does not open a block.
+//! `\r` and `\n` become control characters, and every other backslash stays. `${` does not open a block.
 
 use std::fmt;
 

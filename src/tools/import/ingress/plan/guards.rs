@@ -267,7 +267,7 @@ fn read_limits(reader: &mut AnnotationReader<'_>) {
             reader.refuse(annotation, "a route has one rate, and `limit-rps` is it");
             continue;
         }
-        // nginx does not count the first request.
+        // nginx's burst does not include the first request.
         let burst = limit.saturating_mul(multiplier).saturating_add(1);
         let value = toml_table(&[
             ("limit".into(), toml_text(&format!("{limit}/{unit}"))),

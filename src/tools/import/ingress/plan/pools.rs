@@ -14,7 +14,7 @@ use crate::tools::import::offered;
 
 /// Name of the pool for what was left out.
 pub(super) const LEFT_OUT_POOL: &str = "left-out";
-/// Longest name of a pool before a number is added, in bytes.
+/// Longest name of a pool before a number is added, in characters.
 const NAME_LENGTH: usize = 90;
 
 /// How lameduck connects to a Service.

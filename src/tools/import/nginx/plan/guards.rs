@@ -374,7 +374,7 @@ fn read_rate(site: &NginxSite<'_>, limit: &NginxDirective) -> Result<String, Str
     let burst: u32 = burst.parse::<u32>().map_err(|_| "its burst is no number")?;
     let fields = [
         ("limit".to_owned(), toml_text(&limit_value)),
-        // nginx does not count the first request.
+        // nginx's burst does not include the first request.
         ("burst".to_owned(), burst.saturating_add(1).to_string()),
         ("key".to_owned(), toml_text(&key)),
     ];

@@ -331,7 +331,7 @@ fn keeps_host(
             }
             false
         }
-        // headers::judge reports these.
+        // The module `headers` reports these.
         Some(_) => false,
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn send_to_https(group: &mut RouteGroup, port: u16) {
     }
 }
 
-/// Directive with which a server rejects all clients: `return 444`.
+/// Directive with which a server rejects all clients, such as `return 444`.
 pub(super) fn turns_away<'a>(server: &NginxServer<'a>) -> Option<&'a NginxDirective> {
     let end = server.scope.own_directive("return")?;
     let code: u16 = end.arg(0).parse().ok()?;
