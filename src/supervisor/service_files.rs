@@ -1,6 +1,9 @@
 //! runit and s6: each process has a supervisor of its own, which writes its state to `supervise/status`, by rename.
 //! inotify reports changes.
 //!
+//! - runit writes "TERM has been sent" at the signal, for `sv down`, `sv restart` and `sv term` alike.
+//! - s6 writes "is not wanted up" at the signal, for `s6-svc -d`. About `s6-svc -r` and `-t` it writes nothing until
+//!   the process has ended.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
