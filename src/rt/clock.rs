@@ -84,6 +84,34 @@ pub fn instant(at: Time) -> tokio::time::Instant {
     tokio::time::Instant::from_std(origin().instant + at.min(FARTHEST))
 }
 
+/// How often a difference is read again that says that the wall clock was set.
+const CONFIRMATIONS: usize = 3;
+
+/// Difference between the wall clock and this clock now, in nanoseconds. If the thread is delayed in between, the delay is
+/// added to it.
+fn read_offset() -> i64 {
+    let (now, wall) = (now(), SystemTime::now());
+    let whole = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+    whole(since_1970(wall)).saturating_sub(whole(now))
+}
+
+/// Difference that is used from now on: the agreed one, until the wall clock was set. A delayed reading looks like a clock
+/// that was set ahead, so the smallest of some readings decides.
+fn judge_offset(agreed: i64, mut read: impl FnMut() -> i64) -> i64 {
+    let is_step = |offset: i64| agreed.abs_diff(offset) > STEP_TOLERANCE.as_nanos() as u64;
+    let mut offset = read();
+    for _ in 0..CONFIRMATIONS {
+        if !is_step(offset) {
+            return agreed;
+        }
+        offset = offset.min(read());
+    }
+    match is_step(offset) {
+        true => offset,
+        false => agreed,
+    }
+}
+
 /// Both clocks, read at one moment; converts between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
@@ -97,18 +125,19 @@ impl ClockReading {
     /// Reads both clocks. While nobody sets the wall clock, all readings use the same difference, so that one moment is
     /// shown the same each time.
     pub fn take() -> Self {
-        let (now, wall) = (now(), SystemTime::now());
-        let whole = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        let apart = whole(since_1970(wall)).saturating_sub(whole(now));
         let agreed = WALL_OFFSET.load(Ordering::Relaxed);
-        if agreed.abs_diff(apart) > STEP_TOLERANCE.as_nanos() as u64 {
-            WALL_OFFSET.store(apart, Ordering::Relaxed);
-            return Self { now, wall };
+        let offset = judge_offset(agreed, read_offset);
+        if offset != agreed {
+            WALL_OFFSET.store(offset, Ordering::Relaxed);
         }
-        let agreed = Duration::from_nanos(u64::try_from(agreed).unwrap_or_default());
+        let (now, distance) = (now(), Duration::from_nanos(offset.unsigned_abs()));
+        let since_1970 = match offset.is_negative() {
+            true => now.saturating_sub(distance),
+            false => now.saturating_add(distance),
+        };
         Self {
             now,
-            wall: SystemTime::UNIX_EPOCH + agreed + now,
+            wall: SystemTime::UNIX_EPOCH + since_1970,
         }
     }
 
@@ -246,6 +275,26 @@ mod tests {
         }
         let off = SystemTime::now().duration_since(wall(now()));
         assert!(off.unwrap_or_default() < 2 * STEP_TOLERANCE);
+    }
+
+    #[test]
+    fn delay_between_two_readings_is_no_clock_that_was_set() {
+        let second = 1_000_000_000;
+        let judge = |agreed, readings: &[i64]| {
+            let mut readings = readings.iter().copied();
+            judge_offset(agreed, || readings.next().unwrap())
+        };
+        // As agreed, or adjusted slowly: one reading is enough.
+        assert_eq!(judge(5 * second, &[5 * second]), 5 * second);
+        assert_eq!(judge(5 * second, &[5 * second + 40_000_000]), 5 * second);
+        // Delayed once, and three times.
+        assert_eq!(judge(5 * second, &[7 * second, 5 * second]), 5 * second);
+        let delayed = [7 * second, 8 * second, 6 * second, 5 * second + 1];
+        assert_eq!(judge(5 * second, &delayed), 5 * second);
+        // Set ahead, with a delay; set back, before this clock's origin too.
+        let ahead = [9 * second, 8 * second, 8 * second, 8 * second];
+        assert_eq!(judge(5 * second, &ahead), 8 * second);
+        assert_eq!(judge(5 * second, &[-second; 4]), -second);
     }
 
     #[test]

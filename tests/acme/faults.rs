@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::authority::{Fault, TestAuthority};
 use super::rig::{Ports, Proxy, account_dir, scratch, until};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn authority_that_is_away_takes_no_listener_down() {
     let dir = scratch();
     let ports = Ports::free();
@@ -58,7 +58,7 @@ async fn authority_that_is_away_takes_no_listener_down() {
     assert!(both.get("files.test", &client).await.is_ok());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn faults_on_the_way_cost_time_and_no_second_order() {
     use Fault::{HangUp, Page, Problem};
     let nonce = Problem("badNonce", 400, None);
@@ -90,7 +90,7 @@ async fn faults_on_the_way_cost_time_and_no_second_order() {
     futures_util::future::join_all(runs).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn order_that_is_stuck_goes_on_at_the_next_try() {
     let dir = scratch();
     let ports = Ports::free();
@@ -107,7 +107,7 @@ async fn order_that_is_stuck_goes_on_at_the_next_try() {
     assert_eq!((authority.orders(), authority.asked("finalize")), (1, 1));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn wrong_certificate_is_not_served_and_challenge_that_nobody_answers_is_explained() {
     let dir = scratch();
     let ports = Ports::free();
@@ -141,7 +141,7 @@ async fn wrong_certificate_is_not_served_and_challenge_that_nobody_answers_is_ex
     assert_eq!(authority.orders(), 1);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn account_that_is_gone_is_made_anew() {
     let dir = scratch();
     let ports = Ports::free();
@@ -158,7 +158,7 @@ async fn account_that_is_gone_is_made_anew() {
     assert!(account_dir(&proxy_dir).join("account.json.bad").exists());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn restarts_and_crashes_order_no_more_than_one_that_runs_on() {
     let dir = scratch();
     let ports = Ports::free();

@@ -3,7 +3,7 @@
 use super::authority::TestAuthority;
 use super::rig::{Ports, Proxy, scratch};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn proxies_that_share_a_directory_order_once_and_all_answer_and_serve() {
     let dir = scratch();
     let ports: Vec<Ports> = (0..3).map(|_| Ports::free()).collect();
@@ -33,7 +33,7 @@ async fn proxies_that_share_a_directory_order_once_and_all_answer_and_serve() {
     assert_eq!(authority.asked("account"), 1);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn order_of_a_proxy_that_was_killed_is_finished_by_another() {
     let dir = scratch();
     let (one, two) = (Ports::free(), Ports::free());

@@ -9,7 +9,7 @@ use lameduck_rig::wait::until_within;
 use super::pebble::{EAB, Pebble};
 use super::rig::{Ports, Proxy, account_dir, client_of, scratch};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pebble_issues_several_certificates_by_handshakes_and_every_client_gets_its_own() {
     let dir = scratch();
     let ports = Ports::free();
@@ -89,7 +89,7 @@ async fn pebble_issues_several_certificates_by_handshakes_and_every_client_gets_
     assert_private(&account_dir(&proxy_dir));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pebble_issues_over_http_to_a_bound_account_on_a_listener_that_redirects() {
     let dir = scratch();
     let ports = Ports::free();

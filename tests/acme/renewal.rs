@@ -9,7 +9,7 @@ use super::rig::{Ports, Proxy, scratch, until};
 
 const DAY: i64 = 86_400;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn renewal_under_load_fails_no_handshake() {
     let dir = scratch();
     let ports = Ports::free();
@@ -61,7 +61,7 @@ async fn renewal_under_load_fails_no_handshake() {
     assert!(left >= Some(89), "{left:?}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn authority_that_wants_a_renewal_gets_it_and_is_told_what_it_replaces() {
     let dir = scratch();
     let ports = Ports::free();
@@ -90,7 +90,7 @@ async fn authority_that_wants_a_renewal_gets_it_and_is_told_what_it_replaces() {
     proxy.logs("https://authority.test/why").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reload_that_adds_a_name_serves_the_old_certificate_until_the_new_one_is_there() {
     let dir = scratch();
     let ports = Ports::free();

@@ -3,7 +3,7 @@
 use super::authority::TestAuthority;
 use super::rig::{Ports, Proxy, account_dir, scratch, until};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn damaged_files_are_told_and_begun_anew_while_the_old_certificate_is_served() {
     let dir = scratch();
     let ports = Ports::free();
@@ -44,7 +44,7 @@ async fn damaged_files_are_told_and_begun_anew_while_the_old_certificate_is_serv
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn directory_that_can_not_be_used_is_told_and_nothing_is_ordered() {
     let dir = scratch();
     let ports = Ports::free();

@@ -42,7 +42,7 @@ fn at(address: &str) -> RegisterRequest {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn apps_socket_has_its_own_file_and_mode() {
     let server = server().await;
     let file = std::fs::metadata(server.socket.with_file_name("apps")).unwrap();
@@ -50,7 +50,7 @@ async fn apps_socket_has_its_own_file_and_mode() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn apps_socket_answers_nothing_that_is_not_an_app_s_own() {
     let server = server().await;
     let before = server.world().await;
@@ -104,7 +104,7 @@ async fn apps_socket_answers_nothing_that_is_not_an_app_s_own() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn app_registers_drains_resumes_and_removes_its_own_instance() {
     let server = server().await;
     let path = "/v1/pools/app/backends/own";
@@ -188,7 +188,7 @@ async fn try_everything(stranger: &RegistryHandle, name: &str, lease: &str) {
     assert!(!stranger.owns_lease(lease).await.unwrap());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn user_can_t_touch_what_another_user_or_the_admin_socket_has_registered() {
     let server = server().await;
     let own = server.registry.for_owner(1000);
@@ -229,7 +229,7 @@ async fn user_can_t_touch_what_another_user_or_the_admin_socket_has_registered()
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reasons_ids_and_drains_have_bounds() {
     let server = Server::start().await;
     let path = "/v1/pools/app/backends/app-1/drain";
@@ -271,7 +271,7 @@ async fn reasons_ids_and_drains_have_bounds() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn registrations_of_one_user_have_a_bound() {
     let config = config::parse("test.toml", CONFIG).unwrap().config;
     let registry = registry::spawn(

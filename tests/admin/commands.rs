@@ -32,7 +32,7 @@ fn told(output: Output) -> (i32, String, String) {
     )
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn status_shows_the_pool() {
     let server = Server::start().await;
     let (code, out, err) = run(&server, "status").await;
@@ -52,7 +52,7 @@ async fn status_shows_the_pool() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_set_health_and_resume_each_change_what_status_shows() {
     let server = Server::start().await;
     assert_eq!(
@@ -75,7 +75,7 @@ async fn drain_set_health_and_resume_each_change_what_status_shows() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_and_resume_of_a_pool_mean_all_of_its_backends() {
     let server = Server::start().await;
     let (code, out, err) = run(&server, "drain app").await;
@@ -92,7 +92,7 @@ async fn drain_and_resume_of_a_pool_mean_all_of_its_backends() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_of_the_last_ready_backend_says_so_before_it_waits() {
     let server = Server::start().await;
     let (_, _, err) = run(&server, "drain app/app-1").await;
@@ -103,7 +103,7 @@ async fn drain_of_the_last_ready_backend_says_so_before_it_waits() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_that_runs_out_is_3() {
     let server = Server::start().await;
     let _permit = server.endpoint("app-1").permit(0).unwrap();
@@ -116,7 +116,7 @@ async fn a_drain_that_runs_out_is_3() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_interrupted_drain_is_130_and_stays() {
     let server = Server::start().await;
     let _permit = server.endpoint("app-1").permit(0).unwrap();
@@ -147,7 +147,7 @@ async fn an_interrupted_drain_is_130_and_stays() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn register_and_deregister() {
     let server = Server::start().await;
     let (code, out, err) = run(&server, "register app/new 127.0.0.1:3003 --wait 5s").await;
@@ -165,7 +165,7 @@ async fn register_and_deregister() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn resume_waits_for_a_name_that_may_come_and_says_that_none_came() {
     let server = Server::start().await;
     let (code, _, err) = run(&server, "resume app/new --wait 1h").await;
@@ -194,7 +194,7 @@ async fn resume_waits_for_a_name_that_may_come_and_says_that_none_came() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reload_prints_changes_or_diagnostics() {
     let server = Server::start().await;
     let (code, out, _) = run(&server, "reload").await;
@@ -210,7 +210,7 @@ async fn reload_prints_changes_or_diagnostics() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn without_a_proxy_it_is_5_and_both_sockets_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(lameduck_rig::place::exe())
@@ -228,7 +228,7 @@ async fn without_a_proxy_it_is_5_and_both_sockets_are_named() {
     assert!(err.contains("LAMEDUCK_ADMIN"), "{err}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn watching_prints_each_change_and_survives_a_closed_pipe() {
     use tokio::io::{AsyncBufReadExt, BufReader};
     let server = Server::start().await;
@@ -271,7 +271,7 @@ async fn watching_prints_each_change_and_survives_a_closed_pipe() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_holds_or_answers_until_resume_and_leaves_drains_alone() {
     let server = Server::start().await;
     let (code, out, err) = run(&server, "pause app --for 2m --reason migration").await;
@@ -319,7 +319,7 @@ async fn pause_holds_or_answers_until_resume_and_leaves_drains_alone() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_that_can_not_be_says_what_to_do() {
     let server = Server::start().await;
     let large = tempfile::NamedTempFile::new().unwrap();
@@ -354,7 +354,7 @@ async fn pause_that_can_not_be_says_what_to_do() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn split_shows_and_moves_weights() {
     let server = Server::start().await;
     server.split().await;

@@ -70,7 +70,7 @@ fn schema(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn answers_have_the_form_that_is_described() {
     let server = Server::start().await;
     let document = server.ask("GET", "/v1/openapi.json", None).await.json();
@@ -179,7 +179,7 @@ fn requests() -> [(&'static str, &'static str, &'static str, Value); 5] {
     ]
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn null_is_taken_where_it_is_described_and_nowhere_else() {
     let server = Server::start().await;
     let document = server.ask("GET", "/v1/openapi.json", None).await.json();
@@ -209,7 +209,7 @@ async fn null_is_taken_where_it_is_described_and_nowhere_else() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn durations_have_the_pattern_of_their_parser() {
     let server = Server::start().await;
     let document = server.ask("GET", "/v1/openapi.json", None).await.json();
@@ -258,7 +258,7 @@ async fn durations_have_the_pattern_of_their_parser() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn splits_have_the_form_that_is_described() {
     let server = Server::start().await;
     server.split().await;

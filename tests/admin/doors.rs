@@ -25,7 +25,7 @@ const CHANGES: [(&str, &str); 6] = [
     ("BREW", "/no/such/path"),
 ];
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn on_loopback_reading_is_free_and_changes_need_the_token() {
     let doors = Doors {
         http: Some("127.0.0.1:0"),
@@ -78,7 +78,7 @@ async fn on_loopback_reading_is_free_and_changes_need_the_token() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn without_a_token_file_changes_over_tcp_are_refused_with_a_remedy() {
     let doors = Doors {
         http: Some("127.0.0.1:0"),
@@ -105,7 +105,7 @@ async fn without_a_token_file_changes_over_tcp_are_refused_with_a_remedy() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn off_loopback_only_the_probes_are_free() {
     let doors = Doors {
         http: Some("0.0.0.0:0"),
@@ -139,7 +139,7 @@ async fn off_loopback_only_the_probes_are_free() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_listener_for_probes_serves_nothing_else() {
     let doors = Doors {
         probes: true,
@@ -176,7 +176,7 @@ async fn the_listener_for_probes_serves_nothing_else() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn over_tcp_the_api_answers_only_its_own_hosts_and_pages() {
     let doors = Doors {
         http: Some("127.0.0.1:0"),
@@ -254,7 +254,7 @@ async fn over_tcp_the_api_answers_only_its_own_hosts_and_pages() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn dashboard_is_free_where_there_is_an_api_and_runs_nothing_but_itself() {
     let doors = Doors {
         http: Some("0.0.0.0:0"),
@@ -314,7 +314,7 @@ async fn dashboard_is_free_where_there_is_an_api_and_runs_nothing_but_itself() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn page_of_another_site_that_is_led_to_the_socket_is_refused() {
     let server = Server::start().await;
     let before = server.world().await;

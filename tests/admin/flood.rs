@@ -41,7 +41,7 @@ async fn probe(at: SocketAddr) {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn half_open_sockets_do_not_keep_probes_from_an_answer() {
     let server = all_doors().await;
     for at in [server.probes.unwrap(), server.http.unwrap()] {
@@ -75,7 +75,7 @@ async fn half_open_sockets_do_not_keep_probes_from_an_answer() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn half_open_unix_sockets_keep_nobody_from_an_answer() {
     let server = all_doors().await;
     let mut half_open = Vec::new();
@@ -94,7 +94,7 @@ async fn half_open_unix_sockets_keep_nobody_from_an_answer() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slow_heads_and_bodies_and_idle_connections_make_room() {
     let server = all_doors().await;
     let at = server.probes.unwrap();
@@ -129,7 +129,7 @@ async fn slow_heads_and_bodies_and_idle_connections_make_room() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pipelined_probes_are_all_answered() {
     let server = all_doors().await;
     let mut stream = TcpStream::connect(server.probes.unwrap()).await.unwrap();
@@ -146,7 +146,7 @@ async fn pipelined_probes_are_all_answered() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn clients_that_never_read_metrics_keep_nobody_from_them() {
     let server = all_doors().await;
     let at = server.probes.unwrap();
@@ -168,7 +168,7 @@ fn answers(seen: &[u8]) -> usize {
 
 /// All requests are there before the server gets its turn, on the test's own thread: so what it does first is no matter of
 /// time.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn probe_comes_before_what_others_have_sent_ahead() {
     const FLOOD: usize = 200;
     const AHEAD: usize = 100;
@@ -207,7 +207,7 @@ async fn probe_comes_before_what_others_have_sent_ahead() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn event_streams_have_places_of_their_own_and_a_bound() {
     let server = all_doors().await;
     let http = server.http.unwrap();
@@ -254,7 +254,7 @@ async fn event_streams_have_places_of_their_own_and_a_bound() {
 }
 
 /// A thousand hooks that wait for their drains at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn many_blocking_drains_leave_probes_and_status_alone() {
     let server = all_doors().await;
     let endpoint = server.endpoint("app-1");
@@ -289,7 +289,7 @@ async fn many_blocking_drains_leave_probes_and_status_alone() {
 }
 
 /// When traffic has taken every descriptor, probes are answered from the reserve.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn probes_are_answered_when_traffic_has_taken_every_descriptor() {
     let dir = tempfile::tempdir().unwrap();
     let (traffic, probes) = (free_address(), free_address());

@@ -46,7 +46,7 @@ fn names(pool: &Value) -> Vec<&str> {
         .collect()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_lease_lasts_as_long_as_its_connection() {
     let server = Server::start().await;
     let mut held = Held::ask(&server, "api-0", 4000).await;
@@ -77,7 +77,7 @@ async fn a_lease_lasts_as_long_as_its_connection() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_lease_is_drained_by_its_id_and_told_so() {
     let server = Server::start().await;
     let mut first = Held::ask(&server, "api-0", 4000).await;
@@ -109,7 +109,7 @@ async fn each_lease_is_drained_by_its_id_and_told_so() {
 }
 
 /// Leases don't use up the places of those who only ask.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn many_leases_leave_the_door_open() {
     let server = Server::start().await;
     let mut held = Vec::new();

@@ -10,7 +10,7 @@ use crate::server::{Doors, Server};
 
 const MIB: usize = 1024 * 1024;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn body_of_a_mebibyte_is_refused_with_413() {
     let doors = Doors {
         http: Some("127.0.0.1:0"),
@@ -53,7 +53,7 @@ async fn body_of_a_mebibyte_is_refused_with_413() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn expectation_of_a_too_large_body_is_refused_before_the_body() {
     let server = Server::start().await;
     let request = Http::new("POST", "/v1/lame-duck")
@@ -66,7 +66,7 @@ async fn expectation_of_a_too_large_body_is_refused_before_the_body() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_large_header_is_refused() {
     let server = Server::start().await;
     let request = Http::new("GET", "/v1/pools").header(&format!("x: {}", "y".repeat(40_000)));
@@ -75,7 +75,7 @@ async fn a_large_header_is_refused() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_that_is_no_http_is_refused() {
     let server = Server::start().await;
     let mut stream = UnixStream::connect(&server.socket).await.unwrap();
@@ -89,7 +89,7 @@ async fn request_that_is_no_http_is_refused() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_header_that_never_ends_is_given_up_after_10_s() {
     let server = Server::start().await;
     let began = Instant::now();

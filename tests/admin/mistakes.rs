@@ -64,7 +64,7 @@ const MISTAKES: &[Mistake<'static>] = &[
     ("GET", "/-/ready?poll=app", "", 400, "bad-query", "poll"),
 ];
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn mistakes_are_told_and_change_nothing() {
     let server = Server::start().await;
     let before = server.world().await;
@@ -86,7 +86,7 @@ async fn mistakes_are_told_and_change_nothing() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bodies_that_are_not_json_by_their_type_are_refused() {
     let server = Server::start().await;
     let before = server.world().await;
@@ -109,7 +109,7 @@ async fn bodies_that_are_not_json_by_their_type_are_refused() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bad_json_names_line_and_column() {
     let server = Server::start().await;
     let request = Http::new("POST", DRAIN).json("{\n  \"timeout\": \"1s\",\n  oops\n}");
@@ -125,7 +125,7 @@ async fn bad_json_names_line_and_column() {
 }
 
 /// The router's methods are those that the description has: asked for through its own 405.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn openapi_and_router_have_the_same_methods() {
     let server = Server::start().await;
     let document = server.ask("GET", "/v1/openapi.json", None).await.json();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::commands::run;
 use crate::server::Server;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn plan_is_begun_shown_listed_and_ended() {
     let server = Server::start().await;
     server.split().await;
@@ -57,7 +57,7 @@ async fn plan_is_begun_shown_listed_and_ended() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn followed_plan_tells_each_step_and_ends_with_its_report() {
     let server = Server::start().await;
     server.split().await;
@@ -96,7 +96,7 @@ async fn followed_plan_tells_each_step_and_ends_with_its_report() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn arguments_that_make_no_plan_are_refused_with_what_to_do() {
     let server = Server::start().await;
     server.split().await;

@@ -12,7 +12,7 @@ use crate::server::{PATIENCE, Server};
 
 const APP_1: &str = "/v1/pools/app/backends/app-1";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pools_and_backends_are_shown() {
     let server = Server::start().await;
     let pools = server.ask("GET", "/v1/pools", None).await.json();
@@ -35,7 +35,7 @@ async fn pools_and_backends_are_shown() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_waits_for_what_is_in_flight() {
     let server = Server::start().await;
     let permit = server.endpoint("app-1").permit(0).unwrap();
@@ -70,7 +70,7 @@ async fn a_drain_waits_for_what_is_in_flight() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_s_deadline_and_not_waiting() {
     let server = Server::start().await;
     let _permit = server.endpoint("app-1").permit(0).unwrap();
@@ -90,7 +90,7 @@ async fn a_drain_s_deadline_and_not_waiting() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn hanging_up_takes_nothing_back() {
     let server = Server::start().await;
     let _permit = server.endpoint("app-1").permit(0).unwrap();
@@ -108,7 +108,7 @@ async fn hanging_up_takes_nothing_back() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backends_are_registered_moved_and_removed() {
     let server = Server::start().await;
     let path = "/v1/pools/app/backends/new";
@@ -148,7 +148,7 @@ async fn backends_are_registered_moved_and_removed() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_wait_that_runs_out_is_504_and_the_change_stays() {
     let server = Server::start().await;
     let other = json!({ "actor": "supervisor", "id": "roll", "wait": false });
@@ -164,7 +164,7 @@ async fn a_wait_that_runs_out_is_504_and_the_change_stays() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn liveness_startup_and_readiness_follow_the_process() {
     let server = Server::start().await;
     let status = |path: &'static str| {
@@ -231,7 +231,7 @@ async fn liveness_startup_and_readiness_follow_the_process() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn listeners_config_reload_and_metrics() {
     let server = Server::start().await;
     let listeners = server.ask("GET", "/v1/listeners", None).await.json();
@@ -285,7 +285,7 @@ async fn until(lines: &mut Lines<BufReader<UnixStream>>, wanted: impl Fn(&str) -
         .expect("in time")
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn events_are_streamed_until_the_end() {
     let server = Server::start().await;
     let mut lines = subscribe(&server, "/v1/events?pool=app").await;
@@ -303,7 +303,7 @@ async fn events_are_streamed_until_the_end() {
     while let Some(_line) = lines.next_line().await.unwrap() {}
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stopping_removes_the_socket_and_answers_what_is_under_way() {
     let server = Server::start().await;
     let socket = server.socket.clone();

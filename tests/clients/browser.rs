@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::command::{Talking, has, has_app};
 use super::stand::Stand;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn chromium_fetches_talks_and_listens() {
     if std::env::var("LAMEDUCK_PROVE").as_deref() != Ok("1") {
         return;

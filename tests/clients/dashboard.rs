@@ -23,7 +23,7 @@ const BROWSERS: [&str; 4] = [
 
 const TOKEN: &str = "a-token-of-the-test";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn dashboard_shows_the_api_and_changes_nothing_without_the_token() {
     let packages = root().join("tests/apps/node_modules");
     if !has_app() || !packages.join("axe-core").is_dir() {

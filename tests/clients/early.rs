@@ -137,7 +137,7 @@ async fn ask(stand: &Stand, questions: &[EarlyQuestion], text: &str) {
     assert_eq!(stand.rig.access_log(asked).await.len(), asked);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn answer_of_an_app_in_mid_body_reaches_every_client() {
     if !has("curl") {
         return;
@@ -152,7 +152,7 @@ async fn answer_of_an_app_in_mid_body_reaches_every_client() {
 }
 
 /// lameduck's own, by what was announced or by what has come.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn own_answer_in_mid_body_reaches_every_client() {
     if !has("curl") {
         return;

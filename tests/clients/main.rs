@@ -22,7 +22,7 @@ const WAYS: [(&str, &str, &str); 4] = [
     ("https", "--http2", "2"),
 ];
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn curl_gets_bodies_and_trailers() {
     if !has("curl") || !has_app() {
         return;
@@ -54,7 +54,7 @@ async fn curl_gets_bodies_and_trailers() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn nghttp_and_h2load_lose_nothing() {
     if !has("nghttp") || !has("h2load") || !has_app() {
         return;
@@ -74,7 +74,7 @@ async fn nghttp_and_h2load_lose_nothing() {
 }
 
 /// WebSockets are told 1001 (1012 when the app is to start anew), event streams end, and both clients say so.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_ends_websockets_and_event_streams_in_good_order() {
     let Some(python) = venv("clients-venv") else {
         return;

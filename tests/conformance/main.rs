@@ -28,7 +28,7 @@ mod table;
 
 /// All cases against lameduck: each one must come out as it says.
 /// Then the same against the others, and every difference must be explained.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_corpus() {
     let cases = corpus::all();
     let held = corpora::hold(&cases);

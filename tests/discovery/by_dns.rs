@@ -30,7 +30,7 @@ fn source(server: &DnsServer, crowd: &Crowd, more: &str) -> String {
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn a_name_that_grows_to_a_thousand_and_back_costs_no_request() {
     let (crowd, server) = (Crowd::start().await, server(3).await);
     let dir = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ async fn a_name_that_grows_to_a_thousand_and_back_costs_no_request() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn storms_of_wrong_and_missing_answers_change_nothing() {
     let (crowd, server) = (Crowd::start().await, server(4).await);
     let dir = tempfile::tempdir().unwrap();
@@ -94,7 +94,7 @@ async fn storms_of_wrong_and_missing_answers_change_nothing() {
     assert!(drains.is_empty(), "{drains:?}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn answers_hold_for_their_ttl_within_the_bounds() {
     let (crowd, server) = (Crowd::start().await, server(2).await);
     server.change(|zone| zone.ttl = 3600);
@@ -115,7 +115,7 @@ async fn answers_hold_for_their_ttl_within_the_bounds() {
     all_ready(&rig, 3).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn services_bring_ports_weights_and_backups() {
     let (crowd, dir) = (Crowd::start().await, tempfile::tempdir().unwrap());
     let service = |priority, weight, host: &str| (priority, weight, crowd.port, host.to_owned());
@@ -170,7 +170,7 @@ async fn services_bring_ports_weights_and_backups() {
     assert_eq!(moved.unwrap().incarnation, one("a").incarnation + 1);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn one_family_alone_is_asked_for_where_the_section_says_so() {
     let (crowd, server) = (Crowd::start().await, server(2).await);
     let dir = tempfile::tempdir().unwrap();

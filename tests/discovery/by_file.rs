@@ -38,7 +38,7 @@ fn source(path: &Path, more: &str) -> String {
     format!("type = \"file\"\npath = {path:?}\n{more}")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn a_file_that_grows_to_a_thousand_and_back_costs_no_request() {
     let (crowd, dir) = (Crowd::start().await, tempfile::tempdir().unwrap());
     let path = dir.path().join("backends.json");
@@ -50,7 +50,7 @@ async fn a_file_that_grows_to_a_thousand_and_back_costs_no_request() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn broken_wiped_and_missing_files_change_nothing() {
     let (crowd, dir) = (Crowd::start().await, tempfile::tempdir().unwrap());
     let path = dir.path().join("backends.toml");
@@ -95,7 +95,7 @@ async fn broken_wiped_and_missing_files_change_nothing() {
     rig.logs("an answer is doubted").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn words_of_the_file_are_taken_at_once_and_told() {
     let (crowd, dir) = (Crowd::start().await, tempfile::tempdir().unwrap());
     let path = dir.path().join("backends.json");
@@ -162,7 +162,7 @@ async fn words_of_the_file_are_taken_at_once_and_told() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reloads_keep_start_and_end_sources() {
     let (crowd, dir) = (Crowd::start().await, tempfile::tempdir().unwrap());
     let (path, other) = (

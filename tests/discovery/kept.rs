@@ -43,7 +43,7 @@ async fn source(rig: &Rig) -> DiscoveryView {
     pool(rig).await.discovery.remove(0)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn restart_while_the_source_is_away_goes_on_with_what_it_said() {
     let (crowd, dir) = (Crowd::start().await, tempfile::tempdir().unwrap());
     let server = DnsServer::start(Zone {

@@ -123,22 +123,22 @@ fn p99(evidence: &Evidence, calm: &[(u64, u64)]) -> f64 {
         .map_or(f64::NAN, |ns| *ns as f64 / 1e6)
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drained_restart_of_the_only_instance_loses_nothing_at_a_slow_rate() {
     restarted(How::Drained, 50).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drained_restart_of_the_only_instance_loses_nothing_at_a_high_rate() {
     restarted(How::Drained, if proving() { 1_000 } else { 300 }).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unannounced_restart_of_the_only_instance_loses_nothing_at_a_slow_rate() {
     restarted(How::SigtermOnly, 50).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unannounced_restart_of_the_only_instance_loses_nothing_at_a_high_rate() {
     restarted(How::SigtermOnly, if proving() { 1_000 } else { 300 }).await;
 }

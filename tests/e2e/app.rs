@@ -18,7 +18,7 @@ fn request(path: &str, id: u64) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: app\r\nx-demo-id: {id}\r\n\r\n").into_bytes()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_graceful_stop_finishes_what_is_in_flight_and_closes_the_rest_at_once() {
     let mut bench = Bench::start("app", App::BuiltIn, 1).await.unwrap();
     let instance = &mut bench.instances[0];
@@ -57,7 +57,7 @@ async fn a_graceful_stop_finishes_what_is_in_flight_and_closes_the_rest_at_once(
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn with_nothing_in_flight_it_is_gone_within_100_ms() {
     let mut bench = Bench::start("app", App::BuiltIn, 1).await.unwrap();
     let instance = &mut bench.instances[0];
@@ -74,7 +74,7 @@ async fn with_nothing_in_flight_it_is_gone_within_100_ms() {
     panic!("{took:?}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_abrupt_stop_takes_what_is_in_flight_along() {
     let mut bench = Bench::start("app", App::BuiltInAbrupt, 1).await.unwrap();
     let instance = &mut bench.instances[0];
@@ -93,7 +93,7 @@ async fn an_abrupt_stop_takes_what_is_in_flight_along() {
     assert_eq!(journal_events(&bench), ["listening", "arrival"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_lingering_app_says_503_and_serves_for_3_s() {
     let mut bench = Bench::start("app", App::BuiltInLinger, 1).await.unwrap();
     let instance = &mut bench.instances[0];
@@ -108,7 +108,7 @@ async fn a_lingering_app_says_503_and_serves_for_3_s() {
     assert!((2900..10_000).contains(&took.as_millis()), "{took:?}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sigusr1_plays_an_outage_and_ends_it() {
     let mut bench = Bench::start("app", App::BuiltIn, 1).await.unwrap();
     let address = bench.instances[0].address();
@@ -122,7 +122,7 @@ async fn sigusr1_plays_an_outage_and_ends_it() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_websocket_is_told_when_the_app_stops() {
     let mut bench = Bench::start("app", App::BuiltIn, 1).await.unwrap();
     let instance = &mut bench.instances[0];

@@ -28,7 +28,7 @@ fn settings_of(balance: BalanceConfig) -> String {
     format!("balance = \"{balance}\"\n{more}")
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rolls_cost_no_request_whatever_the_balance() {
     let _turn = turn().await;
     let mut bench = Bench::start("balances", App::BuiltIn, 2).await.unwrap();

@@ -166,7 +166,7 @@ impl Run {
 }
 
 /// Requests pass, a backend is drained and comes back, probes and metrics answer, a reload is taken, TERM ends it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn proxy_goes_on_whatever_its_streams_are() {
     let bench = Bench::start("streams", App::BuiltIn, 2).await.unwrap();
     let runs = kinds("streams").into_iter().map(|(kind, out, err)| {
@@ -208,7 +208,7 @@ async fn proxy_goes_on_whatever_its_streams_are() {
     join_all(runs).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn log_that_is_read_again_says_how_much_was_lost() {
     let bench = Bench::start("streams", App::BuiltIn, 1).await.unwrap();
     let (out, mut err) = (
@@ -315,7 +315,7 @@ fn words(case: &Case, proxy: &DemoProxy) -> Vec<String> {
     case.words.iter().map(word).collect()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn commands_end_whatever_their_streams_are() {
     let bench = Bench::start("streams", App::BuiltIn, 2).await.unwrap();
     let all = kinds("streams").into_iter().map(|(kind, out, err)| {
@@ -347,7 +347,7 @@ async fn commands_end_whatever_their_streams_are() {
 }
 
 /// Whoever watches can always be interrupted; whoever rolls undoes its drain first.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn long_commands_are_interrupted_whatever_their_streams_are() {
     let bench = Bench::start("streams", App::BuiltIn, 2).await.unwrap();
     let all = kinds("streams").into_iter().map(|(kind, out, err)| {
@@ -450,7 +450,7 @@ async fn long_commands_are_interrupted_whatever_their_streams_are() {
 }
 
 /// Output that can't be written is a failure with its reason, but for a reader that has seen enough.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unwritten_product_is_a_failure_that_says_why() {
     let bench = Bench::start("streams", App::BuiltIn, 1).await.unwrap();
     let proxy = in_front_of(&bench, "product").await;
@@ -486,7 +486,7 @@ async fn unwritten_product_is_a_failure_that_says_why() {
 }
 
 /// The demo's load and its children depend on no reader.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn demo_runs_and_ends_while_nobody_reads() {
     let socket = Path::new("/nonexistent");
     for kind in [Kind::PipeUnread, Kind::DeviceFull] {

@@ -89,7 +89,7 @@ async fn run(socket: &std::path::Path, arguments: &[&str]) -> (i32, String, Stri
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn status_health_drain_and_resume() {
     let plain = Plain::start(2).await;
     let (code, table, errors) = plain.lameduck(&["status"]).await;
@@ -130,7 +130,7 @@ async fn status_health_drain_and_resume() {
     assert!(!table.contains("drain"), "{table}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_past_its_deadline_is_3() {
     let plain = Plain::start(1).await;
     let slow = slow_request(&plain).await;
@@ -141,7 +141,7 @@ async fn a_drain_past_its_deadline_is_3() {
     assert!(slow.await.unwrap().is_err(), "the slow request was not cut");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_dies_while_draining_is_4() {
     let mut plain = Plain::start(1).await;
     let slow = slow_request(&plain).await;
@@ -190,7 +190,7 @@ async fn slow_request(
     slow
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_proxy_is_5_and_names_the_address() {
     let temp = tempfile::tempdir().unwrap();
     let socket = temp.path().join("nobody.sock");
@@ -206,7 +206,7 @@ async fn no_proxy_is_5_and_names_the_address() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn wrong_usage_is_2_and_unknown_names_are_1() {
     let plain = Plain::start(1).await;
     assert_eq!(plain.lameduck(&["drain"]).await.0, 2);
@@ -218,7 +218,7 @@ async fn wrong_usage_is_2_and_unknown_names_are_1() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_bad_file_is_refused_and_changes_nothing() {
     let bench = Bench::start("cli", App::BuiltIn, 1).await.unwrap();
     let settings = lameduck::tools::demo::proxy::ProxySettings::default();

@@ -140,49 +140,49 @@ fn judge_ends(ends: &[End], drains: &[u64]) -> Vec<String> {
     )]
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn built_in() {
     rolling_restart(App::BuiltIn).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn built_in_without_handler() {
     rolling_restart(App::BuiltInAbrupt).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn built_in_that_accepts_3_s_more() {
     rolling_restart(App::BuiltInLinger).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn node_http() {
     rolling_restart(App::Node).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn node_http_without_handler() {
     rolling_restart(App::NodeAbrupt).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn node_http_that_accepts_3_s_more() {
     rolling_restart(App::NodeLinger).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn express_with_http_terminator() {
     rolling_restart(App::Express).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fastify_with_close_with_grace() {
     rolling_restart(App::Fastify).await;
 }
 
 /// What a stopping app leaves behind is not held against its successor: with and without a drain before, nobody is lost,
 /// nobody waits, and nobody is ejected for long.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn restarts_with_outlier_detection_lose_nothing_and_eject_no_successor() {
     let _turn = turn_beside_one().await;
     let mut bench = Bench::start("outliers", App::BuiltIn, 3).await.unwrap();

@@ -74,7 +74,7 @@ fn enter_namespace() -> bool {
         && std::fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1").is_ok()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn cut_over_from_nginx_and_back_on_one_port_loses_nothing() {
     let Some(binary) = Kind::Nginx.binary() else {
         return skip("cut_over", "nginx (run tests/setup.sh)");

@@ -12,7 +12,7 @@ use lameduck_rig::process::{children, is_running};
 
 use crate::harness::{exe, turn_beside_one, until};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn loses_nothing_in_under_30_s_and_cleans_up() {
     let _turn = turn_beside_one().await;
     let temp = tempfile::tempdir().unwrap();
@@ -43,7 +43,7 @@ async fn loses_nothing_in_under_30_s_and_cleans_up() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_interrupt_leaves_nothing_behind() {
     let _turn = turn_beside_one().await;
     let temp = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ async fn sent(load: &Load, more: u64) {
     .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_abrupt_restart_without_a_proxy_loses_requests() {
     let _turn = turn().await;
     let mut bench = Bench::start("detects", App::BuiltInAbrupt, 1)
@@ -37,7 +37,7 @@ async fn an_abrupt_restart_without_a_proxy_loses_requests() {
     assert_eq!((account.unexplained, account.stops), (0, 1), "{account}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_undisturbed_run_loses_nothing() {
     let _turn = turn().await;
     let bench = Bench::start("detects", App::BuiltIn, 1).await.unwrap();
@@ -51,7 +51,7 @@ async fn an_undisturbed_run_loses_nothing() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_peer_without_coordination_reaches_the_stopping_instance() {
     let _turn = turn().await;
     let mut bench = Bench::start("detects", App::BuiltInLinger, 3)

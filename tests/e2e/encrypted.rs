@@ -125,22 +125,22 @@ async fn rolled(how: How, http: Http) {
     });
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn apps_behind_tls_are_drained_and_restarted() {
     rolled(How::Drained, Http::One).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn apps_behind_tls_are_restarted_without_a_word() {
     rolled(How::SigtermOnly, Http::One).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn apps_that_speak_http2_behind_tls_are_drained_and_restarted() {
     rolled(How::Drained, Http::Two).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn apps_that_speak_http2_behind_tls_are_restarted_without_a_word() {
     rolled(How::SigtermOnly, Http::Two).await;
 }
@@ -206,12 +206,12 @@ async fn swapped(http: Http) {
     });
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn change_of_the_authority_under_load_loses_nothing() {
     swapped(Http::One).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn change_of_the_authority_under_load_loses_nothing_over_http2() {
     swapped(Http::Two).await;
 }

@@ -49,7 +49,7 @@ fn routes(round: usize) -> String {
     .concat()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rolling_restart_under_header_rules_and_rewrites_loses_nothing() {
     let _turn = turn().await;
     let mut bench = Bench::start("front-door", App::BuiltIn, 3).await.unwrap();
@@ -85,7 +85,7 @@ async fn rolling_restart_under_header_rules_and_rewrites_loses_nothing() {
 }
 
 /// A hundred times, every route is another one: its name, its rules, and what it matches by.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reloads_that_change_every_route_lose_nothing() {
     let _turn = turn().await;
     let bench = Bench::start("front-door-reload", App::BuiltIn, 2)
@@ -218,7 +218,7 @@ async fn browse(address: SocketAddr, ends: Arc<AtomicBool>) -> (Duration, usize)
 
 /// A whole site: files before the app, a split over two pools, copies for a third, compression, and error pages for the
 /// app's own errors. Every instance of the app is restarted, and so is the shadow.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rolling_restart_of_a_whole_site_loses_nothing_and_nobody_waits() {
     let _turn = turn_beside_one().await;
     let mut bench = Bench::start("site", App::BuiltIn, 6).await.unwrap();

@@ -126,28 +126,28 @@ async fn rolled_by(hook: Hook) {
     });
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn systemd() {
     rolled_by(Hook::Systemd).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn oxmgr() {
     rolled_by(Hook::Oxmgr).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn runit() {
     rolled_by(Hook::Runit).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn kubernetes() {
     rolled_by(Hook::Kubernetes).await;
 }
 
 /// `ExecStartPost=register`, `ExecStop=drain`, `ExecStopPost=deregister`: the proxy knows no such backend else.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_unit_that_registers_itself() {
     let mut bench = Bench::start("hooks", App::BuiltIn, 2).await.unwrap();
     let dir = bench.scratch.path().to_owned();
@@ -172,7 +172,7 @@ async fn a_unit_that_registers_itself() {
 }
 
 /// What a person has closed stays closed over restarts, and the hook's own drain does not.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_person_s_drain_survives_a_hook_s() {
     let mut bench = Bench::start("hooks", App::BuiltIn, 1).await.unwrap();
     let dir = bench.scratch.path().to_owned();
@@ -205,7 +205,7 @@ async fn a_person_s_drain_survives_a_hook_s() {
 }
 
 /// A hook must not hold up its supervisor when the proxy is gone or stands still.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_proxy_that_does_not_answer_is_5_soon() {
     let bench = Bench::start("hooks", App::BuiltIn, 1).await.unwrap();
     let dir = bench.scratch.path().to_owned();

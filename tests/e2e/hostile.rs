@@ -189,7 +189,7 @@ async fn refused(front: &mut Front) -> String {
 }
 
 /// All four at once, a few hundred connections, from other addresses than the good traffic's.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slow_clients_hurt_nobody_else() {
     const EACH: usize = 60;
     let _turn = turn_beside_one().await;
@@ -233,7 +233,7 @@ async fn slow_clients_hurt_nobody_else() {
 }
 
 /// slowhttptest, its four modes one after the other, each between two quiet spells, against each proxy.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slowhttptest_with_5000_connections() {
     if !proving() {
         return;

@@ -96,7 +96,7 @@ async fn bursts(app: App, run: Duration) -> Option<Vec<String>> {
 
 /// An app that says how long it keeps connections, as Node does by default, is never met at the wrong moment; one that
 /// doesn't say it neither.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn posts_survive_apps_that_close_idle_connections() {
     let _turn = turn_alone().await;
     let run = Duration::from_secs(if proving() { 60 } else { 8 });

@@ -218,23 +218,23 @@ async fn reloaded(workers: &str, sign: &str) {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn gunicorn_s_hup_with_sync_workers_ends_the_drain_when_they_are_replaced() {
     reloaded("-w 4", "--restarted-when exit").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn gunicorn_s_hup_with_threads_ends_the_drain_when_they_are_replaced() {
     reloaded("-w 2 -k gthread --threads 8", "--restarted-when exit").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn gunicorn_s_hup_ends_a_drain_that_goes_by_probes() {
     reloaded("-w 4", "--restarted-when probe").await;
 }
 
 /// As a hook from before this was known: nothing ends its drain, and it is said at once, and again after 5 s.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_that_waits_for_a_new_process_in_vain_says_why() {
     let _turn = turn().await;
     let Some((mut master, alone)) = gunicorn("-w 1").await else {
@@ -334,12 +334,12 @@ async fn restarted_on_a_kept_socket(sign: &str) {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_restart_on_a_kept_socket_ends_the_drain_when_the_old_process_is_gone() {
     restarted_on_a_kept_socket("--restarted-when exit").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_restart_on_a_kept_socket_ends_a_drain_that_goes_by_probes() {
     restarted_on_a_kept_socket("--restarted-when probe").await;
 }

@@ -181,7 +181,7 @@ fn nearly_expired(authority: &Authority) -> Pair {
     })
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn panels_have_data_a_clean_roll_fires_nothing_and_incidents_fire_their_alerts() {
     let Some(program) = place::prometheus("prometheus") else {
         skip("monitoring", "prometheus (run tests/setup.sh)");

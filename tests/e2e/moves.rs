@@ -67,7 +67,7 @@ fn note(app: &str, account: LoadAccount) {
 }
 
 /// Paused in the middle of a restart, for longer than that takes, and resumed.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_in_the_middle_of_a_restart_loses_nothing() {
     let _turn = turn().await;
     let mut bench = Bench::start("pause", App::BuiltIn, 2).await.unwrap();
@@ -101,7 +101,7 @@ async fn pause_in_the_middle_of_a_restart_loses_nothing() {
 }
 
 /// One instance and its backup: while the one is restarted, the other has its requests, and none waits.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backup_takes_over_while_the_only_other_instance_is_restarted() {
     let _turn = turn().await;
     let mut bench = Bench::start("backup", App::BuiltIn, 2).await.unwrap();
@@ -141,7 +141,7 @@ async fn backup_takes_over_while_the_only_other_instance_is_restarted() {
 }
 
 /// The weights of two pools are moved to and fro while both are restarted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn split_moved_during_a_roll_loses_nothing() {
     let _turn = turn().await;
     let mut bench = Bench::start("split", App::BuiltIn, 4).await.unwrap();
@@ -180,7 +180,7 @@ async fn split_moved_during_a_roll_loses_nothing() {
 }
 
 /// A plan moves all to the pool whose instances are restarted meanwhile: that is no reason to go back.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
     let _turn = turn().await;
     let mut bench = Bench::start("canary", App::BuiltIn, 4).await.unwrap();
@@ -227,7 +227,7 @@ async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
 }
 
 /// The shadow is drained, restarted and killed under the copies of all requests; the app's clients notice nothing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn restarts_and_deaths_of_a_shadow_have_no_effect_on_the_app_s_requests() {
     let _turn = turn().await;
     let mut bench = Bench::start("mirror", App::BuiltIn, 3).await.unwrap();

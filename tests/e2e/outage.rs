@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a request is held: `hold.timeout` below.
 const HOLD: Duration = Duration::from_secs(4);
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn outage_of_all_instances_cuts_no_stream_and_all_come_back() {
     let _turn = turn_beside_one().await;
     let mut bench = Bench::start("outage", App::BuiltIn, 3).await.unwrap();

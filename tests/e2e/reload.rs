@@ -14,7 +14,7 @@ use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_reload_loses_a_request() {
     let _turn = turn().await;
     let bench = Bench::start("reload", App::BuiltIn, 3).await.unwrap();
@@ -110,7 +110,7 @@ pub(super) async fn reloaded(socket: &std::path::Path) -> u64 {
 }
 
 /// What only a restart can change is named, and does not keep the rest of the file from being taken.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_reuse_port_waits_for_a_restart() {
     let bench = Bench::start("reload-restart", App::BuiltIn, 1)
         .await

@@ -30,7 +30,7 @@ async fn drain_until_restarted(proxy: &DemoProxy, name: &str) {
 
 /// The restart takes a few milliseconds, the probe interval is a second: it must be noticed all the same, and a
 /// process that has not been replaced must stay closed.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_until_restarted_ends_with_the_new_process_and_not_before() {
     let mut bench = Bench::start("until-restarted", App::BuiltIn, 2)
         .await
@@ -78,7 +78,7 @@ async fn a_drain_until_restarted_ends_with_the_new_process_and_not_before() {
 }
 
 /// A drained backend stays drained, and a registered one registered, over a restart of the proxy.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drains_and_registrations_survive_a_restart_of_the_proxy() {
     let bench = Bench::start("state-dir", App::BuiltIn, 3).await.unwrap();
     let dir = bench.scratch.path().to_owned();
@@ -136,7 +136,7 @@ async fn drains_and_registrations_survive_a_restart_of_the_proxy() {
 }
 
 /// SIGKILL leaves the newest state behind, too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_survives_a_crash_of_the_proxy() {
     let bench = Bench::start("crash", App::BuiltIn, 1).await.unwrap();
     let dir = bench.scratch.path().to_owned();
@@ -164,7 +164,7 @@ async fn a_drain_survives_a_crash_of_the_proxy() {
 }
 
 /// The first signal finishes what is in flight; a second one, over a second later, does not wait for it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_second_signal_exits_at_once() {
     let bench = Bench::start("second-signal", App::BuiltIn, 1)
         .await

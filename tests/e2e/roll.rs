@@ -108,7 +108,7 @@ impl Stage {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_roll_under_load_costs_no_request() {
     let _turn = turn().await;
     let mut bench = Bench::start("roll", App::BuiltIn, 3).await.unwrap();
@@ -159,7 +159,7 @@ async fn a_roll_under_load_costs_no_request() {
     });
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_last_one_is_not_taken_out_unless_told_to() {
     let stage = Stage::new(1).await;
     let command = stage.supervisor.restart();
@@ -207,7 +207,7 @@ async fn the_last_one_is_not_taken_out_unless_told_to() {
     assert_eq!(stage.generations().await, [2]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_second_roll_is_told_who_holds_the_first() {
     let stage = Stage::new(2).await;
     let first = start(&stage.socket(), &[], &stage.supervisor.held_restart());
@@ -227,7 +227,7 @@ async fn a_second_roll_is_told_who_holds_the_first() {
     assert_eq!(stage.generations().await, [2, 2]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_failing_command_stops_it_and_shows_why() {
     let stage = Stage::new(3).await;
     let script = "echo about to fail; echo no unit >&2; exit 4".to_owned();
@@ -252,7 +252,7 @@ async fn a_failing_command_stops_it_and_shows_why() {
     assert_eq!(stage.generations().await, [1, 1, 1]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_command_that_restarts_nothing_is_noticed() {
     let stage = Stage::new(2).await;
     let command = ["true".to_owned(), "{name}".to_owned()];
@@ -270,7 +270,7 @@ async fn a_command_that_restarts_nothing_is_noticed() {
     assert_eq!(end(same).await.0, 2, "the same command for each of two");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_interrupted_roll_leaves_nothing_drained() {
     let stage = Stage::new(2).await;
     let mut roll = start(&stage.socket(), &[], &stage.supervisor.held_restart());
@@ -299,7 +299,7 @@ async fn an_interrupted_roll_leaves_nothing_drained() {
     assert_eq!(stage.generations().await, [2, 1]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drains_of_a_killed_roll_are_lifted() {
     let stage = Stage::new(2).await;
     let mut first = start(&stage.socket(), &[], &stage.supervisor.held_restart());
@@ -334,7 +334,7 @@ async fn drains_of_a_killed_roll_are_lifted() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_somebody_else_has_drained_is_left_alone() {
     let stage = Stage::new(3).await;
     stage
@@ -355,7 +355,7 @@ async fn what_somebody_else_has_drained_is_left_alone() {
     assert_eq!(stage.generations().await, [2, 1, 2]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn without_a_proxy_it_is_5() {
     let temp = tempfile::tempdir().unwrap();
     let roll = start(&temp.path().join("nobody.sock"), &[], &["true".to_owned()]);

@@ -71,7 +71,7 @@ fn heard(socket: &UnixDatagram, what: &str) -> Vec<String> {
 }
 
 /// As in a chroot that nobody has filled.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn proxy_starts_without_a_null_device() {
     let namespace = ["--user", "--map-root-user", "--mount"];
     let able = Command::new("unshare").args(namespace).arg("true").status();
@@ -98,7 +98,7 @@ async fn proxy_starts_without_a_null_device() {
 }
 
 /// An image from scratch has none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn proxy_starts_without_the_systems_certificates() {
     let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
     let (config, socket) = configure(&bench, "bare", &ProxySettings::default());
@@ -115,7 +115,7 @@ async fn proxy_starts_without_the_systems_certificates() {
     .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn its_supervisor_is_told_what_it_does() {
     let bench = Bench::start("service", App::BuiltIn, 2).await.unwrap();
     let settings = ProxySettings {
@@ -184,7 +184,7 @@ async fn its_supervisor_is_told_what_it_does() {
 }
 
 /// Another process's watchdog, and no supervisor at all, change nothing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_supervisor_that_is_gone_does_not_matter() {
     let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
     let (config, socket) = configure(&bench, "proxy", &ProxySettings::default());
@@ -226,7 +226,7 @@ pub fn activated(config: &Path, socket: &impl AsRawFd, name: &str) -> Command {
 }
 
 /// One process after the other on the supervisor's socket: in between, connections wait in its queue.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_restart_on_an_activated_socket_refuses_nobody() {
     let _turn = turn().await;
     let bench = Bench::start("activation", App::BuiltIn, 2).await.unwrap();
@@ -269,7 +269,7 @@ async fn a_restart_on_an_activated_socket_refuses_nobody() {
     assert_eq!(account.delivered_twice, 0, "{account}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_socket_that_fits_nothing_is_named() {
     let bench = Bench::start("activation", App::BuiltIn, 1).await.unwrap();
     let (config, socket) = configure(&bench, "proxy", &ProxySettings::default());
@@ -295,7 +295,7 @@ async fn a_socket_that_fits_nothing_is_named() {
 }
 
 /// The admin socket, too, can be the supervisor's; its file stays when the proxy goes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_admin_socket_can_be_activated() {
     let bench = Bench::start("activation", App::BuiltIn, 1).await.unwrap();
     let (config, _) = configure(&bench, "proxy", &ProxySettings::default());
@@ -315,7 +315,7 @@ async fn the_admin_socket_can_be_activated() {
     assert!(path.exists());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn as_process_1_it_reaps_orphans_and_stops_when_told() {
     let may = Command::new("unshare")
         .args(["--pid", "--fork", "--mount-proc", "true"])

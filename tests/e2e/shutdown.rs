@@ -12,7 +12,7 @@ use lameduck_rig::results::{Row, record};
 
 const LAME_DUCK: Duration = Duration::from_secs(1);
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn every_accepted_request_is_answered() {
     let _turn = turn_beside_one().await;
     let bench = Bench::start("shutdown", App::BuiltIn, 3).await.unwrap();

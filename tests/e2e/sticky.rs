@@ -167,7 +167,7 @@ async fn watch_ejections(socket: PathBuf, pool: String, away: Arc<Mutex<Absences
 /// Everything at once: hashing, zones, a backup, an instance that is ejected because it has become slow,
 /// and a restart of each one, with the oracle's load. A client that keeps its cookie leaves its instance only when
 /// that one is ejected or drained; nobody meets the backup; and nothing is lost.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn client_leaves_its_instance_only_when_that_is_ejected_or_drained() {
     let _turn = turn_beside_one().await;
     let mut bench = Bench::start("together", App::BuiltIn, 4).await.unwrap();
@@ -289,7 +289,7 @@ async fn stay_long(address: SocketAddr, over: Arc<AtomicBool>) -> Vec<Stay> {
 }
 
 /// A client that keeps its cookie leaves an instance only while that drains.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn client_meets_a_second_instance_only_when_its_own_drains() {
     let (visits, drains) = roll_under_load("move", Duration::from_secs(10), stay_long).await;
     let drains = drains.lock();
@@ -336,7 +336,7 @@ async fn stay_a_second(address: SocketAddr, over: Arc<AtomicBool>) -> Vec<Stay> 
 
 /// An app that keeps sessions in memory loses none that ends before the deadline: each was on one instance from its first
 /// request to its last, over three restarts. What does not end by itself leaves in time for the deadline to cut nothing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_that_ends_before_the_deadline_is_finished_where_it_began() {
     let (visits, drains) = roll_under_load("finish", Duration::from_secs(4), stay_a_second).await;
     let drains = drains.lock();

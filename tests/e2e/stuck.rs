@@ -87,7 +87,7 @@ async fn ended(proxy: &mut DemoProxy, frozen: &Frozen) -> ExitStatus {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn term_ends_in_order_while_the_control_thread_stands_still() {
     let bench = Bench::start("stuck", App::BuiltIn, 1).await.unwrap();
     let server = "lame_duck = \"2s\"\ndeadline = \"20s\"";
@@ -115,7 +115,7 @@ async fn term_ends_in_order_while_the_control_thread_stands_still() {
     assert!(said(&log).contains("bye"), "{}", said(&log));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stall_of_the_control_thread_is_told_counted_and_over_when_it_turns() {
     let bench = Bench::start("stuck", App::BuiltIn, 1).await.unwrap();
     let (mut proxy, log) = start(&bench, "stall", "lame_duck = \"0s\"").await;
@@ -168,7 +168,7 @@ async fn stall_of_the_control_thread_is_told_counted_and_over_when_it_turns() {
     .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn process_whose_main_thread_stands_still_ends_at_its_deadline() {
     let bench = Bench::start("stuck", App::BuiltIn, 1).await.unwrap();
     let server = "lame_duck = \"0s\"\ndeadline = \"2s\"";
@@ -186,7 +186,7 @@ async fn process_whose_main_thread_stands_still_ends_at_its_deadline() {
     assert!(said(&log).contains("lameduck is stuck"), "{}", said(&log));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reload_that_hangs_does_not_hold_up_the_end() {
     let bench = Bench::start("stuck", App::BuiltIn, 1).await.unwrap();
     let server = "lame_duck = \"0s\"\ndeadline = \"20s\"";

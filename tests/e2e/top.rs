@@ -112,7 +112,7 @@ async fn state(proxy: &DemoProxy, name: &str) -> String {
     backend.unwrap().state
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn terminal_shows_a_roll_drains_by_key_outlives_the_proxy_and_is_given_back() {
     if Command::new("tmux").arg("-V").output().is_err() {
         skip("top", "tmux (run tests/setup.sh)");

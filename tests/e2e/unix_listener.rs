@@ -60,7 +60,7 @@ async fn account(load: Load, bench: &Bench) -> LoadAccount {
     oracle::account(load.stop().await, oracle::lives_of(&bench.instances))
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rolling_restart_costs_clients_of_a_unix_socket_no_request() {
     let _turn = turn().await;
     let mut bench = Bench::start("unix-roll", App::BuiltIn, 3).await.unwrap();
@@ -86,7 +86,7 @@ async fn rolling_restart_costs_clients_of_a_unix_socket_no_request() {
 }
 
 /// `reuse_port`: whoever starts last has the path, and nobody is refused in between.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn second_proxy_takes_a_unix_socket_over_and_no_request_is_lost() {
     let _turn = turn().await;
     let bench = Bench::start("unix-next", App::BuiltIn, 2).await.unwrap();
@@ -120,7 +120,7 @@ async fn second_proxy_takes_a_unix_socket_over_and_no_request_is_lost() {
 }
 
 /// A socket of the supervisor's outlives each process, and its file stays.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn restart_on_an_activated_unix_socket_refuses_nobody() {
     let _turn = turn().await;
     let bench = Bench::start("unix-activation", App::BuiltIn, 2)

@@ -165,17 +165,17 @@ fn judge(what: &str, runs: &Runs, app: App, end: End, reasons: &str) {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sigterm_without_a_drain_loses_no_request_of_a_graceful_app() {
     yardstick(App::BuiltIn, End::Sigterm).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sigterm_without_a_drain_loses_no_get_of_an_app_without_handler() {
     yardstick(App::BuiltInAbrupt, End::Sigterm).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sigkill_loses_no_get() {
     yardstick(App::BuiltIn, End::Sigkill).await;
 }
@@ -187,22 +187,22 @@ async fn long_form(app: App) {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_app_that_stays_open() {
     long_form(App::BuiltInLinger).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn node_http() {
     long_form(App::Node).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn express() {
     long_form(App::Express).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fastify() {
     long_form(App::Fastify).await;
 }

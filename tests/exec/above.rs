@@ -58,7 +58,7 @@ impl Told {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn systemd_is_told_when_requests_come_and_not_before() {
     let mut rig = Rig::start().await;
     let path = rig.scratch.path().join("notify");
@@ -108,7 +108,7 @@ fn line(from: &UnixStream) -> String {
     text
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pm2_and_s6_are_told_through_their_descriptors() {
     let mut rig = Rig::start().await;
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -162,7 +162,7 @@ fn hand_nothing_down(command: &mut Command) {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn descriptor_that_only_the_launcher_itself_has_is_not_taken_for_its_supervisor_s() {
     let mut rig = Rig::start().await;
     for number in 3..8 {
@@ -178,7 +178,7 @@ async fn descriptor_that_only_the_launcher_itself_has_is_not_taken_for_its_super
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sockets_are_handed_on_in_the_app_s_name() {
     let mut rig = Rig::start().await;
     let mut launched = with(&mut rig, &[], |command| {
@@ -210,7 +210,7 @@ fn in_shell(command: &mut Command, script: &str) {
     *command = shell;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sockets_that_were_meant_for_another_process_are_not_handed_on() {
     let mut rig = Rig::start().await;
     let mut launched = with(&mut rig, &[], |command| {
@@ -222,7 +222,7 @@ async fn sockets_that_were_meant_for_another_process_are_not_handed_on() {
 }
 
 /// A signal to the launcher's group, as Oxmgr sends it, does not reach the app before it is drained.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_signal_to_the_whole_group_is_the_launcher_s() {
     let mut rig = Rig::start().await;
     let mut launched = rig.launch("api-0", &[]);
@@ -237,7 +237,7 @@ async fn a_signal_to_the_whole_group_is_the_launcher_s() {
     assert!(!launched.said().contains("again"), "{}", launched.said());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn other_signals_reach_the_app_as_they_come() {
     let mut rig = Rig::start().await;
     let mut launched = rig.launch("api-0", &[]);
@@ -253,7 +253,7 @@ async fn other_signals_reach_the_app_as_they_come() {
     assert!(launched.stop().await.success());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn workers_without_a_port_are_not_registered_and_stop_at_once() {
     let mut rig = Rig::start().await;
     let command = rig.exec(
@@ -274,7 +274,7 @@ async fn workers_without_a_port_are_not_registered_and_stop_at_once() {
 }
 
 /// As small as it can be, and nothing of that is inherited by the app.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_launcher_takes_little_and_its_app_does_not_notice() {
     let mut rig = Rig::start().await;
     let mut launched = with(&mut rig, &[], |_| ());

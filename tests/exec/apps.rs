@@ -22,7 +22,7 @@ async fn one_app(rig: &mut Rig) -> Launched {
     launched
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn app_drains_and_resumes_its_own_instance_and_no_operator_s_drain() {
     let _turn = turn().await;
     let mut rig = Rig::start().await;

@@ -10,7 +10,7 @@ use crate::endings::{get, in_flight};
 use crate::rig::{Rig, figure, proving, runs, until};
 
 /// The lease breaks with the launcher: no probe interval is waited for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_killed_launcher_takes_its_app_along_and_the_proxy_drops_the_instance_at_once() {
     let mut rig = Rig::start().await;
     let mut launched = rig.launch("api-0", &[]);
@@ -47,7 +47,7 @@ async fn a_killed_launcher_takes_its_app_along_and_the_proxy_drops_the_instance_
 }
 
 /// Behind a shell, the server is not the launcher's child.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_killed_launcher_takes_its_app_s_children_along() {
     let mut rig = Rig::start().await;
     let script = "\"$EXE\" demo-app --port $PORT --log \"$LOG\" & echo $! > \"$LOG.pid\"; wait";
@@ -62,7 +62,7 @@ async fn a_killed_launcher_takes_its_app_s_children_along() {
 }
 
 /// A shell that dies of the signal leaves its server behind: the launcher ends it, in order.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_a_wrapper_leaves_behind_is_stopped_too() {
     let mut rig = Rig::start().await;
     let script = "\"$EXE\" demo-app --port $PORT --log \"$LOG\" & wait";
@@ -79,7 +79,7 @@ async fn what_a_wrapper_leaves_behind_is_stopped_too() {
     assert!(journal.contains("\"exit\""), "{journal}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_app_that_crashes_leaves_with_its_launcher() {
     let mut rig = Rig::start().await;
     let mut launched = rig.launch("api-0", &[]);
@@ -89,7 +89,7 @@ async fn an_app_that_crashes_leaves_with_its_launcher() {
     rig.gone("api-0").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_app_that_dies_in_mid_drain_is_told_with_its_losses() {
     let mut rig = Rig::start().await;
     let mut launched = rig.launch("api-0", &[]);

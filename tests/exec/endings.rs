@@ -29,7 +29,7 @@ async fn end(rig: &mut Rig, options: &[&str], command: &[&str]) -> (Option<i32>,
     (launched.exited().await.code(), launched.said())
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_app_s_end_is_the_launcher_s() {
     let mut rig = Rig::start().await;
     let pool = ["--pool", "app"];
@@ -42,7 +42,7 @@ async fn the_app_s_end_is_the_launcher_s() {
     assert_eq!(launched.exited().await.signal(), Some(libc::SIGABRT));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_ignored_sigchld_that_was_inherited_does_not_hide_the_app_s_end() {
     let mut rig = Rig::start().await;
     let mut command = rig.exec(&["--no-port"], &["sh", "-c", "exit 3"]);
@@ -57,7 +57,7 @@ async fn an_ignored_sigchld_that_was_inherited_does_not_hide_the_app_s_end() {
     assert_eq!(rig.spawn(command).exited().await.code(), Some(3));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_app_that_goes_into_the_background_is_told_to_stay_in_front() {
     let mut rig = Rig::start().await;
     let (code, said) = end(&mut rig, &["--no-port"], &["sh", "-c", "sleep 60 &"]).await;
@@ -65,7 +65,7 @@ async fn an_app_that_goes_into_the_background_is_told_to_stay_in_front() {
     assert!(said.contains("stays in the foreground"), "{said}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_launcher_s_own_failures_have_codes_and_remedies() {
     let mut rig = Rig::start().await;
     for (options, command, code, says) in [
@@ -101,7 +101,7 @@ async fn the_launcher_s_own_failures_have_codes_and_remedies() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_default_drain_timeout_is_told_once_and_only_as_a_default() {
     let mut rig = Rig::start().await;
     let (_, said) = end(&mut rig, &["--pool", "app"], &["true"]).await;
@@ -115,7 +115,7 @@ async fn the_default_drain_timeout_is_told_once_and_only_as_a_default() {
     assert!(!said.contains("--drain-timeout"), "{said}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_longer_than_pm2_waits_is_told() {
     let mut rig = Rig::start().await;
     let mut command = rig.exec(&["--pool", "app", "--drain-timeout", "10s"], &["true"]);
@@ -131,7 +131,7 @@ async fn a_drain_longer_than_pm2_waits_is_told() {
     assert!(said.contains("treekill: false"), "{said}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_app_that_is_never_ready_is_given_up_if_asked() {
     let mut rig = Rig::start().await;
     let script = "\"$EXE\" demo-app --port 0 --log \"$LOG\" & trap 'kill $!' TERM; wait";
@@ -153,7 +153,7 @@ async fn an_app_that_is_never_ready_is_given_up_if_asked() {
     assert!(rig.backends().await.is_empty());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_listener_that_is_not_the_app_s_does_not_count() {
     let mut rig = Rig::start().await;
     let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -177,7 +177,7 @@ async fn a_listener_that_is_not_the_app_s_does_not_count() {
 }
 
 /// The port that the launcher found is taken by the time the app wants it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_port_that_was_taken_meanwhile_is_replaced() {
     let mut rig = Rig::start().await;
     // The first time, the script lets somebody else have the port, and fails as an app would.
@@ -200,7 +200,7 @@ async fn a_port_that_was_taken_meanwhile_is_replaced() {
     assert!(launched.stop().await.success());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_deadline_that_cuts_says_how_many() {
     let mut rig = Rig::start().await;
     let mut launched = rig.launch("api-0", &["--drain-timeout", "1s"]);
@@ -216,7 +216,7 @@ async fn a_deadline_that_cuts_says_how_many() {
     slow.abort();
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_second_signal_goes_on_at_once() {
     let mut rig = Rig::start().await;
     let mut launched = rig.launch("api-0", &[]);

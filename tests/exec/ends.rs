@@ -131,7 +131,7 @@ async fn end_pod(
     (sent, took)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[lameduck_rig::test(threads = 2)]
 async fn pods_end_without_a_loss_and_without_a_sleep_whatever_the_lag() {
     let _turn = turn().await;
     let (batches, at_once, longest) = match proving() {

@@ -35,17 +35,17 @@ async fn comes_back(signal: i32) {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn launchers_register_again_when_the_proxy_is_restarted() {
     comes_back(libc::SIGTERM).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn launchers_register_again_when_the_proxy_has_crashed() {
     comes_back(libc::SIGKILL).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn without_a_proxy_the_app_starts_and_stops_in_time() {
     let mut rig = Rig::start().await;
     rig.proxy.stop(PATIENCE).await.unwrap();
@@ -68,7 +68,7 @@ async fn without_a_proxy_the_app_starts_and_stops_in_time() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn leases_survive_a_reload_and_follow_their_pool() {
     let mut rig = Rig::start().await;
     let mut launched = rig.launch("api-0", &[]);

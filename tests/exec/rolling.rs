@@ -16,13 +16,13 @@ fn rounds() -> usize {
     if proving() { 3 } else { 1 }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_rolling_restart_by_signal_loses_nothing() {
     let _turn = turn().await;
     roll_by_signal(Rig::start().await).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rolling_restart_over_the_socket_for_apps_loses_nothing() {
     let _turn = turn().await;
     let mut rig = Rig::start().await;
@@ -63,7 +63,7 @@ async fn roll_by_signal(mut rig: Rig) {
 }
 
 /// What Oxmgr's reload does: start the new one, wait until it is ready, stop the old one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_reload_with_overlap_loses_nothing() {
     let _turn = turn().await;
     let mut rig = Rig::start().await;
@@ -96,7 +96,7 @@ async fn a_reload_with_overlap_loses_nothing() {
 }
 
 /// Everything is stopped at once, as honcho and `docker stop` do: what was accepted is finished.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stopping_everything_at_once_finishes_what_was_accepted() {
     let _turn = turn().await;
     let mut rig = Rig::start().await;

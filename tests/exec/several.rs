@@ -132,7 +132,7 @@ fn trickle(to: SocketAddr) -> tokio::task::JoinHandle<()> {
     })
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rolls_lose_nothing_through_the_other_while_one_proxy_is_killed_restarted_cut_off_and_upgraded()
  {
     let _turn = turn().await;
@@ -236,7 +236,7 @@ fn lameduck(arguments: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[lameduck_rig::test(threads = 2)]
 async fn commands_speak_to_all_proxies_over_tls_and_name_the_one_that_is_away() {
     let _turn = turn().await;
     let rig = Rig::start().await;

@@ -10,7 +10,7 @@ use crate::rig::{PATIENCE, Rig, exe};
 use lameduck_rig::broken_streams::{KINDS, Stream, fit};
 
 /// The app is registered, drained and stopped, and its exit code told, whatever becomes of what the launcher says.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn launcher_goes_on_whatever_its_streams_are() {
     let mut rig = Rig::start().await;
     for kind in KINDS {
@@ -44,7 +44,7 @@ async fn launcher_goes_on_whatever_its_streams_are() {
 }
 
 /// What can't be started is told by the exit code, at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn failure_of_the_launcher_is_told_by_its_code() {
     for kind in KINDS {
         let Some((out, err)) = Stream::new(kind).zip(Stream::new(kind)) else {

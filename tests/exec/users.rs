@@ -112,7 +112,7 @@ impl Host {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn user_changes_its_own_instances_alone_and_the_log_names_it() {
     let _turn = turn().await;
     if !rustix::process::geteuid().is_root() {

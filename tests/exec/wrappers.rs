@@ -36,12 +36,12 @@ async fn stops_on_interrupt(wrapper: &[&str], set: impl FnOnce(&mut Command)) {
     assert!(journal.contains("\"exit\""), "{wrapper:?}: {journal}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn shell_that_stays_around_its_app_stops_on_interrupt() {
     stops_on_interrupt(&["sh", "-c", APP], |_| {}).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn npm_and_npx_stop_on_interrupt() {
     let found = |tool| Command::new(tool).arg("--version").output().is_ok();
     if !found("npm") || !found("npx") {

@@ -71,23 +71,23 @@ async fn restarts(language: Language, coordinated: bool) {
     println!("{language:?}, coordinated: {coordinated}: {calls} calls");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drained_apps_lose_no_call_of_grpcio() {
     restarts(Language::Python, true).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drained_apps_lose_no_call_of_grpc_js() {
     restarts(Language::Node, true).await;
 }
 
 /// Nobody tells the proxy: NOT_SERVING, GOAWAY and refused connections have to do.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn apps_that_stop_by_themselves_lose_no_call() {
     restarts(Language::Python, false).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn grpcio_calls_pass_all_checks_and_leave_nothing_in_flight() {
     let Some(python) = python() else { return };
     let (rig, _apps) = world(&python, 1).await;

@@ -57,7 +57,7 @@ async fn serve(
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rules_apply_between_all_protocols_with_the_fullest_heads() {
     let mut rig = Rig::new(Setup {
         pool: HTTP2,

@@ -80,7 +80,7 @@ pub async fn is_broken(rig: &Rig, what: &str) {
     assert_eq!(broken_sessions(rig).await, 1, "{what}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn early_ends_in_bulk_close_the_session_behind_its_other_requests() {
     for way in [
         Early::MalformedHead,
@@ -125,7 +125,7 @@ async fn early_ends_in_bulk_close_the_session_behind_its_other_requests() {
 }
 
 /// Half of them, or ended behind a whole answer: what servers do day by day.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_is_kept_with_early_ends_of_the_few() {
     let (rig, listeners) = limited().await;
     let mut client = Client::new(&rig).await;
@@ -149,7 +149,7 @@ async fn session_is_kept_with_early_ends_of_the_few() {
 }
 
 /// Clients that leave are not the backend's doing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_is_kept_when_clients_cancel_in_bulk() {
     let (rig, listeners) = rig_of(Setup {
         pool: HTTP2,
@@ -182,7 +182,7 @@ async fn session_is_kept_when_clients_cancel_in_bulk() {
 }
 
 /// A session that has been given up, and whose backend goes on ending requests early, is not waited for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_is_closed_at_once_where_early_ends_go_on() {
     let (rig, listeners) = limited().await;
     let mut client = Client::new(&rig).await;

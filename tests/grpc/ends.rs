@@ -20,7 +20,7 @@ fn call() -> Request<()> {
         .unwrap()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_session_ends_with_its_epoch_and_not_before_its_last_stream() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -44,7 +44,7 @@ async fn a_session_ends_with_its_epoch_and_not_before_its_last_stream() {
     assert_eq!(answer(response).await.text(), "new");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_idle_session_ends_at_once() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -60,7 +60,7 @@ async fn an_idle_session_ends_at_once() {
     assert_eq!(end["outcome"], "drained", "{end}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_unused_session_is_closed_after_a_while() {
     let (rig, listeners) = rig(
         1,
@@ -79,7 +79,7 @@ async fn an_unused_session_is_closed_after_a_while() {
 }
 
 /// A session that nobody uses is nothing to wait for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_proxys_own_end_is_not_kept_up_by_an_idle_session() {
     let (mut rig, listeners) = rig_of(Setup {
         backends: 1,
@@ -104,7 +104,7 @@ async fn the_proxys_own_end_is_not_kept_up_by_an_idle_session() {
 }
 
 /// Both ways at once, message by message, for as long as they like; and at the drain's deadline, orderly.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_call_flows_both_ways_and_ends_between_two_messages() {
     let (rig, listeners) = rig(
         1,
@@ -161,7 +161,7 @@ async fn a_call_flows_both_ways_and_ends_between_two_messages() {
 }
 
 /// Answers of our own are calls that failed, in words that gRPC clients understand.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn our_own_answers_are_trailers() {
     let (rig, listeners) = rig(
         1,

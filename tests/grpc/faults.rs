@@ -18,7 +18,7 @@ async fn send(client: &mut Client, body: &str) -> JoinHandle<Answer> {
     tokio::spawn(answer(response))
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_beyond_goaway_are_repeated_and_the_others_finish() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -48,7 +48,7 @@ async fn streams_beyond_goaway_are_repeated_and_the_others_finish() {
     assert_eq!(retried[0]["retry_reason"], "goaway");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_refused_stream_is_repeated_whatever_its_method() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -67,7 +67,7 @@ async fn a_refused_stream_is_repeated_whatever_its_method() {
 }
 
 /// What may have been delivered is repeated where that does no harm, and nowhere else.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reset_or_closed_stream_is_not_sent_again() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -93,7 +93,7 @@ async fn reset_or_closed_stream_is_not_sent_again() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn one_stream_at_a_time_means_as_many_sessions() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -113,7 +113,7 @@ async fn one_stream_at_a_time_means_as_many_sessions() {
 }
 
 /// What is not h2 at all, and what never says a word.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_does_not_speak_it_gets_no_request() {
     let (rig, listeners) = rig(
         2,
@@ -152,7 +152,7 @@ async fn a_backend_that_does_not_speak_it_gets_no_request() {
 
 /// RFC 9113 §8.1: behind a whole answer a reset without an error says that the rest of the request isn't wanted. In the
 /// middle of one it is a break, and the client has to see one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_reset_without_an_error_is_an_end_only_behind_one() {
     for whole in [true, false] {
         let (rig, listeners) = rig(1, HTTP2).await;
@@ -178,7 +178,7 @@ async fn a_reset_without_an_error_is_an_end_only_behind_one() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn cancelling_reaches_the_backend() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -205,7 +205,7 @@ async fn cancelling_reaches_the_backend() {
 }
 
 /// Trailers, nothing but a head, no body.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn responses_keep_their_meaning() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;

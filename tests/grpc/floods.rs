@@ -14,7 +14,7 @@ use super::fake::{Fake, HTTP2, rig};
 const OK: &[u8] = b"\x88";
 const INTERIM: &[u8] = b"\x08\x03103";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn floods_of_a_backend_close_their_connection_and_the_next_one_serves() {
     type Frames = fn(u32) -> Vec<u8>;
     const NOTHING: Frames = |_| vec![];
@@ -68,7 +68,7 @@ async fn floods_of_a_backend_close_their_connection_and_the_next_one_serves() {
 
 /// What real servers send beside their answers: windows for each piece of an upload, and a PING for each (gRPC's look at the
 /// bandwidth).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backend_that_opens_windows_and_pings_for_every_piece_is_served() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;

@@ -65,7 +65,7 @@ async fn until_seen(proxy: &DemoProxy, what: &str, wanted: impl Fn(u64, u32) -> 
 }
 
 /// Calls of all four kinds by real clients that have no retry policy.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn the_proxys_own_end_costs_no_call() {
     let Some(python) = python() else { return };
     if !Language::Node.is_there() {
@@ -133,12 +133,12 @@ async fn long_calls(language: Language) {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn long_calls_of_grpcio_end_unavailable() {
     long_calls(Language::Python).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn long_calls_of_grpc_js_end_unavailable() {
     long_calls(Language::Node).await;
 }

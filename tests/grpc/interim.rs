@@ -21,7 +21,7 @@ async fn bodiless(backend: &mut Fake) -> u32 {
 }
 
 /// RFC 8297: early hints reach clients of either protocol at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn early_hints_go_through() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -49,7 +49,7 @@ async fn early_hints_go_through() {
 }
 
 /// RFC 9110 §10.1.1: the expectation goes to the backend, its 100 to the client, and then the body.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_100_continue_goes_end_to_end() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -87,7 +87,7 @@ async fn a_100_continue_goes_end_to_end() {
 }
 
 /// It may answer without ever wanting the body.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_expectation_may_be_answered_at_once() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = rig.ask(EXPECTING).await;
@@ -101,7 +101,7 @@ async fn an_expectation_may_be_answered_at_once() {
 }
 
 /// Endless ones are an error, not a way to keep a request busy.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn too_many_interim_responses_are_a_502_of_their_stream_only() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = rig.ask("GET / HTTP/1.0\r\n\r\n").await;

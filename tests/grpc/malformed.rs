@@ -82,7 +82,7 @@ impl Flight {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn malformed_head_fails_its_own_request_once_and_no_other() {
     for fields in BAD_HEADS {
         let mut flight = Flight::new().await;
@@ -100,7 +100,7 @@ async fn malformed_head_fails_its_own_request_once_and_no_other() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn malformed_trailers_cut_their_own_response_and_no_other() {
     for fields in [&[("x-a", "a\u{1}b")][..], &[("X-A", "a")], &[("", "")]] {
         let mut flight = Flight::new().await;
@@ -120,7 +120,7 @@ async fn malformed_trailers_cut_their_own_response_and_no_other() {
 }
 
 /// What was put into HPACK's table by a bad head is still there for the next one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn table_of_a_session_outlives_a_malformed_head() {
     let mut flight = Flight::new().await;
     let bad = flight.client.get("/bad").await;
@@ -141,7 +141,7 @@ async fn table_of_a_session_outlives_a_malformed_head() {
 }
 
 /// Without our own limit, however often: the crate would give up a session at the thousandth. With it: `early_ends`.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn thousands_of_malformed_answers_without_a_limit_end_no_session() {
     let mut flight = Flight::with("max_stream_resets = 0").await;
     for _ in 0..1100 {
@@ -154,7 +154,7 @@ async fn thousands_of_malformed_answers_without_a_limit_end_no_session() {
 }
 
 /// As nginx and HAProxy do: RFC 9113 §8.2.1 forbids blanks around a value, and they say nothing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn blanks_around_values_are_taken_off() {
     let mut flight = Flight::new().await;
     let response = flight.client.get("/").await;
@@ -173,7 +173,7 @@ async fn blanks_around_values_are_taken_off() {
 }
 
 /// gRPC's clients tell an answer of trailers alone by its head: nothing is added to it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn trailers_alone_go_through_as_they_are() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -218,7 +218,7 @@ async fn trailers_alone_go_through_as_they_are() {
 }
 
 /// A request that HTTP/2 has no words for is refused by us, and looks like it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_that_can_not_be_said_in_http2_is_refused_by_name() {
     let (rig, listeners) = rig_of(Setup {
         pool: HTTP2,

@@ -171,7 +171,7 @@ fn end_call(
 }
 
 /// Cookies are metadata like others, and an API takes a field of its own.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn calls_of_a_session_go_to_one_backend_until_it_drains() {
     const COOKIE: &str = "[pool.upstream]\nhttp2 = true\n[pool.sticky]";
     const FIELD: &str = "[pool.upstream]\nhttp2 = true\n[pool.sticky]\nheader = \"X-Session\"";
@@ -213,7 +213,7 @@ const OUTLIER: &str = "[pool.upstream]\nhttp2 = true\n[pool.retry]\nattempts = 1
     [pool.outlier]\nerror_rate = 0\nlatency_factor = 0\nejection = \"1m\"";
 
 /// What speaks against a backend, each in a row of five; and the session that was there goes elsewhere, and stays there.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn failed_calls_in_a_row_eject_their_backend_and_its_sessions_move() {
     for (mood, words) in [
         (Mood::Status("13"), "grpc-status 13"),
@@ -257,7 +257,7 @@ async fn failed_calls_in_a_row_eject_their_backend_and_its_sessions_move() {
 }
 
 /// What the call or its client is to blame for ejects nobody, and neither does a stream that was refused.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn calls_that_end_by_no_fault_of_the_backend_eject_nobody() {
     let calls = CallRig::new(2, OUTLIER).await;
     let mut client = Client::new(&calls.rig).await;

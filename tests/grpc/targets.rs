@@ -252,7 +252,7 @@ async fn echo_rig(is_http2: bool) -> (Rig, JoinHandle<()>) {
 }
 
 /// Hosts and lengths that the `http` crate refuses, and HTTP/1 doesn't.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn odd_hosts_and_long_targets_go_from_each_protocol_to_each() {
     let long = [b"/<", &[b'x'; 70_000][..]].concat();
     for (from, to) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -280,7 +280,7 @@ async fn odd_hosts_and_long_targets_go_from_each_protocol_to_each() {
 }
 
 /// The fields that carry a target are nobody's to send, and the table of a backend's decoder stays right.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn plain_and_odd_targets_share_a_session() {
     let (rig, server) = echo_rig(true).await;
     let mut client = Client::new(&rig).await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::fake::{Event, Fake, HTTP2, WINDOW, rig};
 use lameduck_rig::h2_client::{Client, answer, post, rest, soon};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_request_without_room_waits_and_holds_nobody_up() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
@@ -41,7 +41,7 @@ async fn a_request_without_room_waits_and_holds_nobody_up() {
 }
 
 /// The backend is stopped by what the client has not read, and the session's other streams are not.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_does_not_read_holds_nobody_up() {
     const MOST: usize = 32 * 1024 * 1024;
     let (rig, listeners) = rig(1, HTTP2).await;

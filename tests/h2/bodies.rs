@@ -10,7 +10,7 @@ use lameduck_rig::wire::{has, pattern};
 
 use super::counts::was_limited;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_with_a_length_is_passed_on_as_it_is() {
     let rig = streaming_rig().await;
     let mut client = Client::new(&rig).await;
@@ -30,7 +30,7 @@ async fn a_body_with_a_length_is_passed_on_as_it_is() {
     assert_eq!(answer(response).await.text(), "ok");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_of_unknown_length_and_its_trailers_are_chunked() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -48,7 +48,7 @@ async fn a_body_of_unknown_length_and_its_trailers_are_chunked() {
 }
 
 /// Many clients say with an empty frame of DATA that there is no body: then there is none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stream_that_ends_on_an_empty_frame_is_a_request_without_a_body() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -81,7 +81,7 @@ async fn stream_that_ends_on_an_empty_frame_is_a_request_without_a_body() {
 }
 
 /// A length is kept, and the backend gets no whole request before the stream has ended.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn length_of_zero_is_kept_and_its_end_waited_for() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -128,7 +128,7 @@ async fn length_of_zero_is_kept_and_its_end_waited_for() {
     assert_eq!(answer(response).await.text(), "ok");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn length_of_zero_whose_end_never_comes_is_a_408() {
     let rig = rig("body_timeout = \"200ms\"").await;
     let mut client = Client::new(&rig).await;
@@ -141,7 +141,7 @@ async fn length_of_zero_whose_end_never_comes_is_a_408() {
 }
 
 /// RFC 9113 §8.1.1: what was promised and what came differ. The backend never gets a whole request.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_that_belies_its_length_is_never_complete() {
     let rig = streaming_rig().await;
     let mut client = Client::new(&rig).await;
@@ -178,7 +178,7 @@ async fn a_body_that_belies_its_length_is_never_complete() {
 }
 
 /// Received whole first, it is not even begun.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_short_body_that_belies_its_length_never_reaches_a_backend() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -196,7 +196,7 @@ async fn a_short_body_that_belies_its_length_never_reaches_a_backend() {
     assert!(!rig.backends[0].is_called(A_MOMENT).await);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn large_bodies_arrive_whole_both_ways() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -226,7 +226,7 @@ async fn large_bodies_arrive_whole_both_ways() {
 }
 
 /// Who doesn't read holds up its own backend, and nobody else on the same connection.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_slow_reader_holds_up_nobody_else() {
     let rig = rig("").await;
     // A client's windows: enough for the whole connection, not for the stream.
@@ -276,7 +276,7 @@ async fn a_slow_reader_holds_up_nobody_else() {
 }
 
 /// Chunks of any size become DATA frames, and a backend that ends its body by closing ends the stream.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn chunked_response_is_passed_on_without_its_chunks() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -301,7 +301,7 @@ async fn chunked_response_is_passed_on_without_its_chunks() {
 }
 
 /// `max_body`: by the length, and by what comes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_that_is_too_large_is_refused() {
     let rig = rig("max_body = \"1KiB\"").await;
     let mut client = Client::new(&rig).await;
@@ -319,7 +319,7 @@ async fn a_body_that_is_too_large_is_refused() {
 
 /// An end that comes by itself, as an empty DATA frame, is passed on once: a canary on the same upstream connection is
 /// the next thing that the backend reads.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn empty_last_frame_ends_the_request_once() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -353,7 +353,7 @@ async fn empty_last_frame_ends_the_request_once() {
 }
 
 /// As over HTTP/1: trailers are judged by the same list, whatever brings them.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn forged_field_in_a_trailer_never_reaches_the_backend() {
     let rig = streaming_rig().await;
     let mut client = Client::new(&rig).await;

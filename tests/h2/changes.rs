@@ -28,7 +28,7 @@ fn request(method: &str, uri: &str, fields: &[(&str, &[u8])]) -> Request<()> {
     request.body(()).unwrap()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_are_answered_and_changed_as_requests_of_http1_are() {
     let rig = rig().await;
     let mut client = Client::new(&rig).await;
@@ -103,7 +103,7 @@ async fn streams_are_answered_and_changed_as_requests_of_http1_are() {
 }
 
 /// What HTTP/2 can carry and HTTP/1 can't gets no further than a request of HTTP/1 would.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_stream_poisons_a_field_a_path_or_a_redirect() {
     let rig = rig().await;
     let mut client = Client::new(&rig).await;
@@ -192,7 +192,7 @@ async fn no_stream_poisons_a_field_a_path_or_a_redirect() {
 }
 
 /// A handshake of RFC 8441 is changed as one of RFC 6455 is.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn websocket_over_http2_is_changed_too() {
     let rig = rig().await;
     let mut client = Client::new(&rig).await;

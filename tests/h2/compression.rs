@@ -41,7 +41,7 @@ fn page() -> String {
         .collect()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stream_gets_the_compressed_body_with_its_trailers() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -82,7 +82,7 @@ async fn stream_gets_the_compressed_body_with_its_trailers() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stream_whose_backend_breaks_off_is_reset() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -97,7 +97,7 @@ async fn stream_whose_backend_breaks_off_is_reset() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn event_reaches_its_stream_before_the_next_one() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -124,7 +124,7 @@ async fn event_reaches_its_stream_before_the_next_one() {
 }
 
 /// A backend that speaks HTTP/2, with the `h2` crate: its body has a length, or none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn body_of_an_http2_backend_is_compressed() {
     let mut rig = rig("[pool.upstream]\nhttp2 = true\n").await;
     let listener = TcpListener::from_std(rig.backends[0].take_listener()).unwrap();
@@ -168,7 +168,7 @@ async fn body_of_an_http2_backend_is_compressed() {
 }
 
 /// 100 streams on one connection, all compressed, through the restart of every instance.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn rolling_restart_costs_no_compressed_answer() {
     let scratch = ScratchDir::new("lameduck-compression").unwrap();
     let mut apps = instances(&scratch).await;

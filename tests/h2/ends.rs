@@ -6,7 +6,7 @@ use lameduck_rig::h2_client::{A_MOMENT, Client, answer, piece, post, rest, rig, 
 use lameduck_rig::proxy::{Rig, Setup};
 use lameduck_rig::wait::until;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_cancelled_stream_closes_its_backend() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -33,7 +33,7 @@ async fn a_cancelled_stream_closes_its_backend() {
 }
 
 /// Never a clean end on half a body.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_response_that_breaks_off_is_a_reset() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -58,7 +58,7 @@ async fn a_response_that_breaks_off_is_a_reset() {
 }
 
 /// RFC 9113 §8.1: a whole response, then a reset that says nothing is wrong.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_response_that_overtakes_its_request_is_whole() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -76,7 +76,7 @@ async fn a_response_that_overtakes_its_request_is_whole() {
 }
 
 /// curl before 8 and httpx throw an answer away for RST_STREAM, NO_ERROR: so their body runs out first.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn body_behind_an_early_answer_runs_out_before_its_stream_is_reset() {
     let rig = rig("max_body = \"1KiB\"").await;
     let mut client = Client::new(&rig).await;
@@ -101,7 +101,7 @@ async fn body_behind_an_early_answer_runs_out_before_its_stream_is_reset() {
 }
 
 /// The client's connection breaks: every backend is told.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_connection_that_breaks_ends_all_its_streams() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -128,7 +128,7 @@ async fn a_connection_that_breaks_ends_all_its_streams() {
 
 /// A held stream whose share of the hold is full is not read, and its end is heard all the same: by a reset, and by that
 /// of the whole connection.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_held_stream_that_is_not_read_gives_its_place_back() {
     let rig = Rig::new(Setup {
         tables: "http2 = true",

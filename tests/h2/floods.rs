@@ -84,7 +84,7 @@ pub fn serve(rig: &mut Rig) -> tokio::task::JoinHandle<()> {
     })
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn floods_end_with_goaway_and_others_are_served() {
     let mut rig = rig("").await;
     let backend = serve(&mut rig);
@@ -158,7 +158,7 @@ fn resets(mut seen: &[u8]) -> usize {
 }
 
 /// Whatever a client makes us reset counts as if it had reset it itself (CVE-2025-8671), and no backend hears of it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn provoked_resets_end_the_connection_and_reach_no_backend() {
     const BATCH: u32 = 50;
     let mut rig = rig("max_stream_resets = 100").await;
@@ -218,7 +218,7 @@ async fn provoked_resets_end_the_connection_and_reach_no_backend() {
 
 /// A little HPACK is a lot of header: what the requests of one connection may keep is bounded, others are served
 /// meanwhile, and the memory is given back.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn decoded_headers_of_a_connection_are_bounded() {
     const CONNECTIONS: usize = 10;
     const STREAMS: u32 = 128;
@@ -269,7 +269,7 @@ async fn decoded_headers_of_a_connection_are_bounded() {
 }
 
 /// `header_timeout`: a preface, or a header block, that never ends.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn preface_or_head_that_never_ends_is_ended_by_header_timeout() {
     let rig = rig("header_timeout = \"1s\"").await;
     let mut block = opening();
@@ -293,7 +293,7 @@ async fn preface_or_head_that_never_ends_is_ended_by_header_timeout() {
 }
 
 /// Streams beyond the limit are refused, and can be sent again; those within it are served.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_beyond_the_limit_are_refused() {
     let rig = rig("max_concurrent_streams = 2").await;
     let mut bytes = opening();
@@ -321,7 +321,7 @@ async fn streams_beyond_the_limit_are_refused() {
 }
 
 /// Requests that are none in HTTP/2 have no line of their own, so they are counted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn malformed_requests_are_counted() {
     let rig = rig("").await;
     let with = |field: &[u8]| [GET, field].concat();
@@ -365,7 +365,7 @@ async fn malformed_requests_are_counted() {
 }
 
 /// 10,000 requests on one connection, a third of them cancelled at any moment: nothing is left behind.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn cancelled_requests_leave_nothing_behind() {
     let mut rig = rig("").await;
     let backend = serve(&mut rig);
@@ -402,7 +402,7 @@ async fn cancelled_requests_leave_nothing_behind() {
 }
 
 /// Streams that wait for a slow backend: many, and each of them small.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn idle_streams_are_many_and_small() {
     const CONNECTIONS: usize = 10;
     const STREAMS: usize = 100;
@@ -438,7 +438,7 @@ async fn idle_streams_are_many_and_small() {
 }
 
 /// A header block in two frames, with a pause between them: the log counts from its first byte.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_is_measured_from_its_header_block_s_first_byte() {
     let mut rig = rig("").await;
     let served = serve(&mut rig);

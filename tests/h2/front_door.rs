@@ -65,7 +65,7 @@ async fn ask(client: &mut Client, line: &str, fields: &[(&str, &str)]) -> Answer
     answer(response).await
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_get_files_parts_of_them_and_what_their_conditions_say() {
     let rig = rig("[compression]\n[[route]]\nfiles = { root = \"$DIR/site\" }\n").await;
     let mut client = Client::new(&rig).await;
@@ -149,7 +149,7 @@ async fn streams_get_files_parts_of_them_and_what_their_conditions_say() {
 }
 
 /// Many streams of one connection at once: each gets its own file, whole.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_of_one_connection_get_large_files_side_by_side() {
     let rig = rig("[compression]\n[[route]]\nfiles = { root = \"$DIR/site\" }\n").await;
     let mut client = Client::new(&rig).await;
@@ -172,7 +172,7 @@ async fn streams_of_one_connection_get_large_files_side_by_side() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_get_files_and_what_is_none_is_the_apps() {
     let rig = rig("[[route]]\npool = \"app\"\nfiles = { root = \"$DIR/site\" }\n").await;
     let mut client = Client::new(&rig).await;
@@ -203,7 +203,7 @@ async fn streams_get_files_and_what_is_none_is_the_apps() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_are_sent_to_https_by_their_route_and_get_error_pages() {
     let rig = rig(
         "[[route]]\nhost = \"tls.test\"\nrespond = { body = \"safe\" }\nredirect_https = 8443\n\
@@ -226,7 +226,7 @@ async fn streams_are_sent_to_https_by_their_route_and_get_error_pages() {
     assert_eq!((head.status(), head.text()), (503, ""));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_to_a_paused_pool_get_its_page_and_then_the_app() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -248,7 +248,7 @@ async fn streams_to_a_paused_pool_get_its_page_and_then_the_app() {
     assert_eq!(answer(asked).await.text(), "app");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stream_is_mirrored_and_its_answer_is_the_apps() {
     let rig = rig("[[route]]\npool = \"app\"\nmirror = { pool = \"shadow\" }\n").await;
     until("the shadow", async || {
@@ -272,7 +272,7 @@ async fn stream_is_mirrored_and_its_answer_is_the_apps() {
     shadow.answer_and_close("nobody gets this").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stream_needs_its_password_and_has_its_rate() {
     let rig = rig(
         "[[route]]\npath_prefix = \"/in\"\nauth = { basic = \"users\", realm = \"the door\" }\nrespond = { body = \"in\" }\n\

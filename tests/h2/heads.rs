@@ -8,7 +8,7 @@ use lameduck_rig::h2_client::{Client, answer, get, post, rig, try_answer};
 use lameduck_rig::proxy::{Rig, Setup};
 use lameduck_rig::wire::{field, has};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_request_and_its_response_go_through() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -43,7 +43,7 @@ async fn a_request_and_its_response_go_through() {
 }
 
 /// Routes see a stream as they see a request of HTTP/1: `:authority` is the host, crumbs of cookies are cookies.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_are_routed_by_all_that_routes_look_at() {
     let rig = Rig::new(Setup {
         tables: "http2 = true\n[[route]]\nname = \"rest\"\npool = \"app\"\n\
@@ -88,7 +88,7 @@ async fn streams_are_routed_by_all_that_routes_look_at() {
 }
 
 /// The connection to the backend is kept, and the client's carries many at a time.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_share_a_connection_and_not_their_fate() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -122,7 +122,7 @@ async fn streams_share_a_connection_and_not_their_fate() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn responses_without_a_body_end_with_their_head() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -164,7 +164,7 @@ async fn responses_without_a_body_end_with_their_head() {
 }
 
 /// RFC 9110 §15.2: interim responses arrive before the final one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn interim_responses_are_passed_on() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -193,7 +193,7 @@ async fn interim_responses_are_passed_on() {
     assert_eq!(answer(response).await.text(), "done");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_http1_has_two_readings_of_is_refused() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -234,7 +234,7 @@ async fn what_http1_has_two_readings_of_is_refused() {
 }
 
 /// RFC 9113 §8.2.2: the connection's own fields make a request malformed; `TE: trailers` alone is passed on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fields_of_the_connection_are_refused() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -283,7 +283,7 @@ async fn fields_of_the_connection_are_refused() {
 }
 
 /// A short HTTP/1 request on the same listener isn't kept waiting for 24 bytes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http1_is_spoken_on_the_same_listener() {
     let rig = rig("").await;
     let mut client = rig.client().await;
@@ -299,7 +299,7 @@ async fn http1_is_spoken_on_the_same_listener() {
 }
 
 /// A PROXY protocol header comes before the preface, in the same segment even.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_proxy_in_front_names_the_client() {
     let rig = Rig::new(Setup {
         tables: "http2 = true\nproxy_protocol = true\n[headers]\ntrusted = [\"127.0.0.1\"]",

@@ -40,13 +40,13 @@ pub async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {
 }
 
 /// 100 streams on one connection, through the restart of every instance.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn a_rolling_restart_costs_no_stream() {
     roll_under_load(&settings()).await;
 }
 
 /// The same, with everything that a route can ask of its clients.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn rolling_restart_behind_guards_costs_no_stream() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr().unwrap();
@@ -113,7 +113,7 @@ async fn roll_under_load(settings: &ProxySettings) {
 }
 
 /// The proxy's own end, while another takes over the address: the client goes where GOAWAY sends it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn the_proxys_own_end_costs_no_stream() {
     let scratch = ScratchDir::new("lameduck-h2").unwrap();
     let apps = instances(&scratch).await;

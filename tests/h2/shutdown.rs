@@ -22,7 +22,7 @@ async fn wait_until_lame(rig: &Rig) {
 }
 
 /// While lame: new connections are accepted, their first request is served, and they are told to go.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_lame_duck_serves_and_says_goaway() {
     // Nobody waits for its end.
     let rig = rig("lame_duck = \"60s\"").await;
@@ -47,7 +47,7 @@ async fn a_lame_duck_serves_and_says_goaway() {
 }
 
 /// It finishes what is in flight, closes what is idle, and is gone the instant nothing is left.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn proxy_exits_when_no_stream_is_left() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"60s\"").await;
     let idle = Client::new(&rig).await;
@@ -69,7 +69,7 @@ async fn proxy_exits_when_no_stream_is_left() {
 }
 
 /// A client that takes long to take its response still gets all of it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_a_slow_client_has_yet_to_take_is_waited_for() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"60s\"").await;
     let windows = &mut Builder::new();
@@ -98,7 +98,7 @@ async fn what_a_slow_client_has_yet_to_take_is_waited_for() {
 }
 
 /// At the deadline a stream that still waits is reset.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stream_that_is_open_at_the_deadline_is_cut() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"500ms\"").await;
     let mut client = Client::new(&rig).await;
@@ -123,7 +123,7 @@ async fn stream_that_is_open_at_the_deadline_is_cut() {
 }
 
 /// Streams that were on their way when the client was told to go are served (RFC 9113 §6.8).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_request_that_crosses_the_goaway_is_served() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"60s\"").await;
     for _ in 0..1 {
@@ -175,7 +175,7 @@ async fn a_request_that_crosses_the_goaway_is_served() {
 }
 
 /// `max_requests_per_connection` and `idle_timeout` end a connection in good order.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn limits_end_a_connection_in_good_order() {
     let rig = rig("max_requests_per_connection = 2\nidle_timeout = \"1s\"").await;
     let mut client = Client::new(&rig).await;
@@ -205,7 +205,7 @@ async fn limits_end_a_connection_in_good_order() {
 }
 
 /// `body_timeout`: a body that doesn't come, and a window that is never opened.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_stream_without_progress_ends() {
     let rig = rig("body_timeout = \"300ms\"").await;
     let windows = &mut Builder::new();

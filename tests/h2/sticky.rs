@@ -89,7 +89,7 @@ fn pair_of(set: &str) -> String {
 }
 
 /// RFC 9113, section 8.2.3: each cookie may be in a field of its own.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_is_found_among_cookies_in_several_fields_and_taken_out_for_the_app() {
     let apps = StickyApps::new(3, "[pool.sticky]").await;
     let mut client = Client::new(&apps.rig).await;
@@ -140,7 +140,7 @@ async fn session_is_found_among_cookies_in_several_fields_and_taken_out_for_the_
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn token_in_a_field_of_its_own_comes_and_goes_in_lower_case() {
     let apps = StickyApps::new(3, "[pool.sticky]\nheader = \"X-Session\"").await;
     let mut client = Client::new(&apps.rig).await;
@@ -161,7 +161,7 @@ async fn token_in_a_field_of_its_own_comes_and_goes_in_lower_case() {
 }
 
 /// One connection with sessions on several backends: a drain moves the streams of its sessions, and no others.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_of_one_connection_move_with_the_session_they_belong_to() {
     let apps = StickyApps::new(2, "[pool.sticky]").await;
     let mut client = Client::new(&apps.rig).await;
@@ -192,7 +192,7 @@ async fn streams_of_one_connection_move_with_the_session_they_belong_to() {
 }
 
 /// A WebSocket is as long a request as there is: while it is open its session is there, however long it has been silent.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn open_websocket_is_a_session_that_a_drain_lets_finish() {
     const POOL: &str = "[pool.sticky]\non_drain = \"finish\"\nidle = \"1s\"";
     let apps = StickyApps::new(2, POOL).await;

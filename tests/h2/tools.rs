@@ -42,7 +42,7 @@ fn url(rig: &Rig, path: &str) -> String {
     format!("http://{}{path}", rig.address)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn curl_and_nghttp_agree() {
     let mut rig = rig("").await;
     let backend = serve(&mut rig);
@@ -68,7 +68,7 @@ async fn curl_and_nghttp_agree() {
     backend.abort();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn h2load_loses_nothing() {
     let mut rig = rig("").await;
     let backend = serve(&mut rig);
@@ -83,7 +83,7 @@ async fn h2load_loses_nothing() {
 }
 
 /// Over TLS, `h2` is what both sides like best (ALPN).
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn curl_gets_http2_over_tls() {
     let files = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

@@ -84,7 +84,7 @@ async fn peak(rig: &Rig, before: usize, seconds: u64) -> usize {
 }
 
 /// Streams that open no window: each costs a task, a head and two small buffers. Every connection has its first four.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn streams_without_a_window_are_bounded_by_max_memory() {
     let mut rig = rig("max_memory = \"4MiB\"").await;
     let backend = serve(&mut rig, 4);
@@ -124,7 +124,7 @@ async fn streams_without_a_window_are_bounded_by_max_memory() {
 }
 
 /// Windows that are open, and sockets that nobody reads: 30 KB of each answer would wait in the proxy.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn answers_that_are_not_taken_are_bounded_by_max_memory() {
     let mut rig = rig("max_memory = \"4MiB\"").await;
     let backend = serve(&mut rig, 30_000);
@@ -162,7 +162,7 @@ fn ends(mut seen: &[u8]) -> usize {
 }
 
 /// Bodies that the backend doesn't take yet: the client waits, and all of it arrives.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn bodies_that_are_not_read_are_bounded_by_max_memory() {
     const CONNECTIONS: usize = 60;
     const BODIES: u32 = 6;
@@ -304,7 +304,7 @@ async fn read_slowly(mut stream: TcpStream) -> (usize, Duration) {
 }
 
 /// Every answer of a backend that speaks HTTP/2 may be 128 KiB ahead of its client.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn answers_of_http2_backends_that_are_not_taken_are_bounded_by_max_memory() {
     const CLIENTS: usize = 800;
     rlimit::raise_limit();

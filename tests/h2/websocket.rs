@@ -40,7 +40,7 @@ async fn websocket(rig: &Rig, client: &mut Client) -> (SendStream<Bytes>, RecvSt
     (up, down, backend)
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn websocket_over_http2_carries_both_directions() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -67,7 +67,7 @@ async fn websocket_over_http2_carries_both_directions() {
     assert_eq!(line["version"], "HTTP/2.0", "{line}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reset_of_a_websocket_stream_closes_the_backends_connection() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -76,7 +76,7 @@ async fn reset_of_a_websocket_stream_closes_the_backends_connection() {
     backend.gone().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_handshake_that_is_refused_is_an_answer() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -93,7 +93,7 @@ async fn a_handshake_that_is_refused_is_an_answer() {
 }
 
 /// The proxy has made the key, and so has to look at the answer to it (RFC 6455 §4.1).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn handshake_with_a_wrong_accept_is_a_bad_response() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -136,7 +136,7 @@ async fn handshake_with_a_wrong_accept_is_a_bad_response() {
 }
 
 /// A drain's deadline: a close frame each way, 1012 where the backend is about to be restarted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_ends_a_websocket_with_close_frames() {
     for (until, code, reason) in [
         ("resumed", 1001u16, &b"going away"[..]),
@@ -162,7 +162,7 @@ async fn a_drain_ends_a_websocket_with_close_frames() {
 }
 
 /// An event stream ends between two events, with a clean end of the stream.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_ends_an_event_stream_at_a_boundary() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
@@ -194,7 +194,7 @@ async fn a_drain_ends_an_event_stream_at_a_boundary() {
 }
 
 /// What comes behind an extended CONNECT that is refused reaches nobody: the backend's connection is clean.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bytes_behind_a_refused_connect_reach_nobody() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;

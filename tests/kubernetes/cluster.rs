@@ -57,7 +57,7 @@ fn kubeconfig(dir: &Path, server: &ApiServer, address: SocketAddr, authority: &A
 }
 
 /// By rustls with ring, like everything else; an authority that is renewed is read again, as the token is.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_api_server_is_believed_by_its_authority_alone() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(1), 100);
@@ -77,7 +77,7 @@ async fn the_api_server_is_believed_by_its_authority_alone() {
 
 /// The whole proxy in a pod: where the API server is, the variables say; token, authority and namespace are files in
 /// /var/run/secrets, which a mount namespace puts there.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn in_a_cluster_the_pods_own_account_and_namespace_are_taken() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(2), 100);
@@ -122,7 +122,7 @@ async fn in_a_cluster_the_pods_own_account_and_namespace_are_taken() {
 }
 
 /// Elsewhere, the words say what to write.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn outside_of_a_cluster_the_failure_says_what_to_write() {
     let pool = "[[pool.discovery]]\ntype = \"kubernetes\"\nservice = \"app\"\n";
     let mut command = Command::new(exe());

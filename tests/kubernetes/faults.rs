@@ -35,7 +35,7 @@ fn refusal(code: u16) -> Option<ApiRefusal> {
 }
 
 /// Whatever happens between two watches is caught up on, without a list, and nothing that was known is doubted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_watch_that_ends_in_any_way_is_gone_on_with() {
     for end in [
         WatchEnd::Clean,
@@ -56,7 +56,7 @@ async fn a_watch_that_ends_in_any_way_is_gone_on_with() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_version_that_is_forgotten_is_answered_by_a_list() {
     for gone_as in [GoneAs::Status, GoneAs::Event] {
         let (server, mut listener) = watched().await;
@@ -80,7 +80,7 @@ async fn a_version_that_is_forgotten_is_answered_by_a_list() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_list_whose_version_is_forgotten_between_two_pages_is_begun_again() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(150), 1);
@@ -96,7 +96,7 @@ async fn a_list_whose_version_is_forgotten_between_two_pages_is_begun_again() {
 }
 
 /// A server that lags behind must not bring back a pod that has gone, nor lift the drain of one that ends.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_older_list_never_undoes_what_was_known() {
     let (server, mut listener) = watched().await;
     let old = server.version();
@@ -125,7 +125,7 @@ async fn an_older_list_never_undoes_what_was_known() {
 }
 
 /// A cluster that was restored from a backup has older versions for good.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_server_that_was_set_back_is_believed_after_a_while() {
     let (server, mut listener) = watched().await;
     let old = server.version();
@@ -146,7 +146,7 @@ async fn a_server_that_was_set_back_is_believed_after_a_while() {
 }
 
 /// Kubernetes renews a service account's token in its file; kube alone would go on with the old one for a minute.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_renewed_token_is_read_again_at_once() {
     let server = ApiServer::start().await;
     let dir = tempfile::tempdir().unwrap();
@@ -174,7 +174,7 @@ async fn a_renewed_token_is_read_again_at_once() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn missing_rights_are_named_with_what_gives_them() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(1), 100);
@@ -189,7 +189,7 @@ async fn missing_rights_are_named_with_what_gives_them() {
 }
 
 /// Where it may list and not watch, or watches fail: a list now and then is better than nothing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn without_watches_the_set_follows_by_lists() {
     for code in [403, 500] {
         let server = ApiServer::start().await;
@@ -213,7 +213,7 @@ async fn without_watches_the_set_follows_by_lists() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_server_that_asks_for_a_pause_gets_it() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(1), 100);
@@ -239,7 +239,7 @@ async fn a_server_that_asks_for_a_pause_gets_it() {
 }
 
 /// Nothing is reported but the failure, so that what was known stays.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_server_that_is_away_or_silent_leaves_the_set_as_it_was() {
     for mute in [false, true] {
         let mut times = FAST;
@@ -282,7 +282,7 @@ async fn a_server_that_is_away_or_silent_leaves_the_set_as_it_was() {
 }
 
 /// Pauses grow, so that a server in trouble isn't asked in a loop.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pauses_between_failures_grow() {
     let server = ApiServer::start().await;
     server.fail(|faults| faults.refuse_lists = refusal(500));
@@ -300,7 +300,7 @@ async fn pauses_between_failures_grow() {
 }
 
 /// A server that ends each watch as soon as it begins isn't asked in a loop either.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn watches_that_end_at_once_are_not_a_loop() {
     const WATCHES: usize = 8;
     let (server, mut listener) = watched().await;

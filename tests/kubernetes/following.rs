@@ -4,7 +4,7 @@ use lameduck_rig::kubernetes::{ApiServer, slice};
 
 use super::listener::{Listener, pod, pods};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_change_of_a_pod_is_reported_as_it_is_written() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(2), 100);
@@ -49,7 +49,7 @@ async fn each_change_of_a_pod_is_reported_as_it_is_written() {
     assert_eq!(asked.selector, "kubernetes.io/service-name=app");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slices_of_other_services_are_not_taken() {
     let server = ApiServer::start().await;
     server.put(slice("other-0", "other", 3000, &[pod(9)]));
@@ -65,7 +65,7 @@ async fn slices_of_other_services_are_not_taken() {
 
 /// The controller moves a pod from one slice to another by two writes: in between it is in both, or in none if the
 /// order is the other one. It is written into the new one first.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_pod_that_moves_between_slices_is_there_all_the_time() {
     let server = ApiServer::start().await;
     server.put(slice("app-0", "app", 3000, &pods(2)));
@@ -94,7 +94,7 @@ async fn a_pod_that_moves_between_slices_is_there_all_the_time() {
         .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_list_in_pages_is_one_answer() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(250), 1);
@@ -106,7 +106,7 @@ async fn a_list_in_pages_is_one_answer() {
 }
 
 /// A bookmark moves the version on which the next watch begins, past what the server has forgotten.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_next_watch_begins_at_the_last_bookmark() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(1), 100);
@@ -129,7 +129,7 @@ async fn the_next_watch_begins_at_the_last_bookmark() {
 }
 
 /// A wrong `port` is a failure with words, and not a Service without pods.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slices_without_the_port_are_a_failure_and_not_an_empty_set() {
     let server = ApiServer::start().await;
     let mut two = slice("app-0", "app", 3000, &pods(2));
@@ -146,7 +146,7 @@ async fn slices_without_the_port_are_a_failure_and_not_an_empty_set() {
 }
 
 /// Pods that end and are gone before anybody looks have been said to end: a set that shrinks so is no reason for doubt.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pods_that_end_and_go_in_one_burst_are_reported_as_ended() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(4), 100);

@@ -58,7 +58,7 @@ impl Kmock {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_set_follows_an_api_server_by_other_hands() {
     let Some(kmock) = Kmock::start().await else {
         return skip("kmock", "target/kmock-venv (tests/setup.sh fetches it)");

@@ -127,7 +127,7 @@ fn check_latest(account: &LoadAccount, known: Duration) {
 }
 
 /// The mark is seen as soon as it is written: what still comes is on its way already.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pods_that_stay_open_get_nothing_once_they_are_marked() {
     let pods = if proving() { 10 } else { 3 };
     let (account, known) = roll_out("linger", Duration::ZERO, pods).await;
@@ -142,7 +142,7 @@ async fn pods_that_stay_open_get_nothing_once_they_are_marked() {
 
 /// Until the mark comes, a pod that stays open is asked, and answers; one that closes its port refuses what was on its way,
 /// and that goes elsewhere.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_comes_before_the_mark_is_answered_or_goes_elsewhere() {
     let lag = Duration::from_millis(1_000);
     for stop in ["linger", "graceful"] {

@@ -25,7 +25,7 @@ async fn pod() -> (Pod, u16) {
 
 const HEALTH: &str = "interval = \"200ms\"\n";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_api_server_that_goes_away_is_said_and_changes_nothing() {
     let server = ApiServer::start().await;
     let (pod, port) = pod().await;
@@ -59,7 +59,7 @@ async fn an_api_server_that_goes_away_is_said_and_changes_nothing() {
 }
 
 /// Nothing but lists can be had, and those are forbidden: the words at the pool say what gives the right.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn missing_rights_are_said_at_the_pool_and_the_proxy_runs() {
     let server = ApiServer::start().await;
     let (pod, port) = pod().await;
@@ -82,7 +82,7 @@ async fn missing_rights_are_said_at_the_pool_and_the_proxy_runs() {
 }
 
 /// A pod whose own readiness fails gets nothing new until that passes, though it answers lameduck's health checks.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_pod_that_is_not_ready_drains_until_it_is() {
     let server = ApiServer::start().await;
     let (pod, port) = pod().await;

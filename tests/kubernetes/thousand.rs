@@ -249,7 +249,7 @@ async fn until_shown(rig: &Rig, step: &str, ready: usize, ending: &[Pod]) -> Dur
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn three_to_a_thousand_and_back_under_load_and_faults_loses_nothing() {
     let most: u16 = 1000;
     let step: u16 = if proving() { 37 } else { 125 };

@@ -25,7 +25,7 @@ fn seed() -> u64 {
     seed
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn connections_move_again_and_again_and_nothing_is_lost_or_doubled() {
     lameduck::server::rlimit::raise_limit();
     let mut rng = fastrand::Rng::with_seed(seed());
@@ -99,7 +99,7 @@ async fn connections_move_again_and_again_and_nothing_is_lost_or_doubled() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn hand_over_that_is_called_off_leaves_all_connections_where_they_were() {
     let mut rng = fastrand::Rng::with_seed(seed());
     let stop = Arc::new(AtomicBool::new(false));
@@ -126,7 +126,7 @@ async fn hand_over_that_is_called_off_leaves_all_connections_where_they_were() {
     old.until_in_flight(0).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn drain_in_the_next_process_waits_for_what_has_moved_and_no_launcher_hears_drained_from_the_old_one()
  {
     let mut rng = fastrand::Rng::with_seed(seed());
@@ -163,7 +163,7 @@ async fn drain_in_the_next_process_waits_for_what_has_moved_and_no_launcher_hear
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn connection_of_an_unknown_backend_stays_and_says_why() {
     let mut rng = fastrand::Rng::with_seed(seed());
     let stop = Arc::new(AtomicBool::new(false));
@@ -184,7 +184,7 @@ async fn connection_of_an_unknown_backend_stays_and_says_why() {
     client.await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn client_behind_a_proxy_header_keeps_its_address_and_one_with_http2_stays() {
     let mut rng = fastrand::Rng::with_seed(seed());
     let stop = Arc::new(AtomicBool::new(false));
@@ -212,7 +212,7 @@ async fn client_behind_a_proxy_header_keeps_its_address_and_one_with_http2_stays
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn compressed_stream_stays_and_says_why() {
     let mut rng = fastrand::Rng::with_seed(seed());
     let stop = Arc::new(AtomicBool::new(false));
@@ -237,7 +237,7 @@ async fn compressed_stream_stays_and_says_why() {
     client.hear_all().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn kept_connection_to_a_backend_is_warm_in_the_next_process() {
     let mut rng = fastrand::Rng::with_seed(seed());
     let stop = Arc::new(AtomicBool::new(false));

@@ -29,7 +29,7 @@ const REDIRECTS: &str = "[[route]]\nhost = \"app.test\"\npool = \"app\"\n\
      [[route]]\nhost = \"field.test\"\nredirect = { path = \"/to/{header.X-To}/{cookie.to}\" }\n\
      [[route]]\nhost = \"same.test\"\nredirect = { scheme = \"http\" }\n";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn redirect_leads_where_it_says_and_keeps_the_rest() {
     let rig = rig(REDIRECTS).await;
     for (head, status, location) in [
@@ -115,7 +115,7 @@ async fn redirect_leads_where_it_says_and_keeps_the_rest() {
 
 /// Whatever a client writes, `Location` names the host that the configuration means, and has nothing in it that a browser
 /// reads as another.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_request_makes_a_redirect_lead_elsewhere() {
     let rig = rig(REDIRECTS).await;
     let mut tried = 0;
@@ -217,7 +217,7 @@ async fn no_request_makes_a_redirect_lead_elsewhere() {
     assert!(tried > 90, "{tried}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn redirect_to_itself_is_told_instead_of_followed() {
     let rig = rig(REDIRECTS).await;
     let answer = answer(&rig, "GET /x HTTP/1.1\r\nHost: same.test").await;
@@ -229,7 +229,7 @@ async fn redirect_to_itself_is_told_instead_of_followed() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn redirect_needs_a_host_and_believes_trusted_proxies_about_the_scheme() {
     let rig = rig(
         "[[route]]\nredirect = { scheme = \"https\" }\n[headers]\ntrusted = [\"127.0.0.0/8\"]\n",
@@ -251,7 +251,7 @@ const ANSWERS: &str = "[[route]]\nname = \"ok\"\npath = \"/ok\"\nrespond = { bod
      [[route]]\npath_prefix = \"/page\"\nrespond = { status = 404, type = \"text/html\", body = '<p title=\"{rest}\">{header.X}</p>' }\n\
      [[route]]\npool = \"app\"\n";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fixed_answer_is_framed_by_its_status_and_method() {
     let rig = rig(ANSWERS).await;
     let mut client: Wire = rig.client().await;
@@ -284,7 +284,7 @@ async fn fixed_answer_is_framed_by_its_status_and_method() {
 }
 
 /// A body that isn't here is not waited for: the answer comes, and then the connection ends.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fixed_answer_comes_before_the_rest_of_a_body() {
     let rig = rig(ANSWERS).await;
     for head in [
@@ -303,7 +303,7 @@ async fn fixed_answer_comes_before_the_rest_of_a_body() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_a_client_writes_is_no_markup_in_a_fixed_answer() {
     let rig = rig(ANSWERS).await;
     let head = "GET /page/\"><script>x</script> HTTP/1.1\r\nHost: a\r\nX: <img src=x onerror='y'>&";
@@ -319,7 +319,7 @@ async fn what_a_client_writes_is_no_markup_in_a_fixed_answer() {
 }
 
 /// The recipe of docs/routes.md.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn preflights_and_requests_of_other_origins_get_their_fields() {
     let rig = rig(
         "[[route]]\npath_prefix = \"/api\"\nmethods = [\"OPTIONS\"]\n\
@@ -382,7 +382,7 @@ const TO_HTTPS: &str = "[headers]\ntrusted = [\"127.0.0.2\"]\n\
      [[route]]\nhost = \"open.test\"\nrespond = { body = \"open\" }\n";
 
 /// Of several hosts on one listener, those that want it are sent to HTTPS, before they are asked for anything.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn route_sends_who_comes_without_tls_to_https_and_leaves_other_hosts_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("users"), super::guards::ANN).unwrap();

@@ -134,7 +134,7 @@ async fn checks_do_not_occupy(name: &str, command: &str) {
 }
 
 /// A connection that a check kept open, and on which nothing was ever sent, made GETs of 30 s here.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn checks_do_not_occupy_servers_of_one_connection() {
     let servers = SERVERS.map(|(name, command)| checks_do_not_occupy(name, command));
     if proving() {

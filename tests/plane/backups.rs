@@ -29,7 +29,7 @@ async fn served_by(rig: &Rig, index: usize) {
     assert_eq!(client.response().await.text(), "x");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backup_gets_requests_while_the_other_is_drained_and_none_afterwards() {
     let rig = rig("").await;
     for _ in 0..5 {
@@ -47,7 +47,7 @@ async fn backup_gets_requests_while_the_other_is_drained_and_none_afterwards() {
 }
 
 /// Its first backend refuses a request before anybody knows: the backup has it at once, and nobody waits.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backup_takes_a_request_that_the_others_refuse() {
     let mut rig = rig("[pool.hold]\non_empty = \"fail\"").await;
     rig.backends[0].refuse();
@@ -60,7 +60,7 @@ async fn backup_takes_a_request_that_the_others_refuse() {
 }
 
 /// As with HAProxy: more load is no failure, so a backend that is only full is waited for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn full_backend_is_waited_for_and_not_replaced_by_a_backup() {
     let rig = rig("[pool.upstream]\nmax_in_flight = 1").await;
     let mut first = rig.ask(GET).await;

@@ -97,7 +97,7 @@ impl Apps {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn key_stays_at_its_backend_and_moves_only_while_that_is_drained() {
     for balance in ["hash", "ketama_nginx"] {
         let keys = format!("balance = \"{balance}\"\nhash_on = \"path\"");
@@ -127,7 +127,7 @@ async fn key_stays_at_its_backend_and_moves_only_while_that_is_drained() {
 }
 
 /// A restart on another port moves nobody with `hash`: the name counts.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backend_that_comes_back_at_another_address_keeps_its_keys() {
     let apps = Apps::start("", "balance = \"hash\"\nhash_on = \"path\"", &[""; 3], "").await;
     let before = apps.map(40).await;
@@ -146,7 +146,7 @@ async fn backend_that_comes_back_at_another_address_keeps_its_keys() {
     assert_eq!(before, apps.map(40).await);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn hash_goes_by_what_hash_on_names_and_spreads_requests_that_lack_it() {
     for (on, same, other) in [
         ("header:X-Tenant", "x-tenant: 7", "X-Tenant: "),
@@ -180,7 +180,7 @@ async fn hash_goes_by_what_hash_on_names_and_spreads_requests_that_lack_it() {
 }
 
 /// All requests have one key and none ends: no backend gets more than 1.25 times its part, rounded up.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn hash_load_bounds_what_one_key_brings_to_its_backend() {
     for (load, most) in [("1.25", 8), ("0", 24)] {
         let keys = format!("balance = \"hash\"\nhash_on = \"path\"\nhash_load = {load}");
@@ -207,7 +207,7 @@ async fn hash_load_bounds_what_one_key_brings_to_its_backend() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slow_backend_gets_few_requests_from_peak_ewma() {
     let apps = Apps::start("", "balance = \"peak_ewma\"", &[""; 3], "").await;
     apps.delays[0].store(60, Ordering::Relaxed);
@@ -221,7 +221,7 @@ async fn slow_backend_gets_few_requests_from_peak_ewma() {
 }
 
 /// What fails at once must not look fast.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn failing_backend_gets_few_requests_from_peak_ewma() {
     let apps = Apps::start("", "balance = \"peak_ewma\"", &[""; 3], "").await;
     let (mut other, _) = backends(1).await;
@@ -255,7 +255,7 @@ async fn failing_backend_gets_few_requests_from_peak_ewma() {
     assert!(tries.load(Ordering::Relaxed) <= 10, "{tries:?}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn local_zone_comes_first_and_others_take_what_it_has_no_room_for() {
     let zone = |zone: &str| format!("zone = \"{zone}\"");
     let (here, there) = (zone("a"), zone("b"));
@@ -302,7 +302,7 @@ async fn local_zone_comes_first_and_others_take_what_it_has_no_room_for() {
 }
 
 /// While it warms up, a backend has ever more of its keys, and no other key moves.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backend_that_warms_up_gets_its_keys_back_one_after_the_other() {
     let window = Duration::from_millis(1500);
     let tables = "[pool.slow_start]\nwindow = \"1500ms\"";

@@ -63,7 +63,7 @@ const H2_LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\nhttp2 = true
 /// Keys that make it useless at their most, as they say: probes of a port where nobody listens, a thousand passes in a row.
 const USELESS: [&str; 2] = ["rise", "port"];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn server_keys_at_their_bounds_run_without_a_panic() {
     let app = app().await;
     let bounds = bounds()
@@ -102,7 +102,7 @@ async fn server_keys_at_their_bounds_run_without_a_panic() {
 }
 
 /// All in one process: each bound has a pool of its own.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn pool_keys_at_their_bounds_run_without_a_panic() {
     let app = app().await;
     let bounds = bounds()
@@ -135,7 +135,7 @@ async fn pool_keys_at_their_bounds_run_without_a_panic() {
 }
 
 /// All in one process: each bound has a route of its own.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn route_and_compression_keys_at_their_bounds_run_without_a_panic() {
     let app = app().await;
     let is_of_route = |bound: &Bound| bound.section.starts_with("route");
@@ -238,7 +238,7 @@ async fn ask_tls(address: SocketAddr, authority: &CertificateDer<'static>) -> St
     answered.expect("no answer over TLS").unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn listener_keys_at_their_bounds_run_without_a_panic() {
     let app = app().await;
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -286,7 +286,7 @@ async fn listener_keys_at_their_bounds_run_without_a_panic() {
 }
 
 /// Sums over weights, and numbers of threads.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn very_many_backends_of_the_greatest_weight_are_balanced() {
     let app = app().await;
     for (balance, _) in BalanceConfig::WORDS {

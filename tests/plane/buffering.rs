@@ -26,7 +26,7 @@ async fn begun(rig: &Rig) -> Wire {
 }
 
 /// A backend hears of a request when there is nothing left to wait for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_is_not_troubled_before_the_body_is_here() {
     let rig = rig("").await;
     let mut client = begun(&rig).await;
@@ -40,7 +40,7 @@ async fn a_backend_is_not_troubled_before_the_body_is_here() {
 }
 
 /// A drain doesn't wait for a client that sends slowly, and its request goes where it can when it has come.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_does_not_wait_for_a_slow_body() {
     let rig = Rig::of(2).await;
     let mut client = rig.ask(POST).await;
@@ -58,7 +58,7 @@ async fn a_drain_does_not_wait_for_a_slow_body() {
 }
 
 /// Up to what can be sent again from memory; what is longer is passed on as it comes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_of_64_kib_with_its_head_is_received_first() {
     let rig = rig("").await;
     let post = async |length: usize| {
@@ -86,7 +86,7 @@ async fn a_body_of_64_kib_with_its_head_is_received_first() {
 }
 
 /// `request_buffering = false`: as it comes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn off_a_body_is_passed_on_as_it_comes() {
     let rig = Rig::new(Setup {
         pool: "[pool.upstream]\nrequest_buffering = false",
@@ -104,7 +104,7 @@ async fn off_a_body_is_passed_on_as_it_comes() {
 }
 
 /// A client that leaves in the middle is forgotten, and so is its request.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_leaves_costs_no_backend_anything() {
     let rig = rig("").await;
     for reset in [false, true] {
@@ -124,7 +124,7 @@ async fn a_client_that_leaves_costs_no_backend_anything() {
 }
 
 /// Each limit on slow bodies holds here too, with its own reason.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slow_bodies_are_a_408() {
     for (limit, server) in [
         ("body_timeout", "body_timeout = \"200ms\""),
@@ -147,7 +147,7 @@ async fn slow_bodies_are_a_408() {
 }
 
 /// A byte now and then keeps no request in the proxy: its whole body has `body_timeout`, and a second more for each KiB.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn body_that_drips_is_a_408_after_body_timeout() {
     let rig = rig("body_timeout = \"400ms\"").await;
     let began = std::time::Instant::now();
@@ -171,7 +171,7 @@ async fn body_that_drips_is_a_408_after_body_timeout() {
 }
 
 /// `max_memory`: whoever has been incomplete for longest makes room; newer and small requests are served.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn full_memory_evicts_the_oldest_incomplete_request() {
     let rig = rig("max_memory = \"256KiB\"").await;
     let mut bodies = Vec::new();
@@ -212,7 +212,7 @@ async fn full_memory_evicts_the_oldest_incomplete_request() {
 }
 
 /// A thousand heads of 60 kB that never end would keep 60 MB.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn large_heads_that_do_not_end_take_each_others_places() {
     let rig = rig("").await;
     let mut heads = Vec::new();
@@ -236,7 +236,7 @@ async fn large_heads_that_do_not_end_take_each_others_places() {
 }
 
 /// A body that comes slowly, and in time, is waited for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_at_the_rate_is_waited_for() {
     let rig = rig("min_body_rate = \"100B\"\nrate_grace = \"2s\"\nbody_timeout = \"2s\"").await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n";
@@ -252,7 +252,7 @@ async fn a_body_at_the_rate_is_waited_for() {
 }
 
 /// While nothing is eligible it is held at once, in memory that `[pool.hold]` bounds.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn with_no_backend_it_is_held() {
     let rig = rig("").await;
     rig.begin_drain(0, "5s", "resumed").await;
@@ -267,7 +267,7 @@ async fn with_no_backend_it_is_held() {
 }
 
 /// Let go before its body is there, it is waited for like any other: after an outage, slow clients occupy no backend.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn held_request_that_is_let_go_without_its_body_troubles_no_backend() {
     let rig = rig("").await;
     rig.begin_drain(0, "5s", "resumed").await;
@@ -284,7 +284,7 @@ async fn held_request_that_is_let_go_without_its_body_troubles_no_backend() {
 }
 
 /// The same where backends are tried that are not ready.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pool_that_fails_open_waits_for_the_body_too() {
     let rig = Rig::new(Setup {
         pool: "[pool.hold]\non_empty = \"fail_open\"",

@@ -18,7 +18,7 @@ async fn send_chunked(wire: &mut Wire, body: &[u8]) {
 }
 
 /// 20 MB up, by length and in chunks: whole, and in order.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn large_uploads_arrive_whole() {
     let rig = Rig::one().await;
     let body = pattern(SIZE);
@@ -55,7 +55,7 @@ async fn large_uploads_arrive_whole() {
 }
 
 /// 20 MB down, by length, in chunks, and until the close.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn large_downloads_arrive_whole() {
     let rig = Rig::one().await;
     let body = pattern(SIZE);
@@ -84,7 +84,7 @@ async fn large_downloads_arrive_whole() {
 }
 
 /// A client that doesn't read costs a buffer, not the response.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_slow_reader_costs_little_memory() {
     let rig = Rig::one().await;
     let before = rig.memory();
@@ -122,7 +122,7 @@ async fn a_slow_reader_costs_little_memory() {
 }
 
 /// A backend that doesn't read holds the client back, not the proxy's memory.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_slow_backend_costs_little_memory() {
     let rig = Rig::one().await;
     let before = rig.memory();
@@ -146,7 +146,7 @@ async fn a_slow_backend_costs_little_memory() {
 }
 
 /// A client that pipelines without end while it waits is held back too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn endless_pipelining_is_held_back() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;

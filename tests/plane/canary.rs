@@ -159,7 +159,7 @@ async fn ask(canary: &Canary, seen: &mut Seen, is_enough: impl Fn(&Seen) -> bool
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn good_pool_reaches_its_share_and_the_report_has_the_clients_figures() {
     let canary = Canary::start("split = { app = 80, next = 20 }").await;
     let begun = canary
@@ -195,7 +195,7 @@ async fn good_pool_reaches_its_share_and_the_report_has_the_clients_figures() {
     canary.rig.logs("the plan has reached its end").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pool_that_fails_is_taken_back_and_the_report_says_why() {
     let canary = Canary::start("split = { app = 95, next = 5 }").await;
     // Moved by hand before: that is what it goes back to.
@@ -254,7 +254,7 @@ async fn crowd(canary: &Canary) {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pool_that_becomes_slow_or_hangs_is_taken_back_within_seconds() {
     for (mood, condition, says) in [
         (Mood::Slow, "p99>1s", "p99>1000ms: "),
@@ -290,7 +290,7 @@ async fn pool_that_becomes_slow_or_hangs_is_taken_back_within_seconds() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pool_without_a_backend_is_taken_back() {
     let canary = Canary::start("split = { app = 1, next = 0 }").await;
     canary
@@ -310,7 +310,7 @@ async fn pool_without_a_backend_is_taken_back() {
 }
 
 /// A reload that leaves the split leaves the plan, and goes on to count; another split ends it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn plan_goes_on_over_a_reload_unless_the_split_is_another() {
     let canary = Canary::start("split = { app = 1, next = 1 }").await;
     canary

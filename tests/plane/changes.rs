@@ -63,7 +63,7 @@ const FIELDS: &str = "[[route]]\nhost = \"fields.test\"\npool = \"app\"\n\
      [[route]]\nhost = \"host.test\"\npool = \"app\"\nrequest_headers = { set = { host = \"{header.X-Host}\" } }\n\
      [[route]]\nhost = \"own.test\"\nrespond = { status = 403, body = \"no\" }\nresponse_headers = { set = { \"Content-Type\" = \"text/x\", \"Cache-Control\" = \"no-store\" } }\n";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fields_are_set_added_and_removed_on_both_ways() {
     let rig = rig(FIELDS).await;
     let lines = "X-Real-IP: 6.6.6.6\r\nx-user: admin\r\nAccept-Encoding: gzip\r\nX-Tag: zero\r\nX-Source: a\r\nX-Source: b\r\n\
@@ -113,7 +113,7 @@ async fn fields_are_set_added_and_removed_on_both_ways() {
 }
 
 /// Our own answers on a route have its fields, whatever they say.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn own_answers_have_the_routes_fields() {
     let rig = rig(FIELDS).await;
     let mut client = rig.ask(get("/", "own.test", "")).await;
@@ -141,7 +141,7 @@ async fn own_answers_have_the_routes_fields() {
 }
 
 /// Attempts to have a field of one's own in place of the route's, or to break a line.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_client_poisons_a_field_that_a_route_sets() {
     let rig = rig(FIELDS).await;
     let attempts = [
@@ -201,7 +201,7 @@ async fn no_client_poisons_a_field_that_a_route_sets() {
 }
 
 /// An app that merges trailers into the header would take them for the route's.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn field_that_a_route_sets_is_refused_in_trailers() {
     let rig = rig(FIELDS).await;
     for (trailer, status) in [
@@ -219,7 +219,7 @@ async fn field_that_a_route_sets_is_refused_in_trailers() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn host_that_a_client_makes_is_one_or_is_refused() {
     let rig = rig(FIELDS).await;
     for (host, status) in [
@@ -246,7 +246,7 @@ async fn host_that_a_client_makes_is_one_or_is_refused() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_attempt_has_the_same_changes() {
     let rig = Rig::new(Setup {
         backends: 2,
@@ -281,7 +281,7 @@ async fn each_attempt_has_the_same_changes() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrade_is_changed_like_any_request_and_interim_answers_are_not() {
     let rig = rig(
         "[[route]]\nstrip_prefix = \"/ws\"\npool = \"app\"\nrequest_headers = { set = { X-User = \"me\" }, remove = [\"Origin\"] }\n\
@@ -319,7 +319,7 @@ async fn upgrade_is_changed_like_any_request_and_interim_answers_are_not() {
 }
 
 /// A held request goes by the configuration that is in force when it goes on: another pool's, or another action.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn held_request_goes_by_the_changes_of_the_newest_configuration() {
     let rig = Rig::new(Setup {
         pool: "[pool.hold]\ntimeout = \"20s\"",

@@ -20,7 +20,7 @@ async fn register(rig: &Rig, name: &str, address: &str) -> (u16, String) {
 }
 
 /// Once, one request to it took every descriptor that the proxy could have.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_proxys_own_listener_is_refused_as_a_backend_however_it_is_written() {
     let rig = Rig::one().await;
     let port = rig.address.port();
@@ -49,7 +49,7 @@ async fn the_proxys_own_listener_is_refused_as_a_backend_however_it_is_written()
 }
 
 /// What a reload adds may be where a registered backend is said to be.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_listener_that_comes_later_is_not_connected_to() {
     let rig = Rig::new(Setup {
         tables: "# more",
@@ -120,7 +120,7 @@ async fn goes_round(rig: &Rig, passes: &AtomicUsize) {
     assert!(counted >= Some(1), "{counted:?}: {}", rig.metrics().await);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_request_that_goes_round_through_others_ends_after_a_few_passes() {
     for tables in ["", "[headers]\nvia = true", "[headers]\nrequest_id = false"] {
         let rig = Rig::new(Setup {
@@ -137,7 +137,7 @@ async fn a_request_that_goes_round_through_others_ends_after_a_few_passes() {
 }
 
 /// Through another lameduck.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn two_proxies_that_send_to_each_other_end_it_too() {
     let (one, other) = (Rig::one().await, Rig::one().await);
     let (address, passes) = relay(other.address).await;
@@ -152,7 +152,7 @@ async fn two_proxies_that_send_to_each_other_end_it_too() {
 }
 
 /// A chain is no circle, and apps see nothing of it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_request_from_a_client_is_not_marked() {
     let rig = Rig::one().await;
     let mut client = rig.ask(GET).await;

@@ -38,7 +38,7 @@ async fn until_served(rig: &Rig, backend: &mut Wire) -> usize {
 }
 
 /// `max_connections_per_client`: one more is a 429, others have their own, and there is room again when one leaves.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn too_many_connections_of_one_client_are_a_429() {
     let rig = rig("max_connections_per_client = 2").await;
     let (mut first, mut backend) = rig.get().await;
@@ -65,7 +65,7 @@ async fn too_many_connections_of_one_client_are_a_429() {
 }
 
 /// Who opens far more than it may takes no room from others, however long it stays to be told so.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_flood_of_one_client_leaves_room_for_others() {
     // A connection for each request: whether the one before is back in time for the next is not the question here.
     let rig = rig("max_connections = 8\nmax_connections_per_client = 4").await;
@@ -97,7 +97,7 @@ async fn a_flood_of_one_client_leaves_room_for_others() {
 }
 
 /// `max_connections` is in the log and the metrics, too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn too_many_connections_are_told_of() {
     let rig = rig("max_connections = 1").await;
     let (mut first, mut backend) = rig.get().await;
@@ -110,7 +110,7 @@ async fn too_many_connections_are_told_of() {
 }
 
 /// `max_requests_per_connection`: the last response says so, and the connection ends in good order.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_last_request_of_a_connection_is_told_so() {
     let rig = rig("max_requests_per_connection = 3").await;
     let (mut client, mut backend) = rig.get().await;
@@ -134,7 +134,7 @@ async fn the_last_request_of_a_connection_is_told_so() {
 }
 
 /// What was pipelined behind the last request isn't answered, and destroys no answer.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_behind_the_last_one_are_not_served() {
     let rig = rig("max_requests_per_connection = 2").await;
     let mut client = rig.ask(GET.repeat(5)).await;
@@ -149,7 +149,7 @@ async fn requests_behind_the_last_one_are_not_served() {
 }
 
 /// A client that asks for the end itself ran into nothing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn who_closes_anyway_is_not_limited() {
     let rig = rig("max_requests_per_connection = 1").await;
     let mut client = rig

@@ -8,7 +8,7 @@ use lameduck_rig::wire::PATIENCE;
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 
 /// RFC 9110 §9.2.2: an idempotent request that got no answer is tried elsewhere.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_get_without_an_answer_is_tried_elsewhere() {
     let rig = Rig::of(2).await;
     for reset in [false, true] {
@@ -28,7 +28,7 @@ async fn a_get_without_an_answer_is_tried_elsewhere() {
 }
 
 /// The same with a body: it is sent again from its start.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_put_is_sent_again_with_its_body() {
     let rig = Rig::of(2).await;
     let mut client = rig
@@ -48,7 +48,7 @@ async fn a_put_is_sent_again_with_its_body() {
 }
 
 /// A body that has outgrown the buffer can't be sent again.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_that_is_gone_is_not_sent_again() {
     let rig = Rig::of(2).await;
     let mut client = rig
@@ -62,7 +62,7 @@ async fn a_body_that_is_gone_is_not_sent_again() {
 }
 
 /// RFC 9110 §9.2.2: a POST that may have been applied is not repeated.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_post_without_an_answer_is_a_502() {
     let rig = Rig::of(2).await;
     let mut client = rig.ask(POST).await;
@@ -79,7 +79,7 @@ async fn a_post_without_an_answer_is_a_502() {
 }
 
 /// Nothing was sent where a connect is refused: any method goes elsewhere.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_post_that_was_refused_goes_elsewhere() {
     let mut rig = Rig::of(2).await;
     rig.backends[0].refuse();
@@ -99,7 +99,7 @@ async fn a_post_that_was_refused_goes_elsewhere() {
 }
 
 /// A connect that is refused everywhere is held and tried again until a backend listens.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_refused_request_waits_for_the_listener() {
     let mut rig = Rig::one().await;
     let address = rig.backends[0].address;
@@ -118,7 +118,7 @@ async fn a_refused_request_waits_for_the_listener() {
 }
 
 /// A kept connection that the backend has closed is invisible to the client, be the close seen before or not.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_stale_connection_is_invisible() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -137,7 +137,7 @@ async fn a_stale_connection_is_invisible() {
 
 /// A POST that met a connection already closed never reached the app: it goes out again. The window is small (the
 /// close must come after the proxy has looked, and before the request is there), so it is tried until it was hit.
-#[tokio::test(flavor = "multi_thread")]
+#[lameduck_rig::test(threads = 2)]
 async fn a_post_on_a_stale_connection_goes_out_again() {
     let rig = Rig::one().await;
     let mut client = rig.client().await;
@@ -182,7 +182,7 @@ async fn a_post_on_a_stale_connection_goes_out_again() {
 }
 
 /// A POST that did reach it is not repeated, though its connection had carried others.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_post_that_was_delivered_is_not_repeated() {
     let rig = Rig::one().await;
     let mut client = rig.ask(POST).await;
@@ -197,7 +197,7 @@ async fn a_post_that_was_delivered_is_not_repeated() {
 }
 
 /// A kept connection that takes the request and then closes: a fresh one, to the same backend, at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_connection_that_dies_with_its_second_request_is_replaced_at_once() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -217,7 +217,7 @@ async fn a_connection_that_dies_with_its_second_request_is_replaced_at_once() {
 }
 
 /// The only backend may be tried again even where nothing may be held.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_retry_on_the_only_backend_is_no_hold() {
     let rig = Rig::new(Setup {
         pool: "[pool.hold]\non_empty = \"fail\"",
@@ -237,7 +237,7 @@ async fn a_retry_on_the_only_backend_is_no_hold() {
 }
 
 /// A restart leaves many stale connections behind: a retry doesn't take the next of them.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_retry_takes_a_fresh_connection() {
     let rig = Rig::one().await;
     let mut pairs = Vec::new();
@@ -264,7 +264,7 @@ async fn a_retry_takes_a_fresh_connection() {
 }
 
 /// Attempts are bounded: the third death is the answer.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn attempts_are_bounded() {
     let rig = Rig::one().await;
     let mut client = rig.ask(GET).await;
@@ -276,7 +276,7 @@ async fn attempts_are_bounded() {
 }
 
 /// A backend's whole kept pool is closed when it is found closed: nothing is leaked.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn connections_are_counted_out() {
     let rig = Rig::one().await;
     for _ in 0..3 {

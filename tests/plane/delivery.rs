@@ -60,7 +60,7 @@ async fn failed_and_not_repeated(
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_post_that_was_read_is_acknowledged_by_the_end_of_the_stream() {
     let mut rig = Rig::one().await;
     let (mut client, listener, mut theirs) = kept(&mut rig).await;
@@ -73,7 +73,7 @@ async fn a_post_that_was_read_is_acknowledged_by_the_end_of_the_stream() {
 
 /// The backend closes with the request unread: its kernel resets, and acknowledges nothing. Nor does that prove
 /// anything, for an app may have read a part.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_reset_with_the_request_unread_proves_nothing() {
     for read in [0, 10] {
         let mut rig = Rig::one().await;
@@ -93,7 +93,7 @@ async fn a_reset_with_the_request_unread_proves_nothing() {
 /// A dying listener takes its queue along, with connections and requests that its kernel has acknowledged and nobody
 /// has read. That can't be told from an app that has read them: sent on trust, because the only backend has accepted
 /// nothing for long, it is lost.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_dying_accept_queue_proves_nothing() {
     let mut rig = Rig::new(Setup {
         pool: "[pool.upstream]\nconnect_timeout = \"100ms\"",
@@ -109,7 +109,7 @@ async fn a_dying_accept_queue_proves_nothing() {
 }
 
 /// An idempotent request loses nothing by it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_get_in_a_dying_accept_queue_goes_elsewhere() {
     let mut rig = Rig::of(2).await;
     let address = rig.backends[0].address;
@@ -144,7 +144,7 @@ async fn unread_in_queue(address: std::net::SocketAddr) {
 }
 
 /// Half-closed after a part has arrived: the end of the stream acknowledges that part.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_half_closes_after_a_part_has_got_that_part() {
     let mut rig = Rig::new(Setup {
         pool: "[pool.upstream]\nrequest_buffering = false",

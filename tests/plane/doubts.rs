@@ -6,7 +6,7 @@ use lameduck_rig::proxy::Rig;
 use lameduck_rig::wire::Wire;
 
 /// A 101 with the first frames in the same segment: behind the request, or before a byte of it was read.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_switch_that_comes_at_once_is_taken() {
     let rig = Rig::one().await;
     let hello = bare(1, b"hello");
@@ -55,7 +55,7 @@ async fn canary(client: &mut Wire, backend: &mut Wire) {
 }
 
 /// The last chunk by itself, in every division of it, is passed on once: the backend's connection stays in step.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_end_of_a_chunked_body_that_comes_by_itself_is_passed_on_once() {
     let rig = Rig::one().await;
     let mut client = rig.client().await;

@@ -7,7 +7,7 @@ use lameduck_rig::proxy::{GET, Rig, Setup};
 use lameduck_rig::wire::Ended;
 
 /// `drained` comes when the request in flight is over, not before, and the connection is closed by then.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_waits_for_what_is_in_flight() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -34,7 +34,7 @@ async fn no_connection(rig: &Rig) {
 }
 
 /// Kept connections are closed at once: an app that waits for them would wait in vain.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn kept_connections_are_closed_at_once() {
     let rig = Rig::one().await;
     let mut backends = Vec::new();
@@ -58,7 +58,7 @@ async fn kept_connections_are_closed_at_once() {
 }
 
 /// A request whose connect is under way when the drain begins goes elsewhere, whatever its method.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_connect_under_way_goes_elsewhere() {
     let mut rig = Rig::new(Setup {
         backends: 2,
@@ -93,7 +93,7 @@ async fn a_connect_under_way_goes_elsewhere() {
 }
 
 /// Requests that race a drain are all answered, and no connection of theirs stays open behind it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_that_race_a_drain_leave_nothing_behind() {
     let rig = Rig::of(2).await;
     let serving = |index: usize| {
@@ -137,7 +137,7 @@ async fn requests_that_race_a_drain_leave_nothing_behind() {
 }
 
 /// At the deadline a waiting GET is cut, tried elsewhere, and counted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_get_that_is_cut_is_tried_elsewhere() {
     let rig = Rig::of(2).await;
     let mut client = rig.ask(GET).await;
@@ -156,7 +156,7 @@ async fn a_get_that_is_cut_is_tried_elsewhere() {
 }
 
 /// A POST that is cut is answered, not repeated.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_post_that_is_cut_is_answered() {
     let rig = Rig::of(2).await;
     let mut client = rig
@@ -176,7 +176,7 @@ async fn a_post_that_is_cut_is_answered() {
 }
 
 /// A response in progress is cut so that its client can tell.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_response_that_is_cut_is_seen_to() {
     let rig = Rig::one().await;
     for framing in [
@@ -203,13 +203,13 @@ async fn a_response_that_is_cut_is_seen_to() {
 }
 
 /// RFC 6455 §7.4.1: at a drain's deadline a WebSocket is told 1001, and so is the app, masked.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_websocket_is_told_1001() {
     told(&["resumed"], 1001).await;
 }
 
 /// 1012 where the backend is about to be restarted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_websocket_is_told_1012_before_a_restart() {
     told(&["restarted"], 1012).await;
 }
@@ -247,7 +247,7 @@ async fn told(until: &[&str], code: u16) {
 }
 
 /// The close frame waits for the end of a frame that is on its way.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_close_frame_never_cuts_a_frame() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = websocket(&rig).await;
@@ -266,7 +266,7 @@ async fn a_close_frame_never_cuts_a_frame() {
 }
 
 /// A WebSocket that answers no close frame doesn't hold the drain beyond its deadline.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_deaf_websocket_is_over_too() {
     let rig = Rig::one().await;
     let (_client, _backend) = websocket(&rig).await;
@@ -277,7 +277,7 @@ async fn a_deaf_websocket_is_over_too() {
 }
 
 /// What isn't WebSocket is cut.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_upgrade_is_cut() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -296,7 +296,7 @@ async fn another_upgrade_is_cut() {
 }
 
 /// A drain that is lifted in time leaves everything as it was.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_lifted_drain_costs_nothing() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -313,7 +313,7 @@ async fn a_lifted_drain_costs_nothing() {
 
 /// What was answered as done and would not last is said to be so, wherever it is looked at. Nothing can be made in
 /// `/proc`, as on a full disk.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_that_can_not_be_saved_says_so() {
     let rig = Rig::new(Setup {
         server: "state_dir = \"/proc/lameduck\"",

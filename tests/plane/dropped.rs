@@ -228,7 +228,7 @@ async fn ends(stream: &mut tokio::net::TcpStream) {
     let _ = ended.expect("the vanished peer is not noticed");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn silent_tunnel_of_a_client_that_drops_off_the_network_is_ended() {
     let Some(mut lab) = Lab::new("dropped client", KEEPALIVE).await else {
         return;
@@ -238,7 +238,7 @@ async fn silent_tunnel_of_a_client_that_drops_off_the_network_is_ended() {
     lab.is_over().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn silent_tunnel_to_a_backend_that_drops_off_the_network_is_ended() {
     let Some(mut lab) = Lab::new("dropped backend", KEEPALIVE).await else {
         return;
@@ -249,7 +249,7 @@ async fn silent_tunnel_to_a_backend_that_drops_off_the_network_is_ended() {
 }
 
 /// Keepalive is silent while something is unacknowledged: that has a bound of its own (`TCP_USER_TIMEOUT`).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn busy_tunnel_of_a_client_that_drops_off_the_network_is_ended() {
     let Some(mut lab) = Lab::new("dropped client, busy", UNACKNOWLEDGED).await else {
         return;
@@ -260,7 +260,7 @@ async fn busy_tunnel_of_a_client_that_drops_off_the_network_is_ended() {
     lab.is_over().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn busy_tunnel_to_a_backend_that_drops_off_the_network_is_ended() {
     let Some(mut lab) = Lab::new("dropped backend, busy", UNACKNOWLEDGED).await else {
         return;
@@ -271,7 +271,7 @@ async fn busy_tunnel_to_a_backend_that_drops_off_the_network_is_ended() {
     lab.is_over().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_ends_long_before_its_deadline_when_its_client_drops_off_the_network() {
     let Some(lab) = Lab::new("drain, dropped client", KEEPALIVE).await else {
         return;
@@ -284,7 +284,7 @@ async fn drain_ends_long_before_its_deadline_when_its_client_drops_off_the_netwo
 }
 
 /// Without keepalive the deadline ends it, and waits for no answer from either peer.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_is_held_no_longer_than_its_deadline_by_peers_that_drop_off_the_network() {
     for is_client in [true, false] {
         let server = "tcp_keepalive = \"0s\"";

@@ -6,7 +6,7 @@ use lameduck_rig::wire::{Ended, pattern};
 const UPLOAD: usize = 10 << 20;
 
 /// RFC 9112 §9.6: an answer that overtakes a large upload reaches the client, who may read it only afterwards.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_answer_during_an_upload_is_not_lost() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -29,7 +29,7 @@ async fn an_answer_during_an_upload_is_not_lost() {
 }
 
 /// The same, when the backend closes at once and resets what still comes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_answer_of_a_backend_that_closes_is_not_lost() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -51,7 +51,7 @@ async fn an_answer_of_a_backend_that_closes_is_not_lost() {
 }
 
 /// Our own 413, by the announced length: before any backend is asked, and not lost either.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_that_announces_too_much_is_a_413() {
     let rig = Rig::new(Setup {
         server: "max_body = \"1MiB\"",
@@ -72,7 +72,7 @@ async fn a_body_that_announces_too_much_is_a_413() {
 }
 
 /// `max_body` counts content, not chunk framing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_chunked_body_is_measured_by_its_content() {
     let rig = Rig::new(Setup {
         server: "max_body = \"1KiB\"",
@@ -101,7 +101,7 @@ async fn a_chunked_body_is_measured_by_its_content() {
 }
 
 /// RFC 9112 §7.1: malformed chunks are refused, and the backend does not get a whole request out of them.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn malformed_chunks_are_a_400() {
     let rig = Rig::one().await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -120,7 +120,7 @@ async fn malformed_chunks_are_a_400() {
 }
 
 /// Once a response has begun, nothing else may be written into it: a bad body cuts it off.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_bad_body_behind_a_begun_response_cuts_it_off() {
     let rig = Rig::new(Setup {
         server: "max_body = \"1KiB\"",
@@ -153,7 +153,7 @@ async fn a_bad_body_behind_a_begun_response_cuts_it_off() {
 }
 
 /// A client that leaves in mid-upload takes the backend's connection with it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_leaves_in_mid_upload_is_noticed() {
     let rig = Rig::one().await;
     for reset in [false, true] {
@@ -176,7 +176,7 @@ async fn a_client_that_leaves_in_mid_upload_is_noticed() {
 }
 
 /// A body makes its way while the response does: neither waits for the other.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn both_directions_are_live_at_once() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -202,7 +202,7 @@ async fn both_directions_are_live_at_once() {
 }
 
 /// A backend that answers when the body is whole, and a client that sends it slowly.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_slow_upload_arrives_whole() {
     let rig = Rig::one().await;
     let body = pattern(300);

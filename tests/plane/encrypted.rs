@@ -36,7 +36,7 @@ fn acceptor(identity: &Identity) -> TlsAcceptor {
     identity.serve(&Server::default())
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_share_a_connection_that_a_drain_ends_with_a_goodbye() {
     let authority = Authority::new();
     let rig = rig(1, &format!("ca = {:?}", authority.ca()), "").await;
@@ -70,7 +70,7 @@ async fn requests_share_a_connection_that_a_drain_ends_with_a_goodbye() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_connection_that_the_backend_has_closed_is_not_used_again() {
     let authority = Authority::new();
     let rig = rig(1, &format!("ca = {:?}", authority.ca()), "").await;
@@ -100,7 +100,7 @@ async fn a_connection_that_the_backend_has_closed_is_not_used_again() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn nothing_is_sent_to_a_backend_that_cannot_be_trusted() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let tls = format!("ca = {:?}", authority.ca());
@@ -152,7 +152,7 @@ async fn nothing_is_sent_to_a_backend_that_cannot_be_trusted() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_failure_is_told_in_its_own_words() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let tls = format!("ca = {:?}", authority.ca());
@@ -187,7 +187,7 @@ async fn each_failure_is_told_in_its_own_words() {
 }
 
 /// RFC 9113 §3.2: over TLS, HTTP/2 has to be agreed on. Whoever doesn't gets no request, neither in HTTP/2 nor in HTTP/1.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_does_not_agree_to_http2_gets_no_request() {
     let authority = Authority::new();
     let tls = format!("ca = {:?}", authority.ca());
@@ -213,7 +213,7 @@ async fn a_backend_that_does_not_agree_to_http2_gets_no_request() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_wants_a_certificate_gets_it() {
     let authority = Authority::new();
     let ca = format!("ca = {:?}\n", authority.ca());
@@ -244,7 +244,7 @@ async fn a_backend_that_wants_a_certificate_gets_it() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_refuses_us_after_the_handshake_costs_no_request() {
     let authority = Authority::new();
     let rig = rig(2, &format!("ca = {:?}", authority.ca()), "").await;
@@ -283,7 +283,7 @@ async fn a_backend_that_refuses_us_after_the_handshake_costs_no_request() {
     rig.logs("it refuses our certificate").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_authority_takes_over_at_a_reload_and_a_bad_file_never() {
     let (old, new) = (Authority::new(), Authority::new());
     let rig = rig(1, &format!("ca = {:?}", old.ca()), "").await;
@@ -328,7 +328,7 @@ async fn another_authority_takes_over_at_a_reload_and_a_bad_file_never() {
 }
 
 /// Files are looked at all the time, as those of listeners are. A bad one changes nothing, and is told once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_authority_takes_over_without_a_reload() {
     let (old, new) = (Authority::new(), Authority::new());
     let rig = rig(1, &format!("ca = {:?}", old.ca()), "").await;
@@ -370,7 +370,7 @@ async fn another_authority_takes_over_without_a_reload() {
     assert_eq!(rig.log().matches(told).count(), 1);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn without_verification_anybody_is_believed_and_people_are_warned() {
     let stranger = Authority::new();
     let rig = rig(1, "verify = false", "").await;
@@ -382,7 +382,7 @@ async fn without_verification_anybody_is_believed_and_people_are_warned() {
     rig.logs("`verify = false`").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_handshake_that_takes_too_long_goes_elsewhere() {
     let authority = Authority::new();
     let more = "[pool.upstream]\nconnect_timeout = \"500ms\"";
@@ -409,7 +409,7 @@ async fn a_handshake_that_takes_too_long_goes_elsewhere() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn health_check_of_a_tls_pool_speaks_tls() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     for kind in ["http", "tcp"] {

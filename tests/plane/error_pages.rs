@@ -40,7 +40,7 @@ async fn ask(client: &mut Wire, line: &str, fields: &str) -> Message {
     client.response().await
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn own_errors_have_the_form_that_the_client_asks_for() {
     let rig = rig(
         "error_pages = { \"4xx\" = \"{pages}/all.html\" }\n",
@@ -167,7 +167,7 @@ async fn own_errors_have_the_form_that_the_client_asks_for() {
     assert_eq!(ask(&mut client, "GET /own", BROWSER).await.status(), 404);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn intercepted_answers_of_the_app_have_pages_and_others_pass() {
     let rig = rig(
         "error_pages = { \"4xx\" = \"{pages}/all.html\" }\n",
@@ -250,7 +250,7 @@ async fn intercepted_answers_of_the_app_have_pages_and_others_pass() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn page_that_has_changed_is_read_at_a_reload_and_a_missing_one_refuses_it() {
     let rig = rig(
         "error_pages = { \"4xx\" = \"{pages}/all.html\" }\n",
@@ -283,7 +283,7 @@ async fn page_that_has_changed_is_read_at_a_reload_and_a_missing_one_refuses_it(
 }
 
 /// A client that takes nothing keeps its page, and a crowd of them no more than half of `max_memory` of pages.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pages_that_are_not_taken_are_bounded_by_max_memory() {
     // What is left of half the budget beside whole pages is less than this.
     let content = "x".repeat(65_000);

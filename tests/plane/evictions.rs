@@ -25,7 +25,7 @@ fn serve(rig: &mut Rig, answer: &'static str) {
 }
 
 /// Ordinary traffic sees nothing but 503: each one asks for a probe, the probes pass, and nobody is taken out.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_url_that_always_says_503_evicts_nobody() {
     let mut rig = Rig::new(Setup {
         backends: 3,
@@ -61,7 +61,7 @@ async fn an_url_that_always_says_503_evicts_nobody() {
 
 /// A backend that closes a kept connection may be stopping: until a probe has passed, the other one is better, and
 /// nobody is taken out.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_closes_connections_is_avoided_for_a_moment() {
     let rig = Rig::new(Setup {
         backends: 2,
@@ -118,7 +118,7 @@ async fn timeouts(rig: &Rig, count: usize, row: u32) {
 }
 
 /// A starved machine: nobody answers a probe in time, and everybody still serves.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn timeouts_of_all_backends_evict_none() {
     let mut rig = Rig::new(Setup {
         backends: 3,

@@ -105,7 +105,7 @@ async fn ask(client: &mut Wire, line: &str, fields: &[&str]) -> Message {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn file_is_served_with_its_type_length_and_state() {
     let (rig, _root) = rig("").await;
     let mut client = rig.client().await;
@@ -169,7 +169,7 @@ async fn file_is_served_with_its_type_length_and_state() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn other_methods_are_told_which_are_allowed() {
     let (rig, _root) = rig("").await;
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND"] {
@@ -185,7 +185,7 @@ async fn other_methods_are_told_which_are_allowed() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn directory_without_its_slash_is_redirected_on_the_same_host() {
     let (rig, _root) = rig("").await;
     let mut client = rig.client().await;
@@ -210,7 +210,7 @@ async fn directory_without_its_slash_is_redirected_on_the_same_host() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn client_that_has_the_file_is_told_so() {
     let (rig, _root) = rig("").await;
     let mut client = rig.client().await;
@@ -251,7 +251,7 @@ async fn client_that_has_the_file_is_told_so() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn ranges_are_served_one_by_one_and_several_at_once() {
     let (rig, _root) = rig("").await;
     let mut client = rig.client().await;
@@ -320,7 +320,7 @@ async fn ranges_are_served_one_by_one_and_several_at_once() {
     assert_eq!(ask(&mut client, "GET /docs/", &[]).await.text(), "docs");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn compressed_neighbour_is_served_to_clients_that_take_it() {
     let (rig, _root) = rig(", precompressed = true, cache = { \"*\" = \"1h\", \"*.js\" = \"1y\", \"/docs/*\" = \"no-cache\", \"/assets/*\" = \"immutable\" }").await;
     let mut client = rig.client().await;
@@ -362,7 +362,7 @@ async fn compressed_neighbour_is_served_to_clients_that_take_it() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn steps_of_try_are_taken_in_their_order() {
     let (app, _root) = rig(
         ", try = [\"{path}\", \"{path}.html\", \"{path}/\", \"/docs{path}.html\", \"/index.html\"]",
@@ -388,7 +388,7 @@ async fn steps_of_try_are_taken_in_their_order() {
     assert_eq!(ask(&mut client, "GET /.env", &[]).await.text(), SECRET);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn old_client_keeps_its_connection_where_it_asks_for_it() {
     let (rig, _root) = rig("").await;
     let mut client = rig.client().await;

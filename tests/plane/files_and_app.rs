@@ -52,7 +52,7 @@ async fn of_app(rig: &Rig, request: &str) -> (Message, Message) {
     (seen, answer)
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn file_is_answered_here_and_everything_else_is_the_apps() {
     let rig = rig("", "", "").await;
     let mut client = rig.client().await;
@@ -138,7 +138,7 @@ async fn file_is_answered_here_and_everything_else_is_the_apps() {
     assert_eq!(pool_of("/users/1"), ("app".into(), "site".into()));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn steps_of_try_come_first_and_their_end_is_the_app() {
     let rig = rig(
         ", try = [\"{path}/index.html\", \"{path}\", \"/assets{path}\"]",
@@ -164,7 +164,7 @@ async fn steps_of_try_come_first_and_their_end_is_the_app() {
 }
 
 /// Guards are for files, too; what a route changes on the way is changed for both.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn guards_rewrites_and_fields_are_for_files_and_app_alike() {
     let rig = rig(
         "",
@@ -203,7 +203,7 @@ async fn guards_rewrites_and_fields_are_for_files_and_app_alike() {
 }
 
 /// A drained app holds what is its own, and files are served meanwhile; a root that isn't there leaves all to the app.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_holds_what_is_the_apps_and_serves_files_meanwhile() {
     let rig = rig("", "", "").await;
     rig.begin_drain(0, "10s", "resumed").await;
@@ -237,7 +237,7 @@ async fn drain_holds_what_is_the_apps_and_serves_files_meanwhile() {
 }
 
 /// What waits when a reload makes its path a file's is answered with the file.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn held_request_whose_route_gets_other_files_is_answered_with_its_file() {
     let rig = rig(", try = [\"/none\"]", "", "").await;
     rig.begin_drain(0, "10s", "resumed").await;

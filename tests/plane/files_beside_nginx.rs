@@ -137,7 +137,7 @@ fn compared(answer: &Message) -> String {
     shown
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn two_thousand_requests_get_the_answers_that_nginx_gives() {
     let Some(nginx) = Kind::Nginx.binary() else {
         setting::skip("plane", "nginx in target/peers-venv (tests/setup.sh)");

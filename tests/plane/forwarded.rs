@@ -37,7 +37,7 @@ async fn told(rig: &Rig, line: &str, lines: usize) -> (String, String) {
 }
 
 /// The log has the client that the trusted ones tell of; the app gets the whole chain, as ever.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_log_names_the_client_behind_trusted_proxies() {
     let rig = rig("[headers]\ntrusted = [\"127.0.0.0/8\", \"10.0.0.0/8\"]").await;
     let cases = [
@@ -65,7 +65,7 @@ async fn the_log_names_the_client_behind_trusted_proxies() {
 }
 
 /// A client that nobody trusts is who its connection says.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_untrusted_client_says_nothing() {
     let rig = rig("[headers]\ntrusted = [\"10.0.0.0/8\"]").await;
     let told = told(

@@ -10,7 +10,7 @@ async fn answered_with(rig: &Rig, response: impl AsRef<[u8]>) -> (Wire, Wire) {
 }
 
 /// RFC 9112 §6.1: an HTTP/1.0 client gets chunks unpacked, ended by the close.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn chunks_are_unpacked_for_http_1_0() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -35,7 +35,7 @@ async fn chunks_are_unpacked_for_http_1_0() {
 }
 
 /// RFC 9112 §6.3: a body until the close stays one for HTTP/1.0.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn until_close_stays_so_for_http_1_0() {
     let rig = Rig::one().await;
     let mut client = rig.ask("GET / HTTP/1.0\r\n\r\n").await;
@@ -50,7 +50,7 @@ async fn until_close_stays_so_for_http_1_0() {
 }
 
 /// RFC 9112 §7.1: an HTTP/1.1 client gets it in chunks, and its connection lives on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn until_close_becomes_chunks_for_http_1_1() {
     let rig = Rig::one().await;
     let (mut client, backend) = answered_with(&rig, "HTTP/1.1 200 OK\r\n\r\nuntil the end").await;
@@ -67,7 +67,7 @@ async fn until_close_becomes_chunks_for_http_1_1() {
 }
 
 /// RFC 9110 §9.3.2, §15.3.5, §15.4.5: HEAD, 204 and 304 have no body, whatever their fields say.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn responses_without_a_body_keep_both_connections() {
     let rig = Rig::one().await;
     let mut client = rig.client().await;
@@ -108,7 +108,7 @@ async fn responses_without_a_body_keep_both_connections() {
 }
 
 /// RFC 9110 §8.6: a length in a 204 is wrong. It does not reach the client, and the connection is not trusted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_204_with_a_length_is_not_believed() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = answered_with(
@@ -127,7 +127,7 @@ async fn a_204_with_a_length_is_not_believed() {
 }
 
 /// RFC 9112 §7.1.2: trailers go through in both directions.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn trailers_go_through_both_ways() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -151,7 +151,7 @@ async fn trailers_go_through_both_ways() {
 }
 
 /// Heads and bodies may arrive in any pieces.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn every_byte_may_come_by_itself() {
     let rig = Rig::one().await;
     let mut client = rig.client().await;
@@ -181,7 +181,7 @@ async fn every_byte_may_come_by_itself() {
 }
 
 /// A chunked stream cut into two pieces at every possible place is the same stream.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_may_be_split_anywhere() {
     let rig = Rig::one().await;
     let body = "4\r\nabcd\r\n10;x=y\r\n0123456789abcdef\r\n0\r\nT: u\r\n\r\n";
@@ -213,7 +213,7 @@ async fn a_body_may_be_split_anywhere() {
 }
 
 /// RFC 9112 §6.3, §4, §5: what can't be understood is a 502, and the client's connection lives on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn malformed_responses_are_502() {
     let rig = Rig::one().await;
     let mut client = rig.client().await;
@@ -255,7 +255,7 @@ async fn malformed_responses_are_502() {
 }
 
 /// RFC 9112 §6.3: a client must be able to tell a response that broke off, however it is framed.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_response_that_breaks_off_is_seen_to() {
     let rig = Rig::one().await;
     for (answer, reset) in [
@@ -293,7 +293,7 @@ async fn a_response_that_breaks_off_is_seen_to() {
 }
 
 /// RFC 9112 §6.3: to HTTP/1.0, where only the end of the connection ends a body, a break is a reset.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_break_is_a_reset_to_http_1_0() {
     let rig = Rig::one().await;
     for answer in [

@@ -170,7 +170,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ),
 ];
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn none_of_many_attempts_reaches_a_guarded_backend() {
     let rig = rig().await;
     assert!(HEADS.len() >= 70, "{}", HEADS.len());
@@ -187,7 +187,7 @@ async fn none_of_many_attempts_reaches_a_guarded_backend() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn open_route_is_not_taken_for_a_guarded_one_by_a_field() {
     let rig = rig().await;
     for (head, absent) in HARMLESS {
@@ -204,7 +204,7 @@ async fn open_route_is_not_taken_for_a_guarded_one_by_a_field() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn second_request_of_a_connection_is_asked_anew() {
     let rig = rig().await;
     let mut client = rig
@@ -219,7 +219,7 @@ async fn second_request_of_a_connection_is_asked_anew() {
 }
 
 /// The same in HTTP/2, where other fields say what is asked for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_stream_reaches_a_guarded_backend() {
     let rig = rig().await;
     let mut client = Client::new(&rig).await;

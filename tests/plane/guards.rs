@@ -68,7 +68,7 @@ async fn refusals(rig: &Rig, route: &str, reason: &str) -> u64 {
     found.or(rig.metric(&other).await).unwrap_or(0)
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn networks_are_those_of_the_client_behind_trusted_proxies() {
     let rig = rig("[headers]\ntrusted = [\"127.0.0.0/8\"]\n\
          [[route]]\nname = \"in\"\npath_prefix = \"/in\"\nallow = [\"10.0.0.0/8\", \"127.0.0.0/8\"]\n\
@@ -104,7 +104,7 @@ async fn networks_are_those_of_the_client_behind_trusted_proxies() {
     assert_eq!(refused.len(), 6);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_beyond_the_rate_get_429_until_the_rate_is_another() {
     let rig = rig(
         "[[route]]\nname = \"api\"\nmax_body = \"1KiB\"\npool = \"app\"\n\
@@ -149,7 +149,7 @@ async fn requests_beyond_the_rate_get_429_until_the_rate_is_another() {
     passes(&rig, get("/", "")).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_key_has_its_rate_and_ambiguous_ones_are_their_clients() {
     let rig = rig("[[route]]\npath_prefix = \"/key\"\npool = \"app\"\n\
          rate = { limit = \"1/h\", key = \"header:X-Api-Key\" }\n\
@@ -195,7 +195,7 @@ async fn each_key_has_its_rate_and_ambiguous_ones_are_their_clients() {
     assert_eq!(told(&rig, get("/key", &long)).await.status(), 429);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn place_among_requests_at_once_is_free_again_when_the_request_ends() {
     let rig = rig("[[route]]\nname = \"few\"\nconnections = 1\npool = \"app\"\n").await;
     let mut first = rig.ask(get("/", "")).await;
@@ -232,7 +232,7 @@ async fn place_among_requests_at_once_is_free_again_when_the_request_ends() {
     refused_so_many(&rig, "few", "connections", refused).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn route_has_sizes_and_times_of_its_own() {
     let rig = rig("[[route]]\npath_prefix = \"/small\"\nmax_body = \"10\"\npool = \"app\"\n\
          [[route]]\npath_prefix = \"/fast\"\nread_timeout = \"100ms\"\nretry = { attempts = 1 }\npool = \"app\"\n\
@@ -277,7 +277,7 @@ async fn route_has_sizes_and_times_of_its_own() {
 }
 
 /// A request that waits while a reload gives its route a guard has not seen that guard.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn held_request_meets_the_guards_that_a_reload_brings() {
     let rig = rig("[[route]]\npool = \"app\"\nmax_body = \"1KiB\" # guard\n").await;
     rig.backends[0].set_health(503);
@@ -290,7 +290,7 @@ async fn held_request_meets_the_guards_that_a_reload_brings() {
     assert_eq!(client.response().await.status(), 403);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_of_one_connection_meet_the_guards_one_by_one() {
     let rig = rig(
         "http2 = true\n[[route]]\nhost = \"open.test\"\npool = \"app\"\n\

@@ -16,7 +16,7 @@ async fn received(rig: &Rig, request: &str) -> String {
 }
 
 /// Claims of a client nobody trusts are replaced.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_untrusted_client_is_not_believed() {
     let rig = Rig::one().await;
     let head = received(
@@ -42,7 +42,7 @@ async fn an_untrusted_client_is_not_believed() {
 }
 
 /// A trusted one's chain goes on; RFC 7239 and RFC 9110 §7.6.3 where they are wanted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_trusted_client_is_believed() {
     let rig = Rig::new(Setup {
         tables: "[headers]\ntrusted = [\"127.0.0.0/8\"]\nforwarded = true\nvia = true",
@@ -70,7 +70,7 @@ async fn a_trusted_client_is_believed() {
 }
 
 /// `preserve_host = false`: the backend's own address.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_host_can_be_the_backends() {
     let rig = Rig::new(Setup {
         pool: "[pool.upstream]\npreserve_host = false",
@@ -87,7 +87,7 @@ async fn the_host_can_be_the_backends() {
 }
 
 /// RFC 9112 §3.2.2: an absolute target becomes origin form, its authority the host.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_absolute_target_is_made_relative() {
     let rig = Rig::one().await;
     let head = received(&rig, "GET http://real/a?b HTTP/1.1\r\nHost: other\r\n\r\n").await;
@@ -104,7 +104,7 @@ async fn an_absolute_target_is_made_relative() {
 }
 
 /// RFC 9110 §7.6.1: what belongs to one hop stays there, both ways, and with it what `Connection` names.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fields_of_the_hop_end_here() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -143,7 +143,7 @@ async fn asked(client: &mut Wire, line: &str, host: &str) -> Message {
 }
 
 /// Routes go by host and by path, on one client connection.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn routes_go_by_host_and_path() {
     let (backends, port) = lameduck_rig::backend::backends(2).await;
     let dir = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ async fn routes_go_by_host_and_path() {
 }
 
 /// What nobody may say but the proxy, said behind the body: an app that merges trailers into the header would believe it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn forged_field_in_a_trailer_never_reaches_the_backend() {
     let rig = Rig::one().await;
     for name in [

@@ -105,7 +105,7 @@ async fn follows(mut app: App, rig: &Rig) {
     assert!(!rig.log().contains("ERROR"), "{}", rig.log());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_server_that_serves_no_more_is_drained_before_it_stops() {
     let Some(app) = App::start(&[]).await else {
         return;
@@ -114,7 +114,7 @@ async fn a_server_that_serves_no_more_is_drained_before_it_stops() {
     follows(app, &rig).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn grpc_health_over_tls_follows_what_the_app_says() {
     let authority = Authority::new();
     authority.shown("app", &authority.identity("127.0.0.1"));
@@ -132,7 +132,7 @@ async fn grpc_health_over_tls_follows_what_the_app_says() {
     follows(app, &rig).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_server_that_stops_without_a_word_is_noticed_by_its_connection() {
     let Some(app) = App::start(&[]).await else {
         return;
@@ -144,7 +144,7 @@ async fn a_server_that_stops_without_a_word_is_noticed_by_its_connection() {
     until(&rig, "drained", "refused").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_is_wrong_is_said_with_what_to_do() {
     let Some(app) = App::start(&[]).await else {
         return;
@@ -176,7 +176,7 @@ async fn answer(listener: TcpListener, status: Arc<AtomicU16>) {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_http_check_speaks_http2_where_requests_do() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -22,7 +22,7 @@ async fn held(rig: &Rig, count: usize) {
 }
 
 /// A request waits, and goes on as soon as a backend is back.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_request_waits_for_a_backend() {
     let rig = Rig::one().await;
     rig.begin_drain(0, "5s", "resumed").await;
@@ -54,7 +54,7 @@ async fn a_request_waits_for_a_backend() {
 }
 
 /// `hold.timeout`: a 503 that says when to come again; the connection is kept.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_wait_that_is_too_long_is_a_503() {
     let rig = rig("[pool.hold]\ntimeout = \"200ms\"").await;
     rig.begin_drain(0, "5s", "resumed").await;
@@ -69,7 +69,7 @@ async fn a_wait_that_is_too_long_is_a_503() {
 }
 
 /// `on_empty = "fail"`: at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn on_empty_may_fail_at_once() {
     let rig = rig("[pool.hold]\non_empty = \"fail\"").await;
     rig.begin_drain(0, "5s", "resumed").await;
@@ -91,7 +91,7 @@ async fn on_empty_may_fail_at_once() {
 }
 
 /// `on_empty = "fail_open"`: what is drained by the app itself, or down, is tried; what an operator drained is not.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fail_open_tries_what_the_app_has_closed() {
     let rig = rig("[pool.hold]\non_empty = \"fail_open\"\ntimeout = \"300ms\"").await;
     rig.backends[0].set_health(503);
@@ -110,7 +110,7 @@ async fn fail_open_tries_what_the_app_has_closed() {
 }
 
 /// `hold.max_requests`: one more is refused, and a place is free again when one leaves.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn places_are_bounded_and_given_back() {
     let rig = rig("[pool.hold]\nmax_requests = 2").await;
     rig.begin_drain(0, "5s", "resumed").await;
@@ -133,7 +133,7 @@ async fn places_are_bounded_and_given_back() {
 }
 
 /// `hold.max_bytes` bounds what waits, what arrives in the meantime included: no more is read than there is room for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bytes_are_bounded() {
     let rig = rig("[pool.hold]\nmax_bytes = \"64KiB\"").await;
     rig.begin_drain(0, "5s", "resumed").await;
@@ -157,7 +157,7 @@ async fn bytes_are_bounded() {
 }
 
 /// Many that wait are all let go.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn all_held_requests_are_let_go_when_a_backend_is_ready() {
     let rig = Rig::one().await;
     rig.begin_drain(0, "5s", "resumed").await;
@@ -195,7 +195,7 @@ async fn all_held_requests_are_let_go_when_a_backend_is_ready() {
 }
 
 /// A backend that is new, and was in no snapshot when the wait began, takes those that wait.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_new_backend_takes_those_that_wait() {
     let rig = Rig::of(2).await;
     let drain = rig.begin_drain(0, "10s", "resumed").await;
@@ -224,7 +224,7 @@ async fn a_new_backend_takes_those_that_wait() {
 }
 
 /// `max_in_flight`: what finds no room waits for it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_full_backend_makes_requests_wait() {
     let rig = rig("[pool.upstream]\nmax_in_flight = 1").await;
     let (mut first, mut backend) = rig.get().await;
@@ -266,7 +266,7 @@ pub async fn unix() -> (Rig, mpsc::UnboundedReceiver<Wire>) {
 }
 
 /// A unix-socket backend serves like any other.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_unix_socket_will_do() {
     let (rig, mut arrived) = unix().await;
     let mut client = rig.ask(GET).await;
@@ -295,7 +295,7 @@ async fn with_other() -> Rig {
 }
 
 /// Requests that wait in a pool that a reload takes away are for whoever has their route now, or for nobody.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn who_waits_in_a_pool_that_is_taken_away_is_routed_anew() {
     for (to, status) in [
         // Another pool has the route: it answers by its own rules.
@@ -337,7 +337,7 @@ async fn who_waits_in_a_pool_that_is_taken_away_is_routed_anew() {
 }
 
 /// The same where the pool is gone altogether, and for those who wait for room.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn who_waits_when_its_pool_is_deleted_is_answered_at_once() {
     for limit in ["", "[pool.upstream]\nmax_in_flight = 1\n"] {
         let rig = Rig::new(Setup {
@@ -366,7 +366,7 @@ async fn who_waits_when_its_pool_is_deleted_is_answered_at_once() {
 }
 
 /// What a reload says of waiting holds for those who wait already.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_reload_of_the_hold_is_heard_by_those_who_wait() {
     for to in ["on_empty = \"fail\"", "timeout = \"100ms\""] {
         let rig = rig("[pool.hold]\ntimeout = \"60s\"").await;
@@ -381,7 +381,7 @@ async fn a_reload_of_the_hold_is_heard_by_those_who_wait() {
 }
 
 /// A reload that changes nothing of theirs leaves them where they are.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn who_waits_goes_on_waiting_through_a_reload() {
     let rig = rig("[pool.hold]\ntimeout = \"60s\"").await;
     rig.begin_drain(0, "60s", "resumed").await;

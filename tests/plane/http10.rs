@@ -20,7 +20,7 @@ async fn answer_in_http10(listener: TcpListener) {
 }
 
 /// It would take chunks for the body's content, or answer 501 (RFC 9112, section 6.1).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn chunked_request_to_an_http10_backend_is_a_411_and_one_with_a_length_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let pool = format!(

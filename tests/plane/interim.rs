@@ -9,7 +9,7 @@ const EXPECTING: &str =
     "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
 
 /// RFC 9110 §10.1.1: the expectation goes to the backend, its 100 to the client, and then the body.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_100_continue_goes_end_to_end() {
     let rig = Rig::one().await;
     let mut client = rig.ask(EXPECTING).await;
@@ -27,7 +27,7 @@ async fn a_100_continue_goes_end_to_end() {
 }
 
 /// RFC 9110 §10.1.1: a backend may answer without ever wanting the body; then the connection ends.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_expectation_may_be_refused() {
     let rig = Rig::one().await;
     let mut client = rig.ask(EXPECTING).await;
@@ -44,7 +44,7 @@ async fn an_expectation_may_be_refused() {
 }
 
 /// RFC 8297: early hints reach the client at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn early_hints_go_through() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -59,7 +59,7 @@ async fn early_hints_go_through() {
 }
 
 /// Interim responses and the final one may come in one piece, and in pieces.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn interim_responses_may_be_split_anywhere() {
     let rig = Rig::one().await;
     let stream = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -75,7 +75,7 @@ async fn interim_responses_may_be_split_anywhere() {
 }
 
 /// RFC 9110 §15.2: a client of HTTP/1.0 gets none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http_1_0_gets_no_interim_response() {
     let rig = Rig::one().await;
     let mut client = rig.ask("GET / HTTP/1.0\r\n\r\n").await;
@@ -89,7 +89,7 @@ async fn http_1_0_gets_no_interim_response() {
 }
 
 /// Endless interim responses are an error, not a way to keep a request busy.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn too_many_interim_responses_are_a_502() {
     let rig = Rig::one().await;
     let mut client = rig.ask("GET / HTTP/1.0\r\n\r\n").await;
@@ -103,7 +103,7 @@ async fn too_many_interim_responses_are_a_502() {
 }
 
 /// An interim response is a part of the answer: another backend's would begin in the middle of it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn death_behind_an_interim_response_is_repeated_only_where_none_was_passed_on() {
     for interim in [
         "103 Early Hints\r\nLink: x",

@@ -35,7 +35,7 @@ async fn client(proxy: SocketAddr) -> (Wire, SocketAddr) {
     (Wire::new(stream), address)
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_line_of_text_says_who_the_client_is() {
     let rig = rig("v1").await;
     for proxy in listeners(&rig).await {
@@ -61,7 +61,7 @@ async fn the_line_of_text_says_who_the_client_is() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_binary_header_says_who_the_client_is() {
     let rig = rig("v2").await;
     for proxy in listeners(&rig).await {
@@ -92,7 +92,7 @@ async fn the_binary_header_says_who_the_client_is() {
 }
 
 /// Behind another proxy: a client whom it does not know has no address, and a request of its own has its own.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unknown_client_has_no_address() {
     for (version, text) in [("v1", true), ("v2", false)] {
         let pool = format!("[pool.upstream]\nproxy_protocol = {version:?}");
@@ -146,7 +146,7 @@ async fn unknown_client_has_no_address() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn health_check_of_a_pool_with_proxy_protocol_has_a_header_without_client() {
     for (version, expected) in [
         ("v1", b"PROXY UNKNOWN\r\n".to_vec()),

@@ -8,7 +8,7 @@ use lameduck_rig::wait::until;
 use lameduck_rig::wire::{Ended, Wire};
 
 /// RFC 9112 §9.3.2: pipelined requests are answered in their order.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pipelined_requests_are_answered_in_order() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -27,7 +27,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 /// RFC 9112 §9.3: one connection, many requests, and the same one upwards.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn both_connections_are_kept() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -44,7 +44,7 @@ async fn both_connections_are_kept() {
 }
 
 /// RFC 9112 §9.3: an HTTP/1.0 client that says nothing gets `close`, and the close.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http_1_0_without_keep_alive_is_closed() {
     let rig = Rig::one().await;
     let mut client = rig.ask("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
@@ -57,7 +57,7 @@ async fn http_1_0_without_keep_alive_is_closed() {
 }
 
 /// RFC 9112 §9.3, appendix C.2.2: with `keep-alive` it is told so, and kept.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http_1_0_with_keep_alive_is_kept() {
     let rig = Rig::one().await;
     let mut client = rig.client().await;
@@ -79,7 +79,7 @@ async fn http_1_0_with_keep_alive_is_kept() {
 }
 
 /// RFC 9112 §9.6: `close` from the client ends it after the answer; the backend's connection is kept.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_says_close_is_closed() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -95,7 +95,7 @@ async fn a_client_that_says_close_is_closed() {
 }
 
 /// RFC 9112 §9.6: a backend that says `close` gets no second request; its client is kept.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_says_close_is_not_used_again() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -112,7 +112,7 @@ async fn a_backend_that_says_close_is_not_used_again() {
 }
 
 /// The app's `Keep-Alive: timeout=` bounds how long its connection is kept.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_connection_is_not_used_beyond_the_backends_own_timeout() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -128,7 +128,7 @@ async fn a_connection_is_not_used_beyond_the_backends_own_timeout() {
 
 /// An app that doesn't say how long it keeps a connection may be about to close it: what can't be sent twice takes a new
 /// one then, and what can, the kept one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_post_takes_no_connection_that_may_be_about_to_close() {
     let rig = Rig::new(Setup {
         // Kept for the whole test, however long that takes on a busy machine.
@@ -161,7 +161,7 @@ async fn a_post_takes_no_connection_that_may_be_about_to_close() {
 }
 
 /// RFC 9112 §9.6, RFC 9110 §9.2.2: bytes that nobody asked for spoil a connection.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_sends_too_much_is_not_used_again() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -178,7 +178,7 @@ async fn a_backend_that_sends_too_much_is_not_used_again() {
 }
 
 /// The same, when the surplus comes while the connection is idle.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_idle_backend_that_talks_is_not_used_again() {
     let rig = Rig::one().await;
     let (mut client, mut backend) = rig.get().await;
@@ -197,7 +197,7 @@ async fn an_idle_backend_that_talks_is_not_used_again() {
 }
 
 /// RFC 9112 §9.6: a client that ends its direction behind its request still gets the answer.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_half_closed_client_gets_its_answer() {
     let rig = Rig::one().await;
     let stream = tokio::net::TcpStream::connect(rig.address).await.unwrap();
@@ -220,7 +220,7 @@ async fn a_half_closed_client_gets_its_answer() {
 }
 
 /// Waiting for an answer costs no CPU, whatever the client did.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn waiting_does_not_spin() {
     let rig = Rig::one().await;
     let (mut half_closed, _backend) = rig.get().await;
@@ -234,7 +234,7 @@ async fn waiting_does_not_spin() {
 }
 
 /// A client that resets its connection while it waits takes the backend's with it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_leaves_is_noticed_by_the_backend() {
     let rig = Rig::one().await;
     let (client, mut backend) = rig.get().await;
@@ -246,7 +246,7 @@ async fn a_client_that_leaves_is_noticed_by_the_backend() {
 }
 
 /// An idle client is closed without a word (RFC 9112 §9.5).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_idle_client_is_closed_silently() {
     let rig = Rig::new(Setup {
         server: "idle_timeout = \"200ms\"",
@@ -262,7 +262,7 @@ async fn an_idle_client_is_closed_silently() {
 }
 
 /// RFC 9112 §9.3: what is in the pipeline behind a `close` is not served, and the answer is not lost by it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_follows_a_close_is_ignored() {
     let rig = Rig::one().await;
     let mut client = rig.client().await;

@@ -72,7 +72,7 @@ async fn ask_nginx(socket: &std::path::Path, targets: &[String]) -> Vec<usize> {
     chosen
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn hundred_thousand_keys_go_where_nginx_sends_them() {
     let Some(nginx) = Kind::Nginx.binary() else {
         setting::skip("plane", "nginx in target/peers-venv (tests/setup.sh)");

@@ -9,7 +9,7 @@ const EVENTS: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// One request, two streams and an upgrade are told apart for as long as they last, and so are those that are cut.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_streams_and_upgrades_are_told_apart() {
     let rig = Rig::one().await;
     let (_waiting, _unanswered) = rig.get().await;

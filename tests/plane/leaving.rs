@@ -46,7 +46,7 @@ pub(super) async fn full(rig: &Rig) {
 }
 
 /// Without the kernel's word for it, each stays until `hold.timeout`, and the hold is full of the dead.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_leaves_with_its_share_full_gives_its_place_back() {
     let rig = drained(SHARE).await;
     for resets in [false, true] {
@@ -77,7 +77,7 @@ async fn a_client_that_leaves_with_its_share_full_gives_its_place_back() {
 }
 
 /// `nc -N` and the like: they have finished sending, and read.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_half_closed_client_with_a_whole_request_is_held_and_answered() {
     for (head, body) in [
         (GET.to_owned(), Vec::new()),
@@ -113,7 +113,7 @@ async fn a_half_closed_client_with_a_whole_request_is_held_and_answered() {
 }
 
 /// Its body can never be whole.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_half_closed_client_with_half_a_request_is_gone() {
     let rig = drained(SHARE).await;
     // Of a client that has closed one direction only, the kernel has to have room for what stands before its end.
@@ -134,7 +134,7 @@ async fn a_half_closed_client_with_half_a_request_is_gone() {
 }
 
 /// Nothing is heard of its second half.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_half_closed_client_that_leaves_later_is_noticed() {
     let rig = drained(SHARE).await;
     let mut client = rig.ask(GET).await;
@@ -147,7 +147,7 @@ async fn a_half_closed_client_that_leaves_later_is_noticed() {
 }
 
 /// Waiting for room is the same wait.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_leaves_while_it_waits_for_room_gives_its_place_back() {
     let rig = Rig::new(Setup {
         pool: "[pool.upstream]\nmax_in_flight = 1\nrequest_buffering = false\n[pool.hold]\nmax_bytes = \"64KiB\"",
@@ -164,7 +164,7 @@ async fn a_client_that_leaves_while_it_waits_for_room_gives_its_place_back() {
 }
 
 /// A connect that hangs for a client that is gone holds no place on the backend.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_leaves_during_a_connect_is_noticed() {
     let mut rig = Rig::new(Setup {
         pool: "[pool.upstream]\nconnect_timeout = \"60s\"",
@@ -186,7 +186,7 @@ async fn a_client_that_leaves_during_a_connect_is_noticed() {
 }
 
 /// A backend that takes no more of the body, and a client whose further requests fill the buffer.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_leaves_unread_during_an_exchange_is_noticed() {
     let rig = Rig::one().await;
     for resets in [false, true] {

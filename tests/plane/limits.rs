@@ -3,7 +3,7 @@
 use lameduck_rig::proxy::{GET, Rig, Setup};
 
 /// `max_connections`: one more is told so at once, and there is room again when one leaves.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn too_many_connections_are_a_503() {
     let rig = Rig::new(Setup {
         server: "max_connections = 2",
@@ -39,7 +39,7 @@ async fn too_many_connections_are_a_503() {
 }
 
 /// `max_header`: a head that outgrows it is a 431 (RFC 6585 §5).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_head_that_is_too_large_is_a_431() {
     let rig = Rig::new(Setup {
         server: "max_header = \"4KiB\"",
@@ -74,7 +74,7 @@ async fn a_head_that_is_too_large_is_a_431() {
 }
 
 /// The largest head that is allowed, by default, with a body behind it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_largest_head_goes_through_with_its_body() {
     let rig = Rig::one().await;
     let mut head = String::from("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n");
@@ -94,7 +94,7 @@ async fn the_largest_head_goes_through_with_its_body() {
 }
 
 /// A response head has the same bound.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_response_head_that_is_too_large_is_a_502() {
     let rig = Rig::new(Setup {
         server: "max_header = \"4KiB\"",
@@ -113,7 +113,7 @@ async fn a_response_head_that_is_too_large_is_a_502() {
 }
 
 /// RFC 9112 §2.2, §3, §5, §6: what two readers could read differently is refused, and nobody after it suffers.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bad_requests_are_refused() {
     let rig = Rig::one().await;
     for (request, status) in [
@@ -165,7 +165,7 @@ async fn bad_requests_are_refused() {
 }
 
 /// No route: a 404 of our own. The client did nothing wrong, so its connection is kept.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_route_is_a_404() {
     let rig = Rig::new(Setup {
         tables: "[[route]]\nhost = \"known\"\npool = \"app\"",
@@ -191,7 +191,7 @@ async fn no_route_is_a_404() {
 }
 
 /// A large body doesn't leave a large buffer with an idle connection.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn idle_connections_cost_little_memory() {
     let rig = Rig::one().await;
     let mut idle = Vec::new();
@@ -224,7 +224,7 @@ async fn idle_connections_cost_little_memory() {
 }
 
 /// Each bound on a size has its status, its count, and a line in the log with the request as far as it was there.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sizes_are_counted_and_logged() {
     let rig = Rig::new(Setup {
         server: "max_header = \"4KiB\"\nmax_uri = \"1KiB\"\nmax_body = \"10B\"",
@@ -273,7 +273,7 @@ async fn sizes_are_counted_and_logged() {
 }
 
 /// What is no request at all is in the log, too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_is_refused_is_logged() {
     let rig = Rig::one().await;
     let mut client = rig.ask("GET /x HTTP/1.1\r\nHost : a\r\n\r\n").await;
@@ -288,7 +288,7 @@ async fn what_is_refused_is_logged() {
 }
 
 /// A long head that comes in small pieces is read like any other.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_long_head_in_small_pieces_goes_through() {
     let rig = Rig::one().await;
     let mut head = format!("GET /{} HTTP/1.1\r\nHost: a\r\n", "u".repeat(900));

@@ -59,7 +59,7 @@ fn dropped(reason: &str) -> String {
 const MIRRORED: &str = "lameduck_mirrored_total{pool=\"shadow\"}";
 
 /// The session's token is for the pool that answers: a shadow that logs what it gets must not learn it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn copy_has_no_token_of_the_session_and_keeps_other_cookies_and_the_body() {
     // The keys of `[pool.sticky]` belong to the pool that they follow, the first one.
     let rig = rig("{ pool = \"shadow\" }", "").await;
@@ -90,7 +90,7 @@ async fn copy_has_no_token_of_the_session_and_keeps_other_cookies_and_the_body()
     assert_eq!(client.response().await.text(), "app");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn copy_is_sent_with_its_mark_and_the_same_id_and_its_answer_is_thrown_away() {
     let rig = rig("{ pool = \"shadow\" }", "").await;
     let request =
@@ -124,7 +124,7 @@ async fn copy_is_sent_with_its_mark_and_the_same_id_and_its_answer_is_thrown_awa
 }
 
 /// What the route changes on the way, it changes of the copy, too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn copy_has_the_changes_that_the_route_makes() {
     let rig = rig(
         "{ pool = \"shadow\" }\npath_prefix = \"/api\"\nstrip_prefix = \"/api\"\n\
@@ -153,7 +153,7 @@ async fn copy_has_the_changes_that_the_route_makes() {
 }
 
 /// The shadow learns who it is as the app does, and gets neither the password nor what a client claims to be.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn copy_of_an_authenticated_request_says_what_the_guards_say() {
     let rig = rig(
         "{ pool = \"shadow\" }\nauth = { basic = \"users\", user_header = \"X-User\" }",
@@ -175,7 +175,7 @@ async fn copy_of_an_authenticated_request_says_what_the_guards_say() {
 }
 
 /// A shadow that answers nothing, breaks off, is gone or drained: the request hears nothing of it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn shadow_that_fails_in_any_way_changes_nothing_for_the_request() {
     let mut rig = rig(
         "{ pool = \"shadow\" }",
@@ -218,7 +218,7 @@ async fn shadow_that_fails_in_any_way_changes_nothing_for_the_request() {
 }
 
 /// A drain of the shadow waits for the copy that it has, as for any request.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_of_a_shadow_waits_for_its_copy() {
     let rig = rig("{ pool = \"shadow\" }", "").await;
     let (mut client, mut backend) = rig.get().await;
@@ -243,7 +243,7 @@ async fn drain_of_a_shadow_waits_for_its_copy() {
 }
 
 /// What is not copied, and why.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn large_and_open_bodies_upgrades_and_copies_are_not_copied() {
     let rig = rig("{ pool = \"shadow\" }", "").await;
     // Too large to be received whole; the head has to be enough to see it.
@@ -273,7 +273,7 @@ async fn large_and_open_bodies_upgrades_and_copies_are_not_copied() {
 }
 
 /// So many at once, and no more; those that end make room.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn copies_under_way_are_bounded() {
     let rig = rig(
         "{ pool = \"shadow\" }",
@@ -309,7 +309,7 @@ async fn copies_under_way_are_bounded() {
 }
 
 /// A percentage of them: 0 is none, and the rest by chance.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn share_of_requests_is_copied() {
     let rig = rig("{ pool = \"shadow\", percent = 0 }", "").await;
     let answer_all = async |count: usize| {

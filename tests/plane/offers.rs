@@ -11,7 +11,7 @@ fn switching(protocol: &str) -> String {
 }
 
 /// What `docker attach` and `kubectl exec` ask with (RFC 9110 §7.8 knows no method of an upgrade).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrade_by_post_without_a_body_becomes_a_tunnel() {
     let rig = Rig::one().await;
     for (protocol, lengths) in [
@@ -39,7 +39,7 @@ async fn upgrade_by_post_without_a_body_becomes_a_tunnel() {
 }
 
 /// A backend may answer such a request like any other.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrade_by_post_may_be_refused_and_the_connections_live_on() {
     let rig = Rig::one().await;
     let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
@@ -54,7 +54,7 @@ async fn upgrade_by_post_may_be_refused_and_the_connections_live_on() {
 }
 
 /// With a body, the offer goes no further: who switches before having read it would take the rest for the new protocol.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrade_of_a_request_with_a_body_is_not_passed_on() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -68,7 +68,7 @@ async fn upgrade_of_a_request_with_a_body_is_not_passed_on() {
     assert_eq!(client.response().await.text(), "ok");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrade_list_is_offered_whole_but_for_what_would_pass_unseen() {
     let rig = Rig::one().await;
     let mut client = rig
@@ -86,7 +86,7 @@ async fn upgrade_list_is_offered_whole_but_for_what_would_pass_unseen() {
 }
 
 /// RFC 9110 §7.8: nobody switches to what was not offered.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn switching_to_what_was_not_offered_is_a_502() {
     let rig = Rig::one().await;
     for protocol in ["baz", "foo", "h2c", "websocket"] {
@@ -113,7 +113,7 @@ async fn next_head(rig: &Rig, mut backend: Wire, reused: bool) -> (String, Wire)
 
 /// What a client sends behind an offer is the new protocol's if it is accepted. If it is not, it is the client's next
 /// request, and is judged as one: it never reaches the backend as it came, whatever the refusal says.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bytes_behind_a_refused_upgrade_are_the_next_request() {
     // Claims that the proxy would never pass on as they are.
     let early = "GET /admin HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Client-Cert-Verified: yes\r\n\r\n";
@@ -204,7 +204,7 @@ async fn bytes_behind_a_refused_upgrade_are_the_next_request() {
 }
 
 /// Bytes that are no request end the client's connection. The backend's is clean, and carries the next client's.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rubbish_behind_a_refused_upgrade_reaches_nobody() {
     let rig = Rig::one().await;
     let mut client = rig.ask(format!("{WEBSOCKET}\x01\x02rubbish\r\n\r\n")).await;

@@ -183,7 +183,7 @@ impl OutlierRig {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backend_that_always_fails_is_ejected_and_comes_back() {
     // The row alone decides: in so short a window, the share may be first.
     let rows = "window = \"1s\"\nerror_rate = 0\nejection = \"4s\"";
@@ -217,7 +217,7 @@ async fn backend_that_always_fails_is_ejected_and_comes_back() {
 }
 
 /// Each way to fail has its words. GETs that broke before an answer were repeated elsewhere meanwhile.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn every_fault_of_a_backend_ejects_it() {
     let retry = "[pool.upstream]\nread_timeout = \"50ms\"\n[pool.retry]\nattempts = 3\nbudget = 1";
     // Rows alone: the other ones' answers may be late on a busy machine.
@@ -245,7 +245,7 @@ async fn every_fault_of_a_backend_ejects_it() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn calls_of_grpc_are_judged_by_their_own_status() {
     let outlier = OutlierRig::start(3, QUICK, "").await;
     let call = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n";
@@ -271,7 +271,7 @@ async fn calls_of_grpc_are_judged_by_their_own_status() {
     assert!(reason.ends_with(" (the last: grpc-status 14)"), "{reason}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn share_of_errors_ejects_though_no_row_is_long_enough() {
     let outlier = OutlierRig::start(3, QUICK, "").await;
     outlier.apps[1].set(Mood::MostlyFailing);
@@ -281,7 +281,7 @@ async fn share_of_errors_ejects_though_no_row_is_long_enough() {
     assert!(reason.contains(" requests failed in 5 s"), "{reason}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backend_ten_times_slower_is_ejected() {
     let outlier = OutlierRig::start(3, QUICK, "").await;
     let quick = Mood::Slow(Duration::from_millis(8));
@@ -305,7 +305,7 @@ async fn backend_ten_times_slower_is_ejected() {
 }
 
 /// An answer with a plan, an answer about the request, a client that leaves: none of them is the backend's failure.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_is_no_fault_of_the_backend_ejects_nobody() {
     let outlier = OutlierRig::start(3, QUICK, "").await;
     for mood in [
@@ -335,7 +335,7 @@ async fn what_is_no_fault_of_the_backend_ejects_nobody() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn neither_of_two_that_both_fail_is_ejected() {
     let outlier = OutlierRig::start(2, QUICK, "").await;
     outlier
@@ -353,7 +353,7 @@ async fn neither_of_two_that_both_fail_is_ejected() {
 }
 
 /// However bad it is, it is better than nothing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn ejected_backend_is_taken_back_when_the_others_are_drained() {
     let outlier = OutlierRig::start(2, "ejection = \"1m\"", "").await;
     outlier.apps[0].set(Mood::Status(500, ""));
@@ -368,7 +368,7 @@ async fn ejected_backend_is_taken_back_when_the_others_are_drained() {
     assert_eq!(outlier.ask(GET).await, 200);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_of_an_ejected_backend_ends_its_ejection() {
     let outlier = OutlierRig::start(3, "ejection = \"1m\"", "").await;
     outlier.apps[0].set(Mood::Status(500, ""));
@@ -397,7 +397,7 @@ async fn drain_of_an_ejected_backend_ends_its_ejection() {
     assert!(outlier.apps[0].asked() > asked);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reload_without_the_section_takes_everybody_back() {
     let outlier = OutlierRig::start(3, "ejection = \"1m\"", "").await;
     outlier.apps[0].set(Mood::Status(500, ""));

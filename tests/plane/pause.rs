@@ -32,7 +32,7 @@ async fn held(rig: &Rig, count: usize) {
 }
 
 /// What is in flight goes on; what comes waits, longer than `hold.timeout` and whatever `on_empty` says.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn paused_pool_holds_what_comes_and_finishes_what_it_has() {
     let rig = rig("[pool.hold]\ntimeout = \"50ms\"\non_empty = \"fail\"").await;
     let (mut first, mut backend) = rig.get().await;
@@ -64,7 +64,7 @@ async fn paused_pool_holds_what_comes_and_finishes_what_it_has() {
 }
 
 /// Nobody has to end it, and `hold.timeout` counts from then on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_ends_by_itself_and_only_then_the_wait_for_a_backend_begins() {
     let rig = rig("[pool.hold]\ntimeout = \"300ms\"").await;
     let began = Instant::now();
@@ -88,7 +88,7 @@ async fn pause_ends_by_itself_and_only_then_the_wait_for_a_backend_begins() {
 }
 
 /// The bounds of `[pool.hold]` hold, and who gives up leaves a place.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn held_requests_of_a_paused_pool_are_bounded() {
     let rig = rig("[pool.hold]\nmax_requests = 1").await;
     pause(&rig, json!({})).await;
@@ -108,7 +108,7 @@ async fn held_requests_of_a_paused_pool_are_bounded() {
 }
 
 /// A page for people, a problem document for programs, a head for HEAD; all with when to come again.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn paused_pool_answers_with_its_page() {
     let rig = Rig::one().await;
     pause(&rig, json!({"page": "<h1>soon</h1>", "for": "90s"})).await;
@@ -152,7 +152,7 @@ async fn paused_pool_answers_with_its_page() {
 }
 
 /// Those who wait are told as soon as there is a page; and a status of one's own needs no `Retry-After`.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn held_requests_get_the_page_that_replaces_the_hold() {
     let rig = Rig::one().await;
     pause(&rig, json!({})).await;
@@ -167,7 +167,7 @@ async fn held_requests_get_the_page_that_replaces_the_hold() {
 }
 
 /// A reload keeps it, and neither health checks nor drains care.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_survives_a_reload_while_a_backend_is_drained_and_returns() {
     let rig = rig("[pool.hold]\nmax_requests = 77").await;
     pause(&rig, json!({})).await;

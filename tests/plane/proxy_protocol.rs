@@ -49,7 +49,7 @@ async fn forwarded(rig: &Rig, client: &mut Wire) -> Message {
 
 /// Both versions, at once with the request and byte by byte: the app and the log hear of the client, and what was read
 /// beyond the header is the request.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_client_is_who_the_header_names() {
     let rig = rig("", LOOPBACK).await;
     let long = binary(&[&[4, 3, 232][..], &[0; 1000]].concat());
@@ -88,7 +88,7 @@ async fn the_client_is_who_the_header_names() {
 }
 
 /// Being named by a trusted proxy makes nobody trusted; being trusted oneself does.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn trust_is_judged_by_the_clients_own_address() {
     let rig = rig(
         "",
@@ -127,7 +127,7 @@ async fn trust_is_judged_by_the_clients_own_address() {
 }
 
 /// Nobody but a trusted source is served, with a header or without one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_untrusted_source_is_closed_counted_and_logged() {
     let rig = rig("", tables!("trusted = [\"192.0.2.0/24\"]")).await;
     for bytes in [&[TEXT, GET.as_bytes()].concat()[..], GET.as_bytes(), b""] {
@@ -148,7 +148,7 @@ async fn an_untrusted_source_is_closed_counted_and_logged() {
 }
 
 /// What is no header is no client: closed, counted by what is wrong with it, and logged.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn connection_without_a_proxy_header_is_closed() {
     let rig = rig("", LOOPBACK).await;
     let overlong = format!("PROXY UNKNOWN {}\r\n", "x".repeat(92));
@@ -192,7 +192,7 @@ async fn connection_without_a_proxy_header_is_closed() {
 }
 
 /// `header_timeout` holds for the header, from the accept on, however it trickles in.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_header_that_takes_too_long_is_closed() {
     let rig = rig("header_timeout = \"300ms\"", LOOPBACK).await;
     let mut silent = rig.client().await;
@@ -212,7 +212,7 @@ async fn a_header_that_takes_too_long_is_closed() {
 }
 
 /// `max_connections_per_client` counts the clients, not the proxy in front of them.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_client_has_its_own_connections() {
     let rig = rig("max_connections_per_client = 1", LOOPBACK).await;
     let mut clients = Vec::new();
@@ -231,7 +231,7 @@ async fn each_client_has_its_own_connections() {
 }
 
 /// A shutdown waits for a header under way, and not for one that nobody begins to send.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_shutdown_finishes_what_has_begun() {
     let mut rig = rig("lame_duck = \"0s\"\nheader_timeout = \"60s\"", LOOPBACK).await;
     let mut begun = rig.ask(&TEXT[..9]).await;

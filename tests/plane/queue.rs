@@ -60,7 +60,7 @@ async fn queued(address: SocketAddr) {
     panic!("no connection came into the queue");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_post_in_a_dying_accept_queue_goes_elsewhere() {
     let mut rig = rig(2, PATIENT).await;
     let listener = rig.backends[0].take_listener();
@@ -70,7 +70,7 @@ async fn a_post_in_a_dying_accept_queue_goes_elsewhere() {
 }
 
 /// The process is frozen, say: its kernel takes connections, and it does not.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_post_that_nobody_accepts_goes_elsewhere() {
     let mut rig = rig(2, "[pool.upstream]\nconnect_timeout = \"1s\"").await;
     let listener = rig.backends[0].take_listener();
@@ -84,7 +84,7 @@ async fn a_post_that_nobody_accepts_goes_elsewhere() {
     assert!(got.is_empty(), "{got:?}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_finds_a_post_in_the_queue_and_sends_it_elsewhere() {
     let mut rig = rig(2, PATIENT).await;
     let _listener = rig.backends[0].take_listener();
@@ -95,7 +95,7 @@ async fn a_drain_finds_a_post_in_the_queue_and_sends_it_elsewhere() {
 }
 
 /// The only backend there is: whatever it takes to accept is waited for, and then it gets the request.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_late_accept_gets_the_post() {
     let rig = rig(1, PATIENT).await;
     let mut client = rig.ask(POST).await;
@@ -107,7 +107,7 @@ async fn a_late_accept_gets_the_post() {
 }
 
 /// A GET whose backend has died may have two more tries. Those that end in a queue are none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_retry_that_nobody_accepts_uses_up_no_attempt() {
     let mut rig = rig(
         3,

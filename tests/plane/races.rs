@@ -295,7 +295,7 @@ struct Outcome {
     failed_and_unread: u64,
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[lameduck_rig::test(threads = 2)]
 async fn a_post_that_was_read_is_never_sent_again() {
     let proving = std::env::var("LAMEDUCK_PROVE").is_ok_and(|value| value == "1");
     let (races, time) = match proving {

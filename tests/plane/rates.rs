@@ -30,7 +30,7 @@ async fn trickle(client: &mut Wire, every: Duration) -> Option<String> {
 }
 
 /// `min_body_rate`: a body of one byte at a time is a 408, whatever `body_timeout` says of progress.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_that_trickles_is_a_408() {
     let rig = rig("min_body_rate = \"1KiB\"\nrate_grace = \"200ms\"").await;
     let mut client = rig.ask(POST).await;
@@ -52,7 +52,7 @@ async fn a_body_that_trickles_is_a_408() {
 }
 
 /// Chunks of one byte are no way around it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn chunks_that_trickle_are_a_408_too() {
     let rig = rig("min_body_rate = \"10KiB\"\nrate_grace = \"100ms\"").await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -73,7 +73,7 @@ async fn chunks_that_trickle_are_a_408_too() {
 }
 
 /// A body that is fast enough, in pieces, takes as long as it takes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_at_the_rate_goes_through() {
     let rig = rig("min_body_rate = \"10KB\"\nrate_grace = \"300ms\"").await;
     let mut client = rig.ask(POST).await;
@@ -89,7 +89,7 @@ async fn a_body_at_the_rate_goes_through() {
 }
 
 /// Time that the backend takes is not the client's: one that reads late costs an honest upload nothing.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_slow_backend_costs_the_client_nothing() {
     let rig = rig("min_body_rate = \"1MiB\"\nrate_grace = \"300ms\"").await;
     let size = 20_000_000;
@@ -111,7 +111,7 @@ async fn a_slow_backend_costs_the_client_nothing() {
 }
 
 /// A client that waits for its 100 is not slow.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn waiting_for_a_100_is_not_slow() {
     let rig = rig("min_body_rate = \"1MiB\"\nrate_grace = \"1s\"").await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
@@ -128,7 +128,7 @@ async fn waiting_for_a_100_is_not_slow() {
 }
 
 /// Behind an answer that has begun, a body that trickles cuts the connection: there is nothing left to say.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_trickle_behind_an_early_answer_is_cut() {
     let rig = rig("min_body_rate = \"1KiB\"\nrate_grace = \"200ms\"").await;
     let mut client = rig.ask(POST).await;
@@ -162,7 +162,7 @@ async fn download(rig: &Rig, size: usize) -> (Wire, tokio::task::JoinHandle<bool
 
 /// `min_response_rate`: a client that takes a little now and then is cut, though it makes progress. What the
 /// kernel has buffered for it is not counted as taken.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_takes_too_slowly_is_cut() {
     let rig = rig("min_response_rate = \"1MiB\"\nrate_grace = \"300ms\"").await;
     let (mut client, sending) = download(&rig, 30_000_000).await;
@@ -190,7 +190,7 @@ async fn a_client_that_takes_too_slowly_is_cut() {
 }
 
 /// One that is fast enough is not.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_at_the_rate_gets_it_all() {
     let rig = rig("min_response_rate = \"1MiB\"\nrate_grace = \"500ms\"").await;
     let size = 12_000_000;
@@ -204,7 +204,7 @@ async fn a_client_at_the_rate_gets_it_all() {
 }
 
 /// Off, as by default, nobody minds a slow client.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn without_a_rate_slow_is_not_too_slow() {
     let rig = rig("").await;
     let mut client = rig.ask(POST).await;

@@ -26,7 +26,7 @@ async fn alert_says(rig: &Rig, words: &str) {
     assert!(!log.contains("no sign of life"), "{log}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn alert_for_a_redirecting_health_check_names_the_redirect() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -46,7 +46,7 @@ async fn alert_for_a_redirecting_health_check_names_the_redirect() {
     app.abort();
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn alert_and_status_for_an_unknown_name_say_that_it_is_not_resolved() {
     let rig = with_backend("nothing.invalid:80").await;
     alert_says(&rig, "`nothing.invalid` can't be resolved").await;
@@ -55,7 +55,7 @@ async fn alert_and_status_for_an_unknown_name_say_that_it_is_not_resolved() {
     assert!(!seen.contains("socket"), "{seen}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unavailable_answer_names_the_last_failed_connect_and_counts_it() {
     let mut rig = Rig::new(Setup {
         pool: "[pool.hold]\ntimeout = \"200ms\"",
@@ -87,7 +87,7 @@ async fn answering(answer: &'static str) -> (String, tokio::task::JoinHandle<()>
 }
 
 /// A request that tried no backend has seen nothing itself: the last probe has.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unavailable_answer_of_a_request_that_tried_none_quotes_the_last_probe() {
     let unavailable =
         "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -119,7 +119,7 @@ async fn unavailable_answer_of_a_request_that_tried_none_quotes_the_last_probe()
 }
 
 /// A probe that passes would be a riddle beside "none is ready": whoever keeps requests away is named, too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unavailable_answer_of_a_drained_pool_names_who_drained_it() {
     let (address, app) =
         answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;

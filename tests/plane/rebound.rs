@@ -87,7 +87,7 @@ fn listener(address: &str) -> String {
     format!("[[listener]]\naddress = \"{address}\"")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn reload_between_overlapping_addresses_loses_no_request() {
     let rig = proxy().await;
     let port = rig.address.port();
@@ -113,7 +113,7 @@ async fn reload_between_overlapping_addresses_loses_no_request() {
     load.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn refused_reload_to_an_overlapping_address_leaves_everything_as_it_was() {
     let rig = proxy().await;
     let port = rig.address.port();
@@ -141,7 +141,7 @@ async fn refused_reload_to_an_overlapping_address_leaves_everything_as_it_was() 
 }
 
 /// As `listen 80; listen [::]:80;` in nginx: each takes its own family. Alone, `[::]` takes both, before and after.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn both_families_of_a_port_are_listened_on_beside_each_other() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return lameduck_rig::setting::skip("both families of a port", "IPv6");
@@ -173,7 +173,7 @@ async fn both_families_of_a_port_are_listened_on_beside_each_other() {
     load.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn both_families_of_a_port_are_listened_on_from_the_start() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return lameduck_rig::setting::skip("both families of a port", "IPv6");

@@ -24,7 +24,7 @@ async fn ask_for(rig: &Rig, number: usize) -> Wire {
 }
 
 /// First come, first served, and at once: a permit that is given back wakes the one that waits longest.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn who_waits_is_let_in_in_order_and_at_once() {
     let rig = rig(1).await;
     let (mut first, mut backend) = rig.get().await;
@@ -57,7 +57,7 @@ async fn who_waits_is_let_in_in_order_and_at_once() {
 }
 
 /// Who comes later does not go first, however often there is room.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_behind_a_queue_waits_its_turn() {
     let rig = rig(1).await;
     let (mut busy, mut backend) = rig.get().await;
@@ -77,7 +77,7 @@ async fn request_behind_a_queue_waits_its_turn() {
 }
 
 /// One that leaves the queue takes nobody's turn along.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn who_leaves_the_queue_takes_no_turn_along() {
     let rig = rig(1).await;
     let (mut first, mut backend) = rig.get().await;
@@ -95,7 +95,7 @@ async fn who_leaves_the_queue_takes_no_turn_along() {
 }
 
 /// A wait that is too long is a 503; there is room for the next one all the same.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn waiting_for_room_has_an_end() {
     let rig = Rig::new(Setup {
         pool: "[pool.upstream]\nmax_in_flight = 1\n[pool.hold]\ntimeout = \"200ms\"",
@@ -118,7 +118,7 @@ async fn waiting_for_room_has_an_end() {
 }
 
 /// A backend that becomes ready takes those that wait for room on another.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_is_back_takes_those_that_wait() {
     let rig = rig(2).await;
     let drain = rig.begin_drain(1, "5s", "resumed").await;
@@ -134,7 +134,7 @@ async fn a_backend_that_is_back_takes_those_that_wait() {
 }
 
 /// The backend that is full begins to drain: who waits for it goes to whoever is ready next.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_full_backend_that_drains_keeps_nobody() {
     let rig = rig(1).await;
     let (mut first, mut backend) = rig.get().await;
@@ -154,7 +154,7 @@ async fn a_full_backend_that_drains_keeps_nobody() {
 }
 
 /// Full is not empty: backends that are down are not tried for that.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn full_is_no_reason_to_fail_open() {
     let rig = Rig::new(Setup {
         backends: 2,
@@ -175,7 +175,7 @@ async fn full_is_no_reason_to_fail_open() {
 }
 
 /// Many clients, a small bound: it is never passed, and everybody is served.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn everybody_is_served_and_the_bound_is_kept() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};

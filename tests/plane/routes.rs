@@ -58,7 +58,7 @@ async fn expect(rig: &Rig, cases: &[(&str, &str)]) {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn every_condition_leads_requests_to_its_pool() {
     let rig = rig("[[route]]\npool = \"app\"\n\
          [[route]]\nhost = [\"a.test\", \"*.b.test\"]\npath = \"/login\"\npool = \"one\"\n\
@@ -103,7 +103,7 @@ async fn every_condition_leads_requests_to_its_pool() {
 }
 
 /// Spellings that mean the same request don't get around a route.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_spelling_of_host_or_path_slips_past_a_route() {
     let rig = rig("[[route]]\nhost = \"*\"\npool = \"app\"\n\
          [[route]]\nhost = \"a.test\"\npath = \"/admin\"\npool = \"one\"\n\
@@ -131,7 +131,7 @@ async fn no_spelling_of_host_or_path_slips_past_a_route() {
 }
 
 /// The client is the one behind trusted proxies; nobody else can claim to be another one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn clients_are_those_behind_trusted_proxies() {
     let routes = "[[route]]\npool = \"app\"\n\
          [[route]]\nclients = [\"192.0.2.0/24\"]\npool = \"one\"\n\
@@ -174,7 +174,7 @@ async fn clients_are_those_behind_trusted_proxies() {
     .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_log_has_the_route_and_a_reload_changes_it() {
     let rig = rig("[[route]]\nname = \"front\"\npool = \"app\"\n[[route]]\nhost = \"a.test\"\npool = \"one\"\n").await;
     let ask = [
@@ -211,7 +211,7 @@ async fn the_log_has_the_route_and_a_reload_changes_it() {
 
 /// By the route's name and the class of the status, whoever answered; a reload goes on counting, and a route that is gone
 /// is told of no more.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_of_named_routes_are_counted_by_the_class_of_their_answer() {
     let rig = Rig::new(Setup {
         tables: "[[route]]\nname = \"own\"\npath_prefix = \"/own\"\nrespond = { body = \"x\" }\n\
@@ -274,7 +274,7 @@ async fn requests_of_named_routes_are_counted_by_the_class_of_their_answer() {
 }
 
 /// A route without `listeners` holds at each of them, and is less than one that names them.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn route_holds_at_the_listeners_that_it_names() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http");

@@ -22,7 +22,7 @@ async fn rig(server: &'static str) -> Rig {
 }
 
 /// While lame, everybody is served and told to go elsewhere; our own answers say so too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn every_response_of_a_lame_duck_says_close() {
     let rig = Rig::new(Setup {
         server: "lame_duck = \"30s\"",
@@ -69,7 +69,7 @@ async fn wait_until_lame(rig: &Rig) {
 }
 
 /// It finishes what is in flight, closes what is idle, and is gone the instant nothing is left.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn proxy_exits_when_no_connection_is_left() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
     let mut idle = rig.client().await;
@@ -91,7 +91,7 @@ async fn proxy_exits_when_no_connection_is_left() {
 
 /// Without a lame duck, nobody is told to go before the door is closed: who came back at once would find it closing.
 /// And who is busy is told.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn who_is_told_to_go_meets_nobody_when_coming_back() {
     let mut rig = Rig::new(Setup {
         server: "lame_duck = \"0s\"",
@@ -129,7 +129,7 @@ async fn who_is_told_to_go_meets_nobody_when_coming_back() {
 }
 
 /// A client on a busy machine has connected, and comes to send its request only when the end has begun.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn first_request_that_comes_a_second_after_the_end_began_is_served() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
     let mut client = rig.client().await;
@@ -151,7 +151,7 @@ async fn first_request_that_comes_a_second_after_the_end_began_is_served() {
 }
 
 /// At the deadline a request that still waits is cut, at once: nobody hangs on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_in_flight_at_the_deadline_is_cut() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"500ms\"").await;
     let (mut waiting, _backend) = rig.get().await;
@@ -185,7 +185,7 @@ async fn request_in_flight_at_the_deadline_is_cut() {
 }
 
 /// Streams end before the deadline, in their orderly way, spread over the time that is left.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn websockets_end_before_the_deadline_one_after_the_other() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"4s\"").await;
     let mut clients = Vec::new();
@@ -224,7 +224,7 @@ async fn websockets_end_before_the_deadline_one_after_the_other() {
 }
 
 /// A shutdown that waits costs no CPU.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn waiting_for_the_end_does_not_spin() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
     let (mut client, mut backend) = rig.get().await;

@@ -67,7 +67,7 @@ async fn move_split(rig: &Rig, weights: Value) -> (u16, Value) {
     (status, serde_json::from_slice(&body).unwrap())
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_are_split_by_weight_and_the_log_names_the_pool() {
     let rig = rig("split = { app = 3, next = 1 }").await;
     let answers = asked(&rig, plain(400)).await;
@@ -90,7 +90,7 @@ async fn requests_are_split_by_weight_and_the_log_names_the_pool() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn weights_are_moved_without_a_reload_and_stay_until_the_file_says_otherwise() {
     let rig = rig("split = { app = 1, next = 0 }").await;
     assert_eq!(count(&asked(&rig, plain(20)).await, "app"), 20);
@@ -129,7 +129,7 @@ async fn weights_are_moved_without_a_reload_and_stay_until_the_file_says_otherwi
     assert_eq!(reset.get("moved"), None);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn weights_that_can_not_be_are_refused_with_what_to_do() {
     let rig = rig("split = { app = 1, next = 1 }").await;
     for (weights, says) in [
@@ -156,7 +156,7 @@ async fn weights_that_can_not_be_are_refused_with_what_to_do() {
 }
 
 /// One cookie stays where it is, also while weights move away from the other pool; without it, the client counts.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sticky_split_gives_one_cookie_to_one_pool() {
     let rig = rig("split = { app = 1, next = 1 }\nsplit_on = \"cookie:session\"").await;
     let heads = |count: usize| {
@@ -177,7 +177,7 @@ async fn sticky_split_gives_one_cookie_to_one_pool() {
 }
 
 /// A request that waits for its pool is not moved to the other one by a reload.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn held_request_stays_in_its_pool_over_a_reload() {
     let rig = rig("split = { app = 1, next = 0 }").await;
     let path = "/v1/pools/app/backends/b/drain";

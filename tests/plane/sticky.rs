@@ -142,7 +142,7 @@ fn token(key: &str, pool: &str, backend: &str, issued: u64) -> String {
     String::from_utf8(write_token(&keys, pool, &token).to_vec()).unwrap()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_stays_with_its_backend_and_the_app_never_sees_the_cookie() {
     let sticky = StickyRig::new(3, MOVE).await;
     let first = sticky.ask("").await;
@@ -186,7 +186,7 @@ async fn session_stays_with_its_backend_and_the_app_never_sees_the_cookie() {
 }
 
 /// What a client sends by that name decides about its own backend at most, and is answered like a first request.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_is_no_token_of_ours_is_replaced_without_a_word() {
     let sticky = StickyRig::new(2, MOVE).await;
     let (cookie, name) = sticky.begin().await;
@@ -235,7 +235,7 @@ async fn what_is_no_token_of_ours_is_replaced_without_a_word() {
     assert_eq!(news, 1 + lines.len());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn token_is_renewed_when_half_of_its_time_is_over_and_when_it_names_nobody() {
     let sticky = StickyRig::new(2, MOVE).await;
     let name = sticky.rig.backends[1].name.clone();
@@ -261,7 +261,7 @@ async fn token_is_renewed_when_half_of_its_time_is_over_and_when_it_names_nobody
 }
 
 /// Another key signs, and the former one still verifies: nobody moves.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rotated_key_keeps_sessions_and_renews_their_tokens() {
     let sticky = StickyRig::new(3, MOVE).await;
     let (cookie, name) = sticky.begin().await;
@@ -292,7 +292,7 @@ async fn rotated_key_keeps_sessions_and_renews_their_tokens() {
     cookie_of(&sticky.ask(&cookie).await);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_waits_for_room_on_the_backend_of_its_session() {
     const POOL: &str = "[pool.upstream]\nmax_in_flight = 1\n[pool.sticky]\nkeys = [\"a key that only tests know\"]";
     let sticky = StickyRig::new(2, POOL).await;
@@ -319,7 +319,7 @@ async fn request_waits_for_room_on_the_backend_of_its_session() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn token_travels_in_a_field_of_its_own_where_that_is_configured() {
     const POOL: &str =
         "[pool.sticky]\nheader = \"X-Session\"\nkeys = [\"a key that only tests know\"]";
@@ -345,7 +345,7 @@ async fn token_travels_in_a_field_of_its_own_where_that_is_configured() {
 
 /// Another proxy behind this one that uses the same name, or an app that doesn't know of ours: in the client's hands, its
 /// cookie would take the place of the token.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn cookie_of_the_app_by_the_tokens_name_never_reaches_the_client() {
     const HEADER: &str = "[pool.sticky]\nheader = \"X-Session\"";
     for (pool, lines, name) in [
@@ -405,7 +405,7 @@ async fn cookie_of_the_app_by_the_tokens_name_never_reaches_the_client() {
 }
 
 /// The page is ours, and the session is with the app that has said 500: the next request goes there, too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn page_in_place_of_the_apps_answer_tells_of_its_session() {
     let pages = tempfile::tempdir().unwrap();
     let page = pages.path().join("500.html");
@@ -456,7 +456,7 @@ async fn page_in_place_of_the_apps_answer_tells_of_its_session() {
 }
 
 /// A WebSocket's handshake is a request like others: it goes to its session's backend, and its answer may begin one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrade_belongs_to_a_session_like_other_requests() {
     let rig = Rig::new(Setup {
         backends: 2,

@@ -27,7 +27,7 @@ async fn kept(rig: &Rig, count: u64) {
 
 /// Clients come to one thread after the other, and all of them use the one connection that there is, each for longer
 /// than it was another thread's.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_kept_connection_serves_every_thread() {
     let rig = rig("threads = 3").await;
     let (mut first, mut backend) = rig.get().await;
@@ -49,7 +49,7 @@ async fn a_kept_connection_serves_every_thread() {
 }
 
 /// One that waits for its backend takes a thread's time from nobody, whichever thread it is on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn held_request_blocks_no_other_of_its_thread() {
     let rig = rig("threads = 2").await;
     let mut waiting = Vec::new();

@@ -15,7 +15,7 @@ async fn rig(server: &'static str, pool: &'static str) -> Rig {
 }
 
 /// RFC 9110 §15.5.9: a head that isn't finished in time is a 408, and the end.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_head_that_takes_too_long_is_a_408() {
     let rig = rig("header_timeout = \"200ms\"", "").await;
     let mut client = rig.ask("GET / HTTP/1.1\r\nHos").await;
@@ -26,7 +26,7 @@ async fn a_head_that_takes_too_long_is_a_408() {
 }
 
 /// Bytes that trickle in don't move that deadline.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_trickling_head_is_a_408_too() {
     let rig = rig("header_timeout = \"200ms\"", "").await;
     let mut client = rig.ask("GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
@@ -45,7 +45,7 @@ async fn a_trickling_head_is_a_408_too() {
 }
 
 /// `idle_timeout`: a connection without a request is closed in good order, before its first one and after one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_idle_connection_is_closed() {
     let rig = rig("idle_timeout = \"300ms\"", "").await;
     let mut fresh = rig.client().await;
@@ -58,7 +58,7 @@ async fn an_idle_connection_is_closed() {
 }
 
 /// The head's time begins with its first byte, not with the end of the request before.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn idling_does_not_eat_the_heads_time() {
     let rig = rig("header_timeout = \"1s\"", "").await;
     let mut fresh = rig.client().await;
@@ -77,7 +77,7 @@ async fn idling_does_not_eat_the_heads_time() {
 }
 
 /// `body_timeout`: an upload that stops is a 408.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_upload_that_stops_is_a_408() {
     let rig = rig("body_timeout = \"200ms\"", "").await;
     let mut client = rig
@@ -93,7 +93,7 @@ async fn an_upload_that_stops_is_a_408() {
 }
 
 /// A client that waits for its 100 isn't slow: it is the backend that has to say something.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn waiting_for_a_100_is_the_backends_time() {
     let rig = rig(
         "body_timeout = \"600ms\"",
@@ -117,7 +117,7 @@ async fn waiting_for_a_100_is_the_backends_time() {
 }
 
 /// A backend that doesn't take the body is late itself.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_takes_no_body_is_a_504() {
     let rig = rig(
         "body_timeout = \"10s\"",
@@ -134,7 +134,7 @@ async fn a_backend_that_takes_no_body_is_a_504() {
 }
 
 /// `read_timeout`: no byte of an answer in time is a 504, not a retry.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_answer_in_time_is_a_504() {
     let rig = rig("", "[pool.upstream]\nread_timeout = \"200ms\"").await;
     let (mut client, mut backend) = rig.get().await;
@@ -145,7 +145,7 @@ async fn no_answer_in_time_is_a_504() {
 }
 
 /// `read_timeout` within a response cuts it off.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_response_that_stops_is_cut_off() {
     let rig = rig("", "[pool.upstream]\nread_timeout = \"200ms\"").await;
     let (mut client, mut backend) = rig.get().await;
@@ -158,7 +158,7 @@ async fn a_response_that_stops_is_cut_off() {
 }
 
 /// A response that makes progress may take as long as it likes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_slow_response_is_not_cut_off() {
     let rig = rig("", "[pool.upstream]\nread_timeout = \"1s\"").await;
     let (mut client, mut backend) = rig.get().await;
@@ -174,7 +174,7 @@ async fn a_slow_response_is_not_cut_off() {
 }
 
 /// So may an event stream that says nothing at all.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_silent_event_stream_is_not_cut_off() {
     let rig = rig(
         "body_timeout = \"100ms\"",
@@ -192,7 +192,7 @@ async fn a_silent_event_stream_is_not_cut_off() {
 }
 
 /// A client that stops reading is given up; one that reads slowly is not.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_stops_reading_is_given_up() {
     let rig = rig("body_timeout = \"300ms\"", "").await;
     let (mut client, mut backend) = rig.get().await;
@@ -217,7 +217,7 @@ async fn a_client_that_stops_reading_is_given_up() {
 }
 
 /// Slow is not stopped: each piece that a client takes counts as progress.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_client_that_reads_slowly_is_not_given_up() {
     let rig = rig(
         "body_timeout = \"1500ms\"",
@@ -242,7 +242,7 @@ async fn a_client_that_reads_slowly_is_not_given_up() {
 }
 
 /// The log counts from the request's first byte; what the backend took is counted from the complete head.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_is_measured_from_its_first_byte() {
     let rig = Rig::one().await;
     let mut client = rig.ask("GET / HTTP/1.1\r\nHos").await;
@@ -259,7 +259,7 @@ async fn request_is_measured_from_its_first_byte() {
 }
 
 /// `total_timeout` begins with the complete head: a slow head is `header_timeout`'s business.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slow_head_takes_nothing_of_total_timeout() {
     let rig = rig("total_timeout = \"1s\"", "").await;
     let mut client = rig.ask("GET / HTTP/1.1\r\nHos").await;

@@ -19,7 +19,7 @@ async fn rig_with(server: &'static str, pool: &'static str) -> Rig {
 }
 
 /// The backend is late: 504, and the client's connection goes on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_backend_that_takes_too_long_is_a_504() {
     let rig = rig("").await;
     let (mut client, mut backend) = rig.get().await;
@@ -34,7 +34,7 @@ async fn a_backend_that_takes_too_long_is_a_504() {
 }
 
 /// The client is late, though its body never stops: 408.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_body_that_takes_too_long_is_a_408() {
     let rig = rig("").await;
     let mut client = rig
@@ -56,7 +56,7 @@ async fn a_body_that_takes_too_long_is_a_408() {
 }
 
 /// A response that has begun is cut, so that nobody takes it for the whole, though it makes progress.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_response_that_takes_too_long_is_cut() {
     let rig = rig("").await;
     let (mut client, mut backend) = rig.get().await;
@@ -82,7 +82,7 @@ async fn a_response_that_takes_too_long_is_cut() {
 }
 
 /// Time on hold counts: 503 with `Retry-After`.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_hold_that_takes_too_long_is_a_503() {
     let rig = rig("").await;
     let _drain = rig.begin_drain(0, "5s", "resumed").await;
@@ -96,7 +96,7 @@ async fn a_hold_that_takes_too_long_is_a_503() {
 }
 
 /// Each request of a connection has its own time, and idling costs none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_request_has_its_own_time() {
     let rig = rig_with("total_timeout = \"1200ms\"", "").await;
     let (mut client, mut backend) = rig.get().await;
@@ -110,7 +110,7 @@ async fn each_request_has_its_own_time() {
 }
 
 /// Event streams and upgrades are meant to last.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn streams_and_upgrades_have_no_end() {
     let rig = rig("").await;
     let (mut client, mut backend) = rig.get().await;

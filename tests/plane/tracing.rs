@@ -63,7 +63,7 @@ fn one(spans: &[Span], kind: SpanKind) -> &Span {
 }
 
 /// The whole way: held by a pause, lost by the first backend, answered by the second.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_held_retried_and_answered_is_one_trace_with_the_right_parents() {
     let collector = Collector::new(Mood::Good).await;
     let rig = rig(
@@ -185,7 +185,7 @@ async fn rig_metric(rig: &Rig, series: &str, least: u64) -> u64 {
 }
 
 /// Contexts that come, one after the other, and what becomes of them.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn contexts_are_joined_passed_or_dropped() {
     let collector = Collector::new(Mood::Good).await;
     let rig = rig(&collector, 1, "sample = 0.0").await;
@@ -238,7 +238,7 @@ async fn contexts_are_joined_passed_or_dropped() {
 }
 
 /// Without `[tracing]` a context is a field like any other, broken ones too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn contexts_pass_unchanged_where_tracing_is_off() {
     let rig = Rig::one().await;
     for value in [format!("00-{TRACE}-{CALLER}-01"), "broken".to_owned()] {
@@ -258,7 +258,7 @@ async fn contexts_pass_unchanged_where_tracing_is_off() {
 }
 
 /// Strangers' contexts are not believed, but traces of our own begin; kept connections, and what a file of fields says.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn traces_begin_here_for_strangers_and_carry_the_fields_of_a_file() {
     let collector = Collector::new(Mood::Partial(1)).await;
     let dir = tempfile::tempdir().unwrap();
@@ -316,7 +316,7 @@ async fn traces_begin_here_for_strangers_and_carry_the_fields_of_a_file() {
 }
 
 /// Whatever the collector does: requests are served, the queue stays within its bound, and losses are counted and told.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn collector_at_fault_delays_no_request_and_losses_are_counted() {
     let collector = Collector::new(Mood::Silent).await;
     let more = "sample = 1\ntimeout = \"300ms\"\nqueue_spans = 6";
@@ -375,7 +375,7 @@ async fn collector_at_fault_delays_no_request_and_losses_are_counted() {
 }
 
 /// What was recorded just before the end is sent; a WebSocket's span lasts as long as it does.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn last_spans_are_sent_at_the_end_and_a_tunnel_is_a_span() {
     let collector = Collector::new(Mood::Good).await;
     let mut rig = rig(&collector, 1, "sample = 1").await;

@@ -55,7 +55,7 @@ async fn told(rig: &Rig, path: &Path, before: &str, line: &str, number: usize) -
     [field("X-Forwarded-For"), field("Forwarded"), client]
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn client_of_a_unix_socket_is_unknown_whatever_it_says() {
     let (rig, path) = rig("[headers]\nforwarded = true", "").await;
     let told = async |line, number| told(&rig, &path, "", line, number).await;
@@ -74,7 +74,7 @@ async fn client_of_a_unix_socket_is_unknown_whatever_it_says() {
     client.response().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn trusted_front_on_a_unix_socket_tells_who_the_client_is() {
     let tables = "[headers]\nforwarded = true\ntrusted = [\"unix:\", \"10.0.0.0/8\"]";
     let (rig, path) = rig(tables, "").await;
@@ -92,7 +92,7 @@ async fn trusted_front_on_a_unix_socket_tells_who_the_client_is() {
     assert_eq!(told("X-Forwarded-For: \r\n", 2).await, unknown);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn proxy_protocol_header_names_the_client_behind_a_unix_socket() {
     let tables = "[headers]\ntrusted = [\"unix:\"]";
     let (rig, path) = rig(tables, "proxy_protocol = true").await;
@@ -104,7 +104,7 @@ async fn proxy_protocol_header_names_the_client_behind_a_unix_socket() {
     assert_eq!((&*chain, &*client), ("unknown", "unix:"));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn websocket_goes_through_a_unix_socket() {
     let (rig, path) = rig("", "").await;
     let mut client = connect(&path).await;
@@ -123,7 +123,7 @@ async fn websocket_goes_through_a_unix_socket() {
     backend.gone().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http2_is_spoken_on_a_unix_socket() {
     let (rig, path) = rig("", "http2 = true").await;
     let stream = UnixStream::connect(&path).await.unwrap();
@@ -143,7 +143,7 @@ async fn http2_is_spoken_on_a_unix_socket() {
 }
 
 /// All of them would be one client: whoever is in front has many.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bound_of_connections_per_client_leaves_unix_sockets_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http");
@@ -165,7 +165,7 @@ async fn bound_of_connections_per_client_leaves_unix_sockets_alone() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reload_opens_and_closes_a_unix_socket_and_changes_who_may_connect() {
     let (rig, path) = rig("", "mode = \"0600\"").await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
@@ -200,7 +200,7 @@ async fn reload_opens_and_closes_a_unix_socket_and_changes_who_may_connect() {
     connect(&other).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn socket_is_removed_at_the_end_and_whoever_waits_in_its_queue_is_served() {
     let (mut rig, path) = rig("", "").await;
     let mut waiting = Vec::new();
@@ -238,7 +238,7 @@ async fn refusal(rig: &Rig, path: &Path, more: &str) -> String {
     body
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stale_socket_is_replaced_and_anything_else_is_refused_in_words() {
     let (rig, path) = rig("", "").await;
     let beside = |name: &str| path.with_file_name(name);
@@ -275,7 +275,7 @@ async fn stale_socket_is_replaced_and_anything_else_is_refused_in_words() {
     rig.backends[0].accept().await.head().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn somebody_else_s_file_in_the_place_of_the_socket_is_left_alone_at_the_end() {
     let (mut rig, path) = rig("", "").await;
     let mut client = connect(&path).await;
@@ -294,7 +294,7 @@ async fn somebody_else_s_file_in_the_place_of_the_socket_is_left_alone_at_the_en
 }
 
 /// All clients whom nobody knows are one for a route's limits; those that a trusted field tells of are counted apart.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unknown_clients_of_a_unix_socket_share_a_rate_and_told_ones_have_their_own() {
     let route = "[[route]]\nrate = { limit = \"1/h\", burst = 2 }\nrespond = { body = \"x\" }\n\
                  [[route]]\npath_prefix = \"/app\"\npool = \"app\"\n";

@@ -38,7 +38,7 @@ pub async fn websocket(rig: &Rig) -> (Wire, Wire) {
 }
 
 /// RFC 6455 §4.2.2: the handshake goes through, and frames in any pieces.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_websocket_goes_through() {
     let rig = Rig::one().await;
     let mut client = rig.ask(WEBSOCKET).await;
@@ -89,7 +89,7 @@ async fn a_websocket_goes_through() {
 }
 
 /// Bytes right behind the heads, in the same packets, are the new protocol's.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bytes_behind_the_heads_are_passed_on() {
     let rig = Rig::one().await;
     let mut client = rig.ask(format!("{WEBSOCKET}early up")).await;
@@ -102,7 +102,7 @@ async fn bytes_behind_the_heads_are_passed_on() {
 }
 
 /// Much data, both ways at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn much_data_goes_both_ways() {
     let rig = Rig::one().await;
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n";
@@ -133,7 +133,7 @@ async fn much_data_goes_both_ways() {
 }
 
 /// RFC 9110 §7.8: a backend may refuse, and both connections live on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_upgrade_may_be_refused() {
     let rig = Rig::one().await;
     let mut client = rig.ask(WEBSOCKET).await;
@@ -160,7 +160,7 @@ async fn an_upgrade_may_be_refused() {
 }
 
 /// RFC 6455 §7.1.1: a WebSocket whose one end is gone is over, though the backend doesn't notice.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_websocket_ends_when_its_client_has() {
     let rig = Rig::one().await;
     let (client, mut backend) = websocket(&rig).await;
@@ -172,7 +172,7 @@ async fn a_websocket_ends_when_its_client_has() {
 }
 
 /// What a backend has said last arrives, though it takes nothing more from a client that still talks.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bytes_before_the_end_of_a_tunnel_arrive() {
     let (rig, mut arrived) = super::hold::unix().await;
     let mut client = rig.ask(WEBSOCKET).await;
@@ -195,7 +195,7 @@ async fn bytes_before_the_end_of_a_tunnel_arrive() {
 }
 
 /// A reset of one side is a break for the other.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_reset_ends_both_sides() {
     let rig = Rig::one().await;
     let (mut client, backend) = websocket(&rig).await;

@@ -60,7 +60,7 @@ async fn bare_websocket(rig: &Rig) -> (TcpStream, TcpStream) {
     (client, backend)
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn vanished_client_is_noticed_by_keepalive() {
     let rig = watched().await;
     let (client, backend) = bare_websocket(&rig).await;
@@ -73,7 +73,7 @@ async fn vanished_client_is_noticed_by_keepalive() {
         .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn vanished_backend_is_noticed_by_keepalive() {
     let rig = watched().await;
     let (client, backend) = bare_websocket(&rig).await;
@@ -86,7 +86,7 @@ async fn vanished_backend_is_noticed_by_keepalive() {
 }
 
 /// Without keepalive, too: the drain's deadline ends what nobody is there to end.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn vanished_client_holds_a_drain_no_longer_than_its_deadline() {
     let rig = Rig::new(Setup {
         server: "tcp_keepalive = \"0s\"",
@@ -106,7 +106,7 @@ async fn vanished_client_holds_a_drain_no_longer_than_its_deadline() {
 }
 
 /// RFC 6455 §7.4.1: 1001, to both peers.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn silent_websocket_is_closed_in_order_after_tunnel_timeout() {
     let rig = Rig::new(Setup {
         pool: "[pool.upstream]\ntunnel_timeout = \"1s\"",
@@ -128,7 +128,7 @@ async fn silent_websocket_is_closed_in_order_after_tunnel_timeout() {
     assert_eq!(rig.access_log(1).await[0]["end"], "tunnel_timeout");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn silent_tunnel_is_closed_after_tunnel_timeout() {
     let rig = Rig::new(Setup {
         pool: "[pool.upstream]\ntunnel_timeout = \"300ms\"",
@@ -150,7 +150,7 @@ async fn silent_tunnel_is_closed_after_tunnel_timeout() {
 }
 
 /// Keepalive is the kernel's: a connection that is merely idle is left alone by it.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn idle_connection_outlives_its_keepalive() {
     let rig = watched().await;
     let (mut client, mut backend) = websocket(&rig).await;

@@ -4,7 +4,7 @@ use lameduck_rig::backend::backends;
 use lameduck_rig::proxy::{GET, Rig};
 
 /// Not even where nothing else is ready: `weight = 0` is no share at all, until a reload gives it one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn weight_zero_gets_no_request_until_a_reload_gives_it_a_weight() {
     let (backends, port) = backends(1).await;
     let pool = format!(

@@ -30,7 +30,7 @@ fn crowd(backends: usize) -> String {
 }
 
 /// A network that breaks, and is mended: each backend's restart begins and ends, and none looks at all others.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn crowd_that_changes_all_at_once_is_dealt_with_in_time_in_proportion() {
     let rig = Rig::new(&crowd(CROWD));
     let keys: Vec<_> = rig.probes.lock().keys().copied().collect();
@@ -64,7 +64,7 @@ async fn crowd_that_changes_all_at_once_is_dealt_with_in_time_in_proportion() {
     assert!(restarts[0].capacity_percent < 100.0, "{restarts:?}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn commands_are_answered_while_a_large_pool_is_written_down() {
     let small = "[[pool]]\nname = \"small\"\n[[pool.backend]]\naddress = \"127.0.0.1:9\"\n";
     let rig = Rig::new(&(crowd(MANY) + small + "[[route]]\npool = \"app\"\n"));
@@ -97,7 +97,7 @@ async fn commands_are_answered_while_a_large_pool_is_written_down() {
 }
 
 /// Metrics and the supervisor's status read it without a question.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn endpoints_know_their_state_as_people_see_it() {
     let rig = Rig::new(&pool("", &TWO));
     rig.settled().await;

@@ -54,7 +54,7 @@ fn refused(applied: &AppliedSet) -> Vec<&str> {
     applied.refused.iter().map(|(name, _)| &**name).collect()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn set_of_a_source_is_added_probed_and_drained_away() {
     let rig = Rig::new(&pool(SOURCES, &[]));
     let applied = rig.sends(ONE, set(&TWO), true).await.unwrap();
@@ -90,7 +90,7 @@ async fn set_of_a_source_is_added_probed_and_drained_away() {
     assert_eq!(changes[0].source.as_deref(), Some(ONE));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn source_changes_its_own_backends_only() {
     let text = pool(SOURCES, &[("static", 3000)]);
     let rig = Rig::new(&text);
@@ -133,7 +133,7 @@ async fn source_changes_its_own_backends_only() {
     assert_eq!(refused(&applied), ["api", "leased", "static"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn nobody_else_takes_a_name_from_a_source() {
     let rig = Rig::new(&pool(SOURCES, &[]));
     rig.sends(ONE, set(&TWO), true).await.unwrap();
@@ -167,7 +167,7 @@ async fn nobody_else_takes_a_name_from_a_source() {
     assert_eq!(rig.states().await.len(), 2);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn terminating_backend_drains_by_the_word_of_its_source_and_comes_back_by_it() {
     let mut rig = Rig::new(&pool(SOURCES, &[]));
     rig.sends(ONE, set(&TWO), true).await.unwrap();
@@ -202,7 +202,7 @@ async fn terminating_backend_drains_by_the_word_of_its_source_and_comes_back_by_
     assert!(rig.view("a").await.unwrap().drains.is_empty());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_address_is_another_process() {
     let rig = Rig::new(&pool(SOURCES, &[]));
     rig.sends(ONE, set(&TWO), true).await.unwrap();
@@ -227,7 +227,7 @@ async fn another_address_is_another_process() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn those_that_go_wait_for_a_successor_where_nobody_else_is_ready() {
     let rig = Rig::new(&pool(SOURCES, &[]));
     rig.sends(ONE, set(&TWO), true).await.unwrap();
@@ -246,7 +246,7 @@ async fn those_that_go_wait_for_a_successor_where_nobody_else_is_ready() {
     assert_eq!(applied.waiting, 0);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn weights_zones_and_backups_change_on_the_spot() {
     let rig = Rig::new(&pool(SOURCES, &[]));
     rig.sends(ONE, set(&TWO), true).await.unwrap();
@@ -269,7 +269,7 @@ async fn weights_zones_and_backups_change_on_the_spot() {
     assert_eq!(last[0].changed.len(), 3);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn source_that_is_gone_leaves_its_backends_to_another_one() {
     let rig = Rig::new(&pool(SOURCES, &[]));
     rig.sends(ONE, set(&TWO), true).await.unwrap();
@@ -292,7 +292,7 @@ async fn source_that_is_gone_leaves_its_backends_to_another_one() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backends_of_a_source_come_back_in_the_next_run_until_it_answers() {
     let rig = Rig::new(&pool(SOURCES, &[]));
     let answered = Some(clock::now());
@@ -340,7 +340,7 @@ async fn backends_of_a_source_come_back_in_the_next_run_until_it_answers() {
     assert!(without.names().await.is_empty());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn every_author_of_a_change_is_remembered() {
     let rig = Rig::new(&pool("", &TWO));
     rig.apply(&pool(

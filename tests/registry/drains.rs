@@ -13,7 +13,7 @@ use crate::rig::{PATIENCE, Rig, pool, restarted, supervisor, told, within};
 
 const A_MOMENT: Duration = Duration::from_millis(30);
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drained_means_no_request_and_no_connection() {
     let rig = Rig::two().await;
     let endpoint = rig.endpoint("a");
@@ -33,7 +33,7 @@ async fn drained_means_no_request_and_no_connection() {
     assert_eq!(*rig.told.ended.lock().unwrap(), ["app drained"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_last_permit_ends_it_too() {
     let rig = Rig::two().await;
     let endpoint = rig.endpoint("a");
@@ -47,7 +47,7 @@ async fn the_last_permit_ends_it_too() {
     assert_eq!(told(waiting).await.outcome, "drained");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn every_waiting_request_is_answered() {
     let rig = Rig::two().await;
     let permit = rig.endpoint("a").permit(0).unwrap();
@@ -60,7 +60,7 @@ async fn every_waiting_request_is_answered() {
     assert_eq!(rig.drain("a").await.unwrap().outcome, "drained");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_quiet_backend_is_drained_at_once() {
     let rig = Rig::two().await;
     assert_eq!(rig.drain("a").await.unwrap().outcome, "drained");
@@ -68,7 +68,7 @@ async fn a_quiet_backend_is_drained_at_once() {
     assert!(!rig.probed("a", |probed| probed.cadence.keep));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn resumed_while_somebody_waits() {
     let rig = Rig::two().await;
     let endpoint = rig.endpoint("a");
@@ -80,7 +80,7 @@ async fn resumed_while_somebody_waits() {
     assert!(endpoint.permit(0).is_some());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_deadline_ends_streams_then_cuts_and_says_how_many() {
     let settings = "[pool.drain]\nclose_spread = \"3s\"\n";
     let rig = Rig::new(&pool(settings, &crate::rig::TWO));
@@ -109,7 +109,7 @@ async fn the_deadline_ends_streams_then_cuts_and_says_how_many() {
     assert_eq!(rig.drain("a").await.unwrap().outcome, "drained");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn before_a_restart_streams_are_told_so() {
     let rig = Rig::two().await;
     let stream = rig.endpoint("a").connection_opened();
@@ -119,7 +119,7 @@ async fn before_a_restart_streams_are_told_so() {
     assert_eq!(told(waiting).await.outcome, "drained");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_process_that_died_took_requests_along() {
     let rig = Rig::two().await;
     let endpoint = rig.endpoint("a");
@@ -137,7 +137,7 @@ async fn a_process_that_died_took_requests_along() {
     assert_eq!((&*answer.outcome, answer.lost), ("died", 3));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn until_restarted_opens_for_a_new_process_only() {
     let rig = Rig::two().await;
     let drain = rig.handle.drain("app", "a", restarted("10s"));
@@ -161,7 +161,7 @@ async fn until_restarted_opens_for_a_new_process_only() {
     assert!(rig.probed("a", |probed| probed.cadence.keep));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn until_restarted_sees_a_restart_faster_than_a_probe() {
     let rig = Rig::two().await;
     rig.probe_of("a", ProbeResult::Pass, Some(71));
@@ -172,7 +172,7 @@ async fn until_restarted_sees_a_restart_faster_than_a_probe() {
     rig.becomes("a", "ready").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_expiry_opens_after_fresh_passes() {
     let rig = Rig::two().await;
     let request = DrainRequest {
@@ -202,7 +202,7 @@ async fn an_expiry_opens_after_fresh_passes() {
     rig.becomes("a", "ready").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_actor_lifts_its_own() {
     let rig = Rig::two().await;
     let permit = rig.endpoint("a").permit(0).unwrap();
@@ -220,7 +220,7 @@ async fn each_actor_lifts_its_own() {
     assert!(rig.view("a").await.unwrap().drains.is_empty());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_apps_503_drains_and_passes_lift_it() {
     let mut rig = Rig::two().await;
     rig.events();
@@ -240,7 +240,7 @@ async fn the_apps_503_drains_and_passes_lift_it() {
     assert_eq!(events, wanted);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn not_to_wait_is_possible() {
     let rig = Rig::two().await;
     let _permit = rig.endpoint("a").permit(0).unwrap();
@@ -252,7 +252,7 @@ async fn not_to_wait_is_possible() {
     assert_eq!((&*answer.outcome, answer.in_flight), ("asked", 1));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn refusals_say_what_there_is() {
     let rig = Rig::two().await;
     let text = |refusal: RegistryError| refusal.to_string();
@@ -295,7 +295,7 @@ async fn refusals_say_what_there_is() {
     assert_eq!(rig.state("a").await, "ready");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn waiters_that_hang_up_are_dropped() {
     let rig = Rig::two().await;
     let permit = rig.endpoint("a").permit(0).unwrap();
@@ -307,7 +307,7 @@ async fn waiters_that_hang_up_are_dropped() {
     assert_eq!(told(waiting).await.outcome, "drained");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn losses_are_counted_before_quiet() {
     // The permit goes back at once: "drained" must not overtake what was lost.
     let rig = Rig::two().await;

@@ -7,7 +7,7 @@ use lameduck::registry::RegistryError;
 
 use crate::rig::{Rig, TWO, pool};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_fault_in_one_message_freezes_nothing() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
@@ -22,7 +22,7 @@ async fn a_fault_in_one_message_freezes_nothing() {
     assert_eq!(rig.snapshot().ready.len(), 1);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_fault_that_time_brings_again_and_again_starves_nobody() {
     let rig = Rig::two().await;
     rig.probes.faulty.store(true, Ordering::SeqCst);
@@ -35,7 +35,7 @@ async fn a_fault_that_time_brings_again_and_again_starves_nobody() {
     assert_eq!(rig.drain("b").await.unwrap().outcome, "drained");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_stopped_registry_says_so() {
     let (handle, ()) = std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -50,7 +50,7 @@ async fn a_stopped_registry_says_so() {
     handle.ended().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_first_round_is_over_once() {
     let rig = Rig::new(&pool("", &TWO));
     let rounds = || rig.told.first_rounds.load(Ordering::SeqCst);
@@ -66,14 +66,14 @@ async fn the_first_round_is_over_once() {
     assert_eq!(rounds(), 1);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn without_backends_the_first_round_is_over_at_once() {
     let rig = Rig::new(&pool("", &[]));
     tokio::task::yield_now().await;
     assert_eq!(rig.told.first_rounds.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn probes_hurry_after_a_first_failure_and_calm_down_again() {
     let rig = Rig::two().await;
     let interval = || rig.probed("a", |probed| probed.cadence.interval.as_millis());
@@ -86,7 +86,7 @@ async fn probes_hurry_after_a_first_failure_and_calm_down_again() {
     assert_eq!(interval(), 1000);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn many_hints_make_one_look() {
     let rig = Rig::two().await;
     let endpoint = rig.endpoint("a");
@@ -104,7 +104,7 @@ async fn many_hints_make_one_look() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn only_the_apps_own_drain_leaves_a_last_resort() {
     let settings = "[pool.hold]\non_empty = \"fail_open\"\n";
     let rig = Rig::new(&pool(settings, &TWO));
@@ -121,7 +121,7 @@ async fn only_the_apps_own_drain_leaves_a_last_resort() {
     assert_eq!(endpoint.gate.in_flight(), 0);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_waits_for_what_fail_open_has_sent() {
     let rig = Rig::two().await;
     rig.probe("a", ProbeResult::Unavailable);

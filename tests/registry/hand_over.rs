@@ -47,7 +47,7 @@ fn stopping(backend: &str) -> SupervisedChange {
 }
 
 /// Who waits, or asks too late, hears that another process answers now, and not that something has failed.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn changes_and_waits_of_a_process_that_has_handed_over_are_refused_as_handed_over() {
     let rig = Rig::new(&pool("", &TWO));
     rig.ready("a").await;
@@ -77,7 +77,7 @@ async fn changes_and_waits_of_a_process_that_has_handed_over_are_refused_as_hand
 }
 
 /// The new process hears the same, but for as long as it is not ready, the old one serves.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn word_that_a_backend_stops_is_heeded_in_the_middle_of_a_hand_over() {
     let source = "[[pool.discovery]]\ntype = \"file\"\npath = \"/none\"\n";
     let rig = Rig::new(&pool(source, &TWO[..1]));
@@ -110,7 +110,7 @@ async fn word_that_a_backend_stops_is_heeded_in_the_middle_of_a_hand_over() {
     assert_eq!(rig.state("b").await, "drained");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backend_that_the_successor_opens_opens_for_what_the_predecessor_holds() {
     let old = Rig::two().await;
     old.drain("a").await.unwrap();
@@ -145,7 +145,7 @@ async fn backend_that_the_successor_opens_opens_for_what_the_predecessor_holds()
 }
 
 /// The answer to the first drain must not end the second one's wait.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_after_an_opening_is_asked_of_the_predecessor_anew() {
     let old = Rig::two().await;
     let (new, mut words) = successor(old.handle.give().await.unwrap()).await;
@@ -171,7 +171,7 @@ async fn drain_after_an_opening_is_asked_of_the_predecessor_anew() {
     assert_eq!(crate::rig::told(second).await.outcome, "drained");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_of_the_successor_holds_what_the_predecessor_holds() {
     let old = Rig::two().await;
     let asked = PauseRequest {

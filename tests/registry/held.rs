@@ -76,7 +76,7 @@ async fn all_held(rig: &Rig, count: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn held_requests_are_released_gradually() {
     let rig = Rig::new(&pool("", &TWO));
     let requests = requests(&rig, 200, Duration::ZERO);
@@ -95,7 +95,7 @@ async fn held_requests_are_released_gradually() {
     assert_eq!(rig.handle.pool("app").await.unwrap().held, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn one_that_is_slow_to_ask_is_let_go_too() {
     let rig = Rig::new(&pool("", &TWO));
     let requests = requests(&rig, 3, Duration::from_millis(300));
@@ -104,7 +104,7 @@ async fn one_that_is_slow_to_ask_is_let_go_too() {
     timeout(PATIENCE, requests.join_all()).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn held_requests_are_all_answered_while_the_pool_flips() {
     let rig = Rig::new(&pool("", &[TWO[0]]));
     let mut all = tokio::task::JoinSet::new();

@@ -19,7 +19,7 @@ fn drained(state: &persist::KeptState) -> Vec<&str> {
     state.drains.iter().map(|kept| &*kept.backend).collect()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drains_and_registrations_are_kept_as_they_change() {
     let rig = Rig::two().await;
     assert_eq!(rig.kept(), persist::KeptState::default());
@@ -39,7 +39,7 @@ async fn drains_and_registrations_are_kept_as_they_change() {
     assert_eq!(rig.kept(), persist::KeptState::default());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_that_passes_have_ended_is_not_kept() {
     let rig = Rig::two().await;
     rig.handle
@@ -52,7 +52,7 @@ async fn a_drain_that_passes_have_ended_is_not_kept() {
     assert!(rig.kept().drains.is_empty());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_apps_own_word_is_not_kept() {
     let rig = Rig::two().await;
     rig.probe("a", ProbeResult::Unavailable);
@@ -61,7 +61,7 @@ async fn the_apps_own_word_is_not_kept() {
 }
 
 /// Such as at the start of a machine whose clock was wrong before.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn wall_clock_set_back_between_two_runs_makes_no_drain_and_no_pause_longer() {
     let then = |seconds: u64| {
         let hours = Duration::from_secs(4 * 3600 + seconds);
@@ -89,7 +89,7 @@ async fn wall_clock_set_back_between_two_runs_makes_no_drain_and_no_pause_longer
     over.expect("both last five seconds");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drained_backend_is_still_drained() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
@@ -109,7 +109,7 @@ async fn a_drained_backend_is_still_drained() {
     rig.ready("a").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn registrations_come_back_with_their_drains() {
     let rig = Rig::new(&pool("", &[]));
     for port in [4000, 4001] {
@@ -124,7 +124,7 @@ async fn registrations_come_back_with_their_drains() {
     assert_eq!(rig.view("api-0").await.unwrap().address, "127.0.0.1:4001");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_waits_for_a_backend_that_comes_later() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_drain_waits_for_a_backend_that_comes_later() {
     assert!(rig.kept().registrations.is_empty());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn one_that_waits_for_its_backend_can_be_lifted() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
@@ -158,7 +158,7 @@ async fn one_that_waits_for_its_backend_can_be_lifted() {
     assert_eq!(rig.state("a").await, "starting");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_expired_drain_is_forgotten() {
     let rig = Rig::two().await;
     let request = DrainRequest {
@@ -175,7 +175,7 @@ async fn an_expired_drain_is_forgotten() {
     assert_eq!(rig.state("a").await, "starting");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_drain_of_a_roll_that_the_restart_has_broken_ends_soon() {
     let rig = Rig::two().await;
     let roll = rig.handle.begin_roll("app", "a test").await.unwrap();
@@ -202,7 +202,7 @@ async fn the_drain_of_a_roll_that_the_restart_has_broken_ends_soon() {
     assert!(expires("supervisor") > soon, "not a roll's");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_configured_name_wins_over_a_kept_registration() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("a", 4000).await.unwrap();
@@ -217,7 +217,7 @@ async fn a_configured_name_wins_over_a_kept_registration() {
 }
 
 /// Linear: some seconds in a debug build. When each looked through all drains of the last run, it took minutes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_hundred_thousand_registrations_come_back_within_seconds() {
     const COUNT: u32 = 100_000;
     let registration = |n: u32| persist::KeptRegistration {

@@ -50,7 +50,7 @@ fn without_waiting() -> LeaseDrainRequest {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn leased_backup_stands_by_until_no_other_is_ready() {
     let rig = Rig::two().await;
     let request = LeaseRequest {
@@ -71,7 +71,7 @@ async fn leased_backup_stands_by_until_no_other_is_ready() {
     assert_eq!(&*rig.snapshot().ready[0].name, "spare");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn two_of_one_name_overlap_and_each_drains_alone() {
     let rig = Rig::new(&pool("", &[]));
     let (mut old, id, first, one) = lease(&rig, "api-0", 4000, "x").await;
@@ -105,7 +105,7 @@ async fn two_of_one_name_overlap_and_each_drains_alone() {
     assert_eq!((&*shown, three), ("api-0", 3));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_broken_lease_takes_the_instance_out_and_what_is_in_flight_goes_on() {
     let rig = Rig::new(&pool("", &[]));
     let (lease, ..) = lease(&rig, "api-0", 4000, "x").await;
@@ -119,7 +119,7 @@ async fn a_broken_lease_takes_the_instance_out_and_what_is_in_flight_goes_on() {
 }
 
 /// The same process asks again: its old connection broke, and nobody has noticed yet.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_same_process_takes_the_place_of_its_earlier_lease() {
     let rig = Rig::new(&pool("", &[]));
     let (mut earlier, ..) = lease(&rig, "api-0", 4000, "x").await;
@@ -134,7 +134,7 @@ async fn the_same_process_takes_the_place_of_its_earlier_lease() {
     assert_eq!(last, Some(LeaseEvent::Left));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_an_operator_closed_stays_closed_over_a_restart_and_a_lease_s_own_drain_does_not() {
     let rig = Rig::new(&pool("", &[]));
     let (first, id, ..) = lease(&rig, "api-0", 4000, "x").await;
@@ -163,7 +163,7 @@ async fn what_an_operator_closed_stays_closed_over_a_restart_and_a_lease_s_own_d
     rig.ready("api-0").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn leases_and_their_drains_are_not_kept_for_the_next_run() {
     let rig = Rig::new(&pool("", &[]));
     let (_lease, id, ..) = lease(&rig, "api-0", 4000, "x").await;
@@ -199,7 +199,7 @@ async fn a_lease_s_drain_has_no_expiry() {
     assert_ne!(rig.state("api-0").await, "ready");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reloads_leave_leases_alone() {
     let rig = Rig::new(&pool("", &[]));
     let (_lease, ..) = lease(&rig, "api-0", 4000, "x").await;
@@ -212,7 +212,7 @@ async fn reloads_leave_leases_alone() {
     assert_eq!(rig.state("api-0").await, "ready");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn names_belong_to_one_kind() {
     let rig = Rig::two().await;
     let (_lease, ..) = lease(&rig, "api-0", 4000, "x").await;
@@ -243,7 +243,7 @@ async fn names_belong_to_one_kind() {
     assert!(matches!(nobody.await, Err(RegistryError::UnknownLease(_))));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_lease_ends_with_its_pool() {
     let rig = Rig::new(&pool("", &[]));
     let (mut lease, ..) = lease(&rig, "api-0", 4000, "x").await;

@@ -7,7 +7,7 @@ use lameduck::rt::clock;
 
 use crate::rig::Rig;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn from_drained_it_opens_after_fresh_passes() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
@@ -30,7 +30,7 @@ async fn from_drained_it_opens_after_fresh_passes() {
     assert!(rig.endpoint("a").permit(0).is_some());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn waiting_for_it_takes_as_long_as_the_passes() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
@@ -50,7 +50,7 @@ async fn waiting_for_it_takes_as_long_as_the_passes() {
     assert_eq!(waiting.await.unwrap().unwrap().state, "ready");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_dead_process_is_not_opened() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();

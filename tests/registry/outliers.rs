@@ -23,7 +23,7 @@ fn text(weights: [Option<u32>; 2]) -> String {
 }
 
 /// Whatever has taken the others away: the last one that takes requests is not left out.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn ejected_backend_is_taken_back_when_the_others_have_no_weight_or_have_left() {
     for others in [[Some(1), Some(0)], [Some(1), None]] {
         let rig = Rig::new(&text([Some(1), Some(1)]));

@@ -28,7 +28,7 @@ async fn pause_of(rig: &Rig) -> Option<PauseView> {
     rig.handle.pool("app").await.unwrap().pause
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn paused_pool_has_nothing_to_pick_and_goes_on_being_probed_and_drained() {
     let mut rig = Rig::two().await;
     let paused = rig.handle.pause("app", held_for("1m")).await.unwrap();
@@ -53,7 +53,7 @@ async fn paused_pool_has_nothing_to_pick_and_goes_on_being_probed_and_drained() 
     assert_eq!(pauses.collect::<Vec<_>>(), ["pause hold", "pause"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_ends_by_itself_at_its_time() {
     let rig = Rig::two().await;
     let began = clock::now();
@@ -66,7 +66,7 @@ async fn pause_ends_by_itself_at_its_time() {
     assert_eq!(rig.snapshot().ready.len(), 2);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn second_pause_extends_the_first_and_never_shortens_it() {
     let rig = Rig::two().await;
     let first = rig.handle.pause("app", held_for("10m")).await.unwrap();
@@ -86,7 +86,7 @@ async fn second_pause_extends_the_first_and_never_shortens_it() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_that_can_not_be_is_refused_with_what_to_do() {
     let rig = Rig::two().await;
     let refused = async |request: PauseRequest, says: &str| {
@@ -115,7 +115,7 @@ async fn pause_that_can_not_be_is_refused_with_what_to_do() {
     refused(lone, "give the page").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unknown_pool_is_refused_with_the_nearest_name() {
     let rig = Rig::two().await;
     let refusal = rig.handle.pause("ap", held_for("1m")).await.unwrap_err();
@@ -128,7 +128,7 @@ async fn unknown_pool_is_refused_with_the_nearest_name() {
     assert!(!refusal.to_string().contains("mean"), "{refusal}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pause_survives_reloads_and_restarts_and_ends_in_time() {
     let rig = Rig::two().await;
     rig.handle.pause("app", page("soon")).await.unwrap();
@@ -156,7 +156,7 @@ async fn pause_survives_reloads_and_restarts_and_ends_in_time() {
     assert_eq!(other.handle.pools().await.unwrap()[0].pause, None);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backup_serves_only_while_no_other_is_ready() {
     let backup = |key: &str| {
         let backends = pool("", &TWO);
@@ -207,7 +207,7 @@ fn weights(app: u32, next: u32) -> SplitRequest {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn moved_split_survives_a_restart_as_long_as_the_file_says_the_same() {
     let text = split_pools("{ app = 95, next = 5 }");
     let rig = Rig::new(&text);
@@ -243,7 +243,7 @@ fn planned(to: f64) -> PlanRequest {
 }
 
 /// A plan goes on after a restart of the proxy, at its step, with what was seen and with the way back.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn plan_of_a_split_survives_a_restart_as_long_as_the_file_says_the_same() {
     let text = split_pools("{ app = 95, next = 5 }");
     let rig = Rig::new(&text);
@@ -281,7 +281,7 @@ async fn plan_of_a_split_survives_a_restart_as_long_as_the_file_says_the_same() 
 }
 
 /// Weights that were the file's are the file's again, and not moved ones.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn plan_that_goes_back_leaves_nothing_moved() {
     let text = split_pools("{ app = 95, next = 5 }");
     let mut rig = Rig::new(&text);

@@ -20,7 +20,7 @@ async fn deregister(rig: &Rig, name: &'static str, request: DrainRequest) -> Wai
     task
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn registered_backend_starts_closed_and_is_listed() {
     let mut rig = Rig::new(&pool("", &[]));
     let view = rig.register("api-0", 4000).await.unwrap();
@@ -36,7 +36,7 @@ async fn registered_backend_starts_closed_and_is_listed() {
     assert_eq!(events, ["registered api-0", "state api-0 ready"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_same_address_again_changes_nothing_but_the_weight() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -58,7 +58,7 @@ async fn the_same_address_again_changes_nothing_but_the_weight() {
 }
 
 /// A registered backup stands by, says so, and is one after a restart of the proxy; asked for without it, it is none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn registered_backup_stands_by_and_stays_one_until_it_is_registered_without() {
     let rig = Rig::two().await;
     let request = |backup| RegisterRequest {
@@ -95,7 +95,7 @@ async fn registered_backup_stands_by_and_stays_one_until_it_is_registered_withou
 }
 
 /// What a registered instance says of its zone counts like what the file says, and outlives the proxy.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn registered_zone_is_shown_counts_and_is_kept_until_it_is_registered_without() {
     let text = format!("[server]\nzone = \"eu-1\"\n{}", pool("", &[]));
     let rig = Rig::new(&text);
@@ -136,7 +136,7 @@ async fn registered_zone_is_shown_counts_and_is_kept_until_it_is_registered_with
     assert!(matches!(refused, RegistryError::Invalid(_)), "{refused}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_same_address_after_a_drain_is_a_new_process() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -150,7 +150,7 @@ async fn the_same_address_after_a_drain_is_a_new_process() {
     rig.ready("api-0").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_address_drains_the_old_one_under_the_same_name() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -178,7 +178,7 @@ async fn another_address_drains_the_old_one_under_the_same_name() {
     assert_eq!(rig.register("api-0", 4002).await.unwrap().name, "api-0");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_drain_by_name_waits_for_both() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -192,7 +192,7 @@ async fn a_drain_by_name_waits_for_both() {
     assert_eq!(rig.states().await, pairs(&[("api-0~2", "drained")]));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_an_operator_has_closed_stays_closed_at_another_address() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -208,7 +208,7 @@ async fn what_an_operator_has_closed_stays_closed_at_another_address() {
     rig.ready(&view.name).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_restart_at_another_address_is_a_restart() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -222,7 +222,7 @@ async fn a_restart_at_another_address_is_a_restart() {
     rig.ready(&view.name).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn deregistered_when_drained() {
     let mut rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -243,7 +243,7 @@ async fn deregistered_when_drained() {
     assert!(matches!(again, Err(RegistryError::UnknownBackend { .. })));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn one_that_leaves_is_gone_at_the_deadline_too() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -261,7 +261,7 @@ async fn one_that_leaves_is_gone_at_the_deadline_too() {
     rig.settled().await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn leaving_backend_cannot_be_resumed() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -282,7 +282,7 @@ async fn leaving_backend_cannot_be_resumed() {
     assert_eq!(rig.states().await, pairs(&[("api-0~2", "starting")]));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn configured_names_and_wrong_values_are_refused() {
     let rig = Rig::two().await;
     let refusal = rig.register("a", 4000).await.unwrap_err();
@@ -315,7 +315,7 @@ async fn configured_names_and_wrong_values_are_refused() {
     assert_eq!(rig.states().await, pairs(&[("a", "ready"), ("b", "ready")]));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn registering_can_wait_until_ready() {
     let rig = Rig::new(&pool("", &[]));
     let request = RegisterRequest {
@@ -331,7 +331,7 @@ async fn registering_can_wait_until_ready() {
 }
 
 /// `lameduck roll` puts both into commands.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn names_and_addresses_that_commands_would_misread_are_refused() {
     let rig = Rig::new(&pool("", &[]));
     for name in [
@@ -370,7 +370,7 @@ async fn names_and_addresses_that_commands_would_misread_are_refused() {
 }
 
 /// What leads back to the proxy is no backend.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn own_listeners_are_refused() {
     let rig = Rig::new(&pool("", &[]));
     let own = rig.handle.own_listeners();
@@ -392,7 +392,7 @@ async fn resumed(rig: &Rig, name: &str, wait: &str) -> Result<BackendView, Regis
 }
 
 /// A supervisor has started it a moment ago.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn resume_that_waits_waits_for_a_backend_that_is_still_to_come() {
     let rig = Rig::new(&pool("", &[]));
     let come = async {
@@ -410,7 +410,7 @@ async fn resume_that_waits_waits_for_a_backend_that_is_still_to_come() {
 }
 
 /// Nothing comes there by itself: it is a typing mistake.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn resume_of_an_unknown_backend_fails_at_once_where_the_file_names_all() {
     let rig = Rig::two().await;
     let resumed = tokio::time::timeout(PATIENCE, resumed(&rig, "c", "1h")).await;

@@ -15,7 +15,7 @@ fn names(states: Vec<(String, String)>) -> Vec<String> {
     words.collect()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_same_again_changes_nothing() {
     let mut rig = Rig::two().await;
     rig.events();
@@ -25,7 +25,7 @@ async fn the_same_again_changes_nothing() {
     assert_eq!(rig.events(), ["config"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn backends_come_go_and_move() {
     let rig = Rig::two().await;
     let (a, b) = (rig.endpoint("a"), rig.endpoint("b"));
@@ -47,7 +47,7 @@ async fn backends_come_go_and_move() {
     assert_eq!(names(rig.states().await), ["b~2 ready", "c ready"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_an_operator_has_closed_stays_closed_when_it_moves() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
@@ -55,7 +55,7 @@ async fn what_an_operator_has_closed_stays_closed_when_it_moves() {
     assert_eq!(names(rig.states().await), ["b ready", "a~2 drained"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn weights_change_on_the_spot() {
     let rig = Rig::two().await;
     let text = pool("", &TWO).replacen("3001\"\n", "3001\"\nweight = 9\n", 1);
@@ -77,7 +77,7 @@ async fn weights_change_on_the_spot() {
     assert_eq!(rig.endpoint("a").gate.in_flight(), 9);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_pool_that_goes_drains_and_vanishes() {
     let two_pools = |first: &str| {
         format!(
@@ -115,7 +115,7 @@ async fn a_pool_that_goes_drains_and_vanishes() {
     assert!(rig.kept().registrations.is_empty());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_pool_that_comes_back_while_it_goes_is_the_same_pool() {
     let other = "[[pool]]\nname = \"web\"\n[[pool.backend]]\naddress = \"127.0.0.1:5001\"\n";
     let rig = Rig::two().await;
@@ -136,7 +136,7 @@ async fn a_pool_that_comes_back_while_it_goes_is_the_same_pool() {
     rig.ready("a~2").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_check_restarts_the_probers() {
     let rig = Rig::two().await;
     let settings = "[pool.health]\npath = \"/ok\"\ninterval = \"7s\"\n";
@@ -153,7 +153,7 @@ async fn another_check_restarts_the_probers() {
 }
 
 /// A thousand new probers at once would be a burst of probes, and a thousand sentinels gone.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_interval_restarts_no_prober() {
     let rig = Rig::two().await;
     let settings = "[pool.health]\ninterval = \"7s\"\nrise = 3\n";
@@ -180,7 +180,7 @@ async fn another_interval_restarts_no_prober() {
     assert!(!cadence.in_turn);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn other_policies_take_effect() {
     let settings = "[pool.health]\nfall = 1\nrise = 3\n[pool.drain]\ndeadline = \"50ms\"\nclose_spread = \"0s\"\n\
                     [pool.retry]\nbudget = 1.0\n";
@@ -205,7 +205,7 @@ async fn other_policies_take_effect() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn registered_backend_survives_a_reload() {
     let rig = Rig::two().await;
     rig.register("api-0", 4000).await.unwrap();
@@ -215,7 +215,7 @@ async fn registered_backend_survives_a_reload() {
     assert_eq!(names(rig.states().await), ["a ready", "api-0 ready"]);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_registered_backend_that_is_configured_now_is_the_same() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
@@ -237,7 +237,7 @@ async fn a_registered_backend_that_is_configured_now_is_the_same() {
     assert!(rig.kept().registrations.is_empty());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_survives_a_reload() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
@@ -248,7 +248,7 @@ async fn drain_survives_a_reload() {
 }
 
 /// To free a snapshot of a thousand backends takes as long as some requests.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_registry_frees_old_snapshots_not_the_request_that_used_them_last() {
     let rig = Rig::two().await;
     let used = rig.snapshot();
@@ -263,7 +263,7 @@ async fn the_registry_frees_old_snapshots_not_the_request_that_used_them_last() 
 }
 
 /// A drain changes who takes requests, not who is there: a thousand counts more and a thousand less for each.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn snapshots_share_the_list_of_all_backends_until_one_comes_or_goes() {
     let rig = Rig::two().await;
     let list = |rig: &Rig| rig.snapshot().backends.clone();

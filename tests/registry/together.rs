@@ -430,7 +430,7 @@ fn text(settings: &str, backends: &[Written]) -> String {
     text + sections
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sessions_stay_or_go_as_balance_zones_drains_and_ejections_say() {
     let given = std::env::var("LAMEDUCK_SEED").ok();
     let given: Option<u64> = given.map(|seed| seed.parse().unwrap());

@@ -59,7 +59,7 @@ impl Load {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn drained_is_always_true_and_always_told() {
     let rig = Rig::two().await;
     let load = Load::new(&rig.handle, 3);
@@ -77,7 +77,7 @@ async fn drained_is_always_true_and_always_told() {
     assert!(load.end() > 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn what_leaves_under_load_is_gone_in_the_end() {
     let rig = Rig::two().await;
     let load = Load::new(&rig.handle, 2);

@@ -20,7 +20,7 @@ fn shows<'a>(pair: &'a Pair) -> Client<'a> {
 const FORGED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nX-Client-Cert-Subject: CN=forged\r\nx_client_cert_fingerprint: forged\r\n\
     X-CLIENT-CERT-SAN: DNS:forged\r\nX-Client-Cert: forged\r\nClient-Cert: :Zm9yZ2Vk:\r\nConnection: close\r\n\r\n";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn certificate_names_reach_the_app_and_cannot_be_forged() {
     let rig = Rig::new(OPTIONAL).await;
     let pair = rig.authority.sign_as(&["me.example"], |params| {
@@ -64,7 +64,7 @@ async fn certificate_names_reach_the_app_and_cannot_be_forged() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_good_certificate_no_connection() {
     let rig = Rig::new(REQUIRED).await;
     let good = rig.authority.sign(&["me"]);
@@ -91,7 +91,7 @@ async fn no_good_certificate_no_connection() {
 }
 
 /// A session is not resumed past a change of who may connect.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn another_authority_is_in_force_at_once() {
     let rig = Rig::new(REQUIRED).await;
     let other = Authority::new("another authority");
@@ -122,7 +122,7 @@ async fn another_authority_is_in_force_at_once() {
 }
 
 /// Who is in a list is let in no more, and neither is a session that began before.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn whoever_is_revoked_is_refused_at_once() {
     let tls = format!("{REQUIRED}\nclient_crl = \"$DIR/ca.pem\"");
     let rig = Rig::revoking(&tls, |authority| authority.revoke(&[], 4000)).await;
@@ -162,7 +162,7 @@ async fn whoever_is_revoked_is_refused_at_once() {
 }
 
 /// A route's demand is met by the connection's own handshake, and by nothing that a client says.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn route_lets_in_only_the_certificates_that_it_names() {
     let routes = "[[listener]]\naddress = \"127.0.0.1:0\"\n\
         [[route]]\npool = \"app\"\n\

@@ -11,7 +11,7 @@ use super::apps::Apps;
 use super::rig::{PATIENCE, Rig, ask, connect, get, proving, read_to_end, until};
 
 /// Nothing of a rolling restart is noticed over TLS, neither of the instances nor, in the end, of the proxy.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_rolling_restart_over_tls_loses_nothing() {
     let mut apps = Apps::start(&["app-1", "app-2", "app-3"]).await;
     let backends = apps.backends();
@@ -37,7 +37,7 @@ async fn a_rolling_restart_over_tls_loses_nothing() {
 }
 
 /// Whoever was accepted is served, and told of the end in TLS's own way.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_shutdown_serves_whoever_was_accepted() {
     let mut rig = Rig::with("", "", "lame_duck = \"300ms\"\nheader_timeout = \"60s\"").await;
     let (address, config) = (rig.address(), rig.client());
@@ -92,7 +92,7 @@ async fn a_shutdown_serves_whoever_was_accepted() {
 }
 
 /// An answer that breaks off must not look whole: there is no close_notify.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn an_answer_that_is_cut_has_no_orderly_end() {
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = backend.local_addr().unwrap();

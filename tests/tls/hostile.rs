@@ -21,7 +21,7 @@ async fn slowest(rig: &Rig, count: usize) -> Duration {
     slowest
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn stalled_handshakes_end_at_the_deadline_and_harm_nobody() {
     // It counts for the good ones, too: longer than a machine stands still as a rule.
     let rig = Rig::with("", "", "header_timeout = \"3s\"").await;
@@ -62,7 +62,7 @@ async fn stalled_handshakes_end_at_the_deadline_and_harm_nobody() {
 }
 
 /// Handshakes as fast as one machine can ask for them, each one given up: good clients are served.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_flood_of_handshakes_leaves_room_for_others() {
     let rig = Rig::new("").await;
     let address = rig.address();
@@ -89,7 +89,7 @@ async fn a_flood_of_handshakes_leaves_room_for_others() {
     assert!(slowest < PATIENCE / 2, "{slowest:?}");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn one_too_many_costs_no_handshake() {
     let rig = Rig::with("", "", "max_connections_per_client = 2").await;
     let mut kept = Vec::new();

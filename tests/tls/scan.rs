@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use super::rig::{Rig, proving, skip};
 
 /// sslyze judges by Mozilla's profile and by the known attacks.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_scanner_finds_nothing() {
     let sslyze = Path::new("target/scan-venv/bin/sslyze");
     if !sslyze.exists() {
@@ -115,7 +115,7 @@ async fn a_scanner_finds_nothing() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn openssl_connects_and_resumes() {
     if Command::new("openssl").arg("version").output().is_err() {
         skip("OpenSSL connects and resumes", "openssl");
@@ -155,7 +155,7 @@ async fn openssl_connects_and_resumes() {
 }
 
 /// A client whose list begins with the weaker suite gets the stronger one all the same.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn suites_are_chosen_by_the_server_s_order() {
     if Command::new("openssl").arg("version").output().is_err() {
         skip("suites by the server's order", "openssl");

@@ -16,7 +16,7 @@ type Versions = &'static [&'static rustls::SupportedProtocolVersion];
 static ONLY_12: Versions = &[&TLS12];
 static ONLY_13: Versions = &[&TLS13];
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn two_file_names_are_enough() {
     let rig = Rig::new("").await;
     for versions in [ONLY_12, ONLY_13] {
@@ -85,7 +85,7 @@ async fn two_file_names_are_enough() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn protocols_are_agreed_on() {
     let rig = Rig::new("").await;
     for (offered, agreed) in [
@@ -118,7 +118,7 @@ async fn protocols_are_agreed_on() {
 }
 
 /// HTTP/2 has the same identity, scheme and policy as HTTP/1.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http2_is_spoken_where_it_was_agreed_on() {
     let tls = "client_auth = \"optional\"\nclient_ca = \"$DIR/ca.pem\"";
     let rig = Rig::with(tls, "hsts = \"1d\"", "").await;
@@ -168,7 +168,7 @@ async fn http2_is_spoken_where_it_was_agreed_on() {
         .unwrap();
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http1_only_where_http2_is_off() {
     let rig = Rig::with("", "http2 = false", "").await;
     let client = Client {
@@ -181,7 +181,7 @@ async fn http1_only_where_http2_is_off() {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn each_name_has_its_certificate() {
     let rig = Rig::new("").await;
     let dir = rig.dir().to_owned();
@@ -231,7 +231,7 @@ async fn each_name_has_its_certificate() {
     rig.counts(alerts, 3.0).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn old_versions_are_refused() {
     let rig = Rig::new("min_version = \"1.3\"").await;
     let old = Client {
@@ -245,7 +245,7 @@ async fn old_versions_are_refused() {
     assert!(fetch(&rig, rig.client()).await.is_ok());
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn hsts_is_said_over_tls_unless_the_app_says_its_own() {
     let rig = Rig::with("", "hsts = \"1d\"", "max_uri = \"1KiB\"").await;
     let mut answers = Vec::new();
@@ -271,7 +271,7 @@ async fn hsts_is_said_over_tls_unless_the_app_says_its_own() {
 }
 
 /// A body that is larger than all buffers on the way, both ways at once, slowly taken.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn large_bodies_arrive_whole() {
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = backend.local_addr().unwrap();
@@ -327,7 +327,7 @@ async fn large_bodies_arrive_whole() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_stranger_is_not_trusted() {
     let rig = Rig::new("").await;
     let other = Authority::new("another authority");
@@ -336,7 +336,7 @@ async fn a_stranger_is_not_trusted() {
 }
 
 /// A PROXY protocol header comes before the handshake; without one there is none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_proxy_in_front_names_the_client() {
     let rig = Rig::with(
         "",
@@ -363,7 +363,7 @@ async fn a_proxy_in_front_names_the_client() {
 }
 
 /// TLS over a unix socket: the same certificate, HTTP/2 where it is agreed on, and a client that is not known.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn unix_socket_with_tls_serves_as_an_address_does() {
     let rig = Rig::new("").await;
     let path = rig.dir().join("tls-socket");

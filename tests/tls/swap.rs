@@ -30,7 +30,7 @@ async fn shake_hands(
     bad
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_hundred_swaps_under_load_cost_nothing() {
     let apps = Apps::start(&["app-1", "app-2"]).await;
     let backends = apps.backends();
@@ -91,7 +91,7 @@ async fn a_hundred_swaps_under_load_cost_nothing() {
 }
 
 /// Half-written files, a pair that doesn't match, nothing at all: the old pair stays in use.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bad_files_change_nothing_and_are_told_once() {
     let rig = Rig::new("").await;
     let cert = rig.dir().join("cert.pem");

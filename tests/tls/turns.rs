@@ -18,7 +18,7 @@ use super::rig::{Rig, connect, until};
 const CLIENTS: usize = 500;
 
 /// While the proxy stands still, everybody sends, and last of all a client that is there already.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn a_request_does_not_wait_for_all_handshakes() {
     let mut rig = Rig::with("", "", "threads = 1").await;
     let mut good = connect(rig.address(), "localhost", rig.client())

@@ -25,7 +25,7 @@ fn plain_path(path: &str) -> Vec<u8> {
 
 /// All cases against lameduck: each one must come out as it says.
 /// Then the same against the others, and every difference must be explained.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn the_corpus() {
     let cases = corpus::all();
     let held = corpora::hold(&cases);

@@ -166,7 +166,7 @@ async fn run_all(questions: &[TargetQuestion]) -> Vec<[Option<SweepRun>; 3]> {
     .await
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn every_byte_of_a_target_is_answered_alike_by_each_protocol_to_each() {
     let questions = TargetQuestion::all();
     let runs = tokio::task::LocalSet::new()

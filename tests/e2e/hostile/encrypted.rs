@@ -277,7 +277,7 @@ async fn attacked(attacks: &[Attack], peer: Option<front::Kind>, scale: &Scale) 
 }
 
 /// All of them at once, a few, and everybody else is served.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn attacks_over_tls_and_http2_hurt_nobody_else() {
     let _turn = turn_alone().await;
     let scale = Scale {
@@ -295,7 +295,7 @@ async fn attacks_over_tls_and_http2_hurt_nobody_else() {
 }
 
 /// One after the other, many, against each proxy.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn attacks_over_tls_and_http2_in_figures() {
     if !proving() {
         return;

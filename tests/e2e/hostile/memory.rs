@@ -324,7 +324,7 @@ async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Optio
 }
 
 /// A few of them, and everybody else is served; the process keeps no more than its bounds allow, and gives it back.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn decoded_headers_are_bounded_and_given_back() {
     let _turn = turn_alone().await;
     let outcome = attacked(Attack::References(15), 20, None).await.unwrap();
@@ -335,7 +335,7 @@ async fn decoded_headers_are_bounded_and_given_back() {
 }
 
 /// Each attack against each proxy.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn memory_under_attack_in_figures() {
     if !proving() {
         return;

@@ -25,7 +25,7 @@ use ways::{LaunchedApp, SlowReader, WAYS, Way, ready, restart};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Loses on purpose what it can, and counts by itself.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn report_has_the_oracles_figures_and_verify_agrees_and_names_each_change() {
     let _turn = turn().await;
     let mut bench = Bench::start("report", App::BuiltIn, 3).await.unwrap();

@@ -10,7 +10,7 @@ use crate::harness::apps::App;
 use crate::harness::{Bench, exe, turn, until};
 
 /// Requests that are in flight when the drain begins are served in it, as many as the app has been given.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_in_flight_are_served_while_draining_and_counted() {
     let _turn = turn().await;
     let bench = Bench::start("report-served", App::BuiltIn, 2)

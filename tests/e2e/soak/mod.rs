@@ -165,7 +165,7 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
     )
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn chaos() {
     let _turn = turn_alone().await;
     let scale = scale();

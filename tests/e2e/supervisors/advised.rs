@@ -81,7 +81,7 @@ async fn pm2_restarts(title: &str, app: impl Fn(&Fleet) -> serde_json::Value) {
         .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pm2_with_pasted_advice_loses_nothing() {
     pm2_restarts("PM2, advice for a script", |fleet| {
         serde_json::json!({
@@ -95,7 +95,7 @@ async fn pm2_with_pasted_advice_loses_nothing() {
     .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pm2_with_pasted_advice_for_a_shell_s_line_loses_nothing() {
     pm2_restarts("PM2, advice for a shell's line", |fleet| {
         let log = fleet.scratch.path().join("app.log");
@@ -109,7 +109,7 @@ async fn pm2_with_pasted_advice_for_a_shell_s_line_loses_nothing() {
     .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn supervisord_with_pasted_advice_loses_nothing() {
     let _turn = turn_beside_one().await;
     let Some(supervisord) = Supervisord::found("supervisord_with_pasted_advice") else {
@@ -137,7 +137,7 @@ async fn supervisord_with_pasted_advice_loses_nothing() {
 }
 
 /// Under the stand-in, as the real Oxmgr is not to be had from a registry.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn oxmgr_s_stand_in_with_pasted_advice_loses_nothing() {
     let _turn = turn_alone().await;
     let fleet = Fleet::start("").await;

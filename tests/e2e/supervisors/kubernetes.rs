@@ -318,12 +318,12 @@ async fn rolling_update(file: &str) {
     });
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sidecar_with_the_launcher() {
     rolling_update("sidecar.yaml").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sidecar_with_a_pre_stop_hook() {
     rolling_update("sidecar-prestop.yaml").await;
 }

@@ -149,7 +149,7 @@ impl<'a> StandIn<'a> {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn oxmgr_stand_in_restarts() {
     let _turn = turn_alone().await;
     let fleet = Fleet::start("").await;
@@ -164,7 +164,7 @@ async fn oxmgr_stand_in_restarts() {
 }
 
 /// The overlap: the new process starts and becomes ready, then the old one gets its signal.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn oxmgr_stand_in_reloads() {
     let _turn = turn_alone().await;
     let fleet = Fleet::start("").await;
@@ -178,7 +178,7 @@ async fn oxmgr_stand_in_reloads() {
         .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn oxmgr() {
     let _turn = turn_alone().await;
     let Some(oxmgr) = installed("oxmgr") else {

@@ -128,7 +128,7 @@ fn service(fleet: &Fleet, shipped: &str, name: &str, files: &[&str]) -> PathBuf 
     dir
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pm2() {
     let _turn = turn().await;
     let Some(pm2) = Pm2::found("pm2") else {
@@ -141,7 +141,7 @@ async fn pm2() {
         .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn supervisord() {
     let _turn = turn().await;
     let Some(supervisord) = Supervisord::found("supervisord") else {
@@ -172,7 +172,7 @@ async fn runit(title: &str, fleet: Fleet, directories: Vec<PathBuf>) {
     scanner.wait(PATIENCE).await.unwrap();
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn runit_with_the_launcher() {
     let _turn = turn().await;
     if installed("runsvdir").is_none() {
@@ -185,7 +185,7 @@ async fn runit_with_the_launcher() {
     runit("runit, launcher", fleet, directories).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn runit_with_a_drain_in_control_t() {
     let _turn = turn().await;
     if installed("runsvdir").is_none() {
@@ -211,7 +211,7 @@ async fn runit_with_a_drain_in_control_t() {
     runit("runit, drain in control/t", fleet, directories).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn s6() {
     let _turn = turn().await;
     if installed("s6-svscan").is_none() {
@@ -240,7 +240,7 @@ async fn s6() {
 }
 
 /// honcho stops all at once. What was sent before is answered; what comes after is told to come again.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn honcho() {
     let _turn = turn().await;
     let Some(honcho) = python("honcho") else {

@@ -209,7 +209,7 @@ impl Drop for Systemd {
 }
 
 /// `kill -9` of the proxy, and `systemctl restart`: with the unit's store of descriptors, nobody is refused.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn killed_and_restarted_proxy_refuses_nobody() {
     let _turn = turn_alone().await;
     let template = "app@.service";
@@ -291,7 +291,7 @@ async fn rolling_restart(
         .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn hooks() {
     let template = "app@.service";
     rolling_restart(
@@ -303,7 +303,7 @@ async fn hooks() {
     .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn launcher() {
     let template = "app-exec@.service";
     rolling_restart(
@@ -316,7 +316,7 @@ async fn launcher() {
 }
 
 /// What `lameduck doctor` says about a unit that knows nothing of lameduck.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pasted_advice_loses_nothing() {
     let template = "app-plain@.service";
     let text = |app: &str| {
@@ -336,7 +336,7 @@ async fn pasted_advice_loses_nothing() {
 }
 
 /// Neither launcher nor hook: systemd itself says what it stops. Its bus goes away and comes back, too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn watched() {
     let _turn = turn_alone().await;
     if super::processes::installed("dbus-daemon").is_none() {

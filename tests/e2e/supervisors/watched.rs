@@ -203,7 +203,7 @@ async fn sv_restart(fleet: &Fleet, service: &Path) {
     run(command.args(["-w", "20", "restart"]).arg(service)).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn runit() {
     let _turn = turn_alone().await;
     if installed("runsvdir").is_none() {
@@ -223,7 +223,7 @@ async fn runit() {
 }
 
 /// What the section is for: the same restarts, and nobody says anything.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn nobody_watched_means_that_requests_come_until_a_probe_does() {
     let _turn = turn_alone().await;
     if installed("runsvdir").is_none() {
@@ -251,7 +251,7 @@ async fn nobody_watched_means_that_requests_come_until_a_probe_does() {
     end(scanner, libc::SIGHUP).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn s6() {
     let _turn = turn_alone().await;
     if installed("s6-svscan").is_none() {
@@ -274,7 +274,7 @@ async fn s6() {
     end(scanner, libc::SIGTERM).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn supervisord() {
     let _turn = turn_alone().await;
     let programs = in_venv("supervisors-venv", "supervisord")
@@ -323,7 +323,7 @@ async fn supervisord() {
     .await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pm2() {
     let _turn = turn_alone().await;
     let Some(pm2) = Pm2::found("watched pm2") else {
@@ -402,7 +402,7 @@ async fn containers(title: &str, section: impl Fn(&[SocketAddr], &Path) -> Strin
     loses_nothing(&fleet, title, Some(away), restart).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn docker() {
     let _turn = turn_alone().await;
     containers("Docker's API, watched", |addresses, socket| {
@@ -416,7 +416,7 @@ async fn docker() {
 }
 
 /// The containers themselves are found by their label, and drained by the same events.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn docker_by_labels() {
     let _turn = turn_alone().await;
     containers("Docker's API, discovered", |_, socket| {

@@ -17,7 +17,7 @@ use crate::harness::{Bench, until};
 use lameduck_rig::process::{children, has_read_all, is_running};
 
 /// A bad configuration is no reason to try for ever, nor is a taken address; their exit codes are the keeper's.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn keeper_of_a_proxy_that_can_not_start_ends_as_it_does() {
     let bench = Bench::start("survive", App::BuiltIn, 1).await.unwrap();
     let files = files(&bench);
@@ -42,7 +42,7 @@ async fn keeper_of_a_proxy_that_can_not_start_ends_as_it_does() {
 }
 
 /// A supervisor that kills the keeper must find the address free when it starts the next one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn killed_keeper_takes_its_proxy_with_it() {
     let bench = Bench::start("survive", App::BuiltIn, 1).await.unwrap();
     let files = files(&bench);
@@ -56,7 +56,7 @@ async fn killed_keeper_takes_its_proxy_with_it() {
 }
 
 /// HUP and USR1 reach the proxy, and what it says reaches the supervisor above the keeper.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn keeper_passes_on_signals_and_what_the_proxy_says() {
     let bench = Bench::start("survive", App::BuiltIn, 1).await.unwrap();
     let files = files(&bench);
@@ -87,7 +87,7 @@ async fn keeper_passes_on_signals_and_what_the_proxy_says() {
 
 /// A drain that ends with the end of a process is watched by the next proxy, too, whether that process ends before it
 /// starts or after.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_until_exit_is_watched_again_after_a_kill() {
     for ends_meanwhile in [true, false] {
         let mut bench = Bench::start("survive", App::BuiltIn, 2).await.unwrap();
@@ -151,7 +151,7 @@ async fn serving(stage: &Stage) -> Option<u64> {
 
 /// The keeper follows whoever has taken over: when that is killed, another one serves soon, also while the process before it
 /// still finishes and is its parent; and when the keeper is killed, all of them go.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn keeper_follows_upgrades_and_brings_back_whoever_was_killed() {
     let bench = Bench::start("survive", App::BuiltIn, 1).await.unwrap();
     let files = files(&bench);

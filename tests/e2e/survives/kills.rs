@@ -288,18 +288,18 @@ async fn finish(mut stage: Stage, bench: &Bench, known: &Acknowledged, mut launc
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn killed_proxy_refuses_nobody_where_systemd_keeps_its_sockets() {
     survives_kills(false).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn killed_proxy_refuses_nobody_where_its_keeper_keeps_its_sockets() {
     survives_kills(true).await;
 }
 
 /// Without a store and a keeper, the same clients are refused: the tests above can fail.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn killed_proxy_that_nobody_keeps_refuses_its_clients() {
     let bench = Bench::start("survive", App::BuiltIn, 1).await.unwrap();
     let files = files(&bench);

@@ -13,7 +13,7 @@ use crate::harness::{get, turn, until, usual_load};
 use lameduck_rig::process::children;
 
 /// Each of these leaves the old process as it was, and says why at the prompt, in the log and in the status.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn failed_upgrade_leaves_the_old_process_as_it_was_and_says_why() {
     let _turn = turn().await;
     let (bench, mut proxy) = begin("upgrade-fails").await;
@@ -98,7 +98,7 @@ async fn failed_upgrade_leaves_the_old_process_as_it_was_and_says_why() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn second_upgrade_is_refused_and_a_killed_new_process_is_told() {
     let _turn = turn().await;
     let (bench, mut proxy) = begin("upgrade-second").await;
@@ -126,7 +126,7 @@ async fn second_upgrade_is_refused_and_a_killed_new_process_is_told() {
     upgraded(&socket).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn new_process_starts_anew_where_the_old_one_dies_before_it_has_given_anything() {
     let _turn = turn().await;
     let (bench, mut proxy) = begin("upgrade-dies").await;

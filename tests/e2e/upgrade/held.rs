@@ -36,7 +36,7 @@ async fn is_answered(rig: &Rig, mut client: Wire) {
     assert_eq!(served.expect("it waits on in the old process"), "served");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_held_by_the_old_process_goes_on_when_the_new_one_s_pause_ends() {
     let rig = rig().await;
     let path = "/v1/pools/app/pause";
@@ -60,7 +60,7 @@ async fn request_held_by_the_old_process_goes_on_when_the_new_one_s_pause_ends()
     is_answered(&rig, client).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_held_by_the_old_process_goes_to_a_backend_that_the_new_one_opens() {
     let rig = rig().await;
     rig.begin_drain(0, "5s", "resumed").await;

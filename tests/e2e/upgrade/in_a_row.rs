@@ -16,7 +16,7 @@ use lameduck_rig::process::{children, is_running, status_kib};
 use lameduck_rig::results::{Row, record};
 use lameduck_rig::wire::Wire;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrades_in_a_row_under_load_lose_nothing_and_counters_go_on() {
     let _turn = turn_beside_one().await;
     let (bench, mut proxy) = begin("upgrade").await;
@@ -83,7 +83,7 @@ async fn upgrades_in_a_row_under_load_lose_nothing_and_counters_go_on() {
 
 /// Without a pause between two: connections that the first process moves late pass the second one, which has nothing
 /// else left, and a request may be on its way just then.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrades_in_pairs_lose_no_request_of_connections_that_move_late() {
     let _turn = turn().await;
     let (_bench, proxy) = begin("pairs").await;

@@ -55,7 +55,7 @@ fn counted(pool: &PoolView) -> Vec<(&str, u64)> {
     all.map(|one| (one.name.as_str(), one.requests)).collect()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn rates_ejections_counts_and_what_is_down_go_along() {
     let rig = begin().await;
     // One is left out…
@@ -105,7 +105,7 @@ async fn rates_ejections_counts_and_what_is_down_go_along() {
 }
 
 /// What the old process still sends counts, too, as long as it finishes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_of_the_old_process_is_counted_in_the_new_ones_view() {
     let rig = begin().await;
     let mut client = rig.client().await;
@@ -124,7 +124,7 @@ async fn request_of_the_old_process_is_counted_in_the_new_ones_view() {
 
 /// The key of sessions is on the disk once a process with a directory for it has taken over, for this user alone: a killed
 /// proxy's clients find their backend again.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn key_of_sessions_is_kept_by_the_process_that_takes_over_and_outlives_a_kill() {
     let rig = begin().await;
     let (home, answer) = ask(&rig, GET, |_| 200).await;
@@ -176,7 +176,7 @@ async fn key_of_sessions_is_kept_by_the_process_that_takes_over_and_outlives_a_k
 }
 
 /// A drain that lets sessions finish goes on doing so: whoever has one goes there after the upgrade, too, and the drain waits.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_that_finishes_sessions_waits_for_them_after_an_upgrade() {
     let rig = begin().await;
     let (home, answer) = ask(&rig, GET, |_| 200).await;

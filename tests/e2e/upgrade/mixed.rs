@@ -93,7 +93,7 @@ pub fn trusting(dir: &Path, protocol: &[u8]) -> std::sync::Arc<rustls::ClientCon
 
 /// HTTP/1 with and without TLS, HTTP/2, WebSockets and event streams, while one process takes over from the other, again and
 /// again: nothing is lost, no WebSocket and no event stream in cleartext ends, and no process grows.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn mixed_protocols_do_not_notice_upgrades_in_a_row() {
     let _turn = turn_beside_one().await;
     let bench = Bench::start("upgrade-mixed", App::BuiltIn, 3)

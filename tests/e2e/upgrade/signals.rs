@@ -18,7 +18,7 @@ fn stands_in(pid: u32) -> bool {
 }
 
 /// TERM at each moment around the exchange of the program. A single one that is lost is a supervisor that waits for its kill.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn term_around_the_stand_in_s_start_stops_the_process_that_serves() {
     let _turn = turn().await;
     let bench = Bench::start("upgrade", App::BuiltIn, 1).await.unwrap();

@@ -10,7 +10,7 @@ use crate::harness::{turn, until};
 use lameduck_rig::proxy::{Rig, Setup};
 
 /// A request that the old process has in flight is waited for when the new one drains its backend.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_after_an_upgrade_waits_for_what_the_old_process_has_in_flight() {
     let rig = Rig::new(Setup {
         backends: 2,
@@ -40,7 +40,7 @@ async fn drain_after_an_upgrade_waits_for_what_the_old_process_has_in_flight() {
 }
 
 /// Drains, pauses, health and lame duck go along; a backend that is known to be up is used before its next probe.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn state_goes_along_and_no_backend_is_probed_before_it_is_used_again() {
     let rig = Rig::new(Setup {
         backends: 2,
@@ -78,7 +78,7 @@ async fn state_goes_along_and_no_backend_is_probed_before_it_is_used_again() {
 }
 
 /// The launcher of an instance stays registered under its lease, and its app is not without traffic for a moment.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn lease_goes_along_and_its_launcher_drains_by_it() {
     let _turn = turn().await;
     let (bench, proxy) = begin("upgrade-lease").await;

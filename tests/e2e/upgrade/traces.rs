@@ -33,7 +33,7 @@ fn of_path<'a>(spans: &'a [Span], path: &str) -> Vec<&'a Span> {
     spans.filter(is_it).collect()
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn spans_of_the_old_process_are_sent_before_it_ends_and_those_that_move_say_so() {
     let collector = Collector::new(Mood::Good).await;
     let rig = rig(&collector).await;
@@ -77,7 +77,7 @@ async fn spans_of_the_old_process_are_sent_before_it_ends_and_those_that_move_sa
 }
 
 /// Two seconds, and no more.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn collector_that_says_nothing_does_not_keep_the_old_process() {
     let collector = Collector::new(Mood::Silent).await;
     let rig = rig(&collector).await;

@@ -48,7 +48,7 @@ async fn lasting(rig: &Rig) -> (usize, Wire, Wire) {
 }
 
 /// Whoever runs `drain` waits for the drain, whichever process of the proxy's answers.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_that_is_waited_for_outlives_an_upgrade() {
     let rig = rig().await;
     let (index, mut client, mut backend) = lasting(&rig).await;
@@ -66,7 +66,7 @@ async fn drain_that_is_waited_for_outlives_an_upgrade() {
 }
 
 /// It is the new process that has the tunnel, while the old one lasts for the sake of something else.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_of_a_tunnel_that_moves_ends_with_the_tunnel() {
     let rig = rig().await;
     let (busy, _client, _backend) = lasting(&rig).await;
@@ -100,7 +100,7 @@ async fn drain_of_a_tunnel_that_moves_ends_with_the_tunnel() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn resume_and_register_that_wait_outlive_upgrades() {
     let rig = rig().await;
     let (busy, _client, _backend) = lasting(&rig).await;

@@ -12,7 +12,7 @@ use crate::harness::apps::App;
 use crate::harness::{Bench, exe, get, skip, turn, until};
 use lameduck_rig::process::{children, is_running};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn usr2_upgrades_and_a_killed_stand_in_stops_the_proxy() {
     let _turn = turn().await;
     let (_bench, mut proxy) = begin("upgrade-usr2").await;
@@ -43,7 +43,7 @@ async fn usr2_upgrades_and_a_killed_stand_in_stops_the_proxy() {
 }
 
 /// systemd's side: it is told of another main process before that says that it is ready.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn systemd_follows_the_process_that_has_taken_over() {
     let _turn = turn().await;
     let bench = Bench::start("upgrade-systemd", App::BuiltIn, 1)
@@ -100,7 +100,7 @@ async fn systemd_follows_the_process_that_has_taken_over() {
 
 /// What `systemctl reload` does where the program is the same: a reload as any other, of which systemd is told, and rotated
 /// logs are opened anew.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrade_that_needs_a_reload_only_is_a_reload_in_order() {
     let bench = Bench::start("upgrade-reload", App::BuiltIn, 1)
         .await
@@ -151,7 +151,7 @@ async fn upgrade_that_needs_a_reload_only_is_a_reload_in_order() {
 
 /// Process 1 of a container reaps whatever comes to it, and still knows how the process of an upgrade has ended: one that fails,
 /// and one that serves.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn process_1_reaps_orphans_and_keeps_the_exit_status_of_an_upgrades_process() {
     let _turn = turn().await;
     let can = std::process::Command::new("unshare")

@@ -15,7 +15,7 @@ const PATHS: &str = "[[route]]\nhost = \"strip.test\"\npath_prefix = \"/api\"\ns
      [[route]]\nhost = \"query.test\"\nrewrite = \"/q?{query}&method={method}\"\npool = \"app\"\n\
      [[route]]\nhost = \"whole.test\"\npool = \"app\"\n";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn app_gets_the_path_that_the_route_makes() {
     let rig = rig(PATHS).await;
     let cases = [
@@ -64,7 +64,7 @@ async fn app_gets_the_path_that_the_route_makes() {
 }
 
 /// Attempts to reach what a route's prefix keeps away: none gets to the app as another path than the route has made.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_path_gets_out_of_what_a_route_makes_of_it() {
     let rig = rig(PATHS).await;
     let hosts = [
@@ -138,7 +138,7 @@ async fn no_path_gets_out_of_what_a_route_makes_of_it() {
 }
 
 /// What a client writes into a field that a path is made of stays one segment.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_field_adds_to_a_path() {
     let rig = rig(PATHS).await;
     let values = [

@@ -4,7 +4,7 @@ use super::*;
 use std::time::{Duration, Instant};
 
 /// The same page by its length, in chunks of any size, and until the backend closes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn body_in_every_framing_arrives_whole_and_the_connection_goes_on() {
     let rig = rig().await;
     let body = page(200_000);
@@ -46,7 +46,7 @@ async fn body_in_every_framing_arrives_whole_and_the_connection_goes_on() {
 }
 
 /// A body that breaks off must not look whole: neither its chunks nor its coding end.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn body_that_breaks_off_is_cut_for_the_client_too() {
     let rig = rig().await;
     let body = page(100_000);
@@ -89,7 +89,7 @@ async fn body_that_breaks_off_is_cut_for_the_client_too() {
 }
 
 /// Trailers come through, without those that are about the plain body.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn trailers_follow_the_compressed_body() {
     let rig = rig().await;
     let body = page(2_000);
@@ -106,7 +106,7 @@ async fn trailers_follow_the_compressed_body() {
 }
 
 /// A client that takes nothing makes the backend wait, and costs no memory.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn slow_client_holds_the_backend_back_and_gets_all_of_it() {
     let rig = rig().await;
     let mut random = fastrand::Rng::with_seed(3);
@@ -130,7 +130,7 @@ async fn slow_client_holds_the_backend_back_and_gets_all_of_it() {
 }
 
 /// While one thread compresses a body without end, others' small requests are served by it between two steps.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn large_body_does_not_hold_up_small_requests_on_its_thread() {
     let rig = rig().await;
     for coding in CODINGS {
@@ -175,7 +175,7 @@ async fn large_body_does_not_hold_up_small_requests_on_its_thread() {
 }
 
 /// curl decodes what it asks for: another implementation of each.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn curl_reads_every_coding() {
     let rig = rig().await;
     let body = page(300_000);

@@ -4,7 +4,7 @@ use super::*;
 use lameduck_rig::wire::has;
 
 /// Everything that a compressed answer's head must say, and nothing about the plain body's bytes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn compressed_answer_says_so_and_nothing_of_the_plain_body() {
     let rig = rig().await;
     let body = page(5_000);
@@ -27,7 +27,7 @@ async fn compressed_answer_says_so_and_nothing_of_the_plain_body() {
 }
 
 /// What must not be compressed is passed on byte for byte, and says nothing of `Accept-Encoding` either.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn answers_that_must_stay_as_they_are_are_passed_on_byte_for_byte() {
     let rig = rig().await;
     let body = page(3_000);
@@ -73,7 +73,7 @@ async fn answers_that_must_stay_as_they_are_are_passed_on_byte_for_byte() {
 }
 
 /// Caches must know that others get another body.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn vary_is_added_once_also_where_the_client_gets_the_plain_body() {
     let rig = rig().await;
     let body = page(2_000);
@@ -114,7 +114,7 @@ async fn vary_is_added_once_also_where_the_client_gets_the_plain_body() {
 }
 
 /// The head of a HEAD is that of the GET.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn head_of_a_head_is_that_of_its_get() {
     let rig = rig().await;
     let body = page(4_000);
@@ -149,7 +149,7 @@ async fn head_of_a_head_is_that_of_its_get() {
 }
 
 /// It could not tell the end of such a body from a break.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http10_client_gets_the_plain_body() {
     let rig = rig().await;
     let body = page(2_000);
@@ -165,7 +165,7 @@ async fn http10_client_gets_the_plain_body() {
 }
 
 /// The client that has the compressed answer knows it by its weak tag, and finds it again by that.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn not_modified_has_the_tag_that_the_client_knows() {
     let rig = rig().await;
     for (known, tag, told) in [
@@ -195,7 +195,7 @@ async fn not_modified_has_the_tag_that_the_client_knows() {
 }
 
 /// Errors are answers, too.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn error_page_of_the_app_is_compressed() {
     let rig = rig().await;
     let page = answer("Content-Type: text/html\r\n", &page(2_000));
@@ -206,7 +206,7 @@ async fn error_page_of_the_app_is_compressed() {
 }
 
 /// Answers with a secret beside what the client has sent are never compressed, where their route says so.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn route_without_compression_passes_its_answers_on() {
     let rig = rig_with(
         "[compression]\n[[route]]\npath_prefix = \"/account\"\npool = \"app\"\ncompression = false\n\
@@ -227,7 +227,7 @@ async fn route_without_compression_passes_its_answers_on() {
 }
 
 /// Types, size, algorithms and their order are what the file says, from the next request on.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn configuration_is_heeded_and_a_reload_changes_it() {
     let rig = rig_with("[compression]\ntypes = [\"image/*\"]\nmin_size = \"10\"\nalgorithms = [\"gzip\", \"br\"]\n").await;
     let all = get("zstd, br, gzip");
@@ -263,7 +263,7 @@ async fn configuration_is_heeded_and_a_reload_changes_it() {
 }
 
 /// Beyond it, answers go out as they are, and are counted.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn answers_beyond_max_at_once_go_out_uncompressed_and_are_counted() {
     let rig = rig_with("[compression]\nmax_at_once = 1\n").await;
     let begun = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n";
@@ -292,7 +292,7 @@ async fn answers_beyond_max_at_once_go_out_uncompressed_and_are_counted() {
 }
 
 /// Encoders are part of what strangers may make the proxy keep.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn encoders_without_room_in_max_memory_are_not_begun() {
     let rig = Rig::new(Setup {
         server: "max_memory = \"600KiB\"",

@@ -61,7 +61,7 @@ fn accepts(coding: &str) -> String {
     format!("Accept-Encoding: {coding}\r\n")
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn file_is_compressed_and_says_so_in_every_coding() {
     let rig = site("", "").await;
     let plain = ask(&rig, "GET /page.html", "").await;
@@ -96,7 +96,7 @@ async fn file_is_compressed_and_says_so_in_every_coding() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_is_not_worth_it_or_packed_or_switched_off_goes_as_it_is() {
     let rig = site("", "").await;
     for (target, varies) in [
@@ -140,7 +140,7 @@ async fn what_is_not_worth_it_or_packed_or_switched_off_goes_as_it_is() {
 }
 
 /// Parts are always of the plain file, and only a strong tag is good for them.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn ranges_are_of_the_plain_file_and_conditions_hold_for_both_forms() {
     let rig = site("", "").await;
     let plain = ask(&rig, "GET /page.html", "").await;
@@ -203,7 +203,7 @@ async fn ranges_are_of_the_plain_file_and_conditions_hold_for_both_forms() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn fixed_answers_and_error_pages_are_compressed_and_have_their_length() {
     let rig = site("", "").await;
     for (target, status, length) in [("/own", 200, 3_000), ("/none.html", 404, 5_000)] {
@@ -239,7 +239,7 @@ async fn fixed_answers_and_error_pages_are_compressed_and_have_their_length() {
 }
 
 /// 24 MB of text on the only thread, for a client that takes all and one that takes nothing: others are served meanwhile.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn large_file_is_compressed_in_pieces_and_holds_up_nobody() {
     let rig = site("algorithms = [\"br\"]", "").await;
     let stuck = rig
@@ -269,7 +269,7 @@ async fn large_file_is_compressed_in_pieces_and_holds_up_nobody() {
 }
 
 /// A body that breaks off must not look whole.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn file_that_becomes_shorter_is_cut_for_its_client() {
     let rig = site("", "").await;
     let path = rig.socket.with_file_name("site").join("large.html");

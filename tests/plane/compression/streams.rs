@@ -19,7 +19,7 @@ async fn stream(rig: &Rig, coding: &str, head: &str) -> (Wire, Wire) {
 }
 
 /// Each event can be read as soon as it is here, before anything else comes.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn event_does_not_wait_in_the_encoder() {
     let rig = rig().await;
     for coding in CODINGS {
@@ -53,7 +53,7 @@ async fn event_does_not_wait_in_the_encoder() {
 
 /// The same without events, and for a length: the head and the first half of a page can be read while the app still works
 /// on the other one.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_came_before_a_pause_does_not_wait_in_the_encoder() {
     let rig = rig().await;
     let body = page(30_000);
@@ -76,7 +76,7 @@ async fn what_came_before_a_pause_does_not_wait_in_the_encoder() {
 }
 
 /// A drain ends a compressed stream as it ends a plain one: behind an event, and as a whole body.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_ends_a_compressed_stream_between_two_events() {
     // Each has seconds between its end and the deadline's cut: all of them at the same time.
     let drained = CODINGS.map(|coding| async move {
@@ -120,7 +120,7 @@ async fn drain_ends_a_compressed_stream_between_two_events() {
 }
 
 /// Streams that stay open leave places to all others.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn event_streams_take_half_of_the_places_only() {
     let rig = rig_with("[compression]\nmax_at_once = 4\n").await;
     let mut open = Vec::new();

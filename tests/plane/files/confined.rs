@@ -3,7 +3,7 @@
 use super::{SECRET, ask, rig};
 
 /// Each target must not show what is beside the root, nor what is hidden in it, and must be answered at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn no_target_leads_out_of_the_root() {
     const TARGETS: [&str; 92] = [
         // Dots, plain and encoded, once and twice.
@@ -171,7 +171,7 @@ async fn no_target_leads_out_of_the_root() {
 }
 
 /// To open a pipe would wait for its writer, and to open a device may do anything.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn pipe_and_socket_are_never_opened() {
     let (rig, root) = rig("").await;
     let mut client = rig.client().await;

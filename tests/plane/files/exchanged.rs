@@ -6,7 +6,7 @@ use lameduck_rig::proxy::Rig;
 use std::os::unix::fs::symlink;
 
 /// As a release is put in place: by another link, at once; and a file by another one, while it is sent.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn replaced_root_and_file_are_served_from_then_on() {
     let dir = tempfile::tempdir().unwrap();
     let (backends, port) = backends(1).await;
@@ -39,7 +39,7 @@ async fn replaced_root_and_file_are_served_from_then_on() {
 }
 
 /// A file that was served a moment ago is opened without a second look; what has taken its place is seen all the same.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_takes_the_place_of_a_served_file_is_seen_at_once() {
     let (rig, root) = rig("").await;
     let mut client = rig.client().await;
@@ -69,7 +69,7 @@ async fn what_takes_the_place_of_a_served_file_is_seen_at_once() {
 }
 
 /// Sent by the kernel itself, copied, or read from the disk first: by what the kernel has in memory of each piece.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn large_file_arrives_whole_whatever_of_it_is_in_memory() {
     // Not where other tests have theirs: a file system in memory would drop nothing.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -101,7 +101,7 @@ async fn large_file_arrives_whole_whatever_of_it_is_in_memory() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn client_that_takes_nothing_of_a_file_is_cut() {
     let (rig, _root) = rig_with("", "body_timeout = \"300ms\"\n").await;
     let mut client = rig.ask("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -112,7 +112,7 @@ async fn client_that_takes_nothing_of_a_file_is_cut() {
 }
 
 /// A file that becomes shorter while it is sent can't be finished, and the client must be able to tell.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn file_cut_short_while_it_is_sent_ends_in_a_reset() {
     let (rig, root) = rig("").await;
     let mut client = rig.ask("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").await;

@@ -31,7 +31,7 @@ impl Kept for Wire {
 const FORWARD: &str = "[[route]]\nname = \"apps\"\npool = \"app\"\n\
      auth = { forward = \"http://$AUTH/verify?x=1\", copy = [\"X-User\", \"X-Groups\"], timeout = \"500ms\" }\n";
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn authentication_server_learns_what_is_asked_and_says_who_asks() {
     let rig = rig(FORWARD).await;
     let request = "POST /a/%2e?q=1 HTTP/1.1\r\nHost: shop.test:8080\r\nCookie: s=1\r\nX-User: root\r\nX_Groups: all\r\n\
@@ -94,7 +94,7 @@ async fn authentication_server_learns_what_is_asked_and_says_who_asks() {
     assert_eq!(seen.body, b"body");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn other_answers_of_the_authentication_server_are_the_clients() {
     let rig = rig(FORWARD).await;
     for (answer, status, lines) in [
@@ -143,7 +143,7 @@ async fn other_answers_of_the_authentication_server_are_the_clients() {
     assert_eq!(two.status(), 400);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn dead_or_slow_authentication_server_lets_nobody_through() {
     let mut rig = rig(FORWARD).await;
     let mut client = rig.ask(get("/", "")).await;
@@ -179,7 +179,7 @@ async fn dead_or_slow_authentication_server_lets_nobody_through() {
     refused_so_many(&rig, "apps", "auth_down", 4).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn connection_to_the_authentication_server_is_kept_and_replaced() {
     let rig = rig(FORWARD).await;
     let ok = "HTTP/1.1 200 OK\r\nX-User: ann\r\nContent-Length: 2\r\n\r\nok";
@@ -208,7 +208,7 @@ async fn connection_to_the_authentication_server_is_kept_and_replaced() {
     assert_eq!(client.response().await.text(), "app");
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn upgrade_is_asked_for_like_any_request() {
     let rig = rig(FORWARD).await;
     let upgrade = get(
@@ -250,7 +250,7 @@ async fn upgrade_is_asked_for_like_any_request() {
 }
 
 /// A server that speaks something else there, such as WebSockets. The client has asked for no other protocol.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn switch_of_protocols_by_the_authentication_server_is_no_answer() {
     let rig = rig(FORWARD).await;
     let mut client = rig.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;

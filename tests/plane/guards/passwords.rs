@@ -7,7 +7,7 @@ use lameduck_rig::backend::backends;
 use lameduck_rig::proxy::Rig;
 use std::time::Duration;
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn passwords_are_checked_and_stay_with_the_proxy() {
     let rig = rig("[[route]]\nname = \"staff\"\npool = \"app\"\n\
          auth = { basic = \"users\", realm = \"the staff\", user_header = \"X-User\" }\n\
@@ -52,7 +52,7 @@ async fn passwords_are_checked_and_stay_with_the_proxy() {
     refused_so_many(&rig, "staff", "unauthorized", 6).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn trailers_can_not_say_who_asks() {
     let rig = rig("[[route]]\npool = \"app\"\nrequest_buffering = false\n\
          auth = { basic = \"users\", user_header = \"X-User\" }\n")
@@ -66,7 +66,7 @@ async fn trailers_can_not_say_who_asks() {
     }
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn reload_takes_another_file_of_users_and_refuses_a_bad_one() {
     let rig =
         rig("[[route]]\npool = \"app\"\nmax_body = \"1KiB\"\nauth = { basic = \"users\" }\n").await;
@@ -112,7 +112,7 @@ async fn reload_takes_another_file_of_users_and_refuses_a_bad_one() {
 }
 
 /// A browser asks for the parts of a page at once, all with a password that was not checked yet.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn requests_that_bring_one_password_at_once_share_its_check() {
     let (backends, port) = backends(1).await;
     let dir = tempfile::tempdir().unwrap();
@@ -147,7 +147,7 @@ async fn requests_that_bring_one_password_at_once_share_its_check() {
 }
 
 /// Somebody who tries passwords with a slow hash holds up neither traffic nor others.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn flood_of_wrong_passwords_starves_nobody() {
     // Cost 14: about a second of a core.
     let hash = bcrypt_hash();

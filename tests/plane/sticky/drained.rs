@@ -3,7 +3,7 @@
 use super::{FINISH, MOVE, StickyRig, backend_of, cookie_of};
 use std::time::{Duration, Instant};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_moves_once_when_its_backend_drains() {
     let sticky = StickyRig::new(3, MOVE).await;
     let (cookie, name) = sticky.begin().await;
@@ -31,7 +31,7 @@ async fn session_moves_once_when_its_backend_drains() {
 }
 
 /// No waiting for a backend that is gone, whether its gate is closed or nobody listens there.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_leaves_a_backend_that_is_gone_at_once() {
     let mut sticky = StickyRig::new(2, MOVE).await;
     let (cookie, name) = sticky.begin().await;
@@ -46,7 +46,7 @@ async fn request_leaves_a_backend_that_is_gone_at_once() {
 }
 
 /// Where there is no other, it waits for its own, and is still known there.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_of_an_only_backend_is_kept_over_its_drain() {
     let sticky = StickyRig::new(1, MOVE).await;
     let (cookie, _) = sticky.begin().await;
@@ -57,7 +57,7 @@ async fn session_of_an_only_backend_is_kept_over_its_drain() {
     assert_eq!(answer.field("set-cookie"), None);
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn drain_finishes_sessions_and_ends_with_the_last_one() {
     let sticky = StickyRig::new(2, FINISH).await;
     let mut here = Vec::new();
@@ -117,7 +117,7 @@ async fn drain_finishes_sessions_and_ends_with_the_last_one() {
     sticky.rig.logs("no session is left").await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn session_that_does_not_end_leaves_before_the_deadline() {
     let sticky = StickyRig::new(2, FINISH).await;
     let (mut cookie, name) = sticky.begin().await;
@@ -146,7 +146,7 @@ async fn session_that_does_not_end_leaves_before_the_deadline() {
 }
 
 /// An app that says itself that it stops gets nobody's requests, whatever was asked for.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sessions_leave_an_app_that_answers_503_to_its_health_check() {
     let sticky = StickyRig::new(2, FINISH).await;
     let (cookie, name) = sticky.begin().await;
@@ -159,7 +159,7 @@ async fn sessions_leave_an_app_that_answers_503_to_its_health_check() {
 }
 
 /// A second order with less time is the second signal: it counts.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn sessions_leave_when_a_second_drain_has_no_time() {
     let sticky = StickyRig::new(2, FINISH).await;
     let (cookie, name) = sticky.begin().await;
@@ -181,7 +181,7 @@ async fn sessions_leave_when_a_second_drain_has_no_time() {
 
 /// It has been silent for longer than `idle`, and is in use all the same. Its drain waits for it as for each session, and
 /// closes it in order where it does not end.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn request_that_lasts_longer_than_idle_keeps_its_session_there() {
     const POOL: &str = "[pool.drain]\nclose_spread = \"500ms\"\n[pool.sticky]\nidle = \"1s\"\non_drain = \"finish\"";
     let sticky = StickyRig::new(2, POOL).await;

@@ -124,7 +124,7 @@ fn expected(status: &str, error: &str) -> (String, String, bool) {
 }
 
 /// Clients' errors are not those of a server (OpenTelemetry's conventions for gRPC).
-#[tokio::test]
+#[lameduck_rig::test]
 async fn status_of_a_call_is_in_its_spans_and_judged_by_either_side() {
     let collector = Collector::new(Mood::Good).await;
     let (rig, mut heads) = rig(&collector).await;
@@ -174,7 +174,7 @@ async fn status_of_a_call_is_in_its_spans_and_judged_by_either_side() {
 }
 
 /// An answer of lameduck's own to a call is 200 on the wire, and so it is in the trace.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn call_that_lameduck_answers_or_ends_has_the_status_that_its_client_was_told() {
     let collector = Collector::new(Mood::Good).await;
     let (rig, mut heads) = rig(&collector).await;

@@ -26,7 +26,7 @@ async fn ask(rig: &Rig, client: &mut Client, fields: &[(&'static str, String)]) 
 }
 
 /// Whatever a stranger writes there, the backend gets a sound context, or none.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn broken_contexts_of_http2_clients_go_nowhere_and_states_are_bounded() {
     let collector = Collector::new(Mood::Good).await;
     let tables = collector.tables("sample = 0.0");

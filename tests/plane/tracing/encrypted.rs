@@ -7,7 +7,7 @@ use lameduck_rig::collector::Collector;
 use super::{ask, rig, rig_metric};
 use crate::authority::{Authority, Server};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn collector_with_a_private_authority_is_sent_traces() {
     let authority = Authority::new();
     let identity = authority.identity("127.0.0.1");
@@ -19,7 +19,7 @@ async fn collector_with_a_private_authority_is_sent_traces() {
 }
 
 /// Nobody waits for it, the log says it once, and a better certificate is believed at once.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn bad_certificate_of_a_collector_is_told_once_and_delays_no_request() {
     let authority = Authority::new();
     let server = Server::default();

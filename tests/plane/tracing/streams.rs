@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use super::{one, rig};
 use crate::upgrade::{bare, masked, websocket};
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn websockets_span_lasts_until_its_drain_has_closed_it() {
     let collector = Collector::new(Mood::Good).await;
     let rig = rig(&collector, 1, "sample = 1").await;

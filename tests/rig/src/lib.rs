@@ -9,6 +9,7 @@
 //! * [`oracle`]: instances of the demo's app, and the account of a load on them or on apps that somebody else started;
 //! * [`kubernetes`]: an API server with EndpointSlices, and what goes wrong with one;
 //! * [`process`]: what `/proc` says of a process;
+//! * [`test`](macro@test): the attribute of tests; [`standstill`]: what it does about a machine that stands still;
 //! * [`setting`]: whether the run is a short one or for the figures, and what to do about what is missing;
 //! * [`place`]: the binary under test, and what `tests/setup.sh` has fetched;
 //! * [`wait`]: waits for what nothing announces.
@@ -38,5 +39,8 @@ pub mod process;
 pub mod proxy;
 pub mod results;
 pub mod setting;
+pub mod standstill;
 pub mod wait;
 pub mod wire;
+
+pub use lameduck_rig_macros::test;

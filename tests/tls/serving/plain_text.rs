@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// On a connection of its own, whatever else is kept alive.
-#[tokio::test]
+#[lameduck_rig::test]
 async fn plain_http_on_a_tls_port_is_told_so() {
     let rig = Rig::new("").await;
     let mut stream = TcpStream::connect(rig.address()).await.unwrap();
@@ -22,7 +22,7 @@ async fn plain_http_on_a_tls_port_is_told_so() {
     rig.counts(refused, 1.0).await;
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn what_is_no_tls_at_all_ends_soon_and_harms_nobody() {
     let rig = Rig::new("").await;
     for noise in [
@@ -49,7 +49,7 @@ async fn what_is_no_tls_at_all_ends_soon_and_harms_nobody() {
     );
 }
 
-#[tokio::test]
+#[lameduck_rig::test]
 async fn http_is_redirected() {
     let rig = Rig::new("").await;
     let config = std::fs::read_to_string(rig.proxy.config()).unwrap();

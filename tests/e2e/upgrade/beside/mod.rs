@@ -122,7 +122,7 @@ fn table(outcomes: &[Outcome]) -> String {
 
 /// In CI: a small crowd, and lameduck alone. Nobody is refused, reset or lost, nothing is closed, no message is lost or doubled;
 /// then some upgrades fail, with the same zeros.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn nobody_notices_upgrades_in_a_row_nor_five_that_fail() {
     let _turn = turn_alone().await;
     let crowd = match proving() {

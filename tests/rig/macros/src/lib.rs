@@ -1,0 +1,39 @@
+//! The attribute of tests; `lameduck_rig` hands it on.
+
+use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+
+/// An asynchronous test: `#[lameduck_rig::test]` has a runtime of one thread, as `#[tokio::test]` does;
+/// `#[lameduck_rig::test(threads = 2)]` has two. `lameduck_rig::standstill` runs it.
+#[proc_macro_attribute]
+pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let threads = match arguments.to_string().as_str() {
+        "" => "1",
+        "threads = 2" => "2",
+        _ => return parse("compile_error!(\"either nothing or `threads = 2`\");"),
+    };
+    let tokens: Vec<TokenTree> = item.into_iter().collect();
+    let is_word = |token: &TokenTree, word: &str| matches!(token, TokenTree::Ident(ident) if ident.to_string() == word);
+    let begin = tokens.iter().position(|token| is_word(token, "async"));
+    let Some(begin) = begin else {
+        return parse("compile_error!(\"only an `async fn` needs this attribute\");");
+    };
+    // Attributes, `async`, `fn`, the name and the rest.
+    let name = match tokens.get(begin + 2) {
+        Some(TokenTree::Ident(name)) => name.clone(),
+        _ => Ident::new("test", Span::call_site()),
+    };
+    let mut whole: TokenStream = tokens[..begin].iter().cloned().collect();
+    whole.extend(parse("#[::core::prelude::v1::test] fn"));
+    whole.extend([TokenTree::Ident(name.clone())]);
+    whole.extend(parse("()"));
+    let mut body: TokenStream = tokens[begin..].iter().cloned().collect();
+    body.extend(parse(&format!(
+        "::lameduck_rig::standstill::run_test({threads}, {name})"
+    )));
+    whole.extend([TokenTree::Group(Group::new(Delimiter::Brace, body))]);
+    whole
+}
+
+fn parse(text: &str) -> TokenStream {
+    text.parse().unwrap_or_default()
+}
