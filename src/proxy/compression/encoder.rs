@@ -9,7 +9,7 @@ use super::gzip::{self, GzipEncoder};
 use super::places::CompressionPlace;
 use super::zstd::ZstdEncoder;
 use crate::config::{CompressionAlgorithm, CompressionConfig};
-use crate::metrics::PlaneCounters;
+use crate::metrics::{CompressionRefusal, PlaneCounters};
 
 /// Maximum number of encoders of each kind that a thread keeps for reuse. Creating a zstd encoder costs as much as
 /// compressing 4 KiB, a gzip encoder a tenth of that; brotli encoders can't be reused. At most 10 MiB per thread,
@@ -134,8 +134,12 @@ impl BodyEncoder {
                 return None;
             }
         };
+        let Ok(encoder) = CodingEncoder::new(config, algorithm, length) else {
+            counters.compression.refused(CompressionRefusal::Memory);
+            return None;
+        };
         Some(Self {
-            encoder: Some(CodingEncoder::new(config, algorithm, length).ok()?),
+            encoder: Some(encoder),
             algorithm,
             gathered: 0,
             bytes_in: 0,
