@@ -77,10 +77,11 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::registry::event_kind::EventKind;
 
     fn change(pool: Option<&str>) -> Arc<EventView> {
         Arc::new(EventView {
-            kind: "config".into(),
+            kind: EventKind::Config.as_str().into(),
             time: "2025-01-01T00:00:00.000Z".into(),
             pool: pool.map(str::to_owned),
             backend: None,

@@ -164,6 +164,7 @@ mod tests {
 
     use super::*;
     use crate::config::schema::SECTIONS;
+    use crate::registry::event_kind::EventKind;
 
     #[test]
     fn openapi_lists_each_algorithm_that_a_pool_may_have() {
@@ -176,6 +177,17 @@ mod tests {
         let form = pool.key("balance").unwrap().form;
         let words: Vec<_> = form.split('"').skip(1).step_by(2).collect();
         assert_eq!(listed, words);
+    }
+
+    #[test]
+    fn openapi_and_its_page_list_each_kind_of_event() {
+        let document: serde_json::Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
+        let listed = &document["components"]["schemas"]["Event"]["properties"]["kind"]["enum"];
+        let kinds = EventKind::ALL.map(EventKind::as_str);
+        assert_eq!(*listed, serde_json::json!(kinds));
+        let page = include_str!("../../docs/admin-api.md");
+        let row = kinds.map(|kind| format!("`{kind}`")).join(", ");
+        assert!(page.contains(&format!("is the kind ({row})")), "{row}");
     }
 
     #[test]

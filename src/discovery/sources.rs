@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::follow::{FollowedSource, SharedJudge};
 use crate::config::{Config, DiscoveryConfig};
 use crate::core::discovery::DiscoveredSet;
+use crate::registry::event_kind::EventKind;
 use crate::registry::{RegistryError, RegistryHandle};
 use crate::rt::owned_task::OwnedTask;
 
@@ -68,7 +69,7 @@ async fn has_changed(
 ) -> bool {
     loop {
         match events.recv().await {
-            Ok(event) if event.kind != "config" => {}
+            Ok(event) if event.kind != EventKind::Config.as_str() => {}
             Ok(_) | Err(RecvError::Lagged(_)) => return false,
             Err(RecvError::Closed) => return true,
         }

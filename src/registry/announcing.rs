@@ -11,6 +11,7 @@ use super::view::{EventView, LeaseEvent};
 use super::writer::RegistryWriter;
 use crate::core::backend::DerivedState;
 use crate::core::drain::DrainOutcome;
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock;
 
 impl RegistryWriter {
@@ -32,7 +33,7 @@ impl RegistryWriter {
         self.observer.drain_ended(&name, &response);
         let whom = Some((&*name, &*endpoint.name));
         let reason = "the drain ended".to_owned();
-        self.event("drain", whom, None, Some(outcome.as_str()), reason);
+        self.event(EventKind::Drain, whom, None, Some(outcome.as_str()), reason);
         for waiter in waiters {
             self.reply(waiter, response.clone());
         }
@@ -62,14 +63,14 @@ impl RegistryWriter {
     /// Sends an event to all subscribers, after the snapshot is published.
     pub(super) fn event(
         &mut self,
-        kind: &str,
+        kind: EventKind,
         whom: Option<(&str, &str)>,
         from: Option<&str>,
         to: Option<&str>,
         reason: String,
     ) {
         let event = Arc::new(EventView {
-            kind: kind.to_owned(),
+            kind: kind.as_str().to_owned(),
             time: clock::rfc3339(clock::wall(clock::now())),
             pool: whom.map(|(pool, _)| pool.to_owned()),
             backend: whom

@@ -23,6 +23,7 @@ use crate::config::{Config, ConfigChange};
 use crate::core::Time;
 use crate::core::backend::{BackendEvent, DerivedState};
 use crate::core::drain::{DrainActor, OpenDrain};
+use crate::registry::event_kind::EventKind;
 use crate::registry::routes::RouteTable;
 use crate::rt::clock::{self, ClockReading};
 
@@ -168,7 +169,7 @@ impl RegistryWriter {
             };
             let shown = self.add(index, joining);
             let at = format!("at {}", request.address);
-            self.event("registered", Some((pool, &shown)), None, None, at);
+            self.event(EventKind::Registered, Some((pool, &shown)), None, None, at);
             let before = old.and_then(|key| self.pools[index].members.get(&key));
             let before = before.map(|member| member.endpoint.address.to_string());
             match before {
@@ -295,7 +296,13 @@ impl RegistryWriter {
             }
             self.lease_over(&member);
             let whom = Some((&*name, &*member.endpoint.name));
-            self.event("deregistered", whom, None, None, "it has left".to_owned());
+            self.event(
+                EventKind::Deregistered,
+                whom,
+                None,
+                None,
+                "it has left".to_owned(),
+            );
         }
         self.clear_retired();
     }

@@ -6,6 +6,7 @@ use super::view::{ChangeView, ChangedValue};
 use super::writer::RegistryWriter;
 use crate::config::ConfigChange;
 use crate::config::diff::ChangeOutline;
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock;
 
 /// Author of a change.
@@ -107,7 +108,7 @@ impl RegistryWriter {
         let summary = change.summary();
         tracing::info!(pool, source, "the source has changed the pool: {summary}");
         let reason = format!("{source}: {summary}");
-        self.event("discovery", Some((pool, "")), None, None, reason);
+        self.event(EventKind::Discovery, Some((pool, "")), None, None, reason);
         self.remember_change(ChangeAuthor::Discovery, change);
     }
 
@@ -132,7 +133,7 @@ impl RegistryWriter {
             true => format!("{} changes", changes.len()),
             false => format!("{} changes: {}", changes.len(), change.summary()),
         };
-        self.event("config", None, None, None, reason);
+        self.event(EventKind::Config, None, None, None, reason);
         self.remember_change(ChangeAuthor::Reload, change);
     }
 }

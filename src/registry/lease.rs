@@ -20,6 +20,7 @@ use super::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest, Re
 use super::writer::RegistryWriter;
 use crate::core::backend::{BackendEvent, DerivedState};
 use crate::core::drain::{DrainActor, DrainSpec, DrainUntil};
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock::{self, ClockReading};
 
 /// Most names per pool whose last incarnation is remembered after they have left.
@@ -243,7 +244,7 @@ impl RegistryWriter {
         let line = changes::place(pool, &shown, &request.address);
         self.remember_added(ChangeAuthor::Launcher, pool, line);
         let at = format!("at {}{}", request.address, process.unwrap_or_default());
-        self.event("registered", Some((pool, &shown)), None, None, at);
+        self.event(EventKind::Registered, Some((pool, &shown)), None, None, at);
         // Sent before any later event of the instance.
         let _ = sender.send(registered);
         for key in earlier {

@@ -25,6 +25,7 @@ mod discovery;
 mod discovery_view;
 pub mod endpoint;
 mod error;
+pub mod event_kind;
 pub mod hand_over;
 pub mod handed;
 pub mod handle;

@@ -7,6 +7,7 @@ use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::backend::BackendEvent;
 use crate::core::outlier::OutlierChange;
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock;
 
 impl RegistryWriter {
@@ -65,13 +66,25 @@ impl RegistryWriter {
                     let reason = ejection.reason.to_string();
                     warn!(pool = %name, backend = %backend, reason, times = ejection.times,
                           seconds = lasts.as_secs_f64(), "ejected: it gets no new requests");
-                    self.event("outlier", whom, Some("ready"), Some("ejected"), reason);
+                    self.event(
+                        EventKind::Outlier,
+                        whom,
+                        Some("ready"),
+                        Some("ejected"),
+                        reason,
+                    );
                 }
                 OutlierChange::Returned(_, cause) => {
                     let reason = cause.as_str();
                     info!(pool = %name, backend = %backend, reason, "back from ejection");
                     let reason = reason.to_owned();
-                    self.event("outlier", whom, Some("ejected"), Some("ready"), reason);
+                    self.event(
+                        EventKind::Outlier,
+                        whom,
+                        Some("ejected"),
+                        Some("ready"),
+                        reason,
+                    );
                 }
             }
         }

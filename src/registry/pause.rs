@@ -18,6 +18,7 @@ use super::view::{PauseRequest, PauseResponse, PauseView};
 use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::pause::{PauseMode, PauseTerm};
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock::{self, ClockReading};
 
 /// Largest page, in bytes: it is kept in memory and in the state file, and sent in a request to the admin API.
@@ -227,7 +228,7 @@ impl RegistryWriter {
             let until = until.as_deref().unwrap_or("resumed");
             warn!(pool = %name, mode = mode.as_str(), until, reason, "the pool is paused");
             self.event(
-                "pause",
+                EventKind::Pause,
                 Some((&name, "")),
                 None,
                 Some(mode.as_str()),
@@ -265,7 +266,13 @@ impl RegistryWriter {
         let name = state.name.clone();
         info!(pool = %name, mode = mode.as_str(), reason, "the pool's pause has ended");
         let from = Some(mode.as_str());
-        self.event("pause", Some((&name, "")), from, None, reason.to_owned());
+        self.event(
+            EventKind::Pause,
+            Some((&name, "")),
+            from,
+            None,
+            reason.to_owned(),
+        );
         self.tell_pause(index);
     }
 

@@ -18,6 +18,7 @@ use crate::config::Address;
 use crate::core::backend::BackendEvent;
 use crate::core::drain::{DrainActor, OpenDrain, RestartSign};
 use crate::net::serving::{ServingProcesses, accepting_at, accepting_at_path};
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock;
 
 /// Interval at which the processes are checked.
@@ -320,6 +321,12 @@ impl RegistryWriter {
         let why = drain.and_then(|(_, drain)| unseen(&pool, &name, drain));
         let Some(why) = why else { return };
         warn!(%pool, backend = %name, actor = actor.as_str(), id, "drained until it restarts: {why}");
-        self.event("drain", Some((&pool, &name)), None, Some("unseen"), why);
+        self.event(
+            EventKind::Drain,
+            Some((&pool, &name)),
+            None,
+            Some("unseen"),
+            why,
+        );
     }
 }

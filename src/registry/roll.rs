@@ -11,6 +11,7 @@ use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::backend::BackendEvent;
 use crate::core::drain::{DrainActor, DrainSpec};
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock;
 
 /// Prefix of the IDs of rolls and of their drains.
@@ -102,7 +103,13 @@ impl RegistryWriter {
             since: now,
         };
         self.rolls.insert(pool.to_owned(), rolling);
-        self.event("roll", Some((pool, "")), None, Some("begun"), by.to_owned());
+        self.event(
+            EventKind::Roll,
+            Some((pool, "")),
+            None,
+            Some("begun"),
+            by.to_owned(),
+        );
         Ok(id)
     }
 
@@ -121,6 +128,12 @@ impl RegistryWriter {
             let (actor, id) = (DrainActor::Operator, id.to_owned());
             self.step(key, BackendEvent::Orphaned { actor, id, expires });
         }
-        self.event("roll", Some((pool, "")), None, Some("ended"), rolling.by);
+        self.event(
+            EventKind::Roll,
+            Some((pool, "")),
+            None,
+            Some("ended"),
+            rolling.by,
+        );
     }
 }

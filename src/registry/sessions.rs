@@ -4,6 +4,7 @@ use tracing::info;
 
 use super::endpoint::BackendKey;
 use super::writer::RegistryWriter;
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock;
 
 impl RegistryWriter {
@@ -29,6 +30,6 @@ impl RegistryWriter {
         };
         info!(pool = %name, backend = %endpoint.name, sessions, reason, "sessions at a drain");
         let whom = Some((&*name, &*endpoint.name));
-        self.event("sessions", whom, None, Some(to), reason);
+        self.event(EventKind::Sessions, whom, None, Some(to), reason);
     }
 }

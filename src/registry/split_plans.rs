@@ -18,6 +18,7 @@ use super::view::PlanShareView;
 use super::writer::RegistryWriter;
 use crate::core::Time;
 use crate::core::split_plan::PlanMove;
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock::{self, ClockReading};
 pub(super) use running::RunningPlan;
 use running::{at, percent, planned};
@@ -78,7 +79,7 @@ impl RegistryWriter {
             abort_on = running.request.abort_on.join(", "),
             "a plan moves the split: {summary}"
         );
-        self.event("split_plan", None, None, Some("running"), summary);
+        self.event(EventKind::SplitPlan, None, None, Some("running"), summary);
         self.plans.insert(route.to_owned(), running);
         self.put_step(route);
         Ok(())
@@ -142,7 +143,7 @@ impl RegistryWriter {
             true => summary,
             false => format!("{summary}: {why}"),
         };
-        self.event("split_plan", None, Some("running"), Some(end), told);
+        self.event(EventKind::SplitPlan, None, Some("running"), Some(end), told);
     }
 
     /// Returns when a plan has to be checked next.

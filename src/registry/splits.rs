@@ -17,6 +17,7 @@ use super::view::{PoolShareView, PoolView, SplitRequest, SplitView};
 use super::writer::RegistryWriter;
 use crate::config::{MOST_WEIGHT, Route};
 use crate::core::Time;
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock::{self, ClockReading};
 
 /// Weights by pool.
@@ -159,7 +160,7 @@ impl RegistryWriter {
             put_in_force(split, &weights);
             self.unsaved = true;
             let reason = format!("route {name}: {to}{why}");
-            self.event("split", None, Some(&from), Some(&to), reason);
+            self.event(EventKind::Split, None, Some(&from), Some(&to), reason);
         }
         match weights == configured {
             true => {

@@ -14,6 +14,7 @@ use crate::core::Time;
 use crate::core::backend::BackendEvent;
 use crate::core::drain::{DrainActor, DrainSpec, DrainUntil, RestartSign};
 use crate::core::supervisor_word::{ProcessWord, WordEffect};
+use crate::registry::event_kind::EventKind;
 use crate::rt::clock;
 
 /// Prefix of the IDs of these drains; the kind of the supervisor follows.
@@ -149,7 +150,7 @@ impl RegistryHandle {
     /// Sends an event to subscribers that a pool's supervisor can be reached, or no longer.
     pub fn tell_supervisor(&self, pool: &str, state: &str, reason: String) {
         let event = EventView {
-            kind: "supervisor".to_owned(),
+            kind: EventKind::Supervisor.as_str().to_owned(),
             time: clock::rfc3339(clock::wall(clock::now())),
             pool: Some(pool.to_owned()),
             backend: None,

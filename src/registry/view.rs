@@ -475,8 +475,7 @@ pub enum LeaseEvent {
 /// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
-    /// `state`, `drain`, `registered`, `deregistered`, `config`, `discovery`, `roll`, `pause`, `split`, `split_plan`,
-    /// `sessions`, `outlier` or `supervisor`.
+    /// Name of an [`EventKind`](crate::registry::event_kind::EventKind).
     pub kind: String,
     /// Time in RFC 3339, UTC, with milliseconds.
     pub time: String,

@@ -32,6 +32,7 @@ use super::supervised::SupervisorBoard;
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, DerivedState};
+use crate::registry::event_kind::EventKind;
 use crate::registry::routes::RouteTable;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::ShutdownLevel;
@@ -427,7 +428,7 @@ impl RegistryWriter {
                 }
                 let whom = Some((&*name, &*endpoint.name));
                 self.tell_lease(key, |member| member.lease_state(to, &reason));
-                self.event("state", whom, Some(old), Some(new), reason);
+                self.event(EventKind::State, whom, Some(old), Some(new), reason);
             }
         }
     }

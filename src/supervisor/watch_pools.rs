@@ -13,6 +13,7 @@ use super::source_for;
 use crate::config::{Config, SupervisorConfig};
 use crate::core::drain::DrainActor;
 use crate::core::supervisor_word::WordEffect;
+use crate::registry::event_kind::EventKind;
 use crate::registry::supervised::{SupervisedChange, WATCH};
 use crate::registry::view::{BackendView, EventView, PoolView};
 use crate::registry::{RegistryError, RegistryHandle};
@@ -178,7 +179,14 @@ fn lift_leftovers(handle: &RegistryHandle, view: &PoolView, supervisor: Option<&
 /// Waits until pools or backends may have changed. A receiver that lags behind counts as a change.
 async fn change_of_pools(events: &mut broadcast::Receiver<Arc<EventView>>) {
     while let Ok(event) = events.recv().await {
-        if !["state", "drain", "supervisor", "sessions", "outlier"].contains(&&*event.kind) {
+        let others = [
+            EventKind::State,
+            EventKind::Drain,
+            EventKind::Supervisor,
+            EventKind::Sessions,
+            EventKind::Outlier,
+        ];
+        if !others.iter().any(|kind| kind.as_str() == event.kind) {
             return;
         }
     }
