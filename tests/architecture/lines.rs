@@ -88,3 +88,20 @@ fn one_library_does_all_cryptography() {
     }
     assert!(lock.contains("name = \"ring\"\n"));
 }
+
+/// `#[lameduck_rig::test]` runs a test again that failed while the machine stood still. Tokio's own attribute does not.
+#[test]
+fn each_asynchronous_test_knows_when_the_machine_stood_still() {
+    let mut found = 0;
+    for path in files_below("tests") {
+        for (n, line) in code(&path) {
+            let place = format!("{}:{n}", path.display());
+            let line = line.trim();
+            // A clock that the test moves by hand knows no machine.
+            let own = line.starts_with("#[tokio::test") && !line.contains("start_paused");
+            assert!(!own, "{place}: use #[lameduck_rig::test]");
+            found += usize::from(line.starts_with("#[lameduck_rig::test"));
+        }
+    }
+    assert!(found > 500, "does this test see anything?");
+}

@@ -13,8 +13,7 @@ use super::programs::ServesRequests;
 use super::proxy::ProxySide;
 use crate::tools::tree::{Node, TreeEntry};
 
-/// Words that a container runs, as far as the manifest tells; only lameduck's image has known defaults
-/// (`lameduck run`).
+/// Words that a container runs, as far as the manifest tells. Only lameduck's image has known defaults.
 pub(super) fn container_words(
     image: &str,
     entry_point: Vec<String>,

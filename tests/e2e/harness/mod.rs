@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod front;
+mod standstill;
 pub mod stops;
 pub mod streams;
 pub mod supervisor;

@@ -59,13 +59,22 @@ pub fn longest_since(begun: Instant) -> Option<Duration> {
 /// panics each of three times.
 pub fn run_test<F: Future<Output = ()>>(threads: usize, test: impl Fn() -> F) {
     let _ = seen();
+    run_judged(threads, test, longest_since);
+}
+
+/// The same; `stood_still` says for how long the machine stood still since the run began.
+pub fn run_judged<F: Future<Output = ()>>(
+    threads: usize,
+    test: impl Fn() -> F,
+    stood_still: impl Fn(Instant) -> Option<Duration>,
+) {
     for run in 1.. {
         let begun = Instant::now();
         let panic = match catch_unwind(AssertUnwindSafe(|| runtime(threads).block_on(test()))) {
             Ok(()) => return,
             Err(panic) => panic,
         };
-        let Some(length) = longest_since(begun).filter(|_| run < RUNS) else {
+        let Some(length) = stood_still(begun).filter(|_| run < RUNS) else {
             resume_unwind(panic);
         };
         let thread = std::thread::current();
