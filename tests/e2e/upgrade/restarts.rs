@@ -175,7 +175,7 @@ async fn loss_of_the_old_process_is_in_the_new_ones_report() {
     // The old process has a prober of its own.
     until("both processes to call it down", PATIENCE, async || {
         let log = rig.log();
-        let says = |line: &&str| line.contains("state changed") && line.contains("to=down");
+        let says = |line: &&str| line.contains("state changed") && line.contains("to=\"down\"");
         log.lines().filter(says).count() == 2
     })
     .await;
