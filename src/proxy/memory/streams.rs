@@ -33,7 +33,7 @@ const PIECE: usize = 128;
 #[derive(Debug, Default)]
 pub struct StreamMemory {
     /// Memory in use now, and the part of it that is counted.
-    charge: SteppedCharge,
+    charge: Mutex<SteppedCharge>,
     /// The part of it that is content which the client has not received.
     unsent: AtomicUsize,
     /// Whether streams wait until content of this connection has been sent.
@@ -50,11 +50,11 @@ pub struct StreamMemory {
 impl StreamMemory {
     /// Takes a place for another stream. `None`: no memory is left, and this connection has its four streams.
     pub fn open_stream(self: &Arc<Self>) -> Option<StreamPlace> {
-        let held = self.charge.held();
-        if held + STREAM > UNCOUNTED && !has_room() {
+        let mut charge = self.charge.lock();
+        if charge.held() + STREAM > UNCOUNTED && !has_room() {
             return None;
         }
-        self.charge.hold(STREAM);
+        charge.hold(STREAM);
         Some(StreamPlace(self.clone()))
     }
 
@@ -62,7 +62,7 @@ impl StreamMemory {
     pub fn hand_over(self: &Arc<Self>, bytes: Bytes) -> UnsentContent {
         let held = bytes.len() + PIECE;
         self.unsent.fetch_add(held, Ordering::Relaxed);
-        self.charge.hold(held);
+        self.charge.lock().hold(held);
         UnsentContent {
             bytes,
             held,
@@ -88,7 +88,9 @@ impl StreamMemory {
 
     /// The same, without waiting.
     pub fn is_short(&self) -> bool {
-        self.unsent.load(Ordering::Relaxed) > 0 && self.charge.held() > UNCOUNTED && !has_room()
+        self.unsent.load(Ordering::Relaxed) > 0
+            && self.charge.lock().held() > UNCOUNTED
+            && !has_room()
     }
 
     /// Registers the body of this stream's request, of which `here` bytes have arrived.
@@ -110,7 +112,7 @@ impl StreamMemory {
             return;
         }
         self.unread.fetch_add(bytes, Ordering::Relaxed);
-        self.charge.hold(bytes);
+        self.charge.lock().hold(bytes);
     }
 
     /// Returns whether the connection may be read from: not if no memory is left and more is unread than the
@@ -126,7 +128,7 @@ impl StreamMemory {
 
     fn forget_unread(&self, bytes: usize) {
         self.unread.fetch_sub(bytes, Ordering::Relaxed);
-        self.charge.release(bytes);
+        self.charge.lock().release(bytes);
         self.reader.wake();
     }
 
@@ -145,7 +147,7 @@ pub struct StreamPlace(Arc<StreamMemory>);
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.charge.release(STREAM);
+        self.0.charge.lock().release(STREAM);
     }
 }
 
@@ -203,7 +205,7 @@ impl Buf for UnsentContent {
 impl Drop for UnsentContent {
     fn drop(&mut self) {
         self.memory.unsent.fetch_sub(self.held, Ordering::Relaxed);
-        self.memory.charge.release(self.held);
+        self.memory.charge.lock().release(self.held);
         if self.memory.is_awaited.load(Ordering::Acquire) {
             self.memory.wake_waiting();
         }
@@ -216,7 +218,7 @@ mod tests {
     use crate::proxy::memory::stepped::{SLACK, STEP};
 
     fn counted(memory: &StreamMemory) -> usize {
-        memory.charge.counted()
+        memory.charge.lock().counted()
     }
 
     #[test]
@@ -236,6 +238,6 @@ mod tests {
         let all = 10 * (64 << 10) - UNCOUNTED;
         assert!((all..all + SLACK + STEP).contains(&counted(&memory)));
         drop(content);
-        assert_eq!((counted(&memory), memory.charge.held()), (0, 0));
+        assert_eq!((counted(&memory), memory.charge.lock().held()), (0, 0));
     }
 }
