@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::stepped::SteppedCharge;
-use super::{LIMIT, has_room, kept};
+use super::{LIMIT, StreamMemory, has_room, kept};
 use crate::core::Time;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
@@ -60,9 +60,10 @@ struct AheadAnswers {
     answers: BTreeMap<u64, Arc<AnswerState>>,
 }
 
-/// Counts the unread content of one session with a backend.
+/// Counts the unread content of one session with a backend, and the requests' content that the backend has not received.
 #[derive(Debug, Default)]
 pub struct SessionMemory {
+    uploads: Arc<StreamMemory>,
     answers: Mutex<SessionAnswers>,
     /// Whether its windows are narrow.
     is_narrow: AtomicBool,
@@ -120,6 +121,11 @@ fn release(charge: &mut SteppedCharge, bytes: usize) {
 }
 
 impl SessionMemory {
+    /// Returns what counts the requests' content.
+    pub fn uploads(&self) -> &Arc<StreamMemory> {
+        &self.uploads
+    }
+
     /// Adds the answer on a stream that was just opened. `interrupt` ends it.
     pub fn open_answer(
         self: &Arc<Self>,
