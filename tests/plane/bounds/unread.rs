@@ -1,12 +1,12 @@
-//! What is kept for clients whom an authentication server turns away at length: all of it together is bounded by
-//! `max_memory`, and others are served.
+//! What is kept for clients that take nothing of what the proxy writes anew for them, and for those whom an
+//! authentication server turns away at length: all of it together is bounded by `max_memory`, and others are served.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use lameduck::server::rlimit;
 use lameduck_rig::backend::backends;
-use lameduck_rig::proxy::{GET, Rig};
+use lameduck_rig::proxy::{GET, Rig, Setup};
 use lameduck_rig::wait::{PATIENCE, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -56,6 +56,63 @@ async fn read_all(mut stream: TcpStream) -> Vec<u8> {
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer));
     read.await.expect("the answer doesn't end").unwrap();
     answer
+}
+
+/// What each of them answers: events, and a body that only the end of the connection ends.
+const EVENT: &[u8] = b"data: 0123456789012345678901234567890123456789012345678901234567\n\n";
+const EVENTS: usize = 9_000;
+
+/// Both are put into new chunks: beside the bytes that were read there are as many that were written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_and_rechunked_answers_that_are_not_taken_are_bounded_by_max_memory() {
+    const CLIENTS: usize = 600;
+    rlimit::raise_limit();
+    let mut rig = Rig::new(Setup {
+        server: "max_memory = \"32MiB\"",
+        ..Setup::default()
+    })
+    .await;
+    let listener = TcpListener::from_std(rig.backends[0].take_listener()).unwrap();
+    let backend = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let head = next_head(&mut stream).await.unwrap_or_default();
+                let kind = match head.starts_with("GET /events") {
+                    true => "Content-Type: text/event-stream\r\n",
+                    false => "",
+                };
+                let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{kind}\r\n");
+                let answer = [head.into_bytes(), EVENT.repeat(EVENTS)].concat();
+                let _ = stream.write_all(&answer).await;
+            });
+        }
+    });
+    let is_whole = |answer: &[u8]| {
+        let count = memchr::memmem::find_iter(answer, b"data: ").count();
+        // One may be cut in two by the border of a chunk.
+        answer.ends_with(b"\r\n0\r\n\r\n") && count > EVENTS - 100
+    };
+    let before = rig.memory();
+    for path in ["/events", "/"] {
+        assert!(is_whole(&read_all(ask(rig.address, path).await).await));
+    }
+    let mut deaf = Vec::new();
+    for _ in 0..CLIENTS / 2 {
+        deaf.push(ask(rig.address, "/events").await);
+        deaf.push(ask(rig.address, "/").await);
+    }
+    // Beside what counts, a client costs some 40 KiB. Without the bound of what is written anew it is 110 MiB.
+    let most = peak(&rig, before).await;
+    assert!(most < 85 * MIB, "{most} bytes are kept");
+    for path in ["/events", "/"] {
+        assert!(is_whole(&read_all(ask(rig.address, path).await).await));
+    }
+    // Those that read after all get all of it.
+    for stream in deaf.drain(CLIENTS - 10..) {
+        assert!(is_whole(&read_all(stream).await));
+    }
+    drop(deaf);
+    backend.abort();
 }
 
 /// A page that the authentication server has for whoever may not pass.
