@@ -11,6 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 
+use super::buffer::LARGE;
 use super::per_client::{ClientKey, CountedKey, KeyCounts};
 use crate::auth::{ChecksUnderWay, PasswordChecker, VerifiedCredentials};
 use crate::core::Time;
@@ -153,6 +154,8 @@ impl GuardState {
             connector.set_connect_timeout(None);
             connector.set_happy_eyeballs_timeout(None);
             Client::builder(TokioExecutor::new())
+                // The largest head, and what is read of a body at a time; by default it is 400 KiB for each connection.
+                .http1_max_buf_size(LARGE)
                 .pool_idle_timeout(None)
                 .pool_max_idle_per_host(KEPT_TO_A_SERVER)
                 .build(connector)

@@ -149,6 +149,11 @@ impl MemoryCharge {
         }
         self.0 = bytes;
     }
+
+    /// Returns whether anything is counted.
+    pub fn is_in_use(&self) -> bool {
+        self.0 > 0
+    }
 }
 
 impl Drop for MemoryCharge {

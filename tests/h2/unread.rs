@@ -16,6 +16,7 @@ use lameduck_rig::proxy::{GET as GET_HTTP1, Rig, Setup};
 use lameduck_rig::wait::{PATIENCE, until_within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// `GET http://a/` and `POST http://a/`, in HPACK.
@@ -343,5 +344,110 @@ async fn answers_of_http2_backends_that_are_not_taken_are_bounded_by_max_memory(
     rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
         .await;
     assert_eq!(whole().await, PAGE.len());
+    backend.abort();
+}
+
+/// A backend that speaks HTTP/2, opens its windows wide, and reads while it may. It counts the calls, and answers with the
+/// length of what was sent.
+fn take_http2(
+    rig: &mut Rig,
+    may_read: watch::Receiver<bool>,
+    calls: watch::Sender<usize>,
+) -> JoinHandle<()> {
+    let listener = TcpListener::from_std(rig.backends[0].take_listener()).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(take_session(stream, may_read.clone(), calls.clone()));
+        }
+    })
+}
+
+async fn take_session(
+    stream: TcpStream,
+    mut may_read: watch::Receiver<bool>,
+    calls: watch::Sender<usize>,
+) {
+    let mut windows = h2::server::Builder::new();
+    windows
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(1 << 30)
+        .max_concurrent_streams(10_000);
+    let connection = windows.handshake::<_, Bytes>(stream).await;
+    let mut connection = connection.unwrap();
+    loop {
+        if may_read.wait_for(|may| *may).await.is_err() {
+            return;
+        }
+        let call = tokio::select! {
+            _ = may_read.wait_for(|may| !*may) => continue,
+            call = connection.accept() => call,
+        };
+        let Some(Ok((request, mut respond))) = call else {
+            return;
+        };
+        calls.send_modify(|calls| *calls += 1);
+        tokio::spawn(async move {
+            let mut body = request.into_body();
+            let mut total = 0;
+            while let Some(piece) = body.data().await {
+                let Ok(piece) = piece else { return };
+                let count = piece.len();
+                body.flow_control().release_capacity(count).unwrap();
+                total += count;
+            }
+            let mut answer = respond.send_response(Response::new(()), false).unwrap();
+            answer.send_data(total.to_string().into(), true).unwrap();
+        });
+    }
+}
+
+/// Content that a backend's windows allow, and that its sockets don't take, waits in the proxy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_http2_backends_do_not_read_are_bounded_by_max_memory() {
+    const CLIENTS: usize = 800;
+    static BODY: [u8; 150_000] = [b'z'; 150_000];
+    rlimit::raise_limit();
+    let mut rig = Rig::new(Setup {
+        server: "max_memory = \"4MiB\"",
+        pool: "[pool.upstream]\nhttp2 = true\n",
+        tables: "[[route]]\npath = \"/short\"\nrespond = { body = \"short\" }\n[[route]]\npool = \"app\"\n",
+        ..Setup::default()
+    })
+    .await;
+    let (reads, may_read) = watch::channel(true);
+    let (calls, mut called) = watch::channel(0);
+    let backend = take_http2(&mut rig, may_read, calls);
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        BODY.len()
+    );
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(rig.ask(&head).await);
+    }
+    soon(called.wait_for(|calls| *calls == CLIENTS))
+        .await
+        .unwrap();
+    reads.send(false).unwrap();
+    let before = rig.memory();
+    let mut uploads = tokio::task::JoinSet::new();
+    for mut client in clients {
+        uploads.spawn(async move {
+            client.send(&BODY[..]).await;
+            client.response().await.text().to_owned()
+        });
+    }
+    // Without the bound it is 800 × 64 KiB, or 50 MiB, beside what counts.
+    let most = peak(&rig, before, 3).await;
+    assert!(most < 32 * MIB, "{most} bytes are kept");
+    for _ in 0..20 {
+        let mut short = rig.ask("GET /short HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(short.response().await.text(), "short");
+    }
+    // Now the backend reads, and nobody has lost anything.
+    reads.send(true).unwrap();
+    while let Some(total) = uploads.join_next().await {
+        assert_eq!(total.unwrap(), BODY.len().to_string());
+    }
     backend.abort();
 }

@@ -3,6 +3,7 @@
 
 mod keys;
 mod traffic;
+mod unread;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

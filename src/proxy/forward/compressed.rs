@@ -8,10 +8,10 @@
 //! The encoder writes its end marker only when the backend's body is complete. If that breaks off, the client's
 //! response is cut too.
 
-use std::cell::RefCell;
 use std::task::{Context, Poll};
 
 use super::response::{MALFORMED_CHUNK, MAX_TRAILER, RemainingBody, ResponseProgress};
+use super::scratch::{give_back_written, take_written};
 use super::{Exchange, ForwardFailure, ResponseTruncation};
 use crate::config::CompressionConfig;
 use crate::proxy::compression::{
@@ -31,14 +31,6 @@ const PIECE: usize = 32 * 1024;
 
 /// Cost of a byte that is compressed, compared to a byte that is only passed on, when an exchange's turn is measured.
 const WEIGHT: usize = 16;
-
-/// Maximum memory of the scratch space that is kept between two uses, in bytes.
-const LARGEST_KEPT: usize = 128 * 1024;
-
-thread_local! {
-    /// Scratch space for an encoder's output, whose length is not known beforehand.
-    static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// How a response that could be compressed is sent.
 #[derive(Debug)]
@@ -436,11 +428,11 @@ impl Exchange<'_> {
         let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
             return Ok(());
         };
-        let written = WRITTEN.take();
+        let written = take_written();
         let written = body
             .finish(written, self.outgoing)
             .map_err(ForwardFailure::Truncated)?;
-        give_back(written);
+        give_back_written(written);
         Ok(())
     }
 
@@ -467,20 +459,14 @@ impl Exchange<'_> {
         let ResponseProgress::Body(RemainingBody::Compressed(body)) = &mut self.receiving else {
             return Ok(None);
         };
-        let mut written = WRITTEN.take();
+        let mut written = take_written();
         let stepped = step(body, self.incoming.bytes(), &mut written);
         let stepped = stepped.map_err(ForwardFailure::Truncated)?;
         if !written.is_empty() {
             body.emit(&written, self.outgoing);
         }
-        give_back(written);
+        give_back_written(written);
+        self.count_outgoing();
         Ok(Some(stepped))
     }
-}
-
-/// Returns the scratch space to the thread.
-fn give_back(mut written: Vec<u8>) {
-    written.clear();
-    written.shrink_to(LARGEST_KEPT);
-    WRITTEN.set(written);
 }

@@ -3,6 +3,7 @@
 use std::task::Context;
 
 use super::response::{MALFORMED_CHUNK, MAX_TRAILER, RemainingBody, ResponseProgress};
+use super::scratch::{give_back_written, take_written};
 use super::{Exchange, ForwardEnd, ForwardFailure, Sending, TransferStats};
 use crate::net::plain::bare_socket;
 use crate::proxy::buffer::Buffer;
@@ -19,7 +20,6 @@ use crate::rt::shutdown_signal::ShutdownLevel;
 pub(super) struct EventStream {
     /// `None`: the backend sends until it closes the connection.
     pub(super) decoder: Option<ChunkDecoder>,
-    pub(super) data: Vec<u8>,
     pub(super) tracker: EventTracker,
 }
 
@@ -46,7 +46,6 @@ impl RestingEvents {
         Self {
             stream: Box::new(EventStream {
                 decoder,
-                data: Vec::new(),
                 tracker: events,
             }),
             keep_alive,
@@ -69,39 +68,50 @@ impl Exchange<'_> {
         let ResponseProgress::Body(RemainingBody::Events(events)) = &mut self.receiving else {
             return Ok(());
         };
-        events.data.clear();
+        let mut data = take_written();
         let mut complete = false;
         match &mut events.decoder {
             Some(decoder) => {
                 let (taken, last) = decoder
-                    .decode(self.incoming.bytes(), &mut events.data)
+                    .decode(self.incoming.bytes(), &mut data)
                     .map_err(|_| ForwardFailure::Truncated(MALFORMED_CHUNK))?;
                 self.incoming.consume(taken);
                 complete = last;
             }
             None => {
-                events.data.extend_from_slice(self.incoming.bytes());
+                data.extend_from_slice(self.incoming.bytes());
                 self.incoming.clear();
             }
         }
         if self.ending
-            && let Some(end) = events.tracker.last_end(&events.data)
+            && let Some(end) = events.tracker.last_end(&data)
         {
-            events.data.truncate(end);
+            data.truncate(end);
             complete = true;
             self.tally.ended_orderly = true;
         }
-        events.tracker.feed(&events.data);
-        if !events.data.is_empty() {
-            start_chunk(self.outgoing, events.data.len());
-            self.outgoing.extend_from_slice(&events.data);
+        events.tracker.feed(&data);
+        if !data.is_empty() {
+            start_chunk(self.outgoing, data.len());
+            self.outgoing.extend_from_slice(&data);
             self.outgoing.extend_from_slice(b"\r\n");
         }
         if complete {
             self.outgoing.extend_from_slice(LAST_CHUNK);
             self.receiving = ResponseProgress::Done;
         }
+        give_back_written(data);
+        self.count_outgoing();
         Ok(())
+    }
+
+    /// Frees what a burst of events has needed, once the client has taken it: an event stream may be silent for hours.
+    #[cold]
+    pub(super) fn free_outgoing(&mut self) {
+        if let ResponseProgress::Body(RemainingBody::Events(_)) = self.receiving {
+            *self.outgoing = Vec::new();
+            self.outgoing_charge.set(0);
+        }
     }
 
     /// Checks whether a drain or a shutdown ends the stream: between two events, at a time of this connection's own.

@@ -55,6 +55,7 @@ use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::h1::request::{RequestBody, RequestHead};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
 use crate::proxy::h2::client_stream::ClientStream;
+use crate::proxy::memory::MemoryCharge;
 use crate::registry::endpoint::outcomes::AttemptWatch;
 use crate::registry::endpoint::{CarriedRequest, IdleConnection, StreamGuard};
 use crate::registry::routes::RouteRule;
@@ -208,6 +209,8 @@ struct Exchange<'a> {
     /// Output for the client that the proxy wrote itself: heads, and data taken out of chunks.
     outgoing: &'a mut Vec<u8>,
     outgoing_sent: usize,
+    /// The share of `max_memory` that a large output uses.
+    outgoing_charge: MemoryCharge,
     /// Receives an event stream that is paused to move to another process.
     resting: &'a mut Option<Box<RestingEvents>>,
     head_sent: usize,
@@ -273,6 +276,7 @@ impl<'a> Exchange<'a> {
             passable: 0,
             outgoing,
             outgoing_sent: 0,
+            outgoing_charge: MemoryCharge::default(),
             resting,
             head_sent: 0,
             sending: Sending::Active,

@@ -6,6 +6,7 @@ use super::super::buffer::LARGE;
 use super::compressed::{AnswerPlan, CompressedBody};
 use super::events::EventStream;
 use super::grpc_call::GrpcResponse;
+use super::scratch::LARGEST;
 use super::{Exchange, ForwardFailure, ResponseTruncation, is_reset, poll_write_both};
 use crate::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::h1::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
@@ -75,6 +76,9 @@ impl Exchange<'_> {
             }
             // Nothing can be passed on, so what is here is at most a part of a head.
             if self.poll_receive(cx)?.is_pending() {
+                if self.outgoing_charge.is_in_use() {
+                    self.free_outgoing();
+                }
                 return Ok(());
             }
             self.process_received()?;
@@ -274,12 +278,14 @@ impl Exchange<'_> {
                         if complete {
                             self.receiving = ResponseProgress::Done;
                         }
+                        self.count_outgoing();
                     }
                     RemainingBody::Rechunked => {
                         start_chunk(self.outgoing, bytes.len());
                         self.outgoing.extend_from_slice(bytes);
                         self.outgoing.extend_from_slice(b"\r\n");
                         self.incoming.clear();
+                        self.count_outgoing();
                     }
                     RemainingBody::Events(_) => return self.digest_events(),
                     RemainingBody::Compressed(_) => return self.compress_received(),
@@ -288,6 +294,14 @@ impl Exchange<'_> {
                 Ok(())
             }
             ResponseProgress::Done => Ok(()),
+        }
+    }
+
+    /// Counts the output that the proxy writes itself, beside the bytes read for it, towards `max_memory`.
+    pub(super) fn count_outgoing(&mut self) {
+        let size = self.outgoing.capacity();
+        if size > LARGEST {
+            self.outgoing_charge.set(size);
         }
     }
 
@@ -395,7 +409,6 @@ impl Exchange<'_> {
                 let chunked = matches!(self.response.body, ResponseBody::Chunked);
                 ResponseProgress::Body(RemainingBody::Events(Box::new(EventStream {
                     decoder: chunked.then(|| ChunkDecoder::of_response(MAX_TRAILER)),
-                    data: Vec::new(),
                     tracker: EventTracker::default(),
                 })))
             }

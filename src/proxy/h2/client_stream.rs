@@ -13,21 +13,43 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use h2::client::ResponseFuture;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, StatusCode, header};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::headers;
+use super::outgoing::CountedSink;
 use super::translated::{TranslatedStream, poll_read_translated, poll_write_translated};
 use crate::core::retry;
 use crate::net::stream::{has_no_socket, poll_write_pieces};
 use crate::proxy::h1::chunked::start_chunk;
-use crate::proxy::memory::{SessionMemory, UnreadAnswer};
+use crate::proxy::memory::{SessionMemory, UnreadAnswer, UnsentContent};
 use crate::proxy::messages::grpc;
 use crate::registry::endpoint::{IdleConnection, SessionStream};
 use crate::rt::shutdown_signal::ConnectionInterrupt;
 use request::{CompleteHead, OutgoingRequest};
+
+/// Opens the streams of a session with a backend.
+#[derive(Debug)]
+pub struct SessionLink {
+    sender: Mutex<Option<SendRequest<UnsentContent>>>,
+    memory: Arc<SessionMemory>,
+}
+
+impl SessionLink {
+    /// Creates a link of this handle, and what counts the session's memory.
+    pub fn new(sender: SendRequest<UnsentContent>, memory: Arc<SessionMemory>) -> Arc<Self> {
+        let sender = Mutex::new(Some(sender));
+        Arc::new(Self { sender, memory })
+    }
+
+    /// Drops the handle that opens streams: without it, the connection ends by itself.
+    pub fn end(&self) {
+        self.sender.lock().take();
+    }
+}
 
 /// A stream to a backend that speaks HTTP/1.1. If dropped before its response is complete, it is reset, so that the
 /// backend learns that the response is no longer wanted.
@@ -280,21 +302,22 @@ impl ClientStream {
 
     /// Opens the stream: the request head is complete.
     fn ask(&mut self, begun: CompleteHead) -> io::Result<()> {
-        let Some(mut sender) = self.entered.session().sender() else {
+        let link = self.entered.session().link::<SessionLink>();
+        let opening = link.and_then(|link| Some((link.sender.lock().clone()?, &link.memory)));
+        let Some((mut sender, memory)) = opening else {
             self.unseen = Some(retry::AttemptFailure::GoAway);
             return Err(io::ErrorKind::NotConnected.into());
         };
         match sender.send_request(begun.request, begun.whole) {
-            Ok((response, body)) => {
-                let stream = response.stream_id().as_u32();
-                let memory = self.entered.session().account::<SessionMemory>();
-                let memory = memory.unwrap_or_default();
-                self.unread = Some(memory.open_answer(stream, &self.interrupt));
+            Ok((response, stream)) => {
+                let number = response.stream_id().as_u32();
+                self.unread = Some(memory.open_answer(number, &self.interrupt));
+                let memory = memory.uploads().clone();
                 self.download = BackendBody::Head {
                     response,
                     bodiless: begun.bodiless,
                 };
-                self.request.opened(body);
+                self.request.opened(CountedSink::new(stream, memory));
                 Ok(())
             }
             Err(error) => {

@@ -17,51 +17,26 @@ use crate::proxy::memory::{StreamMemory, UnsentContent};
 /// Maximum size of a trailer section, in bytes: no smaller than the HTTP/1 plane's own limit.
 const MAX_TRAILER: usize = 64 * 1024;
 
-/// The stream that a body is sent on.
-pub(super) trait ContentSink {
-    /// Returns how much of the wanted content can be sent now, and requests capacity for the rest.
-    fn room(&mut self, wanted: usize) -> usize;
-
-    /// Waits until there may be more room.
-    fn poll_more_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>>;
-
-    /// Sends content, and ends the stream with the last part.
-    fn send(&mut self, content: Bytes, last: bool) -> Result<(), h2::Error>;
-
-    /// Ends the stream with trailers.
-    fn end_with(&mut self, trailers: HeaderMap) -> Result<(), h2::Error>;
-}
-
-/// A stream to a backend.
-impl ContentSink for SendStream<Bytes> {
-    fn room(&mut self, wanted: usize) -> usize {
-        self.reserve_capacity(wanted);
-        self.capacity()
-    }
-
-    fn poll_more_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>> {
-        self.poll_capacity(cx)
-            .map(|room| room.map(|room| room.map(|_| ())))
-    }
-
-    fn send(&mut self, content: Bytes, last: bool) -> Result<(), h2::Error> {
-        self.send_data(content, last)
-    }
-
-    fn end_with(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
-        self.send_trailers(trailers)
-    }
-}
-
-/// A stream to a client. The client decides how much content is buffered, so it is counted; if no memory is left, a
-/// connection has to send one part before it gets the next.
+/// The stream that a body is sent on. The peer decides how much content waits in the `h2` crate, so it is counted; if no
+/// memory is left, a connection has to send one part before it gets the next.
 #[derive(Debug)]
 pub(super) struct CountedSink {
     pub(super) stream: SendStream<UnsentContent>,
-    pub(super) memory: Arc<StreamMemory>,
+    memory: Arc<StreamMemory>,
+    /// Its turn among the streams that wait for memory.
+    turn: u64,
 }
 
-impl ContentSink for CountedSink {
+impl CountedSink {
+    pub(super) fn new(stream: SendStream<UnsentContent>, memory: Arc<StreamMemory>) -> Self {
+        Self {
+            stream,
+            memory,
+            turn: 0,
+        }
+    }
+
+    /// Returns how much of the wanted content can be sent now, and requests capacity for the rest.
     fn room(&mut self, wanted: usize) -> usize {
         if self.memory.is_short() {
             return 0;
@@ -70,19 +45,34 @@ impl ContentSink for CountedSink {
         self.stream.capacity()
     }
 
-    fn poll_more_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>> {
-        if self.memory.must_wait(cx) {
-            return Poll::Pending;
+    /// Waits until there is room for at least one byte of the wanted content.
+    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        let gone = io::ErrorKind::ConnectionReset;
+        loop {
+            if self.memory.must_wait(cx, &mut self.turn) {
+                return Poll::Pending;
+            }
+            // The crate reports only capacity that was requested, so this comes after the wait for memory: another
+            // connection may give memory back at any time.
+            self.stream.reserve_capacity(wanted);
+            let room = self.stream.capacity();
+            if room > 0 {
+                return Poll::Ready(Ok(room));
+            }
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::new(gone, error))),
+                None => return Poll::Ready(Err(gone.into())),
+            }
         }
-        self.stream
-            .poll_capacity(cx)
-            .map(|room| room.map(|room| room.map(|_| ())))
     }
 
-    fn send(&mut self, content: Bytes, last: bool) -> Result<(), h2::Error> {
+    /// Sends content, and ends the stream with the last part.
+    pub(super) fn send(&mut self, content: Bytes, last: bool) -> Result<(), h2::Error> {
         self.stream.send_data(self.memory.hand_over(content), last)
     }
 
+    /// Ends the stream with trailers.
     fn end_with(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
         self.stream.send_trailers(trailers)
     }
@@ -148,7 +138,7 @@ impl Outgoing {
     /// complete now.
     pub(super) fn poll_take(
         &mut self,
-        body: &mut Option<impl ContentSink>,
+        body: &mut Option<CountedSink>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<(usize, bool)>> {
@@ -209,32 +199,21 @@ impl Outgoing {
 }
 
 /// Returns the stream that a body is sent on, once its head has been sent.
-pub(super) fn opened<S>(body: &mut Option<S>) -> io::Result<&mut S> {
+pub(super) fn opened(body: &mut Option<CountedSink>) -> io::Result<&mut CountedSink> {
     body.as_mut()
         .ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 /// Returns how much of the wanted content can be sent now, and requests capacity for the rest.
-fn available(body: &mut Option<impl ContentSink>, wanted: usize) -> usize {
+fn available(body: &mut Option<CountedSink>, wanted: usize) -> usize {
     body.as_mut().map_or(0, |body| body.room(wanted))
 }
 
 /// Waits until there is room for at least one byte of the wanted content.
 pub(super) fn poll_room(
-    body: &mut Option<impl ContentSink>,
+    body: &mut Option<CountedSink>,
     cx: &mut Context<'_>,
     wanted: usize,
 ) -> Poll<io::Result<usize>> {
-    let gone = io::ErrorKind::ConnectionReset;
-    loop {
-        let room = available(body, wanted);
-        if room > 0 {
-            return Poll::Ready(Ok(room));
-        }
-        match ready!(opened(body)?.poll_more_room(cx)) {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Poll::Ready(Err(io::Error::new(gone, error))),
-            None => return Poll::Ready(Err(gone.into())),
-        }
-    }
+    opened(body)?.poll_room(cx, wanted)
 }

@@ -18,7 +18,7 @@ use http::Response;
 use tokio::io::ReadBuf;
 
 use super::headers::{self, BodyForm};
-use super::outgoing::{ContentSink as _, CountedSink, Outgoing, opened, poll_room};
+use super::outgoing::{CountedSink, Outgoing, opened, poll_room};
 use crate::proxy::h1::chunked::start_chunk;
 use crate::proxy::memory::{StreamMemory, UnreadBody, UnsentContent};
 
@@ -297,7 +297,7 @@ impl ServerStream {
         let whole = matches!(self.download, StreamDownload::Done);
         let stream = self.response.send_response(response, whole).map_err(gone)?;
         let memory = self.memory.clone();
-        self.body = Some(CountedSink { stream, memory });
+        self.body = Some(CountedSink::new(stream, memory));
         Ok(taken)
     }
 }

@@ -3,8 +3,6 @@
 
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
-
 use super::KEPT;
 
 /// Memory of each connection that is not counted, in bytes.
@@ -18,10 +16,7 @@ pub(super) const SLACK: usize = 2 * STEP;
 
 /// Counts the memory of one connection.
 #[derive(Debug, Default)]
-pub(super) struct SteppedCharge(Mutex<ChargeState>);
-
-#[derive(Debug, Default)]
-struct ChargeState {
+pub(super) struct SteppedCharge {
     /// Bytes in use now.
     held: usize,
     /// Bytes counted towards `max_memory`.
@@ -31,50 +26,45 @@ struct ChargeState {
 impl SteppedCharge {
     /// Returns the number of bytes in use now.
     pub(super) fn held(&self) -> usize {
-        self.0.lock().held
+        self.held
     }
 
     /// Returns the number of bytes that are counted towards `max_memory`.
+    #[cfg(test)]
     pub(super) fn counted(&self) -> usize {
-        self.0.lock().counted
+        self.counted
     }
 
-    /// Adds bytes that are now in use.
-    pub(super) fn hold(&self, bytes: usize) {
-        let mut state = self.0.lock();
-        state.held += bytes;
-        let beyond = state.held.saturating_sub(UNCOUNTED);
-        if beyond > state.counted {
-            state.count(beyond.next_multiple_of(STEP));
+    /// Adds bytes that are now in use; returns how many more are counted.
+    pub(super) fn hold(&mut self, bytes: usize) -> usize {
+        self.held += bytes;
+        let beyond = self.held.saturating_sub(UNCOUNTED);
+        if beyond <= self.counted {
+            return 0;
         }
+        let more = beyond.next_multiple_of(STEP) - self.counted;
+        self.counted += more;
+        KEPT.fetch_add(more, Ordering::Relaxed);
+        more
     }
 
-    /// Removes bytes that are no longer in use.
-    pub(super) fn release(&self, bytes: usize) {
-        let mut state = self.0.lock();
-        state.held -= bytes;
-        if state.counted == 0 {
-            return;
+    /// Removes bytes that are no longer in use; returns how many fewer are counted.
+    pub(super) fn release(&mut self, bytes: usize) -> usize {
+        self.held -= bytes;
+        let beyond = self.held.saturating_sub(UNCOUNTED);
+        let excess = self.counted.saturating_sub(beyond);
+        if self.counted == 0 || (self.held > 0 && excess < SLACK) {
+            return 0;
         }
-        let beyond = state.held.saturating_sub(UNCOUNTED);
-        if state.held == 0 || state.counted - beyond.min(state.counted) >= SLACK {
-            state.count(beyond.next_multiple_of(STEP));
-        }
-    }
-}
-
-impl ChargeState {
-    fn count(&mut self, bytes: usize) {
-        let before = std::mem::replace(&mut self.counted, bytes);
-        match bytes > before {
-            true => KEPT.fetch_add(bytes - before, Ordering::Relaxed),
-            false => KEPT.fetch_sub(before - bytes, Ordering::Relaxed),
-        };
+        let fewer = self.counted.saturating_sub(beyond.next_multiple_of(STEP));
+        self.counted -= fewer;
+        KEPT.fetch_sub(fewer, Ordering::Relaxed);
+        fewer
     }
 }
 
 impl Drop for SteppedCharge {
     fn drop(&mut self) {
-        self.0.get_mut().count(0);
+        KEPT.fetch_sub(self.counted, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! Accounts for the memory that the streams of one HTTP/2 connection use: a task each, response content that was
 //! handed to the `h2` crate and that the client has not received, and request content that the crate has and that
-//! nobody has read.
+//! nobody has read. Of a session with a backend, it is request content that the backend has not received.
 //!
 //! A connection may have hundreds of streams, and a client decides how long their memory is used: it opens no window,
 //! doesn't read, or sends what the backend doesn't accept yet. The first 64 KiB of a connection are not counted, as
@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use bytes::{Buf, Bytes};
@@ -29,16 +29,28 @@ const _: () = assert!(UNCOUNTED == 4 * STREAM);
 /// Memory that the crate uses for a part of the content besides its bytes.
 const PIECE: usize = 128;
 
+#[derive(Debug, Default)]
+struct StreamUsage {
+    /// Memory in use now, and the part of it that is counted.
+    charge: SteppedCharge,
+    /// The part of it that is content which the peer has not received.
+    unsent: usize,
+    /// The streams that wait until some of that has been sent, by their turn.
+    waiting: BTreeMap<u64, Waker>,
+    last_turn: u64,
+}
+
+impl StreamUsage {
+    /// Returns whether content has to wait: the peer has yet to receive earlier content, beyond the uncounted amount.
+    fn is_behind(&self) -> bool {
+        self.unsent > 0 && self.charge.held() > UNCOUNTED
+    }
+}
+
 /// The memory of one connection.
 #[derive(Debug, Default)]
 pub struct StreamMemory {
-    /// Memory in use now, and the part of it that is counted.
-    charge: SteppedCharge,
-    /// The part of it that is content which the client has not received.
-    unsent: AtomicUsize,
-    /// Whether streams wait until content of this connection has been sent.
-    is_awaited: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
+    usage: Mutex<StreamUsage>,
     /// Open request bodies by stream: the number of bytes that have arrived and were not read.
     bodies: Mutex<BTreeMap<u32, usize>>,
     /// The part of it that is unread content, the sum of `bodies`.
@@ -50,19 +62,21 @@ pub struct StreamMemory {
 impl StreamMemory {
     /// Takes a place for another stream. `None`: no memory is left, and this connection has its four streams.
     pub fn open_stream(self: &Arc<Self>) -> Option<StreamPlace> {
-        let held = self.charge.held();
-        if held + STREAM > UNCOUNTED && !has_room() {
+        let charge = &mut self.usage.lock().charge;
+        if charge.held() + STREAM > UNCOUNTED && !has_room() {
             return None;
         }
-        self.charge.hold(STREAM);
+        charge.hold(STREAM);
         Some(StreamPlace(self.clone()))
     }
 
     /// Counts content that is handed to the `h2` crate.
     pub fn hand_over(self: &Arc<Self>, bytes: Bytes) -> UnsentContent {
         let held = bytes.len() + PIECE;
-        self.unsent.fetch_add(held, Ordering::Relaxed);
-        self.charge.hold(held);
+        let mut usage = self.usage.lock();
+        usage.unsent += held;
+        usage.charge.hold(held);
+        drop(usage);
         UnsentContent {
             bytes,
             held,
@@ -70,25 +84,30 @@ impl StreamMemory {
         }
     }
 
-    /// Returns whether content has to wait: no memory is left, and the client has yet to receive earlier content. If
-    /// so, the task is woken when some of that has been sent.
-    pub fn must_wait(&self, cx: &Context<'_>) -> bool {
-        if !self.is_short() {
+    /// Returns whether content has to wait: no memory is left, and the peer has yet to receive earlier content. If
+    /// so, the task is woken when it is its turn: one for each piece that has been sent, and all when there is none left.
+    /// `turn` is the stream's own; 0: it has not waited yet.
+    pub fn must_wait(&self, cx: &Context<'_>, turn: &mut u64) -> bool {
+        if has_room() {
             return false;
         }
-        let mut waiting = self.waiting.lock();
-        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            waiting.push(cx.waker().clone());
+        let mut usage = self.usage.lock();
+        if !usage.is_behind() {
+            return false;
         }
-        self.is_awaited.store(true, Ordering::Release);
-        drop(waiting);
-        // The last of it may have been sent in between.
-        self.is_short()
+        if let Some(waker) = usage.waiting.get_mut(turn) {
+            waker.clone_from(cx.waker());
+            return true;
+        }
+        usage.last_turn += 1;
+        *turn = usage.last_turn;
+        usage.waiting.insert(*turn, cx.waker().clone());
+        true
     }
 
     /// The same, without waiting.
     pub fn is_short(&self) -> bool {
-        self.unsent.load(Ordering::Relaxed) > 0 && self.charge.held() > UNCOUNTED && !has_room()
+        !has_room() && self.usage.lock().is_behind()
     }
 
     /// Registers the body of this stream's request, of which `here` bytes have arrived.
@@ -110,7 +129,7 @@ impl StreamMemory {
             return;
         }
         self.unread.fetch_add(bytes, Ordering::Relaxed);
-        self.charge.hold(bytes);
+        self.usage.lock().charge.hold(bytes);
     }
 
     /// Returns whether the connection may be read from: not if no memory is left and more is unread than the
@@ -126,16 +145,8 @@ impl StreamMemory {
 
     fn forget_unread(&self, bytes: usize) {
         self.unread.fetch_sub(bytes, Ordering::Relaxed);
-        self.charge.release(bytes);
+        self.usage.lock().charge.release(bytes);
         self.reader.wake();
-    }
-
-    fn wake_waiting(&self) {
-        self.is_awaited.store(false, Ordering::Release);
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        for waker in waiting {
-            waker.wake();
-        }
     }
 }
 
@@ -145,7 +156,7 @@ pub struct StreamPlace(Arc<StreamMemory>);
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.charge.release(STREAM);
+        self.0.usage.lock().charge.release(STREAM);
     }
 }
 
@@ -177,7 +188,7 @@ impl Drop for UnreadBody {
     }
 }
 
-/// Content on its way to a client. The `h2` crate drops it when it was written, or when its stream was reset: so the
+/// Content on its way to a client or a backend. The `h2` crate drops it when it was written, or when its stream was reset: so the
 /// count is the memory in use.
 #[derive(Debug)]
 pub struct UnsentContent {
@@ -202,10 +213,20 @@ impl Buf for UnsentContent {
 
 impl Drop for UnsentContent {
     fn drop(&mut self) {
-        self.memory.unsent.fetch_sub(self.held, Ordering::Relaxed);
-        self.memory.charge.release(self.held);
-        if self.memory.is_awaited.load(Ordering::Acquire) {
-            self.memory.wake_waiting();
+        let mut usage = self.memory.usage.lock();
+        usage.unsent -= self.held;
+        usage.charge.release(self.held);
+        if usage.waiting.is_empty() {
+            return;
+        }
+        // A stream that waits may have ended meanwhile, and lets its turn pass.
+        let woken = match usage.unsent {
+            0 => std::mem::take(&mut usage.waiting),
+            _ => usage.waiting.pop_first().into_iter().collect(),
+        };
+        drop(usage);
+        for waker in woken.into_values() {
+            waker.wake();
         }
     }
 }
@@ -214,9 +235,12 @@ impl Drop for UnsentContent {
 mod tests {
     use super::*;
     use crate::proxy::memory::stepped::{SLACK, STEP};
+    use crate::proxy::memory::{MemoryCharge, set_limit};
+    use std::sync::atomic::AtomicBool;
+    use std::task::Wake;
 
     fn counted(memory: &StreamMemory) -> usize {
-        memory.charge.counted()
+        memory.usage.lock().charge.counted()
     }
 
     #[test]
@@ -236,6 +260,55 @@ mod tests {
         let all = 10 * (64 << 10) - UNCOUNTED;
         assert!((all..all + SLACK + STEP).contains(&counted(&memory)));
         drop(content);
-        assert_eq!((counted(&memory), memory.charge.held()), (0, 0));
+        assert_eq!(
+            (counted(&memory), memory.usage.lock().charge.held()),
+            (0, 0)
+        );
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn waiting_streams_are_woken_in_turn_and_all_when_nothing_is_unsent() {
+        const LIMIT: usize = 1 << 40;
+        let _turn = crate::proxy::memory::tests::TURN.lock();
+        let memory = Arc::new(StreamMemory::default());
+        let mut content: Vec<_> = (0..3)
+            .map(|_| memory.hand_over(Bytes::from(vec![0; UNCOUNTED])))
+            .collect();
+        let tasks: Vec<Arc<Woken>> = (0..3).map(|_| Arc::default()).collect();
+        let mut turns = [0; 3];
+        let mut must_wait = |stream: usize| {
+            let waker = Waker::from(tasks[stream].clone());
+            memory.must_wait(&Context::from_waker(&waker), &mut turns[stream])
+        };
+        assert!(!must_wait(0), "there is room");
+        let mut all = MemoryCharge::default();
+        set_limit(LIMIT as u64);
+        all.set(LIMIT);
+        assert!((0..3).all(&mut must_wait));
+        assert!(must_wait(0), "asking again doesn't lose its turn");
+        let woken = || {
+            tasks
+                .iter()
+                .map(|task| task.0.swap(false, Ordering::Relaxed))
+        };
+        content.pop();
+        assert!(woken().eq([true, false, false]));
+        assert!(must_wait(0), "it is the last now");
+        content.pop();
+        assert!(woken().eq([false, true, false]));
+        content.pop();
+        assert!(woken().eq([true, false, true]));
+        assert!(!must_wait(1), "a connection's own amount needs no room");
+        drop(all);
+        set_limit(0);
     }
 }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::stepped::SteppedCharge;
-use super::{LIMIT, has_room, kept};
+use super::{LIMIT, StreamMemory, has_room, kept};
 use crate::core::Time;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, ShutdownLevel};
@@ -60,9 +60,10 @@ struct AheadAnswers {
     answers: BTreeMap<u64, Arc<AnswerState>>,
 }
 
-/// Counts the unread content of one session with a backend.
+/// Counts the unread content of one session with a backend, and the requests' content that the backend has not received.
 #[derive(Debug, Default)]
 pub struct SessionMemory {
+    uploads: Arc<StreamMemory>,
     answers: Mutex<SessionAnswers>,
     /// Whether its windows are narrow.
     is_narrow: AtomicBool,
@@ -103,19 +104,28 @@ impl AnswerState {
     }
 }
 
-impl SessionAnswers {
-    fn change(&self, change: impl FnOnce(&SteppedCharge)) {
-        let before = self.charge.counted();
-        change(&self.charge);
-        let now = self.charge.counted();
-        match now > before {
-            true => UNREAD.fetch_add(now - before, Ordering::Relaxed),
-            false => UNREAD.fetch_sub(before - now, Ordering::Relaxed),
-        };
+/// Adds unread bytes to a session's.
+fn hold(charge: &mut SteppedCharge, bytes: usize) {
+    let counted = charge.hold(bytes);
+    if counted > 0 {
+        UNREAD.fetch_add(counted, Ordering::Relaxed);
+    }
+}
+
+/// Removes bytes of a session that were read or dropped.
+fn release(charge: &mut SteppedCharge, bytes: usize) {
+    let given_back = charge.release(bytes);
+    if given_back > 0 {
+        UNREAD.fetch_sub(given_back, Ordering::Relaxed);
     }
 }
 
 impl SessionMemory {
+    /// Returns what counts the requests' content.
+    pub fn uploads(&self) -> &Arc<StreamMemory> {
+        &self.uploads
+    }
+
     /// Adds the answer on a stream that was just opened. `interrupt` ends it.
     pub fn open_answer(
         self: &Arc<Self>,
@@ -140,13 +150,14 @@ impl SessionMemory {
 
     /// Counts content that has arrived on a stream.
     pub fn receive(&self, stream: u32, bytes: usize) {
-        let answers = self.answers.lock();
+        let mut locked = self.answers.lock();
+        let answers = &mut *locked;
         // Content of a stream that has ended is dropped.
         let Some(answer) = answers.open.get(&stream) else {
             return;
         };
         let unread = answer.unread.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        answers.change(|charge| charge.hold(bytes));
+        hold(&mut answers.charge, bytes);
         if unread > NARROW as usize && answer.number.load(Ordering::Relaxed) == 0 {
             answer.read_at.store(now(), Ordering::Relaxed);
             let mut ahead = AHEAD.lock();
@@ -160,9 +171,9 @@ impl SessionMemory {
         let ended = match held.saturating_sub(FULL_SESSION) {
             _ if excess > 0 => end_answers(excess),
             0 => Vec::new(),
-            excess => end_answers_of(&answers, excess),
+            excess => end_answers_of(answers, excess),
         };
-        drop(answers);
+        drop(locked);
         let ends_any = !ended.is_empty() || excess > 0;
         for answer in ended {
             answer.interrupt.raise(ShutdownLevel::Cut, Time::ZERO);
@@ -300,12 +311,12 @@ pub struct UnreadAnswer {
 impl UnreadAnswer {
     /// Notes that bytes were read.
     pub fn consume(&self, bytes: usize) {
-        let answers = self.memory.answers.lock();
+        let mut answers = self.memory.answers.lock();
         // A frame may have arrived before the answer was added.
         let bytes = bytes.min(self.state.unread.load(Ordering::Relaxed));
         self.state.unread.fetch_sub(bytes, Ordering::Relaxed);
         self.state.read.fetch_add(bytes, Ordering::Relaxed);
-        answers.change(|charge| charge.release(bytes));
+        release(&mut answers.charge, bytes);
         drop(answers);
         if self.state.number.load(Ordering::Relaxed) != 0 {
             self.state.read_at.store(now(), Ordering::Relaxed);
@@ -323,7 +334,7 @@ impl Drop for UnreadAnswer {
         let mut answers = self.memory.answers.lock();
         answers.open.remove(&self.stream);
         let unread = self.state.unread.load(Ordering::Relaxed);
-        answers.change(|charge| charge.release(unread));
+        release(&mut answers.charge, unread);
         if self.state.number.load(Ordering::Relaxed) == 0 && !self.is_ended() {
             return;
         }

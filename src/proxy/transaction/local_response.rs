@@ -407,7 +407,7 @@ const OF_THE_BODY: [&[u8]; 5] = [
 /// Returns the short response that replaces a long one for which `max_memory` leaves no room. Errors and redirects
 /// only lose their page; if the body was the requested content itself, the client has to ask again.
 #[cold]
-fn answer_without_memory(
+pub(super) fn answer_without_memory(
     plane: &DataPlane,
     account: &mut RequestRecord,
     head: &[u8],

@@ -11,7 +11,6 @@ use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use h2::{Ping, PingPong, Reason};
 use tokio::sync::oneshot;
@@ -21,11 +20,11 @@ use crate::config;
 use crate::core::Time;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::h2::client_stream::ClientStream;
+use crate::proxy::h2::client_stream::{ClientStream, SessionLink};
 use crate::proxy::h2::session_watch::{SessionExcess, SessionWatch, WatchedSession};
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::h2::wire::SessionWire;
-use crate::proxy::memory::{self, SessionMemory};
+use crate::proxy::memory::{self, SessionMemory, UnsentContent};
 use crate::proxy::upstream::ProxiedAddrs;
 use crate::proxy::upstream::connect::{ConnectError, dial};
 use crate::registry::endpoint::{
@@ -180,10 +179,11 @@ async fn open(
         .max_concurrent_reset_streams(RESET_STREAMS)
         // No stream before the backend's SETTINGS have arrived; a change of the number shows that they have.
         .initial_max_send_streams(0)
-        .handshake::<_, Bytes>(stream)
+        .handshake::<_, UnsentContent>(stream)
         .await
         .map_err(failed)?;
-    let session = Arc::new(BackendSession::new(epoch, sender.clone(), memory.clone()));
+    let link = SessionLink::new(sender.clone(), memory.clone());
+    let session = Arc::new(BackendSession::new(epoch, link.clone()));
     let (settled, settings) = oneshot::channel();
     let driver = SessionDriver {
         connection,
@@ -192,6 +192,7 @@ async fn open(
         window,
         narrowed: None,
         session: session.clone(),
+        link,
         sender: Some(sender),
         endpoint: endpoint.clone(),
         transport: dialled.transport,
@@ -222,7 +223,7 @@ async fn open(
 
 /// The task of a session.
 struct SessionDriver {
-    connection: client::Connection<SievedStream<WatchedSession<SessionWire>>, Bytes>,
+    connection: client::Connection<SievedStream<WatchedSession<SessionWire>>, UnsentContent>,
     watch: Arc<SessionWatch>,
     memory: Arc<SessionMemory>,
     /// Flow-control window of one response, in bytes.
@@ -230,8 +231,9 @@ struct SessionDriver {
     /// When the window was reduced.
     narrowed: Option<tokio::time::Instant>,
     session: Arc<BackendSession>,
+    link: Arc<SessionLink>,
     /// Keeps the connection open as long as it exists.
-    sender: Option<SendRequest<Bytes>>,
+    sender: Option<SendRequest<UnsentContent>>,
     endpoint: Arc<Endpoint>,
     /// The transport with which the connection was opened.
     transport: u32,
@@ -257,6 +259,7 @@ struct SessionDriver {
 /// Runs a session to its end. The ticket is dropped last, after the descriptor is closed.
 async fn drive(driver: SessionDriver, ticket: ConnectionTicket) {
     let (session, endpoint) = (driver.session.clone(), driver.endpoint.clone());
+    let link = driver.link.clone();
     {
         let mut driver = pin!(driver);
         let driving = pin!(poll_fn(|cx| driver.poll(cx, &ticket)));
@@ -266,7 +269,7 @@ async fn drive(driver: SessionDriver, ticket: ConnectionTicket) {
     let was_ours = session.is_closed();
     session.close();
     endpoint.sessions.remove(&session);
-    session.end();
+    link.end();
     if !was_ours {
         endpoint.peer_closed();
     }
@@ -317,7 +320,7 @@ impl SessionDriver {
                 return Poll::Pending;
             }
             // Dropping the last handle makes the connection send GOAWAY and close.
-            self.session.end();
+            self.link.end();
             self.sender = None;
             self.ping = None;
             if self.last.is_none() {

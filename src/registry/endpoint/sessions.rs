@@ -10,10 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use h2::client::SendRequest;
-use parking_lot::Mutex;
 
 use crate::registry::endpoint::gate::{Gate, GateLeave};
 
@@ -33,33 +30,27 @@ pub struct BackendSession {
     limit: AtomicU32,
     /// Number of streams so far.
     uses: AtomicU64,
-    sender: Mutex<Option<SendRequest<Bytes>>>,
     waker: AtomicWaker,
-    account: Arc<dyn Any + Send + Sync>,
+    link: Arc<dyn Any + Send + Sync>,
 }
 
 impl BackendSession {
-    /// Creates a session that allows no streams yet. `account` is what the proxy counts of it, returned by
-    /// [`BackendSession::account`].
-    pub fn new(
-        epoch: u64,
-        sender: SendRequest<Bytes>,
-        account: Arc<dyn Any + Send + Sync>,
-    ) -> Self {
+    /// Creates a session that allows no streams yet. `link` is what the proxy opens streams with, returned by
+    /// [`BackendSession::link`].
+    pub fn new(epoch: u64, link: Arc<dyn Any + Send + Sync>) -> Self {
         Self {
             epoch,
             gate: Gate::new(true),
             limit: AtomicU32::new(0),
             uses: AtomicU64::new(0),
-            sender: Mutex::new(Some(sender)),
             waker: AtomicWaker::new(),
-            account,
+            link,
         }
     }
 
-    /// Returns what the proxy counts of the session, if it has this type.
-    pub fn account<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        Arc::downcast(self.account.clone()).ok()
+    /// Returns what the proxy opens streams with, if it has this type.
+    pub fn link<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.link.downcast_ref()
     }
 
     /// Sets the number of concurrent streams that the backend allows now.
@@ -92,16 +83,6 @@ impl BackendSession {
     /// Registers the task to wake when the session is to be closed.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
-    }
-
-    /// Returns the handle that opens streams; `None` once the session has ended.
-    pub fn sender(&self) -> Option<SendRequest<Bytes>> {
-        self.sender.lock().clone()
-    }
-
-    /// Drops the handle that opens streams: without it, the connection ends by itself.
-    pub fn end(&self) {
-        self.sender.lock().take();
     }
 
     /// Counts a stream in, unless the session is closed or the backend allows no more streams.

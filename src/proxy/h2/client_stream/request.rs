@@ -5,11 +5,11 @@ use std::mem;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
+use h2::Reason;
 use http::uri::Scheme;
 use http::{HeaderValue, Method, header};
 
-use super::super::outgoing::Outgoing;
+use super::super::outgoing::{CountedSink, Outgoing};
 use super::super::{carrier, headers};
 use crate::config::MAX_RULES;
 use crate::proxy::h1::fields::{FieldKind, classify};
@@ -20,7 +20,7 @@ use crate::proxy::h1::request::MAX_FIELDS;
 pub(super) struct OutgoingRequest {
     scheme: Scheme,
     upload: OutgoingBody,
-    body: Option<SendStream<Bytes>>,
+    body: Option<CountedSink>,
 }
 
 /// The part of the request that is expected next from the HTTP/1 plane.
@@ -51,14 +51,14 @@ impl OutgoingRequest {
     }
 
     /// Sets the stream for the body, once the request has been opened.
-    pub(super) fn opened(&mut self, body: SendStream<Bytes>) {
+    pub(super) fn opened(&mut self, body: CountedSink) {
         self.body = Some(body);
     }
 
     /// Resets the stream.
     pub(super) fn reset(&mut self, reason: Reason) {
         if let Some(body) = &mut self.body {
-            body.send_reset(reason);
+            body.stream.send_reset(reason);
         }
     }
 

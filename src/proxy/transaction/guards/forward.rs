@@ -7,24 +7,26 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::super::local_response::{may_be_kept, send};
+use super::super::local_response::{answer_without_memory, may_be_kept, send};
 use super::{GuardedRequest, Refusal, same_name};
 use crate::config::{ForwardAddress, RouteAuth};
 use crate::core::Time;
 use crate::metrics::RouteRefusal;
+use crate::proxy::buffer::SMALL;
 use crate::proxy::client::AfterRequest;
 use crate::proxy::error_response::reason_phrase;
 use crate::proxy::forward::passes;
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::method::Method as AskedMethod;
 use crate::proxy::h1::sections::FieldSection;
+use crate::proxy::memory::{self, MemoryCharge};
 use crate::proxy::messages::grpc;
 use crate::rt::clock;
 
@@ -63,7 +65,40 @@ const NOT_ASKED: [&str; 9] = [
 const NOT_ASKED_FAMILIES: [&[u8]; 2] = [b"sec-websocket-", b"proxy-"];
 
 /// A response of the authentication server, with its body.
-type AuthAnswer = (Response<()>, Bytes);
+type AuthAnswer = (Response<()>, AuthBody);
+
+/// The body of such a response, which was read to its end.
+#[derive(Default)]
+struct AuthBody {
+    length: usize,
+    /// `None`: nobody needs it, or `max_memory` has no room for it.
+    bytes: Option<Vec<u8>>,
+    /// The part of `max_memory` that a long one uses.
+    charge: MemoryCharge,
+}
+
+impl AuthBody {
+    /// Adds a piece. As the pages of all refusals, long bodies use half of `max_memory` at most.
+    fn push(&mut self, piece: &[u8]) {
+        self.length += piece.len();
+        let Some(bytes) = &mut self.bytes else {
+            return;
+        };
+        if self.length > bytes.capacity() {
+            let size = self.length.next_power_of_two();
+            if size > SMALL {
+                if !memory::fits_part(size - bytes.capacity(), 2) {
+                    self.bytes = None;
+                    self.charge.set(0);
+                    return;
+                }
+                self.charge.set(size);
+            }
+            bytes.reserve_exact(size - bytes.len());
+        }
+        bytes.extend_from_slice(piece);
+    }
+}
 
 /// Why there is no response.
 enum NoAnswer {
@@ -125,8 +160,12 @@ impl GuardedRequest<'_> {
                 return Err(NoAnswer::Failed(why.into()));
             }
             let (head, body) = answer.into_parts();
-            let body = read_body(body).await?;
-            Ok((Response::from_parts(head, ()), body))
+            let head = Response::from_parts(head, ());
+            let goes_to_client = !head.status().is_success()
+                && !self.head.is_grpc
+                && self.head.method != AskedMethod::Head;
+            let body = read_body(body, goes_to_client).await?;
+            Ok((head, body))
         };
         let left = until.saturating_sub(clock::now());
         match clock::timeout(left.max(Duration::from_millis(1)), asking).await {
@@ -232,24 +271,31 @@ impl GuardedRequest<'_> {
     }
 
     /// Sends the client the authentication server's response.
-    async fn pass_on(&mut self, answer: &Response<()>, body: Bytes) -> AfterRequest {
+    async fn pass_on(&mut self, answer: &Response<()>, body: AuthBody) -> AfterRequest {
         let status = answer.status().as_u16();
         debug!(status, "the authentication server has refused a request");
         self.count(RouteRefusal::Unauthorized);
         let is_whole = self.head.body.is_empty();
         let keep_alive = may_be_kept(self.plane, self.client, self.head, is_whole);
-        let mut out = Vec::with_capacity(512 + body.len());
+        let cause = "the authentication server does not let the request pass".into();
+        self.account.local(status, cause);
+        let mut out = Vec::new();
         if self.head.is_grpc {
             let cause = "the authentication server refuses the call";
             grpc::write_answer(&mut out, status, cause, !keep_alive);
         } else {
-            let head_only = self.head.method == AskedMethod::Head;
-            write_answer(&mut out, answer, &body, !keep_alive, head_only);
+            write_head(&mut out, answer, body.length, !keep_alive);
+            let is_left_out = body.bytes.is_none() && self.head.method != AskedMethod::Head;
+            match &body.bytes {
+                Some(bytes) => out.extend_from_slice(bytes),
+                None if is_left_out => {
+                    out = answer_without_memory(self.plane, self.account, &out, !keep_alive);
+                }
+                None => {}
+            }
         }
         // While a slow client receives the response, one copy stays in memory instead of two.
         drop(body);
-        let cause = "the authentication server does not let the request pass".into();
-        self.account.local(status, cause);
         let next = send(
             self.plane,
             self.client,
@@ -264,20 +310,23 @@ impl GuardedRequest<'_> {
     }
 }
 
-/// Reads the body, up to the maximum size.
-async fn read_body(mut body: Incoming) -> Result<Bytes, NoAnswer> {
-    let mut read = BytesMut::new();
+/// Reads the body to its end, up to the maximum size.
+async fn read_body(mut body: Incoming, is_kept: bool) -> Result<AuthBody, NoAnswer> {
+    let mut read = AuthBody {
+        bytes: is_kept.then(Vec::new),
+        ..AuthBody::default()
+    };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| NoAnswer::Failed(error.to_string()))?;
         if let Ok(data) = frame.into_data() {
-            if read.len() + data.len() > LARGEST_BODY {
+            if read.length + data.len() > LARGEST_BODY {
                 let why = "its answer is larger than 256KiB";
                 return Err(NoAnswer::Failed(why.into()));
             }
-            read.extend_from_slice(&data);
+            read.push(&data);
         }
     }
-    Ok(read.freeze())
+    Ok(read)
 }
 
 /// Returns an error's text with all its causes.
@@ -304,13 +353,7 @@ fn copied(answer: &Response<()>, names: &[String]) -> Vec<u8> {
     lines
 }
 
-fn write_answer(
-    out: &mut Vec<u8>,
-    answer: &Response<()>,
-    body: &[u8],
-    close: bool,
-    head_only: bool,
-) {
+fn write_head(out: &mut Vec<u8>, answer: &Response<()>, length: usize, close: bool) {
     let status = answer.status();
     let phrase = status.canonical_reason();
     let phrase = phrase.unwrap_or_else(|| reason_phrase(status.as_u16()));
@@ -325,15 +368,11 @@ fn write_answer(
     if !answer.headers().contains_key("cache-control") {
         out.extend_from_slice(b"Cache-Control: no-store\r\n");
     }
-    let has_body = status != http::StatusCode::NOT_MODIFIED;
-    if has_body {
-        out.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    if status != http::StatusCode::NOT_MODIFIED {
+        out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
     }
     if close {
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    if has_body && !head_only {
-        out.extend_from_slice(body);
-    }
 }
