@@ -83,8 +83,8 @@ fn named_by(text: &str, process: Option<String>) -> Result<BackendName, String> 
 pub enum RestartedWhen {
     /// Another process is seen: another listening socket, an answer after a refused connect, or a new registration
     NewProcess,
-    /// What was there has ended, then fresh probes pass. In a drain: each process that accepted connections (lameduck has
-    /// to see them: as root, or as their user). In a roll: the command
+    /// What was there has ended, then fresh probes pass. In a drain: each process that accepted connections (lameduck
+    /// has to see them: as root, or as their user). In a roll: the command
     Exit,
     /// Fresh probes pass: after one that failed, or 5 s after the drain was complete (in a roll: the command)
     Probe,

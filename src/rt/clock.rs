@@ -87,16 +87,16 @@ pub fn instant(at: Time) -> tokio::time::Instant {
 /// How often a difference is read again that says that the wall clock was set.
 const CONFIRMATIONS: usize = 3;
 
-/// Difference between the wall clock and this clock now, in nanoseconds. If the thread is delayed in between, the delay is
-/// added to it.
+/// Difference between the wall clock and this clock now, in nanoseconds. If the thread is delayed in between, the delay
+/// is added to it.
 fn read_offset() -> i64 {
     let (now, wall) = (now(), SystemTime::now());
     let whole = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
     whole(since_1970(wall)).saturating_sub(whole(now))
 }
 
-/// Difference that is used from now on: the agreed one, until the wall clock was set. A delayed reading looks like a clock
-/// that was set ahead, so the smallest of some readings decides.
+/// Difference that is used from now on: the agreed one, until the wall clock was set. A delayed reading looks like a
+/// clock that was set ahead, so the smallest of some readings decides.
 fn judge_offset(agreed: i64, mut read: impl FnMut() -> i64) -> i64 {
     let is_step = |offset: i64| agreed.abs_diff(offset) > STEP_TOLERANCE.as_nanos() as u64;
     let mut offset = read();

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use lameduck_rig::h2_client::{Client, answer, post, rig, soon, try_answer};
+use lameduck_rig::process::has_read_all;
 use lameduck_rig::proxy::Rig;
 use lameduck_rig::wait::until;
 
@@ -446,6 +447,11 @@ async fn request_is_measured_from_its_header_block_s_first_byte() {
     let mut bytes = opening();
     bytes.extend(frame(HEADERS, END_STREAM, 1, &GET[..3]));
     stream.write_all(&bytes).await.unwrap();
+    let client = stream.local_addr().unwrap();
+    until("the proxy to read it", async || {
+        has_read_all(rig.address, client)
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(400)).await;
     // Another request right behind it is not taken for as slow: it began later.
     let mut bytes = frame(CONTINUATION, END_HEADERS, 1, &GET[3..]);

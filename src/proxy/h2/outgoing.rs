@@ -17,8 +17,8 @@ use crate::proxy::memory::{StreamMemory, UnsentContent};
 /// Maximum size of a trailer section, in bytes: no smaller than the HTTP/1 plane's own limit.
 const MAX_TRAILER: usize = 64 * 1024;
 
-/// The stream that a body is sent on. The peer decides how much content waits in the `h2` crate, so it is counted; if no
-/// memory is left, a connection has to send one part before it gets the next.
+/// The stream that a body is sent on. The peer decides how much content waits in the `h2` crate, so it is counted; if
+/// no memory is left, a connection has to send one part before it gets the next.
 #[derive(Debug)]
 pub(super) struct CountedSink {
     pub(super) stream: SendStream<UnsentContent>,

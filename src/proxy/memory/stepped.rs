@@ -1,5 +1,5 @@
-//! Memory of one connection, counted towards `max_memory` in steps, so that small and short-lived allocations don't touch
-//! the counter that all threads share.
+//! Memory of one connection, counted towards `max_memory` in steps, so that small and short-lived allocations don't
+//! touch the counter that all threads share.
 
 use std::sync::atomic::Ordering;
 

@@ -84,8 +84,8 @@ impl StreamMemory {
         }
     }
 
-    /// Returns whether content has to wait: no memory is left, and the peer has yet to receive earlier content. If
-    /// so, the task is woken when it is its turn: one for each piece that has been sent, and all when there is none left.
+    /// Returns whether content has to wait: no memory is left, and the peer has yet to receive earlier content. If so,
+    /// the task is woken when it is its turn: one for each piece that has been sent, and all when there is none left.
     /// `turn` is the stream's own; 0: it has not waited yet.
     pub fn must_wait(&self, cx: &Context<'_>, turn: &mut u64) -> bool {
         if has_room() {
@@ -188,8 +188,8 @@ impl Drop for UnreadBody {
     }
 }
 
-/// Content on its way to a client or a backend. The `h2` crate drops it when it was written, or when its stream was reset: so the
-/// count is the memory in use.
+/// Content on its way to a client or a backend. The `h2` crate drops it when it was written, or when its stream was
+/// reset: so the count is the memory in use.
 #[derive(Debug)]
 pub struct UnsentContent {
     bytes: Bytes,

@@ -1,15 +1,17 @@
 //! Content of answers that HTTP/2 backends have sent and that was not read yet, because a client doesn't take it.
 //!
-//! A session with a backend carries the answers of many clients, so it is always read, and content for a client that reads
-//! nothing waits in the `h2` crate: as much as the answer's window lets the backend send. All of it is counted in
+//! A session with a backend carries the answers of many clients, so it is always read, and content for a client that
+//! reads nothing waits in the `h2` crate: as much as the answer's window lets the backend send. All of it is counted in
 //! `max_memory`, and kept small in three steps:
 //!
 //! 1. Windows are [`WIDE`] as long as little is unread.
-//! 2. If more is unread, they are [`NARROW`]: no more arrives than an answer over HTTP/1 would keep. No client loses anything.
-//! 3. If it is half of `max_memory`, or `max_memory` is used up, or a session's own window is nearly used up: of the answers
-//!    with more unread content than a narrow window, those that were not read for the longest time are ended first; among
-//!    those last read within the same second, the ones of which least was read. So clients that read nothing lose what was
-//!    on its way when the windows became narrow, and a client that reads is the last to lose its answer, however slow it is.
+//! 2. If more is unread, they are [`NARROW`]: no more arrives than an answer over HTTP/1 would keep. No client loses
+//!    anything.
+//! 3. If it is half of `max_memory`, or `max_memory` is used up, or a session's own window is nearly used up: of the
+//!    answers with more unread content than a narrow window, those that were not read for the longest time are ended
+//!    first; among those last read within the same second, the ones of which least was read. So clients that read nothing
+//!    lose what was on its way when the windows became narrow, and a client that reads is the last to lose its answer,
+//!    however slow it is.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -30,7 +32,8 @@ const WIDE: u32 = 128 << 10;
 /// Flow-control window of one answer if much is unread, in bytes.
 pub const NARROW: u32 = 16 << 10;
 
-/// Flow-control window of all answers of one session, in bytes: clients that don't read theirs must not block the others.
+/// Flow-control window of all answers of one session, in bytes: clients that don't read theirs must not block the
+/// others.
 pub const SESSION_WINDOW: u32 = 32 << 20;
 
 /// Unread bytes of a session from which on its windows are narrow.
@@ -60,7 +63,8 @@ struct AheadAnswers {
     answers: BTreeMap<u64, Arc<AnswerState>>,
 }
 
-/// Counts the unread content of one session with a backend, and the requests' content that the backend has not received.
+/// Counts the unread content of one session with a backend, and the requests' content that the backend has not
+/// received.
 #[derive(Debug, Default)]
 pub struct SessionMemory {
     uploads: Arc<StreamMemory>,
@@ -266,8 +270,8 @@ fn end_answers_of(answers: &SessionAnswers, excess: usize) -> Vec<Arc<AnswerStat
     end_idlest(open, excess - leaving + FULL_SESSION / 8)
 }
 
-/// Ends the answers that were not read for the longest time, and of which least was read, until `wanted` bytes will be free.
-/// The caller holds the lock of [`AHEAD`], and interrupts the returned answers after it has released it.
+/// Ends the answers that were not read for the longest time, and of which least was read, until `wanted` bytes will be
+/// free. The caller holds the lock of [`AHEAD`], and interrupts the returned answers after it has released it.
 fn end_idlest<'a>(
     answers: impl Iterator<Item = &'a Arc<AnswerState>>,
     wanted: usize,

@@ -339,7 +339,8 @@ impl SessionDriver {
         if window == self.window || (window > self.window && !is_settled()) {
             return;
         }
-        // Until the backend has acknowledged the last change, there is no other: then its acknowledgement comes here first.
+        // Until the backend has acknowledged the last change, there is no other: then its acknowledgement comes here
+        // first.
         if self.connection.set_initial_window_size(window).is_ok() {
             self.window = window;
             self.memory.set_window(window);

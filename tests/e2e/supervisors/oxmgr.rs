@@ -84,9 +84,13 @@ impl<'a> StandIn<'a> {
 
     /// The command's words without a shell, in a process group of its own; then the check, every 250 ms.
     async fn spawn(&self, n: usize) -> ChildProcess {
-        let mut words = self.app.command.split_whitespace();
-        let mut command = self.fleet.command(words.next().unwrap().as_ref());
-        command.args(words).env("NODE_APP_INSTANCE", n.to_string());
+        // If these tests run in a shell's background, SIGINT is ignored, and what is sent before the launcher listens to it
+        // is lost.
+        let mut command = self.fleet.command("env".as_ref());
+        command.arg("--default-signal=INT");
+        command
+            .args(self.app.command.split_whitespace())
+            .env("NODE_APP_INSTANCE", n.to_string());
         let name = format!("{}-{n}", self.app.name);
         let mut process = self.fleet.supervise(&name, command);
         let end = Instant::now() + Duration::from_secs(self.app.ready_timeout_secs);
