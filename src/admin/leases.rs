@@ -52,7 +52,7 @@ struct HeldLease {
     lease: LeaseHandle,
     alive: Interval,
     stop: watch::Receiver<bool>,
-    /// Another process has taken over, but this process has to finish what is in flight here.
+    /// Another process has taken over, but it was not given this lease, because the backend leaves.
     stays: bool,
 }
 
@@ -62,7 +62,8 @@ impl HeldLease {
             biased;
             event = self.lease.next() => Some(event?),
             () = stopped(&mut self.stop), if !self.stays => {
-                // The launcher waits for the end of a drain, which only this process notices.
+                // The launcher waits for the end of the drain, which only this process notices. A lease that was given
+                // to another process has ended here.
                 self.stays = self.is_draining().await;
                 if !self.stays {
                     return None;

@@ -303,8 +303,13 @@ impl DrainCall<'_> {
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         // The progress of several drains would overwrite each other.
         let progress = ProgressLine::new(!self.json && !self.voice.is_one_of_several());
+        let began = Instant::now();
         tokio::select! {
-            answer = self.client.call_across_upgrades(request) => answer.map_err(Exit::from),
+            answer = self.client.call_across_upgrades(request) => Ok(DrainResponse {
+                // The proxy only knows the last of several requests.
+                waited_ms: began.elapsed().as_millis() as u64,
+                ..answer?
+            }),
             () = self.wait_until_unreachable() => Err(Exit::unreachable(
                 "it was asked, and has stopped answering since; whether it still sends requests can't be told.",
             )),

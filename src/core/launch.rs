@@ -61,10 +61,12 @@ enum LaunchPhase {
         signal: i32,
         deadline: Time,
     },
-    /// No proxy can be asked for a drain; there is a short pause instead.
+    /// No proxy can be asked for a drain; there is a short pause instead. If a proxy grants the lease meanwhile, it
+    /// drains until the deadline.
     Pause {
         signal: i32,
         until: Time,
+        deadline: Time,
     },
     /// A stop signal has been sent to the app.
     Forwarded {
@@ -196,8 +198,13 @@ impl AppLaunch {
     fn registered(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         match self.phase {
             LaunchPhase::Running => self.lease = LeasePhase::Held,
-            // Requested before the signal came, and granted after it.
-            LaunchPhase::Pause { signal, .. } => self.drain(signal, now, todo),
+            LaunchPhase::Pause {
+                signal, deadline, ..
+            } => {
+                let left = deadline.saturating_sub(now);
+                todo.push(LaunchEffect::TellStopping(left + SLACK));
+                self.drain(signal, deadline, now, todo);
+            }
             LaunchPhase::LameDuck { .. } | LaunchPhase::Draining { .. } => {}
             _ => todo.push(LaunchEffect::DropLease),
         }
@@ -247,8 +254,10 @@ impl AppLaunch {
         if !self.plan.port {
             return self.forward(signal, now, todo);
         }
-        todo.push(LaunchEffect::StopRegistering);
         let name = signal_name(signal);
+        let deadline = now + self.plan.drain_timeout;
+        // The lease is asked for until the app gets the signal: when another process takes over from the proxy, the
+        // drain goes on there.
         match self.lease {
             // No requests were ever sent to the app.
             LeasePhase::Never => self.forward(signal, now, todo),
@@ -256,7 +265,7 @@ impl AppLaunch {
                 todo.push(LaunchEffect::Say(format!(
                     "{name}, and the proxy can't be reached: the app gets the signal without a drain"
                 )));
-                self.pause(signal, now, todo);
+                self.pause(signal, deadline, now, todo);
             }
             LeasePhase::Held if self.plan.lame_duck > Time::ZERO => {
                 let until = now + self.plan.lame_duck;
@@ -269,7 +278,7 @@ impl AppLaunch {
             }
             LeasePhase::Held => {
                 todo.push(LaunchEffect::TellStopping(self.plan.drain_timeout + SLACK));
-                self.drain(signal, now, todo);
+                self.drain(signal, deadline, now, todo);
             }
         }
     }
@@ -278,25 +287,30 @@ impl AppLaunch {
     /// sent one.
     fn quiet(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         if let LaunchPhase::LameDuck { signal, .. } = self.phase {
-            self.drain(signal, now, todo);
+            self.drain(signal, now + self.plan.drain_timeout, now, todo);
         }
     }
 
-    fn drain(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
-        todo.push(LaunchEffect::AskDrain(self.plan.drain_timeout));
-        let deadline = now + self.plan.drain_timeout;
+    fn drain(&mut self, signal: i32, deadline: Time, now: Time, todo: &mut Vec<LaunchEffect>) {
+        todo.push(LaunchEffect::AskDrain(deadline.saturating_sub(now)));
         self.phase = LaunchPhase::Draining { signal, deadline };
     }
 
     /// Pauses for a moment, because the number of requests in flight is unknown.
-    fn pause(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
-        let pause = self.plan.drain_timeout.min(UNKNOWN);
+    fn pause(&mut self, signal: i32, deadline: Time, now: Time, todo: &mut Vec<LaunchEffect>) {
+        let pause = deadline.saturating_sub(now).min(UNKNOWN);
         todo.push(LaunchEffect::TellStopping(pause));
-        let until = now + pause;
-        self.phase = LaunchPhase::Pause { signal, until };
+        self.phase = LaunchPhase::Pause {
+            signal,
+            until: now + pause,
+            deadline,
+        };
     }
 
     fn forward(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
+        if self.plan.port {
+            todo.push(LaunchEffect::StopRegistering);
+        }
         todo.push(LaunchEffect::TellStopping(IGNORED));
         todo.push(match signal {
             INT => LaunchEffect::SendGroup(signal),
@@ -317,8 +331,7 @@ impl AppLaunch {
                     "somebody lifted the drain, but the app is about to stop: draining again"
                         .to_owned(),
                 ));
-                todo.push(LaunchEffect::AskDrain(deadline.saturating_sub(now)));
-                self.phase = LaunchPhase::Draining { signal, deadline };
+                self.drain(signal, deadline, now, todo);
             }
             (LaunchPhase::Draining { signal, .. }, ending) => {
                 match ending {
@@ -355,30 +368,30 @@ impl AppLaunch {
     }
 
     fn refused(&mut self, why: &str, now: Time, todo: &mut Vec<LaunchEffect>) {
-        if let LaunchPhase::Draining { signal, .. } = self.phase {
+        if let LaunchPhase::Draining { signal, deadline } = self.phase {
             todo.push(LaunchEffect::Say(format!(
                 "the drain could not be asked for ({why}): leaving the proxy at once instead"
             )));
             todo.push(LaunchEffect::DropLease);
             self.lease = LeasePhase::Lost;
-            self.pause(signal, now, todo);
+            self.pause(signal, deadline, now, todo);
         }
     }
 
     fn lease_lost(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         self.lease = LeasePhase::Lost;
-        match self.phase {
-            LaunchPhase::LameDuck { signal, .. } | LaunchPhase::Draining { signal, .. } => {
-                todo.push(LaunchEffect::Say(
-                    "the proxy is gone in mid-drain: nothing more is sent to the app".to_owned(),
-                ));
-                self.pause(signal, now, todo);
-            }
+        let (signal, deadline) = match self.phase {
+            LaunchPhase::LameDuck { signal, .. } => (signal, now + self.plan.drain_timeout),
+            LaunchPhase::Draining { signal, deadline } => (signal, deadline),
             LaunchPhase::Counting {
                 fate, leftovers, ..
-            } => self.end_launch(fate, leftovers, now, todo),
-            _ => {}
-        }
+            } => return self.end_launch(fate, leftovers, now, todo),
+            _ => return,
+        };
+        todo.push(LaunchEffect::Say(
+            "the proxy is gone in mid-drain: nothing more is sent to the app".to_owned(),
+        ));
+        self.pause(signal, deadline, now, todo);
     }
 
     fn pass_time(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
@@ -387,7 +400,9 @@ impl AppLaunch {
         }
         match self.phase {
             LaunchPhase::Running => self.slow(now, todo),
-            LaunchPhase::LameDuck { signal, .. } => self.drain(signal, now, todo),
+            LaunchPhase::LameDuck { signal, .. } => {
+                self.drain(signal, now + self.plan.drain_timeout, now, todo);
+            }
             LaunchPhase::Draining { signal, .. } => {
                 todo.push(LaunchEffect::Say(format!(
                     "the proxy does not say how the drain ended, and its time ({:?}) is over",

@@ -155,8 +155,6 @@ pub struct Endpoint {
     peer_closed: AtomicBool,
     /// The epoch plus one; 0: not quiet.
     quiet: AtomicU64,
-    /// Whether connections that move to another process still count here.
-    counts_moved: AtomicBool,
     signals: UnboundedSender<Wakeup>,
     /// Queue of its pool: requests that wait there are woken when this backend has capacity again.
     queue: Arc<HoldQueue>,
@@ -219,7 +217,6 @@ impl Endpoint {
             hinted: AtomicBool::new(false),
             peer_closed: AtomicBool::new(false),
             quiet: AtomicU64::new(0),
-            counts_moved: AtomicBool::new(false),
             signals,
             queue,
         }
@@ -365,17 +362,6 @@ impl Endpoint {
             interrupt: self.connections.join(),
             endpoint: self.clone(),
         }
-    }
-
-    /// From now on, connections that move to another process still count here: a launcher waits for this process to say
-    /// that the backend is quiet.
-    pub fn count_what_moves(&self) {
-        self.counts_moved.store(true, Ordering::Release);
-    }
-
-    /// Whether connections that move to another process still count here.
-    pub fn counts_what_moves(&self) -> bool {
-        self.counts_moved.load(Ordering::Acquire)
     }
 
     /// Sets whether fail-open may use the backend. Once this is false, a request that still enters is in the gate's

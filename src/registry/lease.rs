@@ -55,6 +55,11 @@ impl LeaseRecord {
     ) -> Self {
         Self { id, nonce, events }
     }
+
+    /// Ends the events of the lease: another process has it from now on, and its holder has to ask there.
+    pub(super) fn end_events(&mut self) {
+        self.events = mpsc::unbounded_channel().0;
+    }
 }
 
 /// The holder's side of a lease. Dropping it ends the lease.
@@ -99,7 +104,7 @@ impl LeaseHandle {
         }
     }
 
-    /// Returns the next event; `None` when the instance has left. Cancel-safe.
+    /// Returns the next event; `None` when the instance has left, or another process has the lease. Cancel-safe.
     pub async fn next(&mut self) -> Option<LeaseEvent> {
         self.events.recv().await
     }

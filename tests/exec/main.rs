@@ -13,5 +13,6 @@ mod rig;
 mod rolling;
 mod several;
 mod streams;
+mod upgraded;
 mod users;
 mod wrappers;

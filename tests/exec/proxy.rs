@@ -56,7 +56,10 @@ async fn without_a_proxy_the_app_starts_and_stops_in_time() {
     rig.ready("api-0").await;
     // Gone again: now it was registered, and something may be in flight.
     rig.proxy.stop(PATIENCE).await.unwrap();
-    launched.says("can't reach the proxy").await;
+    until("the launcher says so again", async || {
+        launched.said().matches("not registered").count() == 2
+    })
+    .await;
     let begun = Instant::now();
     assert!(launched.stop().await.success(), "{}", launched.said());
     // Far from the drain's deadline.

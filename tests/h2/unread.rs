@@ -402,7 +402,7 @@ async fn take_session(
 }
 
 /// Content that a backend's windows allow, and that its sockets don't take, waits in the proxy.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn bodies_that_http2_backends_do_not_read_are_bounded_by_max_memory() {
     const CLIENTS: usize = 800;
     static BODY: [u8; 150_000] = [b'z'; 150_000];

@@ -123,11 +123,6 @@ impl TestPlane {
         self.endpoint().idle.len()
     }
 
-    /// A launcher waits for this process to say that the backend is quiet.
-    pub fn is_asked_by_launcher(&self) {
-        self.endpoint().count_what_moves();
-    }
-
     pub fn is_quiet(&self) -> bool {
         self.endpoint().is_quiet()
     }

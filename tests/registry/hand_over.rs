@@ -1,6 +1,7 @@
 //! One registry goes on where another was, while that one still has requests.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lameduck::core::backend::ProbeResult;
 use lameduck::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
@@ -8,10 +9,11 @@ use lameduck::core::supervisor_word::WordEffect;
 use lameduck::registry::hand_over::{OpenedBackend, PredecessorWord};
 use lameduck::registry::handed::HandedRegistry;
 use lameduck::registry::supervised::SupervisedChange;
-use lameduck::registry::view::{PauseRequest, ResumeRequest};
+use lameduck::registry::view::{LeaseDrainRequest, LeaseEvent, PauseRequest, ResumeRequest};
 use lameduck::registry::{self, RegistryError, persist};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::leases::lease;
 use crate::rig::{PATIENCE, Probes, Rig, TWO, Told, config, pool, within};
 
 /// The process that has taken over, and what it tells the one before it.
@@ -74,6 +76,55 @@ async fn changes_and_waits_of_a_process_that_has_handed_over_are_refused_as_hand
         assert_eq!(task.await.unwrap(), refused);
     }
     drop(permit);
+}
+
+/// The launcher waits where its requests may have gone, and asks for the rest of its drain there.
+#[lameduck_rig::test]
+async fn launcher_s_drain_ends_in_the_process_that_has_taken_over_and_has_lasted_since_its_begin() {
+    let old = Rig::new(&pool("", &[]));
+    let (mut held, id, ..) = lease(&old, "api-0", 4000, "x").await;
+    old.ready("api-0").await;
+    let permit = old.endpoint("api-0").permit(0).unwrap();
+    let asked = LeaseDrainRequest {
+        timeout: Some("50s".to_owned()),
+        wait: Some(false),
+        ..LeaseDrainRequest::default()
+    };
+    old.handle.drain_lease(&id, asked.clone()).await.unwrap();
+    let draining = Instant::now();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (new, mut words) = successor(old.handle.give().await.unwrap()).await;
+    old.handle.handed_over();
+    let ended = async {
+        while let Some(event) = held.next().await {
+            assert!(!matches!(event, LeaseEvent::Drain(_)), "{event:?}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("the old process ends the lease");
+    let (mut held, again, ..) = lease(&new, "api-0", 4000, "x").await;
+    assert_eq!(again, id);
+    new.handle.drain_lease(&id, asked).await.unwrap();
+    let Some(PredecessorWord::Drain(followed)) = words.recv().await else {
+        panic!("another word");
+    };
+    let lasted = draining.elapsed();
+    drop(permit);
+    new.handle.predecessor_is_quiet(followed.number);
+    let drained = async {
+        loop {
+            let event = held.next().await.expect("the lease lasts");
+            if let LeaseEvent::Drain(answer) = event {
+                return answer;
+            }
+        }
+    };
+    let drained = tokio::time::timeout(PATIENCE, drained).await.unwrap();
+    assert_eq!((&*drained.outcome, drained.cut), ("drained", 0));
+    // The two clocks are not the same.
+    let waited = Duration::from_millis(drained.waited_ms + 100);
+    assert!(waited >= lasted, "{drained:?} of {lasted:?}");
 }
 
 /// The new process hears the same, but for as long as it is not ready, the old one serves.

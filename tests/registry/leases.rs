@@ -10,7 +10,7 @@ use lameduck::registry::view::{DrainRequest, LeaseDrainRequest, LeaseEvent, Leas
 use crate::rig::{PATIENCE, Rig, TWO, pool};
 
 /// A lease, its id, and the name that it is shown by.
-async fn lease(
+pub async fn lease(
     rig: &Rig,
     name: &str,
     port: u16,

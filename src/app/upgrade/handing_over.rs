@@ -227,7 +227,6 @@ impl OldProxy<'_> {
         let link = SuccessorLink {
             lifecycle: self.lifecycle.clone(),
             registry: self.registry.clone(),
-            plane: self.plane.clone(),
             outgoing: outgoing.clone(),
             offers: MoveOffers::default(),
         };
@@ -282,7 +281,6 @@ fn exit_code(status: ExitStatus) -> i32 {
 struct SuccessorLink {
     lifecycle: Arc<ProcessLifecycle>,
     registry: RegistryHandle,
-    plane: Arc<DataPlane>,
     outgoing: ChannelSender,
     offers: MoveOffers,
 }
@@ -295,7 +293,6 @@ impl SuccessorLink {
                 Err(error) => {
                     warn!(%error, "the process that has taken over is gone");
                     self.offers.all_declined();
-                    self.plane.moving.forget_given();
                     return;
                 }
             };

@@ -52,7 +52,7 @@ pub enum LaunchEvent {
     Drained(DrainOutcome),
     /// The drain request failed.
     DrainRefused(String),
-    /// The connection of the lease is closed.
+    /// The connection of the lease is closed, and the proxy does not grant the lease again.
     LeaseLost,
     /// The launcher got a signal.
     Signal(i32),

@@ -23,7 +23,7 @@ pub enum ProxyEvent {
     Drained(DrainOutcome),
     /// The drain request to the proxy failed.
     DrainRefused(String),
-    /// The connection of the lease is closed.
+    /// The connection of the lease is closed; the next attempt to get a lease follows at once.
     LeaseLost,
 }
 
@@ -34,7 +34,7 @@ pub enum ProxyOutcome {
     Tell(LaunchEvent),
     /// Ask this proxy, by its number, to be a lame duck, as the others have been.
     AskLameDuck(usize),
-    /// Ask this proxy for the drain, as the others have been.
+    /// Ask this proxy for the drain, as the others have been, as soon as it has granted the lease again.
     AskDrain(usize),
     /// Write a message to standard error.
     Say(String),
@@ -46,6 +46,10 @@ enum Holding {
     Trying,
     Away,
     Held,
+    /// The connection is closed, and no attempt to get the lease again has failed: if another process has taken over
+    /// from the proxy, it grants the lease, and goes on with what was asked for.
+    Interrupted,
+    /// The connection is closed, and the lease was not granted again.
     Lost,
 }
 
@@ -65,6 +69,13 @@ struct LaunchProxy {
     is_ready: bool,
     is_quiet: bool,
     drain: Draining,
+}
+
+impl LaunchProxy {
+    /// Whether the proxy has granted the lease, as far as is known.
+    fn has_lease(&self) -> bool {
+        matches!(self.lease, Holding::Held | Holding::Interrupted)
+    }
 }
 
 /// All proxies of a launcher.
@@ -102,12 +113,13 @@ impl LaunchProxies {
     pub fn begin_drain(&mut self) -> (Vec<usize>, Vec<ProxyOutcome>) {
         let mut said = Vec::new();
         let is_first = !std::mem::replace(&mut self.is_draining, true);
-        let asked =
-            self.numbers(|proxy| proxy.lease == Holding::Held && proxy.drain == Draining::No);
+        let asked = self.numbers(|proxy| proxy.has_lease() && proxy.drain == Draining::No);
         for proxy in &mut self.proxies {
             match (proxy.lease, proxy.drain) {
-                (Holding::Held, Draining::No) => proxy.drain = Draining::Asked,
-                (Holding::Held, _) => {}
+                (Holding::Held | Holding::Interrupted, Draining::No) => {
+                    proxy.drain = Draining::Asked;
+                }
+                (Holding::Held | Holding::Interrupted, _) => {}
                 (lease, _) if is_first => {
                     proxy.drain = Draining::Unknown;
                     if lease == Holding::Lost {
@@ -140,18 +152,22 @@ impl LaunchProxies {
                 (proxy.lease, proxy.is_quiet) = (Holding::Held, false);
                 outcomes.push(ProxyOutcome::Tell(LaunchEvent::Registered));
                 if self.is_draining {
-                    proxy.drain = Draining::Asked;
-                    outcomes.push(ProxyOutcome::AskDrain(number));
+                    if proxy.drain != Draining::Asked {
+                        proxy.drain = Draining::Asked;
+                        outcomes.push(ProxyOutcome::AskDrain(number));
+                    }
                 } else if self.is_lame {
                     outcomes.push(ProxyOutcome::AskLameDuck(number));
                 }
             }
-            ProxyEvent::Unreachable => {
-                if proxy.lease == Holding::Trying {
+            ProxyEvent::Unreachable => match proxy.lease {
+                Holding::Trying => {
                     proxy.lease = Holding::Away;
                     self.tell_ready(&mut outcomes);
                 }
-            }
+                Holding::Interrupted => self.lose(number, &mut outcomes),
+                Holding::Away | Holding::Held | Holding::Lost => {}
+            },
             ProxyEvent::Ready(ready) => {
                 proxy.is_ready = ready;
                 self.tell_ready(&mut outcomes);
@@ -172,23 +188,31 @@ impl LaunchProxies {
                 proxy.drain = Draining::Ended(end);
                 self.tell_drained(None, &mut outcomes);
             }
+            // The proxy is gone, or has ended the drain meanwhile.
+            ProxyEvent::DrainRefused(_) if proxy.drain != Draining::Asked => {}
             ProxyEvent::DrainRefused(why) => {
                 proxy.drain = Draining::Unknown;
                 self.tell_drained(Some((number, why)), &mut outcomes);
             }
-            ProxyEvent::LeaseLost => self.lose(number, &mut outcomes),
+            ProxyEvent::LeaseLost => {
+                (proxy.lease, proxy.is_ready) = (Holding::Interrupted, false);
+                if proxy.drain == Draining::Asked {
+                    // The answer may have been lost with the process that gave it.
+                    outcomes.push(ProxyOutcome::AskDrain(number));
+                }
+            }
         }
         outcomes
     }
 
     fn lose(&mut self, number: usize, outcomes: &mut Vec<ProxyOutcome>) {
         let proxy = &mut self.proxies[number];
-        (proxy.lease, proxy.is_ready) = (Holding::Lost, false);
+        proxy.lease = Holding::Lost;
         let was_asked = proxy.drain == Draining::Asked;
         if was_asked {
             proxy.drain = Draining::Unknown;
         }
-        let is_held = self.proxies.iter().any(|one| one.lease == Holding::Held);
+        let is_held = self.proxies.iter().any(LaunchProxy::has_lease);
         let is_counted = self.is_draining && self.ends().next().is_some();
         match (was_asked, is_held || is_counted) {
             (true, true) => {
@@ -210,7 +234,7 @@ impl LaunchProxies {
 
     /// Reports whether all reachable proxies are ready. A proxy whose first answer has not come yet is waited for.
     fn tell_ready(&self, outcomes: &mut Vec<ProxyOutcome>) {
-        let counts = |proxy: &&LaunchProxy| matches!(proxy.lease, Holding::Held | Holding::Trying);
+        let counts = |proxy: &&LaunchProxy| proxy.has_lease() || proxy.lease == Holding::Trying;
         let mut counted = self.proxies.iter().filter(counts);
         let is_ready = counted.all(|proxy| proxy.lease == Holding::Held && proxy.is_ready);
         let some = self.proxies.iter().any(|proxy| proxy.is_ready);
@@ -218,10 +242,7 @@ impl LaunchProxies {
     }
 
     fn tell_quiet(&self, outcomes: &mut Vec<ProxyOutcome>) {
-        let mut held = self
-            .proxies
-            .iter()
-            .filter(|proxy| proxy.lease == Holding::Held);
+        let mut held = self.proxies.iter().filter(|proxy| proxy.has_lease());
         if held.all(|proxy| proxy.is_quiet) {
             outcomes.push(ProxyOutcome::Tell(LaunchEvent::Quiet));
         }
@@ -279,170 +300,4 @@ impl LaunchProxies {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn proxies(count: usize) -> LaunchProxies {
-        LaunchProxies::new((0..count).map(|n| format!("p{n}")))
-    }
-
-    /// Returns this number of proxies, all holding the lease and ready.
-    fn held(count: usize) -> LaunchProxies {
-        let mut all = proxies(count);
-        for n in 0..count {
-            all.step(n, ProxyEvent::Registered);
-            all.step(n, ProxyEvent::Ready(true));
-        }
-        all
-    }
-
-    fn told(outcomes: &[ProxyOutcome]) -> Vec<LaunchEvent> {
-        let told = outcomes.iter().filter_map(|outcome| match outcome {
-            ProxyOutcome::Tell(event) => Some(event.clone()),
-            _ => None,
-        });
-        told.collect()
-    }
-
-    fn said(outcomes: &[ProxyOutcome], name: &str) -> bool {
-        let of = |outcome: &ProxyOutcome| matches!(outcome, ProxyOutcome::Say(text) if text.contains(name));
-        outcomes.iter().any(of)
-    }
-
-    #[test]
-    fn events_of_a_single_proxy_are_passed_on_unchanged() {
-        let mut one = proxies(1);
-        assert_eq!(
-            told(&one.step(0, ProxyEvent::Registered)),
-            [LaunchEvent::Registered]
-        );
-        assert_eq!(
-            told(&one.step(0, ProxyEvent::Ready(true))),
-            [LaunchEvent::Ready(true)]
-        );
-        assert_eq!(one.begin_drain(), (vec![0], vec![]));
-        let refused = one.step(0, ProxyEvent::DrainRefused("why".into()));
-        assert_eq!(
-            refused,
-            [ProxyOutcome::Tell(LaunchEvent::DrainRefused("why".into()))]
-        );
-        let lost = one.step(0, ProxyEvent::LeaseLost);
-        assert_eq!(lost, [ProxyOutcome::Tell(LaunchEvent::LeaseLost)]);
-        let mut one = held(1);
-        one.begin_drain();
-        let cut = DrainOutcome::TimedOut { cut: 2 };
-        assert_eq!(
-            told(&one.step(0, ProxyEvent::Drained(cut))),
-            [LaunchEvent::Drained(cut)]
-        );
-    }
-
-    #[test]
-    fn end_of_somebody_else_s_drain_is_no_answer_to_ours() {
-        let mut one = held(1);
-        assert_eq!(
-            told(&one.step(0, ProxyEvent::Drained(DrainOutcome::Drained))),
-            []
-        );
-        assert_eq!(one.begin_drain(), (vec![0], vec![]));
-        let ended = told(&one.step(0, ProxyEvent::Drained(DrainOutcome::Drained)));
-        assert_eq!(ended, [LaunchEvent::Drained(DrainOutcome::Drained)]);
-    }
-
-    #[test]
-    fn instance_is_ready_when_all_say_so_that_can_be_reached() {
-        let mut two = proxies(2);
-        two.step(0, ProxyEvent::Registered);
-        let first = two.step(0, ProxyEvent::Ready(true));
-        assert_eq!(
-            told(&first),
-            [LaunchEvent::Ready(false)],
-            "the other may be about to answer"
-        );
-        let away = two.step(1, ProxyEvent::Unreachable);
-        assert_eq!(told(&away), [LaunchEvent::Ready(true)]);
-    }
-
-    #[test]
-    fn drain_is_over_when_all_have_ended_it_and_counts_what_each_has_cut() {
-        let mut two = held(2);
-        assert_eq!(two.begin_drain().0, [0, 1]);
-        let first = two.step(0, ProxyEvent::Drained(DrainOutcome::TimedOut { cut: 1 }));
-        assert_eq!(told(&first), []);
-        let second = two.step(1, ProxyEvent::Drained(DrainOutcome::TimedOut { cut: 2 }));
-        let whole = DrainOutcome::TimedOut { cut: 3 };
-        assert_eq!(told(&second), [LaunchEvent::Drained(whole)]);
-    }
-
-    #[test]
-    fn unreachable_proxy_is_named_and_not_waited_for() {
-        for gone in [
-            ProxyEvent::LeaseLost,
-            ProxyEvent::DrainRefused("no answer".into()),
-        ] {
-            // Before the other has ended, and after it.
-            let mut two = held(2);
-            two.begin_drain();
-            let lost = two.step(1, gone.clone());
-            assert!(said(&lost, "p1") && told(&lost).is_empty(), "{lost:?}");
-            let end = two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));
-            assert_eq!(told(&end), [LaunchEvent::Drained(DrainOutcome::Drained)]);
-            let mut two = held(2);
-            two.begin_drain();
-            two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));
-            let lost = two.step(1, gone.clone());
-            assert!(said(&lost, "p1"), "{lost:?}");
-            assert_eq!(told(&lost), [LaunchEvent::Drained(DrainOutcome::Drained)]);
-        }
-    }
-
-    #[test]
-    fn lease_that_breaks_matters_when_it_was_the_last() {
-        let mut two = held(2);
-        assert_eq!(
-            told(&two.step(0, ProxyEvent::LeaseLost)),
-            [LaunchEvent::Ready(true)]
-        );
-        let (asked, said) = two.begin_drain();
-        assert_eq!(asked, [1]);
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert_eq!(
-            told(&two.step(1, ProxyEvent::LeaseLost)),
-            [LaunchEvent::LeaseLost]
-        );
-    }
-
-    #[test]
-    fn proxy_that_comes_late_learns_what_was_asked_of_the_others() {
-        let mut two = held(2);
-        two.step(1, ProxyEvent::LeaseLost);
-        assert_eq!(two.begin_lame_duck(), [0]);
-        let late = two.step(1, ProxyEvent::Registered);
-        assert!(late.contains(&ProxyOutcome::AskLameDuck(1)), "{late:?}");
-        two.step(1, ProxyEvent::LeaseLost);
-        two.begin_drain();
-        let late = two.step(1, ProxyEvent::Registered);
-        assert!(late.contains(&ProxyOutcome::AskDrain(1)), "{late:?}");
-        let first = two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));
-        assert_eq!(told(&first), [], "the late one has to end, too");
-    }
-
-    #[test]
-    fn launcher_is_quiet_when_all_remaining_proxies_are() {
-        let mut two = held(2);
-        two.begin_lame_duck();
-        assert_eq!(told(&two.step(0, ProxyEvent::Quiet)), []);
-        let lost = two.step(1, ProxyEvent::LeaseLost);
-        assert!(told(&lost).contains(&LaunchEvent::Quiet), "{lost:?}");
-    }
-
-    #[test]
-    fn lifted_drain_is_requested_again_from_the_proxy_that_lifted_it() {
-        let mut two = held(2);
-        two.begin_drain();
-        two.step(0, ProxyEvent::Drained(DrainOutcome::Drained));
-        let lifted = two.step(1, ProxyEvent::Drained(DrainOutcome::Resumed));
-        assert_eq!(told(&lifted), [LaunchEvent::Drained(DrainOutcome::Resumed)]);
-        assert_eq!(two.begin_drain().0, [1]);
-    }
-}
+mod tests;

@@ -53,19 +53,18 @@ fn said(effects: &[LaunchEffect]) -> String {
     text.collect::<Vec<_>>().join("\n")
 }
 
+/// What is done when the app gets its signal.
+fn forwarded(signal: &LaunchEffect) -> [&LaunchEffect; 2] {
+    [&LaunchEffect::StopRegistering, signal]
+}
+
 #[test]
 fn the_app_is_drained_before_it_is_signalled() {
     let mut launch = ready(plan());
     let begun = launch.step(LaunchEvent::Signal(15), s(10));
-    assert_eq!(
-        deeds(&begun),
-        [
-            &LaunchEffect::StopRegistering,
-            &LaunchEffect::AskDrain(s(4))
-        ]
-    );
+    assert_eq!(deeds(&begun), [&LaunchEffect::AskDrain(s(4))]);
     let drained = launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
-    assert_eq!(deeds(&drained), [&LaunchEffect::Send(15)]);
+    assert_eq!(deeds(&drained), forwarded(&LaunchEffect::Send(15)));
     let ended = LaunchEvent::Exited {
         fate: ProcessExit::Code(0),
         leftovers: false,
@@ -82,7 +81,7 @@ fn the_same_signal_within_a_second_is_one_and_a_later_one_goes_on_at_once() {
     launch.step(LaunchEvent::Signal(2), s(10));
     assert_eq!(launch.step(LaunchEvent::Signal(2), s(10) + ms(900)), []);
     let again = launch.step(LaunchEvent::Signal(2), s(11) + ms(1));
-    assert_eq!(deeds(&again), [&LaunchEffect::SendGroup(2)]);
+    assert_eq!(deeds(&again), forwarded(&LaunchEffect::SendGroup(2)));
     // Now that the app stops, each signal is passed on.
     assert_eq!(
         launch.step(LaunchEvent::Signal(2), s(13)),
@@ -97,7 +96,7 @@ fn ctrl_c_and_the_group_s_term_are_one_stop_and_do_not_skip_the_drain() {
     assert_eq!(launch.step(LaunchEvent::Signal(15), s(10) + ms(10)), []);
     // A later signal is meant as a new one.
     let other = launch.step(LaunchEvent::Signal(3), s(11) + ms(1));
-    assert_eq!(deeds(&other), [&LaunchEffect::SendGroup(3)]);
+    assert_eq!(deeds(&other), forwarded(&LaunchEffect::SendGroup(3)));
     // Without a drain in progress, no signal is held back.
     assert_eq!(
         launch.step(LaunchEvent::Signal(15), s(11) + ms(2)),
@@ -110,7 +109,7 @@ fn interrupt_tells_the_group_and_leaves_what_outlives_its_shell_in_peace() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::Signal(2), s(10));
     let drained = launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
-    assert_eq!(deeds(&drained), [&LaunchEffect::SendGroup(2)]);
+    assert_eq!(deeds(&drained), forwarded(&LaunchEffect::SendGroup(2)));
     // The shell ends at once; its child got the signal and is stopping.
     let fate = ProcessExit::Signal(2);
     let ended = LaunchEvent::Exited {
@@ -160,10 +159,7 @@ fn lame_duck_comes_before_the_drain() {
     let begun = launch.step(LaunchEvent::Signal(15), s(10));
     assert_eq!(
         deeds(&begun),
-        [
-            &LaunchEffect::StopRegistering,
-            &LaunchEffect::AskLameDuck { until_quiet: false }
-        ]
+        [&LaunchEffect::AskLameDuck { until_quiet: false }]
     );
     assert_eq!(launch.next_deadline(), Some(s(15)));
     assert_eq!(launch.step(LaunchEvent::Tick, s(14)), []);
@@ -183,7 +179,7 @@ fn drain_begins_when_nothing_new_comes_and_no_later_than_the_longest_lame_duck()
     let mut launch = ready(plan.clone());
     let begun = launch.step(LaunchEvent::Signal(15), s(10));
     let asked = LaunchEffect::AskLameDuck { until_quiet: true };
-    assert_eq!(deeds(&begun), [&LaunchEffect::StopRegistering, &asked]);
+    assert_eq!(deeds(&begun), [&asked]);
     let quiet = launch.step(LaunchEvent::Quiet, s(12));
     assert_eq!(quiet, [LaunchEffect::AskDrain(s(4))]);
     // The same event again has no effect.
@@ -202,7 +198,11 @@ fn the_drain_is_bounded_even_if_the_proxy_says_nothing() {
     let late = launch.step(LaunchEvent::Tick, s(14) + SLACK);
     assert_eq!(
         deeds(&late),
-        [&LaunchEffect::DropLease, &LaunchEffect::Send(15)]
+        [
+            &LaunchEffect::DropLease,
+            &LaunchEffect::StopRegistering,
+            &LaunchEffect::Send(15)
+        ]
     );
 }
 
@@ -214,7 +214,7 @@ fn deadline_that_cut_requests_is_reported() {
         LaunchEvent::Drained(DrainOutcome::TimedOut { cut: 3 }),
         s(14),
     );
-    assert_eq!(deeds(&cut), [&LaunchEffect::Send(15)]);
+    assert_eq!(deeds(&cut), forwarded(&LaunchEffect::Send(15)));
     assert!(said(&cut).contains("3 requests cut"), "{cut:?}");
 }
 
@@ -231,11 +231,11 @@ fn signal_is_forwarded_after_a_pause_if_no_proxy_is_reachable() {
     let mut launch = ready(plan());
     launch.step(LaunchEvent::LeaseLost, s(5));
     let begun = launch.step(LaunchEvent::Signal(15), s(10));
-    assert_eq!(deeds(&begun), [&LaunchEffect::StopRegistering]);
+    assert!(deeds(&begun).is_empty());
     assert!(said(&begun).contains("can't be reached"), "{begun:?}");
     assert_eq!(
         deeds(&launch.step(LaunchEvent::Tick, s(11))),
-        [&LaunchEffect::Send(15)]
+        forwarded(&LaunchEffect::Send(15))
     );
 }
 
@@ -246,8 +246,25 @@ fn a_proxy_that_goes_in_mid_drain_does_not_hold_it_up() {
     launch.step(LaunchEvent::LeaseLost, s(11));
     assert_eq!(
         deeds(&launch.step(LaunchEvent::Tick, s(12))),
-        [&LaunchEffect::Send(15)]
+        forwarded(&LaunchEffect::Send(15))
     );
+}
+
+#[test]
+fn proxy_that_comes_back_during_the_pause_drains_for_what_is_left_of_the_time() {
+    let mut launch = ready(plan());
+    launch.step(LaunchEvent::Signal(15), s(10));
+    launch.step(LaunchEvent::LeaseLost, s(12));
+    let back = launch.step(LaunchEvent::Registered, s(12) + ms(500));
+    let left = s(1) + ms(500);
+    assert_eq!(
+        back,
+        [
+            LaunchEffect::TellStopping(left + SLACK),
+            LaunchEffect::AskDrain(left)
+        ]
+    );
+    assert_eq!(launch.next_deadline(), Some(s(14) + SLACK));
 }
 
 #[test]
@@ -259,7 +276,7 @@ fn a_refused_drain_ends_the_lease_instead() {
     assert!(said(&refused).contains("too many"));
     assert_eq!(
         deeds(&launch.step(LaunchEvent::Tick, s(11))),
-        [&LaunchEffect::Send(15)]
+        forwarded(&LaunchEffect::Send(15))
     );
 }
 
@@ -430,7 +447,7 @@ fn a_lease_that_is_granted_too_late_is_not_kept_open() {
     launch.step(LaunchEvent::LeaseLost, s(5));
     launch.step(LaunchEvent::Signal(15), s(10));
     let late = launch.step(LaunchEvent::Registered, s(10) + ms(100));
-    assert_eq!(deeds(&late), [&LaunchEffect::AskDrain(s(4))]);
+    assert_eq!(deeds(&late), [&LaunchEffect::AskDrain(s(4) - ms(100))]);
     launch.step(LaunchEvent::Drained(DrainOutcome::Drained), s(11));
     assert_eq!(
         launch.step(LaunchEvent::Registered, s(11)),

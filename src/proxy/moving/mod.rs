@@ -20,9 +20,7 @@ use std::os::fd::OwnedFd;
 
 pub use error::AdoptError;
 pub(crate) use offer::note_stay;
-pub use offer::{
-    CountedElsewhere, MoveClaim, MoveCount, MoveOut, MoveUnderWay, OfferedConnection, StayReason,
-};
+pub use offer::{MoveClaim, MoveCount, MoveOut, MoveUnderWay, OfferedConnection, StayReason};
 pub use state::MovedState;
 
 /// A connection on its way to another process.

@@ -8,13 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::MovedConnection;
 use crate::core::moving::GivenConnection;
-use crate::registry::endpoint::{ConnectionTicket, Permit};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{ConnectionInterrupt, InterruptSet};
 
@@ -129,18 +127,6 @@ impl fmt::Debug for MoveClaim {
 pub struct MoveOut {
     offers: ArcSwapOption<UnboundedSender<OfferedConnection>>,
     given: Arc<AtomicU64>,
-    /// Connections that were given away and still count here.
-    counted: Mutex<Vec<CountedElsewhere>>,
-}
-
-/// A connection to a backend that another process now has: it is open, and a request may be in flight on it. As long
-/// as this process reports whether the backend is idle, it must not report that it is.
-#[derive(Debug)]
-pub struct CountedElsewhere {
-    /// Counts the connection. Dropped before the permit.
-    pub ticket: ConnectionTicket,
-    /// Counts the request, if there is one.
-    pub permit: Option<Permit>,
 }
 
 impl MoveOut {
@@ -162,22 +148,6 @@ impl MoveOut {
     /// Returns the number of client connections that were given away so far.
     pub fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
-    }
-
-    /// Counts a connection that was given away. If a launcher waits for this process to report that the backend is
-    /// quiet, the connection still counts here until [`MoveOut::forget_given`]; otherwise it counts in the other
-    /// process only.
-    pub fn count_given(&self, counted: CountedElsewhere) {
-        if counted.ticket.endpoint().counts_what_moves() {
-            self.counted.lock().push(counted);
-        }
-    }
-
-    /// Stops counting connections that were given away: the process that had them has died, and the connections with
-    /// it.
-    pub fn forget_given(&self) {
-        let counted = std::mem::take(&mut *self.counted.lock());
-        drop(counted);
     }
 
     /// Offers a paused connection, and waits for the word. True: it belongs to another process, and nothing more may

@@ -4,6 +4,7 @@
 use super::super::buffer::Buffer;
 use super::Transaction;
 use super::attempt::{BrokenAttempt, RestingAttempt, UpgradedAttempt};
+use super::moved::leave_to_another;
 use super::record::RequestEnd;
 use crate::proxy::client::AfterRequest;
 use crate::proxy::forward::tunnel::{Tunnel, TunnelEnd, run_tunnel};
@@ -78,7 +79,7 @@ impl Transaction<'_> {
                 Some(end) => break end,
                 None if self.offer_tunnel(&connection, &tunnel, &head).await => {
                     drop(counted);
-                    return self.leave_to_another(*connection, permit);
+                    return leave_to_another(*connection, permit);
                 }
                 None => {}
             }
@@ -104,7 +105,7 @@ impl Transaction<'_> {
         resting: RestingAttempt,
     ) -> AfterRequest {
         match self.offer_events(&resting).await {
-            true => self.leave_to_another(*resting.connection, permit),
+            true => leave_to_another(*resting.connection, permit),
             false => self.follow_events(permit, resting).await,
         }
     }
@@ -156,7 +157,7 @@ impl Transaction<'_> {
                         scratch,
                     };
                     if self.offer_events(&resting).await {
-                        return self.leave_to_another(*resting.connection, permit);
+                        return leave_to_another(*resting.connection, permit);
                     }
                 }
                 Ok(ForwardEnd::Complete {

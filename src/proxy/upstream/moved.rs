@@ -12,7 +12,7 @@ use crate::net::plain::{bare_socket, watched};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::moving::state::{MovedBackend, MovedKind};
 use crate::proxy::moving::{
-    AdoptError, CountedElsewhere, MoveUnderWay, MovedConnection, OfferedConnection, StayReason,
+    AdoptError, MoveUnderWay, MovedConnection, OfferedConnection, StayReason,
 };
 use crate::registry::endpoint::{ConnectionTicket, Endpoint, IdleConnection};
 use crate::registry::snapshot::PoolSnapshot;
@@ -183,14 +183,11 @@ impl DataPlane {
             endpoint.release(connection);
             return false;
         };
-        let (plane, endpoint) = (self.clone(), endpoint.clone());
+        let endpoint = endpoint.clone();
         tokio::spawn(async move {
-            match word.await {
-                Ok(()) => plane.moving.count_given(CountedElsewhere {
-                    ticket: connection.hand_over(),
-                    permit: None,
-                }),
-                Err(_) => endpoint.release(connection),
+            // If the other process has the connection, only the descriptor is closed here.
+            if word.await.is_err() {
+                endpoint.release(connection);
             }
         });
         true

@@ -33,15 +33,6 @@ impl ConnectionTicket {
     }
 }
 
-impl IdleConnection {
-    /// Closes this process's descriptor without writing to it, because another process has taken the connection. The
-    /// returned ticket counts the connection until it is dropped.
-    pub fn hand_over(self) -> ConnectionTicket {
-        drop(self.stream);
-        self.ticket
-    }
-}
-
 impl Drop for ConnectionTicket {
     fn drop(&mut self) {
         self.endpoint.connections.leave(&self.interrupt);

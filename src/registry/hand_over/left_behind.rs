@@ -58,7 +58,8 @@ fn is_at(member: &BackendEntry, backend: &str, address: &str) -> bool {
 
 impl RegistryWriter {
     /// Another process has the changes from now on. Requests that wait here for the end of a drain, or for a change
-    /// that was queued, are refused and have to be made there: what was in flight may have moved.
+    /// that was queued, are refused and have to be made there: what was in flight may have moved. Launchers wait for
+    /// their drains in the same way, and ask again for their leases there.
     pub(super) fn leave_changes(&mut self) {
         // First, because requests without an answer check it.
         self.hand_over.handed_over.send_replace(true);
@@ -66,19 +67,10 @@ impl RegistryWriter {
         for pool in &mut self.pools {
             // A leaving backend is not handed over: all of its requests are here, and this process says when it is
             // gone.
-            let staying = pool
-                .members
-                .iter_mut()
-                .filter(|(_, member)| !member.leaving);
-            for (key, member) in staying {
+            for member in pool.members.values_mut().filter(|one| !one.leaving) {
                 member.waiters.clear();
-                // The launcher keeps its connection to this process, and is told the end by it.
-                let drains = pool
-                    .core
-                    .get(key)
-                    .is_some_and(|one| one.drains().next().is_some());
-                if drains && member.tenure.is_some() {
-                    member.endpoint.count_what_moves();
+                if let Some(tenure) = &mut member.tenure {
+                    tenure.end_events();
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Hand-over of restarts to another registry: finished restarts stay recorded, and those in progress continue there.
 
+use crate::core::backend::DerivedState;
 use crate::core::restart::RestartOutcome;
 use crate::registry::endpoint::BackendKey;
 use crate::registry::handed::{HandedLeft, HandedRegistry, KnownBackend};
@@ -75,7 +76,8 @@ impl RegistryWriter {
 }
 
 impl PoolState {
-    /// Keeps the time since which a backend has been in its state, if the previous process saw it in the same state.
+    /// Keeps the time since which a backend has been in its state, if the previous process saw it in the same state. A
+    /// drain has lasted since then.
     pub(in crate::registry) fn keep_since(&mut self, key: BackendKey, known: &KnownBackend) {
         let state = self.state(key);
         let Some(since) = known.since.map(clock::from_machine) else {
@@ -85,6 +87,9 @@ impl PoolState {
             && state.as_str() == known.state
         {
             member.state_since = since.min(clock::now());
+            if state == DerivedState::Draining {
+                member.draining_since = Some(member.state_since);
+            }
         }
     }
 }

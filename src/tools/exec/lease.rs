@@ -181,8 +181,9 @@ impl LeaseLink {
         drop(thread.spawn(listening));
     }
 
-    /// Makes a request until it is granted, refused, or given up. With several proxies, the launcher soon stops waiting
-    /// for one that does not answer, but the request is repeated until `deadline`: even a late one is useful.
+    /// Makes a request under the present lease until it is granted, refused, or given up. With several proxies, the
+    /// launcher soon stops waiting for one that does not answer, but the request is repeated until `deadline`: even a
+    /// late one is useful.
     fn ask(
         &self,
         what: &'static str,
@@ -191,10 +192,6 @@ impl LeaseLink {
     ) {
         let link = self.clone();
         let asking = move || {
-            let Some(lease) = link.held().id.clone() else {
-                // The broken lease was reported already.
-                return;
-            };
             let begun = Instant::now();
             let remote = match link.is_alone {
                 true => link.remote.clone(),
@@ -203,8 +200,18 @@ impl LeaseLink {
             let mut is_given_up = false;
             loop {
                 let mut is_final = link.is_alone;
-                let (path, body) = request(&lease);
-                let why = match remote.call("POST", &path, Some(&body)) {
+                let lease = link.held().id.clone();
+                let answer = match &lease {
+                    Some(lease) => {
+                        let (path, body) = request(lease);
+                        remote.call("POST", &path, Some(&body))
+                    }
+                    // Another attempt to get it is under way.
+                    None => Err(AdminCallError::Unreachable(
+                        "it has not granted the lease again".to_owned(),
+                    )),
+                };
+                let why = match answer {
                     Ok(_) if is_given_up => {
                         return link.complain("it has learnt of the drain, late");
                     }
@@ -224,7 +231,10 @@ impl LeaseLink {
                     {
                         why
                     }
-                    Err(AdminCallError::Refused { status, detail, .. }) if status != 503 => {
+                    // A refusal of an earlier lease says nothing about the present one.
+                    Err(AdminCallError::Refused { status, detail, .. })
+                        if status != 503 && lease == link.held().id =>
+                    {
                         is_final = true;
                         detail
                     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lameduck_rig::proxy::{GET, Rig, Setup};
 use lameduck_rig::wire::Wire;
@@ -56,13 +56,20 @@ async fn drain_that_is_waited_for_outlives_an_upgrade() {
     let words = ["drain", &name, "--timeout", "50s", "--json"];
     let drain = command(&rig.socket, &words);
     rig.until_state(index, "draining").await;
+    let draining = Instant::now();
     let _ended = EndOnDrop::of(&upgraded(&rig.socket).await);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!drain.is_finished());
+    let lasted = draining.elapsed();
     backend.answer_and_close("done").await;
     assert_eq!(client.response().await.text(), "done");
     let answer = ended(drain).await;
     assert_eq!(answer["outcome"], "drained", "{answer}");
+    let waited = answer["waited_ms"].as_u64().unwrap();
+    assert!(
+        u128::from(waited) >= lasted.as_millis(),
+        "{waited} ms of {lasted:?}"
+    );
 }
 
 /// It is the new process that has the tunnel, while the old one lasts for the sake of something else.

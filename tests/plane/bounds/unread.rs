@@ -63,7 +63,7 @@ const EVENT: &[u8] = b"data: 012345678901234567890123456789012345678901234567890
 const EVENTS: usize = 9_000;
 
 /// Both are put into new chunks: beside the bytes that were read there are as many that were written.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn events_and_rechunked_answers_that_are_not_taken_are_bounded_by_max_memory() {
     const CLIENTS: usize = 600;
     rlimit::raise_limit();
@@ -119,7 +119,7 @@ async fn events_and_rechunked_answers_that_are_not_taken_are_bounded_by_max_memo
 const PAGE: usize = 250_000;
 
 /// Strangers choose how many such pages are on their way at once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[lameduck_rig::test(threads = 2)]
 async fn answers_of_an_authentication_server_are_bounded_by_max_memory_while_they_arrive() {
     const CLIENTS: usize = 300;
     rlimit::raise_limit();

@@ -17,7 +17,7 @@ use crate::proxy::forward::tunnel::Tunnel;
 use crate::proxy::moving::state::{
     CarriedBytes, MovedBackend, MovedClient, MovedEvents, MovedKind, MovedTunnel,
 };
-use crate::proxy::moving::{CountedElsewhere, MovedConnection, StayReason};
+use crate::proxy::moving::{MovedConnection, StayReason};
 use crate::proxy::upstream::moved::export_connection;
 use crate::registry::endpoint::{IdleConnection, Permit};
 
@@ -107,18 +107,13 @@ impl Transaction<'_> {
         interrupt.decline(reason.code(), reason.is_lasting());
         false
     }
+}
 
-    /// Leaves the request to the process that has taken it. It is still in flight:
-    /// [`count_given`](crate::proxy::moving::MoveOut::count_given) decides whether a drain in this process counts it.
-    pub(super) fn leave_to_another(
-        &self,
-        connection: IdleConnection,
-        permit: Permit,
-    ) -> AfterRequest {
-        self.plane.moving.count_given(CountedElsewhere {
-            ticket: connection.hand_over(),
-            permit: Some(permit),
-        });
-        AfterRequest::Moved
-    }
+/// Leaves the request to the process that has taken it, which counts it from now on.
+pub(super) fn leave_to_another(connection: IdleConnection, permit: Permit) -> AfterRequest {
+    // Only the descriptor is closed, and nothing is written to it.
+    drop(connection);
+    // Last: without it, the backend may count as drained here.
+    drop(permit);
+    AfterRequest::Moved
 }
