@@ -28,7 +28,7 @@ demo: setup ## Roll a demo app twice under load, and count what was lost
 
 test: setup ## Run all tests; those that need Node are skipped, aloud, without it
 	tests/setup.sh
-	$(CARGO) test
+	$(CARGO) test --no-fail-fast
 	$(CARGO) test --manifest-path tests/loom/Cargo.toml
 
 lint: setup ## Check format, lints, documentation and what is built from
