@@ -120,7 +120,7 @@ fn image_s_digests_hold_and_it_says_what_the_dockerfile_says() {
 }
 
 /// As root file system of namespaces, read-only, as its user: it starts, is healthy by its own check, and stops by its signal.
-#[test]
+#[lameduck_rig::test]
 fn image_runs_read_only_without_root_and_stops_in_good_order() {
     if !has_namespaces() {
         return lameduck_rig::setting::skip("the image", "root, and namespaces");

@@ -154,7 +154,7 @@ fn files_left(debian: &Debian) -> Vec<String> {
     lines
 }
 
-#[test]
+#[lameduck_rig::test]
 fn deb_is_installed_upgraded_under_load_without_a_loss_removed_and_purged() {
     let (Some(first), Some(debian)) = (package(".deb"), Debian::boot()) else {
         return;
@@ -174,7 +174,7 @@ fn deb_is_installed_upgraded_under_load_without_a_loss_removed_and_purged() {
     assert!(!debian.run("getent passwd lameduck").0);
 }
 
-#[test]
+#[lameduck_rig::test]
 fn rpm_is_installed_by_presets_upgraded_under_load_without_a_loss_and_removed() {
     let (Some(first), Some(debian)) = (package(".rpm"), Debian::boot()) else {
         return;

@@ -55,22 +55,22 @@ pub fn longest_since(begun: Instant) -> Option<Duration> {
     since.map(|one| one.length).max()
 }
 
-/// Runs a test on a runtime of its own. It fails if it panics and the machine did not stand still meanwhile, or if it
-/// panics each of three times.
+/// Runs an asynchronous test on a runtime of its own, as [`run_blocking`] does.
 pub fn run_test<F: Future<Output = ()>>(threads: usize, test: impl Fn() -> F) {
+    run_blocking(|| runtime(threads).block_on(test()));
+}
+
+/// Runs a test. It fails if it panics and the machine did not stand still meanwhile, or if it panics each of three times.
+pub fn run_blocking(test: impl Fn()) {
     let _ = seen();
-    run_judged(threads, test, longest_since);
+    run_judged(test, longest_since);
 }
 
 /// The same; `stood_still` says for how long the machine stood still since the run began.
-pub fn run_judged<F: Future<Output = ()>>(
-    threads: usize,
-    test: impl Fn() -> F,
-    stood_still: impl Fn(Instant) -> Option<Duration>,
-) {
+pub fn run_judged(test: impl Fn(), stood_still: impl Fn(Instant) -> Option<Duration>) {
     for run in 1.. {
         let begun = Instant::now();
-        let panic = match catch_unwind(AssertUnwindSafe(|| runtime(threads).block_on(test()))) {
+        let panic = match catch_unwind(AssertUnwindSafe(&test)) {
             Ok(()) => return,
             Err(panic) => panic,
         };

@@ -2,7 +2,7 @@
 
 use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
-/// An asynchronous test: `#[lameduck_rig::test]` has a runtime of one thread, as `#[tokio::test]` does;
+/// A test. If it is asynchronous, `#[lameduck_rig::test]` has a runtime of one thread, as `#[tokio::test]` does, and
 /// `#[lameduck_rig::test(threads = 2)]` has two. `lameduck_rig::standstill` runs it.
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -12,13 +12,17 @@ pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
         _ => return parse("compile_error!(\"either nothing or `threads = 2`\");"),
     };
     let tokens: Vec<TokenTree> = item.into_iter().collect();
-    let is_word = |token: &TokenTree, word: &str| matches!(token, TokenTree::Ident(ident) if ident.to_string() == word);
-    let begin = tokens.iter().position(|token| is_word(token, "async"));
-    let Some(begin) = begin else {
-        return parse("compile_error!(\"only an `async fn` needs this attribute\");");
+    let place = |word: &str| {
+        let is_word = |token: &TokenTree| matches!(token, TokenTree::Ident(ident) if ident.to_string() == word);
+        tokens.iter().position(is_word)
     };
-    // Attributes, `async`, `fn`, the name and the rest.
-    let name = match tokens.get(begin + 2) {
+    // Attributes, perhaps `async`, then `fn`, the name and the rest.
+    let (begin, call) = match (place("async"), place("fn")) {
+        (Some(begin), Some(_)) => (begin, format!("run_test({threads}, ")),
+        (None, Some(begin)) => (begin, "run_blocking(".to_owned()),
+        (_, None) => return parse("compile_error!(\"this attribute is for functions\");"),
+    };
+    let name = match place("fn").and_then(|place| tokens.get(place + 1)) {
         Some(TokenTree::Ident(name)) => name.clone(),
         _ => Ident::new("test", Span::call_site()),
     };
@@ -27,9 +31,7 @@ pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     whole.extend([TokenTree::Ident(name.clone())]);
     whole.extend(parse("()"));
     let mut body: TokenStream = tokens[begin..].iter().cloned().collect();
-    body.extend(parse(&format!(
-        "::lameduck_rig::standstill::run_test({threads}, {name})"
-    )));
+    body.extend(parse(&format!("::lameduck_rig::standstill::{call}{name})")));
     whole.extend([TokenTree::Group(Group::new(Delimiter::Brace, body))]);
     whole
 }
