@@ -13,6 +13,7 @@ use lameduck::tools::demo::proxy::ProxySettings;
 use lameduck::tools::demo::scratch::ScratchDir;
 
 use crate::harness::{exe, get, skip, until};
+use lameduck_rig::descriptors::hand_down;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The ports of the namespace: two even and two odd ones. The kernel takes them for one destination each.
@@ -72,7 +73,7 @@ async fn local_ports_that_are_used_up_are_named_with_their_remedy() {
         .arg(exe())
         .current_dir(dir)
         .env_remove("LAMEDUCK_ADMIN");
-    inherit(&mut command, &listener);
+    hand_down(&mut command, [&listener]);
     let mut proxy = ChildProcess::start("proxy", command, &dir.join("proxy.log")).unwrap();
     proxy.ignore_output();
     until("ready", PATIENCE, async || {
@@ -148,23 +149,4 @@ async fn keep_busy(address: SocketAddr, enough: Arc<AtomicBool>) -> u32 {
         answered += u32::from(answer.is_ok_and(|(status, _)| status == 200));
     }
     answered
-}
-
-/// Descriptor 3 of the command is this socket.
-#[allow(
-    unsafe_code,
-    reason = "`pre_exec`: what runs between fork and exec must be async-signal-safe"
-)]
-fn inherit(command: &mut Command, listener: &std::net::TcpListener) {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::process::CommandExt;
-
-    let fd = listener.as_raw_fd();
-    // SAFETY: dup2 is async-signal-safe, and the closure touches nothing else.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(fd, 3) {
-            3 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
 }

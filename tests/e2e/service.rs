@@ -1,8 +1,7 @@
 //! The proxy under a supervisor of its own: sd_notify, socket activation, process 1.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use serde_json::json;
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::{Bench, exe, get, skip, turn, until, usual_load};
+use lameduck_rig::descriptors::hand_down;
 use lameduck_rig::process::children;
 use lameduck_rig::setting::say;
 
@@ -205,8 +205,7 @@ async fn a_supervisor_that_is_gone_does_not_matter() {
 }
 
 /// As a supervisor would start it: descriptor 3 is the socket, and the variables say so.
-#[allow(unsafe_code, reason = "std hands down no descriptors")]
-pub fn activated(config: &Path, socket: &impl AsRawFd, name: &str) -> Command {
+pub fn activated(config: &Path, socket: &impl AsFd, name: &str) -> Command {
     let mut command = Command::new("sh");
     let script = "LISTEN_PID=$$ exec \"$0\" run -c \"$1\"";
     command.args(["-c", script]).arg(exe()).arg(config);
@@ -214,14 +213,7 @@ pub fn activated(config: &Path, socket: &impl AsRawFd, name: &str) -> Command {
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", name)
         .env_remove("LAMEDUCK_ADMIN");
-    let fd = socket.as_raw_fd();
-    // SAFETY: dup2 is async-signal-safe, and the closure touches nothing else.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(fd, 3) {
-            3 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
+    hand_down(&mut command, [socket]);
     command
 }
 

@@ -284,8 +284,8 @@ async fn ask_for_page(rig: &Rig) -> TcpStream {
     stream
 }
 
-/// Takes a page piece by piece, a few seconds long: how much came with its head, and the longest time without a piece.
-async fn read_slowly(mut stream: TcpStream) -> (usize, Duration) {
+/// Takes a page piece by piece, a few seconds long, and says how much it has: how much came with its head, and the longest time without a piece.
+async fn read_slowly(mut stream: TcpStream, taken: watch::Sender<usize>) -> (usize, Duration) {
     let (mut total, mut longest) = (0, Duration::ZERO);
     let mut piece = vec![0; 32 << 10];
     let mut last = Instant::now();
@@ -295,6 +295,7 @@ async fn read_slowly(mut stream: TcpStream) -> (usize, Duration) {
             break;
         }
         total += count;
+        taken.send_replace(total);
         longest = longest.max(last.elapsed());
         last = Instant::now();
         if total / piece.len() > (total - count) / piece.len() {
@@ -319,8 +320,13 @@ async fn answers_of_http2_backends_that_are_not_taken_are_bounded_by_max_memory(
     let whole = async || rig.ask(GET_HTTP1).await.response().await.body.len();
     assert_eq!(whole().await, PAGE.len());
     let before = rig.memory();
-    // Somebody who began when there was room for all.
-    let slow = tokio::spawn(read_slowly(ask_for_page(&rig).await));
+    // Somebody who began when there was room for all, and has taken more than buffers hold: of answers that were read within
+    // the same second, those of which least was read are cut.
+    let (taken, mut slow_has) = watch::channel(0);
+    let slow = tokio::spawn(read_slowly(ask_for_page(&rig).await, taken));
+    soon(slow_has.wait_for(|taken| *taken >= MIB))
+        .await
+        .unwrap();
     let mut deaf = Vec::new();
     for _ in 0..CLIENTS {
         deaf.push(ask_for_page(&rig).await);

@@ -8,12 +8,15 @@ use lameduck_rig::standstill::{longest_since, run_judged};
 
 /// How often a test was run that fails this many times, and whether it failed in the end.
 fn runs(failures: u32, stood_still: Option<Duration>) -> (u32, bool) {
-    let count = Cell::new(0);
+    let (count, told) = (Cell::new(0), Cell::new(0));
     let test = || {
         count.set(count.get() + 1);
         assert!(count.get() > failures, "as planned");
     };
-    let whole = catch_unwind(AssertUnwindSafe(|| run_judged(test, |_| stood_still)));
+    let whole = catch_unwind(AssertUnwindSafe(|| {
+        run_judged(test, |_| stood_still, |_| told.set(told.get() + 1))
+    }));
+    assert_eq!(told.get() + 1, count.get(), "each further run is told");
     (count.get(), whole.is_err())
 }
 

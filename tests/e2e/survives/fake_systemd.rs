@@ -3,9 +3,8 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::harness::exe;
+use lameduck_rig::descriptors::hand_down;
 
 /// Takes messages for as long as the test lives.
 pub struct FakeSystemd {
@@ -91,7 +91,6 @@ impl FakeSystemd {
     }
 
     /// The next start of the proxy, with all that is kept from descriptor 3 on.
-    #[allow(unsafe_code, reason = "std hands down no descriptors")]
     pub fn command(&self, config: &Path) -> Command {
         let service = self.shared.0.lock();
         let mut command = Command::new("sh");
@@ -108,23 +107,7 @@ impl FakeSystemd {
             .env("NOTIFY_SOCKET", &self.path)
             .env("FDSTORE", "64")
             .env_remove("LAMEDUCK_ADMIN");
-        // Out of the way of the numbers that they shall have.
-        let copies: Vec<OwnedFd> = service
-            .store
-            .iter()
-            .map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 200).unwrap())
-            .collect();
-        // SAFETY: dup2 is async-signal-safe, and the closure touches nothing else.
-        unsafe {
-            command.pre_exec(move || {
-                for (number, fd) in (3..).zip(&copies) {
-                    if libc::dup2(fd.as_raw_fd(), number) != number {
-                        return Err(std::io::Error::last_os_error());
-                    }
-                }
-                Ok(())
-            });
-        }
+        hand_down(&mut command, service.store.iter().map(|(_, fd)| fd));
         command
     }
 }

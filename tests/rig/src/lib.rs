@@ -8,7 +8,7 @@
 //! * [`ports`]: addresses for programs that can't bind to port 0;
 //! * [`oracle`]: instances of the demo's app, and the account of a load on them or on apps that somebody else started;
 //! * [`kubernetes`]: an API server with EndpointSlices, and what goes wrong with one;
-//! * [`process`]: what `/proc` says of a process;
+//! * [`process`]: what `/proc` says of a process; [`descriptors`]: what one is started with;
 //! * [`test`](macro@test): the attribute of tests; [`standstill`]: what it does about a machine that stands still;
 //! * [`setting`]: whether the run is a short one or for the figures, and what to do about what is missing;
 //! * [`place`]: the binary under test, and what `tests/setup.sh` has fetched;
@@ -26,6 +26,7 @@ pub mod backend;
 pub mod broken_streams;
 pub mod certificates;
 pub mod collector;
+pub mod descriptors;
 pub mod frames;
 pub mod h2_client;
 pub mod hpack;

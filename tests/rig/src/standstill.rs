@@ -63,11 +63,25 @@ pub fn run_test<F: Future<Output = ()>>(threads: usize, test: impl Fn() -> F) {
 /// Runs a test. It fails if it panics and the machine did not stand still meanwhile, or if it panics each of three times.
 pub fn run_blocking(test: impl Fn()) {
     let _ = seen();
-    run_judged(test, longest_since);
+    run_judged(test, longest_since, |length| {
+        let thread = std::thread::current();
+        // Past the test runner, which shows what a test prints only if it fails.
+        let _ = writeln!(
+            std::io::stderr(),
+            "run again: {} failed while the machine stood still for {} ms",
+            thread.name().unwrap_or("a test"),
+            length.as_millis(),
+        );
+    });
 }
 
-/// The same; `stood_still` says for how long the machine stood still since the run began.
-pub fn run_judged(test: impl Fn(), stood_still: impl Fn(Instant) -> Option<Duration>) {
+/// The same; `stood_still` says for how long the machine stood still since the run began, and `tell` is told before the
+/// test is run again.
+pub fn run_judged(
+    test: impl Fn(),
+    stood_still: impl Fn(Instant) -> Option<Duration>,
+    tell: impl Fn(Duration),
+) {
     for run in 1.. {
         let begun = Instant::now();
         let panic = match catch_unwind(AssertUnwindSafe(&test)) {
@@ -77,14 +91,7 @@ pub fn run_judged(test: impl Fn(), stood_still: impl Fn(Instant) -> Option<Durat
         let Some(length) = stood_still(begun).filter(|_| run < RUNS) else {
             resume_unwind(panic);
         };
-        let thread = std::thread::current();
-        // Past the test runner, which shows what a test prints only if it fails.
-        let _ = writeln!(
-            std::io::stderr(),
-            "run again: {} failed while the machine stood still for {} ms",
-            thread.name().unwrap_or("a test"),
-            length.as_millis(),
-        );
+        tell(length);
     }
 }
 
